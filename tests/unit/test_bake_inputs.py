@@ -14,9 +14,11 @@ import pytest
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
 from goldenami.image.bake import bake_inputs, toolchain_digest
+from goldenami.image.lock.compilation import wheel_builds
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock, Package, Step
 from goldenami.model.builds.plans import BakePlan
+from goldenami.packages.store import Store
 from support.builds.sample_lock import sample
 from support.builds.tools import ROOT
 
@@ -52,6 +54,20 @@ def keys(found: Lock, work: Path) -> list[str]:
 
 def packages(**changes: str) -> dict[str, Any]:
     return {"packages": lock().packages | {name: package(digit) for name, digit in changes.items()}}
+
+
+def test_the_layers_below_the_driver_need_no_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
+    store = Store(tmp_path)
+    assert found.driver and found.driver.modules
+    roles = [role for step in found.steps[:bake_inputs.steps_before_modules(found, store)] for role in step.roles]
+    assert {"os_updates", "cuda", "frameworks", "kernel"} <= set(roles)
+    assert "nvidia_driver" not in roles
+    with monkeypatch.context() as patch:
+        patch.setattr(wheel_builds, "lacking", lambda *_: found.frameworks)
+        assert bake_inputs.steps_before_modules(found, store) == 0, "wheels take both processors"
+    monkeypatch.setattr(Store, "has", lambda *_: True)
+    assert bake_inputs.steps_before_modules(found, store) == 0, "nothing has to be compiled"
 
 
 def inputs(name: str) -> dict[str, Any]:

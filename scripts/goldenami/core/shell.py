@@ -11,7 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from goldenami.core.errors import HostNotReady, StageFailed
@@ -87,27 +89,56 @@ def stream(
 
     On an exception in this process the command is ended (TERM, then KILL) before it propagates.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    tail: list[str] = []
-    with log.open("a", encoding="utf-8") as sink, subprocess.Popen(
-        list(argv), env=environment(env), cwd=cwd, text=True, errors="replace", stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1,
-    ) as process:
-        sink.write(f"$ {' '.join(argv)}\n")
+    with _piped(argv, env, cwd) as process:
         try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                sink.write(line)
-                sink.flush()
-                tail = [*tail[-200:], line]
-                if on_line is not None:
-                    on_line(line.rstrip("\n"))
+            tail = _relay(process, argv, log, on_line)
             status = process.wait()
         except BaseException:
             stop(process, grace_s=grace_s)
             raise
     if status != 0:
         raise CommandFailed(argv, status, output="".join(tail), log=log)
+
+
+@contextmanager
+def streaming(
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str], on_line: Callable[[str], None],
+) -> Iterator[None]:
+    """Like `stream`, while the block runs; then it is waited for. An exception in the block kills it."""
+    with _piped(argv, env, None) as process, ThreadPoolExecutor(1) as pool:
+        try:
+            relayed = pool.submit(_relay, process, argv, log, on_line)
+            yield
+            tail = relayed.result()
+            status = process.wait()
+        finally:
+            stop(process, grace_s=0)  # then its output ends, and with that the thread
+    if status != 0:
+        raise CommandFailed(argv, status, output="".join(tail), log=log)
+
+
+def _piped(argv: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        list(argv), env=environment(env), cwd=cwd, text=True, errors="replace", stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1)
+
+
+def _relay(
+    process: subprocess.Popen[str], argv: Sequence[str], log: Path, on_line: Callable[[str], None] | None,
+) -> list[str]:
+    """Append what a process says to `log` and hand it to `on_line`; returns its last lines."""
+    tail: list[str] = []
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as sink:
+        sink.write(f"$ {' '.join(argv)}\n")
+        assert process.stdout is not None
+        for line in process.stdout:
+            sink.write(line)
+            sink.flush()
+            tail = [*tail[-200:], line]
+            if on_line is not None:
+                on_line(line.rstrip("\n"))
+    return tail
 
 
 def start(

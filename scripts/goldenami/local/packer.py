@@ -94,10 +94,14 @@ def role_of(line: str) -> str | None:
     return match["role"] if match else None
 
 
+ROLE_SECONDS = "roles-*.json"
+"""What the callback plugin writes of a step into its work folder."""
+
+
 def role_seconds(work: Path) -> dict[str, float]:
     """Seconds of each role that ran, from the files that the callback plugin wrote, one a step."""
     seconds: dict[str, float] = {}
-    for path in work.glob("roles-*.json"):
+    for path in work.glob(ROLE_SECONDS):
         seconds |= json.loads(path.read_text(encoding="utf-8"))
     return seconds
 

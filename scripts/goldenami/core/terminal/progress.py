@@ -112,6 +112,17 @@ class Progress:
             self._said.add(event["text"])
             self.say(event["text"])
 
+    def relay_beside(self, event: dict[str, Any]) -> None:
+        """Show an event of a process that runs beside a step: lines alone, for the display has one step at a time."""
+        if event["kind"] == "step":
+            self._said.clear()
+            self.say(event["name"])
+        elif event["kind"] == "done":
+            self._within.add(event["name"])
+            self.record(event["name"], event["seconds"])
+        else:
+            self.relay(event)
+
     @contextmanager
     def relaying(self, look: Callable[[str], Counted | None] = lambda _: None) -> Iterator[None]:
         """Within it events are relayed; steps that a process began and did not end have ended with it. `look` is asked

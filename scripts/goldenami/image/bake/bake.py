@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from goldenami.core import clock, records
@@ -21,7 +22,7 @@ from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import BakeRecord, Component, Host, Timing
 from goldenami.model.builds.lockfile import Lock
-from goldenami.model.builds.plans import BakeResult
+from goldenami.model.builds.plans import BakePlan, BakeResult
 from goldenami.packages.store import Store
 
 SPACE_FACTOR = 3
@@ -84,17 +85,48 @@ def bake(
     log.write_text("", encoding="utf-8")
     started, began = clock.stamp(), time.monotonic()
     check_space(build.image.path, lock)
-    bake_inputs.compile_if_missing(root, lock, store, progress, log)
-    with progress.step("repository"):
+    bake_inputs.fetch(root, lock, store, progress)
+
+    def plan(folder: Path, log: Path) -> BakePlan:
         packages = bake_inputs.repository(lock, store)
-    plan = bake_inputs.plan(root, lock, lock_sha256, packages, work, log, layers)
-    result = builder.bake(lock, plan, progress, force=force)
+        return bake_inputs.plan(root, lock, lock_sha256, packages, folder, log, layers)
+
+    def compile_again() -> None:
+        bake_inputs.compile_again(root, lock, store, progress, log)
+
+    if early := bake_inputs.steps_before_modules(lock, store):
+        made = _beside(plan, early, compile_again, progress, builder, work=work, log=log)
+    else:
+        made = set()
+        compile_again()
+    with progress.step("repository"):
+        last = plan(work, log)
+    result = builder.bake(lock, last, progress, force=force)
+    result = result.model_copy(update={"layers": [name for name in result.layers if name not in made]})
     record = _record(lock, lock_sha256, started, work, builder, result, progress).model_copy(
         update={"seconds": round(time.monotonic() - began, 2)})
     records.write(BuildFolder(work / "out").bake, record)
     if record.disk and record.disk.note:
         progress.say(f"not reproducible: {record.disk.note}")
     return record
+
+
+def _beside(
+    plan: Callable[[Path, Path], BakePlan], steps: int, compile_again: Callable[[], None], progress: Progress,
+    builder: Builder, *, work: Path, log: Path,
+) -> set[str]:
+    """Make the layers of the first `steps` while the modules compile; returns the names of those that were made.
+
+    Either leaves one of two processors idle: the driver's checks of the kernel, and dpkg.
+    """
+    folder = work / "early"
+    folder.mkdir()
+    early = plan(folder, log.with_name(f"{log.stem}-layers.log"))
+    early = early.model_copy(update={"steps": early.steps[:steps]})
+    there = builder.beside(early, progress, compile_again).layers
+    for path in folder.glob(packer.ROLE_SECONDS):
+        path.rename(work / path.name)
+    return {"base", *(step.name for step in early.steps)} - set(there)
 
 
 def check_space(folder: Path, lock: Lock) -> None:

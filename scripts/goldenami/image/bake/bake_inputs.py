@@ -102,6 +102,20 @@ def compile_if_missing(
 ) -> None:
     """Fetch what the lock names; compile its modules and its wheels again where this machine has not got them."""
     fetch(root, lock, store, progress, tools=tools)
+    compile_again(root, lock, store, progress, log)
+
+
+def steps_before_modules(lock: Lock, store: Store) -> int:
+    """How many steps of a bake can be made while its modules compile: 0 where nothing or more has to be compiled."""
+    if not needs_compile(lock, store) or wheel_builds.lacking(lock, store):
+        return 0
+    assert lock.driver is not None and lock.driver.modules is not None
+    package = lock.driver.modules.package
+    return next(number for number, step in enumerate(lock.steps) if package in step.packages)
+
+
+def compile_again(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
+    """Compile what the lock names and this machine has not got; what it is compiled from has to be in the store."""
     if needs_compile(lock, store):
         _recompile(lock, store, progress, log)
     wheel_builds.rebuild(root, lock, store, progress, log)
@@ -111,8 +125,12 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     """The lock's files as one local apt repository, wheels in a folder of it, shared by all bakes of the same files.
 
     With `tools` it also has what compiled the lock's modules, for a scenario that compiles them itself.
+    Modules that are still to be compiled are left out.
     """
     debs = {deb.sha256: deb for deb in lock.debs()}
+    if needs_compile(lock, store):
+        assert lock.driver is not None and lock.driver.modules is not None
+        del debs[lock.packages[lock.driver.modules.package].sha256]
     for step in lock.steps:
         debs.update((package.sha256, dummy_packages.have(store, name, package)) for name, package
                     in step.stand_ins.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,9 @@ class Builder(Protocol):
 
     def built(self, record: BakeRecord) -> bool:
         """Whether it made this build, in the same region."""
+
+    def beside(self, plan: BakePlan, progress: Progress, work: Callable[[], None]) -> BakeResult:
+        """Call `work`, and meanwhile make the layers of the plan's steps, where a bake takes any."""
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
         """Run the roles and seal what comes out; with `force` anew, though it be there already."""

@@ -12,7 +12,7 @@ import secrets
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -89,6 +89,11 @@ class Ec2Builder:
         return record.ami is not None and record.ami.region == self.region
 
     # --- bake -------------------------------------------------------------------------------------------------------
+
+    def beside(self, plan: BakePlan, progress: Progress, work: Callable[[], None]) -> BakeResult:
+        """An instance has no layers."""
+        work()
+        return BakeResult()
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
         """Run the roles on an instance in the account; the AMI is registered as `publish` would register a disk's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,10 @@ class LocalBuilder:
     def built(self, record: BakeRecord) -> bool:
         """Whether the build is a disk."""
         return record.ami is None
+
+    def beside(self, plan: BakePlan, progress: Progress, work: Callable[[], None]) -> BakeResult:
+        """Layers for `bake` to find; the result names those that were there before."""
+        return program.beside("goldenami.local.programs.early_layers", plan, BakeResult, progress, work)
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
         """A disk, in `out` of the plan's work folder."""

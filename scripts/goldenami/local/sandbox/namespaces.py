@@ -63,13 +63,14 @@ def _cgroup_roots() -> list[Path]:
 
 
 @contextlib.contextmanager
-def own_cgroup() -> Iterator[str]:
+def own_cgroup(purpose: str = "") -> Iterator[str]:
     """A cgroup of this process's own in each hierarchy, named by its ProcessId; yields its name.
 
-    Two containers in one cgroup would each treat the other's processes as their own.
+    Two containers in one cgroup would each treat the other's processes as their own: of two at once
+    one has a `purpose`, which begins the name.
     """
     reap()
-    name = f"{CGROUP_PREFIX}{ProcessId.current()}"
+    name = f"{CGROUP_PREFIX}{purpose}{ProcessId.current()}"
     for root in _cgroup_roots():
         (root / name).mkdir(exist_ok=True)
     try:
@@ -152,6 +153,15 @@ def run(
             unshare_argv(join_argv(cgroup, argv), network=network), log=log, env={**shell.python_env(), **(env or {})},
             on_line=on_line, grace_s=0,  # unshare ignores TERM; its KILL takes the whole pid namespace along
         )
+
+
+@contextlib.contextmanager
+def running(argv: list[str], *, log: Path, on_line: Callable[[str], None]) -> Iterator[None]:
+    """Like `run`, in another cgroup, while the block runs; an exception on either side ends both."""
+    with own_cgroup("beside-") as cgroup, shell.streaming(
+        unshare_argv(join_argv(cgroup, argv)), log=log, env=shell.python_env(), on_line=on_line,
+    ):
+        yield
 
 
 def start(argv: list[str], *, cgroup: str, log: Path) -> subprocess.Popen[bytes]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,26 @@ def call(
     The program reports by events (local/events.py). An expected failure arrives as one and is raised here with
     its message; anything else that ends the program is raised with its last lines.
     """
+    with _failing(plan, progress, progress.relay) as on_line, progress.in_all(), progress.relaying(look):
+        namespaces.run(argv(module, plan), log=plan.log, on_line=on_line, network=network)
+    return records.read(plan.work / RESULT_FILE, result)
+
+
+def beside(
+    module: str, plan: ProgramPlan, result: type[R], progress: Progress, work: Callable[[], None],
+) -> R:
+    """Call `work` while the program `module` runs, whose steps are lines among others; returns the program's result."""
+    with _failing(plan, progress, progress.relay_beside) as on_line, progress.in_all(), \
+            namespaces.running(argv(module, plan), log=plan.log, on_line=on_line):
+        work()
+    return records.read(plan.work / RESULT_FILE, result)
+
+
+@contextmanager
+def _failing(
+    plan: ProgramPlan, progress: Progress, relay: Callable[[dict[str, Any]], None],
+) -> Iterator[Callable[[str], None]]:
+    """What takes the lines of a program. Within it the end of the program by a failure is raised as that failure."""
     failures: list[dict[str, Any]] = []
 
     def on_line(line: str) -> None:
@@ -45,17 +66,15 @@ def call(
         if event["kind"] == "error":
             failures.append(event)
         else:
-            progress.relay(event)
+            relay(event)
 
     try:
-        with progress.in_all(), progress.relaying(look):
-            namespaces.run(argv(module, plan), log=plan.log, on_line=on_line, network=network)
+        yield on_line
     except shell.CommandFailed as error:
         if failures:
             raise events.failure(failures[0], plan.log) from None
         raise StageFailed(f"{progress.stage} of {progress.image} broke off: {error.message}", log=plan.log,
                           tail=error.tail, hint="see the log") from None
-    return records.read(plan.work / RESULT_FILE, result)
 
 
 def use_own_temporary_folder() -> None:

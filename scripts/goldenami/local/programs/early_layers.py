@@ -1,0 +1,27 @@
+"""`python -m goldenami.local.programs.early_layers PLAN`: the layers of a plan's steps, while its modules compile.
+
+The bake then finds them in the cache. Where one turns out to be damaged, the bake goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from goldenami.local import events
+from goldenami.local.programs import bake_tree
+from goldenami.local.sandbox import program
+from goldenami.local.tree import layers
+from goldenami.model.builds.plans import BakePlan, BakeResult
+
+
+def make(plan: BakePlan) -> BakeResult:
+    """Have the layers of all steps; the result names those that were there already."""
+    with layers.Stack(plan.layers, say=lambda text: events.emit("say", text=text)) as stack:
+        with contextlib.suppress(layers.DamagedLayer):
+            bake_tree.build_layers(plan, stack, plan.steps)
+        return BakeResult(layers=stack.reused)
+
+
+if __name__ == "__main__":
+    sys.exit(program.serve(BakePlan, make))
