@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from goldenami.aws.remote_store import S3Store
-from goldenami.aws.session import Account
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
@@ -21,7 +19,7 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
 from goldenami.packages import mirrors
-from goldenami.packages.store import Store
+from goldenami.packages.store import Remote, Store
 
 IMAGES = "packer/images"
 """The folder by which a checkout is known."""
@@ -52,10 +50,7 @@ class Checkout:
     def store(self) -> Store:
         """The store of this user, behind apt's proxies, with the remote one that GOLDEN_STORE_S3 names."""
         location = os.environ.get("GOLDEN_STORE_S3")
-        # S3 sends a client of another region to the bucket's own, so any region is a place to begin.
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        remote = S3Store.at(Account().s3(region), location) if location else None
-        return Store(self.cache.root, remote=remote, proxy=mirrors.proxy)
+        return Store(self.cache.root, remote=_remote(location) if location else None, proxy=mirrors.proxy)
 
     @property
     def families(self) -> dict[str, Family]:
@@ -124,3 +119,12 @@ class Checkout:
     def progress(self, stage: str, image: str) -> Progress:
         """What is shown while a stage works on an image."""
         return Progress.of(stage, image, self.cache)
+
+
+def _remote(location: str) -> Remote:
+    from goldenami.aws.remote_store import S3Store  # noqa: PLC0415 - botocore, which no other command starts with
+    from goldenami.aws.session import Account  # noqa: PLC0415
+
+    # S3 sends a client of another region to the bucket's own, so any region is a place to begin.
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return S3Store.at(Account().s3(region), location)
