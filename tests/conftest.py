@@ -21,7 +21,7 @@ LEFT_OUT = ("frameworks", "hardening", "instance_store", "tools")
 """Lines of its definition that the image of `lockable` does without."""
 
 LONGEST = (
-    "test_layers.py", "test_bake.py", "test_bake_ec2.py", "test_bake_boot.py", "test_wheels.py",
+    "test_bake.py", "test_layers.py", "test_bake_ec2.py", "test_bake_boot.py", "test_wheels.py",
     "test_linters.py", "test_lock.py", "test_watch.py", "test_watch_driver.py", "test_packer.py",
     "test_publish.py", "test_policies.py", "test_retention.py",
 )
