@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import signal
 import sys
 
@@ -34,6 +35,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(KeyboardInterrupt):
         served = server.make(given.port)
+        gc.freeze()  # moto's modules are never garbage: looking at them was a fifth of each call
         print(f"export AWS_ENDPOINT_URL=http://127.0.0.1:{served.server_port}\n"
               "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator AWS_REGION=us-east-1 "
               "AWS_DEFAULT_REGION=us-east-1", flush=True)
