@@ -1,10 +1,9 @@
 """What the tests of an image share: the lock's facts, whether this is the booted image, one-command gathering.
 
 Called for a container (Molecule, as root), for the booted image and for a launched instance (over SSH, as the default
-user). What is marked `no_boot` is asked of the disk's root tree instead of the booted image (as root), what is marked
-`any_boot` of the second of the two machines that `verify` boots. GOLDEN_VARS names the JSON file with the variables
-that the image was baked with. Tests marked `gpu` run only where GOLDEN_GPU_TEST names the JSON file of a GpuSession
-(goldenami/model/builds/gpu_proofs.py): `golden gpu-test` writes it.
+user). What is marked `no_boot` is asked of the disk's root tree instead of the booted image (as root). GOLDEN_VARS
+names the JSON file with the variables that the image was baked with. Tests marked `gpu` run only where GOLDEN_GPU_TEST
+names the JSON file of a GpuSession (goldenami/model/builds/gpu_proofs.py): `golden gpu-test` writes it.
 """
 
 from __future__ import annotations
@@ -41,9 +40,8 @@ RunProgram = Callable[..., dict[str, Any]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marks: of tests that a booted image has no answer to, that need none, or that any of two answers."""
+    """Name the marks: of tests that a booted image has no answer to, and of those that need none."""
     config.addinivalue_line("markers", "at_rest: looks at what a sealed image no longer has; not asked of a booted one")
-    config.addinivalue_line("markers", "any_boot: takes long under emulation and changes nothing for other tests")
     config.addinivalue_line("markers", "no_boot: needs nothing that a boot makes; verify asks the disk's root tree")
 
 

@@ -31,22 +31,19 @@ def run(root: Path, files: dict[str, str]) -> list[Check]:
 
 def test_each_runs_where_its_mark_says_and_once(tmp_path: Path) -> None:
     marked = "import pytest\n@pytest.mark.no_boot\ndef test_file():\n    assert False\n"
-    shared = "@pytest.mark.any_boot\ndef test_shared():\n    pass\n"
-    files = {"limits/test_limits.py": f"{marked}{shared}{RIGHT}", "seal/test_seal.py": RIGHT}
+    files = {"limits/test_limits.py": f"{marked}{RIGHT}", "seal/test_seal.py": RIGHT}
     for name, text in files.items():
         path = tmp_path / "tests/image" / name
         path.parent.mkdir(parents=True)
         path.write_text(text, encoding="utf-8")
     (tmp_path / "ssh_config").touch()
-    machine, found = image_tests.over_ssh(tmp_path / "ssh_config"), {}
+    found = {}
     for name, argv in (("-disk", image_tests.without_boot(tmp_path)),
-                       *((name, [*machine, *image_tests.of_two(second=bool(name), everything=False)])
-                         for name in ("", "-second"))):
+                       ("", image_tests.over_ssh(tmp_path / "ssh_config", everything=False))):
         with image_tests.running(tmp_path, ["limits", "seal"], tmp_path / "vars.json", argv, work=tmp_path,
                                  log=tmp_path / "log", name=name) as tests:
             found[name] = tests.checks()
     assert outcomes(found["-disk"]) == {"limits/file": "incorrect"}
-    assert outcomes(found["-second"]) == {"limits/shared": "correct"}
     assert outcomes(found[""]) == {"limits/right": "correct", "seal/right": "correct"}
     whole = image_tests.complete([*found[""], *found["-disk"], *found[""]], ["limits", "seal", "cuda"])
     assert [check.id for check in whole] == ["limits/right", "seal/right", "limits/file", "cuda/ran"]

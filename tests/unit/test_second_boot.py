@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.vm import second_boot
-from support.builds.boot_config import second
+from support.builds.boot_config import config
 from support.builds.checkout import processes, programs
 from support.builds.tools import need
 from support.waiting import until
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_an_expected_failure_is_raised_with_the_firmware_s_name(folder: Path) -> None:
     need("setpriv", "unshare", "ip")
-    with second_boot.beside(second(folder, memory_mib=4096)) as other, \
+    with second_boot.beside(config(folder, memory_mib=4096)) as other, \
             pytest.raises(HostNotReady, match=r"^bios: SeaBIOS cannot boot from NVMe with 4096 MiB") as caught:
         other.outcome()
     assert "at most 2560 MiB" in caught.value.hint
@@ -34,7 +34,7 @@ def test_an_expected_failure_is_raised_with_the_firmware_s_name(folder: Path) ->
 
 def test_a_boot_that_breaks_off(folder: Path) -> None:
     need("setpriv", "unshare", "ip")
-    with second_boot.beside(second(folder)) as other:
+    with second_boot.beside(config(folder)) as other:
         other.demand()
         os.kill(other.process.pid, signal.SIGKILL)
         with pytest.raises(StageFailed, match=r"^bios: the boot broke off with status -9"):
@@ -50,6 +50,6 @@ def test_nobody_waits_for_it(folder: Path) -> None:
         other.demand()
         return programs(machine)
 
-    with second_boot.beside(second(folder)) as other:
+    with second_boot.beside(config(folder)) as other:
         until("a machine that boots", booting)
     until("no machine", lambda: not processes(machine))

@@ -22,9 +22,8 @@ _TMP = "/tmp"  # noqa: S108 - where each side makes its own names
 """The tests' TMPDIR: what runs in a disk's tree sees it too, and there is no folder of this run there."""
 _ALL_RAN = (0, 1, 5)
 """pytest's status when all tests passed, some failed, and there was none to run (pytest.ExitCode)."""
-_NEEDS_NO_BOOT, _ANY_BOOT = "no_boot", "any_boot"
-"""Marks of tests: of one that looks at files and runs programs, and at nothing that only a boot makes; and of one that
-any machine of the image answers, where several are booted."""
+_NEEDS_NO_BOOT = "no_boot"
+"""The mark of a test that looks at files and runs programs, and at nothing that only a boot makes."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,11 @@ def running(
         shell.stop(process)
 
 
-def over_ssh(ssh_config: Path) -> list[str]:
-    """pytest's arguments for all tests on the machine that `ssh_config` leads to."""
-    return [f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}"]
-
-
-def of_two(*, second: bool, everything: bool) -> list[str]:
-    """pytest's arguments for the tests of the first or the `second` of two machines; `everything`: those too that need
-    no boot."""
-    words = [*([] if everything else [f"not {_NEEDS_NO_BOOT}"]), _ANY_BOOT if second else f"not {_ANY_BOOT}"]
-    return ["-m", " and ".join(words)]
+def over_ssh(ssh_config: Path, *, everything: bool = True) -> list[str]:
+    """pytest's arguments for the tests on the machine that `ssh_config` leads to; without `everything` only for those
+    that need its boot."""
+    marked = [] if everything else ["-m", f"not {_NEEDS_NO_BOOT}"]
+    return [f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}", *marked]
 
 
 def without_boot(tree: Path) -> list[str]:

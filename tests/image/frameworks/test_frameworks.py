@@ -10,8 +10,6 @@ from goldenami.model.supported.instruction_sets import NO_SPEEDUP
 SIGILL = 132
 """What a shell or `runuser` returns for a program that died of an illegal instruction: 128 + 4."""
 
-pytestmark = pytest.mark.any_boot
-
 
 @pytest.fixture(scope="module")
 def lacking(ran: dict[str, Any], lock: dict[str, Any]) -> list[str]:

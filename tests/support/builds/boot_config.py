@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.local.vm import vm
-from goldenami.local.vm.second_boot import ImageTests, SecondBootPlan
 from goldenami.model.builds.build_records import Accel
 
 
@@ -17,9 +16,3 @@ def config(folder: Path, **changes: Any) -> vm.VmConfig:
         "firmware": vm.Firmware.BIOS, "accelerator": Accel.TCG,
     }
     return vm.VmConfig(**{**settings, **changes})
-
-
-def second(folder: Path, **changes: Any) -> SecondBootPlan:
-    """The same as a second boot, which would be asked nothing."""
-    return SecondBootPlan(vm=config(folder, **changes), tests=ImageTests(
-        root=folder, roles=[], variables=folder / "vars.json", work=folder, log=folder / "log", cpu_lacks=[], words=[]))

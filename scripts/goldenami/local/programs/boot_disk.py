@@ -1,9 +1,8 @@
 """`python -m goldenami.local.programs.boot_disk PLAN`: boot the sealed disk twice and look, in own namespaces.
 
 Three things at once, all from the same untouched disk: a boot under BIOS, on which tests/image run; one under UEFI,
-which shows that identity is made anew, and answers what any machine of the image can; and the tests that need no boot,
-in the disk's root tree, since emulation makes a compiler ten times slower. What any of them writes goes to an overlay
-that is thrown away.
+which shows that identity is made anew; and the tests that need no boot, in the disk's root tree, since emulation makes
+a compiler ten times slower. What any of them writes goes to an overlay that is thrown away.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from goldenami.local.reader import unused_space
 from goldenami.local.sandbox import program
 from goldenami.local.tree import sealed
 from goldenami.local.vm import boot_time, cpu, second_boot, vm
-from goldenami.local.vm.second_boot import Booted, ImageTests, SecondBootPlan
+from goldenami.local.vm.second_boot import Booted
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_records import Accel, Boot, Check, CoverageRecord, Outcome
 from goldenami.model.builds.hardening_records import HardeningScan
@@ -53,9 +52,8 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     with contextlib.ExitStack() as stack:
         stack.callback(_keep, work)
         without_boot = _begin_without_boot(plan, stack)
-        second = stack.enter_context(second_boot.beside(SecondBootPlan(
-            vm=_config(plan, vm.Firmware.UEFI, accelerator, key, emulated),
-            tests=_second_tests(plan, emulated, everything=without_boot is None))))
+        second = stack.enter_context(second_boot.beside(
+            _config(plan, vm.Firmware.UEFI, accelerator, key, emulated)))
         disk_checks = stack.enter_context(ThreadPoolExecutor(1)).submit(
             _disk_checks, plan, without_boot.tree if without_boot else None)
         with events.step("boot bios"):
@@ -102,12 +100,6 @@ def _config(
         accelerator=accelerator, size_bytes=plan.disk.stat().st_size + plan.growth_bytes,
         instance_id=INSTANCES[firmware], ssh_limit_s=plan.boot_limit_s, cpu=emulated.argument if emulated else "max",
     )
-
-
-def _second_tests(plan: VerifyPlan, emulated: cpu.Emulated | None, *, everything: bool) -> ImageTests:
-    return ImageTests(root=plan.root, roles=plan.roles, variables=plan.variables, work=plan.work, log=plan.log,
-                      cpu_lacks=list(emulated.missing) if emulated else [],
-                      words=image_tests.of_two(second=True, everything=everything))
 
 
 def _keep(work: Path) -> None:
@@ -169,8 +161,7 @@ def _run_tests(
     second: second_boot.Second,
 ) -> list[Check]:
     """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends all of them."""
-    argv = [*image_tests.over_ssh(machine.ssh_config),
-            *image_tests.of_two(second=False, everything=without_boot is None)]
+    argv = image_tests.over_ssh(machine.ssh_config, everything=without_boot is None)
     with image_tests.running(plan.root, plan.roles, plan.variables, argv, work=plan.work, log=plan.log,
                              cpu_lacks=emulated.missing if emulated else ()) as tests:
         runs = [tests, *([without_boot.run] if without_boot else [])]
@@ -179,7 +170,7 @@ def _run_tests(
             return (second.has_ended and all(run.process.poll() is not None for run in runs)) or None
 
         wait_until(all_ended, math.inf, POLL_S)
-        found = [*(check for run in runs for check in run.checks()), *second.outcome().checks]
+        found = [check for run in runs for check in run.checks()]
     return image_tests.complete(found, image_tests.tested(plan.root, plan.roles))
 
 

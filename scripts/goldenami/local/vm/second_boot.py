@@ -1,4 +1,4 @@
-"""`python -m goldenami.local.vm.second_boot PLAN`: boot a disk beside another boot; ask it who it is, and some tests.
+"""`python -m goldenami.local.vm.second_boot PLAN`: boot a disk beside another boot; ask it who it is.
 
 It has a network namespace of its own: in the first boot's, the metadata's address and SSH's port are taken.
 """
@@ -12,46 +12,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
-
 from goldenami.core import records, shell
 from goldenami.core.errors import ExitCode, GoldenError, space
 from goldenami.core.records import Record
-from goldenami.local import events, image_tests
+from goldenami.local import events
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import vm
-from goldenami.model.builds.build_records import Check
 
 _IDENTITY = "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f2; cloud-id; uname -r"
 
 
-class ImageTests(Record):
-    """The tests of the checkout `root` that the machine is asked: those of `roles`, by pytest's arguments `words`."""
-
-    root: Path
-    roles: list[str]
-    variables: Path
-    work: Path
-    log: Path
-    cpu_lacks: list[str]
-    words: list[str]
-
-
-class SecondBootPlan(Record):
-    """What is booted, and what it is asked beside its identity."""
-
-    vm: vm.VmConfig
-    tests: ImageTests
-
-
 class Booted(Record):
-    """What any boot shows: seconds from power-on to SSH, the words of `identity`, whether it powered off by itself; and
-    the checks that it was asked."""
+    """What any boot shows: seconds from power-on to SSH, the words of `identity`, whether it powered off by itself."""
 
     seconds_to_ssh: float
     identity: list[str]
     powered_off: bool
-    checks: list[Check] = Field(default_factory=list)
 
 
 def identity(machine: vm.Machine) -> list[str]:
@@ -86,11 +62,10 @@ class Second:
 
 
 @contextlib.contextmanager
-def beside(plan: SecondBootPlan) -> Iterator[Second]:
+def beside(config: vm.VmConfig) -> Iterator[Second]:
     """Start it; at the end of the block, and with this process, it is gone."""
-    config = plan.vm
     path, log = config.scratch / "plan.json", config.scratch / "boot.log"
-    records.write(path, plan)
+    records.write(path, config)
     argv = shell.python_argv("goldenami.local.vm.second_boot", str(path))
     process = shell.start(namespaces.unshare_argv(argv), log=log, env=shell.python_env())
     try:
@@ -108,21 +83,13 @@ def _failure(log: Path, firmware: str, status: int) -> GoldenError:
     return events.failure(event | {"message": f"{firmware}: {event['message']}"}, log)
 
 
-def _asked(tests: ImageTests, machine: vm.Machine) -> list[Check]:
-    argv = [*image_tests.over_ssh(machine.ssh_config), *tests.words]
-    with image_tests.running(tests.root, tests.roles, tests.variables, argv, work=tests.work, log=tests.log,
-                             name="-second", cpu_lacks=tests.cpu_lacks) as run:
-        return run.checks()
-
-
 def main() -> int:
-    """Boot, look, ask, power off."""
-    plan = records.read(Path(sys.argv[1]), SecondBootPlan)
-    config = plan.vm
+    """Boot, look, power off."""
+    config = records.read(Path(sys.argv[1]), vm.VmConfig)
     try:
         with space(config.scratch), vm.running(config) as machine:
-            words, checks = identity(machine), _asked(plan.tests, machine)
-            booted = Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=words, checks=checks,
+            words = identity(machine)
+            booted = Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=words,
                            powered_off=vm.power_off(machine))
     except GoldenError as error:
         return events.fail(error)
