@@ -1,4 +1,4 @@
-"""Snapshots read back from the EBS direct server of the tests: their list of blocks is the disk's, or differs."""
+"""Snapshots read back from the EBS direct server of the tests, and held to the disk's blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program of role `trim` over made-up environments, run as the role runs it: from standard input."""
+"""The program of role `trim` over made-up environments, run as the role runs it."""
 
 from __future__ import annotations
 

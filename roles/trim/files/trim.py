@@ -26,7 +26,7 @@ SITES = "*/lib/python3*/site-packages"
 SMALLEST_COPY = 1 << 16
 """Bytes, 64 KiB: smaller copies are many and gain little."""
 
-# Nothing else imports a test of theirs, but for makers of numerical tables (scipy/special/_precompute).
+# Only makers of numerical tables (scipy/special/_precompute) import a test of theirs.
 TEST_SUITES = (
     "numpy/tests/*", "numpy/*/tests/*", "scipy/*/tests/*", "pandas/tests/*", "sklearn/tests/*",
     "sklearn/*/tests/*", "sympy/*/tests/*", "networkx/tests/*", "networkx/*/tests/*",
@@ -76,7 +76,7 @@ def correct_records(site: Path, gone: dict[Path, int]) -> None:
 
 
 def link_copies(home: Path) -> None:
-    """Make one of files with the same content, mode and owner: each copy becomes a link to the first."""
+    """Make one of files with the same content, mode and owner: a copy becomes a link to the first."""
     def key(path: Path) -> tuple[int, ...]:
         status = path.lstat()
         return status.st_size, status.st_mode, status.st_uid, status.st_gid
@@ -84,7 +84,8 @@ def link_copies(home: Path) -> None:
     large = [path for path in files(home)
              if not path.is_symlink() and path.lstat().st_size >= SMALLEST_COPY]
     counts = Counter(map(key, large))
-    alike = sorted((path for path in large if counts[key(path)] > 1), key=lambda path: (key(path), path))
+    alike = sorted(path for path in large if counts[key(path)] > 1)
+    alike.sort(key=key)
     for _, group in groupby(alike, key):
         firsts = dict[str, Path]()
         for path in group:

@@ -1,4 +1,4 @@
-"""The parts of a file that are no holes: lseek(2) finds them, so that nobody reads the zeros between."""
+"""The parts of a file that are no holes: lseek(2) finds them, and nobody reads the zeros between."""
 
 from __future__ import annotations
 

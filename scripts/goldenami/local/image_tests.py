@@ -23,7 +23,7 @@ _TMP = "/tmp"  # noqa: S108 - where each side makes its own names
 _ALL_RAN = (0, 1, 5)
 """pytest's status when all tests passed, some failed, and there was none to run (pytest.ExitCode)."""
 _NEEDS_NO_BOOT = "no_boot"
-"""The mark of a test that looks at files and runs programs, and at nothing that only a boot makes."""
+"""The mark of a test that looks at files and runs programs: at nothing that only a boot makes."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,10 @@ def running(
 
 
 def over_ssh(ssh_config: Path, *, everything: bool = True) -> list[str]:
-    """pytest's arguments for the tests on the machine that `ssh_config` leads to; without `everything` only for those
-    that need its boot."""
+    """pytest's arguments for the tests on the machine that `ssh_config` leads to.
+
+    Without `everything` only those run that need a boot.
+    """
     marked = [] if everything else ["-m", f"not {_NEEDS_NO_BOOT}"]
     return [f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}", *marked]
 

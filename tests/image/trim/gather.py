@@ -1,4 +1,4 @@
-"""Print as JSON what role `trim` leaves of the environments below /opt/ml. Runs on the image as root."""
+"""Print as JSON what role `trim` leaves of the environments below /opt/ml. Runs as root."""
 
 import csv
 import hashlib

@@ -87,9 +87,10 @@ class UploadSetup:
 
 
 def holds(
-    client: Any, snapshot_id: str, listed: BlockMap, on_bytes: Callable[[int], None] = lambda _: None,
+    client: Any, snapshot_id: str, listed: BlockMap,
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> bool:
-    """Whether the snapshot, read back by the client of EBS direct, has the listed blocks and no others."""
+    """Whether the snapshot, read back from EBS, has the listed blocks and no others."""
     source = SnapshotSource(client, snapshot_id, WorkerPool(4))
     with tempfile.TemporaryDirectory() as scratch:
         found = readback.scan_snapshot(

@@ -24,8 +24,9 @@ def fat_binary(*images: Image) -> bytes:
     size = len(PAYLOAD)
     content = b""
     for kind, capability, flags in images:
-        content += struct.pack("<HHIQIIIIIIQIIQ", kind, 0x101, 64, size, size, 0, 0x10008, capability,
-                               0, 0, COMPRESSED | flags, 0, 0, 0) + PAYLOAD
+        header = struct.pack("<HHIQIIIIIIQIIQ", kind, 0x101, 64, size, size, 0, 0x10008,
+                             capability, 0, 0, COMPRESSED | flags, 0, 0, 0)
+        content += header + PAYLOAD
     return struct.pack("<IHHQ", MAGIC, 1, 16, len(content)) + content
 
 

@@ -120,7 +120,7 @@ def _with_facts(parts: list[ImagePart], path: Path) -> list[ImagePart]:
 def of_lock(lock: Lock, store: Store) -> Materials:
     """The parts that a lock names, where nobody baked it here: what the tree has, and the loader, are not known."""
     sha256 = records.sha256_text(lockfile.text_of(lock))
-    found = [*_debs(lock, store, lock.packages), *_wheels(lock, None)]
+    found = [*_debs(lock, store, lock.packages), *_wheels(lock)]
     return Materials(lock, sha256, sha256[:lockfile.ID_LENGTH], _sorted(found), whole=False)
 
 

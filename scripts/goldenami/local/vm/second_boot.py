@@ -1,4 +1,4 @@
-"""`python -m goldenami.local.vm.second_boot PLAN`: boot a disk beside another boot; ask it who it is.
+"""`python -m goldenami.local.vm.second_boot PLAN`: boot a disk beside another boot; ask who it is.
 
 It has a network namespace of its own: in the first boot's, the metadata's address and SSH's port are taken.
 """
@@ -23,7 +23,8 @@ _IDENTITY = "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f
 
 
 class Booted(Record):
-    """What any boot shows: seconds from power-on to SSH, the words of `identity`, whether it powered off by itself."""
+    """What any boot shows: seconds from power-on to SSH, the words of `identity`, and whether it
+    powered off by itself."""
 
     seconds_to_ssh: float
     identity: list[str]
