@@ -260,6 +260,7 @@ def test_commit_subject_is_seen(subject: str) -> None:
     assert history_rules.commit_subjects([subject])
 
 
-@pytest.mark.parametrize("subject", ["bake: Fix it", "roles/seal, tests: Remove leases", "Merge branch 'x'"])
+@pytest.mark.parametrize("subject", [
+    "bake: Fix it", "bake: Bring it", "roles/seal, tests: Remove leases", "Merge branch 'x'"])
 def test_commit_subject_is_accepted(subject: str) -> None:
     assert not history_rules.commit_subjects([subject])
