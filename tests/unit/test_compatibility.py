@@ -66,3 +66,10 @@ def test_flavour_against_generation() -> None:
         compatibility.check_flavour("open", [], ["p3"])
     with pytest.raises(NoFit, match="only the open kernel modules run the GPU of p6"):
         compatibility.check_flavour("proprietary", ["p6"], [])
+
+
+@pytest.mark.parametrize(("version", "upstream"), [
+    ("11.8.89~11.8.0-5~deb12u1", "11.8.89"), ("2:580.95.05~rc1", "580.95.05"),
+])
+def test_upstream_versions(version: str, upstream: str) -> None:
+    assert compatibility.upstream(version) == upstream
