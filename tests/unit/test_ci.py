@@ -11,6 +11,7 @@ import pytest
 import yaml
 from goldenami import cli
 from goldenami.core import shell
+from goldenami.core.cache_paths import CachePaths
 from goldenami.core.environment import VARIABLES
 from goldenami.fleet.account import account_plan
 from goldenami.model.definitions import definition_file
@@ -25,7 +26,8 @@ KNOWN = ci_rules.calls((ROOT / "Makefile").read_text(encoding="utf-8"), cli.MODU
 
 MIRROR = "GOLDEN_" + "MIRROR"
 """What the names of a family begin with; no name by itself."""
-KEPT = [f"build/cache/{name}/" for name in ("store", "modules", "wheels")]
+CACHE = CachePaths(Path())
+KEPT = [f"build/cache/{path}/" for path in (CACHE.store, CACHE.modules, CACHE.wheels)]
 """What a runner has of earlier runs: locked files, and what was compiled from them."""
 
 
