@@ -174,6 +174,8 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
      "9: frameworks.2: `numpy` stands there twice"),
     (FRAMEWORKS, "  frameworks:\n", "",
      "9: frameworks: the list `frameworks` and the role `frameworks` need each other"),
+    (FRAMEWORKS, "frameworks: [numpy, hnswlib, llama-cpp-python, lightgbm, xgboost]\n", "",
+     "1: frameworks: the list `frameworks` and the role `frameworks` need each other"),
     *((FRAMEWORKS, "  frameworks:\n", SHARED(name),
        f"frameworks_shared_environment: `{name}` is no name for a folder of /opt/ml; use small")
       for name in ("My Env", "../x", "bin")),
