@@ -55,26 +55,6 @@ def test_what_was_just_made_is_not_found_by_its_id(account: ProbeAccount) -> Non
     assert account.describe(image)["ImageId"] == image
 
 
-@probe("still_in_use")
-def test_a_snapshot_seems_in_use_after_its_ami_went(account: ProbeAccount) -> None:
-    snapshot = account.snapshot()
-    image = account.image(snapshot=snapshot)
-    account.set(late=[{"mode": "in-use", "seconds": 3600}])
-    account.ec2.deregister_image(ImageId=image)
-    refused("InvalidSnapshot.InUse", account.ec2.delete_snapshot, SnapshotId=snapshot)
-    account.set(late=[])
-    account.ec2.delete_snapshot(SnapshotId=snapshot)
-
-
-@probe("throttled")
-def test_each_service_throttles_in_its_own_words(account: ProbeAccount) -> None:
-    account.set(late=[{"mode": "throttled", "regions": ["us-*"]}])
-    refused("RequestLimitExceeded", account.ec2.describe_images)
-    refused("ThrottlingException", account.ssm.get_parameter, Name=NAME)
-    refused("RequestThrottledException", account.ebs.start_snapshot, VolumeSize=1)
-    account.client("ec2", "eu-west-1").describe_images(Owners=["self"])
-
-
 @probe("unavailable")
 def test_a_region_is_out_and_others_are_not(account: ProbeAccount) -> None:
     account.set(late=[{"mode": "out", "regions": ["us-east-1"]}])

@@ -1,398 +1,343 @@
+"""What the emulator makes of launches, templates and refreshes, where a table cannot say it."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from support.aws.emulator_probe import OTHER_REGION, STRANGER, STRANGERS_KEY, ProbeAccount, probe, refused
-from support.waiting import until
+from ec2_emulator.block_store import BLOCK
+from support.aws.emulator_probe import (
+    NEED,
+    REGION,
+    STRANGER,
+    STRANGERS_KEY,
+    TYPE,
+    ProbeAccount,
+    block,
+    probe,
+    refused,
+)
 
-TYPE = "g5.xlarge"
+LATEST = "/golden-ami/x/latest"
 
 
-def _run(account: ProbeAccount, **more: Any) -> dict[str, Any]:
-    ran = account.ec2.run_instances(**{"MinCount": 1, "MaxCount": 1, "InstanceType": TYPE, **more})["Instances"][0]
-    described = account.ec2.describe_instances(InstanceIds=[ran["InstanceId"]])["Reservations"][0]["Instances"]
-    instance: dict[str, Any] = described[0]
-    return instance
-
-
-def _put(account: ProbeAccount, value: str, **more: Any) -> int:
-    version: int = account.ssm.put_parameter(Name="/golden-ami/x/latest", Value=value, Type="String",
-                                             DataType="aws:ec2:image", **more)["Version"]
+def put(account: ProbeAccount, value: str, **more: Any) -> int:
+    version: int = account.ssm.put_parameter(
+        Name=LATEST, Value=value, Type="String", DataType="aws:ec2:image", **more)["Version"]
     return version
 
 
-def _latest(account: ProbeAccount) -> tuple[str, int]:
-    parameter = account.ssm.get_parameter(Name="/golden-ami/x/latest")["Parameter"]
+def latest(account: ProbeAccount) -> tuple[str, int]:
+    parameter = account.ssm.get_parameter(Name=LATEST)["Parameter"]
     return parameter["Value"], parameter["Version"]
 
 
-# --- launches ---------------------------------------------------------------------------------------------------------
-
-@probe("launchable")
-def test_only_an_available_image_is_launched(account: ProbeAccount) -> None:
-    image = account.image()
-    _run(account, ImageId=image)
-    account.ec2.create_launch_template(LaunchTemplateName="golden-t", LaunchTemplateData={"ImageId": image})
-    account.ec2.disable_image(ImageId=image)
-    refused("InvalidAMIID.Unavailable", _run, account=account, ImageId=image)
-    refused("InvalidAMIID.Unavailable", _run, account=account, LaunchTemplate={"LaunchTemplateName": "golden-t"})
-    account.ec2.enable_image(ImageId=image)
-    account.ec2.deregister_image(ImageId=image)
-    refused("InvalidAMIID.Unavailable", _run, account=account, ImageId=image)
+def launched(account: ProbeAccount) -> list[dict[str, Any]]:
+    """The instances that run."""
+    running = [{"Name": "instance-state-name", "Values": ["running"]}]
+    reservations = account.ec2.describe_instances(Filters=running)["Reservations"]
+    return [each for one in reservations for each in one["Instances"]]
 
 
-def test_a_shared_image_of_another_account_is_launched(account_at: Callable[[str], ProbeAccount]) -> None:
+def volume(account: ProbeAccount, instance: dict[str, Any]) -> dict[str, Any]:
+    """The only volume of an instance."""
+    (device,) = instance["BlockDeviceMappings"]
+    found: dict[str, Any] = account.ec2.describe_volumes(
+        VolumeIds=[device["Ebs"]["VolumeId"]])["Volumes"][0]
+    return found
+
+
+def test_a_shared_image_is_launched_by_another_account(
+    account_at: Callable[[str], ProbeAccount],
+) -> None:
     account = account_at("emulator")
     account.set(accounts={STRANGERS_KEY: STRANGER})
     image = account.image(snapshot=account.snapshot(2))
     theirs = account.client("ec2", key=STRANGERS_KEY)
     launch = {"ImageId": image, "MinCount": 1, "MaxCount": 1, "InstanceType": TYPE}
     refused("InvalidAMIID.NotFound", theirs.run_instances, **launch)
-    account.ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"UserId": STRANGER}]})
+    account.ec2.modify_image_attribute(ImageId=image,
+                                       LaunchPermission={"Add": [{"UserId": STRANGER}]})
     (instance,) = theirs.run_instances(**launch)["Instances"]
-    (volume,) = theirs.describe_volumes()["Volumes"]
-    assert (instance["RootDeviceName"], volume["Size"]) == ("/dev/xvda", 2)
-    image_id = theirs.create_image(InstanceId=instance["InstanceId"], Name="of-theirs")["ImageId"]
-    assert theirs.describe_images(ImageIds=[image_id])["Images"][0]["Architecture"] == "x86_64"
+    assert instance["RootDeviceName"] == "/dev/xvda"
+    assert theirs.describe_volumes()["Volumes"][0]["Size"] == 2
+    made = theirs.create_image(InstanceId=instance["InstanceId"], Name="of-theirs")["ImageId"]
+    found = theirs.describe_images(ImageIds=[made])["Images"][0]
+    assert found["Architecture"] == "x86_64"
 
 
-@probe("architecture_fits")
-def test_an_image_runs_on_its_architecture(account: ProbeAccount) -> None:
-    image = account.image(Architecture="arm64")
-    refused("InvalidParameterValue", _run, account=account, ImageId=image)
-    _run(account, ImageId=image, InstanceType="g5g.xlarge")
-
-
-@probe("initialization_rate_is_in_range")
-def test_a_volume_is_loaded_at_100_to_300_mib_a_second(account: ProbeAccount) -> None:
-    image = account.image()
-    for number, rate in enumerate((99, 301)):
-        devices = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeInitializationRate": rate, "VolumeSize": 64}}]
-        refused("InvalidParameterValue", account.ec2.create_launch_template, LaunchTemplateName=f"golden-{number}",
-                LaunchTemplateData={"ImageId": image, "BlockDeviceMappings": devices})
-    devices = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeInitializationRate": 100}}]
-    account.ec2.create_launch_template(LaunchTemplateName="golden-r", LaunchTemplateData={
-        "ImageId": image, "BlockDeviceMappings": devices})
-    assert _run(account, LaunchTemplate={"LaunchTemplateName": "golden-r"})["ImageId"] == image
-
-
-@probe("requirements_need_a_group", "type_or_requirements")
-def test_requirements_are_for_groups(account: ProbeAccount) -> None:
-    need = {"VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1}, "AllowedInstanceTypes": ["m7i.*"]}
-    image = account.image()
-    refused("InvalidParameterCombination", _template, account=account, InstanceType=TYPE, InstanceRequirements=need)
-    template = _template(account, ImageId=image, InstanceRequirements=need)
-    refused("InvalidParameterCombination", _run, account=account, LaunchTemplate={"LaunchTemplateId": template})
-    account.groups.create_auto_scaling_group(
-        AutoScalingGroupName="g", MinSize=1, MaxSize=1, AvailabilityZones=["us-east-1a"],
-        LaunchTemplate={"LaunchTemplateId": template, "Version": "1"})
-    (launched,) = account.ec2.describe_instances()["Reservations"][0]["Instances"]
-    assert (launched["ImageId"], launched["InstanceType"].partition(".")[0]) == (image, "m7i")
-
-
-@probe("volume_holds_snapshot")
-def test_a_launch_has_no_volume_smaller_than_the_images_snapshot(account: ProbeAccount) -> None:
-    image = account.image(snapshot=account.snapshot(8))
-    small, same = ([{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": size}}] for size in (4, 8))
-    refused("InvalidBlockDeviceMapping", _run, account=account, ImageId=image, BlockDeviceMappings=small)
-    _run(account, ImageId=image, BlockDeviceMappings=same)
-
-
-@probe("devices_of")
-def test_an_instance_has_the_devices_of_the_image(account: ProbeAccount) -> None:
-    image = account.image(snapshot=account.snapshot(3))
-    for given, size in ((None, 3), ([{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 9}}], 9)):
-        instance = _run(account, ImageId=image, **({"BlockDeviceMappings": given} if given else {}))
-        volume = instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
-        assert account.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Size"] == size
-        assert len(instance["BlockDeviceMappings"]) == 1
-
-
-@probe("metadata_of")
-def test_imds_support_requires_tokens(account: ProbeAccount) -> None:
-    image = account.image(ImdsSupport="v2.0")
-    options = _run(account, ImageId=image)["MetadataOptions"]
+@probe("devices_of", "metadata_of")
+def test_an_instance_has_the_devices_and_the_options_of_the_image(account: ProbeAccount) -> None:
+    image = account.image(snapshot=account.snapshot(3), ImdsSupport="v2.0")
+    instance = account.launch(ImageId=image)
+    assert volume(account, instance)["Size"] == 3
+    options = instance["MetadataOptions"]
     assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 2)
-    assert _run(account, ImageId=image, MetadataOptions={"HttpTokens": "optional"})["MetadataOptions"][
-        "HttpTokens"] == "optional"
+    device = {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 9}}
+    instance = account.launch(ImageId=image, BlockDeviceMappings=[device],
+                              MetadataOptions={"HttpTokens": "optional"})
+    assert volume(account, instance)["Size"] == 9
+    assert instance["MetadataOptions"]["HttpTokens"] == "optional"
 
 
 @probe("last_launched")
 def test_a_launch_is_reported_a_day_later(account: ProbeAccount) -> None:
     image = account.image()
-    _run(account, ImageId=image)
+    account.launch(ImageId=image)
     ask = {"ImageId": image, "Attribute": "lastLaunchedTime"}
-    assert not account.ec2.describe_image_attribute(**ask).get("LastLaunchedTime", {}).get("Value")
+    reported = account.ec2.describe_image_attribute(**ask).get("LastLaunchedTime", {})
+    assert not reported.get("Value")
     account.set(launch_report_s=0)
-    assert account.ec2.describe_image_attribute(**ask)["LastLaunchedTime"]["Value"].endswith("Z")
-
-
-@probe("run_instances")
-def test_a_token_launches_once(account: ProbeAccount) -> None:
-    image = account.image()
-    first, again = (_run(account, ImageId=image, ClientToken="one")["InstanceId"] for _ in range(2))
-    assert first == again
-    refused("IdempotentParameterMismatch", _run, account=account, ImageId=image, ClientToken="one", EbsOptimized=True)
+    reported = account.ec2.describe_image_attribute(**ask)["LastLaunchedTime"]
+    assert reported["Value"].endswith("Z")
 
 
 @probe("resolve")
 def test_a_parameter_names_the_image(account: ProbeAccount) -> None:
     old, new = account.image("old"), account.image("new")
-    _put(account, old)
-    _put(account, new, Overwrite=True)
-    assert _run(account, ImageId="resolve:ssm:/golden-ami/x/latest")["ImageId"] == new
-    assert _run(account, ImageId="resolve:ssm:/golden-ami/x/latest:1")["ImageId"] == old
-    refused("InvalidParameterValue", _run, account=account, ImageId="resolve:ssm:/golden-ami/y/latest")
-    account.ec2.create_launch_template(
-        LaunchTemplateName="golden-t", LaunchTemplateData={"ImageId": "resolve:ssm:/golden-ami/x/latest"})
-    ask = {"LaunchTemplateName": "golden-t", "Versions": ["1"]}
-    for more, wanted in (({}, "resolve:ssm:/golden-ami/x/latest"), ({"ResolveAlias": True}, new)):
-        versions = account.ec2.describe_launch_template_versions(**ask, **more)["LaunchTemplateVersions"]
-        assert versions[0]["LaunchTemplateData"]["ImageId"] == wanted
+    put(account, old)
+    put(account, new, Overwrite=True)
+    for suffix, image in (("", new), (":1", old)):
+        assert account.launch(ImageId=f"resolve:ssm:{LATEST}{suffix}")["ImageId"] == image
+    ask = {"LaunchTemplateId": account.template(ImageId=f"resolve:ssm:{LATEST}"), "Versions": ["1"]}
+    for more, wanted in (({}, f"resolve:ssm:{LATEST}"), ({"ResolveAlias": True}, new)):
+        answer = account.ec2.describe_launch_template_versions(**ask, **more)
+        assert answer["LaunchTemplateVersions"][0]["LaunchTemplateData"]["ImageId"] == wanted
 
-
-@probe("describe_instance_type_offerings")
-def test_offerings_are_filtered_and_paged(account: ProbeAccount) -> None:
-    ask = {"LocationType": "region", "Filters": [{"Name": "instance-type", "Values": ["g5.*"]}], "MaxResults": 5}
-    first = account.ec2.describe_instance_type_offerings(**ask)
-    rest = account.ec2.describe_instance_type_offerings(**ask, NextToken=first["NextToken"])
-    types = {each["InstanceType"] for each in first["InstanceTypeOfferings"] + rest["InstanceTypeOfferings"]}
-    assert len(types) == 8 and all(each.startswith("g5.") for each in types)
-
-
-# --- parameters -------------------------------------------------------------------------------------------------------
 
 @probe("settle")
 def test_an_image_parameter_appears_late_or_never(account: ProbeAccount) -> None:
     image, elsewhere = account.image(), account.image("elsewhere")
     account.set(pending_s=3600)
-    assert _put(account, image) == 1
-    refused("ParameterNotFound", _latest, account=account)
-    refused("ParameterAlreadyExists", _put, account=account, value=image)
+    assert put(account, image) == 1
+    refused("ParameterNotFound", latest, account=account)
+    refused("ParameterAlreadyExists", put, account=account, value=image)
     account.set(pending_s=0)
-    assert _latest(account) == (image, 1)
+    assert latest(account) == (image, 1)
     account.ec2.deregister_image(ImageId=elsewhere)
     for wrong in ("ami-00000000000000000", elsewhere, "not-an-image"):
-        assert _put(account, wrong, Overwrite=True) == 2
-        assert _latest(account) == (image, 1)
-    other = account.client("ssm", OTHER_REGION)
-    other.put_parameter(Name="/golden-ami/x/latest", Value=image, Type="String", DataType="aws:ec2:image")
-    refused("ParameterNotFound", other.get_parameter, Name="/golden-ami/x/latest")
+        assert put(account, wrong, Overwrite=True) == 2
+        assert latest(account) == (image, 1)
 
 
-# --- launch templates -------------------------------------------------------------------------------------------------
+@probe("delete_key_pair")
+def test_a_key_pair_is_deleted_by_its_id_or_its_name(account: ProbeAccount) -> None:
+    first, _second = (account.ec2.create_key_pair(KeyName=name) for name in ("a", "b"))
+    for named, left in (({"KeyPairId": first["KeyPairId"]}, ["b"]), ({"KeyName": "none"}, ["b"]),
+                        ({"KeyName": "b"}, [])):
+        account.ec2.delete_key_pair(**named)
+        assert [pair["KeyName"] for pair in account.ec2.describe_key_pairs()["KeyPairs"]] == left
 
-def _template(account: ProbeAccount, **data: Any) -> str:
-    made: str = account.ec2.create_launch_template(
-        LaunchTemplateName="golden-x", VersionDescription="first", LaunchTemplateData=data)["LaunchTemplate"][
-            "LaunchTemplateId"]
-    return made
+
+# --- launch templates ---------------------------------------------------------------------------
 
 
-def _version(account: ProbeAccount, template: str, **more: Any) -> dict[str, Any]:
-    data = more.pop("LaunchTemplateData", {"InstanceType": TYPE})
+def version(account: ProbeAccount, template: str, **more: Any) -> dict[str, Any]:
+    asked = {"LaunchTemplateData": {"InstanceType": TYPE}, **more}
     made: dict[str, Any] = account.ec2.create_launch_template_version(
-        LaunchTemplateId=template, LaunchTemplateData=data, **more)["LaunchTemplateVersion"]
+        LaunchTemplateId=template, **asked)["LaunchTemplateVersion"]
     return made
 
 
 @probe("why_it_stays", "next_number")
 def test_versions_are_deleted_but_not_the_default(account: ProbeAccount) -> None:
-    template = _template(account, ImageId="ami-1")
-    for number in (2, 3):
-        assert _version(account, template)["VersionNumber"] == number
-    answer = account.ec2.delete_launch_template_versions(LaunchTemplateId=template, Versions=["1", "3", "9"])
-    gone = [each["VersionNumber"] for each in answer["SuccessfullyDeletedLaunchTemplateVersions"]]
-    refusals = {each["VersionNumber"]: each["ResponseError"]["Code"]
-                for each in answer["UnsuccessfullyDeletedLaunchTemplateVersions"]}
-    assert (gone, refusals) == ([3], {1: "unexpectedError", 9: "launchTemplateVersionDoesNotExist"})
-    assert _version(account, template)["VersionNumber"] == 4
+    template = account.template(ImageId="ami-1")
+    assert [version(account, template)["VersionNumber"] for _ in range(2)] == [2, 3]
+    answer = account.ec2.delete_launch_template_versions(LaunchTemplateId=template,
+                                                         Versions=["1", "3", "9"])
+    gone = answer["SuccessfullyDeletedLaunchTemplateVersions"]
+    kept = {each["VersionNumber"]: each["ResponseError"]["Code"]
+            for each in answer["UnsuccessfullyDeletedLaunchTemplateVersions"]}
+    assert [each["VersionNumber"] for each in gone] == [3]
+    assert kept == {1: "unexpectedError", 9: "launchTemplateVersionDoesNotExist"}
+    assert version(account, template)["VersionNumber"] == 4
     account.ec2.modify_launch_template(LaunchTemplateId=template, DefaultVersion="4")
     account.ec2.delete_launch_template_versions(LaunchTemplateId=template, Versions=["1"])
-    versions = account.ec2.describe_launch_template_versions(LaunchTemplateId=template)["LaunchTemplateVersions"]
-    assert [(each["VersionNumber"], each["DefaultVersion"]) for each in versions] == [(2, False), (4, True)]
+    left = account.ec2.describe_launch_template_versions(LaunchTemplateId=template)
+    assert [(each["VersionNumber"], each["DefaultVersion"])
+            for each in left["LaunchTemplateVersions"]] == [(2, False), (4, True)]
 
 
 @probe("inherited")
 def test_a_version_inherits_but_for_snapshots(account: ProbeAccount) -> None:
-    template = _template(account, ImageId="ami-1", InstanceType=TYPE, BlockDeviceMappings=[
-        {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-1", "VolumeType": "gp3"}}])
-    data = _version(account, template, SourceVersion="1", LaunchTemplateData={"ImageId": "ami-2"})["LaunchTemplateData"]
+    ebs = {"SnapshotId": "snap-1", "VolumeType": "gp3"}
+    template = account.template(ImageId="ami-1", InstanceType=TYPE, BlockDeviceMappings=[
+        {"DeviceName": "/dev/xvda", "Ebs": ebs}])
+    data = version(account, template, SourceVersion="1",
+                   LaunchTemplateData={"ImageId": "ami-2"})["LaunchTemplateData"]
     assert (data["ImageId"], data["InstanceType"]) == ("ami-2", TYPE)
-    assert data["BlockDeviceMappings"] == [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeType": "gp3"}}]
-
-
-@probe("create_launch_template_version")
-def test_a_token_makes_one_version(account: ProbeAccount) -> None:
-    template = _template(account, ImageId="ami-1")
-    assert [_version(account, template, ClientToken="one")["VersionNumber"] for _ in range(2)] == [2, 2]
-    refused("IdempotentParameterMismatch", _version, account=account, template=template, ClientToken="one",
-            VersionDescription="other")
+    assert data["BlockDeviceMappings"] == [
+        {"DeviceName": "/dev/xvda", "Ebs": {"VolumeType": "gp3"}}]
 
 
 @probe("version_filter")
-def test_versions_are_filtered_by_image(account: ProbeAccount) -> None:
-    template = _template(account, ImageId="ami-1")
-    _version(account, template, LaunchTemplateData={"ImageId": "ami-2"})
-
-    def found(**filters: str) -> list[int]:
-        as_filters = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in filters.items()]
-        versions = account.ec2.describe_launch_template_versions(Versions=["$Latest", "$Default"], Filters=as_filters)
-        return [each["VersionNumber"] for each in versions["LaunchTemplateVersions"]]
-    assert (found(image_id="ami-2"), found(image_id="ami-1"), found(is_default_version="true")) == ([2], [1], [1])
-    refused("InvalidParameterValue", found, colour="gold")
+def test_versions_are_filtered(account: ProbeAccount) -> None:
+    template = account.template(ImageId="ami-1")
+    version(account, template, LaunchTemplateData={"ImageId": "ami-2"})
+    for name, value, numbers in (("image-id", "ami-2", [2]), ("image-id", "ami-1", [1]),
+                                 ("is-default-version", "true", [1])):
+        answer = account.ec2.describe_launch_template_versions(
+            Versions=["$Latest", "$Default"], Filters=[{"Name": name, "Values": [value]}])
+        assert [each["VersionNumber"] for each in answer["LaunchTemplateVersions"]] == numbers
 
 
-@probe("describe_launch_templates", "paginate")
-def test_templates_and_versions_are_listed_in_pages(account: ProbeAccount) -> None:
-    template = _template(account, ImageId="ami-1")
-    for _ in range(20):
-        _version(account, template)
-    assert len(account.ec2.describe_launch_template_versions(LaunchTemplateId=template)["LaunchTemplateVersions"]) == 21
-    pages = account.ec2.get_paginator("describe_launch_template_versions").paginate(
-        LaunchTemplateId=template, PaginationConfig={"PageSize": 9})
-    assert [len(each["LaunchTemplateVersions"]) for each in pages] == [9, 9, 3]
-    for number in range(19):
-        account.ec2.create_launch_template(LaunchTemplateName=f"golden-{number}", LaunchTemplateData={"KeyName": "x"})
-    assert len(account.ec2.describe_launch_templates()["LaunchTemplates"]) == 20
-    assert "NextToken" in account.ec2.describe_launch_templates(MaxResults=5)
+# --- instance refreshes -------------------------------------------------------------------------
 
 
-# --- instance refreshes -----------------------------------------------------------------------------------------------
+class Group:
+    """Two instances from version 1 of a template whose version 2 has another AMI."""
 
-class _Group:
-    """A group of two instances from version 1 of a template whose version 2 holds another AMI."""
-
-    def __init__(self, account: ProbeAccount, *, version: str = "1", first: str = "") -> None:
+    def __init__(self, account: ProbeAccount, first: str = "") -> None:
         self.account = account
         self.old, self.new = account.image("old"), account.image("new")
-        self.template = _template(account, ImageId=first or self.old, InstanceType=TYPE)
-        _version(account, self.template, LaunchTemplateData={"ImageId": self.new, "InstanceType": TYPE})
-        account.groups.create_auto_scaling_group(
-            AutoScalingGroupName="g", MinSize=2, MaxSize=4, DesiredCapacity=2, AvailabilityZones=["us-east-1a"],
-            LaunchTemplate={"LaunchTemplateId": self.template, "Version": version})
+        self.template = account.template(ImageId=first or self.old, InstanceType=TYPE)
+        data = {"ImageId": self.new, "InstanceType": TYPE}
+        version(account, self.template, LaunchTemplateData=data)
+        account.group(self.template, size=2)
 
-    def start(self, version: str | None = "2", **preferences: Any) -> str:
-        desired = {"DesiredConfiguration": {"LaunchTemplate": {
-            "LaunchTemplateId": self.template, "Version": version}}} if version else {}
+    def start(self, **preferences: Any) -> str:
+        named = {"LaunchTemplateId": self.template, "Version": "2"}
         started: str = self.account.groups.start_instance_refresh(
-            AutoScalingGroupName="g", Preferences=preferences, **desired)["InstanceRefreshId"]
+            AutoScalingGroupName="g", Preferences=preferences,
+            DesiredConfiguration={"LaunchTemplate": named})["InstanceRefreshId"]
         return started
 
-    def status(self) -> str:
-        found: str = self.account.groups.describe_instance_refreshes(AutoScalingGroupName="g")["InstanceRefreshes"][0][
-            "Status"]
-        return found
-
-    def running(self) -> list[tuple[str, str]]:
-        """(AMI, template version) of each instance that runs in the group."""
-        group = self.account.groups.describe_auto_scaling_groups(AutoScalingGroupNames=["g"])["AutoScalingGroups"][0]
-        versions = {each["InstanceId"]: each["LaunchTemplate"]["Version"] for each in group["Instances"]}
-        reservations = self.account.ec2.describe_instances(Filters=[
-            {"Name": "instance-state-name", "Values": ["running"]}])["Reservations"]
-        return [(each["ImageId"], versions[each["InstanceId"]]) for one in reservations for each in one["Instances"]]
+    def state(self) -> tuple[str, set[tuple[str, str]]]:
+        """Of the last refresh; and (AMI, version of the template) of what runs."""
+        (group,) = self.account.groups.describe_auto_scaling_groups()["AutoScalingGroups"]
+        versions = {each["InstanceId"]: each["LaunchTemplate"]["Version"]
+                    for each in group["Instances"]}
+        refreshes = self.account.groups.describe_instance_refreshes(AutoScalingGroupName="g")
+        running = {(each["ImageId"], versions[each["InstanceId"]])
+                   for each in launched(self.account)}
+        return refreshes["InstanceRefreshes"][0]["Status"], running
 
 
-@probe("describe_instance_refreshes", "launched_with")
+@probe("describe_instance_refreshes", "launched_with", "tagged_by_template")
 def test_a_refresh_replaces_the_instances(account: ProbeAccount) -> None:
-    group = _Group(account)
+    group = Group(account)
     account.set(refresh_s=3600)
     first = group.start(SkipMatching=True)
-    assert (group.status(), group.running()) == ("Pending", [(group.old, "1")] * 2)
+    assert group.state() == ("Pending", {(group.old, "1")})
     account.set(refresh_s=0)
-    assert (group.status(), group.running()) == ("Successful", [(group.new, "2")] * 2)
+    assert group.state() == ("Successful", {(group.new, "2")})
     second = group.start()
-    refreshes = account.groups.describe_instance_refreshes(AutoScalingGroupName="g")["InstanceRefreshes"]
-    assert [each["InstanceRefreshId"] for each in refreshes] == [second, first]
+    refreshes = account.groups.describe_instance_refreshes(AutoScalingGroupName="g")
+    ids = [each["InstanceRefreshId"] for each in refreshes["InstanceRefreshes"]]
+    assert ids == [second, first]
+    tags = [{tag["Key"]: tag["Value"] for tag in each["Tags"]} for each in launched(account)]
+    assert {each["aws:ec2launchtemplate:version"] for each in tags} == {"2"}
 
 
-@probe("tagged_by_template")
-def test_an_instance_of_a_group_is_tagged_with_its_version(account: ProbeAccount) -> None:
-    """moto launches the default version, and says so."""
-    group = _Group(account)
-    account.groups.create_auto_scaling_group(
-        AutoScalingGroupName="h", MinSize=1, MaxSize=1, AvailabilityZones=["us-east-1a"],
-        LaunchTemplate={"LaunchTemplateId": group.template, "Version": "2"})
-    tags = [{tag["Key"]: tag["Value"] for tag in each["Tags"]} for one in account.ec2.describe_instances()[
-        "Reservations"] for each in one["Instances"]]
-    assert sorted(each["aws:ec2launchtemplate:version"] for each in tags) == ["1", "1", "2"]
-
-
-@probe("one_refresh_at_a_time")
-def test_one_refresh_at_a_time(account: ProbeAccount) -> None:
-    group = _Group(account)
-    account.set(refresh_s=3600)
-    group.start()
-    refused("InstanceRefreshInProgress", group.start)
-
-
-@probe("in_progress")
-def test_only_a_running_refresh_is_cancelled(account: ProbeAccount) -> None:
-    group = _Group(account)
-    for call in (account.groups.cancel_instance_refresh, account.groups.rollback_instance_refresh):
-        refused("ActiveInstanceRefreshNotFound", call, AutoScalingGroupName="g")
-    account.set(refresh_s=3600)
-    group.start()
-    account.groups.cancel_instance_refresh(AutoScalingGroupName="g")
-    assert group.status() == "Cancelling"
-    account.set(refresh_s=0)
-    assert (group.status(), group.running()) == ("Cancelled", [(group.old, "1")] * 2)
-
-
-@probe("why_irreversible")
+@probe("in_progress", "why_irreversible")
 def test_a_refresh_rolls_back_to_a_literal_version(account: ProbeAccount) -> None:
-    group = _Group(account)
+    group = Group(account)
     account.set(refresh_s=3600)
     group.start()
     account.groups.rollback_instance_refresh(AutoScalingGroupName="g")
-    assert group.status() == "RollbackInProgress"
+    assert group.state()[0] == "RollbackInProgress"
     account.set(refresh_s=0)
-    assert (group.status(), group.running()) == ("RollbackSuccessful", [(group.old, "1")] * 2)
-    account.set(refresh_s=3600)
-    for version in ("$Latest", "$Default", None):
-        refused("ValidationError", group.start, version=version, AutoRollback=True)
-        group.start(version)
-        refused("IrreversibleInstanceRefresh", account.groups.rollback_instance_refresh, AutoScalingGroupName="g")
-        account.set(refresh_s=0)
-        group.status()
-        account.set(refresh_s=3600)
+    assert group.state() == ("RollbackSuccessful", {(group.old, "1")})
 
 
-def test_a_parameter_in_the_template_forbids_rollback(account_at: Callable[[str], ProbeAccount]) -> None:
-    account = account_at("emulator")
-    _put(account, account.image())
-    group = _Group(account, first="resolve:ssm:/golden-ami/x/latest")
+@probe("why_irreversible")
+def test_a_parameter_in_the_template_forbids_rollback(account: ProbeAccount) -> None:
+    put(account, account.image())
+    group = Group(account, first=f"resolve:ssm:{LATEST}")
     account.set(refresh_s=3600)
     group.start()
-    refused("IrreversibleInstanceRefresh", account.groups.rollback_instance_refresh, AutoScalingGroupName="g")
+    refused("IrreversibleInstanceRefresh", account.groups.rollback_instance_refresh,
+            AutoScalingGroupName="g")
 
 
-def test_a_refresh_that_fails_rolls_back_where_asked(account_at: Callable[[str], ProbeAccount]) -> None:
-    account = account_at("emulator")
-    group = _Group(account)
-    account.ec2.disable_image(ImageId=group.new)
+def test_a_refresh_that_fails_rolls_back_where_asked(
+    account_at: Callable[[str], ProbeAccount],
+) -> None:
+    group = Group(account_at("emulator"))
+    group.account.ec2.disable_image(ImageId=group.new)
     for rollback, status in ((False, "Failed"), (True, "RollbackSuccessful")):
         group.start(AutoRollback=rollback)
-        assert (group.status(), group.running()) == (status, [(group.old, "1")] * 2)
+        assert group.state() == (status, {(group.old, "1")})
 
 
-def test_what_is_pending_ends_by_itself(account_at: Callable[[str], ProbeAccount]) -> None:
+# --- types --------------------------------------------------------------------------------------
+
+
+@probe("override_type", "group_type", "type_or_requirements")
+def test_a_groups_policy_or_its_template_says_its_types(account: ProbeAccount) -> None:
+    account.group(account.template(ImageId=account.image(), InstanceType=TYPE),
+                  {"InstanceRequirements": NEED})
+    (instance,) = launched(account)
+    assert instance["InstanceType"].startswith("m7i.")
+    (described,) = account.ec2.describe_instance_types(
+        InstanceTypes=[instance["InstanceType"]])["InstanceTypes"]
+    assert described["VCpuInfo"]["DefaultVCpus"] >= 4
+
+
+@probe("fleet_type")
+def test_a_fleets_overrides_say_its_types(account: ProbeAccount) -> None:
+    named = {"LaunchTemplateId": account.template(ImageId=account.image()), "Version": "$Default"}
+    config = {"LaunchTemplateSpecification": named, "Overrides": [{"InstanceRequirements": NEED}]}
+    account.ec2.create_fleet(
+        Type="instant", LaunchTemplateConfigs=[config],
+        TargetCapacitySpecification={"TotalTargetCapacity": 1,
+                                     "DefaultTargetCapacityType": "on-demand"})
+    assert [each["InstanceType"].partition(".")[0] for each in launched(account)] == ["m7i"]
+
+
+# --- root volumes -------------------------------------------------------------------------------
+
+
+def test_a_snapshot_has_what_was_written_before_it(
+    account_at: Callable[[str], ProbeAccount], emulator: Any,
+) -> None:
+    """And only the changed blocks differ from the AMI's snapshot, whose content it inherits."""
     account = account_at("emulator")
-    account.set(pending_s=0.05)
-    snapshot = account.snapshot()
-    until("a completed snapshot", lambda: account.ec2.describe_snapshots(
-        SnapshotIds=[snapshot])["Snapshots"][0]["State"] != "pending")
-    image = account.image(snapshot=snapshot)
-    until("an available AMI", lambda: account.describe(image)["State"] != "pending")
+    origin = account.snapshot(blocks={0: block("a"), 1: block("b")})
+    instance = account.launch(ImageId=account.image(snapshot=origin))
+    before = account.shot(instance)
+    emulator.write(instance["InstanceId"], REGION, BLOCK - 2, b"1234")
+    after = account.shot(instance)
+    assert account.blocks(before) == {0: block("a"), 1: block("b")}
+    assert account.blocks(after) == {0: block("a")[:-2] + b"12", 1: b"34" + block("b")[2:]}
+    for snapshot, indexes in ((before, []), (after, [0, 1])):
+        changed = account.ebs.list_changed_blocks(FirstSnapshotId=origin, SecondSnapshotId=snapshot)
+        assert [each["BlockIndex"] for each in changed["ChangedBlocks"]] == indexes
 
 
-@probe("delete_key_pair")
-def test_a_key_pair_is_deleted_by_its_id(account: ProbeAccount) -> None:
-    first, second = (account.ec2.create_key_pair(KeyName=name) for name in ("a", "b"))
-    account.ec2.delete_key_pair(KeyPairId=first["KeyPairId"])
-    account.ec2.delete_key_pair(KeyPairId=first["KeyPairId"])
-    account.ec2.delete_key_pair(KeyName="none")
-    assert [pair["KeyPairId"] for pair in account.ec2.describe_key_pairs()["KeyPairs"]] == [second["KeyPairId"]]
-    account.ec2.delete_key_pair(KeyName="b")
-    assert account.ec2.describe_key_pairs()["KeyPairs"] == []
+@probe("replace", "describe_replace_root_volume_tasks", "key_opens_blocks")
+def test_a_root_volume_is_replaced_by_that_of_another_ami(account: ProbeAccount) -> None:
+    """The snapshot of a volume is encrypted as the AMI's is."""
+    new = account.image("new", account.snapshot(1, {3: block("new")}, Encrypted=True))
+    instance = account.launch(ImageId=account.image("old"))
+    before = volume(account, instance)["VolumeId"]
+    account.ec2.create_replace_root_volume_task(
+        InstanceId=instance["InstanceId"], ImageId=new, DeleteReplacedRootVolume=True)
+    (done,) = account.ec2.describe_replace_root_volume_tasks(Filters=[
+        {"Name": "instance-id", "Values": [instance["InstanceId"]]}])["ReplaceRootVolumeTasks"]
+    assert done["TaskState"] == "succeeded"
+    (after,) = launched(account)
+    assert (after["InstanceId"], after["ImageId"]) == (instance["InstanceId"], new)
+    snapshot = account.shot(after)
+    assert account.blocks(snapshot) == {3: block("new")}
+    found = account.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
+    assert found["Encrypted"]
+    refused("InvalidVolume.NotFound", account.ec2.describe_volumes, VolumeIds=[before])
+
+
+@probe("roots_can_be_replaced")
+def test_a_refresh_that_replaces_root_volumes(account: ProbeAccount) -> None:
+    old, new = account.image("old"), account.image("new")
+    template = account.template(ImageId=old, InstanceType=TYPE)
+    account.group(template, {"InstanceType": TYPE, "ImageId": old})
+    (before,) = launched(account)
+    named = {"LaunchTemplateId": template, "Version": "1"}
+    policy = {"LaunchTemplate": {"LaunchTemplateSpecification": named,
+                                 "Overrides": [{"InstanceType": TYPE, "ImageId": new}]}}
+    account.groups.start_instance_refresh(
+        AutoScalingGroupName="g", Strategy="ReplaceRootVolume",
+        DesiredConfiguration={"MixedInstancesPolicy": policy})
+    refreshes = account.groups.describe_instance_refreshes(AutoScalingGroupName="g")
+    assert refreshes["InstanceRefreshes"][0]["Status"] == "Successful"
+    (after,) = launched(account)
+    assert (after["InstanceId"], after["ImageId"]) == (before["InstanceId"], new)

@@ -18,6 +18,9 @@ from ec2_emulator.block_store import BLOCK
 ACCOUNT, STRANGER = "123456789012", "210987654321"
 KEY, STRANGERS_KEY = "AKIAEMULATOR00000000", "AKIASTRANGER00000000"
 REGION, OTHER_REGION = "us-east-1", "eu-west-1"
+TYPE = "g5.xlarge"
+NEED = {"VCpuCount": {"Min": 4}, "MemoryMiB": {"Min": 16384}, "AllowedInstanceTypes": ["m7i.*"]}
+"""Requirements that a template or an override may have."""
 
 FAILURES = (AssertionError, ClientError, BotoCoreError, ResponseParserError, LookupError, pytest.fail.Exception)
 """How a probe may end at a server that does not keep the rule."""
@@ -64,6 +67,12 @@ class ProbeAccount:
     def groups(self) -> Any:
         return self.client("autoscaling")
 
+    def call(self, name: str) -> Callable[..., Any]:
+        """What `ec2.run_instances` names, or a function of this class."""
+        service, _, method = name.rpartition(".")
+        called: Callable[..., Any] = getattr(self.client(service) if service else self, method)
+        return called
+
     # --- what most probes begin with ---
 
     def start(self, gib: int = 1, **more: Any) -> str:
@@ -97,6 +106,43 @@ class ProbeAccount:
         made: str = self.ec2.register_image(Name=name, **asked)["ImageId"]
         return made
 
+    def template(self, **data: Any) -> str:
+        """A launch template whose only version has `data`."""
+        made = self.ec2.create_launch_template(LaunchTemplateName="golden-x", LaunchTemplateData=data)
+        name: str = made["LaunchTemplate"]["LaunchTemplateId"]
+        return name
+
+    def launch(self, **more: Any) -> dict[str, Any]:
+        """An instance, as it is described."""
+        asked = {"MinCount": 1, "MaxCount": 1, "InstanceType": TYPE, **more}
+        ran = self.ec2.run_instances(**asked)["Instances"][0]["InstanceId"]
+        found: dict[str, Any] = self.ec2.describe_instances(InstanceIds=[ran])["Reservations"][0]["Instances"][0]
+        return found
+
+    def shot(self, instance: dict[str, Any]) -> str:
+        """A snapshot of the root volume of an instance."""
+        volume = instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+        name: str = self.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+        return name
+
+    def blocks(self, snapshot: str) -> dict[int, bytes]:
+        """What a snapshot holds, read back by tokens."""
+        listed = self.ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]
+        held = {}
+        for each in listed:
+            got = self.ebs.get_snapshot_block(SnapshotId=snapshot, **each)
+            held[each["BlockIndex"]] = got["BlockData"].read()
+        return held
+
+    def group(self, template: str, *overrides: dict[str, Any], version: str = "1", size: int = 1) -> None:
+        """A group of so many instances of a template; a mixed one where there are overrides."""
+        named = {"LaunchTemplateId": template, "Version": version}
+        policy = {"LaunchTemplate": {"LaunchTemplateSpecification": named, "Overrides": list(overrides)}}
+        how = {"MixedInstancesPolicy": policy} if overrides else {"LaunchTemplate": named}
+        self.groups.create_auto_scaling_group(
+            AutoScalingGroupName="g", MinSize=0, MaxSize=4, DesiredCapacity=size,
+            AvailabilityZones=[f"{REGION}a"], **how)
+
     def describe(self, image: str, **more: Any) -> dict[str, Any]:
         """The only AMI with that id."""
         found: list[dict[str, Any]] = self.ec2.describe_images(ImageIds=[image], **more)["Images"]
@@ -121,18 +167,27 @@ def refused(code: str, call: Callable[..., Any], **asked: Any) -> str:
     return message
 
 
+SERVERS = pytest.mark.parametrize("server", ["emulator", pytest.param("moto", marks=pytest.mark.long)])
+"""moto's own server is asked weekly: its answers change with its pin alone."""
+
+
+def prove(server: str, account: ProbeAccount, claim: Callable[[ProbeAccount], object]) -> None:
+    """A claim about AWS holds at the emulator, and does not at moto alone: else its code can go."""
+    if server == "emulator":
+        claim(account)
+        return
+    with pytest.raises(FAILURES) as caught:
+        claim(account)
+    assert not isinstance(caught.value, ParamValidationError), "the probe itself is wrong"
+
+
 def probe(*rules: str) -> Callable[[Callable[[ProbeAccount], None]], Callable[..., None]]:
-    """Make a test of a function that asserts `rules`: true of the emulator, and not of moto alone."""
+    """Make a test of a function that asserts `rules`."""
     def wrap(function: Callable[[ProbeAccount], None]) -> Callable[..., None]:
-        @pytest.mark.parametrize("server", ["emulator", "moto"])
+        @SERVERS
         def test(server: str, account_at: Callable[[str], ProbeAccount]) -> None:
             assert rules
-            if server == "emulator":
-                function(account_at("emulator"))
-                return
-            with pytest.raises(FAILURES) as caught:
-                function(account_at("moto"))
-            assert not isinstance(caught.value, ParamValidationError), "the probe itself is wrong"
+            prove(server, account_at(server), function)
         test.__doc__ = function.__doc__
         return test
     return wrap

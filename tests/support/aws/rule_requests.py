@@ -1,0 +1,267 @@
+"""What the tables of rules ask: a builder makes what a call needs, and returns its parameters."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from support.aws.emulator_probe import NEED, REGION, STRANGER, TYPE, ProbeAccount, block
+
+Asked = dict[str, Any]
+NO_IMAGE, NO_SNAPSHOT = "ami-00000000000000000", "snap-00000000000000000"
+SHARE = {"LaunchPermission": {"Add": [{"UserId": STRANGER}]}}
+AGENTLESS = {"InstanceIds": ["i-0123456789abcdef0"], "DocumentName": "AWS-RunShellScript",
+             "Parameters": {"commands": ["true"]}}
+
+
+def put(account: ProbeAccount, data: bytes = block("a"), snapshot: str = "", **more: Any) -> Asked:
+    """A PutSnapshotBlock that is right but for `more`."""
+    checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    return {"SnapshotId": snapshot or account.start(), "BlockIndex": 0, "BlockData": data,
+            "DataLength": len(data), "Checksum": checksum, "ChecksumAlgorithm": "SHA256", **more}
+
+
+def complete(account: ProbeAccount, count: int = 1, **more: Any) -> Asked:
+    """A CompleteSnapshot of one block."""
+    snapshot = account.start()
+    account.put(snapshot, 0, block("a"))
+    return {"SnapshotId": snapshot, "ChangedBlocksCount": count, **more}
+
+
+def child(account: ProbeAccount, parent: str, gib: int = 2, **more: Any) -> Asked:
+    """A StartSnapshot from a parent."""
+    return {"VolumeSize": gib, "ParentSnapshotId": parent, **more}
+
+
+def encrypting(account: ProbeAccount, parent: str) -> str:
+    """The parent, where the account encrypts by default from now on."""
+    account.ec2.enable_ebs_encryption_by_default()
+    return parent
+
+
+def token(account: ProbeAccount, index: int = 0, life_s: float = 60, **more: Any) -> Asked:
+    """A GetSnapshotBlock with the token of block 0."""
+    account.set(block_life_s=life_s)
+    snapshot = account.snapshot(1, {0: block("a"), 1: block("b")}, **more)
+    listed = account.ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]
+    return {"SnapshotId": snapshot, "BlockIndex": index, "BlockToken": listed[0]["BlockToken"]}
+
+
+def locked(account: ProbeAccount) -> Asked:
+    """A GetSnapshotBlock of an encrypted snapshot, by a caller without the key."""
+    asked = token(account, Encrypted=True)
+    account.set(denied={"*": ["kms:Decrypt"]})
+    return asked
+
+
+def named(account: ProbeAccount) -> Asked:
+    """A name that an AMI has."""
+    account.image("golden-2")
+    return {"name": "golden-2"}
+
+
+def mapped(snapshot: str, **ebs: Any) -> Asked:
+    """The root device."""
+    device = {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot, **ebs}}
+    return {"BlockDeviceMappings": [device]}
+
+
+def image(account: ProbeAccount, *calls: str, **more: Any) -> Asked:
+    """The id of an AMI to which these calls were made."""
+    made = account.image()
+    for each in calls:
+        getattr(account.ec2, each)(ImageId=made)
+    return {"ImageId": made, **more}
+
+
+def copied(account: ProbeAccount, *calls: str, **more: Any) -> Asked:
+    """A CopyImage."""
+    source = image(account, *calls)["ImageId"]
+    return {"Name": "copy", "SourceImageId": source, "SourceRegion": REGION, **more}
+
+
+def deprecated(account: ProbeAccount, days: int) -> Asked:
+    """An EnableImageDeprecation in so many days."""
+    return image(account, DeprecateAt=datetime.now(UTC) + timedelta(days=days))
+
+
+def used(account: ProbeAccount) -> Asked:
+    """A snapshot that a disabled AMI uses."""
+    snapshot = account.snapshot()
+    account.ec2.disable_image(ImageId=account.image(snapshot=snapshot))
+    return {"SnapshotId": snapshot}
+
+
+def secret(account: ProbeAccount) -> str:
+    """A snapshot under the account's default key."""
+    return account.snapshot(1, Encrypted=True)
+
+
+def from_template(account: ProbeAccount, **data: Any) -> Asked:
+    """What launches from a template with `data`."""
+    return {"LaunchTemplate": {"LaunchTemplateId": account.template(**data)}}
+
+
+def template(account: ProbeAccount, rate: int = 100, **data: Any) -> Asked:
+    """A CreateLaunchTemplate."""
+    device = {"DeviceName": "/dev/xvda", "Ebs": {"VolumeInitializationRate": rate}}
+    data = {"ImageId": "ami-1", "BlockDeviceMappings": [device], **data}
+    return {"LaunchTemplateName": "golden-x", "LaunchTemplateData": data}
+
+
+def parameter(account: ProbeAccount) -> Asked:
+    """A PutParameter of a name whose first value has not appeared yet."""
+    asked = {"Name": "/golden-ami/x/latest", "Value": account.image(), "Type": "String",
+             "DataType": "aws:ec2:image"}
+    account.set(pending_s=3600)
+    account.ssm.put_parameter(**asked)
+    return asked
+
+
+def refresh(account: ProbeAccount, *started: str, **more: Any) -> Asked:
+    """A group, with refreshes that were started to these versions and go on."""
+    made = account.template(ImageId=account.image(), InstanceType=TYPE)
+    account.group(made)
+    account.set(refresh_s=3600)
+    for version in started:
+        account.groups.start_instance_refresh(AutoScalingGroupName="g", **desired(made, version))
+    return {"AutoScalingGroupName": "g", **more}
+
+
+def desired(template: str, version: str) -> Asked:
+    """The version of a template that a refresh leads to."""
+    named = {"LaunchTemplateId": template, "Version": version}
+    return {"DesiredConfiguration": {"LaunchTemplate": named}} if version else {}
+
+
+def fleet(account: ProbeAccount, *overrides: Asked) -> Asked:
+    """A CreateFleet from a template without a type."""
+    named = {"LaunchTemplateId": account.template(ImageId=account.image()), "Version": "1"}
+    return {"Type": "instant", "LaunchTemplateConfigs": [
+        {"LaunchTemplateSpecification": named, "Overrides": list(overrides)}],
+        "TargetCapacitySpecification": {"TotalTargetCapacity": 1,
+                                        "DefaultTargetCapacityType": "on-demand"}}
+
+
+def spot_fleet(account: ProbeAccount) -> Asked:
+    """A RequestSpotFleet with both kinds of specification."""
+    named = {"LaunchTemplateId": account.template(ImageId=account.image()), "Version": "1"}
+    return {"SpotFleetRequestConfig": {
+        "IamFleetRole": "arn:aws:iam::123456789012:role/fleet", "TargetCapacity": 0,
+        "LaunchSpecifications": [{"ImageId": account.image("other"), "InstanceType": TYPE}],
+        "LaunchTemplateConfigs": [{"LaunchTemplateSpecification": named}]}}
+
+
+def grouped(account: ProbeAccount, **override: Any) -> Asked:
+    """Arguments of `ProbeAccount.group`, whose template has no type."""
+    return {"template": account.template(ImageId=account.image(), **override)}
+
+
+def both_types(account: ProbeAccount) -> Asked:
+    """A group whose override has a type and requirements."""
+    named = {"LaunchTemplateId": account.template(ImageId=account.image()), "Version": "1"}
+    override = {"InstanceType": TYPE, "InstanceRequirements": NEED}
+    return {"AutoScalingGroupName": "g", "MinSize": 1, "MaxSize": 1,
+            "AvailabilityZones": [f"{REGION}a"],
+            "MixedInstancesPolicy": {"LaunchTemplate": {
+                "LaunchTemplateSpecification": named, "Overrides": [override]}}}
+
+
+def root(account: ProbeAccount, stopped: bool = False, **more: Any) -> Asked:
+    """A CreateReplaceRootVolumeTask of an instance."""
+    ran = account.launch(ImageId=account.image("launched"))
+    if stopped:
+        account.ec2.stop_instances(InstanceIds=[ran["InstanceId"]])
+    return {"InstanceId": ran["InstanceId"], **more}
+
+
+def roots(account: ProbeAccount, **more: Any) -> Asked:
+    """A StartInstanceRefresh that replaces root volumes of a group with a mixed policy."""
+    account.group(account.template(ImageId=account.image()), {"InstanceType": TYPE})
+    return {"AutoScalingGroupName": "g", "Strategy": "ReplaceRootVolume", **more}
+
+
+def sent(account: ProbeAccount) -> Asked:
+    """A command that was sent a moment ago."""
+    (instance,) = AGENTLESS["InstanceIds"]
+    account.set(agents={instance: ["sh", "-c"]}, pending_s=3600)
+    command = account.ssm.send_command(**AGENTLESS)["Command"]["CommandId"]
+    return {"CommandId": command, "InstanceId": instance}
+
+
+def stack(account: ProbeAccount, kind: str) -> Asked:
+    """A change set that names a parameter of that kind, or one that does not exist."""
+    if kind:
+        account.ssm.put_parameter(Name="/p", Value="ami-1", Type=kind)
+    body = {"Resources": {"Template": {"Type": "AWS::EC2::LaunchTemplate", "Properties": {
+        "LaunchTemplateData": {"ImageId": "{{resolve:ssm:/p}}"}}}}}
+    return {"StackName": "s", "ChangeSetName": "c", "ChangeSetType": "CREATE",
+            "TemplateBody": json.dumps(body)}
+
+
+def late(account: ProbeAccount, mode: str, asked: Asked) -> Asked:
+    """A call that meets a rule of lateness."""
+    account.set(late=[{"mode": mode, "regions": [REGION], "seconds": 3600}])
+    return asked
+
+
+def left(account: ProbeAccount) -> Asked:
+    """A snapshot whose AMI went a moment ago."""
+    snapshot = account.snapshot()
+    made = account.image(snapshot=snapshot)
+    asked = late(account, "in-use", {"SnapshotId": snapshot})
+    account.ec2.deregister_image(ImageId=made)
+    return asked
+
+
+def images(account: ProbeAccount) -> Asked:
+    """Seven AMIs."""
+    snapshot = account.snapshot()
+    for number in range(7):
+        account.image(f"golden-{number}", snapshot)
+    return {"Owners": ["self"]}
+
+
+def snapshots(account: ProbeAccount) -> Asked:
+    """Seven snapshots."""
+    for _ in range(7):
+        account.snapshot()
+    return {"OwnerIds": ["self"]}
+
+
+def templates(account: ProbeAccount) -> Asked:
+    """Seven templates."""
+    for number in range(7):
+        account.ec2.create_launch_template(LaunchTemplateName=f"golden-{number}",
+                                           LaunchTemplateData={"KeyName": "x"})
+    return {}
+
+
+def versions(account: ProbeAccount) -> Asked:
+    """Seven versions of a template."""
+    made = account.template(ImageId="ami-1")
+    for _ in range(6):
+        account.ec2.create_launch_template_version(LaunchTemplateId=made,
+                                                   LaunchTemplateData={"KeyName": "x"})
+    return {"LaunchTemplateId": made}
+
+
+def fleets(account: ProbeAccount) -> Asked:
+    """Three fleets, and an instant one, which is not listed."""
+    asked = fleet(account, {"InstanceType": TYPE})
+    for kind in ("instant", "maintain", "maintain", "maintain"):
+        account.ec2.create_fleet(**{**asked, "Type": kind})
+    return {}
+
+
+def spot_requests(account: ProbeAccount) -> Asked:
+    """Seven Spot requests, one of them cancelled."""
+    launch = {"ImageId": account.image(), "InstanceType": TYPE}
+    for _ in range(7):
+        made = account.ec2.request_spot_instances(LaunchSpecification=launch)
+    name = made["SpotInstanceRequests"][0]["SpotInstanceRequestId"]
+    account.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[name])
+    return {}
