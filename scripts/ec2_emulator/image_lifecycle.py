@@ -75,10 +75,9 @@ def one_attribute_at_a_time(params: Any) -> str:
 
 @rule(EC2_GUIDE + "ami-deregistration-protection.html")
 def protected_is_not_deregistered(image: EmulatedImage) -> None:
-    """A protected AMI cannot be deregistered, nor within 24 hours after a protection with cooldown has ended."""
-    refusal = images.why_not_deregistered(image)
-    if refusal is not None:
-        raise refusal
+    """A protected AMI cannot be deregistered."""
+    if image.protection != "disabled":
+        raise ApiError("OperationNotPermitted", f"deregistration protection of {image.id} is {image.protection}")
 
 
 def users(backend: Any, snapshot_id: str) -> list[str]:
@@ -147,8 +146,6 @@ class ImageLifecycleApi(EC2BaseResponse):
     def describe_image_attribute(self) -> ActionResult:
         """One attribute."""
         image, name = self._image(), self._get_param("Attribute")
-        if name == "blockDeviceMapping":
-            raise ApiError("AuthFailure", "Unauthorized attempt to access restricted resource")
         if name == "launchPermission":
             return ActionResult({"ImageId": image.id, "LaunchPermissions": image.launch_permissions})
         shown = image.shown()
@@ -169,18 +166,8 @@ class ImageLifecycleApi(EC2BaseResponse):
     def _share(self, image: EmulatedImage) -> None:
         disabled_is_not_shared(image)
         add, remove = (list(self._get_param(f"LaunchPermission.{kind}", [])) for kind in ("Add", "Remove"))
-        flat = [{"UserId": each} for each in self._get_param("UserIds", [])]
-        flat += [{"Group": each} for each in self._get_param("UserGroups", [])]
-        flat += [{"OrganizationArn": each} for each in self._get_param("OrganizationArns", [])]
-        flat += [{"OrganizationalUnitArn": each} for each in self._get_param("OrganizationalUnitArns", [])]
-        (remove if self._get_param("OperationType") == "remove" else add).extend(flat)
         default_key_is_not_shared(image, bool(add))
         self.ec2_backend.modify_image_attribute(image.id, add, remove)
-
-    def reset_image_attribute(self) -> Any:
-        """Take every launch permission back."""
-        self._image().launch_permissions.clear()
-        return EmptyResult()
 
     def disable_image(self) -> ActionResult:
         """Nobody may launch it, and it is shared with nobody."""
@@ -206,20 +193,10 @@ class ImageLifecycleApi(EC2BaseResponse):
         return ActionResult({"Return": True})
 
     def enable_image_deregistration_protection(self) -> ActionResult:
-        """Protect, also for 24 hours after the end where that is asked for."""
+        """Protect."""
         image = self._image()
-        cooldown = bool(self._get_param("WithCooldown"))
-        image.protection = "enabled-with-cooldown" if cooldown else "enabled-without-cooldown"
-        image.protected_until = None
+        image.protection = "enabled-without-cooldown"
         return ActionResult({"Return": image.protection})
-
-    def disable_image_deregistration_protection(self) -> ActionResult:
-        """End the protection, or begin its cooldown."""
-        image = self._image()
-        if image.protection == "enabled-with-cooldown":
-            image.protected_until = STATE.now() + images.COOLDOWN
-        image.protection = "disabled"
-        return ActionResult({"Return": image.protection_now()})
 
     def deregister_image(self) -> ActionResult:
         """Remove the AMI, and where asked its snapshots."""
@@ -229,10 +206,6 @@ class ImageLifecycleApi(EC2BaseResponse):
         self.ec2_backend.deregister_image(image.id)
         results = delete_associated(self.ec2_backend, snapshots) if self._get_param("DeleteAssociatedSnapshots") else []
         return ActionResult({"Return": True, "DeleteSnapshotResults": results})
-
-
-_PLAIN = {"description": "Description", "owner-id": "OwnerId", "progress": "Progress", "snapshot-id": "SnapshotId",
-          "status": "State", "storage-tier": "StorageTier", "volume-id": "VolumeId", "volume-size": "VolumeSize"}
 
 
 def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
@@ -245,14 +218,7 @@ def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
 
 
 def _snapshot_filter(snapshot: EmulatedSnapshot, name: str) -> list[str]:
-    shown = _snapshot(snapshot)
-    if name in _PLAIN:
-        return [str(shown[_PLAIN[name]])]
-    if name == "encrypted":
-        return [str(snapshot.encrypted).lower()]
-    if name == "start-time":
-        return [snapshot.start_time.strftime("%Y-%m-%dT%H:%M:%S.000Z")]
-    tags = listing.tag_values({tag["Key"]: tag["Value"] for tag in shown["Tags"]}, name)
+    tags = listing.tag_values({tag["key"]: tag["value"] for tag in snapshot.get_tags()}, name)
     if tags is None:
         raise invalid_parameter(f"The filter '{name}' is invalid")
     return tags
@@ -286,9 +252,6 @@ class SnapshotApi(EC2BaseResponse):
         snapshot = backend.get_snapshot(name)
         add, remove = (list(self._get_param(f"CreateVolumePermission.{kind}", []))
                        for kind in ("Add", "Remove"))
-        flat = [{"UserId": each} for each in self._get_param("UserIds", [])]
-        flat += [{"Group": each} for each in self._get_param("GroupNames", [])]
-        (remove if self._get_param("OperationType") == "remove" else add).extend(flat)
         if add and snapshot.encrypted and snapshot.kms_key_id == encryption.aws_key(backend):
             raise ApiError("OperationNotPermitted", f"{name} is encrypted with the default key")
         for change, given in ((backend.add_create_volume_permission, add),

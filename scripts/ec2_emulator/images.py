@@ -13,16 +13,13 @@ from moto.ec2.models.amis import Ami
 from moto.ec2.utils import random_ami_id
 
 from ec2_emulator import listing
-from ec2_emulator.errors import ApiError, invalid_parameter
+from ec2_emulator.errors import invalid_parameter
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
 from ec2_emulator.state import STATE
 
 KEPT = ("Architecture", "BootMode", "TpmSupport", "UefiData", "ImdsSupport", "SriovNetSupport", "EnaSupport",
         "KernelId", "RamdiskId", "RootDeviceName", "VirtualizationType")
 """Parameters of RegisterImage that DescribeImages shows under the same name."""
-
-COOLDOWN = datetime.timedelta(hours=24)
-"""How long protection outlives its end, where that was asked for (API_EnableImageDeregistrationProtection)."""
 
 
 class EmulatedImage(Ami):
@@ -45,7 +42,6 @@ class EmulatedImage(Ami):
         self.source: tuple[str, str] | None = None
         self.deprecation: datetime.datetime | None = None
         self.protection = "disabled"
-        self.protected_until: datetime.datetime | None = None
         self.launched: datetime.datetime | None = None
         backend.amis[self.id] = self
 
@@ -76,14 +72,8 @@ class EmulatedImage(Ami):
             "PlatformDetails": "Linux/UNIX", "UsageOperation": "RunInstances",
             "SourceInstanceId": self.instance_id, "SourceImageId": source,
             "SourceImageRegion": region, "DeprecationTime": _iso(self.deprecation) if self.deprecation else None,
-            "DeregistrationProtection": self.protection_now(), "LastLaunchedTime": last_launched(self),
+            "DeregistrationProtection": self.protection, "LastLaunchedTime": last_launched(self),
         }
-
-    def protection_now(self) -> str:
-        """Deregistration protection, which a cooldown may prolong."""
-        if self.protected_until is not None and STATE.now() < self.protected_until:
-            return f"disabled-until-{_iso(self.protected_until)}"
-        return self.protection
 
 
 @rule(EC2_API + "API_Image.html")
@@ -130,44 +120,19 @@ def deprecated_is_hidden(image: EmulatedImage, account: str, asked: bool) -> boo
             and not asked)
 
 
-_PLAIN = {"architecture": "Architecture", "boot-mode": "BootMode",
-          "deprecation-time": "DeprecationTime", "description": "Description", "hypervisor": "Hypervisor",
-          "image-id": "ImageId", "image-type": "ImageType", "imds-support": "ImdsSupport", "kernel-id": "KernelId",
-          "manifest-location": "ImageLocation", "name": "Name", "owner-id": "OwnerId", "ramdisk-id": "RamdiskId",
-          "root-device-name": "RootDeviceName", "root-device-type": "RootDeviceType",
-          "source-image-id": "SourceImageId", "source-image-region": "SourceImageRegion",
-          "source-instance-id": "SourceInstanceId", "sriov-net-support": "SriovNetSupport", "state": "State",
-          "tpm-support": "TpmSupport", "virtualization-type": "VirtualizationType"}
-_DEVICE = {"delete-on-termination": "DeleteOnTermination", "snapshot-id": "SnapshotId", "volume-size": "VolumeSize",
-           "volume-type": "VolumeType", "encrypted": "Encrypted"}
-_EMPTY = ("owner-alias", "platform", "product-code", "product-code.type", "state-reason-code", "state-reason-message")
+_FILTERS = {"architecture": "Architecture", "image-id": "ImageId", "name": "Name",
+            "root-device-type": "RootDeviceType", "state": "State",
+            "virtualization-type": "VirtualizationType"}
 
 
 @rule(EC2_API + "API_DescribeImages.html")
 def image_filter(image: EmulatedImage, name: str) -> list[str]:
-    """DescribeImages filters by every documented name, and refuses another."""
-    shown = image.shown()
-    if name in _PLAIN:
-        return [str(shown[_PLAIN[name]])] if shown.get(_PLAIN[name]) is not None else []
-    if name == "creation-date":
-        return [_iso(image.creation_date)]
-    if name in ("ena-support", "is-public"):
-        return [str(bool(shown.get({"ena-support": "EnaSupport", "is-public": "Public"}[name]))).lower()]
-    kind, _, rest = name.partition("block-device-mapping.")
-    if not kind and rest == "device-name":
-        return [device["DeviceName"] for device in image.devices]
-    if not kind and rest in _DEVICE:
-        values = [device.get("Ebs", {}).get(_DEVICE[rest]) for device in image.devices]
-        return [str(value).lower() if isinstance(value, bool) else str(value) for value in values if value is not None]
+    """DescribeImages filters by tags, snapshots and these properties of AMIs, and refuses an unknown name."""
+    if name in _FILTERS:
+        return [str(image.shown()[_FILTERS[name]])]
+    if name == "block-device-mapping.snapshot-id":
+        return image.snapshots()
     tags = listing.tag_values(image.tags(), name)
-    if tags is None and name not in _EMPTY:
+    if tags is None:
         raise invalid_parameter(f"The filter '{name}' is invalid")
-    return tags or []
-
-
-def why_not_deregistered(image: EmulatedImage) -> ApiError | None:
-    """Why the AMI cannot be deregistered now, if so."""
-    if image.protection_now() != "disabled":
-        return ApiError("OperationNotPermitted", f"deregistration protection of {image.id} is "
-                                                         f"{image.protection_now()}")
-    return None
+    return tags

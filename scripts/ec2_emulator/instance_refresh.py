@@ -20,9 +20,9 @@ from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import ASG_API, ASG_GUIDE, EC2_GUIDE, rule
 from ec2_emulator.state import STATE
 
-RUNNING = ("Pending", "InProgress", "Cancelling", "RollbackInProgress")
+RUNNING = ("Pending", "InProgress", "RollbackInProgress")
 ROOT_VOLUME = "ReplaceRootVolume"
-_NEXT = {"Pending": "InProgress", "InProgress": "Successful", "Cancelling": "Cancelled",
+_NEXT = {"Pending": "InProgress", "InProgress": "Successful",
          "RollbackInProgress": "RollbackSuccessful"}
 
 
@@ -195,7 +195,7 @@ def roots_can_be_replaced(group: FakeAutoScalingGroup, desired: dict[str, Any] |
 
 @rule(ASG_API + "API_RollbackInstanceRefresh.html#API_RollbackInstanceRefresh_Errors")
 def in_progress(group: FakeAutoScalingGroup) -> EmulatedRefresh:
-    """What is not in progress can be neither cancelled nor rolled back."""
+    """What is not in progress cannot be rolled back."""
     running = _running(group)
     if running is None:
         raise ApiError("ActiveInstanceRefreshNotFound", f"no instance refresh of {group.name} is in progress")
@@ -243,12 +243,6 @@ class InstanceRefreshApi(AutoScalingResponse):
         page, next_token = listing.paginate(refreshes, self._get_param("MaxRecords") or 50,
                                             self._get_param("NextToken"), most=100)
         return ActionResult({"InstanceRefreshes": [each.shown() for each in page], "NextToken": next_token})
-
-    def cancel_instance_refresh(self) -> ActionResult:
-        """Stop; what was replaced stays replaced."""
-        refresh = in_progress(self._group())
-        refresh.move("Cancelling")
-        return ActionResult({"InstanceRefreshId": refresh.id})
 
     def rollback_instance_refresh(self) -> ActionResult:
         """Stop and bring back what was replaced."""

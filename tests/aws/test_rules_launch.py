@@ -170,17 +170,6 @@ def test_a_version_inherits_but_for_snapshots(account: ProbeAccount) -> None:
         {"DeviceName": "/dev/xvda", "Ebs": {"VolumeType": "gp3"}}]
 
 
-@probe("version_filter")
-def test_versions_are_filtered(account: ProbeAccount) -> None:
-    template = account.template(ImageId="ami-1")
-    version(account, template, LaunchTemplateData={"ImageId": "ami-2"})
-    for name, value, numbers in (("image-id", "ami-2", [2]), ("image-id", "ami-1", [1]),
-                                 ("is-default-version", "true", [1])):
-        answer = account.ec2.describe_launch_template_versions(
-            Versions=["$Latest", "$Default"], Filters=[{"Name": name, "Values": [value]}])
-        assert [each["VersionNumber"] for each in answer["LaunchTemplateVersions"]] == numbers
-
-
 # --- instance refreshes -------------------------------------------------------------------------
 
 

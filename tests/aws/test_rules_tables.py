@@ -127,9 +127,6 @@ REFUSALS = [Refusal(*row) for row in (
     ("resolve", WRONG, "launch", lambda a: {"ImageId": "resolve:ssm:/golden-ami/y/latest"}),
     ("settle", "ParameterNotFound", "ssm.get_parameter",
      lambda a: {"Name": ask.parameter(a)["Name"]}),
-    ("version_filter", WRONG, "ec2.describe_launch_template_versions", lambda a: {
-        "LaunchTemplateId": a.template(ImageId="ami-1"),
-        "Filters": [{"Name": "colour", "Values": ["gold"]}]}),
     ("one_refresh_at_a_time", "InstanceRefreshInProgress", "autoscaling.start_instance_refresh",
      lambda a: ask.refresh(a, "1")),
     ("in_progress", "ActiveInstanceRefreshNotFound", "autoscaling.rollback_instance_refresh",
