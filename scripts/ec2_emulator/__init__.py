@@ -5,10 +5,9 @@
 
 * `server`: the application. It logs each call, authorizes it (`authorization`, `iam`) and hands it to moto, whose
   handlers and models `moto_overrides` has replaced. `state` holds what moto has no place for.
-* `rules`: a rule is a function that `@rule` registers with the page that demands it. It is kept by a handler in
-  `images`, `image_registration`, `image_lifecycle`, `snapshots`, `ebs_direct`, `launches`, `launch_templates`,
-  `fleets`, `price_list`, `root_volumes`, `instance_refresh` or `ssm_parameters`, with `listing`, `request_fields`
-  and `errors` in common; a test in `tests/aws` shows that moto alone does not keep it.
+* `rules`: a rule is a function that `@rule` registers with the page that demands it. A handler in `compute/`,
+  `storage/` or `services/` keeps it, with `listing`, `request_fields` and `errors` in common. Tests in
+  `tests/aws/test_rules_*` show that the emulator keeps it and, weekly, that moto alone does not.
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings` (`state.EmulatorSettings`: waits,
   page sizes, IAM denials, other accounts), `GET /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block),
   `POST /_emulator/write` (bytes of an instance's root volume),

@@ -23,21 +23,23 @@ from moto.cloudformation.models import CloudFormationBackend
 from moto.core.utils import method_names_from_class
 from moto.ec2.responses import EC2Response
 
-from ec2_emulator import launches, resource_tags, snapshots, stack_resources, stacks, type_choice
-from ec2_emulator.billing import ReservationApi
-from ec2_emulator.ebs_direct import EbsDirectApi
-from ec2_emulator.encryption import EncryptionApi
-from ec2_emulator.fleets import FleetApi, SpotRequest
-from ec2_emulator.image_lifecycle import ImageLifecycleApi, SnapshotApi
-from ec2_emulator.image_registration import ImageRegistrationApi
-from ec2_emulator.instance_refresh import GroupInstance, InstanceRefreshApi
-from ec2_emulator.kms_signatures import SigningApi
-from ec2_emulator.launch_templates import EmulatedTemplate, LaunchTemplateApi
-from ec2_emulator.price_list import SpotPriceApi
-from ec2_emulator.root_volumes import RootVolumeApi
-from ec2_emulator.run_command import RunCommandApi
-from ec2_emulator.snapshots import EmulatedSnapshot
-from ec2_emulator.ssm_parameters import ParameterApi
+from ec2_emulator.compute import launches, resource_tags, type_choice
+from ec2_emulator.compute.fleets import FleetApi, SpotRequest
+from ec2_emulator.compute.image_lifecycle import ImageLifecycleApi, SnapshotApi
+from ec2_emulator.compute.image_registration import ImageRegistrationApi
+from ec2_emulator.compute.instance_refresh import GroupInstance, InstanceRefreshApi
+from ec2_emulator.compute.launch_templates import EmulatedTemplate, LaunchTemplateApi
+from ec2_emulator.services import stack_resources, stacks
+from ec2_emulator.services.billing import ReservationApi
+from ec2_emulator.services.kms_signatures import SigningApi
+from ec2_emulator.services.price_list import SpotPriceApi
+from ec2_emulator.services.run_command import RunCommandApi
+from ec2_emulator.services.ssm_parameters import ParameterApi
+from ec2_emulator.storage import snapshots
+from ec2_emulator.storage.ebs_direct import EbsDirectApi
+from ec2_emulator.storage.encryption import EncryptionApi
+from ec2_emulator.storage.root_volumes import RootVolumeApi
+from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 
 class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi, FleetApi,  # type: ignore[misc]

@@ -24,10 +24,12 @@ from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from ec2_emulator import authorization, billing, ebs_direct, lateness, moto_overrides, price_list, root_volumes
+from ec2_emulator import authorization, lateness, moto_overrides
 from ec2_emulator.errors import ApiError
 from ec2_emulator.lateness import HttpAnswer
+from ec2_emulator.services import billing, price_list
 from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
+from ec2_emulator.storage import ebs_direct, root_volumes
 
 CONTROL = "/_emulator/"
 """The control API: GET calls, POST reset, POST damage, POST write, POST refuse, PATCH settings."""

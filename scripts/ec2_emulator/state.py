@@ -16,8 +16,8 @@ from goldenami.core import clock
 from goldenami.core.records import Record
 from pydantic import Field
 
-from ec2_emulator.block_store import BlockStore
 from ec2_emulator.late_rules import LateRule
+from ec2_emulator.storage.block_store import BlockStore
 
 MY_ACCOUNT = "123456789012"
 """moto's account for every access key that `EmulatorSettings.accounts` does not name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ec2_emulator.block_store import BLOCK
+from ec2_emulator.storage.block_store import BLOCK
 from support.aws.emulator_probe import (
     NEED,
     REGION,

@@ -13,7 +13,7 @@ import urllib3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
-from ec2_emulator.block_store import BLOCK
+from ec2_emulator.storage.block_store import BLOCK
 
 ACCOUNT, STRANGER = "123456789012", "210987654321"
 KEY, STRANGERS_KEY = "AKIAEMULATOR00000000", "AKIASTRANGER00000000"

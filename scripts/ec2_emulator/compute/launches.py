@@ -14,10 +14,12 @@ from moto.ec2.models.instances import StateReason
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 
-from ec2_emulator import image_registration, images, listing, request_fields, ssm_parameters, type_choice
+from ec2_emulator import listing, request_fields
+from ec2_emulator.compute import image_registration, images, type_choice
+from ec2_emulator.compute.images import EmulatedImage
 from ec2_emulator.errors import ApiError, invalid_parameter
-from ec2_emulator.images import EmulatedImage
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
+from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
 
 _moto_run_instances = EC2Backend.run_instances

@@ -10,12 +10,14 @@ from moto.ec2.exceptions import InvalidAMIIdError, UnvailableAMIIdError
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses._base_response import EC2BaseResponse
 
-from ec2_emulator import encryption, images, listing
+from ec2_emulator import listing
+from ec2_emulator.compute import images
+from ec2_emulator.compute.images import EmulatedImage
 from ec2_emulator.errors import ApiError, invalid_parameter
-from ec2_emulator.images import EmulatedImage
 from ec2_emulator.rules import EBS_GUIDE, EC2_API, EC2_GUIDE, rule
-from ec2_emulator.snapshots import EmulatedSnapshot
 from ec2_emulator.state import STATE
+from ec2_emulator.storage import encryption
+from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 YEAR = datetime.timedelta(days=365)
 DEPRECATION_YEARS, DEPRECATION_YEARS_PUBLIC = 10, 2

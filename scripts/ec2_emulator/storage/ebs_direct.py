@@ -12,12 +12,13 @@ from moto.core.responses import ActionResult
 from moto.ebs.responses import EBSResponse
 from moto.ec2.models import ec2_backends
 
-from ec2_emulator import authorization, encryption, listing, request_fields, snapshots
-from ec2_emulator.block_store import BLOCK
+from ec2_emulator import authorization, listing, request_fields
 from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import EBS_API, EBS_GUIDE, rule
-from ec2_emulator.snapshots import EmulatedSnapshot
 from ec2_emulator.state import STATE, ApiCall
+from ec2_emulator.storage import encryption, snapshots
+from ec2_emulator.storage.block_store import BLOCK
+from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 MOST_BLOCKS, LEAST_BLOCKS = 10000, 100
 """Bounds of MaxResults, and the first is the default page (API_ListSnapshotBlocks)."""

@@ -11,9 +11,11 @@ from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersi
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.utils import parse_user_data
 
-from ec2_emulator import launches, listing, request_fields, ssm_parameters
+from ec2_emulator import listing, request_fields
+from ec2_emulator.compute import launches
 from ec2_emulator.errors import ApiError, invalid_parameter
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
+from ec2_emulator.services import ssm_parameters
 
 MOST = 200
 """Versions a page, and versions a deletion."""

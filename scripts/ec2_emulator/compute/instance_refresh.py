@@ -15,10 +15,13 @@ from moto.core.common_types import TYPE_RESPONSE
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 
-from ec2_emulator import launches, listing, root_volumes, ssm_parameters
+from ec2_emulator import listing
+from ec2_emulator.compute import launches
 from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import ASG_API, ASG_GUIDE, EC2_GUIDE, rule
+from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
+from ec2_emulator.storage import root_volumes
 
 RUNNING = ("Pending", "InProgress", "RollbackInProgress")
 ROOT_VOLUME = "ReplaceRootVolume"

@@ -23,10 +23,11 @@ from moto.s3.models import s3_backends
 from moto.ssm.models import ssm_backends
 from moto.utilities.utils import get_partition
 
-from ec2_emulator import authorization, stack_resources
+from ec2_emulator import authorization
 from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import rule
-from ec2_emulator.ssm_parameters import settled
+from ec2_emulator.services import stack_resources
+from ec2_emulator.services.ssm_parameters import settled
 from ec2_emulator.state import STATE
 
 _CREATES = {

@@ -13,9 +13,9 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.utils import random_snapshot_id
 
-from ec2_emulator.block_store import BLOCK
 from ec2_emulator.rules import EBS_API, EBS_GUIDE, rule
 from ec2_emulator.state import STATE
+from ec2_emulator.storage.block_store import BLOCK
 
 BLOCKS_PER_GIB = 2**30 // BLOCK
 

@@ -10,11 +10,13 @@ from moto.core.responses import ActionResult
 from moto.ec2.exceptions import InvalidAMIIdError
 from moto.ec2.responses._base_response import EC2BaseResponse
 
-from ec2_emulator import encryption, images, request_fields, snapshots
+from ec2_emulator import request_fields
+from ec2_emulator.compute import images
+from ec2_emulator.compute.images import EmulatedImage
 from ec2_emulator.errors import ApiError
-from ec2_emulator.images import EmulatedImage
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
-from ec2_emulator.snapshots import EmulatedSnapshot
+from ec2_emulator.storage import encryption, snapshots
+from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 Devices = list[dict[str, Any]]
 

@@ -13,12 +13,14 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.moto_api._internal import mock_random
 
-from ec2_emulator import launches, listing, request_fields, snapshots
-from ec2_emulator.block_store import BLOCK
+from ec2_emulator import listing, request_fields
+from ec2_emulator.compute import launches
+from ec2_emulator.compute.images import EmulatedImage
 from ec2_emulator.errors import ApiError, invalid_parameter
-from ec2_emulator.images import EmulatedImage
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
 from ec2_emulator.state import MY_ACCOUNT, STATE
+from ec2_emulator.storage import snapshots
+from ec2_emulator.storage.block_store import BLOCK
 
 STATES = ("pending", "in-progress", "succeeded")
 

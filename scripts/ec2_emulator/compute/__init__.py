@@ -1,0 +1,1 @@
+"""AMIs, launches, templates, groups: what EC2 and Auto Scaling answer."""

@@ -1,0 +1,1 @@
+"""The account's other services: prices and bills, keys, parameters, commands, stacks."""

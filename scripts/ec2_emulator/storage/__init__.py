@@ -1,0 +1,1 @@
+"""Snapshots with their blocks, root volumes, encryption."""
