@@ -1,16 +1,11 @@
-"""A server on loopback that accepts the EBS direct calls and nothing else, strictly, for tests and measurements.
+"""A server on loopback that accepts the EBS direct calls and nothing else, strictly, for tests.
 
-It checks what AWS checks: signature, lengths, checksums, counts, states, tokens. It costs little: one thread for each
-connection, no framework; so a measurement sees the uploader and not the server. Beside it the two calls of EC2 that
-an upload makes (DescribeSnapshots, CreateTags). Faults are the test's own: `Faults`.
-
-As a program (`ebs_sink.py [--latency S] [--trust]`) it prints its URL and serves until its input ends; `GET /_counts`
-says what it has counted. `--trust` hashes nothing and keeps nothing: the limit of what can be sent.
+It checks what AWS checks: signature, lengths, checksums, counts, states, tokens. It answers the two
+calls of EC2 that an upload makes, too (DescribeSnapshots, CreateTags). Faults are the test's own: `Faults`.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import json
@@ -18,7 +13,6 @@ import os
 import re
 import socket
 import ssl
-import sys
 import tempfile
 import threading
 import time
@@ -77,8 +71,8 @@ class Faults:
 class Sink:
     """The account: snapshots, what was called, what goes wrong."""
 
-    def __init__(self, *, trust: bool = False, tls: ssl.SSLContext | None = None) -> None:
-        self.trust, self.faults, self._tls = trust, Faults(), tls
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self.faults, self._tls = Faults(), tls
         self.snaps: dict[str, Snap] = {}
         self.calls: Counter[str] = Counter()
         self.stored: Counter[tuple[str, int]] = Counter()
@@ -187,10 +181,6 @@ class Sink:
             raise invalid("DataLength must be 524288", "INVALID_BLOCK")
         if headers.get("x-amz-checksum-algorithm") != "SHA256" or "x-amz-checksum" not in headers:
             raise invalid("a checksum is required")
-        if self.trust:
-            with self._lock:
-                self.stored[name, index] += 1
-            return 201, {"x-amz-Checksum": headers["x-amz-checksum"]}, b""
         digest = hashlib.sha256(request.body).digest()
         if base64.b64encode(digest).decode() != headers["x-amz-checksum"]:
             raise invalid("the checksum is not the block's", "INVALID_BLOCK")
@@ -213,13 +203,12 @@ class Sink:
             snap = self._snap(name)
             if snap.state != "pending":
                 raise invalid(f"{name} is {snap.state}", "INVALID_SNAPSHOT_ID")
-            if not self.trust:
-                linear = hashlib.sha256(b"".join(snap.blocks[index][1] for index in sorted(snap.blocks))).digest()
-                if headers.get("x-amz-changedblockscount") != str(len(snap.blocks)):
-                    raise invalid(f"{headers.get('x-amz-changedblockscount')} blocks are not {len(snap.blocks)}")
-                if headers.get("x-amz-checksum") != base64.b64encode(linear).decode() or \
-                        headers.get("x-amz-checksum-aggregation-method") != "LINEAR":
-                    raise invalid("the aggregated checksum is wrong")
+            linear = hashlib.sha256(b"".join(snap.blocks[index][1] for index in sorted(snap.blocks))).digest()
+            if headers.get("x-amz-changedblockscount") != str(len(snap.blocks)):
+                raise invalid(f"{headers.get('x-amz-changedblockscount')} blocks are not {len(snap.blocks)}")
+            if headers.get("x-amz-checksum") != base64.b64encode(linear).decode() or \
+                    headers.get("x-amz-checksum-aggregation-method") != "LINEAR":
+                raise invalid("the aggregated checksum is wrong")
             snap.state = "sealing"
         timer = threading.Timer(self.faults.seal_s, setattr, (snap, "state", "completed"))
         timer.daemon = True
@@ -273,11 +262,7 @@ class Sink:
     # --- HTTP -------------------------------------------------------------------------------------------------------
 
     def _route(self, request: Request) -> tuple[int, dict[str, str], bytes]:
-        if request.path == "/_counts":
-            return 200, {}, json.dumps({"calls": self.calls, "puts": self.stored.total(),
-                                        "blocks": len(self.stored)}).encode()
-        if not self.trust:
-            check_signature(request)
+        check_signature(request)
         match request.method, request.path.strip("/").split("/"):
             case "POST", ["snapshots"]:
                 return self._counted("StartSnapshot", self.start, request)
@@ -333,19 +318,3 @@ class Sink:
         except ValueError:
             if not self._block_file.closed:  # else the test has ended before its last request
                 raise
-
-
-def main() -> None:
-    """Serve as long as the parent lives."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--latency", type=float, default=0.0)
-    options.add_argument("--trust", action="store_true")
-    given = options.parse_args()
-    sink = Sink(trust=given.trust)
-    sink.faults.latency_s = given.latency
-    print(sink.url, flush=True)
-    sys.stdin.read()
-
-
-if __name__ == "__main__":
-    main()
