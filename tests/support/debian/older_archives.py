@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import http.server
 import re
-import threading
 from collections.abc import Callable, Iterator
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
@@ -22,6 +20,7 @@ from goldenami.packages import mirrors
 from goldenami.watch.sources.archive_indexes import Archives
 
 from support.debian import debrepo
+from support.loopback import Loopback, QuietHandler
 
 DAY_S = 86400
 
@@ -36,44 +35,25 @@ class OlderArchives:
                 _suite(path, key, folder / name, drop)
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
-
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 outer._answer(self, folder)
 
             do_HEAD = do_GET
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        here = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self.uris = {name: f"{here}/{name}" for name in self._real}
+        loopback = Loopback(Handler)
+        self.close = loopback.close
+        self.uris = {name: f"{loopback.url}/{name}" for name in self._real}
 
-    def _answer(self, handler: http.server.BaseHTTPRequestHandler, folder: Path) -> None:
+    def _answer(self, handler: QuietHandler, folder: Path) -> None:
         archive, _, rest = handler.path.lstrip("/").partition("/")
         path = folder / archive / rest
         if rest.startswith("pool/"):
-            handler.send_response(302)
-            handler.send_header("Location", f"{self._real[archive]}/{rest}")
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
+            handler.answer(302, Location=f"{self._real[archive]}/{rest}")
         elif path.is_file():
-            data = path.read_bytes()
-            handler.send_response(200)
-            handler.send_header("Content-Length", str(len(data)))
-            handler.end_headers()
-            handler.wfile.write(data)
+            handler.answer(200, path.read_bytes())
         else:
-            handler.send_error(404)
-
-    def close(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+            handler.answer(404)
 
 
 @contextlib.contextmanager

@@ -7,13 +7,13 @@ import io
 import json
 import ssl
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from support.loopback import Loopback, QuietHandler
 
 JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -68,20 +68,14 @@ class PyIndex:
         return json.dumps({"meta": {"api-version": "1.1"}, "name": project, "files": entries}).encode()
 
 
-def _handler(index: PyIndex) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(index: PyIndex) -> type[QuietHandler]:
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             index.asked.append(self.path)
             kind, project, *rest = urlsplit(self.path).path.strip("/").split("/")
             content = index.listing(project) if kind == "simple" else index.files.get(project, {}).get(rest[0])
-            self.send_response(200 if content is not None else 404)
-            self.send_header("Content-Type", JSON if kind == "simple" else "application/octet-stream")
-            self.send_header("Content-Length", str(len(content or b"")))
-            self.end_headers()
-            self.wfile.write(content or b"")
-
-        def log_message(self, *_: object) -> None:
-            """Silent."""
+            form = JSON if kind == "simple" else "application/octet-stream"
+            self.answer(404 if content is None else 200, content or b"", Content_Type=form)
 
     return Handler
 
@@ -90,12 +84,6 @@ def _handler(index: PyIndex) -> type[BaseHTTPRequestHandler]:
 def serve(tls: ssl.SSLContext | None = None) -> Iterator[PyIndex]:
     """An empty index, served until the end."""
     index = PyIndex()
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(index)) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        index.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}/simple"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with Loopback(_handler(index), tls) as server:
+        index.url = f"{server.url}/simple"
         yield index
-        server.shutdown()
-        thread.join()

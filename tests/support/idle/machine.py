@@ -9,10 +9,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import pytest
 import yaml
 from golden_idle.account import Account, AccountError, Instance
 
+from support.loopback import Loopback, QuietHandler
 from support.waiting import LIMIT_S, until
 
 ROLE = Path(__file__).resolve().parents[3] / "roles/golden_idle"
@@ -32,42 +31,27 @@ _CPU_STEP = 10_000
 """Ticks of CPU that are many cores at any speed."""
 
 
-class _Imds(BaseHTTPRequestHandler):
+class _Imds(QuietHandler):
     """IMDSv2 as far as the agent asks: a token, and the instance's identity to whoever has it."""
 
     document: dict[str, str]
 
     def do_PUT(self) -> None:
-        self._answer(200 if self.path == "/latest/api/token" else 404, TOKEN)
+        self.answer(200 if self.path == "/latest/api/token" else 404, TOKEN.encode())
 
     def do_GET(self) -> None:
         known = self.headers.get("X-aws-ec2-metadata-token") == TOKEN
         right = self.path == "/latest/dynamic/instance-identity/document"
-        self._answer(401 if not known else 200 if right else 404, json.dumps(self.document))
-
-    def _answer(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
+        status = 200 if right else 404
+        self.answer(status if known else 401, json.dumps(self.document).encode())
 
 
 @contextmanager
 def metadata_service(instance: str) -> Iterator[str]:
     """The address of a metadata service of that instance."""
     document = {"instanceId": instance, "instanceType": "g6.xlarge", "imageId": "ami-0", "region": REGION}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Imds", (_Imds,), {"document": document}))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with Loopback(type("Imds", (_Imds,), {"document": document})) as server:
+        yield server.url
 
 
 def join(instance: str, group: str) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import json
-import threading
 import zipfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +11,8 @@ from email.utils import format_datetime
 from typing import Any
 
 from goldenami.model.builds.security_records import Feed
+
+from support.loopback import Loopback, QuietHandler
 
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 """The product's clock in tests that ask by day: midnight may come between import and run."""
@@ -132,33 +132,17 @@ class ListServer:
         self.changed = NOON
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
-
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 data = outer.lists.get(Feed(self.path[1:]))
-                if data is None:
-                    return self.send_error(404)
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.send_header("Last-Modified", format_datetime(outer.changed, usegmt=True))
-                self.end_headers()
-                self.wfile.write(data)
-                return None
+                changed = format_datetime(outer.changed, usegmt=True)
+                self.answer(404 if data is None else 200, data or b"", Last_Modified=changed)
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
+        self._loopback = Loopback(Handler)
+        self.close = self._loopback.close
 
     @property
     def options(self) -> list[str]:
         """The options by which `golden cve` reads from here."""
-        port = self._server.server_address[1]
-        return [word for feed in Feed for word in ("--data", f"{feed.value}=http://127.0.0.1:{port}/{feed.value}")]
-
-    def close(self) -> None:
-        """Stop."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        addresses = [f"{feed.value}={self._loopback.url}/{feed.value}" for feed in Feed]
+        return [word for address in addresses for word in ("--data", address)]
