@@ -157,7 +157,8 @@ def run(
 
 @contextlib.contextmanager
 def running(argv: list[str], *, log: Path, on_line: Callable[[str], None]) -> Iterator[None]:
-    """Like `run`, in another cgroup, while the block runs; an exception on either side ends both."""
+    """Like `run`, in another cgroup, while the block runs. An exception in the block ends it; its own failure is raised
+    when the block has ended."""
     with own_cgroup("beside-") as cgroup, shell.streaming(
         unshare_argv(join_argv(cgroup, argv)), log=log, env=shell.python_env(), on_line=on_line,
     ):
