@@ -18,6 +18,11 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 
 
+def statement(kind: str, subject: list[dict[str, Any]], predicate: dict[str, Any]) -> dict[str, Any]:
+    """A statement on subjects, whose predicate is of that type."""
+    return {"_type": STATEMENT, "predicateType": kind, "subject": subject, "predicate": predicate}
+
+
 def sealed(statement: dict[str, Any], signer: Signer) -> str:
     """The envelope of a statement, without a space: a parameter of Systems Manager has room for 4,096 characters."""
     envelope = Envelope(_compact(statement).encode(), PAYLOAD_TYPE, {})

@@ -46,8 +46,7 @@ def _statement(record: GpuTestRecord) -> dict[str, Any]:
     """What is signed: the digest of all the rest of the record."""
     digest = records.sha256_text(record.model_copy(update={"signature": ""}).model_dump_json())
     subject = {"name": evidence.parameter(record.image, record.build_id), "digest": {"sha256": digest}}
-    return {"_type": dsse.STATEMENT, "predicateType": PREDICATE, "subject": [subject],
-            "predicate": {"result": "PASSED"}}
+    return dsse.statement(PREDICATE, [subject], {"result": "PASSED"})
 
 
 @dataclass(frozen=True)

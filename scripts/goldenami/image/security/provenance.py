@@ -78,17 +78,15 @@ class Attestor:
     def _summary(self, region: str, ami: Image, provenance: str) -> dict[str, Any]:
         """That the build passed `verify`: nothing else is published."""
         bake, folder = self.build.read_bake(), self.policy.parent
-        return {
-            "_type": dsse.STATEMENT, "predicateType": VERIFICATION,
-            "subject": _subjects(self.build, bake, region, ami.ami, ami.snapshot),
-            "predicate": {
-                "verifier": {"id": VERIFIER}, "timeVerified": clock.stamp(), "slsaVersion": "1.0",
-                "resourceUri": attestations.arn(region, "image", ami.ami),
-                "policy": {"uri": f"packer/{folder.name}/{self.policy.name}",
-                           "digest": {"sha256": records.sha256_file(self.policy)}},
-                "inputAttestations": [{"uri": attestations.parameters(bake.image, bake.build_id)[0],
-                                       "digest": {"sha256": records.sha256_text(provenance)}}],
-                "verificationResult": "PASSED", "verifiedLevels": list(LEVELS)}}
+        subjects = _subjects(self.build, bake, region, ami.ami, ami.snapshot)
+        return dsse.statement(VERIFICATION, subjects, {
+            "verifier": {"id": VERIFIER}, "timeVerified": clock.stamp(), "slsaVersion": "1.0",
+            "resourceUri": attestations.arn(region, "image", ami.ami),
+            "policy": {"uri": f"packer/{folder.name}/{self.policy.name}",
+                       "digest": {"sha256": records.sha256_file(self.policy)}},
+            "inputAttestations": [{"uri": attestations.parameters(bake.image, bake.build_id)[0],
+                                   "digest": {"sha256": records.sha256_text(provenance)}}],
+            "verificationResult": "PASSED", "verifiedLevels": list(LEVELS)})
 
 
 def copies(build: BuildFolder, region: str) -> tuple[Path, Path]:
@@ -100,27 +98,23 @@ def copies(build: BuildFolder, region: str) -> tuple[Path, Path]:
 def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict[str, Any]:
     bake = build.read_bake()
     ends = datetime.fromisoformat(bake.started_at) + timedelta(seconds=bake.seconds or 0)
-    return {
-        "_type": dsse.STATEMENT, "predicateType": PROVENANCE,
-        "subject": _subjects(build, bake, region, ami, snapshot),
-        "predicate": {
-            "buildDefinition": {
-                "buildType": BUILD_TYPE,
-                "externalParameters": {"image": bake.image, "builder": bake.builder.value},
-                "resolvedDependencies": [
-                    {"name": "lock.json", "digest": {"sha256": bake.lock_sha256}},
-                    *([{"name": "checkout", "digest": {"gitCommit": commit}}] if (commit := bake.checkout_commit)
-                      else [])],
-            },
-            "runDetails": {
-                "builder": {"id": BUILDER, "version": {"packer": bake.host.packer, "python": bake.host.python}},
-                "metadata": {"invocationId": bake.build_id, "startedOn": bake.started_at,
-                             "finishedOn": clock.stamp(ends)},
-                "byproducts": [{"name": name, "digest": {"sha256": digest}}
-                               for name, digest in _byproducts(build, bake)],
-            },
+    origins = [{"name": "lock.json", "digest": {"sha256": bake.lock_sha256}}]
+    if commit := bake.checkout_commit:
+        origins.append({"name": "checkout", "digest": {"gitCommit": commit}})
+    return dsse.statement(PROVENANCE, _subjects(build, bake, region, ami, snapshot), {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {"image": bake.image, "builder": bake.builder.value},
+            "resolvedDependencies": origins,
         },
-    }
+        "runDetails": {
+            "builder": {"id": BUILDER, "version": {"packer": bake.host.packer, "python": bake.host.python}},
+            "metadata": {"invocationId": bake.build_id, "startedOn": bake.started_at,
+                         "finishedOn": clock.stamp(ends)},
+            "byproducts": [{"name": name, "digest": {"sha256": digest}}
+                           for name, digest in _byproducts(build, bake)],
+        },
+    })
 
 
 def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str]]:
