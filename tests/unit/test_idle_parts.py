@@ -356,8 +356,8 @@ def test_gpus_on_the_bus_count_with_and_without_a_display(tmp_path: Path) -> Non
     assert machine.gpus_on_bus(tmp_path) == 0
     for slot, vendor, kind in (("a", "0x10de", "0x030200"), ("b", "0x10de", "0x030000"), ("c", "0x10de", "0x068000"),
                                ("d", "0x1d0f", "0x030000")):
-        write(tmp_path / f"sys/bus/pci/devices/{slot}/vendor", f"{vendor}\n")
-        write(tmp_path / f"sys/bus/pci/devices/{slot}/class", f"{kind}\n")
+        device = tmp_path / "sys/bus/pci/devices" / slot
+        files.write(device, {"vendor": f"{vendor}\n", "class": f"{kind}\n"})
     assert machine.gpus_on_bus(tmp_path) == 2
 
 

@@ -8,6 +8,7 @@ import pytest
 from goldenami.core.errors import StageFailed
 from goldenami.local import image_tests
 from goldenami.model.builds.build_records import Check
+from support.files import write
 from support.waiting import until
 
 RIGHT, WRONG = "def test_right():\n    pass\n", "def test_wrong():\n    assert False\n"
@@ -19,10 +20,7 @@ def run(root: Path, files: dict[str, str]) -> list[Check]:
 
     Its image has these roles and an untested one.
     """
-    for name, text in files.items():
-        path = root / "tests/image" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    write(root / "tests/image", files)
     (root / "ssh_config").touch()
     roles = sorted({Path(name).parts[0] for name in files if "/" in name})
     return image_tests.run(root, [*roles, "untested"], root / "vars.json", root / "ssh_config",
@@ -32,10 +30,7 @@ def run(root: Path, files: dict[str, str]) -> list[Check]:
 def test_each_runs_where_its_mark_says_and_once(tmp_path: Path) -> None:
     marked = "import pytest\n@pytest.mark.no_boot\ndef test_file():\n    assert False\n"
     files = {"limits/test_limits.py": f"{marked}{RIGHT}", "seal/test_seal.py": RIGHT}
-    for name, text in files.items():
-        path = tmp_path / "tests/image" / name
-        path.parent.mkdir(parents=True)
-        path.write_text(text, encoding="utf-8")
+    write(tmp_path / "tests/image", files)
     (tmp_path / "ssh_config").touch()
     found = {}
     for name, argv in (("-disk", image_tests.without_boot(tmp_path)),
@@ -69,9 +64,7 @@ def test_each_role_gets_its_checks_or_is_told_that_nobody_looked(
 
 
 def test_tests_that_nobody_waits_for_are_ended(tmp_path: Path) -> None:
-    path = tmp_path / "tests/image/limits/test_limits.py"
-    path.parent.mkdir(parents=True)
-    path.write_text("import time\ntime.sleep(600)\n", encoding="utf-8")
+    write(tmp_path, {"tests/image/limits/test_limits.py": "import time\ntime.sleep(600)\n"})
     with image_tests.running(tmp_path, ["limits"], tmp_path / "vars.json", [], work=tmp_path,
                              log=tmp_path / "log") as tests:
         assert tests.process.poll() is None
@@ -79,9 +72,8 @@ def test_tests_that_nobody_waits_for_are_ended(tmp_path: Path) -> None:
 
 
 def test_tests_that_hang_end_and_the_log_names_the_one(tmp_path: Path) -> None:
-    path, log = tmp_path / "tests/image/limits/test_limits.py", tmp_path / "log"
-    path.parent.mkdir(parents=True)
-    path.write_text("import time\ndef test_that_hangs():\n    time.sleep(600)\n", encoding="utf-8")
+    log, hangs = tmp_path / "log", "import time\ndef test_that_hangs():\n    time.sleep(600)\n"
+    write(tmp_path, {"tests/image/limits/test_limits.py": hangs})
     with image_tests.running(tmp_path, ["limits"], tmp_path / "vars.json", ["-vv"], work=tmp_path, log=log) as tests:
         until("the test to begin", lambda: "test_that_hangs" in log.read_text(encoding="utf-8"))
         with pytest.raises(StageFailed, match="tests run for 0 s and have not ended") as stopped:

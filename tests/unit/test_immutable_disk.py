@@ -15,6 +15,7 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.local.disk import disk, grub, immutable, verity
+from support import files
 from support.builds import sample_lock, sample_plan
 from support.builds.tools import need_disk_tools, need_reproducible_disks
 
@@ -49,11 +50,10 @@ def test_tree_is_veritysetup_s(tmp_path: Path) -> None:
     assert hashlib.sha256(written).hexdigest() == TREE_SHA256
 
 
-@pytest.mark.parametrize("at", [0, 150 * verity.BLOCK, 10_000 * verity.BLOCK + 17])
-def test_any_changed_byte_makes_another_hash(tmp_path: Path, at: int) -> None:
+def test_a_changed_byte_makes_another_hash(tmp_path: Path) -> None:
     size = numbered(tmp_path / "image")
     with (tmp_path / "image").open("r+b") as image:
-        image.seek(at)
+        image.seek(10_000 * verity.BLOCK + 17)
         image.write(b"\x80")
     assert verity.write(tmp_path / "image", (0, size), (size, MIB), salt=SALT, identity=IDENTITY) != ROOT_HASH
 
@@ -68,10 +68,7 @@ def test_tree_without_room(tmp_path: Path) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need_disk_tools()
     need_reproducible_disks()
-    folder = tmp_path_factory.mktemp("immutable") / "root"
-    for name, text in NAMES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+    folder = files.write(tmp_path_factory.mktemp("immutable") / "root", NAMES)
     (folder / "root").chmod(0o700)
     return folder
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.files import write
 from support.programs import load
 
 PROGRAM = Path(__file__).resolve().parents[2] / "roles/instance_store/files/golden-instance-store"
@@ -17,20 +18,16 @@ store = load(PROGRAM, "golden_instance_store")
 
 def block(sys_root: Path, name: str, model: str, hidden: str = "0") -> None:
     """A disk as /sys shows it; the model is padded to 40 characters, as NVMe has it."""
-    folder = sys_root / "block" / name
-    (folder / "device").mkdir(parents=True)
+    files = {"device/model": f"{model}\n", "hidden": f"{hidden}\n"}
+    folder = write(sys_root / "block" / name, files)
     (folder / "holders").mkdir()
-    (folder / "device/model").write_text(f"{model}\n", encoding="utf-8")
-    (folder / "hidden").write_text(f"{hidden}\n", encoding="utf-8")
 
 
 def controller(sys_root: Path, slot: str, *, vendor: str = "0x1d0f", kind: str = "0x010802", driver: str = "nvme",
                disk: bool = True) -> None:
     """A PCI device; with `disk` its driver has found the namespace."""
-    folder = sys_root / "bus/pci/devices" / slot
-    folder.mkdir(parents=True)
-    (folder / "vendor").write_text(f"{vendor}\n", encoding="utf-8")
-    (folder / "class").write_text(f"{kind}\n", encoding="utf-8")
+    device = {"vendor": f"{vendor}\n", "class": f"{kind}\n"}
+    folder = write(sys_root / "bus/pci/devices" / slot, device)
     if driver:
         (sys_root / "bus/pci/drivers" / driver).mkdir(parents=True, exist_ok=True)
         (folder / "driver").symlink_to(sys_root / "bus/pci/drivers" / driver)

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from goldenami.core import records
+from goldenami.core import records, shell
 from goldenami.local.tree import layers
 from goldenami.local.tree.layers import RECORD, DamagedLayer, LayerRecord, Stack
+from support import files
 from support.builds.tools import need
 from support.waiting import LIMIT_S, until
 
@@ -25,8 +26,7 @@ KEYS = ("a" * 64, "b" * 64, "c" * 64)
 def make(folder: Path, key: str, *, name: str = "demo", text: str = "content") -> Path:
     with Stack(folder) as stack, stack.make(key, name) as aside:
         assert aside is not None
-        (aside / "root/etc").mkdir(parents=True)
-        (aside / "root/etc/file").write_text(text, encoding="utf-8")
+        files.write(aside, {"root/etc/file": text})
         (aside / "root/etc/link").symlink_to("file")
     return folder / key / "root"
 
@@ -144,12 +144,15 @@ with Stack(Path(sys.argv[1])) as stack, stack.make(sys.argv[2], "demo") as aside
 """
 
 
+def _started(code: str, folder: Path, *before: str) -> subprocess.Popen[bytes]:
+    """A process that does this with the first layer of the folder."""
+    return subprocess.Popen([*before, sys.executable, "-c", code, str(folder), KEYS[0]],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=shell.python_env())
+
+
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
-    scripts = Path(__file__).resolve().parents[2] / "scripts"
-    with subprocess.Popen([sys.executable, "-c", MAKER, str(tmp_path), KEYS[0]], stdout=subprocess.PIPE,
-                          env={**os.environ, "PYTHONPATH": str(scripts)}) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"making\n"
+    with _started(MAKER, tmp_path) as process:
+        assert _line(process) == b"making\n"
         with Stack(tmp_path):
             assert list(tmp_path.glob("*.part")), "another one's work was swept while it was at it"
         process.kill()
@@ -162,12 +165,11 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 def test_a_maker_that_is_killed_while_another_waits_leaves_nothing_in_its_way(tmp_path: Path) -> None:
     """Both are process 1 of a namespace, as in two bakes."""
     need("unshare")
-    argv = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", MAKER, str(tmp_path), KEYS[0]]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "scripts")}
+    first = ["unshare", "--pid", "--fork", "--kill-child"]
     with contextlib.ExitStack() as stack:
         makers = []
         for _ in range(2):
-            makers.append(stack.enter_context(subprocess.Popen(argv, stdout=subprocess.PIPE, env=env)))
+            makers.append(stack.enter_context(_started(MAKER, tmp_path, *first)))
             stack.callback(makers[-1].kill)
             if len(makers) == 1:
                 assert _line(makers[0]) == b"making\n"
@@ -205,9 +207,7 @@ with Stack(Path(sys.argv[1])) as stack:
 def test_a_maker_takes_what_another_has_made_and_does_not_wait_for_its_whole_bake(tmp_path: Path) -> None:
     """Both found that it is not there, as two bakes of one lock do; the other uses it until this test ends."""
     said: list[str] = []
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "scripts")}
-    with subprocess.Popen([sys.executable, "-c", USER, str(tmp_path), KEYS[0]], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, env=env) as other, ThreadPoolExecutor(1) as pool:
+    with _started(USER, tmp_path) as other, ThreadPoolExecutor(1) as pool:
         assert other.stdin is not None
         assert _line(other) == b"making\n"
         waits = pool.submit(_make, tmp_path, said)
@@ -239,11 +239,7 @@ def test_what_is_not_there_is_not_held(tmp_path: Path) -> None:
 
 
 def test_a_file_has_the_rank_of_the_highest_layer_that_holds_it(tmp_path: Path) -> None:
-    for number, names in enumerate((("etc/a", "etc/b", "top"), ("etc/b",))):
-        for name in names:
-            path = tmp_path / str(number) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+    files.write(tmp_path, dict.fromkeys(("0/etc/a", "0/etc/b", "0/top", "1/etc/b"), ""))
     assert layers.ranks([tmp_path / "0", tmp_path / "1"]) == {"./etc/a": 0, "./etc/b": 1, "./top": 0}
     shutil.rmtree(tmp_path / "1")
     assert layers.ranks([tmp_path / "0", tmp_path / "1"])["./etc/b"] == 0

@@ -53,12 +53,6 @@ def test_the_help_fits_a_terminal_and_names_every_image_and_measurement() -> Non
     assert set(names) <= set(done.stdout.split())
 
 
-def test_a_measurement_is_kept_where_that_is_asked() -> None:
-    program = "PYTHONPATH=scripts:tests .venv/bin/python tests/bench/bench_frameworks.py x"
-    assert run("bench-frameworks", "IMAGE=x") == program
-    assert run("bench-frameworks", "IMAGE=x", "RECORD=1") == f"{program} --record"
-
-
 @pytest.mark.parametrize(("args", "complaint"), [
     (["bake", "image=x"], "there is no variable image; known, in capitals: IMAGE ROLE "),
     (["clean", "ALL=1", "IMGAE=x"], "there is no variable IMGAE; known, in capitals: IMAGE ROLE "),

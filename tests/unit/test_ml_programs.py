@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from jinja2 import Environment, StrictUndefined
+from support.files import write
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "roles/frameworks/files"
 OWN = "Packages of your own: python3 -m venv --system-site-packages ~/env && ~/env/bin/pip install NAME\n"
@@ -21,37 +22,23 @@ def threads(root: Path, env: dict[str, str] | None = None) -> int:
     return int(done.stdout)
 
 
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, encoding="utf-8")
-    return root
+OWN_GROUP = {"proc/self/cgroup": "0::/a.slice/b.service\n"}
+QUOTA = "sys/fs/cgroup/a.slice/b.service/cpu.max"
+OLDER = {"proc/self/cgroup": "4:cpu,cpuacct:/docker/1\n1:name=systemd:/docker/1\n",
+         "sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us": "80000\n",
+         "sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us": "100000\n"}
 
 
-@pytest.mark.parametrize(("quota", "wanted"), [
-    ("max 100000", HERE), ("100000 100000", 1), ("50000 100000", 1), ("110000 100000", min(2, HERE)),
-    ("9900000 100000", HERE),
-])
-def test_the_quota_of_a_cgroup(tmp_path: Path, quota: str, wanted: int) -> None:
-    assert threads(write(tmp_path, {"proc/self/cgroup": "0::/a.slice/b.service\n",
-                                    "sys/fs/cgroup/a.slice/b.service/cpu.max": f"{quota}\n"})) == wanted
-
-
-def test_the_quota_of_a_cgroup_above(tmp_path: Path) -> None:
-    assert threads(write(tmp_path, {"proc/self/cgroup": "0::/a.slice/b.service\n",
-                                    "sys/fs/cgroup/a.slice/b.service/cpu.max": "max 100000\n",
-                                    "sys/fs/cgroup/a.slice/cpu.max": "60000 100000\n"})) == 1
-
-
-def test_the_quota_of_a_container_that_sees_only_itself(tmp_path: Path) -> None:
-    assert threads(write(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"})) == 1
-
-
-def test_the_quota_of_an_older_hierarchy(tmp_path: Path) -> None:
-    folder = "sys/fs/cgroup/cpu/docker/1"
-    assert threads(write(tmp_path, {
-        "proc/self/cgroup": "4:cpu,cpuacct:/docker/1\n1:name=systemd:/docker/1\n",
-        f"{folder}/cpu.cfs_quota_us": "80000\n", f"{folder}/cpu.cfs_period_us": "100000\n"})) == 1
+@pytest.mark.parametrize(("files", "wanted"), [
+    ({**OWN_GROUP, QUOTA: "50000 100000\n"}, 1),
+    ({**OWN_GROUP, QUOTA: "110000 100000\n"}, min(2, HERE)),
+    ({**OWN_GROUP, QUOTA: "9900000 100000\n"}, HERE),
+    ({**OWN_GROUP, QUOTA: "max 100000\n", "sys/fs/cgroup/a.slice/cpu.max": "60000 100000\n"}, 1),
+    ({**OWN_GROUP, QUOTA: "max 100000\n"}, HERE),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1), (OLDER, 1),
+], ids=["half", "more than one", "all", "above", "none", "container", "older"])
+def test_the_quota_of_a_cgroup(tmp_path: Path, files: dict[str, str], wanted: int) -> None:
+    assert threads(write(tmp_path, files)) == wanted
 
 
 def test_without_any_limit_and_whatever_openmp_was_told(tmp_path: Path) -> None:
@@ -64,12 +51,6 @@ def test_a_cpu_set_counts(tmp_path: Path) -> None:
     done = subprocess.run(["taskset", "--cpu-list", one, str(PROGRAMS / "ml-threads"), str(tmp_path)],
                           capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
-
-
-def test_ml_run_names_what_it_needs() -> None:
-    done = subprocess.run([str(PROGRAMS / "ml-run"), "nosuch", "true"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("usage: ml-run ENVIRONMENT COMMAND")
 
 
 def login_file(name: str, *environments: str) -> str:
@@ -111,42 +92,20 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def typed(image: Path, *argv: str, active: str = "ml") -> subprocess.CompletedProcess[str]:
+def typed(image: Path, *words: str, active: str) -> subprocess.CompletedProcess[str]:
     environment = {"VIRTUAL_ENV": str(image / active)} if active else {}
-    return subprocess.run([str(image / argv[0]), *argv[1:]], capture_output=True, text=True, check=False,
+    return subprocess.run([image / "bin/pip", *words], capture_output=True, text=True, check=False,
                           env={"PATH": os.environ["PATH"], "PIP_NO_INDEX": "1", **environment})
 
 
-PIPS = [("bin/pip",), ("ml/bin/python3", "-m", "pip")]
-
-
-@pytest.mark.parametrize("pip", PIPS, ids=["pip", "python3 -m pip"])
-@pytest.mark.parametrize("words", [("install", "x"), ("-q", "uninstall", "-y", "x"), ("install", "--upgrade", "torch")])
-def test_pip_keeps_the_image_s_environment_and_says_what_works(
-    image: Path, pip: tuple[str, ...], words: tuple[str, ...],
-) -> None:
-    done = typed(image, *pip, *words)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (f"pip: {image}/ml stays as it was tested; packages of your own go into an environment that "
-                           "sees it: python3 -m venv --system-site-packages ~/env && ~/env/bin/pip install NAME\n")
-
-
-@pytest.mark.parametrize("pip", PIPS, ids=["pip", "python3 -m pip"])
-def test_pip_answers_questions_of_the_environment(image: Path, pip: tuple[str, ...]) -> None:
-    done = typed(image, *pip, "list", "--format=freeze")
-    assert (done.returncode, done.stdout) == (0, ""), "the environment has no package, whatever this Python has"
-    assert "No matching distribution found for x" in typed(image, *pip, "install", "--target", "t", "x").stderr
-
-
-def test_pip_serves_an_environment_of_one_s_own(image: Path) -> None:
-    """As of `uv venv`, which has no pip."""
+def test_pip_serves_an_environment_of_one_s_own_and_else_the_system(image: Path) -> None:
+    """The first as `uv venv` makes it, without pip; that of a login is asked in the image."""
     own = image.parent / "own"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(own)], check=True)
-    assert "No matching distribution found for x" in typed(image, "bin/pip", "install", "x", active=str(own)).stderr
-
-
-def test_where_no_environment_is_active_pip_is_the_system_s(image: Path) -> None:
-    assert typed(image, "bin/pip", "--version", active="").returncode == 0
+    assert "stays as it was tested" in typed(image, "install", "x", active="ml").stderr
+    said = typed(image, "install", "x", active=str(own)).stderr
+    assert "No matching distribution found for x" in said
+    assert typed(image, "--version", active="").returncode == 0
 
 
 def test_only_environments_of_people_see_the_image_s(tmp_path: Path) -> None:

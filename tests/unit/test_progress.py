@@ -26,12 +26,13 @@ from goldenami.model.builds.build_records import ROLES_JOINED_BY
 from goldenami.model.builds.plans import BakePlan, BakeStep
 from rich.console import Console
 from support.builds.tools import ROOT
+from support.files import write
 from support.waiting import until
 
 WORKS = """
 import sys, time
 from pathlib import Path
-from goldenami.core import meter
+from goldenami.core.terminal import meter
 from goldenami.core.terminal.progress import Progress
 
 meter.LOOK_S = 0.05
@@ -120,21 +121,18 @@ def test_how_far_a_bake_is(tmp_path: Path) -> None:
     plan = BakePlan.model_construct(work=tmp_path / "work", layers=tmp_path / "layers", base_key="a" * 64, steps=[step])
     upper = tmp_path / "work/layer/upper"
     assert how_far.of_bake(plan, {}, "limits+seal") is None, "nothing is there yet"
-    for name in ("one", "two"):
-        (upper / "var/lib/dpkg/info").mkdir(parents=True, exist_ok=True)
-        (upper / f"var/lib/dpkg/info/{name}.list").touch()
+    info = "var/lib/dpkg/info"
+    write(upper, {f"{info}/one.list": "", f"{info}/two.list": ""})
     assert how_far.of_bake(plan, {"limits+seal": Expected(9)}, "limits+seal") == (2, 9, "packages")
     (upper / "opt/ml/ml/lib/python3.13/site-packages/numpy-2.dist-info").mkdir(parents=True)
     assert how_far.of_bake(plan, {"limits+seal": Expected(9, 4)}, "limits+seal") == (1, 4, "Python packages")
-    base = tmp_path / f"layers/{'a' * 64}.part/upper/root.7.part/var/lib/dpkg/info"
-    base.mkdir(parents=True)
-    (base / "dpkg.list").touch()
+    base = f"layers/{'a' * 64}.part/upper/root.7.part"
+    write(tmp_path, {f"{base}/{info}/dpkg.list": ""})
     assert how_far.of_bake(plan, {"base": Expected(80)}, "base") == (1, 80, "packages")
     assert how_far.of_bake(plan, {}, "coverage") is None
     how_far.say(tmp_path / "work", "coverage", 12, 480)
     assert how_far.of_bake(plan, {}, "coverage") == (12, 480, "programs")
-    (tmp_path / "work/out/.disk.raw.work").mkdir(parents=True)
-    (tmp_path / "work/out/.disk.raw.work/disk").write_bytes(b"x" * 8192)
+    write(tmp_path, {"work/out/.disk.raw.work/disk": "x" * 8192})
     assert how_far.of_bake(plan, {}, "disk") == (8192, 0, "bytes")
 
 
@@ -151,14 +149,10 @@ def test_what_a_step_will_have_unpacked() -> None:
 
 def test_how_far_a_compilation_is(tmp_path: Path) -> None:
     assert how_far.of_compilation(tmp_path) is None
-    folder = tmp_path / "layer/upper/build/src/x"
-    folder.mkdir(parents=True)
-    (folder / "a.o").touch()
+    write(tmp_path, {"layer/upper/build/src/x/a.o": ""})
     assert how_far.of_compilation(tmp_path) == (1, 0, "files compiled:")
     built = tmp_path / "layer/upper/var/lib/dkms/nvidia/550/build/nvidia-uvm"
-    built.mkdir(parents=True)
-    for name in ("one.c", "one.o", "two.c", "three.c", "nvidia-uvm.mod.c"):
-        (built / name).touch()
+    write(built, dict.fromkeys(("one.c", "one.o", "two.c", "three.c", "nvidia-uvm.mod.c"), ""))
     assert how_far.of_compilation(tmp_path) == (1, 3, "files compiled:")
 
 

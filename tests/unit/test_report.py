@@ -202,7 +202,7 @@ def test_unverified_build_says_so(tmp_path: Path) -> None:
     ({}, "All 36 checks are correct, yet the verdict was withheld"),
 ])
 def test_a_verdict_that_was_not_earned_is_not_painted_good(
-    tmp_path: Path, changes: dict[str, list[Any]], said: str,
+    tmp_path: Path, changes: dict[str, Any], said: str,
 ) -> None:
     lock = data.lock()
     bake = data.bake_record(lock)

@@ -11,6 +11,7 @@ from goldenami.model.definitions import role_packages
 from goldenami.model.definitions.definition import ANY, ROLE_ORDER
 from goldenami.model.definitions.role_specs import role_spec
 from goldenami.model.supported.platforms import PLATFORMS, Platform
+from support.files import write
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -57,12 +58,9 @@ def test_every_setting_of_a_role_gives_package_names(role: str, platform: Platfo
 
 def role(root: Path, text: str, platform: str = "Debian_12.yml") -> Path:
     """A role `limits` whose platform file is `text`."""
-    folder = root / "roles/limits"
-    for name in ("vars", "defaults", "meta"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "defaults/main.yml").write_text("limits_nofile: 5\nlimits_extra: [b]\n", encoding="utf-8")
-    (folder / "meta/argument_specs.yml").write_text("argument_specs: {main: {}}\n", encoding="utf-8")
-    (folder / "vars" / platform).write_text(text, encoding="utf-8")
+    write(root / "roles/limits", {
+        "defaults/main.yml": "limits_nofile: 5\nlimits_extra: [b]\n",
+        "meta/argument_specs.yml": "argument_specs: {main: {}}\n", f"vars/{platform}": text})
     return root
 
 

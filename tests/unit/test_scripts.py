@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
+from support import files
 from support.builds import tools
 from support.builds.tools import ROOT
 from support.rules import ci_rules
@@ -90,20 +91,25 @@ def test_a_fresh_clone_is_told_what_it_lacks(tmp_path: Path) -> None:
                           "golden: to do: run `make setup`\n")
 
 
-def scenarios(root: Path, *names: str) -> None:
-    for name in names:
-        (root / "molecule" / name).mkdir(parents=True)
-        (root / "molecule" / name / "molecule.yml").touch()
+def scenarios(root: Path, program: str, *names: str) -> Path:
+    """scripts/molecule of a checkout with these scenarios, where molecule is `program`."""
+    files.write_programs(root, {".venv/bin/molecule": program})
+    files.write(root, {f"molecule/{name}/molecule.yml": "" for name in names})
+    (root / "scripts").mkdir()
+    return Path(shutil.copy(ROOT / "scripts/molecule", root / "scripts/molecule"))
+
+
+BOTH = """#!/bin/sh
+touch "ran-$3"
+case $3 in first) other=second;; second) other=first;; *) exit 0;; esac
+until [ -e "ran-$other" ]; do sleep 0.05; done
+echo "this is $3"; [ "$3" = first ]
+"""
 
 
 def test_an_interrupt_ends_all_scenarios(tmp_path: Path) -> None:
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts/molecule", tmp_path / "scripts/molecule")
-    (tmp_path / ".venv/bin/molecule").write_text(MOLECULE, encoding="utf-8")
-    (tmp_path / ".venv/bin/molecule").chmod(0o755)
-    scenarios(tmp_path, "first", "second", "third")
-    argv = [str(tmp_path / "scripts/molecule"), "first", "second", "third"]
+    program = scenarios(tmp_path, MOLECULE, "first", "second", "third")
+    argv = [str(program), "first", "second", "third"]
     ran = subprocess.run(argv, capture_output=True, start_new_session=True)
     assert ran.returncode == 130
     assert "third" not in (tmp_path / "runs").read_text(encoding="utf-8")
@@ -111,38 +117,20 @@ def test_an_interrupt_ends_all_scenarios(tmp_path: Path) -> None:
 
 def test_scenarios_run_two_at_once_and_one_that_fails_is_told(tmp_path: Path) -> None:
     """Each waits for the other to have begun, but for the last."""
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / "roles/limits").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts/molecule", tmp_path / "scripts/molecule")
-    program = tmp_path / ".venv/bin/molecule"
-    program.write_text("""#!/bin/sh
-touch "ran-$3"
-case $3 in first) other=second;; second) other=first;; *) exit 0;; esac
-until [ -e "ran-$other" ]; do sleep 0.05; done
-echo "this is $3"; [ "$3" = first ]
-""", encoding="utf-8")
-    program.chmod(0o755)
-    scenarios(tmp_path, "first", "second", "third", "limits")
+    program = scenarios(tmp_path, BOTH, "first", "second", "third", "limits")
     run = functools.partial(subprocess.run, capture_output=True, text=True)
-    misspelt = run([tmp_path / "scripts/molecule", "frist"])
+    misspelt = run([program, "frist"])
     assert (misspelt.returncode, misspelt.stderr) == (
         2, "molecule: error: there is no role frist; known: first limits second third\n")
-    ran = run([tmp_path / "scripts/molecule", "first", "second", "third"])
+    ran = run([program, "first", "second", "third"])
     assert ran.returncode == 1
     assert re.search(r"^molecule first +passed in \d+ s$", ran.stdout, re.M)
     assert re.search(r"^  \| this is second\nmolecule second +FAILED after \d+ s; log: ", ran.stdout, re.M)
     assert (tmp_path / "ran-third").exists() and not (tmp_path / "ran-limits").exists()
-    ran = run([tmp_path / "scripts/molecule"])
+    ran = run([program])
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "1 passed")
     assert (tmp_path / "ran-limits").exists()
-
-
-def test_every_installation_waits_for_dpkgs_lock_and_asks_nothing() -> None:
-    lines = [line for line in (ROOT / "scripts/setup").read_text(encoding="utf-8").splitlines()
-             if "quietly apt-get install" in line]
-    assert lines
-    assert all("DPkg::Lock::Timeout" in line and "DEBIAN_FRONTEND=noninteractive" in line for line in lines)
 
 
 def test_what_setup_adds_to_apt_is_in_its_page() -> None:
@@ -156,7 +144,8 @@ def test_what_setup_adds_to_apt_is_in_its_page() -> None:
 
 SEEN = {
     "dpkg-query": 'case " $ABSENT " in *" ${*: -1} "*) exit 1;; esac\nprintf installed\n',
-    "apt-get": 'echo "$*" >>"$LOG"\n', "id": 'echo "$UID_SEEN"\n', "packer": "echo Packer v1.6.6\n",
+    "apt-get": 'echo "$DEBIAN_FRONTEND $*" >>"$LOG"\n',
+    "id": 'echo "$UID_SEEN"\n', "packer": "echo Packer v1.6.6\n",
     "apt-cache": '[ "$2" != libarchive13 ] || echo "  Candidate: 3.6"\n',
 }
 """What scripts/setup sees of a machine that has all but the packages in ABSENT, and knows one of them to apt."""
@@ -218,7 +207,10 @@ def test_setup_takes_a_package_under_the_name_that_the_release_has(
     ran = _setup(machine, "bake", ABSENT=absent, UID_SEEN=str(uid))
     assert ran.returncode == code, ran.stderr
     calls = (machine / "apt").read_text(encoding="utf-8").splitlines() if (machine / "apt").exists() else []
-    assert [call.split()[0 if call.startswith("update") else -1] for call in calls] == asked
+    assert ["update" if " update " in call else call.split()[-1] for call in calls] == asked
+    for call in calls[1:]:  # it waits for dpkg's lock, and asks nothing
+        assert call.startswith("noninteractive install -y ")
+        assert " DPkg::Lock::Timeout=" in call
     assert ("packages are missing" in ran.stderr) == (code == 8)
 
 

@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_only_none_means_not_yet(clock: Clock) -> None:
     for value in (0, "", False, ()):
         answers = iter([None, None, value])
-        assert wait.wait_until(lambda answers=answers: next(answers), 10.0, 1.0) == value
+        assert wait.wait_until(answers.__next__, 10.0, 1.0) == value
     assert clock.pauses == [1.0, 1.0] * 4
     assert wait.wait_until(lambda: "there", 0.0, 1.0) == "there"
     assert wait.wait_until(lambda: None, 0.0, 1.0) is None

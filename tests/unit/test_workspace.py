@@ -17,6 +17,7 @@ from goldenami.local import workspace
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BAKE_FILE, VERIFY_FILE
 from support.builds import builds
+from support.files import write
 
 KEEP = """
 import errno, os, signal, sys
@@ -52,10 +53,7 @@ def folder(tmp_path: Path) -> Path:
     """A verified and published build, which `latest` names."""
     made = builds.build(tmp_path, 1)
     verify.point_latest(BuildFolder(made))
-    for name, text in LATER.items():
-        (made / name).parent.mkdir(parents=True, exist_ok=True)
-        (made / name).write_text(text, encoding="utf-8")
-    return made
+    return write(made, LATER)
 
 
 def baked_again(folder: Path, seed: int = 1) -> Path:
