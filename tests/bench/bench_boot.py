@@ -93,6 +93,17 @@ def inside(image: Path, folder: Path) -> None:
     (folder / "boot.json").write_text(json.dumps(seconds), encoding="utf-8")
 
 
+def compare(image: str, runs: dict[str, list[dict[str, float]]]) -> None:
+    """Print the medians, Debian's first, and keep all runs."""
+    for figure in ("seconds to SSH", "seconds of processors"):
+        theirs, ours = (statistics.median(run[figure] for run in each) for each in runs.values())
+        harness.show(f"plain Debian, {figure}", theirs)
+        harness.show(f"{image}, {figure}", ours)
+        aim = AIM if figure == "seconds to SSH" else None
+        harness.show("    share of plain Debian's", ours / theirs, unit="", aim=aim)
+    harness.keep(f"boot-{image}", {"image": image, "runs": runs})
+
+
 def main() -> None:
     """Measure one image against Debian's."""
     image, build = harness.image(), harness.verified_build()
@@ -102,13 +113,7 @@ def main() -> None:
         debian = plain(release, folder)
         runs = harness.in_turn({"plain Debian": lambda: boot(debian, folder),
                                 image: lambda: boot(build.disk, folder)})
-    for figure in ("seconds to SSH", "seconds of processors"):
-        theirs, ours = (statistics.median(run[figure] for run in each) for each in runs.values())
-        harness.show(f"plain Debian, {figure}", theirs)
-        harness.show(f"{image}, {figure}", ours)
-        aim = AIM if figure == "seconds to SSH" else None
-        harness.show("    share of plain Debian's", ours / theirs, unit="", aim=aim)
-    harness.keep(f"boot-{image}", {"image": image, "runs": runs})
+    compare(image, runs)
 
 
 if __name__ == "__main__":

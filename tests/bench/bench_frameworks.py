@@ -50,10 +50,10 @@ def machine() -> str:
             f"Linux {platform.release()}")
 
 
-def runnable(definition: Definition) -> list[str]:
+def runnable(wanted: list[str]) -> list[str]:
     """The frameworks whose recipe can run here; prints why the others cannot."""
     names = []
-    for name in definition.frameworks:
+    for name in wanted:
         if reason := recipes.load(ROOT, name).build.not_run:
             print(f"{name}: recipe not run here: {reason}")
         else:
@@ -70,7 +70,7 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
     progress = Progress.of("bench", image, cache)
     LOG.parent.mkdir(parents=True, exist_ok=True)
     LOG.write_text("", encoding="utf-8")
-    names, measured = runnable(definition), []
+    names, measured = runnable(definition.frameworks), []
     with opened(ROOT, definition, store.Store(cache.root), progress, LOG) as resolution:
         request, around = resolve.framework_request(resolution)
         pairs = [frameworks.benchmark_pair(name, request, around) for name in names]
