@@ -129,15 +129,3 @@ def test_an_upload_that_another_build_superseded_is_named(checkout: Checkout, bu
     (third / "upload" / HOME).mkdir(parents=True)
     (third / "upload" / HOME / "upload.json").write_text("{", encoding="utf-8")
     assert "golden sweep" in publish(checkout, regions=(HOME,)), "a journal that is damaged stops nothing"
-
-
-def test_a_record_with_rates_is_read(checkout: Checkout, build: Path) -> None:
-    """As publishes wrote it that measured how fast blocks went."""
-    publish(checkout, regions=(HOME,))
-    path = build / PUBLISH_FILE
-    record = json.loads(path.read_text(encoding="utf-8"))
-    record["rates"] = {"copy_bytes_s": None, "uplink_bytes_s": 1.5e6}
-    path.write_text(json.dumps(record), encoding="utf-8")
-    ran = checkout.golden("verify-snapshot", IMAGE)
-    assert ran.code == 0, ran.text
-    assert "nothing to do" in publish(checkout, regions=(HOME,))
