@@ -114,9 +114,11 @@ def test_a_publish_signs_in_each_region_and_says_so(
     assert f"nothing to do: build {build.name} is published" in publish(checkout)
 
 
-def test_a_lock_that_no_commit_has_yet(checkout: Checkout, build: Path, public: Path) -> None:
-    """As `watch` makes one: the statement names its commit, the tag says the rest."""
-    commit = f"{'1' * 40}+lock-0123456789ab"
+@pytest.mark.parametrize("commit", [f"{'1' * 40}+lock-0123456789ab", "uncommitted"])
+def test_a_lock_that_no_commit_has_yet(
+    checkout: Checkout, build: Path, public: Path, commit: str,
+) -> None:
+    """As `watch` makes one: the statement names its commit, or none, the tag says the rest."""
     bake = records.read(build / "bake.json", BakeRecord)
     records.write(build / "bake.json", bake.model_copy(update={"git_commit": commit}))
     publish(checkout)
