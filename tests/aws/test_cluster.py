@@ -202,3 +202,11 @@ def test_a_region_without_a_family_has_no_group_of_it(checkout: Checkout, subnet
     template_of(IMAGE)
     said = golden(checkout, "plan", IMAGE, "--subnets", subnets)
     assert "p3: not in us-east-1, so it has no group" in said and "P3Group" not in said
+
+
+def test_prices_that_nobody_may_ask_for_are_unknown(checkout: Checkout, aws: Emulator, subnets: str) -> None:
+    template_of(GPU_IMAGE)
+    aws.set(denied={"*": ["pricing:*"]})
+    said = golden(checkout, "plan", GPU_IMAGE, "--subnets", subnets)
+    assert "on demand (unknown: the AWS credentials may not call " in said and "g5       unknown" in said
+    assert "$0" not in said and "Price of idle hours\\n\\nunknown: the AWS" in golden(checkout, "render", GPU_IMAGE)

@@ -52,6 +52,26 @@ def test_a_row_that_ec2_contradicts_is_named(
     assert "error: packer/hardware.yml differs from EC2 in 2 facts" in said
 
 
+@pytest.mark.parametrize(("families", "lacking"), [(["p3"], "p3"), (["p3", "g5", "g4ad"], "p3, g4ad")])
+def test_a_named_family_that_no_region_offers_is_not_compared(
+    aws: Emulator, golden: Golden, families: list[str], lacking: str,
+) -> None:
+    status, text = golden(*families, "--check", "--region", "us-west-2", "eu-west-1")
+    assert status == 4, text
+    assert f"error: not compared, EC2 offers none in us-west-2, eu-west-1: {lacking}\n" in text
+
+
+@pytest.mark.parametrize(("args", "said"), [
+    (["g55"], "unknown family `g55`: did you mean `g5`?"),
+    (["m9g"], hardware.UNKNOWN), (["p6e-gb200"], hardware.refusal("p6e-gb200")),
+    (["--check", "--region", "us-wets-2"], "unknown region `us-wets-2`; did you mean `us-west-2`?"),
+])
+def test_a_wrong_word_is_refused(aws: Emulator, golden: Golden, args: list[str], said: str) -> None:
+    status, text = golden(*args)
+    assert (status, said in text) == (2, True), text
+    assert aws.calls() == []
+
+
 def test_without_permission_nothing_is_said_to_agree(aws: Emulator, golden: Golden) -> None:
     aws.set(denied={"*": ["ec2:DescribeInstanceTypes"]})
     status, text = golden("g5", "--check")

@@ -120,7 +120,7 @@ from pathlib import Path
 from goldenami.aws.session import Account
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.core.terminal.progress import Progress
-from goldenami.model import lockfile
+from goldenami.model.builds import lockfile
 from goldenami.model.builds.plans import BakePlan
 
 root, plan = Path(sys.argv[1]), BakePlan.model_validate_json(sys.argv[2])

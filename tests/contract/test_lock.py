@@ -14,7 +14,7 @@ from goldenami import cli
 from goldenami.packages import apt
 from support.builds.checkout import ROOT
 from support.debian import debrepo
-from support.debian.debrepo import Fault
+from support.debian.debrepo import Archive, Fault
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path
 
 pytestmark = pytest.mark.usefixtures("debian")
@@ -127,7 +127,7 @@ def in_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize(("faults", "archive"), [
     ({"/security/*": Fault.HANG}, "security"),
-    ({"/debian/*/Packages*": Fault.CORRUPTED}, "debian"),
+    ({"/debian/*": Fault.LOST}, "debian"), ({"/debian/*/Packages*": Fault.CORRUPTED}, "debian"),
 ])
 def test_a_mirror_without_a_usable_index(
     in_process: Path, debian: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -196,3 +196,18 @@ def test_an_image_whose_mirror_is_not_known(root: Path) -> None:
     assert done.returncode == 4
     assert "golden: error: no mirror of the archive `ubuntu` is known" in done.stderr
     assert "golden: to do: set GOLDEN_MIRROR_UBUNTU to the mirror's URI" in done.stderr
+
+
+def test_a_mirror_that_refuses(in_process: Path, debian: debrepo.Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+    debian.close()
+    assert cli.main(["lock", IMAGE]) == 4
+    assert f"{debian.uri}/" in capsys.readouterr().err
+
+
+def test_an_expired_index(
+    in_process: Path, debian: debrepo.Mirror, key: debrepo.Key, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = Archive(tmp_path / "old", key, label="Debian", suites=("trixie",)).publish(valid_for_s=60)
+    debian.instead = {"/debian/dists/trixie/InRelease": (old.folder / "dists/trixie/InRelease").read_bytes()}
+    assert cli.main(["lock", IMAGE]) == 4
+    assert f"Release file for {debian.uri}/debian/dists/trixie/InRelease is expired" in capsys.readouterr().err

@@ -69,3 +69,15 @@ def test_a_release_is_noticed_locked_and_told(tmp_path: Path) -> None:
     summary = (copy.root / "build/watch/summary.md").read_text(encoding="utf-8")
     assert before in summary and newest.version in summary
     copy.golden("watch", copy.image, code=0)
+
+
+def test_drivers_that_compile_on_no_kernel_are_refused_with_what_each_compiler_said(tmp_path: Path) -> None:
+    """Open 550.163.01 on Debian 13's kernels; true until Debian mends one of them."""
+    copy = ReleaseCheckout(tmp_path, "debian-13-ml", nvidia_driver_branch='"550"', nvidia_driver_flavour="open")
+    before = lockfile.path_of(copy.root, copy.image).read_bytes()
+    said = copy.golden("lock", copy.image, code=3)
+    tried = re.findall(r"trying driver (\S+) \(open\) on kernel (\S+)", said)
+    assert len(tried) > 1
+    for version, kernel in tried:
+        assert re.search(rf"driver {re.escape(version)} \(open\) on kernel {re.escape(kernel)}: .*error", said), kernel
+    assert lockfile.path_of(copy.root, copy.image).read_bytes() == before

@@ -23,7 +23,7 @@ from goldenami.core.wait import wait_until
 from goldenami.local import workspace
 from goldenami.local.code_coverage.known_code import CodeFacts, KnownCode
 from goldenami.local.sandbox import namespaces
-from goldenami.model import disk_blocks
+from goldenami.model.builds import disk_blocks
 
 folder, mine, other, namespaces.CGROUP_PREFIX = Path(sys.argv[1]), *sys.argv[2:5]
 known, facts = KnownCode(folder, [], []), CodeFacts(instructions=1, extensions={}, sass=[], ptx=[], findings=[])

@@ -130,3 +130,11 @@ def test_the_disk_boots_and_every_check_is_correct(walk: Walk, build: Path, lock
     console = (build / "serial-bios.log").read_text(encoding="utf-8", errors="replace")
     assert f"Linux version {lock.kernel.release}" in console
     assert "Ubuntu 24.04" in console
+
+
+def test_who_signed_it_has_to_be_told(walk: Walk, tmp_path: Path) -> None:
+    """Ubuntu's own keyring, which `make setup` installs, does not know the test's key."""
+    told = {name: value for name, value in walk.told.items() if name != "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING"}
+    status, output = finish(checkout.golden(walk.root, "lock", IMAGE, **told | {"GOLDEN_CACHE": str(tmp_path)}))
+    assert status == 4, output
+    assert "apt could not read the indexes" in output

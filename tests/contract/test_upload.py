@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from goldenami.aws.snapshots import ebs
+from goldenami.core.errors import BadInput
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.aws import ebs_sink
@@ -214,3 +215,8 @@ def test_a_disk_of_a_tebibyte_needs_little_memory(setup: UploadSetup) -> None:
     assert done["blocks_sent"] == 256 and done["gib"] == 1024
     assert done["peak_kib"] < 256 << 10
     assert setup.sink.differences(done["id"], setup.disk) == []
+
+
+def test_an_empty_file_is_no_disk(setup: UploadSetup) -> None:
+    with pytest.raises(BadInput, match="0 bytes, which is no size for a volume"):
+        setup.write({}, 0)

@@ -24,7 +24,7 @@ def some(share: float, seed: int = 7) -> Any:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("kind", ["throttled", "unanswered"])
+@pytest.mark.parametrize("kind", ["throttled", "failing", "unanswered"])
 def test_thirty_percent_of_failing_calls_are_survived(setup: UploadSetup, kind: str) -> None:
     fails = some(0.3)
 
@@ -33,6 +33,8 @@ def test_thirty_percent_of_failing_calls_are_survived(setup: UploadSetup, kind: 
             return None
         if kind == "throttled":
             raise Refused(400, "RequestThrottledException", "slow down", "ACCOUNT_THROTTLED")
+        if kind == "failing":
+            raise Refused(500, "InternalServerException", "sorry")
         return False
 
     if kind == "unanswered":

@@ -10,14 +10,7 @@ import pytest
 from goldenami.core import records
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Outcome
-from goldenami.model.builds.security_records import (
-    CVE_FILE,
-    CveRecord,
-    Feed,
-    FeedStatus,
-    Rating,
-    Vulnerability,
-)
+from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, FeedStatus, Rating, Vulnerability
 from goldenami.packages import apt
 from goldenami.packages.pypi import PyFile
 from support.debian import debrepo, pyindex
@@ -288,3 +281,14 @@ def test_a_security_update_goes_to_its_own_version(checkout: WatchCheckout, name
     assert code == 0, said
     assert checkout.lock().packages["less"].version == LESS.version
     assert checkout.lock().packages["less"].origin == "debian-security"
+
+
+def test_the_signature_of_somebody_else(checkout: WatchCheckout) -> None:
+    other = debrepo.Key()
+    try:
+        checkout.archive("security", [SED], key=other).publish(date=debrepo.DATE + 1)
+        code, said = checkout.watch()
+    finally:
+        other.close()
+    assert code == 4, said
+    assert any(word in said for word in ("NO_PUBKEY", "Missing key", "not signed"))
