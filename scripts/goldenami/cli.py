@@ -27,19 +27,17 @@ from goldenami.core.terminal import command_name
 from goldenami.core.yaml_lines import nearest
 
 AREAS: dict[str, dict[str, str]] = {
-    "Definitions and locks": {
-        "check": "locks", "hardware": "hardware", "lock": "locks", "fetch": "locks", "wheels": "locks"},
+    "Definitions and locks": {"check": "lock", "hardware": "costs", "lock": "lock"},
     "Builds on this machine": {
-        "bake": "builds", "verify": "builds", "report": "builds", "site": "reports", "shell": "builds",
-        "reproduce": "builds", "container": "builds", "clean": "builds", "store": "stores", "sbom": "security",
-        "cve": "security"},
-    "Accounts": {"account": "setup"},
+        "bake": "bake", "verify": "bake", "site": "site", "shell": "bake", "reproduce": "bake",
+        "container": "bake", "clean": "store", "store": "store", "cve": "cve"},
+    "Accounts": {"account": "account"},
     "Published images": {
-        "publish": "account", "gpu-test": "gpu_test", "attest": "account", "promote": "account", "rollback": "account",
-        "release": "release", "mixed-policy": "launching", "verify-provenance": "security",
-        "status": "life", "retire": "life", "sweep": "life", "regions": "life", "costs": "life"},
+        "publish": "publish", "gpu-test": "gpu_test", "promote": "publish", "rollback": "publish",
+        "release": "publish", "verify-provenance": "cve", "status": "status",
+        "retire": "retire", "sweep": "retire", "regions": "costs", "costs": "costs"},
     "Running instances": {"cluster": "cluster", "drift": "drift"},
-    "New releases": {"watch": "watch", "images": "watch", "propose": "watch"},
+    "New releases": {"watch": "watch", "images": "watch"},
 }
 """What commands work on, and by the command's name the module of `commands/` that has it: the order of the help."""
 MODULES = {name: module for commands in AREAS.values() for name, module in commands.items()}
@@ -104,8 +102,7 @@ def command(name: str) -> TyperCommand:
 
     module = importlib.import_module(f"goldenami.commands.{MODULES[name]}")
     app = typer.Typer(add_completion=False, rich_markup_mode=_markup())
-    app.command(name, cls=getattr(module, "COMMAND_CLASS", TyperCommand))(
-        with_checkout(getattr(module, _function(name))))
+    app.command(name)(with_checkout(getattr(module, _function(name))))
     made = typer.main.get_command(app)
     assert isinstance(made, TyperCommand)
     return made

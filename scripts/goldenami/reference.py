@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from goldenami import cli
-from goldenami.core.environment import VARIABLES
+from goldenami.core.environment import OF_OTHERS, PIPELINE_SETTINGS, VARIABLES
 from goldenami.core.errors import ExitCode
 from goldenami.model.definitions import definition_keys
 
@@ -47,7 +47,9 @@ def page(root: Path) -> str:
             parts += _command(name)
     parts += _definition()
     parts.append("## Environment variables\n")
-    for group, variables in VARIABLES.items():
+    groups = VARIABLES | {
+        "Of other programs": OF_OTHERS, "Settings of the pipelines": PIPELINE_SETTINGS}
+    for group, variables in groups.items():
         parts += [f"### {group}\n", *_table(("variable", "meaning"), ((f"`{name}`", said)
                                                                     for name, said in variables.items()))]
     parts += ["## Exit codes\n", *_table(("code", "meaning"), ((str(int(code)), code.meaning) for code in ExitCode))]

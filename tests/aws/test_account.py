@@ -20,7 +20,8 @@ from support.builds.builds import Checkout
 
 HOME, OTHER = "us-east-1", "eu-west-1"
 REGIONS = ("--region", HOME, "--region", OTHER)
-GITHUB, GITLAB = ("--github", "acme/images"), ("--gitlab", "acme/infra/images")
+GITHUB = ("--set", "GitHubRepository=acme/images")
+GITLAB = ("--set", "GitLabProject=acme/infra/images")
 
 
 def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
@@ -217,7 +218,7 @@ def test_whose_tokens_are_let_in(checkout: Checkout) -> None:
         assert [role["RoleName"] for role in profile["Roles"]] == [name]
         assert trust(name)["Principal"] == {"Service": "ec2.amazonaws.com"}
     golden(checkout, "remove", "--region", HOME)
-    golden(checkout, "apply", "--region", HOME, "--github", "acme-12/images-34")
+    golden(checkout, "apply", "--region", HOME, "--set", "GitHubRepository=acme-12/images-34")
     statement, sub = trust("golden-ami-github"), "repo:acme-12/images-34:environment:publish"
     assert lets_in(statement, HUB, {**_HUB, "sub": sub}), "a subject that names ids"
     assert not lets_in(statement, HUB, _HUB)
@@ -250,7 +251,7 @@ def name_taken() -> None:
 
 WRONG = [
     ((), "nobody would be allowed to publish"),
-    (("--github", "acme"), "GitHubRepository cannot be `acme`"),
+    (("--set", "GitHubRepository=acme"), "GitHubRepository cannot be `acme`"),
     ((*GITHUB, "--set", "GitHubBrnch=x"),
      "no parameter `GitHubBrnch`: did you mean `GitHubBranch`?"),
     ((*GITHUB, "--set", "GitHubProvider=no"), "GitHubProvider cannot be `no`"),

@@ -62,11 +62,12 @@ def alarms() -> dict[str, Any]:
 
 
 def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: str) -> None:
-    said = golden(published, "plan", IMAGE, "--subnets", subnets)
+    said = golden(published, "plan", IMAGE, "--set", f"Subnets={subnets}")
     assert f"{REGION}: a new stack {STACK}" in said and said.count("add    AWS::AutoScaling::AutoScalingGroup") == 4
     assert not group("c7i")  # a plan leaves nothing
 
-    said = golden(published, "apply", IMAGE, "--subnets", subnets, "--min", "1", "--max", "3")
+    said = golden(published, "apply", IMAGE, "--set", f"Subnets={subnets}",
+                  "--set", "MinInstances=1", "--set", "MaxInstances=3")
     assert f"dashboards:name={STACK}" in said
     made = group("m7i")
     assert (made["MinSize"], made["MaxSize"], made["NewInstancesProtectedFromScaleIn"]) == (1, 3, True)
@@ -81,7 +82,8 @@ def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: 
     assert set(alarms()) == {f"golden-{IMAGE}-{family}-{what}" for family in FAMILIES
                              for what in ("missing", "disk", "idle")}
 
-    said = golden(published, "apply", IMAGE, "--max", "5", "--budget", "500", "--spot", "70")
+    said = golden(published, "apply", IMAGE, "--set", "MaxInstances=5",
+                  "--set", "MonthlyBudget=500", "--set", "OnDemandPercent=30")
     assert "modify AWS::AutoScaling::AutoScalingGroup M7iGroup" in said and "AWS::Budgets::Budget" in said
     changed = group("m7i")
     assert (changed["MinSize"], changed["MaxSize"]) == (1, 5)
@@ -102,8 +104,9 @@ def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: 
 
 def test_gpus_are_tracked_and_the_budget_tells_somebody(checkout: Checkout, subnets: str) -> None:
     template_of(GPU_IMAGE)
-    said = golden(checkout, "apply", GPU_IMAGE, "--subnets", subnets, "--gpu-target", "60", "--budget", "500",
-                  "--email", "me@example.org")
+    said = golden(checkout, "apply", GPU_IMAGE, "--set", f"Subnets={subnets}",
+                  "--set", "GpuTargetPercent=60", "--set", "MonthlyBudget=500",
+                  "--set", "Email=me@example.org")
     assert "g5.xlarge $1.006" in said and "(AWS's price list (pricing:GetProducts) of 2024-12-02)" in said
     policies = boto3.client("autoscaling", REGION).describe_policies(AutoScalingGroupName=f"golden-{GPU_IMAGE}-g5")
     [policy] = policies["ScalingPolicies"]
@@ -124,7 +127,7 @@ def test_gpus_are_tracked_and_the_budget_tells_somebody(checkout: Checkout, subn
     assert disk["AlarmActions"] == [topic["TopicArn"]]
     assert f"WHERE AutoScalingGroupName = 'golden-{GPU_IMAGE}-g5'" in disk["Metrics"][0]["Expression"]
 
-    golden(checkout, "apply", GPU_IMAGE, "--gpu-target", "0", "--budget", "0")
+    golden(checkout, "apply", GPU_IMAGE, "--set", "GpuTargetPercent=0", "--set", "MonthlyBudget=0")
     assert boto3.client("autoscaling", REGION).describe_policies()["ScalingPolicies"] == []
     assert not budgets.describe_budgets(AccountId=ACCOUNT).get("Budgets")
 
@@ -145,16 +148,17 @@ def test_what_is_rendered_is_what_is_deployed(checkout: Checkout, subnets: str) 
 
 WRONG: list[tuple[tuple[str, ...], str]] = [
     ((IMAGE,), "where shall machines start?"),
-    ((IMAGE, "--subnets", "vpc-1"), "Subnets cannot be `vpc-1`"),
-    ((IMAGE, "--subnets", "subnet-0123456789", "--min", "3"), "3 machines at least and 1 at most"),
-    ((IMAGE, "--subnets", "subnet-0123456789", "--budget", "500EUR"),
+    ((IMAGE, "--set", "Subnets=vpc-1"), "Subnets cannot be `vpc-1`"),
+    ((IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "MinInstances=3"),
+     "3 machines at least and 1 at most"),
+    ((IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "MonthlyBudget=500EUR"),
      "MonthlyBudget cannot be `500EUR`"),
-    ((IMAGE, "--gpu-target", "60"), f"{IMAGE} has no GPU to scale by"),
+    ((IMAGE, "--set", "GpuTargetPercent=60"), f"{IMAGE} has no GPU to scale by"),
     ((IMAGE, "--set", "MaxInstance=3"), "did you mean `MaxInstances`?"),
     ((IMAGE, "--region", "eu-west-1"), f"{IMAGE} is not published to eu-west-1"),
-    ((IMAGE, "--subnets", "subnet-0123456789", "--set", "TemplateVersion=$Default"),
+    ((IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "TemplateVersion=$Default"),
      "TemplateVersion cannot be `$Default`"),
-    ((GPU_IMAGE, "--subnets", "subnet-0123456789"),
+    ((GPU_IMAGE, "--set", "Subnets=subnet-0123456789"),
      f"there is no launch template golden-{GPU_IMAGE}"),
 ]
 
@@ -178,7 +182,7 @@ def test_groups_name_the_number_of_the_default_version(checkout: Checkout, subne
     """
     checkout.define("publish: {regions: [us-east-1], instance_refresh: {groups: [web]}}\n")
     template_of(IMAGE)
-    golden(checkout, "apply", IMAGE, "--subnets", subnets)
+    golden(checkout, "apply", IMAGE, "--set", f"Subnets={subnets}")
     assert versions() == {"1"}
     ec2, name = boto3.client("ec2", REGION), f"golden-{IMAGE}"
     ec2.create_launch_template_version(LaunchTemplateName=name, SourceVersion="1", LaunchTemplateData={})
@@ -200,7 +204,7 @@ def test_a_region_without_a_family_has_no_group_of_it(checkout: Checkout, subnet
     text = definition.read_text(encoding="utf-8")
     definition.write_text(re.sub(r"hardware: \[[^]]*\]", "hardware: [m7i, p3]", text), encoding="utf-8")
     template_of(IMAGE)
-    said = golden(checkout, "plan", IMAGE, "--subnets", subnets)
+    said = golden(checkout, "plan", IMAGE, "--set", f"Subnets={subnets}")
     assert "p3: not in us-east-1, so it has no group" in said and "P3Group" not in said
 
 

@@ -16,8 +16,8 @@ from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
-PLANNING = ["account", "cluster", "drift", "gpu-test", "promote", "propose", "publish", "release", "retire", "rollback",
-            "store", "sweep"]
+PLANNING = ["account", "cluster", "drift", "gpu-test", "promote", "publish", "release", "retire",
+            "rollback", "sweep"]
 """Commands that print a plan and stop."""
 
 
@@ -71,19 +71,20 @@ def test_an_image_goes_all_its_way_by_what_its_plans_lead_to(checkout: Checkout,
     assert latest(second)
     assert done(checkout, "rollback", IMAGE, "--dry-run", "--to", first) == f"rollback {IMAGE} --to {first}"
     assert latest(first)
-    assert done(checkout, "retire", IMAGE, "--keep-last", "1", "--dry-run") == f"retire {IMAGE} --keep-last 1"
+    assert done(checkout, "retire", IMAGE, "--set", "keep_last=1", "--dry-run") == (
+        f"retire {IMAGE} --set keep_last=1")
     assert done(checkout, "sweep", "--dry-run", "--region", REGIONS[0]) == f"sweep --region {REGIONS[0]}"
 
 
 @pytest.mark.parametrize("plan", [["plan"], ["apply", "--dry-run"]])
 def test_a_planned_stack_is_made_of_what_was_planned(checkout: Checkout, plan: list[str]) -> None:
-    options = ["--github", "me/my-images", "--region", REGIONS[0]]
+    options = ["--set", "GitHubRepository=me/my-images", "--region", REGIONS[0]]
     assert done(checkout, "account", *plan, *options) == shlex.join(["account", "apply", *options])
     checkout.define(f"publish: {{regions: [{REGIONS[0]}]}}\n")
     builds.build(checkout.root, 1)
     checkout.run("publish", IMAGE)
     subnets = boto3.client("ec2", REGIONS[0]).describe_subnets()["Subnets"]
-    options = [IMAGE, "--subnets", subnets[0]["SubnetId"], "--max", "3"]
+    options = [IMAGE, "--set", f"Subnets={subnets[0]['SubnetId']}", "--set", "MaxInstances=3"]
     assert done(checkout, "cluster", *plan, *options) == shlex.join(["cluster", "apply", *options])
     assert done(checkout, "cluster", "remove", IMAGE, "--dry-run", "--with-machines") == (
         f"cluster remove {IMAGE} --with-machines")

@@ -285,12 +285,11 @@ def test_a_vouch_is_signed_in_the_account_and_shown(checkout: Checkout, tmp_path
     with signing_key.used(key):
         build_id = candidates.publish(checkout)
         builds.write_junit(junit, build_id)
-        checkout.run("attest", GPU_IMAGE, "--gpu-test", str(junit), "--by", "Ada")
+        checkout.run("gpu-test", GPU_IMAGE, "--junit", str(junit), "--by", "Ada")
     refused(checkout, "the build is signed, and GOLDEN_SIGNING_KEY names no key to hold it to")
     said = "tested on NVIDIA A10G, Ada vouches for it"
     with signing_key.used(key):
         assert f"{GPU_IMAGE} {build_id}: {said}" in checkout.golden("status", GPU_IMAGE).text
-        checkout.run("report", GPU_IMAGE)
         page = checkout.root / f"build/{GPU_IMAGE}/{build_id}/report.html"
         assert said in page.read_text(encoding="utf-8")
         shutil.rmtree(checkout.root / "build")

@@ -29,7 +29,7 @@ def golden(capsys: pytest.CaptureFixture[str]) -> Golden:
 def test_all_rows_agree_with_ec2_under_the_commands_policy(aws: Emulator, golden: Golden) -> None:
     policy = json.loads((ROOT / "scripts/goldenami/aws/policies/hardware.json").read_text(encoding="utf-8"))
     aws.set(allowed={"*": [action for statement in policy["Statement"] for action in statement["Action"]]})
-    status, text = golden("--check")
+    status, text = golden("--check", "us-east-1")
     assert status == 0, text
     assert re.match(r"\d{3} families \(\d+ instance types\) compared with EC2 in ", text)
     assert text.splitlines()[1] == "unreachable: not offered there: p3, g4ad"
@@ -44,7 +44,7 @@ def test_a_row_that_ec2_contradicts_is_named(
     changed = text.replace("g6: {cpu: znver3, gpu: L4", "g6: {cpu: cascadelake, gpu: T4")
     (tmp_path / "packer/hardware.yml").write_text(changed, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    status, said = golden("g5", "g6", "--check", "--region", "us-west-2", "eu-west-1")
+    status, said = golden("g5", "g6", "--check", "us-west-2", "--check", "eu-west-1")
     assert status == 2
     assert "2 families (16 instance types) compared with EC2 in us-west-2, eu-west-1" in said
     assert "| g6: CPU's maker: hardware.yml has Intel, EC2 has AMD" in said
@@ -74,20 +74,16 @@ def test_a_wrong_word_is_refused(aws: Emulator, golden: Golden, args: list[str],
 
 def test_without_permission_nothing_is_said_to_agree(aws: Emulator, golden: Golden) -> None:
     aws.set(denied={"*": ["ec2:DescribeInstanceTypes"]})
-    status, text = golden("g5", "--check")
+    status, text = golden("g5", "--check", "us-east-1")
     assert status == 8
     assert "may not call ec2:DescribeInstanceTypes" in text
     assert "compared" not in text
 
 
-def test_the_list_needs_no_account(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_REGION", raising=False)
-    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+def test_the_list_needs_no_account(golden: Golden) -> None:
     status, text = golden("p6-b200", "trn1")
     assert status == 0
     assert text.splitlines()[-1] == hardware.refusal("p6-b200")
     assert [line.split() for line in text.splitlines()[1:-1]] == [
         ["p6-b200", "emeraldrapids", "B200", "sm_100", "open", "required", "legacy-bios", "uefi"],
         ["trn1", "icelake-server", "Trainium", "-", "-", "legacy-bios"]]
-    assert golden("--check") == (2, "golden: error: no region to ask\ngolden: to do: give one or more "
-                                                   "with --region, or set AWS_REGION\n")

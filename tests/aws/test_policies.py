@@ -19,7 +19,7 @@ from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account
 from goldenami.aws.site_bucket import SiteBucket
 from goldenami.core import records
-from support.aws import own_template, references
+from support.aws import own_template, references, retirement
 from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, document
 from support.aws.emulator import Emulator, Process
 from support.aws.fleet import Fleet
@@ -210,7 +210,7 @@ def retire(stage: Stage) -> None:
     state = RegionState("us-east-1")
     state.ec2.disable_image_deprecation(ImageId=state.amis()[f"{IMAGE}-{build_ids[0]}"]["ImageId"])
     references.by_pinned_parameter(SeededAccount(stage.aws), state.amis()[f"{IMAGE}-{build_ids[2]}"]["ImageId"])
-    graceless = ("--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0", "--release-shared")
+    graceless = (*retirement.GRACELESS, "--release-shared")
     for _ in range(2):
         stage.under_policy("retire", IMAGE, *graceless)
     stage.under_policy("retire", IMAGE, "--restore", build_ids[0])
@@ -231,7 +231,7 @@ def verify_provenance(stage: Stage) -> None:
 
 def hardware(stage: Stage) -> None:
     """Families as EC2 knows them."""
-    stage.under_policy("hardware", "g5", "m7i", "--check", "--region", "us-east-1")
+    stage.under_policy("hardware", "g5", "m7i", "--check", "us-east-1")
 
 
 def status(stage: Stage) -> None:

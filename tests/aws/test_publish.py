@@ -145,7 +145,7 @@ NO_ATTESTS: list[tuple[dict[str, Any], str]] = [
 
 def test_files_that_attest_nothing(checkout: Checkout, tmp_path: Path) -> None:
     build, junit = gpu_build(checkout), tmp_path / "gpu.xml"
-    attest = ("attest", builds.GPU_IMAGE, "--gpu-test", str(junit), "--by", "Ada")
+    attest = ("gpu-test", builds.GPU_IMAGE, "--junit", str(junit), "--by", "Ada")
     for changes, message in NO_ATTESTS:
         builds.write_junit(junit, **({"build_id": build.name} | changes))
         assert message in checkout.run(*attest, code=6)

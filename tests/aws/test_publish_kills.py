@@ -83,7 +83,7 @@ class Candidates(Life):
         self.builds.append(builds.build(self.root, len(self.builds) + 1, image=self.image, sm=("86",)).name)
         self.golden("publish", self.image)
         builds.write_junit(self.root / "gpu.xml", self.builds[-1])
-        self.golden("attest", self.image, "--gpu-test", str(self.root / "gpu.xml"), "--by", "Ada")
+        self.golden("gpu-test", self.image, "--junit", str(self.root / "gpu.xml"), "--by", "Ada")
 
     def promote(self, point: KillPoint | None = None) -> None:
         """What `latest` was is what a rollback would take it back to; the candidate stays what it is."""

@@ -12,7 +12,8 @@ from support.aws.kill_proxy import KillPoint, KillProxy
 from support.aws.seeded_account import IMAGE, PARTNER, REAL_NOW, Calendar, SeededAccount, iso
 from support.builds.builds import Checkout
 
-POLICY = ("--keep-last", "1", "--max-age-days", "30", "--disable-after-days", "7", "--deregister-after-days", "7",
+POLICY = ("--set", "keep_last=1", "--set", "max_age_days=30", "--set", "disable_after_days=7",
+          "--set", "deregister_after_days=7",
           "--release-shared", "--region", "us-east-1")
 LATER, WAIT = 100, 8
 """Days after which the scene is looked at, and between two runs."""

@@ -92,7 +92,7 @@ def test_a_gpu_image_stops_where_no_gpu_is_to_be_had_and_goes_on_later(
     assert f"the candidate {build_id} is not tested on a GPU: gpu-test" in said
     assert latest(GPU_IMAGE) == {None} and candidates.left() == []
     builds.write_junit(tmp_path / "junit.xml", build_id)
-    checkout.run("attest", GPU_IMAGE, "--gpu-test", str(tmp_path / "junit.xml"), "--by", "me")
+    checkout.run("gpu-test", GPU_IMAGE, "--junit", str(tmp_path / "junit.xml"), "--by", "me")
     said = release(checkout, GPU_IMAGE)
     assert "may become `latest`: promote" in said and ": publish" not in said
     assert None not in latest(GPU_IMAGE)

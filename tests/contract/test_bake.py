@@ -215,6 +215,7 @@ def test_a_bake_needs_neither_a_mirror_nor_a_mke2fs_that_reads_tar(root: Path, t
     record = records.read(build_of_lock(root) / "bake.json", BakeRecord)
     assert record.disk is not None and record.disk.note == NOT_REPRODUCIBLE
     assert record.host.tools["e2fsprogs"]
-    status, output = finish(checkout.golden(root, "fetch", IMAGE, GOLDEN_CACHE=str(tmp_path / "cache"), **lost))
+    status, output = finish(checkout.golden(root, "bake", IMAGE, "--fetch-only",
+                                            GOLDEN_CACHE=str(tmp_path / "cache"), **lost))
     empty.close()
     assert (status, "is no longer at" in output) == (4, True), output

@@ -107,7 +107,7 @@ def test_bad_input_writes_nothing(root: Path, tmp_path: Path) -> None:
     """unit/test_definition.py has what all may be wrong."""
     (root / f"packer/images/{IMAGE}.yml").write_bytes(MISSPELT)
     before = files(root, tmp_path)
-    for stage in ("lock", "check", "bake", "fetch"):
+    for stage in ("lock", "check", "bake"):
         done = golden(root, stage, IMAGE)
         said = f"/{IMAGE}.yml:1: imge: unknown key; did you mean `image`?"
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
@@ -158,10 +158,10 @@ def test_a_package_that_the_mirror_lost(root: Path, debian: debrepo.Mirror) -> N
 
 def test_fetch_needs_the_network_only_for_what_is_missing(locked: Path, debian: debrepo.Mirror, tmp_path: Path) -> None:
     debian.close()
-    assert golden(locked, "fetch", IMAGE).returncode == 0
+    assert golden(locked, "bake", IMAGE, "--fetch-only").returncode == 0
     package = json.loads(lock_path(locked).read_text(encoding="utf-8"))["packages"]["less"]
     (tmp_path / "cache/store" / package["sha256"][:2] / package["sha256"]).unlink()
-    done = golden(locked, "fetch", IMAGE)
+    done = golden(locked, "bake", IMAGE, "--fetch-only")
     assert done.returncode == 4
     assert "/less_1.0-1_amd64.deb: " in done.stderr
 
@@ -173,7 +173,7 @@ def test_a_lock_that_is_stale_or_was_edited_by_hand_is_refused(locked: Path) -> 
     assert golden(locked, "check", IMAGE).returncode == 0
     with (locked / "roles/limits/tasks/main.yml").open("a", encoding="utf-8") as file:
         file.write("# a change\n")
-    for stage in ("bake", "fetch", "check"):
+    for stage in ("bake", "check"):
         done = golden(locked, stage, IMAGE)
         said = f"the lock of {IMAGE} is stale: changed since it was made: roles/limits\n"
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
@@ -184,7 +184,7 @@ def test_a_lock_that_is_stale_or_was_edited_by_hand_is_refused(locked: Path) -> 
     assert lock_path(locked).read_bytes() == before
     edited = before.replace(b'"disk_size_gib": 4', b'"disk_size_gib": 5')
     lock_path(locked).write_bytes(edited)
-    for stage in ("bake", "fetch", "check", "verify", "report"):
+    for stage in ("bake", "check", "verify"):
         done = golden(locked, stage, IMAGE)
         said = f"does not match {IMAGE}.lock.json.sha256: it was edited by hand"
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr

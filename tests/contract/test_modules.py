@@ -104,11 +104,10 @@ def test_modules_are_signed_with_the_users_key(
 ) -> None:
     """As the kernel's own sign-file signs, and with the same bytes in two builds; modinfo shows by whom."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    paths = module_keys.write(tmp_path, key, module_keys.certificate(key))
-    monkeypatch.setenv(module_signing.KEY, str(paths[0]))
-    monkeypatch.setenv(module_signing.CERTIFICATE, str(paths[1]))
+    path = module_keys.write(tmp_path, key, module_keys.certificate(key))
+    monkeypatch.setenv(module_signing.KEY, str(path))
     plain = recipe(kept, tmp_path, FITS)
-    wanted = dataclasses.replace(plain, signature=module_signing.load(*paths).signature)
+    wanted = dataclasses.replace(plain, signature=module_signing.load(path).signature)
     assert wanted.key != plain.key
     first = compile_modules(wanted, kept, log=tmp_path / "log")
     (kept.cache.modules / f"{wanted.key}.json").unlink()
@@ -121,10 +120,10 @@ def test_modules_are_signed_with_the_users_key(
     kbuild = next(deb for deb in wanted.toolchain if deb.name.startswith("linux-kbuild-"))
     subprocess.run(["dpkg-deb", "--extract", str(kept.path(kbuild.sha256)), str(tmp_path / "kbuild")], check=True)
     program = next((tmp_path / "kbuild").rglob("sign-file"))
-    subprocess.run([str(program), "sha256", *map(str, paths), str(unsigned)], check=True)
+    argv = [str(program), "sha256", str(path), str(tmp_path / "cert.pem"), str(unsigned)]
+    subprocess.run(argv, check=True)
     assert parts(signed.read_bytes()) == parts(unsigned.read_bytes())
     monkeypatch.delenv(module_signing.KEY)
-    monkeypatch.delenv(module_signing.CERTIFICATE)
     (kept.cache.modules / f"{wanted.key}.json").unlink()
     with pytest.raises(BadInput, match=r"the modules are signed by Test signer .* GOLDEN_MODULE_KEY is not set"):
         compile_modules(wanted, kept, log=tmp_path / "log")

@@ -1,4 +1,4 @@
-"""`golden store` and `golden fetch` as a user runs them, on a store that a lock of a synthetic mirror has filled."""
+"""`golden store` and `golden bake --fetch-only` on a store that a synthetic mirror has filled."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_damage_is_found_removed_and_repaired(locked: Path, tmp_path: Path, debi
         f"damaged and removed: {path.name}" for path in (corrupted, truncated))
     assert found.stdout.endswith("objects are whole, 2 were damaged\n")
     assert not corrupted.exists() and not truncated.exists()
-    assert golden(locked, "fetch", IMAGE).returncode == 0
+    assert golden(locked, "bake", IMAGE, "--fetch-only").returncode == 0
     assert golden(locked, "store", "verify").returncode == 0
     assert all(sha256_file(path) == path.name for path in (corrupted, truncated))
 
@@ -44,7 +44,7 @@ def test_a_damaged_file_is_fetched_again_before_it_is_used(
     corrupted.write_bytes(bytes(corrupted.stat().st_size))
     truncated.write_bytes(b"")
     debian.requests.clear()
-    assert golden(locked, "fetch", IMAGE).returncode == 0
+    assert golden(locked, "bake", IMAGE, "--fetch-only").returncode == 0
     assert sorted(Path(path).name.partition("_")[0] for path in debian.requests) == ["bash", "less"]
     assert all(sha256_file(path) == path.name for path in (corrupted, truncated))
     corrupted.write_bytes(bytes(corrupted.stat().st_size))
@@ -56,7 +56,7 @@ def test_a_remote_store_that_is_not_configured(locked: Path) -> None:
     done = golden(locked, "store", "push")
     assert done.returncode == 2
     assert "no remote store is configured" in done.stderr
-    for command in (("store", "verify"), ("fetch", IMAGE), ("wheels", IMAGE)):
+    for command in (("store", "verify"), ("bake", IMAGE, "--fetch-only")):
         wrong = golden(locked, *command, GOLDEN_STORE_S3="/srv/store")
         assert wrong.returncode == 2, command
         assert "`/srv/store` is no location of S3" in wrong.stderr

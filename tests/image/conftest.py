@@ -2,7 +2,7 @@
 
 Called for a container (Molecule, as root), for the booted image and for a launched instance (over SSH, as the default
 user). What is marked `no_boot` is asked of the disk's root tree instead of the booted image (as root). GOLDEN_VARS
-names the JSON file with the variables that the image was baked with. Tests marked `gpu` run only where GOLDEN_GPU_TEST
+names the JSON file with the variables that the image was baked with. Tests marked `gpu` run only where `--gpu-session`
 names the JSON file of a GpuSession (goldenami/model/builds/gpu_proofs.py): `golden gpu-test` writes it.
 """
 
@@ -46,8 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests `at_rest` where GOLDEN_BOOTED says that this is a booted image, and `gpu` where no GPU is."""
-    asked = {"at_rest": not os.environ.get("GOLDEN_BOOTED"), "gpu": bool(os.environ.get("GOLDEN_GPU_TEST"))}
+    """Leave out tests `at_rest` on a booted image, and `gpu` where no GPU is.
+
+    Molecule has neither option: they are of goldenami.image.verify.pytest_plugin.
+    """
+    asked = {"at_rest": not config.getoption("--booted", default=False),
+             "gpu": bool(config.getoption("--gpu-session", default=None))}
     marks = [mark for mark, wanted in asked.items() if not wanted]
     left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in marks)]
     config.hook.pytest_deselected(items=left_out)
@@ -65,9 +69,11 @@ def lock() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def gpu_type(record_testsuite_property: Callable[[str, object], None]) -> dict[str, Any]:
+def gpu_type(
+    pytestconfig: pytest.Config, record_testsuite_property: Callable[[str, object], None],
+) -> dict[str, Any]:
     """What the instance type's GPUs are: a GpuType of hardware.py. The JUnit file names the test."""
-    session = json.loads(Path(os.environ["GOLDEN_GPU_TEST"]).read_text(encoding="utf-8"))
+    session = json.loads(Path(pytestconfig.getoption("--gpu-session")).read_text(encoding="utf-8"))
     for name in ("ami", "nonce"):
         record_testsuite_property(f"goldenami:{name}", session[name])
     figures: dict[str, Any] = session["kind"]
@@ -76,7 +82,7 @@ def gpu_type(record_testsuite_property: Callable[[str, object], None]) -> dict[s
 
 @pytest.fixture(scope="session", autouse=True)
 def _which_build(lock: dict[str, Any], record_testsuite_property: Callable[[str, object], None]) -> None:
-    """The JUnit file says which build was tested: `golden attest` takes no other's."""
+    """The JUnit file says which build was tested: `golden gpu-test --junit` takes no other's."""
     record_testsuite_property("goldenami:build-id", lock.get("golden_build_id", ""))
 
 

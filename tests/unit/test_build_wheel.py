@@ -21,12 +21,3 @@ def test_nvcc_has_the_same_process_id_each_time_and_a_folder_of_its_own(tmp_path
     assert [run.returncode for run in runs] == [3, 3]
     assert (pid, said) == (again, "-c a b.cu") and folder != other
     assert not Path(folder).exists() and not Path(other).exists()
-
-
-def test_a_tree_with_a_network_knows_this_machines_names(tmp_path: Path) -> None:
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/hosts").write_text("nobody\n", encoding="utf-8")
-    build_wheel.resolving(tmp_path)
-    for name in ("hosts", "resolv.conf"):
-        assert (tmp_path / "etc" / name).exists() == Path("/etc", name).exists()
-    assert (tmp_path / "etc/hosts").read_bytes() == Path("/etc/hosts").read_bytes()

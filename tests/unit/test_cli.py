@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from goldenami import cli
+from goldenami.commands import run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.core import environment
 from goldenami.core.errors import BadInput
@@ -37,12 +38,13 @@ GOLDEN = [sys.executable, "-m", "goldenami.cli"]
      "`scripts/golden store --help` shows what it takes"),
     (["bake"], "missing argument 'IMAGE'", "`scripts/golden bake --help` shows what it takes"),
     (["bake", IMAGE, "y"], "got unexpected extra argument(s) (y)", "`scripts/golden bake --help` shows what it takes"),
-    (["attest", IMAGE], "missing option '--gpu-test'", "`scripts/golden attest --help` shows what it takes"),
+    (["verify-provenance", IMAGE], "missing option '--key'",
+     "`scripts/golden verify-provenance --help` shows what it takes"),
     (["lock", IMAGE, "--explian"], "no such option: --explian (Possible options: --explain)",
      "`scripts/golden lock --help` shows what it takes"),
-    (["retire", IMAGE, "--keep-last", "0"],
-     "invalid value for '--keep-last': Input should be greater than or equal to 1",
-     "`scripts/golden retire --help` shows what it takes"),
+    (["gpu-test", IMAGE, "--hours", "0"],
+     "invalid value for '--hours': Input should be greater than or equal to 0.2",
+     "`scripts/golden gpu-test --help` shows what it takes"),
     (["images", "--changed", "nope"], "there is no commit `nope` in this clone",
      "correct CHANGED, or fetch it: a shallow clone has the newest alone"),
     (["status", IMAGE, "--region", "us-esat-1"], "unknown region `us-esat-1`; did you mean `us-east-1`?",
@@ -77,7 +79,7 @@ def test_every_command_knows_the_images(
                                                  for parameter in cli.command(name).params)]
     assert len(asked) > 15
     for name in asked:
-        needed = ["--gpu-test", "x", "--by", "x"] if name == "attest" else []
+        needed = ["--key", "x"] if name == "verify-provenance" else []
         action = ["plan"] if name == "cluster" else []
         assert cli.main(["--root", str(ROOT), name, *action, image, *needed]) == 2
         assert capsys.readouterr() == ("", f"golden: error: {message}\ngolden: to do: {hint}\n"), name
@@ -230,7 +232,7 @@ def test_a_given_folder_is_not_searched_upwards() -> None:
         _ = Checkout(ROOT / "roles").root
 
 
-@pytest.mark.parametrize("args", [["store", "verify"], ["fetch", IMAGE]])
+@pytest.mark.parametrize("args", [["store", "verify"], ["bake", IMAGE, "--fetch-only"]])
 def test_a_cache_that_cannot_be_written_is_the_hosts_matter(
     args: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -246,7 +248,7 @@ def test_a_checkout_that_cannot_be_written_is_the_hosts_matter(
     shutil.copytree(ROOT / "packer", tmp_path / "packer")
     (tmp_path / "roles").symlink_to(ROOT / "roles")
     (tmp_path / "build").write_text("", encoding="utf-8")
-    assert cli.main(["--root", str(tmp_path), "fetch", IMAGE]) == 8
+    assert cli.main(["--root", str(tmp_path), "bake", IMAGE, "--fetch-only"]) == 8
     assert f"golden: error: {tmp_path}/build/{IMAGE}: not a directory" in capsys.readouterr().err
 
 
@@ -264,6 +266,19 @@ def test_check_says_what_is_wrong_with_every_image(tmp_path: Path, capsys: pytes
     *lines, error, _ = capsys.readouterr().err.replace(f"{images}/", "").splitlines()
     assert [line.partition(":")[0] for line in lines] == ["  | aa.yml", "  | aa.yml", "  | bb.yml", "  | cc.yml"]
     assert error == f"golden: error: {images} has 4 mistakes"
+
+
+def test_a_summary_links_the_run_of_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"GITHUB_SERVER_URL": "https://x.example", "GITHUB_REPOSITORY": "me/images",
+            "GITHUB_RUN_ID": "7"}
+    for name in ("CI_PIPELINE_URL", *told):
+        monkeypatch.delenv(name, raising=False)
+    assert run_url() == ""
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert run_url() == "https://x.example/me/images/actions/runs/7"
+    monkeypatch.setenv("CI_PIPELINE_URL", "https://gitlab.example/me/images/-/pipelines/8")
+    assert run_url() == "https://gitlab.example/me/images/-/pipelines/8"
 
 
 def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:

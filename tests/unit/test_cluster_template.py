@@ -13,8 +13,6 @@ import yaml
 from cfnlint.decode import cfn_yaml
 from ec2_emulator.state import USD_HOUR
 from goldenami.aws import metrics
-from goldenami.aws.channels import group_policy
-from goldenami.aws.channels.group_policy import GroupWishes
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.stacks import StackTemplate
 from goldenami.core.errors import BadInput
@@ -84,15 +82,21 @@ def test_every_image_has_a_group_for_each_family(linted: dict[str, dict[str, Any
         assert {each["NewInstancesProtectedFromScaleIn"] for each in found} == {True}
 
 
-def test_a_group_launches_as_mixed_policy_prints(linted: dict[str, dict[str, Any]]) -> None:
-    """What the template says in words of its own is what `golden mixed-policy` says of one family."""
-    one = definition(GPU_IMAGE).model_copy(update={"hardware": ["g5"]})
-    expected = group_policy.mixed_instances_policy(one, GroupWishes(vcpus=8, memory_gib=4, spot_percent=70))
-    made = json.dumps(linted[GPU_IMAGE]["G5Group"]["Properties"]["MixedInstancesPolicy"])
-    for name, value in (("MinVcpus", 8), ("MinMemoryMib", 4096), ("OnDemandPercent", 30),
-                        ("TemplateVersion", "$Default")):
-        made = made.replace(json.dumps({"Ref": name}), json.dumps(value))
-    assert json.loads(made) == expected
+def test_a_group_launches_its_family_by_the_template(linted: dict[str, dict[str, Any]]) -> None:
+    """Without EC2's price protection, which would leave the cheapest types alone."""
+    made = linted[GPU_IMAGE]["G5Group"]["Properties"]["MixedInstancesPolicy"]
+    asked = made["LaunchTemplate"]
+    assert asked["LaunchTemplateSpecification"] == {
+        "LaunchTemplateName": f"golden-{GPU_IMAGE}", "Version": {"Ref": "TemplateVersion"}}
+    assert asked["Overrides"] == [{"InstanceRequirements": {
+        "VCpuCount": {"Min": {"Ref": "MinVcpus"}}, "MemoryMiB": {"Min": {"Ref": "MinMemoryMib"}},
+        "AllowedInstanceTypes": ["g5.*"], "BurstablePerformance": "included",
+        "OnDemandMaxPricePercentageOverLowestPrice": 999999,
+        "SpotMaxPricePercentageOverLowestPrice": 999999}}]
+    assert made["InstancesDistribution"] == {
+        "OnDemandPercentageAboveBaseCapacity": {"Ref": "OnDemandPercent"},
+        "OnDemandAllocationStrategy": "lowest-price",
+        "SpotAllocationStrategy": "price-capacity-optimized"}
 
 
 def test_the_dashboard(linted: dict[str, dict[str, Any]]) -> None:

@@ -237,8 +237,10 @@ def test_a_list_that_shrinks_or_goes_backwards_is_not_believed(bench: Bench) -> 
 
 def test_a_list_has_the_digest_that_was_asked_for(bench: Bench) -> None:
     digest = hashlib.sha256(bench.server.lists[Feed.KEV]).hexdigest()
-    bench.ask(0, "--sha256", f"kev={digest}")
-    assert f"has SHA-256 {digest[:12]}, not 000000000000" in bench.ask(4, "--sha256", f"kev={'0' * 64}")
+    place = next(word for word in bench.server.options if word.startswith("kev="))
+    bench.ask(0, "--data", f"{place}#sha256={digest}")
+    said = bench.ask(4, "--data", f"{place}#sha256={'0' * 64}")
+    assert f"has SHA-256 {digest[:12]}, not 000000000000" in said
     assert "did you mean `debian`?" in bench.ask(2, "--data", "debain=x")
 
 

@@ -20,8 +20,8 @@ def region(families: Sequence[str], zones: Sequence[str] = ("a", "b"), *, priced
     return RegionTypes(rows, dict.fromkeys(rows, zones), PRICES if priced else {})
 
 
-def offers(families: Sequence[str], regions: dict[str, RegionTypes], *, spot: bool = True) -> dict[str, list[Offer]]:
-    return capacity.offers(hardware.load(ROOT), families, regions, spot=spot)
+def offers(families: Sequence[str], regions: dict[str, RegionTypes]) -> dict[str, list[Offer]]:
+    return capacity.offers(hardware.load(ROOT), families, regions)
 
 
 def test_each_architecture_once_the_cheapest_type_first() -> None:
@@ -37,7 +37,6 @@ def test_spot_then_on_demand_type_then_region_then_zone() -> None:
     assert said[:4] == [(True, "g4dn.xlarge", "us-east-1", "a"), (True, "g4dn.xlarge", "us-east-1", "b"),
                         (True, "g4dn.xlarge", "us-west-2", "c"), (True, "g4dn.2xlarge", "us-east-1", "a")]
     assert said[12] == (False, "g4dn.xlarge", "us-east-1", "a")
-    assert not any(offer.spot for offer in offers(["g4dn"], {"us-east-1": region(["g4dn"])}, spot=False)["75"])
 
 
 def test_without_prices_the_smallest_goes_first() -> None:

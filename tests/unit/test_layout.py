@@ -7,10 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from goldenami import reference
+from goldenami import cli, reference
 from goldenami.core import shell
 from goldenami.model.definitions import definition_keys
-from support.rules import history_rules, layout_rules, policy_rules, prose_rules, python_rules, text_rules, trees
+from support.rules import (
+    history_rules,
+    layout_rules,
+    policy_rules,
+    prose_rules,
+    python_rules,
+    surface_rules,
+    text_rules,
+    trees,
+)
 from support.rules.requirement_rules import FILES, pins
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +60,29 @@ def test_reference_is_what_the_code_says() -> None:
     found, made = (ROOT / reference.PAGE).read_text(encoding="utf-8"), reference.page(ROOT)
     other = "\n".join(difflib.unified_diff(found.splitlines(), made.splitlines(), lineterm="", n=0))
     assert other == "", f"run scripts/reference, which writes {reference.PAGE}"
+
+
+def test_no_more_commands_options_and_variables_than_their_caps() -> None:
+    counts = surface_rules.counted()
+    assert "\n".join(surface_rules.too_many(counts)) == ""
+    assert all(count > surface_rules.CAPS[name] / 2 for name, count in counts.items()), counts
+
+
+@pytest.mark.parametrize("name", surface_rules.CAPS)
+def test_one_more_than_a_cap_is_seen(name: str) -> None:
+    most = surface_rules.CAPS
+    assert surface_rules.too_many(most) == []
+    assert surface_rules.too_many({**most, name: most[name] + 1}) == [
+        f"{most[name] + 1} {name}, at most {most[name]}"]
+
+
+def test_a_module_of_commands_is_named_as_its_command(tmp_path: Path) -> None:
+    assert "\n".join(surface_rules.command_modules(ROOT, cli.MODULES)) == ""
+    for name in ("life", "gpu_test", "checkout", *(f"a{number}" for number in range(13))):
+        _write(tmp_path, f"{PACKAGE}/commands/{name}.py", "")
+    found = surface_rules.command_modules(tmp_path, {"gpu-test": "gpu_test", "retire": "life"})
+    assert "life.py has no command `life`" in found and "gpu_test" not in " ".join(found)
+    assert found[-1] == "commands/ has 16 modules, at most 15"
 
 
 def test_every_key_of_a_definition_has_a_meaning() -> None:

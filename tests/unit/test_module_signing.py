@@ -23,7 +23,7 @@ def key() -> rsa.RSAPrivateKey:
 
 def test_a_signed_module_is_the_module_and_what_the_kernel_expects(key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
     """As include/linux/module_signature.h has it: PKCS#7 in DER, a structure of 12 bytes, a magic string."""
-    signer = module_signing.load(*write(tmp_path, key, certificate(key)))
+    signer = module_signing.load(write(tmp_path, key, certificate(key)))
     signed = signer.sign(MODULE)
     assert signed.startswith(MODULE)
     assert signed.endswith(b"~Module signature appended~\n")
@@ -43,43 +43,37 @@ def test_a_signed_module_is_the_module_and_what_the_kernel_expects(key: rsa.RSAP
 
 
 def test_the_same_key_gives_the_same_bytes(key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
-    paths = write(tmp_path, key, certificate(key))
-    first, second = (module_signing.load(*paths) for _ in range(2))
+    path = write(tmp_path, key, certificate(key))
+    first, second = (module_signing.load(path) for _ in range(2))
     assert first.sign(MODULE) == second.sign(MODULE)
-    assert module_signing.load(paths[0], tmp_path / "cert.pem").signature == first.signature
     assert first.signature.signer == "Test signer"
 
 
 def test_keys_that_cannot_sign_are_refused(key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
-    good = write(tmp_path, key, certificate(key))
     (tmp_path / "junk").write_bytes(b"junk")
-    for folder in ("curve", "locked", "other", "nameless"):
+    for folder in ("curve", "locked", "other", "nameless", "bare"):
         (tmp_path / folder).mkdir()
     curve = ec.generate_private_key(ec.SECP256R1())
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    for paths, complaint in (
-        ((tmp_path / "junk", good[1]), "junk is no usable private key"),
-        ((tmp_path / "absent", good[1]), "absent is no usable private key"),
-        ((good[0], tmp_path / "junk"), "junk is no certificate"),
-        (write(tmp_path / "curve", curve, certificate(curve)), "is no RSA key: with another one each signature"),
-        (write(tmp_path / "locked", key, certificate(key), password=b"x"), "is no usable private key: Password"),
-        ((good[0], write(tmp_path / "other", other, certificate(other))[1]), "is not the certificate of"),
+    for path, complaint in (
+        (tmp_path / "junk", "junk has no usable private key"),
+        (tmp_path / "absent", "absent has no usable private key"),
+        (write(tmp_path / "bare", key, None), "has no certificate"),
+        (write(tmp_path / "curve", curve, certificate(curve)), "has no RSA key: with another one each"),
+        (write(tmp_path / "locked", key, certificate(key), password=b"x"),
+         "has no usable private key: Password"),
+        (write(tmp_path / "other", key, certificate(other)), "is not that of its key"),
         (write(tmp_path / "nameless", key, certificate(key, NameOID.ORGANIZATION_NAME)), "has no common name"),
     ):
         with pytest.raises(BadInput, match=complaint) as caught:
-            module_signing.load(*paths)
+            module_signing.load(path)
         assert "GOLDEN_MODULE_KEY" in caught.value.hint
 
 
 def test_what_the_environment_names(key: rsa.RSAPrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (module_signing.KEY, module_signing.CERTIFICATE):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv(module_signing.KEY, raising=False)
     assert module_signing.configured() is None
-    paths = write(tmp_path, key, certificate(key))
-    monkeypatch.setenv(module_signing.KEY, str(paths[0]))
-    with pytest.raises(BadInput, match="only one of"):
-        module_signing.configured()
-    monkeypatch.setenv(module_signing.CERTIFICATE, str(paths[1]))
+    monkeypatch.setenv(module_signing.KEY, str(write(tmp_path, key, certificate(key))))
     found = module_signing.configured()
     assert found is not None and found.signature.signer == "Test signer"
     (tmp_path / "packer/images").mkdir(parents=True)

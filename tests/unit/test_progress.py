@@ -182,8 +182,9 @@ def test_checks_say_how_many_of_them_have_ended(tmp_path: Path) -> None:
     assert how_far.of_checks(tmp_path, "checks") is None
     (tmp_path / "test_two.py").write_text("def test_a(): pass\ndef test_b(): assert False\n", encoding="utf-8")
     subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p",
-                    "goldenami.image.verify.pytest_plugin", str(tmp_path)], check=False, capture_output=True,
-                   env={**environment(), "GOLDEN_CHECKS": str(tmp_path / "checks.json")}, cwd=tmp_path)
+                    "goldenami.image.verify.pytest_plugin", f"--checks={tmp_path / 'checks.json'}",
+                    str(tmp_path)],
+                   check=False, capture_output=True, env=environment(), cwd=tmp_path)
     (tmp_path / "checks-disk.progress").write_text("3 7", encoding="utf-8")
     assert how_far.of_checks(tmp_path, "checks") == (5, 9, "checks")
     assert how_far.of_checks(tmp_path, "boot bios") is None

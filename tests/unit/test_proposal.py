@@ -43,14 +43,9 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-def test_nothing_changed_and_a_dry_run_push_nothing(
-    clone: Path, capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert cli.main(["propose"]) == 0
+def test_nothing_changed(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["watch", "--propose"]) == 0
     assert capsys.readouterr().out == "no new lock: nothing to propose\n"
-    (clone / "packer/locks/b.lock.json").write_text("{}", encoding="utf-8")
-    assert cli.main(["propose", "--dry-run"]) == 0
-    assert '"packer/locks/b.lock.json"' in capsys.readouterr().out
     assert git(clone, "ls-remote", "--heads", "origin").endswith("refs/heads/main")
 
 
@@ -59,7 +54,7 @@ def test_a_branch_with_a_merge_request(clone: Path, monkeypatch: pytest.MonkeyPa
     for text in ("first", "second"):  # tomorrow's replaces today's
         (clone / "packer/locks/a.lock.json").write_text(text, encoding="utf-8")
         (clone / "scrap").write_text("not below packer/", encoding="utf-8")
-        assert cli.main(["propose"]) == 0
+        assert cli.main(["watch", "--propose"]) == 0
     server = clone.parent / "server.git"
     assert git(server, "show", "golden/watch:packer/locks/a.lock.json") == "second"
     assert "scrap" not in git(server, "ls-tree", "--name-only", "golden/watch")

@@ -70,8 +70,8 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     target = folder / "checks.json"
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "goldenami.image.verify.pytest_plugin", "-p", "no:cacheprovider",
-         str(folder)],
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "GOLDEN_CHECKS": str(target)}, cwd=folder, check=False,
+         f"--checks={target}", str(folder)],
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)}, cwd=folder, check=False,
         capture_output=True,
     )
     found = json.loads(target.read_text(encoding="utf-8"))

@@ -39,7 +39,7 @@ def test_no_help_names_the_program() -> None:
     """It is not rendered, and the program has another name where it is installed."""
     texts = [text for name in cli.MODULES for command in [cli.command(name)]
              for text in (command.help, *(getattr(parameter, "help", "") for parameter in command.params))]
-    assert len(texts) > 180
+    assert len(texts) > 140
     assert [text for text in texts if "golden " in (text or "")] == []
 
 
@@ -65,7 +65,7 @@ Then `make lock IMAGE={IMAGE}` and `scripts/golden status`. See `scripts/goldena
 
     make bake IMAGE=NAME && scripts/golden costs --json | jq .   # what it costs
     aws ec2 create-fleet --type instant \\
-      --configs "$(scripts/golden mixed-policy IMAGE --fleet)"
+      --configs "$(scripts/golden cluster render IMAGE)"
     $5 is no command
 
     $ scripts/golden drift IMAGE --disk FILE --build ID > found
@@ -83,7 +83,7 @@ def test_commands_of_a_page_are_found(tmp_path: Path) -> None:
         f"make lock IMAGE={IMAGE}", "scripts/golden status", "scripts/golden drift IMAGE --disk FILE --build ID"]
     assert _page(tmp_path, PAGE.partition("    $5")[0]) == [
         f"make lock IMAGE={IMAGE}", "scripts/golden status", "make bake IMAGE=NAME", "scripts/golden costs --json",
-        "jq .", "scripts/golden mixed-policy IMAGE --fleet",
+        "jq .", "scripts/golden cluster render IMAGE",
         'aws ec2 create-fleet --type instant    --configs "x"']
 
 

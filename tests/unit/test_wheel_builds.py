@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from goldenami.core import records
-from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.errors import StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import build_decision, frameworks
 from goldenami.image.lock.compilation import wheel_builds
@@ -118,13 +119,9 @@ def test_flags_of_a_target() -> None:
     assert gpu.flags == {"CFLAGS": "-march=znver4", "ARCHS": "8.0;12.0", "USE_CUDA": "1"}
 
 
-def test_compilers_are_bounded_by_memory_and_by_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    for memory_mib, limit in (1, "1"), (10**9, ""), (10**9, "8"):
-        monkeypatch.setenv(wheel_builds.JOBS, limit)
-        assert wheel_builds.jobs_for(memory_mib) == 1
-    monkeypatch.setenv(wheel_builds.JOBS, "many")
-    with pytest.raises(BadInput, match="GOLDEN_JOBS is `many`"):
-        wheel_builds.jobs_for(1)
+def test_compilers_are_bounded_by_memory_and_by_the_cpus() -> None:
+    assert wheel_builds.jobs_for(10**9) == 1
+    assert wheel_builds.jobs_for(1) == len(os.sched_getaffinity(0))
 
 
 def test_ccache_knows_the_whole_compiler(tmp_path: Path) -> None:
@@ -134,23 +131,12 @@ def test_ccache_knows_the_whole_compiler(tmp_path: Path) -> None:
         sources = ("binutils", "gcc_12", "nvidia_cuda_toolkit", "python3_defaults")
         debs = [dataclasses.replace(deb("x", digits.get(one, "a")), source=one.replace("_", "-")) for one in sources]
         order = dataclasses.replace(ORDER, debs=debs)
-        return wheel_builds._shared_cache(Store(tmp_path), order)[0]["CCACHE_NAMESPACE"]
+        return wheel_builds._cache(Store(tmp_path), order)[0]["CCACHE_NAMESPACE"]
 
     found = {namespace(), namespace(binutils="b"), namespace(gcc_12="c"), namespace(nvidia_cuda_toolkit="d")}
     assert len(found) == 4
     assert namespace(python3_defaults="b") == namespace()
     assert "CCACHE_NAMESPACE" not in ORDER.flags
-
-
-def test_a_shared_cache_in_a_folder_keeps_its_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for remote, seen in ((f"file:{tmp_path}|read-only|umask=002", "file:/build/ccache-remote|read-only|umask=002"),
-                         (f"file:{tmp_path}", "file:/build/ccache-remote")):
-        monkeypatch.setenv(wheel_builds.REMOTE, remote)
-        environment, binds = wheel_builds._shared_cache(Store(tmp_path), ORDER)
-        assert (environment["CCACHE_REMOTE_STORAGE"], binds[1]) == (seen, (tmp_path, "build/ccache-remote"))
-    monkeypatch.setenv(wheel_builds.REMOTE, f"file:{tmp_path}/none|read-only")
-    with pytest.raises(BadInput, match=r"GOLDEN_CCACHE_REMOTE names the folder .*/none, which is not there"):
-        wheel_builds._shared_cache(Store(tmp_path), ORDER)
 
 
 def framework(name: str, wheel: PyFile, requires: list[PyFile], *, made: bool = False) -> Framework:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
 
 from goldenami.commands.checkout import Checkout
-from goldenami.core.errors import BadInput, ExitCode
+from goldenami.core import records
+from goldenami.core.errors import BadInput, ExitCode, GoldenError
+from goldenami.core.records import Record
 from goldenami.core.terminal import command_name
 from goldenami.model.definitions import definition_file
 
@@ -55,6 +58,31 @@ Regions = Annotated[list[str], typer.Option(
 Settings = Annotated[list[str], typer.Option(
     "--set", metavar="NAME=VALUE", help="another parameter of the template (may be given again)", default_factory=list,
     show_default=False)]
+
+
+def print_record(record: Record, lines: Iterable[str], as_json: bool) -> None:
+    """The record as JSON, or its lines for a person."""
+    text = "\n".join(lines) + "\n"
+    if as_json:
+        text = records.canonical(record.model_dump(mode="json"))
+    print(text, end="", flush=True)
+
+
+def raise_failed(failed: dict[str, GoldenError], what: str) -> None:
+    """One error for the regions that failed, if any."""
+    from goldenami.aws import regions  # noqa: PLC0415 - botocore, with which not each command starts
+
+    if failed:
+        raise regions.combined_error(failed, what, "then run again", {})
+
+
+def run_url() -> str:
+    """The address of the pipeline's run, as GitLab and GitHub tell each job; empty elsewhere."""
+    if gitlab := os.environ.get("CI_PIPELINE_URL"):
+        return gitlab
+    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+    parts = [os.environ.get(name, "") for name in names]
+    return "{}/{}/actions/runs/{}".format(*parts) if all(parts) else ""
 
 
 def lead_to(command: str, image: str) -> None:

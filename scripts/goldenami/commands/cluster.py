@@ -27,16 +27,6 @@ class ClusterAction(StrEnum):
 
 Region = Annotated[str | None, typer.Option(
     "--region", metavar="REGION", help="where (default: the definition's first)")]
-Subnets = Annotated[str | None, typer.Option(
-    "--subnets", metavar="ID,...", help="where machines start, one in each zone")]
-Least = Annotated[int | None, typer.Option("--min", metavar="N", min=0, help="machines of each group at least")]
-Most = Annotated[int | None, typer.Option("--max", metavar="N", min=0, help="machines of each group at most")]
-Spot = Annotated[int | None, typer.Option(
-    "--spot", metavar="PERCENT", min=0, max=100, help="how much of each group is on Spot")]
-GpuTarget = Annotated[int | None, typer.Option(
-    "--gpu-target", metavar="PERCENT", min=0, max=100, help="use of GPUs that groups keep; 0: they do not scale")]
-Email = Annotated[str | None, typer.Option("--email", metavar="ADDRESS", help="told of alarms and budget")]
-Budget = Annotated[str | None, typer.Option("--budget", metavar="DOLLARS", help="the month's, in US dollars; 0: none")]
 WithMachines = Annotated[bool, typer.Option(
     "--with-machines", help="with `remove`: also where machines run, which it ends")]
 
@@ -46,13 +36,13 @@ def cmd_cluster(
     checkout: Checkout,
     action: Annotated[ClusterAction, typer.Argument(help="print the template; look, make, take away")],
     image: ImageName, *,
-    region: Region = None, subnets: Subnets = None, least: Least = None, most: Most = None, spot: Spot = None,
-    gpu_target: GpuTarget = None, email: Email = None, budget: Budget = None, settings: Settings,
-    with_machines: WithMachines = False, dry_run: DryRun = False,
+    region: Region = None, settings: Settings, with_machines: WithMachines = False,
+    dry_run: DryRun = False,
 ) -> int:
     """Run an image's machines by one CloudFormation template: groups, dashboard, alarms and budget.
 
-    What is not named stays as it is. `render` prints the template, for the AWS CLI.
+    `--set` names its parameters; what is not named stays as it is. `render` prints the template,
+    for the AWS CLI.
     """
     check_regions([region] if region else [])
     account, definition, progress = Account(), checkout.definition(image), checkout.progress("cluster", image)
@@ -62,10 +52,7 @@ def cmd_cluster(
     if action is ClusterAction.RENDER:
         print(cluster.template.body, end="")
         return 0
-    numbers = {"MinInstances": least, "MaxInstances": most, "OnDemandPercent": None if spot is None else 100 - spot,
-               "GpuTargetPercent": gpu_target, "Subnets": subnets, "Email": email, "MonthlyBudget": budget}
     given = dict(setting(text) for text in settings)
-    given |= {name: str(value) for name, value in numbers.items() if value is not None}
     plan = cluster_plan.prepare(account, definition, cluster, given)
     print("\n".join(cluster_plan.show(plan)), flush=True)
     if action is ClusterAction.APPLY and not dry_run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,13 +12,7 @@ import typer
 from goldenami.aws import notify
 from goldenami.aws.instances import run_command
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import AsJson, BuildId, DryRun, Regions
-from goldenami.commands.account_views import (
-    images_by_region,
-    print_record,
-    raise_failed,
-    template_refs,
-)
+from goldenami.commands import AsJson, BuildId, DryRun, Regions, print_record, raise_failed, run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records, units
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
@@ -60,10 +53,10 @@ class Way(StrEnum):
 
 @dataclass(frozen=True)
 class _Inside:
-    """Whether the machine itself is asked, and by which of ssh_config's files."""
+    """Whether the machine itself is asked; `golden shell` writes `ssh_config` beside its disk."""
 
     way: Way | None
-    ssh_config: Path | None
+    ssh_config: Path | None = None
 
     def look(
         self, definition: Definition, build: BuildFolder, progress: Progress, ask: dict[Way, Ask],
@@ -101,9 +94,6 @@ def cmd_drift(
     build: BuildId = None,
     inside: Annotated[Way | None, typer.Option(
         "--inside", help="ask the machine of --instance or --disk, too, what it runs and no disk shows")] = None,
-    ssh_config: Annotated[Path | None, typer.Option(
-        "--ssh-config", metavar="FILE", exists=True, dir_okay=False,
-        help="of --inside: `ssh -F FILE golden` reaches it (default: that beside --disk, else your own)")] = None,
     user_data: Annotated[Path | None, typer.Option(
         "--user-data", metavar="FILE", exists=True, dir_okay=False,
         help="of --disk: what its machine was launched with; EC2 says it of --instance")] = None,
@@ -117,10 +107,11 @@ def cmd_drift(
     _check_words(repaired, build if disk is None else None, user_data if disk is None else None,
                  inside if disk is None and instance is None else None)
     if disk:
-        asked = _Inside(inside, ssh_config or disk.with_name("ssh_config"))
+        asked = _Inside(inside, disk.with_name("ssh_config"))
         return _disk(checkout, _named(image), disk, build, asked, user_data, as_json=as_json)
     if instance:
-        return _instance(checkout, _named(image), region, instance, key, _Inside(inside, ssh_config), as_json=as_json)
+        return _instance(checkout, _named(image), region, instance, key, _Inside(inside),
+                         as_json=as_json)
     return _fleet(checkout, image, region, as_json=as_json)
 
 
@@ -143,7 +134,8 @@ def _repair(
 ) -> int:
     if instance is None:
         raise BadInput("which instance is repaired?", hint="`golden drift repair INSTANCE`")
-    account, progress, images = Account(), checkout.progress("drift", REPAIR), images_by_region(checkout, None, only)
+    account, progress = Account(), checkout.progress("drift", REPAIR)
+    images = checkout.images_by_region(None, only)
     found = running_instance.find(account, images, instance)
     plan = repair.prepare(account, found, images[found.region], keep_volume=keep_volume)
     print_record(plan, repair.show(plan), as_json)
@@ -229,8 +221,9 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
     for definition in checkout.definitions(image):  # ledger and tags are in the account that publishes, and only there
         if definition.publish and definition.publish.account:
             account.expect(definition.publish.account, (only or definition.regions)[0])
-    record, failed = fleet.look(account, images_by_region(checkout, image, only), template_refs(checkout, image))
-    summary = fleet_summary.markdown(record, os.environ.get("GOLDEN_RUN_URL", ""))
+    images, templates = checkout.images_by_region(image, only), checkout.template_refs(image)
+    record, failed = fleet.look(account, images, templates)
+    summary = fleet_summary.markdown(record, run_url())
     folder = checkout.root / FOLDER
     records.write(folder / DRIFT_FILE, record)
     records.write_text(folder / SUMMARY_FILE, summary)

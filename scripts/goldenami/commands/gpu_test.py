@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from goldenami.aws.instances import instance_types
 from goldenami.aws.pricing import prices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
-from goldenami.commands import DryRun, ImageName, Regions, lead_to
+from goldenami.commands import DryRun, ImageName, Regions, lead_to, site
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
@@ -29,7 +30,19 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test import capacity, gpu_test
 from goldenami.release.gpu_test.capacity import Offer, RegionTypes
-from goldenami.release.publish import promote
+from goldenami.release.publish import promote, release_gate
+
+Hours = Annotated[float, typer.Option(
+    "--hours", metavar="H", min=0.2, max=12, help="what one instance may run at most")]
+MaxUsd = Annotated[float | None, typer.Option(
+    "--max-usd", metavar="USD", min=0.01, help="what the whole test may cost (default: no limit)")]
+WaitMinutes = Annotated[float, typer.Option(
+    "--wait-minutes", metavar="M", min=0, help="keep asking so long while EC2 has no capacity")]
+JunitFile = Annotated[Path | None, typer.Option(
+    "--junit", metavar="FILE",
+    help="record this test, which a person made on a GPU, and launch nothing")]
+Voucher = Annotated[str | None, typer.Option(
+    "--by", metavar="NAME", help="of --junit: the person who vouches for the file")]
 
 _SHOWN = 6
 """Offers of an architecture that a plan names: the rest is counted."""
@@ -38,15 +51,15 @@ _SHOWN = 6
 @translated()
 def cmd_gpu_test(
     checkout: Checkout, image: ImageName, *, dry_run: DryRun = False, region: Regions,
-    hours: Annotated[float, typer.Option("--hours", metavar="H", min=0.2, max=12,
-                                         help="what one instance may run at most")] = 1.0,
-    max_usd: Annotated[float | None, typer.Option(
-        "--max-usd", metavar="USD", min=0.01, help="what the whole test may cost (default: no limit)")] = None,
-    wait_minutes: Annotated[float, typer.Option(
-        "--wait-minutes", metavar="M", min=0, help="keep asking so long while EC2 has no capacity")] = 30.0,
-    on_demand: Annotated[bool, typer.Option("--on-demand", help="do not ask for Spot instances first")] = False,
+    hours: Hours = 1.0, max_usd: MaxUsd = None, wait_minutes: WaitMinutes = 30.0,
+    junit: JunitFile = None, by: Voucher = None,
 ) -> int:
-    """Check the candidate on the cheapest GPU of each declared architecture, record it, terminate."""
+    """Check the candidate on the cheapest GPU of each declared architecture, record it, terminate.
+
+    --junit FILE records a test that a person made by hand, of the newest build here.
+    """
+    if junit:
+        return _by_hand(checkout, image, junit, by)
     definition, progress, account = checkout.definition(image), checkout.progress("gpu-test", image), Account.tester()
     if not hardware.architectures(checkout.root, definition.hardware):
         progress.say(f"nothing to test: {image} declares no NVIDIA GPU")
@@ -56,7 +69,7 @@ def cmd_gpu_test(
     build_id = digest[:lockfile.ID_LENGTH]
     with progress.step("look at the account"):
         candidates = _amis(account, image, _candidates(account, definition, region, build_id), digest)
-        found = _offers(checkout, account, definition, list(candidates), spot=not on_demand)
+        found = _offers(checkout, account, definition, list(candidates))
         found = capacity.affordable(found, hours, max_usd)
     print("\n".join(_plan(image, build_id, found, hours)), flush=True)
     if dry_run:
@@ -78,12 +91,32 @@ def cmd_gpu_test(
     return 0
 
 
+def _by_hand(checkout: Checkout, image: str, junit: Path, by: str | None) -> int:
+    """Record the JUnit file of a test that the person `by` made."""
+    if by is None:
+        raise BadInput("who vouches for the file?", hint="--by NAME")
+    definition, build = checkout.definition(image), release_gate.load(checkout.root, image, None)
+    account = Account.tester()
+    key = provenance.demanded(checkout.root, definition, account)
+    record = gpu_evidence.signed(release_gate.attest(checkout.root, build, junit, by), key)
+    records.write(build.folder.path / ATTEST_FILE, record)
+    site.tell(build.folder, build.lock, checkout.progress("gpu-test", image))
+    print(f"{image} {record.build_id}: {record.machines[0].checks} tests passed, {record}")
+    if definition.publish:
+        for_each_region(definition.regions, lambda region: evidence.write(account.ssm(region), record)).require_all(
+            "recorded here, and not everywhere in the account: a promotion elsewhere does not know of it",
+            "run the same command again")
+        lead_to("promote" if build.folder.publish.exists() else "publish", image)
+    return 0
+
+
 def _keep(
     checkout: Checkout, account: Account, regions: Sequence[str], record: GpuTestRecord, progress: Progress,
 ) -> None:
     """Write the record to the regions, and beside the build if it is here; say what was tested."""
     if (folder := checkout.builds(record.image).build(record.build_id)).is_baked:
         records.write(folder.path / ATTEST_FILE, record)
+        site.tell(folder, lockfile.read_copy(folder.lock)[0], progress)
     for_each_region(regions, lambda name: evidence.write(account.ssm(name), record)).require_all(
         "the test passed and is not recorded everywhere", f"run `golden gpu-test {record.image}` again")
     for machine in record.machines:
@@ -125,7 +158,7 @@ def _amis(account: Account, image: str, entries: Mapping[str, LedgerEntry], lock
 
 
 def _offers(
-    checkout: Checkout, account: Account, definition: Definition, regions: Sequence[str], *, spot: bool,
+    checkout: Checkout, account: Account, definition: Definition, regions: Sequence[str],
 ) -> dict[str, list[Offer]]:
     known = hardware.load(checkout.root)
     families = [name for name in definition.hardware if known[name].sm]
@@ -136,7 +169,7 @@ def _offers(
         zones: dict[str, list[str]] = {}
         for kind, zone in instance_types.zones(client, families):
             zones.setdefault(kind, []).append(zone)
-        return RegionTypes(rows, zones, {}, prices.spot_by_zone(client, sorted(rows)) if spot else {})
+        return RegionTypes(rows, zones, {}, prices.spot_by_zone(client, sorted(rows)))
 
     there = for_each_region(regions, types).require_all()
     names = sorted({name for types in there.values() for name in types.described})
@@ -144,7 +177,7 @@ def _offers(
     return capacity.offers(known, families, {
         name: RegionTypes(types.described, types.zones, {
             kind: usd[name] for kind, usd in priced.items() if name in usd}, types.usd_spot)
-        for name, types in there.items()}, spot=spot)
+        for name, types in there.items()})
 
 
 def _plan(image: str, build_id: str, found: dict[str, list[Offer]], hours: float) -> list[str]:

@@ -15,10 +15,9 @@ import typer
 from goldenami.aws import base_images, notify
 from goldenami.aws.base_images import BaseImage
 from goldenami.aws.session import Account
-from goldenami.commands import AsJson, DryRun, OptionalImage, Strict, Wait
-from goldenami.commands.account_views import print_record
+from goldenami.commands import AsJson, OptionalImage, Strict, Wait, print_record, run_url
 from goldenami.commands.checkout import Checkout
-from goldenami.commands.locks import make_lock
+from goldenami.commands.lock import make_lock
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, Unreachable
 from goldenami.model.definitions.update_policy import UpdateVerdict
@@ -36,8 +35,13 @@ def cmd_watch(
     checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, strict: Strict = False,
     wait: Wait = False,
     update: Annotated[bool, typer.Option("--update", help="make new locks of what matters")] = False,
+    propose: Annotated[bool, typer.Option(
+        "--propose",
+        help="push the locks of the last --update as a branch, for a merge request of GitLab")] = False,
 ) -> int:
     """Ask the sources of each image for what is newer than its lock and matters; --update locks it."""
+    if propose:
+        return _propose(checkout)
     progress, account = checkout.progress("watch", image or "all"), Account()
     store, watched = checkout.store, watched_images.read(checkout.root, image)
 
@@ -56,7 +60,7 @@ def cmd_watch(
         record, failed = Relock(checkout.root, store, prover, partial(make_lock, checkout), wait).run(record, results)
         failures += failed
     records.write(folder / RECORD_FILE, record)
-    summary = watch_summary.markdown(record, os.environ.get("GOLDEN_RUN_URL", ""))
+    summary = watch_summary.markdown(record, run_url())
     records.write_text(folder / SUMMARY_FILE, summary)
     print_record(record, _shown(record), as_json)
     progress.say(f"summary: {folder / SUMMARY_FILE}")
@@ -119,7 +123,7 @@ def cmd_images(
     return 0
 
 
-def cmd_propose(checkout: Checkout, *, dry_run: DryRun = False) -> int:
+def _propose(checkout: Checkout) -> int:
     """Push new locks as the branch golden/watch, so that GitLab opens a merge request."""
     folder = checkout.root / FOLDER
     record = records.read(folder / RECORD_FILE, WatchRecord)
@@ -129,7 +133,6 @@ def cmd_propose(checkout: Checkout, *, dry_run: DryRun = False) -> int:
     if plan is None:
         print("no new lock: nothing to propose")
         return 0
-    print(records.canonical(plan.model_dump(mode="json")), end="")
-    if not dry_run:
-        proposal.push(checkout.root, plan, os.environ.get(proposal.URL, ""))
+    print(records.canonical(plan.model_dump(mode="json")), end="", flush=True)
+    proposal.push(checkout.root, plan, os.environ.get(proposal.URL, ""))
     return 0

@@ -51,25 +51,24 @@ class Run:
 @contextlib.contextmanager
 def running(
     root: Path, roles: Sequence[str], variables: Path, argv: Sequence[str], *, work: Path, log: Path, name: str = "",
-    cpu_lacks: Sequence[str] = (), gpu_session: Path | None = None,
+    gpu_session: Path | None = None,
 ) -> Iterator[Run]:
     """Start the tests of `roles` of the checkout `root`; at the end of the block they are gone.
 
     `argv` is pytest's for where they look and which of them run there; `name` tells the files of one run in `work` from
-    another's. `variables` is the build's vars.json; `cpu_lacks` are features of the baseline that the machine has not;
-    `gpu_session` is a GpuSession's file, where the machine has a GPU.
+    another's. `variables` is the build's vars.json; `gpu_session` is a GpuSession's file, where the
+    machine has a GPU.
     """
     found = work / f"checks{name}.json"
     words = [
         sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider",
         "-p", "goldenami.image.verify.pytest_plugin", "--continue-on-collection-errors", *argv,
+        f"--checks={found}", "--booted", *([f"--gpu-session={gpu_session}"] if gpu_session else []),
         f"--junitxml={work / f'junit{name}.xml'}",
         *(str(root / "tests/image" / role) for role in tested(root, roles)),
     ]
     env = {**shell.python_env(), "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": "",  # a person's own could leave tests out
-           "TMPDIR": _TMP, "GOLDEN_VARS": str(variables), "GOLDEN_CHECKS": str(found), "GOLDEN_BOOTED": "1",
-           "GOLDEN_CPU_LACKS": ",".join(cpu_lacks),
-           **({"GOLDEN_GPU_TEST": str(gpu_session)} if gpu_session else {})}
+           "TMPDIR": _TMP, "GOLDEN_VARS": str(variables)}
     process = shell.start(words, log=log, env=env, cwd=root)
     try:
         yield Run(process, found, log)

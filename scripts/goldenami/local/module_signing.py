@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,17 @@ from cryptography.x509.oid import NameOID
 from goldenami.core.errors import BadInput
 from goldenami.model.builds.lockfile import Signature
 
-KEY, CERTIFICATE = "GOLDEN_MODULE_KEY", "GOLDEN_MODULE_CERTIFICATE"
-"""Environment variables: files of the private key (PEM, not encrypted) and of its certificate (PEM or DER)."""
+KEY = "GOLDEN_MODULE_KEY"
+"""Environment variable: a PEM file with the private key, not encrypted, and its certificate.
+
+The kernel's build has both in one file, too (certs/signing_key.pem).
+"""
+_PEM = re.compile(
+    rb"-----BEGIN ((?:[A-Z]+ )?(?P<kind>PRIVATE KEY|CERTIFICATE))-----.*?-----END \1-----", re.DOTALL)
 PKCS7 = 2
 """PKEY_ID_PKCS7 of the kernel's include/linux/module_signature.h."""
 MAGIC = b"~Module signature appended~\n"
-_HINT = f"set {KEY} and {CERTIFICATE} to the files of an RSA key (PEM, not encrypted) and of its certificate"
+_HINT = f"set {KEY} to a PEM file with an RSA key, not encrypted, and its certificate"
 
 
 @dataclass(frozen=True)
@@ -57,34 +63,32 @@ class Signer:
 
 def configured() -> Signer | None:
     """The key that the environment names, or None; BadInput where it cannot sign, or is inside a checkout."""
-    paths = [Path(os.environ[name]) for name in (KEY, CERTIFICATE) if os.environ.get(name)]
-    if not paths:
+    name = os.environ.get(KEY)
+    if not name:
         return None
-    if len(paths) == 1:
-        raise BadInput(f"only one of {KEY} and {CERTIFICATE} is set", hint=_HINT)
-    for path in paths:
-        if any((folder / "packer/images").is_dir() for folder in path.resolve().parents):
-            raise BadInput(f"{path} is inside a checkout", hint="keep keys out of the repository")
-    return load(*paths)
+    path = Path(name)
+    if any((folder / "packer/images").is_dir() for folder in path.resolve().parents):
+        raise BadInput(f"{path} is inside a checkout", hint="keep keys out of the repository")
+    return load(path)
 
 
-def load(key_file: Path, certificate_file: Path) -> Signer:
-    """Read both files; BadInput naming the one that is not usable."""
+def load(path: Path) -> Signer:
+    """Read key and certificate; BadInput where one of them is not usable."""
     try:
-        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        blocks = {found["kind"]: found[0] for found in _PEM.finditer(path.read_bytes())}
+        key = serialization.load_pem_private_key(blocks.get(b"PRIVATE KEY", b""), None)
     except (OSError, ValueError, TypeError) as error:
-        raise BadInput(f"{key_file} is no usable private key: {error}", hint=_HINT) from None
+        raise BadInput(f"{path} has no usable private key: {error}", hint=_HINT) from None
     if not isinstance(key, RSAPrivateKey):
-        raise BadInput(f"{key_file} is no RSA key: with another one each signature differs, and so each image",
-                       hint=_HINT)
+        raise BadInput(f"{path} has no RSA key: with another one each signature differs, and so each "
+                       "image", hint=_HINT)
     try:
-        content = certificate_file.read_bytes()
-        pem = content.startswith(b"-----BEGIN")
-        certificate = (x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate)(content)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{certificate_file} is no certificate: {error}", hint=_HINT) from None
+        certificate = x509.load_pem_x509_certificate(blocks.get(b"CERTIFICATE", b""))
+    except ValueError as error:
+        raise BadInput(f"{path} has no certificate: {error}", hint=_HINT) from None
     if certificate.public_key() != key.public_key():
-        raise BadInput(f"{certificate_file} is not the certificate of {key_file}", hint=_HINT)
+        raise BadInput(f"the certificate in {path} is not that of its key", hint=_HINT)
     if not certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME):
-        raise BadInput(f"{certificate_file} has no common name of its issuer, which modinfo would show", hint=_HINT)
+        raise BadInput(f"the certificate in {path} has no common name of its issuer, which modinfo would "
+                       "show", hint=_HINT)
     return Signer(key, certificate)

@@ -130,5 +130,5 @@ def as_root(config: Path | None, address: str, command: str, timeout_s: float = 
     except subprocess.TimeoutExpired:
         said = f"no answer in {timeout_s:.0f} s"
     raise Unreachable(f"could not look: SSH to {HOST if config else address} failed", tail=said,
-                      hint=f"`ssh -F FILE {HOST} sudo true` has to work, with that file as --ssh-config" if config else
-                           "`ssh USER@ADDRESS sudo true` has to work, or say --ssh-config FILE") from None
+                      hint=f"`ssh -F {config} {HOST} sudo true` has to work" if config else
+                           f"`ssh {address} sudo true` has to work, by your own ~/.ssh/config") from None

@@ -109,7 +109,8 @@ def control(store: Store, deb: Deb) -> str:
     cached = store.cache.control / deb.sha256
     if not cached.exists():
         if not store.path(deb.sha256).is_file():
-            raise BadInput(f"the store has no {_file(deb)}", hint="`golden fetch IMAGE` has it again")
+            raise BadInput(f"the store has no {_file(deb)}",
+                           hint="`golden bake IMAGE --fetch-only` has it again")
         records.write_text(cached, shell.output(["dpkg-deb", "--field", str(store.path(deb.sha256))]))
     return cached.read_text(encoding="utf-8").rstrip("\n")
 

@@ -30,7 +30,7 @@ def files(gathered: Any) -> Any:
 def facts(gathered: Any, record_testsuite_property: Callable[[str, object], None]) -> Any:
     """What shows on a machine alone."""
     found = gathered(RUNNING)
-    if found["models"]:  # what makes the JUnit file a proof for `golden attest --gpu-test`
+    if found["models"]:  # what makes the JUnit file a proof for `golden gpu-test --junit`
         record_testsuite_property("goldenami:gpu", ", ".join(found["models"]))
     return found
 

@@ -193,7 +193,7 @@ def _child(order: dict[str, Any]) -> int:
 def _serve() -> None:
     """Fork a `golden` for each line of orders; answer with its pid, then with its status."""
     import boto3  # noqa: F401 - what each fork would import
-    from goldenami.commands import account, gpu_test, life  # noqa: F401 - as above
+    from goldenami.commands import gpu_test, publish, retire, status  # noqa: F401 - as above
 
     for line in sys.stdin:
         pid = os.fork()

@@ -19,7 +19,8 @@ from goldenami.release.retire.retire import RetireRecord
 from support.aws.seeded_account import IMAGE, SeededAccount
 
 POLICY = RetentionPolicy(keep_last=1, max_age_days=30, disable_after_days=7, deregister_after_days=7)
-GRACELESS = ("--keep-last", "1", "--max-age-days", "1", "--disable-after-days", "0", "--deregister-after-days", "0")
+GRACELESS = ("--set", "keep_last=1", "--set", "max_age_days=1", "--set", "disable_after_days=0",
+             "--set", "deregister_after_days=0")
 """The options of `golden retire` for: keep one build, and take every step with the others at once."""
 LATER = 100
 """Days after which everything in a seeded account is old."""

@@ -25,7 +25,7 @@ def locked(folder: Path) -> Path:
     """A copy of the checkout with a lock whose files are here: its own (`scripts/test` saw to that), else a new one."""
     root = checkout.copy(folder)
     said = ""
-    for stage in (("fetch", IMAGE, "--relock"), ("lock", IMAGE)):
+    for stage in (("bake", IMAGE, "--fetch-only", "--relock"), ("lock", IMAGE)):
         status, said = finish(checkout.golden(root, *stage))
         if status == 0:
             return root

@@ -22,11 +22,16 @@ def certificate(key: Key, attribute: x509.ObjectIdentifier = NameOID.COMMON_NAME
         not_valid_after=day + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
 
 
-def write(folder: Path, key: Key, made: x509.Certificate, *, password: bytes = b"") -> tuple[Path, Path]:
-    """Write key.pem, and the certificate as cert.der and cert.pem; returns the first two."""
+def write(folder: Path, key: Key, made: x509.Certificate | None, *, password: bytes = b"") -> Path:
+    """Write the key, with its certificate behind it, as key.pem, the certificate as cert.pem, too.
+
+    Returns the first.
+    """
     encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
-    (folder / "cert.der").write_bytes(made.public_bytes(serialization.Encoding.DER))
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    return folder / "key.pem", folder / "cert.der"
+    text = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    if made:
+        (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        text += (folder / "cert.pem").read_bytes()
+    (folder / "key.pem").write_bytes(text)
+    return folder / "key.pem"

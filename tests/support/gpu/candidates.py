@@ -40,7 +40,7 @@ def under_policy(stage: Any, command: str, *args: str) -> None:
         build_id = publish(stage.checkout)
         builds.write_junit(junit, build_id)
         with stage.rights("gpu-test"):
-            ran = stage.checkout.golden("attest", GPU_IMAGE, "--gpu-test", str(junit), "--by", "Ada")
+            ran = stage.checkout.golden("gpu-test", GPU_IMAGE, "--junit", str(junit), "--by", "Ada")
         assert ran.code == 0, ran.text
         assert stage.asked == {"kms:GetPublicKey", "kms:Sign", "ssm:PutParameter"}
         stage.asked.clear()

@@ -80,7 +80,7 @@ def _whole(template: LaunchTemplate, ami: str, base: TemplateBase) -> Data:
     """Of the pipeline's own template: the literal AMI, IMDSv2 only, the volume, and what is stated.
 
     It has no InstanceRequirements, with which RunInstances refuses a template (RequestLaunchTemplateData): a group
-    brings its own (`group_policy`). Two hops let a container on the instance reach the metadata service ("Configure the
+    brings its own (`cluster`). Two hops let a container on the instance reach the metadata service ("Configure the
     instance metadata options").
     """
     ebs = {name: getattr(template, field) for field, name in _VOLUME_KEYS.items() if getattr(template, field)}

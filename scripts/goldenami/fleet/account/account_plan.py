@@ -82,8 +82,9 @@ def _parameters(account: Account, home: str, present: DeployedStack | None, give
     if not former and _BUCKET not in given:
         known[_BUCKET] = _kept_bucket(account, home)
     if not known.get(GITHUB) and not known.get(GITLAB):
-        raise BadInput("nobody would be allowed to publish", hint="name a repository: --github OWNER/NAME or "
-                                                                  "--gitlab GROUP/PROJECT")
+        raise BadInput(
+            "nobody would be allowed to publish",
+            hint=f"name a repository: --set {GITHUB}=OWNER/NAME or --set {GITLAB}=GROUP/PROJECT")
     listed = account.client("iam", home).list_open_id_connect_providers()["OpenIDConnectProviderList"]
     hosts = {entry["Arn"].partition("oidc-provider/")[2] for entry in listed}
     for provider, subject, host in (("GitHubProvider", GITHUB, _GITHUB_HOST),

@@ -14,7 +14,6 @@ from goldenami.core.records import Record
 DATA = Path(__file__).with_name("organization.yml")
 BAKE_ACCOUNT = "BAKE_ACCOUNT"
 """What stands for the account that bakes."""
-ACCOUNT_ID = r"\d{12}"
 
 
 class PolicyType(StrEnum):

@@ -76,7 +76,8 @@ def prepare(
     template, region = cluster.template, cluster.region
     account.expect(channels.publish_section(definition).account, region)
     if _TARGET in given and _TARGET not in template.parameters:
-        raise BadInput(f"{definition.image} has no GPU to scale by", hint="leave --gpu-target out")
+        raise BadInput(f"{definition.image} has no GPU to scale by",
+                       hint="leave GpuTargetPercent out")
     template.check(given)
     cloudformation = account.client("cloudformation", region)
     present = stacks.find_usable(cloudformation, template, region)
@@ -95,10 +96,11 @@ def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
     declared = cluster.template.parameters
     values = {name: str(row["Default"]) for name, row in declared.items() if "Default" in row} | dict(parameters)
     if _SUBNETS not in values:
-        raise BadInput("where shall machines start?", hint="name subnets: --subnets subnet-0a,subnet-0b")
+        raise BadInput("where shall machines start?",
+                       hint="name subnets: --set Subnets=subnet-0a,subnet-0b")
     if int(values[_LEAST]) > int(values[_MOST]):
         raise BadInput(f"a group cannot have {values[_LEAST]} machines at least and {values[_MOST]} at most",
-                       hint="correct --min or --max")
+                       hint="correct MinInstances or MaxInstances")
 
 
 def _default_version(account: Account, definition: Definition, region: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from goldenami.aws import metrics, tags
-from goldenami.aws.channels import group_policy, launch_data
+from goldenami.aws.channels import launch_data
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.stacks import StackIdentity, StackTemplate
 from goldenami.core.errors import BadInput
@@ -22,6 +22,11 @@ QUARTERS = (25, 50, 75, 100)
 
 TEMPLATE_BYTES = 51_200
 """What CloudFormation takes of a template that comes with the request ("Quotas"); six families have room."""
+
+
+_NO_PRICE_LIMIT = 999999
+"""Percent over the cheapest type: turns price protection off ("InstanceRequirements"). Its default of 20 for on-demand
+would leave the smallest sizes of the cheapest family, and no GPU beside a CPU family."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def render(definition: Definition, groups: Sequence[FamilyGroup], prices: Region
     body = environment.get_template(FILE).render(
         image=image, stack=stack.name, region=prices.region, groups=groups, prices=prices, quarters=QUARTERS,
         description=stack.description, template=launch_data.template_of(definition), metrics=metrics, tags=tags,
-        no_price_limit=group_policy.NO_PRICE_LIMIT)
+        no_price_limit=_NO_PRICE_LIMIT)
     if len(body.encode()) > TEMPLATE_BYTES:
         raise BadInput(f"{stack.file} has {len(body.encode()):,} bytes, and CloudFormation takes "
                        f"{TEMPLATE_BYTES:,}", hint="declare fewer families in `hardware:`")

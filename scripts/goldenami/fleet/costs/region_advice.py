@@ -15,8 +15,11 @@ from goldenami.core.terminal import columns
 
 MONTH_H = 730.0
 """Hours of a month, as AWS's own calculator has them (8,760 / 12)."""
-RULE = {8: 5.0}
-"""The rule of thumb for one training on many GPUs: eight do the work of about five."""
+_CURVE = math.log(5) / math.log(8)
+"""The rule of thumb for one training on many GPUs: eight do the work of about five.
+
+n do that of n to this power.
+"""
 UNKNOWN = "unknown"
 OPEN_QUESTIONS = (
     "an hour on one GPU is taken to be an hour on any: how fast your work is on each, you have to measure",
@@ -39,38 +42,27 @@ class OfferedType(Record):
 
 
 class GpuWorkload(Record):
-    """What is to be run: hours of one GPU a month, how much faster several GPUs are, and the data that it reads.
+    """What is to be run: hours of one GPU a month, and the data that it reads.
 
-    `scaling`: speed-up by number of GPUs. `data_gb`: 10^9 bytes a month that come from `data_region`.
+    `data_gb`: 10^9 bytes a month that come from `data_region`.
     """
 
     gpu_hours: float
-    scaling: dict[int, float]
     data_region: str = ""
     data_gb: float = 0.0
 
-    def speedup(self, gpus: int) -> float:
-        """How many times as fast as one GPU so many are: as given, or on the curve n^x through the largest given."""
-        if gpus in self.scaling:
-            return self.scaling[gpus]
-        given = self.scaling or RULE
-        most = max(given)
-        return float(gpus ** (math.log(given[most]) / math.log(most)))
+
+def speedup_of(gpus: int) -> float:
+    """How many times as fast as one GPU so many are."""
+    return float(gpus ** _CURVE)
 
 
-def workload_of(gpu_hours: float, scaling: Sequence[str], data: str) -> GpuWorkload:
-    """The workload that was asked for in words, ["8=6.2"] and "us-east-1=500"; BadInput for what makes no sense."""
-    figures: dict[int, float] = {}
-    for given in scaling:
-        match = re.fullmatch(r"(\d{1,3})=(\d{1,3}(?:\.\d+)?)", given)
-        if match is None or int(match[1]) == 1 or not 1 <= float(match[2]) <= int(match[1]):
-            raise BadInput(f"--scaling {given}: not GPUS=TIMES with two GPUs or more and at most as many times",
-                           hint="for instance 8=6.2, if eight GPUs do the work of 6.2")
-        figures[int(match[1])] = float(match[2])
+def workload_of(gpu_hours: float, data: str) -> GpuWorkload:
+    """The workload with its data in words, "us-east-1=500"; BadInput for what makes no sense."""
     source, _, amount = data.partition("=")
     if data and not re.fullmatch(r"\d{1,9}(\.\d+)?", amount):
         raise BadInput(f"--data {data}: not REGION=GB", hint="for instance us-east-1=500")
-    return GpuWorkload(gpu_hours=gpu_hours, scaling=figures, data_region=source, data_gb=float(amount or 0))
+    return GpuWorkload(gpu_hours=gpu_hours, data_region=source, data_gb=float(amount or 0))
 
 
 class AdviceRow(Record):
@@ -120,7 +112,7 @@ def advise(
 
 
 def _row(region: str, offer: OfferedType, workload: GpuWorkload, transfer: ListedPrices) -> AdviceRow:
-    speedup = workload.speedup(offer.gpus)
+    speedup = speedup_of(offer.gpus)
     hours = workload.gpu_hours / speedup
     data = _transfer(workload, region, transfer)
 
@@ -161,7 +153,7 @@ def show_advice(advice: Advice) -> Iterator[str]:
     best = {row.instance_type: row for row in reversed(advice.rows)}
     cheapest = [row for row in advice.rows if best[row.instance_type] is row]
     yield from _table(cheapest, work)
-    yield from _single_against_many(cheapest, work)
+    yield from _single_against_many(cheapest)
     others = [row for row in advice.rows if row.instance_type == cheapest[0].instance_type] if cheapest else []
     if len(others) > 1:
         yield f"{others[0].instance_type} by region:"
@@ -171,16 +163,16 @@ def show_advice(advice: Advice) -> Iterator[str]:
     yield from (f"  {text}" for text in advice.not_known)
 
 
-def _single_against_many(rows: Sequence[AdviceRow], work: GpuWorkload) -> Iterator[str]:
+def _single_against_many(rows: Sequence[AdviceRow]) -> Iterator[str]:
     """For each GPU model the cheapest single one against the cheapest of several."""
-    whose = "your figures" if work.scaling else "the rule of thumb (8 GPUs do the work of 5)"
     for gpu in dict.fromkeys(row.gpu for row in rows):
         priced = [row for row in rows if row.gpu == gpu and row.usd_month is not None]
         one = next((row for row in priced if row.gpus == 1), None)
         many = next((row for row in priced if row.gpus > 1), None)
         if one and many and one.usd_month and many.usd_month:
             yield (f"{gpu}: {many.gpus} in {many.instance_type} are {many.speedup:g} times as fast as one in "
-                   f"{one.instance_type}, at {many.usd_month / one.usd_month:.2f} times the price, by {whose}")
+                   f"{one.instance_type}, at {many.usd_month / one.usd_month:.2f} times the price, "
+                   "by the rule of thumb (8 GPUs do the work of 5)")
 
 
 def _table(rows: Sequence[AdviceRow], work: GpuWorkload) -> Iterator[str]:

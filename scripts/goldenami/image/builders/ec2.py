@@ -51,7 +51,7 @@ LIFE = timedelta(hours=6)
 UNPUBLISHED_LIFE = timedelta(days=14)
 """After which `golden sweep` may remove an AMI that was never published, since nothing else ever would."""
 WITHOUT_GPU = "m7i"
-"""Images for GPUs are baked and verified on a family without: no GPU is needed, and a GPU test is `attest`'s matter."""
+"""Images for GPUs are baked and verified on a family without: `gpu-test` is what needs a GPU."""
 SIZE = "xlarge"
 GROWTH_GIB = 1
 """The volume is launched this much larger than the AMI, so that growing the root can be seen."""
@@ -136,7 +136,8 @@ class Ec2Builder:
             fitting = [name for family in lock.hardware.families if (name := f"{family}.{SIZE}") in offered]
             raise BadInput(
                 f"{self.region} has no {self.instance_type}; it has {', '.join(fitting) or 'none that fits'}",
-                hint="choose by --instance-type, or another region by --region (`golden regions` shows them)")
+                hint="name one in `launch_template: instance_type:`, or another region by --region "
+                     "(`golden regions` shows them)")
         there = {name.partition(".")[0] for name in offered}
         if lacking := [name for name in lock.hardware.families if name not in there]:
             progress.say(f"{self.region} has no {', '.join(lacking)}: a publish there will be refused")

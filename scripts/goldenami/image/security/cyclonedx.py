@@ -41,7 +41,7 @@ def rendered(bom: Bom, version: SchemaVersion) -> dict[str, Any]:
 
 
 def document(materials: Materials, version: str) -> dict[str, Any]:
-    """The bill in a version of the specification, 1.5 or 1.6. It is dated by the image's newest package."""
+    """The bill in a version of the specification. It is dated by the image's newest package."""
     lock = materials.lock
     image = Component(
         type=ComponentType.OPERATING_SYSTEM, bom_ref="image", name=lock.image,

@@ -17,10 +17,9 @@ from goldenami.packages.store import Store
 
 
 class Spec(StrEnum):
-    """What a bill is written in. Amazon Inspector documents CycloneDX up to 1.5."""
+    """What a bill is written in."""
 
     CYCLONEDX_1_6 = "cyclonedx-1.6"
-    CYCLONEDX_1_5 = "cyclonedx-1.5"
     SPDX_2_3 = "spdx-2.3"
 
 

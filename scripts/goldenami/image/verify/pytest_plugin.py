@@ -7,7 +7,7 @@ no check at all: there the image's definition does not ask for what the test loo
 
 A check's seconds include those of its set-up: what a file's tests share counts to the first of them.
 
-Use: `pytest -p goldenami.image.verify.pytest_plugin`, with GOLDEN_CHECKS naming the JSON file to write.
+Use: `pytest -p goldenami.image.verify.pytest_plugin`, with `--checks FILE` naming the JSON file to write.
 """
 
 from __future__ import annotations
@@ -45,15 +45,24 @@ _SAID_OTHERWISE = (Outcome.INCORRECT, Outcome.MISSING)
 _done = 0
 
 
-def _say_how_far(total: int) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `verify` and `gpu-test` tell the tests of an image."""
+    parser.addoption("--checks", help="the JSON file that the checks' outcomes go to")
+    parser.addoption("--booted", action="store_true", help="the tests run on a booted image")
+    parser.addoption("--gpu-session",
+                     help="the JSON file of a GpuSession; with it the tests marked gpu run")
+
+
+def _say_how_far(session: pytest.Session) -> None:
     """Write `DONE TOTAL` beside the file of the checks, for who waits."""
-    if target := os.environ.get("GOLDEN_CHECKS"):
-        Path(target).with_suffix(how_far.SUFFIX).write_text(f"{_done} {total}", encoding="utf-8")
+    if target := session.config.getoption("--checks"):
+        said = f"{_done} {len(session.items)}"
+        Path(target).with_suffix(how_far.SUFFIX).write_text(said, encoding="utf-8")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """The number of tests is known."""
-    _say_how_far(len(session.items))
+    _say_how_far(session)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -62,7 +71,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
     global _done  # noqa: PLW0603 - as the checks themselves: a plugin's run is a process
     ran = yield
     _done += 1
-    _say_how_far(len(item.session.items))
+    _say_how_far(item.session)
     return ran
 
 
@@ -148,9 +157,8 @@ def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Ou
     return (Outcome.MISSING if missing else Outcome.INCORRECT), detail
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the checks."""
-    target = os.environ.get("GOLDEN_CHECKS")
-    if target:
+    if target := session.config.getoption("--checks"):
         checks = [check.model_dump(mode="json") for check in _checks.values()]
         records.write_text(Path(target), records.canonical(checks))

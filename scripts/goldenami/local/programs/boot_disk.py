@@ -61,7 +61,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             machine = stack.enter_context(vm.running(_config(plan, vm.Firmware.BIOS, accelerator, key, emulated)))
         with events.step("checks"):
             at_login, identity = boot_time.moment(machine), second_boot.identity(machine)
-            checks = [*_run_tests(plan, machine, emulated, without_boot, second), *disk_checks.result(),
+            checks = [*_run_tests(plan, machine, without_boot, second), *disk_checks.result(),
                       *oldest_cpu(plan, machine, emulated)]
             checks += [] if without_boot else code(plan, partial(_ask, plan, machine))
             times = boot_time.look(machine, at_login)
@@ -157,13 +157,13 @@ def _disk_checks(plan: VerifyPlan, tree: Path | None) -> list[Check]:
 
 
 def _run_tests(
-    plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None, without_boot: _WithoutBoot | None,
+    plan: VerifyPlan, machine: vm.Machine, without_boot: _WithoutBoot | None,
     second: second_boot.Second,
 ) -> list[Check]:
     """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends all of them."""
     argv = image_tests.over_ssh(machine.ssh_config, everything=without_boot is None)
-    with image_tests.running(plan.root, plan.roles, plan.variables, argv, work=plan.work, log=plan.log,
-                             cpu_lacks=emulated.missing if emulated else ()) as tests:
+    with image_tests.running(plan.root, plan.roles, plan.variables, argv, work=plan.work,
+                             log=plan.log) as tests:
         runs = [tests, *([without_boot.run] if without_boot else [])]
 
         def all_ended() -> bool | None:

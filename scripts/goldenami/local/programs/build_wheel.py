@@ -27,8 +27,6 @@ from goldenami.model.builds.plans import ScratchPlan, WheelPlan, WheelResult, Wh
 
 BUILD = "/build"
 """The only folder that a build writes to, in the tree."""
-_NAMES = (Path("/etc/resolv.conf"), Path("/etc/hosts"))
-"""What glibc's resolver reads (resolv.conf(5), hosts(5))."""
 _NVCC = Path("usr/bin/nvcc")
 """Debian's is a script that calls the program of its toolkit."""
 _SAME_NVCC = """#!/bin/sh
@@ -48,20 +46,11 @@ def tree(plan: ScratchPlan) -> Iterator[Path]:
                                *plan.mounts):
             (root / target).mkdir(parents=True, exist_ok=True)
             _mount(stack, "--bind", str(source), root / target)
-        if plan.network:
-            resolving(root)
         if (root / _NVCC).exists():
             (root / _NVCC).write_text(_SAME_NVCC, encoding="utf-8")
         _mount(stack, "-tproc", "proc", root / "proc")
         stack.callback(shell.output, ["umount", "--lazy", str(rootfs.devices(root))], check=False)
         yield root
-
-
-def resolving(root: Path) -> None:
-    """Let programs in the tree find machines by the names that this one knows; a copy, so that they change nothing."""
-    for path in _NAMES:
-        if path.exists():
-            shutil.copyfile(path, root / path.relative_to("/"))
 
 
 def _mount(stack: contextlib.ExitStack, how: str, source: str, target: Path) -> None:
@@ -138,7 +127,7 @@ def _compile(plan: WheelPlan, root: Path, source: str, log: Path) -> int:
                               hint="see the log; the recipe's flags, or its version, do not fit this release")
         if not left or jobs == 1:
             raise HostNotReady(f"{where}: a compiler was killed for memory, also with {jobs} at a time",
-                               hint="use a machine with more memory, or set GOLDEN_JOBS=1")
+                               hint="use a machine with more memory")
         jobs //= 2
         events.emit("say", text=f"{where}: a compiler was killed for memory: again with {jobs} at a time")
     raise AssertionError("unreachable")

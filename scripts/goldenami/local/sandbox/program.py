@@ -30,7 +30,7 @@ def argv(module: str, plan: ProgramPlan) -> list[str]:
 
 
 def call(
-    module: str, plan: ProgramPlan, result: type[R], progress: Progress, *, network: bool = False,
+    module: str, plan: ProgramPlan, result: type[R], progress: Progress, *,
     look: Callable[[str], Counted | None] = lambda _: None,
 ) -> R:
     """Run the program `module` with `plan`, showing its steps; returns its result. `look` says how far a step is.
@@ -39,7 +39,7 @@ def call(
     its message; anything else that ends the program is raised with its last lines.
     """
     with _failing(plan, progress, progress.relay) as on_line, progress.in_all(), progress.relaying(look):
-        namespaces.run(argv(module, plan), log=plan.log, on_line=on_line, network=network)
+        namespaces.run(argv(module, plan), log=plan.log, on_line=on_line)
     return records.read(plan.work / RESULT_FILE, result)
 
 

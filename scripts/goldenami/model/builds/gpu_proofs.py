@@ -57,7 +57,10 @@ class Asked:
 
 
 class GpuSession(Record):
-    """What the tests on one instance are told: GOLDEN_GPU_TEST names a file with it. `nonce` is of this test alone."""
+    """What the tests on one instance are told: `--gpu-session` names a file with it.
+
+    `nonce` is of this test alone.
+    """
 
     ami: str
     nonce: str

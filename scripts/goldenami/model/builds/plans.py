@@ -188,7 +188,6 @@ class ScratchPlan(TreePlan):
     name: str
     programs: Path
     mounts: list[tuple[Path, str]] = Field(default_factory=list)
-    network: bool = False
 
 
 class WheelTests(Record):

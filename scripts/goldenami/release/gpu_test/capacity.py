@@ -54,7 +54,7 @@ class RegionTypes:
 
 
 def offers(
-    known: Mapping[str, Family], families: Iterable[str], regions: Mapping[str, RegionTypes], *, spot: bool = True,
+    known: Mapping[str, Family], families: Iterable[str], regions: Mapping[str, RegionTypes],
 ) -> dict[str, list[Offer]]:
     """For each declared architecture what to ask for, in this order; BadInput for one that no region has.
 
@@ -68,7 +68,7 @@ def offers(
         found[sm] = [
             Offer(sm, region, zone, gpu_type(known, types.described[name]), market, types.usd_hour.get(name),
                   types.usd_spot.get((name, zone)) if market else None)
-            for market in ((True, False) if spot else (False,)) for name in names
+            for market in (True, False) for name in names
             for region, types in regions.items() if name in types.described for zone in types.zones.get(name, ())]
         found[sm].sort(key=lambda offer: (not offer.spot, offer.usd_spot is None, offer.usd_spot or 0.0))
         if not found[sm]:

@@ -19,7 +19,7 @@ from goldenami.model.supported import compatibility
 from goldenami.packages import http_documents
 from goldenami.watch.watch_records import SourceStatus
 
-VARIABLE = "GOLDEN_NVIDIA_RELEASES"
+VARIABLE = "GOLDEN_MIRROR_NVIDIA_RELEASES"
 """Environment variable with another address, or a path, of the list."""
 ADDRESS = "https://docs.nvidia.com/datacenter/tesla/drivers/releases.json"
 NAME = "NVIDIA releases.json"

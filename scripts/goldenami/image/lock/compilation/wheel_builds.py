@@ -51,8 +51,6 @@ PACKAGES = ("python3-dev", "python3-venv", "g++", "make", "cmake", "ninja-build"
 CUDA_PACKAGES = ("nvidia-cuda-toolkit", "nvidia-cuda-toolkit-gcc")
 _COMPILERS = re.compile(r"binutils|gcc-\d+|llvm-toolchain-\d+|nvidia-cuda-toolkit")
 """Their source packages. ccache itself looks at the driver only: not at as, ptxas and cicc, and nvcc's is a script."""
-REMOTE, JOBS = "GOLDEN_CCACHE_REMOTE", "GOLDEN_JOBS"
-"""Optional: ccache's remote storage (its own syntax), an upper bound of compilers."""
 PIP = "pip==26.3"
 """The build environment's own: the release's may be too old for repeated settings of a build backend (pip 23.1)."""
 
@@ -209,7 +207,7 @@ def _held(path: Path, progress: Progress) -> Iterator[None]:
 def _compile(root: Path, build: WheelBuild, store: Store, progress: Progress, log: Path) -> WheelOutcome:
     with workspace.scratch_in(workspace.in_cache(store), f"wheel-{build.key[:12]}") as work:
         result = program.call("goldenami.local.programs.build_wheel", plan(root, build, store, work, log), WheelResult,
-                              progress, network=_uses_network(), look=partial(how_far.of_compilation, work))
+                              progress, look=partial(how_far.of_compilation, work))
         path = result.wheel
         wheel = PyFile(project=build.source.project, version=build.recipe.version, filename=path.name,
                        sha256=store.add(path), size=path.stat().st_size)
@@ -226,19 +224,19 @@ def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> 
                        f"({build.source.sha256[:12]}): removed", hint="run again: it is fetched anew")
     _place(work, store, _placed([*build.requires, *build.runs_with, *build.tests]))
     instructions, suite = build.recipe.build, build.recipe.suite
-    shared, mounts = _shared_cache(store, build)
+    cached, mounts = _cache(store, build)
     site = f"/build/venv/lib/python{_python(build.debs)}/site-packages"
     return WheelPlan(
         work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key, layers=store.cache.layers,
         programs=root / FOLDER, name=build.name, target=build.target.cpu,
         sm=build.target.sm if instructions.cuda else [], source=store.path(build.source.sha256),
         files=instructions.files, patches=instructions.patches, settings=instructions.settings,
-        environment={**_COMMON, **shared, **{
+        environment={**_COMMON, **cached, **{
             name: value.replace("{site}", site) for name, value in build.flags.items()}},
         library_path=instructions.library_path, jobs=jobs_for(instructions.memory_mib),
         requires=list(_placed(build.requires)), runs_with=list(_placed(build.runs_with)),
         tests=WheelTests(wheels=list(_placed(build.tests)), arguments=suite.arguments) if suite else None,
-        mounts=mounts, network=_uses_network())
+        mounts=mounts)
 
 
 def tree(build: WheelBuild, store: Store) -> Tree:
@@ -291,46 +289,18 @@ _COMMON = {
 CCACHE_NAMESPACE tells it the rest."""
 
 
-def _shared_cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[Path, str]]]:
-    """ccache's part of the environment, its remote storage among it; and folders to mount.
-
-    The local cache is a folder beside the store. A remote storage that is a folder needs no network either.
-    """
+def _cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[Path, str]]]:
+    """ccache's part of the environment, and its folder beside the store, to be mounted."""
     folder = store.cache.ccache
     folder.mkdir(exist_ok=True)
-    environment, mounts = {"CCACHE_NAMESPACE": build.compilers_key}, [(folder, "build/ccache")]
-    remote = os.environ.get(REMOTE, "")
-    if remote.startswith("file:"):
-        shared, bar, attributes = remote.removeprefix("file:").partition("|")
-        if not Path(shared).is_dir():
-            raise BadInput(f"{REMOTE} names the folder {shared}, which is not there", hint="make or mount it")
-        mounts.append((Path(shared), "build/ccache-remote"))
-        remote = f"file:/build/ccache-remote{bar}{attributes}"
-    if remote:
-        environment["CCACHE_REMOTE_STORAGE"] = remote
-    return environment, mounts
-
-
-def _uses_network() -> bool:
-    """Only a cache on another machine needs it; pip has everything in a folder either way."""
-    remote = os.environ.get(REMOTE, "")
-    return bool(remote) and not remote.startswith("file:")
+    return {"CCACHE_NAMESPACE": build.compilers_key}, [(folder, "build/ccache")]
 
 
 def jobs_for(memory_mib: int) -> int:
-    """How many compilers run at once: as many as there are CPUs and memory for, at most GOLDEN_JOBS."""
+    """How many compilers run at once: as many as there are CPUs and memory for."""
     found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
     fitting = int(int(found[1]) / 1024 * MEMORY_SHARE / memory_mib) if found else 1
-    most = max(1, min(fitting, len(os.sched_getaffinity(0))))
-    return min(most, _limit() or most)
-
-
-def _limit() -> int:
-    """GOLDEN_JOBS; 0 where it is not set."""
-    text = os.environ.get(JOBS, "")
-    if text and not (text.isdecimal() and int(text)):
-        raise BadInput(f"{JOBS} is `{text}`", hint="give a number of compilers, such as 2")
-    return int(text or "0")
+    return max(1, min(fitting, len(os.sched_getaffinity(0))))
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:

@@ -9,56 +9,29 @@ from typing import Annotated
 import typer
 
 from goldenami.aws.session import Account, translated
-from goldenami.commands import AmiOrImage, BuildId, ImageName, OptionalImage, Regions, reports
-from goldenami.commands.account_views import images_by_region
+from goldenami.commands import AmiOrImage, BuildId, OptionalImage, Regions, site
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.yaml_lines import nearest
-from goldenami.image.security import (
-    components,
-    cve,
-    provenance,
-    published_provenance,
-    sbom,
-    waivers,
-)
+from goldenami.image.security import cve, provenance, published_provenance, waivers
 from goldenami.image.security.feeds import FeedPlaces
-from goldenami.image.security.sbom import Spec
 from goldenami.local import workspace
 from goldenami.model.builds.security_records import CVE_FILE, Feed
 from goldenami.model.definitions.definition import CveRule
 
 
-def cmd_sbom(
-    checkout: Checkout, image: ImageName, *,
-    spec: Annotated[Spec | None, typer.Option(
-        "--spec", metavar="SPEC", help="print the bill in this one instead: cyclonedx-1.6, cyclonedx-1.5, spdx-2.3",
-    )] = None,
-) -> int:
-    """Write the bill of materials of the image's newest build, and print where it is."""
-    lock, build = checkout.baked(image)
-    if spec:
-        print(sbom.text(components.of_build(build, lock, checkout.store), spec), end="")
-    else:
-        for path in sbom.write(build, lock, checkout.store):
-            print(path)
-    return 0
-
-
 def cmd_cve(
     checkout: Checkout, image: OptionalImage = None, *, build_id: BuildId = None,
     data: Annotated[list[str], typer.Option(
-        "--data", metavar="NAME=PLACE", help="a list from this file or address: debian, osv-ubuntu, osv-pypi, "
-        "nvidia, kev (may be given again)", default_factory=list, show_default=False)],
-    sha256: Annotated[list[str], typer.Option(
-        "--sha256", metavar="NAME=DIGEST", help="use a list only if it has this SHA-256 (may be given again)",
-        default_factory=list, show_default=False)],
+        "--data", metavar="NAME=PLACE", default_factory=list, show_default=False,
+        help="a list (debian, osv-ubuntu, osv-pypi, nvidia, kev) from this file or "
+             "address[#sha256=DIGEST]")],
 ) -> int:
     """Ask public lists which vulnerabilities a build has, or every image's lock, and whether they stop it."""
     if build_id and not image:
         raise BadInput(f"of which image is the build {build_id}?", hint="`golden cve IMAGE --build ID`")
-    wanted = FeedPlaces(_by_feed("--data", data), _by_feed("--sha256", sha256))
+    wanted = _places(data)
     if image:
         failed = [_known_against(checkout, image, build_id, wanted)]
     else:
@@ -85,7 +58,7 @@ def _known_against(checkout: Checkout, image: str, build_id: str | None, wanted:
     with workspace.image_lock(checkout.root, image, wait=True):
         record = cve.run(cve.Subject(build, lock, known, rule.fail_on), checkout.store, wanted)
         if build.report.exists():
-            reports.written(build, lock)
+            site.written(build, lock)
     for warning in record.warnings:
         print(f"warning: {warning}")
     print(f"{image} {record.build_id}{'' if build.is_baked else ' (by its lock)'}: {cve.summary(record)}", flush=True)
@@ -107,7 +80,7 @@ def cmd_verify_provenance(
         gone = "" if build.disk.exists() else "; its disk is not here, and was not read"
         print(f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is right{gone}")
         return 0
-    account, regions = Account(), images_by_region(checkout, None, region)
+    account, regions = Account(), checkout.images_by_region(None, region)
     where, image, statement = published_provenance.verify(account, regions, target, key)
     read = ""
     if blocks:
@@ -119,13 +92,16 @@ def cmd_verify_provenance(
     return 0
 
 
-def _by_feed(option: str, words: list[str]) -> dict[Feed, str]:
-    """`NAME=VALUE` by the list's name."""
-    found = dict[Feed, str]()
+def _places(words: list[str]) -> FeedPlaces:
+    """The lists of `NAME=PLACE` and `NAME=PLACE#sha256=DIGEST`, as pip writes a file's digest."""
+    places, digests = dict[Feed, str](), dict[Feed, str]()
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or name not in set(Feed):
-            raise BadInput(f"{option} {word}: no list `{name}`; {nearest(name, [feed.value for feed in Feed])}",
-                           hint=f"{option} NAME=VALUE")
-        found[Feed(name)] = value
-    return found
+            known = [feed.value for feed in Feed]
+            raise BadInput(f"--data {word}: no list `{name}`; {nearest(name, known)}",
+                           hint="--data NAME=PLACE")
+        places[Feed(name)], marked, digest = value.partition("#sha256=")
+        if marked:
+            digests[Feed(name)] = digest
+    return FeedPlaces(places, digests)

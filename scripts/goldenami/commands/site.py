@@ -10,10 +10,11 @@ import typer
 
 from goldenami.aws.session import Account, translated
 from goldenami.aws.site_bucket import SiteBucket
-from goldenami.commands.account_views import images_by_region, raise_failed, template_refs
+from goldenami.commands import raise_failed
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError
+from goldenami.core.terminal.progress import Progress
 from goldenami.image.report import report, site, site_folder
 from goldenami.image.report.site import AccountAnswers
 from goldenami.image.report.site_records import SITE_FILE
@@ -29,6 +30,14 @@ SITE, DRIFT = "build/site", "build/drift/drift.json"
 def written(build: BuildFolder, lock: Lock) -> Path:
     """Write page and summary of a build, beside the one before it; returns the page's path."""
     return report.write_report(build, verify.previous(build), lock.model_dump(mode="json"))
+
+
+def tell(build: BuildFolder, lock: Lock, progress: Progress) -> None:
+    """Write the report again, and say where; records of an earlier build may be wrong."""
+    try:
+        progress.say(f"report: {written(build, lock)}")
+    except BadInput as error:
+        progress.say(f"no report: {error.message}")
 
 
 @translated()
@@ -64,7 +73,8 @@ def cmd_site(
 
 def _status(checkout: Checkout) -> tuple[dict[str, Any], dict[str, GoldenError]]:
     """What `golden status` records of all images."""
-    record, failed = status.look(Account(), images_by_region(checkout, None, []), template_refs(checkout, None))
+    images, templates = checkout.images_by_region(None, []), checkout.template_refs(None)
+    record, failed = status.look(Account(), images, templates)
     return record.model_dump(mode="json"), failed
 
 

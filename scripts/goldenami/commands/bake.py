@@ -11,11 +11,11 @@ import typer
 
 from goldenami.aws import session
 from goldenami.aws.channels import channels
-from goldenami.commands import ImageName, Wait, lead_to, reports
+from goldenami.commands import ImageName, Wait, lead_to, site
 from goldenami.commands.checkout import Checkout
-from goldenami.commands.locks import Relock, fetched
+from goldenami.commands.lock import Relock, fetched
 from goldenami.core import records
-from goldenami.image.bake import bake, clean, molecule, reproduce
+from goldenami.image.bake import bake, molecule, reproduce
 from goldenami.image.builders import ec2
 from goldenami.image.builders.builder import Builder
 from goldenami.image.builders.ec2 import Ec2Builder
@@ -25,13 +25,16 @@ from goldenami.image.security import sbom
 from goldenami.image.verify import verify
 from goldenami.local import workspace
 from goldenami.model.builds import lockfile
-from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BakeRecord, BuilderKind, Verdict
 from goldenami.model.builds.lockfile import Lock
 from goldenami.watch import proposal
 
-InstanceType = Annotated[str | None, typer.Option(
-    "--instance-type", metavar="TYPE", help="of the EC2 instances (default: of the first declared family)")]
+BuilderOption = Annotated[BuilderKind, typer.Option(
+    "--builder", help="a container on this machine, or an EC2 instance of the publisher's image")]
+BuilderRegion = Annotated[str | None, typer.Option(
+    "--region", metavar="REGION",
+    help="of --builder ec2 (default: the first that the image is published to)")]
 
 
 def cmd_bake(
@@ -39,14 +42,11 @@ def cmd_bake(
     changed: Annotated[str | None, typer.Option(
         "--changed", metavar="REF", help="bake only if the lock differs from REF's")] = None,
     force: Annotated[bool, typer.Option("--force", help="bake again although this build exists")] = False,
+    fetch_only: Annotated[bool, typer.Option(
+        "--fetch-only",
+        help="stop when every file of the lock is here: the bake needs no network then")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="stop after the disk is written")] = False,
-    builder: Annotated[BuilderKind, typer.Option(
-        "--builder", help="a container on this machine, or an EC2 instance of the publisher's image",
-    )] = BuilderKind.LOCAL,
-    region: Annotated[str | None, typer.Option(
-        "--region", metavar="REGION", help="of --builder ec2 (default: the first that the image is published to)",
-    )] = None,
-    instance_type: InstanceType = None,
+    builder: BuilderOption = BuilderKind.LOCAL, region: BuilderRegion = None,
 ) -> int:
     """Bake, verify, report: a lock becomes a proven disk; --changed: only where it differs from REF's."""
     checkout.definition(image)  # one that is wrong is refused before anything is written
@@ -54,12 +54,14 @@ def cmd_bake(
     if changed and image not in proposal.changed(checkout.root, changed):
         print(f"the lock of {image} is that of {changed}: nothing to bake")
         return 0
+    if fetch_only:
+        return _fetch(checkout, image, wait=wait, relock=relock)
     local = LocalBuilder(checkout.root)
     if builder is BuilderKind.LOCAL:
         local.check_host()  # before anything is fetched
 
     def by(lock: Lock) -> Builder:
-        return _ec2_builder(checkout, lock, region, instance_type) if builder is BuilderKind.EC2 else local
+        return _ec2_builder(checkout, lock, region) if builder is BuilderKind.EC2 else local
 
     with workspace.image_lock(checkout.root, image, wait=wait):
         lock, digest = _inputs(checkout, image, by, relock=relock, force=force)
@@ -76,6 +78,14 @@ def cmd_bake(
         return _verify(checkout, build, lock, chosen)
 
 
+def _fetch(checkout: Checkout, image: str, *, wait: bool, relock: bool) -> int:
+    """Have every file of the lock in the store."""
+    with workspace.image_lock(checkout.root, image, wait=wait):
+        fetched(checkout, image, relock=relock)
+    lead_to("bake", image)
+    return 0
+
+
 def _inputs(
     checkout: Checkout, image: str, by: Callable[[Lock], Builder], *, relock: bool, force: bool,
 ) -> tuple[Lock, str]:
@@ -87,13 +97,13 @@ def _inputs(
     return fetched(checkout, image, relock=relock)
 
 
-def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None, instance_type: str | None) -> Ec2Builder:
+def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None) -> Ec2Builder:
     """For `region`, else the first that the image is published to."""
     publish = channels.publish_section(checkout.definition(lock.image))
     region = region or publish.regions[0]
     session.check_regions([region])
     workspace.note_region(checkout.root, lock.image, region)
-    kind = instance_type or publish.launch_template.instance_type or ec2.instance_type(lock)
+    kind = publish.launch_template.instance_type or ec2.instance_type(lock)
     return Ec2Builder(checkout.root, session.Account(), region, kind, publish.kms_key or "")
 
 
@@ -105,7 +115,7 @@ def _stage(name: str, builder: Builder) -> str:
 def _verify(checkout: Checkout, build: BuildFolder, lock: Lock, builder: Builder) -> int:
     progress = checkout.progress(_stage("verify", builder), lock.image)
     record = verify.run(checkout.root, build, lock, progress, builder)
-    progress.say(f"report: {reports.written(build, lock)}")
+    progress.say(f"report: {site.written(build, lock)}")
     ami = build.read_bake().ami
     progress.say(f"AMI:    {ami.id} in {ami.region}" if ami else f"disk:   {build.disk}")
     progress.say(f"{record.verdict}: {verify.summary(record)}")
@@ -120,22 +130,13 @@ def _verified(checkout: Checkout, image: str) -> int:
     return 0
 
 
-def cmd_verify(
-    checkout: Checkout, image: ImageName, *, wait: Wait = False, instance_type: InstanceType = None,
-) -> int:
+def cmd_verify(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> int:
     """Boot the newest disk of the image's lock as if on EC2 and check it; an AMI is launched."""
     lock, build = checkout.baked(image)
     with workspace.image_lock(checkout.root, image, wait=wait):
         ami = build.read_bake().ami
-        builder = _ec2_builder(checkout, lock, ami.region, instance_type) if ami else LocalBuilder(checkout.root)
+        builder = _ec2_builder(checkout, lock, ami.region) if ami else LocalBuilder(checkout.root)
         return _verify(checkout, build, lock, builder)
-
-
-def cmd_report(checkout: Checkout, image: ImageName) -> int:
-    """Render the report of the image's newest build again and print its path."""
-    lock, build = checkout.baked(image)
-    print(reports.written(build, lock))
-    return 0
 
 
 def cmd_shell(checkout: Checkout, image: ImageName) -> int:
@@ -143,7 +144,7 @@ def cmd_shell(checkout: Checkout, image: ImageName) -> int:
     return LocalBuilder(checkout.root).shell(image)
 
 
-def cmd_reproduce(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> int:
+def cmd_reproduce(checkout: Checkout, image: ImageName) -> int:
     """Bake the lock twice from nothing and compare the disks byte for byte."""
     lock, digest = lint.committed(checkout.root, checkout.definition(image))
     progress, builder = checkout.progress("reproduce", image), LocalBuilder(checkout.root)
@@ -152,7 +153,7 @@ def cmd_reproduce(checkout: Checkout, image: ImageName, *, wait: Wait = False) -
     def bake_once(work: Path, layers: Path) -> BakeRecord:
         return bake.bake(checkout.root, lock, digest, checkout.store, progress, builder, work=work, layers=layers)
 
-    with workspace.image_lock(checkout.root, image, wait=wait), \
+    with workspace.image_lock(checkout.root, image), \
             workspace.scratch_in(checkout.builds(image).path, "reproduce") as folder:
         print(reproduce.run(bake_once, folder))
     return 0
@@ -179,21 +180,4 @@ def cmd_container(
         print(records.canonical(instance.model_dump(mode="json")))
     else:
         molecule.down(name, checkout.store)
-    return 0
-
-
-def cmd_clean(
-    checkout: Checkout, *, wait: Wait = False,
-    everything: Annotated[bool, typer.Option("--all", help="also the newest verified builds")] = False,
-) -> int:
-    """Free what builds and the demo hold; the newest verified build of each image stays unless --all."""
-    builds = checkout.root / "build"
-    for image in sorted(path.name for path in builds.glob("*/")
-                        if (path / "logs").is_dir() or ImageFolder(path).builds):
-        with workspace.image_lock(checkout.root, image, wait=wait):
-            for line in clean.run(checkout.builds(image), everything=everything):
-                print(line)
-    if (demo := builds / "demo").is_dir():
-        with workspace.image_lock(checkout.root, demo.name, wait=wait):
-            print(clean.free(demo, demo.name))
     return 0

@@ -1,4 +1,4 @@
-"""The command on the package store: looking after it."""
+"""Commands on what this machine keeps: the store of packages, and what builds hold."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
+from goldenami.commands import Wait
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.image.bake import garbage
+from goldenami.image.bake import clean, garbage
+from goldenami.local import workspace
+from goldenami.model.builds.build_folder import ImageFolder
 
 
 class StoreAction(StrEnum):
@@ -24,7 +27,6 @@ class StoreAction(StrEnum):
 def cmd_store(
     checkout: Checkout, action: StoreAction, *,
     delete: Annotated[bool, typer.Option("--delete", help="with gc: remove, not only list")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="with push: only say what would be sent")] = False,
 ) -> int:
     """Find damaged objects (`verify`), list what no lock names (`gc`), fill the remote store (`push`)."""
     match action:
@@ -34,7 +36,7 @@ def cmd_store(
             with checkout.store.alone() if delete else contextlib.nullcontext():
                 return _collect(checkout, delete=delete)
         case StoreAction.PUSH:
-            return _push(checkout, dry_run=dry_run)
+            return _push(checkout)
 
 
 def _verify(checkout: Checkout) -> int:
@@ -57,14 +59,31 @@ def _collect(checkout: Checkout, *, delete: bool) -> int:
     return 0
 
 
-def _push(checkout: Checkout, *, dry_run: bool) -> int:
+def _push(checkout: Checkout) -> int:
     """Send what the committed locks name and the remote store lacks. A file that is not here is left out."""
     if checkout.store.remote is None:
         raise BadInput("no remote store is configured", hint="set GOLDEN_STORE_S3 to s3://bucket/prefix")
     present, lacking = garbage.shareable(checkout.root, checkout.store)
     print(f"{len(present)} files, {sum(present.values()) / 1e6:.0f} MB, are to be in the remote store; "
-          f"{lacking} that the locks name are not here")
-    if not dry_run:
-        sent = checkout.store.send(present)
-        print(f"sent {len(sent)}, {sum(present[digest] for digest in sent) / 1e6:.0f} MB; it had the others")
+          f"{lacking} that the locks name are not here", flush=True)
+    sent = checkout.store.send(present)
+    size = sum(present[digest] for digest in sent)
+    print(f"sent {len(sent)}, {size / 1e6:.0f} MB; it had the others")
+    return 0
+
+
+def cmd_clean(
+    checkout: Checkout, *, wait: Wait = False,
+    everything: Annotated[bool, typer.Option("--all", help="also the newest verified builds")] = False,
+) -> int:
+    """Free what builds and the demo hold; the newest verified build of each image stays unless --all."""
+    builds = checkout.root / "build"
+    for image in sorted(path.name for path in builds.glob("*/")
+                        if (path / "logs").is_dir() or ImageFolder(path).builds):
+        with workspace.image_lock(checkout.root, image, wait=wait):
+            for line in clean.run(checkout.builds(image), everything=everything):
+                print(line)
+    if (demo := builds / "demo").is_dir():
+        with workspace.image_lock(checkout.root, demo.name, wait=wait):
+            print(clean.free(demo, demo.name))
     return 0

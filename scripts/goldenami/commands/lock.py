@@ -12,11 +12,10 @@ from goldenami.commands.checkout import IMAGES, Checkout
 from goldenami.core.errors import BadInput, ExitCode, together
 from goldenami.image.bake import bake_inputs
 from goldenami.image.lock import lint, resolution, resolve
-from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.local import container, workspace
+from goldenami.local import workspace
 from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Framework, Lock
+from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 
@@ -85,15 +84,6 @@ def make_lock(
     return lock, digest
 
 
-def cmd_fetch(checkout: Checkout, image: ImageName, *, wait: Wait = False, relock: Relock = False) -> int:
-    """Have every file of the lock in the store, so that a bake needs no network."""
-    checkout.definition(image)  # one that is wrong is refused before anything is written
-    with workspace.image_lock(checkout.root, image, wait=wait):
-        fetched(checkout, image, relock=relock)
-    lead_to("bake", image)
-    return 0
-
-
 def fetched(checkout: Checkout, image: str, *, relock: bool) -> tuple[Lock, str]:
     """The lock with its files present. A file that upstream deleted is an error, or with `relock` a new lock."""
     definition = checkout.definition(image)
@@ -108,30 +98,3 @@ def fetched(checkout: Checkout, image: str, *, relock: bool) -> tuple[Lock, str]
         return make()
     return bake_inputs.fetched(checkout.root, read, checkout.store, checkout.progress("bake", image),
                                make if relock else None)
-
-
-def cmd_wheels(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> int:
-    """Build the lock's wheels that this machine lacks; say of each framework where it comes from and why."""
-    definition, (lock, _) = checkout.definition(image), checkout.lock(image)
-    lockfile.check_fresh(checkout.root, lock, definition)
-    progress = checkout.progress("wheels", image)
-    with workspace.image_lock(checkout.root, image, wait=wait):
-        if wheel_builds.lacking(lock, checkout.store):
-            container.check_host()
-        bake_inputs.fetch(checkout.root, lock, checkout.store, progress)
-        wheel_builds.rebuild(checkout.root, lock, checkout.store, progress, checkout.log(image, "wheels"))
-    progress.remember()
-    for framework in lock.frameworks:
-        print(describe(framework))
-    if not lock.frameworks:
-        print(f"{image} has no frameworks: `frameworks: [...]` in its definition asks for them")
-    return 0
-
-
-def describe(framework: Framework) -> str:
-    """`hnswlib 0.8.0: compiled for znver4 (key 009271860055), 0.2 MB: the index has no wheel; 1.59x over ...`."""
-    made = framework.made
-    origin = f"compiled for {made.target.cpu} (key {made.key[:12]})" if made else "the index's wheel"
-    tests = f"; its own tests: {made.result}" if made and made.result else ""
-    size = framework.wheel.size / 1e6
-    return f"{framework.name} {framework.version}: {origin}, {size:.1f} MB: {framework.why}{tests}"

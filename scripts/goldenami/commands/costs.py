@@ -1,0 +1,122 @@
+"""Commands on what images cost, and what instances they could run on: where, and for how much."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from goldenami.aws.instances import instance_types
+from goldenami.aws.session import Account, check_regions, translated
+from goldenami.commands import AsJson, OptionalImage, Regions, print_record, raise_failed
+from goldenami.commands.checkout import Checkout
+from goldenami.core.errors import BadInput, Unreachable
+from goldenami.core.yaml_lines import nearest
+from goldenami.fleet.costs import costs, costs_summary, family_regions, hardware_check
+from goldenami.fleet.costs.region_advice import workload_of
+from goldenami.model.supported import hardware
+from goldenami.model.supported.hardware import Family
+from goldenami.release.retire.retention import RetentionPolicy
+
+_ROW = "{:<9} {:<15} {:<20} {:<6} {:<12} {}"
+
+
+@translated()
+def cmd_regions(
+    checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
+    family: Annotated[list[str], typer.Option(
+        "--family", metavar="NAME", help="an instance family, for instance g5 (may be given again)",
+        default_factory=list, show_default=False)],
+    gpu_hours: Annotated[float | None, typer.Option(
+        "--gpu-hours", metavar="N", min=0.01, max=1e7, help="hours of one GPU a month, to be priced")] = None,
+    data: Annotated[str | None, typer.Option(
+        "--data", metavar="REGION=GB", help="10^9 bytes a month that the work reads from a region")] = None,
+) -> int:
+    """Show where families, of IMAGE or by name, exist, what they cost, where a workload costs least."""
+    check_regions(region)
+    if image and not family:
+        family = list(checkout.definition(image).hardware)
+    if not family:
+        raise BadInput("no family to look for", hint="name an image, or a family by --family")
+    if gpu_hours is None and data:
+        raise BadInput("--data says nothing without a workload", hint="give --gpu-hours, too")
+    workload = workload_of(gpu_hours, data or "") if gpu_hours else None
+    check_regions([workload.data_region] if workload and workload.data_region else [])
+    home = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    record, failed = family_regions.look(Account(), family, region, home, workload)
+    print_record(record, family_regions.show(record), as_json)
+    raise_failed(failed, "not every region could be read")
+    if not any(record.regions.values()):
+        raise BadInput(f"no region has a family `{family[0]}`: {nearest(family[0], checkout.families)}",
+                       hint="a family is what stands before the dot of an instance type")
+    if record.advice and not record.advice.rows:
+        raise BadInput(f"no type of {', '.join(family)} has a whole GPU", hint="--gpu-hours is for families with GPUs")
+    return 0
+
+
+@translated()
+def cmd_costs(
+    checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
+) -> int:
+    """Show what images cost this month, what retiring would save, and which commitments end soon."""
+    policies = {each.image: RetentionPolicy.of(each.publish) if each.publish else RetentionPolicy()
+                for each in checkout.definitions(image)}
+    record, failed = costs.look(Account(), checkout.images_by_region(image, region), policies)
+    print_record(record, costs_summary.show(record), as_json)
+    raise_failed(failed, "not every region could be read")
+    return 0
+
+
+def cmd_hardware(
+    checkout: Checkout,
+    family: Annotated[list[str] | None, typer.Argument(help="instance families; none: all")] = None, *,
+    check: Annotated[list[str], typer.Option(
+        "--check", metavar="REGION", default_factory=list, show_default=False,
+        help="compare the rows with EC2's own description in this region (may be given again)")],
+) -> int:
+    """List the instance families that images can be declared for; with --check compare them with EC2."""
+    known, named = checkout.families, family or []
+    for name in named:
+        if name not in known:
+            refused = hardware.refusal(name)
+            raise BadInput(refused or f"unknown family `{name}`: {nearest(name, known)}", hint=hardware.UNKNOWN)
+    families = {name: known[name] for name in named or known}
+    if check:
+        _check(families, check, named)
+    else:
+        print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
+        print("\n".join(_row(name, family) for name, family in families.items()))
+        print("".join(f"{refused}\n" for name in families if (refused := hardware.refusal(name))), end="")
+    return 0
+
+
+def _row(name: str, family: Family) -> str:
+    accelerator = family.gpu.name if family.gpu else family.chip or "-"
+    sm = f"sm_{family.sm}" if family.sm else "-"
+    modules = f"open {family.open_modules.value}" if family.open_modules else "-"
+    return _ROW.format(name, family.cpu.name, accelerator, sm, modules, " ".join(mode.value for mode in family.boot))
+
+
+def _check(families: dict[str, Family], regions: list[str], named: list[str]) -> None:
+    """Print what the regions together say; BadInput where hardware.yml says otherwise, Unreachable where a family that
+    was `named`, or every one, is offered in none of them."""
+    check_regions(regions)
+    account = Account()
+    types = {}
+    for region in regions:
+        with translated(region):
+            types.update({entry["InstanceType"]: entry
+                          for entry in instance_types.describe(account.ec2(region), families)})
+    comparison = hardware_check.compare(families, types.values())
+    print(f"{len(comparison.compared)} families ({len(types)} instance types) compared with EC2 in "
+          + ", ".join(regions))
+    if comparison.unreachable:
+        print(f"unreachable: not offered there: {', '.join(comparison.unreachable)}")
+    if comparison.differences:
+        raise BadInput(f"packer/hardware.yml differs from EC2 in {len(comparison.differences)} facts",
+                       tail="\n".join(str(difference) for difference in comparison.differences),
+                       hint="correct the rows, then `make lock` for the images of these families")
+    if lacking := [name for name in comparison.unreachable if name in named or not comparison.compared]:
+        raise Unreachable(f"not compared, EC2 offers none in {', '.join(regions)}: {', '.join(lacking)}",
+                          hint="ask another region with --check")

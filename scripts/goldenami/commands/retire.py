@@ -1,0 +1,101 @@
+"""Commands by which an account's AMIs go, and what killed runs left behind."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from goldenami.aws.channels import channels
+from goldenami.aws.session import Account, check_regions, translated
+from goldenami.commands import AsJson, DryRun, ImageName, Regions, print_record, setting
+from goldenami.commands.checkout import Checkout
+from goldenami.core.errors import BadInput
+from goldenami.core.terminal.progress import Progress
+from goldenami.core.yaml_lines import nearest
+from goldenami.local import workspace
+from goldenami.release.retire import retire, sweep
+from goldenami.release.retire.retention import RetentionPolicy
+
+_LEAST = {"keep_last": 1, "max_age_days": 0, "disable_after_days": 0, "deregister_after_days": 0}
+"""The limits that a command line may set, with the least number that each can have."""
+_MOST = 3650
+
+
+@translated()
+def cmd_retire(
+    checkout: Checkout, image: ImageName, *, as_json: AsJson = False, region: Regions, dry_run: DryRun = False,
+    restore: Annotated[str | None, typer.Option(
+        "--restore", metavar="AMI", help="take an AMI (or build id) back that was not deregistered")] = None,
+    release_shared: Annotated[bool, typer.Option(
+        "--release-shared", help="also what is shared with other accounts, if none launched it for 30 days")] = False,
+    instead: Annotated[list[str], typer.Option(
+        "--set", metavar="NAME=N", default_factory=list, show_default=False,
+        help="other limits: keep_last, max_age_days, disable_after_days, deregister_after_days")],
+) -> int:
+    """Take what nobody uses one step further: deprecate, disable, deregister; say why the rest stays.
+
+    `--set` gives other limits than the definition and the waits of 14 days between two steps.
+    """
+    definition = checkout.definition(image)
+    publish = channels.publish_section(definition)
+    account, progress, names = Account(), checkout.progress("retire", image), region or publish.regions
+    check_regions(names)
+    if publish.account:
+        account.with_short_timeouts().expect(publish.account, names[0])
+    if restore:
+        return _restore(account, image, names, restore, progress, as_json=as_json, dry_run=dry_run)
+    policy = RetentionPolicy.of(publish, release_shared=release_shared, **_limits(instead))
+    prepared = retire.with_dropped(
+        retire.prepare(account, image, names, policy, progress), definition)
+    print_record(prepared.plan, retire.show(prepared.plan), as_json)
+    if dry_run:
+        retire.check(prepared, {})
+        return 0
+    retire.execute(account, prepared, checkout.builds(image).path, progress)
+    progress.remember()
+    return 0
+
+
+def _limits(words: list[str]) -> dict[str, int]:
+    """The numbers of `--set NAME=N`; BadInput for one that no policy can have."""
+    limits = dict[str, int]()
+    for name, value in map(setting, words):
+        if name not in _LEAST:
+            raise BadInput(f"--set {name}: no such limit; {nearest(name, _LEAST)}",
+                           hint=f"of: {', '.join(_LEAST)}")
+        if not value.isdecimal() or not _LEAST[name] <= int(value) <= _MOST:
+            raise BadInput(f"--set {name}={value}: not a number from {_LEAST[name]} to {_MOST}",
+                           hint="correct it")
+        limits[name] = int(value)
+    return limits
+
+
+def _restore(
+    account: Account, image: str, names: list[str], target: str, progress: Progress, *, as_json: bool, dry_run: bool,
+) -> int:
+    plan = retire.prepare_restore(account, image, names, target)
+    print_record(plan, retire.show_restore(plan), as_json)
+    if not dry_run:
+        retire.restore(account, plan, progress)
+    return 0
+
+
+@translated()
+def cmd_sweep(checkout: Checkout, *, as_json: AsJson = False, region: Regions, dry_run: DryRun = False) -> int:
+    """Remove what killed runs left in the account: whatever carries a date of expiry that has passed.
+
+    It asks the regions of all definitions, and those where a bake or a verify of this checkout ran (--region).
+    """
+    account, used = Account(), [] if region else workspace.noted_regions(checkout.root)
+    check_regions(used)
+    published = checkout.images_by_region(None, region)
+    prepared = sweep.prepare(account, list(dict.fromkeys([*published, *used])))
+    print_record(prepared.plan, sweep.show(prepared.plan), as_json)
+    if dry_run:
+        sweep.check(prepared, {})
+    else:
+        removed = sweep.execute(account, prepared)
+        print(f"{sum(removed.values())} things removed in {len(removed)} regions", file=sys.stderr)
+    return 0
