@@ -10,9 +10,9 @@ from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.errors import Busy
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.security.gpu_evidence import GpuJudge
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
+from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 from goldenami.release.publish import (
     channel_moves,
     promote,

@@ -16,12 +16,13 @@ from goldenami.aws import tags
 from goldenami.aws.channels import evidence
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
-from goldenami.image.security import gpu_evidence, signers
+from goldenami.image.security import signers
 from goldenami.model.builds import gpu_proofs, lockfile
 from goldenami.model.builds.build_records import LOCK_FILE
 from goldenami.model.builds.gpu_proofs import GpuTestRecord
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.supported import hardware
+from goldenami.release.gpu_test import gpu_evidence
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState
 from support.gpu import candidates

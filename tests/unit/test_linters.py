@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,10 @@ def test_ruff() -> None:
 def test_mypy() -> None:
     """With a cache that all checkouts of this machine share: mypy looks at the contents of files, not at their age."""
     assert complaints("mypy", "--cache-dir", str(CachePaths.default().root / "mypy")) == ""
+
+
+def test_imports() -> None:
+    assert complaints("lint-imports", "--no-cache", env={"PYTHONPATH": str(ROOT / "scripts")}) == ""
 
 
 def test_yamllint() -> None:
@@ -90,6 +95,29 @@ def test_mypy_complains(tmp_path: Path) -> None:
     bad = _write(tmp_path / "bad.py", "def f(x):\n    return x\n")
     settings = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache"))
     assert "no-untyped-def" in complaints("mypy", *settings, bad)
+
+
+def test_imports_complain(tmp_path: Path) -> None:
+    """Each contract, by one line that breaks it; and a folder that no contract names."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for module, line in (
+        ("goldenami/core/errors.py", "from goldenami.model.supported import hardware"),
+        ("goldenami/aws/tags.py", "from goldenami.local import ssh"),
+        ("goldenami/image/bake/bake.py", "import botocore.config"),
+        ("goldenami/release/publish/publish.py", "from ec2_emulator import server"),
+        ("ec2_emulator/server.py", "from goldenami.model.builds import lockfile"),
+        ("goldenami/odd.py", ""),
+    ):
+        with (tmp_path / "scripts" / module).open("a", encoding="utf-8") as source:
+            source.write(f"\n\ndef broken() -> None:\n    {line or 'pass'}\n")
+    said = complaints("lint-imports", "--no-cache", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "scripts")})
+    for part in ("goldenami.core is not allowed to import goldenami.model",
+                 "goldenami.aws is not allowed to import goldenami.local", "goldenami.odd",
+                 "goldenami.image is not allowed to import botocore",
+                 "goldenami is not allowed to import ec2_emulator",
+                 "ec2_emulator is not allowed to import goldenami.model"):
+        assert part in said, said
 
 
 @pytest.mark.parametrize(("text", "rule"), [

@@ -22,13 +22,13 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake_inputs
-from goldenami.image.security import gpu_evidence, provenance
+from goldenami.image.security import provenance
 from goldenami.local import workspace
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.gpu_proofs import ATTEST_FILE, GpuTestRecord
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware
-from goldenami.release.gpu_test import capacity, gpu_test
+from goldenami.release.gpu_test import capacity, gpu_evidence, gpu_test
 from goldenami.release.gpu_test.capacity import Offer, RegionTypes
 from goldenami.release.publish import promote, release_gate
 

@@ -19,11 +19,11 @@ from goldenami.core.errors import ExitCode, StageFailed
 from goldenami.core.terminal.command_name import as_typed
 from goldenami.image.lock import lint
 from goldenami.image.security import provenance
-from goldenami.image.security.gpu_evidence import GpuJudge
 from goldenami.image.security.provenance import Attestor
 from goldenami.local import workspace
 from goldenami.model.definitions import definition_file
 from goldenami.model.supported import hardware
+from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 from goldenami.release.publish import (
     channel_moves,
     promote,

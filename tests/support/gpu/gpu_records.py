@@ -10,9 +10,10 @@ from goldenami.aws import tags
 from goldenami.aws.channels import evidence
 from goldenami.aws.session import Account
 from goldenami.core import clock
-from goldenami.image.security import gpu_evidence, signers
+from goldenami.image.security import signers
 from goldenami.model.builds import gpu_proofs
 from goldenami.model.builds.gpu_proofs import GpuTestRecord
+from goldenami.release.gpu_test import gpu_evidence
 
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState

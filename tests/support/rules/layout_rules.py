@@ -11,7 +11,7 @@ from pathlib import Path
 from support.rules import policy_rules, prose_rules, python_rules, requirement_rules, text_rules
 
 RULES: tuple[Callable[[Path], list[str]], ...] = (
-    python_rules.imports, python_rules.emulator, python_rules.processes, python_rules.boto3, python_rules.clocks,
+    python_rules.basenames, python_rules.folders, python_rules.weights, python_rules.processes, python_rules.clocks,
     python_rules.process_ids, python_rules.names, python_rules.scans,
     python_rules.class_names, python_rules.sizes, python_rules.docstrings,
     text_rules.top_level, text_rules.sizes, text_rules.folder_readmes, text_rules.variables, text_rules.make_targets,

@@ -1,4 +1,4 @@
-"""Rules of Python: which way imports go, who may start processes, sizes."""
+"""Rules of Python: names, sizes, who may start processes. Which way imports go, pyproject.toml says."""
 
 from __future__ import annotations
 
@@ -10,72 +10,50 @@ from pathlib import Path
 
 from support.rules import trees
 
-ROOMS: tuple[frozenset[str], ...] = (
-    frozenset({"core"}),
-    frozenset({"packages"}),
-    frozenset({"model"}),
-    frozenset({"aws", "local"}),
-    frozenset({"image"}),
-    frozenset({"release"}),
-    frozenset({"fleet"}),
-    frozenset({"watch"}),
-    frozenset({"commands"}),
-    frozenset({"cli"}),
-    frozenset({"reference"}),
-)
-"""The folders of the package, lowest first: a module imports from its own room and from lower rows. A folder
-that is in no row is itself a violation."""
-
-FILE_LINES, FUNCTION_LINES = 400, 40
+FILE_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 40, 15
+WEIGHTS = {
+    "scripts/goldenami/core": 69, "scripts/goldenami/packages": 75, "scripts/goldenami/model": 175,
+    "scripts/goldenami/aws": 272, "scripts/goldenami/local": 390, "scripts/goldenami/image": 333,
+    "scripts/goldenami/release": 170, "scripts/goldenami/fleet": 177, "scripts/goldenami/watch": 86,
+    "scripts/goldenami/commands": 100, "scripts/ec2_emulator": 210,
+    "tests/unit": 882, "tests/contract": 179, "tests/aws": 461, "tests/image": 218, "tests/bench": 36,
+    "tests/support": 478,
+}
+"""What the Python of a folder may weigh, in 1,000 bytes. A feature names what it replaces; a cut lowers the number."""
 _STARTERS = re.compile(r"^(subprocess\.\w+|os\.(system|popen|fork|forkpty|posix_spawnp?|spawn\w+)|pty\.(spawn|fork)"
                        r"|asyncio\.create_subprocess_\w+)$")
 _EXEC = re.compile(r"^os\.exec\w+$")
 _TYPES_OF_SUBPROCESS = {"Popen", "TimeoutExpired", "CompletedProcess", "CalledProcessError"}
 
 
-def _rooms(tree: ast.Module) -> set[str]:
-    """Rooms of goldenami that a file imports from, wherever in it."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("goldenami.")}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "goldenami":
-            inner = (node.module or "").split(".")[1:]
-            found |= {inner[0]} if inner else {alias.name for alias in node.names}
-    return found
-
-
-def _row(room: str) -> int | None:
-    return next((index for index, rooms in enumerate(ROOMS) if room in rooms), None)
-
-
-def imports(root: Path) -> list[str]:
-    """Imports go one way, from a higher room to a lower one."""
-    package, problems = root / "scripts/goldenami", []
-    for path, tree in trees.python(root, "scripts/goldenami"):
-        if path == package / "__init__.py":
+def basenames(root: Path) -> list[str]:
+    """No two modules of the product have one name; those of commands/ are named as their command."""
+    package, problems, known = root / "scripts/goldenami", [], dict[str, Path]()
+    for path, _ in trees.python(root, "scripts/goldenami"):
+        if path.name == "__init__.py" or path.parent == package / "commands":
             continue
-        room = path.relative_to(package).with_suffix("").parts[0]
-        if (mine := _row(room)) is None:
-            problems.append(f"{room} is no room: put it into ROOMS and into ARCHITECTURE.md")
-            continue
-        for other in sorted(_rooms(tree) - {room}):
-            theirs = _row(other)
-            if theirs is None or theirs >= mine:
-                problems.append(f"{path.relative_to(package)} imports {other}, which is not below {room}")
+        if known.setdefault(path.name, path) != path:
+            other = known[path.name].relative_to(package)
+            problems.append(f"{path.relative_to(package)} has the name of {other}")
     return problems
 
 
-def emulator(root: Path) -> list[str]:
-    """The product does not know the emulator, which uses nothing of the product but core/."""
-    product, package, problems = root / "scripts/goldenami", root / "scripts/ec2_emulator", []
-    for path, tree in trees.python(root, "scripts"):
-        if product in path.parents:
-            problems += [f"{path.relative_to(root)} imports the emulator" for node in ast.walk(tree)
-                         if isinstance(node, ast.Import | ast.ImportFrom) and "ec2_emulator" in ast.unparse(node)]
-        elif package in path.parents:
-            problems += [f"{path.relative_to(root)} imports {room}, and may import core alone"
-                         for room in sorted(_rooms(tree) - {"core"})]
+def folders(root: Path) -> list[str]:
+    """A folder of the product has at most 15 modules."""
+    package = root / "scripts/goldenami"
+    modules = Counter(path.parent for path, _ in trees.python(root, "scripts/goldenami")
+                      if path.name != "__init__.py")
+    return [f"{folder.relative_to(package)}/ has {number} modules, at most {FOLDER_MODULES}"
+            for folder, number in sorted(modules.items()) if number > FOLDER_MODULES]
+
+
+def weights(root: Path) -> list[str]:
+    """No folder of Python weighs more than its budget."""
+    problems = []
+    for folder, budget in WEIGHTS.items():
+        size = sum(path.stat().st_size for path in trees.glob(root, f"{folder}/**/*.py"))
+        if size > budget * 1000:
+            problems.append(f"{folder} weighs {size:,} bytes, at most {budget},000: what does this replace?")
     return problems
 
 
@@ -96,19 +74,6 @@ def processes(root: Path) -> list[str]:
             if isinstance(node, ast.ImportFrom) and node.module == "subprocess":
                 problems += [f"{path.relative_to(root)}:{node.lineno} imports {alias.name} from subprocess"
                              for alias in node.names if alias.name not in _TYPES_OF_SUBPROCESS]
-    return problems
-
-
-def boto3(root: Path) -> list[str]:
-    """Only aws/ knows boto3."""
-    package, problems = root / "scripts/goldenami", []
-    for path, tree in trees.python(root, "scripts/goldenami"):
-        if package / "aws" in path.parents:
-            continue
-        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        problems += [f"{path.relative_to(root)} imports {name}" for name in sorted(names)
-                     if name.split(".")[0] in ("boto3", "botocore")]
     return problems
 
 
