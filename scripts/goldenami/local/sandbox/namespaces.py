@@ -28,11 +28,11 @@ REAP_LIMIT_S = 5.0
 """How long a killed cgroup may take to empty (seen: 0.1-1.2 s on 2 cores)."""
 
 
-def unshare_argv(argv: list[str], *, network: bool = False) -> list[str]:
+def unshare_argv(argv: list[str]) -> list[str]:
     """`argv` wrapped so that it runs in its own namespaces and is killed with its parent."""
     return [
         shell.require("setpriv", "util-linux"), "--pdeathsig", "KILL", "--",
-        shell.require("unshare", "util-linux"), *([] if network else ["--net"]), "--uts", "--mount", "--pid", "--fork",
+        shell.require("unshare", "util-linux"), "--net", "--uts", "--mount", "--pid", "--fork",
         "--kill-child=SIGKILL", "--mount-proc", "--", *argv,
     ]
 
@@ -142,16 +142,13 @@ def reap() -> list[str]:
 
 def run(
     argv: list[str], *, log: Path, env: dict[str, str] | None = None, on_line: Callable[[str], None] | None = None,
-    network: bool = False,
 ) -> None:
-    """Run `argv` in its own namespaces and cgroup; every line goes to `log` and to `on_line`.
-
-    `network` leaves it this machine's network: only for a build whose cache is on another machine.
-    """
+    """Run `argv` in its own namespaces and cgroup; every line goes to `log` and to `on_line`."""
     with own_cgroup() as cgroup:
         shell.stream(
-            unshare_argv(join_argv(cgroup, argv), network=network), log=log, env={**shell.python_env(), **(env or {})},
-            on_line=on_line, grace_s=0,  # unshare ignores TERM; its KILL takes the whole pid namespace along
+            unshare_argv(join_argv(cgroup, argv)), log=log, on_line=on_line,
+            env={**shell.python_env(), **(env or {})},
+            grace_s=0,  # unshare ignores TERM; its KILL takes the whole pid namespace along
         )
 
 
