@@ -49,6 +49,8 @@ def told(text: str) -> list[str]:
     return re.findall(r"^ +\d+ s  (.*)$", text, re.M)
 
 
+FETCHES = 'case "$*" in *--fetch-only*) exit 0;; esac\n'
+"""What a bake of a test begins with: the tier fetches before it."""
 AFTER_THE_BAKES = "until grep -q 'immutable image' build/tests/parts; do sleep 0.05; done; exit 3"
 
 
@@ -62,7 +64,7 @@ def test_the_seconds_of_each_part_are_told_also_where_one_fails(tmp_path: Path) 
 
 
 def test_a_bake_that_fails_beside_the_tests_fails_the_tier(tmp_path: Path) -> None:
-    bake = '[ "$1" != bake ] || { echo "the disk is full"; exit 5; }'
+    bake = FETCHES + 'echo "the disk is full"; exit 5'
     ran = subprocess.run([tier(tmp_path, golden=bake)], capture_output=True, text=True)
     assert ran.returncode == 5
     assert "the disk is full\n" in ran.stdout
@@ -72,7 +74,7 @@ def test_a_bake_that_fails_beside_the_tests_fails_the_tier(tmp_path: Path) -> No
 
 def test_a_tier_that_fails_ends_its_bake_first(tmp_path: Path) -> None:
     """The bake cleans up before the tier's last line."""
-    bake = ('[ "$1" = bake ] || exit 0\ntrap "sleep 0.2; touch cleaned; exit 143" TERM\ntouch baking\n'
+    bake = (FETCHES + 'trap "sleep 0.2; touch cleaned; exit 143" TERM\ntouch baking\n'
             "while :; do sleep 0.05; done")
     tests = "until [ -e baking ]; do sleep 0.05; done; exit 1"
     ran = subprocess.run([tier(tmp_path, golden=bake, python=tests)], capture_output=True, text=True)
