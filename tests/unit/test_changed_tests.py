@@ -12,7 +12,7 @@ FILES = {
     "scripts/goldenami/core/units.py": "",
     "scripts/goldenami/local/sizes.py": "from goldenami.core import units\n",
     "scripts/goldenami/local/account.py": "NAME = 'account.yml'\n",
-    "scripts/goldenami/commands/life.py": "import goldenami.local.sizes\n",
+    "scripts/goldenami/commands/retire.py": "import goldenami.local.sizes\n",
     "tests/support/lists.py": "import goldenami.core.units\n",
     "tests/aws/conftest.py": "from support.lists import x\n",
     "tests/aws/test_fleet.py": "",
@@ -37,7 +37,7 @@ def tree(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("changed", "reached"), [
     ("scripts/goldenami/core/units.py", {
         "unit/test_sizes.py": 2, "unit/test_program.py": 2, "aws/test_sweep.py": 3, "aws/test_fleet.py": 3}),
-    ("scripts/goldenami/commands/life.py", {"aws/test_sweep.py": 1}),
+    ("scripts/goldenami/commands/retire.py", {"aws/test_sweep.py": 1}),
     ("tests/aws/conftest.py", {"aws/test_sweep.py": 1, "aws/test_fleet.py": 1}),
     ("tests/unit/test_other.py", {"unit/test_other.py": 0}),
     ("scripts/goldenami/aws/account.yml", {"unit/test_account.py": 1}),
