@@ -6,13 +6,12 @@ Any tool that knows DSSE reads them, cosign among them.
 from __future__ import annotations
 
 import json
-from typing import Any
-
-from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import Key, Signer
+from typing import TYPE_CHECKING, Any
 
 from goldenami.core.errors import NotVerified, Unreachable
+
+if TYPE_CHECKING:  # securesystemslib imports boto3: only where something is signed or opened
+    from securesystemslib.signer import Key, Signer
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -25,6 +24,8 @@ def statement(kind: str, subject: list[dict[str, Any]], predicate: dict[str, Any
 
 def sealed(statement: dict[str, Any], signer: Signer) -> str:
     """The envelope of a statement, without a space: a parameter of Systems Manager has room for 4,096 characters."""
+    from securesystemslib.dsse import Envelope  # noqa: PLC0415
+
     envelope = Envelope(_compact(statement).encode(), PAYLOAD_TYPE, {})
     envelope.sign(signer)
     data = envelope.to_dict()
@@ -39,6 +40,9 @@ def opened(text: str, key: Key, where: str, predicate: str) -> dict[str, Any]:
 
     Unreachable where `text` is no envelope; NotVerified where this key has not signed it, or something else is in it.
     """
+    from securesystemslib.dsse import Envelope  # noqa: PLC0415
+    from securesystemslib.exceptions import VerificationError  # noqa: PLC0415
+
     try:
         data = json.loads(text)
         for signature in data["signatures"]:

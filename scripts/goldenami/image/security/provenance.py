@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-from securesystemslib.signer import Key, Signer
+from typing import TYPE_CHECKING, Any
 
 from goldenami.aws.channels import attestations
 from goldenami.aws.channels.attestations import Attestations
@@ -27,6 +25,9 @@ from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import PUBLISH_FILE, BakeRecord
 from goldenami.model.definitions.definition import Definition
+
+if TYPE_CHECKING:  # it imports boto3
+    from securesystemslib.signer import Key, Signer
 
 PROVENANCE, VERIFICATION = "https://slsa.dev/provenance/v1", "https://slsa.dev/verification_summary/v1"
 """Types of predicates: https://slsa.dev/spec/v1.0/provenance, https://slsa.dev/spec/v1.0/verification_summary."""

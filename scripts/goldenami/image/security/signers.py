@@ -6,22 +6,17 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives import serialization
-from securesystemslib.signer import (
-    ECDSA_SHA2_NISTP256,
-    CryptoSigner,
-    Key,
-    Signature,
-    Signer,
-    SSlibKey,
-)
 
 from goldenami.aws import kms_keys
 from goldenami.aws.kms_keys import KmsKey
 from goldenami.aws.session import Account
 from goldenami.core.errors import BadInput
+
+if TYPE_CHECKING:  # securesystemslib imports boto3: only where a key is used
+    from securesystemslib.signer import Key, Signer, SSlibKey
 
 KEY = "GOLDEN_SIGNING_KEY"
 """Environment variable: the file of an ECDSA P-256 key, PEM, not encrypted, outside the checkout; or
@@ -32,37 +27,15 @@ _MAKES = ("`openssl ecparam -name prime256v1 -genkey -noout` makes one; in KMS i
 _PUBLIC = ("`openssl ec -pubout` takes it from the private one, `aws kms get-public-key` from KMS")
 
 
-class KmsSigner(Signer):
-    """A key that KMS keeps: it is sent a digest, and never what is signed.
-
-    securesystemslib's own AWSSigner makes a client of the environment's region, not of the key's,
-    and logs an error beside raising it.
-    """
-
-    def __init__(self, kms: KmsKey, public: SSlibKey) -> None:
-        self._kms, self._public = kms, public
-
-    @property
-    def public_key(self) -> SSlibKey:
-        """The public key."""
-        return self._public
-
-    def sign(self, payload: bytes) -> Signature:
-        """The signature over `payload`."""
-        signed = kms_keys.sign(self._kms, hashlib.sha256(payload).digest())
-        return Signature(self._public.keyid, signed.hex())
-
-    @classmethod
-    def from_priv_key_uri(cls, *_: Any) -> KmsSigner:
-        """Signer demands it; `of_environment` is the way to a key."""
-        raise NotImplementedError
-
-
 def of_environment(root: Path, account: Account) -> Signer | None:
     """The key that the environment names, or None; BadInput where it cannot sign, or is inside the checkout `root`."""
     if not (name := os.environ.get(KEY)):
         return None
+    from securesystemslib.signer import CryptoSigner  # noqa: PLC0415
+
     if match := _KMS.fullmatch(name):
+        from goldenami.aws.kms_signer import KmsSigner  # noqa: PLC0415
+
         kms = KmsKey(account.kms(match["region"]), name)
         public = serialization.load_der_public_key(kms_keys.public_der(kms))
         return KmsSigner(kms, _on_p256(public, f"{KEY}: {name}", _MAKES))
@@ -89,6 +62,8 @@ def read_public(path: Path) -> Key:
 
 def _on_p256(public: Any, name: str, hint: str) -> SSlibKey:
     """The key, whose `keyid` is what people call it by: 16 digits of the SHA-256 of its DER."""
+    from securesystemslib.signer import ECDSA_SHA2_NISTP256, SSlibKey  # noqa: PLC0415
+
     der = public.public_bytes(serialization.Encoding.DER,
                               serialization.PublicFormat.SubjectPublicKeyInfo)
     try:

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from securesystemslib.signer import Signer
+from typing import TYPE_CHECKING, Any
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import evidence
@@ -29,6 +27,9 @@ from goldenami.model.builds import lockfile
 from goldenami.model.builds.gpu_proofs import Asked, GpuTestRecord, TestedGpu, required
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware
+
+if TYPE_CHECKING:  # it imports boto3
+    from securesystemslib.signer import Signer
 
 PREDICATE = "urn:goldenami:gpu-test:v2"
 SKEW = timedelta(minutes=5)
