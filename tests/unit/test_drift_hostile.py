@@ -215,7 +215,7 @@ class Deadly(RawFile):
         if offset >= disk.ROOT_OFFSET:
             for status in Path("/proc").glob("[0-9]*/status"):
                 with contextlib.suppress(OSError):
-                    if f"\nPPid:\t{os.getpid()}\n" in status.read_text(encoding="utf-8") and b"reader.program" in (
+                    if f"\nPPid:\t{os.getpid()}\n" in status.read_text(encoding="utf-8") and b"reader.read_disk" in (
                             status.parent / "cmdline").read_bytes():
                         os.kill(int(status.parent.name), signal.SIGXCPU)
         return super().read(offset, length)

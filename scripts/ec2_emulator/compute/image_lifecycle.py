@@ -200,6 +200,12 @@ class ImageLifecycleApi(EC2BaseResponse):
         image.protection = "enabled-without-cooldown"
         return ActionResult({"Return": image.protection})
 
+    def disable_image_deregistration_protection(self) -> ActionResult:
+        """End the protection."""
+        image = self._image()
+        image.protection = "disabled"
+        return ActionResult({"Return": image.protection})
+
     def deregister_image(self) -> ActionResult:
         """Remove the AMI, and where asked its snapshots."""
         image = self._image()
