@@ -25,7 +25,7 @@ def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.parametrize(("source", "least"), [(typed_commands.of_pages, 290), (typed_commands.of_code, 120)])
+@pytest.mark.parametrize(("source", "least"), [(typed_commands.of_pages, 220), (typed_commands.of_code, 120)])
 def test_every_command_that_somebody_is_told_can_be_typed(
     source: Callable[[Path], Iterator[Told]], least: int,
 ) -> None:
