@@ -203,6 +203,17 @@ def test_one_region_of_other_bytes_keeps_all(checkout: Checkout, published: str)
     assert (ran.code, f"AMI {ami} in {REGIONS[1]} is of other bytes" in ran.text) == (2, True), ran.text
 
 
+def test_what_latest_named_in_a_region_is_no_proof_of_other_bytes(
+    checkout: Checkout, published: str,
+) -> None:
+    """A publish takes a region's word for a build only where that region still has the AMI."""
+    keep(facts(published))
+    checkout.run("promote", GPU_IMAGE)
+    deregister(published, *REGIONS)
+    rewrite(checkout, published)
+    assert "`latest` stays" in checkout.run("publish", GPU_IMAGE, code=11)
+
+
 def test_bytes_that_latest_named_are_not_those_of_a_new_ami(checkout: Checkout, published: str) -> None:
     """`latest` moves on, the first build's AMIs go, and the same lock is baked again: nothing was tested of that."""
     keep(facts(published))

@@ -22,6 +22,7 @@ from goldenami.aws.session import HASTY_ATTEMPTS, Account
 from goldenami.core.errors import Unreachable
 from support.aws.door import Door
 from support.aws.emulator import Emulator, Faults
+from support.aws.seeded_account import SeededAccount
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
@@ -209,3 +210,20 @@ def test_an_answer_in_the_moment_of_giving_up_is_either_or(
     assert len(results.failed) >= 4
     for name, error in results.failed.items():
         assert isinstance(error, Unreachable) and error.message == f"AWS did not answer in {name} for 0 s"
+
+
+def test_costs_ask_as_often_for_many_builds_as_for_few(
+    account: SeededAccount, checkout: Checkout, aws: Emulator,
+) -> None:
+    def calls() -> list[str]:
+        before = len(aws.calls())
+        checkout.run("costs", "--region", account.region)
+        return sorted(call for call, _ in aws.calls()[before:])
+
+    for number in (1, 2, 3):
+        account.ami(number)
+    few = calls()
+    assert few.count("ec2:DescribeImages") == 1, "one look for all images"
+    for number in range(4, 40):
+        account.ami(number)
+    assert calls() == few

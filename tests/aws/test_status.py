@@ -11,7 +11,7 @@ from goldenami.aws.pricing import prices
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput
-from goldenami.fleet.costs import family_regions as family_regions
+from goldenami.fleet.costs import family_regions
 from goldenami.fleet.costs.family_regions import RegionsRecord
 from goldenami.fleet.costs.region_advice import speedup_of, workload_of
 from goldenami.model.builds.build_folder import ImageFolder
@@ -95,6 +95,20 @@ def test_a_region_that_cannot_be_read_is_unreachable(account: SeededAccount, che
     record = status(checkout, IMAGE, code=8)
     assert not record.regions
     assert all("ssm:GetParameters" in cause for cause in record.unreachable.values())
+
+
+def test_a_pointer_to_nothing_and_a_disabled_image_are_said(
+    account: SeededAccount, checkout: Checkout,
+) -> None:
+    gone, disabled = account.ami(1), account.ami(2)
+    account.point(f"/golden-ami/{IMAGE}/latest", gone)
+    account.ec2.deregister_image(ImageId=gone)
+    account.ec2.disable_image(ImageId=disabled)
+    (found,) = status(checkout, IMAGE, "--region", account.region, code=6).regions[account.region]
+    assert found.latest and not found.latest.exists
+    assert [(ami.ami, ami.state) for ami in found.amis] == [(disabled, "disabled")]
+    text = checkout.golden("status", IMAGE, "--region", account.region).text
+    assert f"`latest` of {IMAGE} in {account.region} names {gone}, which does not exist" in text
 
 
 @pytest.mark.long
