@@ -56,7 +56,7 @@ def test_a_row_that_ec2_contradicts_is_named(
 def test_a_named_family_that_no_region_offers_is_not_compared(
     aws: Emulator, golden: Golden, families: list[str], lacking: str,
 ) -> None:
-    status, text = golden(*families, "--check", "--region", "us-west-2", "eu-west-1")
+    status, text = golden(*families, "--check", "us-west-2", "--check", "eu-west-1")
     assert status == 4, text
     assert f"error: not compared, EC2 offers none in us-west-2, eu-west-1: {lacking}\n" in text
 
@@ -64,7 +64,7 @@ def test_a_named_family_that_no_region_offers_is_not_compared(
 @pytest.mark.parametrize(("args", "said"), [
     (["g55"], "unknown family `g55`: did you mean `g5`?"),
     (["m9g"], hardware.UNKNOWN), (["p6e-gb200"], hardware.refusal("p6e-gb200")),
-    (["--check", "--region", "us-wets-2"], "unknown region `us-wets-2`; did you mean `us-west-2`?"),
+    (["--check", "us-wets-2"], "unknown region `us-wets-2`; did you mean `us-west-2`?"),
 ])
 def test_a_wrong_word_is_refused(aws: Emulator, golden: Golden, args: list[str], said: str) -> None:
     status, text = golden(*args)
