@@ -211,6 +211,6 @@ def test_a_region_without_a_family_has_no_group_of_it(checkout: Checkout, subnet
 def test_prices_that_nobody_may_ask_for_are_unknown(checkout: Checkout, aws: Emulator, subnets: str) -> None:
     template_of(GPU_IMAGE)
     aws.set(denied={"*": ["pricing:*"]})
-    said = golden(checkout, "plan", GPU_IMAGE, "--subnets", subnets)
+    said = golden(checkout, "plan", GPU_IMAGE, "--set", f"Subnets={subnets}")
     assert "on demand (unknown: the AWS credentials may not call " in said and "g5       unknown" in said
     assert "$0" not in said and "Price of idle hours\\n\\nunknown: the AWS" in golden(checkout, "render", GPU_IMAGE)
