@@ -78,8 +78,6 @@ def test_the_evidence_is_kept(build: Path, verified: VerifyRecord) -> None:
     assert sum(1 for _ in suite.iter("testcase")) > 20
     without_boot = ElementTree.parse(build / "junit-disk.xml").getroot()
     assert sum(1 for _ in without_boot.iter("testcase")) > 20
-    of_second = ElementTree.parse(build / "junit-second.xml").getroot()
-    assert {case.get("classname", "").split(".")[2] for case in of_second.iter("testcase")} == {"frameworks"}
     assert "Linux version" in (build / "serial-bios.log").read_text(encoding="utf-8", errors="replace")
     assert "Linux version" in (build / "serial-uefi.log").read_text(encoding="utf-8", errors="replace")
     assert "/latest/api/token" in (build / "imds.log").read_text(encoding="utf-8")

@@ -100,7 +100,7 @@ def _keep(work: Path, build: BuildFolder) -> None:
     """
     for path in (build.verify, build.report, build.summary, build.path / HARDENING_FILE):
         path.unlink(missing_ok=True)
-    for name in ("junit.xml", "junit-disk.xml", "junit-second.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
+    for name in ("junit.xml", "junit-disk.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
         if (work / name).exists():
             shutil.copyfile(work / name, build.path / name)
 
