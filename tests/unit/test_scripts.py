@@ -176,7 +176,7 @@ def _setup(folder: Path, purpose: str, **seen: str) -> subprocess.CompletedProce
 
 def _start(folder: Path, purpose: str, **seen: str) -> subprocess.Popen[str]:
     env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "LOG": str(folder / "apt"), "ABSENT": "",
-           "UID_SEEN": "0", "BROKEN": "", "NO_PIP": "", **seen}
+           "UID_SEEN": "0", "BROKEN": "", "NO_PIP": "", "TMPDIR": str(folder), **seen}
     return subprocess.Popen([folder / "scripts/setup", purpose], cwd=folder, env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -265,6 +265,7 @@ def test_two_at_once_take_turns(machine: Path, end: signal.Signals) -> None:
     ended = [process.communicate() and process.returncode for process in both]
     expected = ([-signal.SIGKILL, 0], 2) if end is signal.SIGKILL else ([0, 0], 1)
     assert (ended, len(_installed(machine))) == expected
+    assert list(machine.glob("golden-setup.*")) == []
 
 
 def test_a_purpose_that_does_not_exist_is_refused(machine: Path) -> None:
