@@ -1,4 +1,5 @@
-"""Fixtures of the unit and contract tests: a signed synthetic distribution, its mirror, a copy of the checkout."""
+"""Fixtures of the unit and contract tests: a signed synthetic distribution, its mirror, a copy of
+the checkout."""
 
 from __future__ import annotations
 
@@ -25,13 +26,16 @@ LONGEST = (
     "test_linters.py", "test_lock.py", "test_watch.py", "test_watch_driver.py", "test_packer.py",
     "test_publish.py", "test_policies.py", "test_retention.py",
 )
-"""Files that take minutes, of the slow tests and then of the others: two workers end together if these begin first."""
+"""Files that take minutes, of the slow tests and then of the others: two workers end together if
+these begin first."""
 SLOWEST = 10
 
-# What was started in the background of a script ignores interrupts, and so would every process that a test interrupts.
+# What was started in the background of a script ignores interrupts, and so would every process that
+# a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Nothing of what is imported and collected becomes garbage, and looking for it is a third of the time.
+# Nothing of what is imported and collected becomes garbage, and looking for it is a third of the
+# time.
 gc.disable()
 
 
@@ -43,13 +47,15 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order tests by file, the longest first; within a file nothing changes."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST
+               else len(LONGEST))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name the files that took longest, where tests of more than a minute ran."""
     seconds: dict[str, float] = {}
-    for outcome in ("passed", "failed", "error", "skipped", ""):  # "": set-up and tear-down of what passed
+    # "": set-up and tear-down of what passed.
+    for outcome in ("passed", "failed", "error", "skipped", ""):
         for report in terminalreporter.stats.get(outcome, []):
             if isinstance(report, pytest.TestReport):
                 name = report.nodeid.partition("::")[0]
@@ -84,7 +90,9 @@ def names() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def distribution(key: debrepo.Key, names: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def distribution(
+    key: debrepo.Key, names: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A Debian 13 that has it."""
     return debrepo.trixie(tmp_path_factory.mktemp("archives"), key, names)
 
@@ -101,17 +109,23 @@ def mirror(distribution: Path) -> Iterator[debrepo.Mirror]:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's own apt sources, mirrors and cache, out of sight."""
     config = tmp_path / "no-apt.conf"
-    config.write_text('Dir "/nonexistent";\nDir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "/dev/null";\n',
+    config.write_text('Dir "/nonexistent";\nDir::Etc::sourcelist '
+                      '"/dev/null";\nDir::Etc::sourceparts "/dev/null";\n',
                       encoding="utf-8")
     monkeypatch.setenv("APT_CONFIG", str(config))
     monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "cache"))
     for name in list(os.environ):
-        if name.startswith(("GOLDEN_MIRROR_", "GOLDEN_KEYRING_")) or name.lower() in ("http_proxy", "https_proxy"):
+        if name.startswith(("GOLDEN_MIRROR_", "GOLDEN_KEYRING_")) or name.lower() in (
+            "http_proxy",
+            "https_proxy",
+        ):
             monkeypatch.delenv(name)
 
 
 @pytest.fixture
-def debian(mirror: debrepo.Mirror, key: debrepo.Key, offline: None, monkeypatch: pytest.MonkeyPatch) -> debrepo.Mirror:
+def debian(
+    mirror: debrepo.Mirror, key: debrepo.Key, offline: None, monkeypatch: pytest.MonkeyPatch
+) -> debrepo.Mirror:
     """The environment in which `golden lock` resolves Debian 12 from the synthetic mirror."""
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", f"{mirror.uri}/debian")
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{mirror.uri}/security/")
@@ -140,7 +154,8 @@ def lockable() -> Callable[[Path], Path]:
 
 
 def _lockable(target: Path) -> Path:
-    """A copy of what `lock` reads, without committed locks; its CPU image has neither frameworks nor optional roles.
+    """A copy of what `lock` reads, without committed locks; its CPU image has neither frameworks
+    nor optional roles.
 
     Their packages and wheels are another source's, which the synthetic distribution does not have.
     """
@@ -149,7 +164,8 @@ def _lockable(target: Path) -> Path:
     shutil.rmtree(target / "packer/locks", ignore_errors=True)
     path = target / f"packer/images/{IMAGE}.yml"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if not line.strip().startswith(LEFT_OUT)), encoding="utf-8")
+    path.write_text("".join(line for line in lines if not line.strip().startswith(LEFT_OUT)),
+                    encoding="utf-8")
     return target
 
 
@@ -160,7 +176,9 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def resolver(key: debrepo.Key, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
+def resolver(
+    key: debrepo.Key, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Resolver]:
     """Makes apt roots over archives of a test's own packages."""
     monkeypatch.setenv("GOLDEN_KEYRING_TEST", str(key.keyring))
     made = Resolver(key, tmp_path)

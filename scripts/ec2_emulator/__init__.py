@@ -1,7 +1,9 @@
-"""EC2, EBS, SSM and Auto Scaling on one machine: moto's server, held to rules that AWS has and moto lacks.
+"""EC2, EBS, SSM and Auto Scaling on one machine: moto's server, held to rules that AWS has and moto
+lacks.
 
-`python -m ec2_emulator` (from `scripts/`, or `make emulator`) serves on loopback and prints what to export; `--port N`,
-`--backdate-days N`, `--rules` (the rules with AWS's page for each). It ends with the process: nothing is stored.
+`python -m ec2_emulator` (from `scripts/`, or `make emulator`) serves on loopback and prints what to
+export; `--port N`, `--backdate-days N`, `--rules` (the rules with AWS's page for each). It ends
+with the process: nothing is stored.
 
 * `server`: the application. It logs each call, authorizes it (`authorization`, `iam`) and hands it to moto, whose
   handlers and models `moto_overrides` has replaced. `state` holds what moto has no place for.
@@ -16,7 +18,8 @@
   `lateness` applies them, in one place: reads that are out of date, things not found yet or still in use, throttling,
   a region that hangs or is out, connections that break before a call or before its answer.
 
-It is not AWS: no instance runs, no quota counts, no policy document is evaluated (settings allow and deny by
-action), and services that this project does not call are moto's. It proves what this project asks of EC2 and how it
-takes refusals, not that an image boots there. It may use `goldenami.core`; the product does not know it.
+It is not AWS: no instance runs, no quota counts, no policy document is evaluated (settings allow
+and deny by action), and services that this project does not call are moto's. It proves what this
+project asks of EC2 and how it takes refusals, not that an image boots there. It may use
+`goldenami.core`; the product does not know it.
 """

@@ -1,4 +1,5 @@
-"""`python -m ec2_emulator [--port N]`: runs until interrupted and prints what to export; --rules prints those."""
+"""`python -m ec2_emulator [--port N]`: runs until interrupted and prints what to export; --rules
+prints those."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ import gc
 import signal
 import sys
 
-# moto's modules are never garbage: looking for it is a third of the start, and a fifth of each call.
+# moto's modules are never garbage: looking for it is a third of the start, and a fifth of each
+# call.
 gc.disable()
 
 from ec2_emulator import server  # noqa: E402 - see above
@@ -22,13 +24,17 @@ def _stop(signum: int, _frame: object) -> None:
 
 def main() -> int:
     """Serve on loopback."""
-    options = argparse.ArgumentParser(prog="ec2_emulator", description="EC2 and its neighbours on loopback.")
-    options.add_argument("--port", type=int, default=5000, help="0: the kernel chooses (default: %(default)s)")
+    options = argparse.ArgumentParser(prog="ec2_emulator",
+                                      description="EC2 and its neighbours on loopback.")
+    options.add_argument("--port", type=int, default=5000,
+                         help="0: the kernel chooses (default: %(default)s)")
     options.add_argument("--backdate-days", type=float, default=0.0, metavar="N",
-                         help="AMIs and snapshots seem N days older than they are, so that `retire` finds something")
+                         help="AMIs and snapshots seem N days older than they are, so that "
+                              "`retire` finds something")
     options.add_argument("--settings", default="{}", metavar="JSON",
                          help="what PATCH /_emulator/settings may set, such as the rules of `late`")
-    options.add_argument("--rules", action="store_true", help="print the rules that moto lacks, with their pages")
+    options.add_argument("--rules", action="store_true",
+                         help="print the rules that moto lacks, with their pages")
     given = options.parse_args()
     if given.rules:
         print("\n".join(f"{each.name}: {each.demand}\n    {each.page}" for each in RULES.values()))
@@ -41,7 +47,8 @@ def main() -> int:
         gc.freeze()
         gc.enable()
         print(f"export AWS_ENDPOINT_URL=http://127.0.0.1:{served.server_port}\n"
-              "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator AWS_REGION=us-east-1 "
+              "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator "
+              "AWS_REGION=us-east-1 "
               "AWS_DEFAULT_REGION=us-east-1", flush=True)
         server.serve(served)
     return 0

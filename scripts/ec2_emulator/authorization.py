@@ -1,4 +1,5 @@
-"""What AWS does before a service sees a call: who calls, with what right, by whose clock; and how it refuses."""
+"""What AWS does before a service sees a call: who calls, with what right, by whose clock; and how
+it refuses."""
 
 from __future__ import annotations
 
@@ -27,12 +28,14 @@ Environ = dict[str, Any]
 
 SKEW = datetime.timedelta(minutes=15)
 """The largest difference of clocks: RequestExpired in
-https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html says 15 minutes either way."""
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html says 15 minutes either
+way."""
 
 _QUERY = frozenset({"autoscaling", "cloudformation", "cloudwatch", "iam", "s3", "sts"})
 """Services that say AccessDenied, where those that speak JSON say AccessDeniedException."""
 _SIGNED_AS = {"monitoring": "cloudwatch"}
-"""Signing names that differ from IAM's prefix (https://docs.aws.amazon.com/general/latest/gr/cw_region.html)."""
+"""Signing names that differ from IAM's prefix
+(https://docs.aws.amazon.com/general/latest/gr/cw_region.html)."""
 _SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 
 
@@ -58,8 +61,13 @@ def identify(environ: Environ, body: bytes) -> ApiCall | None:
 def _action(environ: Environ, body: bytes, service: str) -> str:
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return str(target).rpartition(".")[2]
-    form = body if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded") else b""
-    if found := re.search(rb"(?:^|&)Action=(\w+)", form + b"&" + environ.get("QUERY_STRING", "").encode()):
+    form = (
+        body
+        if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded")
+        else b""
+    )
+    if found := re.search(rb"(?:^|&)Action=(\w+)",
+                          form + b"&" + environ.get("QUERY_STRING", "").encode()):
         return found[1].decode()
     handler = BaseResponse(service_name=service)
     return handler._get_action_from_method_and_request_uri(Request(environ.copy())) or "Unknown"
@@ -68,12 +76,19 @@ def _action(environ: Environ, body: bytes, service: str) -> str:
 def authorize(state: EmulatorState, call: ApiCall, environ: Environ) -> None:
     """Raise what AWS would answer before the service looks at the call."""
     settings = state.settings
-    if call.region not in regions() or call.region in settings.disabled_regions or call.key in settings.unknown_keys:
+    if (
+        call.region not in regions()
+        or call.region in settings.disabled_regions
+        or call.key in settings.unknown_keys
+    ):
         raise _invalid_credentials(call.service)
     if environ.get("HTTP_X_AMZ_SECURITY_TOKEN") in settings.expired_tokens:
         raise _expired(call.service)
     sent = environ.get("HTTP_X_AMZ_DATE", "")
-    if sent and abs(state.now() - datetime.datetime.strptime(sent + "+0000", "%Y%m%dT%H%M%SZ%z")) > SKEW:
+    if (
+        sent
+        and abs(state.now() - datetime.datetime.strptime(sent + "+0000", "%Y%m%dT%H%M%SZ%z")) > SKEW
+    ):
         raise _skewed(call.service, sent, state.now())
     for action in call.actions:
         demand(state, call, action)
@@ -98,10 +113,13 @@ def _invalid_credentials(service: str) -> ApiError:
     https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html (UnrecognizedClient).
     """
     if service == "ec2":
-        return ApiError("AuthFailure", "AWS was not able to validate the provided access credentials", 401)
-    code = {"autoscaling": "InvalidClientTokenId", "sts": "InvalidClientTokenId", "s3": "InvalidAccessKeyId"}
+        return ApiError("AuthFailure",
+                        "AWS was not able to validate the provided access credentials", 401)
+    code = {"autoscaling": "InvalidClientTokenId", "sts": "InvalidClientTokenId",
+            "s3": "InvalidAccessKeyId"}
     return ApiError(code.get(service, "UnrecognizedClientException"),
-                    "The security token included in the request is invalid.", 403 if service in code else 400)
+                    "The security token included in the request is invalid.",
+                    403 if service in code else 400)
 
 
 def _expired(service: str) -> ApiError:
@@ -118,8 +136,10 @@ def _skewed(service: str, sent: str, now: datetime.datetime) -> ApiError:
         return ApiError("RequestExpired", "Request has expired.")
     limit, here = (moment.strftime("%Y%m%dT%H%M%SZ") for moment in (now - SKEW, now))
     message = f"Signature expired: {sent} is now earlier than {limit} ({here} - 15 min.)"
-    code = {"autoscaling": "SignatureDoesNotMatch", "sts": "SignatureDoesNotMatch", "s3": "RequestTimeTooSkewed"}
-    return ApiError(code.get(service, "InvalidSignatureException"), message, 403 if service in code else 400)
+    code = {"autoscaling": "SignatureDoesNotMatch", "sts": "SignatureDoesNotMatch",
+            "s3": "RequestTimeTooSkewed"}
+    return ApiError(code.get(service, "InvalidSignatureException"), message,
+                    403 if service in code else 400)
 
 
 def _denied(call: ApiCall, action: str, account: str) -> ApiError:
@@ -127,17 +147,21 @@ def _denied(call: ApiCall, action: str, account: str) -> ApiError:
     who = f"User: arn:aws:iam::{account}:user/golden is not authorized to perform: {action}"
     why = f"because no identity-based policy allows the {action} action"
     if call.service == "ec2":
-        return ApiError("UnauthorizedOperation", f"You are not authorized to perform this operation. {who} {why}", 403)
+        return ApiError("UnauthorizedOperation",
+                        f"You are not authorized to perform this operation. {who} {why}", 403)
     code = "AccessDenied" if call.service in _QUERY else "AccessDeniedException"
     return ApiError(code, f"{who} {why}", 403 if code == "AccessDenied" else 400)
 
 
 def unimplemented(call: ApiCall) -> ApiError:
-    """What the emulator lacks: 501, which no SDK retries, and a message that says whose lack it is."""
+    """What the emulator lacks: 501, which no SDK retries, and a message that says whose lack it
+    is."""
     return ApiError("UnsupportedOperation", f"the emulator does not implement {call.name}", 501)
 
 
-def render(error: ServiceException, service: str, content_type: str) -> tuple[str, Mapping[str, str], bytes]:
+def render(
+    error: ServiceException, service: str, content_type: str
+) -> tuple[str, Mapping[str, str], bytes]:
     """(status line, headers, body) of an error, in the protocol that the service speaks."""
     model: ServiceModel = get_service_model(service)
     protocol = determine_request_protocol(model, content_type)
@@ -145,5 +169,6 @@ def render(error: ServiceException, service: str, content_type: str) -> tuple[st
     answer = serializer.serialize(error)
     status = HTTPStatus(getattr(error, "status", None) or answer["status_code"])
     body = answer["body"]
-    return (f"{status.value} {status.phrase}", {key: str(value) for key, value in answer["headers"].items()},
+    return (f"{status.value} {status.phrase}",
+            {key: str(value) for key, value in answer["headers"].items()},
             body.encode() if isinstance(body, str) else bytes(body))

@@ -6,7 +6,8 @@ from moto.core.exceptions import ServiceException
 
 
 class ApiError(ServiceException):
-    """An error with code and message; `status` where AWS answers another one than 400 and no model says so."""
+    """An error with code and message; `status` where AWS answers another one than 400 and no model
+    says so."""
 
     def __init__(self, code: str, message: str, status: int | None = None) -> None:
         super().__init__(code, message)

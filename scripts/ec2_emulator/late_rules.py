@@ -1,4 +1,5 @@
-"""Lateness as data: which calls of which regions answer late, wrong or not at all; and the choice, by seed."""
+"""Lateness as data: which calls of which regions answer late, wrong or not at all; and the choice,
+by seed."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class LateMode(StrEnum):
     OUT = "out"
     """The region answers that it is not available."""
     HANGING = "hanging"
-    """No answer for `seconds`, then the connection breaks; a change of the settings ends it earlier."""
+    """No answer for `seconds`, then the connection breaks; a change of the settings ends it
+    earlier."""
     CUT = "cut"
     """The connection breaks before the call is looked at."""
     LOST = "lost"
@@ -34,7 +36,8 @@ class LateMode(StrEnum):
 
 
 class LateRule(Record):
-    """One mode for some calls. `calls` (`ec2:Describe*`) and `regions` are patterns; `share` of them are met."""
+    """One mode for some calls. `calls` (`ec2:Describe*`) and `regions` are patterns; `share` of
+    them are met."""
 
     mode: LateMode
     calls: tuple[str, ...] = ("*",)
@@ -43,8 +46,11 @@ class LateRule(Record):
     seconds: Annotated[float, Field(ge=0)] = 15.0
 
 
-def met(rules: Sequence[LateRule], seed: int, number: int, call: str, region: str) -> Iterator[LateRule]:
-    """The rules that the `number`th call meets; the same seed and order of calls meet the same ones."""
+def met(
+    rules: Sequence[LateRule], seed: int, number: int, call: str, region: str
+) -> Iterator[LateRule]:
+    """The rules that the `number`th call meets; the same seed and order of calls meet the same
+    ones."""
     def fits(text: str, patterns: Sequence[str]) -> bool:
         return any(fnmatchcase(text, each) for each in patterns)
 

@@ -1,4 +1,5 @@
-"""Answers that come late, are out of date or do not come: the one place where `late_rules` are applied."""
+"""Answers that come late, are out of date or do not come: the one place where `late_rules` are
+applied."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ FAULTS = "https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-bou
 
 _READS = ("Describe", "Get", "List")
 _REMEMBERED, _SERVICES = 4, frozenset({"ec2", "ssm", "autoscaling"})
-"""Answers kept for a request, and of which services: those whose reads AWS does not promise to be up to date."""
+"""Answers kept for a request, and of which services: those whose reads AWS does not promise to be
+up to date."""
 _ID = re.compile(rb"\b(?:ami|snap|lt|i|sg|vol|key)-[0-9a-f]{17}\b")
 _POLL_S = 0.05
 
@@ -70,7 +72,8 @@ class Memory:
             elif answer.is_success:
                 self.writes.setdefault((call.service, call.region), []).append(at)
                 self.removed[call.name, call.region] = at
-                self.made.update(dict.fromkeys(set(_ID.findall(answer.body)) - set(_ID.findall(body)), at))
+                self.made.update(dict.fromkeys(set(_ID.findall(answer.body))
+                                               - set(_ID.findall(body)), at))
 
 
 MEMORY = Memory()
@@ -89,8 +92,9 @@ def _request(call: ApiCall, body: bytes) -> tuple[str, ...]:
 def stale_answer(call: ApiCall, body: bytes, seconds: float, now: float) -> HttpAnswer | None:
     """A read after a write may answer as before it, and the next one may be up to date.
 
-    It is the answer that the same request got; None where none of them was right until `seconds` ago. EC2 says so of
-    itself, and SSM and Auto Scaling promise nothing else; DynamoDB's consistent reads are never stale.
+    It is the answer that the same request got; None where none of them was right until `seconds`
+    ago. EC2 says so of itself, and SSM and Auto Scaling promise nothing else; DynamoDB's consistent
+    reads are never stale.
     """
     with MEMORY.lock:
         writes = MEMORY.writes.get((call.service, call.region), [])
@@ -114,7 +118,8 @@ def unknown_yet(body: bytes, seconds: float, now: float) -> dict[bytes, bytes]:
 
 IN_USE = {"ec2:DeleteSnapshot": ("ec2:DeregisterImage", "InvalidSnapshot.InUse"),
           "ec2:DeleteSecurityGroup": ("ec2:TerminateInstances", "DependencyViolation")}
-"""Calls that are refused while what used their target seems to be there: by whose end, in what words."""
+"""Calls that are refused while what used their target seems to be there: by whose end, in what
+words."""
 
 
 @rule(EC2_API + "errors-overview.html")
@@ -126,7 +131,8 @@ def still_in_use(call: ApiCall, seconds: float, now: float) -> None:
             raise ApiError(code, f"what {ended.partition(':')[2]} removed seems to be there still")
 
 
-_TOO_MANY = {"ec2": ("RequestLimitExceeded", 503), "autoscaling": ("Throttling", 400), "sts": ("Throttling", 400),
+_TOO_MANY = {"ec2": ("RequestLimitExceeded", 503), "autoscaling": ("Throttling", 400),
+             "sts": ("Throttling", 400),
              "ebs": ("RequestThrottledException", 400), "s3": ("SlowDown", 503)}
 
 
@@ -146,7 +152,8 @@ def unavailable(call: ApiCall) -> ApiError:
 
 @rule(FAULTS)
 def hang(rules: Iterable[LateRule], seconds: float) -> None:
-    """A region may be impaired while others are not: its calls are not answered, and then the connection breaks."""
+    """A region may be impaired while others are not: its calls are not answered, and then the
+    connection breaks."""
     ends = time.monotonic() + seconds
     while STATE.settings.late is rules and time.monotonic() < ends:
         time.sleep(_POLL_S)
@@ -155,11 +162,14 @@ def hang(rules: Iterable[LateRule], seconds: float) -> None:
 
 @rule(RETRIES)
 def cut(what: str) -> ConnectionResetError:
-    """A connection may break before a call is looked at, and after it was carried out: both look alike."""
+    """A connection may break before a call is looked at, and after it was carried out: both look
+    alike."""
     return ConnectionResetError(what)
 
 
-def apply(call: ApiCall, environ: Environ, body: bytes, answer: Callable[[Environ], HttpAnswer]) -> HttpAnswer:
+def apply(
+    call: ApiCall, environ: Environ, body: bytes, answer: Callable[[Environ], HttpAnswer]
+) -> HttpAnswer:
     """The answer to a call: moto's (`answer`), or what the rules of the settings make of it."""
     settings, now = STATE.settings, time.monotonic()
     rules = list(met(settings.late, settings.late_seed, len(STATE.calls), call.name, call.region))
@@ -177,7 +187,11 @@ def apply(call: ApiCall, environ: Environ, body: bytes, answer: Callable[[Enviro
     if LateMode.STALE in modes and is_read(call) and \
             (old := stale_answer(call, body, modes[LateMode.STALE].seconds, now)):
         return old
-    hidden = unknown_yet(body, modes[LateMode.NOT_FOUND].seconds, now) if LateMode.NOT_FOUND in modes else {}
+    hidden = (
+        unknown_yet(body, modes[LateMode.NOT_FOUND].seconds, now)
+        if LateMode.NOT_FOUND in modes
+        else {}
+    )
     if hidden:
         return _without(hidden, environ, body, answer)
     given = answer(environ)
@@ -188,9 +202,11 @@ def apply(call: ApiCall, environ: Environ, body: bytes, answer: Callable[[Enviro
 
 
 def _without(
-    hidden: dict[bytes, bytes], environ: Environ, body: bytes, answer: Callable[[Environ], HttpAnswer],
+    hidden: dict[bytes, bytes], environ: Environ, body: bytes,
+    answer: Callable[[Environ], HttpAnswer],
 ) -> HttpAnswer:
-    """The answer where some ids do not exist: AWS's own refusal, or an empty list, with the ids put back."""
+    """The answer where some ids do not exist: AWS's own refusal, or an empty list, with the ids put
+    back."""
     for name, other in hidden.items():
         body = body.replace(name, other)
     given = answer({**environ, "wsgi.input": io.BytesIO(body)})

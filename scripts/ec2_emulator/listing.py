@@ -16,13 +16,22 @@ T = TypeVar("T")
 
 
 @rule(EC2_API + "Query-Requests.html#api-pagination")
-def paginate(items: Sequence[T], limit: int | None, token: str | None, *, least: int = 1, most: int = 1000,
-             start: int = 0,
-             bad_token: Callable[[str], ApiError] = invalid_parameter) -> tuple[Sequence[T], str | None]:
-    """A list call returns at most MaxResults items and a token for the rest; a foreign token is refused."""
+def paginate(
+    items: Sequence[T],
+    limit: int | None,
+    token: str | None,
+    *,
+    least: int = 1,
+    most: int = 1000,
+    start: int = 0,
+    bad_token: Callable[[str], ApiError] = invalid_parameter,
+) -> tuple[Sequence[T], str | None]:
+    """A list call returns at most MaxResults items and a token for the rest; a foreign token is
+    refused."""
     if limit is not None and limit < least:
         raise invalid_parameter(
-            f"Value ( {limit} ) for parameter maxResults is invalid. Expecting a value of at least {least}.")
+            f"Value ( {limit} ) for parameter maxResults is invalid. Expecting a value of at "
+            f"least {least}.")
     if token:
         try:
             start = int(base64.b64decode(token, validate=True).removeprefix(b"page:"))
@@ -34,14 +43,17 @@ def paginate(items: Sequence[T], limit: int | None, token: str | None, *, least:
 
 
 def wildcard(text: str) -> re.Pattern[str]:
-    """EC2's wildcards: `*` for any characters, `?` for one, a backslash before either for itself."""
+    """EC2's wildcards: `*` for any characters, `?` for one, a backslash before either for
+    itself."""
     parts = re.findall(r"\\.|.", text, re.DOTALL)
-    return re.compile("".join({"*": ".*", "?": "."}.get(part, re.escape(part[-1])) for part in parts), re.DOTALL)
+    return re.compile("".join({"*": ".*", "?": "."}.get(part, re.escape(part[-1]))
+                              for part in parts), re.DOTALL)
 
 
 def select(items: Sequence[T], filters: Mapping[str, Sequence[str]],
            value: Callable[[T, str], Sequence[str]]) -> list[T]:
-    """Items for which every filter has a value that matches one of its patterns; `value` refuses unknown names."""
+    """Items for which every filter has a value that matches one of its patterns; `value` refuses
+    unknown names."""
     patterns = {name: [wildcard(text) for text in texts] for name, texts in filters.items()}
     return [item for item in items if all(
         any(pattern.fullmatch(text) for text in value(item, name) for pattern in alternatives)

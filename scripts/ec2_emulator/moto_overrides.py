@@ -42,8 +42,10 @@ from ec2_emulator.storage.root_volumes import RootVolumeApi
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 
-class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi, FleetApi,  # type: ignore[misc]
-             launches.LaunchApi, EncryptionApi, RootVolumeApi, SpotPriceApi, ReservationApi, EC2Response):
+# Type: ignore[misc].
+class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi, FleetApi,
+             launches.LaunchApi, EncryptionApi, RootVolumeApi, SpotPriceApi, ReservationApi,
+             EC2Response):
     """EC2: the handlers of this package, then moto's."""
 
 
@@ -57,23 +59,35 @@ def install() -> None:
     vars(moto.ec2.models.launch_templates)["LaunchTemplate"] = EmulatedTemplate
     vars(moto.ec2.models.spot_requests)["SpotInstanceRequest"] = SpotRequest
     vars(moto.autoscaling.models)["InstanceState"] = GroupInstance
-    moto.ec2.models.core.TaggedEC2Resource.get_tags = resource_tags.get_tags  # type: ignore[method-assign, assignment]
+    # Type: ignore[method-assign, assignment].
+    moto.ec2.models.core.TaggedEC2Resource.get_tags = resource_tags.get_tags
     moto.ec2.models.EC2Backend.get_snapshot = snapshots.get_snapshot  # type: ignore[method-assign]
-    moto.ec2.models.EC2Backend.run_instances = launches.run_instances  # type: ignore[method-assign, assignment]
-    moto.ec2.models.EC2Backend.create_fleet = type_choice.create_fleet  # type: ignore[method-assign, assignment]
-    moto.autoscaling.models.FakeAutoScalingGroup.instance_type = property(  # type: ignore[method-assign, assignment]
+    # Type: ignore[method-assign, assignment].
+    moto.ec2.models.EC2Backend.run_instances = launches.run_instances
+    # Type: ignore[method-assign, assignment].
+    moto.ec2.models.EC2Backend.create_fleet = type_choice.create_fleet
+    # Type: ignore[method-assign, assignment].
+    moto.autoscaling.models.FakeAutoScalingGroup.instance_type = property(
         type_choice.group_type)
-    CloudFormationBackend.create_change_set = stacks.create_change_set  # type: ignore[method-assign, assignment]
-    CloudFormationBackend.execute_change_set = stacks.execute_change_set  # type: ignore[method-assign, assignment]
-    CloudFormationBackend.delete_stack = stacks.delete_stack  # type: ignore[method-assign, assignment]
-    moto.cloudformation.models.ChangeSet.diff = stacks.differences  # type: ignore[method-assign, assignment]
-    moto.cloudformation.models.Stack.parameter_list = property(  # type: ignore[method-assign, assignment]
+    # Type: ignore[method-assign, assignment].
+    CloudFormationBackend.create_change_set = stacks.create_change_set
+    # Type: ignore[method-assign, assignment].
+    CloudFormationBackend.execute_change_set = stacks.execute_change_set
+    # Type: ignore[method-assign, assignment].
+    CloudFormationBackend.delete_stack = stacks.delete_stack
+    # Type: ignore[method-assign, assignment].
+    moto.cloudformation.models.ChangeSet.diff = stacks.differences
+    # Type: ignore[method-assign, assignment].
+    moto.cloudformation.models.Stack.parameter_list = property(
         stacks.parameter_list)
     moto.cloudwatch.models.Dimension.__lt__ = (  # type: ignore[method-assign]
-        lambda one, other: (one.name, one.value) < (other.name, other.value))  # moto's is no order, so queries miss
-    vars(moto.core.responses)["method_names_from_class"] = functools.cache(method_names_from_class)  # of each request
+        # Moto's is no order, so queries miss.
+        lambda one, other: (one.name, one.value) < (other.name, other.value))
+    # Of each request.
+    vars(moto.core.responses)["method_names_from_class"] = functools.cache(method_names_from_class)
     stack_resources.install()
-    for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi), (moto.ssm.urls, SsmApi),
+    for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi),
+                          (moto.ssm.urls, SsmApi),
                           (moto.kms.urls, SigningApi),
                           (moto.autoscaling.urls, InstanceRefreshApi),
                           (moto.cloudformation.urls, stacks.StackApi)):

@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 def idempotent(scope: tuple[str, ...], token: str | None, request: object, make: Callable[[], T],
                conflict: ApiError) -> T:
-    """Idempotency: the first result again for the same token and request; `conflict` for another request."""
+    """Idempotency: the first result again for the same token and request; `conflict` for another
+    request."""
     if not token:
         return make()
     said = json.dumps(request, sort_keys=True, default=str)
@@ -29,11 +30,16 @@ def idempotent(scope: tuple[str, ...], token: str | None, request: object, make:
     return result
 
 
-def tags_for(resource: str, specifications: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> dict[str, str]:
-    """The tags that `TagSpecifications` give a type of resource; another type than `allowed` is refused."""
+def tags_for(
+    resource: str, specifications: Sequence[Mapping[str, Any]], allowed: Sequence[str]
+) -> dict[str, str]:
+    """The tags that `TagSpecifications` give a type of resource; another type than `allowed` is
+    refused."""
     for each in specifications:
         if each.get("ResourceType") not in allowed:
             raise invalid_parameter(
-                f"'{each.get('ResourceType')}' is not a valid taggable resource type for this operation.")
-    return {tag["Key"]: tag.get("Value", "") for each in specifications if each["ResourceType"] == resource
+                f"'{each.get('ResourceType')}' is not a valid taggable resource type for this "
+                "operation.")
+    return {tag["Key"]: tag.get("Value", "") for each in specifications if each["ResourceType"]
+            == resource
             for tag in each.get("Tags", [])}

@@ -1,4 +1,5 @@
-"""The rules that AWS has and moto lacks: each a function with the page that demands it; its docstring says what."""
+"""The rules that AWS has and moto lacks: each a function with the page that demands it; its
+docstring says what."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ ASG_GUIDE = "https://docs.aws.amazon.com/autoscaling/ec2/userguide/"
 
 @dataclass(frozen=True)
 class AwsRule:
-    """One rule: the name of the function that keeps it, its demand in a sentence, the page that demands it."""
+    """One rule: the name of the function that keeps it, its demand in a sentence, the page that
+    demands it."""
 
     name: str
     demand: str
@@ -34,7 +36,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 def rule(page: str) -> Callable[[F], F]:
     """Register the decorated function as the rule that `page` demands."""
     def register(function: F) -> F:
-        name, demand = function.__name__, " ".join((function.__doc__ or "").split("\n\n")[0].split())
+        name, demand = (
+            function.__name__,
+            " ".join((function.__doc__ or "").split("\n\n")[0].split()),
+        )
         assert demand and name not in RULES, name
         RULES[name] = AwsRule(name, demand, page)
         return function

@@ -1,4 +1,5 @@
-"""The server: an application that logs, authorizes and refuses as AWS does, then moto with its handlers replaced."""
+"""The server: an application that logs, authorizes and refuses as AWS does, then moto with its
+handlers replaced."""
 
 from __future__ import annotations
 
@@ -16,12 +17,18 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # else 1,300 alien snapshots are "self"'s
-os.environ.pop("MOTO_ENABLE_AMI_VALIDATION", None)  # it knows the caller's own AMIs only: `launchable` knows all
+# Else 1,300 alien snapshots are "self"'s.
+os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+# It knows the caller's own AMIs only: `launchable` knows all.
+os.environ.pop("MOTO_ENABLE_AMI_VALIDATION", None)
 
 from moto.core.exceptions import ServiceException
 from moto.moto_api._internal.models import moto_api_backend
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from ec2_emulator import authorization, lateness, moto_overrides
@@ -35,7 +42,8 @@ CONTROL = "/_emulator/"
 """The control API: GET calls, POST reset, POST damage, POST write, POST refuse, PATCH settings."""
 
 _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
-"""Calls of which many run at once and whose handlers lock for themselves. moto's own are not safe for threads."""
+"""Calls of which many run at once and whose handlers lock for themselves. moto's own are not safe
+for threads."""
 
 
 _OWN = {"pricing:GetProducts": price_list.get_products, **billing.HANDLERS}
@@ -44,16 +52,19 @@ _POLL_S = 0.02
 
 
 class Dispatcher(DomainDispatcherApplication):
-    """moto's choice of a service by its host, asked once a host: moto lists its own folder each time."""
+    """moto's choice of a service by its host, asked once a host: moto lists its own folder each
+    time."""
 
     def __init__(self) -> None:
         super().__init__(create_backend_app)
         self._known: dict[str | None, Any] = {}
 
     def get_backend_for_host(self, host: str | None) -> Any:
-        """The service's name, or None where moto has to look elsewhere; NotImplementedError for what it lacks."""
+        """The service's name, or None where moto has to look elsewhere; NotImplementedError for
+        what it lacks."""
         if host not in self._known:
-            if host and "." in host and not any(each.match(f"http://{host}") for _, each in self.backend_url_patterns):
+            if host and "." in host and not any(each.match(f"http://{host}")
+                                                for _, each in self.backend_url_patterns):
                 raise NotImplementedError(host)
             self._known[host] = super().get_backend_for_host(host)
         return self._known[host]
@@ -63,7 +74,8 @@ class EmulatorApplication:
     """The WSGI application."""
 
     def __init__(self) -> None:
-        warnings.filterwarnings("ignore", module="moto.core.serialize")  # codes that a model lacks are AWS's habit
+        # Codes that a model lacks are AWS's habit.
+        warnings.filterwarnings("ignore", module="moto.core.serialize")
         moto_overrides.install()
         self._moto = Dispatcher()
 
@@ -83,19 +95,23 @@ class EmulatorApplication:
             authorization.authorize(STATE, call, environ)
             if call.key in STATE.settings.accounts:
                 environ["HTTP_X_MOTO_ACCOUNT_ID"] = STATE.settings.accounts[call.key]
-            answer = lateness.apply(call, environ, body, lambda changed: self._answer(call, changed))
+            answer = lateness.apply(call, environ, body,
+                                    lambda changed: self._answer(call, changed))
             start(answer.status, answer.headers)
             return [answer.body]
         except ServiceException as error:
             call.status = getattr(error, "status", None) or 400
-            status, headers, text = authorization.render(error, call.service, environ.get("CONTENT_TYPE", ""))
+            status, headers, text = authorization.render(
+                error, call.service, environ.get("CONTENT_TYPE", "")
+            )
             start(status, list(headers.items()))
             return [text]
 
     def _answer(self, call: ApiCall, environ: authorization.Environ) -> HttpAnswer:
         if call.name in _OWN:
             found = _OWN[call.name](json.loads(environ["wsgi.input"].read()))
-            return HttpAnswer("200 OK", [("Content-Type", "application/x-amz-json-1.1")], json.dumps(found).encode())
+            return HttpAnswer("200 OK", [("Content-Type", "application/x-amz-json-1.1")],
+                              json.dumps(found).encode())
         try:
             if call.name in _PARALLEL:
                 return self._ask_moto(environ)
@@ -109,14 +125,19 @@ class EmulatorApplication:
 
     def _ask_moto(self, environ: authorization.Environ) -> HttpAnswer:
         begun: list[tuple[str, list[tuple[str, str]]]] = []
-        body = b"".join(self._moto(environ, lambda status, headers, *_: begun.append((status, list(headers)))))
+        body = b"".join(
+            self._moto(environ, lambda status, headers, *_: begun.append((status, list(headers))))
+        )
         return HttpAnswer(*begun[-1], body)
 
 
 def _body(environ: authorization.Environ) -> bytes:
-    """What was sent. SDKs compress large requests to CloudWatch; what S3 is given compressed it keeps so."""
+    """What was sent. SDKs compress large requests to CloudWatch; what S3 is given compressed it
+    keeps so."""
     body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    if environ.get("HTTP_CONTENT_ENCODING") == "gzip" and "/s3/" not in environ.get("HTTP_AUTHORIZATION", ""):
+    if environ.get("HTTP_CONTENT_ENCODING") == "gzip" and "/s3/" not in environ.get(
+        "HTTP_AUTHORIZATION", ""
+    ):
         body = gzip.decompress(body)
         del environ["HTTP_CONTENT_ENCODING"]
         environ["CONTENT_LENGTH"] = str(len(body))
@@ -157,24 +178,28 @@ class _Handler(MotoRequestHandler):
         """Say nothing: the log of calls is the control API's."""
 
     def connection_dropped(self, error: BaseException, environ: Any = None) -> None:
-        """End a connection that a rule of `lateness` breaks; the client would wait for the answer else."""
+        """End a connection that a rule of `lateness` breaks; the client would wait for the answer
+        else."""
         self.close_connection = True
 
 
 def make(port: int, application: EmulatorApplication | None = None) -> BaseWSGIServer:
     """A server that listens on loopback (port 0: the kernel chooses); `serve` runs it."""
-    return make_server("127.0.0.1", port, application or EmulatorApplication(), threaded=True, request_handler=_Handler)
+    return make_server("127.0.0.1", port, application or EmulatorApplication(), threaded=True,
+                       request_handler=_Handler)
 
 
 def serve(listening: BaseWSGIServer) -> None:
-    """Answer until interrupted. While `STATE.refused_until` is to come, nobody listens: connections are refused."""
+    """Answer until interrupted. While `STATE.refused_until` is to come, nobody listens: connections
+    are refused."""
     while True:
         watch = threading.Thread(target=_stop_when_refusing, args=(listening,), daemon=True)
         watch.start()
         listening.serve_forever(poll_interval=_POLL_S)
         if time.monotonic() >= STATE.refused_until:
             return  # interrupted: werkzeug's server ends without a word
-        with socket.socket() as kept:  # it does not listen: connections are refused, and nobody else gets the port
+        # It does not listen: connections are refused, and nobody else gets the port.
+        with socket.socket() as kept:
             kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             kept.bind(("127.0.0.1", listening.server_port))
             time.sleep(max(0.0, STATE.refused_until - time.monotonic()))

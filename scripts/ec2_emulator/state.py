@@ -1,6 +1,8 @@
-"""What the emulator holds beside moto's own state: settings, the log of calls, remembered client tokens, blocks.
+"""What the emulator holds beside moto's own state: settings, the log of calls, remembered client
+tokens, blocks.
 
-One process is one account. Handlers are made by moto for each request, without arguments, so they find it here.
+One process is one account. Handlers are made by moto for each request, without arguments, so they
+find it here.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ MY_ACCOUNT = "123456789012"
 
 
 USD_HOUR = {
-    "g4dn.xlarge": 0.526, "g4dn.2xlarge": 0.752, "g4dn.4xlarge": 1.204, "g4dn.8xlarge": 2.176, "g4dn.12xlarge": 3.912,
-    "g5.xlarge": 1.006, "g5.2xlarge": 1.212, "g5.4xlarge": 1.624, "g5.8xlarge": 2.448, "g5.12xlarge": 5.672,
-    "g6.xlarge": 0.8048, "g6.2xlarge": 0.9776, "g6.4xlarge": 1.3232, "g6.8xlarge": 2.0144, "g6.12xlarge": 4.6016,
+    "g4dn.xlarge": 0.526, "g4dn.2xlarge": 0.752, "g4dn.4xlarge": 1.204, "g4dn.8xlarge": 2.176,
+    "g4dn.12xlarge": 3.912,
+    "g5.xlarge": 1.006, "g5.2xlarge": 1.212, "g5.4xlarge": 1.624, "g5.8xlarge": 2.448,
+    "g5.12xlarge": 5.672,
+    "g6.xlarge": 0.8048, "g6.2xlarge": 0.9776, "g6.4xlarge": 1.3232, "g6.8xlarge": 2.0144,
+    "g6.12xlarge": 4.6016,
     "g6e.xlarge": 1.861, "g6e.2xlarge": 2.24208, "g6e.4xlarge": 3.00424, "g6e.8xlarge": 4.52856,
 }
-"""GPU types in us-east-1, as https://aws.amazon.com/ec2/pricing/on-demand/ had them in 2024-12; here in all regions."""
+"""GPU types in us-east-1, as https://aws.amazon.com/ec2/pricing/on-demand/ had them in 2024-12;
+here in all regions."""
 
 
 class BilledLine(Record):
@@ -41,7 +47,8 @@ class BilledLine(Record):
 
 
 class Reserved(Record):
-    """An active reservation (`region` and `type`) or, without them, a savings plan of so many dollars an hour."""
+    """An active reservation (`region` and `type`) or, without them, a savings plan of so many
+    dollars an hour."""
 
     id: str
     end: str
@@ -51,8 +58,8 @@ class Reserved(Record):
 
 
 class Billing(Record):
-    """What AWS says of the account's money. `used` is the percentage of what is reserved, `advised` what its
-    recommender would reserve, with the dollars that it saves a month.
+    """What AWS says of the account's money. `used` is the percentage of what is reserved, `advised`
+    what its recommender would reserve, with the dollars that it saves a month.
     """
 
     currency: str = "USD"
@@ -76,9 +83,11 @@ class EmulatorSettings(Record):
     clock_ahead_s: float = 0.0
     """Seconds that the emulator's clock is ahead of this machine's: a client with a wrong clock."""
     denied: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """IAM denials: access key (or `*`) to patterns of actions, such as `ec2:RegisterImage` or `ebs:*`."""
+    """IAM denials: access key (or `*`) to patterns of actions, such as `ec2:RegisterImage` or
+    `ebs:*`."""
     allowed: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """IAM policies: access key (or `*`) to the only actions that it may do; a key that is not here may do all."""
+    """IAM policies: access key (or `*`) to the only actions that it may do; a key that is not here
+    may do all."""
     expired_tokens: tuple[str, ...] = ()
     """Session tokens of temporary credentials that have expired."""
     unknown_keys: tuple[str, ...] = ()
@@ -88,11 +97,14 @@ class EmulatorSettings(Record):
     accounts: dict[str, str] = Field(default_factory=dict)
     """Access keys of other accounts, to act as those that an image is shared with."""
     instance_address: str = ""
-    """The public address that instances say they have, for a test that runs one; empty: one that nobody answers."""
+    """The public address that instances say they have, for a test that runs one; empty: one that
+    nobody answers."""
     agents: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Instances on which SSM Agent runs, each with what runs a command there as it would; the command follows."""
+    """Instances on which SSM Agent runs, each with what runs a command there as it would; the
+    command follows."""
     launch_report_s: float = 24 * 3600.0
-    """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24 hours)."""
+    """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24
+    hours)."""
     block_life_s: float = 3600.0
     """Seconds for which a token of a block is good."""
     usd_hour: dict[str, dict[str, float]] = Field(default_factory=lambda: {"*": USD_HOUR})
@@ -100,7 +112,8 @@ class EmulatorSettings(Record):
     usd_snapshot_gib: float = 0.05
     """Dollars for a GiB of a snapshot in a month, in all regions; 0: it is not listed."""
     usd_transfer_gb: float = 0.02
-    """Dollars for 10^9 bytes that go to another region (half of it between us-east-1 and us-east-2); 0: not listed."""
+    """Dollars for 10^9 bytes that go to another region (half of it between us-east-1 and
+    us-east-2); 0: not listed."""
     prices_published: str = "2024-12-02T18:00:00Z"
     """When the price list was published."""
     billing: Billing = Billing()
@@ -159,13 +172,16 @@ class EmulatorState:
         self.settings = settings
 
     def is_over(self, since: float, wait: Callable[[EmulatorSettings], float]) -> bool:
-        """Whether a wait that began at `since` (monotonic seconds) is over, under the settings of now or of before."""
+        """Whether a wait that began at `since` (monotonic seconds) is over, under the settings of
+        now or of before."""
         periods = [*self.history, (time.monotonic(), self.settings)]
         return any(since + wait(settings) <= until for until, settings in periods if until >= since)
 
     def made(self) -> datetime.datetime:
         """The date of what is made now, without a time zone, as moto keeps dates."""
-        return self.now().replace(tzinfo=None) - datetime.timedelta(days=self.settings.backdate_days)
+        return self.now().replace(tzinfo=None) - datetime.timedelta(
+            days=self.settings.backdate_days
+        )
 
     def now(self) -> datetime.datetime:
         """The emulator's clock, in UTC without fractions."""

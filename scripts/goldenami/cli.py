@@ -1,4 +1,5 @@
-"""The command line: one subcommand a stage. The only place that catches errors and sets exit codes."""
+"""The command line: one subcommand a stage. The only place that catches errors and sets exit
+codes."""
 
 from __future__ import annotations
 
@@ -39,12 +40,15 @@ AREAS: dict[str, dict[str, str]] = {
     "Running instances": {"cluster": "cluster", "drift": "drift"},
     "New releases": {"watch": "watch", "images": "watch"},
 }
-"""What commands work on, and by the command's name the module of `commands/` that has it: the order of the help."""
+"""What commands work on, and by the command's name the module of `commands/` that has it: the order
+of the help."""
 MODULES = {name: module for commands in AREAS.values() for name, module in commands.items()}
-CONTINUED = frozenset({"account", "cluster", "publish", "promote", "release", "rollback", "retire", "sweep"})
+CONTINUED = frozenset({"account", "cluster", "publish", "promote", "release", "rollback", "retire",
+                       "sweep"})
 """Commands that leave in the account what they have done; the same command does the rest."""
 COMPLETION = "_GOLDEN_COMPLETE"
-"""The environment variable by which a shell asks for completions, as Typer derives it from `golden`."""
+"""The environment variable by which a shell asks for completions, as Typer derives it from
+`golden`."""
 
 
 class Commands(TyperGroup):
@@ -54,8 +58,10 @@ class Commands(TyperGroup):
         """The names, in the order of the help."""
         return list(MODULES)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:  # type: ignore[override]
-        """The command of that name as the help and a shell show it; BadInput where there is none."""
+    # Type: ignore[override].
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:
+        """The command of that name as the help and a shell show it; BadInput where there is
+        none."""
         if cmd_name not in MODULES:
             raise BadInput(f"there is no command `{cmd_name}`: {nearest(cmd_name, MODULES)}",
                            hint="`golden --help` lists them")
@@ -78,7 +84,8 @@ class Commands(TyperGroup):
 
 @functools.cache
 def _functions(module: str) -> dict[str, str]:
-    """First lines of the docstrings of a module's functions, without an import of what they work with."""
+    """First lines of the docstrings of a module's functions, without an import of what they work
+    with."""
     text = (Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8")
     return {node.name: (ast.get_docstring(node) or "").split("\n")[0]
             for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
@@ -123,8 +130,9 @@ def _top(
     context: typer.Context,
     root: Annotated[Path | None, typer.Option(
         help="the checkout to work on (default: the one that the working directory is in)")] = None,
-    version: Annotated[bool, typer.Option("--version", help="print the version and stop", is_eager=True,
-                                          callback=_print_version)] = False,
+    version: Annotated[bool,
+                       typer.Option("--version", help="print the version and stop", is_eager=True,
+                                    callback=_print_version)] = False,
 ) -> None:
     """Bake, prove, publish and retire golden machine images."""
     _check_environment()
@@ -132,14 +140,16 @@ def _top(
 
 
 def _check_environment() -> None:
-    """BadInput for a variable that nothing reads and that is nearly one of ours: what it says would be left out."""
+    """BadInput for a variable that nothing reads and that is nearly one of ours: what it says would
+    be left out."""
     for name in sorted(name for name in os.environ if name.startswith(environment.PREFIX)):
         meant, is_of_family = environment.misspelt(name)
         if meant and not is_of_family:
             raise BadInput(f"nothing reads the environment variable {name}; did you mean `{meant}`?",
                            hint=f"correct it, or run `unset {name}`")
         if meant:
-            print(f"golden: warning: the environment has {name}; did you mean `{meant}`?", file=sys.stderr)
+            print(f"golden: warning: the environment has {name}; did you mean `{meant}`?",
+                  file=sys.stderr)
 
 
 def parser() -> TyperGroup:
@@ -168,7 +178,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ExitCode.BAD_INPUT)
     context: Any = None
     try:
-        with space(CachePaths.default().root), grammar.make_context(command_name.program(), words) as context:
+        with (
+            space(CachePaths.default().root),
+            grammar.make_context(command_name.program(), words) as context,
+        ):
             context.meta[command_name.WORDS] = words
             return int(grammar.invoke(context))
     except typer.Exit as done:  # after --help
@@ -180,7 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         continues = context is not None and context.invoked_subcommand in CONTINUED
         left = "the same command continues" if continues else "nothing is left behind"
-        print(f"golden: interrupted after {time.monotonic() - began:.0f} s; {left}", file=sys.stderr)
+        print(f"golden: interrupted after {time.monotonic() - began:.0f} s; {left}",
+              file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -197,7 +211,8 @@ def _usage(error: typer.TyperException) -> BadInput:
 
 def show(error: GoldenError) -> None:
     """Print an error: the tool's last lines, what happened, what to do, where all of it is."""
-    lines = [*(f"  | {line}" for line in error.tail.splitlines()), f"golden: error: {error.message}"]
+    lines = [*(f"  | {line}" for line in error.tail.splitlines()),
+             f"golden: error: {error.message}"]
     lines += [f"golden: to do: {error.hint}"] if error.hint else []
     lines += [f"golden: log:   {error.log}"] if error.log else []
     print(command_name.as_typed("\n".join(lines)), file=sys.stderr)

@@ -1,4 +1,5 @@
-"""Fixtures of the tests that need EC2: the emulator as a process of its own, and an environment that leads to it."""
+"""Fixtures of the tests that need EC2: the emulator as a process of its own, and an environment
+that leads to it."""
 
 from __future__ import annotations
 
@@ -29,14 +30,17 @@ from support.drift import cloud_disk
 from support.drift.cloud_disk import ONE_REGION, CloudDisk
 
 ROOT = Path(__file__).resolve().parents[2]
-KEYS = {"AWS_ACCESS_KEY_ID": emulator_probe.KEY, "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": emulator_probe.REGION,
+KEYS = {"AWS_ACCESS_KEY_ID": emulator_probe.KEY, "AWS_SECRET_ACCESS_KEY": "none",
+        "AWS_REGION": emulator_probe.REGION,
         "AWS_DEFAULT_REGION": emulator_probe.REGION, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
-PAUSES = [(pointers, "POLL_S", pointers.POLL_S), (images, "POLLS_S", images.POLLS_S), (ebs, "POLLS_S", ebs.POLLS_S)]
+PAUSES = [(pointers, "POLL_S", pointers.POLL_S), (images, "POLLS_S", images.POLLS_S),
+          (ebs, "POLLS_S", ebs.POLLS_S)]
 """The product's own pauses between looks at what is pending."""
 PENDING_S = 0.02
-"""Seconds that an AMI, a snapshot or a parameter stays pending: not at once, so that each wait is walked."""
+"""Seconds that an AMI, a snapshot or a parameter stays pending: not at once, so that each wait is
+walked."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,7 +59,8 @@ def _one_loader() -> Iterator[None]:
         return dict(methods[name])  # a service's own customizations add to it
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("botocore.session.create_loader", functools.cache(botocore.loaders.create_loader))
+        patch.setattr("botocore.session.create_loader",
+                      functools.cache(botocore.loaders.create_loader))
         patch.setattr(ClientCreator, "_create_methods", made_once)
         yield
 
@@ -90,10 +95,12 @@ def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     """An empty account that this process and its children reach, and no other account."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": emulator.url, "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": emulator.url,
+                        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
                         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials")}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers the credentials of the test before
+    # It remembers the credentials of the test before.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     emulator.reset()
     emulator.set(pending_s=PENDING_S)
     return emulator
@@ -151,8 +158,11 @@ def kill_proxy(emulator: Emulator) -> Iterator[KillProxy]:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
     """The address of moto's own server, as it comes; started only where a test asks for it."""
-    code = "import moto.server, sys; s = moto.server.ThreadedMotoServer('127.0.0.1', 0, verbose=False); s.start(); " \
-           "print('http://%s:%s' % s.get_host_and_port(), flush=True); sys.stdin.read()"
+    code = (
+        "import moto.server, sys; s = moto.server.ThreadedMotoServer('127.0.0.1', 0, "
+        "verbose=False); s.start(); "
+        "print('http://%s:%s' % s.get_host_and_port(), flush=True); sys.stdin.read()"
+    )
     process = Process([sys.executable, "-c", code], {"MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
                                                      "MOTO_ENABLE_AMI_VALIDATION": "true"})
     yield process.line()
@@ -175,17 +185,20 @@ def proxy(emulator: Emulator) -> Iterator[str]:
     process = Process([sys.executable, str(ROOT / "tests/support/aws/faults.py"), emulator.url], {})
     url = process.line()
     emulator.reset()  # the test before may have left it throttled, late or refusing
-    for service, call in (("ec2", "describe_regions"), ("ssm", "describe_parameters"), ("dynamodb", "list_tables")):
+    for service, call in (("ec2", "describe_regions"), ("ssm", "describe_parameters"),
+                          ("dynamodb", "list_tables")):
         client = boto3.client(service, region_name=emulator_probe.REGION, endpoint_url=url,
                               aws_access_key_id=emulator_probe.KEY, aws_secret_access_key="none")
-        getattr(client, call)()  # the proxy reads a description once, for seconds: no test is to wait for it
+        # The proxy reads a description once, for seconds: no test is to wait for it.
+        getattr(client, call)()
     yield url
     process.stop()
 
 
 @pytest.fixture
 def faults(aws: Emulator, proxy: str, monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """The empty account of `aws`, reached through a proxy that fails as told; pauses between tries are short."""
+    """The empty account of `aws`, reached through a proxy that fails as told; pauses between tries
+    are short."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
     retry_at_once(monkeypatch)
     control = Faults(proxy)

@@ -1,4 +1,5 @@
-"""`golden account`: the stack is made in each region, changed, and taken away; what holds data stays."""
+"""`golden account`: the stack is made in each region, changed, and taken away; what holds data
+stays."""
 
 from __future__ import annotations
 
@@ -33,17 +34,21 @@ def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
 def trust(role: str) -> Mapping[str, Any]:
     """The trust policy of a role of the account."""
     document: Any = boto3.client("iam").get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
-    statement: Mapping[str, Any] = (json.loads(document) if isinstance(document, str) else document)["Statement"][0]
+    statement: Mapping[str, Any] = (
+        json.loads(document) if isinstance(document, str) else document
+    )["Statement"][0]
     return statement
 
 
 def lets_in(statement: Mapping[str, Any], issuer: str, claims: Mapping[str, str]) -> bool:
-    """Whether a trust policy lets in who brings a token of `issuer` with these claims, as STS decides it."""
+    """Whether a trust policy lets in who brings a token of `issuer` with these claims, as STS
+    decides it."""
     assert (statement["Effect"], statement["Action"]) == ("Allow", "sts:AssumeRoleWithWebIdentity")
     assert statement["Condition"].keys() == {"StringEquals"}
     provider = statement["Principal"]["Federated"].partition("oidc-provider/")[2]
     wanted = statement["Condition"]["StringEquals"].items()
-    return provider == issuer and all(claims.get(key.removeprefix(f"{issuer}:")) == value for key, value in wanted)
+    return provider == issuer and all(claims.get(key.removeprefix(f"{issuer}:")) == value
+                                      for key, value in wanted)
 
 
 def exists(region: str) -> bool:
@@ -60,7 +65,9 @@ def buckets() -> list[str]:
 
 def unexecuted(region: str) -> list[str]:
     """Change sets that wait to be executed."""
-    listed = boto3.client("cloudformation", region).list_change_sets(StackName="golden-ami")["Summaries"]
+    listed = boto3.client("cloudformation", region).list_change_sets(StackName="golden-ami")[
+        "Summaries"
+    ]
     return [row["ChangeSetName"] for row in listed if row["ExecutionStatus"] == "AVAILABLE"]
 
 
@@ -68,7 +75,10 @@ def unexecuted(region: str) -> list[str]:
 
 def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     said = golden(checkout, "plan", *REGIONS, *GITHUB)
-    assert f"{OTHER}: a new stack golden-ami\n  add    AWS::DynamoDB::Table       Leases\na month:" in said
+    assert (
+        f"{OTHER}: a new stack golden-ami\n  add    AWS::DynamoDB::Table       Leases\na month:"
+        in said
+    )
     assert "GitLabPublisher" not in said and "$0.023 for each GB in it (AWS's price list" in said
     assert "$0.625 for a million writes, $0.125 of reads" in said and "2024-12-02)" in said
     assert said.endswith(f"next: scripts/golden account apply {' '.join([*REGIONS, *GITHUB])}\n")
@@ -77,7 +87,9 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     said = golden(checkout, "apply", *REGIONS, *GITHUB)
     assert "CREATE_COMPLETE" in said
     assert said.endswith("next: scripts/golden release debian-13-immutable\n")
-    assert "GOLDEN_PUBLISH_ROLE of GitHub = arn:aws:iam::123456789012:role/golden-ami-github" in said
+    assert (
+        "GOLDEN_PUBLISH_ROLE of GitHub = arn:aws:iam::123456789012:role/golden-ami-github" in said
+    )
     assert f"GOLDEN_STORE_S3 = s3://{buckets()[0]}/store" in said
     assert tables(HOME) == tables(OTHER) == [TABLE]
     assert read_lease(Account().dynamodb(OTHER), "any").fence == 0
@@ -86,19 +98,23 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     said = golden(checkout, "apply", *REGIONS, *GITLAB)
     assert "add    AWS::IAM::Role             GitLabPublisher" in said and "UPDATE_COMPLETE" in said
     assert "role/golden-ami-gitlab" in said and "role/golden-ami-github" in said
-    assert unexecuted(HOME) == unexecuted(OTHER) == [], "a parameter changed that only the stack of home uses"
+    assert unexecuted(HOME) == unexecuted(OTHER) == [], (
+        "a parameter changed that only the stack of home uses"
+    )
 
     assert "the stack golden-ami goes" in golden(checkout, "remove", "--dry-run")
     assert exists(HOME)
     golden(checkout, "remove")
-    assert not any(map(exists, (HOME, OTHER))) and not tables(HOME) + tables(OTHER) and not buckets()
+    assert not any(map(exists,
+                       (HOME, OTHER))) and not tables(HOME) + tables(OTHER) and not buckets()
     iam = boto3.client("iam")
     assert iam.list_roles()["Roles"] == iam.list_policies(Scope="Local")["Policies"] == []
     assert "there is no stack golden-ami" in golden(checkout, "remove", *REGIONS, code=2)
 
 
 def test_what_holds_data_stays_and_is_taken_up_again(checkout: Checkout) -> None:
-    take_lease(Account().dynamodb(HOME), "debian-13-ml")  # a publish that came before made the table
+    # A publish that came before made the table.
+    take_lease(Account().dynamodb(HOME), "debian-13-ml")
     assert "import AWS::DynamoDB::Table" in golden(checkout, "apply", *REGIONS, *GITHUB)
     [bucket] = buckets()
     boto3.client("s3", HOME).put_object(Bucket=bucket, Key="store/ab/abc", Body=b"a package")
@@ -119,8 +135,12 @@ def test_several_buckets_that_were_kept_are_asked_for(checkout: Checkout) -> Non
     for name in ("golden-ami-bucket-1a", "golden-ami-bucket-2b", "golden-ami-buckets"):
         s3.create_bucket(Bucket=name)
     said = golden(checkout, "plan", "--region", HOME, *GITHUB, code=2)
-    assert "left the buckets golden-ami-bucket-1a, golden-ami-bucket-2b" in said and "--set BucketName=NAME" in said
-    said = golden(checkout, "apply", "--region", HOME, *GITHUB, "--set", "BucketName=golden-ami-bucket-2b")
+    assert (
+        "left the buckets golden-ami-bucket-1a, golden-ami-bucket-2b" in said
+        and "--set BucketName=NAME" in said
+    )
+    said = golden(checkout, "apply", "--region", HOME, *GITHUB, "--set",
+                  "BucketName=golden-ami-bucket-2b")
     assert "s3://golden-ami-bucket-2b/store" in said and len(buckets()) == 3
     golden(checkout, "remove", "--region", HOME)
     said = golden(checkout, "plan", "--region", HOME, *GITHUB, "--set", "BucketName=")
@@ -130,7 +150,8 @@ def test_several_buckets_that_were_kept_are_asked_for(checkout: Checkout) -> Non
 # --- somebody else at the same time ---
 
 def test_a_plan_takes_away_no_stack_that_another_makes(checkout: Checkout) -> None:
-    """Two first change sets have one stack: the first is looked at, the second made, then the first is let go."""
+    """Two first change sets have one stack: the first is looked at, the second made, then the first
+    is let go."""
     account = Account()
     plan = account_plan.prepare(account, [HOME], {account_plan.GITHUB: "acme/images"})
     waiting = account_plan.prepare(account, [HOME], {account_plan.GITHUB: "acme/images"})
@@ -163,27 +184,38 @@ def test_a_provider_that_is_there_is_used(checkout: Checkout) -> None:
     boto3.client("iam").create_open_id_connect_provider(
         Url="https://token.actions.githubusercontent.com", ClientIDList=["sts.amazonaws.com"])
     said = golden(checkout, "plan", "--region", HOME, *GITHUB, *GITLAB)
-    assert "GitHubProvider = existing" in said and "GitHubTokens" not in said and "GitLabTokens" in said
+    assert (
+        "GitHubProvider = existing" in said
+        and "GitHubTokens" not in said
+        and "GitLabTokens" in said
+    )
 
 
 def test_another_partition(checkout: Checkout) -> None:
     golden(checkout, "apply", "--region", "us-gov-west-1", *GITHUB)
-    template = boto3.client("cloudformation", "us-gov-west-1").get_template(StackName="golden-ami")["TemplateBody"]
-    assert "arn:aws-us-gov:ec2:*:*:launch-template/*" in str(template) and "arn:aws:" not in str(template)
+    template = boto3.client("cloudformation", "us-gov-west-1").get_template(StackName="golden-ami")[
+        "TemplateBody"
+    ]
+    assert "arn:aws-us-gov:ec2:*:*:launch-template/*" in str(template) and "arn:aws:" not in str(
+        template
+    )
     golden(checkout, "remove", "--region", "us-gov-west-1")
 
 
 # --- who is let in ---
 
 HUB, LAB = "token.actions.githubusercontent.com", "gitlab.example.org"
-_HUB = {"aud": "sts.amazonaws.com", "sub": "repo:acme/images:environment:publish", "ref": "refs/heads/main"}
-_LAB = {"aud": "sts.amazonaws.com", "sub": "project_path:acme/infra/images:ref_type:branch:ref:main"}
+_HUB = {"aud": "sts.amazonaws.com", "sub": "repo:acme/images:environment:publish",
+        "ref": "refs/heads/main"}
+_LAB = {"aud": "sts.amazonaws.com",
+        "sub": "project_path:acme/infra/images:ref_type:branch:ref:main"}
 CALLERS = [
     ("github", HUB, {}, True),
     ("github", HUB, {"sub": "repo:acme/other:environment:publish"}, False),
     ("github", HUB, {"sub": "repo:evil/images:environment:publish"}, False),
     ("github", HUB, {"sub": "repo:acme/images:pull_request", "ref": "refs/pull/1/merge"}, False),
-    ("github", HUB, {"sub": "repo:acme/images:ref:refs/heads/main"}, False),  # without the environment
+    # Without the environment.
+    ("github", HUB, {"sub": "repo:acme/images:ref:refs/heads/main"}, False),
     ("github", HUB, {"sub": "repo:acme/images:environment:watch"}, False),
     ("github", HUB, {"ref": "refs/heads/feature"}, False),
     ("github", HUB, {"ref": "refs/tags/main"}, False),
@@ -227,7 +259,8 @@ def test_whose_tokens_are_let_in(checkout: Checkout) -> None:
 # --- what goes wrong: one line and a documented exit code ---
 
 def made_of(template: Mapping[str, Any]) -> None:
-    boto3.client("cloudformation", HOME).create_stack(StackName="golden-ami", TemplateBody=json.dumps(template))
+    boto3.client("cloudformation", HOME).create_stack(StackName="golden-ami",
+                                                      TemplateBody=json.dumps(template))
 
 
 def another_form() -> None:
@@ -235,11 +268,14 @@ def another_form() -> None:
 
 
 def failed() -> None:
-    """A first change set whose execution failed, made by hand: it leaves a stack in ROLLBACK_COMPLETE."""
+    """A first change set whose execution failed, made by hand: it leaves a stack in
+    ROLLBACK_COMPLETE."""
     boto3.client("iam").create_role(RoleName="taken", AssumeRolePolicyDocument="{}")
-    role = {"Type": "AWS::IAM::Role", "Properties": {"RoleName": "taken", "AssumeRolePolicyDocument": {}}}
+    role = {"Type": "AWS::IAM::Role",
+            "Properties": {"RoleName": "taken", "AssumeRolePolicyDocument": {}}}
     client = boto3.client("cloudformation", HOME)
-    made = client.create_change_set(StackName="golden-ami", ChangeSetName="by-hand", ChangeSetType="CREATE",
+    made = client.create_change_set(StackName="golden-ami", ChangeSetName="by-hand",
+                                    ChangeSetType="CREATE",
                                     TemplateBody=json.dumps({"Description": "goldenami account",
                                                              "Resources": {"Role": role}}))
     client.execute_change_set(ChangeSetName=made["Id"])
@@ -310,7 +346,9 @@ def test_a_removal_that_fails_is_done_again(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize("then", [("plan", *GITHUB), ("remove",)], ids=["plan", "remove"])
-def test_a_plan_that_was_killed_leaves_nothing_in_the_way(checkout: Checkout, then: tuple[str, ...]) -> None:
+def test_a_plan_that_was_killed_leaves_nothing_in_the_way(
+    checkout: Checkout, then: tuple[str, ...]
+) -> None:
     boto3.client("cloudformation", HOME).create_change_set(
         StackName="golden-ami", ChangeSetName="killed", ChangeSetType="CREATE",
         TemplateBody=account_plan.template().body,

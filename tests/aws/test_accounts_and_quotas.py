@@ -29,7 +29,9 @@ def define(checkout: Checkout, more: str) -> None:
     checkout.define(f"publish: {{regions: [{REGION}], {more}}}\n")
 
 
-def test_every_command_that_changes_something_asks_whose_account_it_is(checkout: Checkout, build: Path) -> None:
+def test_every_command_that_changes_something_asks_whose_account_it_is(
+    checkout: Checkout, build: Path
+) -> None:
     define(checkout, f'account: "{OURS}"')
     checkout.run("publish", IMAGE)
     builds.build(checkout.root, 2)
@@ -45,7 +47,8 @@ def test_an_organization_may_launch(checkout: Checkout, build: Path) -> None:
     define(checkout, f'share_with: ["{ORGANIZATION}"]')
     checkout.run("publish", IMAGE)
     state = RegionState(REGION)
-    answer = state.ec2.describe_image_attribute(ImageId=state.parameter("latest"), Attribute="launchPermission")
+    answer = state.ec2.describe_image_attribute(ImageId=state.parameter("latest"),
+                                                Attribute="launchPermission")
     assert answer["LaunchPermissions"] == [{"OrganizationArn": ORGANIZATION}]
     assert "nothing to do" in checkout.golden("publish", IMAGE).text
 
@@ -57,11 +60,16 @@ def test_an_organization_may_launch(checkout: Checkout, build: Path) -> None:
     ("ServiceQuotaExceededException", "unfinished snapshots"),
 ])
 def test_a_quota_says_which_and_what_to_do(code: str, advice: str) -> None:
-    error = session.translate(ClientError({"Error": {"Code": code, "Message": "Too many."}}, "CopyImage"), REGION)
+    error = session.translate(ClientError({"Error": {"Code": code, "Message": "Too many."}},
+                                          "CopyImage"), REGION)
     assert isinstance(error, StageFailed)
-    assert f"a quota of the account is reached (CopyImage in {REGION}: {code}): Too many" in error.message
+    assert (
+        f"a quota of the account is reached (CopyImage in {REGION}: {code}): Too many"
+        in error.message
+    )
     assert advice in error.hint and "Service Quotas" in error.hint
-    busy = session.translate(ClientError({"Error": {"Code": "RequestLimitExceeded"}}, "CopyImage"), REGION)
+    busy = session.translate(ClientError({"Error": {"Code": "RequestLimitExceeded"}}, "CopyImage"),
+                             REGION)
     assert isinstance(busy, Unreachable), "a rate is no quota"
 
 
@@ -71,7 +79,10 @@ def test_a_quota_stops_a_publish_and_the_same_command_continues(
     define(checkout, "soak_hours: 0")
     faults.add("ssm", "PutParameter", error={"code": "ParameterLimitExceeded", "status": 400})
     ran = checkout.golden("publish", IMAGE)
-    assert ran.code == 5 and "delete records that nobody needs, or ask for more in Service Quotas" in ran.text
+    assert (
+        ran.code == 5
+        and "delete records that nobody needs, or ask for more in Service Quotas" in ran.text
+    )
     faults.clear()
     checkout.run("publish", IMAGE)
     RegionState(REGION).check([build.name], build.name)

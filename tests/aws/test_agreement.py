@@ -1,4 +1,5 @@
-"""`candidate`, `latest`, template and ledger say the same, whatever was interrupted, repeated, or read too early."""
+"""`candidate`, `latest`, template and ledger say the same, whatever was interrupted, repeated, or
+read too early."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def test_a_parameter_that_somebody_moved_is_brought_back(
     assert latest() == [published[1]] * 2
 
 
-def test_a_second_rollback_says_where_it_is_and_goes_no_further(checkout: Checkout, published: list[str]) -> None:
+def test_a_second_rollback_says_where_it_is_and_goes_no_further(
+    checkout: Checkout, published: list[str]
+) -> None:
     golden(checkout, "rollback", IMAGE)
     text = golden(checkout, "rollback", IMAGE)
     assert f"{IMAGE} is already at {published[1]}" in text
@@ -70,7 +73,11 @@ def test_a_rollback_that_is_repeated_while_a_region_is_out_goes_back_once(
     for _ in range(2):
         text = golden(checkout, "rollback", IMAGE, code=8)
         assert RegionState(REGIONS[0]).agree() == published[1]
-        assert f"`scripts/golden rollback {IMAGE} --to {published[1]} --region {REGIONS[1]}` does the rest" in text
+        assert (
+            f"`scripts/golden rollback {IMAGE} --to {published[1]} --region {REGIONS[1]}` does "
+            "the rest"
+            in text
+        )
     aws.set(disabled_regions=[])
     golden(checkout, "rollback", IMAGE)
     assert latest() == [published[1]] * 2
@@ -81,7 +88,8 @@ def test_pointers_are_written_although_a_read_says_that_they_are_right(
     checkout: Checkout, published: list[str], aws: Emulator,
 ) -> None:
     for seed in range(4):
-        aws.late({"mode": "stale", "calls": ["ssm:*", "ec2:*Template*"], "share": 0.5, "seconds": 4}, seed=seed)
+        aws.late({"mode": "stale", "calls": ["ssm:*", "ec2:*Template*"], "share": 0.5,
+                  "seconds": 4}, seed=seed)
         to = published[seed % 2]
         golden(checkout, "rollback", IMAGE, "--to", to)
         aws.late()
@@ -95,16 +103,22 @@ def test_a_rollback_goes_through_while_the_next_build_uploads(
     fourth = builds.build(checkout.root, 4).name
     aws.late({"mode": "hanging", "calls": ["ec2:RegisterImage"], "seconds": 3600})
     before, ended = len(aws.calls()), list[tuple[int, str]]()
-    uploading = threading.Thread(target=lambda: ended.append(kill_proxy.run(checkout.root, "publish", IMAGE)))
+    uploading = threading.Thread(
+        target=lambda: ended.append(kill_proxy.run(checkout.root, "publish", IMAGE))
+    )
     uploading.start()
     until("RegisterImage in all regions", lambda: sum(
-        call == "ec2:RegisterImage" for call, _ in aws.calls()[before:]) == len(REGIONS), poll_s=0.1)
+        call == "ec2:RegisterImage" for call, _ in aws.calls()[before:]) == len(REGIONS),
+          poll_s=0.1)
     golden(checkout, "rollback", IMAGE)
     assert not ended, "the upload is still under way"
     assert latest() == [published[1]] * 2
     aws.late()
     uploading.join()
-    assert (ended[0][0], f"another run changed the ledger of {IMAGE}" in ended[0][1]) == (7, True), ended
+    assert (ended[0][0], f"another run changed the ledger of {IMAGE}" in ended[0][1]) == (
+        7,
+        True,
+    ), ended
     golden(checkout, "publish", IMAGE)
     assert latest() == [fourth] * 2
 
@@ -112,9 +126,11 @@ def test_a_rollback_goes_through_while_the_next_build_uploads(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_throttling_that_lasts_leaves_no_pointer_half_way(
-    checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch, seed: int,
+    checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+    seed: int,
 ) -> None:
-    """Writes of pointers are refused nine times out of ten: ten tries of one call are often not enough."""
+    """Writes of pointers are refused nine times out of ten: ten tries of one call are often not
+    enough."""
     retry_at_once(monkeypatch)
     fourth = builds.build(checkout.root, 4).name
     aws.late({"mode": "throttled", "calls": ["ssm:Put*", "ec2:Modify*"], "share": 0.9}, seed=seed)
@@ -122,4 +138,5 @@ def test_throttling_that_lasts_leaves_no_pointer_half_way(
         golden(checkout, *args)
         aws.late()
         assert latest() == [at] * 2
-        aws.late({"mode": "throttled", "calls": ["ssm:Put*", "ec2:Modify*"], "share": 0.9}, seed=seed)
+        aws.late({"mode": "throttled", "calls": ["ssm:Put*", "ec2:Modify*"], "share": 0.9},
+                 seed=seed)

@@ -1,4 +1,5 @@
-"""A call that one region refuses while pointers move: no region has moved, and the same command continues."""
+"""A call that one region refuses while pointers move: no region has moved, and the same command
+continues."""
 
 from __future__ import annotations
 
@@ -45,7 +46,10 @@ def test_a_region_that_refuses_keeps_all_where_they_were(
         template = state.template()
         assert latest is not None and template is not None
         assert latest.build_id == build_ids[0]
-        assert (state.parameter("latest"), template["LaunchTemplateData"]["ImageId"]) == (latest.ami, latest.ami)
+        assert (state.parameter("latest"), template["LaunchTemplateData"]["ImageId"]) == (
+            latest.ami,
+            latest.ami,
+        )
     assert candidates() == [build_ids[stands]] * 2
     checkout.run("publish", IMAGE, "--build", build_ids[1])
     for region in REGIONS:

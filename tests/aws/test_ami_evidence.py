@@ -1,4 +1,5 @@
-"""An AMI that was baked on EC2 has a manifest and a list of blocks, as its snapshot was read, for drift and provenance.
+"""An AMI that was baked on EC2 has a manifest and a list of blocks, as its snapshot was read, for
+drift and provenance.
 """
 
 from __future__ import annotations
@@ -46,14 +47,16 @@ def snapshot(account: SeededAccount, disk: Path, folder: Path) -> str:
 
 
 def baked(account: SeededAccount, root: Path, disk: Path) -> tuple[BuildFolder, BakeResult]:
-    """A build whose AMI has the disk: Packer's instance has run, and the bake was killed behind it."""
+    """A build whose AMI has the disk: Packer's instance has run, and the bake was killed behind
+    it."""
     folder = ec2_builds.build(root, 1, REGION, snapshot=snapshot(account, disk, root))
     record, work = records.read(folder / BAKE_FILE, BakeRecord), root / "work"
     work.mkdir()
     lock = builds.lock(record.image, 1)
     records.write_text(work / "out/vars.json", records.canonical({"golden_git_commit": "0" * 40}))
     result = Ec2Builder(builds.ROOT, account.session, REGION, "m7i.xlarge").bake(
-        lock, sample_plan.sample(work, lock, record.lock_sha256), Progress("bake", record.image, root / "none"),
+        lock, sample_plan.sample(work, lock, record.lock_sha256),
+        Progress("bake", record.image, root / "none"),
         force=False)
     for name in ("manifest.json", "disk.blocks"):
         if (work / "out" / name).exists():
@@ -102,7 +105,8 @@ def test_the_snapshot_tells_what_drift_and_provenance_go_by(
     checkout.run("publish", IMAGE)
     raw = RegionState(REGION).amis()[f"{IMAGE}-{build.build_id}"]
     assert tags.from_list(raw["Tags"])[tags.MANIFEST_SHA256] == build.read_bake().manifest_sha256
-    signed = ("verify-provenance", raw["ImageId"], "--region", REGION, "--key", str(public), "--blocks")
+    signed = ("verify-provenance", raw["ImageId"], "--region", REGION, "--key", str(public),
+              "--blocks")
     checkout.run(*signed)
     instance = account.launch(raw["ImageId"])
     ran = look(checkout, instance)
@@ -110,10 +114,15 @@ def test_the_snapshot_tells_what_drift_and_provenance_go_by(
     changed = publisher_disk.mounted_once(disk, checkout.root / "changed.raw")
     write(aws, instance, disk, changed)
     assert look(checkout, instance).code == 0, "a mounted EFI partition is no drift"
-    small_image.debugfs(changed, "set_inode_field /usr/bin/true uid 7", offset=publisher_disk.ROOT[0])
+    small_image.debugfs(changed, "set_inode_field /usr/bin/true uid 7",
+                        offset=publisher_disk.ROOT[0])
     write(aws, instance, disk, changed)
     ran = look(checkout, instance)
-    assert (ran.code, "/usr/bin/true" in ran.text, "owner: 0:0, now 7:0" in ran.text) == (6, True, True), ran.text
+    assert (ran.code, "/usr/bin/true" in ran.text, "owner: 0:0, now 7:0" in ran.text) == (
+        6,
+        True,
+        True,
+    ), ran.text
 
 
 def write(aws: Emulator, instance: str, before: Path, after: Path) -> None:
@@ -130,18 +139,28 @@ def test_a_disk_that_nobody_can_read_has_its_blocks_and_no_manifest(
     noise = tmp_path / "noise.raw"
     noise.write_bytes(bytes(range(256)) * 4096)
     build, result = baked(account, checkout.root, noise)
-    assert (result.manifest_sha256, build.blocks.exists(), build.manifest.exists()) == (None, True, False)
-    assert "no manifest, so nothing to compare instances with: could not look" in capsys.readouterr().err
+    assert (result.manifest_sha256, build.blocks.exists(), build.manifest.exists()) == (
+        None,
+        True,
+        False,
+    )
+    assert (
+        "no manifest, so nothing to compare instances with: could not look"
+        in capsys.readouterr().err
+    )
     checkout.define(f"publish: {{regions: [{REGION}]}}\n")
     checkout.run("publish", IMAGE)
     ran = look(checkout, account.launch(str(build.read_bake().ami_id)))
-    assert (ran.code, "has no manifest: its disk could not be read" in ran.text) == (2, True), ran.text
+    assert (ran.code, "has no manifest: its disk could not be read" in ran.text) == (2, True), (
+        ran.text
+    )
 
 
 def test_a_second_file_system_is_no_whole_manifest(disk: Path, tmp_path: Path) -> None:
     two = small_image.copy_file(disk, tmp_path / "two.raw")
     start, size = publisher_disk.ESP
-    shell.output([shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-E", f"offset={start}", str(two),
+    shell.output([shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-E",
+                  f"offset={start}", str(two),
                   f"{size // 1024}k"])
     with pytest.raises(Unreadable, match="partition 15 is a second file system"):
         disk_manifest.write(RawFile(two), tmp_path / "manifest.json", tmp_path / "lists")

@@ -1,6 +1,8 @@
-"""The EC2 builder from end to end: `golden bake --builder ec2`, verify, publish; the account's instances run here.
+"""The EC2 builder from end to end: `golden bake --builder ec2`, verify, publish; the account's
+instances run here.
 
-support/ec2/ec2_instances.py says what they are; docs/publishing.md says what that proves and what it does not.
+support/ec2/ec2_instances.py says what they are; docs/publishing.md says what that proves and what
+it does not.
 """
 
 from __future__ import annotations
@@ -59,18 +61,25 @@ def test_an_image_baked_on_ec2(root: Path, tmp_path: Path) -> None:
     assert "verified already" in again
     _published(folder, after, published)
     actions_asked = {action for call in baked["calls"] for action in call["actions"]}
-    assert actions_asked == set(granted("bake-ec2")) - set(iam.KEY_ACTIONS), "the image names no key"
+    assert actions_asked == set(granted("bake-ec2")) - set(iam.KEY_ACTIONS), (
+        "the image names no key"
+    )
 
 
 def _records(folder: Path, account: dict[str, Any], said: str) -> None:
-    bake, verify = records.read(folder / "bake.json", BakeRecord), records.read(folder / "verify.json", VerifyRecord)
+    bake, verify = records.read(folder / "bake.json",
+                                BakeRecord), records.read(folder / "verify.json", VerifyRecord)
     assert bake.builder is BuilderKind.EC2 and bake.disk is None and bake.ami is not None
     assert not (folder / "disk.raw").exists()
     assert bake.manifest_sha256 == records.sha256_file(folder / "manifest.json")
     assert bake.ami.blocks_sha256 == records.sha256_file(folder / "disk.blocks")
-    assert {"base system", "in no package"} <= {part.name for part in bake.components}, "its disk was read"
-    assert [role.name for role in bake.roles] == ["os_updates", "instance_store", "tools", "kernel", "hardening",
-                                                  "limits", "network_tuning", "first_touch", "fast_boot",
+    assert {"base system", "in no package"} <= {part.name for part in bake.components}, (
+        "its disk was read"
+    )
+    assert [role.name for role in bake.roles] == ["os_updates", "instance_store", "tools", "kernel",
+                                                  "hardening",
+                                                  "limits", "network_tuning", "first_touch",
+                                                  "fast_boot",
                                                   "provenance", "seal"]
     images = {image["ImageId"]: image for image in account[REGIONS[0]]["images"]}
     assert list(images) == [bake.ami.id], "the builder's own AMI is gone"
@@ -81,9 +90,13 @@ def _records(folder: Path, account: dict[str, Any], said: str) -> None:
     assert [boot.firmware for boot in verify.boots] == ["uefi"]
     assert {check.outcome for check in verify.checks} == {Outcome.CORRECT}
     checks = {check.id for check in verify.checks}
-    assert {"boot/packages", "boot/imdsv2", "seal/keys_are_the_launch_s_alone"} <= checks and len(checks) > 50
+    assert {"boot/packages", "boot/imdsv2", "seal/keys_are_the_launch_s_alone"} <= checks and len(
+        checks
+    ) > 50
     assert f"AMI:    {bake.ami.id} in {REGIONS[0]}" in said
-    assert (folder / "report.html").exists() and (folder.parent / "latest").readlink() == Path(folder.name)
+    assert (folder / "report.html").exists() and (folder.parent / "latest").readlink() == Path(
+        folder.name
+    )
 
 
 def _nothing_left(account: dict[str, Any]) -> None:
@@ -93,12 +106,14 @@ def _nothing_left(account: dict[str, Any]) -> None:
         assert {raw["State"]["Name"] for raw in held["instances"]} <= {"terminated"}
         assert (held["volumes"], held["keys"]) == ([], [])
         assert [group["GroupName"] for group in held["groups"]] == ["default"]
-        used = {device["Ebs"]["SnapshotId"] for image in held["images"] for device in image["BlockDeviceMappings"]}
+        used = {device["Ebs"]["SnapshotId"] for image in held["images"]
+                for device in image["BlockDeviceMappings"]}
         assert {snapshot["SnapshotId"] for snapshot in held["snapshots"]} == used
 
 
 def _published(folder: Path, account: dict[str, Any], said: str) -> None:
-    """The AMI itself where it was baked, a copy of it elsewhere; the pointers name them, and nothing expires."""
+    """The AMI itself where it was baked, a copy of it elsewhere; the pointers name them, and
+    nothing expires."""
     bake = records.read(folder / "bake.json", BakeRecord)
     published = records.read(folder / "publish.json", PublishRecord)
     assert bake.ami is not None
@@ -106,7 +121,9 @@ def _published(folder: Path, account: dict[str, Any], said: str) -> None:
     assert f"copy {bake.ami.id} of {REGIONS[0]}" in said
     for region in REGIONS:
         (image,) = account[region]["images"]
-        assert (image["ImageId"], image["Name"]) == (published.regions[region].ami, f"{IMAGE}-{bake.build_id}")
+        assert (image["ImageId"], image["Name"]) == (published.regions[region].ami,
+                                                     f"{IMAGE}-{bake.build_id}")
         assert account[region]["parameters"][f"/golden-ami/{IMAGE}/latest"] == image["ImageId"]
-        keys = [tag["Key"] for thing in (image, *account[region]["snapshots"]) for tag in thing["Tags"]]
+        keys = [tag["Key"] for thing in (image, *account[region]["snapshots"])
+                for tag in thing["Tags"]]
         assert "goldenami:build-id" in keys and "goldenami:expires" not in keys

@@ -50,14 +50,17 @@ def test_each_pointer_that_went_astray_is_named(checkout: Checkout, published: l
     assert f"`latest` names {new}, which does not exist" in check(checkout, 6)
 
 
-def test_a_region_that_was_dropped_is_named_until_somebody_decides(checkout: Checkout, published: list[str]) -> None:
+def test_a_region_that_was_dropped_is_named_until_somebody_decides(
+    checkout: Checkout, published: list[str]
+) -> None:
     checkout.define(f"publish: {{regions: [{REGIONS[0]}]}}\n")
     third = builds.build(checkout.root, 3).name
     dropped = "the definition has dropped this region"
     for args in (("publish", IMAGE), ("rollback", IMAGE), ("rollback", IMAGE, "--to", third)):
         assert f"{REGIONS[1]}       {dropped}" in checkout.run(*args)
     assert f"{IMAGE} in {REGIONS[1]}: the definition has dropped this region" in check(checkout, 6)
-    for words in (("status",), ("status", IMAGE), ("retire", IMAGE), ("retire", IMAGE, "--dry-run")):
+    for words in (("status",), ("status", IMAGE), ("retire", IMAGE),
+                  ("retire", IMAGE, "--dry-run")):
         ran = checkout.golden(*words)
         assert (ran.code, dropped in ran.text, REGIONS[1] in ran.text) == (0, True, True), ran.text
     checkout.define(f"publish: {{regions: [{REGIONS[0]}], left_regions: [{REGIONS[1]}]}}\n")

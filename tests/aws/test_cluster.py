@@ -1,4 +1,5 @@
-"""`golden cluster`: an image's machines as a stack that is rendered, made, changed and taken away."""
+"""`golden cluster`: an image's machines as a stack that is rendered, made, changed and taken
+away."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def published(checkout: Checkout) -> Checkout:
 def template_of(image: str) -> None:
     """The image's launch template, as publish leaves it."""
     boto3.client("ec2", REGION).create_launch_template(
-        LaunchTemplateName=f"golden-{image}", LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"})
+        LaunchTemplateName=f"golden-{image}",
+        LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"})
 
 
 @pytest.fixture
@@ -63,14 +65,21 @@ def alarms() -> dict[str, Any]:
 
 def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: str) -> None:
     said = golden(published, "plan", IMAGE, "--set", f"Subnets={subnets}")
-    assert f"{REGION}: a new stack {STACK}" in said and said.count("add    AWS::AutoScaling::AutoScalingGroup") == 4
+    assert (
+        f"{REGION}: a new stack {STACK}" in said
+        and said.count("add    AWS::AutoScaling::AutoScalingGroup") == 4
+    )
     assert not group("c7i")  # a plan leaves nothing
 
     said = golden(published, "apply", IMAGE, "--set", f"Subnets={subnets}",
                   "--set", "MinInstances=1", "--set", "MaxInstances=3")
     assert f"dashboards:name={STACK}" in said
     made = group("m7i")
-    assert (made["MinSize"], made["MaxSize"], made["NewInstancesProtectedFromScaleIn"]) == (1, 3, True)
+    assert (made["MinSize"], made["MaxSize"], made["NewInstancesProtectedFromScaleIn"]) == (
+        1,
+        3,
+        True,
+    )
     assert made["VPCZoneIdentifier"] == subnets
     [machine] = made["Instances"]
     assert machine["ProtectedFromScaleIn"] is True
@@ -78,13 +87,17 @@ def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: 
     [instance] = described["Reservations"][0]["Instances"]
     assert instance["InstanceType"].startswith("m7i.")
     assert {"Key": "goldenami:cluster", "Value": IMAGE} in instance["Tags"]
-    assert "goldenami:image" not in str(instance["Tags"])  # by which pipelines may end what they test on
+    # By which pipelines may end what they test on.
+    assert "goldenami:image" not in str(instance["Tags"])
     assert set(alarms()) == {f"golden-{IMAGE}-{family}-{what}" for family in FAMILIES
                              for what in ("missing", "disk", "idle")}
 
     said = golden(published, "apply", IMAGE, "--set", "MaxInstances=5",
                   "--set", "MonthlyBudget=500", "--set", "OnDemandPercent=30")
-    assert "modify AWS::AutoScaling::AutoScalingGroup M7iGroup" in said and "AWS::Budgets::Budget" in said
+    assert (
+        "modify AWS::AutoScaling::AutoScalingGroup M7iGroup" in said
+        and "AWS::Budgets::Budget" in said
+    )
     changed = group("m7i")
     assert (changed["MinSize"], changed["MaxSize"]) == (1, 5)
     assert distribution(changed)["OnDemandPercentageAboveBaseCapacity"] == 30
@@ -97,7 +110,9 @@ def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: 
     golden(published, "remove", IMAGE, "--with-machines")
     assert not group("m7i") and not alarms()
     assert boto3.client("cloudwatch", REGION).list_dashboards()["DashboardEntries"] == []
-    assert boto3.client("budgets", REGION).describe_budgets(AccountId=ACCOUNT).get("Budgets", []) == []
+    assert (
+        boto3.client("budgets", REGION).describe_budgets(AccountId=ACCOUNT).get("Budgets", []) == []
+    )
     assert stacks.find(boto3.client("cloudformation", REGION), STACK) is None
     assert "there is no stack" in golden(published, "remove", IMAGE, code=2)
 
@@ -107,8 +122,13 @@ def test_gpus_are_tracked_and_the_budget_tells_somebody(checkout: Checkout, subn
     said = golden(checkout, "apply", GPU_IMAGE, "--set", f"Subnets={subnets}",
                   "--set", "GpuTargetPercent=60", "--set", "MonthlyBudget=500",
                   "--set", "Email=me@example.org")
-    assert "g5.xlarge $1.006" in said and "(AWS's price list (pricing:GetProducts) of 2024-12-02)" in said
-    policies = boto3.client("autoscaling", REGION).describe_policies(AutoScalingGroupName=f"golden-{GPU_IMAGE}-g5")
+    assert (
+        "g5.xlarge $1.006" in said
+        and "(AWS's price list (pricing:GetProducts) of 2024-12-02)" in said
+    )
+    policies = boto3.client("autoscaling", REGION).describe_policies(
+        AutoScalingGroupName=f"golden-{GPU_IMAGE}-g5"
+    )
     [policy] = policies["ScalingPolicies"]
     tracked = policy["TargetTrackingConfiguration"]
     assert tracked["TargetValue"] == 60.0
@@ -118,14 +138,20 @@ def test_gpus_are_tracked_and_the_budget_tells_somebody(checkout: Checkout, subn
 
     budgets, name = boto3.client("budgets", REGION), f"golden-cluster-{GPU_IMAGE}"
     budget = budgets.describe_budget(AccountId=ACCOUNT, BudgetName=name)["Budget"]
-    assert budget["BudgetLimit"] == {"Amount": "500", "Unit": "USD"} and budget["Metrics"] == ["UnblendedCost"]
-    told = budgets.describe_notifications_for_budget(AccountId=ACCOUNT, BudgetName=name)["Notifications"]
+    assert budget["BudgetLimit"] == {"Amount": "500", "Unit": "USD"} and budget["Metrics"] == [
+        "UnblendedCost"
+    ]
+    told = budgets.describe_notifications_for_budget(AccountId=ACCOUNT, BudgetName=name)[
+        "Notifications"
+    ]
     assert {(each["NotificationType"], each["Threshold"]) for each in told} == {
         (kind, percent) for kind in ("ACTUAL", "FORECASTED") for percent in (25, 50, 75, 100)}
     [topic] = boto3.client("sns", REGION).list_topics()["Topics"]
     disk = alarms()[f"golden-{GPU_IMAGE}-g5-disk"]
     assert disk["AlarmActions"] == [topic["TopicArn"]]
-    assert f"WHERE AutoScalingGroupName = 'golden-{GPU_IMAGE}-g5'" in disk["Metrics"][0]["Expression"]
+    assert (
+        f"WHERE AutoScalingGroupName = 'golden-{GPU_IMAGE}-g5'" in disk["Metrics"][0]["Expression"]
+    )
 
     golden(checkout, "apply", GPU_IMAGE, "--set", "GpuTargetPercent=0", "--set", "MonthlyBudget=0")
     assert boto3.client("autoscaling", REGION).describe_policies()["ScalingPolicies"] == []
@@ -142,8 +168,13 @@ def test_what_is_rendered_is_what_is_deployed(checkout: Checkout, subnets: str) 
             ("Subnets", subnets), ("TemplateVersion", "1"))])  # as `aws cloudformation deploy`
     cloudformation.execute_change_set(ChangeSetName=made["Id"])
     assert f"{REGION}: nothing to do" in golden(checkout, "plan", IMAGE)
-    dashboard = boto3.client("cloudwatch", REGION).get_dashboard(DashboardName=STACK)["DashboardBody"]
-    assert "arn:aws:cloudwatch:us-east-1:123456789012:alarm:" in dashboard and json.loads(dashboard)["widgets"]
+    dashboard = boto3.client("cloudwatch", REGION).get_dashboard(DashboardName=STACK)[
+        "DashboardBody"
+    ]
+    assert (
+        "arn:aws:cloudwatch:us-east-1:123456789012:alarm:" in dashboard
+        and json.loads(dashboard)["widgets"]
+    )
 
 
 WRONG: list[tuple[tuple[str, ...], str]] = [
@@ -177,15 +208,16 @@ def test_what_goes_wrong(checkout: Checkout) -> None:
 
 
 def test_groups_name_the_number_of_the_default_version(checkout: Checkout, subnets: str) -> None:
-    """CloudFormation takes no `$Default`, and a refresh rolls back to a number alone. A later change goes on to the
-    version that is the default then, as a refresh did before it.
+    """CloudFormation takes no `$Default`, and a refresh rolls back to a number alone. A later
+    change goes on to the version that is the default then, as a refresh did before it.
     """
     checkout.define("publish: {regions: [us-east-1], instance_refresh: {groups: [web]}}\n")
     template_of(IMAGE)
     golden(checkout, "apply", IMAGE, "--set", f"Subnets={subnets}")
     assert versions() == {"1"}
     ec2, name = boto3.client("ec2", REGION), f"golden-{IMAGE}"
-    ec2.create_launch_template_version(LaunchTemplateName=name, SourceVersion="1", LaunchTemplateData={})
+    ec2.create_launch_template_version(LaunchTemplateName=name, SourceVersion="1",
+                                       LaunchTemplateData={})
     ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion="2")
     golden(checkout, "apply", IMAGE)
     assert versions() == {"2"}
@@ -195,22 +227,31 @@ def test_groups_name_the_number_of_the_default_version(checkout: Checkout, subne
 
 def versions() -> set[str]:
     groups = boto3.client("autoscaling", REGION).describe_auto_scaling_groups()["AutoScalingGroups"]
-    return {each["MixedInstancesPolicy"]["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"] for each in groups}
+    return {each["MixedInstancesPolicy"]["LaunchTemplate"]["LaunchTemplateSpecification"]["Version"]
+            for each in groups}
 
 
 def test_a_region_without_a_family_has_no_group_of_it(checkout: Checkout, subnets: str) -> None:
     checkout.define("publish: {regions: [us-east-1]}\n")
     definition = checkout.root / f"packer/images/{IMAGE}.yml"
     text = definition.read_text(encoding="utf-8")
-    definition.write_text(re.sub(r"hardware: \[[^]]*\]", "hardware: [m7i, p3]", text), encoding="utf-8")
+    definition.write_text(re.sub(r"hardware: \[[^]]*\]", "hardware: [m7i, p3]", text),
+                          encoding="utf-8")
     template_of(IMAGE)
     said = golden(checkout, "plan", IMAGE, "--set", f"Subnets={subnets}")
     assert "p3: not in us-east-1, so it has no group" in said and "P3Group" not in said
 
 
-def test_prices_that_nobody_may_ask_for_are_unknown(checkout: Checkout, aws: Emulator, subnets: str) -> None:
+def test_prices_that_nobody_may_ask_for_are_unknown(
+    checkout: Checkout, aws: Emulator, subnets: str
+) -> None:
     template_of(GPU_IMAGE)
     aws.set(denied={"*": ["pricing:*"]})
     said = golden(checkout, "plan", GPU_IMAGE, "--set", f"Subnets={subnets}")
-    assert "on demand (unknown: the AWS credentials may not call " in said and "g5       unknown" in said
-    assert "$0" not in said and "Price of idle hours\\n\\nunknown: the AWS" in golden(checkout, "render", GPU_IMAGE)
+    assert (
+        "on demand (unknown: the AWS credentials may not call " in said
+        and "g5       unknown" in said
+    )
+    assert "$0" not in said and "Price of idle hours\\n\\nunknown: the AWS" in golden(
+        checkout, "render", GPU_IMAGE
+    )

@@ -31,7 +31,8 @@ from support.builds.builds import IMAGE, Checkout, RegionState
 
 NOW = channel_moves.MoveOptions(now=True)
 ONE = "publish: {regions: [us-east-1], keep_last: 1"
-GRACELESS = RetentionPolicy(keep_last=1, max_age_days=1, disable_after_days=0, deregister_after_days=0)
+GRACELESS = RetentionPolicy(keep_last=1, max_age_days=1, disable_after_days=0,
+                            deregister_after_days=0)
 
 
 class InterruptedRuns:
@@ -49,7 +50,8 @@ class InterruptedRuns:
 
     @property
     def wanted(self) -> Definition:
-        return definition_file.load(self.checkout.root, definition_file.path_of(self.checkout.root, IMAGE))
+        return definition_file.load(self.checkout.root,
+                                    definition_file.path_of(self.checkout.root, IMAGE))
 
     def golden(self, *args: str) -> None:
         """What another one does."""
@@ -77,7 +79,8 @@ class InterruptedRuns:
     def planned(self) -> tuple[release_gate.VerifiedBuild, PublishPlan]:
         """The plan of publishing the newest build."""
         build = release_gate.load(self.checkout.root, IMAGE)
-        return build, publish.prepare(self.account, self.wanted, build, publish_plan.PublishOptions(), self.progress,
+        return build, publish.prepare(self.account, self.wanted, build,
+                                      publish_plan.PublishOptions(), self.progress,
                                       self.judge)
 
     def back_to(self, build: str) -> Prepared[MovePlan]:
@@ -90,7 +93,8 @@ def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> No
     first = runs.published(1)
     runs.golden("promote", IMAGE, "--now")
     second = runs.published(2)
-    plan = promote.prepare(runs.account, runs.wanted, promote.candidates(runs.account, runs.wanted), runs.judge, NOW)
+    plan = promote.prepare(runs.account, runs.wanted, promote.candidates(runs.account, runs.wanted),
+                           runs.judge, NOW)
     assert plan.build_id == second
     runs.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE} in us-east-1"):
@@ -108,7 +112,8 @@ def test_a_candidate_older_than_latest_is_not_promoted(checkout: Checkout) -> No
     older = item.latest.model_copy(update={"build_id": first, "ami": runs.ami(first),
                                            "baked_at": "2026-01-01T01:00:00Z"})
     runs.state.dynamodb.update_item(
-        TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
+        TableName="golden-ami", Key={"image": {"S": IMAGE}},
+        UpdateExpression="SET ledger = :ledger",
         ExpressionAttributeValues={":ledger": {"S": item.model_copy(update={"candidate": older}).model_dump_json()}})
     said = checkout.run("promote", IMAGE, "--now", code=2)
     assert f"names build {second}, which is newer than the candidate {first}" in said, said
@@ -167,4 +172,6 @@ def test_what_latest_names_by_now_is_not_retired(checkout: Checkout, aws: Emulat
     assert runs.latest() == first
     assert record.done == {"us-east-1": []}
     assert record == records.read(Path(checkout.root / RETIRE_FILE), RetireRecord)
-    assert record.kept == {"us-east-1": [f"keep {runs.ami(first)} ({first}): it is latest since the plan was made"]}
+    assert record.kept == {
+        "us-east-1": [f"keep {runs.ami(first)} ({first}): it is latest since the plan was made"]
+    }

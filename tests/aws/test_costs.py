@@ -1,4 +1,5 @@
-"""`golden costs`: what is billed, stored, idle, reserved and advised; what could not be asked is unknown, never 0."""
+"""`golden costs`: what is billed, stored, idle, reserved and advised; what could not be asked is
+unknown, never 0."""
 
 from __future__ import annotations
 
@@ -51,8 +52,12 @@ def one_region(checkout: Checkout) -> Checkout:
 
 
 def send_idle(ami: str, kind: str, hours: int, share: float) -> None:
-    """What the role golden_idle sends in so many hours of this month: a value each ten seconds, at once here."""
-    cloudwatch, month = boto3.client("cloudwatch", REGION), clock.now().replace(day=1, hour=0, minute=0, second=0)
+    """What the role golden_idle sends in so many hours of this month: a value each ten seconds, at
+    once here."""
+    cloudwatch, month = (
+        boto3.client("cloudwatch", REGION),
+        clock.now().replace(day=1, hour=0, minute=0, second=0),
+    )
     cloudwatch.put_metric_data(Namespace=metrics.NAMESPACE, MetricData=[{
         "MetricName": metrics.IDLE, "Timestamp": month + timedelta(hours=hour, minutes=30),
         "Dimensions": [{"Name": "InstanceId", "Value": "i-1"}, {"Name": "ImageId", "Value": ami},
@@ -61,13 +66,19 @@ def send_idle(ami: str, kind: str, hours: int, share: float) -> None:
         for hour in range(hours)])
 
 
-def test_what_an_image_stores_wastes_and_is_billed(one_region: Checkout, aws: Emulator, calendar: Calendar) -> None:
+def test_what_an_image_stores_wastes_and_is_billed(
+    one_region: Checkout, aws: Emulator, calendar: Calendar
+) -> None:
     one_region.define("publish: {regions: [us-east-1], keep_last: 2}\n")
     for number in range(1, 4):
         one_region.publish(number)
-    [ami] = [row["ImageId"] for row in boto3.client("ec2", REGION).describe_images(Owners=["self"])["Images"]][:1]
+    [ami] = [
+        row["ImageId"]
+        for row in boto3.client("ec2", REGION).describe_images(Owners=["self"])["Images"]
+    ][:1]
     send_idle(ami, "g5.xlarge", 4, 0.5)
-    send_idle(ami, "g5.xlarge", 1, 0.5 / 12)  # five more minutes: it was off for the rest of that hour
+    # Five more minutes: it was off for the rest of that hour.
+    send_idle(ami, "g5.xlarge", 1, 0.5 / 12)
     send_idle("ami-0123456789abcdef0", "g5.xlarge", 4, 1.0)  # a machine of another image
     aws.set(page_most=1, billing={"lines": LINES})
     [row] = record(one_region)["regions"][REGION]
@@ -77,7 +88,8 @@ def test_what_an_image_stores_wastes_and_is_billed(one_region: Checkout, aws: Em
     assert row["retiring_saves_usd_month"] == 0
     assert row["idle_hours"] == pytest.approx(2 + 2.5 / 60, abs=0.001)
     assert row["idle_usd"] == pytest.approx((2 + 2.5 / 60) * 1.006, abs=0.001)
-    assert record(one_region)["spent"] == {IMAGE: {"snapshots": 1.5, "builders": 2.5, "cluster": 300.0}}
+    assert record(one_region)["spent"] == {IMAGE: {"snapshots": 1.5, "builders": 2.5,
+                                                   "cluster": 300.0}}
     said = golden(one_region)
     assert "$300.00" in said and "9999" not in said and "of 2024-12-02" in said
 
@@ -88,13 +100,19 @@ def test_what_an_image_stores_wastes_and_is_billed(one_region: Checkout, aws: Em
 
 def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: Emulator) -> None:
     soon, later = (clock.stamp(clock.now() + timedelta(days=days, hours=1)) for days in (29, 31))
-    aws.set(billing={"reserved": [{"id": "r-soon", "end": soon, "region": REGION, "type": "g5.xlarge"},
-                                  {"id": "r-later", "end": later, "region": REGION, "type": "g6.xlarge"},
+    aws.set(billing={"reserved": [{"id": "r-soon", "end": soon, "region": REGION,
+                                   "type": "g5.xlarge"},
+                                  {"id": "r-later", "end": later, "region": REGION,
+                                   "type": "g6.xlarge"},
                                   {"id": "sp-soon", "end": soon, "hourly": 2.5}],
                      "used": 61.0, "advised": {"g5.2xlarge": 120.5, "plan": 75.0}})
     said = golden(one_region)
-    assert "reservation r-soon (1 x g5.xlarge, convertible) ends on" in said and "in 29 days" in said
-    assert "savings plan sp-soon (Compute, 2.5 USD an hour) ends on" in said and "r-later" not in said
+    assert (
+        "reservation r-soon (1 x g5.xlarge, convertible) ends on" in said and "in 29 days" in said
+    )
+    assert (
+        "savings plan sp-soon (Compute, 2.5 USD an hour) ends on" in said and "r-later" not in said
+    )
     assert "reservations are used to 61 %" in said and "savings plans are used to 61 %" in said
     assert "AWS would buy: reservation 1 x g5.2xlarge in us-east-1, saves $120.50 a month" in said
     assert "AWS would buy: savings plan $1.500 an hour, saves $75.00 a month" in said
@@ -118,25 +136,36 @@ def test_what_cannot_be_asked_is_unknown(one_region: Checkout, aws: Emulator) ->
 
 def test_money_of_another_currency_is_one_line(one_region: Checkout, aws: Emulator) -> None:
     budgets = boto3.client("budgets", REGION)
-    for name, unit in (("golden-cluster-a", "CNY"), ("golden-cluster-b", "USD"), ("somebody-elses", "USD")):
+    for name, unit in (("golden-cluster-a", "CNY"), ("golden-cluster-b", "USD"),
+                       ("somebody-elses", "USD")):
         budgets.create_budget(AccountId="123456789012", Budget={
             "BudgetName": name, "BudgetType": "COST", "TimeUnit": "MONTHLY",
             "BudgetLimit": {"Amount": "500", "Unit": unit}})
     aws.set(billing={"lines": LINES, "currency": "CNY"})
     said = golden(one_region)
-    assert "budget golden-cluster-a: in CNY, so it is not compared with prices in US dollars\n" in said
-    assert "budget golden-cluster-b: $0.00 of $500.00, $0.00 forecast\n" in said and "somebody-elses" not in said
+    assert (
+        "budget golden-cluster-a: in CNY, so it is not compared with prices in US dollars\n" in said
+    )
+    assert (
+        "budget golden-cluster-b: $0.00 of $500.00, $0.00 forecast\n" in said
+        and "somebody-elses" not in said
+    )
     assert "unknown: spent: this account is billed in CNY" in said and "300" not in said
 
 
 def test_its_policy_is_what_it_needs(one_region: Checkout, aws: Emulator) -> None:
-    """With a machine that is idle, a reservation, and a template of a person's that pins a parameter."""
+    """With a machine that is idle, a reservation, and a template of a person's that pins a
+    parameter."""
     one_region.publish(1)
     boto3.client("ec2", REGION).create_launch_template(
-        LaunchTemplateName="mine", LaunchTemplateData={"ImageId": f"resolve:ssm:/golden-ami/{IMAGE}/latest:1"})
+        LaunchTemplateName="mine",
+        LaunchTemplateData={"ImageId": f"resolve:ssm:/golden-ami/{IMAGE}/latest:1"})
     send_idle("ami-0123456789abcdef0", "g5.xlarge", 1, 1.0)
-    aws.set(billing={"reserved": [{"id": "r", "end": "2030-01-01T00:00:00Z", "region": REGION, "type": "g5.xlarge"}]},
+    aws.set(billing={"reserved": [{"id": "r", "end": "2030-01-01T00:00:00Z", "region": REGION,
+                                   "type": "g5.xlarge"}]},
             allowed={"*": granted("costs")})
     before = len(aws.asked())
     assert "unknown" not in golden(one_region)
-    assert {action for actions in aws.asked()[before:] for action in actions} == set(granted("costs"))
+    assert {action for actions in aws.asked()[before:] for action in actions} == set(
+        granted("costs")
+    )

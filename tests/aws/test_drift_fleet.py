@@ -50,13 +50,16 @@ def test_each_way_to_drift_is_told_with_its_time(fleet: Fleet) -> None:
                             replaced: {FleetDrift.FOREIGN}, "workers": {FleetDrift.VERSION}}
     assert found.strangers == {odd: stranger}
     assert (found.latest, found.template_version) == (fleet.builds[1], "2")
-    assert found.metrics.instances_by_build == {fleet.builds[0]: 3, fleet.builds[1]: 1, "foreign": 1}
+    assert found.metrics.instances_by_build == {fleet.builds[0]: 3, fleet.builds[1]: 1,
+                                                "foreign": 1}
     assert (found.metrics.instances, found.metrics.drifted) == (5, 4)
     assert found.metrics.oldest_build_days is not None and 0 <= found.metrics.oldest_build_days < 1
     assert all(row.since for row in found.instances)
-    assert all(drift.since and row.since and drift.since >= row.since for row in found.instances for drift in row.drift)
+    assert all(drift.since and row.since and drift.since >= row.since for row in found.instances
+               for drift in row.drift)
     summary = (fleet.checkout.root / "build/drift/summary.md").read_text(encoding="utf-8")
-    for expected in (f"| {REGION} | {IMAGE} | {grouped} |", f"foreign AMI: {stranger} is no build of", "group workers",
+    for expected in (f"| {REGION} | {IMAGE} | {grouped} |",
+                     f"foreign AMI: {stranger} is no build of", "group workers",
                      "4 of 5 instances drifted"):
         assert expected in summary, summary
 

@@ -1,4 +1,5 @@
-"""`golden drift IMAGE --instance ID --inside ssm`: an instance is asked by Run Command, without an open port."""
+"""`golden drift IMAGE --instance ID --inside ssm`: an instance is asked by Run Command, without an
+open port."""
 
 from __future__ import annotations
 
@@ -22,18 +23,23 @@ def ask(checkout: Checkout, instance: str, *args: str) -> Ran:
     return checkout.golden("drift", IMAGE, "--instance", instance, "--inside", "ssm", *args)
 
 
-def test_what_an_instance_runs_is_asked_by_its_agent(cloud: CloudDisk, checkout: Checkout, aws: Emulator) -> None:
+def test_what_an_instance_runs_is_asked_by_its_agent(
+    cloud: CloudDisk, checkout: Checkout, aws: Emulator
+) -> None:
     instance = cloud.launch()
     inside = granted("drift-inside")
     aws.set(agents={instance: HERE}, allowed={"*": [*granted("drift"), *inside]})
     before = len(aws.asked())
     ran = ask(checkout, instance, "--json")
     assert ran.code == 6, ran.text
-    assert {action for actions in aws.asked()[before:] for action in actions} >= set(inside), "each right is used"
+    assert {action for actions in aws.asked()[before:] for action in actions} >= set(inside), (
+        "each right is used"
+    )
     record = cloud_disk.record(ran.text)
     kernel = Path("/proc/sys/kernel/osrelease").read_text(encoding="utf-8").strip()
     assert record.drift == [], "its disk is as baked"
-    assert kernel in [row.name for row in record.running or []], "the small image has no such kernel"
+    assert kernel in [row.name for row in record.running
+                      or []], "the small image has no such kernel"
 
 
 NO_ANSWERS: list[tuple[list[str] | None, str]] = [

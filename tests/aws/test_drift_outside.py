@@ -84,13 +84,21 @@ def test_with_a_key_ami_and_manifest_are_what_was_signed(
     expect(2, "is no public key")
 
 
-def test_user_data_and_key_are_those_of_the_launch(cloud: CloudDisk, checkout: Checkout, tmp_path: Path) -> None:
+def test_user_data_and_key_are_those_of_the_launch(
+    cloud: CloudDisk, checkout: Checkout, tmp_path: Path
+) -> None:
     """Root runs what cloud-init took from user data: what EC2 knows of it, and nothing else."""
-    script, key = "#!/bin/sh\nid\n", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAicl7XU1gyuKmv26LsdWrRgc04ODmxm/lQddheVpsfL"
+    script, key = (
+        "#!/bin/sh\nid\n",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAicl7XU1gyuKmv26LsdWrRgc04ODmxm/lQddheVpsfL",
+    )
     cloud.account.ec2.import_key_pair(KeyName="golden", PublicKeyMaterial=f"{key} x".encode())
 
     def looked(name: str, **launch: str) -> set[str]:
-        instance, disk = cloud.account.launch(cloud.ami, **launch), small_image.copy(cloud.build, tmp_path / name)
+        instance, disk = (
+            cloud.account.launch(cloud.ami, **launch),
+            small_image.copy(cloud.build, tmp_path / name),
+        )
         with small_image.mounted(disk, tmp_path / "mount") as tree:
             plants.put(tree, Plant(f"{plants.INSTANCE}/scripts/part-001", script, 0o700))
             plants.put(tree, Plant("/home/debian/.ssh/authorized_keys", f"{key} x\n", 0o600))
@@ -100,8 +108,11 @@ def test_user_data_and_key_are_those_of_the_launch(cloud: CloudDisk, checkout: C
         return {row.path for row in cloud_disk.record(ran.text).drift}
 
     assert looked("launched", UserData=script, KeyName="golden") == set()
-    assert looked("other user data", UserData="#!/bin/sh\n") == {f"{plants.INSTANCE}/scripts/part-001"}
-    cloud.account.ec2.import_key_pair(KeyName="other", PublicKeyMaterial=key.replace("Vpsf", "AAAA").encode())
+    assert looked("other user data", UserData="#!/bin/sh\n") == {
+        f"{plants.INSTANCE}/scripts/part-001"
+    }
+    cloud.account.ec2.import_key_pair(KeyName="other",
+                                      PublicKeyMaterial=key.replace("Vpsf", "AAAA").encode())
     assert looked("other key", KeyName="other") == {
         f"{plants.INSTANCE}/scripts/part-001", "/home/debian/.ssh/authorized_keys"}
 
@@ -112,14 +123,19 @@ def temporary_ones(cloud: CloudDisk) -> list[str]:
         OwnerIds=["self"], Filters=[{"Name": "tag-key", "Values": [tags.DRIFT_OF]}])["Snapshots"]]
 
 
-def test_a_root_volume_that_was_swapped_is_read_as_a_whole(cloud: CloudDisk, checkout: Checkout) -> None:
+def test_a_root_volume_that_was_swapped_is_read_as_a_whole(
+    cloud: CloudDisk, checkout: Checkout
+) -> None:
     """EBS knows no lineage of it, and what it holds is all that counts."""
     instance, ec2 = cloud.launch(), cloud.account.ec2
     described = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
     (device,) = described["BlockDeviceMappings"]
-    ec2.detach_volume(VolumeId=device["Ebs"]["VolumeId"], InstanceId=instance, Device=device["DeviceName"])
-    swapped = ec2.create_volume(SnapshotId=cloud.snapshot_of_nothing(), AvailabilityZone=f"{REGION}a", Size=1)
-    ec2.attach_volume(VolumeId=swapped["VolumeId"], InstanceId=instance, Device=device["DeviceName"])
+    ec2.detach_volume(VolumeId=device["Ebs"]["VolumeId"], InstanceId=instance,
+                      Device=device["DeviceName"])
+    swapped = ec2.create_volume(SnapshotId=cloud.snapshot_of_nothing(),
+                                AvailabilityZone=f"{REGION}a", Size=1)
+    ec2.attach_volume(VolumeId=swapped["VolumeId"], InstanceId=instance,
+                      Device=device["DeviceName"])
     ran = look(checkout, instance)
     assert (ran.code, "every block is read" in ran.text) == (0, True), ran.text
 
@@ -138,7 +154,8 @@ def test_what_nobody_can_look_at_is_one_line_with_its_code(
     expect(ended, 4, "is terminated")
     expect(foreign, 6, f"which is no build of {IMAGE}")
     expect("i-0123456789abcdef0", 2, "there is no instance")
-    for action in ("ec2:DescribeInstances", "ec2:CreateSnapshot", "ec2:CreateTags", "ebs:ListChangedBlocks"):
+    for action in ("ec2:DescribeInstances", "ec2:CreateSnapshot", "ec2:CreateTags",
+                   "ebs:ListChangedBlocks"):
         aws.set(denied={"*": [action]})
         expect(instance, 8, action)
     aws.set(denied={}, pending_s=3600)
@@ -146,10 +163,14 @@ def test_what_nobody_can_look_at_is_one_line_with_its_code(
         patch.setattr(temporary, "PENDING_S", 0.2)
         expect(instance, 4, "is pending after")
     aws.set(pending_s=0)
-    cloud.build.manifest.write_text(cloud.build.manifest.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    cloud.build.manifest.write_text(cloud.build.manifest.read_text(encoding="utf-8") + " ",
+                                    encoding="utf-8")
     expect(instance, 2, "is not the manifest that")
-    cloud.account.ec2.create_tags(Resources=[cloud.ami], Tags=tags.to_list({tags.MANIFEST_SHA256: "5" * 64}))
-    expect(instance, 4, f"is not the manifest that was published (SHA-256 {cloud.manifest_sha256[:12]}, the AMI's tag "
+    cloud.account.ec2.create_tags(Resources=[cloud.ami],
+                                  Tags=tags.to_list({tags.MANIFEST_SHA256: "5" * 64}))
+    expect(instance, 4,
+           f"is not the manifest that was published (SHA-256 {cloud.manifest_sha256[:12]}, the "
+           "AMI's tag "
            "has 555555555555)")
     cloud.build.path.rename(cloud.build.path.with_name("ba9876543210"))
     expect(instance, 2, f"{cloud_disk.BUILD_ID}/bake.json does not exist")
@@ -189,7 +210,8 @@ def test_killed_at_its_calls_it_leaves_nothing_that_the_next_run_or_sweep_does_n
     assert max(left) == 1, "the next run takes what the one before left"
     code, text = kill_proxy.run(checkout.root, *args, instance)
     assert code == 0 and temporary_ones(cloud) == [], text
-    kill_proxy.run(checkout.root, *args, instance, point=KillPoint("ec2:CreateSnapshot", REGION, 1, When.AFTER))
+    kill_proxy.run(checkout.root, *args, instance,
+                   point=KillPoint("ec2:CreateSnapshot", REGION, 1, When.AFTER))
     assert len(temporary_ones(cloud)) == 1
     code, text = kill_proxy.run(checkout.root, "sweep", "--region", REGION, days=1)
     assert code == 0 and temporary_ones(cloud) == [], text

@@ -20,8 +20,9 @@ def fleet(account: SeededAccount, checkout: Checkout) -> Fleet:
 
 
 def described(fleet: Fleet, instance: str) -> dict[str, Any]:
-    found: dict[str, Any] = fleet.account.ec2.describe_instances(InstanceIds=[instance])["Reservations"][0][
-        "Instances"][0]
+    found: dict[str, Any] = fleet.account.ec2.describe_instances(InstanceIds=[instance])[
+        "Reservations"
+    ][0]["Instances"][0]
     return found
 
 
@@ -36,17 +37,25 @@ def planned(fleet: Fleet, instance: str) -> RepairPlan:
 
 
 def test_an_instance_alone_gets_a_root_volume_of_latest(fleet: Fleet) -> None:
-    """An instance of an older build, and one of a foreign AMI that the image's template launched."""
+    """An instance of an older build, and one of a foreign AMI that the image's template
+    launched."""
     foreign = fleet.account.launch(fleet.account.ami(7, tagged=False, recorded=False),
                                    LaunchTemplate={**TEMPLATE, "Version": "2"})
     for instance, before in ((fleet.by_version(1), fleet.builds[0]), (foreign, "")):
         old = volume(fleet, instance)
         plan = planned(fleet, instance)
-        assert (plan.way, plan.build_before, plan.build_id) == (RepairWay.ROOT_VOLUME, before, fleet.builds[1])
+        assert (plan.way, plan.build_before, plan.build_id) == (
+            RepairWay.ROOT_VOLUME,
+            before,
+            fleet.builds[1],
+        )
         assert volume(fleet, instance) == old, "a plan changes nothing"
-        ran = fleet.checkout.golden("drift", "repair", instance, *(["--keep-volume"] if before else []))
+        ran = fleet.checkout.golden("drift", "repair", instance,
+                                    *(["--keep-volume"] if before else []))
         assert ran.code == 0 and "it is in no group" in ran.text, ran.text
-        assert volume(fleet, instance) != old and described(fleet, instance)["ImageId"] == fleet.ami(2)
+        assert volume(fleet, instance) != old and described(fleet, instance)[
+            "ImageId"
+        ] == fleet.ami(2)
         kept = [each["VolumeId"] for each in fleet.account.ec2.describe_volumes()["Volumes"]]
         assert (old in kept) is bool(before)
 
@@ -55,7 +64,8 @@ def test_an_instance_of_a_group_is_terminated_there(fleet: Fleet) -> None:
     """A refresh that skips what matches leaves it as it is; its group launches another one."""
     instance = fleet.group("web", "$Default")
     assert planned(fleet, instance).way is RepairWay.GROUP
-    fleet.account.groups.start_instance_refresh(AutoScalingGroupName="web", Preferences={"SkipMatching": True})
+    fleet.account.groups.start_instance_refresh(AutoScalingGroupName="web",
+                                                Preferences={"SkipMatching": True})
     assert fleet.members("web") == [instance], "drift on a disk is no difference to a refresh"
     ran = fleet.checkout.golden("drift", "repair", instance)
     assert ran.code == 0 and "its group launches a fresh one" in ran.text, ran.text
@@ -67,7 +77,9 @@ def test_an_instance_of_a_group_is_terminated_there(fleet: Fleet) -> None:
 def test_a_group_that_would_drift_again_or_does_nothing(fleet: Fleet) -> None:
     pinned = fleet.group("pinned", "1")
     ran = fleet.checkout.golden("drift", "repair", pinned)
-    assert ran.code == 5 and f"launches {fleet.ami(1)}" in ran.text and "refresh" in ran.text, ran.text
+    assert ran.code == 5 and f"launches {fleet.ami(1)}" in ran.text and "refresh" in ran.text, (
+        ran.text
+    )
     idle = fleet.group("idle", "2")
     fleet.account.groups.suspend_processes(AutoScalingGroupName="idle", ScalingProcesses=["Launch"])
     ran = fleet.checkout.golden("drift", "repair", idle)
@@ -75,7 +87,8 @@ def test_a_group_that_would_drift_again_or_does_nothing(fleet: Fleet) -> None:
     groups = fleet.account.groups
     groups.create_launch_configuration(
         LaunchConfigurationName="old", ImageId=fleet.ami(1), InstanceType="c7i.large")
-    groups.create_auto_scaling_group(AutoScalingGroupName="old", LaunchConfigurationName="old", MinSize=1, MaxSize=1,
+    groups.create_auto_scaling_group(AutoScalingGroupName="old", LaunchConfigurationName="old",
+                                     MinSize=1, MaxSize=1,
                                      AvailabilityZones=[f"{fleet.account.region}a"])
     (old,) = fleet.members("old")
     ran = fleet.checkout.golden("drift", "repair", old)

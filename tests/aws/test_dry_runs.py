@@ -22,7 +22,8 @@ PLANNING = ["account", "cluster", "drift", "gpu-test", "promote", "publish", "re
 
 
 def planned(checkout: Checkout, *words: str) -> str:
-    """The words of the command that the plan made by `words` leads to: its last line, which names the program."""
+    """The words of the command that the plan made by `words` leads to: its last line, which names
+    the program."""
     ran = checkout.golden(*words)
     assert ran.code == 0, ran.text
     found = re.search(r"^next: scripts/golden (.+)\n\Z", ran.text, re.MULTILINE)
@@ -57,11 +58,16 @@ def test_these_are_the_commands_that_plan() -> None:
     assert sorted(found) == PLANNING
 
 
-def test_an_image_goes_all_its_way_by_what_its_plans_lead_to(checkout: Checkout, aws: Emulator) -> None:
+def test_an_image_goes_all_its_way_by_what_its_plans_lead_to(
+    checkout: Checkout, aws: Emulator
+) -> None:
     aws.set(pending_s=0)
     checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}], soak_hours: 1}}\n")
     first = release(checkout, 1)
-    assert done(checkout, "publish", IMAGE, "--dry-run", "--build", first) == f"publish {IMAGE} --build {first}"
+    assert (
+        done(checkout, "publish", IMAGE, "--dry-run", "--build", first)
+        == f"publish {IMAGE} --build {first}"
+    )
     assert done(checkout, "gpu-test", "--dry-run", IMAGE) == f"gpu-test {IMAGE}"
     assert done(checkout, "promote", IMAGE, "--now", "--dry-run") == f"promote {IMAGE} --now"
     assert latest(first)
@@ -69,11 +75,17 @@ def test_an_image_goes_all_its_way_by_what_its_plans_lead_to(checkout: Checkout,
     assert done(checkout, "release", IMAGE, "--wait", "--dry-run") == f"release {IMAGE} --wait"
     assert done(checkout, "promote", IMAGE, "--dry-run", "--now") == f"promote {IMAGE} --now"
     assert latest(second)
-    assert done(checkout, "rollback", IMAGE, "--dry-run", "--to", first) == f"rollback {IMAGE} --to {first}"
+    assert (
+        done(checkout, "rollback", IMAGE, "--dry-run", "--to", first)
+        == f"rollback {IMAGE} --to {first}"
+    )
     assert latest(first)
     assert done(checkout, "retire", IMAGE, "--set", "keep_last=1", "--dry-run") == (
         f"retire {IMAGE} --set keep_last=1")
-    assert done(checkout, "sweep", "--dry-run", "--region", REGIONS[0]) == f"sweep --region {REGIONS[0]}"
+    assert (
+        done(checkout, "sweep", "--dry-run", "--region", REGIONS[0])
+        == f"sweep --region {REGIONS[0]}"
+    )
 
 
 @pytest.mark.parametrize("plan", [["plan"], ["apply", "--dry-run"]])

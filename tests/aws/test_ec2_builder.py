@@ -1,4 +1,5 @@
-"""The parts of the EC2 builder that need no instance to log in to; test_bake_ec2.py runs all of it."""
+"""The parts of the EC2 builder that need no instance to log in to; test_bake_ec2.py runs all of
+it."""
 
 from __future__ import annotations
 
@@ -59,13 +60,17 @@ def test_an_instance_that_nobody_can_log_in_to_is_removed(
     aws.set(pending_s=0, instance_address="127.0.0.2")
     folder = BuildFolder(ec2_builds.build(tmp_path, 1, REGION))
     record, progress = folder.read_bake(), Progress("verify", sample_lock.IMAGE, tmp_path / "none")
-    with pytest.raises(StageFailed, match=r"i-\w+: (SSH did not answer|sshd answers and lets nobody in)"):
+    with pytest.raises(StageFailed,
+                       match=r"i-\w+: (SSH did not answer|sshd answers and lets nobody in)"):
         builder().verify(sample_lock.sample(), folder, tmp_path, tmp_path / "log", progress)
     ec2 = boto3.client("ec2", REGION)
-    (instance,) = [raw for each in ec2.describe_instances()["Reservations"] for raw in each["Instances"]]
+    (instance,) = [raw for each in ec2.describe_instances()["Reservations"]
+                   for raw in each["Instances"]]
     assert (instance["State"]["Name"], instance["ImageId"]) == ("terminated", record.ami_id)
     assert ec2.describe_key_pairs()["KeyPairs"] == [] and ec2.describe_volumes()["Volumes"] == []
-    assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
+    assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == [
+        "default"
+    ]
 
 
 def test_ssh_comes_from_where_the_environment_says(
@@ -95,8 +100,10 @@ def test_a_bake_that_was_killed_behind_its_ami_goes_on(aws: Emulator, tmp_path: 
     assert record.ami is not None
     ec2 = boto3.client("ec2", REGION)
     left = ec2.register_image(
-        Name=f"{record.image}-{record.build_id}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
-        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": record.ami.snapshot}}])["ImageId"]
+        Name=f"{record.image}-{record.build_id}-builder", Architecture="x86_64",
+        RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda",
+                              "Ebs": {"SnapshotId": record.ami.snapshot}}])["ImageId"]
     lock = builds.lock(record.image, 1)
     result = builder().bake(lock, planned(tmp_path, lock, record.lock_sha256),
                             Progress("bake", record.image, tmp_path / "none"), force=False)
@@ -119,7 +126,9 @@ def test_a_type_that_the_region_lacks_is_refused_before_anything_is_made(
         builder(kind=kind).bake(lock, planned(tmp_path, lock, "0" * 64), progress, force=False)
     with pytest.raises(BadInput, match=said):
         builder(kind=kind).verify(lock, folder, tmp_path, tmp_path / "log", progress)
-    assert not {"ec2:RunInstances", "ec2:ImportKeyPair", "ec2:CreateSecurityGroup"} & {name for name, _ in aws.calls()}
+    assert not {"ec2:RunInstances", "ec2:ImportKeyPair", "ec2:CreateSecurityGroup"} & {
+        name for name, _ in aws.calls()
+    }
 
 
 def with_wheel(lock: Lock, repo: Path, files: dict[str, bytes]) -> Lock:
@@ -131,9 +140,12 @@ def with_wheel(lock: Lock, repo: Path, files: dict[str, bytes]) -> Lock:
     wheel = PyFile(project="demo", version="1.0", filename="demo-1.0.whl", sha256="0" * 64, size=1)
     allowed = Allowance(files="asks/*.so", extensions=["avx*"], reason="it asks the CPU")
     return lock.model_copy(update={
-        "packages": lock.packages | {"python3": lock.packages["bash"].model_copy(update={"version": "3.11.2-1"})},
-        "frameworks": [Framework(name="demo", version="1.0", environment="ml", origin=Origin.WHEEL, why="", gain=None,
-                                 measured_on=None, wheel=wheel, requires=[], made=None, allow=[allowed])]})
+        "packages": lock.packages
+        | {"python3": lock.packages["bash"].model_copy(update={"version": "3.11.2-1"})},
+        "frameworks": [Framework(name="demo", version="1.0", environment="ml", origin=Origin.WHEEL,
+                                 why="", gain=None,
+                                 measured_on=None, wheel=wheel, requires=[], made=None,
+                                 allow=[allowed])]})
 
 
 def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made(
@@ -141,19 +153,26 @@ def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made
 ) -> None:
     """And the record goes with the build, by the paths that the files have on the instance."""
     source, library = tmp_path / "code.c", tmp_path / "code.so"
-    source.write_text('void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n', encoding="utf-8")
+    source.write_text('void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n',
+                      encoding="utf-8")
     shell.output([tools.find("gcc"), "-shared", "-fPIC", "-o", str(library), str(source)])
     code, site = library.read_bytes(), "opt/ml/ml/lib/python3.11/site-packages"
     lock = with_wheel(sample_lock.sample(), tmp_path / "repo", {
         "demo/core.so": code, "asks/core.so": code, "demo-1.0.data/platlib/demo/other.so": code,
-        "demo-1.0.data/data/lib/data.so": code, "demo-1.0.data/headers/demo.h": b"", "demo/__init__.py": b""})
-    plan, progress = planned(tmp_path, lock, "0" * 64), Progress("bake", lock.image, tmp_path / "none")
-    with pytest.raises(StageFailed, match=r"3 functions or files .*: \S+: half: 1 instruction needs avx512fp16"):
+        "demo-1.0.data/data/lib/data.so": code, "demo-1.0.data/headers/demo.h": b"",
+        "demo/__init__.py": b""})
+    plan, progress = (
+        planned(tmp_path, lock, "0" * 64),
+        Progress("bake", lock.image, tmp_path / "none"),
+    )
+    with pytest.raises(StageFailed,
+                       match=r"3 functions or files .*: \S+: half: 1 instruction needs avx512fp16"):
         builder().bake(lock, plan, progress, force=False)
     assert aws.calls() == []
     record = records.read(tmp_path / "out/coverage.json", CoverageRecord)
     assert sorted(file.path for file in record.files) == [
-        "opt/ml/ml/lib/data.so", f"{site}/asks/core.so", f"{site}/demo/core.so", f"{site}/demo/other.so"]
+        "opt/ml/ml/lib/data.so", f"{site}/asks/core.so", f"{site}/demo/core.so",
+        f"{site}/demo/other.so"]
     assert record.allowed == {"it asks the CPU": 1}
     assert "coverage: " in (tmp_path / "log").read_text(encoding="utf-8")
 
@@ -172,7 +191,8 @@ def _builders(ec2: Any, name: str) -> str:
     boto3.client("ebs", REGION).complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
     ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
     ec2.register_image(Name=f"{name}-builder", Architecture="x86_64", RootDeviceName="/dev/xvda",
-                       BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
+                       BlockDeviceMappings=[{"DeviceName": "/dev/xvda",
+                                             "Ebs": {"SnapshotId": snapshot}}])
     return snapshot
 
 
@@ -185,21 +205,30 @@ def _bake(root: Path, record: BakeRecord, *, force: bool) -> Ami:
     return ami
 
 
-def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(aws: Emulator, tmp_path: Path) -> None:
+def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(
+    aws: Emulator, tmp_path: Path
+) -> None:
     aws.set(pending_s=0)
     record = records.read(ec2_builds.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
     assert record.ami is not None
-    with pytest.raises(Unreachable, match="has no AMI named debian-12-amd64"):  # which is what a bake begins from
+    # Which is what a bake begins from.
+    with pytest.raises(Unreachable, match="has no AMI named debian-12-amd64"):
         _bake(tmp_path, record, force=True)
     ec2 = boto3.client("ec2", REGION)
-    assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [record.ami.id]
+    assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [
+        record.ami.id
+    ]
     spec = ImageSpec.of(record, "Debian 12 for tests", "amd64")
     snapshot = _builders(ec2, spec.name)
     registered = builder()._registered(spec, None, force=True)
     assert (registered.snapshot, registered.id != record.ami.id) == (snapshot, True)
     assert registered.volume_gib == 8, "as large as what Packer left, not as the lock asks for"
-    assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [registered.id]
-    assert [one["SnapshotId"] for one in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == [snapshot]
+    assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [
+        registered.id
+    ]
+    assert [
+        one["SnapshotId"] for one in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
+    ] == [snapshot]
 
 
 def test_force_leaves_a_published_ami_alone(aws: Emulator, tmp_path: Path) -> None:
@@ -220,16 +249,21 @@ def test_force_leaves_a_published_ami_alone(aws: Emulator, tmp_path: Path) -> No
 
 def test_packages_are_held_to_the_lock_and_the_publishers_are_counted() -> None:
     lock = sample_lock.sample()
-    right = ec2_builder._packages(lock, ["ii \tbash\t1:5.2-2", "ii \tgrub-cloud-amd64\t1", "rc \told\t1"])
+    right = ec2_builder._packages(lock,
+                                  ["ii \tbash\t1:5.2-2", "ii \tgrub-cloud-amd64\t1", "rc \told\t1"])
     assert (right.outcome, right.detail) == (
         Outcome.CORRECT, "1 packages are the publisher's, beside the lock: grub-cloud-amd64")
     other = ec2_builder._packages(lock, ["ii \tbash\t2"])
     assert (other.outcome, other.detail) == (Outcome.INCORRECT, "bash is 2, not 1:5.2-2")
-    assert ec2_builder._packages(lock, ["ii \tother\t1"]).outcome is Outcome.CORRECT, "a role may remove what is locked"
+    assert ec2_builder._packages(lock, ["ii \tother\t1"]).outcome is Outcome.CORRECT, (
+        "a role may remove what is locked"
+    )
     assert ec2_builder._packages(lock, []).detail == "dpkg names no package"
 
 
-def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(aws: Emulator, tmp_path: Path) -> None:
+def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(
+    aws: Emulator, tmp_path: Path
+) -> None:
     there, here = ec2_builds.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)
     local, west = LocalBuilder(builds.ROOT), builder(region="us-west-2")
     assert bake._exists(BuildFolder(there), builder()) and bake._exists(BuildFolder(here), local)
@@ -243,7 +277,9 @@ def test_declared_families_that_the_region_lacks_are_said(
     aws: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:
     lock = sample_lock.sample()
-    families = lock.model_copy(update={"hardware": lock.hardware.model_copy(update={"families": ["m7i", "x9"]})})
+    families = lock.model_copy(
+        update={"hardware": lock.hardware.model_copy(update={"families": ["m7i", "x9"]})}
+    )
     builder()._demand_offered(families, Progress("bake", lock.image, tmp_path / "none"))
     assert "us-east-1 has no x9: a publish there will be refused" in capsys.readouterr().err
 
@@ -251,7 +287,9 @@ def test_declared_families_that_the_region_lacks_are_said(
 def test_the_first_family_builds_and_gpus_have_a_stand_in() -> None:
     lock = sample_lock.sample()
     assert ec2_builder.instance_type(lock) == "m7i.xlarge"
-    gpu = lock.model_copy(update={"hardware": lock.hardware.model_copy(update={"families": ["p5"], "sm": ["90"]})})
+    gpu = lock.model_copy(
+        update={"hardware": lock.hardware.model_copy(update={"families": ["p5"], "sm": ["90"]})}
+    )
     assert ec2_builder.instance_type(gpu) == "m7i.xlarge"
 
 
@@ -266,7 +304,9 @@ def test_a_session_needs_a_disk(aws: Emulator, tmp_path: Path) -> None:
 def test_a_record_says_one_thing_of_what_was_made(aws: Emulator, tmp_path: Path) -> None:
     there, here = (BuildFolder(folder).read_bake() for folder in (
         ec2_builds.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)))
-    for wrong in (here.model_copy(update={"builder": BuilderKind.EC2}), there.model_copy(update={"disk": here.disk}),
-                  there.model_copy(update={"ami": None}), here.model_copy(update={"manifest_sha256": None})):
+    for wrong in (here.model_copy(update={"builder": BuilderKind.EC2}),
+                  there.model_copy(update={"disk": here.disk}),
+                  there.model_copy(update={"ami": None}),
+                  here.model_copy(update={"manifest_sha256": None})):
         with pytest.raises(ValidationError, match="has a disk and its manifest, or an AMI"):
             BakeRecord.model_validate_json(wrong.model_dump_json())

@@ -23,16 +23,23 @@ def _refused(call: Callable[[], Any]) -> tuple[str, int, str]:
         call()
     answer = caught.value.response
     assert answer["ResponseMetadata"]["RetryAttempts"] == 0
-    return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Message"]
+    return (
+        answer["Error"]["Code"],
+        answer["ResponseMetadata"]["HTTPStatusCode"],
+        answer["Error"]["Message"],
+    )
 
 
 def test_prints_what_to_export_and_ends_on_a_signal() -> None:
     process = subprocess.Popen([sys.executable, "-m", "ec2_emulator", "--port", "0"], text=True,
-                               stdout=subprocess.PIPE, env=shell.environment({"PYTHONPATH": str(ROOT / "scripts")}))
+                               stdout=subprocess.PIPE,
+                               env=shell.environment({"PYTHONPATH": str(ROOT / "scripts")}))
     assert process.stdout is not None
     lines = [process.stdout.readline(), process.stdout.readline()]
     assert lines[0].startswith("export AWS_ENDPOINT_URL=http://127.0.0.1:")
-    assert "AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1" in lines[1], "boto3 and older tools read the other"
+    assert "AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1" in lines[1], (
+        "boto3 and older tools read the other"
+    )
     assert "AWS_ACCESS_KEY_ID=" in lines[1] and "AWS_SECRET_ACCESS_KEY=" in lines[1]
     process.send_signal(signal.SIGTERM)
     assert process.communicate()[0] == ""
@@ -50,7 +57,8 @@ def test_logs_calls_with_their_region_until_reset(aws: Any) -> None:
     boto3.client("ec2", "eu-west-1").describe_images(Owners=["self"])
     boto3.client("ssm").describe_parameters()
     boto3.client("s3").list_buckets()
-    assert aws.calls() == [("ec2:DescribeImages", "eu-west-1"), ("ssm:DescribeParameters", "us-east-1"),
+    assert aws.calls() == [("ec2:DescribeImages", "eu-west-1"),
+                           ("ssm:DescribeParameters", "us-east-1"),
                            ("s3:ListBuckets", "us-east-1")]
     aws.reset()
     assert aws.calls() == []
@@ -68,7 +76,8 @@ def test_names_what_it_lacks_and_nobody_retries(aws: Any) -> None:
     assert message == "the emulator does not implement ec2:DescribeImageUsageReports"
     assert _refused(boto3.client("ssm").list_nodes)[:2] == ("UnsupportedOperation", 501)
     refused = _refused(lambda: boto3.client("pricing").describe_services())
-    assert refused == ("UnsupportedOperation", 501, "the emulator does not implement pricing:DescribeServices")
+    assert refused == ("UnsupportedOperation", 501,
+                       "the emulator does not implement pricing:DescribeServices")
 
 
 @pytest.mark.parametrize(("service", "call", "code", "status"), [
@@ -76,9 +85,15 @@ def test_names_what_it_lacks_and_nobody_retries(aws: Any) -> None:
     ("ssm", "describe_parameters", "AccessDeniedException", 400),
     ("autoscaling", "describe_auto_scaling_groups", "AccessDenied", 403), ("s3", "list_buckets", "AccessDenied", 403),
 ])
-def test_a_missing_permission_is_named(aws: Any, service: str, call: str, code: str, status: int) -> None:
+def test_a_missing_permission_is_named(
+    aws: Any, service: str, call: str, code: str, status: int
+) -> None:
     client = boto3.client(service)
-    action = "s3:ListAllMyBuckets" if service == "s3" else f"{service}:{client.meta.method_to_api_mapping[call]}"
+    action = (
+        "s3:ListAllMyBuckets"
+        if service == "s3"
+        else f"{service}:{client.meta.method_to_api_mapping[call]}"
+    )
     aws.set(denied={"*": [action]})
     refused = _refused(getattr(client, call))
     assert refused[:2] == (code, status)
@@ -88,18 +103,22 @@ def test_a_missing_permission_is_named(aws: Any, service: str, call: str, code: 
 
 
 def test_a_policy_is_all_that_is_allowed(aws: Any) -> None:
-    ec2, tags = boto3.client("ec2"), [{"ResourceType": "volume", "Tags": [{"Key": "a", "Value": "b"}]}]
+    ec2, tags = boto3.client("ec2"), [{"ResourceType": "volume",
+                                       "Tags": [{"Key": "a", "Value": "b"}]}]
     aws.set(allowed={"*": ["ec2:CreateVolume", "ec2:Describe*"]})
     ec2.create_volume(AvailabilityZone="us-east-1a", Size=1)
     boto3.client("sts").get_caller_identity()
-    refused = _refused(lambda: ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, TagSpecifications=tags))
+    refused = _refused(lambda: ec2.create_volume(AvailabilityZone="us-east-1a", Size=1,
+                                                 TagSpecifications=tags))
     assert "is not authorized to perform: ec2:CreateTags " in refused[2]
     assert _refused(boto3.client("s3").list_buckets)[0] == "AccessDenied"
-    assert aws.asked() == [["ec2:CreateVolume"], [], ["ec2:CreateVolume", "ec2:CreateTags"], ["s3:ListAllMyBuckets"]]
+    assert aws.asked() == [["ec2:CreateVolume"], [], ["ec2:CreateVolume", "ec2:CreateTags"],
+                           ["s3:ListAllMyBuckets"]]
 
 
 def test_expired_and_unknown_credentials(aws: Any) -> None:
-    temporary = boto3.Session(aws_session_token="of-yesterday", aws_access_key_id="ASIA", aws_secret_access_key="none")
+    temporary = boto3.Session(aws_session_token="of-yesterday", aws_access_key_id="ASIA",
+                              aws_secret_access_key="none")
     temporary.client("ec2").describe_images(Owners=["self"])
     aws.set(expired_tokens=["of-yesterday"])
     assert _refused(temporary.client("ec2").describe_images)[0] == "RequestExpired"
@@ -126,7 +145,8 @@ def test_a_region_that_is_unknown_or_not_enabled(aws: Any) -> None:
 def test_acts_as_another_account(aws: Any) -> None:
     aws.set(accounts={"AKIASOMEONEELSE00000": "210987654321"})
     assert boto3.client("sts").get_caller_identity()["Account"] == "123456789012"
-    other = boto3.client("sts", aws_access_key_id="AKIASOMEONEELSE00000", aws_secret_access_key="none")
+    other = boto3.client("sts", aws_access_key_id="AKIASOMEONEELSE00000",
+                         aws_secret_access_key="none")
     assert other.get_caller_identity()["Account"] == "210987654321"
 
 
@@ -134,11 +154,14 @@ def test_a_large_request_that_is_compressed_is_read(aws: Any) -> None:
     """botocore does so from 10 KiB on (request_min_compression_size_bytes)."""
     cloudwatch = boto3.client("cloudwatch", "us-east-1")
     sent: list[Any] = []
-    cloudwatch.meta.events.register("before-send", lambda request, **_: sent.append(request.headers))
-    data = [{"MetricName": f"metric-{number}", "Dimensions": [{"Name": "n", "Value": "v" * 90}], "Value": 1.0}
+    cloudwatch.meta.events.register("before-send",
+                                    lambda request, **_: sent.append(request.headers))
+    data = [{"MetricName": f"metric-{number}", "Dimensions": [{"Name": "n", "Value": "v" * 90}],
+             "Value": 1.0}
             for number in range(200)]
     cloudwatch.put_metric_data(Namespace="golden", MetricData=data)
     assert sent[0]["Content-Encoding"] in ("gzip", b"gzip")
-    found = {each["MetricName"] for page in cloudwatch.get_paginator("list_metrics").paginate(Namespace="golden")
+    found = {each["MetricName"]
+             for page in cloudwatch.get_paginator("list_metrics").paginate(Namespace="golden")
              for each in page["Metrics"]}
     assert found == {each["MetricName"] for each in data}

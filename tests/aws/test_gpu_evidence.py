@@ -1,4 +1,5 @@
-"""The record of a GPU test in the account: what it has to say, who reads it; no folder of a runner is needed.
+"""The record of a GPU test in the account: what it has to say, who reads it; no folder of a runner
+is needed.
 
 A forger has the tester's right: he may write the parameter, and nothing else.
 """
@@ -26,7 +27,17 @@ from goldenami.release.gpu_test import gpu_evidence
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState
 from support.gpu import candidates
-from support.gpu.gpu_records import CHECKS, HAND, ZEROS, deregister, facts, keep, latest, refused, rewrite
+from support.gpu.gpu_records import (
+    CHECKS,
+    HAND,
+    ZEROS,
+    deregister,
+    facts,
+    keep,
+    latest,
+    refused,
+    rewrite,
+)
 from support.security import signing_key
 
 Forge = Callable[[dict[str, Any]], None]
@@ -63,7 +74,8 @@ def drop_machine(said: dict[str, Any]) -> None:
 def by_hand(**changes: Any) -> Forge:
     """By a person's word, on one machine."""
     def forge(said: dict[str, Any]) -> None:
-        said.update({"by_hand": True, "nonce": "", "machines": [{**said["machines"][0], **HAND}], **changes})
+        said.update({"by_hand": True, "nonce": "", "machines": [{**said["machines"][0], **HAND}],
+                     **changes})
     return forge
 
 
@@ -87,33 +99,45 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
     "a long nonce of zeros": (sets(nonce="0" * 32), "is no random one"),
     "a nonce by hand": (sets(nonce="ab" * 16), "is no random one"),
     "no nonce": (sets(nonce=""), "its nonce `` is no random one"),
-    "dated 2020": (sets(at="2020-01-01T00:00:00Z"), "it is of 2020-01-01T00:00:00Z, not of the time between"),
-    "dated 2030": (sets(at="2030-01-01T00:00:00Z"), "it is of 2030-01-01T00:00:00Z, not of the time between"),
-    "another disk": (sets(disk_sha256=ZEROS), "it is of disk-sha256 000000000000, the build is not"),
+    "dated 2020": (sets(at="2020-01-01T00:00:00Z"),
+                   "it is of 2020-01-01T00:00:00Z, not of the time between"),
+    "dated 2030": (sets(at="2030-01-01T00:00:00Z"),
+                   "it is of 2030-01-01T00:00:00Z, not of the time between"),
+    "another disk": (sets(disk_sha256=ZEROS),
+                     "it is of disk-sha256 000000000000, the build is not"),
     "no disk": (sets(disk_sha256=None), "it is of disk-sha256 None"),
     "another manifest": (sets(manifest_sha256="1" * 64), "it is of manifest-sha256 111111111111"),
     "another lock": (sets(lock_sha256=ZEROS), "it is of lock-sha256 000000000000"),
-    "a type without that GPU": (sets_machine(instance_type="g5.xlarge"), "g5.xlarge has no GPU of architecture 75"),
+    "a type without that GPU": (sets_machine(instance_type="g5.xlarge"),
+                                "g5.xlarge has no GPU of architecture 75"),
     "no type": (sets_machine(instance_type=""), "an instance without a type has no GPU"),
-    "a type that is none": (sets_machine(instance_type="g4dn"), "g4dn has no GPU of architecture 75"),
-    "more GPUs than the type": (sets_machine(gpu=", ".join(["NVIDIA T4"] * 3)), "g4dn.xlarge has not 3 GPUs"),
+    "a type that is none": (sets_machine(instance_type="g4dn"),
+                            "g4dn has no GPU of architecture 75"),
+    "more GPUs than the type": (sets_machine(gpu=", ".join(["NVIDIA T4"] * 3)),
+                                "g4dn.xlarge has not 3 GPUs"),
     "fewer checks that passed": (sets_machine(checks=1), f"1 of {len(CHECKS)} checks passed"),
-    "nothing asked": (sets_machine(checks=1, not_asked=CHECKS), f"1 of {len(CHECKS)} checks passed"),
+    "nothing asked": (sets_machine(checks=1, not_asked=CHECKS),
+                      f"1 of {len(CHECKS)} checks passed"),
     "of version 1": (old, "it is of an earlier version"),
     "by hand without a machine": (sets(by_hand=True, machines=[]), "it names no machine"),
-    "by hand without a GPU": (by_hand(machines=[{**HAND, "gpu": "", "checks": 25, "junit_sha256": ZEROS}]),
+    "by hand without a GPU": (by_hand(machines=[{**HAND, "gpu": "", "checks": 25,
+                                                 "junit_sha256": ZEROS}]),
                               "it names no machine with a GPU"),
     "by hand of another disk": (by_hand(disk_sha256=ZEROS), "it is of disk-sha256 000000000000"),
     "by hand of no disk": (by_hand(disk_sha256=None), "it is of disk-sha256 None"),
-    "by hand before it was baked": (by_hand(at="2020-01-01T00:00:00Z"), "it is of 2020-01-01T00:00:00Z"),
+    "by hand before it was baked": (by_hand(at="2020-01-01T00:00:00Z"),
+                                    "it is of 2020-01-01T00:00:00Z"),
     "by hand in 2030": (by_hand(at="2030-01-01T00:00:00Z"), "it is of 2030-01-01T00:00:00Z"),
     "by hand with a check less": (by_hand(checks=CHECKS[1:]), "1 checks are not in it"),
 }
 
 
 @pytest.mark.parametrize("lock_here", ["another", "none"])
-def test_a_record_that_somebody_made_moves_nothing(checkout: Checkout, candidate: str, lock_here: str) -> None:
-    """Whatever lock the checkout has. A person may go on without, and that is what the ledger says then."""
+def test_a_record_that_somebody_made_moves_nothing(
+    checkout: Checkout, candidate: str, lock_here: str
+) -> None:
+    """Whatever lock the checkout has. A person may go on without, and that is what the ledger says
+    then."""
     lock = lockfile.path_of(checkout.root, GPU_IMAGE)
     if lock_here == "none":
         lock.unlink()
@@ -153,7 +177,9 @@ def test_an_ami_that_does_not_say_what_it_asks_counts_with_its_own_lock_alone(
         state.ec2.delete_tags(Resources=[ami], Tags=[{"Key": tags.GPU_TEST}])
     lock, said = lockfile.path_of(checkout.root, GPU_IMAGE), facts(candidate)
     own = lock.read_bytes(), lock.with_name(f"{lock.name}.sha256").read_bytes()
-    lockfile.write(lock, records.read(builds.build(checkout.root, 2, image=GPU_IMAGE, sm=("75",)) / LOCK_FILE, Lock))
+    lockfile.write(lock,
+                   records.read(builds.build(checkout.root, 2, image=GPU_IMAGE, sm=("75",))
+                                / LOCK_FILE, Lock))
     keep(said)
     refused(checkout, "what a test has to show is not known")
     lock.write_bytes(own[0])
@@ -176,7 +202,9 @@ def test_a_parameter_of_another_build_is_refused(checkout: Checkout, candidate: 
 
 # --- one disk, whose bytes were tested ---
 
-def test_a_test_of_other_bytes_of_the_same_lock_does_not_count(checkout: Checkout, published: str) -> None:
+def test_a_test_of_other_bytes_of_the_same_lock_does_not_count(
+    checkout: Checkout, published: str
+) -> None:
     """Not for `promote`, `rollback --to`, `release`, nor for a publish."""
     keep(facts(published))
     deregister(published, *REGIONS)
@@ -200,7 +228,9 @@ def test_one_region_of_other_bytes_keeps_all(checkout: Checkout, published: str)
     state.ec2.create_tags(Resources=[ami], Tags=[{"Key": tags.DISK_SHA256, "Value": ZEROS}])
     refused(checkout, f", {ami} is not")
     ran = checkout.golden("gpu-test", GPU_IMAGE, "--dry-run")
-    assert (ran.code, f"AMI {ami} in {REGIONS[1]} is of other bytes" in ran.text) == (2, True), ran.text
+    assert (ran.code, f"AMI {ami} in {REGIONS[1]} is of other bytes" in ran.text) == (2, True), (
+        ran.text
+    )
 
 
 def test_what_latest_named_in_a_region_is_no_proof_of_other_bytes(
@@ -214,8 +244,11 @@ def test_what_latest_named_in_a_region_is_no_proof_of_other_bytes(
     assert "`latest` stays" in checkout.run("publish", GPU_IMAGE, code=11)
 
 
-def test_bytes_that_latest_named_are_not_those_of_a_new_ami(checkout: Checkout, published: str) -> None:
-    """`latest` moves on, the first build's AMIs go, and the same lock is baked again: nothing was tested of that."""
+def test_bytes_that_latest_named_are_not_those_of_a_new_ami(
+    checkout: Checkout, published: str
+) -> None:
+    """`latest` moves on, the first build's AMIs go, and the same lock is baked again: nothing was
+    tested of that."""
     keep(facts(published))
     checkout.run("promote", GPU_IMAGE)
     second = candidates.build(checkout, 2)
@@ -229,13 +262,16 @@ def test_bytes_that_latest_named_are_not_those_of_a_new_ami(checkout: Checkout, 
         second_ami = state.amis()[f"{GPU_IMAGE}-{second}"]
         own = tags.from_list(second_ami["Tags"]) | {tags.BUILD_ID: published}
         state.ec2.register_image(
-            Name=f"{GPU_IMAGE}-{published}", Architecture="x86_64", RootDeviceName="/dev/xvda", EnaSupport=True,
+            Name=f"{GPU_IMAGE}-{published}", Architecture="x86_64", RootDeviceName="/dev/xvda",
+            EnaSupport=True,
             VirtualizationType="hvm", TagSpecifications=tags.specifications(own, "image"),
             BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {
                 "SnapshotId": second_ami["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]}}])
     checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}]}}\n", GPU_IMAGE)
     ran = checkout.golden("rollback", GPU_IMAGE, "--to", published)
-    assert (ran.code, f"build {published} is not tested on a GPU" in ran.text) == (6, True), ran.text
+    assert (ran.code, f"build {published} is not tested on a GPU" in ran.text) == (6, True), (
+        ran.text
+    )
     assert latest()[0] == second
 
 
@@ -243,16 +279,19 @@ def test_a_ledger_that_says_tested_is_no_proof(checkout: Checkout, candidate: st
     """The publisher writes the ledger."""
     for region in REGIONS:
         state = RegionState(region, GPU_IMAGE)
-        for said in ("tested on a GPU", "tested on a GPU, by a person's word", "the image has no GPU"):
+        for said in ("tested on a GPU", "tested on a GPU, by a person's word",
+                     "the image has no GPU"):
             ledger = state.ledger().model_dump_json().replace("not tested on a GPU", said)
             state.dynamodb.update_item(
-                TableName="golden-ami", Key={"image": {"S": GPU_IMAGE}}, UpdateExpression="SET ledger = :ledger",
+                TableName="golden-ami", Key={"image": {"S": GPU_IMAGE}},
+                UpdateExpression="SET ledger = :ledger",
                 ExpressionAttributeValues={":ledger": {"S": ledger}})
     refused(checkout, f"build {candidate} is not tested on a GPU")
 
 
 def test_a_file_beside_the_build_is_no_proof(checkout: Checkout, published: str) -> None:
-    """Neither for a publish nor for a promotion: the account's record counts, which the publisher may not write."""
+    """Neither for a publish nor for a promotion: the account's record counts, which the publisher
+    may not write."""
     said = facts(published)
     by_hand()(said)
     made = keep(said)
@@ -310,7 +349,8 @@ def test_a_vouch_is_signed_in_the_account_and_shown(checkout: Checkout, tmp_path
 
 
 def test_a_damaged_record_is_said_by_status(checkout: Checkout, candidate: str) -> None:
-    Account().ssm(REGIONS[0]).put_parameter(Name=evidence.parameter(GPU_IMAGE, candidate), Type="String", Value="{}")
+    Account().ssm(REGIONS[0]).put_parameter(Name=evidence.parameter(GPU_IMAGE, candidate),
+                                            Type="String", Value="{}")
     assert "is not what gpu-test writes" in checkout.run("status", GPU_IMAGE)
 
 
@@ -320,11 +360,13 @@ def test_a_signed_record_of_all_architectures_fits_a_parameter(tmp_path: Path) -
     checks = tuple(gpu_proofs.required(ROOT, ["nvidia_driver", "frameworks", "container_runtime"]))
     gpus = ", ".join(["NVIDIA RTX PRO 6000 Blackwell Server Edition"] * 2)
     machines = tuple(gpu_proofs.TestedGpu(
-        sm=sm, gpu=gpus, instance_type="g7e.12xlarge", region="ap-southeast-1", ami="ami-0123456789abcdef0", checks=25,
+        sm=sm, gpu=gpus, instance_type="g7e.12xlarge", region="ap-southeast-1",
+        ami="ami-0123456789abcdef0", checks=25,
         junit_sha256=ZEROS, not_asked=checks[:3]) for sm in every)
     signing_key.make(tmp_path / "own.pem")
     made = GpuTestRecord(
-        image=GPU_IMAGE, build_id="0" * 12, nonce="0" * 32, at=clock.stamp(), by="ci@runner:1", lock_sha256=ZEROS,
+        image=GPU_IMAGE, build_id="0" * 12, nonce="0" * 32, at=clock.stamp(), by="ci@runner:1",
+        lock_sha256=ZEROS,
         disk_sha256=ZEROS, manifest_sha256=ZEROS, checks=checks, machines=machines)
     with signing_key.used(tmp_path / "own.pem"):
         made = gpu_evidence.signed(made, signers.of_environment(ROOT, Account()))

@@ -1,6 +1,8 @@
-"""`golden gpu-test` against the emulator: what it asks for, what it says when there is none, that nothing is left.
+"""`golden gpu-test` against the emulator: what it asks for, what it says when there is none, that
+nothing is left.
 
-Its instances have no machine here, so SSH does not answer; test_gpu_test_machine.py has one that does.
+Its instances have no machine here, so SSH does not answer; test_gpu_test_machine.py has one that
+does.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def test_the_plan_names_types_zones_and_money_and_launches_nothing(
     checkout: Checkout, candidate: str, aws: Emulator,
 ) -> None:
     """By the price list and the Spot prices of the zones, over HTTP."""
-    aws.set(usd_hour={"*": {"g4dn.xlarge": 0.526, "g5.xlarge": 1.5, "g5.2xlarge": 1.2, "g6.xlarge": 0.9,
+    aws.set(usd_hour={"*": {"g4dn.xlarge": 0.526, "g5.xlarge": 1.5, "g5.2xlarge": 1.2,
+                            "g6.xlarge": 0.9,
                             "g6e.xlarge": 0.8}}, usd_spot={"us-west-2b": 0.2})
     text = gpu_test(checkout, "--dry-run", "--hours", "2", code=0)
     costs = "3 GPU architectures, 2 h each at most; at most $5.05"
@@ -112,9 +115,11 @@ def test_what_a_run_elsewhere_left_is_removed_when_it_has_expired_and_named_befo
     hour = timedelta(hours=1)
     here = f"{tags.owner().rpartition(':')[0]}:{ProcessId.of(os.getppid())}"  # of another checkout
     for name, image, owner, expires in (
-            ("gone", GPU_IMAGE, "ci@elsewhere:7", -hour), ("used", GPU_IMAGE, "ci@elsewhere:7", hour),
+            ("gone", GPU_IMAGE, "ci@elsewhere:7", -hour),
+            ("used", GPU_IMAGE, "ci@elsewhere:7", hour),
             ("others", "other", "ci@elsewhere:7", -hour), ("beside", GPU_IMAGE, here, hour)):
-        marks = {tags.IMAGE: image, tags.OWNER: owner, tags.EXPIRES: clock.stamp(clock.now() + expires)}
+        marks = {tags.IMAGE: image, tags.OWNER: owner,
+                 tags.EXPIRES: clock.stamp(clock.now() + expires)}
         ec2.create_key_pair(KeyName=name, TagSpecifications=tags.specifications(marks, "key-pair"))
     keys = {key["KeyName"]: key["KeyPairId"] for key in ec2.describe_key_pairs()["KeyPairs"]}
     text = gpu_test(checkout)
@@ -144,7 +149,8 @@ def test_an_instance_whose_image_never_booted_is_named_by_status_and_ended_by_th
     calendar.days = 1
     assert said in checkout.golden("status", GPU_IMAGE).text
     assert "2 things removed that an earlier run left" in gpu_test(checkout)
-    ended = {raw["InstanceId"] for raw in instances(REGIONS[0]) if raw["State"]["Name"] == "terminated"}
+    ended = {raw["InstanceId"] for raw in instances(REGIONS[0]) if raw["State"]["Name"]
+             == "terminated"}
     assert ended >= set(names.values()) and left() == []
 
 
@@ -154,9 +160,11 @@ def test_an_instance_whose_image_never_booted_is_named_by_status_and_ended_by_th
 def test_a_lost_answer_leaves_nothing(
     checkout: Checkout, candidate: str, aws: Emulator, monkeypatch: pytest.MonkeyPatch, call: str,
 ) -> None:
-    """The client makes the call again, and EC2 has the thing already: it is taken, and removed at the end."""
+    """The client makes the call again, and EC2 has the thing already: it is taken, and removed at
+    the end."""
     retry_at_once(monkeypatch)
-    for seed in range(8):  # which answers are lost is drawn by the seed and the number of calls before
+    # Which answers are lost is drawn by the seed and the number of calls before.
+    for seed in range(8):
         before = len(aws.calls())
         aws.late({"mode": "lost", "calls": [f"ec2:{call}"], "share": 0.6}, seed=seed)
         text = checkout.golden("gpu-test", GPU_IMAGE, "--wait-minutes", "0").text
@@ -192,7 +200,9 @@ def test_an_instance_that_cannot_be_ended_is_named_with_region_price_and_command
     assert f"before that: {name}: SSH did not answer within 1 s" in text
     aws.set(denied={})
     text = gpu_test(checkout)
-    assert instances(REGIONS[0])[0]["State"]["Name"] == "terminated", "the next run of this machine ends it"
+    assert instances(REGIONS[0])[0]["State"]["Name"] == "terminated", (
+        "the next run of this machine ends it"
+    )
     assert left() == [], text
 
 

@@ -1,7 +1,9 @@
-"""`golden gpu-test` killed at every call to AWS: by the next run, or by a sweep, nothing that costs is left.
+"""`golden gpu-test` killed at every call to AWS: by the next run, or by a sweep, nothing that costs
+is left.
 
-Its instances have no machine here, so each run ends at SSH. What a run calls after that, where it succeeds, comes when
-its instances are terminated: it writes the record, and test_gpu_test_machine.py sees it do so.
+Its instances have no machine here, so each run ends at SSH. What a run calls after that, where it
+succeeds, comes when its instances are terminated: it writes the record, and
+test_gpu_test_machine.py sees it do so.
 """
 
 from __future__ import annotations
@@ -57,12 +59,15 @@ def test_what_a_run_leaves_that_was_killed_at_any_call_is_removed(
     assert {point.region for point in found} >= set(REGIONS)
     left = {str(point): killed(root, kill_proxy, point, by_sweep=by_sweep) for point in found}
     assert any(left.values())
-    print(f"{len(found)} kills, {sum(map(bool, left.values()))} of them left something, nothing is left")
+    print(f"{len(found)} kills, {sum(map(bool, left.values()))} of them left something, nothing "
+          "is left")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_removes_all_itself(root: Path, kill_proxy: KillProxy, by: signal.Signals) -> None:
+def test_an_interrupted_run_removes_all_itself(
+    root: Path, kill_proxy: KillProxy, by: signal.Signals
+) -> None:
     point = KillPoint("ec2:DescribeInstances", REGIONS[0], 2, When.BEFORE)
     code, text = kill_proxy.run(root, *TEST, point=point, by=by)
     assert (kill_proxy.struck, candidates.left()) == (True, []), text

@@ -1,4 +1,5 @@
-"""`golden gpu-test` from end to end: launch, checks over SSH on made-up GPUs, power-off, the record, promote.
+"""`golden gpu-test` from end to end: launch, checks over SSH on made-up GPUs, power-off, the
+record, promote.
 
 support/ec2/gpu_instances.py says what of an instance is real.
 """
@@ -43,9 +44,11 @@ def made(tmp_path: Path, sm: tuple[str, ...]) -> Path:
     """The checkout, whose lock is the committed one and has code for these architectures."""
     copy = checkout.copy(tmp_path / "checkout")
     builds.define(copy, f"publish: {{regions: [{', '.join(REGIONS)}]}}\n", GPU_IMAGE)
-    driver = Driver(version=DRIVER, branch="580", flavour="open", source="nvidia", cuda="13.0", modules=None)
+    driver = Driver(version=DRIVER, branch="580", flavour="open", source="nvidia", cuda="13.0",
+                    modules=None)
     folder = builds.build(copy, 1, image=GPU_IMAGE, sm=sm, driver=driver,
-                          variables={"nvidia_driver_version": DRIVER, "nvidia_driver_persistenced_enabled": True})
+                          variables={"nvidia_driver_version": DRIVER,
+                                     "nvidia_driver_persistenced_enabled": True})
     lockfile.write(lockfile.path_of(copy, GPU_IMAGE), records.read(folder / LOCK_FILE, Lock))
     return copy
 
@@ -57,7 +60,9 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
     with cloud.running_account(root, tmp_path / "account", lock_file, rights, gpu_instances) as account:
         try:
             build_id = next((root / "build" / GPU_IMAGE).glob("[0-9a-f]*")).name
-            assert "next: scripts/golden gpu-test" in account.golden("publish", GPU_IMAGE, code=ExitCode.HELD_BACK)
+            assert "next: scripts/golden gpu-test" in account.golden(
+                "publish", GPU_IMAGE, code=ExitCode.HELD_BACK
+            )
             (root / "fault").write_text("uncorrected.0 3\n", encoding="utf-8")
             refused = account.golden("gpu-test", GPU_IMAGE, code=6)
             (root / "fault").unlink()
@@ -71,14 +76,23 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
             print((tmp_path / "account/instances.log").read_text(encoding="utf-8"))
     assert "nvidia_driver/no_memory_error_was_left_uncorrected" in refused
     assert "uncorrected memory errors since boot: ['GPU 0" in refused
-    assert "19 checks passed on NVIDIA T4 (g4dn.xlarge, us-east-1)" in said and "next: scripts/golden promote" in said
+    assert (
+        "19 checks passed on NVIDIA T4 (g4dn.xlarge, us-east-1)" in said
+        and "next: scripts/golden promote" in said
+    )
     assert "`latest` is build" in promoted
     for region in REGIONS:
         record = GpuTestRecord.model_validate_json(
             tested[region]["parameters"][f"/golden-ami/{GPU_IMAGE}/{build_id}/gpu-test"])
-        assert [machine.sm for machine in record.machines] == ["75", "86", "89"] and not record.by_hand
+        assert [machine.sm for machine in record.machines] == [
+            "75",
+            "86",
+            "89",
+        ] and not record.by_hand
         assert list(record.checks) == required(checkout.ROOT, ["nvidia_driver"]) and record.nonce
-        assert {machine.not_asked for machine in record.machines} == {("nvidia_driver/gpus_reach_each_other",)}
+        assert {machine.not_asked for machine in record.machines} == {
+            ("nvidia_driver/gpus_reach_each_other",)
+        }
         assert {raw["State"]["Name"] for raw in tested[region]["instances"]} <= {"terminated"}
         assert (tested[region]["volumes"], tested[region]["keys"]) == ([], [])
         (image,) = after[region]["images"]
@@ -91,27 +105,36 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
 def test_a_run_that_is_killed_at_its_record_leaves_nothing_that_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before the record is written and after it; what is killed earlier is in test_gpu_test_kills.py."""
+    """Before the record is written and after it; what is killed earlier is in
+    test_gpu_test_kills.py."""
     monkeypatch.setenv("GOLDEN_GPU_ROOT", gpu_instances.ROOT)
     root = made(tmp_path, ("75",))
     definition = definition_file.path_of(root, GPU_IMAGE)
     text = definition.read_text(encoding="utf-8")
-    definition.write_text(re.sub(r"hardware: \[[^]]*\]", "hardware: [g4dn]", text), encoding="utf-8")
+    definition.write_text(re.sub(r"hardware: \[[^]]*\]", "hardware: [g4dn]", text),
+                          encoding="utf-8")
     rights, lock_file = ["publish", "gpu-test", "promote"], lockfile.path_of(checkout.ROOT, TREE)
-    with cloud.running_account(root, tmp_path / "account", lock_file, rights, gpu_instances) as account:
+    with cloud.running_account(
+        root, tmp_path / "account", lock_file, rights, gpu_instances
+    ) as account:
         build_id = next((root / "build" / GPU_IMAGE).glob("[0-9a-f]*")).name
         name = f"/golden-ami/{GPU_IMAGE}/{build_id}/gpu-test"
         account.golden("publish", GPU_IMAGE, code=ExitCode.HELD_BACK)
         for when in When:
-            said = account.killed(KillPoint("ssm:PutParameter", REGIONS[0], 1, when), "gpu-test", GPU_IMAGE)
+            said = account.killed(KillPoint("ssm:PutParameter", REGIONS[0], 1, when), "gpu-test",
+                                  GPU_IMAGE)
             found = account.account()
             assert (name in found[REGIONS[0]]["parameters"]) is (when is When.AFTER), said
             for region in REGIONS:
-                assert {raw["State"]["Name"] for raw in found[region]["instances"]} <= {"terminated"}, said
+                assert {raw["State"]["Name"] for raw in found[region]["instances"]} <= {
+                    "terminated"
+                }, said
                 assert (found[region]["volumes"], found[region]["keys"]) == ([], []), said
                 assert [raw["GroupName"] for raw in found[region]["groups"]] == ["default"], said
         killed = found[REGIONS[0]]["parameters"][name]
         account.golden("gpu-test", GPU_IMAGE)
         found = account.account()
-        assert len({found[region]["parameters"][name] for region in REGIONS} - {killed}) == 1, "one record, a new one"
+        assert len({found[region]["parameters"][name] for region in REGIONS} - {killed}) == 1, (
+            "one record, a new one"
+        )
         assert "`latest` is build" in account.golden("promote", GPU_IMAGE)

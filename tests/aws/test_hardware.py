@@ -27,8 +27,11 @@ def golden(capsys: pytest.CaptureFixture[str]) -> Golden:
 
 
 def test_all_rows_agree_with_ec2_under_the_commands_policy(aws: Emulator, golden: Golden) -> None:
-    policy = json.loads((ROOT / "scripts/goldenami/aws/policies/hardware.json").read_text(encoding="utf-8"))
-    aws.set(allowed={"*": [action for statement in policy["Statement"] for action in statement["Action"]]})
+    policy = json.loads(
+        (ROOT / "scripts/goldenami/aws/policies/hardware.json").read_text(encoding="utf-8")
+    )
+    aws.set(allowed={"*": [action for statement in policy["Statement"]
+                           for action in statement["Action"]]})
     status, text = golden("--check", "us-east-1")
     assert status == 0, text
     assert re.match(r"\d{3} families \(\d+ instance types\) compared with EC2 in ", text)

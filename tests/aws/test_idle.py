@@ -1,4 +1,5 @@
-"""golden-idle as a process: metrics, protection, notices and actions, in the emulated account and without any."""
+"""golden-idle as a process: metrics, protection, notices and actions, in the emulated account and
+without any."""
 
 from __future__ import annotations
 
@@ -48,19 +49,25 @@ def joined(instance: str) -> str:
 
 def member(instance: str) -> dict[str, Any] | None:
     """The instance as its group has it."""
-    found = boto3.client("autoscaling", REGION).describe_auto_scaling_instances(InstanceIds=[instance])
+    found = boto3.client("autoscaling", REGION).describe_auto_scaling_instances(
+        InstanceIds=[instance]
+    )
     return next(iter(found["AutoScalingInstances"]), None)
 
 
 def metrics() -> dict[str, dict[str, str]]:
     """Names of what was published, with the dimensions of each."""
     listed = boto3.client("cloudwatch", REGION).list_metrics(Namespace="CWAgent")["Metrics"]
-    return {each["MetricName"]: {pair["Name"]: pair["Value"] for pair in each["Dimensions"]} for each in listed}
+    return {each["MetricName"]: {pair["Name"]: pair["Value"] for pair in each["Dimensions"]}
+            for each in listed}
 
 
 @pytest.mark.long
-def test_notice_hold_grace_and_power_off(instance: str, imds: str, topic: Topic, tmp_path: Path) -> None:
-    here = IdleMachine(tmp_path, action="poweroff", target=topic.arn, grace_minutes=60)  # 30 s: time to hold it
+def test_notice_hold_grace_and_power_off(
+    instance: str, imds: str, topic: Topic, tmp_path: Path
+) -> None:
+    # 30 s: time to hold it.
+    here = IdleMachine(tmp_path, action="poweroff", target=topic.arn, grace_minutes=60)
     with here.agent(imds) as agent:
         state = agent.wait(lambda state: state["idle"])
         agent.wait(lambda state: state["stage"] == "notified")
@@ -88,7 +95,8 @@ def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
     here = IdleMachine(tmp_path, action="leave_group", target=topic.arn)
     with here.agent(imds) as agent:
         agent.wait(lambda state: state["protected"])
-        groups.set_instance_protection(AutoScalingGroupName=GROUP, InstanceIds=[joined], ProtectedFromScaleIn=False)
+        groups.set_instance_protection(AutoScalingGroupName=GROUP, InstanceIds=[joined],
+                                       ProtectedFromScaleIn=False)
 
         def protected_again() -> bool:
             here.work()  # or it would become idle meanwhile
@@ -102,8 +110,18 @@ def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
     assert groups.describe_auto_scaling_groups(AutoScalingGroupNames=[GROUP])["AutoScalingGroups"][0][
         "DesiredCapacity"] == 0
     published = metrics()
-    assert {"cpu_usage_active", "mem_used_percent", "disk_used_percent", "golden_idle"} <= published.keys()
-    assert published["disk_used_percent"].keys() == DIMENSIONS | {"path", "device", "fstype", "AutoScalingGroupName"}
+    assert {
+        "cpu_usage_active",
+        "mem_used_percent",
+        "disk_used_percent",
+        "golden_idle",
+    } <= published.keys()
+    assert published["disk_used_percent"].keys() == DIMENSIONS | {
+        "path",
+        "device",
+        "fstype",
+        "AutoScalingGroupName",
+    }
     assert published["golden_idle"]["InstanceId"] == joined
 
 
@@ -113,19 +131,26 @@ def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
     ("leave_group", "instance", "the instance is in no group; set the action poweroff"),
 ])
 def test_what_does_not_fit_the_group_is_refused_and_announced_so(
-    request: pytest.FixtureRequest, action: str, place: str, refusal: str, imds: str, topic: Topic, tmp_path: Path,
+    request: pytest.FixtureRequest, action: str, place: str, refusal: str, imds: str, topic: Topic,
+    tmp_path: Path,
 ) -> None:
     before = member(request.getfixturevalue(place))
     here = IdleMachine(tmp_path, action=action, target=topic.arn)
     with here.agent(imds) as agent:
         state = agent.wait(lambda state: state["failure"])
     assert state["failure"] == f"{action} is refused: {refusal}"
-    assert f"That will not happen: {action} is refused: {refusal}." in topic.messages()[0]["Message"]
-    assert not here.stopped.exists() and (member(request.getfixturevalue(place)) is None) == (before is None)
+    assert (
+        f"That will not happen: {action} is refused: {refusal}." in topic.messages()[0]["Message"]
+    )
+    assert not here.stopped.exists() and (member(request.getfixturevalue(place)) is None) == (
+        before is None
+    )
 
 
 @pytest.mark.long
-def test_who_cannot_be_told_is_not_stopped(aws: Emulator, imds: str, topic: Topic, tmp_path: Path) -> None:
+def test_who_cannot_be_told_is_not_stopped(
+    aws: Emulator, imds: str, topic: Topic, tmp_path: Path
+) -> None:
     aws.set(denied={"*": ["sns:Publish", "cloudwatch:PutMetricData"]})
     here = IdleMachine(tmp_path, action="poweroff", target=topic.arn)
     with here.agent(imds) as agent:
@@ -145,17 +170,22 @@ def test_the_policy_of_an_instance_is_what_the_agent_needs(aws: Emulator, instan
     aws.set(allowed={"*": granted("instance")})
     machine.ask_all(agent, GROUP, topic)
     aws.set(allowed={})
-    assert sorted({action for actions in aws.asked()[before:] for action in actions}) == sorted(granted("instance"))
+    assert sorted({action for actions in aws.asked()[before:]
+                   for action in actions}) == sorted(granted("instance"))
 
 
 def test_a_lost_gpu_is_a_metric_and_busy(
     imds: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    gpus = gpu_machine.GpuMachine(tmp_path, gpu_machine.compile_libraries(tmp_path_factory.mktemp("nvidia")))
-    gpus.set({"count": 1, "name": "NVIDIA L4", "memory_mib": 23034, "used_mib": 500, "utilization": 40})
+    gpus = gpu_machine.GpuMachine(tmp_path,
+                                  gpu_machine.compile_libraries(tmp_path_factory.mktemp("nvidia")))
+    gpus.set({"count": 1, "name": "NVIDIA L4", "memory_mib": 23034, "used_mib": 500,
+              "utilization": 40})
     here = IdleMachine(tmp_path)
     here.gpu()
-    with here.agent(imds, LD_LIBRARY_PATH=str(gpus.libraries), FAKE_GPU=gpus.environment["FAKE_GPU"]) as agent:
+    with here.agent(
+        imds, LD_LIBRARY_PATH=str(gpus.libraries), FAKE_GPU=gpus.environment["FAKE_GPU"]
+    ) as agent:
         agent.wait(lambda state: "GPU 0 at 40 %" in state["reason"])
         until("a metric of the GPU", lambda: "nvidia_smi_utilization_gpu" in metrics())
         gpus.set({"lost.0": 15})
@@ -179,4 +209,7 @@ def test_wrong_settings_end_the_agent_with_one_line(tmp_path: Path) -> None:
     here = IdleMachine(tmp_path, window_minutes=5)
     ran = here.golden_idle("run")
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "golden-idle: error: window_minutes is 5: it has to be a whole number from 15 on\n"
+    assert (
+        ran.stderr
+        == "golden-idle: error: window_minutes is 5: it has to be a whole number from 15 on\n"
+    )

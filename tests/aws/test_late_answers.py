@@ -1,4 +1,5 @@
-"""What EC2 does not show yet: an AMI, a group or an instance that was just made, a snapshot whose AMI just went."""
+"""What EC2 does not show yet: an AMI, a group or an instance that was just made, a snapshot whose
+AMI just went."""
 
 from __future__ import annotations
 
@@ -46,8 +47,10 @@ def test_an_instance_and_its_group_are_not_found_at_first(
     """Both are used, and both are gone in the end."""
     ami = account.ami(1)
     image, ec2 = images.get(account.ec2, [ami])[ami], boto3.client("ec2")
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
-    launch = instances.Launch(name="golden-x", image=image, instance_type="c7i.large", tags={"a": "b"},
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")],
+                   check=True)
+    launch = instances.Launch(name="golden-x", image=image, instance_type="c7i.large",
+                              tags={"a": "b"},
                               public_key=tmp_path / "key.pub", volume_gib=8)
     aws.late({**NOT_FOUND, "seconds": 1.0}, IN_USE)
     with pytest.raises(ZeroDivisionError), instances.running(ec2, launch):
@@ -56,4 +59,6 @@ def test_an_instance_and_its_group_are_not_found_at_first(
     states = [each["State"]["Name"] for reservation in ec2.describe_instances()["Reservations"]
               for each in reservation["Instances"]]
     assert states == ["terminated"]
-    assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
+    assert [group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]] == [
+        "default"
+    ]

@@ -1,4 +1,5 @@
-"""Launches by the image's names, as their users make them: one instance, a group, a fleet, a parameter."""
+"""Launches by the image's names, as their users make them: one instance, a group, a fleet, a
+parameter."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def region(checkout: Checkout) -> RegionState:
 
 def launched(state: RegionState) -> list[dict[str, Any]]:
     """The instances that run."""
-    found = state.ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["running"]}])
+    found = state.ec2.describe_instances(Filters=[{"Name": "instance-state-name",
+                                                   "Values": ["running"]}])
     return [each for one in found["Reservations"] for each in one["Instances"]]
 
 
@@ -51,14 +53,19 @@ def policy(version: str = "$Default") -> Any:
 
 
 def test_one_instance_by_the_template_and_a_type(region: RegionState) -> None:
-    region.ec2.run_instances(LaunchTemplate=NAMED, InstanceType="m7i.xlarge", MinCount=1, MaxCount=1)
+    region.ec2.run_instances(LaunchTemplate=NAMED, InstanceType="m7i.xlarge", MinCount=1,
+                             MaxCount=1)
     (instance,) = launched(region)
-    assert (instance["ImageId"], instance["InstanceType"]) == (region.parameter("latest"), "m7i.xlarge")
+    assert (instance["ImageId"], instance["InstanceType"]) == (
+        region.parameter("latest"),
+        "m7i.xlarge",
+    )
     assert instance["MetadataOptions"]["HttpTokens"] == "required"
 
 
 def test_one_instance_by_the_parameter(region: RegionState) -> None:
-    region.ec2.run_instances(ImageId=f"resolve:ssm:/golden-ami/{IMAGE}/latest", InstanceType="m7i.large",
+    region.ec2.run_instances(ImageId=f"resolve:ssm:/golden-ami/{IMAGE}/latest",
+                             InstanceType="m7i.large",
                              MinCount=1, MaxCount=1)
     assert [each["ImageId"] for each in launched(region)] == [region.parameter("latest")]
 
@@ -68,7 +75,9 @@ def test_a_group_by_the_policy_of_the_page(region: RegionState) -> None:
     made = policy()
     groups.create_auto_scaling_group(**GROUP, MixedInstancesPolicy=made, DesiredCapacity=2)
     instance, _ = launched(region)
-    (described,) = region.ec2.describe_instance_types(InstanceTypes=[instance["InstanceType"]])["InstanceTypes"]
+    (described,) = region.ec2.describe_instance_types(InstanceTypes=[instance["InstanceType"]])[
+        "InstanceTypes"
+    ]
     assert instance["ImageId"] == region.parameter("latest")
     assert described["VCpuInfo"]["DefaultVCpus"] >= 8
     assert described["MemoryInfo"]["SizeInMiB"] >= 16384
@@ -88,7 +97,9 @@ def test_a_group_launches_what_latest_became(region: RegionState, checkout: Chec
         return [each["ImageId"] for each in launched(region)] == [region.parameter(second)]
 
     until("an instance of the second build alone", replaced)
-    (shown,) = groups.describe_auto_scaling_groups(AutoScalingGroupNames=["web"])["AutoScalingGroups"]
+    (shown,) = groups.describe_auto_scaling_groups(AutoScalingGroupNames=["web"])[
+        "AutoScalingGroups"
+    ]
     (override,) = shown["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]
     assert override["InstanceRequirements"]["AllowedInstanceTypes"] == ["c7i.*", "m7i.*"]
 
@@ -96,7 +107,8 @@ def test_a_group_launches_what_latest_became(region: RegionState, checkout: Chec
 def test_a_fleet_by_the_template_of_the_policy(region: RegionState) -> None:
     region.ec2.create_fleet(
         Type="instant", LaunchTemplateConfigs=[policy("1")["LaunchTemplate"]],
-        TargetCapacitySpecification={"TotalTargetCapacity": 2, "DefaultTargetCapacityType": "on-demand"})
+        TargetCapacitySpecification={"TotalTargetCapacity": 2,
+                                     "DefaultTargetCapacityType": "on-demand"})
     assert [each["ImageId"] for each in launched(region)] == [region.parameter("latest")] * 2
     assert {each["InstanceType"].partition(".")[0] for each in launched(region)} <= {"c7i", "m7i"}
 
@@ -119,5 +131,6 @@ def test_the_terraform_that_the_page_shows_is_well_formed(tmp_path: Path) -> Non
     file = tmp_path / "main.pkr.hcl"
     for text, said in ((shown, ""), (shown.replace("{", "", 1), "failed to parse HCL")):
         file.write_text(text, encoding="utf-8")
-        assert said in complaints("packer", "fmt", "-check", str(file), env={"CHECKPOINT_DISABLE": "1"})
+        assert said in complaints("packer", "fmt", "-check", str(file),
+                                  env={"CHECKPOINT_DISABLE": "1"})
     assert f'"{channel_name("IMAGE", Channel.LATEST)}"' in shown

@@ -1,4 +1,5 @@
-"""The whole life of an image in an account that answers late, out of date, or rarely; by mode, and mixed by seed."""
+"""The whole life of an image in an account that answers late, out of date, or rarely; by mode, and
+mixed by seed."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 def outlast(checkout: Checkout, *args: str) -> None:
-    """Run it until it says that all is well: a person who is told to run again does so, a few times.
+    """Run it until it says that all is well: a person who is told to run again does so, a few
+    times.
 
     Not at once: a run's own writes are read late for a second, by the next run, too.
     """

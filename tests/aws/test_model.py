@@ -1,8 +1,10 @@
-"""A model that is checked: people, kills, outages, late answers and changed definitions in any order, by hypothesis.
+"""A model that is checked: people, kills, outages, late answers and changed definitions in any
+order, by hypothesis.
 
-After each step it holds: what others launch by is a proven build that can be launched, and nothing of it went; what
-somebody refers to is there; who says 0 left all regions alike; who says another code named the regions that are not;
-every snapshot is an AMI's or has a date on which it may be swept.
+After each step it holds: what others launch by is a proven build that can be launched, and nothing
+of it went; what somebody refers to is there; who says 0 left all regions alike; who says another
+code named the regions that are not; every snapshot is an AMI's or has a date on which it may be
+swept.
 """
 
 from __future__ import annotations
@@ -20,7 +22,13 @@ from goldenami.core.errors import ExitCode
 from goldenami.model.builds.build_records import Verdict
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from support.aws import references
 from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
@@ -34,22 +42,30 @@ PEOPLE = st.integers(0, 1)
 INTERNAL = 1
 DONE = (ExitCode.OK, ExitCode.HELD_BACK)
 REFUSED = (2, 6)
-"""Exit codes of what was refused before anything was done: bad input, a build that is not proven."""
+"""Exit codes of what was refused before anything was done: bad input, a build that is not
+proven."""
 FIRST_CALL = "GetCallerIdentity"
-"""Each command asks first whose account it is in; one that got no answer did nothing, and can name no region."""
-KILLED_AT = ("ssm:PutParameter", "ec2:ModifyLaunchTemplate", "ec2:CreateLaunchTemplateVersion", "dynamodb:UpdateItem",
+"""Each command asks first whose account it is in; one that got no answer did nothing, and can name
+no region."""
+KILLED_AT = ("ssm:PutParameter", "ec2:ModifyLaunchTemplate", "ec2:CreateLaunchTemplateVersion",
+             "dynamodb:UpdateItem",
              "ec2:RegisterImage", "ebs:StartSnapshot", "ebs:CompleteSnapshot", "ec2:DescribeImages")
 LATE: tuple[dict[str, Any], ...] = (
-    {"mode": "stale", "share": 0.5, "seconds": 0.5}, {"mode": "not-found", "calls": ["ec2:Describe*"], "seconds": 0.3},
-    {"mode": "throttled", "share": 0.5}, {"mode": "lost", "share": 0.1}, {"mode": "cut", "share": 0.2},
+    {"mode": "stale", "share": 0.5, "seconds": 0.5},
+    {"mode": "not-found", "calls": ["ec2:Describe*"], "seconds": 0.3},
+    {"mode": "throttled", "share": 0.5}, {"mode": "lost", "share": 0.1},
+    {"mode": "cut", "share": 0.2},
     {"mode": "in-use", "seconds": 0.3})
 GONE: tuple[dict[str, Any], ...] = (
-    {"mode": "out"}, {"mode": "cut"}, {"mode": "throttled", "share": 0.65}, {"mode": "hanging", "seconds": 0.05})
+    {"mode": "out"}, {"mode": "cut"}, {"mode": "throttled", "share": 0.65},
+    {"mode": "hanging", "seconds": 0.05})
 
 REFERENCES: tuple[Callable[[SeededAccount, str], None], ...] = (
-    references.by_instance, references.by_volume, references.by_spot_fleet, references.by_spot_fleet_of_a_volume,
+    references.by_instance, references.by_volume, references.by_spot_fleet,
+    references.by_spot_fleet_of_a_volume,
     references.by_spot_request, references.by_share_of_a_snapshot)
-"""What people do with an AMI of any age, as often as they like; half of it names the snapshot only."""
+"""What people do with an AMI of any age, as often as they like; half of it names the snapshot
+only."""
 
 
 class AccountModel(RuleBasedStateMachine):
@@ -57,7 +73,9 @@ class AccountModel(RuleBasedStateMachine):
 
     steps = 0
 
-    def __init__(self, aws: Emulator, kill_proxy: KillProxy, checkouts: Callable[[], list[Checkout]]) -> None:
+    def __init__(
+        self, aws: Emulator, kill_proxy: KillProxy, checkouts: Callable[[], list[Checkout]]
+    ) -> None:
         super().__init__()
         self.aws, self.kill_proxy, self.people = aws, kill_proxy, checkouts()
         self.number, self.proven = 0, set[str]()
@@ -85,7 +103,8 @@ class AccountModel(RuleBasedStateMachine):
         if works:
             self.proven.add(folder.name)
         else:
-            builds.write_verify(folder, verdict=Verdict.NOT_VERIFIED, checks=builds.wrong("boot/imdsv2"))
+            builds.write_verify(folder, verdict=Verdict.NOT_VERIFIED,
+                                checks=builds.wrong("boot/imdsv2"))
 
     @rule(person=PEOPLE, again=st.booleans())
     def publish(self, person: int, again: bool) -> None:
@@ -99,9 +118,11 @@ class AccountModel(RuleBasedStateMachine):
 
     @rule(person=PEOPLE, times=st.integers(1, 2))
     def rollback(self, person: int, times: int) -> None:
-        """Once, or twice with the same result; never to what any region of the definition withdrew."""
+        """Once, or twice with the same result; never to what any region of the definition
+        withdrew."""
         self.looking()
-        withdrawn = {build for region in self.regions for build in _ledger(RegionState(region)).withdrawn}
+        withdrawn = {build for region in self.regions
+                     for build in _ledger(RegionState(region)).withdrawn}
         self.aws.late(*self.late_rules)
         first = self.golden(person, "rollback", IMAGE)
         self.moved(person, first)
@@ -109,7 +130,8 @@ class AccountModel(RuleBasedStateMachine):
             self.looking()
             named = {region: RegionState(region).ledger().latest for region in self.regions}
             self.aws.late(*self.late_rules)
-            assert not [entry for entry in named.values() if entry and entry.build_id in withdrawn], first.text
+            assert not [entry for entry in named.values() if entry
+                        and entry.build_id in withdrawn], first.text
         if first.code == 0 and times == 2:
             was = self.latest()
             again = self.golden(person, "rollback", IMAGE)
@@ -120,7 +142,8 @@ class AccountModel(RuleBasedStateMachine):
     def rollback_to(self, person: int, build: int) -> None:
         """A build by its id, forward or back."""
         names = sorted(self.proven)
-        self.moved(person, self.golden(person, "rollback", IMAGE, "--to", names[build % len(names)]))
+        self.moved(person,
+                   self.golden(person, "rollback", IMAGE, "--to", names[build % len(names)]))
 
     @rule(person=PEOPLE)
     def retire(self, person: int) -> None:
@@ -132,13 +155,16 @@ class AccountModel(RuleBasedStateMachine):
         """Other regions, dropped and added, and another soak, in everybody's checkout."""
         self.regions = [REGIONS[number] for number in sorted(chosen)]
         for checkout in self.people:
-            checkout.define(f"publish: {{regions: [{', '.join(self.regions)}], soak_hours: {soak}}}\n")
+            checkout.define(
+                f"publish: {{regions: [{', '.join(self.regions)}], soak_hours: {soak}}}\n"
+            )
 
     @rule(refer=st.sampled_from(REFERENCES), region=st.sampled_from(REGIONS), number=st.integers(0, 5))
     def use(self, refer: Callable[[SeededAccount, str], None], region: str, number: int) -> None:
         """Somebody launches an AMI of a region, or has a volume of its snapshot, or will."""
         self.looking()
-        amis = [raw["ImageId"] for raw in RegionState(region).amis().values() if raw["State"] == "available"]
+        amis = [raw["ImageId"] for raw in RegionState(region).amis().values() if raw["State"]
+                == "available"]
         if amis:
             ami = sorted(amis)[number % len(amis)]
             refer(SeededAccount(self.aws, region), ami)
@@ -167,10 +193,13 @@ class AccountModel(RuleBasedStateMachine):
 
     @rule(person=PEOPLE, action=st.sampled_from(KILLED_AT), region=st.sampled_from(REGIONS), call=st.integers(1, 3),
           when=st.sampled_from(When), args=st.sampled_from([("publish", IMAGE), ("rollback", IMAGE)]))
-    def kill(self, person: int, action: str, region: str, call: int, when: When, args: tuple[str, ...]) -> None:
+    def kill(
+        self, person: int, action: str, region: str, call: int, when: When, args: tuple[str, ...]
+    ) -> None:
         """A run ends by kill -9 at a call, and is run again."""
         self.heal()
-        self.kill_proxy.run(self.people[person].root, *args, point=KillPoint(action, region, call, when))
+        self.kill_proxy.run(self.people[person].root, *args,
+                            point=KillPoint(action, region, call, when))
         self.check()
         self.moved(person, self.golden(person, *args))
 
@@ -200,27 +229,33 @@ class AccountModel(RuleBasedStateMachine):
         self.aws.late()
 
     def moved(self, person: int, ran: Ran) -> None:
-        """After a command that moves pointers: all is alike, or it named what is not, or it did nothing."""
+        """After a command that moves pointers: all is alike, or it named what is not, or it did
+        nothing."""
         if ran.code in REFUSED or FIRST_CALL in ran.text:
             assert self.latest() == self.before, ran.text
             return
         self.looking()
         # In a region that was never published to, a candidate that has to stand is all there is.
-        empty = [region for region in self.regions if ran.code == ExitCode.HELD_BACK and self.before[region] is None]
+        empty = [region for region in self.regions if ran.code == ExitCode.HELD_BACK
+                 and self.before[region] is None]
         for region in [name for name in self.regions if name not in empty]:
             try:
                 agreed = RegionState(region).agree()
-                alike = agreed in {RegionState(other).agree() for other in self.regions if other not in empty}
+                alike = agreed in {RegionState(other).agree() for other in self.regions
+                                   if other not in empty}
             except (AssertionError, LookupError, ClientError) as error:
                 agreed, alike = str(error), False
-            assert alike or (region in ran.text and ran.code not in DONE), f"{ran.code} {agreed}\n{ran.text}"
+            assert alike or (region in ran.text
+                             and ran.code not in DONE), f"{ran.code} {agreed}\n{ran.text}"
         if ran.code in DONE:
             checked = self.people[person].golden("status", IMAGE, "--check")
             odd = [said for said in ("the definition has dropped", "the regions' `latest` differ")
                    if said in checked.text]
             assert checked.code == 0 or odd or empty, checked.text + ran.text
             assert all(said in ran.text for said in odd), checked.text + ran.text
-            assert checked.text.count("`latest` does not exist") == len(empty), checked.text + ran.text
+            assert checked.text.count("`latest` does not exist") == len(empty), (
+                checked.text + ran.text
+            )
         self.aws.late(*self.late_rules)
 
     def latest(self) -> dict[str, str | None]:
@@ -247,11 +282,18 @@ class AccountModel(RuleBasedStateMachine):
             ("template", template and template["LaunchTemplateData"]["ImageId"]),
             ("ledger", ledger.latest.ami if ledger.latest else None)) if ami}
         for name, ami in named.items():
-            assert ami in amis and amis[ami]["State"] == "available", f"{state.region}: {name} names {ami}"
-            assert tags.from_list(amis[ami]["Tags"])[tags.BUILD_ID] in self.proven, f"{state.region}: {name} not proven"
+            assert ami in amis and amis[ami]["State"] == "available", (
+                f"{state.region}: {name} names {ami}"
+            )
+            assert tags.from_list(amis[ami]["Tags"])[tags.BUILD_ID] in self.proven, (
+                f"{state.region}: {name} not proven"
+            )
         for ami in {ami for region, ami in self.used if region == state.region}:
-            assert ami in amis and amis[ami]["State"] == "available", f"{state.region}: {ami} went, which is in use"
-        used = {device["Ebs"]["SnapshotId"] for raw in amis.values() for device in raw["BlockDeviceMappings"]}
+            assert ami in amis and amis[ami]["State"] == "available", (
+                f"{state.region}: {ami} went, which is in use"
+            )
+        used = {device["Ebs"]["SnapshotId"] for raw in amis.values()
+                for device in raw["BlockDeviceMappings"]}
         for snapshot in state.snapshots():
             assert snapshot["SnapshotId"] in used or tags.EXPIRES in tags.from_list(snapshot["Tags"]), \
                 f"{state.region}: {snapshot['SnapshotId']} is an orphan"
@@ -259,7 +301,9 @@ class AccountModel(RuleBasedStateMachine):
 
 def _ledger(state: RegionState) -> Ledger:
     try:
-        item = state.dynamodb.get_item(TableName="golden-ami", Key={"image": {"S": IMAGE}}).get("Item", {})
+        item = state.dynamodb.get_item(TableName="golden-ami", Key={"image": {"S": IMAGE}}).get(
+            "Item", {}
+        )
     except state.dynamodb.exceptions.ResourceNotFoundException:
         return Ledger()
     return Ledger.model_validate_json(item["ledger"]["S"]) if "ledger" in item else Ledger()
@@ -272,7 +316,8 @@ def _ledger(state: RegionState) -> Ledger:
       for part in range(1, 5)],
 ])
 def test_whatever_happens_the_pointers_hold(
-    aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, examples: int, steps: int,
+    aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    examples: int, steps: int,
     part: int,
 ) -> None:
     retry_at_once(monkeypatch)
@@ -285,7 +330,8 @@ def test_whatever_happens_the_pointers_hold(
 
     AccountModel.steps = 0
     run_state_machine_as_test(
-        seed(part)(lambda: AccountModel(aws, kill_proxy, checkouts)), settings=settings(  # type: ignore[arg-type]
+        # Type: ignore[arg-type].
+        seed(part)(lambda: AccountModel(aws, kill_proxy, checkouts)), settings=settings(
             max_examples=examples, stateful_step_count=steps, database=None, deadline=None,
             phases=[Phase.generate], suppress_health_check=list(HealthCheck)))
     print(f"{AccountModel.steps} steps without a violation")

@@ -51,8 +51,9 @@ def test_what_was_put_is_there_once(remote: S3Store, bucket: Any, source: Path) 
     assert remote.get(digest, 0) is None
     assert remote.put(digest, source)
     assert not remote.put(digest, source)
-    assert [found["Key"] for found in bucket.list_objects_v2(Bucket="golden-store")["Contents"]] == [
-        f"packages/{digest[:2]}/{digest}"]
+    assert [
+        found["Key"] for found in bucket.list_objects_v2(Bucket="golden-store")["Contents"]
+    ] == [f"packages/{digest[:2]}/{digest}"]
     assert joined(remote.get(digest, 0)) == CONTENT
     assert joined(remote.get(digest, 1000)) == CONTENT[1000:]
     assert joined(remote.get(digest, len(CONTENT))) == b""
@@ -60,7 +61,8 @@ def test_what_was_put_is_there_once(remote: S3Store, bucket: Any, source: Path) 
 
 def test_a_damaged_object_is_sent_again(remote: S3Store, bucket: Any, source: Path) -> None:
     digest = sha256_file(source)
-    bucket.put_object(Bucket="golden-store", Key=f"packages/{digest[:2]}/{digest}", Body=b"other", ChecksumAlgorithm=
+    bucket.put_object(Bucket="golden-store", Key=f"packages/{digest[:2]}/{digest}", Body=b"other",
+                      ChecksumAlgorithm=
                       "SHA256")
     assert joined(remote.get(digest, 0)) == b"other"
     assert remote.put(digest, source)

@@ -1,4 +1,5 @@
-"""A launch template of the user's: it gets versions with another AMI, and nobody's words in it are lost."""
+"""A launch template of the user's: it gets versions with another AMI, and nobody's words in it are
+lost."""
 
 from __future__ import annotations
 
@@ -19,16 +20,22 @@ NAME = "web"
 THEIRS: dict[str, Any] = {
     "ImageId": "ami-0123456789abcdef0", "InstanceType": "m7i.large", "KeyName": "ops",
     "SecurityGroupIds": ["sg-0123456789abcdef0"], "IamInstanceProfile": {"Name": "web"},
-    "UserData": base64.b64encode(b"#!/bin/sh\n").decode(), "MetadataOptions": {"HttpTokens": "required"},
+    "UserData": base64.b64encode(b"#!/bin/sh\n").decode(),
+    "MetadataOptions": {"HttpTokens": "required"},
     "BlockDeviceMappings": [
-        {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-0123456789abcdef0", "VolumeSize": 40,
-                                            "VolumeType": "gp3"}},
-        {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": "snap-0aaaaaaaaaaaaaaaa", "VolumeSize": 100}}],
+        {"DeviceName": "/dev/xvda",
+         "Ebs": {"SnapshotId": "snap-0123456789abcdef0", "VolumeSize": 40,
+                 "VolumeType": "gp3"}},
+        {"DeviceName": "/dev/sdf",
+         "Ebs": {"SnapshotId": "snap-0aaaaaaaaaaaaaaaa", "VolumeSize": 100}}],
     "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "team", "Value": "web"}]}]}
-KEPT = ("InstanceType", "KeyName", "SecurityGroupIds", "IamInstanceProfile", "UserData", "TagSpecifications")
+KEPT = ("InstanceType", "KeyName", "SecurityGroupIds", "IamInstanceProfile", "UserData",
+        "TagSpecifications")
 
 
-def define(checkout: Checkout, template: str = f"name: {NAME}", regions: str = ", ".join(REGIONS)) -> None:
+def define(
+    checkout: Checkout, template: str = f"name: {NAME}", regions: str = ", ".join(REGIONS)
+) -> None:
     checkout.define(f"publish: {{regions: [{regions}], launch_template: {{{template}}}}}\n")
 
 
@@ -42,7 +49,9 @@ def create(region: str, *, mark: bool = True, **changes: Any) -> str:
 
 
 def versions(region: str) -> dict[int, dict[str, Any]]:
-    rows = boto3.client("ec2", region_name=region).describe_launch_template_versions(LaunchTemplateName=NAME)
+    rows = boto3.client("ec2", region_name=region).describe_launch_template_versions(
+        LaunchTemplateName=NAME
+    )
     return {row["VersionNumber"]: row for row in rows["LaunchTemplateVersions"]}
 
 
@@ -53,7 +62,8 @@ def default(region: str) -> dict[str, Any]:
 
 @pytest.fixture
 def theirs(checkout: Checkout, aws: Emulator) -> list[str]:
-    """Ids of two builds, of which the second is `latest` by the user's template, which was taken over."""
+    """Ids of two builds, of which the second is `latest` by the user's template, which was taken
+    over."""
     aws.set(pending_s=0.01)
     for region in REGIONS:
         create(region)
@@ -68,14 +78,19 @@ def theirs(checkout: Checkout, aws: Emulator) -> list[str]:
     return build_ids
 
 
-def test_a_version_changes_the_image_and_keeps_all_else(checkout: Checkout, theirs: list[str]) -> None:
+def test_a_version_changes_the_image_and_keeps_all_else(
+    checkout: Checkout, theirs: list[str]
+) -> None:
     for region in REGIONS:
         found = versions(region)
-        assert [found[number]["VersionDescription"] for number in (2, 3)] == [f"build {each}" for each in theirs]
+        assert [found[number]["VersionDescription"] for number in (2, 3)] == [
+            f"build {each}" for each in theirs
+        ]
         data, state = found[3]["LaunchTemplateData"], RegionState(region)
         assert {key: data[key] for key in KEPT} == {key: THEIRS[key] for key in KEPT}
         root, disk = data["BlockDeviceMappings"]
-        assert root["Ebs"] == {"VolumeSize": 40, "VolumeType": "gp3"}, "the snapshot was another image's"
+        assert root["Ebs"] == {"VolumeSize": 40,
+                               "VolumeType": "gp3"}, "the snapshot was another image's"
         assert disk == THEIRS["BlockDeviceMappings"][1], "a data volume keeps its snapshot"
         assert (default(region)["VersionNumber"], data["ImageId"]) == (3, state.parameter("latest"))
         assert state.template() is None, "the pipeline keeps no template of its own beside it"
@@ -93,24 +108,37 @@ def test_what_the_definition_names_is_changed_too(checkout: Checkout, theirs: li
         GroupName="front", Description="x")["GroupId"]
     (checkout.root / "packer/user-data.sh").write_text("#!/bin/sh\necho new\n", encoding="utf-8")
     define(checkout, f"name: {NAME}, security_groups: [front], key: dev, instance_profile: other, "
-                     "user_data_file: packer/user-data.sh, iops: 4000, metadata_options: {hop_limit: 3}", REGIONS[0])
+                     "user_data_file: packer/user-data.sh, iops: 4000, metadata_options: "
+                     "{hop_limit: 3}", REGIONS[0])
     assert "move the default of web: version 3" in checkout.run("publish", IMAGE)
     data = default(REGIONS[0])["LaunchTemplateData"]
-    assert (data["SecurityGroupIds"], data["KeyName"], data["IamInstanceProfile"]["Name"]) == ([group], "dev", "other")
+    assert (data["SecurityGroupIds"], data["KeyName"], data["IamInstanceProfile"]["Name"]) == (
+        [group],
+        "dev",
+        "other",
+    )
     assert base64.b64decode(data["UserData"]) == b"#!/bin/sh\necho new\n"
-    assert data["BlockDeviceMappings"][0]["Ebs"] == {"VolumeSize": 40, "VolumeType": "gp3", "Iops": 4000}
+    assert data["BlockDeviceMappings"][0]["Ebs"] == {"VolumeSize": 40, "VolumeType": "gp3",
+                                                     "Iops": 4000}
     assert data["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 3}
     assert data["TagSpecifications"] == THEIRS["TagSpecifications"]
     define(checkout, f"name: {NAME}, security_groups: ['fro*']", REGIONS[0])
-    assert "no security groups are named fro* in us-east-1" in checkout.run("publish", IMAGE, code=2)
+    assert "no security groups are named fro* in us-east-1" in checkout.run(
+        "publish", IMAGE, code=2
+    )
     define(checkout, f"name: {NAME}, security_groups: [nowhere]", REGIONS[0])
-    assert "no security groups are named nowhere in us-east-1" in checkout.run("publish", IMAGE, code=2)
+    assert "no security groups are named nowhere in us-east-1" in checkout.run(
+        "publish", IMAGE, code=2
+    )
 
 
-def test_a_default_that_a_person_set_is_taken_over_only_by_name(checkout: Checkout, theirs: list[str]) -> None:
+def test_a_default_that_a_person_set_is_taken_over_only_by_name(
+    checkout: Checkout, theirs: list[str]
+) -> None:
     ec2 = boto3.client("ec2", region_name=REGIONS[1])
-    ec2.create_launch_template_version(LaunchTemplateName=NAME, SourceVersion="3", LaunchTemplateData={
-        "InstanceType": "m7i.xlarge"})
+    ec2.create_launch_template_version(LaunchTemplateName=NAME, SourceVersion="3",
+                                       LaunchTemplateData={
+                                           "InstanceType": "m7i.xlarge"})
     third = builds.build(checkout.root, 3).name
     ec2.modify_launch_template(LaunchTemplateName=NAME, DefaultVersion="4")
     for command in ("publish", "rollback"):
@@ -137,20 +165,25 @@ def test_a_template_that_is_not_there_or_not_to_be_changed(checkout: Checkout) -
         assert not RegionState(REGIONS[0]).amis(), "nothing is made"
 
     refused("there is no launch template web in us-east-1")
-    refused("there is no launch template lt-0123456789abcdef0 in us-east-1", "id: lt-0123456789abcdef0")
+    refused("there is no launch template lt-0123456789abcdef0 in us-east-1",
+            "id: lt-0123456789abcdef0")
     identifier = create(REGIONS[0], mark=False)
     refused(f"the launch template web in us-east-1 has no tag {tags.IMAGE}: it is not changed")
     ec2 = boto3.client("ec2", region_name=REGIONS[0])
     ec2.create_tags(Resources=[identifier], Tags=[{"Key": tags.IMAGE, "Value": "other"}])
-    refused(f"the launch template {identifier} in us-east-1 is the image other's", f"id: {identifier}")
+    refused(f"the launch template {identifier} in us-east-1 is the image other's",
+            f"id: {identifier}")
     ec2.create_tags(Resources=[identifier], Tags=[{"Key": tags.IMAGE, "Value": IMAGE}])
     need = {"VCpuCount": {"Min": 1}, "MemoryMiB": {"Min": 1}}
-    rest = {key: value for key, value in THEIRS.items() if key not in ("InstanceType", "SecurityGroupIds")}
+    rest = {key: value for key, value in THEIRS.items()
+            if key not in ("InstanceType", "SecurityGroupIds")}
     ec2.create_launch_template_version(LaunchTemplateId=identifier, LaunchTemplateData={
-        **rest, "InstanceRequirements": need, "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": ["sg-1"]}]})
+        **rest, "InstanceRequirements": need,
+        "NetworkInterfaces": [{"DeviceIndex": 0, "Groups": ["sg-1"]}]})
     refused(f"version 2 of {identifier} has InstanceRequirements, which excludes `instance_type`",
             f"name: {NAME}, instance_type: m7i.large")
-    refused("has NetworkInterfaces, which excludes `security_groups`", f"name: {NAME}, security_groups: [sg-1]")
+    refused("has NetworkInterfaces, which excludes `security_groups`",
+            f"name: {NAME}, security_groups: [sg-1]")
     ec2.create_launch_template_version(LaunchTemplateId=identifier, LaunchTemplateData={
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 1}}]})
     refused(f"version 3 of {identifier} has a root volume of 1 GiB, and the disk has")
@@ -179,11 +212,14 @@ def test_a_kill_around_the_version_or_the_default_is_continued(
         for region in REGIONS:
             assert default(region)["VersionDescription"] == f"build {build}", point
             said = [row.get("VersionDescription", "") for row in versions(region).values()]
-            assert sorted(said)[1:] == sorted(set(said) - {""}), f"{point}: two versions of one build"
+            assert sorted(said)[1:] == sorted(set(said)
+                                              - {""}), f"{point}: two versions of one build"
         checkout.run("status", IMAGE, "--check")
 
 
-def test_versions_of_retired_builds_go_and_a_persons_stay(checkout: Checkout, aws: Emulator) -> None:
+def test_versions_of_retired_builds_go_and_a_persons_stay(
+    checkout: Checkout, aws: Emulator
+) -> None:
     aws.set(pending_s=0.01, backdate_days=400)
     create(REGIONS[0])
     define(checkout, regions=REGIONS[0])

@@ -1,7 +1,7 @@
 """The policy of each command allows what the command does, and nothing else.
 
-A command runs through all that it can do under exactly its policy, which the emulator enforces; what it asked for is
-then compared with what the policy grants.
+A command runs through all that it can do under exactly its policy, which the emulator enforces;
+what it asked for is then compared with what the policy grants.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def _group() -> None:
 
 
 def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
-    """A first move of two regions, of which one fails, so that what is new in the other is removed."""
+    """A first move of two regions, of which one fails, so that what is new in the other is
+    removed."""
     stage.checkout.define(f"publish: {{regions: [us-east-1, us-west-2], soak_hours: {soak}, "
                           "launch_template: {instance_type: m7i.large}}\n")
     stage.build(1)
@@ -127,12 +128,15 @@ def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
     stage.aws.set(denied={"*": ["ec2:ModifyLaunchTemplate"]})
     assert "no pointer has moved" in stage.under_policy(command, IMAGE, *args, code=8)
     stage.aws.set(denied={})
-    assert (RegionState("us-east-1").parameter("latest"), RegionState("us-east-1").template()) == (None, None)
+    assert (RegionState("us-east-1").parameter("latest"), RegionState("us-east-1").template()) == (
+        None,
+        None,
+    )
 
 
 def publish(stage: Stage) -> None:
-    """One that is taken back, a second build, a third one that a group takes, a fourth one while it does, one that is
-    an AMI elsewhere, and one for a template of the user's.
+    """One that is taken back, a second build, a third one that a group takes, a fourth one while it
+    does, one that is an AMI elsewhere, and one for a template of the user's.
     """
     _key()
     boto3.client("ec2", "us-west-2").enable_ebs_encryption_by_default()
@@ -171,7 +175,8 @@ def _two_builds(stage: Stage, *, soak: int = 0) -> None:
 
 
 def promote(stage: Stage) -> None:
-    """A first build, and a second one, to which the group goes; then there is nothing left to do; one for GPUs."""
+    """A first build, and a second one, to which the group goes; then there is nothing left to do;
+    one for GPUs."""
     candidates.under_policy(stage, "promote")
     _two_builds(stage, soak=1)
     assert f"refresh of {GROUP}: started" in stage.under_policy("promote", IMAGE, "--now")
@@ -181,7 +186,8 @@ def promote(stage: Stage) -> None:
 
 
 def rollback(stage: Stage) -> None:
-    """To the first build while the group goes to the second, to one that was never launched, without a template."""
+    """To the first build while the group goes to the second, to one that was never launched,
+    without a template."""
     candidates.under_policy(stage, "rollback", "--to", "BUILD")
     stage.aws.set(refresh_s=3600)
     _two_builds(stage)
@@ -192,7 +198,9 @@ def rollback(stage: Stage) -> None:
     stage.under_policy("rollback", IMAGE, "--to", third, "--now")
     state = RegionState("us-east-1")
     state.ec2.delete_launch_template(LaunchTemplateName=f"golden-{IMAGE}")
-    stage.checkout.define(_rich(soak=1).replace("kms_key", "# kms_key").replace("m7i.large", "m7i.xlarge"))
+    stage.checkout.define(
+        _rich(soak=1).replace("kms_key", "# kms_key").replace("m7i.large", "m7i.xlarge")
+    )
     stage.under_policy("rollback", IMAGE)
     assert state.template() is not None
     own_template.use(stage.checkout)
@@ -200,8 +208,10 @@ def rollback(stage: Stage) -> None:
 
 
 def retire(stage: Stage) -> None:
-    """Three builds of which the first, which had no deprecation date, goes, is called back, and goes to its end."""
-    stage.checkout.define("publish: {regions: [us-east-1], keep_last: 1, share_with: ['210987654321']}\n")
+    """Three builds of which the first, which had no deprecation date, goes, is called back, and
+    goes to its end."""
+    stage.checkout.define("publish: {regions: [us-east-1], keep_last: 1, share_with: "
+                          "['210987654321']}\n")
     stage.aws.set(backdate_days=400)
     build_ids = []
     for number in (1, 2, 3):
@@ -209,7 +219,8 @@ def retire(stage: Stage) -> None:
         stage.golden("publish", IMAGE)
     state = RegionState("us-east-1")
     state.ec2.disable_image_deprecation(ImageId=state.amis()[f"{IMAGE}-{build_ids[0]}"]["ImageId"])
-    references.by_pinned_parameter(SeededAccount(stage.aws), state.amis()[f"{IMAGE}-{build_ids[2]}"]["ImageId"])
+    references.by_pinned_parameter(SeededAccount(stage.aws),
+                                   state.amis()[f"{IMAGE}-{build_ids[2]}"]["ImageId"])
     graceless = (*retirement.GRACELESS, "--release-shared")
     for _ in range(2):
         stage.under_policy("retire", IMAGE, *graceless)
@@ -226,7 +237,8 @@ def verify_provenance(stage: Stage) -> None:
     with signing_key.used(public.with_suffix("")):
         stage.golden("publish", IMAGE)
     ami = RegionState("us-east-1").parameter(build)
-    stage.under_policy("verify-provenance", str(ami), "--key", str(public), "--blocks", "--region", "us-east-1")
+    stage.under_policy("verify-provenance", str(ami), "--key", str(public), "--blocks", "--region",
+                       "us-east-1")
 
 
 def hardware(stage: Stage) -> None:
@@ -261,13 +273,16 @@ def _disk_of_an_instance(stage: Stage) -> None:
     stage.under_policy("drift", IMAGE, "--instance", _machine(cloud.launch()), "--key", str(public))
     cloud.build.disk.unlink()
     cloud.account.ec2.import_key_pair(KeyName="ada", PublicKeyMaterial=signing_key.SSH)
-    stage.under_policy("drift", IMAGE, "--instance", _machine(cloud.account.launch(cloud.ami, KeyName="ada")))
+    stage.under_policy("drift", IMAGE, "--instance",
+                       _machine(cloud.account.launch(cloud.ami, KeyName="ada")))
 
 
 def _machine(instance: str) -> str:
-    """An instance with the tag of the machines that the drift commands may look into and replace, as its volumes."""
+    """An instance with the tag of the machines that the drift commands may look into and replace,
+    as its volumes."""
     ec2 = boto3.client("ec2", "us-east-1")
-    found = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [instance]}])["Volumes"]
+    found = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id",
+                                           "Values": [instance]}])["Volumes"]
     ec2.create_tags(Resources=[instance, *(volume["VolumeId"] for volume in found)],
                     Tags=tags.to_list({tags.CLUSTER: IMAGE}))
     return instance
@@ -279,7 +294,8 @@ def drift_repair(stage: Stage) -> None:
     fleet = Fleet.publish(SeededAccount(stage.aws), stage.checkout)
     instances = [_machine(fleet.by_version(1)), _machine(fleet.group("web", "2"))]
     boto3.client("autoscaling", "us-east-1").create_or_update_tags(Tags=[
-        {"ResourceId": "web", "ResourceType": "auto-scaling-group", "Key": tags.CLUSTER, "Value": IMAGE,
+        {"ResourceId": "web", "ResourceType": "auto-scaling-group", "Key": tags.CLUSTER,
+         "Value": IMAGE,
          "PropagateAtLaunch": True}])
     for instance in instances:
         with stage.rights("drift-repair"):
@@ -305,7 +321,8 @@ def sweep(stage: Stage) -> None:
     account.launch(account.ami(1), **given("instance"))
     ec2.create_volume(Size=1, AvailabilityZone="us-east-1a", **given("volume"))
     ec2.create_key_pair(KeyName="packer_1", **given("key-pair"))
-    ec2.create_security_group(GroupName="packer_1", Description="temporary", **given("security-group"))
+    ec2.create_security_group(GroupName="packer_1", Description="temporary",
+                              **given("security-group"))
     account.snapshot(2, complete=False, expires=expired[tags.EXPIRES])
     ec2.create_tags(Resources=[account.ami(3)], Tags=tags.to_list(expired))
     stage.under_policy("sweep", "--region", "us-east-1")
@@ -315,7 +332,9 @@ def watch(stage: Stage) -> None:
     """What it asks AWS beside its sources: the newest base image, and to tell a topic."""
     stage.aws.set(pending_s=0)
     account = SeededAccount(stage.aws)
-    name = RegionState("us-east-1").ec2.describe_images(ImageIds=[account.ami(1)])["Images"][0]["Name"]
+    name = RegionState("us-east-1").ec2.describe_images(ImageIds=[account.ami(1)])["Images"][0][
+        "Name"
+    ]
     topic = boto3.client("sns", "us-east-1").create_topic(Name="golden-ami")["TopicArn"]
     with stage.rights("watch"):
         assert base_images.newest(Account().ec2("us-east-1"), "self", name).name == name
@@ -323,7 +342,8 @@ def watch(stage: Stage) -> None:
 
 
 def store(stage: Stage) -> None:
-    """The remote store behind every command: an object that is missing, sent, there already, and read."""
+    """The remote store behind every command: an object that is missing, sent, there already, and
+    read."""
     boto3.client("s3", "us-east-1").create_bucket(Bucket=BUCKET.rpartition(":")[2])
     source = stage.checkout.root / "package"
     source.write_bytes(b"package")
@@ -347,7 +367,8 @@ def site(stage: Stage) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
-    "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback, "retire": retire,
+    "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback,
+    "retire": retire,
     "verify-provenance": verify_provenance,
     "status": status, "drift": drift, "drift-repair": drift_repair,
     "regions": regions, "sweep": sweep, "watch": watch, "store": store, "site": site}
@@ -355,10 +376,12 @@ SCENARIOS: dict[str, Callable[[Stage], None]] = {
 
 @pytest.mark.parametrize("command", sorted(SCENARIOS))
 def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
-    """Each action, and each of its resources with the tags that it has then, also by the role's boundary."""
+    """Each action, and each of its resources with the tags that it has then, also by the role's
+    boundary."""
     SCENARIOS[command](stage)
     assert sorted(stage.asked) == sorted(granted(command))
-    [policy] = [document(name) for name, body in BY_COMMANDS.items() if command in body["Metadata"]["Commands"]]
+    [policy] = [document(name) for name, body in BY_COMMANDS.items()
+                if command in body["Metadata"]["Commands"]]
     assert len(stage.questions) >= len(stage.asked)
     assert [asked for asked in stage.questions if not allows([policy], BOUNDARY, asked)] == []
 

@@ -20,7 +20,8 @@ from support.builds.tools import ROOT, complaints, granted
 
 KEY_ALIAS = "alias/golden"
 PACKERS = {"ec2:StopInstances", "ec2:CreateKeyPair"}
-"""What Packer does itself only in this test: nobody is on the instance to turn it off, or needs a key to it."""
+"""What Packer does itself only in this test: nobody is on the instance to turn it off, or needs a
+key to it."""
 _PACKER = """\
   communicator            = "none"
   access_key              = "AKIAEMULATOR00000000"
@@ -40,7 +41,8 @@ build {
 
 
 def _source_of_ec2(folder: Path) -> None:
-    """The template's `amazon-ebs` source as it is, but that nobody logs in to what moto launches, or turns it off."""
+    """The template's `amazon-ebs` source as it is, but that nobody logs in to what moto launches,
+    or turns it off."""
     known = packer.templates(ROOT, folder)
     for name in ("variables.pkr.hcl", "locals.pkr.hcl", "base_images.json"):
         shutil.copy(known / name, folder)
@@ -60,15 +62,20 @@ def test_the_policy_of_the_ec2_builder_has_what_packer_needs(aws: Emulator, tmp_
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     marks = {tags.EXPIRES: "2040-01-01T00:00:00Z", tags.OWNER: "me@host:1"}
     group = boto3.client("ec2").create_security_group(
-        GroupName="ours", Description="ssh", TagSpecifications=tags.specifications(marks, "security-group"))["GroupId"]
+        GroupName="ours",
+        Description="ssh",
+        TagSpecifications=tags.specifications(marks, "security-group"),
+    )["GroupId"]
     own = {"key": "", "private_key": "", "groups": [group], "tags": marks, "kms_key": KEY_ALIAS,
            "volume_gib": 8}
     variables = bake_inputs.role_variables(ROOT, lock, digest)
     records.write_text(tmp_path / "vars.json", records.canonical({**variables, "golden_ec2": own}))
     before = len(aws.asked())
     aws.set(allowed={"AKIAEMULATOR00000000": [*granted("bake-ec2"), *PACKERS]})
-    said = complaints("packer", "build", "-color=false", "-var", f"lock={lockfile.path_of(ROOT, IMAGE)}",
-                      "-var", f"vars={tmp_path / 'vars.json'}", "-var", f"ec2_endpoint={aws.url}", str(tmp_path),
+    said = complaints("packer", "build", "-color=false", "-var",
+                      f"lock={lockfile.path_of(ROOT, IMAGE)}",
+                      "-var", f"vars={tmp_path / 'vars.json'}", "-var", f"ec2_endpoint={aws.url}",
+                      str(tmp_path),
                       cwd=tmp_path, env={"CHECKPOINT_DISABLE": "1"})
     assert said == ""
     actions_asked = {action for actions in aws.asked()[before:] for action in actions}

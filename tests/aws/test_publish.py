@@ -1,4 +1,5 @@
-"""A proven build to two regions: what is there afterwards, what a second publish does, what is refused."""
+"""A proven build to two regions: what is there afterwards, what a second publish does, what is
+refused."""
 
 from __future__ import annotations
 
@@ -106,7 +107,9 @@ def check_difference(checkout: Checkout, build: Path, second: Path) -> None:
             parent, str(1 << 19))
 
 
-def test_the_template_launches_the_literal_ami_as_the_definition_says(checkout: Checkout, build: Path) -> None:
+def test_the_template_launches_the_literal_ami_as_the_definition_says(
+    checkout: Checkout, build: Path
+) -> None:
     checkout.define("""\
         publish:
           regions: [us-east-1]
@@ -116,16 +119,27 @@ def test_the_template_launches_the_literal_ami_as_the_definition_says(checkout: 
     template = RegionState("us-east-1").template()
     assert template is not None
     data = template["LaunchTemplateData"]
-    assert data["MetadataOptions"] == data["MetadataOptions"] | {"HttpTokens": "required", "HttpEndpoint": "enabled"}
+    assert data["MetadataOptions"] == data["MetadataOptions"] | {
+        "HttpTokens": "required",
+        "HttpEndpoint": "enabled",
+    }
     assert data["BlockDeviceMappings"] == [{"DeviceName": "/dev/xvda", "Ebs": {
-        "VolumeType": "gp3", "Iops": 6000, "Throughput": 500, "VolumeInitializationRate": 200, "VolumeSize": 20,
+        "VolumeType": "gp3", "Iops": 6000, "Throughput": 500, "VolumeInitializationRate": 200,
+        "VolumeSize": 20,
         "DeleteOnTermination": True}}]
-    assert not {"InstanceType", "InstanceRequirements"} & data.keys(), "each launch names its own type"
-    checkout.define("publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n")
+    assert not {"InstanceType", "InstanceRequirements"} & data.keys(), (
+        "each launch names its own type"
+    )
+    checkout.define(
+        "publish: {regions: [us-east-1], launch_template: {instance_type: c7i.large}}\n"
+    )
     assert "move the default" in publish(checkout)
     version = RegionState("us-east-1").template()
     assert version is not None
-    assert (version["VersionNumber"], version["LaunchTemplateData"]["InstanceType"]) == (2, "c7i.large")
+    assert (version["VersionNumber"], version["LaunchTemplateData"]["InstanceType"]) == (
+        2,
+        "c7i.large",
+    )
 
 
 # --- channels ---
@@ -135,7 +149,8 @@ def gpu_build(checkout: Checkout, number: int = 1) -> Path:
 
 
 NO_ATTESTS: list[tuple[dict[str, Any], str]] = [
-    ({"build_id": "0" * 12}, "it is of build 000000000000, not"), ({"build_id": ""}, "it is of build (unnamed), not"),
+    ({"build_id": "0" * 12}, "it is of build 000000000000, not"),
+    ({"build_id": ""}, "it is of build (unnamed), not"),
     ({"gpu": ""}, "it names no GPU"), ({"inner": "<failure/>"}, "tests failed, limits/one first"),
     ({"inner": "<error/>"}, "tests failed, limits/one first"),
     ({"without": "nvidia_driver/every_gpu_computes_right"},
@@ -248,10 +263,13 @@ def test_an_ami_of_that_name_that_is_not_ours(checkout: Checkout, build: Path) -
     state = RegionState("us-west-2")
     volume = state.ec2.create_volume(AvailabilityZone="us-west-2a", Size=1)["VolumeId"]
     snapshot = state.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
-    state.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
-    state.ec2.register_image(Name=f"{IMAGE}-{build.name}", RootDeviceName="/dev/xvda", Architecture="x86_64",
+    state.ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot],
+                                                    WaiterConfig={"Delay": 1})
+    state.ec2.register_image(Name=f"{IMAGE}-{build.name}", RootDeviceName="/dev/xvda",
+                             Architecture="x86_64",
                              VirtualizationType="hvm",
-                             BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
+                             BlockDeviceMappings=[{"DeviceName": "/dev/xvda",
+                                                   "Ebs": {"SnapshotId": snapshot}}])
     assert "was not made by this pipeline" in publish(checkout, code=2)
     assert nothing_there("us-east-1")
 

@@ -1,4 +1,5 @@
-"""Publishing a build that is an AMI already: it stays where it was baked, and is copied to the other regions."""
+"""Publishing a build that is an AMI already: it stays where it was baked, and is copied to the
+other regions."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def ami(folder: Path) -> str:
     return str(records.read(folder / BAKE_FILE, BakeRecord).ami_id)
 
 
-def test_it_stays_where_it_was_baked_and_is_copied_elsewhere(aws: Emulator, checkout: Checkout) -> None:
+def test_it_stays_where_it_was_baked_and_is_copied_elsewhere(
+    aws: Emulator, checkout: Checkout
+) -> None:
     build = ec2_builds.build(checkout.root, 1, HOME)
     dry = checkout.golden("publish", IMAGE, "--dry-run")
     assert f"copy {ami(build)} of {HOME} to {IMAGE}-{build.name}" in dry.text, dry.text
@@ -46,11 +49,14 @@ def test_it_stays_where_it_was_baked_and_is_copied_elsewhere(aws: Emulator, chec
     record = checkout.record(build)
     assert record.disk_sha256 is None and set(record.regions) == set(REGIONS)
     assert "nothing to do" in checkout.golden("publish", IMAGE).text
-    assert [call for call in aws.calls() if call[0] == "ec2:CopyImage"] == [("ec2:CopyImage", OTHER)]
+    assert [call for call in aws.calls() if call[0] == "ec2:CopyImage"] == [
+        ("ec2:CopyImage", OTHER)
+    ]
 
 
 def test_a_build_by_the_local_builder_follows(checkout: Checkout) -> None:
-    """Whoever made the one before: its blocks are none of a disk like this one, so the whole disk goes up."""
+    """Whoever made the one before: its blocks are none of a disk like this one, so the whole disk
+    goes up."""
     first = ec2_builds.build(checkout.root, 1, HOME)
     BlockMap.create(first / BLOCKS_FILE, 8)
     checkout.run("publish", IMAGE)
@@ -79,9 +85,11 @@ REFUSALS: list[tuple[Callable[[Path], object], int, str]] = [
     (lambda build: ec2_builds.write_verify(build, ami=None), 6,
      "does not say that it is of this AMI"),
     (lambda build: ec2_builds.write_verify(
-        build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]), 6, "it was not booted under uefi"),
+        build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]), 6,
+     "it was not booted under uefi"),
     (lambda build: ec2_builds.write_verify(
-        build, checks=[check for check in wrong("x") if check.id != CHECKS[0]]), 6, "does not prove that it boots"),
+        build, checks=[check for check in wrong("x") if check.id != CHECKS[0]]), 6,
+     "does not prove that it boots"),
     (lambda build: name_another(build), 2, "is not ami-0, which the bake made"),
     (lambda build: RegionState(HOME).ec2.deregister_image(ImageId=ami(build)), 2,
      "which the bake made in"),

@@ -1,4 +1,5 @@
-"""Publishing under keys that change: what is a child of what, what is refused before anything is sent."""
+"""Publishing under keys that change: what is a child of what, what is refused before anything is
+sent."""
 
 from __future__ import annotations
 
@@ -54,8 +55,11 @@ def first(checkout: Checkout, ec2: Any) -> Path:
     return builds.build(checkout.root, 1)
 
 
-def test_encryption_by_default_that_is_switched_on_later(checkout: Checkout, first: Path, ec2: Any) -> None:
-    """EBS refuses an unencrypted parent then: the whole disk goes up once, and differences from then on."""
+def test_encryption_by_default_that_is_switched_on_later(
+    checkout: Checkout, first: Path, ec2: Any
+) -> None:
+    """EBS refuses an unencrypted parent then: the whole disk goes up once, and differences from
+    then on."""
     define(checkout)
     publish(checkout)
     ec2.enable_ebs_encryption_by_default()
@@ -87,7 +91,10 @@ def test_encryption_by_default_that_is_switched_on_after_the_plan(
     second = builds.build(checkout.root, 2)
     said = publish(checkout)
     assert f"no difference to {of_build(first)['SnapshotId']}, EBS refuses it" in said
-    assert of_build(second)["Encrypted"] and "goldenami:parent-snapshot" not in of_build(second)["Tags"]
+    assert (
+        of_build(second)["Encrypted"]
+        and "goldenami:parent-snapshot" not in of_build(second)["Tags"]
+    )
     assert of_build(second)["Tags"]["goldenami:stored-bytes"] == str(builds.BLOCKS << 19)
 
 
@@ -113,7 +120,9 @@ def test_a_share_that_nobody_could_use_is_refused_before_anything_is_sent(
 ) -> None:
     ec2.enable_ebs_encryption_by_default()
     define(checkout, f", share_with: ['{PARTNER}']")
-    assert f"{REGION} encrypts snapshots by alias/aws/ebs, which {PARTNER} cannot use" in publish(checkout, code=2)
+    assert f"{REGION} encrypts snapshots by alias/aws/ebs, which {PARTNER} cannot use" in publish(
+        checkout, code=2
+    )
     assert not [call for call, _ in aws.calls() if call.startswith("ebs:")]
     define(checkout)
     publish(checkout)

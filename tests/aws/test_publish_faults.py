@@ -1,4 +1,5 @@
-"""Publishing where AWS, the network or the credentials fail: what is said, and that the same command continues."""
+"""Publishing where AWS, the network or the credentials fail: what is said, and that the same
+command continues."""
 
 from __future__ import annotations
 
@@ -35,7 +36,11 @@ def untouched(aws: Emulator) -> None:
     """No pointer has moved anywhere."""
     for region in REGIONS:
         state = RegionState(region)
-        assert (state.parameter("latest"), state.parameter("candidate"), state.template()) == (None, None, None)
+        assert (state.parameter("latest"), state.parameter("candidate"), state.template()) == (
+            None,
+            None,
+            None,
+        )
 
 
 # --- who we are ---
@@ -96,9 +101,12 @@ def test_a_parameter_that_ssm_does_not_take(aws: Emulator, monkeypatch: pytest.M
     """SSM answers 200 and looks at the AMI later."""
     monkeypatch.setattr(pointers, "LATE_S", 1.0)
     name = pointers.channel_name(IMAGE, Channel.LATEST)
-    with pytest.raises(StageFailed, match=f"SSM did not take ami-0123456789abcdef0 for {name} within 1 s: it names "
+    with pytest.raises(StageFailed,
+                       match=f"SSM did not take ami-0123456789abcdef0 for {name} within 1 s: it "
+                             "names "
                                           "nothing"):
-        pointers.move_channel(boto3.client("ssm", region_name="us-east-1"), name, "ami-0123456789abcdef0", "build 1")
+        pointers.move_channel(boto3.client("ssm", region_name="us-east-1"), name,
+                              "ami-0123456789abcdef0", "build 1")
 
 
 def test_an_ami_that_cannot_be_made_right_is_named(
@@ -112,12 +120,15 @@ def test_an_ami_that_cannot_be_made_right_is_named(
     (ours,) = state.amis().values()
     state.ec2.deregister_image(ImageId=ours["ImageId"])
     other = state.ec2.register_image(
-        **{key: ours[key] for key in ("Name", "Description", "Architecture", "RootDeviceName", "VirtualizationType",
-                                      "EnaSupport", "ImdsSupport")},
+        **{key: ours[key]
+           for key in ("Name", "Description", "Architecture", "RootDeviceName",
+                       "VirtualizationType",
+                       "EnaSupport", "ImdsSupport")},
         BootMode="legacy-bios", TagSpecifications=[{"ResourceType": "image", "Tags": ours["Tags"]}],
         BlockDeviceMappings=[{"DeviceName": ours["RootDeviceName"], "Ebs": {
             key: ours["BlockDeviceMappings"][0]["Ebs"][key]
-            for key in ("SnapshotId", "VolumeType", "VolumeSize", "DeleteOnTermination")}}])["ImageId"]
+            for key in ("SnapshotId", "VolumeType", "VolumeSize",
+                        "DeleteOnTermination")}}])["ImageId"]
     text = publish(checkout, code=5)
     assert f"no pointer has moved: {other} is not what was asked for: boot mode: 'legacy" in text
     assert state.parameter("latest") == ours["ImageId"]
@@ -141,7 +152,9 @@ def test_of_two_publishers_one_stops(checkout: Checkout, build: Path) -> None:
     for region in REGIONS:
         RegionState(region).check([build.name], build.name)
         assert RegionState(region).ledger().latest is not None
-        assert [item["image"]["S"] for item in dynamodb(region).scan(TableName=lease.TABLE)["Items"]] == [IMAGE]
+        assert [
+            item["image"]["S"] for item in dynamodb(region).scan(TableName=lease.TABLE)["Items"]
+        ] == [IMAGE]
 
 
 def test_a_lease_is_had_by_one(aws: Emulator) -> None:
@@ -184,7 +197,8 @@ def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPa
 def test_a_region_that_hangs_costs_no_other_its_lease(
     aws: Emulator, faults: Faults, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Renewals that us-east-1 answers after two seconds do not keep us-west-2 waiting, nor does the last one."""
+    """Renewals that us-east-1 answers after two seconds do not keep us-west-2 waiting, nor does the
+    last one."""
     monkeypatch.setattr(lease, "RENEW_S", 0.01)
     renewed = ("dynamodb:UpdateItem", REGIONS[1])
     with lease.hold_leases(Account(), IMAGE, list(REGIONS)):
@@ -198,9 +212,11 @@ def test_a_region_that_hangs_costs_no_other_its_lease(
 
 
 def test_a_region_that_throttles_the_release_is_asked_again(aws: Emulator, faults: Faults) -> None:
-    """More refusals in a row than the hasty client outlasts: the next publisher need not wait for the lease's end."""
+    """More refusals in a row than the hasty client outlasts: the next publisher need not wait for
+    the lease's end."""
     with lease.hold_leases(Account(), IMAGE, [REGIONS[0]]):
-        faults.add("dynamodb", "UpdateItem", times=HASTY_ATTEMPTS + 1, error={"code": "ThrottlingException"})
+        faults.add("dynamodb", "UpdateItem", times=HASTY_ATTEMPTS + 1,
+                   error={"code": "ThrottlingException"})
     assert len(faults.fired()) == HASTY_ATTEMPTS + 1
     assert lease.read_lease(dynamodb(), IMAGE).holder is None, "not let go"
 
@@ -208,6 +224,7 @@ def test_a_region_that_throttles_the_release_is_asked_again(aws: Emulator, fault
 def test_a_holder_that_died_here_does_not_block(aws: Emulator) -> None:
     dead = lease.take_lease(dynamodb(), IMAGE)
     gone = dead.holder.model_copy(update={"pid": 2**22 - 1, "nonce": "x"})
-    dynamodb().update_item(TableName=lease.TABLE, Key={"image": {"S": IMAGE}}, UpdateExpression="SET holder = :holder",
+    dynamodb().update_item(TableName=lease.TABLE, Key={"image": {"S": IMAGE}},
+                           UpdateExpression="SET holder = :holder",
                            ExpressionAttributeValues={":holder": {"S": gone.model_dump_json()}})
     assert lease.take_lease(dynamodb(), IMAGE).fence == dead.fence + 1

@@ -1,4 +1,5 @@
-"""kill -9 before and after every call to AWS of publish, promote and rollback; then the same command again."""
+"""kill -9 before and after every call to AWS of publish, promote and rollback; then the same
+command again."""
 
 from __future__ import annotations
 
@@ -39,11 +40,13 @@ class Life:
             folder.rename(self.root / f"old-{random.getrandbits(64):x}")
 
     def golden(self, *args: str, point: KillPoint | None = None, days: float = 0) -> None:
-        """Run it, killed at `point`, then again until it says that all is well; its clock is `days` ahead."""
+        """Run it, killed at `point`, then again until it says that all is well; its clock is `days`
+        ahead."""
         if point is not None:
             code, text = self.kill_proxy.run(self.root, *args, point=point, days=days)
             # how often a state is asked for depends on the time, so that the last look may not come
-            assert code in ([-9] if self.kill_proxy.struck else builds.DONE), f"{point}: {code}\n{text}"
+            assert code in ([-9] if self.kill_proxy.struck
+                            else builds.DONE), f"{point}: {code}\n{text}"
             for region in REGIONS:
                 self.check_launchable(RegionState(region, self.image))
         code, text = self.kill_proxy.run(self.root, *args, days=days)
@@ -54,8 +57,11 @@ class Life:
         """Whatever happened, the pointers that exist name AMIs that can be launched."""
         states = {raw["ImageId"]: raw["State"] for raw in state.amis().values()}
         template = state.template()
-        for ami in (state.parameter("latest"), template and template["LaunchTemplateData"]["ImageId"]):
-            assert ami is None or states.get(ami) == "available", f"{state.region}: {ami} of {states}"
+        for ami in (state.parameter("latest"),
+                    template and template["LaunchTemplateData"]["ImageId"]):
+            assert ami is None or states.get(ami) == "available", (
+                f"{state.region}: {ami} of {states}"
+            )
 
     def publish(self, point: KillPoint | None = None) -> None:
         """A new build."""
@@ -74,19 +80,23 @@ class Life:
 
 
 class Candidates(Life):
-    """Builds that are promoted one after the other, after their soak and a test on a GPU, each time through a kill."""
+    """Builds that are promoted one after the other, after their soak and a test on a GPU, each time
+    through a kill."""
 
     image = GPU_IMAGE
 
     def stand(self) -> None:
         """A new build is the candidate, and a GPU has seen it."""
-        self.builds.append(builds.build(self.root, len(self.builds) + 1, image=self.image, sm=("86",)).name)
+        self.builds.append(
+            builds.build(self.root, len(self.builds) + 1, image=self.image, sm=("86",)).name
+        )
         self.golden("publish", self.image)
         builds.write_junit(self.root / "gpu.xml", self.builds[-1])
         self.golden("gpu-test", self.image, "--junit", str(self.root / "gpu.xml"), "--by", "Ada")
 
     def promote(self, point: KillPoint | None = None) -> None:
-        """What `latest` was is what a rollback would take it back to; the candidate stays what it is."""
+        """What `latest` was is what a rollback would take it back to; the candidate stays what it
+        is."""
         self.golden("promote", self.image, point=point, days=SOAK_DAYS)
         before, self.latest = self.latest, self.builds[-1]
         self.check(point)
@@ -98,20 +108,29 @@ class Candidates(Life):
 
 
 @pytest.fixture
-def life(aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
+def life(
+    aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Life:
     return Life(aws, Checkout(tmp_path / "checkout", monkeypatch), kill_proxy)
 
 
 @pytest.fixture
-def candidates(aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Candidates:
+def candidates(
+    aws: Emulator, kill_proxy: KillProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Candidates:
     checkout = Checkout(tmp_path / "checkout", monkeypatch)
-    checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}], soak_hours: {SOAK_DAYS * 24 - 1}}}\n", GPU_IMAGE)
+    checkout.define(
+        f"publish: {{regions: [{', '.join(REGIONS)}], soak_hours: {SOAK_DAYS * 24 - 1}}}\n",
+        GPU_IMAGE,
+    )
     return Candidates(aws, checkout, kill_proxy)
 
 
 def chosen(points: list[KillPoint], request: pytest.FixtureRequest) -> list[KillPoint]:
     """All points in a long test, else a few."""
-    assert {point.when for point in points} == set(When) and {point.region for point in points} >= set(REGIONS)
+    assert {point.when for point in points} == set(When) and {
+        point.region for point in points
+    } >= set(REGIONS)
     return points if request.node.get_closest_marker("long") else random.sample(points, SAMPLE)
 
 
@@ -119,7 +138,9 @@ EXTENT = [pytest.param(False, id="some"), pytest.param(True, id="every", marks=p
 
 
 @pytest.mark.parametrize("_every", EXTENT)
-def test_a_publish_that_was_killed_is_continued(life: Life, _every: bool, request: pytest.FixtureRequest) -> None:
+def test_a_publish_that_was_killed_is_continued(
+    life: Life, _every: bool, request: pytest.FixtureRequest
+) -> None:
     life.publish()
     life.publish()
     for number, point in enumerate(chosen(life.kill_proxy.points(), request)):
@@ -134,14 +155,18 @@ def test_a_first_publish_that_was_killed_is_continued(
     life: Life, request: pytest.FixtureRequest,
 ) -> None:
     life.publish()
-    first = {"dynamodb:CreateTable", "dynamodb:DescribeTable", "ec2:CreateLaunchTemplate", "ssm:GetParameter"}
-    for point in chosen([point for point in life.kill_proxy.points() if point.action in first], request):
+    first = {"dynamodb:CreateTable", "dynamodb:DescribeTable", "ec2:CreateLaunchTemplate",
+             "ssm:GetParameter"}
+    for point in chosen([point for point in life.kill_proxy.points() if point.action in first],
+                        request):
         life.anew()
         life.publish(point)
 
 
 @pytest.mark.parametrize("_every", EXTENT)
-def test_a_rollback_that_was_killed_is_continued(life: Life, _every: bool, request: pytest.FixtureRequest) -> None:
+def test_a_rollback_that_was_killed_is_continued(
+    life: Life, _every: bool, request: pytest.FixtureRequest
+) -> None:
     life.publish()
     life.publish()
     first, second = life.builds
@@ -177,7 +202,8 @@ def test_a_first_promotion_that_was_killed_is_continued(
 ) -> None:
     candidates.stand()
     candidates.promote()
-    first = [point for point in candidates.kill_proxy.points() if point.action == "ec2:CreateLaunchTemplate"]
+    first = [point for point in candidates.kill_proxy.points() if point.action
+             == "ec2:CreateLaunchTemplate"]
     for point in chosen(first, request):
         candidates.anew()
         candidates.stand()
@@ -185,7 +211,8 @@ def test_a_first_promotion_that_was_killed_is_continued(
 
 
 def test_an_interrupt_does_not_wait_for_the_regions(life: Life) -> None:
-    """A block that EBS never confirms: its region's upload could not end before the interrupted process."""
+    """A block that EBS never confirms: its region's upload could not end before the interrupted
+    process."""
     builds.define(life.root, f"publish: {{regions: [{', '.join(REGIONS)}], transfer: upload}}\n")
     build = builds.build(life.root, 1)
     life.builds.append(build.name)

@@ -53,8 +53,10 @@ def test_one_build_by_both(publishers: list[KillProxy], roots: list[Path]) -> No
 
 
 def test_two_builds(publishers: list[KillProxy], roots: list[Path]) -> None:
-    """However it goes, the newer one is `latest` in the end, and a whole AMI of the older one is there or nothing."""
-    names = [builds.build(root, number).name for root, number in zip(roots, (OLDER, NEWER), strict=True)]
+    """However it goes, the newer one is `latest` in the end, and a whole AMI of the older one is
+    there or nothing."""
+    names = [builds.build(root, number).name
+             for root, number in zip(roots, (OLDER, NEWER), strict=True)]
     (older, said), (newer, text) = at_once(publishers, roots)
     assert DONE in (older, newer), said + text
     assert older in (DONE, BUSY, BAD_INPUT), said

@@ -1,4 +1,5 @@
-"""How a disk gets to many regions: sent to each, or sent once and copied by EC2; what the plan says of it."""
+"""How a disk gets to many regions: sent to each, or sent once and copied by EC2; what the plan says
+of it."""
 
 from __future__ import annotations
 
@@ -41,22 +42,31 @@ def by(aws: Emulator, call: str, since: int = 0) -> set[str]:
 def test_another_bake_of_the_build_before_tells_nothing_of_its_snapshot(
     checkout: Checkout, build: Path, *, told: bool,
 ) -> None:
-    """One lock, two bakes, two disks: a difference to the one that is here would leave the other's blocks in `latest`.
+    """One lock, two bakes, two disks: a difference to the one that is here would leave the other's
+    blocks in `latest`.
     """
     publish(checkout, ", transfer: upload")
     second = builds.build(checkout.root, 2)
     builds.bake_again(build, seed=2, told=told)
     said = publish(checkout, ", transfer: upload")
     for region in REGIONS:
-        snapshot = RegionState(region).amis()[f"{IMAGE}-{build.name}"]["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
-        assert f"the whole disk: {snapshot} is of another bake of build {build.name} than this machine has" in said
+        snapshot = RegionState(region).amis()[f"{IMAGE}-{build.name}"]["BlockDeviceMappings"][0][
+            "Ebs"
+        ]["SnapshotId"]
+        assert (
+            f"the whole disk: {snapshot} is of another bake of build {build.name} than this "
+            "machine has"
+            in said
+        )
     listed = BlockMap.open(second / BLOCKS_FILE)
     for region, published in checkout.record(second).regions.items():
         assert holds(Account().ebs(region), published.snapshot, listed)
 
 
 @pytest.mark.long
-def test_a_new_region_gets_a_copy_of_the_ami_that_is_there(checkout: Checkout, build: Path, aws: Emulator) -> None:
+def test_a_new_region_gets_a_copy_of_the_ami_that_is_there(
+    checkout: Checkout, build: Path, aws: Emulator
+) -> None:
     publish(checkout, regions=(HOME,))
     before = len(aws.calls())
     ami = RegionState(HOME).parameter("latest")
@@ -66,14 +76,20 @@ def test_a_new_region_gets_a_copy_of_the_ami_that_is_there(checkout: Checkout, b
 
 
 @pytest.mark.long
-def test_what_is_encrypted_is_not_copied_to_where_nothing_is(checkout: Checkout, build: Path, aws: Emulator) -> None:
+def test_what_is_encrypted_is_not_copied_to_where_nothing_is(
+    checkout: Checkout, build: Path, aws: Emulator
+) -> None:
     """EC2 would encrypt the copy, by a key that nobody chose."""
     ec2 = boto3.client("ec2", HOME)
     ec2.enable_ebs_encryption_by_default()
     publish(checkout, ", transfer: copy")
     ec2.disable_ebs_encryption_by_default()
     assert by(aws, "ec2:CopyImage") == set()
-    assert [RegionState(region).snapshots()[0]["Encrypted"] for region in REGIONS] == [True, False, False]
+    assert [RegionState(region).snapshots()[0]["Encrypted"] for region in REGIONS] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_copy_that_takes_long_is_waited_for(
@@ -90,7 +106,9 @@ def test_a_copy_that_takes_long_is_waited_for(
 
 
 @pytest.mark.long
-def test_a_region_to_which_too_much_is_copied_is_asked_again(checkout: Checkout, build: Path, faults: Faults) -> None:
+def test_a_region_to_which_too_much_is_copied_is_asked_again(
+    checkout: Checkout, build: Path, faults: Faults
+) -> None:
     faults.add("ec2", "CopyImage", times=3, error={"code": "ResourceLimitExceeded", "status": 400})
     publish(checkout, ", transfer: copy")
     assert len(faults.fired()) == 3
@@ -103,7 +121,10 @@ def test_ebs_takes_no_block_of_a_changed_disk(checkout: Checkout, build: Path) -
     checkout.define(f"publish: {{regions: [{HOME}]}}\n")
     builds.write_disk(build / "disk.raw", 7)
     ran, state = checkout.golden("publish", IMAGE), RegionState(HOME)
-    assert (ran.code, "block 0 of the disk is not the one that its bake listed" in ran.text) == (6, True), ran.text
+    assert (ran.code, "block 0 of the disk is not the one that its bake listed" in ran.text) == (
+        6,
+        True,
+    ), ran.text
     assert not (state.amis() or state.template() or state.parameter("latest"))
     assert {row["State"] for row in state.snapshots()} == {"pending"}
     builds.write_disk(build / "disk.raw", 1)
@@ -114,7 +135,9 @@ def test_ebs_takes_no_block_of_a_changed_disk(checkout: Checkout, build: Path) -
     state.check([build.name], build.name)
 
 
-def test_an_upload_that_another_build_superseded_is_named(checkout: Checkout, build: Path, aws: Emulator) -> None:
+def test_an_upload_that_another_build_superseded_is_named(
+    checkout: Checkout, build: Path, aws: Emulator
+) -> None:
     """Its snapshot stays pending, which costs: who publishes is told what removes it, and when."""
     checkout.define(f"publish: {{regions: [{HOME}]}}\n")
     aws.set(denied={"*": ["ebs:PutSnapshotBlock"]})
@@ -128,4 +151,5 @@ def test_an_upload_that_another_build_superseded_is_named(checkout: Checkout, bu
     third = builds.build(checkout.root, 3)
     (third / "upload" / HOME).mkdir(parents=True)
     (third / "upload" / HOME / "upload.json").write_text("{", encoding="utf-8")
-    assert "golden sweep" in publish(checkout, regions=(HOME,)), "a journal that is damaged stops nothing"
+    assert "golden sweep" in publish(checkout,
+                                     regions=(HOME,)), "a journal that is damaged stops nothing"

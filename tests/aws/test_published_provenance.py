@@ -1,4 +1,5 @@
-"""What is signed of a build in the account: written by `publish`, and held to AMI, snapshot, tags and blocks."""
+"""What is signed of a build in the account: written by `publish`, and held to AMI, snapshot, tags
+and blocks."""
 
 from __future__ import annotations
 
@@ -44,13 +45,22 @@ class Signed:
     """A build in a region, and what holds it to its signature."""
 
     def __init__(self, checkout: Checkout, build: Path, public: Path, region: str = HERE) -> None:
-        self.checkout, self.build, self.public, self.state = checkout, build, public, RegionState(region)
+        self.checkout, self.build, self.public, self.state = (
+            checkout,
+            build,
+            public,
+            RegionState(region),
+        )
         self.raw = self.state.amis()[f"{IMAGE}-{build.name}"]
-        self.ami, self.snapshot = self.raw["ImageId"], self.raw["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+        self.ami, self.snapshot = (
+            self.raw["ImageId"],
+            self.raw["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"],
+        )
 
     def look(self, *more: str, ami: str = "", key: Path | None = None) -> Ran:
         """Run `verify-provenance`."""
-        return self.checkout.golden("verify-provenance", ami or self.ami, "--region", self.state.region,
+        return self.checkout.golden("verify-provenance", ami or self.ami, "--region",
+                                    self.state.region,
                                     "--key", str(key or self.public), *more)
 
     def expect(self, code: int, said: str, *more: str, ami: str = "") -> None:
@@ -71,7 +81,8 @@ class Signed:
 
     def put(self, kind: str, text: str) -> None:
         """Replace it."""
-        self.state.ssm.put_parameter(Name=f"/golden-ami/{IMAGE}/{self.build.name}/{kind}", Value=text, Type="String",
+        self.state.ssm.put_parameter(Name=f"/golden-ami/{IMAGE}/{self.build.name}/{kind}",
+                                     Value=text, Type="String",
                                      Overwrite=True)
 
     def twin(self, snapshot: str) -> str:
@@ -79,7 +90,8 @@ class Signed:
         made = self.state.ec2.register_image(
             Name="twin", RootDeviceName="/dev/xvda", BlockDeviceMappings=[
                 {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])["ImageId"]
-        self.state.ec2.create_tags(Resources=[made], Tags=self.state.amis()[self.raw["Name"]]["Tags"])
+        self.state.ec2.create_tags(Resources=[made],
+                                   Tags=self.state.amis()[self.raw["Name"]]["Tags"])
         return str(made)
 
 
@@ -94,17 +106,23 @@ def test_a_publish_signs_in_each_region_and_says_so(
             copy = build / f"provenance/{region}.{kind}.dsse.json"
             assert signed.envelope(kind) == copy.read_text(encoding="utf-8")
         assert len({*signed.tags()}) == 1 and signed.tags()[0] is not None
-        signed.expect(0, f"{signed.ami} in {region}: what is signed of it, its tags and those of {signed.snapshot} are")
+        signed.expect(0,
+                      f"{signed.ami} in {region}: what is signed of it, its tags and those of "
+                      f"{signed.snapshot} are")
     signed.expect(0, f"so are the {builds.BLOCKS} blocks of {signed.snapshot}", "--blocks")
     ran = checkout.golden("verify-provenance", signed.ami, "--key", str(public))
-    assert (ran.code, f"{signed.ami} in {THERE}: " in ran.text) == (0, True), "any region of a definition"
+    assert (ran.code, f"{signed.ami} in {THERE}: " in ran.text) == (0, True), (
+        "any region of a definition"
+    )
     ran = checkout.golden("verify-provenance", IMAGE, "--build", build.name, "--key", str(public))
     right = f"{IMAGE} {build.name}: what is signed of it in {HERE}, {THERE} is right"
     assert (ran.code, ran.text.splitlines()[-1]) == (0, right)
     assert "provenance: reads lock, records and disk" in ran.text
     (build / "disk.raw").rename(build / "away")
     ran = checkout.golden("verify-provenance", IMAGE, "--build", build.name, "--key", str(public))
-    assert (ran.code, ran.text.splitlines()[-1]) == (0, f"{right}; its disk is not here, and was not read")
+    assert (ran.code, ran.text.splitlines()[-1]) == (0,
+                                                     f"{right}; its disk is not here, and was not "
+                                                     "read")
     (build / "away").rename(build / "disk.raw")
     key = signers.read_public(public).keyid
     assert f"{IMAGE} {build.name}: signed by key {key}\n" in checkout.golden("status").text
@@ -124,11 +142,14 @@ def test_a_lock_that_no_commit_has_yet(
     publish(checkout)
     signed = Signed(checkout, build, public)
     signed.expect(0, "are right")
-    signed.state.ec2.create_tags(Resources=[signed.ami], Tags=[{"Key": "goldenami:git-commit", "Value": "2" * 40}])
+    signed.state.ec2.create_tags(Resources=[signed.ami],
+                                 Tags=[{"Key": "goldenami:git-commit", "Value": "2" * 40}])
     signed.expect(6, f"the tag goldenami:git-commit of {signed.ami} in {HERE} is 2222")
 
 
-def test_what_was_changed_in_the_account_is_named_and_put_right(checkout: Checkout, build: Path, public: Path) -> None:
+def test_what_was_changed_in_the_account_is_named_and_put_right(
+    checkout: Checkout, build: Path, public: Path
+) -> None:
     publish(checkout)
     signed, other = Signed(checkout, build, public), Signed(checkout, build, public, THERE)
     ec2 = signed.state.ec2
@@ -171,7 +192,8 @@ def test_a_snapshot_or_a_block_that_was_swapped_is_named(
     signed.expect(6, f"image/{swapped} is not what was signed", ami=swapped)
     aws.damage(region=HERE, snapshot=signed.snapshot, block=0)
     signed.expect(0, "are right")
-    signed.expect(6, f"the blocks of {signed.snapshot} in {HERE} are not those that were signed", "--blocks")
+    signed.expect(6, f"the blocks of {signed.snapshot} in {HERE} are not those that were signed",
+                  "--blocks")
     signed.expect(2, "there is no AMI ami-0123456789abcdef0", ami="ami-0123456789abcdef0")
     aws.set(denied={"*": ["ssm:GetParameters"]})
     signed.expect(8, "may not call ssm:GetParameters")
@@ -200,7 +222,8 @@ def test_a_key_of_kms_signs_and_one_that_may_not_stops_the_publish(
     kms.create_alias(AliasName="alias/signs", TargetKeyId=arn)
     monkeypatch.setenv(KEY, arn.partition("key/")[0] + "alias/signs")
     aws.set(denied={"*": ["kms:Sign"]})
-    assert "no pointer has moved" in (said := publish(checkout, code=8)) and "may not call kms:Sign" in said
+    assert "no pointer has moved" in (said := publish(checkout,
+                                                      code=8)) and "may not call kms:Sign" in said
     assert not any(RegionState(region).parameter("latest") for region in REGIONS)
     assert not list(build.glob("provenance/*"))
     aws.set(denied={})
@@ -212,8 +235,10 @@ def test_a_key_of_kms_signs_and_one_that_may_not_stops_the_publish(
         Signed(checkout, build, tmp_path / "kms.pub", region).expect(0, "are right")
     gone = f"{arn.partition('key/')[0]}key/12345678-1234-1234-1234-123456789012"
     for other, said in (
-            (gone, "KMS has no key"), (signing_key.in_kms(HERE, "ECC_SECG_P256K1"), "no ECDSA key on P-256"),
-            (signing_key.in_kms(HERE, "RSA_2048", "ENCRYPT_DECRYPT"), "does not sign by ECDSA_SHA_256")):
+            (gone, "KMS has no key"),
+            (signing_key.in_kms(HERE, "ECC_SECG_P256K1"), "no ECDSA key on P-256"),
+            (signing_key.in_kms(HERE, "RSA_2048", "ENCRYPT_DECRYPT"),
+             "does not sign by ECDSA_SHA_256")):
         monkeypatch.setenv(KEY, other)
         assert said in publish(checkout, code=2)
 
@@ -226,7 +251,10 @@ def test_a_definition_that_wants_it_signed_holds_an_unsigned_candidate(
     publish(checkout, code=11)
     checkout.define(held + "security: {signed: true}\n")
     ran = checkout.golden("promote", IMAGE, "--now")
-    assert (ran.code, f"the candidate of {IMAGE} is not signed in {HERE}" in ran.text) == (6, True), ran.text
+    assert (ran.code, f"the candidate of {IMAGE} is not signed in {HERE}" in ran.text) == (
+        6,
+        True,
+    ), ran.text
     assert "names no key" in publish(checkout, code=2)
     monkeypatch.setenv(KEY, str(signing_key.make(tmp_path / "key").with_suffix("")))
     publish(checkout, code=11)
@@ -236,7 +264,8 @@ def test_a_definition_that_wants_it_signed_holds_an_unsigned_candidate(
 def test_a_publish_that_was_killed_while_it_signed_is_continued(
     checkout: Checkout, build: Path, public: Path, kill_proxy: KillProxy,
 ) -> None:
-    """The copy is here before the account has it; the first parameter that is written is an envelope."""
+    """The copy is here before the account has it; the first parameter that is written is an
+    envelope."""
     point = KillPoint("ssm:PutParameter", HERE, 1, When.BEFORE)
     code, text = kill_proxy.run(checkout.root, "publish", IMAGE, point=point)
     assert (code, kill_proxy.struck) == (-9, True), text

@@ -23,13 +23,15 @@ USES: dict[Callable[[SeededAccount, str], None], str] = {
     references.by_own_template: f"used by launch template golden-{IMAGE} version 1",
     references.by_group_of_own_template: "used by Auto Scaling group workers",
     references.by_mixed_overrides: "used by Auto Scaling group mixed",
-    references.by_fleet: "used by EC2 Fleet fleet-", references.by_override_of_a_fleet: "used by EC2 Fleet fleet-",
+    references.by_fleet: "used by EC2 Fleet fleet-",
+    references.by_override_of_a_fleet: "used by EC2 Fleet fleet-",
     references.by_pinned_parameter_in_an_override_of_a_fleet: "used by EC2 Fleet fleet-",
     references.by_spot_fleet: "used by Spot fleet request sfr-",
     references.by_template_of_a_spot_fleet: "used by Spot fleet request sfr-",
     references.by_spot_request: "used by Spot instance request sir-",
     references.by_stopped_spot_instance: "used by Spot instance request sir-",
-    references.by_launch_configuration: "used by launch configuration old", references.by_instance: "(running)",
+    references.by_launch_configuration: "used by launch configuration old",
+    references.by_instance: "(running)",
     references.by_stopped_instance: "(stopped)", references.by_volume: "used by volume vol-",
     references.by_template_of_a_volume: "used by launch template theirs version 1",
     references.by_launch_configuration_of_a_volume: "used by launch configuration data",
@@ -38,12 +40,15 @@ USES: dict[Callable[[SeededAccount, str], None], str] = {
     references.by_spot_request_of_a_volume: "used by Spot instance request sir-",
     references.by_share_of_a_snapshot: f"used by createVolumePermission of {PARTNER}",
     references.by_upload: "used by unfinished upload snap-",
-    references.by_protection: "deregistration protection is on", references.by_share: f"shared with {PARTNER}",
+    references.by_protection: "deregistration protection is on",
+    references.by_share: f"shared with {PARTNER}",
 }
 
 
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
-def test_what_is_used_stays(account: SeededAccount, use: Callable[[SeededAccount, str], None]) -> None:
+def test_what_is_used_stays(
+    account: SeededAccount, use: Callable[[SeededAccount, str], None]
+) -> None:
     """The same AMI is due without the use, and stays with it, which names the user."""
     used = account.ami(1)
     account.ami(2)
@@ -64,11 +69,13 @@ def test_what_launches_no_more_is_no_use(account: SeededAccount) -> None:
     request = account.spot_request(old)
     closed = account.ec2.request_spot_instances(LaunchSpecification=spot["LaunchSpecifications"][0])[
         "SpotInstanceRequests"][0]["InstanceId"]
-    launchers = [reason for reason in reasons(plan(account))[old] if "leet" in reason or "Spot" in reason]
+    launchers = [reason for reason in reasons(plan(account))[old] if "leet" in reason
+                 or "Spot" in reason]
     assert len(launchers) == 5
     account.ec2.delete_fleets(FleetIds=[fleet], TerminateInstances=False)
     account.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[running], TerminateInstances=False)
-    account.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[terminating], TerminateInstances=True)
+    account.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[terminating],
+                                           TerminateInstances=True)
     account.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[request])
     account.ec2.terminate_instances(InstanceIds=[closed])
     assert (RetireStep.DEPRECATE, old) in steps(plan(account))
@@ -83,10 +90,13 @@ def test_every_page_is_read(account: SeededAccount, aws: Emulator) -> None:
         account.spot_request(ami)
     aws.set(page_most=1)
     kinds = sorted(reason.rpartition(" ")[0] for reason in reasons(plan(account))[old])
-    assert kinds == ["used by EC2 Fleet", "used by Spot fleet request", "used by Spot instance request"]
+    assert kinds == ["used by EC2 Fleet", "used by Spot fleet request",
+                     "used by Spot instance request"]
 
 
-def test_the_record_of_a_gpu_test_keeps_nothing_and_goes_with_the_builds(account: SeededAccount) -> None:
+def test_the_record_of_a_gpu_test_keeps_nothing_and_goes_with_the_builds(
+    account: SeededAccount,
+) -> None:
     """It names the AMI that was tested; a build that a GPU has seen could never be retired."""
     used = account.ami(1)
     account.ami(2)

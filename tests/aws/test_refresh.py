@@ -1,4 +1,5 @@
-"""Groups of several instance types: a refresh changes the version that they launch, and nothing else."""
+"""Groups of several instance types: a refresh changes the version that they launch, and nothing
+else."""
 
 from __future__ import annotations
 
@@ -24,8 +25,10 @@ def policy(ours: dict[str, str], other: dict[str, str]) -> dict[str, Any]:
     """Two types, one of them from a template of its own, mostly on Spot."""
     return {"LaunchTemplate": {"LaunchTemplateSpecification": ours, "Overrides": [
                 {"InstanceType": "c7i.large"},
-                {"InstanceType": "c7a.large", "WeightedCapacity": "2", "LaunchTemplateSpecification": other}]},
-            "InstancesDistribution": {"OnDemandBaseCapacity": 1, "OnDemandPercentageAboveBaseCapacity": 20,
+                {"InstanceType": "c7a.large", "WeightedCapacity": "2",
+                 "LaunchTemplateSpecification": other}]},
+            "InstancesDistribution": {"OnDemandBaseCapacity": 1,
+                                      "OnDemandPercentageAboveBaseCapacity": 20,
                                       "SpotAllocationStrategy": "price-capacity-optimized"}}
 
 
@@ -33,10 +36,13 @@ def shown() -> dict[str, Any]:
     """The group's policy, its templates by id and version, once no refresh is in progress."""
     until("the end of the refresh", lambda: client().describe_instance_refreshes(
         AutoScalingGroupName="web")["InstanceRefreshes"][0]["Status"] == "Successful")
-    (group,) = client().describe_auto_scaling_groups(AutoScalingGroupNames=["web"])["AutoScalingGroups"]
+    (group,) = client().describe_auto_scaling_groups(AutoScalingGroupNames=["web"])[
+        "AutoScalingGroups"
+    ]
     found: dict[str, Any] = group["MixedInstancesPolicy"]
     template = found["LaunchTemplate"]
-    for spec in (template["LaunchTemplateSpecification"], template["Overrides"][1]["LaunchTemplateSpecification"]):
+    for spec in (template["LaunchTemplateSpecification"],
+                 template["Overrides"][1]["LaunchTemplateSpecification"]):
         spec.pop("LaunchTemplateName", None)
     return found
 
@@ -77,4 +83,5 @@ def test_our_template_among_the_overrides_is_the_one_that_moves(checkout: Checko
         {"LaunchTemplateId": "lt-ours", "LaunchTemplateName": "golden", "Version": "$Latest"})}
     desired = refresh._desired(group, Version("lt-ours", 3, "", {}))
     assert desired == {"MixedInstancesPolicy": policy(
-        {"LaunchTemplateId": "lt-theirs", "Version": "7"}, {"LaunchTemplateId": "lt-ours", "Version": "3"})}
+        {"LaunchTemplateId": "lt-theirs", "Version": "7"},
+        {"LaunchTemplateId": "lt-ours", "Version": "3"})}

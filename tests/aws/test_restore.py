@@ -1,4 +1,5 @@
-"""`golden retire --restore`: what was retired comes back, planned and under the lease as everything else."""
+"""`golden retire --restore`: what was retired comes back, planned and under the lease as everything
+else."""
 
 from __future__ import annotations
 
@@ -32,12 +33,15 @@ def restore(checkout: Checkout, *args: str, code: int = 0) -> str:
     return ran.text
 
 
-def test_a_restore_is_planned_and_waits_for_its_lease(checkout: Checkout, disabled: str, aws: Emulator) -> None:
+def test_a_restore_is_planned_and_waits_for_its_lease(
+    checkout: Checkout, disabled: str, aws: Emulator
+) -> None:
     before = len(aws.calls())
     text = restore(checkout, disabled, "--dry-run")
     ami = RegionState("us-west-2").amis()[f"{IMAGE}-{disabled}"]["ImageId"]
     assert f"us-west-2       restore {ami} ({disabled}): disabled, announced 20" in text
-    assert json.loads(restore(checkout, disabled, "--dry-run", "--json"))["regions"]["us-west-2"]["ami"] == ami
+    assert json.loads(restore(checkout, disabled, "--dry-run",
+                              "--json"))["regions"]["us-west-2"]["ami"] == ami
     assert {call.partition(":")[2][:3] for call, _ in aws.calls()[before:]} == {"Des"}
     assert states(disabled) == ["disabled", "disabled"]
     other = lease.take_lease(RegionState("us-west-2").dynamodb, IMAGE)
@@ -49,4 +53,6 @@ def test_a_restore_is_planned_and_waits_for_its_lease(checkout: Checkout, disabl
     assert states(disabled) == ["disabled", "available"]
     restore(checkout, disabled)
     assert states(disabled) == ["available", "available"]
-    assert f"no AMI of {IMAGE} in us-east-1, us-west-2 is ami-0" in restore(checkout, "ami-0", code=2)
+    assert f"no AMI of {IMAGE} in us-east-1, us-west-2 is ami-0" in restore(
+        checkout, "ami-0", code=2
+    )

@@ -1,4 +1,5 @@
-"""Retirement in an account of real API objects: what goes and in which order, what is touched and what can go wrong."""
+"""Retirement in an account of real API objects: what goes and in which order, what is touched and
+what can go wrong."""
 
 from __future__ import annotations
 
@@ -67,8 +68,11 @@ def test_a_disabled_image_can_be_had_back_with_its_shares(
 
 # --- what is not ours ---
 
-def test_what_the_pipeline_did_not_make_is_not_touched(account: SeededAccount, tmp_path: Path) -> None:
-    """A tag alone is no proof, a record alone is none either, and neither is a record that names another AMI."""
+def test_what_the_pipeline_did_not_make_is_not_touched(
+    account: SeededAccount, tmp_path: Path
+) -> None:
+    """A tag alone is no proof, a record alone is none either, and neither is a record that names
+    another AMI."""
     untagged = account.ami(1, tagged=False)
     unrecorded = account.ami(2, recorded=False)
     elsewhere = account.ami(3, recorded=False)
@@ -112,12 +116,15 @@ def test_nothing_happens_to_an_image_that_was_enabled_after_the_plan(
     assert (RetireStep.DEREGISTER, old) in steps(prepared.plan.regions[0])
     account.ec2.enable_image(ImageId=old)
     with pytest.raises(GoldenError, match="was available again"):
-        retire.execute(account.session, prepared, tmp_path, Progress("retire", IMAGE, tmp_path / "timings"))
+        retire.execute(account.session, prepared, tmp_path,
+                       Progress("retire", IMAGE, tmp_path / "timings"))
     assert backing in account.snapshots() and account.record(1) in account.parameters()
     assert records.read(tmp_path / "retire.json", RetireRecord).failed
 
 
-def test_a_refusal_stops_that_build_and_no_other(account: SeededAccount, aws: Emulator, tmp_path: Path) -> None:
+def test_a_refusal_stops_that_build_and_no_other(
+    account: SeededAccount, aws: Emulator, tmp_path: Path
+) -> None:
     first, second = account.ami(1), account.ami(2)
     dead = account.snapshot(3, complete=False, expires=iso(LATER - 1))
     account.ami(4)
@@ -176,12 +183,15 @@ def test_what_a_partner_launched_lately_is_not_released(account: SeededAccount) 
     release = POLICY.model_copy(update={"release_shared": True, "idle_days": LATER + 1})
     if account.amis()[old].last_launched is not None:
         assert "and launched on" in reasons(plan(account, release))[old][0]
-    assert steps(plan(account, POLICY.model_copy(update={"release_shared": True}))) == [(RetireStep.DEPRECATE, old)]
+    assert steps(plan(account,
+                      POLICY.model_copy(update={"release_shared": True}))) == [(RetireStep.DEPRECATE, old)]
     account.ec2.modify_image_attribute(ImageId=old, LaunchPermission={"Add": [{"Group": "all"}]})
     assert "shared with" in reasons(plan(account, release))[old][0]
 
 
-def test_unfinished_uploads_go_when_they_have_expired(account: SeededAccount, tmp_path: Path) -> None:
+def test_unfinished_uploads_go_when_they_have_expired(
+    account: SeededAccount, tmp_path: Path
+) -> None:
     dead = account.snapshot(1, complete=False, expires=iso(LATER - 1))
     finished = account.snapshot(1, expires=iso(LATER - 1))
     alive = account.snapshot(1, complete=False, expires=iso(LATER + 1))
@@ -196,15 +206,18 @@ def test_unfinished_uploads_go_when_they_have_expired(account: SeededAccount, tm
 
 
 def test_the_build_to_roll_back_to_stays_unless_only_one_is_kept(account: SeededAccount) -> None:
-    """`latest` came back from a newer build that turned out bad: what it would go back to now is an old one."""
+    """`latest` came back from a newer build that turned out bad: what it would go back to now is an
+    old one."""
     oldest, latest, *_ = amis = [account.ami(number) for number in (1, 2, 3, 4)]
     lease = take_lease(account.session.dynamodb(account.region), IMAGE)
-    entries = [LedgerEntry(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0), by="me", fence=1,
+    entries = [LedgerEntry(build_id=build_id(number), ami=ami, baked_at=iso(0), since=iso(0),
+                           by="me", fence=1,
                            gpu=GpuProof.NONE)
                for number, ami in enumerate(amis, 1)]
     lease.record(Ledger(latest=entries[1], history=(entries[0],)))
     lease.release()
     keeps_two = POLICY.model_copy(update={"keep_last": 2})
-    assert reasons(plan(account, keeps_two))[oldest] == ["used by ledger: the build to roll back to"]
+    assert reasons(plan(account,
+                        keeps_two))[oldest] == ["used by ledger: the build to roll back to"]
     assert reasons(plan(account, keeps_two))[latest] == ["used by ledger: latest"]
     assert (RetireStep.DEPRECATE, oldest) in steps(plan(account, POLICY))

@@ -1,4 +1,5 @@
-"""`golden retire` killed before and after each of its calls, then run again: it converges, and nothing is orphaned."""
+"""`golden retire` killed before and after each of its calls, then run again: it converges, and
+nothing is orphaned."""
 
 from __future__ import annotations
 
@@ -38,39 +39,53 @@ class Scene:
         aws.reset()
         aws.set(pending_s=0)
         account, now = SeededAccount(aws), REAL_NOW()
-        announced, disabled, fresh, recalled, gone, newest = (account.ami(number) for number in range(1, 7))
+        announced, disabled, fresh, recalled, gone, newest = (
+            account.ami(number) for number in range(1, 7)
+        )
         account.share(announced, PARTNER)
         for ami in (announced, disabled, recalled):
             removal.deprecate(account.ec2, account.described(ami), now)
         removal.disable(account.ec2, account.described(disabled), now)
         account.point("/somebody/uses", recalled)
         account.point(f"/golden-ami/{IMAGE}/latest", newest)
-        template = account.template(f"golden-{IMAGE}", [newest, disabled, gone, newest], tagged=True)
+        template = account.template(f"golden-{IMAGE}", [newest, disabled, gone, newest],
+                                    tagged=True)
         account.ec2.deregister_image(ImageId=gone)
         account.snapshot(9, complete=False, expires=iso(-1))
         return cls(account, announced, disabled, fresh, recalled, newest, template)
 
     def check_whole(self) -> None:
-        """At any moment: what is in use is untouched, and what was disabled can be had back with its shares."""
+        """At any moment: what is in use is untouched, and what was disabled can be had back with
+        its shares."""
         amis, account = self.account.amis(), self.account
         assert amis[self.newest].state == "available" and amis[self.newest].deprecated is None
         assert amis[self.recalled].state == "available"
         assert account.parameters()[f"/golden-ami/{IMAGE}/latest"] == self.newest
         if self.announced in amis and amis[self.announced].state == "disabled":
-            assert removal.unpack(account.marks(self.announced)) == [{"UserId": PARTNER}], "its shares are lost"
+            assert removal.unpack(account.marks(self.announced)) == [{"UserId": PARTNER}], (
+                "its shares are lost"
+            )
 
     def check_end(self) -> None:
-        """What stays is all that stays: its AMIs, one snapshot each, its records, its template versions."""
+        """What stays is all that stays: its AMIs, one snapshot each, its records, its template
+        versions."""
         amis, account = self.account.amis(), self.account
         assert set(amis) == {self.newest, self.recalled}
         assert amis[self.recalled].announced is None and amis[self.recalled].deprecated is None
-        assert account.snapshots() == {snapshot for ami in amis.values() for snapshot in ami.snapshots}, "an orphan"
+        assert account.snapshots() == {snapshot for ami in amis.values()
+                                       for snapshot in ami.snapshots}, "an orphan"
         assert account.parameters() == {
-            account.record(4): self.recalled, account.record(6): self.newest, "/somebody/uses": self.recalled,
+            account.record(4): self.recalled, account.record(6): self.newest,
+            "/somebody/uses": self.recalled,
             f"/golden-ami/{IMAGE}/latest": self.newest}
         versions = account.ec2.describe_launch_template_versions(LaunchTemplateId=self.template)
-        assert sorted(each["VersionNumber"] for each in versions["LaunchTemplateVersions"]) == [1, 4]
-        lease = account.session.dynamodb(account.region).get_item(TableName="golden-ami", Key={"image": {"S": IMAGE}})
+        assert sorted(each["VersionNumber"] for each in versions["LaunchTemplateVersions"]) == [
+            1,
+            4,
+        ]
+        lease = account.session.dynamodb(account.region).get_item(
+            TableName="golden-ami", Key={"image": {"S": IMAGE}}
+        )
         assert "holder" not in lease["Item"]
 
 
@@ -90,7 +105,8 @@ def all_points(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator) -> list
     scene = Scene.make(aws)
     code, text = kill_proxy.run(checkout.root, "retire", IMAGE, *POLICY, days=LATER)
     assert code == 0, text
-    steps = ("recall", "deprecate", "disable", "delete template version", "deregister", "delete snapshot",
+    steps = ("recall", "deprecate", "disable", "delete template version", "deregister",
+             "delete snapshot",
              "delete record")
     assert all(f": {step} " in text for step in steps), text
     points = kill_proxy.points()
@@ -99,10 +115,13 @@ def all_points(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator) -> list
     return points
 
 
-def try_points(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, points: list[KillPoint]) -> None:
+def try_points(
+    checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, points: list[KillPoint]
+) -> None:
     for point in points:
         scene = Scene.make(aws)
-        code, text = kill_proxy.run(checkout.root, "retire", IMAGE, *POLICY, point=point, days=LATER)
+        code, text = kill_proxy.run(checkout.root, "retire", IMAGE, *POLICY, point=point,
+                                    days=LATER)
         assert kill_proxy.struck and code == -9, f"{point}: {text}"
         scene.check_whole()
         settle(checkout, scene)
@@ -112,14 +131,17 @@ def try_points(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, points:
 def test_retire_killed_here_and_there(
     checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, calendar: Calendar,
 ) -> None:
-    changes = [point for point in all_points(checkout, kill_proxy, aws) if "Describe" not in point.action
+    changes = [point for point in all_points(checkout, kill_proxy, aws)
+               if "Describe" not in point.action
                and "Get" not in point.action]
     assert len(changes) >= 2 * 10
     try_points(checkout, kill_proxy, aws, changes[::STRIDE])
 
 
 @pytest.mark.long
-def test_retire_killed_everywhere(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, calendar: Calendar) -> None:
+def test_retire_killed_everywhere(
+    checkout: Checkout, kill_proxy: KillProxy, aws: Emulator, calendar: Calendar
+) -> None:
     points = all_points(checkout, kill_proxy, aws)
     print(f"{len(points)} places")
     try_points(checkout, kill_proxy, aws, points)

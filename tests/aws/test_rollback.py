@@ -1,4 +1,5 @@
-"""Back to the build before, in all regions: what moves, what refuses, what a region that is down does not stop."""
+"""Back to the build before, in all regions: what moves, what refuses, what a region that is down
+does not stop."""
 
 from __future__ import annotations
 
@@ -104,7 +105,8 @@ def test_a_region_that_is_down_is_taken_back_later(
 
 @pytest.fixture
 def half_back(checkout: Checkout, published: list[str], faults: Faults) -> list[str]:
-    """Ids of the two builds: the second was rolled back in us-east-1 while us-west-2 was out, which is back now."""
+    """Ids of the two builds: the second was rolled back in us-east-1 while us-west-2 was out, which
+    is back now."""
     faults.add("*", region="us-west-2", reset=True)
     rollback(checkout, code=4)
     faults.clear()
@@ -125,7 +127,9 @@ def test_what_a_region_did_not_hear_of_is_told_and_written_by_the_next_publish(
     assert lacks in check(checkout, 6)
     builds.build(checkout.root, 3)
     ran = checkout.golden("publish", IMAGE, "--dry-run")
-    assert f"in which it is missing that {half_back[1]} was withdrawn elsewhere" in ran.text, ran.text
+    assert f"in which it is missing that {half_back[1]} was withdrawn elsewhere" in ran.text, (
+        ran.text
+    )
     checkout.run("publish", IMAGE)
     check(checkout, 0)
     for region in REGIONS:
@@ -135,11 +139,13 @@ def test_what_a_region_did_not_hear_of_is_told_and_written_by_the_next_publish(
 def test_a_rollback_of_one_region_asks_the_others_what_they_withdrew(
     checkout: Checkout, half_back: list[str], aws: Emulator,
 ) -> None:
-    """The ledger of us-west-2 as an older version left it: a newer build, and nothing of what was withdrawn."""
+    """The ledger of us-west-2 as an older version left it: a newer build, and nothing of what was
+    withdrawn."""
     checkout.publish(3)
     state = RegionState("us-west-2")
     state.dynamodb.update_item(
-        TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
+        TableName="golden-ami", Key={"image": {"S": IMAGE}},
+        UpdateExpression="SET ledger = :ledger",
         ExpressionAttributeValues={":ledger": {"S": state.ledger().readmit(half_back[1]).model_dump_json()}})
     text = rollback(checkout, "--region", "us-west-2")
     assert f"to build {half_back[0]}" in text, text
@@ -160,7 +166,8 @@ def test_a_withdrawn_build_does_not_come_back_by_a_second_rollback(
 def test_a_region_that_went_back_to_what_another_withdrew_is_no_aim(
     checkout: Checkout, published: list[str],
 ) -> None:
-    """us-east-1 went back to the second build. us-west-2 withdrew that, too, and has a fourth one since."""
+    """us-east-1 went back to the second build. us-west-2 withdrew that, too, and has a fourth one
+    since."""
     third = checkout.publish(3)
     rollback(checkout, "--region", "us-east-1")
     rollback(checkout, "--region", "us-west-2", "--to", published[0])
@@ -172,7 +179,8 @@ def test_a_region_that_went_back_to_what_another_withdrew_is_no_aim(
     state = RegionState("us-west-2")
     ledger = state.ledger().withdraw(published[1])
     state.dynamodb.update_item(
-        TableName="golden-ami", Key={"image": {"S": IMAGE}}, UpdateExpression="SET ledger = :ledger",
+        TableName="golden-ami", Key={"image": {"S": IMAGE}},
+        UpdateExpression="SET ledger = :ledger",
         ExpressionAttributeValues={":ledger": {"S": ledger.model_dump_json()}})
     rollback(checkout, "--region", "us-east-1")
     assert latest("us-east-1") == published[0]
@@ -212,7 +220,9 @@ def test_a_soak_has_no_way_round(checkout: Checkout, published: list[str]) -> No
     build_ids = [builds.build(checkout.root, number).name for number in (3, 4)]
     for build in build_ids:
         checkout.run("publish", IMAGE, "--build", build, code=ExitCode.HELD_BACK)
-    assert f"the candidate {build_ids[1]} has to stand until" in rollback(checkout, "--to", build_ids[1], code=6)
+    assert f"the candidate {build_ids[1]} has to stand until" in rollback(
+        checkout, "--to", build_ids[1], code=6
+    )
     assert f"build {build_ids[0]} was neither `latest` nor is it the candidate" in rollback(
         checkout, "--to", build_ids[0], code=6)
     assert {latest(region) for region in REGIONS} == {published[1]}

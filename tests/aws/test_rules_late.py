@@ -1,4 +1,5 @@
-"""Lateness: reads that are out of date, things not found yet, regions that hang; each with a probe."""
+"""Lateness: reads that are out of date, things not found yet, regions that hang; each with a
+probe."""
 
 from __future__ import annotations
 
@@ -7,7 +8,12 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 from support.aws.emulator import Emulator
 from support.aws.emulator_probe import ProbeAccount, probe, refused
 from support.waiting import until
@@ -50,7 +56,8 @@ def test_what_was_just_made_is_not_found_by_its_id(account: ProbeAccount) -> Non
     image = account.image()
     account.set(late=[{"mode": "not-found", "calls": ["ec2:*"], "seconds": 3600}])
     assert image in refused("InvalidAMIID.NotFound", account.ec2.describe_images, ImageIds=[image])
-    assert account.ec2.describe_images(Filters=[{"Name": "image-id", "Values": [image]}])["Images"] == []
+    assert account.ec2.describe_images(Filters=[{"Name": "image-id",
+                                                 "Values": [image]}])["Images"] == []
     account.set(late=[{"mode": "not-found", "calls": ["ec2:*"], "seconds": 0}])
     assert account.describe(image)["ImageId"] == image
 
@@ -66,8 +73,10 @@ def test_a_region_is_out_and_others_are_not(account: ProbeAccount) -> None:
 def test_a_hanging_region_does_not_answer(account: ProbeAccount) -> None:
     account.ec2.describe_images(Owners=["self"])  # the first answer takes longest
     account.set(late=[{"mode": "hanging", "seconds": 60}])
-    client = boto3.client("ec2", region_name="us-east-1", endpoint_url=account.url, aws_access_key_id="a",
-                          aws_secret_access_key="b", config=Config(read_timeout=2, retries={"total_max_attempts": 1}))
+    client = boto3.client("ec2", region_name="us-east-1", endpoint_url=account.url,
+                          aws_access_key_id="a",
+                          aws_secret_access_key="b",
+                          config=Config(read_timeout=2, retries={"total_max_attempts": 1}))
     with pytest.raises(ReadTimeoutError):
         client.describe_images(Owners=["self"])
 

@@ -1,4 +1,5 @@
-"""Regions that hang, that break connections, that throttle: every command names them, and soon; a busy client is none.
+"""Regions that hang, that break connections, that throttle: every command names them, and soon; a
+busy client is none.
 
 Nothing is timed: that a region is given up shows in how often it was asked.
 """
@@ -31,13 +32,17 @@ WEST = REGIONS[1]
 SILENCE_S = 3.0
 """Seconds, so that tests need not wait for seven; the emulator may be slow on a busy machine."""
 COMMANDS = (
-    ("status",), ("status", IMAGE), ("status", IMAGE, "--check"), ("costs",), ("drift", IMAGE), ("sweep", "--dry-run"),
-    ("sweep",), ("retire", IMAGE, "--dry-run"), ("retire", IMAGE), ("promote", IMAGE, "--now", "--dry-run"),
-    ("promote", IMAGE, "--now"), ("publish", IMAGE, "--dry-run"), ("publish", IMAGE), ("rollback", IMAGE, "--dry-run"),
+    ("status",), ("status", IMAGE), ("status", IMAGE, "--check"), ("costs",), ("drift", IMAGE),
+    ("sweep", "--dry-run"),
+    ("sweep",), ("retire", IMAGE, "--dry-run"), ("retire", IMAGE),
+    ("promote", IMAGE, "--now", "--dry-run"),
+    ("promote", IMAGE, "--now"), ("publish", IMAGE, "--dry-run"), ("publish", IMAGE),
+    ("rollback", IMAGE, "--dry-run"),
     ("release", IMAGE), ("rollback", IMAGE))
 """All that ask every region; the last one moves what answers."""
 AT_ONCE = 3
-"""Calls that a command may have under way in one region: `costs` asks for reservations beside the rest."""
+"""Calls that a command may have under way in one region: `costs` asks for reservations beside the
+rest."""
 
 
 @pytest.fixture
@@ -51,7 +56,8 @@ def published(checkout: Checkout, aws: Emulator) -> list[str]:
 
 
 def test_a_region_that_hangs_is_named_by_every_command_and_asked_once(
-    checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(session, "SILENCE_S", SILENCE_S)
     monkeypatch.setattr(session, "PRESSURE", tmp_path / "of a machine with nothing else to do")
@@ -59,7 +65,10 @@ def test_a_region_that_hangs_is_named_by_every_command_and_asked_once(
     for args in COMMANDS:
         before = len(aws.calls())
         ran = checkout.golden(*args)
-        assert (ran.code, f"AWS did not answer in {WEST} for 3 s" in ran.text) == (4, True), (args, ran.text)
+        assert (ran.code, f"AWS did not answer in {WEST} for 3 s" in ran.text) == (4, True), (
+            args,
+            ran.text,
+        )
         asked = [call for call, region in aws.calls()[before:] if region == WEST]
         assert len(asked) <= AT_ONCE, (args, asked)
     aws.late()
@@ -73,14 +82,23 @@ def test_a_region_that_breaks_connections_is_named_by_every_command(
     for args in COMMANDS:
         before = len(faults.fired())
         ran = checkout.golden(*args)
-        assert (ran.code, f"AWS did not answer in {WEST}: " in ran.text) == (4, True), (args, ran.text)
-        assert len(faults.fired()) - before <= AT_ONCE * HASTY_ATTEMPTS, (args, faults.fired()[before:])
+        assert (ran.code, f"AWS did not answer in {WEST}: " in ran.text) == (4, True), (
+            args,
+            ran.text,
+        )
+        assert len(faults.fired()) - before <= AT_ONCE * HASTY_ATTEMPTS, (
+            args,
+            faults.fired()[before:],
+        )
     faults.clear()
     assert [RegionState(region).agree() for region in REGIONS] == published
 
 
-def test_a_region_that_throttles_answers(checkout: Checkout, published: list[str], faults: Faults) -> None:
-    faults.add("ec2", region=WEST, times=HASTY_ATTEMPTS + 2, error={"code": "RequestLimitExceeded", "status": 503})
+def test_a_region_that_throttles_answers(
+    checkout: Checkout, published: list[str], faults: Faults
+) -> None:
+    faults.add("ec2", region=WEST, times=HASTY_ATTEMPTS + 2,
+               error={"code": "RequestLimitExceeded", "status": 503})
     ran = checkout.golden("promote", IMAGE, "--now", "--dry-run")
     assert ran.code == 0, ran.text
     assert len(faults.fired()) == HASTY_ATTEMPTS + 2
@@ -89,10 +107,15 @@ def test_a_region_that_throttles_answers(checkout: Checkout, published: list[str
 # --- a server of a few lines ---
 
 BODY = b"<DescribeRegionsResponse><regionInfo/></DescribeRegionsResponse>"
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%s" % (
+    len(BODY),
+    BODY,
+)
 
 
-def serve(monkeypatch: pytest.MonkeyPatch, before_answer: Callable[[socket.socket], None]) -> socket.socket:
+def serve(
+    monkeypatch: pytest.MonkeyPatch, before_answer: Callable[[socket.socket], None]
+) -> socket.socket:
     """AWS as a socket: whoever sends a request gets `before_answer`, then a region list."""
     server = socket.create_server(("127.0.0.1", 0), backlog=64)
 
@@ -111,7 +134,8 @@ def serve(monkeypatch: pytest.MonkeyPatch, before_answer: Callable[[socket.socke
                     return
 
     threading.Thread(target=accept, daemon=True).start()
-    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}", "AWS_ACCESS_KEY_ID": "a",
+    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}",
+                        "AWS_ACCESS_KEY_ID": "a",
                         "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}.items():
         monkeypatch.setenv(name, value)
     return server
@@ -127,10 +151,12 @@ SILENT, REFUSED = (f"AWS did not answer in us-east-1{how}" for how in (" for 2 s
     (lambda door: door.go_out(silent=False), REFUSED, "3.00", 1),
 ], ids=["busy", "accepts and says nothing", "accepts nothing", "refuses"])
 def test_each_way_not_to_answer_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: Callable[[Door], None], said: str, busy: str, times: int,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: Callable[[Door], None], said: str,
+    busy: str, times: int,
 ) -> None:
     """Twice where the machine's processes wait for a processor nearly all the time."""
-    (tmp_path / "cpu").write_text(f"some avg10={busy} avg60=0.00 avg300=0.00 total=1\n", encoding="utf-8")
+    (tmp_path / "cpu").write_text(f"some avg10={busy} avg60=0.00 avg300=0.00 total=1\n",
+                                  encoding="utf-8")
     monkeypatch.setattr(session, "PRESSURE", tmp_path / "cpu")
     monkeypatch.setattr(session, "SILENCE_S", 2.0)
     served, ended = list[socket.socket](), threading.Event()
@@ -140,12 +166,14 @@ def test_each_way_not_to_answer_is_named(
         ended.wait()
 
     door, hasty = Door(say_nothing), Account().with_short_timeouts()
-    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{door.port}", "AWS_ACCESS_KEY_ID": "a",
+    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{door.port}",
+                        "AWS_ACCESS_KEY_ID": "a",
                         "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}.items():
         monkeypatch.setenv(name, value)
     out(door)
     try:
-        results = regions.for_each_region(["us-east-1"], lambda name: hasty.ec2(name).describe_regions())
+        results = regions.for_each_region(["us-east-1"],
+                                          lambda name: hasty.ec2(name).describe_regions())
     finally:
         ended.set()
         door.close()
@@ -166,7 +194,8 @@ print(client.describe_regions()["Regions"])
 def test_a_client_that_is_not_run_for_longer_than_the_silence_has_its_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The answer is there when the client comes to read it: stopped, as a machine with too much to do leaves it."""
+    """The answer is there when the client comes to read it: stopped, as a machine with too much to
+    do leaves it."""
     asked, answered = threading.Event(), threading.Event()
 
     def wait_for_the_stop(_: socket.socket) -> None:
@@ -174,8 +203,10 @@ def test_a_client_that_is_not_run_for_longer_than_the_silence_has_its_answer(
         answered.wait()
 
     with serve(monkeypatch, wait_for_the_stop):
-        client = subprocess.Popen([sys.executable, "-c", CLIENT], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")})
+        client = subprocess.Popen([sys.executable, "-c", CLIENT], stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT,
+                                  text=True,
+                                  env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")})
         try:
             assert asked.wait(60)
             client.send_signal(signal.SIGSTOP)
@@ -194,7 +225,8 @@ def test_an_answer_in_the_moment_of_giving_up_is_either_or(
     monkeypatch.setattr(session, "SILENCE_S", 0.5)
     # A busy machine asks twice, and this server answers each region once.
     monkeypatch.setattr(session, "PRESSURE", tmp_path / "of a machine with nothing else to do")
-    names, turn, lock = [f"us-test-{number}" for number in range(40)], iter(range(40)), threading.Lock()
+    names, turn, lock = [f"us-test-{number}"
+                         for number in range(40)], iter(range(40)), threading.Lock()
 
     def linger(_: socket.socket) -> None:
         with lock:
@@ -209,7 +241,10 @@ def test_an_answer_in_the_moment_of_giving_up_is_either_or(
     assert {*results.done, *results.failed} == {*names}
     assert len(results.failed) >= 4
     for name, error in results.failed.items():
-        assert isinstance(error, Unreachable) and error.message == f"AWS did not answer in {name} for 0 s"
+        assert (
+            isinstance(error, Unreachable)
+            and error.message == f"AWS did not answer in {name} for 0 s"
+        )
 
 
 def test_costs_ask_as_often_for_many_builds_as_for_few(

@@ -1,4 +1,5 @@
-"""`golden site` with an account: what runs where, and the bucket that keeps the page and earlier builds."""
+"""`golden site` with an account: what runs where, and the bucket that keeps the page and earlier
+builds."""
 
 from __future__ import annotations
 
@@ -36,14 +37,18 @@ def bucket(s3: Any) -> SiteBucket:
     return SiteBucket.at(Account().s3(REGION), f"s3://{BUCKET}/pages")
 
 
-def test_the_bucket_keeps_builds_that_no_machine_has(bucket: SiteBucket, s3: Any, tmp_path: Path) -> None:
+def test_the_bucket_keeps_builds_that_no_machine_has(
+    bucket: SiteBucket, s3: Any, tmp_path: Path
+) -> None:
     here, there = tmp_path / "here/site", tmp_path / "there/site"
     assert bucket.pull(there, SITE_FILE) == 0
     gone = site_data.builds(tmp_path)[0]
     site_folder.collect([ImageFolder.of(tmp_path, data.IMAGE)], here)
     (here / "index.html").write_text("<p>x", encoding="utf-8")
     sent = bucket.push(here)
-    assert sent == sum(path.is_file() for path in here.rglob("*")) and bucket.push(here) == 0, "nothing is sent twice"
+    assert sent == sum(path.is_file() for path in here.rglob("*")) and bucket.push(here) == 0, (
+        "nothing is sent twice"
+    )
     page = s3.head_object(Bucket=BUCKET, Key="pages/index.html")
     assert page["ContentType"] == "text/html; charset=utf-8"
     assert bucket.pull(there, SITE_FILE) == site_data.COUNT and bucket.pull(there, SITE_FILE) == 0
@@ -71,4 +76,6 @@ def test_the_page_shows_what_the_account_says(account: SeededAccount, checkout: 
     assert "us-west-2" in page and ran.code != 0 and "the page is written, but" in ran.text
     shutil.rmtree(checkout.root / "build/site")
     ran = checkout.golden("site")
-    assert ran.code == 0 and "not asked" in (checkout.root / "build/site/index.html").read_text(encoding="utf-8")
+    assert ran.code == 0 and "not asked" in (checkout.root / "build/site/index.html").read_text(
+        encoding="utf-8"
+    )

@@ -31,11 +31,15 @@ def status(checkout: Checkout, *args: str, code: int = 0) -> StatusRecord:
     return StatusRecord.model_validate_json(ran.text[:ran.text.index("\n}\n") + 3])
 
 
-def test_status_says_who_runs_which_build_and_what_it_costs(account: SeededAccount, checkout: Checkout) -> None:
+def test_status_says_who_runs_which_build_and_what_it_costs(
+    account: SeededAccount, checkout: Checkout
+) -> None:
     first = account.ami(1, snapshot=account.snapshot(1, stored_bytes=str(1024 * MIB)))
     delta = account.snapshot(2, stored_bytes=str(20 * MIB), parent_snapshot=account.backing(first))
     second = account.ami(2, snapshot=delta)
-    account.ami(3, snapshot=account.snapshot(3, stored_bytes="7", parent_snapshot="snap-00000000000000000"))
+    account.ami(3,
+                snapshot=account.snapshot(3, stored_bytes="7",
+                                          parent_snapshot="snap-00000000000000000"))
     account.point(f"/golden-ami/{IMAGE}/latest", first)
     account.point(f"/golden-ami/{IMAGE}/candidate", second)
     template = account.template(f"golden-{IMAGE}", [first, second], tagged=True)
@@ -51,39 +55,56 @@ def test_status_says_who_runs_which_build_and_what_it_costs(account: SeededAccou
     third, newer, older = found.amis
     assert (older.instances, older.groups) == (2, {"workers": 1})
     assert (older.bytes, older.bytes_exact, older.usd_month) == (1024 * MIB, True, 0.05)
-    assert (newer.bytes, newer.bytes_exact) == (20 * MIB, True), "a snapshot of changed blocks counts only these"
-    assert (third.bytes, third.bytes_exact) == (1024 * MIB, False), "without its parent it holds all of the volume"
+    assert (newer.bytes, newer.bytes_exact) == (20 * MIB,
+                                                True), "a snapshot of changed blocks counts only these"
+    assert (third.bytes, third.bytes_exact) == (1024 * MIB,
+                                                False), "without its parent it holds all of the volume"
     text = checkout.golden("status", IMAGE, "--region", account.region).text
-    for expected in ("2 running (1 in workers)", "$0.05 a month", "<= 1.00 GiB", "group workers launches version 1",
+    for expected in ("2 running (1 in workers)", "$0.05 a month", "<= 1.00 GiB",
+                     "group workers launches version 1",
                      "prices: AWS's price list (pricing:GetProducts) of 2024-12-02"):
         assert expected in text, text
     said = checkout.golden("status", "--region", account.region).text.splitlines()
-    assert [f"{IMAGE} {build_id(number)}: unsigned" in said for number in (1, 2, 3)] == [True, True, False]
+    assert [f"{IMAGE} {build_id(number)}: unsigned" in said for number in (1, 2, 3)] == [
+        True,
+        True,
+        False,
+    ]
     head, *rows = (line.split() for line in said if ": " not in line)
-    assert head == ["image", "region", "latest", "candidate", "template", "AMIs", "running", "a", "month"]
+    assert head == ["image", "region", "latest", "candidate", "template", "AMIs", "running", "a",
+                    "month"]
     shown = {row[0]: row[1:] for row in rows}
-    assert shown.pop(IMAGE) == [account.region, build_id(1), build_id(2), "v1", build_id(1), "3", "2", "<=", "$0.10"]
+    assert shown.pop(IMAGE) == [account.region, build_id(1), build_id(2), "v1", build_id(1), "3",
+                                "2", "<=", "$0.10"]
     assert set(map(tuple, shown.values())) == {(account.region, "-", "-", "-", "0", "0", "$0.00")}
 
 
-def test_of_a_build_for_gpus_its_test_and_its_support_are_said(account: SeededAccount, checkout: Checkout) -> None:
+def test_of_a_build_for_gpus_its_test_and_its_support_are_said(
+    account: SeededAccount, checkout: Checkout
+) -> None:
     """Support by the lock that is here: of all images what ends, of one everything."""
     name = "debian-13-ml"
     lock = data.lock(image=name)
     build = records.sha256_text(records.canonical(lock))[:12]
-    records.write_text(ImageFolder.of(checkout.root, name).build(build).lock, records.canonical(lock))
+    records.write_text(ImageFolder.of(checkout.root, name).build(build).lock,
+                       records.canonical(lock))
     account.image = name
     ami = account.ami(1)
     account.ec2.create_tags(Resources=[ami], Tags=tags.to_list({tags.BUILD_ID: build}))
     account.point(f"/golden-ami/{name}/latest", ami)
     said = checkout.golden("status", "--region", account.region).text
     assert f"{name} {build}: no GPU has run this build" in said, said
-    assert f"{name} {build}: NVIDIA driver 535.309.01 ended 2026-06-30" in said and "Distribution" not in said
+    assert (
+        f"{name} {build}: NVIDIA driver 535.309.01 ended 2026-06-30" in said
+        and "Distribution" not in said
+    )
     assert "Distribution debian bookworm supported until" in checkout.golden(
         "status", name, "--region", account.region).text
 
 
-def test_a_region_that_cannot_be_read_is_unreachable(account: SeededAccount, checkout: Checkout, aws: Emulator) -> None:
+def test_a_region_that_cannot_be_read_is_unreachable(
+    account: SeededAccount, checkout: Checkout, aws: Emulator
+) -> None:
     account.ami(1)
     aws.set(disabled_regions=[OTHER_REGION])
     record = status(checkout, IMAGE, code=8)
@@ -112,10 +133,13 @@ def test_a_pointer_to_nothing_and_a_disabled_image_are_said(
 
 
 @pytest.mark.long
-def test_five_hundred_amis_take_at_most_ten_calls(account: SeededAccount, checkout: Checkout, aws: Emulator) -> None:
+def test_five_hundred_amis_take_at_most_ten_calls(
+    account: SeededAccount, checkout: Checkout, aws: Emulator
+) -> None:
     for number in range(1, 501):
         account.ami(number, recorded=False)
-    account.template(f"golden-{IMAGE}", [ami.id for ami in account.amis().values()][:5], tagged=True)
+    account.template(f"golden-{IMAGE}", [ami.id for ami in account.amis().values()][:5],
+                     tagged=True)
     for ami in list(account.amis())[:20]:
         account.launch(ami)
     before = len(aws.calls())
@@ -142,7 +166,8 @@ def test_a_price_that_nobody_knows_is_unknown_and_stops_nothing(
 
 def test_regions_of_a_family_with_and_without_prices(aws: Emulator, checkout: Checkout) -> None:
     aws.set(usd_hour={"us-east-1": {"g5.xlarge": 1.006}})
-    ran = checkout.golden("regions", "--family", "g5", "--region", "us-east-1", "--region", "eu-south-1")
+    ran = checkout.golden("regions", "--family", "g5", "--region", "us-east-1", "--region",
+                          "eu-south-1")
     assert ran.code == 0, ran.text
     assert "g5.xlarge $1.006/h" in ran.text
     assert "eu-south-1      has no g5" in ran.text, ran.text
@@ -159,9 +184,11 @@ def test_regions_of_a_family_with_and_without_prices(aws: Emulator, checkout: Ch
 
 
 def test_a_workload_is_priced_in_every_region(aws: Emulator, checkout: Checkout) -> None:
-    aws.set(usd_hour={"us-east-1": {"g5.xlarge": 1.0, "g5.48xlarge": 16.0}, "eu-west-1": {"g5.xlarge": 0.9}},
+    aws.set(usd_hour={"us-east-1": {"g5.xlarge": 1.0, "g5.48xlarge": 16.0},
+                      "eu-west-1": {"g5.xlarge": 0.9}},
             usd_spot={"us-east-1a": 0.5, "us-east-1b": 0.3})
-    asked = ("regions", "--family", "g5", "--region", "us-east-1", "--region", "eu-west-1", "--gpu-hours", "1000")
+    asked = ("regions", "--family", "g5", "--region", "us-east-1", "--region", "eu-west-1",
+             "--gpu-hours", "1000")
     ran = checkout.golden(*asked, "--data", "us-east-1=100", "--json")
     assert ran.code == 0, ran.text
     advice = RegionsRecord.model_validate_json(ran.text).advice
@@ -171,7 +198,9 @@ def test_a_workload_is_priced_in_every_region(aws: Emulator, checkout: Checkout)
     assert (home.usd_month, home.usd_data, home.machines, home.gpus) == (1000, 0, 2, 1)
     assert home.spot and (home.spot.zone, home.spot.usd_mean) == ("us-east-1b", 0.3)
     assert (away.usd_month, away.usd_data) == (902, 2), "100 GB at 2 cents"
-    assert advice.rows[0] is not home and advice.rows[0] == away, "the cheapest first, data included"
+    assert advice.rows[0] is not home and advice.rows[0] == away, (
+        "the cheapest first, data included"
+    )
     unpriced = rows["eu-west-1", "g5.48xlarge"]
     assert (unpriced.usd_hour, unpriced.usd_month, unpriced.usd_month_spot) == (None, None, None)
     many = rows["us-east-1", "g5.48xlarge"]
@@ -202,7 +231,9 @@ def test_a_spot_price_counts_as_long_as_it_held() -> None:
 def test_all_regions_are_asked_and_a_closed_one_is_said(aws: Emulator) -> None:
     aws.set(disabled_regions=["eu-west-1"])
     record, failed = family_regions.look(Account(), ["g5"], [], "us-east-1")
-    assert "us-east-1" in record.regions and list(failed) == ["eu-west-1"] == list(record.unreachable)
+    assert "us-east-1" in record.regions and list(failed) == ["eu-west-1"] == list(
+        record.unreachable
+    )
     assert records.canonical(record.model_dump(mode="json"))
     assert tags.IMAGE
 

@@ -44,24 +44,37 @@ class Build:
 
         self.account = account
         self.group = account.ec2.create_security_group(
-            GroupName=f"packer_{number}", Description="temporary", **given("security-group"))["GroupId"]
-        self.key = account.ec2.create_key_pair(KeyName=f"packer_{number}", **given("key-pair"))["KeyPairId"]
-        self.instance = account.launch(account.ami(number, tagged=False, recorded=False), SecurityGroupIds=[self.group],
+            GroupName=f"packer_{number}", Description="temporary", **given("security-group")
+        )["GroupId"]
+        self.key = account.ec2.create_key_pair(KeyName=f"packer_{number}", **given("key-pair"))[
+            "KeyPairId"
+        ]
+        self.instance = account.launch(account.ami(number, tagged=False, recorded=False),
+                                       SecurityGroupIds=[self.group],
                                        KeyName=f"packer_{number}", **given("instance"))
-        self.volume = account.ec2.create_volume(Size=1, AvailabilityZone="us-east-1a", **given("volume"))["VolumeId"]
+        self.volume = account.ec2.create_volume(
+            Size=1, AvailabilityZone="us-east-1a", **given("volume")
+        )["VolumeId"]
         self.image = account.ami(number + 100, tagged=False, recorded=False)
         if own:
             account.ec2.create_tags(Resources=[self.image], Tags=tags.to_list(own))
-        self.snapshot = account.ebs.start_snapshot(VolumeSize=1, Tags=tags.to_list(own))["SnapshotId"]
+        self.snapshot = account.ebs.start_snapshot(VolumeSize=1, Tags=tags.to_list(own))[
+            "SnapshotId"
+        ]
 
     def left(self) -> set[str]:
         """What is still there."""
         ec2 = self.account.ec2
-        instance_ids = {each["InstanceId"] for reservation in ec2.describe_instances()["Reservations"]
-                        for each in reservation["Instances"] if each["State"]["Name"] != "terminated"}
-        instance_ids |= {each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]} | self.account.snapshots()
+        instance_ids = {each["InstanceId"]
+                        for reservation in ec2.describe_instances()["Reservations"]
+                        for each in reservation["Instances"] if each["State"]["Name"]
+                        != "terminated"}
+        instance_ids |= {
+            each["VolumeId"] for each in ec2.describe_volumes()["Volumes"]
+        } | self.account.snapshots()
         instance_ids |= {each["KeyPairId"] for each in ec2.describe_key_pairs()["KeyPairs"]}
-        instance_ids |= {each["GroupId"] for each in ec2.describe_security_groups()["SecurityGroups"]}
+        instance_ids |= {each["GroupId"]
+                         for each in ec2.describe_security_groups()["SecurityGroups"]}
         instance_ids |= {each["ImageId"] for each in ec2.describe_images(Owners=["self"])["Images"]}
         return instance_ids & self.all()
 
@@ -71,7 +84,8 @@ class Build:
 
 def test_what_has_expired_goes_and_nothing_else(account: SeededAccount, checkout: Checkout) -> None:
     """A name like Packer's is no proof: only the tags are."""
-    dead, alive, foreign = (Build(account, number, own) for number, own in ((1, marks(-1)), (2, marks(1)), (3, {})))
+    dead, alive, foreign = (Build(account, number, own)
+                            for number, own in ((1, marks(-1)), (2, marks(1)), (3, {})))
     dry = checkout.golden("sweep", "--region", account.region, "--dry-run")
     assert (dry.code, dead.left()) == (0, dead.all())
     assert f"remove instance {dead.instance} of me@host:1" in dry.text
@@ -87,7 +101,9 @@ def test_what_has_expired_goes_and_nothing_else(account: SeededAccount, checkout
     assert "0 things removed" in checkout.golden("sweep", "--region", account.region).text
 
 
-def test_a_snapshot_that_an_ami_is_made_of_and_a_date_that_is_none_stay(account: SeededAccount) -> None:
+def test_a_snapshot_that_an_ami_is_made_of_and_a_date_that_is_none_stay(
+    account: SeededAccount,
+) -> None:
     used = account.snapshot(1, expires=iso(-1), owner="me@host:1")
     account.ami(1, snapshot=used)
     odd = account.snapshot(2, complete=False, expires="tomorrow")
@@ -132,18 +148,23 @@ Ec2Builder(root, Account(), "us-east-1", "m7i.xlarge").bake(
 
 
 def test_what_a_killed_bake_leaves_is_found(
-    aws: Emulator, account: SeededAccount, checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    aws: Emulator, account: SeededAccount, checkout: Checkout, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Golden and its Packer are killed when the instance runs, at whose address nobody answers."""
     find("packer")
     aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
     publisher.offer(aws.url)
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
-    records.write_text(tmp_path / "out/vars.json", records.canonical(bake_inputs.role_variables(ROOT, lock, digest)))
-    plan = sample_plan.sample(tmp_path, lock, digest).model_copy(update={"lock": lockfile.path_of(ROOT, IMAGE)})
+    records.write_text(tmp_path / "out/vars.json",
+                       records.canonical(bake_inputs.role_variables(ROOT, lock, digest)))
+    plan = sample_plan.sample(tmp_path, lock, digest).model_copy(
+        update={"lock": lockfile.path_of(ROOT, IMAGE)}
+    )
     plan.tree.repository.mkdir()
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "scripts")}
-    process = subprocess.Popen([sys.executable, "-c", _BAKE, str(ROOT), plan.model_dump_json()], env=env, text=True,
+    process = subprocess.Popen([sys.executable, "-c", _BAKE, str(ROOT), plan.model_dump_json()],
+                               env=env, text=True,
                                stderr=subprocess.PIPE, start_new_session=True)
     assert process.stderr is not None
     said = ""
@@ -157,18 +178,22 @@ def test_what_a_killed_bake_leaves_is_found(
     early = checkout.golden("sweep", "--region", account.region)
     assert "0 things removed" in early.text, early.text
     for kind in ("instance", "volume", "key-pair", "security-group"):
-        assert re.search(rf"keep {kind} \S+ of {owner}: a run may use it until", early.text), early.text
+        assert re.search(rf"keep {kind} \S+ of {owner}: a run may use it until",
+                         early.text), early.text
     now = clock.now
     monkeypatch.setattr(clock, "now", lambda: now() + ec2.LIFE + timedelta(minutes=1))
     late = checkout.golden("sweep", "--region", account.region)
     assert late.code == 0, late.text
     assert leftovers.find(account.ec2) == [] and account.ec2.describe_key_pairs()["KeyPairs"] == []
-    assert [group["GroupName"] for group in account.ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
+    assert [
+        group["GroupName"] for group in account.ec2.describe_security_groups()["SecurityGroups"]
+    ] == ["default"]
     assert account.ec2.describe_volumes()["Volumes"] == []
 
 
 def test_a_region_that_only_a_bake_was_told_of_is_swept_too(checkout: Checkout) -> None:
-    """The bake fails in a region that no definition names; its own choice there is what `sweep` looks at next."""
+    """The bake fails in a region that no definition names; its own choice there is what `sweep`
+    looks at next."""
     elsewhere = "eu-north-1"
     ran = checkout.golden("sweep", "--dry-run")
     assert ran.code == 0, ran.text

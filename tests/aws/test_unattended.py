@@ -1,4 +1,5 @@
-"""`golden release`: a lock's build goes all the way to `latest` by itself, each step only where it is due."""
+"""`golden release`: a lock's build goes all the way to `latest` by itself, each step only where it
+is due."""
 
 from __future__ import annotations
 
@@ -30,11 +31,14 @@ def _prompt(aws: Emulator) -> None:
 
 def entry(build_id: str, hours_ago: float = 0) -> LedgerEntry:
     since = clock.stamp(NOW - timedelta(hours=hours_ago))
-    return LedgerEntry(build_id=build_id, ami="ami-1", baked_at=since, since=since, by="me", fence=1,
+    return LedgerEntry(build_id=build_id, ami="ami-1", baked_at=since, since=since, by="me",
+                       fence=1,
                        gpu=GpuProof.UNTESTED)
 
 
-def ledger(candidate: str | None = None, latest: str | None = None, hours_ago: float = 0, **more: object) -> Ledger:
+def ledger(
+    candidate: str | None = None, latest: str | None = None, hours_ago: float = 0, **more: object
+) -> Ledger:
     return Ledger(candidate=entry(candidate, hours_ago) if candidate else None,
                   latest=entry(latest) if latest else None).model_copy(update=more)
 
@@ -55,11 +59,13 @@ def ledger(candidate: str | None = None, latest: str | None = None, hours_ago: f
     ([ledger(NEW, OLD), ledger(NEW, OLD, withdrawn=(NEW,))], {}, ReleaseStep.WAIT, "was rolled back in r1"),
 ])
 def test_what_is_due(
-    ledgers: list[Ledger], facts: dict[str, bool], step: ReleaseStep, why: str, monkeypatch: pytest.MonkeyPatch,
+    ledgers: list[Ledger], facts: dict[str, bool], step: ReleaseStep, why: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(clock, "now", lambda: NOW)
     known = {"baked": True, "tested": True, "soak_hours": 0, **facts}
-    due = next_step(NEW, {f"r{index}": each for index, each in enumerate(ledgers)}, **known)  # type: ignore[arg-type]
+    # Type: ignore[arg-type].
+    due = next_step(NEW, {f"r{index}": each for index, each in enumerate(ledgers)}, **known)
     assert due.step is step and why in due.why
 
 
@@ -101,4 +107,6 @@ def test_a_gpu_image_stops_where_no_gpu_is_to_be_had_and_goes_on_later(
 def test_a_bake_whose_verify_was_interrupted_is_due_again(checkout: Checkout) -> None:
     build_id = candidates.build(checkout, 1)
     ImageFolder.of(checkout.root, GPU_IMAGE).build(build_id).verify.unlink()
-    assert f"build {build_id} is not the candidate in every region: bake" in release(checkout, GPU_IMAGE, "--dry-run")
+    assert f"build {build_id} is not the candidate in every region: bake" in release(
+        checkout, GPU_IMAGE, "--dry-run"
+    )

@@ -32,7 +32,8 @@ def _register(ec2: Any, name: str) -> str:
     snapshot = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
     ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
     mapping = [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}]
-    image = str(ec2.register_image(Name=name, RootDeviceName="/dev/xvda", BlockDeviceMappings=mapping,
+    image = str(ec2.register_image(Name=name, RootDeviceName="/dev/xvda",
+                                   BlockDeviceMappings=mapping,
                                    Architecture="x86_64", VirtualizationType="hvm")["ImageId"])
     ec2.get_waiter("image_available").wait(ImageIds=[image], WaiterConfig={"Delay": 1})
     return image
@@ -43,20 +44,24 @@ def _baked(root: Path, number: int, base: str) -> None:
     folder = root / "build" / IMAGE / f"{number:012x}"
     folder.mkdir(parents=True)
     records.write(folder / BAKE_FILE, BakeRecord(
-        builder=BuilderKind.EC2, image=IMAGE, build_id=folder.name, lock_sha256=f"{number:012x}{'0' * 52}",
-        git_commit="0" * 40, started_at=f"2026-01-01T{number:02}:00:00Z", host=Host(cpus=2, python="3", packer="1"),
+        builder=BuilderKind.EC2, image=IMAGE, build_id=folder.name,
+        lock_sha256=f"{number:012x}{'0' * 52}",
+        git_commit="0" * 40, started_at=f"2026-01-01T{number:02}:00:00Z",
+        host=Host(cpus=2, python="3", packer="1"),
         phases=[], roles=[], components=[], packages_count=0, layers=[],
         ami=Ami(id="ami-1", region=REGION, snapshot="snap-1", base=base, volume_gib=1)))
 
 
 def test_watch_compares_base_images_with_what_the_newest_build_began_from(
-    ec2: Any, debian: debrepo.Mirror, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    ec2: Any, debian: debrepo.Mirror, root: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """However old its packages are, and whatever older builds began from."""
     monkeypatch.chdir(root)
     path = definition_file.path_of(root, IMAGE)
     path.write_text(f"{path.read_text(encoding='utf-8')}watch:\n  base_image: "
-                    f"{{owner: self, name: 'debian-12-amd64-*', region: {REGION}}}\n", encoding="utf-8")
+                    f"{{owner: self, name: 'debian-12-amd64-*', region: {REGION}}}\n",
+                    encoding="utf-8")
     lockfile.write(lockfile.path_of(root, IMAGE), sample(packages={}))
 
     def row() -> tuple[int, str, str]:
@@ -74,14 +79,17 @@ def test_watch_compares_base_images_with_what_the_newest_build_began_from(
     capsys.readouterr()
     assert cli.main(["watch", IMAGE, "--json"]) == 10
     said = WatchRecord.model_validate_json(capsys.readouterr().out)
-    assert said == records.read(root / "build/watch/watch.json", WatchRecord), "JSON alone is on standard output"
+    assert said == records.read(root / "build/watch/watch.json",
+                                WatchRecord), "JSON alone is on standard output"
 
 
 def test_a_topic_is_told(aws: Emulator) -> None:
     sns, sqs = boto3.client("sns"), boto3.client("sqs")
     topic = sns.create_topic(Name="golden")["TopicArn"]
     queue = sqs.create_queue(QueueName="golden")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"][
+        "QueueArn"
+    ]
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     notify.publish(sns, topic, "golden images: nouveau für\nalle " + "x" * 200, "body\n" * 100_000)
     message = json.loads(sqs.receive_message(QueueUrl=queue)["Messages"][0]["Body"])

@@ -1,9 +1,10 @@
 """Seconds to SSH of an image and of a plain Debian cloud image, in turn. `make bench-boot`.
 
-The plain one has the packages and the debconf answer of Debian's own EC2 image (debian-cloud-images:
-classes CLOUD, EC2, SYSTEM_BOOT, EXTRAS) and the same kernel. Disk writer, GRUB, firmware and QEMU are
-the same for both. A boot ends with the first login. The seconds of QEMU's processors change less with
-what else the machine does. Needs root, the mirrors, a verified build of the image and 6 GB.
+The plain one has the packages and the debconf answer of Debian's own EC2 image
+(debian-cloud-images: classes CLOUD, EC2, SYSTEM_BOOT, EXTRAS) and the same kernel. Disk writer,
+GRUB, firmware and QEMU are the same for both. A boot ends with the first login. The seconds of
+QEMU's processors change less with what else the machine does. Needs root, the mirrors, a verified
+build of the image and 6 GB.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from goldenami.packages import mirrors
 AIM = 0.6
 PACKAGES = " ".join((
     "init netbase apt-utils linux-sysctl-defaults zstd apparmor linux-image-cloud-amd64 e2fsprogs",
-    "openssh-server ssh-import-id awscli cloud-init cloud-guest-utils amazon-ec2-utils sudo dbus udev",
+    "openssh-server ssh-import-id awscli cloud-init cloud-guest-utils amazon-ec2-utils sudo dbus "
+    "udev",
     "libpam-systemd systemd-resolved libnss-resolve libnss-myhostname netplan.io polkitd chrony",
     "unattended-upgrades iptables iputils-ping less nano vim-tiny whiptail apt-listchanges man-db",
     "bash-completion bind9-host manpages socat pciutils reportbug traceroute vim psmisc tcpdump",

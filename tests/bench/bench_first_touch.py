@@ -1,9 +1,9 @@
 """A first `import` on a volume that is still being loaded. `make bench-first-touch`.
 
 The volume is the disk of a verified build: a block of 512 KiB waits DELAY_MS when it is first read
-(support/builds/lazy_volume.py). Its root is mounted here, so programs run at this machine's speed. Each
-run has a volume and a page cache of its own. Python itself is read before: every boot has started it
-for cloud-init. The ways:
+(support/builds/lazy_volume.py). Its root is mounted here, so programs run at this machine's speed.
+Each run has a volume and a page cache of its own. Python itself is read before: every boot has
+started it for cloud-init. The ways:
 
     loaded                 a volume without delay
     nothing read ahead     a fresh one
@@ -117,12 +117,14 @@ def main() -> None:
     """Measure one image."""
     image, build = harness.image(), harness.verified_build()
     variables = json.loads(build.variables.read_text(encoding="utf-8"))
-    modules = {one["module"]: one["environment"] for one in variables.get("frameworks_installed", [])}
+    modules = {one["module"]: one["environment"]
+               for one in variables.get("frameworks_installed", [])}
     if not modules:
         sys.exit(f"{image} has no frameworks")
     module = "torch" if "torch" in modules else min(modules)
     with tempfile.TemporaryDirectory(dir=build.image.path) as folder:
-        argv = [sys.executable, __file__, "--inside", str(build.disk), folder, modules[module], module]
+        argv = [sys.executable, __file__, "--inside", str(build.disk), folder, modules[module],
+                module]
         env = shell.environment(shell.python_env())
         subprocess.run(namespaces.unshare_argv(argv), env=env, check=True)
         runs = json.loads(Path(folder, "seconds.json").read_text(encoding="utf-8"))

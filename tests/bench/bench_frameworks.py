@@ -3,9 +3,10 @@
     make bench-frameworks IMAGE=... [RECORD=1]
 
 Ratios above 1: the image's build is faster. With RECORD=1 (--record) the figures become part of
-roles/frameworks/files/measurements.json, by which a lock decides between wheel and source; review and
-commit them. They are refused where the image is not for this machine's CPU alone: the figure would be of
-another build than it says. A busy machine widens the quartiles, not so much the medians.
+roles/frameworks/files/measurements.json, by which a lock decides between wheel and source; review
+and commit them. They are refused where the image is not for this machine's CPU alone: the figure
+would be of another build than it says. A busy machine widens the quartiles, not so much the
+medians.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
 
 
 def show(measured: list[Measurement]) -> None:
-    """Print ratios, then the two figures that `test_build_decision.py` holds the committed ones to."""
+    """Print ratios, then the two figures that `test_build_decision.py` holds the committed ones
+    to."""
     ratios = []
     for one in measured:
         recipe = recipes.load(ROOT, one.framework)

@@ -27,7 +27,8 @@ AMIS = (10, 100, 500, 2000)
 REGION_COUNTS = (1, 4, 17)
 PUBLISH = ("publish", IMAGE, "--allow-missing-families")
 COMMANDS = {
-    # The command, and by how many days the clock is ahead: after 400 days all but what is named is due.
+    # The command, and by how many days the clock is ahead: after 400 days all but what is named is
+    # due.
     "status": (("status", IMAGE), 0.0),
     "publish of nothing new": (PUBLISH, 0.0),
     "retire --dry-run": (("retire", IMAGE, "--dry-run"), 400.0),

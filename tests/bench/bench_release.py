@@ -1,9 +1,9 @@
 """From "a new driver is in the archive" to "verified disk and report". `make bench-release`.
 
 Yesterday's archive is this machine's without the newest driver of the image's branch. The image is
-locked and baked from it, unmeasured. Then the real archive takes its place. Measured are
-`golden watch --update` and `golden bake`, with compilation, boots and checks. Last, the same lock is
-baked with no layer to start from. The archive has to have two drivers of the branch.
+locked and baked from it, unmeasured. Then the real archive takes its place. Measured are `golden
+watch --update` and `golden bake`, with compilation, boots and checks. Last, the same lock is baked
+with no layer to start from. The archive has to have two drivers of the branch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What every measurement shares: its image and build, a checkout of its own, clocks, aims, the file of figures.
+"""What every measurement shares: its image and build, a checkout of its own, clocks, aims, the file
+of figures.
 
 A busy machine measures its load. Compare figures of one run only.
 """

@@ -58,7 +58,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def watched(
-    distribution: Path, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory, lockable: Callable[[Path], Path],
+    distribution: Path, key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory,
+    lockable: Callable[[Path], Path],
 ) -> Iterator[Path]:
     """The CPU image's lock and its store, made once from the synthetic archives."""
     folder, served = tmp_path_factory.mktemp("once"), debrepo.Mirror(distribution)
@@ -73,7 +74,8 @@ def watched(
 
 @pytest.fixture
 def checkout(
-    watched: Path, distribution: Path, key: debrepo.Key, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    watched: Path, distribution: Path, key: debrepo.Key, offline: None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[WatchCheckout]:
     shutil.copytree(watched / "checkout", tmp_path / "checkout")
@@ -93,7 +95,8 @@ def checkout(
 
 @pytest.fixture
 def locked(watched: Path, debian: debrepo.Mirror, tmp_path: Path) -> Path:
-    """A checkout of the test's own with the lock of the CPU image and the store that were made once for all."""
+    """A checkout of the test's own with the lock of the CPU image and the store that were made once
+    for all."""
     shutil.copytree(watched / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("apt"))
     return Path(shutil.copytree(watched / "checkout", tmp_path / "checkout"))
 
@@ -109,7 +112,10 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            accepted = self.path == "/services/secret" and self.headers["Content-Type"] == "application/json"
+            accepted = (
+                self.path == "/services/secret"
+                and self.headers["Content-Type"] == "application/json"
+            )
             texts.extend([body["text"]] if accepted else [])
             self.send_response(200 if accepted else 403)
             self.end_headers()
@@ -117,7 +123,8 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    monkeypatch.setenv("GOLDEN_WEBHOOK", f"http://127.0.0.1:{server.server_address[1]}/services/secret")
+    monkeypatch.setenv("GOLDEN_WEBHOOK",
+                       f"http://127.0.0.1:{server.server_address[1]}/services/secret")
     yield lambda: texts
     server.shutdown()
     thread.join()

@@ -1,5 +1,5 @@
-"""Bakes of the CPU image that fail, are killed or meet each other; test_bake_boot.py has what becomes of their disks,
-test_image.py the GPU image's full run."""
+"""Bakes of the CPU image that fail, are killed or meet each other; test_bake_boot.py has what
+becomes of their disks, test_image.py the GPU image's full run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def assert_previous_build(root: Path) -> None:
 @pytest.mark.parametrize("step", [pytest.param(LAST, marks=LONG), "role seal",
                                   pytest.param("seal check", marks=LONG), "disk"])
 def test_kill_9_leaves_nothing(root: Path, step: str, tmp_path: Path) -> None:
-    """What a kill meets differs twice: a container with Packer and Ansible, and the program that writes the disk."""
+    """What a kill meets differs twice: a container with Packer and Ansible, and the program that
+    writes the disk."""
     previous_build(root)
     process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force", TMPDIR=str(tmp_path))
     until(process, step)
@@ -79,7 +80,8 @@ def test_kill_9_leaves_nothing(root: Path, step: str, tmp_path: Path) -> None:
 def test_kill_9_while_the_base_tree_is_made(root: Path, tmp_path: Path) -> None:
     previous_build(root)
     cache = checkout.cache(tmp_path)
-    process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force", GOLDEN_CACHE=str(cache))
+    process = checkout.golden(root, "bake", IMAGE, "--no-verify", "--force",
+                              GOLDEN_CACHE=str(cache))
     until(process, "base")
     time.sleep(4)  # mmdebstrap is unpacking by now
     kill(process)
@@ -119,7 +121,8 @@ def test_a_signal_ends_the_bake_cleanly(root: Path, number: signal.Signals) -> N
 def bake_with_task(root: Path, task: str, role: str = "os_updates") -> tuple[int, str]:
     """Bake with one task more in a role's preflight; the role and its lock are put back."""
     tasks, lock = root / f"roles/{role}/tasks/preflight.yml", lockfile.path_of(root, IMAGE)
-    before = {path: path.read_text(encoding="utf-8") for path in (tasks, lock, lock.with_name(f"{lock.name}.sha256"))}
+    before = {path: path.read_text(encoding="utf-8")
+              for path in (tasks, lock, lock.with_name(f"{lock.name}.sha256"))}
     try:
         changed(root, tasks, f"{before[tasks]}\n{task}")
         return finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force"))
@@ -131,9 +134,11 @@ def bake_with_task(root: Path, task: str, role: str = "os_updates") -> tuple[int
 def test_a_task_that_never_ends_is_stopped_and_named(root: Path) -> None:
     settings = root / "ansible.cfg"
     before = settings.read_text(encoding="utf-8")
-    settings.write_text(before.replace("task_timeout = 3600\n", "task_timeout = 20\n"), encoding="utf-8")
+    settings.write_text(before.replace("task_timeout = 3600\n", "task_timeout = 20\n"),
+                        encoding="utf-8")
     try:
-        status, output = bake_with_task(root, "- name: Hang\n  ansible.builtin.command: sleep infinity\n")
+        status, output = bake_with_task(root,
+                                        "- name: Hang\n  ansible.builtin.command: sleep infinity\n")
     finally:
         settings.write_text(before, encoding="utf-8")
     assert status == 5, output
@@ -141,9 +146,11 @@ def test_a_task_that_never_ends_is_stopped_and_named(root: Path) -> None:
     assert settle(root) == []
 
 
-def test_a_step_starts_over_where_a_process_of_ansible_was_killed(root: Path, tmp_path: Path) -> None:
-    """The lookup runs in the process that runs the task, which it kills: once, and then each time. In the last step,
-    whose layers below are there already."""
+def test_a_step_starts_over_where_a_process_of_ansible_was_killed(
+    root: Path, tmp_path: Path
+) -> None:
+    """The lookup runs in the process that runs the task, which it kills: once, and then each time.
+    In the last step, whose layers below are there already."""
     task = "- name: Die\n  ansible.builtin.command:\n    cmd: \"{{{{ lookup('pipe', '{}') or 'true' }}}}\"\n"
     once = tmp_path / "once"
     dies_once = task.format(f"test -e {once} || {{ touch {once}; kill -9 $PPID; }}")
@@ -158,18 +165,25 @@ def test_a_step_starts_over_where_a_process_of_ansible_was_killed(root: Path, tm
 
 
 def test_code_for_a_newer_cpu_ends_the_bake(root: Path, tmp_path: Path) -> None:
-    """AVX-512 FP16: Sapphire Rapids (c7i) has it, Zen 4 (c7a) has not, and the image is for both."""
+    """AVX-512 FP16: Sapphire Rapids (c7i) has it, Zen 4 (c7a) has not, and the image is for
+    both."""
     previous_build(root)
     disks = set(root.glob("build/*/*/disk.raw"))
     source, library = tmp_path / "newer.c", tmp_path / "newer.so"
-    source.write_text('void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n', encoding="utf-8")
+    source.write_text('void half(void) { __asm__("vaddph %zmm0, %zmm1, %zmm2"); }\n',
+                      encoding="utf-8")
     shell.output([tools.find("gcc"), "-shared", "-fPIC", "-o", str(library), str(source)])
     status, output = bake_with_task(
-        root, f"- name: Bring code\n  ansible.builtin.copy:\n    src: {library}\n    dest: /opt/ml/bin/newer.so\n"
+        root,
+        f"- name: Bring code\n  ansible.builtin.copy:\n    src: {library}\n    dest: "
+        "/opt/ml/bin/newer.so\n"
         "    mode: '0755'\n", role="limits")
     assert status == 5, output
-    assert "error: 1 functions or files cannot run on every declared machine: opt/ml/bin/newer.so: half: " \
+    assert (
+        "error: 1 functions or files cannot run on every declared machine: opt/ml/bin/newer.so: "
+        "half: "
         "1 instruction needs avx512fp16" in output
+    )
     assert re.search(r"\d:\d\d  coverage", output)
     assert set(root.glob("build/*/*/disk.raw")) == disks, "the disk went with the rest"
     assert not list(root.glob("build/*/.work-*"))
@@ -179,10 +193,12 @@ def test_code_for_a_newer_cpu_ends_the_bake(root: Path, tmp_path: Path) -> None:
 def test_a_full_disk_is_refused_before_anything_is_done(root: Path) -> None:
     small = root / "small"
     small.mkdir()
-    parts = " ".join(str(root / name) for name in ("packer", "roles", "ansible", "scripts", ".venv", "ansible.cfg"))
+    parts = " ".join(str(root / name)
+                     for name in ("packer", "roles", "ansible", "scripts", ".venv", "ansible.cfg"))
     script = (f"mount -t tmpfs -o size=300m tmpfs {small} && cp -a {parts} {small}/ && "
               f"{small}/scripts/golden bake {IMAGE} --no-verify")
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False,
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True,
+                          text=True, check=False,
                           timeout=LIMIT_S)
     small.rmdir()
     assert done.returncode == 8, done.stderr
@@ -191,20 +207,26 @@ def test_a_full_disk_is_refused_before_anything_is_done(root: Path) -> None:
 
 def test_two_bakes_at_once_do_not_disturb_each_other(root: Path, tmp_path: Path) -> None:
     other = again(root, tmp_path / "other")
-    bakes = [checkout.golden(folder, "bake", IMAGE, "--no-verify", "--force") for folder in (root, other)]
+    bakes = [checkout.golden(folder, "bake", IMAGE, "--no-verify", "--force")
+             for folder in (root, other)]
     ends = [finish(process) for process in bakes]
     assert [status for status, _ in ends] == [0, 0], ends
-    manifests = [records.sha256_file(build_of_lock(folder) / "manifest.json") for folder in (root, other)]
+    manifests = [records.sha256_file(build_of_lock(folder) / "manifest.json")
+                 for folder in (root, other)]
     assert manifests[0] == manifests[1]
     assert settle(other) == []
 
 
-def test_a_bake_needs_neither_a_mirror_nor_a_mke2fs_that_reads_tar(root: Path, tmp_path: Path) -> None:
-    """The mirror has lost every file, which it would be asked for if the store lacked one. Without the newer mke2fs (as
-    on Debian 12 and Ubuntu) output and record say that the disk is not reproducible."""
+def test_a_bake_needs_neither_a_mirror_nor_a_mke2fs_that_reads_tar(
+    root: Path, tmp_path: Path
+) -> None:
+    """The mirror has lost every file, which it would be asked for if the store lacked one. Without
+    the newer mke2fs (as on Debian 12 and Ubuntu) output and record say that the disk is not
+    reproducible."""
     program, real = tmp_path / "bin/mke2fs", shell.require("mke2fs", "e2fsprogs")
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\ncase "$*" in *"-d - "*) exit 1;; esac\nexec {real} "$@"\n', encoding="utf-8")
+    program.write_text(f'#!/bin/sh\ncase "$*" in *"-d - "*) exit 1;; esac\nexec {real} "$@"\n',
+                       encoding="utf-8")
     program.chmod(0o755)
     empty = debrepo.Mirror(tmp_path)
     lost = {f"GOLDEN_MIRROR_{name}": empty.uri for name in ("DEBIAN", "DEBIAN_SECURITY", "PYPI")}

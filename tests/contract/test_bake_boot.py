@@ -47,14 +47,16 @@ def overwrite(disk: Path, at: int, content: bytes) -> None:
 
 @pytest.fixture
 def damaged(copied: Path) -> Path:
-    """The folder with zeros behind the partition table and the loaders: where the root file system begins."""
+    """The folder with zeros behind the partition table and the loaders: where the root file system
+    begins."""
     overwrite(copied / "disk.raw", 130 << 20, b"\0" * (8 << 20))
     return copied
 
 
 @pytest.mark.parametrize("step", ["boot bios", pytest.param("checks", marks=pytest.mark.long)])
 def test_kill_9_while_the_disk_boots(root: Path, step: str) -> None:
-    """Both boots, and the tests in the disk's root tree; while the machine is looked at, there is one ssh more."""
+    """Both boots, and the tests in the disk's root tree; while the machine is looked at, there is
+    one ssh more."""
     process = checkout.golden(root, "verify", IMAGE)
     until(process, step)
     time.sleep(5)
@@ -71,7 +73,8 @@ def test_a_boot_that_never_reaches_ssh_shows_the_console(root: Path, damaged: Pa
 
 
 def test_a_disk_that_boots_under_bios_only(root: Path, copied: Path) -> None:
-    """Its loader for UEFI is erased, as FAT does it: by a mark in its entry's first byte. It ends before the checks."""
+    """Its loader for UEFI is erased, as FAT does it: by a mark in its entry's first byte. It ends
+    before the checks."""
     with (copied / "disk.raw").open("rb") as image:
         entry = image.read(130 << 20).index(b"BOOTX64 EFI")
     overwrite(copied / "disk.raw", entry, b"\xe5")

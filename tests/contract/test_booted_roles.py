@@ -1,4 +1,5 @@
-"""What only a boot shows of roles that no small image has: one is made here, with all of them, and thrown away.
+"""What only a boot shows of roles that no small image has: one is made here, with all of them, and
+thrown away.
 
 Docker on an immutable root, the rules of auditd, and golden-idle that turns its own machine off.
 """
@@ -66,11 +67,15 @@ def folder(build: Path, tmp_path: Path) -> Path:
 
 def test_every_role_is_as_it_should_be(build: Path) -> None:
     """What a skipped test would hide: the checks that were asked are named."""
-    checks = {check.id: check.outcome for check in records.read(build / "verify.json", VerifyRecord).checks}
-    for name in ("hardening/audit_records_what_the_rules_say", "golden_idle/unit_is_well_and_within_its_memory",
+    checks = {check.id: check.outcome
+              for check in records.read(build / "verify.json", VerifyRecord).checks}
+    for name in ("hardening/audit_records_what_the_rules_say",
+                 "golden_idle/unit_is_well_and_within_its_memory",
                  "container_runtime/container_has_the_limits_and_a_network",
                  "immutable/root_is_verity_s_and_read_only"):
-        assert checks.get(name) is Outcome.CORRECT, f"{name}: {checks.get(name)}, of {sorted(checks)}"
+        assert checks.get(name) is Outcome.CORRECT, (
+            f"{name}: {checks.get(name)}, of {sorted(checks)}"
+        )
 
 
 def test_docker_keeps_its_images_on_an_immutable_root(build: Path, folder: Path) -> None:
@@ -78,7 +83,9 @@ def test_docker_keeps_its_images_on_an_immutable_root(build: Path, folder: Path)
     installed.check(told, build.resolve() / "disk.raw", folder / "again.raw")
     before = told["before"]
     assert before["storage"].split() == ["overlay2", "ext4"], before["storage"]
-    assert before["loaded"].endswith("Loaded image: localhost/golden-probe:latest"), before["loaded"]
+    assert before["loaded"].endswith("Loaded image: localhost/golden-probe:latest"), before[
+        "loaded"
+    ]
     assert (before["ran"], told["after"]["ran"]) == ("mine", "again")
     assert int(told["audit"]) > 0, "auditd has no record of a new file of sudo's"
 
@@ -86,15 +93,24 @@ def test_docker_keeps_its_images_on_an_immutable_root(build: Path, folder: Path)
 def test_golden_idle_protects_tells_and_turns_the_machine_off(folder: Path) -> None:
     told: dict[str, Any] = guest.facts("support.idle.booted", folder)
     assert told["settings"] == "action poweroff, window 15 minutes\n"
-    assert "GPU 0 at 40 %" in told["busy"]["reason"] and told["busy"]["group"] == idle.GROUP, told["busy"]
+    assert "GPU 0 at 40 %" in told["busy"]["reason"] and told["busy"]["group"] == idle.GROUP, told[
+        "busy"
+    ]
     published = {each["MetricName"]: {pair["Name"]: pair["Value"] for pair in each["Dimensions"]}
                  for each in told["metrics"]}
-    assert {"nvidia_smi_utilization_gpu", "nvidia_smi_memory_used", "cpu_usage_active", "mem_used_percent",
+    assert {"nvidia_smi_utilization_gpu", "nvidia_smi_memory_used", "cpu_usage_active",
+            "mem_used_percent",
             "disk_used_percent", "golden_idle"} <= published.keys()
     assert published["nvidia_smi_memory_used"]["name"] == "NVIDIA L4"
-    assert {each["InstanceId"] for each in published.values() if "InstanceId" in each} == {told["instance"]}
+    assert {each["InstanceId"] for each in published.values() if "InstanceId" in each} == {
+        told["instance"]
+    }
     unit = told["unit"]
-    assert (unit["NRestarts"], unit["NoNewPrivileges"], unit["ProtectSystem"]) == ("0", "yes", "strict")
+    assert (unit["NRestarts"], unit["NoNewPrivileges"], unit["ProtectSystem"]) == (
+        "0",
+        "yes",
+        "strict",
+    )
     assert int(unit["MemoryPeak"]) < 256 << 20
     assert told["notice"]["Subject"].endswith("is idle: poweroff")
     assert (told["ended"], "Power down" in told["console"]) == (0, True), told["console"]

@@ -15,6 +15,11 @@ def test_the_life_of_an_image(tmp_path: Path) -> None:
     said = (tmp_path / "demo.log").read_text(encoding="utf-8")
     first, second, again = re.findall(r"build (\w{12}) is published in 2 regions", said)
     assert first != second == again
-    assert re.findall(r"`latest` is build (\w{12})", said) == [first], "rollback goes to the first build"
-    assert re.search(rf"the rest is in snap-\w+ \(build {first}", said), "only the difference is sent"
-    assert said.count(f"({first}): used by ledger: the build to roll back to") == 3 * 2, "retire says why it stays"
+    assert re.findall(r"`latest` is build (\w{12})", said) == [first], (
+        "rollback goes to the first build"
+    )
+    assert re.search(rf"the rest is in snap-\w+ \(build {first}",
+                     said), "only the difference is sent"
+    assert said.count(f"({first}): used by ledger: the build to roll back to") == 3 * 2, (
+        "retire says why it stays"
+    )

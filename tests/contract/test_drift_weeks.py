@@ -1,4 +1,5 @@
-"""A machine that booted, was powered off and boots again eight days later has not drifted: `scripts/test` has baked it.
+"""A machine that booted, was powered off and boots again eight days later has not drifted:
+`scripts/test` has baked it.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def build() -> BuildFolder:
 
 
 def test_a_reboot_a_week_later_is_no_drift(build: BuildFolder, tmp_path: Path) -> None:
-    """Timers that were missed run at that boot, and logs are rotated; what somebody changes meanwhile is found."""
+    """Timers that were missed run at that boot, and logs are rotated; what somebody changes
+    meanwhile is found."""
     shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")])
     argv = namespaces.unshare_argv([sys.executable, "-c", BOOT, str(build.disk), str(tmp_path)])
     subprocess.run(argv, env=shell.environment(shell.python_env()), check=True)

@@ -16,7 +16,17 @@ from goldenami.local.tree.layers import RECORD, LayerRecord
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import BakeRecord
 from support.builds import checkout
-from support.builds.bakes import IMAGE, LIMIT_S, build_of_lock, changed, finish, kill, locked, settle, until
+from support.builds.bakes import (
+    IMAGE,
+    LIMIT_S,
+    build_of_lock,
+    changed,
+    finish,
+    kill,
+    locked,
+    settle,
+    until,
+)
 from support.builds.tools import need_reproducible_disks
 
 pytestmark = pytest.mark.slow
@@ -24,8 +34,8 @@ LAYERS = ["base", "os_updates", "frameworks", "instance_store+tools", "kernel"]
 
 
 class LayerCheckout:
-    """A copy of the checkout with layers of its own, at first this machine's; what was downloaded is shared, and what
-    was read of code."""
+    """A copy of the checkout with layers of its own, at first this machine's; what was downloaded
+    is shared, and what was read of code."""
 
     def __init__(self, folder: Path) -> None:
         self.root = locked(folder / "checkout")
@@ -33,7 +43,8 @@ class LayerCheckout:
         (self.cache / "layers").mkdir()
         layers = [CachePaths.default().layers / key for key in self.keys()]
         if not all((layer / RECORD).exists() for layer in layers):
-            # In this machine's cache: the tests beside these need them too, and wait for one who makes them.
+            # In this machine's cache: the tests beside these need them too, and wait for one who
+            # makes them.
             status, output = finish(checkout.golden(self.root, "bake", IMAGE, "--no-verify"))
             assert status == 0, output
         subprocess.run(["cp", "--archive", "--link", *layers, self.cache / "layers"], check=True)
@@ -47,7 +58,8 @@ class LayerCheckout:
         return found
 
     def start(self, stage: str, *options: str, **env: str) -> subprocess.Popen[str]:
-        return checkout.golden(self.root, stage, IMAGE, *options, GOLDEN_CACHE=str(self.cache), **env)
+        return checkout.golden(self.root, stage, IMAGE, *options, GOLDEN_CACHE=str(self.cache),
+                               **env)
 
     def bake(self, **env: str) -> tuple[str, BakeRecord]:
         """Bake; returns what was said and the record."""
@@ -57,7 +69,8 @@ class LayerCheckout:
 
     def layers(self) -> dict[str, Path]:
         """The kept layers by the name of their step."""
-        return {records.read(path, LayerRecord).name: path.parent for path in self.cache.glob(f"layers/*/{RECORD}")}
+        return {records.read(path, LayerRecord).name: path.parent
+                for path in self.cache.glob(f"layers/*/{RECORD}")}
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +94,12 @@ def first(copy: LayerCheckout) -> BakeRecord:
 def test_bakes_from_nothing_agree_elsewhere_on_another_day_and_with_one_from_layers(
     copy: LayerCheckout, first: BakeRecord,
 ) -> None:
-    """The network is cut: a namespace without a link, so that not even this machine's services answer."""
+    """The network is cut: a namespace without a link, so that not even this machine's services
+    answer."""
     program = str(copy.root / "scripts/golden")
     script = f'ip -o link && ip -o route && exec "{program}" reproduce {IMAGE}'
-    done = subprocess.run(["unshare", "--net", "sh", "-c", script], cwd=copy.root, capture_output=True, text=True,
+    done = subprocess.run(["unshare", "--net", "sh", "-c", script], cwd=copy.root,
+                          capture_output=True, text=True,
                           check=False, timeout=2 * LIMIT_S)
     assert done.returncode == 0, done.stderr
     link, said = done.stdout.splitlines()
@@ -109,8 +124,11 @@ def test_a_damaged_layer_is_made_anew(copy: LayerCheckout, first: BakeRecord) ->
     assert record.manifest_sha256 == first.manifest_sha256
 
 
-def test_a_changed_role_is_baked_from_the_layer_below_it(copy: LayerCheckout, first: BakeRecord) -> None:
-    """A step that is killed leaves no layer: the next run does it again. Then layers that do not fit the limit go."""
+def test_a_changed_role_is_baked_from_the_layer_below_it(
+    copy: LayerCheckout, first: BakeRecord
+) -> None:
+    """A step that is killed leaves no layer: the next run does it again. Then layers that do not
+    fit the limit go."""
     defaults = copy.root / "roles/kernel/defaults/main.yml"
     changed(copy.root, defaults, f"{defaults.read_text(encoding='utf-8')}# changed\n")
     kept = set(copy.layers().values())
@@ -124,7 +142,8 @@ def test_a_changed_role_is_baked_from_the_layer_below_it(copy: LayerCheckout, fi
     assert record.disk is not None and first.disk is not None
     assert record.disk_sha256 != first.disk_sha256
     assert [timing.name for timing in record.roles] == [
-        "kernel", "hardening", "limits", "network_tuning", "first_touch", "fast_boot", "provenance", "seal"]
+        "kernel", "hardening", "limits", "network_tuning", "first_touch", "fast_boot", "provenance",
+        "seal"]
     assert not list(copy.cache.glob("layers/*.part"))
     assert "layer base removed: not used for longest" in output
     assert copy.layers() == {}

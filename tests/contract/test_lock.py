@@ -34,10 +34,20 @@ def test_a_definition_becomes_exact_files(
     assert text == json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     assert "127.0.0.1" not in text
     assert str(tmp_path_factory.getbasetemp()) not in text
-    assert (data["kernel"]["release"], data["variables"]["kernel_release"]) == ("6.1.0-50-cloud-amd64",) * 2
-    assert data["packages"]["sed"]["version"] == "12.4+deb12u6"  # of the security archive, over the main one's
-    assert (data["packages"]["sed"]["origin"], data["packages"]["bash"]["origin"]) == ("debian-security", "debian")
-    assert {"bash", "apt", "nano", "openssh-server"} <= set(data["base_packages"]) <= set(data["packages"])
+    assert (data["kernel"]["release"], data["variables"]["kernel_release"]) == (
+        "6.1.0-50-cloud-amd64",
+    ) * 2
+    # Of the security archive, over the main one's.
+    assert data["packages"]["sed"]["version"] == "12.4+deb12u6"
+    assert (data["packages"]["sed"]["origin"], data["packages"]["bash"]["origin"]) == (
+        "debian-security",
+        "debian",
+    )
+    assert (
+        {"bash", "apt", "nano", "openssh-server"}
+        <= set(data["base_packages"])
+        <= set(data["packages"])
+    )
     assert "linux-image-6.1.0-49-cloud-amd64" not in data["packages"]
     assert "hello" not in data["packages"]
     assert data["source_date_epoch"] == debrepo.DATE
@@ -45,13 +55,15 @@ def test_a_definition_becomes_exact_files(
         stored = tmp_path / "cache/store" / package["sha256"][:2] / package["sha256"]
         assert hashlib.sha256(stored.read_bytes()).hexdigest() == package["sha256"]
         assert stored.stat().st_size == package["size"]
-    done = subprocess.run(["sha256sum", "-c", f"{IMAGE}.lock.json.sha256"], cwd=locked / "packer/locks", check=False)
+    done = subprocess.run(["sha256sum", "-c", f"{IMAGE}.lock.json.sha256"],
+                          cwd=locked / "packer/locks", check=False)
     assert done.returncode == 0
     checked = golden(locked, "check", IMAGE)
     assert checked.stdout == f"{IMAGE}: build {digest[:12]}\n"
 
 
-def test_two_locks_are_equal_bytes(locked: Path, distribution: Path, monkeypatch: pytest.MonkeyPatch,
+def test_two_locks_are_equal_bytes(locked: Path, distribution: Path,
+                                   monkeypatch: pytest.MonkeyPatch,
                                    tmp_path: Path) -> None:
     """Also from another mirror, with another cache, in another checkout."""
     other = tmp_path / "other"
@@ -66,9 +78,11 @@ def test_two_locks_are_equal_bytes(locked: Path, distribution: Path, monkeypatch
 
 
 def test_an_archive_that_is_only_signed_again_changes_no_build(
-    locked: Path, distribution: Path, key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    locked: Path, distribution: Path, key: debrepo.Key, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where there is a lock it stays as it is; without one, only the record of what the archives said is new."""
+    """Where there is a lock it stays as it is; without one, only the record of what the archives
+    said is new."""
     before = lock_path(locked).read_bytes()
     shutil.copytree(distribution, tmp_path / "later")
     debrepo.sign_again(tmp_path / "later", key, debrepo.DATE + 86400)
@@ -86,7 +100,8 @@ def test_an_archive_that_is_only_signed_again_changes_no_build(
 
 
 def test_a_lock_is_never_made_from_less_than_the_last_one(
-    locked: Path, distribution: Path, key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    locked: Path, distribution: Path, key: debrepo.Key, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An older mirror, validly signed, on a machine that has not seen the newer one."""
     before = lock_path(locked).read_bytes()
@@ -98,8 +113,11 @@ def test_a_lock_is_never_made_from_less_than_the_last_one(
     done = golden(locked, "lock", IMAGE)
     mirror.close()
     assert done.returncode == 4, done.stderr
-    assert "suite trixie-security goes backwards: its Release file is of 2025-06-14T15:06:40Z, the lock of " in \
-        done.stderr
+    assert (
+        "suite trixie-security goes backwards: its Release file is of 2025-06-14T15:06:40Z, the "
+        "lock of "
+        in done.stderr
+    )
     assert lock_path(locked).read_bytes() == before
 
 
@@ -130,7 +148,8 @@ def in_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ({"/debian/*": Fault.LOST}, "debian"), ({"/debian/*/Packages*": Fault.CORRUPTED}, "debian"),
 ])
 def test_a_mirror_without_a_usable_index(
-    in_process: Path, debian: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    in_process: Path, debian: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     faults: dict[str, Fault], archive: str,
 ) -> None:
     debian.faults = faults
@@ -156,7 +175,9 @@ def test_a_package_that_the_mirror_lost(root: Path, debian: debrepo.Mirror) -> N
     assert done.stdout == "kernel: 6.1.0-50-cloud-amd64 (the newest)\n", done.stderr
 
 
-def test_fetch_needs_the_network_only_for_what_is_missing(locked: Path, debian: debrepo.Mirror, tmp_path: Path) -> None:
+def test_fetch_needs_the_network_only_for_what_is_missing(
+    locked: Path, debian: debrepo.Mirror, tmp_path: Path
+) -> None:
     debian.close()
     assert golden(locked, "bake", IMAGE, "--fetch-only").returncode == 0
     package = json.loads(lock_path(locked).read_text(encoding="utf-8"))["packages"]["less"]
@@ -198,16 +219,24 @@ def test_an_image_whose_mirror_is_not_known(root: Path) -> None:
     assert "golden: to do: set GOLDEN_MIRROR_UBUNTU to the mirror's URI" in done.stderr
 
 
-def test_a_mirror_that_refuses(in_process: Path, debian: debrepo.Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mirror_that_refuses(
+    in_process: Path, debian: debrepo.Mirror, capsys: pytest.CaptureFixture[str]
+) -> None:
     debian.close()
     assert cli.main(["lock", IMAGE]) == 4
     assert f"{debian.uri}/" in capsys.readouterr().err
 
 
 def test_an_expired_index(
-    in_process: Path, debian: debrepo.Mirror, key: debrepo.Key, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    in_process: Path, debian: debrepo.Mirror, key: debrepo.Key, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     old = Archive(tmp_path / "old", key, label="Debian", suites=("trixie",)).publish(valid_for_s=60)
-    debian.instead = {"/debian/dists/trixie/InRelease": (old.folder / "dists/trixie/InRelease").read_bytes()}
+    debian.instead = {
+        "/debian/dists/trixie/InRelease": (old.folder / "dists/trixie/InRelease").read_bytes()
+    }
     assert cli.main(["lock", IMAGE]) == 4
-    assert f"Release file for {debian.uri}/debian/dists/trixie/InRelease is expired" in capsys.readouterr().err
+    assert (
+        f"Release file for {debian.uri}/debian/dists/trixie/InRelease is expired"
+        in capsys.readouterr().err
+    )

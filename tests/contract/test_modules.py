@@ -1,4 +1,5 @@
-"""Kernel modules compiled for a real kernel in a real scratch tree: one that fits, and one that does not."""
+"""Kernel modules compiled for a real kernel in a real scratch tree: one that fits, and one that
+does not."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ KILLED = "-include $(shell kill -9 $$PPID)"
 
 
 def dkms_package(folder: Path, call: str) -> Path:
-    """A DKMS source package as distributions ship them; `call` is the module's only statement, or KILLED."""
+    """A DKMS source package as distributions ship them; `call` is the module's only statement, or
+    KILLED."""
     tree = folder / "deb"
     source = tree / "usr/src/golden-test-1.0"
     source.mkdir(parents=True)
@@ -56,10 +58,12 @@ def dkms_package(folder: Path, call: str) -> Path:
     (source / "dkms.conf").write_text(
         'PACKAGE_NAME="golden-test"\nPACKAGE_VERSION="1.0"\nBUILT_MODULE_NAME[0]="golden_test"\n'
         'DEST_MODULE_LOCATION[0]="/updates/dkms"\nAUTOINSTALL="yes"\n'
-        'MAKE[0]="make -C ${kernel_source_dir} M=${dkms_tree}/golden-test/1.0/build modules"\n', encoding="utf-8")
+        'MAKE[0]="make -C ${kernel_source_dir} M=${dkms_tree}/golden-test/1.0/build modules"\n',
+        encoding="utf-8")
     (tree / "DEBIAN").mkdir()
     (tree / "DEBIAN/control").write_text(
-        "Package: golden-test-dkms\nVersion: 1.0-1\nArchitecture: amd64\nMaintainer: t <t@localhost>\nDescription: t\n",
+        "Package: golden-test-dkms\nVersion: 1.0-1\nArchitecture: amd64\nMaintainer: t "
+        "<t@localhost>\nDescription: t\n",
         encoding="utf-8")
     target = folder / "golden-test-dkms.deb"
     argv = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)]
@@ -74,9 +78,11 @@ def recipe(kept: store.Store, folder: Path, call: str) -> ModuleBuild:
     bake_inputs.fetch(ROOT, lock, kept, Progress.of("test", IMAGE, CachePaths(folder)), tools=True)
     source = Deb(
         name="golden-test-dkms", version="1.0-1", architecture="amd64", sha256=kept.add(package),
-        size=package.stat().st_size, installed_size=1024, archive="built", path=package.name, source="golden-test",
+        size=package.stat().st_size, installed_size=1024, archive="built", path=package.name,
+        source="golden-test",
     )
-    return dataclasses.replace(ModuleBuild.of(lock), source=source, driver_version="1.0", package="golden-test-modules",
+    return dataclasses.replace(ModuleBuild.of(lock), source=source, driver_version="1.0",
+                               package="golden-test-modules",
                                provides=[])
 
 
@@ -89,7 +95,8 @@ def test_a_module_that_fits_becomes_a_package_of_that_kernel(
     outcome = compile_modules(wanted, kept, log=tmp_path / "log")
     assert outcome.first_error == ""
     assert outcome.deb_sha256 is not None
-    subprocess.run(["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)), str(tmp_path / "out")], check=True)
+    subprocess.run(["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)),
+                    str(tmp_path / "out")], check=True)
     module = tmp_path / f"out/usr/lib/modules/{wanted.kernel_release}/updates/dkms/golden_test.ko"
     content = module.read_bytes()
     assert f"vermagic={wanted.kernel_release} ".encode() in content
@@ -102,7 +109,8 @@ def test_a_module_that_fits_becomes_a_package_of_that_kernel(
 def test_modules_are_signed_with_the_users_key(
     kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As the kernel's own sign-file signs, and with the same bytes in two builds; modinfo shows by whom."""
+    """As the kernel's own sign-file signs, and with the same bytes in two builds; modinfo shows by
+    whom."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     path = module_keys.write(tmp_path, key, module_keys.certificate(key))
     monkeypatch.setenv(module_signing.KEY, str(path))
@@ -115,17 +123,21 @@ def test_modules_are_signed_with_the_users_key(
     assert compile_modules(wanted, kept, log=tmp_path / "log").deb_sha256 == first.deb_sha256
     signed = unpacked(kept, first, tmp_path)
     unsigned = unpacked(kept, compile_modules(plain, kept, log=tmp_path / "log"), tmp_path)
-    shown = subprocess.run(["modinfo", "-F", "signer", str(signed)], check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["modinfo", "-F", "signer", str(signed)], check=True, capture_output=True, text=True
+    ).stdout
     assert shown == "Test signer\n"
     kbuild = next(deb for deb in wanted.toolchain if deb.name.startswith("linux-kbuild-"))
-    subprocess.run(["dpkg-deb", "--extract", str(kept.path(kbuild.sha256)), str(tmp_path / "kbuild")], check=True)
+    subprocess.run(["dpkg-deb", "--extract", str(kept.path(kbuild.sha256)),
+                    str(tmp_path / "kbuild")], check=True)
     program = next((tmp_path / "kbuild").rglob("sign-file"))
     argv = [str(program), "sha256", str(path), str(tmp_path / "cert.pem"), str(unsigned)]
     subprocess.run(argv, check=True)
     assert parts(signed.read_bytes()) == parts(unsigned.read_bytes())
     monkeypatch.delenv(module_signing.KEY)
     (kept.cache.modules / f"{wanted.key}.json").unlink()
-    with pytest.raises(BadInput, match=r"the modules are signed by Test signer .* GOLDEN_MODULE_KEY is not set"):
+    with pytest.raises(BadInput,
+                       match=r"the modules are signed by Test signer .* GOLDEN_MODULE_KEY is not set"):
         compile_modules(wanted, kept, log=tmp_path / "log")
     kept.path(first.deb_sha256).unlink()
 
@@ -133,7 +145,8 @@ def test_modules_are_signed_with_the_users_key(
 def parts(signed: bytes) -> tuple[bytes, bytes, bytes]:
     """Module, RSA signature and trailer without its length (linux/module_signature.h).
 
-    PKCS#7 may write the parameters of an algorithm that has none as NULL, as sign-file does, or leave them out.
+    PKCS#7 may write the parameters of an algorithm that has none as NULL, as sign-file does, or
+    leave them out.
     """
     trailer = signed[-12 - len(module_signing.MAGIC):]
     (length,) = struct.unpack(">I", trailer[8:12])
@@ -145,11 +158,14 @@ def unpacked(kept: store.Store, outcome: ModuleOutcome, folder: Path) -> Path:
     """The module of the package that was compiled."""
     assert outcome.deb_sha256 is not None
     target = folder / outcome.deb_sha256
-    subprocess.run(["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)), str(target)], check=True)
+    subprocess.run(["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)), str(target)],
+                   check=True)
     return next(target.rglob("golden_test.ko"))
 
 
-def test_one_that_does_not_fit_gives_the_compilers_first_error(kept: store.Store, tmp_path: Path) -> None:
+def test_one_that_does_not_fit_gives_the_compilers_first_error(
+    kept: store.Store, tmp_path: Path
+) -> None:
     outcome = compile_modules(recipe(kept, tmp_path, DOES_NOT_FIT), kept, log=tmp_path / "log")
     assert outcome.deb_sha256 is None
     assert outcome.first_error.startswith("golden_test.c:5: error: too many arguments to function")

@@ -1,6 +1,8 @@
-"""Images whose driver is from NVIDIA's repository: locked, watched, and every way in which that archive may fail.
+"""Images whose driver is from NVIDIA's repository: locked, watched, and every way in which that
+archive may fail.
 
-The archive is `support/debian/nvidia_archive.py`: NVIDIA's layout, names and key file around Debian's own driver.
+The archive is `support/debian/nvidia_archive.py`: NVIDIA's layout, names and key file around
+Debian's own driver.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from support.debian.repack import Origins
 
 pytestmark = pytest.mark.long
 OLD, NEW, NEXT = "580.95.05", "580.105.08", "590.48.01"
-PARTS = ("firmware-nvidia-gsp", "libcuda1", "libnvidia-cfg1", "libnvidia-ml1", "libnvidia-ptxjitcompiler1",
+PARTS = ("firmware-nvidia-gsp", "libcuda1", "libnvidia-cfg1", "libnvidia-ml1",
+         "libnvidia-ptxjitcompiler1",
          "nvidia-driver-cuda", "nvidia-fabricmanager", "nvidia-modprobe", "nvidia-persistenced")
 DAY_S = 86400
 
@@ -32,10 +35,15 @@ def origins(tmp_path_factory: pytest.TempPathFactory) -> Origins:
 
 
 @pytest.fixture(scope="module")
-def image(key: debrepo.Key, origins: Origins, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NvidiaCheckout]:
-    """A checkout with a lock of driver OLD and its fabric manager; the archive has every release of the past too."""
+def image(
+    key: debrepo.Key, origins: Origins, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NvidiaCheckout]:
+    """A checkout with a lock of driver OLD and its fabric manager; the archive has every release of
+    the past too."""
     folder = tmp_path_factory.mktemp("nvidia")
-    with nvidia_checkout.served(folder, key, origins, DriverRelease("575.57.08"), DriverRelease(OLD)) as made:
+    with nvidia_checkout.served(
+        folder, key, origins, DriverRelease("575.57.08"), DriverRelease(OLD)
+    ) as made:
         made.define(nvidia_driver_fabricmanager_enabled="true")
         code, said = made.golden("lock", made.image)
         assert code == 0, said
@@ -46,8 +54,9 @@ def test_a_release_is_locked_whole(image: NvidiaCheckout) -> None:
     lock = image.lock()
     assert lock.driver is not None
     assert (lock.driver.version, lock.driver.flavour, lock.driver.source) == (OLD, "open", "nvidia")
-    assert {name: (lock.packages[name].version, lock.packages[name].origin) for name in PARTS} == dict.fromkeys(
-        PARTS, (f"{OLD}-1", "nvidia"))
+    assert {
+        name: (lock.packages[name].version, lock.packages[name].origin) for name in PARTS
+    } == dict.fromkeys(PARTS, (f"{OLD}-1", "nvidia"))
     assert lock.driver.modules is not None
     assert lock.driver.modules.build["nvidia-kernel-open-dkms"].origin == "nvidia"
     assert "nvidia" in {suite.suite for suite in lock.base.suites}
@@ -110,18 +119,24 @@ def test_an_archive_that_cannot_be_reached_or_believed(
 
 def test_half_a_release_is_passed_over(fails: NvidiaCheckout) -> None:
     """Userland without modules, and modules without userland: the newest whole one stays."""
-    fails.archive.release(DriverRelease("580.126.09", lacking=frozenset({"nvidia-kernel-open-dkms"})))
+    fails.archive.release(DriverRelease("580.126.09",
+                                        lacking=frozenset({"nvidia-kernel-open-dkms"})))
     fails.archive.release(DriverRelease("580.126.10", lacking=frozenset({"libcuda1"})))
     fails.archive.publish(date=debrepo.DATE + DAY_S)
     code, said = fails.golden("watch", fails.image)
     assert (code, seen(fails)["driver"][:2]) == (0, ("refused", "580.126.10")), said
     code, said = fails.golden("lock", fails.image)
     assert code == 0, said
-    assert "580.126.09: libcuda1 has it, but nvidia-kernel-open-dkms does not: half a driver" in said
-    assert "580.126.10: nvidia-kernel-open-dkms has it, but libcuda1 does not: half a driver" in said
+    assert (
+        "580.126.09: libcuda1 has it, but nvidia-kernel-open-dkms does not: half a driver" in said
+    )
+    assert (
+        "580.126.10: nvidia-kernel-open-dkms has it, but libcuda1 does not: half a driver" in said
+    )
     fails.archive.flat.remove(f"*_{OLD}-1_*.deb")
     fails.archive.publish(date=debrepo.DATE + DAY_S)
-    refused(fails, "lock", 3, "no driver of branch 580: 580.126.10: nvidia-kernel-open-dkms has it, but libcuda1 does")
+    refused(fails, "lock", 3,
+            "no driver of branch 580: 580.126.10: nvidia-kernel-open-dkms has it, but libcuda1 does")
 
 
 def test_a_fabric_manager_of_another_version(fails: NvidiaCheckout) -> None:
@@ -135,16 +150,22 @@ def test_a_fabric_manager_of_another_version(fails: NvidiaCheckout) -> None:
 def test_the_container_toolkit_is_of_a_repository_of_its_own(
     fails: NvidiaCheckout, key: debrepo.Key, origins: Origins,
 ) -> None:
-    """Its address is on another host of NVIDIA's; the copy of the role names the test's key, and where it is."""
+    """Its address is on another host of NVIDIA's; the copy of the role names the test's key, and
+    where it is."""
     names = nvidia_packages.CONTAINER_TOOLKIT
     role = fails.root / "roles/container_runtime/vars/main.yml"
-    text = re.sub(r"fingerprint: \w+", f"fingerprint: {key.fingerprint}", role.read_text(encoding="utf-8"))
-    text = re.sub(r"key: \S+/gpgkey", f"key: {fails.mirror.uri}/{nvidia_archive.CONTAINERS}/gpgkey", text)
+    text = re.sub(r"fingerprint: \w+", f"fingerprint: {key.fingerprint}",
+                  role.read_text(encoding="utf-8"))
+    text = re.sub(r"key: \S+/gpgkey", f"key: {fails.mirror.uri}/{nvidia_archive.CONTAINERS}/gpgkey",
+                  text)
     role.write_text(text, encoding="utf-8")
-    fails.env["GOLDEN_MIRROR_NVIDIA_CONTAINER"] = f"{fails.mirror.uri}/{nvidia_archive.CONTAINERS}/stable/deb/amd64"
+    fails.env["GOLDEN_MIRROR_NVIDIA_CONTAINER"] = (
+        f"{fails.mirror.uri}/{nvidia_archive.CONTAINERS}/stable/deb/amd64"
+    )
     wanted = "  container_runtime:\n    container_runtime_gpu_source: nvidia\n"
     fails.definition = fails.definition.replace("  kernel:\n", f"{wanted}  kernel:\n", 1)
-    nvidia_archive.containers(fails.mirror.folder, key, nvidia_packages.container_toolkit("1.18.1"), origins)
+    nvidia_archive.containers(fails.mirror.folder, key, nvidia_packages.container_toolkit("1.18.1"),
+                              origins)
     code, said = fails.golden("lock", fails.image)
     assert code == 0, said
     lock = fails.lock()
@@ -154,17 +175,22 @@ def test_the_container_toolkit_is_of_a_repository_of_its_own(
 
 
 def test_cuda_and_a_kept_repository(fails: NvidiaCheckout, key: debrepo.Key) -> None:
-    """CUDA's packages hold NVIDIA's own wheels, 1.2 GB; an image that keeps the repository gets its key by the lock."""
+    """CUDA's packages hold NVIDIA's own wheels, 1.2 GB; an image that keeps the repository gets its
+    key by the lock."""
     fails.archive.cuda("13.0").publish(date=debrepo.DATE + DAY_S)
-    wanted = '  cuda:\n    cuda_source: nvidia\n    cuda_release: "13.0"\n    cuda_variant: toolkit\n'
+    wanted = (
+        '  cuda:\n    cuda_source: nvidia\n    cuda_release: "13.0"\n    cuda_variant: toolkit\n'
+    )
     fails.definition = fails.definition.replace("  kernel:\n", f"{wanted}  kernel:\n", 1)
     fails.define(nvidia_driver_repository_enabled="true")
     code, said = fails.golden("lock", fails.image)
     assert code == 0, said
     lock = fails.lock()
     assert lock.cuda is not None and lock.cuda.version == lock.variables["cuda_version"] == "13.0"
-    assert {lock.packages[name].origin for name in ("cuda-nvcc-13-0", "cuda-cudart-13-0", "libcublas-dev-13-0")} == {
-        "nvidia"}
+    assert {
+        lock.packages[name].origin
+        for name in ("cuda-nvcc-13-0", "cuda-cudart-13-0", "libcublas-dev-13-0")
+    } == {"nvidia"}
     assert lock.variables["nvidia_driver_repository_key"] == key.public
 
 
@@ -172,7 +198,9 @@ def test_a_newer_release_is_noticed_and_taken_as_a_whole(image: NvidiaCheckout) 
     """One of the branch is taken; the next branch, which the archive has too, is not."""
     code, said = image.golden("watch", image.image)
     assert (code, seen(image)["driver"]) == (0, ("current", OLD, "")), said
-    image.archive.release(DriverRelease(NEW)).release(DriverRelease(NEXT)).publish(date=debrepo.DATE + 2 * DAY_S)
+    image.archive.release(DriverRelease(NEW)).release(DriverRelease(NEXT)).publish(
+        date=debrepo.DATE + 2 * DAY_S
+    )
     code, said = image.golden("watch", image.image)
     assert (code, seen(image)["driver"]) == (10, ("update", NEW, "nvidia")), said
     code, said = image.golden("watch", image.image, "--update")
@@ -185,7 +213,8 @@ def test_a_newer_release_is_noticed_and_taken_as_a_whole(image: NvidiaCheckout) 
 
 
 def test_the_image_boots_and_every_check_is_correct(image: NvidiaCheckout) -> None:
-    """From the lock of the newer release to a verified disk: modules, libraries, units, firmware."""
+    """From the lock of the newer release to a verified disk: modules, libraries, units,
+    firmware."""
     code, said = image.golden("bake", image.image)
     assert code == 0, said
     verified = records.read(image.root / "build" / image.image / "latest/verify.json", VerifyRecord)

@@ -1,4 +1,5 @@
-"""Drivers of this machine's own archives: a release is taken over by `watch --update`; what can't compile never is."""
+"""Drivers of this machine's own archives: a release is taken over by `watch --update`; what can't
+compile never is."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ LIMIT_S = 3600
 
 
 class ReleaseCheckout:
-    """A copy of the checkout with a cache of its own: what is compiled here was not compiled before."""
+    """A copy of the checkout with a cache of its own: what is compiled here was not compiled
+    before."""
 
     def __init__(self, folder: Path, image: str, **changes: str) -> None:
         self.root, self.image = checkout.copy(folder / "checkout"), image
@@ -50,7 +52,8 @@ def test_a_release_is_noticed_locked_and_told(tmp_path: Path) -> None:
     copy = ReleaseCheckout(tmp_path, "debian-13-ml")
     seen = archive_indexes.look(copy.definition.base, CachePaths(tmp_path / "indexes"))
     given = copy.definition.variables("nvidia_driver")
-    found = driver_fit.candidates(seen.apt, driver_requests.requests(copy.root, copy.definition, given))
+    found = driver_fit.candidates(seen.apt,
+                                  driver_requests.requests(copy.root, copy.definition, given))
     newest = found[0]
     if len({candidate.version for candidate in found}) < 2:
         pytest.skip(f"the archive has one driver of this branch only, {newest.version}")
@@ -64,20 +67,27 @@ def test_a_release_is_noticed_locked_and_told(tmp_path: Path) -> None:
     assert copy.driver() == before, "a watch that was not asked to update locks nothing"
     copy.golden("watch", copy.image, "--update", code=0)
     assert copy.driver() == newest.version
-    change = json.loads((copy.root / "build/watch/watch.json").read_text(encoding="utf-8"))["changes"][0]
+    change = json.loads((copy.root / "build/watch/watch.json").read_text(encoding="utf-8"))[
+        "changes"
+    ][0]
     assert change["driver"] == [before, newest.version]
     summary = (copy.root / "build/watch/summary.md").read_text(encoding="utf-8")
     assert before in summary and newest.version in summary
     copy.golden("watch", copy.image, code=0)
 
 
-def test_drivers_that_compile_on_no_kernel_are_refused_with_what_each_compiler_said(tmp_path: Path) -> None:
+def test_drivers_that_compile_on_no_kernel_are_refused_with_what_each_compiler_said(
+    tmp_path: Path,
+) -> None:
     """Open 550.163.01 on Debian 13's kernels; true until Debian mends one of them."""
-    copy = ReleaseCheckout(tmp_path, "debian-13-ml", nvidia_driver_branch='"550"', nvidia_driver_flavour="open")
+    copy = ReleaseCheckout(tmp_path, "debian-13-ml", nvidia_driver_branch='"550"',
+                           nvidia_driver_flavour="open")
     before = lockfile.path_of(copy.root, copy.image).read_bytes()
     said = copy.golden("lock", copy.image, code=3)
     tried = re.findall(r"trying driver (\S+) \(open\) on kernel (\S+)", said)
     assert len(tried) > 1
     for version, kernel in tried:
-        assert re.search(rf"driver {re.escape(version)} \(open\) on kernel {re.escape(kernel)}: .*error", said), kernel
+        assert re.search(
+            rf"driver {re.escape(version)} \(open\) on kernel {re.escape(kernel)}: .*error", said
+        ), kernel
     assert lockfile.path_of(copy.root, copy.image).read_bytes() == before

@@ -1,4 +1,5 @@
-"""The report and the site in a real browser: Debian's chromium, headless, at a desktop's and a phone's width.
+"""The report and the site in a real browser: Debian's chromium, headless, at a desktop's and a
+phone's width.
 
 Without chromium the tests are skipped on a laptop and an error in CI.
 """
@@ -25,7 +26,8 @@ DARK = "--blink-settings=preferredColorScheme=0"
 """Blink's enum mojom::PreferredColorScheme: 0 is dark, 1 is light."""
 LIGHT = "--blink-settings=preferredColorScheme=1"
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars",
 )
 CSP = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
@@ -51,9 +53,11 @@ BROKEN = {
 
 
 def run(scratch: Path, page: Path, width: int, *wanted: str, scheme: str = LIGHT) -> str:
-    """What chromium prints for `page` in a window of `width` CSS pixels, with a new profile each time."""
+    """What chromium prints for `page` in a window of `width` CSS pixels, with a new profile each
+    time."""
     profile = scratch / "profile"
-    argv = (tools.find("chromium"), *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{HEIGHT}", scheme,
+    argv = (tools.find("chromium"), *FLAGS, f"--user-data-dir={profile}",
+            f"--window-size={width},{HEIGHT}", scheme,
             *wanted)
     try:
         return shell.output([*argv, page.as_uri()], env={"HOME": str(scratch)}, timeout_s=120)
@@ -61,18 +65,25 @@ def run(scratch: Path, page: Path, width: int, *wanted: str, scheme: str = LIGHT
         shutil.rmtree(profile, ignore_errors=True)
 
 
-def probe(scratch: Path, pages: dict[str, tuple[str, int]], scheme: str = LIGHT) -> dict[str, dict[str, Any]]:
-    """What one browser made of each page (its HTML, its width in CSS pixels), with all details open.
+def probe(
+    scratch: Path, pages: dict[str, tuple[str, int]], scheme: str = LIGHT
+) -> dict[str, dict[str, Any]]:
+    """What one browser made of each page (its HTML, its width in CSS pixels), with all details
+    open.
 
-    It sees copies that may run one script, the measuring one, in frames: chromium makes no window narrower than 500.
+    It sees copies that may run one script, the measuring one, in frames: chromium makes no window
+    narrower than 500.
     """
     frames = [COLLECT]
     for key, (html, width) in pages.items():
-        copy = CSP.sub("", html).replace("</body>", f"{PROBE.replace('KEY', json.dumps(key))}</body>")
-        frames.append(f'<iframe style="width:{width}px;height:{HEIGHT}px;border:0" srcdoc="{escape(copy)}"></iframe>')
+        copy = CSP.sub("", html).replace("</body>",
+                                         f"{PROBE.replace('KEY', json.dumps(key))}</body>")
+        frames.append(f'<iframe style="width:{width}px;height:{HEIGHT}px;border:0" '
+                      f'srcdoc="{escape(copy)}"></iframe>')
     page = scratch / "frames.html"
     page.write_text(f"<meta charset='utf-8'><title></title>{''.join(frames)}", encoding="utf-8")
-    title = re.search(r"<title>(\{.*?\})</title>", run(scratch, page, WIDTHS[0], "--dump-dom", scheme=scheme))
+    title = re.search(r"<title>(\{.*?\})</title>",
+                      run(scratch, page, WIDTHS[0], "--dump-dom", scheme=scheme))
     assert title is not None, "the probe did not run"
     found: dict[str, dict[str, Any]] = json.loads(unescape(title[1]))
     assert found.keys() == pages.keys()
@@ -83,7 +94,8 @@ def problems(seen: dict[str, Any]) -> list[str]:
     """Everything about a probed page that a reader would call broken."""
     found = []
     if seen["scroll"] > seen["inner"] or seen["beyond"]:
-        found.append(f"wider than the window: {seen['scroll']} of {seen['inner']} px, {seen['beyond']} boxes beyond it")
+        found.append(f"wider than the window: {seen['scroll']} of {seen['inner']} px, "
+                     f"{seen['beyond']} boxes beyond it")
     if seen["narrowest"] < 0.6 * min(seen["inner"], 480):
         found.append(f"a column is squeezed to {seen['narrowest']} px")
     if seen["resources"] or seen["scripts"]:
@@ -96,7 +108,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Pages of a verified, a failing, a bare and a hostile build."""
     root = tmp_path_factory.mktemp("pages")
     cpu = data.lock(image="debian-13-ml-cpu", driver=None, cuda=None, choices=[])
-    bare = data.write_build(root / "bare", data.bake_record(cpu, components=[], phases=[], roles=[]), None)
+    bare = data.write_build(root / "bare",
+                            data.bake_record(cpu, components=[], phases=[], roles=[]), None)
     return {
         "verified": report.render(*data.write_pair(root / "verified")),
         "failing": report.render(*data.write_pair(root / "failing", data.FAILING)),
@@ -109,28 +122,37 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def hostile(root: Path) -> str:
     """A page whose every name is markup or has no place to break."""
     bad, endless = data.HOSTILE + data.LONG, "W" * 400
-    choice = {"component": endless, "taken": bad, "why": endless, "passed_over": [{"what": endless, "reason": bad}]}
-    packages = data.lock()["packages"] | {bad: data.package("1"), endless: data.package(endless, origin=endless)}
+    choice = {"component": endless, "taken": bad, "why": endless,
+              "passed_over": [{"what": endless, "reason": bad}]}
+    packages = data.lock()["packages"] | {bad: data.package("1"),
+                                          endless: data.package(endless, origin=endless)}
     lock = data.lock(description=bad, choices=[choice], packages=packages)
-    steps = [Timing(name=name, seconds=value) for name, value in ((endless, 9_000), ("i" * 400, 0), (bad, 70))]
+    steps = [Timing(name=name, seconds=value)
+             for name, value in ((endless, 9_000), ("i" * 400, 0), (bad, 70))]
     bake = data.bake_record(
         lock, git_commit=endless, layers=[endless], phases=steps, roles=steps,
-        components=[Component(name=name, bytes=value) for name, value in ((endless, 1023 << 20), (bad, 0))],
+        components=[Component(name=name, bytes=value)
+                    for name, value in ((endless, 1023 << 20), (bad, 0))],
     )
     checks = [
-        Check(id=endless, role=role, title=endless, outcome=outcome, detail=f"{bad}\n{endless}", seconds=5_000)
+        Check(id=endless, role=role, title=endless, outcome=outcome, detail=f"{bad}\n{endless}",
+              seconds=5_000)
         for outcome in Outcome for role in (bad, endless)
     ]
-    folder = data.write_build(root, bake, data.verify_record(bake, checks=checks, verdict=Verdict.NOT_VERIFIED))
+    folder = data.write_build(root, bake,
+                              data.verify_record(bake, checks=checks, verdict=Verdict.NOT_VERIFIED))
     return report.render(folder, None, lock)
 
 
 @pytest.fixture(scope="module")
-def measured(pages: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def measured(
+    pages: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
     """Every page at every width, and every broken page, seen by one browser."""
     views = {f"{name} {width}": (html, width) for name, html in pages.items() for width in WIDTHS}
     broken = {
-        message: (pages["verified"].replace("</main>", f"{code}</main>"), WIDTHS[0]) for code, message in BROKEN.items()
+        message: (pages["verified"].replace("</main>", f"{code}</main>"), WIDTHS[0])
+        for code, message in BROKEN.items()
     }
     return probe(tmp_path_factory.mktemp("measured"), views | broken)
 

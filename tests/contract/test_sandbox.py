@@ -1,4 +1,5 @@
-"""The namespaces of a build, for real: nothing outside is reachable, and nothing outlives its parent."""
+"""The namespaces of a build, for real: nothing outside is reachable, and nothing outlives its
+parent."""
 
 from __future__ import annotations
 
@@ -57,9 +58,11 @@ def cgroups(pid: int) -> set[str]:
 
 @contextmanager
 def parent(tmp_path: Path, argv: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `argv` in a sandbox and relays its lines; killed at the end whatever happens."""
+    """A process that runs `argv` in a sandbox and relays its lines; killed at the end whatever
+    happens."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path / "log"), json.dumps(argv), namespaces.CGROUP_PREFIX], text=True,
+        [sys.executable, "-c", PARENT, str(tmp_path / "log"), json.dumps(argv),
+         namespaces.CGROUP_PREFIX], text=True,
         stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SCRIPTS)})
     try:
         yield process
@@ -89,7 +92,8 @@ print(json.dumps([attempt(host, port) for host, port in {targets!r}]))
 
 
 def test_nothing_outside_is_reachable(tmp_path: Path) -> None:
-    addresses = {info.split()[3].partition("/")[0] for info in shell.output(["ip", "-4", "-o", "address"]).splitlines()}
+    addresses = {info.split()[3].partition("/")[0]
+                 for info in shell.output(["ip", "-4", "-o", "address"]).splitlines()}
     addresses -= {"127.0.0.1"}
     if not addresses:
         pytest.skip("this machine has no address but loopback")
@@ -98,7 +102,10 @@ def test_nothing_outside_is_reachable(tmp_path: Path) -> None:
         threading.Thread(target=_accept, args=(listener,), daemon=True).start()
         for address in addresses:  # the targets are there: outside the sandbox they answer
             socket.create_connection((address, port), timeout=3).close()
-        targets = [(address, port) for address in sorted(addresses)] + [(NOT_ROUTABLE, 80), ("127.0.0.1", port)]
+        targets = [(address, port) for address in sorted(addresses)] + [
+            (NOT_ROUTABLE, 80),
+            ("127.0.0.1", port),
+        ]
         found = inside(tmp_path, CONNECT.format(targets=targets))
     assert found == ["ENETUNREACH"] * (len(addresses) + 1) + ["ECONNREFUSED"]
 
@@ -126,7 +133,8 @@ print(json.dumps({"pids": sorted(int(p.name) for p in Path("/proc").glob("[0-9]*
 
 def test_mounts_stay_inside(tmp_path: Path) -> None:
     (tmp_path / "mnt").mkdir()
-    namespaces.run(["mount", "-t", "tmpfs", "golden-test", str(tmp_path / "mnt")], log=tmp_path / "log")
+    namespaces.run(["mount", "-t", "tmpfs", "golden-test", str(tmp_path / "mnt")],
+                   log=tmp_path / "log")
     assert "golden-test" not in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
 
 
@@ -140,7 +148,8 @@ def test_a_failure_is_raised_with_its_last_lines(tmp_path: Path) -> None:
 def test_kill_9_of_the_parent_ends_everything(tmp_path: Path) -> None:
     mark = f"golden-test-{os.getpid()}-{time.monotonic_ns()}"
     (tmp_path / "mnt").mkdir()
-    script = (f"mount -t tmpfs {mark} {tmp_path}/mnt; setsid sh -c 'trap \"\" TERM HUP INT; sleep 600; : {mark}' & "
+    script = (f"mount -t tmpfs {mark} {tmp_path}/mnt; setsid sh -c 'trap \"\" TERM HUP INT; sleep "
+              f"600; : {mark}' & "
               f"ip link add golden-t0 type veth peer name golden-t1; echo up; sleep 600; : {mark}")
     with parent(tmp_path, ["sh", "-c", script]) as process:
         assert process.stdout is not None
@@ -196,7 +205,9 @@ def test_two_at_once_have_cgroups_of_their_own(tmp_path: Path) -> None:
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     mark = f"golden-test-{os.getpid()}-{time.monotonic_ns()}"
-    with parent(tmp_path, ["sh", "-c", f"trap '' INT TERM; echo up; sleep 600; : {mark}"]) as process:
+    with parent(
+        tmp_path, ["sh", "-c", f"trap '' INT TERM; echo up; sleep 600; : {mark}"]
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)

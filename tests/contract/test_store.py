@@ -21,7 +21,9 @@ def stored(root: Path, cache: Path, name: str) -> Path:
     return Store(cache).path(lock["packages"][name]["sha256"])
 
 
-def test_damage_is_found_removed_and_repaired(locked: Path, tmp_path: Path, debian: debrepo.Mirror) -> None:
+def test_damage_is_found_removed_and_repaired(
+    locked: Path, tmp_path: Path, debian: debrepo.Mirror
+) -> None:
     corrupted, truncated = (stored(locked, tmp_path / "cache", name) for name in ("less", "bash"))
     corrupted.write_bytes(bytes(byte ^ 1 for byte in corrupted.read_bytes()))
     truncated.write_bytes(truncated.read_bytes()[:100])
@@ -65,9 +67,11 @@ def test_a_remote_store_that_is_not_configured(locked: Path) -> None:
 def test_downloads_go_through_apts_proxy(
     locked: Path, tmp_path: Path, debian: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Indexes and packages of a mirror whose name nobody can resolve, by a proxy that the machine's apt names."""
+    """Indexes and packages of a mirror whose name nobody can resolve, by a proxy that the machine's
+    apt names."""
     config = Path(os.environ["APT_CONFIG"])
-    config.write_text(config.read_text(encoding="utf-8") + f'Acquire::http::Proxy "{debian.uri}";\n', encoding="utf-8")
+    config.write_text(config.read_text(encoding="utf-8")
+                      + f'Acquire::http::Proxy "{debian.uri}";\n', encoding="utf-8")
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", "http://mirror.invalid/debian")
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", "http://mirror.invalid/security")
     monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "other"))

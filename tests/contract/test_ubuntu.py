@@ -1,8 +1,10 @@
-"""Ubuntu 24.04 walked from definition to booted disk, over an archive dressed as noble (support/ubuntu/noble.py).
+"""Ubuntu 24.04 walked from definition to booted disk, over an archive dressed as noble
+(support/ubuntu/noble.py).
 
-It proves our names, paths, the roles' tables and cloud-init's user `ubuntu`; the packages are Debian's, so it proves
-nothing of Ubuntu's. Mirrors and keys are told as a user tells them: GOLDEN_MIRROR_* and GOLDEN_KEYRING_*. CUDA is left
-out of the definition; the driver is in the walk that is marked `long`, since its modules are compiled.
+It proves our names, paths, the roles' tables and cloud-init's user `ubuntu`; the packages are
+Debian's, so it proves nothing of Ubuntu's. Mirrors and keys are told as a user tells them:
+GOLDEN_MIRROR_* and GOLDEN_KEYRING_*. CUDA is left out of the definition; the driver is in the walk
+that is marked `long`, since its modules are compiled.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ DRIVER = DriverRelease("580.95.05")
 
 @dataclass(frozen=True)
 class Walk:
-    """A copy of the checkout, what a user with mirrors of their own sets, and whether the image has the driver."""
+    """A copy of the checkout, what a user with mirrors of their own sets, and whether the image has
+    the driver."""
 
     root: Path
     told: dict[str, str]
@@ -58,13 +61,17 @@ def walk(
     need("zstd", "dpkg-deb", "gpg")
     folder, driver = tmp_path_factory.mktemp("ubuntu"), bool(request.param)
     root = _without(checkout.copy(folder / "root"), "cuda" if driver else "cuda nvidia_driver")
-    Noble(root, IMAGE, folder / "served/noble", Store(CachePaths.default().root, proxy=mirrors.proxy), key)
+    Noble(root, IMAGE, folder / "served/noble",
+          Store(CachePaths.default().root, proxy=mirrors.proxy), key)
     mirror = debrepo.Mirror(folder / "served")
-    told = {"GOLDEN_MIRROR_UBUNTU": f"{mirror.uri}/noble", "GOLDEN_CACHE": str(checkout.cache(folder / "cache")),
+    told = {"GOLDEN_MIRROR_UBUNTU": f"{mirror.uri}/noble",
+            "GOLDEN_CACHE": str(checkout.cache(folder / "cache")),
             "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING": str(key.keyring)}
     if driver:
         origins = Origins(folder / "origins")
-        nvidia = NvidiaArchive(folder / "served", key, origins, "ubuntu2404").release(DRIVER).publish()
+        nvidia = (
+            NvidiaArchive(folder / "served", key, origins, "ubuntu2404").release(DRIVER).publish()
+        )
         told |= {"GOLDEN_MIRROR_NVIDIA": f"{mirror.uri}/{nvidia.path}"}
         _edit(root, lambda data: data["roles"]["nvidia_driver"].update(
             nvidia_driver_repository_key_fingerprint=key.fingerprint))
@@ -78,7 +85,8 @@ def _without(root: Path, roles: str) -> Path:
     """The Ubuntu image without these roles, and with a smaller disk."""
     def shrink(data: dict[str, Any]) -> None:
         data["disk_size_gib"] = 4
-        data["roles"] = {role: given for role, given in data["roles"].items() if role not in roles.split()}
+        data["roles"] = {role: given for role, given in data["roles"].items()
+                         if role not in roles.split()}
 
     _edit(root, shrink)
     return root
@@ -102,8 +110,12 @@ def lock(walk: Walk) -> Lock:
 def test_the_lock_has_ubuntu_s_names(walk: Walk, lock: Lock) -> None:
     assert (lock.base.distribution, lock.base.release, lock.base.major) == ("ubuntu", "noble", 24)
     named = [suite.suite for suite in lock.base.suites]
-    assert named == ["noble", "noble-security", "noble-updates", *(["nvidia"] if walk.driver else [])]
-    assert (lock.kernel.package, lock.kernel.release) == (f"linux-image-{kernel.RELEASE}", kernel.RELEASE)
+    assert named == ["noble", "noble-security", "noble-updates",
+                     *(["nvidia"] if walk.driver else [])]
+    assert (lock.kernel.package, lock.kernel.release) == (
+        f"linux-image-{kernel.RELEASE}",
+        kernel.RELEASE,
+    )
     of_kernel = next(step for step in lock.steps if step.roles == ["kernel"]).packages
     assert of_kernel == [f"linux-image-{kernel.RELEASE}", f"linux-modules-{kernel.RELEASE}"]
     origins = {package.origin for package in lock.packages.values()}
@@ -121,7 +133,8 @@ def build(walk: Walk, lock: Lock) -> Path:
 
 @pytest.mark.long
 def test_the_disk_boots_and_every_check_is_correct(walk: Walk, build: Path, lock: Lock) -> None:
-    """Over SSH as `ubuntu`, whose key came by the metadata service: verify logs in as nobody else."""
+    """Over SSH as `ubuntu`, whose key came by the metadata service: verify logs in as nobody
+    else."""
     verified = records.read(build / "verify.json", VerifyRecord)
     assert verified.verdict is Verdict.VERIFIED
     assert [check.id for check in verified.checks if check.outcome is not Outcome.CORRECT] == []
@@ -134,7 +147,9 @@ def test_the_disk_boots_and_every_check_is_correct(walk: Walk, build: Path, lock
 
 def test_who_signed_it_has_to_be_told(walk: Walk, tmp_path: Path) -> None:
     """Ubuntu's own keyring, which `make setup` installs, does not know the test's key."""
-    told = {name: value for name, value in walk.told.items() if name != "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING"}
-    status, output = finish(checkout.golden(walk.root, "lock", IMAGE, **told | {"GOLDEN_CACHE": str(tmp_path)}))
+    told = {name: value for name, value in walk.told.items() if name
+            != "GOLDEN_KEYRING_UBUNTU_ARCHIVE_KEYRING"}
+    status, output = finish(checkout.golden(walk.root, "lock", IMAGE,
+                                            **told | {"GOLDEN_CACHE": str(tmp_path)}))
     assert status == 4, output
     assert "apt could not read the indexes" in output

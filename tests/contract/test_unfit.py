@@ -1,4 +1,5 @@
-"""A lock whose parts do not fit stops every stage: it is not written, and where it is there it is not used."""
+"""A lock whose parts do not fit stops every stage: it is not written, and where it is there it is
+not used."""
 
 from __future__ import annotations
 
@@ -22,14 +23,17 @@ Upstream = Callable[[str], None]
 
 
 @pytest.fixture
-def upstream(key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
+def upstream(
+    key: debrepo.Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Upstream]:
     """The security archive with NVIDIA's toolkit of a version; its library stays behind."""
     mirrors: list[debrepo.Mirror] = []
 
     def release(version: str) -> None:
         folder = tmp_path / f"toolkit-{version}"
         Archive(folder, key, label="Debian-Security", suites=("trixie-security",)).add([
-            Package(TOOLKIT, f"{version}-1", depends=LIBRARY), Package(LIBRARY, "1.17.4-1")]).publish(
+            Package(TOOLKIT, f"{version}-1", depends=LIBRARY),
+            Package(LIBRARY, "1.17.4-1")]).publish(
                 date=debrepo.DATE + len(mirrors))
         mirrors.append(debrepo.Mirror(folder))
         monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", mirrors[-1].uri)
@@ -48,7 +52,9 @@ def changed(root: Path) -> Iterator[dict[str, object]]:
     lockfile.write(lock_path(root), Lock.model_validate(lock.model_copy(update=changes)))
 
 
-def test_a_release_that_does_not_fit_is_blocked_and_the_old_lock_stays(root: Path, upstream: Upstream) -> None:
+def test_a_release_that_does_not_fit_is_blocked_and_the_old_lock_stays(
+    root: Path, upstream: Upstream
+) -> None:
     edit(root, "  os_updates:\n", f"  os_updates:\n    os_updates_extra_packages: [{TOOLKIT}]\n")
     upstream("1.17.4")
     assert golden(root, "lock", IMAGE).returncode == 0
@@ -67,7 +73,8 @@ def test_it_is_not_baked(root: Path, debian: debrepo.Mirror) -> None:
     assert golden(root, "lock", IMAGE).returncode == 0
     with changed(root) as changes:
         lock, _ = lockfile.read(lock_path(root))
-        changes["packages"] = {name: one for name, one in lock.packages.items() if name != lock.kernel.package}
+        changes["packages"] = {name: one for name, one in lock.packages.items() if name
+                               != lock.kernel.package}
     debian.requests.clear()
     for stage in ("bake", "reproduce", "check"):
         done = golden(root, stage, IMAGE)
@@ -80,7 +87,13 @@ def test_it_is_not_baked(root: Path, debian: debrepo.Mirror) -> None:
 def test_a_warning_stops_only_a_strict_check(root: Path) -> None:
     edit(root, "[c7i, m7i, c7a, m7a]", "[c7i, g4ad]")
     done = golden(root, "lock", IMAGE)
-    assert (done.returncode, "warning: the Radeon Pro V520 of g4ad stays idle" in done.stderr) == (0, True), done.stderr
+    assert (done.returncode, "warning: the Radeon Pro V520 of g4ad stays idle" in done.stderr) == (
+        0,
+        True,
+    ), done.stderr
     assert golden(root, "check", IMAGE).returncode == 0
     strict = golden(root, "check", IMAGE, "--strict")
-    assert (strict.returncode, "warning: the Radeon Pro V520 of g4ad stays idle" in strict.stdout) == (2, True)
+    assert (
+        strict.returncode,
+        "warning: the Radeon Pro V520 of g4ad stays idle" in strict.stdout,
+    ) == (2, True)

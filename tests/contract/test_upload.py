@@ -21,7 +21,9 @@ def test_a_disk_arrives_whole_and_only_its_data_is_sent(setup: UploadSetup) -> N
     listed = setup.write(data, 1000 * BLOCK)
     done = setup.upload(listed)
     assert setup.sink.differences(done.id, setup.disk) == []
-    assert (done.blocks_sent, done.blocks_written, done.gib) == (3, 3, 1), "zeros written as data were sent"
+    assert (done.blocks_sent, done.blocks_written, done.gib) == (3, 3, 1), (
+        "zeros written as data were sent"
+    )
     assert ebs.plan(listed) == ebs.UploadPlan(gib=1, blocks_total=3, blocks=3)
     assert setup.sink.stored.total() == 3
     assert setup.sink.snaps[done.id].tags == TAGS | {"goldenami:stored-bytes": str(3 * BLOCK)}
@@ -29,7 +31,8 @@ def test_a_disk_arrives_whole_and_only_its_data_is_sent(setup: UploadSetup) -> N
 
 
 SIZES = st.integers(1, 9 * BLOCK)
-PARTS = st.lists(st.tuples(st.integers(0, 9 * BLOCK), st.integers(1, 2 * BLOCK), st.booleans(), st.integers(0, 9)),
+PARTS = st.lists(st.tuples(st.integers(0, 9 * BLOCK), st.integers(1, 2 * BLOCK), st.booleans(),
+                           st.integers(0, 9)),
                  max_size=6)
 
 
@@ -42,7 +45,8 @@ def disk_of(size: int, parts: list[tuple[int, int, bool, int]]) -> dict[int, byt
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SIZES, PARTS, SIZES, PARTS)
 def test_any_sparse_disk_and_any_successor_arrive_byte_for_byte(
-    tmp_path_factory: pytest.TempPathFactory, shared: Sink, size: int, parts: list[tuple[int, int, bool, int]],
+    tmp_path_factory: pytest.TempPathFactory, shared: Sink, size: int,
+    parts: list[tuple[int, int, bool, int]],
     more: int, changed: list[tuple[int, int, bool, int]],
 ) -> None:
     setup = UploadSetup(shared, tmp_path_factory.mktemp("disks"))
@@ -56,7 +60,8 @@ def test_any_sparse_disk_and_any_successor_arrive_byte_for_byte(
     length = max(len(old_bytes), len(new_bytes))
     old_bytes, new_bytes = old_bytes.ljust(length, b"\0"), new_bytes.ljust(length, b"\0")
     assert second.blocks_sent == sum(old_bytes[at:at + BLOCK] != new_bytes[at:at + BLOCK]
-                                     for at in range(0, length, BLOCK)), "more than the blocks that differ"
+                                     for at in range(0, length,
+                                                     BLOCK)), "more than the blocks that differ"
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +82,18 @@ def test_a_block_that_became_zeros_is_written_over_the_parents(setup: UploadSetu
 
 
 @pytest.mark.parametrize("change", ["gone", "pending", "larger"])
-def test_a_parent_that_cannot_be_used_is_named_and_the_whole_disk_goes_up(setup: UploadSetup, change: str) -> None:
-    old = setup.write({0: noise(BLOCK)}, (PER_GIB + 1) * BLOCK if change == "larger" else BLOCK, "old")
+def test_a_parent_that_cannot_be_used_is_named_and_the_whole_disk_goes_up(
+    setup: UploadSetup, change: str
+) -> None:
+    old = setup.write({0: noise(BLOCK)}, (PER_GIB + 1) * BLOCK if change == "larger" else BLOCK,
+                      "old")
     first = setup.upload(old)
     if change == "gone":
         setup.sink.delete(first.id)
     elif change == "pending":
         setup.sink.snaps[first.id].state = "pending"
-    done = setup.upload(setup.write({0: noise(2 * BLOCK)}, 2 * BLOCK, "new"), journal=setup.folder / "new",
+    done = setup.upload(setup.write({0: noise(2 * BLOCK)}, 2 * BLOCK, "new"),
+                        journal=setup.folder / "new",
                         parent=ebs.Parent(first.id, old))
     assert f"no difference to {first.id}, it" in setup.said[0] and change in setup.said[0]
     assert (done.blocks_sent, setup.sink.snaps[done.id].parent) == (2, "")
@@ -107,20 +116,27 @@ def test_a_second_call_sends_nothing_and_names_the_same_snapshot(setup: UploadSe
 def test_a_rebaked_disk_gets_a_snapshot_of_its_own(setup: UploadSetup) -> None:
     first = setup.upload(setup.sparse(2))
     second = setup.upload(setup.sparse(3))
-    assert second.id != first.id and "is of another disk or parent: a new one is begun" in setup.said[0]
+    assert (
+        second.id != first.id
+        and "is of another disk or parent: a new one is begun" in setup.said[0]
+    )
     assert setup.sink.differences(second.id, setup.disk) == []
 
 
-POINTS = [("before", "StartSnapshot", 1), ("after", "StartSnapshot", 1), ("before", "PutSnapshotBlock", 1),
-          ("after", "PutSnapshotBlock", 1), ("after", "PutSnapshotBlock", 150), ("before", "PutSnapshotBlock", 199),
-          ("after", "PutSnapshotBlock", 200), ("before", "CompleteSnapshot", 1), ("after", "CompleteSnapshot", 1)]
+POINTS = [("before", "StartSnapshot", 1), ("after", "StartSnapshot", 1),
+          ("before", "PutSnapshotBlock", 1),
+          ("after", "PutSnapshotBlock", 1), ("after", "PutSnapshotBlock", 150),
+          ("before", "PutSnapshotBlock", 199),
+          ("after", "PutSnapshotBlock", 200), ("before", "CompleteSnapshot", 1),
+          ("after", "CompleteSnapshot", 1)]
 FAST = {("after", "PutSnapshotBlock", 150), ("after", "CompleteSnapshot", 1)}
 
 
 @pytest.mark.parametrize(("when", "action", "count"), [
     point if point in FAST else pytest.param(*point, marks=pytest.mark.long) for point in POINTS])
-def test_a_killed_upload_continues_with_the_same_snapshot(setup: UploadSetup, when: str, action: str,
-                                                          count: int) -> None:
+def test_a_killed_upload_continues_with_the_same_snapshot(
+    setup: UploadSetup, when: str, action: str, count: int
+) -> None:
     setup.sparse(200)
     killed: list[subprocess.Popen[str]] = []
 
@@ -160,11 +176,15 @@ def test_an_interrupted_upload_ends_by_itself_and_continues(setup: UploadSetup) 
     done = setup.upload(listed, tags={"goldenami:owner": "next"})
     assert setup.sink.differences(done.id, setup.disk) == []
     assert len(setup.sink.snaps) == 1 and setup.sent_twice() == 0
-    assert setup.sink.snaps[done.id].tags["goldenami:owner"] == "next", "a sweep would take the dead run's snapshot"
+    assert setup.sink.snaps[done.id].tags["goldenami:owner"] == "next", (
+        "a sweep would take the dead run's snapshot"
+    )
 
 
 @pytest.mark.parametrize("state", ["gone", "error"])
-def test_a_snapshot_lost_behind_our_back_is_said_and_begun_anew(setup: UploadSetup, state: str) -> None:
+def test_a_snapshot_lost_behind_our_back_is_said_and_begun_anew(
+    setup: UploadSetup, state: str
+) -> None:
     listed = setup.sparse(10)
     lost = abandon(setup, listed, 5)
     if state == "gone":
@@ -194,9 +214,12 @@ def test_no_damage_to_the_journal_harms_the_snapshot(setup: UploadSetup, damage:
     path = setup.folder / f"journal/{begun}.sent"
     slots = path.read_bytes()
     if damage == "json":
-        (setup.folder / "journal/upload.json").write_text('{"schema_version": 1, "region"', encoding="utf-8")
+        (setup.folder / "journal/upload.json").write_text(
+            '{"schema_version": 1, "region"', encoding="utf-8"
+        )
     else:
-        path.write_bytes({"cut": slots[:100], "flipped": bytes([slots[0] ^ 1]) + slots[1:], "emptied": b"",
+        path.write_bytes({"cut": slots[:100], "flipped": bytes([slots[0] ^ 1]) + slots[1:],
+                          "emptied": b"",
                           "longer": b"\1" * 64 * 1024 + slots}[damage])
     done = setup.upload(listed)
     assert setup.sink.differences(done.id, setup.disk) == []

@@ -38,7 +38,9 @@ def test_thirty_percent_of_failing_calls_are_survived(setup: UploadSetup, kind: 
         return False
 
     if kind == "unanswered":
-        setup.sink.faults.after = lambda action, count: fail(action, count) if action != "StartSnapshot" else None
+        setup.sink.faults.after = lambda action, count: (
+            fail(action, count) if action != "StartSnapshot" else None
+        )
     else:
         setup.sink.faults.before = fail
     done = setup.upload(setup.sparse(100))
@@ -66,7 +68,9 @@ def test_when_ebs_stops_confirming_the_upload_ends_and_can_continue(
 
     setup.sink.faults.before = down
     listed = setup.sparse(20)
-    with pytest.raises(Unreachable, match=r"EBS has not confirmed a block of snap-0+ for 0 s") as raised:
+    with pytest.raises(
+        Unreachable, match=r"EBS has not confirmed a block of snap-0+ for 0 s"
+    ) as raised:
         setup.upload(listed)
     assert raised.value.hint.endswith("run again: it continues")
     setup.sink.faults = ebs_sink.Faults()
@@ -79,7 +83,8 @@ def test_when_ebs_stops_confirming_the_upload_ends_and_can_continue(
     ("StartSnapshot", False), ("PutSnapshotBlock", True), ("CompleteSnapshot", True),
     ("EC2", False)])
 def test_an_outage_is_outlived(setup: UploadSetup, action: str, silent: bool) -> None:
-    """The server is gone for a second, whatever is under way; more calls fail than botocore's retries would bear."""
+    """The server is gone for a second, whatever is under way; more calls fail than botocore's
+    retries would bear."""
     gone = threading.Event()
 
     def end(asked: str, _count: int) -> bool | None:
@@ -107,7 +112,9 @@ def test_a_new_snapshot_that_some_servers_do_not_know_yet_is_waited_for(setup: U
     assert setup.sink.differences(done.id, setup.disk) == []
 
 
-def test_a_snapshot_deleted_during_the_upload_is_named(setup: UploadSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_deleted_during_the_upload_is_named(
+    setup: UploadSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(send, "SETTLE_S", 0.0)
 
     def delete(action: str, count: int) -> None:
@@ -126,9 +133,13 @@ def test_a_snapshot_deleted_during_the_upload_is_named(setup: UploadSetup, monke
 @pytest.mark.usefixtures("quick")
 def test_a_snapshot_that_was_sealed_without_an_answer_is_waited_for(setup: UploadSetup) -> None:
     setup.sink.faults.seal_s = 1
-    setup.sink.faults.after = lambda action, count: False if (action, count) == ("CompleteSnapshot", 1) else None
+    setup.sink.faults.after = lambda action, count: (
+        False if (action, count) == ("CompleteSnapshot", 1) else None
+    )
     done = setup.upload(setup.sparse(3))
-    assert setup.sink.calls["CompleteSnapshot"] == 2, "the second was refused: the snapshot is being sealed"
+    assert setup.sink.calls["CompleteSnapshot"] == 2, (
+        "the second was refused: the snapshot is being sealed"
+    )
     assert setup.sink.snaps[done.id].state == "completed"
 
 
@@ -140,7 +151,8 @@ def test_a_failed_upload_does_not_wait_for_requests_without_an_answer(setup: Upl
             release.wait(60)
             answered.append(count)
         if action == "PutSnapshotBlock" and count > 8:
-            raise Refused(403, "AccessDeniedException", "User: x is not authorized to perform: ebs:PutSnapshotBlock")
+            raise Refused(403, "AccessDeniedException",
+                          "User: x is not authorized to perform: ebs:PutSnapshotBlock")
 
     setup.sink.faults.before = hang
     with pytest.raises(HostNotReady):
@@ -149,7 +161,9 @@ def test_a_failed_upload_does_not_wait_for_requests_without_an_answer(setup: Upl
     release.set()
 
 
-def test_a_snapshot_that_never_completes_is_reported(setup: UploadSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_that_never_completes_is_reported(
+    setup: UploadSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ebs, "SEAL_S", 0.3)
     setup.sink.faults.seal_s = 60
     with pytest.raises(StageFailed, match=r"snap-0+ is pending \d s after it was completed"):
@@ -171,7 +185,8 @@ def test_over_tls_only_a_known_certificate_gets_blocks(
         assert sink.differences(done.id, setup.disk) == []
     else:
         with pytest.raises(SSLError):
-            setup.ebs.put_snapshot_block(SnapshotId="snap-0", BlockIndex=0, BlockData=bytes(BLOCK), DataLength=BLOCK,
+            setup.ebs.put_snapshot_block(SnapshotId="snap-0", BlockIndex=0, BlockData=bytes(BLOCK),
+                                         DataLength=BLOCK,
                                          Checksum="", ChecksumAlgorithm="SHA256")
         assert not sink.calls
     sink.close()

@@ -1,4 +1,5 @@
-"""`golden watch` as a user runs it, against signed synthetic archives on loopback whose faults are the tests' own."""
+"""`golden watch` as a user runs it, against signed synthetic archives on loopback whose faults are
+the tests' own."""
 
 from __future__ import annotations
 
@@ -10,7 +11,14 @@ import pytest
 from goldenami.core import records
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Outcome
-from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, FeedStatus, Rating, Vulnerability
+from goldenami.model.builds.security_records import (
+    CVE_FILE,
+    CveRecord,
+    Feed,
+    FeedStatus,
+    Rating,
+    Vulnerability,
+)
 from goldenami.packages import apt
 from goldenami.packages.pypi import PyFile
 from support.debian import debrepo, pyindex
@@ -21,13 +29,15 @@ from support.debian.watch_checkout import IMAGE, KERNEL, LESS, SED, WatchCheckou
 def test_nothing_is_newer(checkout: WatchCheckout) -> None:
     code, said = checkout.watch()
     assert code == 0, said
-    assert said.splitlines()[0].split() == ["image", "component", "locked", "available", "policy", "verdict"]
+    assert said.splitlines()[0].split() == ["image", "component", "locked", "available", "policy",
+                                            "verdict"]
     assert f"{IMAGE}  kernel     6.1.140-1" in said
     assert "nothing newer that matters" in said
     assert checkout.verdicts() == {"kernel": "current", "packages": "current"}
     assert {source.name: source.changed for source in checkout.record.sources} == {
         f"{archive} {suite}": "2025-06-15T15:06:40Z" for archive, suite in (
-            ("debian", "trixie"), ("debian", "trixie-updates"), ("debian-security", "trixie-security"))}
+            ("debian", "trixie"), ("debian", "trixie-updates"),
+            ("debian-security", "trixie-security"))}
 
 
 def test_a_security_update_is_something_and_becomes_a_lock(checkout: WatchCheckout) -> None:
@@ -41,7 +51,10 @@ def test_a_security_update_is_something_and_becomes_a_lock(checkout: WatchChecko
     code, said = checkout.watch("--update")
     assert code == 0, said
     after = checkout.lock()
-    assert (after.kernel.release, after.packages["less"].version) == ("6.1.0-51-cloud-amd64", LESS.version)
+    assert (after.kernel.release, after.packages["less"].version) == (
+        "6.1.0-51-cloud-amd64",
+        LESS.version,
+    )
     assert {name for name in after.packages.keys() & before.packages.keys()
             if after.packages[name] != before.packages[name]} == {"less"}
     summary, change = checkout.summary, checkout.record.changes[0]
@@ -58,13 +71,17 @@ def test_a_security_update_is_something_and_becomes_a_lock(checkout: WatchChecko
 
 def _newer_nano(names: list[str]) -> list[Package]:
     """The main archive with a nano that is newer, and no longer the locked one."""
-    known = [replace(one, version="7.3-1") if one.name == "nano" else one for one in debrepo.base_packages()]
+    known = [replace(one, version="7.3-1") if one.name == "nano" else one
+             for one in debrepo.base_packages()]
     more = sorted(set(names) - {package.name for package in known})
     return [*known, *(Package(name, depends="libc6") for name in more)]
 
 
-def test_what_a_policy_leaves_stays_even_where_upstream_dropped_it(checkout: WatchCheckout, names: list[str]) -> None:
-    """A point release is shown and left; the security update beside it is taken; the dropped file is the store's."""
+def test_what_a_policy_leaves_stays_even_where_upstream_dropped_it(
+    checkout: WatchCheckout, names: list[str]
+) -> None:
+    """A point release is shown and left; the security update beside it is taken; the dropped file
+    is the store's."""
     checkout.archive("debian", _newer_nano(names)).publish(date=debrepo.DATE + 1)
     code, said = checkout.watch()
     assert code == 0, said
@@ -75,7 +92,10 @@ def test_what_a_policy_leaves_stays_even_where_upstream_dropped_it(checkout: Wat
     assert code == 0, said
     after = checkout.lock().packages
     assert (after["less"].version, after["nano"].version) == (LESS.version, "7.2-1")
-    assert (after["nano"].origin, after["nano"].path) == ("debian", "pool/main/n/nano/nano_7.2-1_amd64.deb")
+    assert (after["nano"].origin, after["nano"].path) == (
+        "debian",
+        "pool/main/n/nano/nano_7.2-1_amd64.deb",
+    )
     checkout.define("watch: {packages: {policy: newest}}")
     assert checkout.watch()[0] == 10
     assert checkout.watch("--update")[0] == 0
@@ -87,7 +107,8 @@ def test_what_a_point_release_takes_over_stays_a_security_update(
 ) -> None:
     """Both archives have its version then; what the main one alone has is none."""
     checkout.define("watch: {kernel: {policy: security}, packages: {policy: security}}")
-    stock = [replace(one, version="7.2-1") if one.name == "nano" else one for one in _newer_nano(names)]
+    stock = [replace(one, version="7.2-1") if one.name == "nano" else one
+             for one in _newer_nano(names)]
     main = [*(one for one in stock if one.name != "less"), *KERNEL, LESS]
     checkout.archive("debian", main).publish(date=debrepo.DATE + 1)
     code, said = checkout.watch()
@@ -104,8 +125,10 @@ def known(checkout: WatchCheckout, *findings: Vulnerability) -> None:
     """A record of `golden cve` on the build of the lock."""
     _, digest = lockfile.read(lockfile.path_of(checkout.root, IMAGE))
     records.write(checkout.root / f"build/{IMAGE}/{digest[:12]}/{CVE_FILE}", CveRecord(
-        image=IMAGE, build_id=digest[:12], lock_sha256=digest, checked_at="2026-11-24T00:00:00Z", fail_on=Rating.HIGH,
-        feeds=[FeedStatus(feed=Feed.DEBIAN, address="x", entries=1)], findings=list(findings), warnings=[],
+        image=IMAGE, build_id=digest[:12], lock_sha256=digest, checked_at="2026-11-24T00:00:00Z",
+        fail_on=Rating.HIGH,
+        feeds=[FeedStatus(feed=Feed.DEBIAN, address="x", entries=1)], findings=list(findings),
+        warnings=[],
         outcome=Outcome.INCORRECT))
 
 
@@ -114,9 +137,11 @@ def test_what_mends_a_known_vulnerability_is_a_security_update_and_named(
 ) -> None:
     """It comes with a point release, which the policy leaves as long as nothing is known of it."""
     checkout.archive("debian", _newer_nano(names)).publish(date=debrepo.DATE + 1)
-    mended = Vulnerability(id="CVE-2026-10000", feed=Feed.DEBIAN, part="nano", version="7.2-1", fix="7.3-1", fails=True)
+    mended = Vulnerability(id="CVE-2026-10000", feed=Feed.DEBIAN, part="nano", version="7.2-1",
+                           fix="7.3-1", fails=True)
     others = [mended.model_copy(update=change) for change in (
-        {"id": "CVE-2026-2", "fix": "7.4-1"}, {"id": "CVE-2026-3", "part": "sed"}, {"id": "CVE-2026-4", "fix": ""},
+        {"id": "CVE-2026-2", "fix": "7.4-1"}, {"id": "CVE-2026-3", "part": "sed"},
+        {"id": "CVE-2026-4", "fix": ""},
         {"id": "CVE-2026-5", "version": "7.1-1"}, {"id": "CVE-2026-6", "feed": Feed.PYPI})]
     known(checkout, *others)
     code, said = checkout.watch()
@@ -129,7 +154,10 @@ def test_what_mends_a_known_vulnerability_is_a_security_update_and_named(
     code, said = checkout.watch("--update")
     assert (code, checkout.lock().packages["nano"].version) == (0, "7.3-1"), said
     assert checkout.summary.startswith(f"# new lock of {IMAGE}; mends CVE-2026-10000\n")
-    assert "* Mends what is known against build " in checkout.summary and "CVE-2026-2" not in checkout.summary
+    assert (
+        "* Mends what is known against build " in checkout.summary
+        and "CVE-2026-2" not in checkout.summary
+    )
 
 
 @pytest.mark.parametrize(("faults", "broken", "said"), [
@@ -138,7 +166,8 @@ def test_what_mends_a_known_vulnerability_is_a_security_update_and_named(
     ({"/security/*": Fault.CIRCLE}, "debian-security", "Redirection loop"),
     ({"/security/*": Fault.HANG}, "debian-security", "/security"),
 ])
-def test_a_source_that_cannot_be_looked_at(checkout: WatchCheckout, faults: dict[str, Fault], broken: str,
+def test_a_source_that_cannot_be_looked_at(checkout: WatchCheckout, faults: dict[str, Fault],
+                                           broken: str,
                                            said: str) -> None:
     """The others still report; nothing is called current."""
     checkout.mirror.faults = faults
@@ -146,7 +175,10 @@ def test_a_source_that_cannot_be_looked_at(checkout: WatchCheckout, faults: dict
         checkout.patch.setattr(apt, "FETCH_TIMEOUT_S", 1)
     code, printed = checkout.watch()
     assert code == 4, printed
-    assert f"golden: error: could not look at every source: {broken}: apt could not read the indexes: " in printed
+    assert (
+        f"golden: error: could not look at every source: {broken}: apt could not read the indexes: "
+        in printed
+    )
     errors = {source.name: source.error for source in checkout.record.sources}
     assert said in errors[broken]
     assert checkout.mirror.uri in errors[broken]
@@ -170,7 +202,9 @@ def test_indexes_of_unchanged_archives_are_not_fetched_again(checkout: WatchChec
 
 def test_two_sources_that_disagree(checkout: WatchCheckout) -> None:
     """The same version of a package in two archives, as two different files."""
-    checkout.archive("security", [SED, Package("less", depends="libc6, bash")]).publish(date=debrepo.DATE + 1)
+    checkout.archive("security", [SED, Package("less", depends="libc6, bash")]).publish(
+        date=debrepo.DATE + 1
+    )
     code, said = checkout.watch()
     assert code == 4, said
     assert "debian-security: disagrees about less 1.0-1: SHA-256 " in said
@@ -197,21 +231,29 @@ def test_a_held_kernel_stays_while_packages_move(checkout: WatchCheckout) -> Non
 def with_framework(checkout: WatchCheckout, name: str, project: str, version: str) -> None:
     """A framework in the lock, as a wheel of the index."""
     wheel = PyFile(project=project, version=version, filename="x.whl", sha256="0" * 64, size=1)
-    framework = lockfile.Framework(name=name, version=version, environment=name, origin=lockfile.Origin.WHEEL, why="",
-                                   gain=None, measured_on=None, wheel=wheel, requires=[], made=None, allow=[])
+    framework = lockfile.Framework(name=name, version=version, environment=name,
+                                   origin=lockfile.Origin.WHEEL, why="",
+                                   gain=None, measured_on=None, wheel=wheel, requires=[], made=None,
+                                   allow=[])
     lockfile.write(lockfile.path_of(checkout.root, IMAGE),
                    checkout.lock().model_copy(update={"frameworks": [framework]}))
 
 
 def test_frameworks_of_a_lock_are_watched_by_default(checkout: WatchCheckout) -> None:
-    """In their series, under the project's name on the index; a person moves them, in the recipe."""
+    """In their series, under the project's name on the index; a person moves them, in the
+    recipe."""
     with_framework(checkout, "llama_cpp", "llama-cpp-python", "0.3.1")
     with pyindex.serve() as index:
         checkout.patch.setenv("GOLDEN_MIRROR_PYPI", index.url)
         index.wheel("llama-cpp-python", "0.4.0")
         assert checkout.watch()[0] == 0
         row = checkout.record.rows[-1]
-        assert (row.component, row.available, row.verdict.value, row.policy) == ("llama_cpp", "0.4.0", "held", "branch")
+        assert (row.component, row.available, row.verdict.value, row.policy) == (
+            "llama_cpp",
+            "0.4.0",
+            "held",
+            "branch",
+        )
         index.wheel("llama-cpp-python", "0.3.2")
         assert checkout.watch()[0] == 10
         row = checkout.record.rows[-1]
@@ -227,14 +269,19 @@ def test_frameworks_of_a_lock_are_watched_by_default(checkout: WatchCheckout) ->
 def test_images_without_a_lock_are_named(checkout: WatchCheckout) -> None:
     code, said = checkout.watch(name="")
     assert code == 0, said
-    assert "warning: debian-13-ml: no lock, so nothing to compare with: make lock IMAGE=debian-13-ml" in said
+    assert (
+        "warning: debian-13-ml: no lock, so nothing to compare with: make lock IMAGE=debian-13-ml"
+        in said
+    )
     code, said = checkout.watch(name="debian-13-ml")
     assert code == 2
     assert "debian-13-ml.lock.json: no lock" in said
     assert "did you mean `debian-13-ml-cpu`" in checkout.watch(name="debian-13-ml-cp")[1]
 
 
-def test_a_webhook_is_told_what_there_is_to_tell(checkout: WatchCheckout, webhook: Callable[[], list[str]]) -> None:
+def test_a_webhook_is_told_what_there_is_to_tell(
+    checkout: WatchCheckout, webhook: Callable[[], list[str]]
+) -> None:
     assert checkout.watch()[0] == 0
     assert webhook() == []  # silence while nothing happens
     checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
@@ -269,12 +316,18 @@ def test_a_two_gigabyte_release_file_is_not_read(checkout: WatchCheckout) -> Non
 def test_an_archive_that_is_empty_is_not_one_without_news(checkout: WatchCheckout) -> None:
     checkout.archive("security", []).publish(date=debrepo.DATE + 1)
     code, said = checkout.watch()
-    assert (code, "debian-security: is empty: it has none of the 1 packages that the" in said) == (4, True), said
+    assert (code, "debian-security: is empty: it has none of the 1 packages that the" in said) == (
+        4,
+        True,
+    ), said
 
 
-def test_a_security_update_goes_to_its_own_version(checkout: WatchCheckout, names: list[str]) -> None:
+def test_a_security_update_goes_to_its_own_version(
+    checkout: WatchCheckout, names: list[str]
+) -> None:
     """Not to that of a point release, which the policy leaves, though apt would choose it."""
-    newer = [replace(one, version=f"{LESS.version}.1") if one.name == "less" else one for one in _newer_nano(names)]
+    newer = [replace(one, version=f"{LESS.version}.1") if one.name == "less" else one
+             for one in _newer_nano(names)]
     checkout.archive("debian", newer).publish(date=debrepo.DATE + 1)
     checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
     code, said = checkout.watch("--update")

@@ -1,4 +1,5 @@
-"""Drivers as `golden watch` sees them: all branches of an archive, whatever the image's definition pins."""
+"""Drivers as `golden watch` sees them: all branches of an archive, whatever the image's definition
+pins."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ BUILD = [Package(name) for name in ("dkms", "make", "gcc", "kmod")]
 
 
 def modules_package(version: str, *, flavour: str = "", suite: str = "") -> Package:
-    return Package(f"nvidia-{flavour}kernel-dkms", version, fields=OPEN if flavour else SOURCE, component="non-free",
+    return Package(f"nvidia-{flavour}kernel-dkms", version, fields=OPEN if flavour else SOURCE,
+                   component="non-free",
                    suite=suite)
 
 
@@ -38,8 +40,10 @@ def userland(version: str) -> Package:
     return Package("libcuda1", version, fields=SOURCE, component="non-free")
 
 
-DEBIAN = [*debrepo.base_packages(), *BUILD, modules_package("535.216.03-1"), userland("535.216.03-1"),
-          modules_package("535.261.03-1"), userland("535.261.03-1"), modules_package("550.163.01-1"),
+DEBIAN = [*debrepo.base_packages(), *BUILD, modules_package("535.216.03-1"),
+          userland("535.216.03-1"),
+          modules_package("535.261.03-1"), userland("535.261.03-1"),
+          modules_package("550.163.01-1"),
           modules_package("535.261.03-1", flavour="open-"), userland("550.163.01-1"),
           modules_package("545.1.1-1"), userland("545.1.1-1"), modules_package("545.2.1-1"),
           modules_package("595.10-1"), userland("595.10-1"),
@@ -47,7 +51,8 @@ DEBIAN = [*debrepo.base_packages(), *BUILD, modules_package("535.216.03-1"), use
 SECURITY = [modules_package("535.309.01-0+deb12u1"), userland("535.309.01-0+deb12u1")]
 
 
-OLD, NEW = (lockfile.Kernel(release=f"{abi}-cloud-amd64", package=f"linux-image-{abi}-cloud-amd64", version=version)
+OLD, NEW = (lockfile.Kernel(release=f"{abi}-cloud-amd64", package=f"linux-image-{abi}-cloud-amd64",
+                            version=version)
             for abi, version in zip(debrepo.KERNELS, ("6.1.130-1", "6.1.140-1"), strict=True))
 
 
@@ -55,9 +60,12 @@ def gpu_lock(version: str, flavour: str = "proprietary", kernel: lockfile.Kernel
     """A lock as of when that driver was the newest; its packages do not matter here."""
     return sample(
         image=IMAGE, kernel=kernel,
-        base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64", suites=[]),
-        hardware=sample().hardware.model_copy(update={"families": ["g4dn", "p5"], "sm": ["75", "90"]}), packages={},
-        driver=Driver(version=version, branch=version.partition(".")[0], flavour=flavour, source="debian",
+        base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64",
+                      suites=[]),
+        hardware=sample().hardware.model_copy(update={"families": ["g4dn", "p5"],
+                                                      "sm": ["75", "90"]}), packages={},
+        driver=Driver(version=version, branch=version.partition(".")[0], flavour=flavour,
+                      source="debian",
                       cuda="12.2", modules=None),
         cuda=Cuda(version="11.8", variant="runtime", why=""),
     )
@@ -84,39 +92,50 @@ class GpuCheckout:
 
     def row(self, component: str = "driver") -> ComponentRow:
         text = (self.root / "build/watch/watch.json").read_text(encoding="utf-8")
-        return next(row for row in WatchRecord.model_validate_json(text).rows if row.component == component)
+        return next(row for row in WatchRecord.model_validate_json(text).rows if row.component
+                    == component)
 
-    def lock(self, version: str, flavour: str = "proprietary", kernel: lockfile.Kernel = NEW) -> None:
+    def lock(
+        self, version: str, flavour: str = "proprietary", kernel: lockfile.Kernel = NEW
+    ) -> None:
         lockfile.write(lockfile.path_of(self.root, IMAGE), gpu_lock(version, flavour, kernel))
 
     def define(self, section: str, old: str = "", new: str = "") -> None:
         path = definition_file.path_of(self.root, IMAGE)
-        path.write_text(path.read_text(encoding="utf-8").replace(old, new) + section + "\n", encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new) + section + "\n",
+                        encoding="utf-8")
 
     def refuse(self, version: str, reason: str) -> None:
-        """Remember that `version` was compiled on the newest kernel and failed, as a try on this machine does.
+        """Remember that `version` was compiled on the newest kernel and failed, as a try on this
+        machine does.
 
         Without a reason it did not fail.
         """
         wanted = definition_file.load(self.root, definition_file.path_of(self.root, IMAGE))
         seen = archive_indexes.look(wanted.base, CachePaths(self.cache))
         known = driver_branches.requests(self.root, wanted, [version.partition(".")[0]])
-        candidate = next(one for one in driver_fit.candidates(seen.apt, known) if one.version == version)
+        candidate = next(one for one in driver_fit.candidates(seen.apt, known) if one.version
+                         == version)
         recipe = driver_fit.module_build(seen.apt, NEW, candidate, suite="bookworm", signature=None)
         store = Store(self.cache)
         assert kernel_modules.known(recipe, store) is None
         made = None if reason else store.add(definition_file.path_of(self.root, IMAGE))
         size = 0 if made is None else store.path(made).stat().st_size
         records.write(store.cache.modules / f"{recipe.key}.json", ModuleOutcome(
-            key=recipe.key, deb_sha256=made, deb_size=size, installed_size=0, compiler="gcc 12", first_error=reason,
+            key=recipe.key, deb_sha256=made, deb_size=size, installed_size=0, compiler="gcc 12",
+            first_error=reason,
             seconds=1.0))
 
 
 @pytest.fixture(scope="module")
 def served(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Iterator[debrepo.Mirror]:
     folder = tmp_path_factory.mktemp("gpu")
-    Archive(folder / "debian", key, label="Debian", suites=("bookworm", "bookworm-updates")).add(DEBIAN).publish()
-    Archive(folder / "security", key, label="Debian-Security", suites=("bookworm-security",)).add(SECURITY).publish()
+    Archive(folder / "debian", key, label="Debian", suites=("bookworm", "bookworm-updates")).add(
+        DEBIAN
+    ).publish()
+    Archive(folder / "security", key, label="Debian-Security", suites=("bookworm-security",)).add(
+        SECURITY
+    ).publish()
     mirror = debrepo.Mirror(folder)
     yield mirror
     mirror.close()
@@ -148,27 +167,35 @@ def test_the_branch_moves_by_a_security_update(checkout: GpuCheckout) -> None:
     assert "driver branch 535 ended on 2026-06-30" in said
 
 
-def test_what_compiled_on_this_machine_is_no_longer_said_to_be_untried(checkout: GpuCheckout) -> None:
+def test_what_compiled_on_this_machine_is_no_longer_said_to_be_untried(
+    checkout: GpuCheckout,
+) -> None:
     checkout.lock("535.261.03", kernel=OLD)
     assert checkout.watch()[0] == 10
-    assert told(checkout.row()) == ("535.309.01", "update", untried("535.309.01").replace(NEW.release, OLD.release))
+    assert told(checkout.row()) == ("535.309.01", "update",
+                                    untried("535.309.01").replace(NEW.release, OLD.release))
     assert told(checkout.row("kernel")) == ("6.1.140-1", "update", untried("535.309.01"))
     checkout.refuse("535.309.01", "")
     assert checkout.watch()[0] == 10
     assert told(checkout.row("kernel")) == ("6.1.140-1", "update", "")
 
 
-def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(checkout: GpuCheckout) -> None:
+def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(
+    checkout: GpuCheckout,
+) -> None:
     error = "nv-pci.c:237: error: too few arguments to function 'pci_resize_resource'"
     checkout.refuse("535.309.01", error)
     before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
-    blocked = ("535.309.01", "blocked", f"driver 535.309.01 does not compile on 6.1.0-50-cloud-amd64: {error}")
+    blocked = ("535.309.01", "blocked",
+               f"driver 535.309.01 does not compile on 6.1.0-50-cloud-amd64: {error}")
     for args in ((), ("--update",)):
         code, said = checkout.watch(*args)
         assert code == 0, said
         assert told(checkout.row()) == blocked
         assert f"blocked: driver 535.309.01 of {IMAGE}" in said
-    assert error.replace("_", r"\_") in (checkout.root / "build/watch/summary.md").read_text(encoding="utf-8")
+    assert error.replace("_", r"\_") in (checkout.root / "build/watch/summary.md").read_text(
+        encoding="utf-8"
+    )
     assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
 
 
@@ -188,24 +215,29 @@ def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(checkout: GpuC
 
 
 def lock_cuda_11_7(checkout: GpuCheckout) -> Path:
-    """Write the lock of an image with CUDA 11.7, one release behind the archive; returns its path."""
+    """Write the lock of an image with CUDA 11.7, one release behind the archive; returns its
+    path."""
     lock, path = gpu_lock("535.309.01"), lockfile.path_of(checkout.root, IMAGE)
     assert lock.cuda is not None
-    runtime = lockfile.Package(version="11.7.0-1", architecture="amd64", sha256="0" * 64, size=1, installed_size=1,
+    runtime = lockfile.Package(version="11.7.0-1", architecture="amd64", sha256="0" * 64, size=1,
+                               installed_size=1,
                                origin="debian", path="x", source="nvidia-cuda-toolkit")
-    lockfile.write(path, lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "11.7"}),
-                                                 "packages": {"libcudart11.0": runtime}}))
+    lockfile.write(path,
+                   lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "11.7"}),
+                                           "packages": {"libcudart11.0": runtime}}))
     return path
 
 
 def test_the_newest_kernel_that_the_driver_fits_is_taken(checkout: GpuCheckout) -> None:
     """A newer one, on which it does not compile, is named."""
     checkout.lock("535.309.01",
-                  kernel=lockfile.Kernel(release="6.1.0-48-cloud-amd64", package="x", version="6.1.120-1"))
+                  kernel=lockfile.Kernel(release="6.1.0-48-cloud-amd64", package="x",
+                                         version="6.1.120-1"))
     checkout.refuse("535.309.01", "nv-pci.c:237: error: x")
     assert checkout.watch()[0] == 10
     assert told(checkout.row("kernel")) == ("6.1.130-1", "update", (
-        "6.1.140-1: driver 535.309.01 does not compile on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x; "
+        "6.1.140-1: driver 535.309.01 does not compile on 6.1.0-50-cloud-amd64: nv-pci.c:237: "
+        "error: x; "
         f"not yet compiled: driver 535.309.01 on {OLD.release}"))
 
 
@@ -213,7 +245,9 @@ def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
     checkout.lock("470.256.02")
     code, said = checkout.watch()
     assert code == 4
-    assert f"driver branch 470: vanished: {IMAGE} is locked at 470.256.02, the archives have " in said
+    assert (
+        f"driver branch 470: vanished: {IMAGE} is locked at 470.256.02, the archives have " in said
+    )
     assert "branches 535, 545, 550, 595" in said
 
 
@@ -224,7 +258,8 @@ def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
 def test_a_source_that_floods_or_leads_in_a_circle_is_left(
     checkout: GpuCheckout, served: debrepo.Mirror, source: str, fault: Fault, said: str,
 ) -> None:
-    """It is an error that names it, and the others have reported; of two gigabytes few are taken."""
+    """It is an error that names it, and the others have reported; of two gigabytes few are
+    taken."""
     checkout.patch.setattr(served, "faults", {"/outside/*": fault})
     checkout.patch.setattr(served, "flooded_mib", 0)
     if source.startswith("NVIDIA"):
@@ -233,14 +268,18 @@ def test_a_source_that_floods_or_leads_in_a_circle_is_left(
         checkout.patch.setenv("GOLDEN_MIRROR_PYPI", f"{served.uri}/outside")
         checkout.define("watch: {frameworks: {numpy: {policy: newest}}}")
     code, printed = checkout.watch()
-    assert (code, f"could not look: {source}: {served.uri}/outside/" in printed, said in printed) == (4, True, True), \
-        printed
+    assert (
+        code,
+        f"could not look: {source}: {served.uri}/outside/" in printed,
+        said in printed,
+    ) == (4, True, True), printed
     assert checkout.row().verdict.value == "update"
     assert served.flooded_mib < 64
 
 
 def test_a_version_that_a_person_writes_makes_no_lock(checkout: GpuCheckout) -> None:
-    """The CUDA release of NVIDIA's repository is in the definition: it is told, and left to its reader."""
+    """The CUDA release of NVIDIA's repository is in the definition: it is told, and left to its
+    reader."""
     checkout.lock("535.309.01")
     path = lock_cuda_11_7(checkout)
     before = path.read_bytes()
@@ -252,12 +291,16 @@ def test_a_version_that_a_person_writes_makes_no_lock(checkout: GpuCheckout) -> 
 
 
 def test_a_pin_does_not_hide_a_release(checkout: GpuCheckout, served: debrepo.Mirror) -> None:
-    """Preferences that hold the locked driver, as an image has them, change nothing in what the indexes show."""
+    """Preferences that hold the locked driver, as an image has them, change nothing in what the
+    indexes show."""
     wanted = definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE))
     seen = archive_indexes.look(wanted.base, CachePaths(checkout.cache))
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "535.216.03-*"})
-    offers = driver_branches.offers(checkout.root, wanted, seen.apt, branches.Branches(types={"535": BranchType.LTS}))
-    assert {"535.216.03", "535.261.03", "535.309.01", "550.163.01"} <= {offer.version for offer in offers}
+    offers = driver_branches.offers(checkout.root, wanted, seen.apt,
+                                    branches.Branches(types={"535": BranchType.LTS}))
+    assert {"535.216.03", "535.261.03", "535.309.01", "550.163.01"} <= {
+        offer.version for offer in offers
+    }
 
 
 def test_half_a_driver_is_none(checkout: GpuCheckout) -> None:

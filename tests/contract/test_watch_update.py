@@ -1,4 +1,5 @@
-"""`golden watch --update` where something goes wrong with one image or one source: all else is done and told."""
+"""`golden watch --update` where something goes wrong with one image or one source: all else is done
+and told."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ OTHER = "debian-13-ml-other"
 
 
 def another_image(checkout: WatchCheckout) -> Path:
-    """A second image of the same archives, whose lock is of the same day; returns its lock's path."""
+    """A second image of the same archives, whose lock is of the same day; returns its lock's
+    path."""
     path = checkout.root / f"packer/images/{OTHER}.yml"
     text = (checkout.root / f"packer/images/{IMAGE}.yml").read_text(encoding="utf-8")
     path.write_text(text.replace(f"image: {IMAGE}", f"image: {OTHER}"), encoding="utf-8")
@@ -55,7 +57,10 @@ def test_a_source_that_is_down_while_a_lock_is_wanted_is_recorded_and_told(
     assert checkout.verdicts() == {"kernel": "unreachable", "packages": "failed"}
     assert "apt could not read the indexes" in checkout.record.rows[-1].reason
     assert "no new lock of debian-13-ml-cpu; could not look at debian" in said
-    assert "# newer for debian-13-ml-cpu; no new lock of debian-13-ml-cpu; could not look at debian" in checkout.summary
+    assert (
+        "# newer for debian-13-ml-cpu; no new lock of debian-13-ml-cpu; could not look at debian"
+        in checkout.summary
+    )
     assert webhook()[0].startswith("*newer for debian-13-ml-cpu; no new lock of debian-13-ml-cpu")
     assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
 
@@ -68,14 +73,19 @@ def test_an_image_that_cannot_be_locked_keeps_no_other_from_its_lock(
     with workspace.image_lock(checkout.root, IMAGE):
         code, said = checkout.watch("--update", name="")
     assert code == 7, said
-    assert [(row.image, row.verdict.value) for row in checkout.record.rows if row.component == "packages"] == [
-        (IMAGE, "failed"), (OTHER, "update")]
+    assert [
+        (row.image, row.verdict.value)
+        for row in checkout.record.rows
+        if row.component == "packages"
+    ] == [(IMAGE, "failed"), (OTHER, "update")]
     assert [change.image for change in checkout.record.changes] == [OTHER]
     assert lockfile.read(other)[0].packages["less"].version == LESS.version
     assert f"new lock of {OTHER}; no new lock of {IMAGE}" in webhook()[0]
 
 
-def test_a_lock_that_cannot_be_read_keeps_no_other_image_from_being_looked_at(checkout: WatchCheckout) -> None:
+def test_a_lock_that_cannot_be_read_keeps_no_other_image_from_being_looked_at(
+    checkout: WatchCheckout,
+) -> None:
     other = another_image(checkout)
     other.write_text(other.read_text(encoding="utf-8") + " ", encoding="utf-8")
     code, said = checkout.watch(name="")
@@ -86,7 +96,8 @@ def test_a_lock_that_cannot_be_read_keeps_no_other_image_from_being_looked_at(ch
 
 
 def test_packages_that_cannot_be_judged_are_a_row(checkout: WatchCheckout) -> None:
-    """The server has the indexes, and redirects in a circle where a minimum age asks for a file's date."""
+    """The server has the indexes, and redirects in a circle where a minimum age asks for a file's
+    date."""
     checkout.define("watch: {packages: {policy: security, minimum_age_days: 7}}")
     checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
     checkout.mirror.faults = {"/security/pool/*": Fault.CIRCLE}
@@ -100,7 +111,8 @@ def test_a_kernel_moves_to_the_one_that_was_judged(checkout: WatchCheckout) -> N
     """Not to the newest, which the policy's age forbids; the lock says why."""
     checkout.define("watch: {kernel: {policy: branch, minimum_age_days: 7}}")
     young = [*debrepo.kernel_packages("6.1.0-52", "6.1.160-1"),
-             Package("linux-image-cloud-amd64", "6.1.160-1", depends="linux-image-6.1.0-52-cloud-amd64 (= 6.1.160-1)")]
+             Package("linux-image-cloud-amd64", "6.1.160-1",
+                     depends="linux-image-6.1.0-52-cloud-amd64 (= 6.1.160-1)")]
     made = checkout.archive("security", [SED, *KERNEL, *young]).publish(date=debrepo.DATE + 1)
     for path in made.folder.rglob("linux-*_6.1.150-1_*"):
         os.utime(path, (debrepo.DATE, debrepo.DATE))
@@ -116,14 +128,16 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
 
     kept = store.Store(CachePaths.default().root)
     prover = Prover(checkout.root, kept, checkout.folder / "log", print)
-    image = WatchedImage(definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE)),
+    image = WatchedImage(definition_file.load(checkout.root,
+                                              definition_file.path_of(checkout.root, IMAGE)),
                          *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
     context = WatchContext(checkout.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
     record, [result] = watch.look(context, [image], "2026-11-25T00:00:00Z")
     moving = tuple(row.model_copy(update={"verdict": UpdateVerdict.UPDATE}) for row in result.rows)
 
     def make_lock(wanted: Definition, constraints: LockConstraints) -> tuple[Lock, str]:
-        return resolve.run(checkout.root, wanted, kept, Progress.of("lock", IMAGE, kept.cache), checkout.folder / "log",
+        return resolve.run(checkout.root, wanted, kept, Progress.of("lock", IMAGE, kept.cache),
+                           checkout.folder / "log",
                            constraints=constraints)
 
     relock = Relock(checkout.root, kept, prover, make_lock, wait=False)
@@ -137,7 +151,9 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
     (SED, -86400, "suite trixie-security: goes backwards: its Release file is of 2025-06-14T15:06:40Z"),
     (replace(SED, version="12.4+deb12u5.1"), 1, "debian-security: goes backwards: sed 12.4+deb12u6 -> 12.4+deb12u5.1"),
 ])
-def test_what_goes_backwards_makes_no_new_lock(checkout: WatchCheckout, sed: Package, day: int, said: str) -> None:
+def test_what_goes_backwards_makes_no_new_lock(
+    checkout: WatchCheckout, sed: Package, day: int, said: str
+) -> None:
     """Although it has something newer, too."""
     checkout.archive("security", [sed, LESS]).publish(date=debrepo.DATE + day)
     before = lockfile.path_of(checkout.root, IMAGE).read_bytes()

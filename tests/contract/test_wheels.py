@@ -1,4 +1,5 @@
-"""A wheel compiled in the real scratch tree: the same bytes twice, what ccache saves, and each way to fail."""
+"""A wheel compiled in the real scratch tree: the same bytes twice, what ccache saves, and each way
+to fail."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from support.debian.demo_wheel import build, have, order, sdist
 pytestmark = pytest.mark.slow
 IMAGE = "debian-13-ml-cpu"
 KILLER = '["-wrapper", "/bin/sh,-c,test $MAX_JOBS = 1 && exec \\"$0\\" \\"$@\\" || kill -9 $$"]'
-"""For the compiler's driver: its compiler is killed as the kernel does when memory is short, but not if it is alone."""
+"""For the compiler's driver: its compiler is killed as the kernel does when memory is short, but
+not if it is alone."""
 SIGILL = "import os; os.kill(os.getpid(), 4)"
 ALWAYS = '["-wrapper", "/bin/sh,-c,kill -9 $$"]'
 KILLED = '(__import__("os").kill(__import__("os").getppid(), 9) or [])'
@@ -48,29 +50,39 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
         library = next(name for name in archive.namelist() if name.endswith(".so"))
         assert b".debug_info" not in archive.read(library)
         assert b"/build/" not in archive.read(library)
-    assert wheel_builds.compile_wheel(tmp_path, wanted, kept, Progress.of("test", IMAGE, CachePaths(tmp_path)),
+    assert wheel_builds.compile_wheel(tmp_path, wanted, kept,
+                                      Progress.of("test", IMAGE, CachePaths(tmp_path)),
                                       log=tmp_path / "none") == second
     assert not (tmp_path / "none").exists(), "the second image that wants a wheel compiles nothing"
 
 
-def test_two_builds_of_one_source_are_compared_with_each_other(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
+def test_two_builds_of_one_source_are_compared_with_each_other(
+    lock: Lock, kept: store.Store, tmp_path: Path
+) -> None:
     """Their wheels have the same file name: each side has to run its own."""
-    orders = [order(lock, kept, tmp_path, sdist(kept, tmp_path, answer=answer)) for answer in ("1", "2")]
+    orders = [order(lock, kept, tmp_path, sdist(kept, tmp_path, answer=answer))
+              for answer in ("1", "2")]
     programs = tmp_path / recipes.FOLDER / "demo"
     (programs / "smoke.py").write_text("import demo\n")
-    (programs / "bench.py").write_text('import demo, json\nprint(json.dumps({"answer": demo.answer()}))\n')
+    (programs / "bench.py").write_text(
+        'import demo, json\nprint(json.dumps({"answer": demo.answer()}))\n'
+    )
     ours, theirs = (build(one, kept, tmp_path).wheel for one in orders)
     assert ours.filename == theirs.filename
     figures = wheel_builds.compare(tmp_path, orders[0], [ours], [theirs], kept,
-                                   Progress.of("test", IMAGE, CachePaths(tmp_path)), rounds=2, log=tmp_path / "log")
+                                   Progress.of("test", IMAGE, CachePaths(tmp_path)), rounds=2,
+                                   log=tmp_path / "log")
     assert figures == ([{"answer": 1}] * 2, [{"answer": 2}] * 2)
     recipe = orders[0].recipe.model_copy(update={"generic": "graniterapids"})
     for text, said in (("", r"the benchmark of demo prints no figures with the generic build"),
-                       (SIGILL, r"was killed by signal 4 with the generic build(: .* lacks .*amx-fp16.*)?$")):
+                       (SIGILL,
+                        r"was killed by signal 4 with the generic build(: .* lacks .*amx-fp16.*)?$")):
         (programs / "bench.py").write_text(text)
         with pytest.raises(StageFailed, match=said):
-            wheel_builds.compare(tmp_path, dataclasses.replace(orders[0], recipe=recipe), [ours], [theirs], kept,
-                           Progress.of("test", IMAGE, CachePaths(tmp_path)), rounds=1, log=tmp_path / "log")
+            wheel_builds.compare(tmp_path, dataclasses.replace(orders[0], recipe=recipe), [ours],
+                                 [theirs], kept,
+                           Progress.of("test", IMAGE, CachePaths(tmp_path)), rounds=1,
+                                 log=tmp_path / "log")
 
 
 def unpack(kept: store.Store, wheel: PyFile, folder: Path) -> None:
@@ -79,17 +91,22 @@ def unpack(kept: store.Store, wheel: PyFile, folder: Path) -> None:
         archive.extractall(folder / "opt/ml")
 
 
-def test_a_package_compiled_for_the_machine_at_hand_is_stopped(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
-    """hnswlib as a plain `pip install` compiles it: with -march=native, for a CPU that has AVX at least."""
+def test_a_package_compiled_for_the_machine_at_hand_is_stopped(
+    lock: Lock, kept: store.Store, tmp_path: Path
+) -> None:
+    """hnswlib as a plain `pip install` compiles it: with -march=native, for a CPU that has AVX at
+    least."""
     framework = next(one for one in lock.frameworks if one.name == "hnswlib")
     recipe = recipes.load(ROOT, "hnswlib")
     plain = recipe.model_copy(update={"build": recipe.build.model_copy(update={"environment": {}})})
     wanted = WheelBuild.of(lock, framework, plain)
     have(lock, kept, [wanted.source, *wanted.requires, *wanted.runs_with])
     unpack(kept, build(wanted, kept, tmp_path, ROOT).wheel, tmp_path)
-    record = coverage.scan(tmp_path, ["opt/ml"], coverage.CodeBaseline(sorted(instruction_sets.features("x86-64-v2"))))
+    record = coverage.scan(tmp_path, ["opt/ml"],
+                           coverage.CodeBaseline(sorted(instruction_sets.features("x86-64-v2"))))
     assert "avx" in {found.extension for found in record.findings}
-    with pytest.raises(StageFailed, match=r"opt/ml/hnswlib\S*\.so: .*: \d+ instructions? needs? \w+ \(0x"):
+    with pytest.raises(StageFailed,
+                       match=r"opt/ml/hnswlib\S*\.so: .*: \d+ instructions? needs? \w+ \(0x"):
         coverage.demand(record)
 
 
@@ -98,7 +115,8 @@ def test_a_compiler_killed_for_memory_is_tried_again_with_half(
 ) -> None:
     monkeypatch.setattr(wheel_builds, "jobs_for", lambda _: 2)
     unseen_by_ccache = f"42 + 0 * {secrets.randbits(31)}"
-    killed = order(lock, kept, tmp_path, sdist(kept, tmp_path, answer=unseen_by_ccache, extra=KILLER))
+    killed = order(lock, kept, tmp_path,
+                   sdist(kept, tmp_path, answer=unseen_by_ccache, extra=KILLER))
     assert build(killed, kept, tmp_path).jobs == 1
     with pytest.raises(HostNotReady, match="a compiler was killed for memory, also with 1 at a time"):
         build(order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=ALWAYS)), kept, tmp_path)
@@ -108,25 +126,36 @@ def test_a_build_that_is_killed_itself_and_a_full_disk_are_no_fault_of_the_recip
     lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(wheel_builds, "jobs_for", lambda _: 1)
-    killed, full = (order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=extra)) for extra in (KILLED, FULL))
-    with pytest.raises(HostNotReady, match="a compiler was killed for memory, also with 1 at a time"):
+    killed, full = (order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=extra))
+                    for extra in (KILLED, FULL))
+    with pytest.raises(HostNotReady,
+                       match="a compiler was killed for memory, also with 1 at a time"):
         build(killed, kept, tmp_path)
-    with pytest.raises(HostNotReady, match=r"recipe demo for \S+: compiling broke off: .*No space left") as caught:
+    with pytest.raises(
+        HostNotReady, match=r"recipe demo for \S+: compiling broke off: .*No space left"
+    ) as caught:
         build(full, kept, tmp_path)
     assert (caught.value.exit_code, caught.value.log) == (ExitCode.HOST, tmp_path / "log")
     assert not wheel_builds.path_of(kept, full.key).exists()
 
 
 def with_suite(wanted: WheelBuild, kept: store.Store, selected: str) -> WheelBuild:
-    """`wanted` with tests of its own, by the pytest that NumPy's lock names: one fails, one passes."""
-    numpy = next(one for one in lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-frameworks"))[0].frameworks
-                 if one.name == "numpy")
+    """`wanted` with tests of its own, by the pytest that NumPy's lock names: one fails, one
+    passes."""
+    numpy = next(
+        one
+        for one in lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-frameworks"))[0].frameworks
+        if one.name == "numpy"
+    )
     assert numpy.made is not None
-    tests = [file for file in numpy.made.tests if file.project in ("pytest", "pluggy", "iniconfig", "packaging")]
+    tests = [file for file in numpy.made.tests
+             if file.project in ("pytest", "pluggy", "iniconfig", "packaging")]
     Index.configured().fetch(tests, kept)
     suite = UpstreamTests(requires=[],
-                          arguments=["-q", "-p", "no:cacheprovider", "-k", selected, "/build/src/demo-1.0"])
-    return dataclasses.replace(wanted, tests=tests, recipe=wanted.recipe.model_copy(update={"suite": suite}))
+                          arguments=["-q", "-p", "no:cacheprovider", "-k", selected,
+                                     "/build/src/demo-1.0"])
+    return dataclasses.replace(wanted, tests=tests,
+                               recipe=wanted.recipe.model_copy(update={"suite": suite}))
 
 
 SUITE = {"test_demo.py": "import demo\n\ndef test_at_1():\n    assert demo.answer() == 42\n\n"
@@ -140,9 +169,11 @@ def test_a_wheel_counts_only_if_the_frameworks_own_tests_pass_on_it(
     monkeypatch.setattr(wheel_builds, "jobs_for", lambda _: 2)
     plain, killed = (sdist(kept, tmp_path, answer=f"42 + 0 * {secrets.randbits(31)}", extra=extra)
                      for extra in ("[]", KILLER))
-    failing, passing = (with_suite(order(lock, kept, tmp_path, source, files=SUITE), kept, "at_{jobs}")
+    failing, passing = (with_suite(order(lock, kept, tmp_path, source, files=SUITE), kept,
+                                   "at_{jobs}")
                         for source in (plain, killed))
-    with pytest.raises(StageFailed, match=r"recipe demo: its own tests fail on the wheel for \S+: FAILED \S+at_2"):
+    with pytest.raises(StageFailed,
+                       match=r"recipe demo: its own tests fail on the wheel for \S+: FAILED \S+at_2"):
         build(failing, kept, tmp_path)
     assert wheel_builds.known(kept, failing) is None
     assert build(passing, kept, tmp_path).tests == "1 passed, 1 deselected"
@@ -155,10 +186,14 @@ def test_a_wheel_for_another_cpu_than_this_machines_is_not_tried_here(
     smoke = tmp_path / recipes.FOLDER / "demo/smoke.py"
     smoke.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n", encoding="utf-8")
     assert build(wanted, kept, tmp_path).wheel.project == "demo"
-    assert "recipe demo for x86-64-v3: not tried, this machine's CPU lacks" in capsys.readouterr().err
+    assert (
+        "recipe demo for x86-64-v3: not tried, this machine's CPU lacks" in capsys.readouterr().err
+    )
 
 
-def test_what_a_build_does_in_dev_stays_in_its_tree(lock: Lock, kept: store.Store, tmp_path: Path) -> None:
+def test_what_a_build_does_in_dev_stays_in_its_tree(
+    lock: Lock, kept: store.Store, tmp_path: Path
+) -> None:
     mark = f"/dev/golden-{secrets.token_hex(4)}"
     leaves_it = f'(__import__("subprocess").run(["cp", "/dev/null", "{mark}"], check=True) and [])'
     build(order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=leaves_it)), kept, tmp_path)

@@ -1,9 +1,11 @@
-"""What the tests of an image share: the lock's facts, whether this is the booted image, one-command gathering.
+"""What the tests of an image share: the lock's facts, whether this is the booted image, one-command
+gathering.
 
-Called for a container (Molecule, as root), for the booted image and for a launched instance (over SSH, as the default
-user). What is marked `no_boot` is asked of the disk's root tree instead of the booted image (as root). GOLDEN_VARS
-names the JSON file with the variables that the image was baked with. Tests marked `gpu` run only where `--gpu-session`
-names the JSON file of a GpuSession (goldenami/model/builds/gpu_proofs.py): `golden gpu-test` writes it.
+Called for a container (Molecule, as root), for the booted image and for a launched instance (over
+SSH, as the default user). What is marked `no_boot` is asked of the disk's root tree instead of the
+booted image (as root). GOLDEN_VARS names the JSON file with the variables that the image was baked
+with. Tests marked `gpu` run only where `--gpu-session` names the JSON file of a GpuSession
+(goldenami/model/builds/gpu_proofs.py): `golden gpu-test` writes it.
 """
 
 from __future__ import annotations
@@ -40,9 +42,14 @@ RunProgram = Callable[..., dict[str, Any]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marks: of tests that a booted image has no answer to, and of those that need none."""
-    config.addinivalue_line("markers", "at_rest: looks at what a sealed image no longer has; not asked of a booted one")
-    config.addinivalue_line("markers", "no_boot: needs nothing that a boot makes; verify asks the disk's root tree")
+    """Name the marks: of tests that a booted image has no answer to, and of those that need
+    none."""
+    config.addinivalue_line("markers",
+                            "at_rest: looks at what a sealed image no longer has; not asked of a "
+                            "booted one")
+    config.addinivalue_line("markers",
+                            "no_boot: needs nothing that a boot makes; verify asks the disk's "
+                            "root tree")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -63,7 +70,8 @@ def lock() -> dict[str, Any]:
     """The variables that the image was baked with."""
     path = os.environ.get("GOLDEN_VARS")
     if not path:
-        pytest.fail("GOLDEN_VARS has to name the JSON file with the image's variables", pytrace=False)
+        pytest.fail("GOLDEN_VARS has to name the JSON file with the image's variables",
+                    pytrace=False)
     variables: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return variables
 
@@ -72,7 +80,8 @@ def lock() -> dict[str, Any]:
 def gpu_type(
     pytestconfig: pytest.Config, record_testsuite_property: Callable[[str, object], None],
 ) -> dict[str, Any]:
-    """What the instance type's GPUs are: a GpuType of hardware.py. The JUnit file names the test."""
+    """What the instance type's GPUs are: a GpuType of hardware.py. The JUnit file names the
+    test."""
     session = json.loads(Path(pytestconfig.getoption("--gpu-session")).read_text(encoding="utf-8"))
     for name in ("ami", "nonce"):
         record_testsuite_property(f"goldenami:{name}", session[name])
@@ -81,7 +90,9 @@ def gpu_type(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _which_build(lock: dict[str, Any], record_testsuite_property: Callable[[str, object], None]) -> None:
+def _which_build(
+    lock: dict[str, Any], record_testsuite_property: Callable[[str, object], None]
+) -> None:
     """The JUnit file says which build was tested: `golden gpu-test --junit` takes no other's."""
     record_testsuite_property("goldenami:build-id", lock.get("golden_build_id", ""))
 
@@ -95,20 +106,26 @@ def _only_roles_of_the_image(request: pytest.FixtureRequest, lock: dict[str, Any
 
 @pytest.fixture(scope="module")
 def gather(host: Any) -> Gather:
-    """A function that runs named shell commands in one SSH command, as root or as the user who logged in.
+    """A function that runs named shell commands in one SSH command, as root or as the user who
+    logged in.
 
     Under emulation a command over SSH costs a second, so a test file asks everything at once.
     """
 
     def run(commands: Mapping[str, str], *, root: bool = True) -> dict[str, Answer]:
         script = "".join(
-            f"({command}) </dev/null 2>&1; printf '{MARK}%d{MARK}' $?\n" for command in commands.values()
+            f"({command}) </dev/null 2>&1; printf '{MARK}%d{MARK}' $?\n"
+            for command in commands.values()
         )
         text = base64.b64encode(script.encode()).decode()
-        shell = 'if [ "$(id -u)" = 0 ]; then exec sh; else exec sudo -n sh; fi' if root else "exec sh"
+        shell = (
+            'if [ "$(id -u)" = 0 ]; then exec sh; else exec sudo -n sh; fi' if root else "exec sh"
+        )
         done = host.run(f"printf %s {text} | base64 -d | {{ {shell}; }}")
         parts = done.stdout.split(MARK)
-        assert len(parts) == 2 * len(commands) + 1, f"status {done.rc}: {done.stderr or done.stdout}"
+        assert len(parts) == 2 * len(commands) + 1, (
+            f"status {done.rc}: {done.stderr or done.stdout}"
+        )
         return {
             name: Answer(int(status), output.strip())
             for name, output, status in zip(commands, parts[0::2], parts[1::2], strict=False)
@@ -119,7 +136,8 @@ def gather(host: Any) -> Gather:
 
 @pytest.fixture(scope="module")
 def as_root(host: Any) -> Callable[..., Any]:
-    """A function that runs a command as root: a container is entered as root, the booted image as its default user."""
+    """A function that runs a command as root: a container is entered as root, the booted image as
+    its default user."""
     sudo = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n "$@"; fi'
 
     def run(*argv: str) -> Any:
@@ -130,13 +148,16 @@ def as_root(host: Any) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def run_program(host: Any, as_root: Callable[..., Any]) -> RunProgram:
-    """A function that runs a Python program's text, as root or as the user who logged in, and reads its JSON.
+    """A function that runs a Python program's text, as root or as the user who logged in, and reads
+    its JSON.
 
-    Under emulation each command costs up to a second, so a program gathers all that a file of tests looks at.
+    Under emulation each command costs up to a second, so a program gathers all that a file of tests
+    looks at.
     """
 
     def run(program: str, *arguments: str, root: bool = True) -> dict[str, Any]:
-        argv = ("timeout", "--kill-after=10", str(PROGRAM_S), "python3", "-B", "-c", program, *arguments)
+        argv = ("timeout", "--kill-after=10", str(PROGRAM_S), "python3", "-B", "-c", program,
+                *arguments)
         done = as_root(*argv) if root else host.run(" ".join(["%s"] * len(argv)), *argv)
         assert done.rc not in (124, 137), f"a program gave no answer in {PROGRAM_S} s"
         assert done.rc == 0, done.stderr
@@ -148,17 +169,25 @@ def run_program(host: Any, as_root: Callable[..., Any]) -> RunProgram:
 
 @pytest.fixture
 def record_figure(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
-    """A function that puts a figure into the check's detail in verify.json, and into the test's part of JUnit's file.
+    """A function that puts a figure into the check's detail in verify.json, and into the test's
+    part of JUnit's file.
 
-    pytest's record_property does the same and warns, as its default schema of JUnit's file knows no such part.
+    pytest's record_property does the same and warns, as its default schema of JUnit's file knows no
+    such part.
     """
     return lambda name, value: request.node.user_properties.append((name, value))
 
 
 @pytest.fixture(scope="module")
 def booted(gather: Gather) -> bool:
-    """Whether this is a machine on the image's own kernel rather than a container on the builder's."""
-    return gather({"container": "systemd-detect-virt --quiet --container"}, root=False)["container"].status != 0
+    """Whether this is a machine on the image's own kernel rather than a container on the
+    builder's."""
+    return (
+        gather({"container": "systemd-detect-virt --quiet --container"}, root=False)[
+            "container"
+        ].status
+        != 0
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
-"""`python -m support.changed_tests`: the test files that a change can break, the nearest first, a minute's worth.
+"""`python -m support.changed_tests`: the test files that a change can break, the nearest first, a
+minute's worth.
 
-A change is what git sees since HEAD left the main branch. A test's distance from it is the number of
-imports between: of modules, of support, of `conftest.py`. A module in a string, as a program is, and
-a command that a test types count as imports. Another file changes each module that names it.
+A change is what git sees since HEAD left the main branch. A test's distance from it is the number
+of imports between: of modules, of support, of `conftest.py`. A module in a string, as a program is,
+and a command that a test types count as imports. Another file changes each module that names it.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ ROOTS = re.compile(r"(?:scripts|tests|roles/golden_idle/files)/(?P<name>.*?)(?:/
 """Where modules are imported from: `pythonpath` of pyproject.toml."""
 TEST = re.compile(r"tests/(?:unit|contract|aws)/test_\w+\.py")
 BUDGET_S, UNKNOWN_S = 80.0, 3.0
-"""Seconds of tests that two workers do in a minute, their start included; of a file that never ran."""
+"""Seconds of tests that two workers do in a minute, their start included; of a file that never
+ran."""
 
 
 def changed(root: Path) -> set[str]:
-    """The paths that differ from where HEAD left the main branch, uncommitted and untracked ones too."""
+    """The paths that differ from where HEAD left the main branch, uncommitted and untracked ones
+    too."""
     def git(*arguments: str) -> list[str]:
         return shell.output(["git", *arguments], cwd=root).splitlines()
 
-    heads = git("for-each-ref", "--format=%(objectname)", "refs/remotes/origin/HEAD", "refs/heads/main")
+    heads = git("for-each-ref", "--format=%(objectname)", "refs/remotes/origin/HEAD",
+                "refs/heads/main")
     since = git("merge-base", "HEAD", heads[-1])[0] if heads else "HEAD"
     return {*git("diff", "--name-only", since), *git("ls-files", "--others", "--exclude-standard")}
 
@@ -73,11 +77,13 @@ def distances(root: Path, paths: set[str]) -> dict[str, int]:
         distance = 1 + max(found.values(), default=-1)
         found |= dict.fromkeys(ring, distance)
         ring = {importer for path in ring for importer in importers[_module(path)]} - set(found)
-    return {path: far for path, far in found.items() if TEST.fullmatch(path) and (root / path).exists()}
+    return {path: far for path, far in found.items() if TEST.fullmatch(path)
+            and (root / path).exists()}
 
 
 def chosen(far: dict[str, int], record: Path, budget_s: float = BUDGET_S) -> list[str]:
-    """What fits into the budget by the JUnit file of a whole run: near, then short files; one in any case."""
+    """What fits into the budget by the JUnit file of a whole run: near, then short files; one in
+    any case."""
     took = defaultdict[str, float](float)
     for case in ET.parse(record).iter("testcase") if record.exists() else ():
         took[f"{case.get('classname', '').replace('.', '/')}.py"] += float(case.get("time", 0))
@@ -94,10 +100,12 @@ def main() -> None:
     """Print the files; on standard error, how many there are in all."""
     root = Path.cwd()
     paths = changed(root)
-    far = distances(root, paths) | dict.fromkeys(["tests/unit/test_layout.py"], 0)  # it reads all files
+    # It reads all files.
+    far = distances(root, paths) | dict.fromkeys(["tests/unit/test_layout.py"], 0)
     picked = chosen(far, root / "build/tests/fast.xml")
     print("\n".join(picked))
-    print(f"{len(paths)} changed files reach {len(far)} files of tests; the nearest {len(picked)} run, "
+    print(f"{len(paths)} changed files reach {len(far)} files of tests; the nearest {len(picked)} "
+          "run, "
           "`make test-fast` runs all", file=sys.stderr)
 
 

@@ -10,7 +10,8 @@ from types import ModuleType
 
 
 def load(path: Path, name: str) -> ModuleType:
-    """The file as the module `name`. It leaves no bytecode beside the file, which may be part of an image."""
+    """The file as the module `name`. It leaves no bytecode beside the file, which may be part of an
+    image."""
     loader = SourceFileLoader(name, str(path))
     spec = importlib.util.spec_from_loader(name, loader)
     assert spec is not None

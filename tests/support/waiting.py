@@ -1,4 +1,5 @@
-"""Waiting for what another process does: without a limit a test that hangs would take its whole tier along."""
+"""Waiting for what another process does: without a limit a test that hangs would take its whole
+tier along."""
 
 from __future__ import annotations
 
@@ -14,8 +15,11 @@ POLL_S = 0.02
 T = TypeVar("T")
 
 
-def until(what: str, condition: Callable[[], T], *, limit_s: float = LIMIT_S, poll_s: float = POLL_S) -> T:
-    """The first answer of `condition` that is true; fails with `what` was waited for after `limit_s` seconds."""
+def until(
+    what: str, condition: Callable[[], T], *, limit_s: float = LIMIT_S, poll_s: float = POLL_S
+) -> T:
+    """The first answer of `condition` that is true; fails with `what` was waited for after
+    `limit_s` seconds."""
     found = wait_until(lambda: condition() or None, limit_s, poll_s)
     assert found is not None, f"waited {limit_s:.0f} s in vain for {what}"
     return found

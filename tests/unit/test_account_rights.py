@@ -33,8 +33,10 @@ def _ec2(kind: str, name: str) -> str:
 IDS = {"image": ("ami-0a", "ec2:ImageID"), "snapshot": ("snap-0a", "ec2:SnapshotID"),
        "volume": ("vol-0a", "ec2:VolumeID"),
        "instance": ("i-0a", "ec2:InstanceID"), "launch-template": ("lt-0a", "ec2:LaunchTemplateID"),
-       "security-group": ("sg-0a", "ec2:SecurityGroupID"), "key-pair": ("key-0a", "ec2:KeyPairName")}
-SAID = [{}, {"ec2:CreateAction": "Other"}, FORGED, {"kms:ViaService": "ec2.us-east-1.amazonaws.com"},
+       "security-group": ("sg-0a", "ec2:SecurityGroupID"),
+       "key-pair": ("key-0a", "ec2:KeyPairName")}
+SAID = [{}, {"ec2:CreateAction": "Other"}, FORGED,
+        {"kms:ViaService": "ec2.us-east-1.amazonaws.com"},
         {"kms:ViaService": "ssm.us-east-1.amazonaws.com",
          "kms:EncryptionContext:PARAMETER_ARN": f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/theirs"},
         {"kms:GrantIsForAWSResource": "true", "kms:ViaService": "ec2.us-east-1.amazonaws.com"},
@@ -45,8 +47,10 @@ THEIRS: dict[str, tuple[str, Mapping[str, Any]]] = {
     **{kind: (_ec2(kind, name), {key: name, **OTHERS}) for kind, (name, key) in IDS.items()},
     "group": (f"arn:aws:autoscaling:us-east-1:{ACCOUNT}:autoScalingGroup:1:autoScalingGroupName/theirs", OTHERS),
     "parameter": (f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/theirs/db", OTHERS),
-    "golden-like parameter": (f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/golden-ami-theirs/db", OTHERS),
-    "key": (f"arn:aws:kms:us-east-1:{ACCOUNT}:key/theirs", {"kms:ResourceAliases": ["alias/theirs"], **OTHERS}),
+    "golden-like parameter": (f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/golden-ami-theirs/db",
+                              OTHERS),
+    "key": (f"arn:aws:kms:us-east-1:{ACCOUNT}:key/theirs",
+            {"kms:ResourceAliases": ["alias/theirs"], **OTHERS}),
     "bucket": ("arn:aws:s3:::theirs", {}), "object": ("arn:aws:s3:::theirs/store/secret", {}),
     "table": (f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/theirs", {}),
     "topic": (f"arn:aws:sns:us-east-1:{ACCOUNT}:theirs", {}),
@@ -54,42 +58,71 @@ THEIRS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "role": (f"arn:aws:iam::{ACCOUNT}:role/theirs", {"iam:PassedToService": "ec2.amazonaws.com"}),
     "metric": ("*", {"cloudwatch:namespace": "theirs"})}
 MORE_ACTIONS = {
-    "autoscaling:UpdateAutoScalingGroup", "autoscaling:DeleteAutoScalingGroup", "cloudformation:DeleteStack",
-    "cloudformation:UpdateStack", "dynamodb:DeleteTable", "dynamodb:PutItem", "ec2:ModifySnapshotAttribute",
-    "ec2:CreateVolume", "ec2:AttachVolume", "ec2:CopySnapshot", "ec2:StopInstances", "ec2:RebootInstances",
-    "ec2:DeleteLaunchTemplate", "ec2:DeleteTags", "iam:PassRole", "iam:CreateRole", "iam:AttachRolePolicy",
-    "kms:ScheduleKeyDeletion", "kms:PutKeyPolicy", "kms:Sign", "s3:DeleteObject", "s3:GetObject", "ssm:SendCommand",
+    "autoscaling:UpdateAutoScalingGroup", "autoscaling:DeleteAutoScalingGroup",
+    "cloudformation:DeleteStack",
+    "cloudformation:UpdateStack", "dynamodb:DeleteTable", "dynamodb:PutItem",
+    "ec2:ModifySnapshotAttribute",
+    "ec2:CreateVolume", "ec2:AttachVolume", "ec2:CopySnapshot", "ec2:StopInstances",
+    "ec2:RebootInstances",
+    "ec2:DeleteLaunchTemplate", "ec2:DeleteTags", "iam:PassRole", "iam:CreateRole",
+    "iam:AttachRolePolicy",
+    "kms:ScheduleKeyDeletion", "kms:PutKeyPolicy", "kms:Sign", "s3:DeleteObject", "s3:GetObject",
+    "ssm:SendCommand",
     "ssm:GetParameters", "ssm:PutParameter", "sts:AssumeRole"}
 EVERY_ACTION = sorted({action for name in BY_COMMANDS for statement in document(name)["Statement"]
                        for action in statement["Action"]} | MORE_ACTIONS)
 
 UNNARROWED: dict[tuple[str, str], str] = {
-    ("ssm:GetParameter", "parameter"): "retire and costs: what names our AMI keeps it, whoever's parameter it is; "
-                                       "plain text only, no SecureString is decrypted",
-    ("ec2:CreateSecurityGroup", "vpc"): "the default network has no tag of ours; the group itself has to have one",
+    (
+        "ssm:GetParameter",
+        "parameter",
+    ): "retire and costs: what names our AMI keeps it, whoever's parameter it is; "
+    "plain text only, no SecureString is decrypted",
+    (
+        "ec2:CreateSecurityGroup",
+        "vpc",
+    ): "the default network has no tag of ours; the group itself has to have one",
     ("ec2:RunInstances", "network-interface"): "new with the instance, which has to have our tag",
-    ("ec2:RunInstances", "subnet"): "the default network has no tag of ours; the instance has to have one",
-    ("ec2:RunInstances", "spot-instances-request"): "new with the instance, which has to have our tag",
+    (
+        "ec2:RunInstances",
+        "subnet",
+    ): "the default network has no tag of ours; the instance has to have one",
+    (
+        "ec2:RunInstances",
+        "spot-instances-request",
+    ): "new with the instance, which has to have our tag",
     ("ec2:CreateImage", "image"): "new, of an instance that has to be ours",
     ("ec2:CreateImage", "snapshot"): "new, of an instance that has to be ours",
-    ("ssm:SendCommand", "document"): "AWS's own shell script, on an instance that has to be ours"}
-"""What no condition narrows though another team's may be named, with the reason: all such exceptions are here."""
+    ("ssm:SendCommand", "document"): "AWS's own shell script, on an instance that has to be ours",
+}
+"""What no condition narrows though another team's may be named, with the reason: all such
+exceptions are here."""
 for kind in ("parameter", "golden-like parameter"):
     for read in ("ssm:GetParameter", "ssm:GetParameters"):
         UNNARROWED[read, kind] = UNNARROWED["ssm:GetParameter", "parameter"]
-for kind in ("instance", "volume", "security-group", "key-pair", "placement-group", "capacity-reservation"):
-    UNNARROWED["ec2:RunInstances by template", kind] = "part of a launch whose template and AMI have to be ours"
-for made, kind in (("ebs:StartSnapshot", "snapshot"), ("ec2:CreateLaunchTemplate", "launch-template"),
-                   ("ec2:CreateSecurityGroup", "security-group"), ("ec2:CreateSnapshot", "snapshot"),
-                   ("ec2:ImportKeyPair", "key-pair"), ("ec2:RegisterImage", "image"), ("ec2:RunInstances", "instance"),
+for kind in ("instance", "volume", "security-group", "key-pair", "placement-group",
+             "capacity-reservation"):
+    UNNARROWED["ec2:RunInstances by template", kind] = (
+        "part of a launch whose template and AMI have to be ours"
+    )
+for made, kind in (("ebs:StartSnapshot", "snapshot"),
+                   ("ec2:CreateLaunchTemplate", "launch-template"),
+                   ("ec2:CreateSecurityGroup", "security-group"),
+                   ("ec2:CreateSnapshot", "snapshot"),
+                   ("ec2:ImportKeyPair", "key-pair"), ("ec2:RegisterImage", "image"),
+                   ("ec2:RunInstances", "instance"),
                    ("ec2:RunInstances", "volume")):
-    UNNARROWED[f"{made} with our tags", kind] = "the call makes it: there is none of another team's that it could name"
+    UNNARROWED[f"{made} with our tags", kind] = (
+        "the call makes it: there is none of another team's that it could name"
+    )
 
 MONEY = {"budgets:ViewBudget", "savingsplans:DescribeSavingsPlans", "cloudwatch:GetMetricData",
          "cloudwatch:ListMetrics",
-         "ce:GetCostAndUsage", "ce:GetReservationPurchaseRecommendation", "ce:GetReservationUtilization",
+         "ce:GetCostAndUsage", "ce:GetReservationPurchaseRecommendation",
+         "ce:GetReservationUtilization",
          "ce:GetSavingsPlansPurchaseRecommendation", "ce:GetSavingsPlansUtilization"}
-"""Reads of `costs`: what the whole account measures and pays, by views and budgets that no team has."""
+"""Reads of `costs`: what the whole account measures and pays, by views and budgets that no team
+has."""
 
 
 def _is_bare_read(action: str) -> bool:
@@ -105,9 +138,18 @@ def escalations(name: str) -> Iterator[str]:
         if not any(policy["Statement"] for policy in policies):
             continue
         for (kind, (resource, context)), said in product(THEIRS.items(), SAID):
-            way = " by template" if "ec2:LaunchTemplate" in said else " with our tags" if said is FORGED else ""
-            excused = {(action, kind), (action + way, kind)} & UNNARROWED.keys() or _is_bare_read(action)
-            if not excused and allows(policies, BOUNDARY, Asked(action, resource, {**context, **said})):
+            way = (
+                " by template"
+                if "ec2:LaunchTemplate" in said
+                else " with our tags"
+                if said is FORGED
+                else ""
+            )
+            excused = {(action, kind), (action + way, kind)} & UNNARROWED.keys() or _is_bare_read(
+                action
+            )
+            if not excused and allows(policies, BOUNDARY,
+                                      Asked(action, resource, {**context, **said})):
                 yield f"{action} on the {kind}, {said}"
 
 
@@ -135,8 +177,10 @@ def test_whatever_has_no_condition_is_ours_by_name_or_cannot_be_narrowed(name: s
     assert loose == []
 
 
-GLOBAL = {"aws:TagKeys", "ec2:CreateAction", "kms:ViaService", "kms:GrantIsForAWSResource", "cloudwatch:namespace"}
-"""Keys that the reference has at actions, which cfn-lint's copy leaves out, or that are keys of every request."""
+GLOBAL = {"aws:TagKeys", "ec2:CreateAction", "kms:ViaService", "kms:GrantIsForAWSResource",
+          "cloudwatch:namespace"}
+"""Keys that the reference has at actions, which cfn-lint's copy leaves out, or that are keys of
+every request."""
 
 
 @pytest.mark.parametrize("path", trees.scanned(20, POLICIES, "*.json"), ids=lambda path: path.stem)
@@ -144,9 +188,14 @@ def test_every_condition_is_one_that_aws_documents(path: Path) -> None:
     odd = []
     for statement in json.loads(path.read_text(encoding="utf-8"))["Statement"]:
         keys = [key for conditions in statement.get("Condition", {}).values() for key in conditions]
-        for action, key, resource in product(statement["Action"], keys, listed(statement["Resource"])):
+        for action, key, resource in product(statement["Action"], keys,
+                                             listed(statement["Resource"])):
             service = action.partition(":")[0]
-            kind = resource.rpartition("/")[0].rpartition(":")[2].replace("autoScalingGroupName", "autoscalinggroup")
+            kind = (
+                resource.rpartition("/")[0]
+                .rpartition(":")[2]
+                .replace("autoScalingGroupName", "autoscalinggroup")
+            )
             shape = f"{key.partition('/')[0]}/${{TagKey}}" if "/" in key else key
             has = REFERENCE[service]["Resources"].get(kind, {}).get("ConditionKeys", [])
             if key not in GLOBAL and kind in map(str.lower, kinds_of(action)) and shape not in has:
@@ -155,9 +204,12 @@ def test_every_condition_is_one_that_aws_documents(path: Path) -> None:
 
 
 def test_gpu_records_are_the_testers_alone() -> None:
-    record = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/golden-ami/debian-13-ml/0123456789ab/gpu-test"
+    record = (
+        f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/golden-ami/debian-13-ml/0123456789ab/gpu-test"
+    )
     writers = {name for name, policies in ROLES.items()
-               if allows([document(policy) for policy in policies], BOUNDARY, Asked("ssm:PutParameter", record))}
+               if allows([document(policy) for policy in policies], BOUNDARY,
+                         Asked("ssm:PutParameter", record))}
     assert writers == {"GitHubTester", "GitLabTester"}
 
 
@@ -167,11 +219,25 @@ SECRET = {"kms:ViaService": "ssm.us-east-1.amazonaws.com"}
 @pytest.mark.parametrize("name", sorted(ROLES))
 def test_no_role_decrypts_a_secure_parameter_but_a_webhook(name: str) -> None:
     """Also where a policy that is attached later allows it."""
-    policies = [*map(document, ROLES[name]), {"Statement": [{"Effect": "Allow", "Action": "kms:*", "Resource": "*"}]}]
+    policies = [*map(document, ROLES[name]),
+                {"Statement": [{"Effect": "Allow", "Action": "kms:*", "Resource": "*"}]}]
     key = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/aws-ssm"
-    read = [path for path in ("golden-idle/webhook", "theirs/db", "golden-ami/x") if allows(policies, BOUNDARY, Asked(
-        "kms:Decrypt", key, {**SECRET, "kms:EncryptionContext:PARAMETER_ARN":
-                             f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/{path}"}))]
+    read = [
+        path
+        for path in ("golden-idle/webhook", "theirs/db", "golden-ami/x")
+        if allows(
+            policies,
+            BOUNDARY,
+            Asked(
+                "kms:Decrypt",
+                key,
+                {
+                    **SECRET,
+                    "kms:EncryptionContext:PARAMETER_ARN": f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/{path}",
+                },
+            ),
+        )
+    ]
     reads_all = "KeepPolicy" in ROLES[name]
     assert read == ([] if reads_all else ["golden-idle/webhook"])
 
@@ -183,9 +249,13 @@ def test_the_builder_reaches_neither_the_site_nor_what_it_did_not_launch() -> No
     assert not allows(policies, BOUNDARY, Asked("s3:PutObject", f"{bucket}/site/index.html"))
     tags = [{"aws:ResourceTag/goldenami:image": "x"}, {"aws:ResourceTag/goldenami:cluster": "x"},
             {"aws:ResourceTag/goldenami:expires": "x"}]
-    ends = [allows(policies, BOUNDARY, Asked("ec2:TerminateInstances", _ec2("instance", "i-0"), each)) for each in tags]
+    ends = [
+        allows(policies, BOUNDARY, Asked("ec2:TerminateInstances", _ec2("instance", "i-0"), each))
+        for each in tags
+    ]
     assert ends == [False, False, True]
-    moved = ("ec2:ModifyLaunchTemplate", "ec2:DisableImage", "ec2:DeregisterImage", "ssm:PutParameter")
+    moved = ("ec2:ModifyLaunchTemplate", "ec2:DisableImage", "ec2:DeregisterImage",
+             "ssm:PutParameter")
     assert not [action for action in moved if allows(policies, BOUNDARY, Asked(
         action, _ec2("image", "ami-0"), {"aws:ResourceTag/goldenami:image": "x"}))]
 
@@ -197,7 +267,8 @@ def test_conditions_that_no_role_here_decides() -> None:
 
 
 def test_a_denial_wins_and_a_boundary_limits() -> None:
-    allow = {"Statement": [{"Effect": "Allow", "Action": ["s3:Get*"], "Resource": "arn:aws:s3:::a/*"}]}
+    allow = {"Statement": [{"Effect": "Allow", "Action": ["s3:Get*"],
+                            "Resource": "arn:aws:s3:::a/*"}]}
     deny = {"Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws:s3:::a/x[1]"}]}
     other = {"Statement": [{"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}]}
     asked = Asked("s3:GetObject", "arn:aws:s3:::a/x[1]")

@@ -1,4 +1,5 @@
-"""The CloudFormation template of an account: linted, its rights those of the policy files, within its boundary."""
+"""The CloudFormation template of an account: linted, its rights those of the policy files, within
+its boundary."""
 
 from __future__ import annotations
 
@@ -12,15 +13,26 @@ from goldenami.aws.channels import lease
 from goldenami.aws.pricing import account_prices
 from goldenami.aws.pricing.price_list import ListedPrices
 from goldenami.fleet.account import account_plan
-from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, BY_HAND, RAW, RESOURCES, ROLES, TOPIC
+from support.aws.account_template import (
+    BOUNDARY,
+    BUCKET,
+    BY_COMMANDS,
+    BY_HAND,
+    RAW,
+    RESOURCES,
+    ROLES,
+    TOPIC,
+)
 from support.builds.tools import POLICIES, complaints
 from support.rules import trees
 
-NARROWED = {"arn:aws:s3:::*/store/*": f"{BUCKET}/store/*", "arn:aws:s3:::*/site/*": f"{BUCKET}/site/*",
+NARROWED = {"arn:aws:s3:::*/store/*": f"{BUCKET}/store/*",
+            "arn:aws:s3:::*/site/*": f"{BUCKET}/site/*",
             "arn:aws:s3:::*": BUCKET, "arn:aws:sns:*:*:*": TOPIC}
 """What the policy of a command leaves open and the template knows: the bucket and the topic."""
 TEMPLATE_BYTES, POLICY_CHARACTERS, POLICIES_A_ROLE = 51_200, 6_144, 10
-"""Quotas: of a template that is sent (CloudFormation), of a policy without spaces and of a role's policies (IAM)."""
+"""Quotas: of a template that is sent (CloudFormation), of a policy without spaces and of a role's
+policies (IAM)."""
 
 Right = tuple[str, str, str, str]
 """Effect, action, resource, condition."""
@@ -30,7 +42,11 @@ def rights(document: Mapping[str, Any]) -> set[Right]:
     """What a policy allows, one by one."""
     found = set[Right]()
     for statement in document["Statement"]:
-        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        resources = (
+            statement["Resource"]
+            if isinstance(statement["Resource"], list)
+            else [statement["Resource"]]
+        )
         condition = json.dumps(statement.get("Condition"), sort_keys=True)
         found |= {(statement["Effect"], action, str(NARROWED.get(resource, resource)), condition)
                   for action in statement["Action"] for resource in resources}
@@ -47,10 +63,15 @@ def test_cfn_lint() -> None:
 
 @pytest.mark.parametrize("name", sorted(BY_COMMANDS))
 def test_a_policy_has_the_rights_of_its_commands(name: str) -> None:
-    """The files of aws/policies/ are the source; after a change there, this says what to change here."""
-    wanted = {right for command in BY_COMMANDS[name]["Metadata"]["Commands"] for right in of_command(command)}
+    """The files of aws/policies/ are the source; after a change there, this says what to change
+    here."""
+    wanted = {right for command in BY_COMMANDS[name]["Metadata"]["Commands"]
+              for right in of_command(command)}
     has = rights(BY_COMMANDS[name]["Properties"]["PolicyDocument"])
-    assert {"lacks": sorted(wanted - has), "has too much": sorted(has - wanted)} == {"lacks": [], "has too much": []}
+    assert {"lacks": sorted(wanted - has), "has too much": sorted(has - wanted)} == {
+        "lacks": [],
+        "has too much": [],
+    }
 
 
 def test_every_command_is_in_a_policy_and_every_policy_in_a_role() -> None:
@@ -76,7 +97,8 @@ def beyond(needed: set[Right]) -> Iterator[str]:
     """Rights that the boundary does not let through."""
     limits = [(action, limit) for effect, action, limit, _ in rights(BOUNDARY) if effect == "Allow"]
     for effect, action, resource, _ in needed:
-        if effect == "Allow" and not any(fnmatchcase(action, has) and (limit == "*" or fnmatchcase(resource, limit))
+        if effect == "Allow" and not any(fnmatchcase(action, has)
+                                         and (limit == "*" or fnmatchcase(resource, limit))
                                          for has, limit in limits):
             yield f"{action} on {resource}"
 
@@ -86,10 +108,13 @@ def test_the_boundary_lets_every_right_through_and_of_iam_the_machines_role_alon
               for command in body["Metadata"]["Commands"] for right in of_command(command)}
     assert sorted(beyond(needed)) == []
     elsewhere: set[Right] = {
-        ("Allow", "iam:PassRole", "*", ""), ("Allow", "s3:GetObject", "arn:aws:s3:::theirs/secret", ""),
-        ("Allow", "ssm:PutParameter", "arn:aws:ssm:*:*:parameter/theirs", ""), ("Allow", "sts:AssumeRole", "*", "")}
+        ("Allow", "iam:PassRole", "*", ""),
+        ("Allow", "s3:GetObject", "arn:aws:s3:::theirs/secret", ""),
+        ("Allow", "ssm:PutParameter", "arn:aws:ssm:*:*:parameter/theirs", ""),
+        ("Allow", "sts:AssumeRole", "*", "")}
     assert len(list(beyond(elsewhere))) == len(elsewhere)
-    assert not list(beyond({("Allow", "iam:PassRole", "arn:aws:iam::*:role/golden-ami-instance", "")}))
+    assert not list(beyond({("Allow", "iam:PassRole", "arn:aws:iam::*:role/golden-ami-instance",
+                             "")}))
 
 
 def test_the_bucket_is_private_encrypted_versioned_and_for_tls() -> None:
@@ -99,7 +124,11 @@ def test_the_bucket_is_private_encrypted_versioned_and_for_tls() -> None:
     assert "SSEAlgorithm" in str(bucket["BucketEncryption"])
     assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
     [statement] = RESOURCES["BucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
-    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == (
+        "Deny",
+        "*",
+        "s3:*",
+    )
     assert statement["Resource"] == [BUCKET, f"{BUCKET}/*"]
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
@@ -108,7 +137,8 @@ def test_what_holds_data_is_retained() -> None:
     kept = {name: body["DeletionPolicy"] for name, body in RAW.items() if "DeletionPolicy" in body}
     assert kept == {"Leases": "Retain", "Bucket": "RetainExceptOnCreate"}
     assert {RAW[name]["UpdateReplacePolicy"] for name in kept} == {"Retain"}
-    assert RAW["Leases"]["Properties"]["TableName"] == lease.TABLE  # a fixed name, so that it can be imported
+    # A fixed name, so that it can be imported.
+    assert RAW["Leases"]["Properties"]["TableName"] == lease.TABLE
 
 
 def test_each_kind_of_resource_has_a_price() -> None:

@@ -25,12 +25,21 @@ def test_the_closure_is_exact(resolver: Resolver) -> None:
     found = {deb.name: deb for deb in root.solve(["?essential", "tool"])}
     assert sorted(found) == ["base", "lib", "libc6", "tool"]
     tool = found["tool"]
-    assert (tool.version, tool.architecture, tool.source, tool.archive) == ("1:2.0+x~1-3", "amd64", "tool-src",
-                                                                            "debian")
+    assert (tool.version, tool.architecture, tool.source, tool.archive) == (
+        "1:2.0+x~1-3",
+        "amd64",
+        "tool-src",
+        "debian",
+    )
     assert tool.path == "pool/main/t/tool/tool_2.0+x~1-3_amd64.deb"
     file = resolver.mirrors[0].folder / tool.path
-    assert (tool.sha256, tool.size, tool.installed_size) == (sha256_file(file), file.stat().st_size, 16 * 1024)
-    assert not any("127.0.0.1" in str(value) for deb in found.values() for value in dataclasses.astuple(deb))
+    assert (tool.sha256, tool.size, tool.installed_size) == (
+        sha256_file(file),
+        file.stat().st_size,
+        16 * 1024,
+    )
+    assert not any("127.0.0.1" in str(value) for deb in found.values()
+                   for value in dataclasses.astuple(deb))
     assert root.file("tool", tool.version) == tool
     assert root.stanza("tool", tool.version)["Recommends"] == "extra"
 
@@ -49,7 +58,8 @@ def test_no_solution_is_told_in_apts_words(resolver: Resolver, wanted: str, reas
 
 def test_the_reason_of_apts_newer_solver() -> None:
     output = ("E: Unable to satisfy dependencies. Reached two conflicting decisions:\n"
-              "   1. picky:amd64=1.0-1 is selected for install\n   2. picky:amd64 Depends lib (>= 3)\n"
+              "   1. picky:amd64=1.0-1 is selected for install\n   2. picky:amd64 Depends lib (>= "
+              "3)\n"
               "      but none of the choices are installable:\n      [no choices]\n")
     assert apt._reason(output) == "apt finds no solution: picky:amd64 Depends lib (>= 3)"
     assert apt._reason("") == "apt finds no solution: no reason given"
@@ -58,7 +68,10 @@ def test_the_reason_of_apts_newer_solver() -> None:
 def test_a_mirror_may_lie_within_another(tmp_path: Path) -> None:
     root = apt.AptRoot(folder=tmp_path, sources=(), architecture="amd64", uris={
         "debian": "http://mirror.example", "debian-security": "http://mirror.example/security"})
-    assert root._place("http://mirror.example/security/pool/a.deb") == ("debian-security", "pool/a.deb")
+    assert root._place("http://mirror.example/security/pool/a.deb") == (
+        "debian-security",
+        "pool/a.deb",
+    )
     assert root._place("http://mirror.example/pool/a%2bb.deb") == ("debian", "pool/a+b.deb")
 
 
@@ -81,25 +94,34 @@ def test_a_pin_by_source_takes_all_of_it_down(resolver: Resolver) -> None:
 
 
 def test_names_are_matched_whole(resolver: Resolver) -> None:
-    root = resolver.root([Package("linux-a"), Package("linux-ab"), Package("x-linux-a", depends="linux-a-headers")])
+    root = resolver.root([Package("linux-a"), Package("linux-ab"),
+                          Package("x-linux-a", depends="linux-a-headers")])
     assert root.names("linux-a") == ["linux-a"]
-    assert root.names("linux-a.*") == ["linux-a", "linux-ab"]  # not linux-a-headers, which is only mentioned
+    # Not linux-a-headers, which is only mentioned.
+    assert root.names("linux-a.*") == ["linux-a", "linux-ab"]
 
 
-def test_no_mirror_decides_the_order_of_releases(key: debrepo.Key, resolver: Resolver, tmp_path: Path) -> None:
+def test_no_mirror_decides_the_order_of_releases(
+    key: debrepo.Key, resolver: Resolver, tmp_path: Path
+) -> None:
     source = resolver.root([Package("x")]).sources[0]
     folder = tmp_path / "archives"
-    for name, label, suite in (("a", "Debian", "stable"), ("z", "Debian-Security", "stable-security")):
-        debrepo.Archive(folder / name, key, label=label, suites=(suite,)).add([Package("x")]).publish()
+    for name, label, suite in (("a", "Debian", "stable"),
+                               ("z", "Debian-Security", "stable-security")):
+        debrepo.Archive(folder / name, key, label=label, suites=(suite,)).add(
+            [Package("x")]
+        ).publish()
     (tmp_path / "swapped").mkdir()
     for name, other in (("a", "z"), ("z", "a")):
         (tmp_path / "swapped" / other).symlink_to(folder / name)
     seen: list[list[dict[str, str]]] = []
     for place, first, second in ((folder, "a", "z"), (tmp_path / "swapped", "z", "a")):
         mirror = debrepo.Mirror(place)
-        security = dataclasses.replace(source, archive="debian-security", suites=("stable-security",))
+        security = dataclasses.replace(source, archive="debian-security",
+                                       suites=("stable-security",))
         root = apt.AptRoot(folder=tmp_path / f"root{len(seen)}", sources=(source, security),
-                           uris={"debian": f"{mirror.uri}/{first}", "debian-security": f"{mirror.uri}/{second}"})
+                           uris={"debian": f"{mirror.uri}/{first}",
+                                 "debian-security": f"{mirror.uri}/{second}"})
         root.configure()
         root.update()
         mirror.close()

@@ -1,4 +1,5 @@
-"""A bake makes layers while the driver's modules compile: who waits for whom, and what the record says of it."""
+"""A bake makes layers while the driver's modules compile: who waits for whom, and what the record
+says of it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from support.builds.tools import ROOT
 
 
 def step(name: str) -> BakeStep:
-    return BakeStep(name=name, key="0" * 64, view=name, variables=Path("vars"), installs=True, replaces=[])
+    return BakeStep(name=name, key="0" * 64, view=name, variables=Path("vars"), installs=True,
+                    replaces=[])
 
 
 class Builder(LocalBuilder):
@@ -41,8 +43,11 @@ def test_layers_are_made_beside_the_compilation(tmp_path: Path) -> None:
         steps = [step(name) for name in ("os_updates", "cuda", "nvidia_driver", "seal")]
         return sample_plan.sample(folder, lock, digest).model_copy(update={"steps": steps})
 
-    made = bake._beside(plan, 2, lambda: compiled.append("modules"), Progress.of("bake", "x", CachePaths(tmp_path)),
+    made = bake._beside(plan, 2, lambda: compiled.append("modules"),
+                        Progress.of("bake", "x", CachePaths(tmp_path)),
                         builder, work=tmp_path, log=tmp_path / "bake.log")
     assert builder.asked == ["os_updates", "cuda"] and compiled == ["modules"]
     assert made == {"os_updates", "cuda"}, "the base tree was there before"
-    assert (tmp_path / "roles-cuda.json").exists(), "the seconds of roles are those of the whole bake"
+    assert (tmp_path / "roles-cuda.json").exists(), (
+        "the seconds of roles are those of the whole bake"
+    )

@@ -39,8 +39,9 @@ def lock(**changes: Any) -> Lock:
         steps=[step("os_updates"), step("cuda", "toolkit", stand_ins={"module": package("s")}),
                step("nvidia_driver", "module"), step("limits"), step("seal")],
         variables={"cuda_variant": "toolkit", "limits_nofile": 1, "golden_image": "x"},
-        inputs={"ansible": "p", **{f"roles/{role}": role for role in ("os_updates", "cuda", "nvidia_driver",
-                                                                    "limits", "seal")}},
+        inputs={"ansible": "p",
+                **{f"roles/{role}": role for role in ("os_updates", "cuda", "nvidia_driver",
+                                                    "limits", "seal")}},
     ).model_copy(update=changes)
 
 
@@ -49,18 +50,22 @@ def keys(found: Lock, work: Path) -> list[str]:
     (work / "out").mkdir(parents=True, exist_ok=True)
     everything = {**found.variables, "golden_build_id": "0"}
     (work / "out/vars.json").write_text(json.dumps(everything), encoding="utf-8")
-    return [bake_inputs.base_key(found), *(step.key for step in bake_inputs._steps(ROOT, found, work))]
+    return [bake_inputs.base_key(found),
+            *(step.key for step in bake_inputs._steps(ROOT, found, work))]
 
 
 def packages(**changes: str) -> dict[str, Any]:
     return {"packages": lock().packages | {name: package(digit) for name, digit in changes.items()}}
 
 
-def test_the_layers_below_the_driver_need_no_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_layers_below_the_driver_need_no_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
     store = Store(tmp_path)
     assert found.driver and found.driver.modules
-    roles = [role for step in found.steps[:bake_inputs.steps_before_modules(found, store)] for role in step.roles]
+    roles = [role for step in found.steps[:bake_inputs.steps_before_modules(found, store)]
+             for role in step.roles]
     assert {"os_updates", "cuda", "frameworks", "kernel"} <= set(roles)
     assert "nvidia_driver" not in roles
     with monkeypatch.context() as patch:
@@ -78,8 +83,10 @@ CHANGES: dict[str, tuple[dict[str, Any], int]] = {
     "base package": (packages(bash="9"), 0), "playbook": (inputs("ansible"), 1),
     "first role": (inputs("roles/os_updates"), 1), "toolkit": (packages(toolkit="9"), 2),
     "variable": ({"variables": lock().variables | {"cuda_variant": "runtime"}}, 2),
-    "driver": (packages(module="9"), 3), "tuning": (inputs("roles/limits"), 4), "seal": (inputs("roles/seal"), 5),
-    "commit": ({"variables": lock().variables | {"golden_image": "y"}}, 6), "date": ({"source_date_epoch": 2}, 6),
+    "driver": (packages(module="9"), 3), "tuning": (inputs("roles/limits"), 4),
+    "seal": (inputs("roles/seal"), 5),
+    "commit": ({"variables": lock().variables | {"golden_image": "y"}}, 6),
+    "date": ({"source_date_epoch": 2}, 6),
 }
 
 
@@ -94,21 +101,32 @@ def test_a_change_reaches_its_step_and_those_above(tmp_path: Path, change: str) 
 def test_a_step_sees_its_own_variables_and_no_other_roles(tmp_path: Path) -> None:
     keys(lock(), tmp_path)
     seen = json.loads((tmp_path / "step-1.json").read_text(encoding="utf-8"))
-    assert seen == {"cuda_variant": "toolkit", "golden_build_id": "0", "golden_image": "x", "golden_steps": ["cuda"]}
+    assert seen == {"cuda_variant": "toolkit", "golden_build_id": "0", "golden_image": "x",
+                    "golden_steps": ["cuda"]}
 
 
 def test_a_step_sees_no_package_of_a_later_one() -> None:
-    seen = {view: {digest[0] for digest in digests} for view, digests in bake_inputs.views(lock()).items()}
-    assert seen == {"step-0": {"0"}, "step-1": {"0", "1", "s"}, "step-2": {"0", "1", "2"}, "step-3": {"0", "1", "2"},
+    seen = {view: {digest[0] for digest in digests}
+            for view, digests in bake_inputs.views(lock()).items()}
+    assert seen == {"step-0": {"0"}, "step-1": {"0", "1", "s"}, "step-2": {"0", "1", "2"},
+                    "step-3": {"0", "1", "2"},
                     "step-4": {"0", "1", "2"}}
 
 
 def test_the_drivers_step_replaces_what_stood_in(tmp_path: Path) -> None:
     keys(lock(), tmp_path)
-    assert [step.replaces for step in bake_inputs._steps(ROOT, lock(), tmp_path)] == [[], [], ["module"], [], []]
+    assert [step.replaces for step in bake_inputs._steps(ROOT, lock(), tmp_path)] == [
+        [],
+        [],
+        ["module"],
+        [],
+        [],
+    ]
 
 
-def test_what_runs_the_roles_reaches_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_runs_the_roles_reaches_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = keys(lock(), tmp_path)
     monkeypatch.setattr(toolchain_digest, "LIBRARIES", ("ansible-core",))
     after = keys(lock(), tmp_path)
@@ -125,7 +143,8 @@ def test_a_limit_that_is_none(given: str, monkeypatch: pytest.MonkeyPatch) -> No
 def planned(root: Path, found: Lock, digest: str) -> BakePlan:
     """The plan of a bake in `root`."""
     (root / "work").mkdir(exist_ok=True)
-    return bake_inputs.plan(root, found, digest, root / "repo", root / "work", root / "log", root / "layers")
+    return bake_inputs.plan(root, found, digest, root / "repo", root / "work", root / "log",
+                            root / "layers")
 
 
 def committed(root: Path) -> str:
@@ -137,11 +156,14 @@ def committed(root: Path) -> str:
 
 
 def git(root: Path, *args: str) -> str:
-    return shell.output(["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *args], cwd=root).strip()
+    return shell.output(
+        ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *args], cwd=root
+    ).strip()
 
 
 def test_a_bake_keeps_the_lock_that_was_read(tmp_path: Path) -> None:
-    """Between the reading and the plan are downloads and compilations: somebody may have pulled another lock."""
+    """Between the reading and the plan are downloads and compilations: somebody may have pulled
+    another lock."""
     path = lockfile.path_of(tmp_path, lock().image)
     digest = lockfile.write(path, lock())
     head = committed(tmp_path)
@@ -170,7 +192,9 @@ def test_a_lock_that_watch_just_made_is_named_by_the_commit_it_was_made_on(tmp_p
     assert bake_inputs.git_commit(tmp_path, path, digests[0]) == f"{head}+lock-{digests[0][:12]}"
     (tmp_path / "roles").mkdir()
     (tmp_path / "roles/new.yml").write_text("", encoding="utf-8")
-    assert bake_inputs.git_commit(tmp_path, path, digests[0]) == "uncommitted", "a commit and a lock are not all of it"
+    assert bake_inputs.git_commit(tmp_path, path, digests[0]) == "uncommitted", (
+        "a commit and a lock are not all of it"
+    )
 
 
 def test_a_lock_of_another_form_is_refused(tmp_path: Path) -> None:
@@ -197,7 +221,8 @@ of_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has what other
 def test_root_reads_the_commit_of_a_users_clone(
     tmp_path: Path, owner: int, sudo: str | None, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With sudo, from a shell of root's, from another user's; and leaves nothing in it that the user cannot write."""
+    """With sudo, from a shell of root's, from another user's; and leaves nothing in it that the
+    user cannot write."""
     path = lockfile.path_of(tmp_path, lock().image)
     digest = lockfile.write(path, lock())
     head = committed(tmp_path)
@@ -220,6 +245,11 @@ def test_a_commit_that_git_does_not_read_is_said() -> None:
         digest = lockfile.write(path, lock())
         git(root, "init", "--quiet")
         root.chmod(0o755)
-        ran = subprocess.run([sys.executable, "-c", COMMIT, str(root), str(path), digest], check=True, text=True,
-                             capture_output=True, env={"PYTHONPATH": str(ROOT / "scripts"), "PATH": os.environ["PATH"]})
-    assert (ran.stdout, "which another user owns: the record names no commit" in ran.stderr) == ("uncommitted\n", True)
+        ran = subprocess.run([sys.executable, "-c", COMMIT, str(root), str(path), digest],
+                             check=True, text=True,
+                             capture_output=True,
+                             env={"PYTHONPATH": str(ROOT / "scripts"), "PATH": os.environ["PATH"]})
+    assert (ran.stdout, "which another user owns: the record names no commit" in ran.stderr) == (
+        "uncommitted\n",
+        True,
+    )

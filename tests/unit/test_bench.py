@@ -1,4 +1,5 @@
-"""What the benchmarks say beside their figures: each aim with its verdict, and what was left out."""
+"""What the benchmarks say beside their figures: each aim with its verdict, and what was left
+out."""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ def test_units_are_those_that_began_before_ssh() -> None:
 
 
 def test_modules_are_those_that_took_time() -> None:
-    assert [(module.name, module.seconds) for module in boot_time.modules(LOG)] == [("init-network/config-ssh", 1.2)]
+    assert [(module.name, module.seconds) for module in boot_time.modules(LOG)] == [
+        ("init-network/config-ssh", 1.2)
+    ]
     assert boot_time.modules("") == []
 
 

@@ -1,4 +1,5 @@
-"""The rule between wheel and source, each of its cases; ratios of runs by turns; which CPU this is."""
+"""The rule between wheel and source, each of its cases; ratios of runs by turns; which CPU this
+is."""
 
 from __future__ import annotations
 
@@ -25,12 +26,18 @@ WHEEL = Recipe(version="1.0", distribution="demo", module="demo", wheel=Wheel(di
 NONE = WHEEL.model_copy(update={"wheel": None, "generic": "x86-64-v3"})
 GPU = WHEEL.model_copy(update={"wheel": Wheel(distribution="demo", sm=["80", "90"])})
 ZEN4 = WHEEL.model_copy(update={"only": ["znver4"]})
-WHEEL_ONLY = Recipe(version="1.0", distribution="demo", module="demo", wheel=Wheel(distribution="demo"))
-NOT_RUN = WHEEL.model_copy(update={"build": BuildInstructions(requires=[], memory_mib=100, not_run="too long")})
+WHEEL_ONLY = Recipe(version="1.0", distribution="demo", module="demo",
+                    wheel=Wheel(distribution="demo"))
+NOT_RUN = WHEEL.model_copy(
+    update={"build": BuildInstructions(requires=[], memory_mib=100, not_run="too long")}
+)
 
 
-def measured(*ratios: float, cpu: str = "znver4", version: str = "1.0", over: str = "the wheel") -> Measurement:
-    return Measurement(framework="demo", version=version, cpu=cpu, against=over, machine="m", rounds=3, key="0",
+def measured(
+    *ratios: float, cpu: str = "znver4", version: str = "1.0", over: str = "the wheel"
+) -> Measurement:
+    return Measurement(framework="demo", version=version, cpu=cpu, against=over, machine="m",
+                       rounds=3, key="0",
                        workloads=[Workload(name=f"w{number}", ratio=ratio, low=ratio, high=ratio)
                                   for number, ratio in enumerate(ratios)])
 
@@ -72,15 +79,20 @@ def test_the_rule(
 
 
 def test_runs_by_turns_give_the_median_of_their_ratios() -> None:
-    """One run that something disturbed does not move it, and neighbours are compared with each other."""
+    """One run that something disturbed does not move it, and neighbours are compared with each
+    other."""
     generic = [{"a": 10.0}, {"a": 5.0}, {"a": 10.0}, {"a": 1.0}, {"a": 10.0}]
     image = [{"a": 20.0}, {"a": 10.0}, {"a": 21.0}, {"a": 30.0}, {"a": 19.0}]
-    assert build_decision.compare(generic, image) == [Workload(name="a", ratio=2.0, low=2.0, high=2.1)]
+    assert build_decision.compare(generic, image) == [
+        Workload(name="a", ratio=2.0, low=2.0, high=2.1)
+    ]
 
 
 MODELS = {
-    "haswell": (6, 63), "broadwell": (6, 79), "skylake": (6, 94), "skylake-avx512": (6, 85), "cascadelake": (6, 85),
-    "cooperlake": (6, 85), "icelake-client": (6, 126), "icelake-server": (6, 106), "sapphirerapids": (6, 143),
+    "haswell": (6, 63), "broadwell": (6, 79), "skylake": (6, 94), "skylake-avx512": (6, 85),
+    "cascadelake": (6, 85),
+    "cooperlake": (6, 85), "icelake-client": (6, 126), "icelake-server": (6, 106),
+    "sapphirerapids": (6, 143),
     "emeraldrapids": (6, 207), "graniterapids": (6, 173),
     "znver1": (23, 1), "znver2": (23, 49), "znver3": (25, 1), "znver4": (25, 17), "znver5": (26, 2),
 }
@@ -117,7 +129,9 @@ def test_a_gain_in_a_committed_lock_is_of_the_build_that_the_lock_names() -> Non
     for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"):
         for one in lockfile.read(path)[0].frameworks:
             if one.made and one.measured_on:
-                assert measured[one.name, one.version, one.measured_on] == one.made.key, f"{path.name}: {one.name}"
+                assert measured[one.name, one.version, one.measured_on] == one.made.key, (
+                    f"{path.name}: {one.name}"
+                )
                 compared += 1
     assert compared
 
@@ -126,14 +140,16 @@ def test_a_gain_of_another_build_of_the_same_version_says_so() -> None:
     decision = build_decision.decide("demo", WHEEL, ["znver4"], [], [measured(1.5)])
     assert decision.of("0") == decision
     assert decision.of("1").why == (
-        "1.50x over the wheel, measured on znver4; that was another build of this version: measure again")
+        "1.50x over the wheel, measured on znver4; that was another build of this version: "
+        "measure again")
     unmeasured = build_decision.decide("demo", NONE, ["znver4"], [], [])
     assert unmeasured.of("1") == unmeasured
 
 
 @pytest.mark.parametrize("cpus", [["znver3"], ["znver3", "znver4"]])
 def test_a_figure_for_other_cpus_than_this_machine_s_is_not_recorded(cpus: list[str]) -> None:
-    with pytest.raises(BadInput, match=r"not recorded: the image is for .*, and this machine is znver4"):
+    with pytest.raises(BadInput,
+                       match=r"not recorded: the image is for .*, and this machine is znver4"):
         build_decision.demand_own_cpu(cpus, "znver4")
     build_decision.demand_own_cpu(["znver4"], "znver4")
 

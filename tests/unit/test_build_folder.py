@@ -16,4 +16,7 @@ def test_builds_are_the_folders_with_a_record_and_latest_is_none_of_its_own(tmp_
     verify.point_latest(first)
     assert image.builds == sorted([first, second], key=lambda build: build.build_id)
     assert image.latest == image.build(first.build_id) == first
-    assert first.log("bake") == tmp_path / "build" / builds.IMAGE / "logs" / f"bake-{first.build_id}.log"
+    assert (
+        first.log("bake")
+        == tmp_path / "build" / builds.IMAGE / "logs" / f"bake-{first.build_id}.log"
+    )

@@ -21,7 +21,9 @@ def test_default_is_the_user_s_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["my cache", 'a"b', "a'b", "a,b", "a:b", "a\\b", "a\nb"])
-def test_a_path_that_apt_or_an_overlay_would_misread(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_apt_or_an_overlay_would_misread(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GOLDEN_CACHE", f"/srv/{name}")
     with pytest.raises(BadInput, match=r"^the cache's folder /srv/"):
         CachePaths.default()

@@ -45,28 +45,39 @@ def tree(tmp_path: Path) -> Path:
     ("roles/kernels/tasks/main.yml", {}),
     ("tests/unit/test_gone.py", {}),
 ])
-def test_a_change_reaches_what_imports_or_names_it(tree: Path, changed: str, reached: dict[str, int]) -> None:
+def test_a_change_reaches_what_imports_or_names_it(
+    tree: Path, changed: str, reached: dict[str, int]
+) -> None:
     found = changed_tests.distances(tree, {changed})
     assert found == {f"tests/{name}": distance for name, distance in reached.items()}
 
 
 def test_a_module_that_is_gone_reaches_what_imports_it(tree: Path) -> None:
     (tree / "scripts/goldenami/local/sizes.py").unlink()
-    assert changed_tests.distances(tree, {"scripts/goldenami/local/sizes.py"})["tests/unit/test_sizes.py"] == 1
+    assert (
+        changed_tests.distances(tree, {"scripts/goldenami/local/sizes.py"})[
+            "tests/unit/test_sizes.py"
+        ]
+        == 1
+    )
 
 
 def test_near_and_then_short_files_fit_into_a_minute(tmp_path: Path) -> None:
-    record, far = tmp_path / "fast.xml", {"tests/a.py": 1, "tests/b.py": 1, "tests/c.py": 2, "tests/new.py": 3}
+    record, far = tmp_path / "fast.xml", {"tests/a.py": 1, "tests/b.py": 1, "tests/c.py": 2,
+                                          "tests/new.py": 3}
     assert changed_tests.chosen(far, record, 7) == ["tests/a.py", "tests/b.py"]
-    record.write_text("<x><testcase classname='tests.a' time='5'/><testcase classname='tests.b' time='2'/>"
-                      "<testcase classname='tests.b' time='2.5'/><testcase classname='tests.c' time='9'/></x>")
+    record.write_text("<x><testcase classname='tests.a' time='5'/><testcase classname='tests.b' "
+                      "time='2'/>"
+                      "<testcase classname='tests.b' time='2.5'/><testcase classname='tests.c' "
+                      "time='9'/></x>")
     assert changed_tests.chosen(far, record, 8) == ["tests/b.py", "tests/new.py"]
     assert changed_tests.chosen(far, record, 1) == ["tests/b.py"]
 
 
 def test_a_change_is_what_the_branch_and_the_working_tree_have(tree: Path) -> None:
     def git(*words: str) -> None:
-        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *words], cwd=tree, check=True,
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *words],
+                       cwd=tree, check=True,
                        capture_output=True)
 
     git("init", "--initial-branch", "main")
@@ -78,4 +89,5 @@ def test_a_change_is_what_the_branch_and_the_working_tree_have(tree: Path) -> No
     git("commit", "-am", "One")
     (tree / "tests/unit/test_role.py").unlink()
     (tree / "new.txt").touch()
-    assert changed_tests.changed(tree) == {"tests/unit/test_other.py", "tests/unit/test_role.py", "new.txt"}
+    assert changed_tests.changed(tree) == {"tests/unit/test_other.py", "tests/unit/test_role.py",
+                                           "new.txt"}

@@ -1,4 +1,5 @@
-"""The CI definitions of both servers: valid by schema and linter, and by the rules of ci_rules.py."""
+"""The CI definitions of both servers: valid by schema and linter, and by the rules of
+ci_rules.py."""
 
 from __future__ import annotations
 
@@ -58,9 +59,11 @@ def test_a_workflow_keeps_the_rules(path: Path) -> None:
 def test_the_gitlab_pipeline_keeps_the_rules() -> None:
     pipeline, text = loaded(GITLAB), GITLAB.read_text(encoding="utf-8")
     assert ci_rules.gitlab(pipeline, text, KNOWN) == []
-    images = [path.name.removesuffix(".lock.json") for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json")]
+    images = [path.name.removesuffix(".lock.json")
+              for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json")]
     assert ci_rules.matrix(pipeline, ".images", images) == []
-    published = [name for name in images if definition_file.load(ROOT, definition_file.path_of(ROOT, name)).publish]
+    published = [name for name in images
+                 if definition_file.load(ROOT, definition_file.path_of(ROOT, name)).publish]
     assert ci_rules.matrix(pipeline, ".published", published) == []
     assert ".published" in pipeline["publish"]["extends"]
 
@@ -69,16 +72,25 @@ def test_a_push_of_several_commits_publishes_all_its_locks() -> None:
     job = JOBS["publish"]["images"]
     assert job["steps"][0]["with"]["fetch-depth"] == 0
     assert job["steps"][1]["env"] == {"CHANGED": "${{ github.event.before }}"}
-    assert job["steps"][1]["run"].splitlines()[1] == 'sudo -E scripts/golden images --published --changed "$CHANGED"'
+    assert (
+        job["steps"][1]["run"].splitlines()[1]
+        == 'sudo -E scripts/golden images --published --changed "$CHANGED"'
+    )
 
 
 def test_what_a_watch_locked_is_proposed_whatever_else_went_wrong() -> None:
-    """A source that is down fails the job `watch`, an image that does not bake fails the job `bake`."""
+    """A source that is down fails the job `watch`, an image that does not bake fails the job
+    `bake`."""
     jobs = JOBS["watch"]
     assert jobs["bake"]["if"] == jobs["pull-request"]["if"]
     assert jobs["bake"]["if"].startswith("${{ !cancelled() && needs.watch.outputs.images != ''")
-    assert [step["if"] for step in jobs["watch"]["steps"] if step.get("id") == "changed"] == ["${{ !cancelled() }}"]
-    assert jobs["pull-request"]["steps"][-1]["with"]["draft"] == "${{ needs.bake.result != 'success' }}"
+    assert [step["if"] for step in jobs["watch"]["steps"] if step.get("id") == "changed"] == [
+        "${{ !cancelled() }}"
+    ]
+    assert (
+        jobs["pull-request"]["steps"][-1]["with"]["draft"]
+        == "${{ needs.bake.result != 'success' }}"
+    )
     assert all("!cancelled()" in job["if"] for job in JOBS["bake"].values())
     pipeline = loaded(GITLAB)
     for name in ("bake", "merge-request"):
@@ -89,13 +101,19 @@ def test_what_a_watch_locked_is_proposed_whatever_else_went_wrong() -> None:
 def test_jobs_that_lock_or_bake_have_the_store_of_earlier_runs() -> None:
     """A locked file that its archive has dropped since is in no mirror."""
     for name, job, action in (("watch", "watch", "cache"), ("bake", "bake", "cache"),
-                              ("publish", "publish", "cache/restore"), ("watch", "release", "cache/restore")):
+                              ("publish", "publish", "cache/restore"),
+                              ("watch", "release", "cache/restore")):
         found = JOBS[name][job]
         assert found["env"]["GOLDEN_CACHE"] == "${{ github.workspace }}/build/cache", name
         assert ("GOLDEN_STORE_S3" in found["env"]) == (found.get("environment") == "publish"), name
         uses = [step.get("uses", "").partition("@")[0] for step in found["steps"]]
-        work = [index for index, step in enumerate(found["steps"])
-                if step.get("run", "").startswith(("sudo -E make bake", "sudo -E make watch", "sudo -E make release"))]
+        work = [
+            index
+            for index, step in enumerate(found["steps"])
+            if step.get("run", "").startswith(
+                ("sudo -E make bake", "sudo -E make watch", "sudo -E make release")
+            )
+        ]
         assert uses.index(f"actions/{action}") < work[0], name
         assert found["steps"][uses.index(f"actions/{action}")]["with"]["path"].split() == KEPT, name
     pipeline = loaded(GITLAB)
@@ -115,7 +133,9 @@ def test_a_change_that_is_proposed_bakes_the_images_whose_lock_it_has(
     job = workflow["jobs"]["images"]
     (look,) = (step for step in job["steps"] if step.get("id") == "images")
     assert job["steps"][0]["with"]["fetch-depth"] == 2
-    assert look["env"] == {"CHANGED": "${{ github.event_name == 'pull_request' && 'HEAD^1' || '' }}"}
+    assert look["env"] == {
+        "CHANGED": "${{ github.event_name == 'pull_request' && 'HEAD^1' || '' }}"
+    }
     assert look["run"].splitlines()[-1] == 'sudo -E scripts/golden images --changed "$CHANGED"'
     assert "needs.images.outputs.images != '[]'" in workflow["jobs"]["bake"]["if"]
     proposed = next(rule for rule in loaded(GITLAB)["bake"]["rules"] if "changes" in rule)
@@ -152,27 +172,35 @@ def test_a_job_reads_what_the_page_says_that_it_has() -> None:
     """A variable of an environment is empty in a job of another one; a secret is no variable."""
     places = ci_rules.places((ROOT / "docs/ci.md").read_text(encoding="utf-8"))
     assert len(places) > 10
-    assert [f"{path.stem}: {said}" for path in WORKFLOWS for said in ci_rules.misplaced(loaded(path), places)] == []
+    assert [
+        f"{path.stem}: {said}"
+        for path in WORKFLOWS
+        for said in ci_rules.misplaced(loaded(path), places)
+    ] == []
 
 
 def test_every_job_that_fetches_packages_has_the_addresses_of_all_archives() -> None:
     """Those that the reference names; GitLab gives a project's variables to each job by itself."""
     group = VARIABLES["Sources"]
     known = set(re.findall(r"`(GOLDEN_MIRROR_[A-Z]+)`", group[f"{MIRROR}_<ARCHIVE>"]))
-    known |= {f"{MIRROR}{name}" for name in re.findall(r"`(_[A-Z_]+)`", group[f"{MIRROR}_<ARCHIVE>"])}
+    known |= {f"{MIRROR}{name}"
+              for name in re.findall(r"`(_[A-Z_]+)`", group[f"{MIRROR}_<ARCHIVE>"])}
     assert len(known) == 6
     for path in WORKFLOWS:
         workflow = loaded(path)
-        runs = [step.get("run", "") for job in workflow["jobs"].values() for step in job.get("steps", [])]
+        runs = [step.get("run", "") for job in workflow["jobs"].values()
+                for step in job.get("steps", [])]
         fetches = any(re.search(r"make (bake|watch|release|lock|test)\b(?!-)", run) for run in runs)
         given = {name: value for name, value in workflow.get("env", {}).items() if name in known}
-        assert given == ({name: f"${{{{ vars.{name} }}}}" for name in known} if fetches else {}), path.name
+        assert given == ({name: f"${{{{ vars.{name} }}}}" for name in known} if fetches
+                         else {}), path.name
 
 
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
     asking = [(path.stem, name) for path in WORKFLOWS for name, job in loaded(path)["jobs"].items()
               if "id-token" in job["permissions"]]
-    assert asking == [("costs", "costs"), ("drift", "drift"), ("drift", "site"), ("publish", "publish"),
+    assert asking == [("costs", "costs"), ("drift", "drift"), ("drift", "site"),
+                      ("publish", "publish"),
                       ("watch", "release")]
     pipeline = {name: job for name, job in loaded(GITLAB).items() if isinstance(job, dict)}
     assert [name for name, job in pipeline.items() if "id_tokens" in job] == [".publisher"]
@@ -188,16 +216,22 @@ def test_a_job_releases_without_a_person_only_where_a_variable_says_so() -> None
     release = JOBS["watch"]["release"]
     publish = JOBS["publish"]["publish"]
     pipeline = loaded(GITLAB)
-    conditions = [release["if"], publish["if"], *(pipeline[name]["rules"][0]["if"] for name in ("release", "publish"))]
+    conditions = [release["if"], publish["if"],
+                  *(pipeline[name]["rules"][0]["if"] for name in ("release", "publish"))]
     found = [match[2] if (match := UNATTENDED.search(text)) else None for text in conditions]
     assert found == ["==", "!=", "==", "!="]
-    assert release["needs"] == "watch" and release["environment"] == publish["environment"] == "publish"
+    assert (
+        release["needs"] == "watch"
+        and release["environment"] == publish["environment"] == "publish"
+    )
     assert pipeline["release"]["needs"] == [{"job": "watch", "artifacts": True}]
     assert ".published" in pipeline["release"]["extends"]
 
 
 @pytest.mark.parametrize(("name", "job", "first"), [("watch", "release", "release"), ("publish", "publish", "bake")])
-def test_the_credentials_live_as_long_as_the_job_that_asks_for_them(name: str, job: str, first: str) -> None:
+def test_the_credentials_live_as_long_as_the_job_that_asks_for_them(
+    name: str, job: str, first: str
+) -> None:
     """The role allows it; what is baked may come from the account's bucket."""
     found = JOBS[name][job]
     asking = next(index for index, step in enumerate(found["steps"])
@@ -205,16 +239,26 @@ def test_the_credentials_live_as_long_as_the_job_that_asks_for_them(name: str, j
     assert asking < [step.get("run") for step in found["steps"]].index(f"sudo -E make {first}")
     seconds = found["steps"][asking]["with"]["role-duration-seconds"]
     assert seconds >= 60 * found["timeout-minutes"]
-    assert account_plan.TEMPLATE.read_text(encoding="utf-8").count(f"MaxSessionDuration: {seconds}") == 4
+    assert (
+        account_plan.TEMPLATE.read_text(encoding="utf-8").count(f"MaxSessionDuration: {seconds}")
+        == 4
+    )
 
 
 def test_slow_and_long_tests_run_each_week() -> None:
     jobs = JOBS["tests"]
-    assert [job["steps"][-1]["run"] for job in jobs.values()] == ["sudo -E make test", "sudo -E make test LONG=1"]
+    assert [job["steps"][-1]["run"] for job in jobs.values()] == [
+        "sudo -E make test",
+        "sudo -E make test LONG=1",
+    ]
     pipeline = loaded(GITLAB)
-    assert [pipeline[name]["script"] for name in ("tests", "long-tests")] == [["make test"], ["make test LONG=1"]]
+    assert [pipeline[name]["script"] for name in ("tests", "long-tests")] == [
+        ["make test"],
+        ["make test LONG=1"],
+    ]
     weekly = pipeline["tests"]["rules"][0]["if"]
-    daily = {pipeline[name]["rules"][0]["if"] for name in ("watch", "bake", "merge-request", "release")}
+    daily = {pipeline[name]["rules"][0]["if"]
+             for name in ("watch", "bake", "merge-request", "release")}
     assert "$GOLDEN_SCHEDULE == \"tests\"" in weekly
     assert all("$GOLDEN_SCHEDULE != \"tests\"" in text for text in daily)
 

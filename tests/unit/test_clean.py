@@ -47,7 +47,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @contextlib.contextmanager
 def held(lock: Path) -> Iterator[int]:
     """Another process holds `lock`; yields its id."""
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         try:
@@ -84,16 +86,20 @@ def test_what_is_published_keeps_its_records(
     assert latest.exists() == (not args)
 
 
-def test_a_build_without_its_disk_is_neither_latest_nor_verified_again(folder: Path, tmp_path: Path) -> None:
+def test_a_build_without_its_disk_is_neither_latest_nor_verified_again(
+    folder: Path, tmp_path: Path
+) -> None:
     latest = (folder / "latest").resolve()
-    first = next(path for path in folder.iterdir() if (path / "bake.json").exists() and path.resolve() != latest)
+    first = next(path for path in folder.iterdir() if (path / "bake.json").exists()
+                 and path.resolve() != latest)
     (first / "disk.raw").unlink()
     (latest / "verify.json").unlink()
     verify.point_latest(BuildFolder(latest))
     assert not (folder / "latest").is_symlink()
     lock, _ = lockfile.read_copy(first / "lock.json")
     with pytest.raises(BadInput, match=r"disk.raw does not exist"):
-        verify.run(tmp_path, BuildFolder(first), lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
+        verify.run(tmp_path, BuildFolder(first), lock,
+                   Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
                    LocalBuilder(tmp_path))
     assert BuildFolder(first).is_verified
 
@@ -102,7 +108,8 @@ def test_the_work_folder_of_a_session_stays_while_it_lives(folder: Path) -> None
     with held(folder / "any") as pid:
         process = ProcessId.of(pid)
         assert process is not None
-        dead = (ProcessId(4194305, 1), ProcessId(pid, process.started - 1))  # no such pid; one that was used again
+        # No such pid; one that was used again.
+        dead = (ProcessId(4194305, 1), ProcessId(pid, process.started - 1))
         for name in (process, *dead):
             (folder / f".work-shell-{name}").mkdir()
         assert cli.main(["clean", "--all"]) == 0

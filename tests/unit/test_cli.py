@@ -28,7 +28,8 @@ IMAGES = ", ".join(sorted(path.stem for path in trees.scanned(8, ROOT, "packer/i
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
 GOLDEN = [sys.executable, "-m", "goldenami.cli"]
-"""The command as an installation has it: nothing but its working directory tells it where a checkout is."""
+"""The command as an installation has it: nothing but its working directory tells it where a
+checkout is."""
 
 
 @pytest.mark.parametrize(("args", "message", "hint"), [
@@ -77,7 +78,8 @@ def test_a_wrong_command_line_is_one_line_and_a_hint(
 def test_every_command_knows_the_images(
     image: str, message: str, hint: str, capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One that advised `make lock` or `make bake` of a misspelt name would send its reader round in a circle."""
+    """One that advised `make lock` or `make bake` of a misspelt name would send its reader round in
+    a circle."""
     asked = [name for name in cli.MODULES if any(parameter.name in ("image", "target") and
                                                  parameter.param_type_name == "argument"
                                                  for parameter in cli.command(name).params)]
@@ -86,13 +88,18 @@ def test_every_command_knows_the_images(
         needed = ["--key", "x"] if name == "verify-provenance" else []
         action = ["plan"] if name == "cluster" else []
         assert cli.main(["--root", str(ROOT), name, *action, image, *needed]) == 2
-        assert capsys.readouterr() == ("", f"golden: error: {message}\ngolden: to do: {hint}\n"), name
+        assert capsys.readouterr() == ("",
+                                       f"golden: error: {message}\ngolden: to do: {hint}\n"), name
 
 
-def test_the_help_has_every_command_once_below_what_it_works_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_has_every_command_once_below_what_it_works_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert cli.main(["--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.removesuffix(":") for line in lines if line in {f"{area}:" for area in cli.AREAS}] == list(cli.AREAS)
+    assert [
+        line.removesuffix(":") for line in lines if line in {f"{area}:" for area in cli.AREAS}
+    ] == list(cli.AREAS)
     rows = [row[1] for line in lines if (row := re.match(r"  ([a-z][a-z-]*)  +[A-Z]", line))]
     assert rows == [*cli.MODULES]
     assert max(map(len, lines)) <= 80
@@ -121,8 +128,10 @@ def test_the_help_waits_for_no_command_of_its_own() -> None:
 
 
 def test_a_terminal_gets_panels() -> None:
-    done = subprocess.run(["script", "-qec", f"{' '.join(GOLDEN)} --help", "/dev/null"], text=True, check=True,
-                          capture_output=True, env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "80"})
+    done = subprocess.run(["script", "-qec", f"{' '.join(GOLDEN)} --help", "/dev/null"], text=True,
+                          check=True,
+                          capture_output=True,
+                          env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "80"})
     assert all(area in done.stdout for area in cli.AREAS)
     assert "╭" in done.stdout
 
@@ -133,13 +142,16 @@ def test_a_terminal_gets_panels() -> None:
     ("golden bake --builder ", ["local", "ec2"]), ("golden store p", ["push"]), ("golden nothing x", []),
 ])
 def test_a_shell_completes(
-    words: str, answer: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    words: str, answer: list[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(ROOT)
     assert completed(words, monkeypatch, capsys) == answer
 
 
-def completed(words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def completed(
+    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> list[str]:
     """What a shell offers for the last of `words`."""
     for name, value in (("_GOLDEN_COMPLETE", "complete_bash"), ("COMP_WORDS", words),
                         ("COMP_CWORD", str(words.count(" ")))):
@@ -168,19 +180,24 @@ def test_the_checkout_is_the_one_above_the_working_directory_or_the_one_that_is_
     monkeypatch.chdir(tmp_path)
     assert cli.main(["--root", str(ROOT), "images"]) == 0
     assert capsys.readouterr().out == names
-    shim = subprocess.run([ROOT / "scripts/golden", "images"], cwd=tmp_path, capture_output=True, text=True)
+    shim = subprocess.run([ROOT / "scripts/golden", "images"], cwd=tmp_path, capture_output=True,
+                          text=True)
     assert shim.stdout == names, "a checkout's own command works on it wherever it is called"
 
 
 @pytest.mark.parametrize("args", [["images"], ["--root", "{}", "images"], ["check"]])
 def test_where_there_is_no_checkout_is_said(
-    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     above = "" if "--root" in args else ", nor is a folder above it"
     assert cli.main([word.format(tmp_path) for word in args]) == 2
-    assert capsys.readouterr() == ("", f"golden: error: {tmp_path} is no checkout of goldenami{above}: there is no "
-                                       "packer/images\ngolden: to do: go to a checkout, or name one: "
+    assert capsys.readouterr() == ("",
+                                   f"golden: error: {tmp_path} is no checkout of "
+                                   f"goldenami{above}: there is no "
+                                       "packer/images\ngolden: to do: go to a checkout, or name "
+                                       "one: "
                                        f"`{ROOT}/scripts/golden --root PATH ...`\n")
 
 
@@ -223,7 +240,8 @@ def test_nohup_is_left_alone(ignored: bool) -> None:
 
 
 def test_a_reader_that_has_gone_is_1_without_a_traceback() -> None:
-    with subprocess.Popen([*GOLDEN, "hardware"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    with subprocess.Popen([*GOLDEN, "hardware"], cwd=ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE,
                           env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
@@ -242,7 +260,8 @@ def test_a_cache_that_cannot_be_written_is_the_hosts_matter(
 ) -> None:
     monkeypatch.setenv("GOLDEN_CACHE", "/dev/null")
     assert cli.main(["--root", str(ROOT), *args]) == 8
-    assert capsys.readouterr().err.startswith("golden: error: /dev/null/store: not a directory\ngolden: to do: ")
+    assert capsys.readouterr().err.startswith("golden: error: /dev/null/store: not a "
+                                              "directory\ngolden: to do: ")
 
 
 def test_a_checkout_that_cannot_be_written_is_the_hosts_matter(
@@ -256,19 +275,28 @@ def test_a_checkout_that_cannot_be_written_is_the_hosts_matter(
     assert f"golden: error: {tmp_path}/build/{IMAGE}: not a directory" in capsys.readouterr().err
 
 
-def test_check_says_what_is_wrong_with_every_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_says_what_is_wrong_with_every_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(ROOT / "packer", tmp_path / "packer")
     (tmp_path / "roles").symlink_to(ROOT / "roles")
     images = tmp_path / "packer/images"
     text = (images / f"{IMAGE}.yml").read_text(encoding="utf-8")
     for path in images.glob("*.yml"):
         path.unlink()
-    (images / "aa.yml").write_text(text.replace(IMAGE, "aa", 1).replace("[c7i,", "[c7x, c7y,"), encoding="utf-8")
-    (images / "bb.yml").write_text(text.replace(IMAGE, "bb", 1).replace("us-east-1", "us-esat-1"), encoding="utf-8")
+    (images / "aa.yml").write_text(text.replace(IMAGE, "aa", 1).replace("[c7i,", "[c7x, c7y,"),
+                                   encoding="utf-8")
+    (images / "bb.yml").write_text(text.replace(IMAGE, "bb", 1).replace("us-east-1", "us-esat-1"),
+                                   encoding="utf-8")
     (images / "cc.yml").write_text("image:\n\tc\n", encoding="utf-8")
     assert cli.main(["--root", str(tmp_path), "check"]) == 2
     *lines, error, _ = capsys.readouterr().err.replace(f"{images}/", "").splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["  | aa.yml", "  | aa.yml", "  | bb.yml", "  | cc.yml"]
+    assert [line.partition(":")[0] for line in lines] == [
+        "  | aa.yml",
+        "  | aa.yml",
+        "  | bb.yml",
+        "  | cc.yml",
+    ]
     assert error == f"golden: error: {images} has 4 mistakes"
 
 
@@ -298,7 +326,8 @@ def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) 
     ("GOLDEN_MIRROR_OWN", 0, ""), ("GOLDEN_RETRIEVER", 0, ""), ("MY_GOLDEN_CAHCE", 0, ""),
 ])
 def test_a_misspelt_variable_does_not_pass(
-    name: str, code: int, meant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    name: str, code: int, meant: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(name, "x")
     assert cli.main(["--root", str(ROOT), "hardware"]) == code
@@ -307,8 +336,12 @@ def test_a_misspelt_variable_does_not_pass(
 
 
 def test_no_variable_of_ours_is_taken_for_another() -> None:
-    """Of those that programs, roles, tests and pipelines name; members of families as they are there."""
-    names = {name for path, text in trees.texts(ROOT) if path.suffix != ".md" and path.name != Path(__file__).name
+    """Of those that programs, roles, tests and pipelines name; members of families as they are
+    there."""
+    names = {name for path, text in trees.texts(ROOT) if path.suffix != ".md" and path.name
+             != Path(__file__).name
              for name in re.findall(r"\bGOLDEN_[A-Z0-9_]*[A-Z0-9]\b", text)}
     assert len(names) >= 40
-    assert {name: meant for name in names if (meant := environment.misspelt(name))[0] and not meant[1]} == {}
+    assert {
+        name: meant for name in names if (meant := environment.misspelt(name))[0] and not meant[1]
+    } == {}

@@ -1,4 +1,5 @@
-"""The template of a cluster: linted, for every image, with a dashboard that is JSON and what an image's groups need."""
+"""The template of a cluster: linted, for every image, with a dashboard that is JSON and what an
+image's groups need."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from support.rules import trees
 
 IMAGES = sorted(path.stem for path in trees.scanned(8, ROOT, "packer/images/*.yml"))
 GPU_IMAGE, CPU_IMAGE = "debian-13-ml", "debian-13-ml-cpu"
-SIZES = [*(f"{count}xlarge" for count in ("", 2, 4, 8, 12, 16, 24, 32, 48)), "metal-24xl", "metal-48xl", "large"]
+SIZES = [*(f"{count}xlarge" for count in ("", 2, 4, 8, 12, 16, 24, 32, 48)), "metal-24xl",
+         "metal-48xl", "large"]
 """More sizes than a family has that images declare."""
 
 
@@ -41,7 +43,8 @@ def prices(image: str) -> RegionPrices:
 
 def rendered(image: str, known: RegionPrices | None = None) -> StackTemplate:
     known = known or prices(image)
-    groups = cluster_template.families_of(definition(image), hardware.load(ROOT), definition(image).hardware, known)
+    groups = cluster_template.families_of(definition(image), hardware.load(ROOT),
+                                          definition(image).hardware, known)
     return cluster_template.render(definition(image), groups, known)
 
 
@@ -54,7 +57,8 @@ def linted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     folder = tmp_path_factory.mktemp("clusters")
     for image in IMAGES:
         (folder / f"{image}.yml").write_text(rendered(image).body, encoding="utf-8")
-    unknown = rendered(GPU_IMAGE, RegionPrices("us-east-1", unknown='AWS did not answer: "timeout"'))
+    unknown = rendered(GPU_IMAGE,
+                       RegionPrices("us-east-1", unknown='AWS did not answer: "timeout"'))
     (folder / "unknown.yml").write_text(unknown.body, encoding="utf-8")
     shapes = [str(folder / f"{name}.yml") for name in (GPU_IMAGE, CPU_IMAGE, "unknown")]
     assert complaints("cfn-lint", *shapes) == ""
@@ -69,7 +73,8 @@ def widgets(resources: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_cfn_lint_complains(tmp_path: Path) -> None:
-    (tmp_path / "bad.yml").write_text(rendered(GPU_IMAGE).body.replace("TopicName:", "TopicNme:"), encoding="utf-8")
+    (tmp_path / "bad.yml").write_text(rendered(GPU_IMAGE).body.replace("TopicName:", "TopicNme:"),
+                                      encoding="utf-8")
     assert "'TopicNme' was unexpected" in complaints("cfn-lint", str(tmp_path / "bad.yml"))
 
 
@@ -101,15 +106,21 @@ def test_a_group_launches_its_family_by_the_template(linted: dict[str, dict[str,
 
 def test_the_dashboard(linted: dict[str, dict[str, Any]]) -> None:
     shown = widgets(linted[GPU_IMAGE])
-    assert set(shown) == {"GPU use", "GPU memory", "Use of file systems", "Machines by build (AMI)", "Idle hours",
+    assert set(shown) == {"GPU use", "GPU memory", "Use of file systems", "Machines by build (AMI)",
+                          "Idle hours",
                           "Price of idle hours (on demand, prices of 2024-12-02)", "Alarms"}
     [[gpus]] = shown["GPU use"]["properties"]["metrics"]
     assert 'Namespace="CWAgent" MetricName="nvidia_smi_utilization_gpu"' in gpus["expression"]
     assert '("golden-debian-13-ml-g4dn" OR "golden-debian-13-ml-g5"' in gpus["expression"]
-    assert gpus["label"] == "${PROP('Dim.InstanceType')} ${PROP('Dim.InstanceId')} ${PROP('Dim.index')}"
+    assert (
+        gpus["label"]
+        == "${PROP('Dim.InstanceType')} ${PROP('Dim.InstanceId')} ${PROP('Dim.index')}"
+    )
     paid = {row["label"]: row["expression"] for [row] in
             shown["Price of idle hours (on demand, prices of 2024-12-02)"]["properties"]["metrics"]}
-    assert paid["g5.xlarge"].endswith("""g5" InstanceType="g5.xlarge"', 'Average', 3600)) * 1.006""")
+    assert paid["g5.xlarge"].endswith(
+        """g5" InstanceType="g5.xlarge"', 'Average', 3600)) * 1.006"""
+    )
     assert "<G5Idle.Arn>" in shown["Alarms"]["properties"]["alarms"]
     places = [(each["x"], each["y"]) for each in shown.values()]
     assert len(set(places)) == len(places)
@@ -128,12 +139,16 @@ def test_a_template_of_the_users_own() -> None:
     raw["publish"]["regions"] = ["us-east-1"]
     theirs = Definition.model_validate(raw)
     groups = cluster_template.families_of(theirs, hardware.load(ROOT), ["g5"], prices(GPU_IMAGE))
-    assert "LaunchTemplateId: lt-0123456789abcdef0" in cluster_template.render(theirs, groups, prices(GPU_IMAGE)).body
+    assert (
+        "LaunchTemplateId: lt-0123456789abcdef0"
+        in cluster_template.render(theirs, groups, prices(GPU_IMAGE)).body
+    )
 
 
 def test_more_families_than_a_template_holds() -> None:
     many = definition(GPU_IMAGE).model_copy(update={"hardware": sorted(hardware.load(ROOT))[:40]})
-    groups = cluster_template.families_of(many, hardware.load(ROOT), many.hardware, prices(GPU_IMAGE))
+    groups = cluster_template.families_of(many, hardware.load(ROOT), many.hardware,
+                                          prices(GPU_IMAGE))
     with pytest.raises(BadInput, match="bytes, and CloudFormation takes 51,200"):
         cluster_template.render(many, groups, prices(GPU_IMAGE))
 

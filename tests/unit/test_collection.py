@@ -29,12 +29,15 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def _build(checkout: Path) -> str:
-    return complaints("ansible-galaxy", "collection", "build", "--output-path", str(checkout.parent), cwd=checkout)
+    return complaints("ansible-galaxy", "collection", "build", "--output-path",
+                      str(checkout.parent), cwd=checkout)
 
 
 def test_the_collection_has_every_role_and_nothing_else(checkout: Path) -> None:
     assert _build(checkout) == ""
-    with tarfile.open(checkout.parent / f"goldenami-ml_images-{GALAXY['version']}.tar.gz") as archive:
+    with tarfile.open(
+        checkout.parent / f"goldenami-ml_images-{GALAXY['version']}.tar.gz"
+    ) as archive:
         names = archive.getnames()
     assert {name.split("/")[0] for name in names} == {
         "MANIFEST.json", "FILES.json", "CHANGELOG.md", "LICENSE", "README.md", "meta", "roles"}

@@ -1,4 +1,5 @@
-"""The coverage check on programs made here: what a newer machine's compiler leaves behind is found, by name."""
+"""The coverage check on programs made here: what a newer machine's compiler leaves behind is found,
+by name."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from iced_x86 import CpuidFeature
 from support.builds import sample_plan, tools
 from support.builds.device_code import EXACT, FAMILY, PTX, SASS, fat_binary, library
 
-# What hnswlib's distance is: a plain loop that the compiler turns into the widest instructions it may use.
+# What hnswlib's distance is: a plain loop that the compiler turns into the widest instructions it
+# may use.
 DISTANCE = """
 #include <stddef.h>
 float distance(const float *a, const float *b, size_t n) {
@@ -31,7 +33,8 @@ float distance(const float *a, const float *b, size_t n) {
 }
 size_t lowest_bit(size_t x) { return (size_t)__builtin_ctzl(x); }
 """
-CLONES = DISTANCE.replace("float distance", '__attribute__((target_clones("avx512f", "default"))) float distance')
+CLONES = DISTANCE.replace("float distance",
+                          '__attribute__((target_clones("avx512f", "default"))) float distance')
 
 
 def compiled(folder: Path, name: str, *options: str, source: str = DISTANCE) -> Path:
@@ -40,12 +43,16 @@ def compiled(folder: Path, name: str, *options: str, source: str = DISTANCE) -> 
     made.parent.mkdir(parents=True, exist_ok=True)
     text = folder / f"{name}.c"
     text.write_text(source, encoding="utf-8")
-    shell.output([tools.find("gcc"), "-O3", "-ffast-math", "-shared", "-fPIC", *options, "-o", str(made), str(text)])
+    shell.output([tools.find("gcc"), "-O3", "-ffast-math", "-shared", "-fPIC", *options, "-o",
+                  str(made), str(text)])
     return made
 
 
-def scan(folder: Path, cpu: str, *allowances: Allowance, sm: tuple[str, ...] = ()) -> CoverageRecord:
-    return coverage.scan(folder, ["opt/ml"], CodeBaseline(sorted(instruction_sets.features(cpu)), sm), allowances)
+def scan(
+    folder: Path, cpu: str, *allowances: Allowance, sm: tuple[str, ...] = ()
+) -> CoverageRecord:
+    return coverage.scan(folder, ["opt/ml"],
+                         CodeBaseline(sorted(instruction_sets.features(cpu)), sm), allowances)
 
 
 def said(record: CoverageRecord) -> set[str]:
@@ -57,8 +64,11 @@ def test_code_for_a_newer_machine_is_found(tmp_path: Path) -> None:
     compiled(tmp_path, "hnswlib.so", "-march=icelake-server", "-mprefer-vector-width=512")
     record = scan(tmp_path, "x86-64-v3")
     assert "distance avx512f" in said(record)
-    assert {(found.file, found.symbol) for found in record.findings} == {("opt/ml/hnswlib.so", "distance")}
-    assert all(re.fullmatch(r"0x[0-9a-f]+: v\w+ .*[xyz]mm.*", found.example) for found in record.findings)
+    assert {(found.file, found.symbol) for found in record.findings} == {
+        ("opt/ml/hnswlib.so", "distance")
+    }
+    assert all(re.fullmatch(r"0x[0-9a-f]+: v\w+ .*[xyz]mm.*", found.example)
+               for found in record.findings)
     with pytest.raises(StageFailed) as caught:
         coverage.demand(record)
     assert re.search(r"cannot run on every declared machine: opt/ml/hnswlib.so: distance: \d+ instructions? needs? "
@@ -94,8 +104,11 @@ def test_stripped_code_is_found_function_by_function(tmp_path: Path) -> None:
 def test_dispatched_code_is_allowed_by_name_and_reason_only(tmp_path: Path) -> None:
     compiled(tmp_path, "dispatch.so", source=CLONES)
     dispatched = said(scan(tmp_path, "x86-64-v2"))
-    assert {found.partition(" ")[0].removesuffix(".0") for found in dispatched} == {"distance.avx512f"}
-    fitting = Allowance(files="opt/ml/*.so", symbols="*.avx512f*", extensions=["avx*", "fma"], reason="an IFUNC asks")
+    assert {found.partition(" ")[0].removesuffix(".0") for found in dispatched} == {
+        "distance.avx512f"
+    }
+    fitting = Allowance(files="opt/ml/*.so", symbols="*.avx512f*", extensions=["avx*", "fma"],
+                        reason="an IFUNC asks")
     unused = Allowance(files="opt/ml/other.so", extensions=["*"], reason="not needed")
     record = scan(tmp_path, "x86-64-v2", unused, fitting)
     assert record.findings == []
@@ -107,7 +120,8 @@ def test_dispatched_code_is_allowed_by_name_and_reason_only(tmp_path: Path) -> N
 
 def test_every_instruction_set_is_no_gpu_and_no_file_that_cannot_be_read(tmp_path: Path) -> None:
     every = Allowance(files="*", extensions=["*"], reason="it asks the CPU")
-    assert coverage.fits(every, Finding(file="a.so", symbol="f", extension="avx512f", count=1, example=""))
+    assert coverage.fits(every,
+                         Finding(file="a.so", symbol="f", extension="avx512f", count=1, example=""))
     for extension in ("sm_75", "unreadable"):
         found = Finding(file="a.so", symbol="file", extension=extension, count=1, example="")
         assert not coverage.fits(every, found)
@@ -120,7 +134,8 @@ def test_a_bake_says_how_far_its_check_is(tmp_path: Path) -> None:
         compiled(tmp_path / "tree", name)
     (tmp_path / "tree/opt/ml/README").write_text("no program", encoding="utf-8")
     (tmp_path / "work/out").mkdir(parents=True)
-    request = CoverageRequest(folders=["opt/ml"], features=sorted(instruction_sets.features("x86-64-v3")), sm=[],
+    request = CoverageRequest(folders=["opt/ml"],
+                              features=sorted(instruction_sets.features("x86-64-v3")), sm=[],
                               allow=[], known=tmp_path / "known")
     coverage.hold(tmp_path / "tree", request, tmp_path / "work/out", tmp_path / "log")
     progress = (tmp_path / "work/coverage.progress").read_text(encoding="utf-8")
@@ -128,14 +143,18 @@ def test_a_bake_says_how_far_its_check_is(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "work/out").iterdir()] == ["coverage.json"]
 
 
-def test_a_layer_is_read_while_the_bake_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check of the sealed tree then reads nothing that it has from the layer, and finds the same."""
+def test_a_layer_is_read_while_the_bake_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of the sealed tree then reads nothing that it has from the layer, and finds the
+    same."""
     layer, other = tmp_path / "layer", tmp_path / "other"
     compiled(layer, "one.so", "-march=haswell")
     other.mkdir()
     lock, digest = lockfile.read(lockfile.path_of(tools.ROOT, "debian-13-ml-cpu"))
     plan = sample_plan.sample(tmp_path, lock, digest)
-    request = CoverageRequest(folders=["opt/ml"], features=["sse2"], sm=[], allow=[], known=tmp_path / "known")
+    request = CoverageRequest(folders=["opt/ml"], features=["sse2"], sm=[], allow=[],
+                              known=tmp_path / "known")
     with read_code.reading_ahead(plan.model_copy(update={"coverage": request})) as ahead:
         ahead.read(other)
         ahead.read(layer)
@@ -144,7 +163,10 @@ def test_a_layer_is_read_while_the_bake_goes_on(tmp_path: Path, monkeypatch: pyt
     baseline = CodeBaseline(request.features)
     found = coverage.scan(layer, request.folders, baseline).findings
     monkeypatch.setattr(coverage, "_read", None)
-    assert found and coverage.scan(layer, request.folders, baseline, known=request.known).findings == found
+    assert (
+        found
+        and coverage.scan(layer, request.folders, baseline, known=request.known).findings == found
+    )
 
 
 def test_what_reads_ahead_ends_with_the_bake(tmp_path: Path) -> None:
@@ -183,13 +205,16 @@ def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
 def test_code_that_no_section_names_cannot_be_looked_at(
     tmp_path: Path, changes: list[tuple[str, int, int]], said: str | None,
 ) -> None:
-    """Of e_shoff, e_shnum and e_phnum: a program needs no section to run (`sstrip` and packers take them off)."""
+    """Of e_shoff, e_shnum and e_phnum: a program needs no section to run (`sstrip` and packers take
+    them off)."""
     path = compiled(tmp_path, "bare.so")
     content = bytearray(path.read_bytes())
     for form, at, value in changes:
         struct.pack_into(form, content, at, value)
     path.write_bytes(content)
-    assert [found.extension for found in scan(tmp_path, "x86-64-v3").findings] == ["unreadable"] * (said is not None)
+    assert [found.extension for found in scan(tmp_path, "x86-64-v3").findings] == ["unreadable"] * (
+        said is not None
+    )
     assert said is None or said in scan(tmp_path, "x86-64-v3").findings[0].example
 
 
@@ -202,7 +227,8 @@ def test_damage_is_not_a_traceback(tmp_path: Path, content: bytes) -> None:
 
 
 def test_every_extension_of_the_decoder_has_gccs_name() -> None:
-    """A feature of a -march that the decoder calls otherwise would be a finding on its own baseline."""
+    """A feature of a -march that the decoder calls otherwise would be a finding on its own
+    baseline."""
     known = {instructions.option(name) for name in vars(CpuidFeature)}
     assert {name for row in instruction_sets.X86.values() for name in row.adds} - known == {"sahf"}
 
@@ -219,12 +245,16 @@ NVCC = Path(__file__).parent / "nvcc"
     ("sm_86-compute_86", [("86 89 90 120", ""), ("75 80 86", "75 80")]),
     ("sm_100f-compute_90a", [("90 100 103", ""), ("80 120", "80 120")]),
 ])
-def test_what_nvcc_left_out_is_found(tmp_path: Path, codes: str, asked: list[tuple[str, str]]) -> None:
+def test_what_nvcc_left_out_is_found(
+    tmp_path: Path, codes: str, asked: list[tuple[str, str]]
+) -> None:
     with_device_code(tmp_path, (NVCC / f"{codes}.fatbin").read_bytes())
     for declared, missing in asked:
         record = scan(tmp_path, "x86-64-v3", sm=tuple(declared.split()))
         assert said(record) == {f"file sm_{name}" for name in missing.split()}
-    listed = {f"sm_{name}" for name in record.files[0].sass} | {f"compute_{name}" for name in record.files[0].ptx}
+    listed = {f"sm_{name}" for name in record.files[0].sass} | {
+        f"compute_{name}" for name in record.files[0].ptx
+    }
     assert listed == set(codes.split("-"))
 
 
@@ -255,7 +285,8 @@ def test_a_source_file_that_was_compiled_for_fewer_gpus_is_found(tmp_path: Path)
     record = scan(tmp_path, "x86-64-v3", sm=("80", "90", "120"))
     assert said(record) == {"file sm_120", "device code 2 of 2 sm_80"}
     assert {found.example for found in record.findings} == {"has sm_80, sm_90", "has sm_90"}
-    parts = Allowance(files="*", symbols="device code *", extensions=["sm_*"], reason="kernels of Hopper only")
+    parts = Allowance(files="*", symbols="device code *", extensions=["sm_*"],
+                      reason="kernels of Hopper only")
     assert said(scan(tmp_path, "x86-64-v3", parts, sm=("80", "90", "120"))) == {"file sm_120"}
 
 
@@ -300,7 +331,9 @@ def test_a_file_is_read_once_whatever_its_name_and_for_one_baseline(tmp_path: Pa
     kept.write_text(f"{records.sha256_text(text)}\n{text}", encoding="utf-8")
     path.rename(path.with_name("moved.so"))
     again = known_scan(tmp_path)
-    assert {(found.file, found.symbol) for found in again.findings} == {("opt/ml/moved.so", "renamed")}
+    assert {(found.file, found.symbol) for found in again.findings} == {
+        ("opt/ml/moved.so", "renamed")
+    }
     assert known_scan(tmp_path, "haswell") == scan(tmp_path, "haswell")
 
 

@@ -12,7 +12,8 @@ from goldenami.local.vm import cpu
 from goldenami.model.supported import instruction_sets
 from support.builds import tools
 
-# A loop that the compiler turns into the widest instructions it may use, and an answer that depends on all of it.
+# A loop that the compiler turns into the widest instructions it may use, and an answer that depends
+# on all of it.
 PROGRAM = """
 #include <stdio.h>
 __attribute__((noinline)) double dot(const double *a, const double *b, int n) {
@@ -43,7 +44,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def run(program: Path, features: frozenset[str]) -> int:
-    """How the program ends on a CPU with just these features: its exit status, or minus the signal that killed it."""
+    """How the program ends on a CPU with just these features: its exit status, or minus the signal
+    that killed it."""
     argument = cpu.emulated(features, instruction_sets.KNOWN_X86).argument
     argv = ["prlimit", "--core=0", tools.find("qemu-x86_64"), "-cpu", argument, str(program)]
     return subprocess.run(argv, check=False, capture_output=True, cwd=program.parent).returncode
@@ -60,7 +62,9 @@ def test_code_for_a_baseline_runs_on_the_oldest_of_its_machines(
 
 
 @pytest.mark.parametrize(("march", "older"), [("haswell", "x86-64-v2"), ("skylake-avx512", "broadwell")])
-def test_it_dies_on_a_machine_that_is_one_older(programs: dict[str, Path], march: str, older: str) -> None:
+def test_it_dies_on_a_machine_that_is_one_older(
+    programs: dict[str, Path], march: str, older: str
+) -> None:
     assert run(programs[march], instruction_sets.features(older)) == SIGILL
 
 
@@ -69,14 +73,20 @@ def test_it_dies_without_the_one_feature(programs: dict[str, Path]) -> None:
 
 
 def test_what_the_emulator_lacks_is_named() -> None:
-    assert cpu.emulated(instruction_sets.features("x86-64-v2"), instruction_sets.KNOWN_X86).missing == ()
-    missing = set(cpu.emulated(instruction_sets.features("znver4"), instruction_sets.KNOWN_X86).missing)
+    assert (
+        cpu.emulated(instruction_sets.features("x86-64-v2"), instruction_sets.KNOWN_X86).missing
+        == ()
+    )
+    missing = set(
+        cpu.emulated(instruction_sets.features("znver4"), instruction_sets.KNOWN_X86).missing
+    )
     assert {"avx512f", "avx512vnni"} <= missing
     assert not missing & instruction_sets.features("x86-64-v3")
 
 
 def test_qemu_knows_every_property() -> None:
-    """A feature under another name would be left on, and counted as missing from a baseline that has it."""
+    """A feature under another name would be left on, and counted as missing from a baseline that
+    has it."""
     known = set(shell.output([tools.find("qemu-system-x86_64"), "-cpu", "help"]).split())
     names = {cpu.PROPERTIES.get(name, name) for name in instruction_sets.KNOWN_X86}
     assert sorted(names - known - {"mwaitx"}) == []  # which no QEMU emulates

@@ -1,4 +1,5 @@
-"""Which wheel an image with GPUs gets: by the locked driver and the declared GPUs, from the recipes as they are."""
+"""Which wheel an image with GPUs gets: by the locked driver and the declared GPUs, from the recipes
+as they are."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
     ("xgboost", "535.309.01", ["75"], "xgboost===3.2.0",
      "CUDA 12.9: minor-version compatibility: CUDA 12.x needs driver 525.60.13 or newer"),
 ])
-def test_the_newest_wheel_that_fits(name: str, driver: str, sm: list[str], asked: str, why: str) -> None:
+def test_the_newest_wheel_that_fits(
+    name: str, driver: str, sm: list[str], asked: str, why: str
+) -> None:
     found = cuda_wheels.fit(recipes.load(ROOT, name), driver, sm)
     assert (found.requirements, found.why) == ([asked], why)
     assert asked.endswith(f"={found.recipe.version}")
@@ -61,7 +64,8 @@ def test_code_runs_on_later_minor_numbers_and_ptx_on_all_that_is_newer(
 def test_a_wheel_for_gpus_is_not_traded_for_a_build_without_them() -> None:
     recipe = cuda_wheels.fit(recipes.load(ROOT, "xgboost"), "535.309.01", ["75"]).recipe
     decision = build_decision.decide("xgboost", recipe, ["znver4"], [], [])
-    assert (decision.origin, decision.why) == (Origin.WHEEL, "a build would have no code for the GPUs")
+    assert (decision.origin, decision.why) == (Origin.WHEEL,
+                                               "a build would have no code for the GPUs")
 
 
 @pytest.mark.parametrize("name", recipes.known(ROOT))

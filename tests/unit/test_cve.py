@@ -1,4 +1,5 @@
-"""The vulnerability gate: public lists over HTTP in their real form, good and bad, and what stops a build."""
+"""The vulnerability gate: public lists over HTTP in their real form, good and bad, and what stops a
+build."""
 
 from __future__ import annotations
 
@@ -37,7 +38,11 @@ class Bench:
     """A checkout with one build, asked against the lists of a server. `reset` makes it as new."""
 
     def __init__(self, root: Path, image: str = IMAGE) -> None:
-        self.root, self.server, self.lock = builds.copy_definitions(root), ListServer(), materials.committed(image)
+        self.root, self.server, self.lock = (
+            builds.copy_definitions(root),
+            ListServer(),
+            materials.committed(image),
+        )
         self.definition = definition_file.path_of(root, image)
         self.text = self.definition.read_text(encoding="utf-8")
         materials.stock(Store(root / "cache"), self.lock)
@@ -66,15 +71,23 @@ class Bench:
         self.server.lists[Feed.DEBIAN] = lists.tracker({"bash": {"CVE-2026-0001": state}})
 
     def waive(self, **changes: object) -> None:
-        row = {"id": "CVE-2026-0001", "kind": "vulnerability", "images": [IMAGE], "status": "in_triage",
-               "reason": "somebody looks at it", "expires": lists.TODAY + timedelta(days=60), "by": "Ada"} | changes
+        row = {
+            "id": "CVE-2026-0001",
+            "kind": "vulnerability",
+            "images": [IMAGE],
+            "status": "in_triage",
+            "reason": "somebody looks at it",
+            "expires": lists.TODAY + timedelta(days=60),
+            "by": "Ada",
+        } | changes
         text = "".join(f"  {key}: {value}\n" for key, value in row.items() if value is not None)
         (self.root / waivers.PATH).write_text(f"waivers:\n- {text.lstrip()}", encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Bench]]:
-    benches = {image: Bench(tmp_path_factory.mktemp("checkout"), image) for image in (IMAGE, GPU_IMAGE)}
+    benches = {image: Bench(tmp_path_factory.mktemp("checkout"), image)
+               for image in (IMAGE, GPU_IMAGE)}
     yield benches
     for bench in benches.values():
         bench.server.close()
@@ -98,12 +111,15 @@ def gpu_bench(made: dict[str, Bench], monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def test_a_build_that_nothing_is_known_against_passes(bench: Bench) -> None:
-    (bench.build.path / CVE_FILE).write_text('{"image": ', encoding="utf-8")  # a damaged record is made again
+    # A damaged record is made again.
+    (bench.build.path / CVE_FILE).write_text('{"image": ', encoding="utf-8")
     bench.ask(0)
     assert bench.record.outcome is Outcome.CORRECT
     statuses = {status.feed: status for status in bench.record.feeds}
     assert statuses.keys() == {Feed.KEV, Feed.DEBIAN, Feed.PYPI}, "no driver, no Ubuntu"
-    assert statuses[Feed.DEBIAN].sha256 == hashlib.sha256(bench.server.lists[Feed.DEBIAN]).hexdigest()
+    assert (
+        statuses[Feed.DEBIAN].sha256 == hashlib.sha256(bench.server.lists[Feed.DEBIAN]).hexdigest()
+    )
     assert (statuses[Feed.KEV].entries, statuses[Feed.KEV].dated) == (lists.FILLING, lists.TODAY)
 
 
@@ -113,16 +129,21 @@ def test_without_a_build_the_lock_is_asked_and_of_all_images_one_answer_comes(be
     bench.build.bake.rename(away)
     try:
         assert f"{bench.build.build_id} (by its lock): 1 known" in bench.ask(6)
-        ran = builds.golden(bench.root, "cve", *bench.server.options)  # the store has no other image's packages
+        # The store has no other image's packages.
+        ran = builds.golden(bench.root, "cve", *bench.server.options)
     finally:
         away.rename(bench.build.bake)
     assert ran.code == 6, "what is known of one image outranks what is not known of another"
-    assert "vulnerabilities that stop it" in ran.text and "debian-13-ml-cpu: the store has no " in ran.text
+    assert (
+        "vulnerabilities that stop it" in ran.text
+        and "debian-13-ml-cpu: the store has no " in ran.text
+    )
     assert builds.golden(bench.root, "cve", "--build", "0" * 12).code == 2
 
 
 def test_where_no_list_is_there_nothing_was_compared(gpu_bench: Bench) -> None:
-    """That a branch of the driver has ended is known without a list; it does not make a comparison of none."""
+    """That a branch of the driver has ended is known without a list; it does not make a comparison
+    of none."""
     whole = lists.quiet()
     for left, code in (([], 4), ([Feed.KEV], 4), ([Feed.DEBIAN], 6), ([*whole], 6)):
         gpu_bench.reset()
@@ -148,7 +169,9 @@ def test_what_a_newer_package_mends_stops_a_build(bench: Bench) -> None:
     assert row["analysis"]["state"] == "exploitable" and "#bash-" in row["affects"][0]["ref"]
     page = bench.build.report.read_text(encoding="utf-8")
     bench.build.report.unlink()
-    section = page[page.index('<section id="vulnerabilities"'):page.index('<section id="difference"')]
+    section = page[
+        page.index('<section id="vulnerabilities"') : page.index('<section id="difference"')
+    ]
     assert "CVE-2026-0001" in section and "stops a publish" in section
     assert "<script>" not in page and "&lt;script&gt;alert(1)" in section
 
@@ -173,9 +196,12 @@ def tracked(state: State, version: str = "5.2-1") -> list[Vulnerability]:
 
 
 def test_the_tracker_rates_and_leaves_out() -> None:
-    for urgency, rating in (("high**", Rating.HIGH), ("end-of-life", Rating.HIGH), ("low", Rating.LOW),
+    for urgency, rating in (("high**", Rating.HIGH), ("end-of-life", Rating.HIGH),
+                            ("low", Rating.LOW),
                             ("not yet assigned", Rating.UNKNOWN)):
-        assert [one.rating for one in tracked(lists.release("open", urgency=urgency))] == [rating], urgency
+        assert [one.rating for one in tracked(lists.release("open", urgency=urgency))] == [
+            rating
+        ], urgency
     assert [one.detail for one in tracked(lists.release("undetermined"))] == ["undetermined"]
     assert tracked(lists.release("open", urgency="unimportant")) == []
     assert tracked(lists.release("resolved", "0")) == [], "it never was in this release"
@@ -197,11 +223,16 @@ def pypi(data: bytes, **wanted: str) -> list[Vulnerability]:
 def test_a_list_of_another_form_is_never_good_news() -> None:
     half = b'{"dateReleased": "2026-01-01", "count": 9, "vulnerabilities": []}'
     for read, data, said in (
-            (lambda data: debian_tracker.parse(data, BASH), lists.tracker({})[:-40], "is no tracker's data"),
-            (lambda data: debian_tracker.parse(data, BASH), b"<html>busy</html>", "is no tracker's data"),
-            (lambda data: debian_tracker.parse(data, BASH), lists.tracker({}, ("trixie",)), "no entry of bookworm"),
-            (pypi, lists.osv()[:-30], "is no list of OSV's"), (pypi, lists.osv(ecosystem="npm"), "no entry of PyPI"),
-            (feeds.exploited, half, "states 9 entries and has 0"), (feeds.exploited, b"[]", "is no catalogue")):
+            (lambda data: debian_tracker.parse(data, BASH), lists.tracker({})[:-40],
+             "is no tracker's data"),
+            (lambda data: debian_tracker.parse(data, BASH), b"<html>busy</html>",
+             "is no tracker's data"),
+            (lambda data: debian_tracker.parse(data, BASH), lists.tracker({}, ("trixie",)),
+             "no entry of bookworm"),
+            (pypi, lists.osv()[:-30], "is no list of OSV's"),
+            (pypi, lists.osv(ecosystem="npm"), "no entry of PyPI"),
+            (feeds.exploited, half, "states 9 entries and has 0"),
+            (feeds.exploited, b"[]", "is no catalogue")):
         with pytest.raises(Unreachable, match=said):
             read(data)
 
@@ -216,7 +247,8 @@ def test_a_list_that_cannot_be_used_makes_the_outcome_unreachable(
 ) -> None:
     bench.server.lists.pop(feed)
     bench.server.lists |= {feed: data} if data else {}
-    bench.waive(images=[IMAGE] if feed is Feed.DEBIAN else [GPU_IMAGE])  # what it excuses may be unseen
+    # What it excuses may be unseen.
+    bench.waive(images=[IMAGE] if feed is Feed.DEBIAN else [GPU_IMAGE])
     assert said in bench.ask(4)
     assert bench.record.outcome is Outcome.UNREACHABLE
     assert [status.feed for status in bench.record.feeds if status.error] == [feed]
@@ -249,7 +281,9 @@ def test_a_waiver_lets_one_finding_pass_until_it_ends(bench: Bench) -> None:
     bench.waive(status="not_affected", justification="code_not_present")
     bench.ask(0)
     assert bench.record.findings[0].waived.endswith("says Ada: somebody looks at it")
-    [row] = json.loads((bench.build.path / cve.VEX_FILE).read_text(encoding="utf-8"))["vulnerabilities"]
+    [row] = json.loads((bench.build.path / cve.VEX_FILE).read_text(encoding="utf-8"))[
+        "vulnerabilities"
+    ]
     assert row["analysis"] == {"state": "not_affected", "justification": "code_not_present",
                                "detail": "somebody looks at it"}
     bench.waive(expires=lists.TODAY)
@@ -263,7 +297,8 @@ def test_a_waiver_that_is_wrong_names_its_line(bench: Bench) -> None:
     for changes, said in (
             ({"id": "CVE-2026-9999"}, "waivers.1.id: CVE-2026-9999 excuses nothing"),
             ({"images": ["debian-12-ml-framework"]}, "did you mean `debian-12-ml-frameworks`?"),
-            ({"kind": "vulnerabilty"}, "waivers.1.kind"), ({"stauts": "x"}, "did you mean `status`?"),
+            ({"kind": "vulnerabilty"}, "waivers.1.kind"),
+            ({"stauts": "x"}, "did you mean `status`?"),
             ({"expires": past}, "waivers.1.expires: the waiver of CVE-2026-0001 expired"),
             ({"expires": late}, "is more than 90 days ahead, the most for in_triage"),
             ({"status": "resolved"}, "waivers.1.status: resolved is none of in_triage, "),
@@ -284,7 +319,8 @@ def test_bulletins_say_which_drivers_are_affected() -> None:
     assert driver("535.309.01") == {}
     assert driver("535.261.03").keys() == {"CVE-2026-1001", "CVE-2026-1002", "CVE-2026-1003"}
     assert {name: (one.fix, one.rating) for name, one in driver("535.288.01").items()} == {
-        "CVE-2026-1002": ("535.309.01", Rating.MEDIUM), "CVE-2026-1003": ("535.309.01", Rating.CRITICAL)}
+        "CVE-2026-1002": ("535.309.01", Rating.MEDIUM),
+        "CVE-2026-1003": ("535.309.01", Rating.CRITICAL)}
     data = nvidia_bulletins.parse(lists.bulletins(*lists.NVIDIA), "535.309.01", ["86"])
     assert (data.entries, data.changed) == (2, lists.TODAY - timedelta(days=20))
 
@@ -298,9 +334,11 @@ def test_a_branch_that_the_newest_bulletin_does_not_name_is_a_finding() -> None:
 
 def test_a_sentence_that_is_not_understood_is_an_error() -> None:
     def said(words: str) -> dict[str, Any]:
-        return lists.bulletin(5900, lists.TODAY, {"535": "535.400.01"}, {"CVE-2026-1": "LOW"}, words=words)
+        return lists.bulletin(5900, lists.TODAY, {"535": "535.400.01"}, {"CVE-2026-1": "LOW"},
+                              words=words)
 
-    with pytest.raises(Unreachable, match=r"does not say which versions: 'Most versions, but 535\.400\.01'"):
+    with pytest.raises(Unreachable,
+                       match=r"does not say which versions: 'Most versions, but 535\.400\.01'"):
         driver("535.309.01", said("Most versions, but {}"))
     other = lists.bulletin(5901, lists.TODAY, {"535": "1"}, {}, title="Security Bulletin: Jetson")
     with pytest.raises(Unreachable, match="has no bulletin of the GPU display driver"):
@@ -313,7 +351,8 @@ def test_a_sentence_that_is_not_understood_is_an_error() -> None:
     ("3.0", (("0", "2.1"), ("3.0", "")), ""), ("2.5", (("0", "2.1"), ("3.0", "")), None),
     ("2.10", (("2.9", "2.11"),), "2.11"), ("2.0+cu128", (("0", "2.0.1"),), "2.0.1"),
 ])
-def test_osv_ranges_are_in_the_order_of_their_ecosystem(version: str, ranges: tuple[tuple[str, str], ...],
+def test_osv_ranges_are_in_the_order_of_their_ecosystem(version: str,
+                                                        ranges: tuple[tuple[str, str], ...],
                                                         fix: str | None) -> None:
     entry = lists.osv_entry("GHSA-x", "Scikit_Learn", *ranges, aliases=["CVE-2026-5"],
                             database_specific={"severity": "MODERATE"})
@@ -337,23 +376,28 @@ def test_osv_knows_releases_of_ubuntu_and_says_one_thing_once() -> None:
         wanted = {"openssl": ["3.0.13-0ubuntu3.4"]}
         return list(osv.parse(data, Feed.UBUNTU, osv.ubuntu("24.04"), wanted).found)
 
-    rows = [lists.osv_entry(name, "openssl", ("0", "3.0.13-0ubuntu3.9"), ecosystem="Ubuntu:24.04:LTS",
+    rows = [lists.osv_entry(name, "openssl", ("0", "3.0.13-0ubuntu3.9"),
+                            ecosystem="Ubuntu:24.04:LTS",
                             upstream=["CVE-2026-7"], severity=[{"type": "Ubuntu", "score": score}])
             for name, score in (("UBUNTU-CVE-2026-7", "high"), ("USN-1-1", "unknown"))]
     [found] = ubuntu(*rows)
     assert (found.id, found.fix, found.rating) == ("CVE-2026-7", "3.0.13-0ubuntu3.9", Rating.HIGH)
     assert ubuntu(rows[0] | {"withdrawn": "2026-01-01T00:00:00Z"}) == []
-    other = [row | {"affected": [one | {"package": {"ecosystem": "Ubuntu:22.04:LTS", "name": "openssl"}}
-                                 for one in row["affected"]]} for row in rows]
+    other = [row
+             | {"affected": [one | {"package": {"ecosystem": "Ubuntu:22.04:LTS", "name": "openssl"}}
+                             for one in row["affected"]]} for row in rows]
     assert ubuntu(*other) == [], "of another release"
 
 
 def test_publishing_waits_for_a_recent_record_where_the_definition_asks(bench: Bench) -> None:
-    release_gate.check_vulnerabilities(definition_file.load(bench.root, bench.definition), bench.build)
+    release_gate.check_vulnerabilities(definition_file.load(bench.root, bench.definition),
+                                       bench.build)
     asked = bench.text + "security: {cve: {}}\n"
     bench.definition.write_text(asked, encoding="utf-8")
     definition = definition_file.load(bench.root, bench.definition)
-    assert definition_file.without_publish(asked) == definition_file.without_publish(bench.text), "stale"
+    assert definition_file.without_publish(asked) == definition_file.without_publish(bench.text), (
+        "stale"
+    )
 
     def refused(said: str, **changes: object) -> None:
         if changes:

@@ -241,12 +241,14 @@ def test_efa_is_refused_where_no_size_has_one(root: Path) -> None:
 
 def test_all_that_is_wrong_is_said_at_once(root: Path) -> None:
     """Whoever mends one line and starts again, for each of five, has waited five times."""
-    for old, new in (("kernel: cloud", "kernal: cloud"), ("disk_size_gib: 4", "disk_size_gib: four")):
+    for old, new in (("kernel: cloud", "kernal: cloud"),
+                     ("disk_size_gib: 4", "disk_size_gib: four")):
         edit(root, old, new)
     assert mistakes(root) == ["6: kernal: unknown key; did you mean `kernel`?",
                               "7: disk_size_gib: input should be a valid integer (got 'four')"]
     edit(root, "kernal: cloud", "kernel: cloud")
-    for old, new in (("disk_size_gib: four", "disk_size_gib: 4"), ("release: trixie", "release: trixi"),
+    for old, new in (("disk_size_gib: four", "disk_size_gib: 4"),
+                     ("release: trixie", "release: trixi"),
                      ("[c7i,", "[c7x,"), ("  limits:", "  limitss:"),
                      ("[us-east-1,", "[us-esat-1,")):
         edit(root, old, new)
@@ -278,6 +280,8 @@ def test_a_file_that_is_no_definition(root: Path, content: bytes, complaint: str
 
 
 def test_an_image_that_does_not_exist(root: Path) -> None:
-    assert refused(root, "debian-13-mls") == "no image `debian-13-mls`: did you mean `debian-13-ml`?"
+    assert (
+        refused(root, "debian-13-mls") == "no image `debian-13-mls`: did you mean `debian-13-ml`?"
+    )
     said = refused(root, "../hardware")
     assert said.startswith("IMAGE is a name and no file, but was `../hardware`: known: debian")

@@ -1,4 +1,5 @@
-"""What `check` asks of the roles that a definition names: their files, their variables, their own rules."""
+"""What `check` asks of the roles that a definition names: their files, their variables, their own
+rules."""
 
 from __future__ import annotations
 
@@ -24,8 +25,10 @@ def test_a_plain_role_of_ansible_s_is_taken(root: Path, without: tuple[str, ...]
     if (root / "roles/limits/defaults/main.yml").exists():
         load(root)
     else:
-        assert refused(root) == (f"{IMAGE}.yml:13: roles.limits.limits_nofile: unknown role variable; "
-                                 "the role's defaults/main.yml and meta/argument_specs.yml name none")
+        assert refused(root) == (f"{IMAGE}.yml:13: roles.limits.limits_nofile: unknown role "
+                                 "variable; "
+                                 "the role's defaults/main.yml and meta/argument_specs.yml name "
+                                 "none")
 
 
 @pytest.mark.parametrize(("name", "text", "complaint"), [
@@ -39,7 +42,9 @@ def test_a_plain_role_of_ansible_s_is_taken(root: Path, without: tuple[str, ...]
      "roles/limits/meta/argument_specs.yml: limits_nofile is no mapping"),
     ("meta/argument_specs.yml", "argument_specs: {main: {options: {limits_nofile: {type: jsonarg}}}}\n", None),
 ])
-def test_a_role_s_file_that_is_wrong_is_one_line(root: Path, name: str, text: str, complaint: str | None) -> None:
+def test_a_role_s_file_that_is_wrong_is_one_line(
+    root: Path, name: str, text: str, complaint: str | None
+) -> None:
     (root / "roles/limits" / name).write_text(text, encoding="utf-8")
     if complaint is None:
         load(root)
@@ -50,7 +55,8 @@ def test_a_role_s_file_that_is_wrong_is_one_line(root: Path, name: str, text: st
 def test_a_file_that_the_bake_would_refuse_is_refused_before(root: Path) -> None:
     with (root / "roles/limits/tasks/main.yml").open("a", encoding="utf-8") as tasks:
         tasks.write("- ansible.builtin.copy: {content: x, dest: /root/.config/agent}\n")
-    assert refused(root) == (f"{IMAGE}.yml:12: roles.limits: brings /root/.config/agent, which lies in a home, which "
+    assert refused(root) == (f"{IMAGE}.yml:12: roles.limits: brings /root/.config/agent, which "
+                             "lies in a home, which "
                              "holds what skel has: bring it below /etc or /opt")
 
 
@@ -58,7 +64,8 @@ def test_a_variable_that_would_not_reach_its_role(root: Path) -> None:
     (root / "roles/limits/meta/argument_specs.yml").unlink()
     (root / "roles/limits/defaults/main.yml").write_text("nofile: 5\n", encoding="utf-8")
     edit(root, "  limits:\n", "  limits:\n    nofile: 7\n")
-    assert refused(root).startswith(f"{IMAGE}.yml:13: roles.limits.nofile: does not reach the role: its ")
+    assert refused(root).startswith(f"{IMAGE}.yml:13: roles.limits.nofile: does not reach the "
+                                    "role: its ")
 
 
 def test_a_role_that_steps_name_and_nobody_wrote(root: Path) -> None:
@@ -70,8 +77,10 @@ def test_a_role_that_steps_name_and_nobody_wrote(root: Path) -> None:
 def test_a_rule_of_an_own_role_is_asked(root: Path) -> None:
     (root / "roles/limits/tasks/preflight.yml").write_text(
         "- name: Check\n  ansible.builtin.assert:\n    that: limits_nofile is search(pattern)\n"
-        "    fail_msg: 'limits_nofile is {{ limits_nofile }}, not even'\n  vars: {pattern: '[02468]$'}\n"
-        "- name: Leave to the machine\n  ansible.builtin.assert: {that: ansible_facts.x == limits_nofile}\n",
+        "    fail_msg: 'limits_nofile is {{ limits_nofile }}, not even'\n  vars: {pattern: "
+        "'[02468]$'}\n"
+        "- name: Leave to the machine\n  ansible.builtin.assert: {that: ansible_facts.x == "
+        "limits_nofile}\n",
         encoding="utf-8")
     (root / "roles/limits/meta/argument_specs.yml").unlink()
     edit(root, "  limits:\n", "  limits:\n    limits_nofile: '5001'\n")

@@ -26,7 +26,8 @@ from support.rules import trees
 MIB = 1 << 20
 EPOCH = 1_700_000_000
 LAYOUT = disk.DiskLayout(image="test", size_bytes=256 * MIB, source_date_epoch=EPOCH)
-NAMES = {"etc/hostname": "x\n", "usr/share/café-ñ": "ü", "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd"}
+NAMES = {"etc/hostname": "x\n", "usr/share/café-ñ": "ü", "boot/vmlinuz-6.1": "kernel",
+         "boot/initrd.img-6.1": "initrd"}
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +100,8 @@ def test_file_system_is_clean_and_holds_the_tree(root: Path, target: Path) -> No
     assert "Mode:  0700" in debugfs(facts.disk, "stat /boot")
     kernel = debugfs(facts.disk, "stat /boot/vmlinuz-6.1")
     assert "mtime: 0x5f5e1000" in kernel.replace(":00000000", "")
-    assert CAPABILITY.hex(" ") in debugfs(facts.disk, f"ea_get -x /boot/vmlinuz-6.1 {tree.CAPABILITY}")
+    assert CAPABILITY.hex(" ") in debugfs(facts.disk,
+                                          f"ea_get -x /boot/vmlinuz-6.1 {tree.CAPABILITY}")
 
 
 CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
@@ -112,7 +114,8 @@ def test_partitions_loaders_and_what_is_said_of_them(root: Path, target: Path) -
     assert records.sha256_file(target.with_name("disk.blocks")) == disk_blocks.digest_of(target)
     assert facts.disk.stat().st_size == facts.size_bytes == 256 * MIB
     assert facts.data_bytes == facts.disk.stat().st_blocks * 512 < 24 * MIB
-    table = json.loads(shell.output(["/usr/sbin/sfdisk", "--json", str(facts.disk)]))["partitiontable"]
+    table = json.loads(shell.output(["/usr/sbin/sfdisk", "--json",
+                                     str(facts.disk)]))["partitiontable"]
     assert [part["name"] for part in table["partitions"]] == ["bios", "esp", "root"]
     assert table["partitions"][2]["start"] * 512 == disk.ROOT_OFFSET
     esp = f"{facts.disk}@@{disk.ESP[0]}"
@@ -131,7 +134,10 @@ def test_menu_follows_the_links(root: Path, target: Path) -> None:
     (root / "boot/vmlinuz-6.2").write_text("another", encoding="utf-8")
     facts = write(root, target)
     menu = debugfs(facts.disk, "cat /boot/grub/grub.cfg")
-    assert f"linux /vmlinuz root=UUID={facts.root_uuid} ro no_timer_check {grub.COMMAND_LINE}\n" in menu
+    assert (
+        f"linux /vmlinuz root=UUID={facts.root_uuid} ro no_timer_check {grub.COMMAND_LINE}\n"
+        in menu
+    )
     assert "initrd /initrd.img\n" in menu
 
 
@@ -139,7 +145,8 @@ def test_menu_has_no_word_twice_and_none_that_a_definition_took_out(root: Path) 
     """Of the role's default one word is left out, as a definition may."""
     paths = trees.scanned(19, ROOT, "roles/*/defaults/main.yml")
     found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
-    (words,) = (values[name] for values in found if values for name in values if name.endswith("kernel_cmdline"))
+    (words,) = (values[name] for values in found if values for name in values
+                if name.endswith("kernel_cmdline"))
     words.remove("net.ifnames=0")
     (root / "etc/default").mkdir()
     (root / grub.EXTRA_COMMAND_LINE).write_text(f"{' '.join(words)}\n", encoding="utf-8")
@@ -208,7 +215,9 @@ def test_size_that_is_none(size: int) -> None:
         disk.DiskLayout("test", size, EPOCH)
 
 
-def test_missing_tool_names_its_package(root: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tool_names_its_package(
+    root: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(HostNotReady, match="mcopy is not installed") as caught:
         write(root, target)
@@ -221,13 +230,17 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """Put a script before the real mke2fs, which it may exec."""
     folder.mkdir()
     script = folder / "mke2fs"
-    script.write_text(f"#!/bin/sh\n{body}\nexec {shell.require('mke2fs', 'e2fsprogs')} \"$@\"\n", encoding="utf-8")
+    script.write_text(f"#!/bin/sh\n{body}\nexec {shell.require('mke2fs', 'e2fsprogs')} \"$@\"\n",
+                      encoding="utf-8")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
-def test_e2fsprogs_without_tar(tmp_path: Path, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(tmp_path / "bin", monkeypatch, 'case "$*" in *"-d - "*) echo "mke2fs: not supported"; exit 1;; esac')
+def test_e2fsprogs_without_tar(
+    tmp_path: Path, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(tmp_path / "bin", monkeypatch,
+             'case "$*" in *"-d - "*) echo "mke2fs: not supported"; exit 1;; esac')
     facts = write(root, target)
     assert not facts.reproducible
     assert facts.note == disk.NOT_REPRODUCIBLE
@@ -240,12 +253,18 @@ def test_tool_that_fails_leaves_the_last_good_disk(
     tmp_path: Path, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = sha256(write(root, target).disk)
-    (root / "big").write_bytes(b"x" * 8 * MIB)  # more than a pipe holds: the writer meets the reader's death
-    stand_in(tmp_path / "bin", monkeypatch, 'case "$*" in *probe*) ;; *) echo "mke2fs: odd thing"; exit 7;; esac')
+    # More than a pipe holds: the writer meets the reader's death.
+    (root / "big").write_bytes(b"x" * 8 * MIB)
+    stand_in(tmp_path / "bin", monkeypatch,
+             'case "$*" in *probe*) ;; *) echo "mke2fs: odd thing"; exit 7;; esac')
     with pytest.raises(shell.CommandFailed, match="exited with status 7") as caught:
         write(root, target)
     assert "odd thing" in caught.value.tail
-    assert sorted(path.name for path in target.parent.iterdir()) == ["disk.blocks", "disk.raw", "manifest.json"]
+    assert sorted(path.name for path in target.parent.iterdir()) == [
+        "disk.blocks",
+        "disk.raw",
+        "manifest.json",
+    ]
     assert sha256(target) == before
 
 
@@ -274,7 +293,8 @@ except HostNotReady as error:
 def test_full_disk_is_named(root: Path, target: Path, size: str, slack: int) -> None:
     (root / "big").write_bytes(os.urandom(12 * MIB))
     said = shell.output(
-        ["unshare", "--mount", sys.executable, "-c", FULL_DISK, str(root), str(target.parent), size, str(slack)],
+        ["unshare", "--mount", sys.executable, "-c", FULL_DISK, str(root), str(target.parent), size,
+         str(slack)],
         env=shell.python_env(),
     )
     assert f"no space in {target.parent}: " in said
@@ -288,10 +308,12 @@ def test_manifest(tmp_path: Path, root: Path) -> None:
     os.setxattr(root / "etc/hostname", tree.CAPABILITY, CAPABILITY)
     os.symlink(".//hostname", root / "etc/odd")  # noqa: PTH211 - pathlib would tidy the target
     tree.write_manifest(root, tmp_path / "manifest.json")
-    entries = {entry["path"]: entry for entry in json.loads((tmp_path / "manifest.json").read_text())["entries"]}
+    entries = {entry["path"]: entry
+               for entry in json.loads((tmp_path / "manifest.json").read_text())["entries"]}
     assert list(entries)[:2] == ["/", "/boot"]
     assert entries["/etc/hostname"] == {
-        "path": "/etc/hostname", "type": "file", "mode": "4750", "uid": os.getuid(), "gid": os.getgid(), "size": 2,
+        "path": "/etc/hostname", "type": "file", "mode": "4750", "uid": os.getuid(),
+        "gid": os.getgid(), "size": 2,
         "sha256": hashlib.sha256(b"x\n").hexdigest(), "capability": CAPABILITY.hex(),
     }
     assert entries["/etc/same"]["target"] == "/etc/hostname"

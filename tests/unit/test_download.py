@@ -22,11 +22,20 @@ from goldenami.packages.download import StoreRequest
 from goldenami.packages.store import Store
 from support.debian import debrepo
 from support.debian.debrepo import Fault
-from support.debian.store_process import assert_whole, fill_process, kept_part, kill_halfway, objects, wanted
+from support.debian.store_process import (
+    assert_whole,
+    fill_process,
+    kept_part,
+    kill_halfway,
+    objects,
+    wanted,
+)
 from support.waiting import until
 
 
-def test_a_kill_leaves_nothing_visible_and_the_next_run_continues(tmp_path: Path, served: debrepo.Mirror) -> None:
+def test_a_kill_leaves_nothing_visible_and_the_next_run_continues(
+    tmp_path: Path, served: debrepo.Mirror
+) -> None:
     item = kill_halfway(tmp_path / "cache", served)
     counted: list[int] = []
     Store(tmp_path / "cache").fetch([item], counted.append)
@@ -35,7 +44,9 @@ def test_a_kill_leaves_nothing_visible_and_the_next_run_continues(tmp_path: Path
     assert_whole(tmp_path / "cache", [item])
 
 
-def test_a_server_that_knows_no_ranges_sends_all_of_it(tmp_path: Path, served: debrepo.Mirror) -> None:
+def test_a_server_that_knows_no_ranges_sends_all_of_it(
+    tmp_path: Path, served: debrepo.Mirror
+) -> None:
     served.ranges = False
     item = kill_halfway(tmp_path / "cache", served)
     counted: list[int] = []
@@ -44,8 +55,11 @@ def test_a_server_that_knows_no_ranges_sends_all_of_it(tmp_path: Path, served: d
     assert_whole(tmp_path / "cache", [item])
 
 
-def test_a_file_that_changed_meanwhile_is_sent_from_its_beginning(tmp_path: Path, served: debrepo.Mirror) -> None:
-    """Not the old beginning with the new end: If-Range. The new file is not the wanted one, so nothing is visible."""
+def test_a_file_that_changed_meanwhile_is_sent_from_its_beginning(
+    tmp_path: Path, served: debrepo.Mirror
+) -> None:
+    """Not the old beginning with the new end: If-Range. The new file is not the wanted one, so
+    nothing is visible."""
     item = kill_halfway(tmp_path / "cache", served)
     (served.folder / "large").write_bytes(os.urandom(item.size))
     with pytest.raises(Unreachable, match="bytes with SHA-256"):
@@ -84,8 +98,11 @@ def test_a_server_that_answers_with_another_range(tmp_path: Path, served: debrep
     assert_whole(tmp_path / "cache", [item])
 
 
-def test_each_try_continues_where_the_last_one_broke_off(tmp_path: Path, served: debrepo.Mirror) -> None:
-    """Every answer breaks off after half of what it should send: three tries bring seven eighths, the next run more."""
+def test_each_try_continues_where_the_last_one_broke_off(
+    tmp_path: Path, served: debrepo.Mirror
+) -> None:
+    """Every answer breaks off after half of what it should send: three tries bring seven eighths,
+    the next run more."""
     served.faults = {"/large": Fault.TRUNCATED}
     item = wanted(served, "large")[0]
     with pytest.raises(Unreachable):
@@ -102,21 +119,27 @@ def waiting(root: Path, items: list[StoreRequest]) -> subprocess.Popen[str]:
 
     def holds_it() -> bool:
         assert process.poll() is None
-        return any(path.resolve().suffix == ".part" for path in Path(f"/proc/{process.pid}/fd").iterdir())
+        return any(path.resolve().suffix == ".part"
+                   for path in Path(f"/proc/{process.pid}/fd").iterdir())
 
     until("a process that has opened the part", holds_it)
     return process
 
 
-def two_fill_processes(root: Path, items: list[StoreRequest]) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+def two_fill_processes(
+    root: Path, items: list[StoreRequest]
+) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
     """One that has begun the part, and one that waits for it."""
     first = fill_process(root, items)
     until("a part", lambda: kept_part(root))
     return first, waiting(root, items)
 
 
-def test_a_file_that_another_process_fetches_is_waited_for(tmp_path: Path, served: debrepo.Mirror) -> None:
-    """The second process asks the mirror for nothing while the first one lives, and goes on where that was killed."""
+def test_a_file_that_another_process_fetches_is_waited_for(
+    tmp_path: Path, served: debrepo.Mirror
+) -> None:
+    """The second process asks the mirror for nothing while the first one lives, and goes on where
+    that was killed."""
     served.faults, items = {"/large": Fault.STALLED}, wanted(served, "large")
     first, second = two_fill_processes(tmp_path / "cache", items)
     time.sleep(2 * download.WAIT_S)
@@ -129,7 +152,9 @@ def test_a_file_that_another_process_fetches_is_waited_for(tmp_path: Path, serve
     assert_whole(tmp_path / "cache", items)
 
 
-def test_an_interrupt_does_not_wait_for_a_stalled_mirror(tmp_path: Path, served: debrepo.Mirror) -> None:
+def test_an_interrupt_does_not_wait_for_a_stalled_mirror(
+    tmp_path: Path, served: debrepo.Mirror
+) -> None:
     """Who waits for another process's download is free at once; what has arrived stays."""
     served.faults, items = {"/large": Fault.STALLED}, wanted(served, "large")
     first, second = two_fill_processes(tmp_path / "cache", items)
@@ -137,12 +162,14 @@ def test_an_interrupt_does_not_wait_for_a_stalled_mirror(tmp_path: Path, served:
     second.communicate()
     assert first.poll() is None, "the other one has given up meanwhile"
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=download.TIMEOUT.read_timeout)  # it does not wait for the mirror's silence either
+    # It does not wait for the mirror's silence either.
+    first.communicate(timeout=download.TIMEOUT.read_timeout)
     assert kept_part(tmp_path / "cache") > 0
 
 
 class Odd(http.server.BaseHTTPRequestHandler):
-    """A server that wants a login, calls an archive's own compression the connection's, and never stops sending."""
+    """A server that wants a login, calls an archive's own compression the connection's, and never
+    stops sending."""
 
     sent = 0
 
@@ -183,14 +210,18 @@ def test_a_file_is_what_is_sent_and_its_address_may_hold_a_login(tmp_path: Path,
 
 
 def test_a_body_without_an_end_is_left(tmp_path: Path, odd: str) -> None:
-    with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:\d+/endless: \d+ bytes with SHA-256"):
-        Store(tmp_path / "cache").fetch([StoreRequest("0" * 64, 10, f"http://user:p%40ss@{odd}/endless", "endless")])
+    with pytest.raises(Unreachable,
+                       match=r"http://127\.0\.0\.1:\d+/endless: \d+ bytes with SHA-256"):
+        Store(tmp_path / "cache").fetch(
+            [StoreRequest("0" * 64, 10, f"http://user:p%40ss@{odd}/endless", "endless")]
+        )
     assert Odd.sent < 64 << 20
     assert objects(tmp_path / "cache") == []
 
 
 def test_a_proxy_gets_the_requests_that_are_its_own(tmp_path: Path, served: debrepo.Mirror) -> None:
-    """The mirror stands in for the proxy: a host that does not resolve is reached through it, with its login."""
+    """The mirror stands in for the proxy: a host that does not resolve is reached through it, with
+    its login."""
     item = wanted(served, "00")[0]
     behind = StoreRequest(item.sha256, item.size, "http://mirror.invalid/00", item.name)
     through = Store(tmp_path / "cache", proxy=lambda _: served.uri.replace("//", "//user:p%40ss@"))

@@ -1,4 +1,5 @@
-"""Disks of instances against their bake: what a launch changes passes, and everything else is found and named."""
+"""Disks of instances against their bake: what a launch changes passes, and everything else is found
+and named."""
 
 from __future__ import annotations
 
@@ -49,10 +50,12 @@ def named(record: DiskRecord) -> dict[str, list[str]]:
 def test_a_larger_volume_is_no_drift(build: BuildFolder, image: Path, tmp_path: Path) -> None:
     """As growpart and resize2fs do it at first boot."""
     os.truncate(image, small_image.LAYOUT.size_bytes + (64 << 20))
-    shell.output([shell.require("sfdisk", "fdisk"), "--quiet", "--no-reread", "--no-tell-kernel", "-N", "3",
+    shell.output([shell.require("sfdisk", "fdisk"), "--quiet", "--no-reread", "--no-tell-kernel",
+                  "-N", "3",
                   str(image)], stdin=", +\n")
     size = small_image.LAYOUT.root_bytes + (64 << 20)
-    device = shell.output(["losetup", "--find", "--show", f"--offset={disk.ROOT_OFFSET}", f"--sizelimit={size}",
+    device = shell.output(["losetup", "--find", "--show", f"--offset={disk.ROOT_OFFSET}",
+                           f"--sizelimit={size}",
                            str(image)]).strip()
     try:
         shell.output([shell.require("resize2fs", "e2fsprogs"), "-f", device])
@@ -64,9 +67,12 @@ def test_a_larger_volume_is_no_drift(build: BuildFolder, image: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_random_tampering_is_found_and_named(build: BuildFolder, image: Path, tmp_path: Path, seed: int) -> None:
+def test_random_tampering_is_found_and_named(
+    build: BuildFolder, image: Path, tmp_path: Path, seed: int
+) -> None:
     """Twenty kinds a disk, after a launch: nothing is missed, nothing else is named."""
-    files = [path for path, state in manifest.read(build).paths.items() if "/usr/share/many/" in path and state.size]
+    files = [path for path, state in manifest.read(build).paths.items()
+             if "/usr/share/many/" in path and state.size]
     with small_image.mounted(image, tmp_path / "mount") as tree:
         tampering.launch(tree)
         made = tampering.tamper(tree, files, seed)
@@ -86,7 +92,8 @@ def append(name: str, text: str) -> Callable[[Path], None]:
 
 def set_password(tree: Path) -> None:
     path = tree / "etc/shadow"
-    path.write_text(path.read_text(encoding="utf-8").replace("debian:!:", "debian:$6$x$y:"), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("debian:!:", "debian:$6$x$y:"),
+                    encoding="utf-8")
 
 
 def link(path: str, target: str) -> Callable[[Path], None]:
@@ -99,14 +106,17 @@ def link(path: str, target: str) -> Callable[[Path], None]:
 
 
 ATTACKS: dict[str, Callable[[Path], None]] = {
-    "/etc/systemd/system/backdoor.service": append("etc/systemd/system/backdoor.service", "[Service]\n"),
-    "/home/debian/.ssh/authorized_keys": append("home/debian/.ssh/authorized_keys", "ssh-ed25519 AAAAX other\n"),
+    "/etc/systemd/system/backdoor.service": append("etc/systemd/system/backdoor.service",
+                                                   "[Service]\n"),
+    "/home/debian/.ssh/authorized_keys": append("home/debian/.ssh/authorized_keys",
+                                                "ssh-ed25519 AAAAX other\n"),
     "/root/.ssh/authorized_keys": append("root/.ssh/authorized_keys", "ssh-ed25519 AAAAX other\n"),
     "/usr/lib/python3/__pycache__/tool.cpython-313.pyc": append(
         "usr/lib/python3/__pycache__/tool.cpython-313.pyc", "code"),
     "/usr/lib/python3/__pycache__": lambda _: None,
     "/var/log/hidden.pyc": append("var/log/hidden.pyc", "code"),
-    "/var/lib/cloud/scripts/per-boot/run": append("var/lib/cloud/scripts/per-boot/run", "#!/bin/sh\n"),
+    "/var/lib/cloud/scripts/per-boot/run": append("var/lib/cloud/scripts/per-boot/run",
+                                                  "#!/bin/sh\n"),
     "/etc/ld.so.preload": append("etc/ld.so.preload", "/tmp/x.so\n"),
     "/usr/lib/modules/6.1/extra/nvidia.ko": append("usr/lib/modules/6.1/extra/nvidia.ko", "x"),
     "/boot/grub/grub.cfg": append("boot/grub/grub.cfg", "set x=init=/bin/sh\n"),
@@ -116,7 +126,8 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
     "/home/ubuntu/.ssh": link("home/ubuntu/.ssh", "/home/debian/x"),
     "/home/admin": link("home/admin", "/home/debian/x"),
     "/var/log/disk": lambda tree: os.mknod(tree / "var/log/disk", 0o60600, os.makedev(259, 0)),
-    "/usr/bin/false": lambda tree: os.setxattr(tree / "usr/bin/false", "security.capability", tampering.CAPABILITY),
+    "/usr/bin/false": lambda tree: os.setxattr(tree / "usr/bin/false", "security.capability",
+                                               tampering.CAPABILITY),
 }
 
 
@@ -161,7 +172,9 @@ def test_ways_to_root_on_a_disk(engine: BuildFolder, tmp_path: Path) -> None:
             plants.put(tree, plant)
         os.mknod(tree / "var/lib/docker/root", 0o60666, os.makedev(259, 1))
     found = named(small_image.look(engine, image))
-    assert [path for path in (*chosen, "/var/lib/docker", "/var/lib/docker/root") if path not in found] == []
+    assert [
+        path for path in (*chosen, "/var/lib/docker", "/var/lib/docker/root") if path not in found
+    ] == []
     assert len(chosen) > 50
 
 
@@ -179,15 +192,20 @@ def test_what_boots_the_disk(build: BuildFolder, image: Path) -> None:
     assert named(small_image.look(build, image)).keys() == PLACES.keys()
 
 
-def test_a_definition_allows_a_path_until_a_day(build: BuildFolder, image: Path, tmp_path: Path) -> None:
+def test_a_definition_allows_a_path_until_a_day(
+    build: BuildFolder, image: Path, tmp_path: Path
+) -> None:
     root = builds.copy_definitions(tmp_path / "root")
     name = "debian-13-ml-cpu"
     path = definition_file.path_of(root, name)
     before = path.read_text(encoding="utf-8")
-    path.write_text(f"{before}drift:\n  allow:\n    - path: /opt/agent/**\n      reason: our agent updates itself\n"
+    path.write_text(f"{before}drift:\n  allow:\n    - path: /opt/agent/**\n      reason: our "
+                    "agent updates itself\n"
                     "      until: 2027-01-31\n", encoding="utf-8")
     definition = definition_file.load(root, path)
-    assert definition_file.without_publish(path.read_text(encoding="utf-8")) == definition_file.without_publish(before)
+    assert definition_file.without_publish(
+        path.read_text(encoding="utf-8")
+    ) == definition_file.without_publish(before)
     reason = allowances.allowed(definition, datetime.date(2027, 1, 31))
     with small_image.mounted(image, tmp_path / "mount") as tree:
         append("opt/agent/bin/agent", "new")(tree)
@@ -196,7 +214,8 @@ def test_a_definition_allows_a_path_until_a_day(build: BuildFolder, image: Path,
     assert [row.path for row in record.passed] == ["/opt/agent/bin", "/opt/agent/bin/agent"]
     assert "our agent updates itself, until 2027-01-31" in record.passed[0].rule
     assert list(named(record)) == ["/opt", "/opt/agent", "/opt/agent/code.pyc"]
-    with pytest.raises(BadInput, match=r"allow\.1\.until: /opt/agent/\*\* was allowed to differ until 2027-01-31"):
+    with pytest.raises(BadInput,
+                       match=r"allow\.1\.until: /opt/agent/\*\* was allowed to differ until 2027-01-31"):
         allowances.allowed(definition, datetime.date(2027, 2, 1))
 
 
@@ -214,8 +233,10 @@ def test_what_a_definition_cannot_allow(tmp_path: Path) -> None:
 
 
 def test_a_manifest_of_another_build(build: BuildFolder, tmp_path: Path) -> None:
-    other = BuildFolder(Path(shutil.copytree(build.path, tmp_path / build.path.name, ignore=lambda *_: ["disk.raw"])))
-    other.manifest.write_text(other.manifest.read_text(encoding="utf-8").replace("0644", "0666", 1), encoding="utf-8")
+    other = BuildFolder(Path(shutil.copytree(build.path, tmp_path / build.path.name,
+                                             ignore=lambda *_: ["disk.raw"])))
+    other.manifest.write_text(other.manifest.read_text(encoding="utf-8").replace("0644", "0666", 1),
+                              encoding="utf-8")
     with pytest.raises(BadInput, match="is not the manifest that small was baked with"):
         small_image.look(other, build.disk)
 
@@ -223,16 +244,19 @@ def test_a_manifest_of_another_build(build: BuildFolder, tmp_path: Path) -> None
 def test_of_an_overlay_s_disk_only_what_is_read_is_hashed(
     build: BuildFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each block that is read is held to the bake's list: one that was changed is found, and none else is read."""
+    """Each block that is read is held to the bake's list: one that was changed is found, and none
+    else is read."""
     need("qemu-img")
     here = BuildFolder(tmp_path / build.path.name)
-    shutil.copytree(build.path, here.path, copy_function=lambda *names: small_image.copy_file(*map(Path, names)))
+    shutil.copytree(build.path, here.path,
+                    copy_function=lambda *names: small_image.copy_file(*map(Path, names)))
     blocks, record = disk_blocks.scan(here.disk, here.blocks), here.read_bake()
     assert record.disk is not None
     listed = record.disk.model_copy(update={"blocks_sha256": records.sha256_file(blocks.path)})
     records.write(here.bake, record.model_copy(update={"disk": listed}))
     path = tmp_path / "overlay.qcow2"
-    shell.output(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(here.disk), str(path)])
+    shell.output(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(here.disk),
+                  str(path)])
     read = list[int]()
 
     def noted(file: int, index: int) -> bytes:
@@ -240,7 +264,10 @@ def test_of_an_overlay_s_disk_only_what_is_read_is_hashed(
         return read_block(file, index)
 
     monkeypatch.setattr(baked_disk, "read_block", noted)
-    assert disk_check.check(here, disk_file.opened(path, here, small_image.USER)).verdict is DiskVerdict.AS_BAKED
+    assert (
+        disk_check.check(here, disk_file.opened(path, here, small_image.USER)).verdict
+        is DiskVerdict.AS_BAKED
+    )
     assert 0 < len(read) < blocks.count() // 2
     with here.disk.open("r+b") as file:
         file.seek(read[0] * sparse_disk.BLOCK)
@@ -249,7 +276,9 @@ def test_of_an_overlay_s_disk_only_what_is_read_is_hashed(
         disk_check.check(here, disk_file.opened(path, here, small_image.USER))
 
 
-def test_the_command(build: BuildFolder, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command(
+    build: BuildFolder, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkout = builds.Checkout(tmp_path / "root", monkeypatch)
     name = "debian-13-ml-cpu"
     folder = checkout.root / "build" / name / build.path.name
@@ -261,20 +290,30 @@ def test_the_command(build: BuildFolder, image: Path, tmp_path: Path, monkeypatc
     said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name)
     assert said.code == ExitCode.NOT_VERIFIED
     assert "/etc/ld.so.preload" in said.text
-    assert "/etc/ld.so.preload" in (checkout.root / "build/drift/disk.md").read_text(encoding="utf-8")
+    assert "/etc/ld.so.preload" in (checkout.root / "build/drift/disk.md").read_text(
+        encoding="utf-8"
+    )
     nobody = tmp_path / "ssh_config"
     nobody.write_text("Host golden\n  HostName 127.0.0.1\n  Port 1\n", encoding="utf-8")
-    said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name, "--inside", "ssh")
-    assert (said.code, "could not look: SSH to golden failed" in said.text) == (ExitCode.UNREACHABLE, True), said.text
+    said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name, "--inside",
+                           "ssh")
+    assert (said.code, "could not look: SSH to golden failed" in said.text) == (
+        ExitCode.UNREACHABLE,
+        True,
+    ), said.text
     script = tmp_path / "user-data"
     script.write_text("#!/bin/sh\nid\n", encoding="utf-8")
     assert checkout.golden("drift", name, "--user-data", str(script)).code == ExitCode.BAD_INPUT
     with small_image.mounted(image, tmp_path / "mount") as tree:
         (tree / "etc/ld.so.preload").unlink()
-        plants.put(tree, plants.Plant(f"{plants.INSTANCE}/scripts/part-001", "#!/bin/sh\nid\n", 0o700))
+        plants.put(tree,
+                   plants.Plant(f"{plants.INSTANCE}/scripts/part-001", "#!/bin/sh\nid\n", 0o700))
     given = ("drift", name, "--disk", str(image), "--build", folder.name)
     assert checkout.golden(*given).code == ExitCode.NOT_VERIFIED
     assert checkout.golden(*given, "--user-data", str(script)).code == ExitCode.OK
     os.truncate(image, disk.ROOT_OFFSET + 4096)
-    assert checkout.golden("drift", name, "--disk", str(image), "--build", folder.name).code == ExitCode.UNREACHABLE
+    assert (
+        checkout.golden("drift", name, "--disk", str(image), "--build", folder.name).code
+        == ExitCode.UNREACHABLE
+    )
     assert checkout.golden("drift", name, "--disk", "/none").code == ExitCode.BAD_INPUT

@@ -1,4 +1,5 @@
-"""What root reads where something may differ has to be what cloud-init and an engine write, whoever wrote it."""
+"""What root reads where something may differ has to be what cloud-init and an engine write, whoever
+wrote it."""
 
 from __future__ import annotations
 
@@ -35,8 +36,10 @@ def verdict(plant: Plant, launch: LaunchedWith = UNKNOWN, image: set[str] = IMAG
     found |= {path.rstrip("/"): folder(path, text) if path.endswith("/") else state(path, text)
               for path, text in plant.beside}
     found[plant.path] = state(plant.path, plant.text, plant.mode)
-    near, policy = Neighbours(small_image.USER, launch, {}, found, ()), Policy.read(small_image.USER, image)
-    return [line for path, each in found.items() for line in comparison.broken(None, each, policy.rule(path), near)]
+    near, policy = Neighbours(small_image.USER, launch, {}, found,
+                              ()), Policy.read(small_image.USER, image)
+    return [line for path, each in found.items()
+            for line in comparison.broken(None, each, policy.rule(path), near)]
 
 
 @pytest.mark.parametrize("plant", plants.PLANTS, ids=lambda plant: f"{plant.path} {plant.text[:30]!r}")
@@ -104,7 +107,8 @@ def test_a_data_source_is_held_to_the_launch() -> None:
 
 def test_a_pickle_that_never_ends_ends() -> None:
     """A tuple within tuples, as a key: its hash takes longer than anybody lives."""
-    nested = b"\x80\x04)\x94" + b"".join(b"h" + bytes([at]) + b"h" + bytes([at]) + b"\x86\x94" for at in range(60))
+    nested = b"\x80\x04)\x94" + b"".join(b"h" + bytes([at]) + b"h" + bytes([at]) + b"\x86\x94"
+                                         for at in range(60))
     text = (b"\x80\x04}" + nested[2:] + b"K\x01s.").decode("utf-8", "surrogateescape")
     assert "not what cloud-init writes" in verdict(Plant(f"{INSTANCE}/obj.pkl", text, 0o400))[0]
 
@@ -123,10 +127,12 @@ def test_the_key_of_the_launch() -> None:
 
 
 def accounts(path: str, baked: str, found: str) -> list[str]:
-    before, now = (PathState(path, "file", 0o644, 0, 0, size=len(text), text=text) for text in (baked, found))
+    before, now = (PathState(path, "file", 0o644, 0, 0, size=len(text), text=text)
+                   for text in (baked, found))
     policy = Policy.read("debian", ())
     none: dict[str, PathState] = {}
-    return comparison.broken(before, now, policy.rule(path), Neighbours("debian", UNKNOWN, none, none, ()))
+    return comparison.broken(before, now, policy.rule(path),
+                             Neighbours("debian", UNKNOWN, none, none, ()))
 
 
 @pytest.mark.parametrize(("path", "baked", "line"), [
@@ -142,7 +148,12 @@ def accounts(path: str, baked: str, found: str) -> list[str]:
     ("/etc/group", "", "debian:x:1000:other"), ("/etc/group", "disk:x:6:\n", "disk:x:6:debian"),
     ("/etc/group", "shadow:x:42:\n", "shadow:x:42:debian"), ("/etc/shadow", "", "debian::20418:0:99999:7:::")])
 def test_a_user_that_is_more_than_the_default_one(path: str, baked: str, line: str) -> None:
-    assert accounts(path, baked, f"{baked}{line}\n" if line.split(":")[0] not in baked else f"{line}\n") != []
+    assert (
+        accounts(
+            path, baked, f"{baked}{line}\n" if line.split(":")[0] not in baked else f"{line}\n"
+        )
+        != []
+    )
 
 
 @pytest.mark.parametrize(("path", "baked", "line"), [
@@ -155,10 +166,13 @@ def test_the_default_user(path: str, baked: str, line: str) -> None:
 
 def test_a_free_folder_keeps_owner_and_mode() -> None:
     policy, none = Policy.read("debian", IMAGE), Neighbours("debian", UNKNOWN, {}, {}, ())
-    baked = {"/var/lib/chrony/x": "0750", "/var/log/journal": "2755", "/home": "0755", "/tmp/x": "1777"}
+    baked = {"/var/lib/chrony/x": "0750", "/var/log/journal": "2755", "/home": "0755",
+             "/tmp/x": "1777"}
     for path, mode in baked.items():
         before, now = folder(path, mode), folder(path, "0777")
-        assert comparison.broken(before, now, policy.rule(path), none) == [f"mode: {before.mode:04o}, now 0777"]
+        assert comparison.broken(before, now, policy.rule(path), none) == [
+            f"mode: {before.mode:04o}, now 0777"
+        ]
 
 
 @pytest.mark.parametrize(("path", "mode", "is_drift"), [
@@ -169,6 +183,7 @@ def test_a_free_folder_keeps_owner_and_mode() -> None:
     ("/etc/cni/net.d", "0700", False), ("/etc/cni/net.d", "0777", True)])
 def test_a_new_folder_is_closed_to_writers(path: str, mode: str, is_drift: bool) -> None:
     found, none = folder(path, mode), Neighbours("debian", UNKNOWN, {}, {}, ())
-    assert bool(comparison.broken(None, found, Policy.read("debian", IMAGE).rule(path), none)) is is_drift
+    assert bool(comparison.broken(None, found, Policy.read("debian", IMAGE).rule(path),
+                                  none)) is is_drift
     owned = dataclasses.replace(found, uid=1000)
     assert comparison.broken(None, owned, Policy.read("debian", IMAGE).rule(path), none) != []

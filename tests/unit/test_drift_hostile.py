@@ -57,20 +57,25 @@ def inodes(system: Ext4, number: int = ROOT_INODE, path: str = "") -> Iterator[t
 
 @pytest.fixture(scope="module")
 def places(system: Ext4) -> list[Place]:
-    """The superblock, every inode, every block of a folder without a tree of names, every content."""
+    """The superblock, every inode, every block of a folder without a tree of names, every
+    content."""
     found = [(disk.ROOT_OFFSET + SUPERBLOCK_AT, 1024)]
     for path, inode in inodes(system):
         found.append((disk.ROOT_OFFSET + system._inode_at(inode.number, path), 256))
         is_folder = stat.S_ISDIR(inode.mode)
-        if (is_folder and not inode.flags & FLAG_INDEX) or (stat.S_ISREG(inode.mode) and inode.size):
+        if (is_folder and not inode.flags & FLAG_INDEX) or (
+            stat.S_ISREG(inode.mode) and inode.size
+        ):
             _, first, count = system.runs(inode, path)[0]
-            found.append((disk.ROOT_OFFSET + first * BLOCK, count * BLOCK if is_folder else min(inode.size, BLOCK)))
+            found.append((disk.ROOT_OFFSET + first * BLOCK,
+                          count * BLOCK if is_folder else min(inode.size, BLOCK)))
     return found
 
 
 def verdict(build: BuildFolder, image: Path) -> str:
     try:
-        record = disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=RawFile(image)))
+        record = disk_check.check(build,
+                                  LookedAt(label="", user=small_image.USER, disk=RawFile(image)))
     except Unreadable as error:
         assert error.exit_code is ExitCode.UNREACHABLE
         return "could not look"
@@ -109,13 +114,16 @@ def test_damage_is_never_as_baked(build: BuildFolder, places: list[Place], tmp_p
 
 
 @pytest.mark.long
-def test_much_damage_is_never_as_baked(build: BuildFolder, places: list[Place], tmp_path: Path) -> None:
+def test_much_damage_is_never_as_baked(
+    build: BuildFolder, places: list[Place], tmp_path: Path
+) -> None:
     came = damage(build, small_image.copy(build, tmp_path / "disk.raw"), places, range(40, 540))
     assert sum(came.values()) == 500
 
 
 def forge(system: Ext4, image: Path, path: str, changes: dict[int, bytes]) -> None:
-    """Write into an inode, with the checksum that it then has to have: as somebody does who knows the format."""
+    """Write into an inode, with the checksum that it then has to have: as somebody does who knows
+    the format."""
     inode = next(inode for name, inode in inodes(system) if name == path)
     raw = bytearray(inode.raw)
     for at, data in changes.items():
@@ -146,7 +154,8 @@ U32_MAX = b"\xff\xff\xff\xff"
     ("/usr/bin/sudo", {0x1A: b"\0\0"}, "could not look"),
 ])
 def test_forged_inodes(
-    build: BuildFolder, system: Ext4, tmp_path: Path, path: str, changes: dict[int, bytes], expected: str,
+    build: BuildFolder, system: Ext4, tmp_path: Path, path: str, changes: dict[int, bytes],
+    expected: str,
 ) -> None:
     image = small_image.copy(build, tmp_path / "disk.raw")
     forge(system, image, path, changes)
@@ -172,7 +181,9 @@ def test_a_descriptor_of_a_group_without_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("asked", [
     "set_super_value errors 3", "set_super_value def_resuid 1000", "feature -dir_index",
     "set_super_value default_mount_opts 0", "set_super_value mount_opts data=writeback"])
-def test_what_the_file_system_says_of_itself(build: BuildFolder, tmp_path: Path, asked: str) -> None:
+def test_what_the_file_system_says_of_itself(
+    build: BuildFolder, tmp_path: Path, asked: str
+) -> None:
     image = small_image.copy(build, tmp_path / "disk.raw")
     small_image.debugfs(image, asked)
     record = disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=RawFile(image)))
@@ -180,7 +191,8 @@ def test_what_the_file_system_says_of_itself(build: BuildFolder, tmp_path: Path,
 
 
 def test_a_link_whose_blocks_are_less_than_none(system: Ext4) -> None:
-    """The kernel reads blocks, where the figure is not that of a link in its inode (ext4_inode_is_fast_symlink)."""
+    """The kernel reads blocks, where the figure is not that of a link in its inode
+    (ext4_inode_is_fast_symlink)."""
     inode = next(inode for name, inode in inodes(system) if name == "/etc/link")
     raw = bytearray(inode.raw)
     raw[0x68:0x6C] = b"\1\0\0\0"
@@ -189,7 +201,8 @@ def test_a_link_whose_blocks_are_less_than_none(system: Ext4) -> None:
 
 
 def test_names_in_what_looks_like_the_tree_of_names() -> None:
-    """The kernel lists them: no block of that tree has an entry with an inode, and its root ends at `..`."""
+    """The kernel lists them: no block of that tree has an entry with an inode, and its root ends at
+    `..`."""
     inode: Any = SimpleNamespace(flags=FLAG_INDEX, seed=0)
     forged = struct.pack("<IHBB", 5, BLOCK, 4, 1) + b"evil" + bytes(BLOCK - 12)
     root = struct.pack("<IHBB4sIHBB4s", 2, 12, 1, 2, b".", 2, 24, 2, 2, b"..") + bytes(BLOCK - 24)
@@ -209,7 +222,8 @@ def test_a_folder_within_itself(build: BuildFolder, system: Ext4, tmp_path: Path
 
 
 class Deadly(RawFile):
-    """A disk at whose first reading for the reader the kernel ends that, as when it took too much time."""
+    """A disk at whose first reading for the reader the kernel ends that, as when it took too much
+    time."""
 
     def read(self, offset: int, length: int) -> bytes:
         if offset >= disk.ROOT_OFFSET:
@@ -226,7 +240,9 @@ def test_a_reader_that_is_killed_is_no_verdict(build: BuildFolder) -> None:
         disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=Deadly(build.disk)))
 
 
-def test_a_reader_that_is_silent_is_no_verdict(build: BuildFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_is_silent_is_no_verdict(
+    build: BuildFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, "SILENCE_S", 0.001)
     with pytest.raises(Unreadable, match="the reader said nothing"):
         disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=RawFile(build.disk)))

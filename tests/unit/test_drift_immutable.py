@@ -1,4 +1,5 @@
-"""The disk of an immutable image against its bake: the root exactly, and what its overlays make of it by the rules."""
+"""The disk of an immutable image against its bake: the root exactly, and what its overlays make of
+it by the rules."""
 
 from __future__ import annotations
 
@@ -18,11 +19,14 @@ from support.drift import small_image, tampering
 
 pytestmark = pytest.mark.slow
 
-LAYOUT = disk.DiskLayout(image="small", size_bytes=320 << 20, source_date_epoch=1_700_000_000, immutable=True)
+LAYOUT = disk.DiskLayout(image="small", size_bytes=320 << 20, source_date_epoch=1_700_000_000,
+                         immutable=True)
 OVERLAYS = ("etc", "home", "opt", "var", "root")
 FILES = {
-    str(immutable.LIST): "".join(f"overlay /{name}\n" for name in OVERLAYS) + "plain /var/lib/docker\n",
-    "opt/tool/lib/a": "a", "opt/tool/lib/b": "b", "opt/tool/run": "run", "opt/other/x": "x", "usr/sbin/dockerd": "",
+    str(immutable.LIST): "".join(f"overlay /{name}\n" for name in OVERLAYS)
+    + "plain /var/lib/docker\n",
+    "opt/tool/lib/a": "a", "opt/tool/lib/b": "b", "opt/tool/run": "run", "opt/other/x": "x",
+    "usr/sbin/dockerd": "",
 }
 
 
@@ -45,7 +49,8 @@ def running(image: Path, folder: Path) -> Iterator[Path]:
             point.mkdir(parents=True, exist_ok=True)
             shell.output(["mount", "-t", kind, "-o", options, source, str(point)])
             stack.callback(shell.output, ["umount", str(point)])
-            if kind == "ext4":  # all of it is on the disk then, whoever else holds a copy of the mount
+            # All of it is on the disk then, whoever else holds a copy of the mount.
+            if kind == "ext4":
                 stack.callback(shell.output, ["mount", "-o", "remount,ro", str(point)])
 
         root, persist = folder / "root", folder / "persist"
@@ -87,7 +92,9 @@ def remove_several(root: Path) -> None:
 
 
 def unit(root: Path) -> None:
-    (root / "etc/systemd/system/mine.service").write_text("[Service]\nExecStart=/opt/x\n", encoding="utf-8")
+    (root / "etc/systemd/system/mine.service").write_text(
+        "[Service]\nExecStart=/opt/x\n", encoding="utf-8"
+    )
 
 
 def outside_of_overlays(root: Path) -> None:
@@ -99,10 +106,12 @@ CHANGES: list[tuple[Callable[[Path], object], dict[str, str]]] = [
     (unit, {"/etc/systemd/system/mine.service": "added: "}),
     (remove_several, {"/opt/tool/run": "removed", "/etc/link": "removed", "/etc/long": "removed"}),
     (lambda root: (root / "opt/tool/run").chmod(0o4755), {"/opt/tool/run": "mode: 0644, now 4755"}),
-    (move_folder, {"/opt/tool/bin": "added: ", "/opt/tool/bin/a": "added: ", "/opt/tool/bin/b": "added: ",
-                   "/opt/tool/lib": "removed", "/opt/tool/lib/a": "removed", "/opt/tool/lib/b": "removed"}),
-    (new_folder_in_its_place, {"/opt/tool/run": "content: ", "/opt/tool/lib": "removed", "/opt/tool/lib/a": "removed",
-                               "/opt/tool/lib/b": "removed"}),
+    (move_folder,
+     {"/opt/tool/bin": "added: ", "/opt/tool/bin/a": "added: ", "/opt/tool/bin/b": "added: ",
+      "/opt/tool/lib": "removed", "/opt/tool/lib/a": "removed", "/opt/tool/lib/b": "removed"}),
+    (new_folder_in_its_place,
+     {"/opt/tool/run": "content: ", "/opt/tool/lib": "removed", "/opt/tool/lib/a": "removed",
+      "/opt/tool/lib/b": "removed"}),
     (outside_of_overlays, {"/persist/tool": "added: "}),
 ]
 
@@ -110,7 +119,8 @@ CHANGES: list[tuple[Callable[[Path], object], dict[str, str]]] = [
 @pytest.mark.parametrize(("change", "said"), CHANGES, ids=[
     "a launch", "a unit", "removed", "set-id", "a moved folder", "another folder", "beside the overlays"])
 def test_what_an_instance_has_written(
-    build: BuildFolder, image: Path, tmp_path: Path, change: Callable[[Path], object], said: dict[str, str],
+    build: BuildFolder, image: Path, tmp_path: Path, change: Callable[[Path], object],
+    said: dict[str, str],
 ) -> None:
     with running(image, tmp_path) as root:
         change(root)
@@ -126,7 +136,9 @@ def test_an_engine_s_storage_is_free(build: BuildFolder, image: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(("place", "said"), [("root", "/usr/bin/same"), ("tree", "partition tree")])
-def test_a_changed_block_of_what_nobody_writes(build: BuildFolder, image: Path, place: str, said: str) -> None:
+def test_a_changed_block_of_what_nobody_writes(
+    build: BuildFolder, image: Path, place: str, said: str
+) -> None:
     offset = LAYOUT.parts[place][0]
     offset += small_image.blocks(image, "/usr/bin/true") * 4096 if place == "root" else 8192
     with image.open("r+b") as file:

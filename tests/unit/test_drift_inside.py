@@ -1,4 +1,5 @@
-"""What a machine says of itself against what its image declares: the program really runs, differences are named."""
+"""What a machine says of itself against what its image declares: the program really runs,
+differences are named."""
 
 from __future__ import annotations
 
@@ -37,18 +38,24 @@ MODULES = f"/usr/lib/modules/{RELEASE}/kernel/drivers"
 SAID: dict[str, Any] = {
     "nonce": "n", "manifest_sha256": "m", "texts": TEXTS, "release": RELEASE,
     "command_line": "BOOT_IMAGE=/vmlinuz root=UUID=1 ro quiet",
-    "modules": [{"name": "nvme", "users": []}, {"name": "nvme_core", "users": ["nvme"]}], "wanted": ["nvme"],
-    "sysctl": {"vm.swappiness": "10", "net.ipv4.tcp_rmem": "4096 131072 6291456", "kernel.sysrq": "438",
+    "modules": [{"name": "nvme", "users": []}, {"name": "nvme_core", "users": ["nvme"]}],
+    "wanted": ["nvme"],
+    "sysctl": {"vm.swappiness": "10", "net.ipv4.tcp_rmem": "4096 131072 6291456",
+               "kernel.sysrq": "438",
                "net.none.x": ""},
     "manager": {"NOFILE": "65536", "MEMLOCK": "67108864"},
     "services": [{"unit": "a.service", "limits": {"NOFILE": "65536", "MEMLOCK": "infinity"},
                   "actual": {"NOFILE": "1048576", "MEMLOCK": "unlimited"}}],
-    "listeners": [{"port": "tcp/22", "address": "::", "program": "/usr/sbin/sshd", "unit": "ssh.service"}],
+    "listeners": [{"port": "tcp/22", "address": "::", "program": "/usr/sbin/sshd",
+                   "unit": "ssh.service"}],
     "mounts": [{"point": "/", "part": "/", "device": "8:1", "kind": "ext4", "source": "/dev/x"},
-               {"point": "/run/user/1000", "part": "/", "device": "0:9", "kind": "tmpfs", "source": "tmpfs"}],
+               {"point": "/run/user/1000", "part": "/", "device": "0:9", "kind": "tmpfs",
+                "source": "tmpfs"}],
 }
-EVIL: dict[str, Any] = {"port": "tcp/4444", "address": "0.0.0.0", "program": "/tmp/x", "unit": "x.service"}
-OVER: dict[str, Any] = {"point": "/usr/sbin/sshd", "part": "/tmp/x", "device": "8:1", "kind": "ext4",
+EVIL: dict[str, Any] = {"port": "tcp/4444", "address": "0.0.0.0", "program": "/tmp/x",
+                        "unit": "x.service"}
+OVER: dict[str, Any] = {"point": "/usr/sbin/sshd", "part": "/tmp/x", "device": "8:1",
+                        "kind": "ext4",
                         "source": "/dev/x"}
 
 
@@ -56,13 +63,16 @@ def state(path: str, text: str = "") -> PathState:
     return PathState(path, "file", 0o644, 0, 0, len(text), records.sha256_text(text))
 
 
-PATHS = {**{path: state(path, text) for path, text in TEXTS.items()}, **{path: state(path) for path in (
-    "/", f"/boot/vmlinuz-{RELEASE}", f"{MODULES}/nvme/nvme.ko.xz", f"{MODULES}/nvme/nvme-core.ko.xz",
-    f"{MODULES}/net/dummy.ko.xz", "/usr/sbin/sshd")}}
+PATHS = {**{path: state(path, text) for path, text in TEXTS.items()},
+         **{path: state(path) for path in (
+             "/", f"/boot/vmlinuz-{RELEASE}", f"{MODULES}/nvme/nvme.ko.xz",
+             f"{MODULES}/nvme/nvme-core.ko.xz",
+             f"{MODULES}/net/dummy.ko.xz", "/usr/sbin/sshd")}}
 
 
 def named(
-    allowed: Callable[[str], str] = lambda _: "", paths: dict[str, PathState] = PATHS, declared: str = "",
+    allowed: Callable[[str], str] = lambda _: "", paths: dict[str, PathState] = PATHS,
+    declared: str = "",
     **changes: Any,
 ) -> list[str]:
     said = Facts.model_validate({**SAID, **changes})
@@ -108,17 +118,20 @@ def test_a_folder_bound_over_itself_hides_nothing_and_one_of_another_disk_does()
 
 
 def test_another_kernel_and_its_modules_are_named() -> None:
-    assert named(release="6.6.6") == ["kernel 6.6.6: runs", "module nvme: is loaded", "module nvme_core: is loaded"]
+    assert named(release="6.6.6") == ["kernel 6.6.6: runs", "module nvme: is loaded",
+                                      "module nvme_core: is loaded"]
 
 
 def test_a_definition_allows_a_port_until_a_day(tmp_path: Path) -> None:
     root = builds.copy_definitions(tmp_path)
     path = definition_file.path_of(root, IMAGE)
     with path.open("a", encoding="utf-8") as text:
-        text.write("drift:\n  listen:\n  - {port: tcp/4444, reason: our model server, until: 2027-01-31}\n")
+        text.write("drift:\n  listen:\n  - {port: tcp/4444, reason: our model server, until: "
+                   "2027-01-31}\n")
     definition = definition_file.load(root, path)
     assert named(allowances.allowed_ports(definition, date(2027, 1, 31)), listeners=[EVIL]) == []
-    with pytest.raises(BadInput, match=r"listen\.1\.until: tcp/4444 was allowed to be heard until 2027-01-31"):
+    with pytest.raises(BadInput,
+                       match=r"listen\.1\.until: tcp/4444 was allowed to be heard until 2027-01-31"):
         allowances.allowed_ports(definition, date(2027, 2, 1))
 
 
@@ -127,18 +140,24 @@ def test_an_immutable_image_declares_what_lies_over_its_root() -> None:
     paths = {**PATHS, **{path: state(path, text) for path in (
         expected.PERSISTENT, "/etc", "/etc/apt", "/var/lib/docker")}}
     over = [{"point": "/etc", "part": "/", "device": "0:5", "kind": "overlay", "source": "overlay"},
-            {"point": "/var/lib/docker", "part": "/plain/var/lib/docker", "device": "8:2", "kind": "ext4",
+            {"point": "/var/lib/docker", "part": "/plain/var/lib/docker", "device": "8:2",
+             "kind": "ext4",
              "source": "/dev/x"}]
-    bound = {"point": "/etc/apt", "part": "/apt", "device": "0:5", "kind": "overlay", "source": "overlay"}
+    bound = {"point": "/etc/apt", "part": "/apt", "device": "0:5", "kind": "overlay",
+             "source": "overlay"}
 
     def found(texts: dict[str, str], *mounts: dict[str, str]) -> list[str]:
-        said = Facts.model_validate({**SAID, "texts": texts, "mounts": [SAID["mounts"][0], *mounts]})
-        return [row.name for row in running_check.compare(said, paths, Running.read(), lambda _: "")]
+        said = Facts.model_validate({**SAID, "texts": texts,
+                                     "mounts": [SAID["mounts"][0], *mounts]})
+        return [row.name
+                for row in running_check.compare(said, paths, Running.read(), lambda _: "")]
 
     declared = {**TEXTS, expected.PERSISTENT: text}
     assert found(declared, *over) == []
     assert found(declared, *over, bound) == [], "a folder bound over itself"
-    assert found(declared, *over, {**bound, "device": "0:6"}) == ["/etc/apt"], "that of another overlay is none"
+    assert found(declared, *over, {**bound, "device": "0:6"}) == ["/etc/apt"], (
+        "that of another overlay is none"
+    )
     assert found(declared, *over, {**bound, "part": "/cron.d"}) == ["/etc/apt"]
     assert found(declared, {**over[1], "part": "/plain/etc"}) == ["/var/lib/docker"]
     assert found(TEXTS, *over) == [expected.PERSISTENT, "/etc", "/var/lib/docker"]
@@ -154,7 +173,9 @@ def test_the_command_line_of_an_immutable_image_is_in_its_manifest() -> None:
 
 
 def test_a_menu_of_several_entries_boots_the_first() -> None:
-    menu = TEXTS["/boot/grub/grub.cfg"] + "menuentry y {\n  linux /vmlinuz root=UUID=1 ro single\n}\n"
+    menu = (
+        TEXTS["/boot/grub/grub.cfg"] + "menuentry y {\n  linux /vmlinuz root=UUID=1 ro single\n}\n"
+    )
     paths = {**PATHS, "/boot/grub/grub.cfg": state("/boot/grub/grub.cfg", menu)}
     texts = {**TEXTS, "/boot/grub/grub.cfg": menu}
     assert named(paths=paths, texts=texts) == []
@@ -168,17 +189,21 @@ ASKED = {"nonce": "n", "manifest_sha256": "m", "files": sorted(TEXTS)}
 
 
 def test_the_program_runs_as_it_is_sent_and_leaves_nothing(tmp_path: Path) -> None:
-    said = subprocess.run(["sh", "-c", f"echo welcome; {running_check.command(ASKED)}"], capture_output=True, text=True,
+    said = subprocess.run(["sh", "-c", f"echo welcome; {running_check.command(ASKED)}"],
+                          capture_output=True, text=True,
                           cwd=tmp_path, check=True).stdout
     answer = facts.read(said, ASKED)
-    assert (answer.texts.keys(), answer.release) == (TEXTS.keys(), Path("/proc/sys/kernel/osrelease").read_text(
-        encoding="utf-8").strip())
+    assert (answer.texts.keys(), answer.release) == (TEXTS.keys(),
+                                                     Path("/proc/sys/kernel/osrelease").read_text(
+                                                         encoding="utf-8").strip())
     assert any(mount.point == "/proc" and mount.kind == "proc" for mount in answer.mounts)
     assert list(tmp_path.iterdir()) == []
 
 
 def line(said: Any) -> str:
-    return instance_program.MARK + base64.b64encode(zlib.compress(json.dumps(said).encode())).decode()
+    return (
+        instance_program.MARK + base64.b64encode(zlib.compress(json.dumps(said).encode())).decode()
+    )
 
 
 @pytest.mark.parametrize(("said", "cause"), [
@@ -193,10 +218,12 @@ def test_what_is_no_answer_to_this_question_is_no_look(said: str, cause: str) ->
 
 
 def test_hard_limits_are_read_as_the_kernel_has_them() -> None:
-    hard = {"NOFILE": resource.RLIMIT_NOFILE, "MEMLOCK": resource.RLIMIT_MEMLOCK, "CPU": resource.RLIMIT_CPU}
+    hard = {"NOFILE": resource.RLIMIT_NOFILE, "MEMLOCK": resource.RLIMIT_MEMLOCK,
+            "CPU": resource.RLIMIT_CPU}
     shown = {name: resource.getrlimit(number)[1] for name, number in hard.items()}
     assert instance_program.limits_of(os.getpid(), list(hard)) == {
-        name: "unlimited" if value == resource.RLIM_INFINITY else str(value) for name, value in shown.items()}
+        name: "unlimited" if value == resource.RLIM_INFINITY else str(value)
+        for name, value in shown.items()}
 
 
 @pytest.mark.parametrize(("key", "path"), [
@@ -207,7 +234,8 @@ def test_keys_have_either_separator(key: str, path: str) -> None:
 
 
 def test_of_equal_names_that_in_etc_counts() -> None:
-    assert expected.sysctls({"/etc/sysctl.d/a.conf": "x=1", "/usr/lib/sysctl.d/a.conf": "x=2\ny=2"}) == {"x": "1"}
+    assert expected.sysctls({"/etc/sysctl.d/a.conf": "x=1",
+                             "/usr/lib/sysctl.d/a.conf": "x=2\ny=2"}) == {"x": "1"}
 
 
 def test_files_count_in_the_order_of_their_names_wherever_they_are() -> None:

@@ -63,10 +63,12 @@ def of_kernel(tree: Path) -> Iterator[PathState]:
             kind, target = "hardlink", first[status.st_ino]
         plain = kind == "file"
         yield PathState(
-            path=name, kind=kind, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid,
+            path=name, kind=kind, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid,
+            gid=status.st_gid,
             size=status.st_size if plain else 0, target=target,
             sha256=hashlib.sha256(path.read_bytes()).hexdigest() if plain else None,
-            device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in ("character", "block") else (0, 0),
+            device=(os.major(status.st_rdev), os.minor(status.st_rdev))
+            if kind in ("character", "block") else (0, 0),
             attributes={each: os.getxattr(path, each, follow_symlinks=False).hex()
                         for each in os.listxattr(path, follow_symlinks=False)})
 
@@ -106,7 +108,9 @@ def committed(tree: Path) -> None:
     os.close(folder)
 
 
-def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(image: Path, tmp_path: Path) -> None:
+def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(
+    image: Path, tmp_path: Path
+) -> None:
     """The copy's journal is not played back: both the kernel and the reader do that now."""
     lost = tmp_path / "lost.raw"
     with small_image.unclean(image, tmp_path / "mount", lost) as tree:
@@ -128,20 +132,24 @@ def test_a_disk_without_a_clean_end_is_what_the_kernel_makes_of_it(image: Path, 
     read = small_image.copy_file(lost, tmp_path / "read.raw")
     with small_image.mounted(lost, tmp_path / "mount") as tree:
         expected = list(of_kernel(tree))
-    assert observe(Observation(root(read), by_path(expected), sizes(expected), "")).states == expected
+    assert observe(Observation(root(read), by_path(expected), sizes(expected),
+                               "")).states == expected
 
 
 def test_an_overlay_is_its_changes_over_the_disk(build: BuildFolder, tmp_path: Path) -> None:
     need("qemu-img", "qemu-io")
     path = tmp_path / "overlay.qcow2"
-    shell.output(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(build.disk), str(path), "200M"])
+    shell.output(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(build.disk),
+                  str(path), "200M"])
     shell.output(["qemu-io", "-f", "qcow2", "-c", f"write -P 7 {150 * MIB} 70000",
                   "-c", f"write -z {MIB} 65536", str(path)])
     baked = RawFile(build.disk)
     found = overlay(path, baked)
     assert found.size == 200 * MIB
     assert found.read(150 * MIB - 3, 10) == baked.read(150 * MIB - 3, 3) + b"\7" * 7
-    assert found.read(MIB - 2, 65_540) == baked.read(MIB - 2, 2) + bytes(65_536) + baked.read(MIB + 65_536, 2)
+    assert found.read(MIB - 2, 65_540) == baked.read(MIB - 2, 2) + bytes(65_536) + baked.read(
+        MIB + 65_536, 2
+    )
     assert found.read(192 * MIB - 2, 10) == baked.read(192 * MIB - 2, 2) + bytes(8)
 
 
@@ -152,8 +160,16 @@ def test_changed_blocks_stand_before_the_base() -> None:
         def read(self, offset: int, length: int) -> bytes:
             return bytes(range(offset, offset + length))
 
-    disk = ChangedBlocks(40, Letters(), merged([(20, 25), (5, 8), (8, 10)]), lambda _, length: b"x" * length)
-    whole = bytes(range(5)) + b"x" * 5 + bytes(range(10, 20)) + b"x" * 5 + bytes(range(25, 30)) + bytes(10)
+    disk = ChangedBlocks(40, Letters(), merged([(20, 25), (5, 8), (8, 10)]),
+                         lambda _, length: b"x" * length)
+    whole = (
+        bytes(range(5))
+        + b"x" * 5
+        + bytes(range(10, 20))
+        + b"x" * 5
+        + bytes(range(25, 30))
+        + bytes(10)
+    )
     for start in range(41):
         for stop in range(start, 41):
             assert disk.read(start, stop - start) == whole[start:stop]
@@ -174,49 +190,67 @@ class Counted:
 def changed_parts(first: Path, second: Path, size: int = 1 << 16) -> list[tuple[int, int]]:
     """As EBS lists them: blocks of 64 KiB here, since the disk is small."""
     one, other = first.read_bytes(), second.read_bytes()
-    return merged((at, at + size) for at in range(0, len(one), size) if one[at:at + size] != other[at:at + size])
+    return merged((at, at + size) for at in range(0, len(one), size) if one[at:at + size]
+                  != other[at:at + size])
 
 
 def test_only_what_was_written_is_read(build: BuildFolder, image: Path, tmp_path: Path) -> None:
-    """Reading a file on a running machine writes the time of that into its inode; 3 MiB of it stay unread here."""
+    """Reading a file on a running machine writes the time of that into its inode; 3 MiB of it stay
+    unread here."""
     with small_image.mounted(image, tmp_path / "mount") as tree:
         os.utime(tree / "usr/lib/large.so", (1, 1))
         (tree / "usr/bin/false").write_text("other", encoding="utf-8")
     base, now = Counted(build.disk), RawFile(image)
     parts = changed_parts(build.disk, image)
     disk = ChangedBlocks(now.size, base, parts, now.read)
-    record = disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=disk, base=base, changed=parts))
+    record = disk_check.check(build,
+                              LookedAt(label="", user=small_image.USER, disk=disk, base=base,
+                                       changed=parts))
     assert [row.path for row in record.drift] == ["/usr/bin/false"]
     assert base.bytes < 2 * MIB
-    assert disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=disk)).drift == record.drift
+    assert (
+        disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=disk)).drift
+        == record.drift
+    )
 
 
-def test_content_that_lies_elsewhere_is_read(build: BuildFolder, image: Path, tmp_path: Path) -> None:
+def test_content_that_lies_elsewhere_is_read(
+    build: BuildFolder, image: Path, tmp_path: Path
+) -> None:
     """Both files' blocks are as baked, and each has the other's."""
     true, false = (small_image.blocks(image, f"/usr/bin/{name}") for name in ("true", "false"))
-    small_image.debugfs(image, *(f"set_inode_field /usr/bin/{name} block[5] {blocks}" for name, blocks in (
-        ("true", false), ("false", true))))
+    small_image.debugfs(image,
+                        *(f"set_inode_field /usr/bin/{name} block[5] {blocks}" for name, blocks in (
+                            ("true", false), ("false", true))))
     now = RawFile(image)
     parts = changed_parts(build.disk, image)
     disk = ChangedBlocks(now.size, RawFile(build.disk), parts, now.read)
-    looked_at = LookedAt(label="", user=small_image.USER, disk=disk, base=RawFile(build.disk), changed=parts)
-    assert {"/usr/bin/same", "/usr/bin/false"} <= {row.path for row in disk_check.check(build, looked_at).drift}
+    looked_at = LookedAt(label="", user=small_image.USER, disk=disk, base=RawFile(build.disk),
+                         changed=parts)
+    assert {"/usr/bin/same", "/usr/bin/false"} <= {
+        row.path for row in disk_check.check(build, looked_at).drift
+    }
 
 
 def asked(image: Path, request: str, answer: str) -> list[int]:
     """Numbers that debugfs answers with, behind `answer`."""
-    said = shell.output([shell.require("debugfs", "e2fsprogs"), "-R", request, f"{image}?offset={disk.ROOT_OFFSET}"])
-    return [int(word) for word in said.partition(answer)[2].partition("\n")[0].split() if word.isdecimal()]
+    said = shell.output([shell.require("debugfs", "e2fsprogs"), "-R", request,
+                         f"{image}?offset={disk.ROOT_OFFSET}"])
+    return [int(word) for word in said.partition(answer)[2].partition("\n")[0].split()
+            if word.isdecimal()]
 
 
-def test_inodes_that_are_read_from_elsewhere_are_not_as_baked(build: BuildFolder, tmp_path: Path) -> None:
-    """The table of inodes with two of them exchanged lies on the disk since the bake, and now the group's descriptor
-    names it: nothing else is written, and each inode's block is as baked."""
+def test_inodes_that_are_read_from_elsewhere_are_not_as_baked(
+    build: BuildFolder, tmp_path: Path
+) -> None:
+    """The table of inodes with two of them exchanged lies on the disk since the bake, and now the
+    group's descriptor names it: nothing else is written, and each inode's block is as baked."""
     base = small_image.copy(build, tmp_path / "base.raw")
     system = Ext4(root(base))
     begin, size = system.place_of(1), system.inodes * system.inode_size
     table = bytearray(system.source.read(begin, size))
-    places = [system.place_of(asked(base, f"stat /usr/bin/{name}", "Inode:")[0]) - begin for name in ("true", "false")]
+    places = [system.place_of(asked(base, f"stat /usr/bin/{name}", "Inode:")[0]) - begin
+              for name in ("true", "false")]
     one, other = (slice(place, place + system.inode_size) for place in places)
     table[one], table[other] = table[other], table[one]
     free = asked(base, f"ffb {size // 4096}", "Free blocks found:")
@@ -225,17 +259,20 @@ def test_inodes_that_are_read_from_elsewhere_are_not_as_baked(build: BuildFolder
         file.seek(disk.ROOT_OFFSET + free[0] * 4096)
         file.write(table)
     image = small_image.copy_file(base, tmp_path / "disk.raw")
-    small_image.debugfs(image, f"set_block_group 0 inode_table {free[0]}", "set_block_group 0 checksum calc")
+    small_image.debugfs(image, f"set_block_group 0 inode_table {free[0]}",
+                        "set_block_group 0 checksum calc")
     parts = changed_parts(base, image, 4096)
     record = disk_check.check(build, LookedAt(
-        label="", user=small_image.USER, disk=ChangedBlocks(base.stat().st_size, RawFile(base), parts,
-                                                            RawFile(image).read),
+        label="", user=small_image.USER,
+        disk=ChangedBlocks(base.stat().st_size, RawFile(base), parts,
+                           RawFile(image).read),
         base=RawFile(base), changed=parts))
     assert {"/usr/bin/same", "/usr/bin/false"} <= {row.path for row in record.drift}
 
 
 def test_a_damaged_transaction_is_no_end_of_the_journal(image: Path, tmp_path: Path) -> None:
-    """Else whoever changes a bit of it would take back what the kernel has done since; it refuses such a disk too."""
+    """Else whoever changes a bit of it would take back what the kernel has done since; it refuses
+    such a disk too."""
     lost = tmp_path / "lost.raw"
     with small_image.unclean(image, tmp_path / "mount", lost) as tree:
         (tree / "srv").mkdir()

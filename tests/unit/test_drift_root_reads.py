@@ -1,4 +1,5 @@
-"""No rule frees what root executes, parses as its configuration or unpickles, as an image's own files say it."""
+"""No rule frees what root executes, parses as its configuration or unpickles, as an image's own
+files say it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ FREE = (Freedom.ANYTHING, Freedom.DATA, Freedom.LAYERS)
 CLOUD = "/var/lib/cloud/instances/i-0123456789abcdef0"
 DATA_ONLY = {
     "/var/log/x": "units wait for its mount", "/var/log/journal": "units wait for its mount",
-    "/var/log/journal/x": "units wait for its mount", "/var/lib/systemd/random-seed": "the kernel mixes it",
+    "/var/log/journal/x": "units wait for its mount",
+    "/var/lib/systemd/random-seed": "the kernel mixes it",
     "/var/lib/docker/x": "of what the engine keeps there, each file that it obeys has a rule of its own",
     "/var/lib/containerd/x": "of what the engine keeps there, each file that it obeys has a rule of its own",
     "/tmp/scrub/": "a mount within a unit", "/tmp/scrub/x": "a mount within a unit",
@@ -31,7 +33,8 @@ def freed(reads: Mapping[str, str], policy: Policy) -> list[str]:
     """Paths that root reads and a rule frees."""
     rules = {path: policy.rule(path) for path in reads if path not in DATA_ONLY}
     return [f"{path} ({reads[path]}): {rule}" for path, rule in rules.items() if rule and (
-        rule.may in FREE or (rule.may is Freedom.CONTENT and not rule.form and rule.text.startswith(".*")))]
+        rule.may in FREE
+        or (rule.may is Freedom.CONTENT and not rule.form and rule.text.startswith(".*")))]
 
 
 def committed() -> dict[str, str]:
@@ -50,8 +53,11 @@ def test_no_rule_frees_what_root_reads() -> None:
                                   "/etc/apt/apt.conf.d/x",
                                   "/var/backups/.ssh/authorized_keys", "/var/cache/apparmor/x", "/etc/cron.d/x"])
 def test_a_rule_that_frees_it_is_found(path: str) -> None:
-    rule = Rule(paths=[path.rpartition("/")[0] + "/**", path], may=Freedom.DATA, reason="somebody wants it")
-    reads = committed() | root_reads.reads({"/etc/apt/apt.conf.d/01x": 'DPkg::Pre-Invoke {"/etc/apt/apt.conf.d/x";};'})
+    rule = Rule(paths=[path.rpartition("/")[0] + "/**", path], may=Freedom.DATA,
+                reason="somebody wants it")
+    reads = committed() | root_reads.reads(
+        {"/etc/apt/apt.conf.d/01x": 'DPkg::Pre-Invoke {"/etc/apt/apt.conf.d/x";};'}
+    )
     policy = Policy([rule, *Policy.read("debian", ()).rules], "debian")
     assert any(line.startswith(f"{path} ") for line in freed(reads, policy))
 
@@ -64,7 +70,8 @@ def test_no_rule_frees_what_root_of_a_baked_image_reads(image: str) -> None:
     disk = RawFile(ROOT / "build" / image / "latest/disk.raw")
     whole = Region(disk, 0, disk.size)
     entry = boot_regions.root(boot_regions.partitions(whole.read))
-    states = observe(Observation(Region(disk, entry["offset"], entry["size"]), {}, {}, root_reads.KEPT)).states
+    states = observe(Observation(Region(disk, entry["offset"], entry["size"]), {}, {},
+                                 root_reads.KEPT)).states
     texts = {state.path: state.text for state in states if state.text is not None}
     assert len(texts) > 150
     reads = root_reads.reads(texts)

@@ -27,7 +27,8 @@ DEB = Deb("x", "1", "amd64", "0" * 64, 1, 1, "debian", "x.deb", "x")
 
 
 def meta(abi: str, version: str) -> Package:
-    return Package("linux-image-cloud-amd64", version, depends=f"linux-image-{abi}-cloud-amd64 (= {version})")
+    return Package("linux-image-cloud-amd64", version,
+                   depends=f"linux-image-{abi}-cloud-amd64 (= {version})")
 
 
 def compiling(
@@ -36,12 +37,15 @@ def compiling(
     """A compiler that knows what fits."""
 
     def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
-        recipe = ModuleBuild(kernel_release=kernel.release, driver_version=driver.version, package="p", provides=[],
+        recipe = ModuleBuild(kernel_release=kernel.release, driver_version=driver.version,
+                             package="p", provides=[],
                              depends=[], suite="stable", source=DEB, toolchain=[])
         good = works(kernel.release, driver.version)
-        return recipe, ModuleOutcome(key="k", deb_sha256="1" * 64 if good else None, deb_size=1, installed_size=1,
+        return recipe, ModuleOutcome(key="k", deb_sha256="1" * 64 if good else None, deb_size=1,
+                                     installed_size=1,
                                      compiler="gcc 12", seconds=9.0,
-                                     first_error="" if good else "nv-pci.c:237: error: too few arguments")
+                                     first_error="" if good
+                                     else "nv-pci.c:237: error: too few arguments")
 
     return compile_pair
 
@@ -59,7 +63,8 @@ def failed(driver: str, abi: int = 56) -> PassedOver:
 def test_kernels_of_the_series_newest_first_each_with_headers(resolver: Resolver) -> None:
     root = resolver.root([
         *kernel_packages("6.1.0-9", "6.1.27-1"), *kernel_packages("6.1.0-50", "6.1.140-1"),
-        *kernel_packages("6.1.0-56", "6.1.176-1"), *kernel_packages("6.1.0-57", "6.1.180-1", headers=False),
+        *kernel_packages("6.1.0-56", "6.1.176-1"),
+        *kernel_packages("6.1.0-57", "6.1.180-1", headers=False),
         *kernel_packages("6.12.9", "6.12.9-1"), Package("linux-image-6.1.0-58-amd64", "6.1.190-1"),
         Package("linux-image-6.1.0-58-cloud-amd64-unsigned", "6.1.190-1"),
         Package("linux-headers-cloud-amd64", depends="linux-headers-6.1.0-57-cloud-amd64"),
@@ -68,37 +73,47 @@ def test_kernels_of_the_series_newest_first_each_with_headers(resolver: Resolver
     found = driver_fit.kernels(root, "cloud")
     assert [kernel.release for kernel in found] == ["6.1.0-56-cloud-amd64", "6.1.0-50-cloud-amd64",
                                                     "6.1.0-9-cloud-amd64"]
-    assert found[0] == Kernel(release="6.1.0-56-cloud-amd64", package="linux-image-6.1.0-56-cloud-amd64",
+    assert found[0] == Kernel(release="6.1.0-56-cloud-amd64",
+                              package="linux-image-6.1.0-56-cloud-amd64",
                               version="6.1.176-1")
 
 
-def test_kernels_of_backports_come_before_those_of_the_release_which_stay_candidates(resolver: Resolver) -> None:
+def test_kernels_of_backports_come_before_those_of_the_release_which_stay_candidates(
+    resolver: Resolver,
+) -> None:
     root = resolver.root([
-        *kernel_packages("6.12.73+deb12", "6.12.73-1~bpo12+1"), meta("6.12.73+deb12", "6.12.73-1~bpo12+1"),
+        *kernel_packages("6.12.73+deb12", "6.12.73-1~bpo12+1"),
+        meta("6.12.73+deb12", "6.12.73-1~bpo12+1"),
         *kernel_packages("6.1.0-50", "6.1.140-1"), meta("6.1.0-50", "6.1.140-1"),
         *kernel_packages("6.11.5", "6.11.5-1"),
     ])
     found = driver_fit.kernels(root, "cloud")
-    assert [kernel.release for kernel in found] == ["6.12.73+deb12-cloud-amd64", "6.1.0-50-cloud-amd64"]
+    assert [kernel.release for kernel in found] == ["6.12.73+deb12-cloud-amd64",
+                                                    "6.1.0-50-cloud-amd64"]
 
 
 def test_ubuntu_s_kernels_for_ec2_of_both_series(resolver: Resolver) -> None:
     """noble-updates' linux-image-aws has left 6.8, at which linux-image-aws-lts-24.04 stays."""
     root = resolver.root([
-        *(Package(f"linux-{kind}-{release}", version) for kind in ("image", "headers") for release, version in (
-            ("6.8.0-1008-aws", "6.8.0-1008.8"), ("6.14.0-1018-aws", "6.14.0-1018.18~24.04.1"),
-            ("6.14.0-37-generic", "6.14.0-37.37~24.04.1"))),
+        *(Package(f"linux-{kind}-{release}", version) for kind in ("image", "headers")
+          for release, version in (
+              ("6.8.0-1008-aws", "6.8.0-1008.8"), ("6.14.0-1018-aws", "6.14.0-1018.18~24.04.1"),
+              ("6.14.0-37-generic", "6.14.0-37.37~24.04.1"))),
         Package("linux-image-unsigned-6.14.0-1018-aws", "6.14.0-1018.18~24.04.1"),
         Package("linux-image-aws", "6.8.0-1008.8", depends="linux-image-6.8.0-1008-aws"),
         Package("linux-image-aws", "6.14.0-1018.18~24.04.1", depends="linux-image-6.14.0-1018-aws"),
     ])
-    assert [kernel.release for kernel in driver_fit.kernels(root, "aws")] == ["6.14.0-1018-aws", "6.8.0-1008-aws"]
+    assert [kernel.release for kernel in driver_fit.kernels(root, "aws")] == [
+        "6.14.0-1018-aws",
+        "6.8.0-1008-aws",
+    ]
 
 
 def test_no_kernel(resolver: Resolver) -> None:
     with pytest.raises(NoFit, match="no kernel package linux-image-aws"):
         driver_fit.kernels(resolver.root([Package("x")]), "aws")
-    half = resolver.root([*kernel_packages("6.1.0-50", "6.1.140-1", headers=False), meta("6.1.0-50", "6.1.140-1")])
+    half = resolver.root([*kernel_packages("6.1.0-50", "6.1.140-1", headers=False),
+                          meta("6.1.0-50", "6.1.140-1")])
     with pytest.raises(NoFit, match=r"no kernel of the series 6\.1 with its headers") as caught:
         driver_fit.kernels(half, "cloud")
     assert caught.value.exit_code is ExitCode.NO_FIT
@@ -107,8 +122,10 @@ def test_no_kernel(resolver: Resolver) -> None:
 @pytest.fixture
 def drivers(resolver: Resolver) -> AptRoot:
     """Drivers in an order that strings get wrong, and user space that is ahead of the modules."""
-    versions = ("535.54.03-1", "535.216.03-1~bpo12+1", "535.261.03-1", "1:535.9.1-1", "550.1-1", "535.261.03-1+deb12u1")
-    smi = ("535.54.03-1", "535.216.03-1", "535.261.03-1", "535.9.1-1", "535.309.01-1", "550.163.01-1")
+    versions = ("535.54.03-1", "535.216.03-1~bpo12+1", "535.261.03-1", "1:535.9.1-1", "550.1-1",
+                "535.261.03-1+deb12u1")
+    smi = ("535.54.03-1", "535.216.03-1", "535.261.03-1", "535.9.1-1", "535.309.01-1",
+           "550.163.01-1")
     return resolver.root([*(Package("nvidia-kernel-dkms", version) for version in versions),
                           *(Package("nvidia-smi", version) for version in smi)])
 
@@ -122,7 +139,8 @@ def test_what_is_compiled_may_be_in_a_package_of_its_own(resolver: Resolver) -> 
     request = DriverRequest("580", "proprietary", "nvidia-dkms-580", "smi", ["nvidia"], [],
                             source_packages=["nvidia-kernel-source-580"])
     older = driver_fit.candidates(root, [request])[1]
-    build = driver_fit.module_build(root, Kernel(release="6", package="linux-image-6", version="1"), older,
+    build = driver_fit.module_build(root, Kernel(release="6", package="linux-image-6", version="1"),
+                                    older,
                                     suite="stable", signature=None)
     source = next(deb for deb in build.toolchain if deb.name == "nvidia-kernel-source-580")
     assert (build.source.version, source.version) == ("580.65-0ubuntu1",) * 2
@@ -130,23 +148,29 @@ def test_what_is_compiled_may_be_in_a_package_of_its_own(resolver: Resolver) -> 
 
 def test_a_branch_that_is_not_there(drivers: AptRoot) -> None:
     with pytest.raises(NoFit) as caught:
-        driver_fit.candidates(drivers, [DriverRequest("999", "open", "nvidia-kernel-dkms", "nvidia-smi", [], [])])
+        driver_fit.candidates(drivers,
+                              [DriverRequest("999", "open", "nvidia-kernel-dkms", "nvidia-smi", [],
+                                             [])])
     assert caught.value.message == (
-        "no driver of branch 999: nvidia-kernel-dkms exists as 535.9.1, 550.1, 535.261.03, 535.216.03, 535.54.03")
+        "no driver of branch 999: nvidia-kernel-dkms exists as 535.9.1, 550.1, 535.261.03, "
+        "535.216.03, 535.54.03")
 
 
 def test_modules_that_are_ahead_of_user_space_are_no_candidates(resolver: Resolver) -> None:
-    half = resolver.root([Package("nvidia-kernel-dkms", "535.309.01-1"), Package("nvidia-kernel-dkms", "535.261.03-1"),
+    half = resolver.root([Package("nvidia-kernel-dkms", "535.309.01-1"),
+                          Package("nvidia-kernel-dkms", "535.261.03-1"),
                           Package("nvidia-smi", "535.261.03-1")])
     reason = "nvidia-kernel-dkms has it, but nvidia-smi does not: half a driver"
     assert versions(driver_fit.candidates(half, [REQUEST])) == ["535.261.03"]
     fitted = driver_fit.fit(half, [REQUEST], KERNELS, compile_pair=compiling(lambda *_: True))
     assert fitted.choices[1].passed_over == [PassedOver(what="535.309.01", reason=reason)]
     with pytest.raises(NoFit, match=f"no driver of branch 535: 535.309.01: {reason}"):
-        driver_fit.candidates(resolver.root([Package("nvidia-kernel-dkms", "535.309.01-1")]), [REQUEST])
+        driver_fit.candidates(resolver.root([Package("nvidia-kernel-dkms", "535.309.01-1")]),
+                              [REQUEST])
 
 
-TESLA = DriverRequest(branch="535", flavour="proprietary", dkms_package="nvidia-tesla-535-kernel-dkms",
+TESLA = DriverRequest(branch="535", flavour="proprietary",
+                      dkms_package="nvidia-tesla-535-kernel-dkms",
                       userland_package="libnvidia-tesla-535-cuda1",
                       pinned_sources=["nvidia-graphics-drivers-tesla-535"],
                       provides=["nvidia-tesla-535-kernel-VERSION"])
@@ -170,9 +194,11 @@ def test_the_newest_branch_that_compiles(families: AptRoot) -> None:
     assert [(candidate.version, candidate.request.branch) for candidate in found] == [
         ("550.163.01", "550"), ("535.274.02", "535")]
     assert found[1].pins == {"src:nvidia-graphics-drivers-tesla-535:any": "535.274.02-*"}
-    newest = driver_fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda *_: True))
+    newest = driver_fit.fit(families, [TESLA, PLAIN], KERNELS,
+                            compile_pair=compiling(lambda *_: True))
     assert (newest.driver, newest.choices[1].passed_over) == ("550.163.01", [])
-    older = driver_fit.fit(families, [TESLA, PLAIN], KERNELS, compile_pair=compiling(lambda _, driver: driver < "550"))
+    older = driver_fit.fit(families, [TESLA, PLAIN], KERNELS,
+                           compile_pair=compiling(lambda _, driver: driver < "550"))
     assert (older.kernel, older.driver, older.pins) == (KERNELS[0], "535.274.02", found[1].pins)
     assert older.choices[1].passed_over == [failed("550.163.01")]
     gone = DriverRequest("560", "proprietary", "nvidia-tesla-560-kernel-dkms", "x", [], [])
@@ -183,7 +209,8 @@ def test_the_newest_branch_that_compiles(families: AptRoot) -> None:
 
 def test_open_modules_come_before_proprietary_ones_of_the_same_driver(resolver: Resolver) -> None:
     root = resolver.root([Package("nvidia-kernel-dkms", "550.163.01-2"),
-                          Package("nvidia-open-kernel-dkms", "550.163.01-2"), Package("libcuda1", "550.163.01-2")])
+                          Package("nvidia-open-kernel-dkms", "550.163.01-2"),
+                          Package("libcuda1", "550.163.01-2")])
     opened = dataclasses.replace(PLAIN, flavour="open", dkms_package="nvidia-open-kernel-dkms")
     found = driver_fit.candidates(root, [opened, TESLA, PLAIN])
     assert [candidate.request.flavour for candidate in found] == ["open", "proprietary"]
@@ -210,10 +237,12 @@ def test_an_older_driver_comes_before_an_older_kernel(drivers: AptRoot) -> None:
     kernel, driver = fitted.choices
     assert (kernel.why, kernel.passed_over) == ("the newest; the driver compiles on it", [])
     assert driver.why == "its proprietary modules compiled on 6.1.0-56 with gcc 12"
-    assert driver.passed_over[:3] == [failed(version) for version in ("535.9.1", "535.261.03", "535.216.03")]
+    assert driver.passed_over[:3] == [failed(version)
+                                      for version in ("535.9.1", "535.261.03", "535.216.03")]
     assert [entry.what for entry in driver.passed_over[3:]] == ["535.309.01"]
 
-    fitted = driver_fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compiling(lambda kernel, _: kernel == "6.1.0-50"))
+    fitted = driver_fit.fit(drivers, [REQUEST], KERNELS,
+                            compile_pair=compiling(lambda kernel, _: kernel == "6.1.0-50"))
     assert (fitted.kernel.release, fitted.driver) == ("6.1.0-50", "535.9.1")
     kernel, driver = fitted.choices
     assert kernel.why == "the newest on which the driver compiles"
@@ -221,7 +250,9 @@ def test_an_older_driver_comes_before_an_older_kernel(drivers: AptRoot) -> None:
     assert [entry.what for entry in driver.passed_over] == ["535.309.01"]
 
 
-def test_an_older_series_gets_its_turn_where_the_newer_one_used_up_the_limit(drivers: AptRoot) -> None:
+def test_an_older_series_gets_its_turn_where_the_newer_one_used_up_the_limit(
+    drivers: AptRoot,
+) -> None:
     newer = [kernel(f"6.12.{number}", f"6.12.{number}-1") for number in (9, 8, 7)]
     older_only = compiling(lambda kernel, _: kernel.startswith("6.1."))
     fitted = driver_fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=older_only)
@@ -229,7 +260,8 @@ def test_an_older_series_gets_its_turn_where_the_newer_one_used_up_the_limit(dri
     assert len(fitted.choices[0].passed_over) == driver_fit.MAX_COMPILATIONS < len(newer) * 4
     untried = r"on the newest kernels of this release \(4 older pairs were not tried\)$"
     with pytest.raises(NoFit, match=untried) as caught:
-        driver_fit.fit(drivers, [REQUEST], newer + KERNELS, compile_pair=compiling(lambda *_: False))
+        driver_fit.fit(drivers, [REQUEST], newer + KERNELS,
+                       compile_pair=compiling(lambda *_: False))
     lines = caught.value.tail.splitlines()
     reason = "nv-pci.c:237: error: too few arguments"
     assert lines[0] == f"  driver 535.9.1 (proprietary) on kernel 6.12.9: {reason}"
@@ -251,7 +283,8 @@ def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None
 
 def test_newer_cuda_is_passed_over_with_what_speaks_against_it(resolver: Resolver) -> None:
     root = resolver.root([
-        *(Package(f"cuda-cudart-{name}", f"{name.replace('-', '.')}.90-1") for name in ("12-6", "12-8", "13-0")),
+        *(Package(f"cuda-cudart-{name}", f"{name.replace('-', '.')}.90-1")
+          for name in ("12-6", "12-8", "13-0")),
         Package("libcudart11.0", "11.8.89~11.8.0-5"), Package("cuda-cudart-dev-13-1", "13.1.1-1"),
     ])
     assert driver_fit.newer_cuda(root, "12.6", "550.163.01", ["70", "90"]) == [
@@ -338,7 +371,10 @@ def test_a_build_that_the_machine_ended_says_nothing_of_the_source(line: str) ->
 
 
 def test_a_full_disk_is_seen_although_no_message_had_room() -> None:
-    assert lacks("  CC nv.o\n", LEAST_FREE_BYTES - 1) == f"{LEAST_FREE_BYTES - 1} bytes are free on its disk"
+    assert (
+        lacks("  CC nv.o\n", LEAST_FREE_BYTES - 1)
+        == f"{LEAST_FREE_BYTES - 1} bytes are free on its disk"
+    )
 
 
 def test_an_error_of_the_source_is_none_of_the_machine() -> None:

@@ -1,4 +1,5 @@
-"""What a definition means for the driver, and whether the image's own record knows each platform's packages."""
+"""What a definition means for the driver, and whether the image's own record knows each platform's
+packages."""
 
 from __future__ import annotations
 
@@ -31,13 +32,17 @@ def test_the_firmware_is_left_out_where_ec2_advises_it(
 @pytest.mark.parametrize("release", [name for name, platform in PLATFORMS.items()
                                      if (ROOT / "roles" / ROLE / "vars" / platform.vars_file).exists()])
 @pytest.mark.parametrize(("branch", "source"), [("535", "debian"), ("550", "debian"), ("580", "nvidia")])
-def test_the_record_s_check_knows_the_driver_of_every_platform(release: str, branch: str, source: str) -> None:
-    """Provenance looks for the user space's package: one that its pattern misses would count as not installed."""
+def test_the_record_s_check_knows_the_driver_of_every_platform(
+    release: str, branch: str, source: str
+) -> None:
+    """Provenance looks for the user space's package: one that its pattern misses would count as not
+    installed."""
     given = {f"{ROLE}_branch": branch, f"{ROLE}_source": source, f"{ROLE}_version": f"{branch}.1",
              f"{ROLE}_kernel_release": "6", f"{ROLE}_modules_package": ""}
     facts = role_packages.facts(ROOT, ROLE, PLATFORMS[release], given)
     known = yaml.safe_load((ROOT / "roles/provenance/vars/main.yml").read_text(encoding="utf-8"))
-    assert re.match(known["__provenance_driver_packages"], facts["__nvidia_driver_userland_package"])
+    assert re.match(known["__provenance_driver_packages"],
+                    facts["__nvidia_driver_userland_package"])
 
 
 def test_what_ubuntu_s_dkms_package_compiles_is_in_another() -> None:

@@ -28,11 +28,14 @@ def test_it_is_always_the_same_bytes(store: Store, tmp_path: Path) -> None:
     assert dummy_packages.make(Store(tmp_path / "other"), "libcuda1", "535", "amd64") == first
     fields = shell.output(["dpkg-deb", "--field", str(store.path(first.sha256))])
     assert "Package: libcuda1\nVersion: 535+golden\n" in fields
-    assert shell.output(["dpkg-deb", "--contents", str(store.path(first.sha256))]).count("\n") == 1  # the root alone
+    # The root alone.
+    assert shell.output(["dpkg-deb", "--contents", str(store.path(first.sha256))]).count("\n") == 1
 
 
 @pytest.mark.parametrize("release", ["535.54.03-1", "535.309.01-1~deb12u1", "535.309.01-0ubuntu1"])
-def test_it_is_below_every_release_of_its_branch_and_satisfies_who_asks_for_the_branch(release: str) -> None:
+def test_it_is_below_every_release_of_its_branch_and_satisfies_who_asks_for_the_branch(
+    release: str,
+) -> None:
     assert Version("535") <= Version(dummy_packages.version("535")) < Version(release)
 
 
@@ -48,16 +51,19 @@ def test_a_store_that_lacks_it_or_has_it_damaged_gets_it_again(store: Store) -> 
 
 def test_one_that_comes_out_otherwise_is_refused(store: Store) -> None:
     wanted = Package.of(dummy_packages.make(store, "libcuda1", "535", "amd64"))
-    with pytest.raises(StageFailed, match=r"the dummy package libcuda1 came out as \w{12}, the lock names 0{12}"):
+    with pytest.raises(StageFailed,
+                       match=r"the dummy package libcuda1 came out as \w{12}, the lock names 0{12}"):
         dummy_packages.have(store, "libcuda1", wanted.model_copy(update={"sha256": "0" * 64}))
 
 
 def test_what_compiles_a_wheel_that_is_lacking_has_it(store: Store, tmp_path: Path) -> None:
     """No mirror has a dummy: it is made where the wheel has to be compiled, and nowhere else."""
     (tmp_path / "source").write_text("abc", encoding="utf-8")
-    source = PyFile(project="demo", version="1.0", filename="demo-1.0.tar.gz", sha256=store.add(tmp_path / "source"),
+    source = PyFile(project="demo", version="1.0", filename="demo-1.0.tar.gz",
+                    sha256=store.add(tmp_path / "source"),
                     size=3)
-    made = CompiledWheel(key="k", target=Target(cpu="znver4", options=[]), compiler="gcc", source=source,
+    made = CompiledWheel(key="k", target=Target(cpu="znver4", options=[]), compiler="gcc",
+                         source=source,
                          build=["libcuda1"], requires=[], tests=[], result="")
     dummy = dummy_packages.make(store, "libcuda1", "535", "amd64")
 
@@ -65,7 +71,8 @@ def test_what_compiles_a_wheel_that_is_lacking_has_it(store: Store, tmp_path: Pa
         """Whether the dummy is there once the lock's files are fetched."""
         store.path(dummy.sha256).unlink(missing_ok=True)
         lock = sample(packages={}, toolchain={"libcuda1": Package.of(dummy)}, frameworks=[Framework(
-            name="demo", version="1.0", environment="demo", origin=Origin.SOURCE, why="", gain=None, measured_on=None,
+            name="demo", version="1.0", environment="demo", origin=Origin.SOURCE, why="", gain=None,
+            measured_on=None,
             wheel=wheel, requires=[], made=made, allow=[])])
         bake_inputs.fetch(ROOT, lock, store, Progress.of("test", "demo", CachePaths(tmp_path)))
         return store.check(dummy.sha256)

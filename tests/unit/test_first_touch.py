@@ -1,4 +1,5 @@
-"""Reading ahead: which parts of files a list has, and what the program that reads them does on real files."""
+"""Reading ahead: which parts of files a list has, and what the program that reads them does on real
+files."""
 
 from __future__ import annotations
 
@@ -27,17 +28,20 @@ const char *table[1 << 18] = {[1 << 17] = text};
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """A real library: 4 MiB of what CUDA calls code of GPUs, constants, data, and a table with one address in it."""
+    """A real library: 4 MiB of what CUDA calls code of GPUs, constants, data, and a table with one
+    address in it."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     (tmp_path / "x.c").write_text(SOURCE, encoding="utf-8")
     target = tmp_path / "libx.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(target), str(tmp_path / "x.c")], check=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(target), str(tmp_path / "x.c")],
+                   check=True)
     return target
 
 
 def test_of_a_library_is_read_what_loading_it_reads(library: Path) -> None:
-    """Constants, and the page with the address; neither GPU code nor data that nothing is written to."""
+    """Constants, and the page with the address; neither GPU code nor data that nothing is written
+    to."""
     found, size = record.parts(str(library)), library.stat().st_size
     assert all(begin % BLOCK == 0 and (end % BLOCK == 0 or end == size) for begin, end in found)
     wanted = {block for begin, end in found for block in range(begin // BLOCK, -(-end // BLOCK))}
@@ -45,11 +49,16 @@ def test_of_a_library_is_read_what_loading_it_reads(library: Path) -> None:
     by_name = {section.name: section for section in record.sections(source)}
     os.close(source)
     assert set(by_name[b".rodata"].blocks(0, 1 << 20)) <= wanted
-    assert len(wanted & set(by_name[b".nv_fatbin"].blocks(0, 4 << 20))) <= 2, "the blocks that others begin or end in"
+    assert len(wanted & set(by_name[b".nv_fatbin"].blocks(0, 4 << 20))) <= 2, (
+        "the blocks that others begin or end in"
+    )
     data = by_name[b".data"]
     assert len(wanted & set(data.blocks(0, data.size))) <= 4, "of 6 MiB"
-    symbols = subprocess.run(["nm", str(library)], text=True, capture_output=True, check=True).stdout
-    table = next(int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" table"))
+    symbols = subprocess.run(
+        ["nm", str(library)], text=True, capture_output=True, check=True
+    ).stdout
+    table = next(int(line.split()[0], 16) for line in symbols.splitlines()
+                 if line.endswith(" table"))
     assert set(data.blocks(table - data.address + (1 << 20), 8)) <= wanted
 
 
@@ -65,7 +74,8 @@ def test_only_files_of_the_disk_are_listed(path: str, there: bool) -> None:
 
 
 def traced(*modules: str, without: str = "[]") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-I", "-B", "-c", record.TRACE, without, *modules], text=True,
+    return subprocess.run([sys.executable, "-I", "-B", "-c", record.TRACE, without, *modules],
+                          text=True,
                           capture_output=True, check=False)
 
 
@@ -82,7 +92,8 @@ def test_a_module_that_is_missing_is_an_error_and_what_needs_a_compiled_one_is_l
 
 
 def run(listed: Path, *options: str) -> str:
-    return subprocess.run([sys.executable, "-I", "-B", str(FILES / "golden-first-touch"), str(listed), *options],
+    return subprocess.run([sys.executable, "-I", "-B", str(FILES / "golden-first-touch"),
+                           str(listed), *options],
                           text=True, capture_output=True, check=True).stdout
 
 
@@ -92,12 +103,15 @@ def listed(tmp_path: Path) -> Path:
     (tmp_path / "large").write_bytes(bytes(3 * BLOCK + 7))
     (tmp_path / "small").write_bytes(b"x" * 100)
     target = tmp_path / "list.tsv"
-    target.write_text(f"{tmp_path}/gone\t0+100\n{tmp_path}/large\t0+{BLOCK} {2 * BLOCK}+{BLOCK + 7}\n"
+    target.write_text(f"{tmp_path}/gone\t0+100\n{tmp_path}/large\t0+{BLOCK} "
+                      f"{2 * BLOCK}+{BLOCK + 7}\n"
                       f"{tmp_path}/small\t0+100\n", encoding="utf-8")
     return target
 
 
-def test_parts_are_read_in_chunks_short_ranges_first_and_what_is_gone_is_passed_over(listed: Path) -> None:
+def test_parts_are_read_in_chunks_short_ranges_first_and_what_is_gone_is_passed_over(
+    listed: Path,
+) -> None:
     assert [(offset, length) for _, offset, length in reader.listed(listed)] == [
         (0, 100), (0, 100), (0, BLOCK), (2 * BLOCK, BLOCK), (3 * BLOCK, 7)]
     assert run(listed, "--slow-ms", "0.0000001").startswith("read 1 MB of 3 files in ")

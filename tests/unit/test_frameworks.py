@@ -1,6 +1,8 @@
-"""Frameworks from recipe to locked files: real pip and apt, a package index and an archive on loopback.
+"""Frameworks from recipe to locked files: real pip and apt, a package index and an archive on
+loopback.
 
-What compiles is tests/contract/test_wheels.py's. Here a wheel that has to be compiled lies in the cache already.
+What compiles is tests/contract/test_wheels.py's. Here a wheel that has to be compiled lies in the
+cache already.
 """
 
 from __future__ import annotations
@@ -33,9 +35,11 @@ from support.debian.pyindex import PyIndex
 from support.debian.resolver import Resolver
 
 RECIPES = {
-    "plain": {"version": "1.0", "distribution": "plain", "module": "plain", "wheel": {"distribution": "plain"},
+    "plain": {"version": "1.0", "distribution": "plain", "module": "plain",
+              "wheel": {"distribution": "plain"},
               "requires": ["helper"], "build": {"requires": [], "memory_mib": 100}},
-    "loose": {"version": "1.0", "distribution": "loose", "module": "loose", "wheel": {"distribution": "loose"},
+    "loose": {"version": "1.0", "distribution": "loose", "module": "loose",
+              "wheel": {"distribution": "loose"},
               "build": {"requires": [], "memory_mib": 100}},
     "solo": {"version": "2.0", "distribution": "solo", "module": "solo", "generic": "x86-64-v3",
              "requires": ["plain", "lib"],
@@ -47,7 +51,8 @@ TOOLS = [*wheel_builds.PACKAGES, "apt"]
 ARCHIVE = [Package("python3", "3.11.2-1", depends="libc6"), Package("libc6", "2.36-9"),
            Package("base-files", fields={"Essential": "yes", "Priority": "required"}),
            *(Package(name, depends="python3" if name == "python3-dev" else "") for name in TOOLS)]
-REQUEST = FrameworkRequest(names=["solo", "plain", "loose"], shared_environment="", cpus=["znver4"], suite="bookworm",
+REQUEST = FrameworkRequest(names=["solo", "plain", "loose"], shared_environment="", cpus=["znver4"],
+                           suite="bookworm",
                            gcc=(12, 2), target=Target(cpu="znver4", options=["-march=znver3"]))
 
 
@@ -85,22 +90,27 @@ def asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def around(
-    served: PyIndex, resolver: Resolver, asked_once: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    served: PyIndex, resolver: Resolver, asked_once: None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> ResolverContext:
-    """A copy of the checkout whose only recipes are these, an archive of tiny tools, an empty store."""
+    """A copy of the checkout whose only recipes are these, an archive of tiny tools, an empty
+    store."""
     root = checkout.copy(tmp_path / "checkout")
     for name in recipes.known(root):
         (root / recipes.FOLDER / name / "recipe.yml").unlink()
     recipes.known.cache_clear()
     for name, recipe in RECIPES.items():
         (root / recipes.FOLDER / name).mkdir()
-        (root / recipes.FOLDER / name / "recipe.yml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+        (root / recipes.FOLDER / name / "recipe.yml").write_text(
+            yaml.safe_dump(recipe), encoding="utf-8"
+        )
     (root / recipes.DISPATCHING).write_text(yaml.safe_dump(ALLOWED), encoding="utf-8")
     (root / build_decision.FILE).unlink()
     monkeypatch.setenv(VARIABLE, served.url)
     return ResolverContext(root=root, apt=resolver.root(ARCHIVE), store=Store(tmp_path / "cache"),
                            index=Index.configured(), log=tmp_path,
-                           progress=Progress.of("lock", "demo", CachePaths(tmp_path)), fetch_debs=lambda _: None)
+                           progress=Progress.of("lock", "demo", CachePaths(tmp_path)),
+                           fetch_debs=lambda _: None)
 
 
 def have_built(around: ResolverContext, order: WheelBuild, content: str) -> PyFile:
@@ -111,8 +121,10 @@ def have_built(around: ResolverContext, order: WheelBuild, content: str) -> PyFi
                    sha256=around.store.add(made), size=len(content))
     path = wheel_builds.path_of(around.store, order.key)
     path.parent.mkdir(exist_ok=True)
-    records.write(path, WheelOutcome(key=order.key, wheel=wheel, compiler="gcc 12", tests="", seconds=1, jobs=1,
-                                     cache={}))
+    records.write(path,
+                  WheelOutcome(key=order.key, wheel=wheel, compiler="gcc 12", tests="", seconds=1,
+                               jobs=1,
+                               cache={}))
     return wheel
 
 
@@ -121,7 +133,8 @@ def names(files: Sequence[PyFile]) -> list[str]:
 
 
 def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContext) -> None:
-    """`plain` takes lib 1.1 at most, so `loose`, which would take 2.0, gets that too; `solo` comes after `plain`."""
+    """`plain` takes lib 1.1 at most, so `loose`, which would take 2.0, gets that too; `solo` comes
+    after `plain`."""
     order = frameworks.standalone_build("solo", REQUEST, around)[0]
     assert names(order.requires) == ["pip 26.3", "setuptools 80.9.0"]
     assert order.flags == {"CXXFLAGS": "-march=znver3"}
@@ -132,17 +145,32 @@ def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContex
     found = frameworks.resolve(REQUEST, around)
     loose, plain, solo = found.frameworks
     assert names(loose.requires) == ["lib 1.1"]
-    assert (plain.name, plain.origin, plain.made, plain.environment) == ("plain", Origin.WHEEL, None, "plain")
+    assert (plain.name, plain.origin, plain.made, plain.environment) == (
+        "plain",
+        Origin.WHEEL,
+        None,
+        "plain",
+    )
     assert plain.wheel.filename == "plain-1.0-cp311-cp311-manylinux_2_28_x86_64.whl"
     assert names(plain.requires) == ["helper 1.0", "lib 1.1"]
-    assert (solo.name, solo.origin, solo.wheel, solo.environment) == ("solo", Origin.SOURCE, wheel, "solo")
+    assert (solo.name, solo.origin, solo.wheel, solo.environment) == (
+        "solo",
+        Origin.SOURCE,
+        wheel,
+        "solo",
+    )
     assert names(solo.requires) == ["lib 1.1", "plain 1.0"]
     assert solo.made is not None
-    assert (solo.made.key, solo.made.compiler, solo.made.source) == (order.key, "gcc 12", order.source)
+    assert (solo.made.key, solo.made.compiler, solo.made.source) == (
+        order.key,
+        "gcc 12",
+        order.source,
+    )
     assert [one.reason for one in solo.allow] == ["it asks the CPU"]
     assert {deb.name for deb in found.toolchain} == set(solo.made.build)
     assert [(one.component, one.taken) for one in found.choices] == [
-        ("loose", "1.0, the index's wheel"), ("plain", "1.0, the index's wheel"), ("solo", "2.0, compiled for znver4")]
+        ("loose", "1.0, the index's wheel"), ("plain", "1.0, the index's wheel"),
+        ("solo", "2.0, compiled for znver4")]
     assert plain.why == "the rule's default; not measured on znver4"
     assert solo.why == "the index has no wheel; not measured on znver4"
 
@@ -154,16 +182,21 @@ def test_a_shared_environment_has_the_wheels_of_all(around: ResolverContext) -> 
     assert {one.environment for one in found.values()} == {"all"}
     both = {one.name: {*names(one.requires), *names([one.wheel])} for one in found.values()}
     assert both["solo"] == {"helper 1.0", "lib 1.1", "loose 1.0", "plain 1.0", "solo 2.0"}
-    assert both["plain"] == both["solo"] - {"solo 2.0"}, "the index knows nothing of what is built here"
+    assert both["plain"] == both["solo"] - {"solo 2.0"}, (
+        "the index knows nothing of what is built here"
+    )
     assert found["solo"].wheel == wheel
 
 
 def measured(key: str) -> Measurement:
-    return Measurement(framework="plain", version="1.0", cpu="znver4", against="the wheel", machine="m", rounds=3,
+    return Measurement(framework="plain", version="1.0", cpu="znver4", against="the wheel",
+                       machine="m", rounds=3,
                        key=key, workloads=[Workload(name="w", ratio=1.5, low=1.5, high=1.5)])
 
 
-def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: ResolverContext) -> None:
+def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(
+    around: ResolverContext,
+) -> None:
     """The build takes the place of the index's wheel in the environment of `solo`."""
     file = around.root / build_decision.FILE
     file.write_text(build_decision.merged([], [measured("0")]), encoding="utf-8")
@@ -176,11 +209,17 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(around: Res
                          "that was another build of this version: measure again")
     assert built in solo.requires
     file.write_text(build_decision.merged([], [measured(order.key)]), encoding="utf-8")
-    assert frameworks.resolve(REQUEST, around).frameworks[1].why == "1.50x over the wheel, measured on znver4"
+    assert (
+        frameworks.resolve(REQUEST, around).frameworks[1].why
+        == "1.50x over the wheel, measured on znver4"
+    )
 
 
-def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around: ResolverContext) -> None:
-    """Its wheel and its words stay, on a machine that never compiled it; another key is compiled."""
+def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(
+    around: ResolverContext,
+) -> None:
+    """Its wheel and its words stay, on a machine that never compiled it; another key is
+    compiled."""
     order = frameworks.standalone_build("solo", REQUEST, around)[0]
     wheel = have_built(around, order, "built")
     former = frameworks.resolve(REQUEST, around).frameworks
@@ -191,29 +230,47 @@ def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(around
     solo = next(one for one in former if one.name == "solo")
     assert solo.wheel == wheel
     own = have_built(around, order, "what this machine builds of the same key")
-    assert next(one.wheel for one in frameworks.resolve(REQUEST, around).frameworks if one.name == "solo") == own
-    other = dataclasses.replace(REQUEST, target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]}))
-    built = have_built(around, frameworks.standalone_build("solo", other, around)[0], "built for another")
-    assert next(one.wheel for one in frameworks.resolve(other, around).frameworks if one.name == "solo") == built
+    assert (
+        next(
+            one.wheel
+            for one in frameworks.resolve(REQUEST, around).frameworks
+            if one.name == "solo"
+        )
+        == own
+    )
+    other = dataclasses.replace(REQUEST,
+                                target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]}))
+    built = have_built(around, frameworks.standalone_build("solo", other, around)[0],
+                       "built for another")
+    assert (
+        next(
+            one.wheel for one in frameworks.resolve(other, around).frameworks if one.name == "solo"
+        )
+        == built
+    )
 
 
 @pytest.mark.parametrize(("version", "equal"), [("535.309.01-1", True), ("550.54.14-1", False)])
 def test_a_driver_release_of_the_branch_compiles_no_wheel_again(
     around: ResolverContext, resolver: Resolver, version: str, equal: bool,
 ) -> None:
-    """What compiles depends on the driver's library, as Debian's CUDA does, and gets a dummy in its place."""
+    """What compiles depends on the driver's library, as Debian's CUDA does, and gets a dummy in its
+    place."""
     def order(version: str) -> WheelBuild:
         apt = resolver.root([*ARCHIVE, Package("compiler", depends="libdriver1 (>= 530)"),
                              Package("libdriver1", version, fields={"Source": "driver"})])
         recipe = recipes.load(around.root, "solo")
         build = recipe.build.model_copy(update={"packages": ["compiler"]})
-        request = dataclasses.replace(REQUEST, driver=version.partition("-")[0], driver_sources=["driver"])
+        request = dataclasses.replace(REQUEST, driver=version.partition("-")[0],
+                                      driver_sources=["driver"])
         return frameworks.wheel_build("solo", recipe.model_copy(update={"build": build}), request,
                                       dataclasses.replace(around, apt=apt), [], [])
 
     before, after = order("535.261.03-1"), order(version)
     dummies = [deb for deb in before.debs if deb.name == "libdriver1"]
-    assert [(deb.version, around.store.check(deb.sha256)) for deb in dummies] == [("535+golden", True)]
+    assert [(deb.version, around.store.check(deb.sha256)) for deb in dummies] == [
+        ("535+golden", True)
+    ]
     assert (before.key == after.key) is equal
 
 
@@ -240,19 +297,24 @@ def with_source(around: ResolverContext, name: str, **source: object) -> WheelBu
     return frameworks.wheel_build(name, recipe, REQUEST, around, [], [])
 
 
-def test_a_source_that_is_not_what_the_recipe_names(around: ResolverContext, served: PyIndex) -> None:
+def test_a_source_that_is_not_what_the_recipe_names(
+    around: ResolverContext, served: PyIndex
+) -> None:
     there = hashlib.sha256(served.files["solo"]["solo-2.0.tar.gz"]).hexdigest()
     assert with_source(around, "solo", sha256=there).source.sha256 == there
-    with pytest.raises(BadInput, match=rf"recipe solo: solo-2.0.tar.gz on the package index has SHA-256 {there[:12]}, "
+    with pytest.raises(BadInput,
+                       match=rf"recipe solo: solo-2.0.tar.gz on the package index has SHA-256 {there[:12]}, "
                                        "the recipe names 000000000000"):
         with_source(around, "solo", sha256="0" * 64)
 
 
 def test_a_source_from_an_address_of_its_own(around: ResolverContext, served: PyIndex) -> None:
-    """By SHA-256 and size: fetched, and in the lock with its address, so that another machine finds it."""
+    """By SHA-256 and size: fetched, and in the lock with its address, so that another machine finds
+    it."""
     data = served.files["solo"]["solo-2.0.tar.gz"]
     page = next(one for one in around.index._files("solo") if one["filename"] == "solo-2.0.tar.gz")
-    source = {"kind": "archive", "url": page["url"], "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    source = {"kind": "archive", "url": page["url"], "size": len(data),
+              "sha256": hashlib.sha256(data).hexdigest()}
     found = with_source(around, "solo", **source).source
     assert isinstance(found, Archive)
     assert (found.url, found.filename) == (page["url"], "solo-2.0.tar.gz")
@@ -265,7 +327,9 @@ def test_a_source_from_an_address_of_its_own(around: ResolverContext, served: Py
         with_source(around, "solo", kind="archive", url=page["url"])
 
 
-def test_who_may_not_compile_fetches_no_tools(around: ResolverContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_not_compile_fetches_no_tools(
+    around: ResolverContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order = frameworks.standalone_build("solo", REQUEST, around)[0]
     unused = dataclasses.replace(around, fetch_debs=lambda _: pytest.fail("tools are fetched"))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -273,10 +337,14 @@ def test_who_may_not_compile_fetches_no_tools(around: ResolverContext, monkeypat
         frameworks._fetch_inputs(order, unused)
 
 
-def test_frameworks_that_fit_no_common_versions_are_refused(around: ResolverContext, served: PyIndex) -> None:
+def test_frameworks_that_fit_no_common_versions_are_refused(
+    around: ResolverContext, served: PyIndex
+) -> None:
     served.wheel("helper", "1.1", ("lib>=2",))
-    served.files["helper"] = {name: data for name, data in served.files["helper"].items() if "1.1" in name}
+    served.files["helper"] = {name: data for name, data in served.files["helper"].items()
+                              if "1.1" in name}
     why = r"pip finds no wheels for plain, lib, plain==1\.0, helper, .*: Resolution"
     with pytest.raises(NoFit, match=why) as caught:
         frameworks.resolve(REQUEST, around)
-    assert caught.value.hint.startswith("they share one choice of versions: give those that conflict images of their")
+    assert caught.value.hint.startswith("they share one choice of versions: give those that "
+                                        "conflict images of their")

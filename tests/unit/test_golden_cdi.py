@@ -1,4 +1,5 @@
-"""roles/container_runtime's golden-cdi over made-up trees: what it describes, and what it refuses in one line."""
+"""roles/container_runtime's golden-cdi over made-up trees: what it describes, and what it refuses
+in one line."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ import pytest
 PROGRAM = Path(__file__).resolve().parents[2] / "roles/container_runtime/files/golden_cdi.py"
 VERSION, OTHER = "550.163.01", "535.274.02"
 FOLDER, DEBIANS = "usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/nvidia/current"
-FIRST, SECOND = "GPU-00000000-0000-0000-0000-00000000000a", "GPU-00000000-0000-0000-0000-00000000000b"
+FIRST, SECOND = (
+    "GPU-00000000-0000-0000-0000-00000000000a",
+    "GPU-00000000-0000-0000-0000-00000000000b",
+)
 GPUS = "proc/driver/nvidia/gpus"
 UVM = 508
 """A major number as Linux gives it out when the module is loaded."""
@@ -24,7 +28,8 @@ UVM = 508
 
 def run(root: Path) -> tuple[int, str]:
     """Exit status and what was said."""
-    done = subprocess.run([sys.executable, "-I", "-B", str(PROGRAM), "--root", str(root)], capture_output=True,
+    done = subprocess.run([sys.executable, "-I", "-B", str(PROGRAM), "--root", str(root)],
+                          capture_output=True,
                           text=True, check=False)
     assert done.stdout == "" and "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stderr.removesuffix("\n")
@@ -34,7 +39,9 @@ def described(root: Path) -> dict[str, Any]:
     """The specification of a tree that has to be right."""
     assert run(root) == (0, "")
     assert [path.name for path in (root / "run/cdi").iterdir()] == ["golden-nvidia.json"]
-    found: dict[str, Any] = json.loads((root / "run/cdi/golden-nvidia.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(
+        (root / "run/cdi/golden-nvidia.json").read_text(encoding="utf-8")
+    )
     return found
 
 
@@ -43,7 +50,8 @@ def refused(root: Path) -> str:
     (root / "run/cdi").mkdir(parents=True, exist_ok=True)
     (root / "run/cdi/golden-nvidia.json").write_text("{}", encoding="utf-8")
     status, said = run(root)
-    assert status == 1 and "\n" not in said and said.startswith("golden-cdi: containers get no GPU: ")
+    assert status == 1 and "\n" not in said and said.startswith("golden-cdi: containers get no "
+                                                                "GPU: ")
     assert [path.name for path in (root / "run/cdi").iterdir()] == []
     return said
 
@@ -60,7 +68,8 @@ def link(path: Path, target: str) -> None:
 
 def gpu(root: Path, bus: str, uuid: str, minor: int) -> None:
     """A GPU as the driver's procfs shows it, and its device node."""
-    write(root / GPUS / bus / "information", f"Model: \t\t Tesla T4\nIRQ:   \t\t 44\nGPU UUID: \t {uuid}\n"
+    write(root / GPUS / bus / "information",
+          f"Model: \t\t Tesla T4\nIRQ:   \t\t 44\nGPU UUID: \t {uuid}\n"
           f"Bus Location: \t {bus}\nDevice Minor: \t {minor}\nGPU Excluded:\t No\n")
     node(root, f"nvidia{minor}", minor)
 
@@ -81,15 +90,18 @@ def library(root: Path, folder: str, stem: str, version: str, *links: str) -> No
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Two GPUs, whose nodes are numbered against the order of the bus, with libraries laid out as Debian's."""
+    """Two GPUs, whose nodes are numbered against the order of the bus, with libraries laid out as
+    Debian's."""
     if os.getuid():
         pytest.skip("only root can make a device node")
     root = tmp_path / "tree"
     write(root / "proc/driver/nvidia/version",
-          f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {VERSION}  Tue Apr  8 12:41:17 UTC 2026\nGCC version: 14\n")
+          f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {VERSION}  Tue Apr  8 12:41:17 UTC "
+          "2026\nGCC version: 14\n")
     gpu(root, "0000:00:1e.0", SECOND, 0)
     gpu(root, "0000:00:1b.0", FIRST, 1)
-    write(root / "proc/devices", f"Character devices:\n195 nvidia\n{UVM} nvidia-uvm\n\nBlock devices:\n")
+    write(root / "proc/devices",
+          f"Character devices:\n195 nvidia\n{UVM} nvidia-uvm\n\nBlock devices:\n")
     node(root, "nvidiactl", 255)
     node(root, "nvidia-uvm", 0, UVM)
     node(root, "nvidia-uvm-tools", 1, UVM)
@@ -121,7 +133,8 @@ def test_what_is_described(tree: Path) -> None:
     assert (spec["cdiVersion"], spec["kind"]) == ("0.5.0", "nvidia.com/gpu")
     assert "hooks" not in json.dumps(spec)
     first, second = ["/dev/nvidia1"], ["/dev/nvidia0"]
-    assert names(spec) == {"0": first, "1": second, FIRST: first, SECOND: second, "all": first + second}
+    assert names(spec) == {"0": first, "1": second, FIRST: first, SECOND: second,
+                           "all": first + second}
     assert spec["containerEdits"]["deviceNodes"] == [
         {"path": f"/dev/{name}"} for name in ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")]
     mounts = spec["containerEdits"]["mounts"]
@@ -139,22 +152,26 @@ def test_what_is_described(tree: Path) -> None:
 
 def test_open_modules_and_nvidia_s_own_layout(tree: Path) -> None:
     (tree / "proc/driver/nvidia/version").write_text(
-        f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {VERSION}  Release Build  (dvs)\n", encoding="utf-8")
+        f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {VERSION}  Release Build  "
+        "(dvs)\n", encoding="utf-8")
     for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
         (tree / FOLDER / name).unlink()
         library(tree, FOLDER, name.removesuffix(".so.1"), VERSION, name)
     hosts = {mount["hostPath"] for mount in described(tree)["containerEdits"]["mounts"]}
-    assert hosts == {f"/{FOLDER}/{stem}.so.{VERSION}" for stem in ("libcuda", "libnvidia-ml", "libnvidia-gpucomp")}
+    assert hosts == {f"/{FOLDER}/{stem}.so.{VERSION}"
+                     for stem in ("libcuda", "libnvidia-ml", "libnvidia-gpucomp")}
 
 
 def test_an_excluded_gpu_has_no_number(tree: Path) -> None:
     path = tree / GPUS / "0000:00:1b.0/information"
-    path.write_text(path.read_text(encoding="utf-8").replace("Excluded:\t No", "Excluded:\t Yes"), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("Excluded:\t No", "Excluded:\t Yes"),
+                    encoding="utf-8")
     assert names(described(tree)) == {name: ["/dev/nvidia0"] for name in ("0", SECOND, "all")}
 
 
 def test_links_never_lead_out_of_the_tree(tree: Path, tmp_path: Path) -> None:
-    """A library's link that climbs above the root ends within it: on a machine, the root's parent is the root."""
+    """A library's link that climbs above the root ends within it: on a machine, the root's parent
+    is the root."""
     write(tmp_path / f"outside/libnvidia-x.so.{VERSION}")
     link(tree / FOLDER / "libnvidia-x.so.1", f"{'../' * 4}outside/libnvidia-x.so.{VERSION}")
     assert "libnvidia-x" not in json.dumps(described(tree))
@@ -194,7 +211,8 @@ def linked_device(tree: Path) -> None:
 
 def not_initialised(tree: Path) -> None:
     path = tree / GPUS / "0000:00:1b.0/information"
-    path.write_text(re.sub("[0-9a-f]{4,}-?", "????", path.read_text(encoding="utf-8")), encoding="utf-8")
+    path.write_text(re.sub("[0-9a-f]{4,}-?", "????", path.read_text(encoding="utf-8")),
+                    encoding="utf-8")
 
 
 @pytest.mark.parametrize(("spoil", "said"), [
@@ -220,6 +238,8 @@ def not_initialised(tree: Path) -> None:
     (lambda tree: gpu(tree, "0000:00:1f.0", FIRST[:-1] + "c", 0),
      "the GPUs at 0000:00:1e.0 and 0000:00:1f.0 have one number (0) or UUID: reboot"),
 ])
-def test_what_is_not_whole_is_refused_and_leaves_no_specification(tree: Path, spoil: Any, said: str) -> None:
+def test_what_is_not_whole_is_refused_and_leaves_no_specification(
+    tree: Path, spoil: Any, said: str
+) -> None:
     spoil(tree)
     assert said in refused(tree)

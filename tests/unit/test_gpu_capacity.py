@@ -1,4 +1,5 @@
-"""On what a candidate is tested: one cheapest type for each architecture, Spot first, and a limit of money."""
+"""On what a candidate is tested: one cheapest type for each architecture, Spot first, and a limit
+of money."""
 
 from __future__ import annotations
 
@@ -12,11 +13,15 @@ from goldenami.release.gpu_test.capacity import Offer, RegionTypes
 from support.ec2.instance_types import described
 
 ROOT = Path(__file__).resolve().parents[2]
-PRICES = {"g4dn.xlarge": 0.526, "g4dn.2xlarge": 0.752, "g5.xlarge": 1.006, "g6.xlarge": 0.805, "g6e.xlarge": 1.861}
+PRICES = {"g4dn.xlarge": 0.526, "g4dn.2xlarge": 0.752, "g5.xlarge": 1.006, "g6.xlarge": 0.805,
+          "g6e.xlarge": 1.861}
 
 
-def region(families: Sequence[str], zones: Sequence[str] = ("a", "b"), *, priced: bool = True) -> RegionTypes:
-    rows = {row["InstanceType"]: row for row in described() if row["InstanceType"].partition(".")[0] in families}
+def region(
+    families: Sequence[str], zones: Sequence[str] = ("a", "b"), *, priced: bool = True
+) -> RegionTypes:
+    rows = {row["InstanceType"]: row for row in described()
+            if row["InstanceType"].partition(".")[0] in families}
     return RegionTypes(rows, dict.fromkeys(rows, zones), PRICES if priced else {})
 
 
@@ -32,10 +37,14 @@ def test_each_architecture_once_the_cheapest_type_first() -> None:
 
 
 def test_spot_then_on_demand_type_then_region_then_zone() -> None:
-    found = offers(["g4dn"], {"us-east-1": region(["g4dn"]), "us-west-2": region(["g4dn"], ["c"])})["75"]
+    found = offers(["g4dn"], {"us-east-1": region(["g4dn"]), "us-west-2": region(["g4dn"], ["c"])})[
+        "75"
+    ]
     said = [(offer.spot, offer.kind.type, offer.region, offer.zone) for offer in found]
-    assert said[:4] == [(True, "g4dn.xlarge", "us-east-1", "a"), (True, "g4dn.xlarge", "us-east-1", "b"),
-                        (True, "g4dn.xlarge", "us-west-2", "c"), (True, "g4dn.2xlarge", "us-east-1", "a")]
+    assert said[:4] == [(True, "g4dn.xlarge", "us-east-1", "a"),
+                        (True, "g4dn.xlarge", "us-east-1", "b"),
+                        (True, "g4dn.xlarge", "us-west-2", "c"),
+                        (True, "g4dn.2xlarge", "us-east-1", "a")]
     assert said[12] == (False, "g4dn.xlarge", "us-east-1", "a")
 
 

@@ -1,4 +1,5 @@
-"""The checks on a GPU: none complains of a healthy machine, and each fault is found by the check that names it."""
+"""The checks on a GPU: none complains of a healthy machine, and each fault is found by the check
+that names it."""
 
 from __future__ import annotations
 
@@ -25,8 +26,10 @@ Break = Callable[[GpuMachine], None]
 
 def sets(**settings: object) -> Break:
     """A fault of the GPUs' answers; `_3` at a name's end is GPU 3."""
-    names = {(f"{name[:-2]}.{name[-1]}" if name[-2:-1] == "_" and name[-1].isdigit() else name): value
-             for name, value in settings.items()}
+    names = {
+        (f"{name[:-2]}.{name[-1]}" if name[-2:-1] == "_" and name[-1].isdigit() else name): value
+        for name, value in settings.items()
+    }
     return lambda machine: machine.set(names)
 
 
@@ -93,7 +96,8 @@ TOGETHER: list[tuple[Break, str, str]] = [
 
 
 def gpu_type(name: str) -> GpuType:
-    return hardware.gpu_type(hardware.load(ROOT), next(row for row in described() if row["InstanceType"] == name))
+    return hardware.gpu_type(hardware.load(ROOT),
+                             next(row for row in described() if row["InstanceType"] == name))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +107,9 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def complaints(machine: GpuMachine, kind: GpuType) -> dict[str, str]:
     """What the checks that fail say of a machine."""
-    return gpu_checks.complaints(CHECKS, {"gpus": machine.gather(), "gpu_type": kind.model_dump(), "lock": LOCK})
+    return gpu_checks.complaints(CHECKS,
+                                 {"gpus": machine.gather(), "gpu_type": kind.model_dump(),
+                                  "lock": LOCK})
 
 
 @pytest.mark.parametrize("name", [SMALL, "g5.12xlarge", "p4d.24xlarge", BIG])
@@ -168,7 +174,9 @@ HURRIED: dict[str, tuple[dict[str, object], dict[str, str]]] = {
 def hurried(machine: GpuMachine) -> dict[str, str]:
     """What the checks say of eight GPUs that have two seconds for each call."""
     kind = gpu_type(BIG)
-    return gpu_checks.complaints(CHECKS, {"gpus": machine.gather(2.0), "gpu_type": kind.model_dump(), "lock": LOCK})
+    return gpu_checks.complaints(CHECKS,
+                                 {"gpus": machine.gather(2.0), "gpu_type": kind.model_dump(),
+                                  "lock": LOCK})
 
 
 @pytest.mark.parametrize("how", HURRIED)
@@ -195,15 +203,18 @@ def test_no_process_of_a_call_that_hangs_is_left(tmp_path: Path, libraries: Path
 
 
 CONTAINER_FAULTS: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
-    "engine refuses": ({}, {"rc": 125, "err": "unresolvable CDI devices"}, "does not start: unresolvable CDI"),
+    "engine refuses": ({}, {"rc": 125, "err": "unresolvable CDI devices"},
+                       "does not start: unresolvable CDI"),
     "GPU hidden": ({"cuda_count": 7}, {}, "CUDA has 7 of 8 GPUs in the container"),
     "devices denied": ({"cuda_init": 999}, {}, "cuInit returned 999 in the container"),
 }
 
 
 def in_container(machine: GpuMachine, **ran: object) -> dict[str, str]:
-    """What the check says of a container that has the machine's libraries; that one starts takes a booted image."""
-    done = subprocess.run([sys.executable, ROOT / "tests/image/container_runtime/in_container.py"], text=True,
+    """What the check says of a container that has the machine's libraries; that one starts takes a
+    booted image."""
+    done = subprocess.run([sys.executable, ROOT / "tests/image/container_runtime/in_container.py"],
+                          text=True,
                           env=machine.environment, capture_output=True, check=True)
     checks = gpu_checks.module(ROOT / "tests/image/container_runtime/test_gpu.py")
     return gpu_checks.complaints(checks, {
@@ -225,4 +236,6 @@ def test_each_fault_of_a_container_is_named(tmp_path: Path, libraries: Path, fau
 
 def test_a_container_without_the_driver_is_named(tmp_path: Path) -> None:
     machine = gpu_machine.healthy(tmp_path / "machine", tmp_path / "no-libraries", gpu_type(BIG))
-    assert "golden-cdi mounted no driver" in in_container(machine).get("container_has_every_gpu", "")
+    assert "golden-cdi mounted no driver" in in_container(machine).get(
+        "container_has_every_gpu", ""
+    )

@@ -1,4 +1,5 @@
-"""The score of hardening: what OpenSCAP says of a tree, what is waived, and what a publish makes of it."""
+"""The score of hardening: what OpenSCAP says of a tree, what is waived, and what a publish makes of
+it."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ KEPT, BROKEN, UNREAD = RuleOutcome.PASS, RuleOutcome.FAIL, RuleOutcome.UNREACHAB
 SCAN = HardeningScan(content="a guide", rules=[
     HardeningRule(id=f"rule_{number}", title=f"Rule {number}", level=level, outcome=outcome)
     for number, (level, outcome) in enumerate([
-        (HardeningLevel.MINIMAL, KEPT), (HardeningLevel.MINIMAL, BROKEN), (HardeningLevel.INTERMEDIARY, KEPT),
+        (HardeningLevel.MINIMAL, KEPT), (HardeningLevel.MINIMAL, BROKEN),
+        (HardeningLevel.INTERMEDIARY, KEPT),
         (HardeningLevel.INTERMEDIARY, UNREAD), (HardeningLevel.ENHANCED, BROKEN)])])
 FILE = ("rules: {minimal: 2, intermediary: 4, enhanced: 5}\n"
         "waived:\n  rule_1: it would lock everybody out\n  rule_0: is kept after all\n")
@@ -64,7 +66,8 @@ def judged(build: BuildFolder, scan: HardeningScan = SCAN) -> HardeningRecord:
 def test_a_broken_rule_is_waived_by_its_name_and_a_kept_one_is_kept(build: BuildFolder) -> None:
     record = judged(build)
     assert [(rule.outcome, rule.reason) for rule in record.rules] == [
-        (KEPT, ""), (RuleOutcome.WAIVED, "it would lock everybody out"), (KEPT, ""), (UNREAD, ""), (BROKEN, "")]
+        (KEPT, ""), (RuleOutcome.WAIVED, "it would lock everybody out"), (KEPT, ""), (UNREAD, ""),
+        (BROKEN, "")]
     assert str(record) == "minimal 1/2, intermediary 2/4, enhanced 2/5"
 
 
@@ -72,7 +75,9 @@ def test_a_broken_rule_is_waived_by_its_name_and_a_kept_one_is_kept(build: Build
     (SCAN.model_copy(update={"rules": SCAN.rules[:-1]}), "4 of 5 enhanced rules were asked"),
     (HardeningScan(problem="no oscap"), "no oscap"),
 ])
-def test_fewer_rules_or_none_are_no_score(build: BuildFolder, scan: HardeningScan, problem: str) -> None:
+def test_fewer_rules_or_none_are_no_score(
+    build: BuildFolder, scan: HardeningScan, problem: str
+) -> None:
     record = judged(build, scan)
     assert (record.problem, str(record)) == (problem, f"unreachable: {problem}")
 
@@ -80,7 +85,9 @@ def test_fewer_rules_or_none_are_no_score(build: BuildFolder, scan: HardeningSca
 @pytest.mark.parametrize(("old", "new", "complaint"), [
     ("minimal", "smallest", ":1: rules.smallest"), ("it would lock everybody out", "no", ":3: waived.rule_1"),
 ])
-def test_a_wrong_file_is_named_by_its_line(build: BuildFolder, old: str, new: str, complaint: str) -> None:
+def test_a_wrong_file_is_named_by_its_line(
+    build: BuildFolder, old: str, new: str, complaint: str
+) -> None:
     path = build.path.parents[2] / hardening.PATH
     path.write_text(FILE.replace(old, new), encoding="utf-8")
     with pytest.raises(BadInput) as caught:
@@ -109,7 +116,8 @@ def test_publishing_waits_for_as_many_rules_as_the_definition_asks(build: BuildF
     refused(three, "keeps 2 intermediary rules of the guide to hardening, not 3")
     records.write(build.path / HARDENING_FILE, judged(build, HardeningScan(problem="no oscap")))
     refused(two, "no oscap")
-    records.write(build.path / HARDENING_FILE, judged(build).model_copy(update={"build_id": "f" * 12}))
+    records.write(build.path / HARDENING_FILE,
+                  judged(build).model_copy(update={"build_id": "f" * 12}))
     refused(two, "is of build ffffffffffff")
 
 
@@ -117,13 +125,15 @@ def test_the_report_has_a_line_of_it(build: BuildFolder) -> None:
     assert beside.hardness(build) == []
     records.write(build.path / HARDENING_FILE, judged(build))
     (fact,) = beside.hardness(build)
-    assert (fact.value, fact.note) == (str(judged(build)), "1 waived with a reason, 1 failed, 1 unread")
+    assert (fact.value, fact.note) == (str(judged(build)),
+                                       "1 waived with a reason, 1 failed, 1 unread")
 
 
 def test_the_checkout_s_file_is_right(build: BuildFolder) -> None:
     """Its numbers are more than five, so the score of a scan of five is none."""
     source = Path(__file__).resolve().parents[2] / hardening.PATH
-    (build.path.parents[2] / hardening.PATH).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    (build.path.parents[2] / hardening.PATH).write_text(source.read_text(encoding="utf-8"),
+                                                        encoding="utf-8")
     assert "5 of 208 enhanced rules were asked" in judged(build).problem
 
 
@@ -146,7 +156,9 @@ def test_rules_are_asked_of_files_and_of_what_the_kernel_said(tree: Path, tmp_pa
     need("oscap", "mount")
     if not hardening_scan.CONTENT.exists():
         pytest.skip("this machine has no rules for Debian 12 (a Debian 13 has)")
-    found = hardening_scan.scan(tree, "kernel/kptr_restrict:1\nnet/ipv4/tcp_syncookies:1\n../../x:1\n", tmp_path)
+    found = hardening_scan.scan(tree,
+                                "kernel/kptr_restrict:1\nnet/ipv4/tcp_syncookies:1\n../../x:1\n",
+                                tmp_path)
     said = {rule.id: (rule.outcome, rule.level) for rule in found.rules}
     assert found.problem == "" and found.content.startswith("SCAP Security Guide 0.")
     assert said["sysctl_net_ipv4_tcp_syncookies"] == (KEPT, HardeningLevel.INTERMEDIARY)
@@ -157,6 +169,8 @@ def test_rules_are_asked_of_files_and_of_what_the_kernel_said(tree: Path, tmp_pa
     assert str(tree) not in shell.output(["findmnt", "-rno", "TARGET"])
 
 
-def test_a_machine_without_oscap_says_so(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_oscap_says_so(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "no oscap" in hardening_scan.scan(tree, "", tmp_path).problem

@@ -1,4 +1,5 @@
-"""packer/hardware.yml against what EC2 says (the copy of its answer that moto ships), and rows that are wrong."""
+"""packer/hardware.yml against what EC2 says (the copy of its answer that moto ships), and rows that
+are wrong."""
 
 from __future__ import annotations
 
@@ -40,8 +41,11 @@ def gpu(**changes: Any) -> Callable[[dict[str, Any]], None]:
     ("m7i", lambda entry: entry["EbsInfo"].update(NvmeSupport="unsupported"),
      "m7i: NVMe volumes: hardware.yml has yes, EC2 has no"),
 ])
-def test_a_row_that_ec2_contradicts(family: str, change: Callable[[dict[str, Any]], object], expected: str) -> None:
-    entries = copy.deepcopy([entry for entry in described() if entry["InstanceType"].startswith(f"{family}.")])
+def test_a_row_that_ec2_contradicts(
+    family: str, change: Callable[[dict[str, Any]], object], expected: str
+) -> None:
+    entries = copy.deepcopy([entry for entry in described()
+                             if entry["InstanceType"].startswith(f"{family}.")])
     for entry in entries:
         change(entry)
     found = hardware_check.compare({family: hardware.load(ROOT)[family]}, entries)
@@ -50,7 +54,10 @@ def test_a_row_that_ec2_contradicts(family: str, change: Callable[[dict[str, Any
 
 def test_open_modules_say_three_things() -> None:
     families = hardware.load(ROOT)
-    assert {families[name].open_modules for name in ("p3", "g5", "g7e", "c7i", "g4ad")} == {*OpenModules, None}
+    assert {families[name].open_modules for name in ("p3", "g5", "g7e", "c7i", "g4ad")} == {
+        *OpenModules,
+        None,
+    }
     assert hardware.by_modules(families, ["p3", "g5", "p6-b200", "c7i"]) == (["p6-b200"], ["p3"])
 
 
@@ -59,7 +66,8 @@ def test_a_section_that_is_missing_or_no_mapping(tmp_path: Path, section: str) -
     path = tmp_path / "packer/hardware.yml"
     path.parent.mkdir()
     whole = yaml.safe_load((ROOT / "packer/hardware.yml").read_text(encoding="utf-8"))
-    for rows, said in (({}, "is required and missing"), ({section: None}, "expected a mapping, got None"),
+    for rows, said in (({}, "is required and missing"),
+                       ({section: None}, "expected a mapping, got None"),
                        ({section: ["g5"]}, "expected a mapping, got ['g5']")):
         others = {name: entry for name, entry in whole.items() if name != section}
         path.write_text(yaml.safe_dump(others | rows), encoding="utf-8")
@@ -87,7 +95,8 @@ def test_a_row_that_is_wrong(tmp_path: Path, old: str, new: str, complaint: str)
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(BadInput) as caught:
         hardware.load(tmp_path)
-    first = (caught.value.tail or caught.value.message).splitlines()[0]  # what follows from it comes after it
+    # What follows from it comes after it.
+    first = (caught.value.tail or caught.value.message).splitlines()[0]
     where, _, said = first.partition(": ")
     assert said.startswith(complaint)
     assert where.startswith(str(path))
@@ -106,7 +115,9 @@ def misfit(root: Path, family: str) -> BadInput:
 
 @pytest.mark.parametrize(
     "family", ["p6-b200", "p6e-gb200", "p6"])
-def test_switches_that_need_a_manager_which_no_image_has_are_refused(tmp_path: Path, family: str) -> None:
+def test_switches_that_need_a_manager_which_no_image_has_are_refused(
+    tmp_path: Path, family: str
+) -> None:
     """Known or not: without it CUDA would not start, on the dearest machines that there are."""
     message = misfit(tmp_path / "checkout", family).message
     assert message.endswith(f": hardware.2: {hardware.refusal(family)}")
@@ -115,5 +126,8 @@ def test_switches_that_need_a_manager_which_no_image_has_are_refused(tmp_path: P
 
 
 def test_no_other_family_is_refused_so() -> None:
-    assert [name for name in hardware.load(ROOT) if hardware.refusal(name)] == ["p6-b200", "p6-b300"]
+    assert [name for name in hardware.load(ROOT) if hardware.refusal(name)] == [
+        "p6-b200",
+        "p6-b300",
+    ]
     assert not any(hardware.refusal(name) for name in ("p5en", "g6", "g6e", "p60", "cp6"))

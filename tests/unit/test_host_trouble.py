@@ -1,4 +1,5 @@
-"""A full disk and a wrong clock are named as such: what a tool or a mirror seems to do wrong is this machine's."""
+"""A full disk and a wrong clock are named as such: what a tool or a mirror seems to do wrong is
+this machine's."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ of_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 @contextlib.contextmanager
 def full_disk(where: Path, size: str) -> Iterator[Path]:
     where.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "golden-test", str(where)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "golden-test", str(where)],
+                   check=True)
     try:
         yield where
     finally:
@@ -44,7 +46,10 @@ def refused(resolver: Resolver) -> GoldenError:
 @of_root
 def test_a_full_disk_is_not_the_mirrors_fault(resolver: Resolver) -> None:
     error = refused(resolver)
-    assert (error.exit_code, "no space left on a disk: apt could" in error.message) == (ExitCode.HOST, True)
+    assert (error.exit_code, "no space left on a disk: apt could" in error.message) == (
+        ExitCode.HOST,
+        True,
+    )
     assert "free space (`make clean`)" in error.hint
 
 
@@ -58,8 +63,10 @@ def test_a_wrong_clock_is_not_the_mirrors_fault(
     need("faketime")
     root = resolver.root([ESSENTIAL], update=False)
     settings = root.folder / "apt.conf"
-    settings.write_text(f"{settings.read_text(encoding='utf-8')}Acquire::Max-ValidTime 86400;\n", encoding="utf-8")
-    preload = subprocess.run(["faketime", "2020-01-01", "printenv", "LD_PRELOAD"], check=True, capture_output=True,
+    settings.write_text(f"{settings.read_text(encoding='utf-8')}Acquire::Max-ValidTime 86400;\n",
+                        encoding="utf-8")
+    preload = subprocess.run(["faketime", "2020-01-01", "printenv", "LD_PRELOAD"], check=True,
+                             capture_output=True,
                              text=True).stdout.strip()
     monkeypatch.setenv("LD_PRELOAD", preload)
     monkeypatch.setenv("FAKETIME", f"{days:+}d")
@@ -79,13 +86,17 @@ def test_a_tool_that_finds_a_disk_full_says_what_to_do(
         argv = ["dpkg-deb", "--build", str(tmp_path / "package"), str(folder / "out.deb")]
         (tmp_path / "package/DEBIAN").mkdir(parents=True)
         (tmp_path / "package/DEBIAN/control").write_text(
-            "Package: a\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n", "utf-8")
+            "Package: a\nVersion: 1\nArchitecture: all\nMaintainer: x "
+            "<x@example.org>\nDescription: x\n", "utf-8")
         (tmp_path / "package/data").write_bytes(os.urandom(1 << 20))
-        monkeypatch.setattr(LocalBuilder, "check_host", lambda _: shell.stream(argv, log=tmp_path / "log"))
+        monkeypatch.setattr(LocalBuilder, "check_host",
+                            lambda _: shell.stream(argv, log=tmp_path / "log"))
         assert cli.main(["--root", str(ROOT), "bake", "debian-13-ml-cpu"]) == ExitCode.HOST
     said = capsys.readouterr().err
     assert "golden: error: no space left on a disk: dpkg-deb exited with status 2\n" in said
-    assert "golden: to do: free space (`make clean`), or set GOLDEN_CACHE to a larger disk\n" in said
+    assert (
+        "golden: to do: free space (`make clean`), or set GOLDEN_CACHE to a larger disk\n" in said
+    )
 
 
 @pytest.mark.parametrize(("error", "code"), [

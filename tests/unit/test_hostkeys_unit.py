@@ -9,14 +9,20 @@ from pathlib import Path
 import pytest
 from support.builds.tools import need
 
-UNIT = Path(__file__).resolve().parents[2] / "roles/seal/files/etc/systemd/system/golden-ssh-hostkeys.service"
-SOCKET = "[Unit]\nBefore=sockets.target\n[Socket]\nListenStream=22\n[Install]\nWantedBy=sockets.target\n"
+UNIT = (
+    Path(__file__).resolve().parents[2]
+    / "roles/seal/files/etc/systemd/system/golden-ssh-hostkeys.service"
+)
+SOCKET = (
+    "[Unit]\nBefore=sockets.target\n[Socket]\nListenStream=22\n[Install]\nWantedBy=sockets.target\n"
+)
 SERVICE = "[Service]\nExecStart=/bin/true\n"
 FIRST_BOOT = "[Unit]\nDefaultDependencies=no\nBefore=sysinit.target\n[Service]\nType=oneshot\nExecStart=/bin/true\n"
 
 
 def _cycles(folder: Path, unit: str) -> list[str]:
-    """What systemd says of cycles where ssh.socket is enabled, as Ubuntu has it, and cloud-init runs."""
+    """What systemd says of cycles where ssh.socket is enabled, as Ubuntu has it, and cloud-init
+    runs."""
     units = {"golden-ssh-hostkeys.service": unit, "ssh.socket": SOCKET, "ssh.service": SERVICE,
              "cloud-init-network.service": FIRST_BOOT}
     folder.mkdir()
@@ -28,7 +34,8 @@ def _cycles(folder: Path, unit: str) -> list[str]:
         wants.mkdir(exist_ok=True)
         (wants / name).symlink_to(f"../{name}")
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", "multi-user.target"], text=True, check=False, capture_output=True,
+        ["systemd-analyze", "verify", "--man=no", "multi-user.target"], text=True, check=False,
+        capture_output=True,
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{folder}:/usr/lib/systemd/system"})
     return [line for line in done.stderr.splitlines() if "ycle" in line]
 

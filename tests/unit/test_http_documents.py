@@ -32,7 +32,8 @@ class Server:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread = threading.Thread(target=self._server.serve_forever,
+                                        kwargs={"poll_interval": 0.02})
         self._thread.start()
 
     def close(self) -> None:
@@ -78,7 +79,9 @@ def test_a_document_and_its_day(server: Server) -> None:
 
 def test_a_short_redirect_is_followed(server: Server) -> None:
     def once(handler: http.server.BaseHTTPRequestHandler) -> None:
-        (sending(b"", 301, Location="/new") if handler.path == "/old" else sending(b"here"))(handler)
+        (sending(b"", 301, Location="/new") if handler.path == "/old" else sending(b"here"))(
+            handler
+        )
 
     server.answer = once
     assert http_documents.read(f"{server.url}/old").data == b"here"
@@ -95,7 +98,9 @@ def test_an_answer_that_is_none(server: Server, answer: Answer, said: str) -> No
     assert said in refused(f"{server.url}/list")
 
 
-def test_a_server_that_hangs_or_is_not_there(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_or_is_not_there(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = threading.Event()
     monkeypatch.setattr(http_documents, "TIMEOUT", 0.2)
     server.answer = lambda _handler: held.wait(20)
@@ -114,7 +119,8 @@ def test_the_deadline_is_looked_at_whenever_something_comes(
     def drip(handler: http.server.BaseHTTPRequestHandler) -> None:
         handler.protocol_version = "HTTP/1.1"
         handler.send_response(200)
-        handler.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", "100")))
+        handler.send_header(*(("Transfer-Encoding", "chunked") if chunked
+                              else ("Content-Length", "100")))
         handler.end_headers()
         handler.wfile.write(b"1\r\nx\r\n" if chunked else b"x")
         held.wait(20)

@@ -18,7 +18,8 @@ from support.idle.traces import Trace, quiet, settings
 
 SHORT = settings(window_minutes=15)
 BUSY: tuple[dict[str, Any], ...] = (
-    {"gpus": (0.0, 3.1)}, {"gpus": (math.nan,)}, {"lost": "it fell off the bus"}, {"cores": 0.31}, {"cores": math.nan},
+    {"gpus": (0.0, 3.1)}, {"gpus": (math.nan,)}, {"lost": "it fell off the bus"}, {"cores": 0.31},
+    {"cores": math.nan},
     {"disk_mb_s": 4.1}, {"network_mb_s": 0.21}, {"typed": True},
 )
 
@@ -57,7 +58,10 @@ def test_reasons_are_words_with_figures() -> None:
         False, 630.0, "GPU 1 at 97 %, line 3, 5 minutes ago; idle after 15 quiet ones")
     assert decide(samples[:61], 630.0, SHORT) == Decision(False, None, "GPU 1 at 97 %, line 3, now")
     samples[60] = replace(samples[60], lost="it fell off the bus", gpus=())
-    assert decide(samples[:61], 630.0, SHORT).reason == "a GPU cannot be asked: it fell off the bus, now"
+    assert (
+        decide(samples[:61], 630.0, SHORT).reason
+        == "a GPU cannot be asked: it fell off the bus, now"
+    )
     assert decide(samples, 930.0, SHORT, [Hold(4530.0, "ann", "a demo")]).reason == \
         "held for 60 more minutes by ann: a demo"
 
@@ -76,7 +80,8 @@ def test_what_nobody_saw_is_busy(gone: range) -> None:
 
 def test_time_that_runs_backwards_is_busy() -> None:
     samples = window()
-    samples[50] = replace(samples[50], at=samples[50].at - 15)  # five seconds before the one that came first
+    # Five seconds before the one that came first.
+    samples[50] = replace(samples[50], at=samples[50].at - 15)
     assert not decide(samples, 930.0, SHORT).idle
 
 
@@ -114,7 +119,8 @@ def test_idle_means_that_all_of_the_window_is_known_and_quiet(
 # --- what follows from a decision -------------------------------------------------------------------------------------
 
 IDLE, NEEDED = Decision(True, 30.0, "quiet"), Decision(False, None, "busy")
-POWEROFF = settings(action=Action.POWEROFF, target="arn:aws:sns:us-east-1:123456789012:ops", grace_minutes=5)
+POWEROFF = settings(action=Action.POWEROFF, target="arn:aws:sns:us-east-1:123456789012:ops",
+                    grace_minutes=5)
 
 
 def test_notice_then_grace_then_the_action() -> None:

@@ -35,13 +35,16 @@ def test_each_runs_where_its_mark_says_and_once(tmp_path: Path) -> None:
     found = {}
     for name, argv in (("-disk", image_tests.without_boot(tmp_path)),
                        ("", image_tests.over_ssh(tmp_path / "ssh_config", everything=False))):
-        with image_tests.running(tmp_path, ["limits", "seal"], tmp_path / "vars.json", argv, work=tmp_path,
+        with image_tests.running(tmp_path, ["limits", "seal"], tmp_path / "vars.json", argv,
+                                 work=tmp_path,
                                  log=tmp_path / "log", name=name) as tests:
             found[name] = tests.checks()
     assert outcomes(found["-disk"]) == {"limits/file": "incorrect"}
     assert outcomes(found[""]) == {"limits/right": "correct", "seal/right": "correct"}
-    whole = image_tests.complete([*found[""], *found["-disk"], *found[""]], ["limits", "seal", "cuda"])
-    assert [check.id for check in whole] == ["limits/right", "seal/right", "limits/file", "cuda/ran"]
+    whole = image_tests.complete([*found[""], *found["-disk"], *found[""]],
+                                 ["limits", "seal", "cuda"])
+    assert [check.id for check in whole] == ["limits/right", "seal/right", "limits/file",
+                                             "cuda/ran"]
 
 
 def test_each_role_gets_its_checks_or_is_told_that_nobody_looked(
@@ -74,7 +77,9 @@ def test_tests_that_nobody_waits_for_are_ended(tmp_path: Path) -> None:
 def test_tests_that_hang_end_and_the_log_names_the_one(tmp_path: Path) -> None:
     log, hangs = tmp_path / "log", "import time\ndef test_that_hangs():\n    time.sleep(600)\n"
     write(tmp_path, {"tests/image/limits/test_limits.py": hangs})
-    with image_tests.running(tmp_path, ["limits"], tmp_path / "vars.json", ["-vv"], work=tmp_path, log=log) as tests:
+    with image_tests.running(
+        tmp_path, ["limits"], tmp_path / "vars.json", ["-vv"], work=tmp_path, log=log
+    ) as tests:
         until("the test to begin", lambda: "test_that_hangs" in log.read_text(encoding="utf-8"))
         with pytest.raises(StageFailed, match="tests run for 0 s and have not ended") as stopped:
             tests.checks(0.1)
@@ -88,5 +93,6 @@ def outcomes(checks: list[Check]) -> dict[str, str]:
 def test_a_run_that_broke_off_is_no_result(tmp_path: Path) -> None:
     """pytest wrote a list of checks nevertheless, of what it had come to."""
     with pytest.raises(StageFailed, match="the image's tests could not run"):
-        run(tmp_path, {"conftest.py": BREAKS_OFF, "limits/test_limits.py": RIGHT, "seal/test_seal.py": RIGHT})
+        run(tmp_path,
+            {"conftest.py": BREAKS_OFF, "limits/test_limits.py": RIGHT, "seal/test_seal.py": RIGHT})
     assert (tmp_path / "checks.json").exists()

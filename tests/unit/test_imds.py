@@ -25,7 +25,8 @@ class Client:
         self.port, self.log = port, log
 
     def ask(
-        self, method: str, path: str, headers: dict[str, str] | None = None, body: str | None = None,
+        self, method: str, path: str, headers: dict[str, str] | None = None,
+        body: str | None = None,
     ) -> tuple[int, str]:
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         link.request(method, path, body=body, headers=headers or {})
@@ -114,7 +115,9 @@ def test_what_cloud_init_reads(client: Client) -> None:
     assert client.get(f"{root}/public-keys/0/openssh-key") == KEY
     (mac,) = client.get(f"{root}/network/interfaces/macs/").split()
     assert mac == client.get(f"{root}/mac") + "/"
-    assert client.get(f"{root}/network/interfaces/macs/{mac}local-ipv4s") == client.get(f"{root}/local-ipv4")
+    assert client.get(f"{root}/network/interfaces/macs/{mac}local-ipv4s") == client.get(
+        f"{root}/local-ipv4"
+    )
     assert client.get(f"{root}/placement/availability-zone") == "us-east-1a"
     assert client.get(f"{root}/local-hostname") == "ip-10-0-2-15.ec2.internal"
     assert "services/" in client.get(f"{root}/").split()
@@ -149,6 +152,7 @@ def test_address_in_use_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
     imds.dump(imds.Instance(log=str(tmp_path / "log"), public_key=KEY), tmp_path / "settings.json")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        argv = ["--address", "127.0.0.1", "--port", port, "--config", str(tmp_path / "settings.json")]
+        argv = ["--address", "127.0.0.1", "--port", port, "--config",
+                str(tmp_path / "settings.json")]
         assert imds.main(argv) == 8
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""Disks with an immutable root: read back by other tools than those that wrote, and held to what veritysetup says."""
+"""Disks with an immutable root: read back by other tools than those that wrote, and held to what
+veritysetup says."""
 
 from __future__ import annotations
 
@@ -20,16 +21,19 @@ from support.builds import sample_lock, sample_plan
 from support.builds.tools import need_disk_tools, need_reproducible_disks
 
 MIB = 1 << 20
-LAYOUT = disk.DiskLayout(image="test", size_bytes=320 * MIB, source_date_epoch=1_700_000_000, immutable=True)
+LAYOUT = disk.DiskLayout(image="test", size_bytes=320 * MIB, source_date_epoch=1_700_000_000,
+                         immutable=True)
 ZEROS = 20_000
 """Blocks of a hole, behind 300 that hold their own numbers."""
 ROOT_HASH = "aa15448c1a08358f10c8e4f36ff123fbd6b08797e891cb96fb7e404e453577b0"
 TREE_SHA256 = "0b7bf1c5e009cbcb3494e1036d61657817636c58dbbf0e640b3369e259f1f542"
-"""Of these 20,300 blocks, with `SALT` and `IDENTITY`, by `veritysetup format` 2.7.5; three levels of hashes."""
+"""Of these 20,300 blocks, with `SALT` and `IDENTITY`, by `veritysetup format` 2.7.5; three levels
+of hashes."""
 SALT = bytes(range(16))
 IDENTITY = uuid.UUID("01234567-89ab-cdef-0123-456789abcdef")
 LIST = "# a comment\noverlay /etc\noverlay /root\nplain /var/lib/docker\n"
-NAMES = {"etc/hostname": "x\n", "root/.profile": "", "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd",
+NAMES = {"etc/hostname": "x\n", "root/.profile": "", "boot/vmlinuz-6.1": "kernel",
+         "boot/initrd.img-6.1": "initrd",
          "boot/grub/grub.cfg": "of an older bake", str(immutable.LIST): LIST}
 
 
@@ -55,12 +59,16 @@ def test_a_changed_byte_makes_another_hash(tmp_path: Path) -> None:
     with (tmp_path / "image").open("r+b") as image:
         image.seek(10_000 * verity.BLOCK + 17)
         image.write(b"\x80")
-    assert verity.write(tmp_path / "image", (0, size), (size, MIB), salt=SALT, identity=IDENTITY) != ROOT_HASH
+    assert (
+        verity.write(tmp_path / "image", (0, size), (size, MIB), salt=SALT, identity=IDENTITY)
+        != ROOT_HASH
+    )
 
 
 def test_tree_without_room(tmp_path: Path) -> None:
     size = numbered(tmp_path / "image")
-    with pytest.raises(BadInput, match=r"the hashes of 83148800 bytes need 667648 bytes, their partition has 4096"):
+    with pytest.raises(BadInput,
+                       match=r"the hashes of 83148800 bytes need 667648 bytes, their partition has 4096"):
         verity.write(tmp_path / "image", (0, size), (size, 4096), salt=SALT, identity=IDENTITY)
 
 
@@ -94,7 +102,11 @@ def partition(image: Path, name: str) -> bytes:
 
 
 def test_disk_is_made_alike_twice(root: Path, written: disk.DiskFacts, tmp_path: Path) -> None:
-    assert write(root, tmp_path).sha256 == written.sha256 == hashlib.sha256(written.disk.read_bytes()).hexdigest()
+    assert (
+        write(root, tmp_path).sha256
+        == written.sha256
+        == hashlib.sha256(written.disk.read_bytes()).hexdigest()
+    )
 
 
 def test_root_is_named_by_its_hash(written: disk.DiskFacts, tmp_path: Path) -> None:
@@ -106,30 +118,39 @@ def test_root_is_named_by_its_hash(written: disk.DiskFacts, tmp_path: Path) -> N
     words = re.search(r"^  linux /boot/vmlinuz-6.1 (.*)$", menu(written.disk), re.MULTILINE)
     assert words and words[1].startswith(f"root=/dev/mapper/root golden.hash={found} golden.root=")
     assert f" {grub.ALWAYS} " in words[1]
-    table = json.loads(shell.output(["/usr/sbin/sfdisk", "--json", str(written.disk)]))["partitiontable"]["partitions"]
+    table = json.loads(shell.output(["/usr/sbin/sfdisk", "--json",
+                                     str(written.disk)]))["partitiontable"]["partitions"]
     assert [part["name"] for part in table] == ["bios", "esp", "root", "tree", "persist"]
     assert all(f" golden.{part['name']}={part['uuid'].lower()}" in words[1] for part in table[2:])
 
 
 def test_nothing_writes_the_root(root: Path, written: disk.DiskFacts) -> None:
-    assert (root / "etc/fstab").read_text(encoding="utf-8").startswith("/dev/mapper/root / ext4 ro 0 0\n")
+    assert (
+        (root / "etc/fstab")
+        .read_text(encoding="utf-8")
+        .startswith("/dev/mapper/root / ext4 ro 0 0\n")
+    )
     assert not (root / "boot/grub/grub.cfg").exists()
     features = debugfs(written.disk, "root", "show_super_stats -h")
     assert "metadata_csum" in features and "has_journal" not in features
 
 
 def debugfs(image: Path, part: str, request: str) -> str:
-    return shell.output(["/usr/sbin/debugfs", "-R", request, f"{image}?offset={LAYOUT.parts[part][0]}"])
+    return shell.output(["/usr/sbin/debugfs", "-R", request,
+                         f"{image}?offset={LAYOUT.parts[part][0]}"])
 
 
 def test_persistent_file_system_begins_with_the_folders(written: disk.DiskFacts) -> None:
     shell.output(["/usr/sbin/e2fsck", "-fn", f"{written.disk}?offset={LAYOUT.parts['persist'][0]}"])
 
     def mode(path: str) -> str:
-        found = re.search(r"Type: directory +Mode: +(\d+)", debugfs(written.disk, "persist", f"stat {path}"))
+        found = re.search(r"Type: directory +Mode: +(\d+)",
+                          debugfs(written.disk, "persist", f"stat {path}"))
         return found[1] if found else ""
 
-    assert [mode(path) for path in ("/", "/upper", "/upper/etc", "/upper/root", "/work/etc", "/plain/var/lib/docker")] \
+    assert [mode(path)
+            for path in ("/", "/upper", "/upper/etc", "/upper/root", "/work/etc",
+                         "/plain/var/lib/docker")] \
         == ["0700", "0755", "0755", "0700", "0700", "0700"]
     assert mode("/upper/var") == ""
 

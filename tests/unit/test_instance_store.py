@@ -1,4 +1,5 @@
-"""roles/instance_store's program: which disks are local, on made-up trees of /sys, and what it does with which."""
+"""roles/instance_store's program: which disks are local, on made-up trees of /sys, and what it does
+with which."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def block(sys_root: Path, name: str, model: str, hidden: str = "0") -> None:
     (folder / "holders").mkdir()
 
 
-def controller(sys_root: Path, slot: str, *, vendor: str = "0x1d0f", kind: str = "0x010802", driver: str = "nvme",
+def controller(sys_root: Path, slot: str, *, vendor: str = "0x1d0f", kind: str = "0x010802",
+               driver: str = "nvme",
                disk: bool = True) -> None:
     """A PCI device; with `disk` its driver has found the namespace."""
     device = {"vendor": f"{vendor}\n", "class": f"{kind}\n"}
@@ -46,7 +48,9 @@ def test_disks_are_chosen_by_model_in_the_order_of_their_numbers(tmp_path: Path)
     assert store.local_disks(tmp_path) == ["nvme1n1", "nvme2n1", "nvme10n1"]
 
 
-def test_udev_is_waited_for_where_there_is_a_local_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_udev_is_waited_for_where_there_is_a_local_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "")  # so that who asks udevadm fails
     block(tmp_path, "nvme0n1", EBS)
     store.settle(tmp_path)
@@ -60,7 +64,9 @@ def test_udev_is_waited_for_where_there_is_a_local_disk(tmp_path: Path, monkeypa
     ({"disk": False, "vendor": "0x8086"}, False), ({"disk": False, "kind": "0x020000"}, False),
     ({"disk": False, "driver": "vfio-pci"}, False),
 ])
-def test_controllers_that_are_waited_for(tmp_path: Path, shape: dict[str, Any], waits: bool) -> None:
+def test_controllers_that_are_waited_for(
+    tmp_path: Path, shape: dict[str, Any], waits: bool
+) -> None:
     controller(tmp_path, "0000:00:1f.0", **shape)
     assert store.probing(tmp_path) == (["0000:00:1f.0"] if waits else [])
 
@@ -127,10 +133,13 @@ def test_a_mount_point_that_is_taken(
 
 
 STARTED = ("engine-id", "buildkit/cache.db", "containers/", "image/overlay2/repositories.json",
-           "image/overlay2/imagedb/content/sha256/", "network/files/local-kv.db", "overlay2/l/", "swarm/",
-           "plugins/storage/ingest/", "runtimes/", "tmp/", "volumes/metadata.db", "tmpmounts/", "opt/bin/",
+           "image/overlay2/imagedb/content/sha256/", "network/files/local-kv.db", "overlay2/l/",
+           "swarm/",
+           "plugins/storage/ingest/", "runtimes/", "tmp/", "volumes/metadata.db", "tmpmounts/",
+           "opt/bin/",
            "io.containerd.metadata.v1.bolt/meta.db", "io.containerd.content.v1.content/ingest/",
-           "io.containerd.snapshotter.v1.overlayfs/metadata.db", "storage/overlay/l/", "storage/db.sql", "cache/x")
+           "io.containerd.snapshotter.v1.overlayfs/metadata.db", "storage/overlay/l/",
+           "storage/db.sql", "cache/x")
 """What engines leave where they only started; a folder ends with `/`."""
 
 
@@ -152,10 +161,12 @@ def test_an_engine_s_folder_that_only_its_start_filled_is_free(tmp_path: Path) -
 
 
 THEIRS = (
-    "overlay2/0a/diff/", "containers/0a/", "image/overlay2/imagedb/content/sha256/0a", "volumes/mine/_data/",
+    "overlay2/0a/diff/", "containers/0a/", "image/overlay2/imagedb/content/sha256/0a",
+    "volumes/mine/_data/",
     "swarm/docker-state.json", "plugins/storage/blobs/sha256/0a", "mine",
     "io.containerd.content.v1.content/blobs/sha256/0a",
-    "io.containerd.snapshotter.v1.overlayfs/snapshots/1/", "opt/bin/tool", "storage/overlay/0a/diff/",
+    "io.containerd.snapshotter.v1.overlayfs/snapshots/1/", "opt/bin/tool",
+    "storage/overlay/0a/diff/",
     "storage/volumes/mine/_data/",
 )
 """What somebody made with an engine."""

@@ -1,4 +1,5 @@
-"""The table of instruction sets against the compiler that is here, and the baselines that follow from it."""
+"""The table of instruction sets against the compiler that is here, and the baselines that follow
+from it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from goldenami.core.errors import NoFit
 from goldenami.model.supported import instruction_sets
 from support.builds import tools
 
-MACROS = {"sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_sahf": "sahf", "gcc_have_sync_compare_and_swap_16": "cx16"}
+MACROS = {"sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_sahf": "sahf",
+          "gcc_have_sync_compare_and_swap_16": "cx16"}
 """Macros that are not named like their option."""
 UNSEEN = {"mwaitx", "waitpkg"}
 """Features for which some of the supported compilers predefine no macro."""
@@ -25,7 +27,8 @@ def gcc_version() -> instruction_sets.GccVersion:
 def predefined(march: str) -> set[str]:
     """Features whose macros GCC predefines for `march`."""
     text = shell.output([tools.find("gcc"), f"-march={march}", "-dM", "-E", "-xc", "/dev/null"])
-    names = {name.strip("_").lower() for name in re.findall(r"#define (__\w+__|__GCC_HAVE\w+) 1", text)}
+    names = {name.strip("_").lower()
+             for name in re.findall(r"#define (__\w+__|__GCC_HAVE\w+) 1", text)}
     known = {name for row in instruction_sets.X86.values() for name in row.adds} - UNSEEN
     return {MACROS.get(name, name.replace("_", "-")) for name in names} & known
 
@@ -53,10 +56,13 @@ def test_gcc_agrees_with_the_table(march: str) -> None:
     (["neoverse-n1", "neoverse-v2"], (12, 2), "-mcpu=neoverse-n1"),
     (["neoverse-v2"], (12, 2), "-mcpu=neoverse-v1"),
 ])
-def test_the_best_that_all_share(cpus: list[str], gcc: instruction_sets.GccVersion, options: str) -> None:
+def test_the_best_that_all_share(
+    cpus: list[str], gcc: instruction_sets.GccVersion, options: str
+) -> None:
     found = instruction_sets.baseline(cpus, gcc)
     assert " ".join(found.options) == options
-    assert set(found.features) == set.intersection(*(set(instruction_sets.features(cpu)) for cpu in cpus))
+    assert set(found.features) == set.intersection(*(set(instruction_sets.features(cpu))
+                                                     for cpu in cpus))
 
 
 @pytest.mark.parametrize("cpus", [
@@ -64,9 +70,12 @@ def test_the_best_that_all_share(cpus: list[str], gcc: instruction_sets.GccVersi
 def test_gcc_takes_the_options_and_stays_within_the_features(cpus: list[str]) -> None:
     found = instruction_sets.baseline(cpus, gcc_version())
     text = shell.output([tools.find("gcc"), *found.options, "-dM", "-E", "-xc", "/dev/null"])
-    asked = {name.strip("_").lower() for name in re.findall(r"#define (__\w+__|__GCC_HAVE\w+) 1", text)}
+    asked = {name.strip("_").lower()
+             for name in re.findall(r"#define (__\w+__|__GCC_HAVE\w+) 1", text)}
     known = {name for row in instruction_sets.X86.values() for name in row.adds}
-    assert {MACROS.get(name, name.replace("_", "-")) for name in asked} & known <= set(found.features)
+    assert {MACROS.get(name, name.replace("_", "-")) for name in asked} & known <= set(
+        found.features
+    )
 
 
 def test_no_program_runs_on_arm_and_x86() -> None:

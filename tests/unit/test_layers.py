@@ -1,4 +1,5 @@
-"""Layers: made whole or not at all, found damaged, evicted by least use, never under somebody's feet."""
+"""Layers: made whole or not at all, found damaged, evicted by least use, never under somebody's
+feet."""
 
 from __future__ import annotations
 
@@ -42,7 +43,11 @@ def test_a_layer_is_taken_under_its_key_only(tmp_path: Path) -> None:
 
 
 def test_one_that_failed_has_no_key(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), Stack(tmp_path) as stack, stack.make(KEYS[0], "demo") as aside:
+    with (
+        pytest.raises(RuntimeError),
+        Stack(tmp_path) as stack,
+        stack.make(KEYS[0], "demo") as aside,
+    ):
         assert aside is not None
         (aside / "root").mkdir()
         raise RuntimeError
@@ -162,7 +167,9 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
         assert not stack.take(KEYS[0])
 
 
-def test_a_maker_that_is_killed_while_another_waits_leaves_nothing_in_its_way(tmp_path: Path) -> None:
+def test_a_maker_that_is_killed_while_another_waits_leaves_nothing_in_its_way(
+    tmp_path: Path,
+) -> None:
     """Both are process 1 of a namespace, as in two bakes."""
     need("unshare")
     first = ["unshare", "--pid", "--fork", "--kill-child"]
@@ -184,7 +191,8 @@ def _line(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def _until_it_waits(path: Path) -> None:
-    """Return when the kernel has a process waiting for the lock on the file `path` (`->` in /proc/locks)."""
+    """Return when the kernel has a process waiting for the lock on the file `path` (`->` in
+    /proc/locks)."""
     number = path.stat().st_ino
     until("a process that waits for the lock", lambda: re.search(
         rf"^\d+: -> FLOCK .*:{number} ", Path("/proc/locks").read_text(encoding="utf-8"), re.M))
@@ -204,8 +212,11 @@ with Stack(Path(sys.argv[1])) as stack:
 """
 
 
-def test_a_maker_takes_what_another_has_made_and_does_not_wait_for_its_whole_bake(tmp_path: Path) -> None:
-    """Both found that it is not there, as two bakes of one lock do; the other uses it until this test ends."""
+def test_a_maker_takes_what_another_has_made_and_does_not_wait_for_its_whole_bake(
+    tmp_path: Path,
+) -> None:
+    """Both found that it is not there, as two bakes of one lock do; the other uses it until this
+    test ends."""
     said: list[str] = []
     with _started(USER, tmp_path) as other, ThreadPoolExecutor(1) as pool:
         assert other.stdin is not None
@@ -240,6 +251,10 @@ def test_what_is_not_there_is_not_held(tmp_path: Path) -> None:
 
 def test_a_file_has_the_rank_of_the_highest_layer_that_holds_it(tmp_path: Path) -> None:
     files.write(tmp_path, dict.fromkeys(("0/etc/a", "0/etc/b", "0/top", "1/etc/b"), ""))
-    assert layers.ranks([tmp_path / "0", tmp_path / "1"]) == {"./etc/a": 0, "./etc/b": 1, "./top": 0}
+    assert layers.ranks([tmp_path / "0", tmp_path / "1"]) == {
+        "./etc/a": 0,
+        "./etc/b": 1,
+        "./top": 0,
+    }
     shutil.rmtree(tmp_path / "1")
     assert layers.ranks([tmp_path / "0", tmp_path / "1"])["./etc/b"] == 0

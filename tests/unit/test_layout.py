@@ -1,4 +1,5 @@
-"""This checkout keeps the rules of its shape, and each rule is seen to fail on a tree that breaks it."""
+"""This checkout keeps the rules of its shape, and each rule is seen to fail on a tree that breaks
+it."""
 
 from __future__ import annotations
 
@@ -26,10 +27,13 @@ ROOT = Path(__file__).resolve().parents[2]
 LEAST_TEXTS = 1200
 LEAST = {
     "python_rules": {
-        "basenames": 320, "folders": 320, "weights": 650, "processes": 320, "clocks": 350, "process_ids": 390,
-        "names": LEAST_TEXTS, "scans": 350, "class_names": 350, "sizes": 750, "docstrings": 750},
+        "basenames": 320, "folders": 320, "weights": 650, "processes": 320, "clocks": 350,
+        "process_ids": 390,
+        "names": LEAST_TEXTS, "scans": 350, "class_names": 350, "sizes": 750, "widths": 750,
+        "docstrings": 750},
     "text_rules": {
-        "top_level": LEAST_TEXTS, "sizes": 240, "folder_readmes": 8, "variables": LEAST_TEXTS, "make_targets": 1,
+        "top_level": LEAST_TEXTS, "sizes": 240, "folder_readmes": 8, "variables": LEAST_TEXTS,
+        "make_targets": 1,
         "module_map": 320, "libraries": 2, "prose_width": 55, "local_hooks": 1, "benches": 7},
     "requirement_rules": {"pins": 4}, "policy_rules": {"template": 19},
     "prose_rules": {"sentences": 55, "page_sizes": 27, "questions": 25, "links": 55, "index": 26},
@@ -87,7 +91,8 @@ def test_a_module_of_commands_is_named_as_its_command(tmp_path: Path) -> None:
 
 def test_every_key_of_a_definition_has_a_meaning() -> None:
     """It is the string below the field."""
-    assert not [f"{path}.{key.name}" for path, keys in definition_keys.sections() for key in keys if not key.meaning]
+    assert not [f"{path}.{key.name}" for path, keys in definition_keys.sections() for key in keys
+                if not key.meaning]
 
 
 def test_changelog_form() -> None:
@@ -116,7 +121,8 @@ ACCOUNT = {
 BAD_TREES = [
     (text_rules.top_level, {"notes/a.md": ""}, "notes does not belong at the top level"),
     (text_rules.top_level, {"notes/a.md": ""}, "LICENSE is missing at the top level"),
-    (text_rules.top_level, {"requirements.txt": ""}, "requirements.txt does not belong at the top level"),
+    (text_rules.top_level, {"requirements.txt": ""},
+     "requirements.txt does not belong at the top level"),
     (text_rules.top_level, {"roles/a/README.md": ""}, "galaxy.yml is missing at the top level"),
     (python_rules.basenames, {f"{PACKAGE}/image/a.py": "", f"{PACKAGE}/local/a.py": ""},
      "local/a.py has the name of image/a.py"),
@@ -126,66 +132,99 @@ BAD_TREES = [
      "tests/bench weighs 36,001 bytes, at most 36,000: what does this replace?"),
     (python_rules.processes, {f"{PACKAGE}/a.py": "import subprocess\nsubprocess.run(['ls'])"},
      "a.py:2 calls subprocess.run"),
-    (python_rules.processes, {f"{PACKAGE}/a.py": "from subprocess import run"}, "a.py:1 imports run from subprocess"),
-    (python_rules.processes, {f"{PACKAGE}/a.py": "import os\nos.system('ls')"}, "a.py:2 calls os.system"),
-    (python_rules.processes, {f"{PACKAGE}/a.py": "import os\nos.execvp('ls', [])"}, "a.py:2 calls os.execvp"),
-    (python_rules.processes, {f"{PACKAGE}/local/programs/open_session.py": "import os\nos.system('ls')"},
+    (python_rules.processes, {f"{PACKAGE}/a.py": "from subprocess import run"},
+     "a.py:1 imports run from subprocess"),
+    (python_rules.processes, {f"{PACKAGE}/a.py": "import os\nos.system('ls')"},
+     "a.py:2 calls os.system"),
+    (python_rules.processes, {f"{PACKAGE}/a.py": "import os\nos.execvp('ls', [])"},
+     "a.py:2 calls os.execvp"),
+    (python_rules.processes,
+     {f"{PACKAGE}/local/programs/open_session.py": "import os\nos.system('ls')"},
      "programs/open_session.py:2 calls os.system"),
-    (python_rules.clocks, {f"{PACKAGE}/a.py": "import time\ntime.time()\ntime.time()"}, "a.py:3 reads the clock, as"),
-    (python_rules.process_ids, {f"{PACKAGE}/a.py": "import os\nname = f'.x.{os.getpid()}'"}, "a.py:2 asks for a pid"),
-    (python_rules.process_ids, {"roles/a/files/b.py": "from os import getppid"}, "b.py:1 asks for a pid"),
-    (python_rules.names, {f"{PACKAGE}/a.py": "x = 1  # as isa.py says"}, "a.py:1 names isa.py, which does not exist"),
-    (python_rules.names, {f"{PACKAGE}/a.py": '"""What `point_template` makes."""\ndef move_template(): ...'},
+    (python_rules.clocks, {f"{PACKAGE}/a.py": "import time\ntime.time()\ntime.time()"},
+     "a.py:3 reads the clock, as"),
+    (python_rules.process_ids, {f"{PACKAGE}/a.py": "import os\nname = f'.x.{os.getpid()}'"},
+     "a.py:2 asks for a pid"),
+    (python_rules.process_ids, {"roles/a/files/b.py": "from os import getppid"},
+     "b.py:1 asks for a pid"),
+    (python_rules.names, {f"{PACKAGE}/a.py": "x = 1  # as isa.py says"},
+     "a.py:1 names isa.py, which does not exist"),
+    (python_rules.names,
+     {f"{PACKAGE}/a.py": '"""What `point_template` makes."""\ndef move_template(): ...'},
      "a.py:1 names point_template"),
     (python_rules.scans, {"tests/unit/test_a.py": "for path in (ROOT / 'x').rglob('*.py'): ..."},
      "test_a.py:1 lists files and does not count them"),
     (python_rules.scans, {"tests/support/rules/a.py": "def rule(root):\n    return root.glob('*')"},
      "rules/a.py:2 lists files"),
-    (python_rules.class_names, {f"{PACKAGE}/a.py": "class Odd: ...", "scripts/ec2_emulator/b.py": "class Odd: ..."},
+    (python_rules.class_names,
+     {f"{PACKAGE}/a.py": "class Odd: ...", "scripts/ec2_emulator/b.py": "class Odd: ..."},
      "a.py has a class Odd, as b.py has"),
     (python_rules.sizes, {"tests/a.py": "x = 1\n" * 401}, "tests/a.py: 401 lines, at most 400"),
-    (python_rules.sizes, {"a.py": "def long():\n" + "    x = 1\n" * 40}, "a.py: long has 41 lines, at most 40"),
+    (python_rules.sizes, {"a.py": "def long():\n" + "    x = 1\n" * 41},
+     "a.py: long has 41 lines, at most 40"),
     (python_rules.docstrings, {"a.py": "x = 1"}, "a.py has no docstring"),
-    (text_rules.sizes, {"roles/a/tasks/main.yml": "#\n" * 61}, "roles/a/tasks/main.yml: 61 lines, at most 60"),
-    (text_rules.sizes, {"roles/a/vars/main.yml": "#\n" * 101}, "roles/a/vars/main.yml: 101 lines, at most 100"),
-    (text_rules.sizes, {"packer/images/a.yml": "#\n" * 61}, "packer/images/a.yml: 61 lines, at most 60"),
+    (python_rules.widths, {"a.py": "x = 1\n" * 9 + f"y = '{'z' * 100}'\n"},
+     "1 of 10 lines are wider than 100 columns, at most 3 in 100"),
+    (text_rules.sizes, {"roles/a/tasks/main.yml": "#\n" * 61},
+     "roles/a/tasks/main.yml: 61 lines, at most 60"),
+    (text_rules.sizes, {"roles/a/vars/main.yml": "#\n" * 101},
+     "roles/a/vars/main.yml: 101 lines, at most 100"),
+    (text_rules.sizes, {"packer/images/a.yml": "#\n" * 61},
+     "packer/images/a.yml: 61 lines, at most 60"),
     (text_rules.sizes, {"roles/README.md": "x\n" * 31}, "roles/README.md: 31 lines, at most 30"),
-    (text_rules.sizes, {"roles/a/README.md": "x\n" * 31}, "roles/a/README.md: 31 lines, at most 30"),
+    (text_rules.sizes, {"roles/a/README.md": "x\n" * 31},
+     "roles/a/README.md: 31 lines, at most 30"),
     (text_rules.folder_readmes, {"packer/README.md": ""}, "tests/README.md is missing"),
     (text_rules.variables, {"scripts/a": "$GOLDEN_ODD", text_rules.ENVIRONMENT: "GOLDEN_ODDITY"},
      "GOLDEN_ODD (scripts/a) is not in"),
-    (text_rules.make_targets, {"Makefile": ".PHONY: a\na: b\n\t@true\n"}, "make a has no help text"),
+    (text_rules.make_targets, {"Makefile": ".PHONY: a\na: b\n\t@true\n"},
+     "make a has no help text"),
     (text_rules.make_targets, {"Makefile": "a: ## does it\n"}, "make a is not .PHONY"),
-    (text_rules.make_targets, {"Makefile": "".join(f"t{n}: ## x\n" for n in range(25))}, "25 Make targets, at most 24"),
-    (text_rules.make_targets, {"Makefile": "a: ## x\n\t@scripts/odd\n"}, "calls scripts/odd, which does not exist"),
+    (text_rules.make_targets, {"Makefile": "".join(f"t{n}: ## x\n" for n in range(25))},
+     "25 Make targets, at most 24"),
+    (text_rules.make_targets, {"Makefile": "a: ## x\n\t@scripts/odd\n"},
+     "calls scripts/odd, which does not exist"),
     (text_rules.benches, {"tests/bench/bench_a.py": "", "CONTRIBUTING.md": "`bench-ab`"},
      "CONTRIBUTING.md has no bench-a"),
-    (prose_rules.links, {"README.md": "# A\n\n[x](no/such.md)"}, "README.md:3: broken link no/such.md"),
+    (prose_rules.links, {"README.md": "# A\n\n[x](no/such.md)"},
+     "README.md:3: broken link no/such.md"),
     (prose_rules.links, {"README.md": "![x](no.png)"}, "README.md:1: broken link no.png"),
-    (prose_rules.links, {"a.md": "[x](b.md#even-odd)", "b.md": "# Even\n\n# Odd"}, "a.md:1: broken link b.md#even-odd"),
-    (prose_rules.links, {"a.md": "# One\n\n| a |\n| - |\n| [x](#two) |"}, "a.md:5: broken link #two"),
-    (prose_rules.sentences, {"README.md": "Short.\n\n* Even `a b`.\n* " + "word " * 30 + "`last word`."},
+    (prose_rules.links, {"a.md": "[x](b.md#even-odd)", "b.md": "# Even\n\n# Odd"},
+     "a.md:1: broken link b.md#even-odd"),
+    (prose_rules.links, {"a.md": "# One\n\n| a |\n| - |\n| [x](#two) |"},
+     "a.md:5: broken link #two"),
+    (prose_rules.sentences,
+     {"README.md": "Short.\n\n* Even `a b`.\n* " + "word " * 30 + "`last word`."},
      "README.md:4: 31 words, at most 30: word"),
     (prose_rules.sentences, {"a.md": "| a |\n| - |\n| " + "word " * 31 + "|"}, "a.md:3: 31 words"),
     (prose_rules.page_sizes, {"README.md": "x\n" * 131}, "README.md: 131 lines, at most 130"),
     (prose_rules.page_sizes, {"docs/a.md": "x\n" * 151}, "docs/a.md: 151 lines, at most 150"),
-    (prose_rules.index, {"docs/a.md": "", "README.md": "docs/a.md"}, "README.md does not link docs/a.md"),
-    (prose_rules.questions, {"docs/a.md": "# A\n\nIt is so.\n\nWhy?"}, "docs/a.md does not begin with a question"),
-    (text_rules.module_map, {f"{PACKAGE}/odd/a.py": ""}, "ARCHITECTURE.md does not say what odd/ is for"),
-    (text_rules.module_map, {f"{PACKAGE}/aws/odd/a.py": ""}, "ARCHITECTURE.md does not say what aws/odd/ is for"),
+    (prose_rules.index, {"docs/a.md": "", "README.md": "docs/a.md"},
+     "README.md does not link docs/a.md"),
+    (prose_rules.questions, {"docs/a.md": "# A\n\nIt is so.\n\nWhy?"},
+     "docs/a.md does not begin with a question"),
+    (text_rules.module_map, {f"{PACKAGE}/odd/a.py": ""},
+     "ARCHITECTURE.md does not say what odd/ is for"),
+    (text_rules.module_map, {f"{PACKAGE}/aws/odd/a.py": ""},
+     "ARCHITECTURE.md does not say what aws/odd/ is for"),
     (text_rules.libraries, {"pyproject.toml": '[project]\ndependencies = ["odd>=1"]'},
      "does not say why odd is required"),
     (policy_rules.template, {**ACCOUNT, f"{policy_rules.POLICIES}/b.json": "{}"},
      "account.yml has no policy with the rights of b.json"),
     (policy_rules.template, {policy_rules.TEMPLATE: ACCOUNT[policy_rules.TEMPLATE]},
      "account.yml names a.json, which does not exist"),
-    (policy_rules.template, ACCOUNT, "account.yml has other rights than scripts/goldenami/aws/policies: run scripts/"),
+    (policy_rules.template, ACCOUNT,
+     "account.yml has other rights than scripts/goldenami/aws/policies: run scripts/"),
     (pins, {"requirements/run.txt": "odd==1\n"}, "run.txt: odd has no version or no hash"),
     (pins, {"requirements/run.txt": f"odd {HASH}"}, "run.txt: odd has no version or no hash"),
-    (pins, {"requirements/run.txt": "--index-url https://example.org/simple\n"}, "run.txt names an address"),
-    (pins, {"pyproject.toml": '[project]\ndependencies = ["odd>=2"]', "requirements/run.txt": f"odd==1 {HASH}"},
+    (pins, {"requirements/run.txt": "--index-url https://example.org/simple\n"},
+     "run.txt names an address"),
+    (pins,
+     {"pyproject.toml": '[project]\ndependencies = ["odd>=2"]',
+      "requirements/run.txt": f"odd==1 {HASH}"},
      "run.txt does not have odd>=2; run scripts/pin"),
-    (pins, {"pyproject.toml": '[dependency-groups]\ntest = ["odd"]'}, "test.txt does not have odd; run"),
+    (pins, {"pyproject.toml": '[dependency-groups]\ntest = ["odd"]'},
+     "test.txt does not have odd; run"),
     (pins, {"pyproject.toml": '[dependency-groups]\ndocs = ["odd"]'}, "the group docs, for which"),
     (pins, {"requirements/run.txt": f"odd==1 {HASH}", "requirements/test.txt": f"odd==2 {HASH}"},
      "emulator.txt: odd is not 1, as in the file before it"),
@@ -196,7 +235,9 @@ BAD_TREES = [
 
 
 @pytest.mark.parametrize(("rule", "tree", "message"), BAD_TREES, ids=[bad[2] for bad in BAD_TREES])
-def test_rule_sees(tmp_path: Path, rule: Callable[[Path], list[str]], tree: dict[str, str], message: str) -> None:
+def test_rule_sees(
+    tmp_path: Path, rule: Callable[[Path], list[str]], tree: dict[str, str], message: str
+) -> None:
     for name, text in tree.items():
         _write(tmp_path, name, text)
     assert any(message in problem for problem in rule(tmp_path)), rule(tmp_path)
@@ -221,13 +262,16 @@ def test_rules_accept_what_is_right(tmp_path: Path) -> None:
         "scripts/ec2_emulator/server.py": '"""EC2."""\nfrom goldenami.core import clock\nimport botocore',
         f"{PACKAGE}/aws/client.py": '"""AWS."""\nimport boto3',
         f"{PACKAGE}/local/join.py": '"""Join."""\nimport os\nfrom goldenami.core import errors\nos.execvp("a", [])',
-        "Makefile": ".PHONY: a\nX ?= 1\na: ## does it\n\t@true\n", "scripts/run": "$GOLDEN_MIRROR_X $GOLDEN_CACHE",
+        "Makefile": ".PHONY: a\nX ?= 1\na: ## does it\n\t@true\n",
+        "scripts/run": "$GOLDEN_MIRROR_X $GOLDEN_CACHE",
         "ARCHITECTURE.md": "`core/`, `image/`, `image/bake/`, `aws/`, `local/`, even",
         "pyproject.toml": '[project]\ndependencies = ["even>=1"]\n[dependency-groups]\ntest = ["even"]',
-        **{f"requirements/{name}.txt": f"# by a tool\neven==1 {HASH}odd==2 ; x == 'y' {HASH}" for name in FILES},
+        **{f"requirements/{name}.txt": f"# by a tool\neven==1 {HASH}odd==2 ; x == 'y' {HASH}"
+           for name in FILES},
         text_rules.ENVIRONMENT: '"""GOLDEN_MIRROR_<ARCHIVE> GOLDEN_CACHE"""',
         "README.md": "[code](scripts/run) [web](https://example.org/x) [page](docs/a.md) [part](docs/a.md#it-is-so-1)",
-        "a.md": "word\n" * 29 + "word!\nNext one `a b c` " + "word\n" * 27 + "\n" + f"    {'code ' * 20}\n" * 2,
+        "a.md": "word\n" * 29 + "word!\nNext one `a b c` " + "word\n" * 27 + "\n"
+        + f"    {'code ' * 20}\n" * 2,
         "docs/a.md": "# A\n\nIs it\nso?\n\n## It is *so*.\n\n## It is `so`",
     }
     for name, text in good.items():

@@ -1,4 +1,5 @@
-"""The lint of a lock: silent on the committed ones, and each rule is heard on a lock that breaks it."""
+"""The lint of a lock: silent on the committed ones, and each rule is heard on a lock that breaks
+it."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ Data = dict[str, Any]
 
 def findings(change: Callable[[Data], None], day: str = "2026-01-01") -> list[str]:
     data = json.loads(GPU.read_text(encoding="utf-8"))
-    data["hardware"]["families"] = ["g4dn", "g5", "g6"]  # those that need the fabric manager lack it on Debian
+    # Those that need the fabric manager lack it on Debian.
+    data["hardware"]["families"] = ["g4dn", "g5", "g6"]
     change(data)
     found = lint.check(Lock.model_validate_json(json.dumps(data)), hardware.load(ROOT), day)
     return [f"{finding.rule}: {finding.message}" for finding in found]
@@ -30,7 +32,8 @@ def findings(change: Callable[[Data], None], day: str = "2026-01-01") -> list[st
 
 @pytest.mark.parametrize("path", trees.scanned(6, ROOT, "packer/locks/*.lock.json"), ids=lambda path: path.name)
 def test_committed_locks_have_no_error(path: Path) -> None:
-    found = lint.check(Lock.model_validate_json(path.read_text(encoding="utf-8")), hardware.load(ROOT))
+    found = lint.check(Lock.model_validate_json(path.read_text(encoding="utf-8")),
+                       hardware.load(ROOT))
     assert [finding for finding in found if finding.severity is lint.Severity.ERROR] == []
 
 
@@ -39,7 +42,9 @@ def other_version(name: str, version: str) -> Callable[[Data], None]:
 
 
 def second_kernel(data: Data) -> None:
-    data["packages"]["linux-image-6.1.0-1-cloud-amd64"] = data["packages"][data["kernel"]["package"]]
+    data["packages"]["linux-image-6.1.0-1-cloud-amd64"] = data["packages"][
+        data["kernel"]["package"]
+    ]
 
 
 def lost_kernel(data: Data) -> None:
@@ -47,7 +52,9 @@ def lost_kernel(data: Data) -> None:
 
 
 def other_headers(data: Data) -> None:
-    data["driver"]["modules"]["build"][f"linux-headers-{data['kernel']['release']}"]["version"] = "6.1.1-1"
+    data["driver"]["modules"]["build"][f"linux-headers-{data['kernel']['release']}"]["version"] = (
+        "6.1.1-1"
+    )
 
 
 def other_modules(data: Data) -> None:
@@ -79,7 +86,8 @@ def fabric_manager(data: Data) -> None:
 
 
 def nvidias_own(data: Data) -> None:
-    """Debian's nvidia-persistenced has a version of its own, which NVIDIA's repository's must not have."""
+    """Debian's nvidia-persistenced has a version of its own, which NVIDIA's repository's must not
+    have."""
     data["packages"]["nvidia-persistenced"]["version"] = "535.1-1"
     data["driver"]["source"] = "nvidia"
 
@@ -94,13 +102,28 @@ def toolkit(version: str, library: str) -> Callable[[Data], None]:
 def framework(name: str, *files: str, sm: str = "") -> Callable[[Data], None]:
     """A framework of wheels "project version", its own first; compiled here where `sm` is given."""
     def change(data: Data) -> None:
-        wheels = [{"project": file.split()[0], "version": file.split()[1], "filename": f"{file}.whl", "size": 1,
+        wheels = [{"project": file.split()[0], "version": file.split()[1],
+                   "filename": f"{file}.whl", "size": 1,
                    "sha256": "0" * 64} for file in files]
-        made = {"key": "0", "target": {"cpu": "znver3", "options": [], "sm": sm.split()}, "compiler": "gcc",
-                "source": wheels[0], "build": [], "requires": [], "tests": [], "result": ""} if sm else None
+        made = (
+            {
+                "key": "0",
+                "target": {"cpu": "znver3", "options": [], "sm": sm.split()},
+                "compiler": "gcc",
+                "source": wheels[0],
+                "build": [],
+                "requires": [],
+                "tests": [],
+                "result": "",
+            }
+            if sm
+            else None
+        )
         data["frameworks"] = [{
-            "name": name, "version": "1.0", "environment": name, "origin": "source" if sm else "wheel", "why": "",
-            "gain": None, "measured_on": None, "wheel": wheels[0], "requires": wheels[1:], "made": made, "allow": []}]
+            "name": name, "version": "1.0", "environment": name,
+            "origin": "source" if sm else "wheel", "why": "",
+            "gain": None, "measured_on": None, "wheel": wheels[0], "requires": wheels[1:],
+            "made": made, "allow": []}]
     return change
 
 
@@ -171,11 +194,17 @@ def test_what_fits_is_no_finding() -> None:
     assert findings(cuda_by_minor_version) == []
     assert findings(described_gpus) == []
     assert findings(with_fabric_manager) == []
-    for fits in (framework("pytorch", "torch 2.7.0+cu128"), framework("xgboost", "xgboost 3.2.0", "nvidia-nccl-cu12 2"),
-                 framework("demo", "demo 1.0", "nvidia-cuda-runtime-cu12 12.9.79"), framework("numpy", "numpy 2.4.6"),
+    for fits in (framework("pytorch", "torch 2.7.0+cu128"),
+                 framework("xgboost", "xgboost 3.2.0", "nvidia-nccl-cu12 2"),
+                 framework("demo", "demo 1.0", "nvidia-cuda-runtime-cu12 12.9.79"),
+                 framework("numpy", "numpy 2.4.6"),
                  framework("lightgbm", "lightgbm 4.7.0", sm="75 86 89")):
         assert findings(fits) == []
-    assert [line for line in findings(families("c7i", driver=False)) if line.startswith("used_accelerators")] == []
+    assert [
+        line
+        for line in findings(families("c7i", driver=False))
+        if line.startswith("used_accelerators")
+    ] == []
 
 
 def test_a_branch_is_past_its_end_on_the_day_after() -> None:
@@ -192,10 +221,12 @@ def test_check_warns_of_what_the_report_calls_ended() -> None:
         data = json.loads(path.read_text(encoding="utf-8"))
         lock = Lock.model_validate_json(json.dumps(data))
         for day in (date(2025, 1, 1), date(2026, 12, 1), date(2029, 1, 1), date(2031, 1, 1)):
-            ended = [part for part in support.of_lock(data) if part.state(day) is SupportState.ENDED]
+            ended = [part for part in support.of_lock(data) if part.state(day)
+                     is SupportState.ENDED]
             found = lint.check(lock, hardware.load(ROOT), day.isoformat())
             said = [one for one in found if one.rule == "supported_parts"]
-            assert all(f"{part.part} {part.version}" in one.message and part.words(day) in one.message
+            assert all(f"{part.part} {part.version}" in one.message
+                       and part.words(day) in one.message
                        for part, one in zip(ended, said, strict=True)), path.name
             assert {one.severity for one in said} <= {lint.Severity.WARNING}
             seen += len(ended)

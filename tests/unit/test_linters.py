@@ -1,4 +1,5 @@
-"""Linters are tests: the checkout satisfies each, and each is seen to complain about something bad."""
+"""Linters are tests: the checkout satisfies each, and each is seen to complain about something
+bad."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def test_ruff() -> None:
 
 
 def test_mypy() -> None:
-    """With a cache that all checkouts of this machine share: mypy looks at the contents of files, not at their age."""
+    """With a cache that all checkouts of this machine share: mypy looks at the contents of files,
+    not at their age."""
     assert complaints("mypy", "--cache-dir", str(CachePaths.default().root / "mypy")) == ""
 
 
@@ -56,7 +58,8 @@ def test_ansible_lint() -> None:
 
 
 def test_only_silence_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What complained complains again; what was silent is not asked again until a byte of its inputs changes."""
+    """What complained complains again; what was silent is not asked again until a byte of its
+    inputs changes."""
     monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path))
     asked = tmp_path / "asked"
     script = f"echo x >> {asked}; exit $(wc -l < {asked})"
@@ -76,7 +79,15 @@ def test_shell_syntax() -> None:
 
 
 def test_shellcheck() -> None:
-    assert complaints("shellcheck", "--severity=warning", "--format=gcc", *(str(path) for _, path in _scripts())) == ""
+    assert (
+        complaints(
+            "shellcheck",
+            "--severity=warning",
+            "--format=gcc",
+            *(str(path) for _, path in _scripts()),
+        )
+        == ""
+    )
 
 
 # --- each linter has been seen to complain ---------------------------------------------------------------------------
@@ -93,14 +104,16 @@ def test_ruff_complains(tmp_path: Path) -> None:
 
 def test_mypy_complains(tmp_path: Path) -> None:
     bad = _write(tmp_path / "bad.py", "def f(x):\n    return x\n")
-    settings = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path / "cache"))
+    settings = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir",
+                str(tmp_path / "cache"))
     assert "no-untyped-def" in complaints("mypy", *settings, bad)
 
 
 def test_imports_complain(tmp_path: Path) -> None:
     """Each contract, by one line that breaks it; and a folder that no contract names."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts",
+                    ignore=shutil.ignore_patterns("__pycache__"))
     for module, line in (
         ("goldenami/core/errors.py", "from goldenami.model.supported import hardware"),
         ("goldenami/aws/tags.py", "from goldenami.local import ssh"),
@@ -111,7 +124,8 @@ def test_imports_complain(tmp_path: Path) -> None:
     ):
         with (tmp_path / "scripts" / module).open("a", encoding="utf-8") as source:
             source.write(f"\n\ndef broken() -> None:\n    {line or 'pass'}\n")
-    said = complaints("lint-imports", "--no-cache", cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "scripts")})
+    said = complaints("lint-imports", "--no-cache", cwd=tmp_path,
+                      env={"PYTHONPATH": str(tmp_path / "scripts")})
     for part in ("goldenami.core is not allowed to import goldenami.model",
                  "goldenami.aws is not allowed to import goldenami.local", "goldenami.odd",
                  "goldenami.image is not allowed to import botocore",
@@ -131,14 +145,16 @@ def test_yamllint_complains(tmp_path: Path, text: str, rule: str) -> None:
 def test_ansible_lint_complains(tmp_path: Path) -> None:
     (tmp_path / "tasks").mkdir()
     bad = _write(tmp_path / "tasks/bad.yml", "---\n- name: Ask\n  shell: uname\n")
-    said = complaints("ansible-lint", *ANSIBLE_LINT, "--project-dir", str(tmp_path), bad, cwd=tmp_path)
+    said = complaints("ansible-lint", *ANSIBLE_LINT, "--project-dir", str(tmp_path), bad,
+                      cwd=tmp_path)
     assert "no-changed-when" in said
     assert "fqcn[action-core]" in said
 
 
 @pytest.mark.parametrize("interpreter", ["bash", "sh"])
 def test_shell_syntax_complains(tmp_path: Path, interpreter: str) -> None:
-    assert "yntax error" in complaints(interpreter, "-n", _write(tmp_path / "bad", "if true; then\n"))
+    assert "yntax error" in complaints(interpreter, "-n",
+                                       _write(tmp_path / "bad", "if true; then\n"))
 
 
 def test_shellcheck_complains(tmp_path: Path) -> None:

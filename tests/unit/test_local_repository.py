@@ -22,15 +22,19 @@ from support.debian.resolver import Resolver
 def stored(resolver: Resolver, tmp_path: Path) -> tuple[Store, list[Deb]]:
     """A store with the closure of `tool`, one of them with an epoch."""
     root = resolver.root([
-        Package("base", fields={"Essential": "yes"}), Package("tool", "1:2.0+x~1-3", depends="lib"), Package("lib",
-                                                                                                             "1.5")])
+        Package("base", fields={"Essential": "yes"}), Package("tool", "1:2.0+x~1-3", depends="lib"),
+        Package("lib",
+                "1.5")])
     debs = root.solve(["?essential", "tool"])
     store = Store(tmp_path / "cache")
-    store.fetch(StoreRequest(deb.sha256, deb.size, f"{root.uris['debian']}/{deb.path}", deb.name) for deb in debs)
+    store.fetch(StoreRequest(deb.sha256, deb.size, f"{root.uris['debian']}/{deb.path}", deb.name)
+                for deb in debs)
     return store, debs
 
 
-def test_apt_takes_exactly_what_is_in_it(stored: tuple[Store, list[Deb]], tmp_path: Path, offline: None) -> None:
+def test_apt_takes_exactly_what_is_in_it(
+    stored: tuple[Store, list[Deb]], tmp_path: Path, offline: None
+) -> None:
     store, debs = stored
     folder = local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
     root = AptRoot(folder=tmp_path / "offline-root", sources=(), uris={}, local_repo=folder)
@@ -44,7 +48,9 @@ def test_apt_takes_exactly_what_is_in_it(stored: tuple[Store, list[Deb]], tmp_pa
                  env=root._env)  # reads and checks each file
 
 
-def test_it_is_hard_links_and_always_the_same_bytes(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
+def test_it_is_hard_links_and_always_the_same_bytes(
+    stored: tuple[Store, list[Deb]], tmp_path: Path
+) -> None:
     store, debs = stored
     one = local_repository.write(store, debs, tmp_path / "one", suite="stable", epoch=5)
     two = local_repository.write(store, reversed(debs), tmp_path / "two", suite="stable", epoch=5)
@@ -56,11 +62,15 @@ def test_it_is_hard_links_and_always_the_same_bytes(stored: tuple[Store, list[De
         assert (one / name).stat().st_ino == store.path(deb.sha256).stat().st_ino
 
 
-def test_a_complete_one_is_kept_and_a_half_one_replaced(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
+def test_a_complete_one_is_kept_and_a_half_one_replaced(
+    stored: tuple[Store, list[Deb]], tmp_path: Path
+) -> None:
     store, debs = stored
     folder = local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
     before = folder.stat().st_ino
-    assert local_repository.write(store, debs, folder, suite="stable", epoch=0).stat().st_ino == before
+    assert (
+        local_repository.write(store, debs, folder, suite="stable", epoch=0).stat().st_ino == before
+    )
     (folder / "complete").unlink()
     (folder / "junk").touch()
     local_repository.write(store, debs, folder, suite="stable", epoch=0)
@@ -70,8 +80,9 @@ def test_a_complete_one_is_kept_and_a_half_one_replaced(stored: tuple[Store, lis
     assert [path.name for path in tmp_path.glob("repo*")] == ["repo"]
 
 
-def test_a_file_that_is_no_package_fails_it_and_leaves_no_repository(stored: tuple[Store, list[Deb]],
-                                                                     tmp_path: Path) -> None:
+def test_a_file_that_is_no_package_fails_it_and_leaves_no_repository(
+    stored: tuple[Store, list[Deb]], tmp_path: Path
+) -> None:
     store, debs = stored
     store.path(debs[0].sha256).write_bytes(b"not a deb")
     with pytest.raises(shell.CommandFailed, match="dpkg-deb"):
@@ -90,17 +101,24 @@ local_repository.write(Store(Path(sys.argv[1])), pickle.load(sys.stdin.buffer), 
 """
 
 
-def test_what_a_killed_process_left_is_removed(stored: tuple[Store, list[Deb]], tmp_path: Path) -> None:
-    """By the next one that makes this repository, or by `store gc`: its links keep bytes that the store has let go."""
+def test_what_a_killed_process_left_is_removed(
+    stored: tuple[Store, list[Deb]], tmp_path: Path
+) -> None:
+    """By the next one that makes this repository, or by `store gc`: its links keep bytes that the
+    store has let go."""
     store, debs = stored
     repos = tmp_path / "cache/repos"
-    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "cache", repos / "abc"], input=pickle.dumps(debs),
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "cache", repos / "abc"],
+                          input=pickle.dumps(debs),
                           check=False)
     assert done.returncode == -signal.SIGKILL
     left, = repos.iterdir()
     assert len(list(left.glob("*.deb"))) == len(debs)
     process = ProcessId.current()
-    alive, again = repos / f"other.{process}", repos / f"other.{ProcessId(process.pid, process.started - 1)}"
+    alive, again = (
+        repos / f"other.{process}",
+        repos / f"other.{ProcessId(process.pid, process.started - 1)}",
+    )
     alive.mkdir()
     again.mkdir()
     assert set(bake_inputs.repositories(store, {deb.sha256 for deb in debs})) == {left, again}

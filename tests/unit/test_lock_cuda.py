@@ -1,4 +1,5 @@
-"""CUDA as wheels of the package index: which release and parts are asked for, what is refused, what the lock gets."""
+"""CUDA as wheels of the package index: which release and parts are asked for, what is refused, what
+the lock gets."""
 
 from __future__ import annotations
 
@@ -25,8 +26,10 @@ from support.debian.debrepo import Package
 from support.debian.pyindex import PyIndex
 from support.debian.resolver import Resolver
 
-REQUEST = FrameworkRequest(names=["pytorch", "numpy"], shared_environment="ml", cpus=["znver3"], suite="trixie",
-                           gcc=(14, 2), target=Target(cpu="znver3", options=[], sm=["75", "86"]), driver="550.163.01")
+REQUEST = FrameworkRequest(names=["pytorch", "numpy"], shared_environment="ml", cpus=["znver3"],
+                           suite="trixie",
+                           gcc=(14, 2), target=Target(cpu="znver3", options=[], sm=["75", "86"]),
+                           driver="550.163.01")
 PARTS = ("nvidia-cuda-runtime-cu12", "nvidia-cublas-cu12", "nvidia-cuda-nvcc-cu12")
 
 
@@ -46,11 +49,15 @@ def context(
     served: PyIndex, resolver: Resolver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> ResolverContext:
     monkeypatch.setenv(VARIABLE, served.url)
-    apt = resolver.root([Package("python3", "3.13.5-1", depends="libc6"), Package("libc6", "2.41-12"),
-                         Package("base-files", fields={"Essential": "yes", "Priority": "required"}), Package("apt"),
+    apt = resolver.root([Package("python3", "3.13.5-1", depends="libc6"),
+                         Package("libc6", "2.41-12"),
+                         Package("base-files", fields={"Essential": "yes", "Priority": "required"}),
+                         Package("apt"),
                          *(Package(name, depends="python3") for name in wheel_builds.PACKAGES)])
-    return ResolverContext(root=ROOT, apt=apt, store=Store(tmp_path / "cache"), index=Index.configured(), log=tmp_path,
-                           progress=Progress.of("lock", "demo", CachePaths(tmp_path)), fetch_debs=lambda _: None)
+    return ResolverContext(root=ROOT, apt=apt, store=Store(tmp_path / "cache"),
+                           index=Index.configured(), log=tmp_path,
+                           progress=Progress.of("lock", "demo", CachePaths(tmp_path)),
+                           fetch_debs=lambda _: None)
 
 
 def resolution(context: ResolverContext, **settings: Any) -> Resolution:
@@ -58,7 +65,8 @@ def resolution(context: ResolverContext, **settings: Any) -> Resolution:
     definition = definition_file.load(ROOT, definition_file.path_of(ROOT, "debian-13-ml"))
     given = {"cuda_source": "wheels", **{f"cuda_{name}": value for name, value in settings.items()}}
     roles = {**definition.roles, "cuda": given}
-    return Resolution(ROOT, definition.model_copy(update={"roles": roles}), context.store, context.progress,
+    return Resolution(ROOT, definition.model_copy(update={"roles": roles}), context.store,
+                      context.progress,
                       context.log, PLATFORMS["trixie"], context.apt,
                       derived={"cuda": {"cuda_architectures": REQUEST.target.sm}})
 
@@ -67,7 +75,9 @@ def resolution(context: ResolverContext, **settings: Any) -> Resolution:
     ({}, "12.8", "cublas"), ({"variant": "jit"}, "12.8", "nvcc"),
     ({"variant": "toolkit", "release": "13.2"}, "13.2", "nvvm"),
 ])
-def test_what_pip_is_asked_for(context: ResolverContext, settings: dict[str, str], release: str, part: str) -> None:
+def test_what_pip_is_asked_for(
+    context: ResolverContext, settings: dict[str, str], release: str, part: str
+) -> None:
     """Without a release it is the one that PyTorch's wheel for this driver was compiled with."""
     wanted = cuda.requirement(resolution(context, **settings), REQUEST, context)
     assert wanted.startswith("cuda-toolkit[")
@@ -95,9 +105,16 @@ def test_what_is_refused(
 
 
 def test_an_image_without_frameworks_has_an_environment_for_cuda(context: ResolverContext) -> None:
-    state, alone = resolution(context, release="12.8"), FrameworkRequest(**{**vars(REQUEST), "shared_environment": ""})
+    state, alone = (
+        resolution(context, release="12.8"),
+        FrameworkRequest(**{**vars(REQUEST), "shared_environment": ""}),
+    )
     found = cuda.of_wheels(state, "cuda-toolkit==12.8.*", None, alone, context)
-    assert (found.version, found.environment, found.why) == ("12.8", "cuda", "no driver in this image")
+    assert (found.version, found.environment, found.why) == (
+        "12.8",
+        "cuda",
+        "no driver in this image",
+    )
     assert [f"{file.project} {file.version}" for file in found.wheels] == [
         "cuda-toolkit 12.8.1", "nvidia-cublas-cu12 12.8.1", "nvidia-cuda-nvcc-cu12 12.8.1",
         "nvidia-cuda-runtime-cu12 12.8.1"]
@@ -113,5 +130,7 @@ def test_cuda_that_the_driver_does_not_run_is_refused(context: ResolverContext) 
         driver = "550.163.01"
 
     state = resolution(context, release="13.2")
-    with pytest.raises(GoldenError, match=r"CUDA 13.2 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"):
-        cuda.of_wheels(state, "cuda-toolkit==13.2.*", Fitted(), REQUEST, context)  # type: ignore[arg-type]
+    with pytest.raises(GoldenError,
+                       match=r"CUDA 13.2 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"):
+        # Type: ignore[arg-type].
+        cuda.of_wheels(state, "cuda-toolkit==13.2.*", Fitted(), REQUEST, context)

@@ -25,7 +25,8 @@ def locked(root: Path) -> Lock:
 
 
 def check(root: Path, lock: Lock) -> None:
-    lockfile.check_fresh(root, lock, definition_file.load(root, definition_file.path_of(root, IMAGE)))
+    lockfile.check_fresh(root, lock,
+                         definition_file.load(root, definition_file.path_of(root, IMAGE)))
 
 
 def test_a_lock_is_canonical_and_its_name_is_its_digest(tmp_path: Path) -> None:
@@ -37,10 +38,12 @@ def test_a_lock_is_canonical_and_its_name_is_its_digest(tmp_path: Path) -> None:
     assert lockfile.write(path, sample()) == digest
     assert lockfile.write(path, sample(disk_size_gib=5)) != digest
     lockfile.write(path, sample())
-    done = subprocess.run(["sha256sum", "-c", f"{path.name}.sha256"], cwd=path.parent, text=True, check=False,
+    done = subprocess.run(["sha256sum", "-c", f"{path.name}.sha256"], cwd=path.parent, text=True,
+                          check=False,
                           capture_output=True)
     assert (done.returncode, done.stdout) == (0, f"{path.name}: OK\n")
-    assert re.fullmatch(rf"{digest}  {path.name}\n", path.with_name(f"{path.name}.sha256").read_text(encoding="utf-8"))
+    assert re.fullmatch(rf"{digest}  {path.name}\n",
+                        path.with_name(f"{path.name}.sha256").read_text(encoding="utf-8"))
 
 
 def test_the_resolvers_form_survives_the_lock() -> None:
@@ -57,14 +60,17 @@ def test_a_lock_that_was_touched_is_refused(tmp_path: Path) -> None:
     assert caught.value.hint == f"run `make lock IMAGE={IMAGE}`"
     lockfile.write(path, sample())
     text, digest = path.read_text(encoding="utf-8"), beside.read_text(encoding="utf-8")
-    for edited, sidecar in ((text.replace('"size": 7', '"size": 8'), digest), (text + "\n", digest), (text, ""),
+    for edited, sidecar in ((text.replace('"size": 7', '"size": 8'), digest), (text + "\n", digest),
+                            (text, ""),
                             (text, "0" * 64 + f"  {path.name}\n"), (text, "\udcff"), (text, None)):
         path.write_text(edited, encoding="utf-8")
         if sidecar is None:
             beside.unlink()
         else:
             beside.write_text(sidecar, encoding="utf-8", errors="surrogateescape")
-        with pytest.raises(BadInput, match=r"does not match .*\.sha256: it was edited by hand") as caught:
+        with pytest.raises(
+            BadInput, match=r"does not match .*\.sha256: it was edited by hand"
+        ) as caught:
             lockfile.read(path)
         assert caught.value.exit_code is ExitCode.BAD_INPUT
 
@@ -137,7 +143,8 @@ def test_documentation_caches_and_what_shapes_no_image_do_not_count(root: Path) 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"changed\n")
     (root / "roles/README.md").write_text("changed\n", encoding="utf-8")
-    (root / "roles/cuda/defaults/main.yml").write_text("---\n", encoding="utf-8")  # not a role of this image
+    # Not a role of this image.
+    (root / "roles/cuda/defaults/main.yml").write_text("---\n", encoding="utf-8")
     path = root / f"packer/images/{IMAGE}.yml"
     later = "  keep_last: 9\nwatch: {driver: {policy: lts}}\n"
     path.write_text(path.read_text(encoding="utf-8") + later, encoding="utf-8")
@@ -161,12 +168,21 @@ def test_no_layer_below_the_drivers_holds_anything_of_it() -> None:
     below = list(itertools.takewhile(lambda step: "nvidia_driver" not in step.roles, lock.steps))
     assert ["+".join(step.roles) for step in below] == [
         "os_updates", "cuda", "frameworks+trim", "container_runtime+instance_store+tools", "kernel"]
-    assert [name for step in below for name in step.packages if "nvidia-graphics" in lock.packages[name].source] == []
-    assert [step.roles for step in below if step.stand_ins] == [], "CUDA's wheels need no dummy of the driver"
+    assert [
+        name
+        for step in below
+        for name in step.packages
+        if "nvidia-graphics" in lock.packages[name].source
+    ] == []
+    assert [step.roles for step in below if step.stand_ins] == [], (
+        "CUDA's wheels need no dummy of the driver"
+    )
 
 
 def test_the_committed_locks_are_whole() -> None:
     for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"):
         lock, _ = lockfile.read(path)
         assert lock.image == path.name.removesuffix(".lock.json")
-        assert "://" not in path.read_text(encoding="utf-8").replace("https://developer.download.nvidia.com", "")
+        assert "://" not in path.read_text(encoding="utf-8").replace(
+            "https://developer.download.nvidia.com", ""
+        )

@@ -14,8 +14,10 @@ from support.rules import trees
 
 def run(*args: str, **env: str) -> str:
     """The last command that Make would run; the environment's own CI does not count."""
-    known = {name: value for name, value in os.environ.items() if name not in ("CI", "RELOCK", "IMAGE", "MAKEFLAGS")}
-    done = subprocess.run(["make", "--dry-run", "--no-print-directory", *args], cwd=ROOT, env={**known, **env},
+    known = {name: value for name, value in os.environ.items()
+             if name not in ("CI", "RELOCK", "IMAGE", "MAKEFLAGS")}
+    done = subprocess.run(["make", "--dry-run", "--no-print-directory", *args], cwd=ROOT,
+                          env={**known, **env},
                           check=True, capture_output=True, text=True)
     return " ".join(done.stdout.splitlines()[-1].split())
 
@@ -25,8 +27,12 @@ def run(*args: str, **env: str) -> str:
 ])
 def test_a_bake_in_ci_makes_no_new_lock_on_the_side(env: dict[str, str], relocks: bool) -> None:
     """It would be baked and published without that anybody has seen it."""
-    assert run("bake", "IMAGE=x", **env) == "scripts/golden bake x" + (" --relock" if relocks else "")
-    assert run("bake", "IMAGE=x", *(f"{name}={value}" for name, value in env.items())) == run("bake", "IMAGE=x", **env)
+    assert run("bake", "IMAGE=x", **env) == "scripts/golden bake x" + (
+        " --relock" if relocks else ""
+    )
+    assert run("bake", "IMAGE=x", *(f"{name}={value}" for name, value in env.items())) == run(
+        "bake", "IMAGE=x", **env
+    )
 
 
 @pytest.mark.parametrize(("words", "env", "command"), [
@@ -61,7 +67,8 @@ def test_the_help_fits_a_terminal_and_names_every_image_and_measurement() -> Non
 ])
 def test_a_variable_that_nothing_reads_is_refused(args: list[str], complaint: str) -> None:
     """Make would bake the default image instead."""
-    done = subprocess.run(["make", "--dry-run", *args], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(["make", "--dry-run", *args], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
     assert done.returncode == 2
     assert complaint in done.stderr and len(done.stderr.splitlines()) == 1
 
@@ -75,6 +82,15 @@ def test_what_is_no_failure_is_none_of_make(tmp_path: Path, target: str) -> None
         script.parent.mkdir(exist_ok=True)
         script.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
         script.chmod(0o755)
-    done = [code for code in (1, 2, 4, 5, 6, 7, 8, 10, 11, 130) if subprocess.run(
-        ["make", target], cwd=tmp_path, capture_output=True, env={**os.environ, "ENDS": str(code)}).returncode == 0]
+    done = [
+        code
+        for code in (1, 2, 4, 5, 6, 7, 8, 10, 11, 130)
+        if subprocess.run(
+            ["make", target],
+            cwd=tmp_path,
+            capture_output=True,
+            env={**os.environ, "ENDS": str(code)},
+        ).returncode
+        == 0
+    ]
     assert done == {"watch": [10], "publish": [11], "release": [11], "bake": []}[target]

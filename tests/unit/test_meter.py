@@ -60,7 +60,8 @@ def test_a_terminal_gets_one_display_for_transfers_at_once(monkeypatch: pytest.M
             advance(2 * MIB)
             both.wait()
 
-    threads = [threading.Thread(target=transfer, args=(name,)) for name in ("us-east-1", "eu-west-1")]
+    threads = [threading.Thread(target=transfer, args=(name,))
+               for name in ("us-east-1", "eu-west-1")]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -83,7 +84,8 @@ def test_a_transfer_that_fails_is_not_reported_as_done() -> None:
 
 
 def test_a_process_that_ends_amid_a_transfer_gives_the_cursor_back() -> None:
-    ran = subprocess.run([sys.executable, "-c", ABANDONED], stdout=subprocess.PIPE, text=True, check=True,
+    ran = subprocess.run([sys.executable, "-c", ABANDONED], stdout=subprocess.PIPE, text=True,
+                         check=True,
                          env={"PYTHONPATH": str(SCRIPTS), "TERM": "xterm"})
     assert "\x1b[?25l" in ran.stdout, "no bar was shown"
     assert ran.stdout.rindex("\x1b[?25h") > ran.stdout.rindex("\x1b[?25l")

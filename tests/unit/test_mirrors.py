@@ -8,7 +8,8 @@ from goldenami.core.errors import ExitCode, HostNotReady, Unreachable
 from goldenami.packages import mirrors
 from support.debian import debrepo
 
-NVIDIA = mirrors.VendorArchive("nvidia", "https://vendor.example/debian13/x86_64", "key.pub", "A" * 40)
+NVIDIA = mirrors.VendorArchive("nvidia", "https://vendor.example/debian13/x86_64", "key.pub",
+                               "A" * 40)
 
 
 def test_what_an_image_is_resolved_from() -> None:
@@ -17,7 +18,10 @@ def test_what_an_image_is_resolved_from() -> None:
         ("debian", ("bookworm", "bookworm-updates")), ("debian-security", ("bookworm-security",))]
     assert "bookworm-backports" in mirrors.sources("debian", "bookworm", backports=True)[0].suites
     ubuntu = mirrors.sources("ubuntu", "noble", backports=False, vendors=[NVIDIA])
-    assert [(source.archive, source.flat) for source in ubuntu] == [("ubuntu", False), ("nvidia", True)]
+    assert [(source.archive, source.flat) for source in ubuntu] == [
+        ("ubuntu", False),
+        ("nvidia", True),
+    ]
 
 
 @pytest.mark.usefixtures("offline")
@@ -52,20 +56,26 @@ def test_the_machines_own_apt_says_where(
 
 @pytest.fixture
 def mirror_of_apt(
-    distribution: Path, key: debrepo.Key, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    distribution: Path, key: debrepo.Key, offline: None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> str:
-    """An apt configuration whose sources are the synthetic archives, updated; the address of their mirror."""
+    """An apt configuration whose sources are the synthetic archives, updated; the address of their
+    mirror."""
     served = debrepo.Mirror(distribution)
     for folder in ("etc", "state/lists/partial", "cache/archives/partial"):
         (tmp_path / "machine" / folder).mkdir(parents=True)
     machine = tmp_path / "machine"
     (machine / "status").touch()
     (machine / "test.sources").write_text("\n".join(
-        f"Types: deb\nURIs: {served.uri}/{name}/\nSuites: {suite}\nComponents: main\nSigned-By: {key.keyring}\n"
-        for name, suite in (("debian", "trixie"), ("security", "trixie-security"))), encoding="utf-8")
+        f"Types: deb\nURIs: {served.uri}/{name}/\nSuites: {suite}\nComponents: main\nSigned-By: "
+        f"{key.keyring}\n"
+        for name, suite in (("debian", "trixie"), ("security", "trixie-security"))),
+                                          encoding="utf-8")
     (machine / "apt.conf").write_text(
-        f'Dir::Etc "{machine}/etc/"; Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "{machine}/";\n'
-        f'Dir::State "{machine}/state/"; Dir::State::status "{machine}/status"; Dir::Cache "{machine}/cache/";\n'
+        f'Dir::Etc "{machine}/etc/"; Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts '
+        f'"{machine}/";\n'
+        f'Dir::State "{machine}/state/"; Dir::State::status "{machine}/status"; Dir::Cache '
+        f'"{machine}/cache/";\n'
         'Acquire::Languages "none"; APT::Sandbox::User "root"; APT::Architecture "amd64";\n'
         'APT::Architectures {"amd64";};\n',
         encoding="utf-8")
@@ -101,10 +111,12 @@ def test_keyrings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 ])
 @pytest.mark.usefixtures("offline")
 def test_the_proxy_is_the_one_that_apt_would_take(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], url: str, expected: str | None,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], url: str,
+    expected: str | None,
 ) -> None:
     program = tmp_path / "detect"
-    program.write_text("#!/bin/sh\n[ \"$1\" = http://a.example/ ] && echo http://found:3\n", encoding="utf-8")
+    program.write_text("#!/bin/sh\n[ \"$1\" = http://a.example/ ] && echo http://found:3\n",
+                       encoding="utf-8")
     program.chmod(0o755)
     lines = []
     for name, value in settings.items():

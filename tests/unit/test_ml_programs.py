@@ -1,4 +1,5 @@
-"""ml-threads: the CPUs of a cgroup, on made-up /proc and /sys of both kinds; ml-run: how it refuses."""
+"""ml-threads: the CPUs of a cgroup, on made-up /proc and /sys of both kinds; ml-run: how it
+refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ HERE = len(os.sched_getaffinity(0))
 
 
 def threads(root: Path, env: dict[str, str] | None = None) -> int:
-    done = subprocess.run([str(PROGRAMS / "ml-threads"), str(root)], capture_output=True, text=True, check=True,
+    done = subprocess.run([str(PROGRAMS / "ml-threads"), str(root)], capture_output=True, text=True,
+                          check=True,
                           env={"PATH": os.environ["PATH"], **(env or {})})
     return int(done.stdout)
 
@@ -48,7 +50,8 @@ def test_without_any_limit_and_whatever_openmp_was_told(tmp_path: Path) -> None:
 def test_a_cpu_set_counts(tmp_path: Path) -> None:
     """The set that this process was given, not the machine's CPUs."""
     one = str(min(os.sched_getaffinity(0)))
-    done = subprocess.run(["taskset", "--cpu-list", one, str(PROGRAMS / "ml-threads"), str(tmp_path)],
+    done = subprocess.run(["taskset", "--cpu-list", one, str(PROGRAMS / "ml-threads"),
+                           str(tmp_path)],
                           capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
 
@@ -71,20 +74,33 @@ def login_file(name: str, *environments: str) -> str:
     (["a", "b"], "/opt/ml/bin:/bin", "Each framework has an environment of its own. To use one:\n"
      '    ml a && python3 -c "import m0"\n    ml b && python3 -c "import m1"\n'),
 ])
-def test_a_login_has_the_only_environment_or_is_told_of_each(environments: list[str], path: str, told: str) -> None:
-    script = login_file("etc/profile.d/golden-frameworks.sh", *environments) + '\necho "$PATH"; type -t ml'
-    done = subprocess.run(["/bin/bash", "--norc", "-c", script], capture_output=True, text=True, check=False,
+def test_a_login_has_the_only_environment_or_is_told_of_each(
+    environments: list[str], path: str, told: str
+) -> None:
+    script = (
+        login_file("etc/profile.d/golden-frameworks.sh", *environments)
+        + '\necho "$PATH"; type -t ml'
+    )
+    done = subprocess.run(["/bin/bash", "--norc", "-c", script], capture_output=True, text=True,
+                          check=False,
                           env={"PATH": "/bin", "OMP_NUM_THREADS": "1"})
-    assert done.stdout.split() == [path, *(["function"] if len(set(environments)) > 1 else [])], done.stderr
+    assert done.stdout.split() == [path,
+                                   *(["function"] if len(set(environments)) > 1
+                                     else [])], done.stderr
     assert login_file("etc/motd.d/60-golden-frameworks", *environments) == told
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home of environments with a real one in it, without a pip of its own, and the role's pip."""
+    """A home of environments with a real one in it, without a pip of its own, and the role's
+    pip."""
     home = tmp_path_factory.mktemp("opt") / "ml"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home / "ml")], check=True)
-    text = login_file("opt/ml/bin/pip", "ml").replace("/opt/ml", str(home)).replace("/usr/bin/python3", sys.executable)
+    text = (
+        login_file("opt/ml/bin/pip", "ml")
+        .replace("/opt/ml", str(home))
+        .replace("/usr/bin/python3", sys.executable)
+    )
     module = (PROGRAMS / "pip.py").read_text(encoding="utf-8").replace("/opt/ml", str(home))
     packages = next(home.glob("ml/lib/python3*/site-packages"))
     write(home, {"bin/pip": text, f"{packages.relative_to(home)}/pip.py": module})

@@ -21,8 +21,11 @@ def key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-def test_a_signed_module_is_the_module_and_what_the_kernel_expects(key: rsa.RSAPrivateKey, tmp_path: Path) -> None:
-    """As include/linux/module_signature.h has it: PKCS#7 in DER, a structure of 12 bytes, a magic string."""
+def test_a_signed_module_is_the_module_and_what_the_kernel_expects(
+    key: rsa.RSAPrivateKey, tmp_path: Path
+) -> None:
+    """As include/linux/module_signature.h has it: PKCS#7 in DER, a structure of 12 bytes, a magic
+    string."""
     signer = module_signing.load(write(tmp_path, key, certificate(key)))
     signed = signer.sign(MODULE)
     assert signed.startswith(MODULE)
@@ -34,8 +37,10 @@ def test_a_signed_module_is_the_module_and_what_the_kernel_expects(key: rsa.RSAP
     assert len(der) == size
     (tmp_path / "module").write_bytes(MODULE)
     (tmp_path / "signature").write_bytes(der)
-    argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", "signature", "-content", "module",
-            "-certfile", "cert.pem", "-CAfile", "cert.pem", "-no_check_time", "-purpose", "any", "-out", "/dev/null"]
+    argv = ["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", "signature",
+            "-content", "module",
+            "-certfile", "cert.pem", "-CAfile", "cert.pem", "-no_check_time", "-purpose", "any",
+            "-out", "/dev/null"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (tmp_path / "module").write_bytes(MODULE[:-1] + b"x")
@@ -59,18 +64,22 @@ def test_keys_that_cannot_sign_are_refused(key: rsa.RSAPrivateKey, tmp_path: Pat
         (tmp_path / "junk", "junk has no usable private key"),
         (tmp_path / "absent", "absent has no usable private key"),
         (write(tmp_path / "bare", key, None), "has no certificate"),
-        (write(tmp_path / "curve", curve, certificate(curve)), "has no RSA key: with another one each"),
+        (write(tmp_path / "curve", curve, certificate(curve)),
+         "has no RSA key: with another one each"),
         (write(tmp_path / "locked", key, certificate(key), password=b"x"),
          "has no usable private key: Password"),
         (write(tmp_path / "other", key, certificate(other)), "is not that of its key"),
-        (write(tmp_path / "nameless", key, certificate(key, NameOID.ORGANIZATION_NAME)), "has no common name"),
+        (write(tmp_path / "nameless", key, certificate(key, NameOID.ORGANIZATION_NAME)),
+         "has no common name"),
     ):
         with pytest.raises(BadInput, match=complaint) as caught:
             module_signing.load(path)
         assert "GOLDEN_MODULE_KEY" in caught.value.hint
 
 
-def test_what_the_environment_names(key: rsa.RSAPrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_environment_names(
+    key: rsa.RSAPrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(module_signing.KEY, raising=False)
     assert module_signing.configured() is None
     monkeypatch.setenv(module_signing.KEY, str(write(tmp_path, key, certificate(key))))

@@ -30,14 +30,17 @@ molecule.wait_ready("x", folder, supervisor)
 
 
 def test_an_interrupt_ends_the_supervisor(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path)], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, env={"PYTHONPATH": str(SCRIPTS), "PATH": "/bin"})
+    process = subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path)],
+                               stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True,
+                               env={"PYTHONPATH": str(SCRIPTS), "PATH": "/bin"})
     assert process.stdout is not None
     supervisor = Path("/proc", process.stdout.readline().strip())
     assert supervisor.exists()
     stat = Path(f"/proc/{process.pid}/stat")
     # Until it sleeps, it does not wait.
-    until("a process that sleeps", lambda: stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "S")
+    until("a process that sleeps",
+          lambda: stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "S")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert "KeyboardInterrupt" in said
@@ -45,21 +48,25 @@ def test_an_interrupt_ends_the_supervisor(tmp_path: Path) -> None:
 
 
 def test_one_that_ends_by_itself_is_an_error_with_its_last_lines(tmp_path: Path) -> None:
-    supervisor = shell.start_session(["sh", "-c", "echo no namespaces; exit 1"], log=tmp_path / "log")
+    supervisor = shell.start_session(["sh", "-c", "echo no namespaces; exit 1"],
+                                     log=tmp_path / "log")
     with pytest.raises(StageFailed, match="container x did not come up") as caught:
         molecule.wait_ready("x", tmp_path, supervisor)
     assert caught.value.tail == "no namespaces"
 
 
 @pytest.mark.parametrize("earlier", [0, 1])
-def test_down_ends_the_supervisor_and_nobody_who_has_its_pid_later(tmp_path: Path, earlier: int) -> None:
+def test_down_ends_the_supervisor_and_nobody_who_has_its_pid_later(
+    tmp_path: Path, earlier: int
+) -> None:
     store = Store(tmp_path)
     folder = store.cache.containers / "x"
     folder.mkdir(parents=True)
     supervisor = shell.start_session(["sleep", "600"], log=tmp_path / "log")
     process = ProcessId.of(supervisor.pid)
     assert process is not None
-    (folder / "pid").write_text(str(ProcessId(process.pid, process.started - earlier)), encoding="utf-8")
+    (folder / "pid").write_text(str(ProcessId(process.pid, process.started - earlier)),
+                                encoding="utf-8")
     molecule.down("x", store)
     assert (process.alive, folder.exists()) == (earlier > 0, False)
     shell.stop(supervisor)
@@ -67,8 +74,13 @@ def test_down_ends_the_supervisor_and_nobody_who_has_its_pid_later(tmp_path: Pat
 
 def test_a_scenario_s_tests_import_the_pipeline_without_the_wrapper() -> None:
     """`molecule test -s limits` by hand: only scripts/molecule sets PYTHONPATH for itself."""
-    config = yaml.safe_load((SCRIPTS.parent / ".config/molecule/config.yml").read_text(encoding="utf-8"))
-    path = config["verifier"]["env"]["PYTHONPATH"].replace("${MOLECULE_PROJECT_DIRECTORY}", str(SCRIPTS.parent))
-    done = subprocess.run([sys.executable, "-c", "import goldenami; print(goldenami.__file__)"], cwd="/",
+    config = yaml.safe_load(
+        (SCRIPTS.parent / ".config/molecule/config.yml").read_text(encoding="utf-8")
+    )
+    path = config["verifier"]["env"]["PYTHONPATH"].replace(
+        "${MOLECULE_PROJECT_DIRECTORY}", str(SCRIPTS.parent)
+    )
+    done = subprocess.run([sys.executable, "-c", "import goldenami; print(goldenami.__file__)"],
+                          cwd="/",
                           env={"PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.stdout.startswith(f"{SCRIPTS}/"), done.stderr

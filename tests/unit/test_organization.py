@@ -1,4 +1,5 @@
-"""The organisation's policies: each document is asked about each request that it is said to stop, or not to."""
+"""The organisation's policies: each document is asked about each request that it is said to stop,
+or not to."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ def listed(value: Any) -> list[Any]:
 
 
 def holds(operator: str, key: str, wanted: Any, request: Mapping[str, Any]) -> bool:
-    """One condition of a statement, as IAM's reference has it ("Condition operators"): a key that is missing makes
-    a negated operator true.
+    """One condition of a statement, as IAM's reference has it ("Condition operators"): a key that
+    is missing makes a negated operator true.
     """
     has, patterns = listed(request.get(key, [])), [str(each) for each in listed(wanted)]
     matches = [any(fnmatchcase(value, pattern) for pattern in patterns) for value in has]
@@ -45,10 +46,12 @@ def denies(policy: OrganizationPolicy, request: Mapping[str, Any]) -> bool:
     asked = {"aws:PrincipalArn": SOMEBODY, **request}
     for statement in policy.document["Statement"]:
         assert statement["Effect"] == "Deny"
-        conditions = [holds(operator, key, wanted, asked) for operator, keys in statement.get("Condition", {}).items()
+        conditions = [holds(operator, key, wanted, asked)
+                      for operator, keys in statement.get("Condition", {}).items()
                       for key, wanted in keys.items()]
         if all(conditions) and asked["action"] in listed(statement["Action"]) and any(
-                fnmatchcase(asked["resource"], pattern) for pattern in listed(statement["Resource"])):
+                fnmatchcase(asked["resource"], pattern)
+                for pattern in listed(statement["Resource"])):
             return True
     return False
 
@@ -61,7 +64,11 @@ def test_a_policy_stops_what_it_says_and_nothing_else(name: str) -> None:
     stopped = [effect for effect in policy.stops if effect.request]
     assert bool(stopped) is (policy.type is PolicyType.SERVICE_CONTROL)
     assert [effect.what for effect in stopped if not denies(policy, effect.request)] == []
-    assert [effect.what for effect in policy.does_not_stop if effect.request and denies(policy, effect.request)] == []
+    assert [
+        effect.what
+        for effect in policy.does_not_stop
+        if effect.request and denies(policy, effect.request)
+    ] == []
 
 
 def test_the_command_prints_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

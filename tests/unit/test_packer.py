@@ -1,4 +1,5 @@
-"""Packer's templates are formatted and valid for every committed lock; a template that is not is refused."""
+"""Packer's templates are formatted and valid for every committed lock; a template that is not is
+refused."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from goldenami.model.builds import lockfile
 from support.builds.tools import ROOT, complaints, find
 from support.rules import trees
 
-LOCKS = sorted(path.name.removesuffix(".lock.json") for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"))
+LOCKS = sorted(path.name.removesuffix(".lock.json")
+               for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"))
 HOST = {"CHECKPOINT_DISABLE": "1"}
 """Packer would ask its vendor for a newer version."""
 
@@ -33,8 +35,10 @@ def _variables(image: str, folder: Path, key: Path) -> list[str]:
     """Packer's arguments for a lock, as `bake` gives them."""
     path = lockfile.path_of(ROOT, image)
     lock, digest = lockfile.read(path)
-    records.write_text(folder / "vars.json", records.canonical(bake_inputs.role_variables(ROOT, lock, digest)))
-    return ["-var", f"lock={path}", "-var", f"vars={folder / 'vars.json'}", "-var", f"ssh_key={key}",
+    records.write_text(folder / "vars.json",
+                       records.canonical(bake_inputs.role_variables(ROOT, lock, digest)))
+    return ["-var", f"lock={path}", "-var", f"vars={folder / 'vars.json'}", "-var",
+            f"ssh_key={key}",
             "-var", "ssh_host=127.0.0.1", "-var", f"repo={folder}"]
 
 
@@ -65,9 +69,11 @@ def test_the_readme_s_line_validates_in_a_clean_clone(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     text = (ROOT / "packer/README.md").read_text(encoding="utf-8")
-    (line,) = [each.strip() for each in text.splitlines() if each.startswith("    packer validate ")]
+    (line,) = [each.strip() for each in text.splitlines()
+               if each.startswith("    packer validate ")]
     path = f"{ROOT}/.venv/bin:{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env={**HOST, "PATH": path}, capture_output=True,
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env={**HOST, "PATH": path},
+                          capture_output=True,
                           text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -79,10 +85,14 @@ def test_a_newer_packer_gets_the_folder_itself_with_its_plugins_and_imdsv2(
     folder = packer.templates(ROOT, tmp_path)
     assert folder == ROOT / "packer"
     assert "required_plugins {" in (folder / "versions.pkr.hcl").read_text(encoding="utf-8")
-    assert 'http_tokens                 = "required"' in (folder / "golden.pkr.hcl").read_text(encoding="utf-8")
+    assert 'http_tokens                 = "required"' in (folder / "golden.pkr.hcl").read_text(
+        encoding="utf-8"
+    )
 
 
-def test_an_older_packer_gets_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_packer_gets_what_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _program(tmp_path, monkeypatch, "Packer v1.6.6")
     for _ in range(2):  # once a step
         folder = packer.templates(ROOT, tmp_path)
@@ -103,7 +113,8 @@ is 1.11.2. You can update by downloading from www.packer.io/downloads.html"""
 def _program(folder: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     """A packer that says so, and keeps what it was told of Checkpoint."""
     path = folder / "packer"
-    path.write_text(f"#!/bin/sh\nprintf %s \"$CHECKPOINT_DISABLE\" >{folder}/checkpoint\ncat <<'EOF'\n{said}\nEOF\n",
+    path.write_text(f"#!/bin/sh\nprintf %s \"$CHECKPOINT_DISABLE\" >{folder}/checkpoint\ncat "
+                    f"<<'EOF'\n{said}\nEOF\n",
                     encoding="utf-8")
     path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
@@ -118,8 +129,11 @@ def test_the_version_is_found_beside_a_notice_and_the_vendor_is_not_asked(
     assert (tmp_path / "checkpoint").read_text(encoding="utf-8") == "1"
 
 
-def test_a_program_of_another_kind_is_no_packer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _program(tmp_path, monkeypatch, "packer: no dictionary loaded")  # cracklib's, on other distributions
+def test_a_program_of_another_kind_is_no_packer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Cracklib's, on other distributions.
+    _program(tmp_path, monkeypatch, "packer: no dictionary loaded")
     with pytest.raises(HostNotReady, match="does not name one: 'packer: no dictionary loaded'"):
         packer.version()
 
@@ -149,17 +163,27 @@ def test_invalid_is_refused(templates: Path, tmp_path: Path, ssh_key: Path) -> N
     assert "ssh_hots" in _validate(templates, _variables(LOCKS[0], tmp_path, ssh_key))
 
 
-def test_what_a_shell_tells_ansible_and_packer_is_not_for_a_bake(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ANSIBLE_RUN_TAGS", "PKR_VAR_disk", "PACKER_LOG_PATH", "MOLECULE_FILE", "PACKER_PLUGIN_PATH"):
+def test_what_a_shell_tells_ansible_and_packer_is_not_for_a_bake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ANSIBLE_RUN_TAGS", "PKR_VAR_disk", "PACKER_LOG_PATH", "MOLECULE_FILE",
+                 "PACKER_PLUGIN_PATH"):
         monkeypatch.setenv(name, "x")
     packer.forget_settings()
-    assert sorted(name for name, value in os.environ.items() if value == "x") == ["PACKER_PLUGIN_PATH"]
+    assert sorted(name for name, value in os.environ.items() if value == "x") == [
+        "PACKER_PLUGIN_PATH"
+    ]
 
 
-def test_packer_finds_the_ansible_of_this_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packer_finds_the_ansible_of_this_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`pip install` and a path are enough: nobody activates an environment for `golden`."""
-    (tmp_path / "packer").write_text('#!/bin/sh\n[ "$1" = build ] || { echo Packer v1.11.2; exit; }\n'
-                                     "command -v ansible-playbook\n", encoding="utf-8")
+    (tmp_path / "packer").write_text(
+        '#!/bin/sh\n[ "$1" = build ] || { echo Packer v1.11.2; exit; }\n'
+        "command -v ansible-playbook\n",
+        encoding="utf-8",
+    )
     (tmp_path / "packer").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     said: list[str] = []

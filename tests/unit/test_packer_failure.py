@@ -1,4 +1,5 @@
-"""What a failed bake says: the task, its message, and which address a task wanted that has no network."""
+"""What a failed bake says: the task, its message, and which address a task wanted that has no
+network."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def cause(**result: Any) -> str:
 
 
 def command(*argv: str, stderr: str) -> dict[str, Any]:
-    return {"cmd": list(argv), "msg": "non-zero return code", "rc": 6, "stderr": stderr, "stderr_lines": [stderr],
+    return {"cmd": list(argv), "msg": "non-zero return code", "rc": 6, "stderr": stderr,
+            "stderr_lines": [stderr],
             "stdout": ""}
 
 
@@ -45,7 +47,9 @@ def command(*argv: str, stderr: str) -> dict[str, Any]:
     ({"msg": "could not look up the name", "stderr": "gai: Name or service not known"},
      f"could not look up the name ({HINT}"),
 ])
-def test_a_task_that_wants_the_network_names_the_address(result: dict[str, Any], expected: str) -> None:
+def test_a_task_that_wants_the_network_names_the_address(
+    result: dict[str, Any], expected: str
+) -> None:
     said = cause(**result)
     assert said.startswith("task [cuda : Fetch the samples] failed: ")
     assert said.endswith(expected)
@@ -61,7 +65,8 @@ def test_a_task_that_fails_otherwise_is_not_blamed_on_the_network(result: dict[s
 
 
 def test_a_failure_without_a_task_shows_the_last_error() -> None:
-    assert packer._cause(["building", "Error: no such builder", "done"]) == ("packer failed: Error: no such builder",)
+    assert packer._cause(["building", "Error: no such builder",
+                          "done"]) == ("packer failed: Error: no such builder",)
 
 
 def test_the_role_that_a_line_announces() -> None:

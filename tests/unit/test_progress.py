@@ -53,11 +53,13 @@ Progress("report", "x", Path(sys.argv[1])).say("the same clock")
 LINES = [
     " verify 0:01  checks (about 1:18)", " verify 0:01  role limits",
     " verify 0:01  fetch: 2 MB in 1 package, whose line is no longer than it was",
-    " verify 0:01  a step with a very long name, longer than any column", " report 0:01  the same clock"]
+    " verify 0:01  a step with a very long name, longer than any column",
+    " report 0:01  the same clock"]
 
 
 def environment() -> dict[str, str]:
-    known = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    known = {name: value for name, value in os.environ.items()
+             if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     return {**known, "PYTHONPATH": str(ROOT / "scripts"), "TERM": "xterm"}
 
 
@@ -71,7 +73,9 @@ def on_a_terminal(argv: list[str]) -> str:
     """What `argv` writes on a terminal of 80 columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment()) as process:
+    with subprocess.Popen(
+        argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment()
+    ) as process:
         os.close(theirs)
         shown = b""
         try:
@@ -88,7 +92,8 @@ def test_a_terminal_shows_how_far_each_step_is(tmp_path: Path) -> None:
     shown = on_a_terminal([sys.executable, "-c", WORKS, str(remembering(tmp_path))])
     rows = [row.strip() for row in re.split(r"[\r\n]+", shown) if row.strip()]
     assert max(map(len, rows)) <= 80
-    seen = {clock for row in rows for clock in re.findall(r"checks 41 of 108, (\d:\d\d), 1:\d\d left", row)}
+    seen = {clock for row in rows
+            for clock in re.findall(r"checks 41 of 108, (\d:\d\d), 1:\d\d left", row)}
     assert len(seen) > 1, "the row does not move"
     assert any("1.00 MiB of 2.00 MiB" in row for row in rows)
     assert any(re.search(r"a step with a very lo… .*0:00", row) for row in rows)
@@ -96,7 +101,8 @@ def test_a_terminal_shows_how_far_each_step_is(tmp_path: Path) -> None:
 
 
 def test_a_log_has_a_line_a_step_and_one_clock(tmp_path: Path) -> None:
-    ran = subprocess.run([sys.executable, "-c", WORKS, str(remembering(tmp_path))], capture_output=True, text=True,
+    ran = subprocess.run([sys.executable, "-c", WORKS, str(remembering(tmp_path))],
+                         capture_output=True, text=True,
                          check=True, env=environment())
     clocks = re.findall(r"(?m)^.{7} (\d:\d\d)  ", ran.stderr)
     assert clocks == sorted(clocks) and clocks[-1] >= "0:03"
@@ -117,15 +123,21 @@ def test_steps_within_others_are_no_phases(tmp_path: Path) -> None:
 
 
 def test_how_far_a_bake_is(tmp_path: Path) -> None:
-    step = BakeStep(name="limits+seal", key="b" * 64, view="step-0", variables=tmp_path, installs=True, replaces=[])
-    plan = BakePlan.model_construct(work=tmp_path / "work", layers=tmp_path / "layers", base_key="a" * 64, steps=[step])
+    step = BakeStep(name="limits+seal", key="b" * 64, view="step-0", variables=tmp_path,
+                    installs=True, replaces=[])
+    plan = BakePlan.model_construct(work=tmp_path / "work", layers=tmp_path / "layers",
+                                    base_key="a" * 64, steps=[step])
     upper = tmp_path / "work/layer/upper"
     assert how_far.of_bake(plan, {}, "limits+seal") is None, "nothing is there yet"
     info = "var/lib/dpkg/info"
     write(upper, {f"{info}/one.list": "", f"{info}/two.list": ""})
     assert how_far.of_bake(plan, {"limits+seal": Expected(9)}, "limits+seal") == (2, 9, "packages")
     (upper / "opt/ml/ml/lib/python3.13/site-packages/numpy-2.dist-info").mkdir(parents=True)
-    assert how_far.of_bake(plan, {"limits+seal": Expected(9, 4)}, "limits+seal") == (1, 4, "Python packages")
+    assert how_far.of_bake(plan, {"limits+seal": Expected(9, 4)}, "limits+seal") == (
+        1,
+        4,
+        "Python packages",
+    )
     base = f"layers/{'a' * 64}.part/upper/root.7.part"
     write(tmp_path, {f"{base}/{info}/dpkg.list": ""})
     assert how_far.of_bake(plan, {"base": Expected(80)}, "base") == (1, 80, "packages")
@@ -140,7 +152,8 @@ def test_what_a_step_will_have_unpacked() -> None:
     """Each wheel of an environment is of one step, CUDA's or the frameworks'."""
     lock, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
     steps = how_far.expected(lock)
-    (frameworks,) = (ROLES_JOINED_BY.join(step.roles) for step in lock.steps if "frameworks" in step.roles)
+    (frameworks,) = (ROLES_JOINED_BY.join(step.roles) for step in lock.steps
+                     if "frameworks" in step.roles)
     assert steps["cuda"].wheels + steps[frameworks].wheels == len(lock.environments()["ml"])
     assert steps["base"] == Expected(len(lock.base_packages))
     assert sum(step.packages for name, step in steps.items() if name != "base") == sum(
@@ -163,9 +176,13 @@ def test_how_far_a_compilation_is(tmp_path: Path) -> None:
     ("", 0, 0.01, "0:0., longer than last time"), ("", 0, 0.0, "0:0. *$"),
     ("Python packages", 0, 0.0, "Python packages 7,"),
 ])
-def test_a_bar_that_is_full_says_what_goes_on(unit: str, total: int, seconds: float, said: str) -> None:
+def test_a_bar_that_is_full_says_what_goes_on(
+    unit: str, total: int, seconds: float, said: str
+) -> None:
     shown = io.StringIO()
-    with Meter(print, Console(file=shown, force_terminal=True, width=80)).working("step", seconds) as count:
+    with Meter(print, Console(file=shown, force_terminal=True, width=80)).working(
+        "step", seconds
+    ) as count:
         if unit:
             count(7, 7, "steps")  # another count of the step has its own total
             count(7, total, unit)
@@ -180,7 +197,8 @@ def test_a_bar_that_is_full_says_what_goes_on(unit: str, total: int, seconds: fl
 
 def test_checks_say_how_many_of_them_have_ended(tmp_path: Path) -> None:
     assert how_far.of_checks(tmp_path, "checks") is None
-    (tmp_path / "test_two.py").write_text("def test_a(): pass\ndef test_b(): assert False\n", encoding="utf-8")
+    (tmp_path / "test_two.py").write_text("def test_a(): pass\ndef test_b(): assert False\n",
+                                          encoding="utf-8")
     subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p",
                     "goldenami.image.verify.pytest_plugin", f"--checks={tmp_path / 'checks.json'}",
                     str(tmp_path)],

@@ -16,17 +16,21 @@ from support.files import write
 
 
 def git(folder: Path, *args: str) -> str:
-    return subprocess.run(["git", *args], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", *args], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clone of a server that takes push options, with one changed lock and a record of what `watch` saw."""
+    """A clone of a server that takes push options, with one changed lock and a record of what
+    `watch` saw."""
     server, made = tmp_path / "server.git", tmp_path / "clone"
     git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", str(server))
     git(server, "config", "receive.advertisePushOptions", "true")
     hook = server / "hooks/pre-receive"
-    hook.write_text('#!/bin/sh\nenv | grep ^GIT_PUSH_OPTION_ | sort > "$GIT_DIR/options"\n', encoding="utf-8")
+    hook.write_text('#!/bin/sh\nenv | grep ^GIT_PUSH_OPTION_ | sort > "$GIT_DIR/options"\n',
+                    encoding="utf-8")
     hook.chmod(0o755)
     git(tmp_path, "clone", "--quiet", str(server), str(made))
     images = dict.fromkeys((f"packer/images/{name}.yml" for name in ("a", "new", "none")), "")
@@ -35,8 +39,9 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(made, "add", "packer")
     git(made, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "packer: Lock")
     git(made, "push", "--quiet", "origin", "HEAD:main")
-    records.write(made / "build/watch/watch.json", WatchRecord(looked_at="2026-11-25T00:00:00Z", sources=[], rows=[],
-                                                              warnings=[]))
+    records.write(made / "build/watch/watch.json",
+                  WatchRecord(looked_at="2026-11-25T00:00:00Z", sources=[], rows=[],
+                             warnings=[]))
     monkeypatch.chdir(made)
     monkeypatch.delenv("CI_DEFAULT_BRANCH", raising=False)
     monkeypatch.delenv(proposal.URL, raising=False)
@@ -60,13 +65,17 @@ def test_a_branch_with_a_merge_request(clone: Path, monkeypatch: pytest.MonkeyPa
     assert "scrap" not in git(server, "ls-tree", "--name-only", "golden/watch")
     assert git(server, "log", "-1", "--format=%B", "golden/watch") == (
         "packer: Lock what `make watch` found\n\n# new lock of a\n\n| a | b |")
-    assert [line.partition("=")[2] for line in (server / "options").read_text(encoding="utf-8").splitlines()
+    assert [line.partition("=")[2]
+            for line in (server / "options").read_text(encoding="utf-8").splitlines()
             if "COUNT" not in line] == [
-        "merge_request.create", "merge_request.target=trunk", "merge_request.title=nothing newer that matters",
+        "merge_request.create", "merge_request.target=trunk",
+        "merge_request.title=nothing newer that matters",
         "merge_request.remove_source_branch"]
 
 
-def test_a_refused_push_does_not_show_the_token(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_push_does_not_show_the_token(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (clone / "packer/locks/a.lock.json").write_text("x", encoding="utf-8")
     url = "http://watch:glpat-secret@127.0.0.1:9/group/golden.git"
     wanted = proposal.plan(clone, target="main", title="t", summary="s")
@@ -79,8 +88,11 @@ def test_a_refused_push_does_not_show_the_token(clone: Path, monkeypatch: pytest
     assert caught.value.__cause__ is None
 
 
-def test_the_token_is_sent_and_on_no_command_line(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which every user of a machine may read: git notes its own, and those of the programs that it starts."""
+def test_the_token_is_sent_and_on_no_command_line(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which every user of a machine may read: git notes its own, and those of the programs that it
+    starts."""
     asked: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -98,7 +110,8 @@ def test_the_token_is_sent_and_on_no_command_line(clone: Path, monkeypatch: pyte
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(StageFailed):
-            proposal.push(clone, wanted, f"http://watch:glpat%2Dsecret@127.0.0.1:{server.server_port}/golden.git")
+            proposal.push(clone, wanted,
+                          f"http://watch:glpat%2Dsecret@127.0.0.1:{server.server_port}/golden.git")
         server.shutdown()
     assert asked[0] == f"Basic {base64.b64encode(b'watch:glpat-secret').decode()}"
     lines = (clone.parent / "lines").read_text(encoding="utf-8")
@@ -112,7 +125,9 @@ def test_the_images_of_a_matrix(clone: Path, monkeypatch: pytest.MonkeyPatch, tm
     assert cli.main(["images"]) == 0
     assert cli.main(["images", "--changed", "HEAD"]) == 0
     assert capsys.readouterr().out == '["a", "new"]\n["new"]\n'
-    assert (tmp_path / "output").read_text(encoding="utf-8") == 'images=["a", "new"]\nimages=["new"]\n'
+    assert (tmp_path / "output").read_text(
+        encoding="utf-8"
+    ) == 'images=["a", "new"]\nimages=["new"]\n'
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path))
     assert cli.main(["images"]) == 8
     assert f"{tmp_path}: is a directory" in capsys.readouterr().err
@@ -127,7 +142,9 @@ def test_images_that_are_published_nowhere_are_left_out(
         (root / f"packer/locks/{name}.lock.json").write_text("{}", encoding="utf-8")
     assert cli.main(["images"]) == 0
     assert cli.main(["images", "--published"]) == 0
-    assert capsys.readouterr().out == '["debian-12-ml-frameworks", "debian-13-ml"]\n["debian-13-ml"]\n'
+    assert (
+        capsys.readouterr().out == '["debian-12-ml-frameworks", "debian-13-ml"]\n["debian-13-ml"]\n'
+    )
 
 
 def test_an_image_whose_lock_is_the_committed_one_is_not_baked(
@@ -135,9 +152,13 @@ def test_an_image_whose_lock_is_the_committed_one_is_not_baked(
 ) -> None:
     monkeypatch.chdir(root)
     git(root, "init", "--quiet")
-    git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--allow-empty", "-qm", "x")
+    git(root, "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--allow-empty", "-qm",
+        "x")
     assert cli.main(["bake", "debian-13-ml-cpu", "--changed", "HEAD"]) == 0
-    assert capsys.readouterr().out == "the lock of debian-13-ml-cpu is that of HEAD: nothing to bake\n"
+    assert (
+        capsys.readouterr().out == "the lock of debian-13-ml-cpu is that of HEAD: nothing to bake\n"
+    )
     (root / "packer/locks").mkdir()
     (root / "packer/locks/debian-13-ml-cpu.lock.json").write_text("{}", encoding="utf-8")
-    assert cli.main(["bake", "debian-13-ml-cpu", "--changed", "HEAD"]) == 2  # it goes on, to a lock that is none
+    # It goes on, to a lock that is none.
+    assert cli.main(["bake", "debian-13-ml-cpu", "--changed", "HEAD"]) == 2

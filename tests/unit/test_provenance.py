@@ -28,7 +28,9 @@ from support.security import materials, signing_key
 IMAGE = "debian-12-ml-frameworks"
 AMI, REGION, OTHER = "ami-0123456789abcdef0", "us-east-1", "cn-north-1"
 PUBLISHED = {REGION: AMI, OTHER: "ami-0fedcba9876543210"}
-SCHEMA = json.loads((builds.ROOT / "tests/support/security/slsa.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads(
+    (builds.ROOT / "tests/support/security/slsa.schema.json").read_text(encoding="utf-8")
+)
 SSM_STANDARD = 4096
 """Characters of a standard parameter (Systems Manager endpoints and quotas)."""
 
@@ -76,7 +78,8 @@ def build(attestor: Attestor) -> BuildFolder:
 
 def write_published(build: BuildFolder, amis: dict[str, str]) -> None:
     build.publish.write_text(json.dumps({"published_at": "2026-11-26T12:00:00Z", "regions": {
-        region: {"ami": name, "snapshot": "snap-1"} for region, name in amis.items()}}), encoding="utf-8")
+        region: {"ami": name, "snapshot": "snap-1"} for region, name in amis.items()}}),
+                             encoding="utf-8")
 
 
 def stated(path: Path) -> dict[str, Any]:
@@ -131,11 +134,14 @@ def test_what_was_signed_is_right_and_says_all(build: BuildFolder, keys: Path) -
 
 
 def cosign(path: Path, key: Path, blob: Path, *options: str) -> str:
-    """What cosign has against the envelope at `path`, or an empty string; the flags are those of docs/security.md."""
+    """What cosign has against the envelope at `path`, or an empty string; the flags are those of
+    docs/security.md."""
     if shutil.which("cosign") is None:
         pytest.skip("this release's archive has no cosign")
-    return complaints("cosign", "verify-blob-attestation", "--key", str(key), "--type", stated(path)["predicateType"],
-                      "--signature", str(path), "--new-bundle-format=false", "--insecure-ignore-tlog", *options,
+    return complaints("cosign", "verify-blob-attestation", "--key", str(key), "--type",
+                      stated(path)["predicateType"],
+                      "--signature", str(path), "--new-bundle-format=false",
+                      "--insecure-ignore-tlog", *options,
                       str(blob))
 
 
@@ -166,7 +172,8 @@ def test_cosign_takes_what_is_signed_and_nothing_else(
     (lambda envelope: envelope.update(signatures=["x"]), Unreachable, "is no DSSE envelope"),
 ])
 def test_an_envelope_that_was_changed_is_refused(
-    build: BuildFolder, keys: Path, edit: Callable[[dict[str, Any]], object], kind: type[GoldenError], said: str,
+    build: BuildFolder, keys: Path, edit: Callable[[dict[str, Any]], object],
+    kind: type[GoldenError], said: str,
 ) -> None:
     for path in provenance.copies(build, REGION):
         whole = path.read_text(encoding="utf-8")
@@ -177,9 +184,12 @@ def test_an_envelope_that_was_changed_is_refused(
 
 
 def test_an_envelope_in_the_place_of_another_is_refused(attestor: Attestor) -> None:
-    first, again = (attestor.attest(REGION, ami(AMI)) for _ in range(2))  # a signature has a random part
+    # A signature has a random part.
+    first, again = (attestor.attest(REGION, ami(AMI)) for _ in range(2))
     mixed = Attestations(again.provenance, first.verification)
-    assert attestor.is_right(REGION, ami(AMI), again) and not attestor.is_right(REGION, ami(AMI), mixed)
+    assert attestor.is_right(REGION, ami(AMI), again) and not attestor.is_right(
+        REGION, ami(AMI), mixed
+    )
     for found, snapshot, said in ((mixed, "snap-1", "is of another build"),
                                   (again, "snap-2", "snapshot/snap-2 is not what was signed")):
         with pytest.raises(NotVerified, match=said):
@@ -212,7 +222,8 @@ def test_the_lock_is_held_to_its_own_bytes(build: BuildFolder, keys: Path) -> No
     text = build.lock.read_bytes()
     for changed in (text + b"\n", text[:-2] + b" " + text[-1:], b""):
         build.lock.write_bytes(changed)
-        with pytest.raises(NotVerified, match=r"lock\.json differs: signed is [0-9a-f]{64}, here is"):
+        with pytest.raises(NotVerified,
+                           match=r"lock\.json differs: signed is [0-9a-f]{64}, here is"):
             provenance.verify(build, keys / "ours.pub")
     build.lock.unlink()
     with pytest.raises(NotVerified, match=r"lock\.json differs: .* here is none"):
@@ -240,29 +251,37 @@ def test_the_disk_is_held_to_its_own_bytes(
         with build.disk.open("r+b") as disk:
             byte = os.pread(disk.fileno(), 1, at)
             os.pwrite(disk.fileno(), b"!", at)
-            with pytest.raises(NotVerified, match=r"disk\.raw differs from the one that was signed"):
+            with pytest.raises(NotVerified,
+                               match=r"disk\.raw differs from the one that was signed"):
                 provenance.verify(build, keys / "ours.pub")
             os.pwrite(disk.fileno(), byte, at)
             disk.truncate(size)
     assert provenance.verify(build, keys / "ours.pub") == sorted(PUBLISHED)
 
 
-def test_an_envelope_of_another_build_is_refused(build: BuildFolder, keys: Path, tmp_path: Path) -> None:
+def test_an_envelope_of_another_build_is_refused(
+    build: BuildFolder, keys: Path, tmp_path: Path
+) -> None:
     lock = materials.committed(IMAGE).model_copy(update={"source_date_epoch": 7})
     other = materials.build(tmp_path / "other", lock)
     write_published(other, PUBLISHED)
-    shutil.copytree(provenance.copies(build, REGION)[0].parent, provenance.copies(other, REGION)[0].parent)
+    shutil.copytree(provenance.copies(build, REGION)[0].parent,
+                    provenance.copies(other, REGION)[0].parent)
     with pytest.raises(NotVerified, match="the lock differs"):
         provenance.verify(other, keys / "ours.pub")
 
 
-def test_keys_that_cannot_sign_are_refused(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_that_cannot_sign_are_refused(
+    tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "checkout"
     root.mkdir()
     shutil.copyfile(keys / "ours", root / "key")
     signing_key.make(tmp_path / "p384", "secp384r1")
-    for path, said in ((root / "key", "is inside the checkout"), (tmp_path / "gone", "is no private key"),
-                       (keys / "ours.pub", "is no private key"), (tmp_path / "p384", "is no ECDSA key on P-256")):
+    for path, said in ((root / "key", "is inside the checkout"),
+                       (tmp_path / "gone", "is no private key"),
+                       (keys / "ours.pub", "is no private key"),
+                       (tmp_path / "p384", "is no ECDSA key on P-256")):
         monkeypatch.setenv(signers.KEY, str(path))
         with pytest.raises(BadInput, match=said):
             signers.of_environment(root, Account())

@@ -1,4 +1,5 @@
-"""The plugin that turns image tests into checks: each outcome, from real pytest runs of small files."""
+"""The plugin that turns image tests into checks: each outcome, from real pytest runs of small
+files."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     (folder / "test_limits.py").write_text(TESTS, encoding="utf-8")
     target = folder / "checks.json"
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "goldenami.image.verify.pytest_plugin", "-p", "no:cacheprovider",
+        [sys.executable, "-m", "pytest", "-q", "-p", "goldenami.image.verify.pytest_plugin", "-p",
+         "no:cacheprovider",
          f"--checks={target}", str(folder)],
         env={**os.environ, "PYTHONPATH": str(SCRIPTS)}, cwd=folder, check=False,
         capture_output=True,

@@ -1,6 +1,8 @@
-"""What the checks of PyTorch on a GPU say of what gpu_pytorch.py prints: nothing of healthy GPUs, each fault by name.
+"""What the checks of PyTorch on a GPU say of what gpu_pytorch.py prints: nothing of healthy GPUs,
+each fault by name.
 
-That the program prints the truth is shown in the image, where PyTorch is: tests/image/frameworks/test_pytorch.py.
+That the program prints the truth is shown in the image, where PyTorch is:
+tests/image/frameworks/test_pytorch.py.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 CHECKS = gpu_checks.module(ROOT / "tests/image/frameworks/test_gpu.py")
 TYPE = {"type": "g5.12xlarge", "gpus": 4, "matmul_tflops": 70.0}
 LOSSES = [1.0923, 1.0455, 0.4851]
-GPU = {"name": "NVIDIA A10G", "numbers": "bfloat16", "trained": LOSSES, "half": [1.0924, 1.0452, 0.4850],
+GPU = {"name": "NVIDIA A10G", "numbers": "bfloat16", "trained": LOSSES,
+       "half": [1.0924, 1.0452, 0.4850],
        "compiled": LOSSES, "products": {"wrong": 0, "tflops": 58.0}}
-WORKED: dict[str, Any] = {"reference": LOSSES, "devices": [GPU] * 4, "sums": [{"wrong": 0, "gb_s": 5.1}] * 4,
+WORKED: dict[str, Any] = {"reference": LOSSES, "devices": [GPU] * 4,
+                          "sums": [{"wrong": 0, "gb_s": 5.1}] * 4,
                           "nccl": True, "triton": True}
 Break = Callable[[dict[str, Any]], object]
 
@@ -30,27 +34,40 @@ def gpu(number: int, **changes: object) -> Break:
 
 
 FAULTS: dict[str, tuple[Break, str, str]] = {
-    "no GPU": (lambda worked: worked.update(devices=[], sums=[]), "pytorch_has_every_gpu", "PyTorch: none"),
-    "no code for the GPU": (gpu(1, trained="AcceleratorError: CUDA error: no kernel image is available"),
-                            "training_is_that_of_the_cpu", "GPU 1 (NVIDIA A10G): AcceleratorError: CUDA error: no ker"),
+    "no GPU": (lambda worked: worked.update(devices=[], sums=[]), "pytorch_has_every_gpu",
+               "PyTorch: none"),
+    "no code for the GPU": (gpu(1,
+                                trained="AcceleratorError: CUDA error: no kernel image is available"),
+                            "training_is_that_of_the_cpu",
+                            "GPU 1 (NVIDIA A10G): AcceleratorError: CUDA error: no ker"),
     "wrong gradient": (gpu(2, trained=[1.0923, 1.0455, 0.5]), "training_is_that_of_the_cpu",
                        "GPU 2 (NVIDIA A10G): loss 0.5000 in step 2, 0.4851 on the CPU"),
-    "NaN": (gpu(0, trained=[1.0923, float("nan"), float("nan")]), "training_is_that_of_the_cpu", "loss nan in step 1"),
+    "NaN": (gpu(0, trained=[1.0923, float("nan"), float("nan")]), "training_is_that_of_the_cpu",
+            "loss nan in step 1"),
     "a step missing": (gpu(0, trained=LOSSES[:2]), "training_is_that_of_the_cpu", "2 steps of 3"),
-    "16 bits overflow": (gpu(3, half=[1.0924, float("inf"), float("nan")]), "training_works_in_16_bits", "GPU 3"),
-    "Triton fails": (gpu(0, compiled="InductorError: ptxas fatal"), "compiled_training_is_that_of_the_cpu", "ptxas"),
-    "compiled code is wrong": (gpu(0, compiled=[1.0923, 1.0, 0.4]), "compiled_training_is_that_of_the_cpu", "step 1"),
-    "wrong product": (gpu(1, products={"wrong": 7, "tflops": 58.0}), "matrix_products_are_right", "7 wrong numbers"),
-    "slow product": (gpu(1, products={"wrong": 0, "tflops": 9.0}), "matrix_products_are_fast_enough",
+    "16 bits overflow": (gpu(3, half=[1.0924, float("inf"), float("nan")]),
+                         "training_works_in_16_bits", "GPU 3"),
+    "Triton fails": (gpu(0, compiled="InductorError: ptxas fatal"),
+                     "compiled_training_is_that_of_the_cpu", "ptxas"),
+    "compiled code is wrong": (gpu(0, compiled=[1.0923, 1.0, 0.4]),
+                               "compiled_training_is_that_of_the_cpu", "step 1"),
+    "wrong product": (gpu(1, products={"wrong": 7, "tflops": 58.0}), "matrix_products_are_right",
+                      "7 wrong numbers"),
+    "slow product": (gpu(1, products={"wrong": 0, "tflops": 9.0}),
+                     "matrix_products_are_fast_enough",
                      "23 of 70.0 wanted: ['GPU 1: 9.0']"),
-    "PyTorch without NCCL": (lambda worked: worked.update(nccl=False), "gpus_sum_by_nccl", "built without NCCL"),
-    "NCCL hangs": (lambda worked: worked.update(sums=["no answer within 300 s"] * 4), "gpus_sum_by_nccl",
+    "PyTorch without NCCL": (lambda worked: worked.update(nccl=False), "gpus_sum_by_nccl",
+                             "built without NCCL"),
+    "NCCL hangs": (lambda worked: worked.update(sums=["no answer within 300 s"] * 4),
+                   "gpus_sum_by_nccl",
                    "all-reduce over 4 GPUs: ['GPU 0: no answer within 300 s'"),
     "NCCL finds no way": (lambda worked: worked["sums"].__setitem__(2, "status 1: ncclSystemError"),
                           "gpus_sum_by_nccl", "GPU 2: status 1: ncclSystemError"),
-    "wrong sum": (lambda worked: worked["sums"].__setitem__(3, {"wrong": 12, "gb_s": 5.1}), "gpus_sum_by_nccl",
+    "wrong sum": (lambda worked: worked["sums"].__setitem__(3, {"wrong": 12, "gb_s": 5.1}),
+                  "gpus_sum_by_nccl",
                   "GPU 3: 12 wrong sums"),
-    "ranks not started": (lambda worked: worked.update(sums="OSError: no space"), "gpus_sum_by_nccl", "no space"),
+    "ranks not started": (lambda worked: worked.update(sums="OSError: no space"),
+                          "gpus_sum_by_nccl", "no space"),
 }
 
 

@@ -1,4 +1,5 @@
-"""Recipes: what is refused, with file, line, key and the nearest valid one; every recipe of the checkout."""
+"""Recipes: what is refused, with file, line, key and the nearest valid one; every recipe of the
+checkout."""
 
 from __future__ import annotations
 
@@ -67,7 +68,9 @@ def test_a_source_of_the_index_is_named_by_its_sha256(name: str) -> None:
     recipe = recipes.load(ROOT, name)
     source = recipe.source
     if recipe.has_build:
-        assert (source.kind is SourceKind.SDIST) == (source.sha256 is not None) == (source.url is None)
+        assert (
+            (source.kind is SourceKind.SDIST) == (source.sha256 is not None) == (source.url is None)
+        )
 
 
 def test_tensorflow_s_backend_hands_pip_the_wheel_that_bazel_made(tmp_path: Path) -> None:
@@ -82,10 +85,15 @@ def test_tensorflow_s_backend_hands_pip_the_wheel_that_bazel_made(tmp_path: Path
     for name, text in {"configure": "echo configured > .log", "bazel": bazel}.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
         (folder / name).chmod(0o755)
-    assert tomllib.loads((folder / "pyproject.toml").read_text())["build-system"]["build-backend"] == "golden_backend"
+    assert (
+        tomllib.loads((folder / "pyproject.toml").read_text())["build-system"]["build-backend"]
+        == "golden_backend"
+    )
     code = f"import golden_backend; print(golden_backend.build_wheel({str(out)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True,
-                          env={**os.environ, "BAZEL_OPTIONS": "--jobs=2 --config=opt", "PYTHONPATH": "."})
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True,
+                          check=True,
+                          env={**os.environ, "BAZEL_OPTIONS": "--jobs=2 --config=opt",
+                               "PYTHONPATH": "."})
     assert done.stdout == "demo-1-py3-none-any.whl\n"
     assert (out / "demo-1-py3-none-any.whl").read_text() == "made\n"
     assert (folder / ".log").read_text() == (
@@ -97,5 +105,6 @@ def test_what_the_coverage_gate_allows_has_reasons(tmp_path: Path) -> None:
     path = tmp_path / recipes.DISPATCHING
     path.parent.mkdir(parents=True)
     path.write_text("demo:\n  - files: a\n    extensions: ['*']\n", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"dispatching.yml:2: demo\.1\.reason: is required and missing"):
+    with pytest.raises(BadInput,
+                       match=r"dispatching.yml:2: demo\.1\.reason: is required and missing"):
         recipes.dispatching(tmp_path)

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=20,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
 )
 
 
@@ -103,8 +105,11 @@ def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None)
 @given(pieces=st.lists(st.tuples(st.booleans(), st.integers(1, 3 << 20)), max_size=6), stops=st.lists(
     st.integers(1000, 1 << 20), min_size=1, max_size=20))
-def test_a_sparse_file_is_hashed_as_far_as_it_is_final(pieces: list[tuple[bool, int]], stops: list[int]) -> None:
-    """Behind that, it holds something else yet: data and holes of any size, and ends of what is final anywhere."""
+def test_a_sparse_file_is_hashed_as_far_as_it_is_final(
+    pieces: list[tuple[bool, int]], stops: list[int]
+) -> None:
+    """Behind that, it holds something else yet: data and holes of any size, and ends of what is
+    final anywhere."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "disk"
         size = sum(length for _, length in pieces)

@@ -55,7 +55,8 @@ def package_file(folder: Path, name: str, log: str, *, link: str = "") -> Path:
         (docs / name).mkdir()
         (docs / name / "changelog.Debian.gz").write_bytes(gzip.compress(log.encode()))
     target = folder / f"{name}.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)], check=True,
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)],
+                   check=True,
                    capture_output=True)
     return target
 
@@ -65,7 +66,8 @@ def packages(store: Store, version: str, folder: Path | None) -> dict[str, Packa
     found = {}
     for name in ("libtool", "tool"):
         sha = store.add(folder / f"{name}.deb") if folder else "0" * 64
-        found[name] = Package(version=version, architecture="all", sha256=sha, size=10 if name == "libtool" else 20,
+        found[name] = Package(version=version, architecture="all", sha256=sha,
+                              size=10 if name == "libtool" else 20,
                               installed_size=1024, origin="debian", path="x", source="tool")
     return found
 
@@ -75,12 +77,14 @@ def moved(tmp_path: Path) -> tuple[Lock, Lock, Store]:
     store = Store(tmp_path / "cache")
     package_file(tmp_path, "tool", LOG)
     package_file(tmp_path, "libtool", "", link="tool")
-    same = Package(version="1", architecture="all", sha256="2" * 64, size=5, installed_size=1, origin="debian",
+    same = Package(version="1", architecture="all", sha256="2" * 64, size=5, installed_size=1,
+                   origin="debian",
                    path="y", source="same")
     before = sample(packages={**packages(store, "1.9-1", None), "same": same, "gone": same})
     after = sample(packages={**packages(store, "1:2.0-1", tmp_path), "same": same, "come": same},
                    kernel=Kernel(release="6.1.0-51-cloud-amd64", package="x", version="6.1.150-1"),
-                   driver=Driver(version="535.309.01", branch="535", flavour="open", source="debian", cuda="12.2",
+                   driver=Driver(version="535.309.01", branch="535", flavour="open",
+                                 source="debian", cuda="12.2",
                                  modules=None))
     return before, after, store
 
@@ -93,13 +97,23 @@ def test_what_a_new_lock_moves(moved: tuple[Lock, Lock, Store]) -> None:
     assert change.driver == ["", "535.309.01"]
     assert (change.added, change.removed) == (["come 1"], ["gone 1"])
     [tool] = change.moved
-    assert (tool.source, tool.packages, tool.before, tool.after) == ("tool", ["libtool", "tool"], "1.9-1", "1:2.0-1")
+    assert (tool.source, tool.packages, tool.before, tool.after) == (
+        "tool",
+        ["libtool", "tool"],
+        "1.9-1",
+        "1:2.0-1",
+    )
     assert [entry.version for entry in tool.entries] == ["1:2.0-1", "1:2.0~rc1-1"]
-    assert tool.entries[0].text == "  * Do not trust a length (CVE-2026-1111, CVE-2026-22222).\n  * DSA-5999-1."
+    assert (
+        tool.entries[0].text
+        == "  * Do not trust a length (CVE-2026-1111, CVE-2026-22222).\n  * DSA-5999-1."
+    )
     assert tool.advisories == ["CVE-2026-1111", "CVE-2026-22222", "DSA-5999-1"]
 
 
-def test_a_package_without_a_readable_changelog(moved: tuple[Lock, Lock, Store], tmp_path: Path) -> None:
+def test_a_package_without_a_readable_changelog(
+    moved: tuple[Lock, Lock, Store], tmp_path: Path
+) -> None:
     before, after, store = moved
     for path in (store.path(package.sha256) for package in after.packages.values()):
         if path.exists():
@@ -134,17 +148,23 @@ linux (6.1.140-1) bookworm; urgency=low
 
 def kernel(abi: str, version: str, sha256: str = "0" * 64) -> dict[str, Package]:
     name = f"linux-image-{abi}-cloud-amd64"
-    return {name: Package(version=version, architecture="amd64", sha256=sha256, size=10, installed_size=1024,
+    return {name: Package(version=version, architecture="amd64", sha256=sha256, size=10,
+                          installed_size=1024,
                           origin="debian", path=name, source="linux-signed-amd64")}
 
 
 def test_a_kernel_of_another_name_is_the_next_version_of_its_source(tmp_path: Path) -> None:
     store = Store(tmp_path / "cache")
-    after = kernel("6.1.0-56", "6.1.192-2", store.add(package_file(tmp_path, "linux-image-6.1.0-56", SIGNED)))
+    after = kernel("6.1.0-56", "6.1.192-2",
+                   store.add(package_file(tmp_path, "linux-image-6.1.0-56", SIGNED)))
     change = release_notes.compare(sample(packages=kernel("6.1.0-50", "6.1.140-1")), "a" * 64,
                                    sample(packages=after), "b" * 64, store)
     [moved] = change.moved
-    assert (moved.source, moved.before, moved.after) == ("linux-signed-amd64", "6.1.140-1", "6.1.192-2")
+    assert (moved.source, moved.before, moved.after) == (
+        "linux-signed-amd64",
+        "6.1.140-1",
+        "6.1.192-2",
+    )
     assert moved.packages == ["linux-image-6.1.0-56-cloud-amd64"]
     assert [entry.version for entry in moved.entries] == ["6.1.192+2", "6.1.192-1"]
     assert moved.advisories == ["CVE-2026-4444", "CVE-2026-5555"]
@@ -154,22 +174,29 @@ def test_a_kernel_of_another_name_is_the_next_version_of_its_source(tmp_path: Pa
 # --- the summary ------------------------------------------------------------------------------------------------------
 
 def row(component: str, verdict: UpdateVerdict, reason: str = "") -> ComponentRow:
-    return ComponentRow(image="debian-13-ml", component=component, locked="535.216.03", available="535.309.01",
+    return ComponentRow(image="debian-13-ml", component=component, locked="535.216.03",
+                        available="535.309.01",
                         policy="branch", verdict=verdict, reason=reason)
 
 
-def record(*rows: ComponentRow, changes: tuple[LockChange, ...] = (), error: str = "") -> WatchRecord:
-    return WatchRecord(looked_at="2026-11-25T04:17:00Z", rows=list(rows), warnings=["branch 535 ended"],
-                       sources=[SourceStatus(name="debian bookworm", changed="2026-11-24T00:00:00Z", error=error)],
+def record(
+    *rows: ComponentRow, changes: tuple[LockChange, ...] = (), error: str = ""
+) -> WatchRecord:
+    return WatchRecord(looked_at="2026-11-25T04:17:00Z", rows=list(rows),
+                       warnings=["branch 535 ended"],
+                       sources=[SourceStatus(name="debian bookworm", changed="2026-11-24T00:00:00Z",
+                                             error=error)],
                        changes=list(changes))
 
 
 def change(*entries: ChangelogEntry) -> LockChange:
-    moved = SourcePackageChange(source="nvidia-graphics-drivers", packages=["libcuda1"], before="1", after="2",
+    moved = SourcePackageChange(source="nvidia-graphics-drivers", packages=["libcuda1"], before="1",
+                                after="2",
                                 entries=list(entries),
                                 advisories=["CVE-2026-1"] if entries else [])
     return LockChange(image="debian-13-ml", build_before="a" * 12, build_after="b" * 12, kernel=[],
-                      driver=["535.216.03", "535.309.01"], moved=[moved], added=[], removed=[], installed_bytes=-4096,
+                      driver=["535.216.03", "535.309.01"], moved=[moved], added=[], removed=[],
+                      installed_bytes=-4096,
                       download_bytes=1 << 20)
 
 
@@ -196,8 +223,13 @@ def test_the_table_is_aligned_and_gives_reasons() -> None:
 
 
 def test_the_markdown_of_a_change() -> None:
-    text = markdown(record(row("driver", UpdateVerdict.UPDATE),
-                           changes=(change(ChangelogEntry(version="2", date="today", text="  * Fix")),)), "https://run")
+    text = markdown(
+        record(
+            row("driver", UpdateVerdict.UPDATE),
+            changes=(change(ChangelogEntry(version="2", date="today", text="  * Fix")),),
+        ),
+        "https://run",
+    )
     assert "Reports of the bakes: https://run\n" in text
     assert "## debian-13-ml: build aaaaaaaaaaaa to bbbbbbbbbbbb\n" in text
     assert "* Driver: 535.216.03 to **535.309.01**\n" in text
@@ -205,7 +237,8 @@ def test_the_markdown_of_a_change() -> None:
     assert "* Installed: 4.00 KiB less; to download: 1.00 MiB more\n" in text
     assert "```text\n2  today\n  * Fix\n```\n" in text
     assert "| debian bookworm | 2026-11-24T00:00:00Z | read |" in text
-    assert "Reports of the bakes" not in markdown(record(row("driver", UpdateVerdict.UPDATE)), "https://run")
+    assert "Reports of the bakes" not in markdown(record(row("driver", UpdateVerdict.UPDATE)),
+                                                  "https://run")
     assert "No changelog in the package." in markdown(record(changes=(change(),)))
 
 

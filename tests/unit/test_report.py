@@ -63,12 +63,19 @@ class Page(HTMLParser):
 
 
 def outside(html: str) -> list[str]:
-    """Everything in a page that a browser would fetch from elsewhere, or run: a link to a file of the build is none."""
+    """Everything in a page that a browser would fetch from elsewhere, or run: a link to a file of
+    the build is none."""
     found = [tag for tag, _ in Page(html).elements if tag in FOREIGN]
     for tag, attrs in Page(html).elements:
         for name, value in attrs.items():
-            beside = (tag, name) == ("a", "href") and re.fullmatch(r"(\.\./)?([\w.-]+/)?[\w.-]+", value)
-            if name in {"src", "href", "xlink:href", "srcset"} and not value.startswith("#") and not beside:
+            beside = (tag, name) == ("a", "href") and re.fullmatch(
+                r"(\.\./)?([\w.-]+/)?[\w.-]+", value
+            )
+            if (
+                name in {"src", "href", "xlink:href", "srcset"}
+                and not value.startswith("#")
+                and not beside
+            ):
                 found.append(f"{tag} {name}={value}")
             if name.startswith("on"):
                 found.append(f"{tag} {name}")
@@ -77,7 +84,8 @@ def outside(html: str) -> list[str]:
 
 
 def inaccessible(html: str) -> list[str]:
-    """Headers without scope, tables without caption, pictures without title and desc, ids given twice or missing."""
+    """Headers without scope, tables without caption, pictures without title and desc, ids given
+    twice or missing."""
     page = Page(html)
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     found = [f"id {name} twice" for name in sorted(set(ids)) if ids.count(name) > 1]
@@ -86,7 +94,8 @@ def inaccessible(html: str) -> list[str]:
         captions = len(page.all("caption"))
         found += [f"{len(page.all('table'))} tables, {captions} captions"]
     for attrs in page.all("svg"):
-        if attrs.get("aria-hidden") != "true" and (attrs.get("role") != "img" or "aria-labelledby" not in attrs):
+        if attrs.get("aria-hidden") != "true" and (attrs.get("role") != "img"
+                                                   or "aria-labelledby" not in attrs):
             found.append("svg without role or name")
     named = " ".join(attrs.get("aria-labelledby", "") for _, attrs in page.elements).split()
     anchors = [attrs["href"][1:] for tag, attrs in page.elements if tag in {"a", "use"} and
@@ -107,27 +116,47 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> data.Pair:
 # The page
 
 def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) -> None:
-    """AMIs by region after a publish, files with links, the largest packages, what no GPU has run."""
+    """AMIs by region after a publish, files with links, the largest packages, what no GPU has
+    run."""
     folder, previous, lock = data.write_pair(tmp_path)
     assert previous is not None
     page = Page(report.render(folder, previous, lock))
     assert "no GPU has run this build" in page.text() and "Published" not in page.text()
     short = report.summary(folder, previous, lock)
     assert "| NVIDIA driver's support | ended 2026-06-30 |" in short
-    folder.publish.write_text(json.dumps({
-        "published_at": "2026-11-26T12:00:00Z", "account": "123456789012", "gpu": "tested on a GPU", "regions": {
-            "us-east-1": {"ami": "ami-0abc", "snapshot": "snap-0abc", "channels": ["candidate", "latest"],
-                          "template": "golden-x", "template_version": 3}}}), encoding="utf-8")
+    folder.publish.write_text(
+        json.dumps(
+            {
+                "published_at": "2026-11-26T12:00:00Z",
+                "account": "123456789012",
+                "gpu": "tested on a GPU",
+                "regions": {
+                    "us-east-1": {
+                        "ami": "ami-0abc",
+                        "snapshot": "snap-0abc",
+                        "channels": ["candidate", "latest"],
+                        "template": "golden-x",
+                        "template_version": 3,
+                    }
+                },
+            }
+        ),
+        encoding="utf-8",
+    )
     folder.log("bake").parent.mkdir(parents=True)
     folder.log("bake").write_text("", encoding="utf-8")
     report.write_report(previous, None, json.loads(previous.lock.read_text(encoding="utf-8")))
     report.write_report(folder, previous, lock)
-    page, summary = Page(folder.report.read_text(encoding="utf-8")), folder.summary.read_text(encoding="utf-8")
+    page, summary = (
+        Page(folder.report.read_text(encoding="utf-8")),
+        folder.summary.read_text(encoding="utf-8"),
+    )
     for text in ("ami-0abc", "snap-0abc", "candidate, latest", "golden-x 3", "123456789012"):
         assert text in page.text(), text
     assert "no GPU has run this build" not in page.text()
     links = {attrs["href"] for attrs in page.all("a") if not attrs["href"].startswith("#")}
-    assert {"lock.json", "bake.json", "verify.json", "publish.json", f"../logs/bake-{folder.build_id}.log",
+    assert {"lock.json", "bake.json", "verify.json", "publish.json",
+            f"../logs/bake-{folder.build_id}.log",
             f"../{previous.build_id}/report.html"} == links
     assert all((folder.path / link).exists() for link in links)
     assert "| us-east-1 | `ami-0abc` | candidate, latest | golden-x 3 |" in summary.splitlines()
@@ -149,14 +178,17 @@ def test_why_cuda_is_another_than_the_driver_s(version: str, source: str, note: 
 
 
 def test_a_failed_comparison_shows_both_sides(tmp_path: Path) -> None:
-    check = Check(id="kernel/x", role="kernel", title="Bbr is taken", outcome=Outcome.INCORRECT, detail="no",
+    check = Check(id="kernel/x", role="kernel", title="Bbr is taken", outcome=Outcome.INCORRECT,
+                  detail="no",
                   expected="bbr", actual="cubic | reno", seconds=1.0)
     folder, previous, lock = data.write_pair(tmp_path, data.FAILING)
     verify = records.read(folder.verify, VerifyRecord).model_copy(update={"checks": [check]})
     records.write(folder.verify, verify)
     assert "Expected bbr Actual cubic | reno" in Page(report.render(folder, previous, lock)).text()
-    assert "| Bbr is taken (`kernel/x`) | incorrect | expected bbr, actual cubic \\| reno: no |" in \
-        report.summary(folder, previous, lock).splitlines()
+    assert (
+        "| Bbr is taken (`kernel/x`) | incorrect | expected bbr, actual cubic \\| reno: no |"
+        in report.summary(folder, previous, lock).splitlines()
+    )
 
 
 def test_verified_page(pair: data.Pair) -> None:
@@ -164,9 +196,12 @@ def test_verified_page(pair: data.Pair) -> None:
     page = Page(html)
     assert page.text("title").startswith(f"{data.IMAGE} {pair[0].build_id}: verified")
     for text in (
-        "All 36 checks are correct (2 boots of the sealed disk under TCG, 3 min 07 s).", "535.309.01",
-        "sm_75, sm_80, sm_86, sm_89, sm_90", "nv-pci.c:237: too few arguments to function 'pci_resize_resource'",
-        "5 changed, 2 added, 1 removed, 393 unchanged", pair[1].build_id, "unsigned: Secure Boot would refuse them",
+        "All 36 checks are correct (2 boots of the sealed disk under TCG, 3 min 07 s).",
+        "535.309.01",
+        "sm_75, sm_80, sm_86, sm_89, sm_90",
+        "nv-pci.c:237: too few arguments to function 'pci_resize_resource'",
+        "5 changed, 2 added, 1 removed, 393 unchanged", pair[1].build_id,
+        "unsigned: Secure Boot would refuse them",
         "All 400 packages of the lock",
     ):
         assert text in page.text(), text
@@ -181,8 +216,16 @@ def test_failures_come_first_with_their_messages(failing: data.Pair) -> None:
     assert "4 of 36 checks are not correct: 2 incorrect, 1 missing, 1 unreachable" in text
     assert "the running kernel says cubic" in text and "correct in the previous build" in text
     # a role with failures before one without, and in a role the failures before the rest
-    assert text.index("the kernel took bbr") < text.index("the default qdisc is fq") < text.index("nvcc compiles for")
-    assert text.index("journals are gone") < text.index("no shell history") < text.index("machine-id was empty")
+    assert (
+        text.index("the kernel took bbr")
+        < text.index("the default qdisc is fq")
+        < text.index("nvcc compiles for")
+    )
+    assert (
+        text.index("journals are gone")
+        < text.index("no shell history")
+        < text.index("machine-id was empty")
+    )
 
 
 def test_unverified_build_says_so(tmp_path: Path) -> None:
@@ -251,23 +294,30 @@ def test_frameworks_are_named_with_their_versions() -> None:
                         found.value)
     assert found.note.startswith("compiled for these CPUs and GPUs: numpy, ")
     index = facts("debian-13-ml")["Frameworks"]
-    assert (index.value.partition(" ")[0], index.note) == ("numpy", ""), "its wheels are all the index's"
+    assert (index.value.partition(" ")[0], index.note) == ("numpy", ""), (
+        "its wheels are all the index's"
+    )
 
 
 def hostile_build(root: Path) -> tuple[BuildFolder, dict[str, Any]]:
     """A build in which every free text is an attack or very long."""
     bad = f"{data.HOSTILE} {data.LONG}"
-    choice = {"component": bad, "taken": bad, "why": bad, "passed_over": [{"what": bad, "reason": bad}]}
+    choice = {"component": bad, "taken": bad, "why": bad,
+              "passed_over": [{"what": bad, "reason": bad}]}
     lock = data.lock(
-        image=bad, description=bad, choices=[choice], frameworks=[{"name": bad, "version": bad, "origin": "source"}],
+        image=bad, description=bad, choices=[choice],
+        frameworks=[{"name": bad, "version": bad, "origin": "source"}],
         packages={bad: data.package(bad, origin=bad)} | data.lock()["packages"],
     )
     bake = data.bake_record(
         lock, git_commit=bad, layers=[bad], components=[Component(name=bad, bytes=5)],
         phases=[Timing(name=bad, seconds=3)], roles=[Timing(name=bad, seconds=2)],
     )
-    checks = [Check(id=bad, role=bad, title=bad, outcome=outcome, detail=bad, seconds=1) for outcome in Outcome]
-    return data.write_build(root, bake, data.verify_record(bake, checks=checks, verdict=Verdict.NOT_VERIFIED)), lock
+    checks = [Check(id=bad, role=bad, title=bad, outcome=outcome, detail=bad, seconds=1)
+              for outcome in Outcome]
+    return data.write_build(root, bake,
+                            data.verify_record(bake, checks=checks,
+                                               verdict=Verdict.NOT_VERIFIED)), lock
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
@@ -336,10 +386,12 @@ def palettes(css: str) -> list[dict[str, str]]:
 
 
 def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours "#rrggbb" (WCAG 2.2, "contrast ratio" and "relative luminance")."""
+    """Contrast ratio of two colours "#rrggbb" (WCAG 2.2, "contrast ratio" and "relative
+    luminance")."""
     def luminance(colour: str) -> float:
         channels = [int(colour[at:at + 2], 16) / 255 for at in (1, 3, 5)]
-        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+                  for value in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)
@@ -355,6 +407,8 @@ def test_colours_meet_aa() -> None:
         for name in ("ink", "muted", "gold", *Outcome):
             for ground in ("paper", "raised"):
                 ratio = contrast(palette[name], palette[ground])
-                assert ratio >= 4.5, f"{name} {palette[name]} on {ground} {palette[ground]}: {ratio:.2f}"
+                assert ratio >= 4.5, (
+                    f"{name} {palette[name]} on {ground} {palette[ground]}: {ratio:.2f}"
+                )
         for name in ("bar", "before"):
             assert contrast(palette[name], palette["paper"]) >= 3.0, name

@@ -9,7 +9,8 @@ from support.builds import report_data as data
 
 
 def test_sizes_are_fractions_of_the_longest() -> None:
-    parts = [Component(name="half", bytes=50), Component(name="whole", bytes=100), Component(name="none", bytes=0)]
+    parts = [Component(name="half", bytes=50), Component(name="whole", bytes=100),
+             Component(name="none", bytes=0)]
     chart = charts.sizes(data.bake_record(data.lock(), components=parts), None)
     assert chart is not None and not chart.compared
     lengths = [(bar.label, bar.width) for bar in chart.bars]
@@ -18,7 +19,8 @@ def test_sizes_are_fractions_of_the_longest() -> None:
 
 
 def test_previous_size_sets_the_scale() -> None:
-    now = data.bake_record(data.lock(), components=[Component(name="a", bytes=50), Component(name="b", bytes=1)])
+    now = data.bake_record(data.lock(),
+                           components=[Component(name="a", bytes=50), Component(name="b", bytes=1)])
     then = data.bake_record(data.previous_lock(), components=[Component(name="a", bytes=100)])
     chart = charts.sizes(now, then)
     assert chart is not None
@@ -27,11 +29,13 @@ def test_previous_size_sets_the_scale() -> None:
 
 
 def test_roles_start_where_their_phase_does() -> None:
-    phases = [Timing(name="base", seconds=25), Timing(name="limits+seal", seconds=50), Timing(name="disk", seconds=25)]
+    phases = [Timing(name="base", seconds=25), Timing(name="limits+seal", seconds=50),
+              Timing(name="disk", seconds=25)]
     roles = [Timing(name="limits", seconds=30), Timing(name="seal", seconds=10)]
     top, below = charts.timings(data.bake_record(data.lock(), phases=phases, roles=roles), None)
     assert [(bar.start, bar.width) for bar in top.bars] == [(0.0, 0.25), (0.25, 0.5), (0.75, 0.25)]
-    assert [(bar.start, bar.width) for bar in below.bars] == [(0.35, 0.3), (0.65, 0.1)]  # 10 s of boot
+    # 10 s of boot.
+    assert [(bar.start, bar.width) for bar in below.bars] == [(0.35, 0.3), (0.65, 0.1)]
     assert top.ticks == below.ticks
 
 

@@ -1,4 +1,5 @@
-"""What `reproduce` varies between two bakes, and what it names where they differ: on real disks of a few files."""
+"""What `reproduce` varies between two bakes, and what it names where they differ: on real disks of
+a few files."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from support.builds.tools import need, need_disk_tools, need_reproducible_disks
 from support.files import write
 
 MIB = 1 << 20
-FILES = {"etc/motd": "hello\n", "etc/same": "same\n", "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd"}
+FILES = {"etc/motd": "hello\n", "etc/same": "same\n", "boot/vmlinuz-6.1": "kernel",
+         "boot/initrd.img-6.1": "initrd"}
 Change = Callable[[Path], None]
 
 
@@ -29,25 +31,31 @@ def tools() -> None:
 
 
 class Bakes:
-    """Bakes of one tree; `change` is done to the second's tree, `spoil` to its disk. Notes where and when each ran."""
+    """Bakes of one tree; `change` is done to the second's tree, `spoil` to its disk. Notes where
+    and when each ran."""
 
-    def __init__(self, folder: Path, change: Change = lambda _: None, spoil: Change = lambda _: None) -> None:
+    def __init__(
+        self, folder: Path, change: Change = lambda _: None, spoil: Change = lambda _: None
+    ) -> None:
         self.folder, self.change, self.spoil = folder, change, spoil
         self.seen: list[tuple[str, str, Path]] = []
 
     def __call__(self, work: Path, layers: Path) -> BakeRecord:
         layers.mkdir()
         second = bool(self.seen)
-        self.seen.append((shell.output(["uname", "-n"]).strip(), shell.output(["date", "+%F"]).strip(), work))
+        self.seen.append((shell.output(["uname", "-n"]).strip(),
+                          shell.output(["date", "+%F"]).strip(), work))
         tree = write(work / "tree", FILES)
         if second:
             self.change(tree)
-        layout = disk.DiskLayout(image="test", size_bytes=256 * MIB, source_date_epoch=1_700_000_000)
+        layout = disk.DiskLayout(image="test", size_bytes=256 * MIB,
+                                 source_date_epoch=1_700_000_000)
         facts = disk.write_disk(tree, work / "out/disk.raw", layout=layout, log=work / "log")
         if second:
             self.spoil(facts.disk)
         return BakeRecord(
-            image="test", build_id="0" * 12, lock_sha256="0" * 64, git_commit="0" * 40, phases=[], roles=[],
+            image="test", build_id="0" * 12, lock_sha256="0" * 64, git_commit="0" * 40, phases=[],
+            roles=[],
             started_at="2026-01-01T00:00:00Z", components=[], layers=[], packages_count=0,
             host=Host(cpus=2, python="3.11", packer="1.6.6", tools={"mke2fs-package": "1.47"}),
             manifest_sha256="0" * 64,
@@ -63,7 +71,9 @@ class Bakes:
         return caught.value
 
 
-def test_the_second_bake_is_elsewhere_on_another_day_and_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_second_bake_is_elsewhere_on_another_day_and_gives_the_same_bytes(
+    tmp_path: Path,
+) -> None:
     need("faketime")
     before, environment = socket.gethostname(), dict(os.environ)
     bakes = Bakes(tmp_path)
@@ -76,7 +86,9 @@ def test_the_second_bake_is_elsewhere_on_another_day_and_gives_the_same_bytes(tm
     assert (socket.gethostname(), dict(os.environ)) == (before, environment)
 
 
-def test_without_faketime_it_says_that_the_clock_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_faketime_it_says_that_the_clock_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(other_machine, "_LIBRARIES", "nowhere/*")
     assert Bakes(tmp_path).run().endswith("with this machine's clock (faketime is not installed)")
 
@@ -103,11 +115,14 @@ def test_files_that_differ_are_named_with_what_differs(tmp_path: Path) -> None:
     assert "the second was baked as on the machine `elsewhere`" in error.hint
 
 
-def test_diffoscope_looks_into_them_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diffoscope_looks_into_them_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A program of that name shows that it is given both files' content, out of both disks."""
     program = tmp_path / "bin/diffoscope"
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\n[ "$1" = --timeout=60 ] && shift && exec diff "$@"\n', encoding="utf-8")
+    program.write_text('#!/bin/sh\n[ "$1" = --timeout=60 ] && shift && exec diff "$@"\n',
+                       encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     work = tmp_path / "work"
@@ -117,7 +132,8 @@ def test_diffoscope_looks_into_them_where_it_is_installed(tmp_path: Path, monkey
         (tree / "etc/motd").write_text("bye\n", encoding="utf-8")
 
     error = Bakes(work, change).failure()
-    assert error.tail.splitlines() == ["/etc/motd: sha256, size", "    1c1", "    < hello", "    ---", "    > bye"]
+    assert error.tail.splitlines() == ["/etc/motd: sha256, size", "    1c1", "    < hello",
+                                       "    ---", "    > bye"]
 
 
 PLACES = {

@@ -1,4 +1,5 @@
-"""What is left in a sealed tree: each of some hundred secrets and leftovers is named, and a clean tree has none."""
+"""What is left in a sealed tree: each of some hundred secrets and leftovers is named, and a clean
+tree has none."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ from support.rules import trees
 from support.security import canaries
 from support.security.secret_lines import INNOCENT, PLANTED
 
-BROUGHT = [path for role in ROLE_ORDER for path in role_files.brought(ROOT, role, {"cuda_variant": "toolkit"})]
+BROUGHT = [path for role in ROLE_ORDER
+           for path in role_files.brought(ROOT, role, {"cuda_variant": "toolkit"})]
 """What our roles bring, with all of CUDA."""
-OWNED = ("usr/bin/bash", "usr/share/doc/bash/README", "usr/lib/python3/app.py", "etc/ssh/ssh_config")
+OWNED = ("usr/bin/bash", "usr/share/doc/bash/README", "usr/lib/python3/app.py",
+         "etc/ssh/ssh_config")
 HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
 CLEAN = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nhub:x:1001:1001::/srv/hub:/bin/sh\n",
@@ -30,9 +33,12 @@ CLEAN = {
     "root/.bashrc": "umask 022\n",
     "etc/chrony/chrony.conf": "keyfile /etc/chrony/chrony.keys\n",
     "etc/docker/daemon.json": '{"live-restore": true}\n',
-    "etc/sysctl.d/60-golden.conf": "net.ipv4.tcp_congestion_control = bbr\n", "boot/initrd.img-6.12.0": "x",
-    "usr/lib/python3/__pycache__/app.cpython-313.pyc": "x", "etc/tool/tool.conf": "token_lifetime = 86400\n",
-    "var/lib/dpkg/info/bash.postinst": "#!/bin/sh\ntouch /etc/tool/tool.conf\n", "srv/hub/.profile": "umask 077\n",
+    "etc/sysctl.d/60-golden.conf": "net.ipv4.tcp_congestion_control = bbr\n",
+    "boot/initrd.img-6.12.0": "x",
+    "usr/lib/python3/__pycache__/app.cpython-313.pyc": "x",
+    "etc/tool/tool.conf": "token_lifetime = 86400\n",
+    "var/lib/dpkg/info/bash.postinst": "#!/bin/sh\ntouch /etc/tool/tool.conf\n",
+    "srv/hub/.profile": "umask 077\n",
     "opt/ml/FRAMEWORKS.json": "{}", "etc/environment": "PATH=/usr/bin\n",
 }
 
@@ -78,7 +84,8 @@ def test_each_of_them_is_named(tree: Path, kinds: dict[str, str]) -> None:
 
 def _is_named(name: str, said: str) -> bool:
     """Whether a line is about the file, or about a folder that goes with all that is in it."""
-    paths = [f"/{name}", *(f"/{folder}" for folder in map(str, Path(name).parents) if folder != ".")]
+    paths = [f"/{name}",
+             *(f"/{folder}" for folder in map(str, Path(name).parents) if folder != ".")]
     return any(re.search(rf": {re.escape(path)}( \(.*\))?$", said, re.MULTILINE) for path in paths)
 
 
@@ -97,7 +104,9 @@ def test_a_package_s_file_is_read_where_it_is_not_as_packaged(tree: Path) -> Non
     plant(tree, name, "as packaged\n")
     plant(tree, "etc/ssh/ssh_config", key)
     plant(tree, "var/lib/dpkg/info/bash.md5sums", f"{digest}  etc/ssh/ssh_config\n")
-    assert residue.find(tree, BROUGHT) == ["private key: /etc/ssh/ssh_config"], "all of /etc is read"
+    assert residue.find(tree, BROUGHT) == ["private key: /etc/ssh/ssh_config"], (
+        "all of /etc is read"
+    )
 
 
 def test_a_wheel_s_file_is_read_where_its_record_has_another_digest(tree: Path) -> None:
@@ -126,8 +135,10 @@ def test_a_diverted_file_has_its_package_s_digest(tree: Path) -> None:
 
 
 NOBODYS = (
-    "etc/systemd/system/golden-agent.service", "etc/golden.d/x", "etc/cron.d/golden", "etc/golden-notes",
-    "etc/systemd/system/multi-user.target.wants/golden", "usr/local/bin/golden-x", "usr/local/libexec/golden-x",
+    "etc/systemd/system/golden-agent.service", "etc/golden.d/x", "etc/cron.d/golden",
+    "etc/golden-notes",
+    "etc/systemd/system/multi-user.target.wants/golden", "usr/local/bin/golden-x",
+    "usr/local/libexec/golden-x",
     "usr/share/golden/x", "var/lib/golden/x", "etc/sudoers.d/61-golden", "etc/profile.d/golden.sh",
     "etc/default/x/y", "etc/apt/apt.conf.d/x/y", "etc/modules-load.d/x/y", "boot/initrd.img-1/x",
     "etc/initramfs-tools/hooks/x", "etc/pam.d/common-x/y", "opt/ml/bin/x/y", "opt/ml/one/bin/x/y",
@@ -154,7 +165,8 @@ def test_the_roles_own_files_are_declared(tree: Path) -> None:
                            tasks.read_text(encoding="utf-8"), re.MULTILINE)
         paths.update(found)
     paths -= {"usr/local/lib/python/dist-packages/golden-frameworks.pth",
-              "etc/systemd/system/60-golden-fast-boot.conf", "etc/systemd/system/engine.d/60-golden.conf"}
+              "etc/systemd/system/60-golden-fast-boot.conf",
+              "etc/systemd/system/engine.d/60-golden.conf"}
     for name in paths:
         plant(tree, name, "x")
     assert residue.find(tree, BROUGHT) == []
@@ -181,5 +193,6 @@ def test_what_is_a_secret_is_found(tree: Path) -> None:
 
 @pytest.mark.parametrize("part", [b"\\", b"echo ", b"curl ", b"_key", b"token", b"A", b"a:1:"])
 def test_a_text_of_one_thing_ends(part: bytes) -> None:
-    """A mebibyte of what a pattern begins with: one that looked ahead without an end would take hours."""
+    """A mebibyte of what a pattern begins with: one that looked ahead without an end would take
+    hours."""
     assert secret_patterns.found(part * ((1 << 20) // len(part))) == ""

@@ -1,4 +1,5 @@
-"""Which files a role brings: what its tasks copy, and its own list; and so what a sealed tree may hold."""
+"""Which files a role brings: what its tasks copy, and its own list; and so what a sealed tree may
+hold."""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ def test_a_variable_of_the_definition_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dest", ["/etc/{{ ansible_facts.hostname }}", "{{ 1 / 0 }}", "{{ x | nosuch }}", "relative"])
 def test_a_path_that_only_the_machine_knows_is_left_out(tmp_path: Path, dest: str) -> None:
-    root = role(tmp_path, f"- copy: {{content: x, dest: '{dest}'}}\n- copy: {{content: x, dest: /etc/company/a}}\n")
+    root = role(tmp_path,
+                f"- copy: {{content: x, dest: '{dest}'}}\n- copy: "
+                f"{{content: x, dest: /etc/company/a}}\n")
     assert role_files.brought(root, "company", {}) == ["/etc/company/a"]
 
 
@@ -67,7 +70,9 @@ def test_a_path_that_only_the_machine_knows_is_left_out(tmp_path: Path, dest: st
     ({"vars/main.yml": "__company_files: /opt/x\n"}, "__company_files is '/opt/x', no list"),
     ({"tasks/main.yml": "- copy: [\n"}, "tasks/main.yml: no list of tasks: "),
 ])
-def test_what_cannot_be_read_is_named(tmp_path: Path, files: dict[str, str], complaint: str) -> None:
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, files: dict[str, str], complaint: str
+) -> None:
     with pytest.raises(BadInput) as caught:
         role_files.brought(role(tmp_path, "[]\n", **files), "company", {})
     assert complaint in caught.value.message
@@ -78,13 +83,16 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, files: dict[str, str], com
     ("/etc/*", "names no place"), ("/etc/company/*", ""), ("/etc/company", ""), ("/opt/a*", ""),
 ])
 def test_a_path_that_no_role_may_bring(path: str, problem: str) -> None:
-    assert role_files.misplaced(path).startswith(problem) and bool(role_files.misplaced(path)) == bool(problem)
+    assert role_files.misplaced(path).startswith(problem) and bool(
+        role_files.misplaced(path)
+    ) == bool(problem)
 
 
 def test_the_checkout_s_roles_name_what_they_copy() -> None:
     """Most paths are plain enough to be read; and none is out of place."""
     found = {path for name in ROLE_ORDER for path in role_files.brought(ROOT, name, {})}
-    assert {"/etc/sysctl.d/60-golden.conf", "/usr/local/libexec/golden-refuse-packages", "/opt/ml/bin/ml-run",
+    assert {"/etc/sysctl.d/60-golden.conf", "/usr/local/libexec/golden-refuse-packages",
+            "/opt/ml/bin/ml-run",
             "/etc/systemd/system/docker.service.d/60-golden.conf", "/etc/gitconfig"} <= found
     assert len(found) > 80
     assert [path for path in found if role_files.misplaced(path)] == []
@@ -99,7 +107,9 @@ def test_a_sealed_tree_may_hold_what_a_role_brings(tmp_path: Path) -> None:
 
 
 def test_a_sealed_tree_may_hold_all_of_a_folder_that_a_role_copies(tmp_path: Path) -> None:
-    root = role(tmp_path, "- copy: {src: tree, dest: /opt/agent}\n", **{"files/tree/lib/deep/x.py": ""})
-    is_brought = re.compile("|".join(map(residue._pattern, role_files.brought(root, "company", {})))).fullmatch
+    root = role(tmp_path, "- copy: {src: tree, dest: /opt/agent}\n",
+                **{"files/tree/lib/deep/x.py": ""})
+    is_brought = re.compile("|".join(map(residue._pattern,
+                                         role_files.brought(root, "company", {})))).fullmatch
     assert is_brought("/opt/agent/tree/lib/deep/x.py")
     assert not is_brought("/opt/agent/other/x.py")

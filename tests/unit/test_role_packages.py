@@ -15,16 +15,19 @@ from support.files import write
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
-"""Debian policy, 5.6.1: lower case letters, digits and +-., at least two, the first one alphanumeric."""
+"""Debian policy, 5.6.1: lower case letters, digits and +-., at least two, the first one
+alphanumeric."""
 DERIVED: dict[str, dict[str, Any]] = {
     "kernel": {"kernel_package": "linux-image-6.1.0-50-cloud-amd64", "kernel_release": "x"},
     "nvidia_driver": {
-        "nvidia_driver_version": "535.309.01", "nvidia_driver_kernel_release": "6.1.0-50-cloud-amd64",
+        "nvidia_driver_version": "535.309.01",
+        "nvidia_driver_kernel_release": "6.1.0-50-cloud-amd64",
         "nvidia_driver_modules_package": "golden-nvidia-modules-6.1.0-50-cloud-amd64",
     },
     "cuda": {"cuda_architectures": ["75"], "cuda_version": "12.8"},
 }
-ELSEWHERE = {role: {"Debian_12.yml", "Ubuntu_24.yml"} for role in ("hardening", "immutable", "jupyterhub")}
+ELSEWHERE = {role: {"Debian_12.yml", "Ubuntu_24.yml"}
+             for role in ("hardening", "immutable", "jupyterhub")}
 """Roles that know not every platform: those that they refuse."""
 TARGETS = [PLATFORMS[release] for release in ("bookworm", "trixie", "noble")]
 
@@ -39,7 +42,8 @@ def combinations(role: str) -> list[dict[str, Any]]:
             for name, option in options.items() if "choices" in option]
     switches = [name for name, option in options.items() if option.get("type") == "bool"]
     return [{**dict(chosen), **dict.fromkeys(switches,
-                                             state)} for chosen in itertools.product(*axes) for state in (False, True)]
+                                             state)} for chosen in itertools.product(*axes)
+            for state in (False, True)]
 
 
 @pytest.mark.parametrize("role", ROLE_ORDER)
@@ -47,11 +51,14 @@ def combinations(role: str) -> list[dict[str, Any]]:
 def test_every_setting_of_a_role_gives_package_names(role: str, platform: Platform) -> None:
     given = {"cuda_release": "12.8"} if role == "cuda" else {}
     if platform.vars_file in ELSEWHERE.get(role, ()):
-        with pytest.raises(BadInput, match=f"role {role} does not know {platform.distribution} {platform.major}"):
+        with pytest.raises(BadInput,
+                           match=f"role {role} does not know {platform.distribution} "
+                                 f"{platform.major}"):
             role_packages.packages(ROOT, role, platform, given)
         return
     for chosen in combinations(role):
-        names = role_packages.packages(ROOT, role, platform, {**DERIVED.get(role, {}), **given, **chosen})
+        names = role_packages.packages(ROOT, role, platform,
+                                       {**DERIVED.get(role, {}), **given, **chosen})
         assert [name for name in names if not NAME.fullmatch(name)] == []
         assert len(names) == len(set(names))
 
@@ -67,10 +74,16 @@ def role(root: Path, text: str, platform: str = "Debian_12.yml") -> Path:
 def test_a_list_or_an_expression(tmp_path: Path) -> None:
     plain = role(tmp_path / "a", "__limits_packages: [a, 'lib-{{ limits_nofile }}']\n")
     assert role_packages.packages(plain, "limits", PLATFORMS["bookworm"], {}) == ["a", "lib-5"]
-    assert role_packages.packages(plain, "limits", PLATFORMS["bookworm"], {"limits_nofile": 7}) == ["a", "lib-7"]
-    root = role(tmp_path / "b", "__limits_packages: \"{{ ['a'] + limits_extra + __limits_more }}\"\n"
+    assert role_packages.packages(plain, "limits", PLATFORMS["bookworm"], {"limits_nofile": 7}) == [
+        "a",
+        "lib-7",
+    ]
+    root = role(tmp_path / "b",
+                "__limits_packages: \"{{ ['a'] + limits_extra + __limits_more }}\"\n"
                                 "__limits_more: \"{{ ['c'] if limits_nofile > 4 else [] }}\"\n")
-    assert role_packages.packages(root, "limits", PLATFORMS["bookworm"], {"limits_extra": ["x"]}) == ["a", "x", "c"]
+    assert role_packages.packages(
+        root, "limits", PLATFORMS["bookworm"], {"limits_extra": ["x"]}
+    ) == ["a", "x", "c"]
 
 
 @pytest.mark.parametrize(("text", "complaint"), [
@@ -107,7 +120,9 @@ def test_a_role_that_is_the_same_everywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["Debian.yml", "packages.yaml"])
 def test_packages_in_a_file_that_is_not_read(tmp_path: Path, name: str) -> None:
     root = role(tmp_path, "__limits_packages: [htop]\n", name)
-    with pytest.raises(BadInput, match=f"vars/{name}: __limits_packages: the lock does not read") as caught:
+    with pytest.raises(
+        BadInput, match=f"vars/{name}: __limits_packages: the lock does not read"
+    ) as caught:
         role_packages.packages(root, "limits", PLATFORMS["trixie"], {})
     assert caught.value.hint == "write it into main.yml or Debian_13.yml beside it"
 

@@ -1,4 +1,5 @@
-"""Each role keeps the contract of roles/README.md, and each rule is seen to fail on a role that breaks it."""
+"""Each role keeps the contract of roles/README.md, and each rule is seen to fail on a role that
+breaks it."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ GOOD = {
 """,
     "roles/demo/vars/Debian_12.yml": "__demo_packages: [a]\n",
     "roles/demo/README.md": f"{TABLE}| `demo_size` | `4` | x |\n| `demo_kernel` | derived | x |\n",
-    "molecule/demo/molecule.yml": "", "tests/image/demo/test_demo.py": "",
+    "molecule/demo/molecule.yml": "",
+    "tests/image/demo/test_demo.py": "",
     "ansible/bake.yml": "- roles: [{role: demo}]\n",
 }
 TASKS, ASK = "roles/demo/tasks/main.yml", "roles/demo/tasks/preflight.yml"
@@ -64,7 +66,8 @@ BAD: list[tuple[Rule, dict[str, str | None], str]] = [
     (rules.contents, {TASKS: "- name: Work\n  ansible.builtin.command: x"}, "Work: does work"),
     (rules.contents, {"roles/demo/tasks/lost.yml": "[]"}, "lost.yml is never included"),
     (rules.specification, {DEFAULTS: "demo_size: 5"}, "demo_size is 5 in defaults, 4 in"),
-    (rules.specification, {DEFAULTS: "{demo_size: 4, demo_odd: 1}"}, "demo_odd is in defaults but not"),
+    (rules.specification, {DEFAULTS: "{demo_size: 4, demo_odd: 1}"},
+     "demo_odd is in defaults but not"),
     (rules.specification, {DEFAULTS: "{}"}, "demo_size is neither required nor in defaults"),
     (rules.readme, {README: TABLE}, "demo_size is not in README's table"),
     (rules.readme, {README: f"{TABLE}| `demo_size` | `5` | x |"}, "README says 5 of demo_size"),
@@ -79,7 +82,8 @@ BAD: list[tuple[Rule, dict[str, str | None], str]] = [
     (rules.names, {ASK: "- name: Copy\n  copy: {src: a}"}, "`copy` is no fully qualified name"),
     (rules.modes, {ASK: "- block:\n    - ansible.builtin.file: {mode: 755}"},
      ":2: mode 755 is not quoted"),
-    (rules.indexes, {ASK: "- name: Install\n  ansible.builtin.apt: {name: '{{ __demo_packages }}'}"},
+    (rules.indexes,
+     {ASK: "- name: Install\n  ansible.builtin.apt: {name: '{{ __demo_packages }}'}"},
      "Install: installs packages without cache_valid_time"),
 ]
 
@@ -94,7 +98,9 @@ def test_rules_accept_what_is_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rule", "changes", "message"), BAD, ids=[bad[2] for bad in BAD])
-def test_rule_sees(tmp_path: Path, rule: Rule, changes: dict[str, str | None], message: str) -> None:
+def test_rule_sees(
+    tmp_path: Path, rule: Rule, changes: dict[str, str | None], message: str
+) -> None:
     found = rule(_tree(tmp_path, changes), "demo")
     assert any(message in problem for problem in found), found
 

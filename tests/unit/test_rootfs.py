@@ -1,4 +1,5 @@
-"""The tree to compile in: made once, shared by what needs the same packages, made anew where it was damaged."""
+"""The tree to compile in: made once, shared by what needs the same packages, made anew where it was
+damaged."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def test_a_tree_to_compile_in_is_made_once_and_anew_where_it_was_damaged(
 
     monkeypatch.setattr(rootfs, "bootstrap", bootstrap)
     monkeypatch.setattr(container, "overlay", folders)
-    plan = TreePlan(work=tmp_path / "work-0", log=tmp_path / "log", layers=tmp_path / "layers", base_key=KEY,
+    plan = TreePlan(work=tmp_path / "work-0", log=tmp_path / "log", layers=tmp_path / "layers",
+                    base_key=KEY,
                     tree=Tree(suite="bookworm", repository=tmp_path, include=[]))
     for number in range(2):
         with rootfs.scratch(plan.model_copy(update={"work": tmp_path / f"work-{number}"})) as root:

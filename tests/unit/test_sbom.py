@@ -1,4 +1,5 @@
-"""Bills of materials of the committed locks: valid, the same twice, equal to the tree, with names scanners know."""
+"""Bills of materials of the committed locks: valid, the same twice, equal to the tree, with names
+scanners know."""
 
 from __future__ import annotations
 
@@ -60,15 +61,18 @@ class Baked:
         return sbom.text(components.of_build(self.build, self.lock, self.store), spec)
 
     def written(self, seed: int) -> dict[str, str]:
-        """The bills as a process writes them whose sets have an order of their own for each `seed`."""
+        """The bills as a process writes them whose sets have an order of their own for each
+        `seed`."""
         for name in sbom.KEPT.values():
             (self.build.path / name).unlink(missing_ok=True)
         records.write(self.root / "lock.json", self.lock)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts"), "PYTHONHASHSEED": str(seed)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts"),
+                       "PYTHONHASHSEED": str(seed)}
         paths = (self.root / "lock.json", self.root / "cache", self.build.path)
         argv = [sys.executable, "-c", WRITE, *map(str, paths)]
         subprocess.run(argv, check=True, env=environment)
-        return {name: (self.build.path / name).read_text(encoding="utf-8") for name in sbom.KEPT.values()}
+        return {name: (self.build.path / name).read_text(encoding="utf-8")
+                for name in sbom.KEPT.values()}
 
 
 @pytest.fixture
@@ -110,7 +114,8 @@ def test_a_build_has_both_bills_the_same_each_time(baked: Baked, tmp_path: Path)
     assert other["metadata"]["timestamp"] == "1970-01-01T00:00:05+00:00"
     assert other["serialNumber"] != bill["serialNumber"]
     wrong = text.replace(bill["components"][3]["hashes"][0]["content"], "12")
-    assert "does not match" in faults(wrong, Spec.CYCLONEDX_1_6, tmp_path), "the validator would notice"
+    assert "does not match" in faults(wrong, Spec.CYCLONEDX_1_6,
+                                      tmp_path), "the validator would notice"
 
 
 def test_a_bake_leaves_bills_that_may_be_signed(baked: Baked) -> None:
@@ -161,7 +166,8 @@ def test_a_bill_is_what_the_tree_holds(baked: Baked) -> None:
     for paths, said in (
             ([*listed, "/var/lib/dpkg/info/telnetd.list"], "package telnetd is in the image alone"),
             ([*listed, odd], "wheel numpy odd-one 1.0 is in the image alone"),
-            ([path for path in listed if "/hnswlib-" not in path], r"wheel \S+ hnswlib \S+ is in the lock alone")):
+            ([path for path in listed if "/hnswlib-" not in path],
+             r"wheel \S+ hnswlib \S+ is in the lock alone")):
         baked.build = materials.build(baked.root, lock, paths)
         with pytest.raises(NotVerified, match=said):
             baked.parts()
@@ -207,7 +213,8 @@ METADATA = "Metadata-Version: 2.4\nName: {}\nVersion: {}\n{}\n"
 def tree(root: Path, lock: Lock) -> Path:
     """A tree with some packages and the wheels of a lock."""
     doc = root / "usr/share/doc"
-    for name, licence in (("glibc2.36", "GPL-3+"), ("debianutils", "GPL-2+ and Expat"), ("nano", "odd thing")):
+    for name, licence in (("glibc2.36", "GPL-3+"), ("debianutils", "GPL-2+ and Expat"),
+                          ("nano", "odd thing")):
         (doc / name).mkdir(parents=True)
         (doc / name / "copyright").write_text(COPYRIGHT.format(licence), encoding="utf-8")
     (doc / "python3").mkdir()
@@ -219,13 +226,22 @@ def tree(root: Path, lock: Lock) -> Path:
     (root / "var/lib/dpkg/status").write_text(STATUS, encoding="utf-8")
     for home, files in lock.environments().items():
         for file in files:
-            info = root / f"opt/ml/{home}/lib/python3.13/site-packages/{file.project.replace('-', '_')}-1.dist-info"
+            info = (
+                root
+                / f"opt/ml/{home}/lib/python3.13/site-packages/{file.project.replace('-', '_')}-1.dist-info"
+            )
             info.mkdir(parents=True)
             (info / "RECORD").touch()
-            more = "License-Expression: BSD-3-Clause\nAuthor-email: Team <t@example.org>\n" if file.project != "torch" \
-                else "License: MIT\nRequires-Dist: NumPy>1; python_version >= '3.10'\nRequires-Dist: absent\n" \
-                "Requires-Dist: (odd\nRequires-Dist: sympy; extra == 'x'\nRequires-Dist: jinja2; python_version < '3'\n"
-            (info / "METADATA").write_text(METADATA.format(file.project, file.version, more), encoding="utf-8")
+            more = (
+                "License-Expression: BSD-3-Clause\nAuthor-email: Team <t@example.org>\n"
+                if file.project != "torch"
+                else "License: MIT\nRequires-Dist: NumPy>1; python_version >= "
+                     "'3.10'\nRequires-Dist: absent\n"
+                "Requires-Dist: (odd\nRequires-Dist: sympy; extra == 'x'\nRequires-Dist: jinja2; "
+                "python_version < '3'\n"
+            )
+            (info / "METADATA").write_text(METADATA.format(file.project, file.version, more),
+                                           encoding="utf-8")
     return root
 
 
@@ -246,13 +262,17 @@ def test_what_the_tree_says_of_its_parts_is_in_valid_bills(driven: Baked, tmp_pa
     assert parts["bash"]["supplier"] == {"name": "Ada Lovelace"}
     assert parts["libc6"]["supplier"] == {"name": "GNU Libc"}
     names = {part["bom-ref"]: part["name"] for part in bill["components"]} | {"image": "image"}
-    needs = {names[row["ref"]]: {names[ref] for ref in row["dependsOn"]} for row in bill["dependencies"]}
+    needs = {names[row["ref"]]: {names[ref] for ref in row["dependsOn"]}
+             for row in bill["dependencies"]}
     assert needs["bash"] == {"libc6", "debianutils", "nano", "python3"}
     assert needs["torch"] == {"numpy"}
     assert "libc6" not in needs, "nobody said that it needs nothing"
     spdx = json.loads(texts[Spec.SPDX_2_3])
     declared = {one["name"]: one["licenseDeclared"] for one in spdx["packages"]}
-    assert (declared["debianutils"], declared["python3"]) == ("GPL-2.0-or-later AND MIT", "NOASSERTION")
+    assert (declared["debianutils"], declared["python3"]) == (
+        "GPL-2.0-or-later AND MIT",
+        "NOASSERTION",
+    )
     assert sum(row["relationshipType"] == "DEPENDS_ON" for row in spdx["relationships"]) == 5
 
 

@@ -22,10 +22,12 @@ from goldenami.packages.pypi import PyFile
 from goldenami.packages.store import Store
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-DEB = Deb(name="gcc", version="1", architecture="amd64", sha256="a" * 64, size=1, installed_size=1, archive="debian",
+DEB = Deb(name="gcc", version="1", architecture="amd64", sha256="a" * 64, size=1, installed_size=1,
+          archive="debian",
           path="p", source="gcc")
 RECIPE = recipes.Recipe(version="1", distribution="w", module="w", generic="x86-64-v3",
-                        build=recipes.BuildInstructions(requires=["setuptools"], environment={}, memory_mib=500))
+                        build=recipes.BuildInstructions(requires=["setuptools"], environment={},
+                                                        memory_mib=500))
 ENDLESS = """
 import sys
 from pathlib import Path
@@ -54,7 +56,10 @@ def killed(folder: Path) -> None:
 
 
 def test_a_work_folder_is_gone_afterwards_also_where_the_work_failed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="failed"), workspace.scratch_in(tmp_path / "work", "a") as folder:
+    with (
+        pytest.raises(ValueError, match="failed"),
+        workspace.scratch_in(tmp_path / "work", "a") as folder,
+    ):
         (folder / "file").touch()
         raise ValueError("failed")
     assert list((tmp_path / "work").iterdir()) == []
@@ -66,7 +71,8 @@ def test_another_process_keeps_its_folder_while_it_lives(tmp_path: Path) -> None
         assert len(list(tmp_path.iterdir())) == 2
     assert not folder.exists()
     process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie, for whom nobody has waited yet
+    # A zombie, for whom nobody has waited yet.
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     with workspace.scratch_in(tmp_path, "b") as folder:
         assert list(tmp_path.iterdir()) == [folder]
     process.communicate()
@@ -76,15 +82,19 @@ def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> No
     """Both fail at once, because the store has no file of theirs."""
     store, log = Store(tmp_path / "cache"), tmp_path / "log"
     killed(workspace.in_cache(store))
-    recipe = ModuleBuild(kernel_release="6.1.0-1", driver_version="1", package="m", provides=[], depends=[],
+    recipe = ModuleBuild(kernel_release="6.1.0-1", driver_version="1", package="m", provides=[],
+                         depends=[],
                          suite="bookworm", source=DEB, toolchain=[DEB])
     with pytest.raises((OSError, GoldenError)):
         compile_modules(recipe, store, log=log)
     assert list(workspace.in_cache(store).iterdir()) == []
     killed(workspace.in_cache(store))
-    order = WheelBuild(name="w", recipe=RECIPE, target=Target(cpu="znver4", options=[]), suite="bookworm", debs=[DEB],
-                       source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64, size=3),
+    order = WheelBuild(name="w", recipe=RECIPE, target=Target(cpu="znver4", options=[]),
+                       suite="bookworm", debs=[DEB],
+                       source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64,
+                                     size=3),
                        requires=[], runs_with=[], tests=[])
     with pytest.raises(BadInput, match="in the store is not what the lock names"):
-        wheel_builds.compile_wheel(tmp_path, order, store, Progress.of("wheels", "i", CachePaths(tmp_path)), log=log)
+        wheel_builds.compile_wheel(tmp_path, order, store,
+                                   Progress.of("wheels", "i", CachePaths(tmp_path)), log=log)
     assert list(workspace.in_cache(store).iterdir()) == []

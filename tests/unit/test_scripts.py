@@ -33,12 +33,15 @@ def test_a_tier_that_does_not_exist_is_refused() -> None:
     assert "there is no tier `al`" in ran.stderr
 
 
-def tier(tmp_path: Path, *, python: str = "exit 0", golden: str = "exit 0", molecule: str = "exit 0") -> Path:
+def tier(
+    tmp_path: Path, *, python: str = "exit 0", golden: str = "exit 0", molecule: str = "exit 0"
+) -> Path:
     """scripts/test in a checkout whose programs are these lines of shell."""
     (tmp_path / "scripts").mkdir()
     (tmp_path / ".venv/bin").mkdir(parents=True)
     shutil.copy(ROOT / "scripts/test", tmp_path / "scripts/test")
-    for name, lines in ((".venv/bin/python", python), ("scripts/golden", golden), ("scripts/molecule", molecule)):
+    for name, lines in ((".venv/bin/python", python), ("scripts/golden", golden),
+                        ("scripts/molecule", molecule)):
         (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     return tmp_path / "scripts/test"
@@ -77,7 +80,8 @@ def test_a_tier_that_fails_ends_its_bake_first(tmp_path: Path) -> None:
     bake = (FETCHES + 'trap "sleep 0.2; touch cleaned; exit 143" TERM\ntouch baking\n'
             "while :; do sleep 0.05; done")
     tests = "until [ -e baking ]; do sleep 0.05; done; exit 1"
-    ran = subprocess.run([tier(tmp_path, golden=bake, python=tests)], capture_output=True, text=True)
+    ran = subprocess.run([tier(tmp_path, golden=bake, python=tests)], capture_output=True,
+                         text=True)
     assert ran.returncode == 1
     assert (tmp_path / "cleaned").exists()
     assert "fast tests: failed" in told(ran.stdout)
@@ -128,7 +132,8 @@ def test_scenarios_run_two_at_once_and_one_that_fails_is_told(tmp_path: Path) ->
     ran = run([program, "first", "second", "third"])
     assert ran.returncode == 1
     assert re.search(r"^molecule first +passed in \d+ s$", ran.stdout, re.M)
-    assert re.search(r"^  \| this is second\nmolecule second +FAILED after \d+ s; log: ", ran.stdout, re.M)
+    assert re.search(r"^  \| this is second\nmolecule second +FAILED after \d+ s; log: ",
+                     ran.stdout, re.M)
     assert (tmp_path / "ran-third").exists() and not (tmp_path / "ran-limits").exists()
     ran = run([program])
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "1 passed")
@@ -138,7 +143,8 @@ def test_scenarios_run_two_at_once_and_one_that_fails_is_told(tmp_path: Path) ->
 def test_what_setup_adds_to_apt_is_in_its_page() -> None:
     """With the command that takes it away."""
     page = (ROOT / "docs/installing.md").read_text(encoding="utf-8")
-    written = re.findall(r"^ +>(/etc/\S+)$", (ROOT / "scripts/setup").read_text(encoding="utf-8"), re.MULTILINE)
+    written = re.findall(r"^ +>(/etc/\S+)$", (ROOT / "scripts/setup").read_text(encoding="utf-8"),
+                         re.MULTILINE)
     assert len(written) == 2
     (removal,) = re.findall(r"^    sudo rm (.+)$", page, re.MULTILINE)
     assert removal.split() == written
@@ -150,7 +156,8 @@ SEEN = {
     "id": 'echo "$UID_SEEN"\n', "packer": "echo Packer v1.6.6\n",
     "apt-cache": '[ "$2" != libarchive13 ] || echo "  Candidate: 3.6"\n',
 }
-"""What scripts/setup sees of a machine that has all but the packages in ABSENT, and knows one of them to apt."""
+"""What scripts/setup sees of a machine that has all but the packages in ABSENT, and knows one of
+them to apt."""
 
 
 PYTHON = """#!/bin/sh
@@ -168,14 +175,16 @@ esac
 
 
 def _setup(folder: Path, purpose: str, **seen: str) -> subprocess.CompletedProcess[str]:
-    """scripts/setup for `purpose`, by root on a machine that has all packages, unless told otherwise."""
+    """scripts/setup for `purpose`, by root on a machine that has all packages, unless told
+    otherwise."""
     process = _start(folder, purpose, **seen)
     said = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, *said)
 
 
 def _start(folder: Path, purpose: str, **seen: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "LOG": str(folder / "apt"), "ABSENT": "",
+    env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "LOG": str(folder / "apt"),
+           "ABSENT": "",
            "UID_SEEN": "0", "BROKEN": "", "NO_PIP": "", "TMPDIR": str(folder), **seen}
     return subprocess.Popen([folder / "scripts/setup", purpose], cwd=folder, env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -208,7 +217,11 @@ def test_setup_takes_a_package_under_the_name_that_the_release_has(
     (machine / ".venv/.requirements").write_text("run\n", encoding="utf-8")
     ran = _setup(machine, "bake", ABSENT=absent, UID_SEEN=str(uid))
     assert ran.returncode == code, ran.stderr
-    calls = (machine / "apt").read_text(encoding="utf-8").splitlines() if (machine / "apt").exists() else []
+    calls = (
+        (machine / "apt").read_text(encoding="utf-8").splitlines()
+        if (machine / "apt").exists()
+        else []
+    )
     assert ["update" if " update " in call else call.split()[-1] for call in calls] == asked
     for call in calls[1:]:  # it waits for dpkg's lock, and asks nothing
         assert call.startswith("noninteractive install -y ")
@@ -217,7 +230,8 @@ def test_setup_takes_a_package_under_the_name_that_the_release_has(
 
 
 def _installed(machine: Path) -> list[str]:
-    return [line.split()[-1] for line in (machine / "installed").read_text(encoding="utf-8").splitlines()
+    return [line.split()[-1]
+            for line in (machine / "installed").read_text(encoding="utf-8").splitlines()
             if "--require-hashes" in line]
 
 
@@ -237,7 +251,8 @@ def test_an_installation_that_failed_is_not_taken_for_one(machine: Path) -> None
     (machine / "requirements/run.txt").write_text("newer\n", encoding="utf-8")
     ran = _setup(machine, "bake", BROKEN="1")
     assert (ran.returncode, "pip install -r requirements/run.txt failed" in ran.stderr) == (8, True)
-    (machine / "requirements/run.txt").write_text("run\n", encoding="utf-8")  # what half of may be there
+    # What half of may be there.
+    (machine / "requirements/run.txt").write_text("run\n", encoding="utf-8")
     assert _setup(machine, "bake").returncode == 0
     assert len(_installed(machine)) == 3
 
@@ -282,6 +297,7 @@ def waiting() -> list[str]:
 
 @pytest.mark.parametrize("target", waiting())
 def test_a_target_hands_wait_on(target: str) -> None:
-    ran = subprocess.run([tools.find("make"), "--dry-run", target, "WAIT=1"], cwd=ROOT, capture_output=True, text=True,
+    ran = subprocess.run([tools.find("make"), "--dry-run", target, "WAIT=1"], cwd=ROOT,
+                         capture_output=True, text=True,
                          check=True)
     assert f"scripts/golden {target} " in ran.stdout and " --wait" in ran.stdout

@@ -1,4 +1,5 @@
-"""A boot beside another one: what becomes of its failure, and of itself when nobody waits for it."""
+"""A boot beside another one: what becomes of its failure, and of itself when nobody waits for
+it."""
 
 from __future__ import annotations
 
@@ -26,8 +27,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_an_expected_failure_is_raised_with_the_firmware_s_name(folder: Path) -> None:
     need("setpriv", "unshare", "ip")
-    with second_boot.beside(config(folder, memory_mib=4096)) as other, \
-            pytest.raises(HostNotReady, match=r"^bios: SeaBIOS cannot boot from NVMe with 4096 MiB") as caught:
+    with (
+        second_boot.beside(config(folder, memory_mib=4096)) as other,
+        pytest.raises(
+            HostNotReady, match=r"^bios: SeaBIOS cannot boot from NVMe with 4096 MiB"
+        ) as caught,
+    ):
         other.outcome()
     assert "at most 2560 MiB" in caught.value.hint
 
@@ -44,7 +49,8 @@ def test_a_boot_that_breaks_off(folder: Path) -> None:
 def test_nobody_waits_for_it(folder: Path) -> None:
     """Its block ends while it boots a disk with nothing on it: its machine is gone too."""
     need("qemu-system-x86_64", "setpriv", "unshare", "ip")
-    machine = f"file={folder / 'vm/root.qcow2'}"  # qemu-img, which is there for a moment, has the path alone
+    # Qemu-img, which is there for a moment, has the path alone.
+    machine = f"file={folder / 'vm/root.qcow2'}"
 
     def booting() -> list[str]:
         other.demand()

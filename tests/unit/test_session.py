@@ -22,13 +22,16 @@ from goldenami.core.process import ProcessId
 from support.builds.tools import ROOT
 
 
-def answered(code: str, message: str = "no", *, status: int = 400, action: str = "RegisterImage") -> aws.ClientError:
+def answered(
+    code: str, message: str = "no", *, status: int = 400, action: str = "RegisterImage"
+) -> aws.ClientError:
     response: dict[str, Any] = {"Error": {"Code": code, "Message": message},
                                 "ResponseMetadata": {"HTTPStatusCode": status}}
     return aws.ClientError(response, action)
 
 
-DENIED = ("You are not authorized to perform this operation. User: arn:aws:iam::123456789012:user/golden is not "
+DENIED = ("You are not authorized to perform this operation. User: "
+          "arn:aws:iam::123456789012:user/golden is not "
           "authorized to perform: ec2:RegisterImage because no identity-based policy allows it")
 SKEWED = "Signature expired: 20261125T080000Z is now earlier than 20261125T085500Z (20261125T090000Z - 5 min.)"
 
@@ -57,7 +60,9 @@ SKEWED = "Signature expired: 20261125T080000Z is now earlier than 20261125T08550
     (aws.InvalidRegionError(region_name="x y"), ExitCode.BAD_INPUT, "no usable region"),
     (aws.UnknownServiceError(service_name="x", known_service_names=[]), ExitCode.STAGE_FAILED, "AWS in eu-west-1"),
 ])
-def test_an_error_says_what_and_what_to_do(error: Exception, exit_code: ExitCode, message: str) -> None:
+def test_an_error_says_what_and_what_to_do(
+    error: Exception, exit_code: ExitCode, message: str
+) -> None:
     found = translate(error, "eu-west-1")
     assert (found.exit_code, message in found.message) == (exit_code, True), found.message
     assert found.hint
@@ -99,8 +104,10 @@ def test_a_process_that_has_ended_or_is_this_one(monkeypatch: pytest.MonkeyPatch
 
 def test_the_date_of_an_answer_tells_a_wrong_clock_from_old_credentials() -> None:
     error = answered("RequestExpired")
-    for date, message in ((email.utils.formatdate(time.time() - 1200, usegmt=True), "this machine's clock differs"),
-                          (email.utils.formatdate(usegmt=True), "the AWS credentials have expired, or")):
+    for date, message in ((email.utils.formatdate(time.time() - 1200, usegmt=True),
+                           "this machine's clock differs"),
+                          (email.utils.formatdate(usegmt=True),
+                           "the AWS credentials have expired, or")):
         error.response["ResponseMetadata"]["HTTPHeaders"] = {"date": date}
         assert message in translate(error).message
 
@@ -143,6 +150,7 @@ def test_no_command_imports_the_code_of_clients_before_it_makes_one() -> None:
     """It takes 0.2 s, also of a command that asks nobody."""
     names = sorted(set(cli.MODULES.values()))
     assert len(names) >= 14
-    ran = subprocess.run([sys.executable, "-c", IMPORTED, *names], capture_output=True, text=True, check=True,
+    ran = subprocess.run([sys.executable, "-c", IMPORTED, *names], capture_output=True, text=True,
+                         check=True,
                          env={"PYTHONPATH": str(ROOT / "scripts")})
     assert ran.stdout == "\n"

@@ -19,7 +19,9 @@ def gone(pid: int) -> bool:
 
 def test_output_is_standard_output_in_a_predictable_locale() -> None:
     assert shell.output(["sh", "-c", "echo out; echo err >&2"]) == "out\n"
-    assert shell.output(["sh", "-c", "echo $LC_ALL $EXTRA"], env={"EXTRA": "more"}) == "C.UTF-8 more\n"
+    assert (
+        shell.output(["sh", "-c", "echo $LC_ALL $EXTRA"], env={"EXTRA": "more"}) == "C.UTF-8 more\n"
+    )
     assert shell.output(["cat"]) == ""
     assert shell.output(["cat"], stdin="text") == "text"
     assert shell.output(["printf", r"\377"]) == "\N{REPLACEMENT CHARACTER}"
@@ -29,7 +31,11 @@ def test_a_failure_carries_status_and_last_lines() -> None:
     with pytest.raises(shell.CommandFailed) as caught:
         shell.output(["sh", "-c", "seq 1 40; echo reason >&2; exit 3"])
     error = caught.value
-    assert (error.message, error.status, error.exit_code) == ("sh exited with status 3", 3, ExitCode.STAGE_FAILED)
+    assert (error.message, error.status, error.exit_code) == (
+        "sh exited with status 3",
+        3,
+        ExitCode.STAGE_FAILED,
+    )
     assert error.tail.splitlines() == [*map(str, range(27, 41)), "reason"]
     assert shell.output(["sh", "-c", "echo kept; exit 1"], check=False) == "kept\n"
 
@@ -45,7 +51,8 @@ def test_a_command_that_is_not_installed(tmp_path: Path) -> None:
     with pytest.raises(HostNotReady) as caught:
         shell.require("no-such-tool", "some-package")
     assert (caught.value.exit_code, caught.value.hint) == (ExitCode.HOST,
-                                                           "run `make setup` (Debian package some-package)")
+                                                           "run `make setup` (Debian package "
+                                                           "some-package)")
     with pytest.raises(FileNotFoundError):
         shell.output(["true"], cwd=tmp_path / "gone")
 
@@ -82,7 +89,8 @@ def test_an_exception_ends_the_command(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        shell.stream([PYTHON, "-uc", "import os, time; print(os.getpid()); time.sleep(600)"], log=tmp_path / "log",
+        shell.stream([PYTHON, "-uc", "import os, time; print(os.getpid()); time.sleep(600)"],
+                     log=tmp_path / "log",
                      on_line=on_line)
     assert gone(pids[0])
 
@@ -93,7 +101,8 @@ def test_an_exception_ends_the_command(tmp_path: Path) -> None:
 def test_stop_asks_then_kills(tmp_path: Path, ignores: bool, grace_s: float, expected: int) -> None:
     ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN);" if ignores else ""
     log = tmp_path / "log"
-    process = shell.start([PYTHON, "-uc", f"import signal, time; {ignore} print('up'); time.sleep(600)"], log=log)
+    process = shell.start([PYTHON, "-uc",
+                           f"import signal, time; {ignore} print('up'); time.sleep(600)"], log=log)
     until("a process that is up", lambda: "up" in log.read_text(encoding="utf-8"))
     shell.stop(process, grace_s=grace_s)
     assert process.returncode == expected

@@ -25,26 +25,37 @@ def vendor(key: debrepo.Key, tmp_path: Path) -> Iterator[debrepo.Mirror]:
 
 
 def source(fingerprint: str, key: str = "key.pub") -> Source:
-    return Source("nvidia", ("./",), (), "golden-nvidia", VendorArchive("nvidia", "unused", key, fingerprint))
+    return Source("nvidia", ("./",), (), "golden-nvidia",
+                  VendorArchive("nvidia", "unused", key, fingerprint))
 
 
-def test_the_key_beside_the_index_is_fetched_once(key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path) -> None:
+def test_the_key_beside_the_index_is_fetched_once(
+    key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path
+) -> None:
     for _ in range(2):
         found = signing_keys.keyring(source(key.fingerprint), vendor.uri, tmp_path)
         assert found.read_text(encoding="utf-8") == key.public
     assert vendor.requests == ["/key.pub"]
 
 
-def test_a_key_elsewhere_has_a_whole_address(key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path) -> None:
-    found = signing_keys.keyring(source(key.fingerprint, f"{vendor.uri}/key.pub"), "http://127.0.0.1:9", tmp_path)
+def test_a_key_elsewhere_has_a_whole_address(
+    key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path
+) -> None:
+    found = signing_keys.keyring(source(key.fingerprint, f"{vendor.uri}/key.pub"),
+                                 "http://127.0.0.1:9", tmp_path)
     assert found.read_text(encoding="utf-8") == key.public
 
 
-def test_another_key_is_refused_and_not_kept(key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path) -> None:
+def test_another_key_is_refused_and_not_kept(
+    key: debrepo.Key, vendor: debrepo.Mirror, tmp_path: Path
+) -> None:
     with pytest.raises(Unreachable) as caught:
         signing_keys.keyring(source("A" * 40), vendor.uri, tmp_path)
     assert caught.value.exit_code is ExitCode.UNREACHABLE
-    assert f"the key of the archive `nvidia` is {key.fingerprint}, not {'A' * 40}" in caught.value.message
+    assert (
+        f"the key of the archive `nvidia` is {key.fingerprint}, not {'A' * 40}"
+        in caught.value.message
+    )
     assert "do not trust this source: check GOLDEN_MIRROR_NVIDIA" in caught.value.hint
     assert not list(tmp_path.glob("*.asc"))
 
@@ -56,7 +67,8 @@ def test_one_key_too_many_is_as_bad_as_none(
     """apt would trust both."""
     other = debrepo.Key()
     try:
-        names = {"key": key.public, "other": other.public, "key_id": key.fingerprint, "other_id": other.fingerprint}
+        names = {"key": key.public, "other": other.public, "key_id": key.fingerprint,
+                 "other_id": other.fingerprint}
     finally:
         other.close()
     (vendor.folder / "key.pub").write_text(text.format(**names), encoding="utf-8")
@@ -87,4 +99,6 @@ def test_a_distributions_keyring_is_this_machines(
 ) -> None:
     monkeypatch.setenv("GOLDEN_KEYRING_TEST", str(key.keyring))
     debian = Source("debian", ("stable",), ("main",), "test")
-    assert signing_keys.keyring(debian, "unused", tmp_path) == mirrors.keyring("test") == key.keyring
+    assert (
+        signing_keys.keyring(debian, "unused", tmp_path) == mirrors.keyring("test") == key.keyring
+    )

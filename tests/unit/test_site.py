@@ -1,4 +1,5 @@
-"""The site: what it says of builds and account, what it links, and what it keeps of builds that are gone."""
+"""The site: what it says of builds and account, what it links, and what it keeps of builds that are
+gone."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def test_the_page_says_what_is_known_of_each_image(tmp_path: Path) -> None:
                      "Verified 1 of 2 images", "no GPU has run it",
                      "NVIDIA driver ended 2026-06-30", "1 high",
                      "1 stops a publish", "not verified", f"3 of {newest.build_id}", "&lt;= $0.42",
-                     "1 of 4 instances and groups have drifted: withdrawn build", "Silent: 1 of 2 regions",
+                     "1 of 4 instances and groups have drifted: withdrawn build",
+                     "Silent: 1 of 2 regions",
                      "no build is known", "+10 %", "2026-10-24 22:10", "6 min 43 s"):
         assert expected in said, f"{expected} is not in {said}"
 
@@ -39,7 +41,8 @@ def test_the_page_says_what_is_known_of_each_image(tmp_path: Path) -> None:
 def test_what_nobody_asked_is_said_and_never_a_zero(tmp_path: Path) -> None:
     site_data.builds(tmp_path)
     site_folder.collect([ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site")
-    said = text(site.render([], site_folder.builds(tmp_path / "site"), AccountAnswers(), site_data.MADE_AT))
+    said = text(site.render([], site_folder.builds(tmp_path / "site"), AccountAnswers(),
+                            site_data.MADE_AT))
     assert said.count("not asked") == 4 and "$" not in said
     assert "Running not asked" in said
 
@@ -48,7 +51,8 @@ def test_every_link_leads_to_a_file_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     html = site_data.page(tmp_path)
     pages = {tmp_path / "site/index.html": html}
-    pages |= {path: path.read_text(encoding="utf-8") for path in (tmp_path / "site").glob("*/*/report.html")}
+    pages |= {path: path.read_text(encoding="utf-8")
+              for path in (tmp_path / "site").glob("*/*/report.html")}
     assert len(pages) == 1 + site_data.COUNT
     for path, content in pages.items():
         for link in re.findall(r'href="([^"#][^"]*)"', content):
@@ -76,7 +80,9 @@ def test_a_build_that_is_gone_stays_and_one_that_is_damaged_is_named(tmp_path: P
     assert len(site_folder.builds(folder, errors)[data.IMAGE]) == site_data.COUNT - 1
     assert str(kept) in errors[0].message
     kept.unlink()
-    assert [build.build_id for build in site_folder.builds(folder)[data.IMAGE]][-1] == gone.build_id, "newest first"
+    assert [build.build_id for build in site_folder.builds(folder)[data.IMAGE]][
+        -1
+    ] == gone.build_id, "newest first"
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, charts.HISTORY_LIMIT + 5])

@@ -13,7 +13,8 @@ SITE = "/opt/ml/ml/lib/python3.13/site-packages"
 
 
 def test_a_wheel_is_counted_by_its_record(tmp_path: Path) -> None:
-    files = {f"{SITE}/nvidia/nccl/lib/libnccl.so.2": 300, f"{SITE}/torch/a,b.py": 40, "/opt/ml/ml/bin/torchrun": 2,
+    files = {f"{SITE}/nvidia/nccl/lib/libnccl.so.2": 300, f"{SITE}/torch/a,b.py": 40,
+             "/opt/ml/ml/bin/torchrun": 2,
              "/usr/bin/bash": 7, "/etc/motd": 1}
     records = {"nvidia_nccl_cu12-2.27.5": "nvidia/nccl/lib/libnccl.so.2,sha256=x,300\nnot/there,,\n",
                "torch-2.10.0": '"torch/a,b.py",,40\n../../../bin/torchrun,,2\n'}
@@ -24,7 +25,8 @@ def test_a_wheel_is_counted_by_its_record(tmp_path: Path) -> None:
     (tmp_path / "var/lib/dpkg/info").mkdir(parents=True)
     (tmp_path / "var/lib/dpkg/info/bash.list").write_text("/bin/bash\n", encoding="utf-8")
     manifest = tmp_path / "manifest.json"
-    entries: list[dict[str, object]] = [{"path": path, "size": size} for path, size in files.items()]
+    entries: list[dict[str, object]] = [{"path": path, "size": size}
+                                        for path, size in files.items()]
     entries[0] |= {"size": 900, "stored": 300}  # NCCL with zeros in it
     manifest.write_text(json.dumps({"entries": entries}), encoding="utf-8")
     found = sizes.by_package(tmp_path, manifest)
@@ -36,9 +38,11 @@ def test_a_wheel_is_counted_by_its_record(tmp_path: Path) -> None:
 def test_packages_are_counted_that_the_tree_has(tmp_path: Path) -> None:
     """One without a file of its own counts, one that a role purged does not: its list is gone."""
     (tmp_path / "var/lib/dpkg/info").mkdir(parents=True)
-    paths = ["/var/lib/dpkg/info/bash.list", "/var/lib/dpkg/info/libc6:amd64.list", "/var/lib/dpkg/info/bash.md5sums"]
+    paths = ["/var/lib/dpkg/info/bash.list", "/var/lib/dpkg/info/libc6:amd64.list",
+             "/var/lib/dpkg/info/bash.md5sums"]
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"entries": [{"path": path} for path in paths]}), encoding="utf-8")
+    manifest.write_text(json.dumps({"entries": [{"path": path} for path in paths]}),
+                        encoding="utf-8")
     found = sizes.by_package(tmp_path, manifest)
     assert found == {"bash": 0, "libc6": 0, "": 0}
     assert bake.packages_count(found | {"wheel:torch": 1}, sample_lock.sample()) == 2

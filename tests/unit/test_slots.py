@@ -1,4 +1,5 @@
-"""Large files in slots of 512 KiB: the file system stays clean, and one file's growth moves no other."""
+"""Large files in slots of 512 KiB: the file system stays clean, and one file's growth moves no
+other."""
 
 from __future__ import annotations
 
@@ -41,9 +42,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> disk.DiskFacts:
 
 
 def make(made: Path) -> Path:
-    """Small files, and large ones of awkward sizes: to the byte a slot, a hole, an odd tail, many extents."""
+    """Small files, and large ones of awkward sizes: to the byte a slot, a hole, an odd tail, many
+    extents."""
     contents = {
-        "boot/vmlinuz-6.1": b"kernel", "boot/initrd.img-6.1": b"initrd", "etc/small": b"x" * (SLOT_BYTES - 1),
+        "boot/vmlinuz-6.1": b"kernel", "boot/initrd.img-6.1": b"initrd",
+        "etc/small": b"x" * (SLOT_BYTES - 1),
         "usr/lib/slot": os.urandom(SLOT_BYTES), "usr/lib/odd": os.urandom(3 * SLOT_BYTES + 17),
         "usr/lib/zzz-last": os.urandom(5 * MIB), "usr/lib/café": os.urandom(MIB),
     }
@@ -60,11 +63,13 @@ def make(made: Path) -> Path:
 
 def write(root: Path, folder: Path, ranks: dict[str, int] | None = None) -> disk.DiskFacts:
     folder.mkdir()
-    return disk.write_disk(root, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log", ranks=ranks)
+    return disk.write_disk(root, folder / "disk.raw", layout=LAYOUT, log=folder / "disk.log",
+                           ranks=ranks)
 
 
 def debugfs(facts: disk.DiskFacts, request: str) -> str:
-    return shell.output(["/usr/sbin/debugfs", "-R", request, f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
+    return shell.output(["/usr/sbin/debugfs", "-R", request,
+                         f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
 
 
 def places(facts: disk.DiskFacts, path: str) -> list[int]:
@@ -117,7 +122,8 @@ def test_zeros_are_holes_wherever_the_host_has_some(root: Path, tmp_path: Path) 
     debugfs(dense, f"dump /usr/lib/library {tmp_path / 'copy'}")
     assert (tmp_path / "copy").read_bytes() == content
     shell.output(["/usr/sbin/e2fsck", "-fn", f"{dense.disk}?offset={disk.ROOT_OFFSET}"])
-    rows = {row["path"]: row for row in json.loads(dense.manifest.read_text(encoding="utf-8"))["entries"]}
+    rows = {row["path"]: row
+            for row in json.loads(dense.manifest.read_text(encoding="utf-8"))["entries"]}
     assert rows["/usr/lib/library"]["stored"] == len(held) * BLOCK
     assert "stored" not in rows["/usr/lib/odd"]
     with library.open("wb") as sparse:
@@ -166,14 +172,16 @@ def test_one_that_changes_its_size_meanwhile(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * (SLOT_BYTES + BLOCK))
     sink = os.open(tmp_path / "disk", os.O_WRONLY | os.O_CREAT)
     try:
-        with pytest.raises(StageFailed, match=re.escape(f"/file changed its size from {SLOT_BYTES}")):
+        with pytest.raises(StageFailed,
+                           match=re.escape(f"/file changed its size from {SLOT_BYTES}")):
             slots._copy(tmp_path, entry, [(0, 0, SLOT)], sink, 0)
     finally:
         os.close(sink)
 
 
 def test_a_write_that_takes_only_a_part_is_not_taken_for_whole(tmp_path: Path) -> None:
-    """A limit on the size of files ends a write as a full file system does: first less is taken, then it is refused."""
+    """A limit on the size of files ends a write as a full file system does: first less is taken,
+    then it is refused."""
     (tmp_path / "file").write_bytes(os.urandom(SLOT_BYTES))
     (entry,) = (entry for entry in tree.scan(tmp_path) if entry.kind == "file")
     sink = os.open(tmp_path / "disk", os.O_WRONLY | os.O_CREAT)

@@ -1,4 +1,5 @@
-"""What is said where a command over SSH gives no status. A machine's own end of a session is in test_vm.py."""
+"""What is said where a command over SSH gives no status. A machine's own end of a session is in
+test_vm.py."""
 
 from __future__ import annotations
 
@@ -40,18 +41,23 @@ def machine() -> Iterator[Machine]:
 @pytest.fixture
 def config(machine: Machine, tmp_path: Path) -> Path:
     shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")])
-    return ssh.write_config(tmp_path, host="127.0.0.1", port=machine.port, user="admin", key=tmp_path / "key")
+    return ssh.write_config(tmp_path, host="127.0.0.1", port=machine.port, user="admin",
+                            key=tmp_path / "key")
 
 
 def test_a_lost_session_is_named_with_what_ssh_did(config: Path, machine: Machine) -> None:
     with pytest.raises(ssh.SessionLost) as caught:
         ssh.run(config, "cloud-id; " * 20)
-    assert caught.value.message == f"the SSH session ended before `{('cloud-id; ' * 20)[:60]}...` did"
+    assert (
+        caught.value.message == f"the SSH session ended before `{('cloud-id; ' * 20)[:60]}...` did"
+    )
     assert f"127.0.0.1 port {machine.port}" in caught.value.tail.splitlines()[-1]
     assert len(caught.value.tail.splitlines()) <= shell.TAIL_LINES
 
 
-def test_a_look_is_asked_once_more_and_the_log_says_why(config: Path, machine: Machine, tmp_path: Path) -> None:
+def test_a_look_is_asked_once_more_and_the_log_says_why(
+    config: Path, machine: Machine, tmp_path: Path
+) -> None:
     said = list[str]()
     with pytest.raises(StageFailed, match="the SSH session ended before `cloud-id` did"):
         ssh.look(config, "cloud-id", say=said.append, log=tmp_path / "verify.log")

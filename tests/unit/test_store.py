@@ -51,7 +51,8 @@ def test_a_body_that_breaks_off_is_asked_for_again(tmp_path: Path, served: debre
     (Fault.STALLED, Unreachable, "/05: "),
 ])
 def test_what_was_not_served_properly_is_never_visible(
-    tmp_path: Path, served: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[Unreachable],
+    tmp_path: Path, served: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch, fault: Fault,
+    kind: type[Unreachable],
     complaint: str,
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT", urllib3.Timeout(0.2))
@@ -68,7 +69,9 @@ def test_what_was_not_served_properly_is_never_visible(
     assert_whole(tmp_path / "cache", items)
 
 
-def test_vanished_files_are_counted_and_a_dead_mirror_outranks_them(tmp_path: Path, served: debrepo.Mirror) -> None:
+def test_vanished_files_are_counted_and_a_dead_mirror_outranks_them(
+    tmp_path: Path, served: debrepo.Mirror
+) -> None:
     served.faults = {"/0*": Fault.LOST}
     with pytest.raises(Vanished, match=r"\(and 9 more files\)"):
         Store(tmp_path / "cache").fetch(wanted(served))
@@ -78,7 +81,9 @@ def test_vanished_files_are_counted_and_a_dead_mirror_outranks_them(tmp_path: Pa
     assert type(caught.value) is Unreachable
 
 
-def test_a_mirror_that_is_down_is_not_asked_for_every_file(tmp_path: Path, served: debrepo.Mirror) -> None:
+def test_a_mirror_that_is_down_is_not_asked_for_every_file(
+    tmp_path: Path, served: debrepo.Mirror
+) -> None:
     served.faults = {"*": Fault.BROKEN}
     with pytest.raises(Unreachable, match="answered 503"):
         Store(tmp_path / "cache").fetch(wanted(served))
@@ -107,9 +112,13 @@ def test_a_full_disk_is_not_the_mirrors_fault(tmp_path: Path, served: debrepo.Mi
     """A limit on the size of files stands in for the disk: the write fails in the same place."""
     script = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n" + FILL
     items = wanted(served, "large")
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "cache")], text=True, capture_output=True,
-                          check=False, env={**os.environ, "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"},
-                          input="".join(f"{item.sha256} {item.size} {item.url}\n" for item in items))
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "cache")], text=True,
+                          capture_output=True,
+                          check=False,
+                          env={**os.environ, "PYTHONPATH": str(SCRIPTS),
+                               "PYTHONDONTWRITEBYTECODE": "1"},
+                          input="".join(f"{item.sha256} {item.size} {item.url}\n"
+                                        for item in items))
     assert done.returncode == 1
     assert done.stderr.startswith("HostNotReady: the store cannot take ")
     assert "File too large" in done.stderr
@@ -136,13 +145,17 @@ def test_a_damaged_object_is_noticed(tmp_path: Path, served: debrepo.Mirror) -> 
     assert kept.missing(items) == items[:1]
     kept.path(items[0].sha256).write_bytes(b"short")
     kept.path(items[1].sha256).write_bytes(b"x" * items[1].size)
-    assert kept.fetch(items) == sum(item.size for item in items)  # also where the size does not give it away
+    # Also where the size does not give it away.
+    assert kept.fetch(items) == sum(item.size for item in items)
     assert_whole(tmp_path / "cache", items)
 
 
-def test_what_took_the_place_of_a_damaged_object_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_took_the_place_of_a_damaged_object_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process completes the object between the look at the damaged one and its removal."""
-    kept, digest, read = Store(tmp_path / "cache"), hashlib.sha256(b"content").hexdigest(), hashlib.file_digest
+    kept, digest, read = Store(tmp_path
+                               / "cache"), hashlib.sha256(b"content").hexdigest(), hashlib.file_digest
     place = kept.path(digest)
     place.parent.mkdir()
     place.write_bytes(b"damaged")

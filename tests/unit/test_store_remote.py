@@ -73,7 +73,9 @@ def test_a_part_of_the_mirror_outlives_a_remote_store_without_the_file(
     assert "Range" in served.headers[-1]
 
 
-def test_what_was_compiled_elsewhere_is_pulled(tmp_path: Path, served: debrepo.Mirror, shared: SharedFolder) -> None:
+def test_what_was_compiled_elsewhere_is_pulled(
+    tmp_path: Path, served: debrepo.Mirror, shared: SharedFolder
+) -> None:
     there, missing = wanted(served, "00", "02")
     kept = Store(tmp_path / "cache", remote=shared)
     kept.pull([there, missing])

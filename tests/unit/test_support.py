@@ -60,14 +60,17 @@ def test_ubuntu_keeps_its_kernel_as_long_as_the_release() -> None:
     base = data.lock()["base"] | {"distribution": "ubuntu", "release": "noble"}
     kernel = {"release": "6.8.0-1020-aws", "version": "1", "package": "x"}
     assert part("Kernel", base=base, kernel=kernel).ends == support.RELEASES["noble"].last
-    assert part("Kernel", kernel=kernel).state(END) is SupportState.UNKNOWN, "Debian has no kernel 6.8"
+    assert part("Kernel", kernel=kernel).state(END) is SupportState.UNKNOWN, (
+        "Debian has no kernel 6.8"
+    )
 
 
 def test_every_release_that_goldenami_knows_and_every_committed_lock_has_its_dates() -> None:
     assert support.RELEASES.keys() == PLATFORMS.keys()
     for path in LOCKS:
         for one in support.of_lock(json.loads(path.read_text(encoding="utf-8"))):
-            assert one.source and (one.ends or one.over or one.part == "CUDA"), f"{path.name}: {one}"
+            assert one.source and (one.ends or one.over or one.part
+                                   == "CUDA"), f"{path.name}: {one}"
 
 
 def test_no_gpu_is_missed_by_an_image_for_none(tmp_path: Path) -> None:
@@ -82,15 +85,20 @@ def test_vulnerabilities_are_counted_by_part(tmp_path: Path) -> None:
 
     def one(number: int, part: str, rating: Rating, **more: object) -> Vulnerability:
         return Vulnerability.model_validate({
-            "id": f"CVE-2026-{number}", "feed": Feed.DEBIAN, "part": part, "version": "1", "rating": rating, **more})
+            "id": f"CVE-2026-{number}", "feed": Feed.DEBIAN, "part": part, "version": "1",
+            "rating": rating, **more})
 
-    found = [one(1, "expat", Rating.HIGH), one(2, "expat", Rating.LOW), one(3, "openssl", Rating.UNKNOWN, fails=True),
+    found = [one(1, "expat", Rating.HIGH), one(2, "expat", Rating.LOW),
+             one(3, "openssl", Rating.UNKNOWN, fails=True),
              one(4, "zlib", Rating.HIGH, fails=True, waived="not reachable")]
     record = CveRecord(
-        image=bake.image, build_id=bake.build_id, lock_sha256=bake.lock_sha256, checked_at="2026-12-01T00:00:00Z",
-        fail_on=Rating.HIGH, feeds=[FeedStatus(feed=Feed.DEBIAN, address="x")], findings=found, warnings=[],
+        image=bake.image, build_id=bake.build_id, lock_sha256=bake.lock_sha256,
+        checked_at="2026-12-01T00:00:00Z",
+        fail_on=Rating.HIGH, feeds=[FeedStatus(feed=Feed.DEBIAN, address="x")], findings=found,
+        warnings=[],
         outcome=Outcome.INCORRECT)
     records.write(folder.path / CVE_FILE, record)
     assert [(row.part, row.rated, row.stops, row.waived) for row in beside.by_part(record)] == [
         ("openssl", "1 unknown", 1, 0), ("expat", "1 high, 1 low", 0, 0), ("zlib", "1 high", 0, 1)]
-    assert "seen on 2026-12-01" in report.render(folder, None, lock), "the newest record dates the page"
+    assert "seen on 2026-12-01" in report.render(folder, None,
+                                                 lock), "the newest record dates the page"

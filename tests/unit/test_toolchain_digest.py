@@ -1,4 +1,5 @@
-"""What runs the roles is in the key of every layer: another version or another line of it, and layers are made anew."""
+"""What runs the roles is in the key of every layer: another version or another line of it, and
+layers are made anew."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from goldenami.image.bake import toolchain_digest
 from support.builds.tools import ROOT
 
 LOCAL = ROOT / "scripts/goldenami/local"
-AFTERWARDS = {"code_coverage/coverage", "disk/disk", "disk/immutable", "tree/read_facts", "tree/sealed", "tree/sizes"}
+AFTERWARDS = {"code_coverage/coverage", "disk/disk", "disk/immutable", "tree/read_facts",
+              "tree/sealed", "tree/sizes"}
 """What the program uses for the sealed tree, of which no layer is kept."""
 BESIDE = {"events", "programs/read_code", "sandbox/program", "ssh"}
 """What starts it, reaches the container, reads what is there and reports."""
@@ -45,16 +47,20 @@ def test_a_changed_line_makes_another_digest(checkout: Path, name: str) -> None:
 
 def test_what_comes_after_the_layers_does_not_count(checkout: Path) -> None:
     before = digest(checkout)
-    for name in ("scripts/goldenami/local/disk/disk.py", "scripts/goldenami/local/vm/vm.py", "ansible/verify.yml"):
+    for name in ("scripts/goldenami/local/disk/disk.py", "scripts/goldenami/local/vm/vm.py",
+                 "ansible/verify.yml"):
         with (checkout / name).open("a", encoding="utf-8") as file:
             file.write("# another\n")
     assert digest(checkout) == before
 
 
 @pytest.mark.parametrize("library", toolchain_digest.LIBRARIES)
-def test_another_version_makes_another_digest(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_makes_another_digest(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, installed = toolchain_digest.digest(ROOT), metadata.version
-    monkeypatch.setattr(metadata, "version", lambda name: "0" if name == library else installed(name))
+    monkeypatch.setattr(metadata, "version",
+                        lambda name: "0" if name == library else installed(name))
     assert toolchain_digest.digest(ROOT) != before
 
 

@@ -1,4 +1,5 @@
-"""What the program and the pages tell a person to type can be typed where a clone and `make` are all that there is."""
+"""What the program and the pages tell a person to type can be typed where a clone and `make` are
+all that there is."""
 
 from __future__ import annotations
 
@@ -31,30 +32,36 @@ def test_every_command_that_somebody_is_told_can_be_typed(
 ) -> None:
     found = list(source(ROOT))
     assert len(found) >= least, f"{len(found)} commands were found"
-    wrong = [f"{told.where}: {told.text}: {said}" for told in found if (said := typed_commands.problem(told, ROOT))]
+    wrong = [f"{told.where}: {told.text}: {said}" for told in found
+             if (said := typed_commands.problem(told, ROOT))]
     assert "\n".join(wrong) == ""
 
 
 def test_no_help_names_the_program() -> None:
     """It is not rendered, and the program has another name where it is installed."""
     texts = [text for name in cli.MODULES for command in [cli.command(name)]
-             for text in (command.help, *(getattr(parameter, "help", "") for parameter in command.params))]
+             for text in (command.help,
+                          *(getattr(parameter, "help", "") for parameter in command.params))]
     assert len(texts) > 140
     assert [text for text in texts if "golden " in (text or "")] == []
 
 
 def test_the_first_hour_publishes_and_launches_what_it_baked() -> None:
-    lines = [told.text for told in typed_commands.of_pages(ROOT) if told.where == "docs/first-hour.md"
+    lines = [told.text for told in typed_commands.of_pages(ROOT) if told.where
+             == "docs/first-hour.md"
              and not told.is_named]
     baked, published = set[str](), set[str]()
     for line in lines:
         words = line.split()
-        image = next((word.partition("=")[2] for word in words if word.startswith("IMAGE=")), "debian-13-ml")
+        image = next((word.partition("=")[2] for word in words if word.startswith("IMAGE=")),
+                     "debian-13-ml")
         baked |= {image} if "bake" in words else set()
         if "publish" in words:
             assert image in baked, line
             published |= set() if "DRY_RUN=1" in words else {image}
-        used = re.findall(r"golden-ami/([\w-]+)/|LaunchTemplateName=golden-([\w-]+)|rollback ([\w-]+)", line)
+        used = re.findall(
+            r"golden-ami/([\w-]+)/|LaunchTemplateName=golden-([\w-]+)|rollback ([\w-]+)", line
+        )
         assert {name for names in used for name in names if name} <= published, line
     assert len(published) == 1 and len(lines) > 10
 
@@ -80,9 +87,11 @@ def _page(folder: Path, text: str) -> list[str]:
 
 def test_commands_of_a_page_are_found(tmp_path: Path) -> None:
     assert _page(tmp_path, PAGE) == [
-        f"make lock IMAGE={IMAGE}", "scripts/golden status", "scripts/golden drift IMAGE --disk FILE --build ID"]
+        f"make lock IMAGE={IMAGE}", "scripts/golden status",
+        "scripts/golden drift IMAGE --disk FILE --build ID"]
     assert _page(tmp_path, PAGE.partition("    $5")[0]) == [
-        f"make lock IMAGE={IMAGE}", "scripts/golden status", "make bake IMAGE=NAME", "scripts/golden costs --json",
+        f"make lock IMAGE={IMAGE}", "scripts/golden status", "make bake IMAGE=NAME",
+        "scripts/golden costs --json",
         "jq .", "scripts/golden cluster render IMAGE",
         'aws ec2 create-fleet --type instant    --configs "x"']
 
@@ -97,7 +106,8 @@ def test_commands_of_a_message_are_found(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts/a.py").write_text(CODE, encoding="utf-8")
     assert [told.text for told in typed_commands.of_code(tmp_path)] == [
-        f"golden publish {IMAGE}", f"golden promote {IMAGE}", f"golden rollback {IMAGE} --region us-east-1"]
+        f"golden publish {IMAGE}", f"golden promote {IMAGE}",
+        f"golden rollback {IMAGE} --region us-east-1"]
 
 
 @pytest.mark.parametrize(("text", "is_page", "said"), [
@@ -119,8 +129,12 @@ def test_what_cannot_be_typed_is_seen(text: str, is_page: bool, said: str) -> No
 
 
 def test_a_sentence_may_name_a_command_without_its_image() -> None:
-    assert typed_commands.problem(Told("a", "scripts/golden publish", True, is_named=True), ROOT) == ""
-    assert "No such option" in typed_commands.problem(Told("a", "scripts/golden publish --x", True, True), ROOT)
+    assert (
+        typed_commands.problem(Told("a", "scripts/golden publish", True, is_named=True), ROOT) == ""
+    )
+    assert "No such option" in typed_commands.problem(
+        Told("a", "scripts/golden publish --x", True, True), ROOT
+    )
 
 
 def _installed(folder: Path) -> Path:
@@ -148,7 +162,8 @@ def _advised(typed: str, cwd: Path, **env: str) -> str:
 def _typed(
     line: str, cwd: Path = ROOT, env: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["sh", "-c", line], cwd=cwd, env={**os.environ, **env}, text=True, capture_output=True)
+    return subprocess.run(["sh", "-c", line], cwd=cwd, env={**os.environ, **env}, text=True,
+                          capture_output=True)
 
 
 def test_what_does_no_harm_is_run() -> None:
@@ -163,14 +178,20 @@ def test_what_does_no_harm_is_run() -> None:
 def test_what_a_hint_says_works_wherever_the_command_was_typed(tmp_path: Path) -> None:
     other, path = tmp_path / "my clone", f"{_installed(tmp_path)}:{os.environ['PATH']}"
     checkout.copy(other)
-    here, there = shlex.quote(str(ROOT / "scripts/golden")), shlex.quote(str(other / "scripts/golden"))
+    here, there = (
+        shlex.quote(str(ROOT / "scripts/golden")),
+        shlex.quote(str(other / "scripts/golden")),
+    )
     elsewhere = shlex.quote(str(other))
     assert _advised("scripts/golden bake --x", ROOT) == "scripts/golden bake --help"
     assert _advised("../scripts/golden bake --x", ROOT / "docs") == f"{here} bake --help"
     assert _advised(f"{there} bake --x", ROOT) == f"{there} bake --help"
     assert _advised("golden bake --x", ROOT, PATH=path) == "golden bake --help"
     assert _advised(f"{tmp_path}/bin/golden bkae", ROOT) == f"{tmp_path}/bin/golden --help"
-    assert _advised(f"scripts/golden --root {elsewhere} bkae", ROOT) == f"scripts/golden --root {elsewhere} --help"
+    assert (
+        _advised(f"scripts/golden --root {elsewhere} bkae", ROOT)
+        == f"scripts/golden --root {elsewhere} --help"
+    )
 
 
 def test_the_next_command_is_typed_as_the_one_before(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,9 +33,19 @@ def test_change(now: float, before: float | None, text: str) -> None:
 def test_growth_and_percent() -> None:
     grown = [units.growth(count) for count in (2048, -2048, 0)]
     assert grown == ["2.00 KiB more", "2.00 KiB less", "no more and no less"]
-    assert [units.percent(part, 1000) for part in (0, 0.4, 4, 340)] == ["0 %", "<0.1 %", "0.4 %", "34 %"]
+    assert [units.percent(part, 1000) for part in (0, 0.4, 4, 340)] == [
+        "0 %",
+        "<0.1 %",
+        "0.4 %",
+        "34 %",
+    ]
     assert units.percent(1, 0) == ""
 
 
 def test_a_sum_of_dollars_is_known_where_each_is() -> None:
-    assert [units.total(amounts) for amounts in ([], [1.5, 2.0], [1.5, None], [None])] == [0, 3.5, None, None]
+    assert [units.total(amounts) for amounts in ([], [1.5, 2.0], [1.5, None], [None])] == [
+        0,
+        3.5,
+        None,
+        None,
+    ]

@@ -23,19 +23,22 @@ from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = date(2026, 11, 25)
-TYPES = {"535": BranchType.LTS, "550": BranchType.PRODUCTION, "575": BranchType.NEW_FEATURE, "580": BranchType.LTS}
+TYPES = {"535": BranchType.LTS, "550": BranchType.PRODUCTION, "575": BranchType.NEW_FEATURE,
+         "580": BranchType.LTS}
 
 
 def offer(version: str, source: str = "debian bookworm", **more: Any) -> VersionOffer:
     return VersionOffer(version, version.partition(".")[0], source, **more)
 
 
-OFFERS = [offer("535.261.03"), offer("535.309.01", "debian-security bookworm-security", security=True),
+OFFERS = [offer("535.261.03"),
+          offer("535.309.01", "debian-security bookworm-security", security=True),
           offer("550.163.01"), offer("575.64"), offer("580.95")]
 
 
 def rule(name: str, **more: object) -> UpdateRule:
-    return UpdateRule.model_validate({"policy": name, **({"review": date(2027, 1, 31)} if name == "hold" else {}),
+    return UpdateRule.model_validate({"policy": name,
+                                      **({"review": date(2027, 1, 31)} if name == "hold" else {}),
                                       **more})
 
 
@@ -72,11 +75,16 @@ def test_a_newer_version_that_a_policy_leaves_is_still_shown(
     ("2.9-1", "1:0.9-1", "2.10~rc1-1~"), ("2.0~rc1-1", "2.0-1", "2.0~beta-9"), ("1:1.0-1", "1:1.0-1+deb12u1", "9.9-9"),
     ("535.216.03-2~bpo12+1", "535.216.03-2", "535.216.03-1"),
 ])
-def test_versions_are_in_debians_order_not_the_alphabets(locked: str, newer: str, older: str) -> None:
+def test_versions_are_in_debians_order_not_the_alphabets(
+    locked: str, newer: str, older: str
+) -> None:
     found = judge(rule("newest"), locked, "", [offer(newer)], TODAY)
     assert (found.available, found.verdict) == (newer, UpdateVerdict.UPDATE)
     if older != "2.10~rc1-1~":  # that one is newer than 2.9 in spite of its tildes
-        assert judge(rule("newest"), locked, "", [offer(older)], TODAY).verdict is UpdateVerdict.CURRENT
+        assert (
+            judge(rule("newest"), locked, "", [offer(older)], TODAY).verdict
+            is UpdateVerdict.CURRENT
+        )
 
 
 def test_frameworks_are_in_pythons_order() -> None:
@@ -93,7 +101,8 @@ def test_frameworks_are_in_pythons_order() -> None:
     (None, UpdateVerdict.YOUNG, "no source says when it came out, and it has to be 7 days old"),
 ])
 def test_a_minimum_age(released: date | None, verdict: UpdateVerdict, reason: str) -> None:
-    found = judge(rule("newest", minimum_age_days=7), "1", "1", [offer("2", released=released)], TODAY)
+    found = judge(rule("newest", minimum_age_days=7), "1", "1", [offer("2", released=released)],
+                  TODAY)
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
@@ -106,18 +115,29 @@ def test_an_older_release_is_taken_while_the_newest_is_too_young() -> None:
 def test_a_version_that_cannot_be_taken_is_passed_over_with_its_reason() -> None:
     offers = [offer("3", refusal="half a driver"), offer("2")]
     found = judge(rule("newest"), "1", "1", offers, TODAY)
-    assert (found.available, found.verdict, found.reason) == ("2", UpdateVerdict.UPDATE, "3: half a driver")
+    assert (found.available, found.verdict, found.reason) == (
+        "2",
+        UpdateVerdict.UPDATE,
+        "3: half a driver",
+    )
     found = judge(rule("newest"), "2", "2", offers, TODAY)
-    assert (found.available, found.verdict, found.reason) == ("3", UpdateVerdict.REFUSED, "half a driver")
+    assert (found.available, found.verdict, found.reason) == (
+        "3",
+        UpdateVerdict.REFUSED,
+        "half a driver",
+    )
 
 
 @settings(deadline=None)
 @given(versions=st.lists(st.from_regex(r"\A[0-9]{1,3}(\.[0-9]{1,2}){0,2}\Z"), max_size=6),
        name=st.sampled_from(UpdatePolicy))
 def test_a_lock_never_moves_back(versions: list[str], name: UpdatePolicy) -> None:
-    found = judge(rule(name), "535.1", "535", [offer(version) for version in versions], TODAY, types=TYPES)
+    found = judge(rule(name), "535.1", "535", [offer(version) for version in versions], TODAY,
+                  types=TYPES)
     assert compatibility.version_tuple(found.available) >= (535, 1)
-    assert found.verdict is not UpdateVerdict.UPDATE or compatibility.version_tuple(found.available) > (535, 1)
+    assert found.verdict is not UpdateVerdict.UPDATE or compatibility.version_tuple(
+        found.available
+    ) > (535, 1)
 
 
 def test_a_hold_past_its_review() -> None:
@@ -137,11 +157,15 @@ def test_the_end_of_a_branch_is_announced_90_days_ahead(end: date | None, said: 
 
 
 def test_a_branch_whose_end_is_not_known_is_not_passed_over_in_silence() -> None:
-    assert compatibility.near_end("999", compatibility.branch_end("999"), TODAY) == \
-        "the end of driver branch 999 is not known: look it up, add it to BRANCH_END of compatibility.py"
+    assert (
+        compatibility.near_end("999", compatibility.branch_end("999"), TODAY)
+        == "the end of driver branch 999 is not known: look it up, add it to BRANCH_END of "
+           "compatibility.py"
+    )
     assert compatibility.near_end("550", None, TODAY) == \
         "driver branch 550 has ended, NVIDIA says: no more fixes of its own come"
-    assert compatibility.near_end("550", date(2027, 12, 31), TODAY) == ""  # a list that states one knows better
+    # A list that states one knows better.
+    assert compatibility.near_end("550", date(2027, 12, 31), TODAY) == ""
     assert compatibility.near_end("570", compatibility.branch_end("570"),
                                   TODAY).startswith("driver branch 570 ended on 2026-02-28")
 
@@ -216,12 +240,15 @@ def test_a_section_that_is_wrong(root: Path) -> None:
 def test_a_branch_that_does_not_run_the_gpu(root: Path) -> None:
     path = definition_file.path_of(root, IMAGE)
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("[g4dn, g5, g6, g6e]", "[p3]").replace('branch: "535"', 'branch: "590"'),
-                    encoding="utf-8")
+    path.write_text(
+        text.replace("[g4dn, g5, g6, g6e]", "[p3]").replace('branch: "535"', 'branch: "590"'),
+        encoding="utf-8",
+    )
     with pytest.raises(BadInput) as caught:
         definition_file.load(root, path)
     line = text[:text.index("nvidia_driver_branch")].count("\n") + 1
-    assert caught.value.message == (f"{path}:{line}: roles.nvidia_driver.nvidia_driver_branch: branch 590 does not run "
+    assert caught.value.message == (f"{path}:{line}: roles.nvidia_driver.nvidia_driver_branch: "
+                                    "branch 590 does not run "
                                     f"sm_70: 580 was the last branch that does")
     path.write_text(text.replace('branch: "535"', "branch: newst"), encoding="utf-8")
     with pytest.raises(BadInput, match="`newst` is no branch such as `535`"):
@@ -240,5 +267,7 @@ def test_the_branch_alone_is_changed(root: Path) -> None:
 
 @pytest.mark.parametrize("component", ["driver", "cuda"])
 def test_nvidias_repository_has_no_security_updates(root: Path, component: str) -> None:
-    with pytest.raises(BadInput, match=f"watch.{component}.policy: NVIDIA's repository marks no security updates"):
+    with pytest.raises(BadInput,
+                       match=f"watch.{component}.policy: NVIDIA's repository marks no security "
+                             "updates"):
         written(root, f"watch: {{{component}: {{policy: security}}}}\n", "ubuntu-24.04-ml-gpu")

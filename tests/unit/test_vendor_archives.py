@@ -18,9 +18,11 @@ DEBIAN = VendorArchive("nvidia", f"{NVIDIA}/debian13/x86_64", "8793F200.pub", NE
 
 
 def archives(image: str, **roles: dict[str, Any]) -> tuple[VendorArchive, ...]:
-    """Those of a committed definition whose roles have these variables besides; a role may be new."""
+    """Those of a committed definition whose roles have these variables besides; a role may be
+    new."""
     loaded = definition_file.load(ROOT, definition_file.path_of(ROOT, image))
-    wanted = {**loaded.roles, **{role: {**loaded.variables(role), **given} for role, given in roles.items()}}
+    wanted = {**loaded.roles,
+              **{role: {**loaded.variables(role), **given} for role, given in roles.items()}}
     return vendor_archives.of(ROOT, loaded.model_copy(update={"roles": wanted}))
 
 
@@ -36,8 +38,10 @@ def test_the_distributions_own_driver_wants_none() -> None:
 
 def test_address_and_fingerprint_may_be_the_definitions() -> None:
     found = archives("debian-13-nvidia", nvidia_driver={
-        "nvidia_driver_repository_url": "https://mirror.example/cuda", "nvidia_driver_repository_key_fingerprint": "A"})
-    assert (found[0].uri, found[0].fingerprint) == ("https://mirror.example/cuda/debian13/x86_64", "A")
+        "nvidia_driver_repository_url": "https://mirror.example/cuda",
+        "nvidia_driver_repository_key_fingerprint": "A"})
+    assert (found[0].uri, found[0].fingerprint) == ("https://mirror.example/cuda/debian13/x86_64",
+                                                    "A")
 
 
 def test_a_lock_names_the_same_as_its_definition() -> None:
@@ -54,6 +58,7 @@ def test_a_lock_names_the_same_as_its_definition() -> None:
 
 
 def test_the_container_toolkit_has_a_repository_of_its_own() -> None:
-    found = archives("debian-13-nvidia", container_runtime={"container_runtime_gpu_source": "nvidia"})
+    found = archives("debian-13-nvidia",
+                     container_runtime={"container_runtime_gpu_source": "nvidia"})
     assert [vendor.archive for vendor in found] == ["nvidia-container", "nvidia"]
     assert found[0].key.startswith("https://")

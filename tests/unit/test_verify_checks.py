@@ -1,4 +1,5 @@
-"""What verify asks a booted machine about its code and its CPU: answered here by files and commands of this one."""
+"""What verify asks a booted machine about its code and its CPU: answered here by files and commands
+of this one."""
 
 from __future__ import annotations
 
@@ -36,15 +37,18 @@ def plan(tmp_path: Path) -> VerifyPlan:
     files = []
     for name in ("one.so", "two.so"):
         (code / name).write_text(name, encoding="utf-8")
-        files.append(CodeFile(path=str(code / name)[1:], sha256=records.sha256_file(code / name), instructions=1,
+        files.append(CodeFile(path=str(code / name)[1:], sha256=records.sha256_file(code / name),
+                              instructions=1,
                               extensions={}, sass=[], ptx=[]))
-    record = CoverageRecord(folders=[str(tmp_path / "opt/ml")[1:]], features=[], sm=[], files=files, findings=[],
+    record = CoverageRecord(folders=[str(tmp_path / "opt/ml")[1:]], features=[], sm=[], files=files,
+                            findings=[],
                             allowed={})
     records.write(tmp_path / "coverage.json", record)
     baked = Disk(path="disk.raw", bytes_apparent=0, bytes_allocated=0, sha256="0" * 64)
     return VerifyPlan(
         work=tmp_path, log=tmp_path / "log", root=tmp_path, disk=tmp_path / "disk.raw", baked=baked,
-        variables=tmp_path / "vars.json", coverage=tmp_path / "coverage.json", user="debian", roles=[],
+        variables=tmp_path / "vars.json", coverage=tmp_path / "coverage.json", user="debian",
+        roles=[],
         features=sorted(instruction_sets.KNOWN_X86), growth_bytes=0, boot_limit_s=60.0)
 
 
@@ -54,11 +58,15 @@ def checks(plan: VerifyPlan, tmp_path: Path, emulated: cpu.Emulated | None = Non
 
 
 def test_the_code_is_what_the_gate_read(plan: VerifyPlan, tmp_path: Path) -> None:
-    assert [(check.id, check.outcome) for check in checks(plan, tmp_path)] == [("boot/code", Outcome.CORRECT)]
+    assert [(check.id, check.outcome) for check in checks(plan, tmp_path)] == [
+        ("boot/code", Outcome.CORRECT)
+    ]
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_other_code_on_the_machine_is_found(plan: VerifyPlan, tmp_path: Path, *, lost: bool) -> None:
+def test_other_code_on_the_machine_is_found(
+    plan: VerifyPlan, tmp_path: Path, *, lost: bool
+) -> None:
     path = tmp_path / "opt/ml/a b/two.so"
     if lost:
         path.unlink()
@@ -72,7 +80,8 @@ def test_other_code_on_the_machine_is_found(plan: VerifyPlan, tmp_path: Path, *,
 def test_a_library_that_the_gate_did_not_read_is_found_where_it_read_wheels_only(
     plan: VerifyPlan, tmp_path: Path,
 ) -> None:
-    """A role may have brought it. The same bytes elsewhere were read, and what is no library is not asked for."""
+    """A role may have brought it. The same bytes elsewhere were read, and what is no library is not
+    asked for."""
     record, here = records.read(plan.coverage, CoverageRecord), LocalMachine(tmp_path)
     for name, text in (("copy.so.1", "one.so"), ("text.txt", "new")):
         (tmp_path / "opt/ml" / name).write_text(text, encoding="utf-8")
@@ -93,7 +102,9 @@ def test_an_image_without_such_code_is_not_asked(plan: VerifyPlan, tmp_path: Pat
     assert checks(plan, tmp_path) == []
 
 
-def test_a_cpu_with_more_than_the_declared_ones_have_is_found(plan: VerifyPlan, tmp_path: Path) -> None:
+def test_a_cpu_with_more_than_the_declared_ones_have_is_found(
+    plan: VerifyPlan, tmp_path: Path
+) -> None:
     emulated = cpu.Emulated("max", ())
     assert checks(plan, tmp_path, emulated)[0].outcome is Outcome.CORRECT
     (tmp_path / "bin/sudo").unlink()

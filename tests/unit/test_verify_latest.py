@@ -40,7 +40,9 @@ def latest(folder: Path) -> str | None:
     return link.readlink().name if link.is_symlink() else None
 
 
-def test_a_build_that_fails_when_it_is_verified_again_is_not_the_latest_any_more(folders: list[Path]) -> None:
+def test_a_build_that_fails_when_it_is_verified_again_is_not_the_latest_any_more(
+    folders: list[Path],
+) -> None:
     assert latest(folders[0]) == folders[2].name
     fail(folders[2])
     assert latest(folders[0]) == folders[1].name
@@ -59,7 +61,9 @@ def test_another_build_that_fails_moves_nothing(folders: list[Path]) -> None:
     assert latest(folders[0]) == folders[2].name
 
 
-def test_one_that_was_baked_again_and_fails_gives_way_to_the_one_before(folders: list[Path]) -> None:
+def test_one_that_was_baked_again_and_fails_gives_way_to_the_one_before(
+    folders: list[Path],
+) -> None:
     """`keep` takes the link away, since the new disk is not verified yet."""
     (folders[0].parent / "latest").unlink()
     fail(folders[2])
@@ -69,21 +73,24 @@ def test_one_that_was_baked_again_and_fails_gives_way_to_the_one_before(folders:
 def test_a_boot_that_breaks_off_leaves_no_verdict_of_an_earlier_one(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The disk is noise: no loader, no kernel. What it said replaces the evidence, and so the record goes."""
+    """The disk is noise: no loader, no kernel. What it said replaces the evidence, and so the
+    record goes."""
     need("qemu-system-x86_64", "unshare", "setpriv", "systemd-nspawn")
     lock, _ = lockfile.read_copy(folders[2] / "lock.json")
     (folders[2] / REPORT_FILE).write_text("verified", encoding="utf-8")
 
     def again(limit: str) -> None:
         monkeypatch.setenv(ssh.LIMIT, limit)
-        verify.run(tmp_path, BuildFolder(folders[2]), lock, Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
+        verify.run(tmp_path, BuildFolder(folders[2]), lock,
+                   Progress.of("verify", builds.IMAGE, CachePaths(tmp_path)),
                    LocalBuilder(tmp_path))
 
     with pytest.raises(BadInput):
         again("1 s")
     assert (folders[2] / REPORT_FILE).exists()
     assert (BuildFolder(folders[2]).is_verified, latest(folders[0])) == (True, folders[2].name)
-    with pytest.raises(StageFailed, match=r"SSH did not answer within 1 s|the boot ended in: No bootable device"):
+    with pytest.raises(StageFailed,
+                       match=r"SSH did not answer within 1 s|the boot ended in: No bootable device"):
         again("1")
     assert (folders[2] / "serial-bios.log").exists()
     assert not (folders[2] / VERIFY_FILE).exists() and not (folders[2] / REPORT_FILE).exists()

@@ -60,7 +60,8 @@ def test_silence_ends_with_the_console_s_tail(
 
 
 def test_dead_qemu_is_noticed_with_its_words(tmp_path: Path) -> None:
-    process = shell.start(["sh", "-c", "echo 'could not open disk' >&2; exit 3"], log=tmp_path / "qemu.log")
+    process = shell.start(["sh", "-c", "echo 'could not open disk' >&2; exit 3"],
+                          log=tmp_path / "qemu.log")
     process.wait()
     with pytest.raises(StageFailed, match="QEMU ended with status 3") as caught:
         wait(process, tmp_path, 30)
@@ -101,7 +102,8 @@ def test_power_off_that_nobody_hears(tmp_path: Path, sleeper: subprocess.Popen[b
     monitor = qmp.Monitor()
     monitor.theirs.close()
     machine = vm.Machine(
-        ssh_host="127.0.0.1", ssh_port=1, ssh_config=tmp_path / "x", pid=sleeper.pid, powered_on=0, seconds_to_ssh=0,
+        ssh_host="127.0.0.1", ssh_port=1, ssh_config=tmp_path / "x", pid=sleeper.pid, powered_on=0,
+        seconds_to_ssh=0,
         serial_log=tmp_path / "x", imds_log=tmp_path / "x", process=sleeper, monitor=monitor,
     )
     assert not vm.power_off(machine, limit_s=0.2)
@@ -114,7 +116,9 @@ def test_long_scratch_does_without_a_shared_connection(tmp_path: Path) -> None:
     assert f"ControlPath {tmp_path}/ssh" in short.read_text(encoding="utf-8").replace('"', "")
     scratch = tmp_path / ("x" * 90)
     scratch.mkdir()
-    assert "ControlPath" not in vm._write_ssh_config(config(tmp_path, scratch=scratch)).read_text(encoding="utf-8")
+    assert "ControlPath" not in vm._write_ssh_config(config(tmp_path, scratch=scratch)).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_no_kvm_device_is_no_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +131,8 @@ def test_no_kvm_device_is_no_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def boot_sector(disk: Path, text: str) -> None:
     """A disk that prints `text` on the serial port, byte by byte, and halts.
 
-    xor ax,ax; mov ds,ax; mov si,text; mov dx,0x3f8; next: lodsb; test al,al; jz halt; out dx,al; jmp next;
-    halt: hlt; jmp halt
+    xor ax,ax; mov ds,ax; mov si,text; mov dx,0x3f8; next: lodsb; test al,al; jz halt; out dx,al;
+    jmp next; halt: hlt; jmp halt
     """
     code = bytes.fromhex("31c08ed8be157cbaf803ac84c07403eeebf8f4ebfd") + text.encode() + b"\0"
     disk.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + b"\0" * MIB)
@@ -140,7 +144,10 @@ def test_kernel_s_first_words_are_heard(tmp_path: Path) -> None:
     before = (tmp_path / "disk.raw").read_bytes()
     assert vm.speaks(tmp_path / "disk.raw", tmp_path / "probe", Accel.TCG, limit_s=120)
     assert (tmp_path / "disk.raw").read_bytes() == before
-    assert sorted(path.name for path in (tmp_path / "probe").iterdir()) == ["probe-qemu.log", "probe.log"]
+    assert sorted(path.name for path in (tmp_path / "probe").iterdir()) == [
+        "probe-qemu.log",
+        "probe.log",
+    ]
 
 
 def test_other_words_are_not_a_kernel(tmp_path: Path) -> None:
@@ -175,7 +182,8 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
         env=shell.python_env(),
     )
     machine, metadata = f"file={tmp_path / 'vm/root.qcow2'}", str(tmp_path / "vm/imds.json")
-    until("the metadata service and a machine that boots", lambda: programs(machine) and programs(metadata))
+    until("the metadata service and a machine that boots",
+          lambda: programs(machine) and programs(metadata))
     process.kill()
     process.wait()
     until("neither of them", lambda: not processes(str(tmp_path / "vm")))

@@ -68,4 +68,10 @@ def test_pauses_end_in_the_last_of_them_or_never(clock: Clock) -> None:
 
 
 def test_growing_pauses() -> None:
-    assert list(itertools.islice(wait.growing(0.25, 1.5, 0.8), 5)) == [0.25, 0.375, 0.5625, 0.8, 0.8]
+    assert list(itertools.islice(wait.growing(0.25, 1.5, 0.8), 5)) == [
+        0.25,
+        0.375,
+        0.5625,
+        0.8,
+        0.8,
+    ]

@@ -20,12 +20,14 @@ TODAY = date(2026, 11, 25)
 
 
 def listing(**rows: object) -> Document:
-    return Document(json.dumps({name.removeprefix("b"): row for name, row in rows.items()}).encode(), None)
+    return Document(json.dumps({name.removeprefix("b"): row
+                                for name, row in rows.items()}).encode(), None)
 
 
 def branch(kind: str, *releases: str, **more: object) -> dict[str, object]:
     return {"type": kind, "driver_info": [
-        {"release_version": version, "release_date": day, "architectures": ["x86_64", "sbsa"], "release_notes": "x"}
+        {"release_version": version, "release_date": day, "architectures": ["x86_64", "sbsa"],
+         "release_notes": "x"}
         for version, day in (release.split("@") for release in releases)], **more}
 
 
@@ -36,7 +38,8 @@ GOOD = listing(b535=branch("lts branch", "535.261.03@2025-07-17", "535.309.01@20
 
 def test_nvidias_list() -> None:
     found = branches.parse(GOOD, "list")
-    assert found.types == {"535": BranchType.LTS, "580": BranchType.LTS, "575": BranchType.NEW_FEATURE}
+    assert found.types == {"535": BranchType.LTS, "580": BranchType.LTS,
+                           "575": BranchType.NEW_FEATURE}
     assert (found.released or {})["535.309.01"] == date(2026, 5, 20)
     assert [(source.name, source.changed, source.error) for source in found.statuses] == [
         ("NVIDIA releases.json", "2026-05-20", "")]
@@ -57,7 +60,9 @@ def test_a_list_that_is_none(document: Document, said: str) -> None:
     assert caught.value.message.startswith(said)
 
 
-def test_a_list_that_cannot_be_read_is_an_error_of_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_list_that_cannot_be_read_is_an_error_of_its_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv(branches.VARIABLE, str(tmp_path / "no.json"))
     found = branches.look()
     assert found.types is None
@@ -79,28 +84,36 @@ def test_a_list_that_goes_backwards() -> None:
     said = [source.error for source in branches.complaints(found, "580.105.08", "nvidia")]
     assert said == ["goes backwards or disagrees with NVIDIA's repository: its newest driver of branch 580 is "
                     "580.95.05, locked is 580.105.08"]
-    assert branches.complaints(found, "580.105.08", "debian") == []  # a distribution has releases of its own
+    # A distribution has releases of its own.
+    assert branches.complaints(found, "580.105.08", "debian") == []
 
 
 def test_two_sources_that_disagree_on_an_end() -> None:
-    found = branches.parse(listing(b580=branch("lts branch", "580.1@2025-01-01", end_of_life="2027-01-31")), "list")
+    found = branches.parse(listing(b580=branch("lts branch", "580.1@2025-01-01",
+                                               end_of_life="2027-01-31")), "list")
     error = "says that branch 580 ends on 2027-01-31, the table of compatibility.py 2028-06-30"
     assert found.statuses[1].error == error
     assert found.end("580") == date(2027, 1, 31)
-    assert compatibility.near_end("580", found.end("580"), TODAY) == "driver branch 580 ends on 2027-01-31, in 67 days"
+    assert (
+        compatibility.near_end("580", found.end("580"), TODAY)
+        == "driver branch 580 ends on 2027-01-31, in 67 days"
+    )
 
 
 def page(*files: dict[str, object]) -> Document:
-    return Document(json.dumps({"meta": {"api-version": "1.1"}, "files": list(files)}).encode(), None)
+    return Document(json.dumps({"meta": {"api-version": "1.1"}, "files": list(files)}).encode(),
+                    None)
 
 
 def test_a_project_page_of_the_python_index() -> None:
     found = index_versions.parse(page(
-        {"filename": "torch-2.9.0-cp311-cp311-manylinux_2_28_x86_64.whl", "upload-time": "2026-10-02T10:00:00Z"},
+        {"filename": "torch-2.9.0-cp311-cp311-manylinux_2_28_x86_64.whl",
+         "upload-time": "2026-10-02T10:00:00Z"},
         {"filename": "torch-2.9.0.tar.gz", "upload-time": "2026-10-01T10:00:00.123456Z"},
         {"filename": "torch-2.10.0-cp311-cp311-manylinux_2_28_x86_64.whl"},
         {"filename": "torch-2.9.1-cp311-cp311-linux_x86_64.whl", "yanked": "broken"},
-        {"filename": "torch-2.11.0rc1.tar.gz"}, {"filename": "torch.exe"}, {"filename": "torch-x.tar.gz"},
+        {"filename": "torch-2.11.0rc1.tar.gz"}, {"filename": "torch.exe"},
+        {"filename": "torch-x.tar.gz"},
     ), "page", "Python index: torch")
     assert [(offer.version, offer.branch, offer.released) for offer in found] == [
         ("2.9.0", "2.9", date(2026, 10, 1)), ("2.10.0", "2.10", None)]
@@ -121,7 +134,8 @@ def test_the_index_is_the_one_that_locks_resolve_from(monkeypatch: pytest.Monkey
     assert "127.0.0.1:9/mirror/torch/" in index_versions.look("torch")[0].error
 
 
-RULE = BaseImageRule(owner="136693071363", name="debian-12-amd64-*", region="us-east-1", minimum_age_days=3)
+RULE = BaseImageRule(owner="136693071363", name="debian-12-amd64-*", region="us-east-1",
+                     minimum_age_days=3)
 
 
 @pytest.mark.parametrize(("created", "verdict", "reason"), [
@@ -136,7 +150,8 @@ def test_a_base_image_against_what_the_newest_build_began_from(
     found = base_image.judge(RULE, begun, BaseImage("ami-1", "debian-12-amd64-1", created), TODAY)
     assert (str(begun), found.verdict, found.reason) == ("ami-0 of 2026-11-15", verdict, reason)
     assert found.available == "debian-12-amd64-1 (ami-1)"
-    same = base_image.judge(RULE, BuiltFrom("ami-1", begun.when), BaseImage("ami-1", "x", created), TODAY)
+    same = base_image.judge(RULE, BuiltFrom("ami-1", begun.when), BaseImage("ami-1", "x", created),
+                            TODAY)
     assert same.verdict is UpdateVerdict.CURRENT
 
 
@@ -151,14 +166,18 @@ def test_without_a_build_the_day_of_the_locks_indexes_counts(tmp_path: Path) -> 
 
 
 def test_the_component_of_a_source_package() -> None:
-    package = Package(version="1", architecture="amd64", sha256="", size=1, installed_size=1, origin="debian", path="",
+    package = Package(version="1", architecture="amd64", sha256="", size=1, installed_size=1,
+                      origin="debian", path="",
                       source="")
     for source, component in {
         "linux-signed-amd64": WatchedComponent.KERNEL, "linux": WatchedComponent.KERNEL,
         "linux-aws": WatchedComponent.KERNEL, "linux-base": WatchedComponent.PACKAGES,
         "nvidia-graphics-drivers": WatchedComponent.DRIVER,
-        "nvidia-graphics-drivers-tesla-535": WatchedComponent.DRIVER, "nvidia-cuda-toolkit": WatchedComponent.CUDA,
+        "nvidia-graphics-drivers-tesla-535": WatchedComponent.DRIVER,
+        "nvidia-cuda-toolkit": WatchedComponent.CUDA,
         "cuda-cudart-13-0": WatchedComponent.CUDA, "libcublas-13-0": WatchedComponent.CUDA,
         "libcurl4": WatchedComponent.PACKAGES, "openssl": WatchedComponent.PACKAGES,
     }.items():
-        assert packages.component(package.model_copy(update={"source": source})) is component, source
+        assert packages.component(package.model_copy(update={"source": source})) is component, (
+            source
+        )

@@ -1,4 +1,5 @@
-"""The key of a wheel, and what a lock's wheels are in the store; how many compilers run; versions of one choice."""
+"""The key of a wheel, and what a lock's wheels are in the store; how many compilers run; versions
+of one choice."""
 
 from __future__ import annotations
 
@@ -34,20 +35,26 @@ from support.builds.sample_lock import sample
 
 
 def pyfile(project: str, digit: str = "0", version: str = "1.0") -> PyFile:
-    return PyFile(project=project, version=version, filename=f"{project}-{version}.whl", sha256=digit * 64, size=3)
+    return PyFile(project=project, version=version, filename=f"{project}-{version}.whl",
+                  sha256=digit * 64, size=3)
 
 
 def deb(name: str, digit: str = "a") -> Deb:
-    return Deb(name=name, version="3.11.2-1", architecture="amd64", sha256=digit * 64, size=1, installed_size=1,
+    return Deb(name=name, version="3.11.2-1", architecture="amd64", sha256=digit * 64, size=1,
+               installed_size=1,
                archive="debian", path="p", source=name)
 
 
-BUILD = BuildInstructions(requires=["setuptools"], environment={"CFLAGS": "{options}", "ARCHS": "{sm_dotted}"},
+BUILD = BuildInstructions(requires=["setuptools"],
+                          environment={"CFLAGS": "{options}", "ARCHS": "{sm_dotted}"},
                           memory_mib=500,
-                          cuda=CudaAdditions(environment={"USE_CUDA": "1"}, requires=["nccl"], runs_with=["nccl"]),
-                          settings={"a": ["-j{jobs}"]}, patches=[Patch(file="f", find="x", replace="y")])
+                          cuda=CudaAdditions(environment={"USE_CUDA": "1"}, requires=["nccl"],
+                                             runs_with=["nccl"]),
+                          settings={"a": ["-j{jobs}"]},
+                          patches=[Patch(file="f", find="x", replace="y")])
 RECIPE = Recipe(version="1.0", distribution="demo", module="demo", generic="x86-64-v3", build=BUILD)
-ORDER = WheelBuild(name="demo", recipe=RECIPE, target=Target(cpu="znver4", options=["-march=znver4"]), suite="bookworm",
+ORDER = WheelBuild(name="demo", recipe=RECIPE,
+                   target=Target(cpu="znver4", options=["-march=znver4"]), suite="bookworm",
                    source=pyfile("demo", "1"), debs=[deb("python3")], requires=[pyfile("pip", "2")],
                    runs_with=[pyfile("numpy", "3")], tests=[])
 
@@ -60,7 +67,8 @@ OTHER_SUITE = TESTED.recipe.model_copy(
 
 
 def rebuilt(**changes: Any) -> WheelBuild:
-    return dataclasses.replace(ORDER, recipe=RECIPE.model_copy(update={"build": BUILD.model_copy(update=changes)}))
+    return dataclasses.replace(ORDER,
+                               recipe=RECIPE.model_copy(update={"build": BUILD.model_copy(update=changes)}))
 
 
 @pytest.mark.parametrize("other", [
@@ -85,14 +93,17 @@ def test_what_does_not_shape_it_leaves_the_key(other: WheelBuild) -> None:
 
 def test_flags_that_reach_no_compiler_are_found() -> None:
     frameworks.demand_difference("demo", pyfile("demo", "1"), pyfile("demo", "2"))
-    with pytest.raises(StageFailed, match="recipe demo: the builds for different CPUs are the same bytes"):
+    with pytest.raises(StageFailed,
+                       match="recipe demo: the builds for different CPUs are the same bytes"):
         frameworks.demand_difference("demo", pyfile("demo", "1"), pyfile("demo", "1"))
 
 
 def test_what_only_a_build_with_cuda_needs() -> None:
     """Of a build without GPUs, and of the index's wheel, it is no part."""
-    wheel = FittedRecipe(RECIPE.model_copy(update={"wheel": Wheel(distribution="demo"), "requires": ["numpy"]}))
-    asked = {(origin, sm): frameworks._requirements(wheel, origin, sm) for origin in Origin for sm in ((), ("80",))}
+    wheel = FittedRecipe(RECIPE.model_copy(update={"wheel": Wheel(distribution="demo"),
+                                                   "requires": ["numpy"]}))
+    asked = {(origin, sm): frameworks._requirements(wheel, origin, sm) for origin in Origin
+             for sm in ((), ("80",))}
     assert asked.pop((Origin.SOURCE, ("80",))) == ["demo==1.0", "numpy", "nccl"]
     assert set(map(tuple, asked.values())) == {("demo==1.0", "numpy")}
 
@@ -107,10 +118,13 @@ def test_what_a_framework_might_have_been_is_passed_over_with_the_reason(
     recipe = RECIPE.model_copy(update={"wheel": Wheel(distribution="demo")} if wheel else {})
     decision = build_decision.Decision(Origin.SOURCE if made else Origin.WHEEL,
                                        "1.32x over the wheel, measured on znver4")
-    choice = frameworks._choice(framework("demo", pyfile("demo"), [], made=made), FittedRecipe(recipe), decision,
+    choice = frameworks._choice(framework("demo", pyfile("demo"), [], made=made),
+                                FittedRecipe(recipe), decision,
                                 "znver4")
     assert (choice.component, choice.taken, choice.why) == ("demo", taken, decision.why)
-    assert [(one.what, one.reason) for one in choice.passed_over] == [(what, decision.why) for what in passed_over]
+    assert [(one.what, one.reason) for one in choice.passed_over] == [
+        (what, decision.why) for what in passed_over
+    ]
 
 
 def test_flags_of_a_target() -> None:
@@ -125,25 +139,31 @@ def test_compilers_are_bounded_by_memory_and_by_the_cpus() -> None:
 
 
 def test_ccache_knows_the_whole_compiler(tmp_path: Path) -> None:
-    """An update of what makes no object leaves what it has; and it is none of the flags, which are in a wheel's key."""
+    """An update of what makes no object leaves what it has; and it is none of the flags, which are
+    in a wheel's key."""
 
     def namespace(**digits: str) -> str:
         sources = ("binutils", "gcc_12", "nvidia_cuda_toolkit", "python3_defaults")
-        debs = [dataclasses.replace(deb("x", digits.get(one, "a")), source=one.replace("_", "-")) for one in sources]
+        debs = [dataclasses.replace(deb("x", digits.get(one, "a")), source=one.replace("_", "-"))
+                for one in sources]
         order = dataclasses.replace(ORDER, debs=debs)
         return wheel_builds._cache(Store(tmp_path), order)[0]["CCACHE_NAMESPACE"]
 
-    found = {namespace(), namespace(binutils="b"), namespace(gcc_12="c"), namespace(nvidia_cuda_toolkit="d")}
+    found = {namespace(), namespace(binutils="b"), namespace(gcc_12="c"),
+             namespace(nvidia_cuda_toolkit="d")}
     assert len(found) == 4
     assert namespace(python3_defaults="b") == namespace()
     assert "CCACHE_NAMESPACE" not in ORDER.flags
 
 
 def framework(name: str, wheel: PyFile, requires: list[PyFile], *, made: bool = False) -> Framework:
-    how = CompiledWheel(key="k", target=ORDER.target, compiler="gcc", source=pyfile(name, "1"), build=["gcc"],
+    how = CompiledWheel(key="k", target=ORDER.target, compiler="gcc", source=pyfile(name, "1"),
+                        build=["gcc"],
                         requires=[pyfile("pip", "2")], tests=[], result="") if made else None
-    return Framework(name=name, version="1.0", environment=name, origin=Origin.SOURCE if made else Origin.WHEEL, why="",
-                     gain=None, measured_on=None, wheel=wheel, requires=requires, made=how, allow=[])
+    return Framework(name=name, version="1.0", environment=name,
+                     origin=Origin.SOURCE if made else Origin.WHEEL, why="",
+                     gain=None, measured_on=None, wheel=wheel, requires=requires, made=how,
+                     allow=[])
 
 
 def test_what_the_index_has_to_give(tmp_path: Path) -> None:
@@ -152,10 +172,12 @@ def test_what_the_index_has_to_give(tmp_path: Path) -> None:
     (tmp_path / "built.whl").write_text("abc", encoding="utf-8")
     built = pyfile("demo").model_copy(update={"sha256": store.add(tmp_path / "built.whl")})
     lock = sample(frameworks=[framework("demo", built, [pyfile("numpy", "3")], made=True),
-                              framework("user", pyfile("user", "4"), [built, pyfile("numpy", "3")])],
+                              framework("user", pyfile("user", "4"),
+                                        [built, pyfile("numpy", "3")])],
                   toolchain={"gcc": Package.of(deb("gcc"))})
     assert {file.project for file in wheel_builds.from_index(lock, store)} == {"numpy", "user"}
-    assert set(wheel_builds.installed_wheels(lock)) == {"wheels/demo-1.0.whl", "wheels/numpy-1.0.whl",
+    assert set(wheel_builds.installed_wheels(lock)) == {"wheels/demo-1.0.whl",
+                                                        "wheels/numpy-1.0.whl",
                                                         "wheels/user-1.0.whl"}
     assert {built.sha256, "1" * 64, "2" * 64, "a" * 64} <= set(lock.objects())
     store.path(built.sha256).write_text("damaged", encoding="utf-8")
@@ -173,8 +195,10 @@ def test_a_framework_that_was_compiled_here_serves_the_others() -> None:
 
 
 def test_a_framework_comes_after_those_that_it_needs() -> None:
-    fitted = {name: FittedRecipe(RECIPE.model_copy(update={"distribution": name})) for name in ("a", "b", "c")}
-    closures = {"a": [pyfile("b"), pyfile("c"), pyfile("x")], "b": [pyfile("c")], "c": [pyfile("c"), pyfile("y")]}
+    fitted = {name: FittedRecipe(RECIPE.model_copy(update={"distribution": name}))
+              for name in ("a", "b", "c")}
+    closures = {"a": [pyfile("b"), pyfile("c"), pyfile("x")], "b": [pyfile("c")],
+                "c": [pyfile("c"), pyfile("y")]}
     assert frameworks._in_order(fitted, closures) == ["c", "b", "a"]
 
 
@@ -197,11 +221,13 @@ def test_a_wheel_that_another_process_compiles_is_waited_for(tmp_path: Path) -> 
     with ThreadPoolExecutor(1) as pool:
         with path.with_suffix(".lock").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            waiting = pool.submit(wheel_builds.compile_wheel, tmp_path, ORDER, store, progress, log=tmp_path / "log")
+            waiting = pool.submit(wheel_builds.compile_wheel, tmp_path, ORDER, store, progress,
+                                  log=tmp_path / "log")
             while not progress.seen.wait(0.05) and not waiting.done():
                 pass
             wheel = pyfile("demo").model_copy(update={"sha256": store.add(tmp_path / "built.whl")})
-            made = wheel_builds.WheelOutcome(key=ORDER.key, wheel=wheel, compiler="gcc", tests="", seconds=1, jobs=1,
+            made = wheel_builds.WheelOutcome(key=ORDER.key, wheel=wheel, compiler="gcc", tests="",
+                                             seconds=1, jobs=1,
                                              cache={})
             records.write(path, made)
         assert waiting.result() == made

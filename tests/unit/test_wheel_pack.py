@@ -11,7 +11,8 @@ def wheel(path: Path, scratch: str) -> Path:
     """A wheel whose build installed into `scratch`."""
     with zipfile.ZipFile(path, "w") as sink:
         sink.writestr("demo/__init__.py", "")
-        sink.writestr("lib/pkgconfig/demo.pc", f"prefix={scratch}\nlibdir={scratch}/lib\n\nName: demo\n")
+        sink.writestr("lib/pkgconfig/demo.pc",
+                      f"prefix={scratch}\nlibdir={scratch}/lib\n\nName: demo\n")
         sink.writestr("demo-1.dist-info/RECORD", "")
     return path
 

@@ -1,4 +1,5 @@
-"""The folder of a build: one that is baked again takes its place, and keeps what is still true of it."""
+"""The folder of a build: one that is baked again takes its place, and keeps what is still true of
+it."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def baked_again(folder: Path, seed: int = 1) -> Path:
-    """What a bake of the same lock has left in its work folder; another `seed` makes another disk."""
+    """What a bake of the same lock has left in its work folder; another `seed` makes another
+    disk."""
     root = folder.parents[2] / "again"
     made = builds.build(root, seed)
     (made / VERIFY_FILE).unlink()
@@ -68,7 +70,8 @@ def baked_again(folder: Path, seed: int = 1) -> Path:
 
 
 def later(folder: Path) -> dict[str, str]:
-    return {name: (folder / name).read_text(encoding="utf-8") for name in LATER if (folder / name).exists()}
+    return {name: (folder / name).read_text(encoding="utf-8") for name in LATER
+            if (folder / name).exists()}
 
 
 def test_what_is_known_of_the_same_disk_stays(folder: Path) -> None:
@@ -77,7 +80,9 @@ def test_what_is_known_of_the_same_disk_stays(folder: Path) -> None:
     assert (later(folder), BuildFolder(folder).is_verified) == (LATER, True)
     assert (folder / "manifest.json").read_text(encoding="utf-8") == "of the second"
     assert (folder.parent / "latest").resolve() == folder
-    assert sorted(path.name for path in folder.parent.iterdir()) == sorted([folder.name, "latest", ".work-1"])
+    assert sorted(path.name for path in folder.parent.iterdir()) == sorted(
+        [folder.name, "latest", ".work-1"]
+    )
 
 
 def test_nothing_is_known_of_another_disk(folder: Path) -> None:
@@ -88,8 +93,11 @@ def test_nothing_is_known_of_another_disk(folder: Path) -> None:
 
 @pytest.mark.parametrize("can_exchange", [True, False])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_kill_at_any_step_loses_no_build(folder: Path, tmp_path: Path, seed: int, can_exchange: bool) -> None:
-    """The old one or the new one is there, whole; `latest` names it or nothing. A file system may have no exchange."""
+def test_a_kill_at_any_step_loses_no_build(
+    folder: Path, tmp_path: Path, seed: int, can_exchange: bool
+) -> None:
+    """The old one or the new one is there, whole; `latest` names it or nothing. A file system may
+    have no exchange."""
     new = baked_again(folder, seed)
     before, steps, status = tmp_path / "before", 0, -signal.SIGKILL
     shutil.copytree(folder.parent, before, symlinks=True)
@@ -110,7 +118,9 @@ def test_a_kill_at_any_step_loses_no_build(folder: Path, tmp_path: Path, seed: i
 
 
 @pytest.mark.parametrize("record", ["{}", None])
-def test_a_build_without_a_record_that_can_be_read_gives_way_whole(folder: Path, record: str | None) -> None:
+def test_a_build_without_a_record_that_can_be_read_gives_way_whole(
+    folder: Path, record: str | None
+) -> None:
     (folder / BAKE_FILE).unlink()
     if record:
         (folder / BAKE_FILE).write_text(record, encoding="utf-8")

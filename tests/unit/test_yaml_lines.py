@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 KEYS = st.text("abcdefgh_", min_size=1, max_size=6)
-TREES = st.recursive(st.integers(0, 9), lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=4),
+TREES = st.recursive(st.integers(0, 9),
+                     lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=4),
                      max_leaves=12)
 
 
-def write(tree: Any, depth: int, gaps: Any, text: list[str], lines: dict[tuple[str, ...], int], at: tuple[str,
-                                                                                                          ...]) -> None:
+def write(tree: Any, depth: int, gaps: Any, text: list[str], lines: dict[tuple[str, ...], int],
+          at: tuple[str,
+                    ...]) -> None:
     """Write `tree` as block YAML with comments strewn in, noting the line of every key."""
     for name, value in tree.items():
         text.extend(["# a comment", ""][: gaps.draw(st.integers(0, 2))])
@@ -86,6 +88,8 @@ def test_what_to_do_about_what_is_no_yaml(tmp_path: Path, content: str, hint: st
 
 def test_the_nearest_word_or_all_of_them() -> None:
     assert yaml_lines.nearest("relese", ["release", "kernel"]) == "did you mean `release`?"
-    assert yaml_lines.nearest("us-esat-1", ["us-west-1", "us-east-1"]) == "did you mean `us-east-1`?"
+    assert (
+        yaml_lines.nearest("us-esat-1", ["us-west-1", "us-east-1"]) == "did you mean `us-east-1`?"
+    )
     assert yaml_lines.nearest("xyzzy", map(str, range(10, 30))).endswith("20, 21 and 8 more")
     assert yaml_lines.nearest("xyzzy", ["release", "kernel"]) == "known: kernel, release"

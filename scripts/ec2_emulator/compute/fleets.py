@@ -1,4 +1,5 @@
-"""EC2 Fleets, Spot fleets and Spot requests: how they are listed, and what they are after their end."""
+"""EC2 Fleets, Spot fleets and Spot requests: how they are listed, and what they are after their
+end."""
 
 from __future__ import annotations
 
@@ -42,8 +43,8 @@ class SpotRequest(SpotInstanceRequest):
 
 @rule(EC2_GUIDE + "spot-instances-request-status-lifecycle.html")
 def state_of(request: SpotRequest) -> str:
-    """A Spot request is open before its ValidFrom, active with its instance, disabled while that is stopped, closed
-    once it is terminated, and cancelled whatever its instance does.
+    """A Spot request is open before its ValidFrom, active with its instance, disabled while that is
+    stopped, closed once it is terminated, and cancelled whatever its instance does.
     """
     if request.is_cancelled:
         return "cancelled"
@@ -54,12 +55,13 @@ def state_of(request: SpotRequest) -> str:
 
 @rule(EC2_API + "API_SpotFleetRequestConfigData.html")
 def launched_by(backend: Any, config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A Spot fleet has LaunchSpecifications or LaunchTemplateConfigs, not both: each override changes the version that
-    its template's specification names.
+    """A Spot fleet has LaunchSpecifications or LaunchTemplateConfigs, not both: each override
+    changes the version that its template's specification names.
     """
     plain, configs = config.get("LaunchSpecifications", []), config.get("LaunchTemplateConfigs", [])
     if bool(plain) == bool(configs):
-        raise ApiError("InvalidSpotFleetRequestConfig", "either LaunchSpecifications or LaunchTemplateConfigs")
+        raise ApiError("InvalidSpotFleetRequestConfig",
+                       "either LaunchSpecifications or LaunchTemplateConfigs")
     yield from plain
     for each in configs:
         data = backend._get_template_from_args(each["LaunchTemplateSpecification"]).data
@@ -74,32 +76,48 @@ class FleetApi(EC2BaseResponse):
     def describe_fleets(self) -> ActionResult:
         """Fleets come in pages, and one of type instant only by its id."""
         ids = self._get_param("FleetIds", [])
-        fleets = [fleet for fleet in self.ec2_backend.describe_fleets(ids) if ids or fleet.type != "instant"]
-        page, next_token = listing.paginate(fleets, self._get_param("MaxResults"), self._get_param("NextToken"))
+        fleets = [fleet for fleet in self.ec2_backend.describe_fleets(ids) if ids or fleet.type
+                  != "instant"]
+        page, next_token = listing.paginate(fleets, self._get_param("MaxResults"),
+                                            self._get_param("NextToken"))
         return ActionResult({"Fleets": page, "NextToken": next_token})
 
     def request_spot_fleet(self) -> ActionResult:
         """A Spot fleet and its Spot requests."""
-        config = {"AllocationStrategy": "lowestPrice", **self._get_param("SpotFleetRequestConfig", {})}
+        config = {"AllocationStrategy": "lowestPrice",
+                  **self._get_param("SpotFleetRequestConfig", {})}
         fleet = self.ec2_backend.request_spot_fleet(
-            config.get("SpotPrice"), config["TargetCapacity"], config["IamFleetRole"], config["AllocationStrategy"],
-            list(launched_by(self.ec2_backend, config)), tag_specifications=config.get("TagSpecifications", []))
+            config.get("SpotPrice"), config["TargetCapacity"], config["IamFleetRole"],
+            config["AllocationStrategy"],
+            list(launched_by(self.ec2_backend, config)),
+            tag_specifications=config.get("TagSpecifications", []))
         fleet.asked = config
         return ActionResult({"SpotFleetRequestId": fleet.id})
 
     @rule(EC2_API + "API_DescribeSpotFleetRequests.html")
     def describe_spot_fleet_requests(self) -> ActionResult:
-        """Spot fleet requests come in pages, as they were asked for, cancelled ones for 48 hours too."""
-        requests = self.ec2_backend.describe_spot_fleet_requests(self._get_param("SpotFleetRequestIds", []))
-        page, next_token = listing.paginate(requests, self._get_param("MaxResults"), self._get_param("NextToken"))
+        """Spot fleet requests come in pages, as they were asked for, cancelled ones for 48 hours
+        too."""
+        requests = self.ec2_backend.describe_spot_fleet_requests(
+            self._get_param("SpotFleetRequestIds", [])
+        )
+        page, next_token = listing.paginate(requests, self._get_param("MaxResults"),
+                                            self._get_param("NextToken"))
         return ActionResult({"NextToken": next_token, "SpotFleetRequestConfigs": [
-            {"SpotFleetRequestId": fleet.id, "SpotFleetRequestState": fleet.state, "Tags": fleet.tag_set,
-             "SpotFleetRequestConfig": {**fleet.asked, "FulfilledCapacity": fleet.fulfilled_capacity}}
+            {"SpotFleetRequestId": fleet.id, "SpotFleetRequestState": fleet.state,
+             "Tags": fleet.tag_set,
+             "SpotFleetRequestConfig": {**fleet.asked,
+                                        "FulfilledCapacity": fleet.fulfilled_capacity}}
             for fleet in page]})
 
     def cancel_spot_fleet_requests(self) -> ActionResult:
-        """Cancel Spot fleets with their Spot requests, and where asked terminate their instances."""
-        state = "cancelled_terminating" if self._get_bool_param("TerminateInstances") else "cancelled_running"
+        """Cancel Spot fleets with their Spot requests, and where asked terminate their
+        instances."""
+        state = (
+            "cancelled_terminating"
+            if self._get_bool_param("TerminateInstances")
+            else "cancelled_running"
+        )
         done = []
         for name in self._get_param("SpotFleetRequestIds", []):
             fleet = self.ec2_backend.spot_fleet_requests[name]
@@ -127,7 +145,8 @@ class FleetApi(EC2BaseResponse):
         """Spot instance requests come in pages of 5 or more, cancelled ones for four hours too."""
         requests = self.ec2_backend.describe_spot_instance_requests(
             self._filters_from_querystring(), self._get_param("SpotInstanceRequestIds", []))
-        page, next_token = listing.paginate(requests, self._get_param("MaxResults"), self._get_param("NextToken"),
+        page, next_token = listing.paginate(requests, self._get_param("MaxResults"),
+                                            self._get_param("NextToken"),
                                             least=5)
         return ActionResult({"SpotInstanceRequests": page, "NextToken": next_token})
 

@@ -1,4 +1,5 @@
-"""What happens to an AMI after it was made: describe, share, deprecate, disable, protect, deregister."""
+"""What happens to an AMI after it was made: describe, share, deprecate, disable, protect,
+deregister."""
 
 from __future__ import annotations
 
@@ -21,12 +22,14 @@ from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 YEAR = datetime.timedelta(days=365)
 DEPRECATION_YEARS, DEPRECATION_YEARS_PUBLIC = 10, 2
-"""Upper limits of a deprecation date, from now and for public AMIs from their creation (API_EnableImageDeprecation)."""
+"""Upper limits of a deprecation date, from now and for public AMIs from their creation
+(API_EnableImageDeprecation)."""
 
 
 @rule(EC2_API + "API_EnableImageDeprecation.html")
 def deprecation_date(image: EmulatedImage, given: datetime.datetime) -> datetime.datetime:
-    """A deprecation date is rounded to the minute, not in the past, and at most ten years ahead (public AMIs: two)."""
+    """A deprecation date is rounded to the minute, not in the past, and at most ten years ahead
+    (public AMIs: two)."""
     now, moment = STATE.now(), given.replace(tzinfo=datetime.UTC)
     moment = (moment + datetime.timedelta(seconds=30)).replace(second=0, microsecond=0)
     limit = now + DEPRECATION_YEARS * YEAR
@@ -51,7 +54,11 @@ def default_key_is_not_shared(image: EmulatedImage, adding: bool) -> None:
     backend = image.ec2_backend
     for name in image.snapshots() if adding else []:
         snapshot = backend.snapshots.get(name)
-        if snapshot is not None and snapshot.encrypted and snapshot.kms_key_id == encryption.aws_key(backend):
+        if (
+            snapshot is not None
+            and snapshot.encrypted
+            and snapshot.kms_key_id == encryption.aws_key(backend)
+        ):
             raise ApiError("OperationNotPermitted", f"{name} is encrypted with the default key")
 
 
@@ -66,12 +73,14 @@ def imds_support_stays(image: EmulatedImage, value: str) -> None:
 @rule(EC2_API + "API_ModifyImageAttribute.html")
 def one_attribute_at_a_time(params: Any) -> str:
     """ModifyImageAttribute changes exactly one of description, imdsSupport and launchPermission."""
-    direct = {"Description": "description", "ImdsSupport": "imdsSupport", "LaunchPermission": "launchPermission"}
+    direct = {"Description": "description", "ImdsSupport": "imdsSupport",
+              "LaunchPermission": "launchPermission"}
     attributes = {direct[key] for key in direct if params.get(key) is not None}
     attributes |= {params["Attribute"]} if params.get("Attribute") else set()
     if len(attributes) != 1 or not attributes <= set(direct.values()):
         raise ApiError("InvalidParameterCombination", "exactly one of description, imdsSupport and "
-                               f"launchPermission can be modified, not {', '.join(sorted(attributes)) or 'none'}")
+                               "launchPermission can be modified, not "
+                               f"{', '.join(sorted(attributes)) or 'none'}")
     return attributes.pop()
 
 
@@ -79,7 +88,8 @@ def one_attribute_at_a_time(params: Any) -> str:
 def protected_is_not_deregistered(image: EmulatedImage) -> None:
     """A protected AMI cannot be deregistered."""
     if image.protection != "disabled":
-        raise ApiError("OperationNotPermitted", f"deregistration protection of {image.id} is {image.protection}")
+        raise ApiError("OperationNotPermitted",
+                       f"deregistration protection of {image.id} is {image.protection}")
 
 
 def users(backend: Any, snapshot_id: str) -> list[str]:
@@ -90,7 +100,8 @@ def users(backend: Any, snapshot_id: str) -> list[str]:
 
 @rule(EC2_API + "API_DeregisterImage.html")
 def delete_associated(backend: Any, snapshots: list[str]) -> list[dict[str, str]]:
-    """DeleteAssociatedSnapshots deletes those that no other AMI uses, and says what became of each."""
+    """DeleteAssociatedSnapshots deletes those that no other AMI uses, and says what became of
+    each."""
     results = []
     for name in snapshots:
         code = "skipped" if users(backend, name) else "success"
@@ -105,12 +116,15 @@ def snapshot_of_an_ami_stays(backend: Any, snapshot_id: str) -> None:
     """A snapshot that a registered AMI uses, also a disabled one, cannot be deleted."""
     used_by = users(backend, snapshot_id)
     if used_by:
-        raise ApiError("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently in use by "
+        raise ApiError("InvalidSnapshot.InUse",
+                       f"The snapshot {snapshot_id} is currently in use by "
                                f"{', '.join(used_by)}")
 
 
 @rule(EC2_API + "API_DescribeImages.html")
-def every_image_is_known(account: str, region: str, ids: list[str], visible: list[EmulatedImage]) -> None:
+def every_image_is_known(
+    account: str, region: str, ids: list[str], visible: list[EmulatedImage]
+) -> None:
     """A request for AMIs by id fails as a whole when one of them does not exist."""
     known = {image.id for image in visible}
     gone = [each for each in ids if each not in known]
@@ -134,22 +148,28 @@ class ImageLifecycleApi(EC2BaseResponse):
         visible = images.visible(account, self.region)
         every_image_is_known(account, self.region, ids, visible)
         owners = [account if owner == "self" else owner for owner in self._get_param("Owners", [])]
-        people = [account if each == "self" else each for each in self._get_param("ExecutableUsers", [])]
+        people = [account if each == "self" else each
+                  for each in self._get_param("ExecutableUsers", [])]
         visible = [image for image in visible if (not ids or image.id in ids)
                    and (not owners or image.owner_id in owners)
                    and (not people or ("all" in people and image.is_public)
                         or any({"UserId": each} in image.launch_permissions for each in people))
-                   and not images.disabled_is_hidden(image, bool(self._get_param("IncludeDisabled")))
-                   and not images.deprecated_is_hidden(image, account, bool(self._get_param("IncludeDeprecated")))]
-        visible = listing.select(visible, listing.filters_of(self._get_param("Filters")), images.image_filter)
-        page, next_token = listing.paginate(visible, self._get_param("MaxResults"), self._get_param("NextToken"))
+                   and not images.disabled_is_hidden(image,
+                                                     bool(self._get_param("IncludeDisabled")))
+                   and not images.deprecated_is_hidden(image, account,
+                                                       bool(self._get_param("IncludeDeprecated")))]
+        visible = listing.select(visible, listing.filters_of(self._get_param("Filters")),
+                                 images.image_filter)
+        page, next_token = listing.paginate(visible, self._get_param("MaxResults"),
+                                            self._get_param("NextToken"))
         return ActionResult({"Images": [image.shown() for image in page], "NextToken": next_token})
 
     def describe_image_attribute(self) -> ActionResult:
         """One attribute."""
         image, name = self._image(), self._get_param("Attribute")
         if name == "launchPermission":
-            return ActionResult({"ImageId": image.id, "LaunchPermissions": image.launch_permissions})
+            return ActionResult({"ImageId": image.id,
+                                 "LaunchPermissions": image.launch_permissions})
         shown = image.shown()
         member = name[:1].upper() + name[1:]
         return ActionResult({"ImageId": image.id, member: {"Value": shown.get(member)}})
@@ -158,16 +178,21 @@ class ImageLifecycleApi(EC2BaseResponse):
         """Description, ImdsSupport or LaunchPermission."""
         image, attribute = self._image(), one_attribute_at_a_time(self.params)
         if attribute == "description":
-            image.description = self._get_param("Description.Value") or self._get_param("Value") or ""
+            image.description = (
+                self._get_param("Description.Value") or self._get_param("Value") or ""
+            )
         elif attribute == "imdsSupport":
-            imds_support_stays(image, self._get_param("ImdsSupport.Value") or self._get_param("Value") or "")
+            imds_support_stays(image,
+                               self._get_param("ImdsSupport.Value") or self._get_param("Value")
+                               or "")
         else:
             self._share(image)
         return EmptyResult()
 
     def _share(self, image: EmulatedImage) -> None:
         disabled_is_not_shared(image)
-        add, remove = (list(self._get_param(f"LaunchPermission.{kind}", [])) for kind in ("Add", "Remove"))
+        add, remove = (list(self._get_param(f"LaunchPermission.{kind}", []))
+                       for kind in ("Add", "Remove"))
         default_key_is_not_shared(image, bool(add))
         self.ec2_backend.modify_image_attribute(image.id, add, remove)
 
@@ -212,14 +237,20 @@ class ImageLifecycleApi(EC2BaseResponse):
         protected_is_not_deregistered(image)
         snapshots = image.snapshots()
         self.ec2_backend.deregister_image(image.id)
-        results = delete_associated(self.ec2_backend, snapshots) if self._get_param("DeleteAssociatedSnapshots") else []
+        results = (
+            delete_associated(self.ec2_backend, snapshots)
+            if self._get_param("DeleteAssociatedSnapshots")
+            else []
+        )
         return ActionResult({"Return": True, "DeleteSnapshotResults": results})
 
 
 def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
     return {"SnapshotId": snapshot.id, "State": snapshot.status, "Progress": snapshot.progress,
-            "OwnerId": snapshot.owner_id, "VolumeId": snapshot.volume_id, "VolumeSize": snapshot.volume_size,
-            "Description": snapshot.description, "StartTime": snapshot.start_time, "Encrypted": snapshot.encrypted,
+            "OwnerId": snapshot.owner_id, "VolumeId": snapshot.volume_id,
+            "VolumeSize": snapshot.volume_size,
+            "Description": snapshot.description, "StartTime": snapshot.start_time,
+            "Encrypted": snapshot.encrypted,
             "KmsKeyId": snapshot.kms_key_id, "StorageTier": snapshot.storage_tier,
             "FullSnapshotSizeInBytes": snapshot.full_snapshot_size_in_bytes,
             "Tags": [{"Key": tag["key"], "Value": tag["value"]} for tag in snapshot.get_tags()]}
@@ -238,9 +269,11 @@ class SnapshotApi(EC2BaseResponse):
     @rule(EC2_API + "API_DescribeSnapshots.html")
     def describe_snapshots(self) -> ActionResult:
         """Snapshots are listed by owner and filter in pages, and MaxResults excludes ids."""
-        ids, limit, me = self._get_param("SnapshotIds", []), self._get_param("MaxResults"), self.current_account
+        ids, limit, me = self._get_param("SnapshotIds",
+                                         []), self._get_param("MaxResults"), self.current_account
         if ids and limit is not None:
-            raise ApiError("InvalidParameterCombination", "maxResults and snapshotIds exclude each other")
+            raise ApiError("InvalidParameterCombination",
+                           "maxResults and snapshotIds exclude each other")
         known = self.ec2_backend.snapshots
         for name in ids:
             if name not in known:
@@ -248,13 +281,16 @@ class SnapshotApi(EC2BaseResponse):
         owners = [me if owner == "self" else owner for owner in self._get_param("OwnerIds", [])]
         snapshots = [snapshot for snapshot in known.values() if (not ids or snapshot.id in ids)
                      and (not owners or snapshot.owner_id in owners)]
-        snapshots = listing.select(snapshots, listing.filters_of(self._get_param("Filters")), _snapshot_filter)
+        snapshots = listing.select(snapshots, listing.filters_of(self._get_param("Filters")),
+                                   _snapshot_filter)
         page, next_token = listing.paginate(snapshots, limit, self._get_param("NextToken"), least=5)
-        return ActionResult({"Snapshots": [_snapshot(snapshot) for snapshot in page], "NextToken": next_token})
+        return ActionResult({"Snapshots": [_snapshot(snapshot) for snapshot in page],
+                             "NextToken": next_token})
 
     @rule(EC2_API + "API_ModifySnapshotAttribute.html")
     def modify_snapshot_attribute(self) -> ActionResult:
-        """CreateVolumePermission adds or removes accounts; a snapshot under the default key is not shared."""
+        """CreateVolumePermission adds or removes accounts; a snapshot under the default key is not
+        shared."""
         self.error_on_dryrun()
         backend, name = self.ec2_backend, self._get_param("SnapshotId")
         snapshot = backend.get_snapshot(name)

@@ -27,7 +27,8 @@ _NAME = re.compile(r"[a-zA-Z0-9()\[\] ./\-'@_]{3,128}")
 def name_is_well_formed(name: str) -> None:
     """A name has 3 to 128 characters of a small set."""
     if not _NAME.fullmatch(name or ""):
-        raise ApiError("InvalidAMIName.Malformed", "AMI names must be between 3 and 128 characters long, and "
+        raise ApiError("InvalidAMIName.Malformed",
+                       "AMI names must be between 3 and 128 characters long, and "
                                "may contain letters, numbers, '(', ')', '.', '-', '/' and '_'")
 
 
@@ -36,7 +37,8 @@ def name_is_free(backend: Any, name: str) -> None:
     """Two AMIs of an account in a region cannot be registered under one name."""
     for image in backend.amis.values():
         if image.name == name:
-            raise ApiError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {image.id}")
+            raise ApiError("InvalidAMIName.Duplicate",
+                           f"AMI name {name} is already in use by AMI {image.id}")
 
 
 @rule(EC2_GUIDE + "creating-an-ami-ebs.html#creating-launching-ami-from-snapshot")
@@ -46,7 +48,8 @@ def snapshot_is_ready(backend: Any, snapshot_id: str) -> EmulatedSnapshot:
     if snapshot is None:
         raise ApiError("InvalidSnapshot.NotFound", f"The snapshot '{snapshot_id}' does not exist.")
     if snapshot.status != "completed":
-        raise ApiError("IncorrectState", f"The snapshot '{snapshot_id}' is {snapshot.status}, not completed")
+        raise ApiError("IncorrectState",
+                       f"The snapshot '{snapshot_id}' is {snapshot.status}, not completed")
     return snapshot  # type: ignore[no-any-return]
 
 
@@ -54,15 +57,18 @@ def snapshot_is_ready(backend: Any, snapshot_id: str) -> EmulatedSnapshot:
 def volume_holds_snapshot(size_gib: int, snapshot: EmulatedSnapshot) -> None:
     """A volume is at least as large as the snapshot that it is made from."""
     if size_gib < snapshot.volume_size:
-        raise ApiError("InvalidBlockDeviceMapping", f"Volume of size {size_gib}GB is smaller than snapshot "
+        raise ApiError("InvalidBlockDeviceMapping",
+                       f"Volume of size {size_gib}GB is smaller than snapshot "
                                f"'{snapshot.id}', expect size >= {snapshot.volume_size}GB")
 
 
 @rule(EC2_API + "API_RegisterImage.html#API_RegisterImage_Contents")
 def encryption_is_the_snapshots(ebs: Mapping[str, Any]) -> None:
-    """The encryption of a device that comes from a snapshot cannot be stated: it is the snapshot's."""
+    """The encryption of a device that comes from a snapshot cannot be stated: it is the
+    snapshot's."""
     if ebs.get("Encrypted") is not None:
-        raise ApiError("InvalidBlockDeviceMapping", "the encryption state of a snapshot cannot be changed here")
+        raise ApiError("InvalidBlockDeviceMapping",
+                       "the encryption state of a snapshot cannot be changed here")
 
 
 @rule(EC2_GUIDE + "enable-nitrotpm-support-on-ami.html")
@@ -73,8 +79,10 @@ def tpm_needs_uefi(fields: Mapping[str, Any]) -> None:
 
 
 def _root_is_mapped(devices: Sequence[Mapping[str, Any]], root: str | None) -> None:
-    if not any(device["DeviceName"] == root and device.get("Ebs", {}).get("SnapshotId") for device in devices):
-        raise ApiError("InvalidBlockDeviceMapping", f"no snapshot is mapped to the root device {root}")
+    if not any(device["DeviceName"] == root and device.get("Ebs", {}).get("SnapshotId")
+               for device in devices):
+        raise ApiError("InvalidBlockDeviceMapping",
+                       f"no snapshot is mapped to the root device {root}")
 
 
 def _device(backend: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,17 +90,22 @@ def _device(backend: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     if ebs is None:
         return dict(given)
     if "SnapshotId" not in ebs:
-        return {**given, "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp2", "Encrypted": False, **ebs}}
+        return {**given,
+                "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp2", "Encrypted": False,
+                        **ebs}}
     encryption_is_the_snapshots(ebs)
     snapshot = snapshot_is_ready(backend, ebs["SnapshotId"])
     size = ebs.get("VolumeSize", snapshot.volume_size)
     volume_holds_snapshot(size, snapshot)
-    return {**given, "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp2", **ebs, "VolumeSize": size,
-                             "Encrypted": snapshot.encrypted}}
+    return {**given,
+            "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp2", **ebs, "VolumeSize": size,
+                    "Encrypted": snapshot.encrypted}}
 
 
 @rule(EC2_API + "API_CopyImage.html")
-def copy_is_encrypted_like_this(source_encrypted: bool, encrypted: bool | None, key: str | None) -> bool:
+def copy_is_encrypted_like_this(
+    source_encrypted: bool, encrypted: bool | None, key: str | None
+) -> bool:
     """A copy of an encrypted snapshot is encrypted, and a key is given only with Encrypted."""
     if key and not encrypted:
         raise ApiError("InvalidParameterDependency", "KmsKeyId requires Encrypted")
@@ -101,8 +114,10 @@ def copy_is_encrypted_like_this(source_encrypted: bool, encrypted: bool | None, 
 
 def _copy_snapshot(backend: Any, source: EmulatedSnapshot, image: EmulatedImage, encrypted: bool,
                    key: str | None) -> EmulatedSnapshot:
-    snapshot = snapshots.make(backend, source.volume_size, f"Copied for DestinationAmi {image.id} from SourceSnapshot "
-                              f"{source.id}", kms_key=encryption.key_of_new(backend, encrypted, key))
+    snapshot = snapshots.make(backend, source.volume_size,
+                              f"Copied for DestinationAmi {image.id} from SourceSnapshot "
+                              f"{source.id}",
+                              kms_key=encryption.key_of_new(backend, encrypted, key))
     snapshot.written = source.content()
     return snapshot
 
@@ -112,29 +127,35 @@ class ImageRegistrationApi(EC2BaseResponse):
 
     @rule(EC2_API + "API_RegisterImage.html")
     def register_image(self) -> ActionResult:
-        """An AMI keeps every field it was registered with; the defaults are i386 and paravirtual."""
+        """An AMI keeps every field it was registered with; the defaults are i386 and
+        paravirtual."""
         self.error_on_dryrun()
         fields = {"Architecture": "i386", "VirtualizationType": "paravirtual", **self.params}
         name = self._get_param("Name")
         name_is_well_formed(name)
         name_is_free(self.ec2_backend, name)
         tpm_needs_uefi(fields)
-        devices = [_device(self.ec2_backend, each) for each in self._get_param("BlockDeviceMappings", [])]
+        devices = [_device(self.ec2_backend, each)
+                   for each in self._get_param("BlockDeviceMappings", [])]
         _root_is_mapped(devices, fields.get("RootDeviceName"))
         tags = request_fields.tags_for("image", self._get_param("TagSpecifications", []), ["image"])
-        image = EmulatedImage(self.ec2_backend, name, self._get_param("Description", ""), fields, devices)
+        image = EmulatedImage(self.ec2_backend, name, self._get_param("Description", ""), fields,
+                              devices)
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 
     @rule(EC2_API + "Run_Instance_Idempotency.html")
     def copy_image(self) -> ActionResult:
-        """The same ClientToken gives the same copy again, and IdempotentParameterMismatch for another request."""
+        """The same ClientToken gives the same copy again, and IdempotentParameterMismatch for
+        another request."""
         self.error_on_dryrun()
         token = self._get_param("ClientToken")
-        request = {key: value for key, value in self.params.items() if key not in ("ClientToken", "DryRun")}
+        request = {key: value for key, value in self.params.items()
+                   if key not in ("ClientToken", "DryRun")}
         image = request_fields.idempotent(
             ("copy-image", self.current_account, self.region), token, request, self._copy,
-            ApiError("IdempotentParameterMismatch", f"the client token {token} belongs to another request"))
+            ApiError("IdempotentParameterMismatch",
+                     f"the client token {token} belongs to another request"))
         return ActionResult({"ImageId": image.id})
 
     def _copy(self) -> EmulatedImage:
@@ -144,14 +165,17 @@ class ImageRegistrationApi(EC2BaseResponse):
         given = self._get_param("TagSpecifications", [])
         tags, snapshot_tags = (request_fields.tags_for(kind, given, ["image", "snapshot"]) for kind
                                in ("image", "snapshot"))
-        image = EmulatedImage(self.ec2_backend, name, self._get_param("Description", source.description), {
-            **source.fields, "RootDeviceName": source.root_device_name}, [])
+        image = EmulatedImage(self.ec2_backend, name,
+                              self._get_param("Description", source.description), {
+                                  **source.fields, "RootDeviceName": source.root_device_name}, [])
         image.devices = self._copied_devices(source, image, snapshot_tags)
         image.source = copy_names_its_source(source, region)
         image.add_tags({**(source.tags() if self._get_param("CopyImageTags") else {}), **tags})
         return image
 
-    def _copied_devices(self, source: EmulatedImage, image: EmulatedImage, tags: Mapping[str, str]) -> Devices:
+    def _copied_devices(
+        self, source: EmulatedImage, image: EmulatedImage, tags: Mapping[str, str]
+    ) -> Devices:
         encrypted, key = self._get_param("Encrypted"), self._get_param("KmsKeyId")
         devices: Devices = []
         for device in source.devices:
@@ -167,9 +191,13 @@ class ImageRegistrationApi(EC2BaseResponse):
 
     @rule(EC2_API + "API_CreateImage.html")
     def create_image(self) -> ActionResult:
-        """CreateImage tags the AMI and its snapshots, and its devices are the volumes of the instance."""
+        """CreateImage tags the AMI and its snapshots, and its devices are the volumes of the
+        instance."""
         self.error_on_dryrun()
-        name, instance = self._get_param("Name"), self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        name, instance = (
+            self._get_param("Name"),
+            self.ec2_backend.get_instance(self._get_param("InstanceId")),
+        )
         name_is_well_formed(name)
         name_is_free(self.ec2_backend, name)
         given = self._get_param("TagSpecifications", [])
@@ -177,7 +205,8 @@ class ImageRegistrationApi(EC2BaseResponse):
                                in ("image", "snapshot"))
         seen = images.visible(self.current_account, self.region)
         parent = next((image for image in seen if image.id == instance.image_id), None)
-        fields = dict(parent.fields) if parent else {"Architecture": instance.architecture, "VirtualizationType": "hvm"}
+        fields = dict(parent.fields) if parent else {"Architecture": instance.architecture,
+                                                     "VirtualizationType": "hvm"}
         image = EmulatedImage(self.ec2_backend, name, self._get_param("Description", ""), {
             **fields, "RootDeviceName": instance.root_device_name or "/dev/xvda"}, [])
         image.instance_id = instance.id
@@ -187,14 +216,16 @@ class ImageRegistrationApi(EC2BaseResponse):
             snapshot.add_tags(snapshot_tags)
             volume = self.ec2_backend.get_volume(attached.volume_id)
             image.devices.append({"DeviceName": device, "Ebs": {
-                "SnapshotId": snapshot.id, "VolumeSize": volume.size, "VolumeType": volume.volume_type,
+                "SnapshotId": snapshot.id, "VolumeSize": volume.size,
+                "VolumeType": volume.volume_type,
                 "DeleteOnTermination": True, "Encrypted": bool(snapshot.encrypted)}})
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 
 
 def _source(account: str, region: str, image_id: str) -> EmulatedImage:
-    source = next((image for image in images.visible(account, region) if image.id == image_id), None)
+    source = next((image for image in images.visible(account, region) if image.id == image_id),
+                  None)
     if source is None:
         raise InvalidAMIIdError([image_id])
     return source_is_available(source)

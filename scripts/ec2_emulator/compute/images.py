@@ -17,7 +17,8 @@ from ec2_emulator.errors import invalid_parameter
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
 from ec2_emulator.state import STATE
 
-KEPT = ("Architecture", "BootMode", "TpmSupport", "UefiData", "ImdsSupport", "SriovNetSupport", "EnaSupport",
+KEPT = ("Architecture", "BootMode", "TpmSupport", "UefiData", "ImdsSupport", "SriovNetSupport",
+        "EnaSupport",
         "KernelId", "RamdiskId", "RootDeviceName", "VirtualizationType")
 """Parameters of RegisterImage that DescribeImages shows under the same name."""
 
@@ -27,12 +28,29 @@ class EmulatedImage(Ami):
 
     def __init__(self, backend: Any, name: str, description: str, fields: Mapping[str, Any],
                  devices: Sequence[Mapping[str, Any]]) -> None:
-        self.ec2_backend, self.id, self.name, self.description = backend, random_ami_id(), name, description
-        self.owner_id, self.owner_alias, self.image_type, self.hypervisor = backend.account_id, None, "machine", "xen"
-        self.fields = {key: value for key, value in fields.items() if key in KEPT and value is not None}
+        self.ec2_backend, self.id, self.name, self.description = (
+            backend,
+            random_ami_id(),
+            name,
+            description,
+        )
+        self.owner_id, self.owner_alias, self.image_type, self.hypervisor = (
+            backend.account_id,
+            None,
+            "machine",
+            "xen",
+        )
+        self.fields = {key: value for key, value in fields.items() if key in KEPT and value
+                       is not None}
         self.devices = [dict(device) for device in devices]
-        self.architecture, self.virtualization_type = self.fields["Architecture"], self.fields["VirtualizationType"]
-        self.root_device_name, self.root_device_type = self.fields.get("RootDeviceName", "/dev/sda1"), "ebs"
+        self.architecture, self.virtualization_type = (
+            self.fields["Architecture"],
+            self.fields["VirtualizationType"],
+        )
+        self.root_device_name, self.root_device_type = (
+            self.fields.get("RootDeviceName", "/dev/sda1"),
+            "ebs",
+        )
         self.boot_mode = self.fields.get("BootMode", "")
         self.platform, self.kernel_id, self.instance_id, self.sriov = None, None, None, "simple"
         self.product_codes, self.launch_permissions = set(), []
@@ -54,7 +72,8 @@ class EmulatedImage(Ami):
 
     def snapshots(self) -> list[str]:
         """Ids of the snapshots behind the AMI."""
-        return [device["Ebs"]["SnapshotId"] for device in self.devices if device.get("Ebs", {}).get("SnapshotId")]
+        return [device["Ebs"]["SnapshotId"] for device in self.devices
+                if device.get("Ebs", {}).get("SnapshotId")]
 
     def tags(self) -> dict[str, str]:
         """User's tags."""
@@ -64,14 +83,18 @@ class EmulatedImage(Ami):
         """The AMI as DescribeImages shows it."""
         source, region = self.source or (None, None)
         return {
-            **self.fields, "ImageId": self.id, "Name": self.name, "Description": self.description, "State": self.state,
-            "OwnerId": self.owner_id, "Public": self.is_public, "ImageType": "machine", "Hypervisor": "xen",
-            "ImageLocation": self.image_location, "CreationDate": self.creation_date, "RootDeviceType": "ebs",
+            **self.fields, "ImageId": self.id, "Name": self.name, "Description": self.description,
+            "State": self.state,
+            "OwnerId": self.owner_id, "Public": self.is_public, "ImageType": "machine",
+            "Hypervisor": "xen",
+            "ImageLocation": self.image_location, "CreationDate": self.creation_date,
+            "RootDeviceType": "ebs",
             "RootDeviceName": self.root_device_name, "BlockDeviceMappings": self.devices,
             "Tags": [{"Key": key, "Value": value} for key, value in self.tags().items()],
             "PlatformDetails": "Linux/UNIX", "UsageOperation": "RunInstances",
             "SourceInstanceId": self.instance_id, "SourceImageId": source,
-            "SourceImageRegion": region, "DeprecationTime": _iso(self.deprecation) if self.deprecation else None,
+            "SourceImageRegion": region,
+            "DeprecationTime": _iso(self.deprecation) if self.deprecation else None,
             "DeregistrationProtection": self.protection, "LastLaunchedTime": last_launched(self),
         }
 
@@ -91,7 +114,8 @@ def _iso(moment: datetime.datetime) -> str:
 
 @rule(EC2_API + "errors-overview.html")
 def find(backend: Any, image_id: str) -> EmulatedImage:
-    """An AMI that was deregistered is InvalidAMIID.Unavailable, one that never was InvalidAMIID.NotFound."""
+    """An AMI that was deregistered is InvalidAMIID.Unavailable, one that never was
+    InvalidAMIID.NotFound."""
     if image_id in backend.deleted_amis:
         raise UnvailableAMIIdError(image_id)
     image = backend.amis.get(image_id)
@@ -102,9 +126,11 @@ def find(backend: Any, image_id: str) -> EmulatedImage:
 
 def visible(account: str, region: str) -> list[EmulatedImage]:
     """AMIs of that region which `account` owns, or may launch."""
-    images = [image for owner in list(ec2_backends) for image in ec2_backends[owner][region].amis.values()]
+    images = [image for owner in list(ec2_backends)
+              for image in ec2_backends[owner][region].amis.values()]
     return [image for image in images if isinstance(image, EmulatedImage) and (
-        image.owner_id == account or image.is_public or {"UserId": account} in image.launch_permissions)]
+        image.owner_id == account or image.is_public
+        or {"UserId": account} in image.launch_permissions)]
 
 
 @rule(EC2_GUIDE + "disable-an-ami.html")
@@ -116,7 +142,8 @@ def disabled_is_hidden(image: EmulatedImage, asked: bool) -> bool:
 @rule(EC2_GUIDE + "ami-deprecate.html")
 def deprecated_is_hidden(image: EmulatedImage, account: str, asked: bool) -> bool:
     """A deprecated AMI appears to its owner, and to others only with IncludeDeprecated."""
-    return (image.deprecation is not None and image.deprecation <= STATE.now() and image.owner_id != account
+    return (image.deprecation is not None and image.deprecation <= STATE.now() and image.owner_id
+            != account
             and not asked)
 
 
@@ -127,7 +154,8 @@ _FILTERS = {"architecture": "Architecture", "image-id": "ImageId", "name": "Name
 
 @rule(EC2_API + "API_DescribeImages.html")
 def image_filter(image: EmulatedImage, name: str) -> list[str]:
-    """DescribeImages filters by tags, snapshots and these properties of AMIs, and refuses an unknown name."""
+    """DescribeImages filters by tags, snapshots and these properties of AMIs, and refuses an
+    unknown name."""
     if name in _FILTERS:
         return [str(image.shown()[_FILTERS[name]])]
     if name == "block-device-mapping.snapshot-id":

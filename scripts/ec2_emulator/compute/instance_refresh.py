@@ -61,14 +61,17 @@ class EmulatedRefresh:
         self.ended = None if status in RUNNING else STATE.now()
 
     def _replace(self, configuration: dict[str, Any] | None) -> str:
-        """Take a configuration as it is, a launch template in the place of a mixed instances policy, too."""
+        """Take a configuration as it is, a launch template in the place of a mixed instances
+        policy, too."""
         group, wanted = self.group, copy.deepcopy(configuration or {})
         if wanted:
             group.mixed_instances_policy = wanted.get("MixedInstancesPolicy")
-            group._set_launch_configuration("", wanted.get("LaunchTemplate") or {}, group.mixed_instances_policy)
+            group._set_launch_configuration("", wanted.get("LaunchTemplate") or {},
+                                            group.mixed_instances_policy)
         image = ssm_parameters.resolve(group.account_id, group.region, group.image_id)
         skip = bool(self.preferences.get("SkipMatching"))
-        old = [each for each in group.instance_states if not (skip and each.instance.image_id == image)]
+        old = [each for each in group.instance_states
+               if not (skip and each.instance.image_id == image)]
         if self.strategy == ROOT_VOLUME:
             return self._replace_roots(group.mixed_instances_policy or {}, skip=skip)
         try:
@@ -86,26 +89,31 @@ class EmulatedRefresh:
 
     def _replace_roots(self, policy: dict[str, Any], *, skip: bool) -> str:
         """Give each instance a root volume of the AMI that the override of its type names."""
-        wanted = {each.get("InstanceType"): each["ImageId"] for each in policy["LaunchTemplate"]["Overrides"]}
+        wanted = {each.get("InstanceType"): each["ImageId"]
+                  for each in policy["LaunchTemplate"]["Overrides"]}
         for each in self.group.instance_states:
             image = wanted.get(each.instance.instance_type, next(iter(wanted.values())))
             if not (skip and each.instance.image_id == image):
-                root_volumes.replace(each.instance, launches.launchable(self.group.ec2_backend, image), None,
+                root_volumes.replace(each.instance,
+                                     launches.launchable(self.group.ec2_backend, image), None,
                                      delete=True)
         return "Successful"
 
     def shown(self) -> dict[str, Any]:
         """The refresh as DescribeInstanceRefreshes shows it."""
         done = self.status in ("Successful", "RollbackSuccessful")
-        return {"InstanceRefreshId": self.id, "AutoScalingGroupName": self.group.name, "Status": self.status,
+        return {"InstanceRefreshId": self.id, "AutoScalingGroupName": self.group.name,
+                "Status": self.status,
                 "StatusReason": self.reason, "StartTime": self.started, "EndTime": self.ended,
-                "PercentageComplete": 100 if done else 0, "Preferences": self.preferences, "Strategy": self.strategy,
+                "PercentageComplete": 100 if done else 0, "Preferences": self.preferences,
+                "Strategy": self.strategy,
                 "InstancesToUpdate": 0 if done else len(self.group.instance_states),
                 "DesiredConfiguration": self.desired}
 
 
 class GroupInstance(InstanceState):
-    """An instance of a group, which remembers the version of the template that it was launched with."""
+    """An instance of a group, which remembers the version of the template that it was launched
+    with."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -131,7 +139,8 @@ def launched_with(group: Any) -> dict[str, Any] | None:
 
 @rule(EC2_GUIDE + "launch-instances-from-launch-template.html")
 def tagged_by_template(launched: dict[str, str]) -> dict[str, str]:
-    """An instance has two tags of EC2's own with the id and the version of the template that its group names."""
+    """An instance has two tags of EC2's own with the id and the version of the template that its
+    group names."""
     return {"aws:ec2launchtemplate:id": launched["LaunchTemplateId"],
             "aws:ec2launchtemplate:version": launched["Version"]}
 
@@ -140,7 +149,8 @@ def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
     if group.mixed_instances_policy:
         return {"MixedInstancesPolicy": copy.deepcopy(group.mixed_instances_policy)}
     template = group.ec2_launch_template
-    return {"LaunchTemplate": {"LaunchTemplateId": template.id, "Version": group.launch_template_version}} \
+    return {"LaunchTemplate": {"LaunchTemplateId": template.id,
+                               "Version": group.launch_template_version}} \
         if template else None
 
 
@@ -168,12 +178,14 @@ def one_refresh_at_a_time(group: FakeAutoScalingGroup) -> None:
     """A group has one refresh in progress at most."""
     running = _running(group)
     if running is not None:
-        raise ApiError("InstanceRefreshInProgress", f"the instance refresh {running.id} is in progress")
+        raise ApiError("InstanceRefreshInProgress",
+                       f"the instance refresh {running.id} is in progress")
 
 
 @rule(ASG_GUIDE + "instance-refresh-rollback.html")
 def why_irreversible(refresh: EmulatedRefresh) -> str | None:
-    """There is no rollback without a desired configuration, from $Latest or $Default, or with an SSM parameter."""
+    """There is no rollback without a desired configuration, from $Latest or $Default, or with an
+    SSM parameter."""
     group = refresh.group
     if not refresh.desired:
         return "no desired configuration is specified"
@@ -188,11 +200,18 @@ def why_irreversible(refresh: EmulatedRefresh) -> str | None:
 
 @rule(ASG_GUIDE + "replace-root-volume.html")
 def roots_can_be_replaced(group: FakeAutoScalingGroup, desired: dict[str, Any] | None) -> None:
-    """ReplaceRootVolume wants a group with a mixed instances policy, and one whose every override has an ImageId."""
+    """ReplaceRootVolume wants a group with a mixed instances policy, and one whose every override
+    has an ImageId."""
     policy = (desired or {}).get("MixedInstancesPolicy") or {}
     overrides = policy.get("LaunchTemplate", {}).get("Overrides") or []
-    if not group.mixed_instances_policy or not overrides or not all(each.get("ImageId") for each in overrides):
-        raise ApiError("ValidationError", "Strategy ReplaceRootVolume needs a mixed instances policy, in the group and "
+    if (
+        not group.mixed_instances_policy
+        or not overrides
+        or not all(each.get("ImageId") for each in overrides)
+    ):
+        raise ApiError("ValidationError",
+                       "Strategy ReplaceRootVolume needs a mixed instances policy, in the group "
+                       "and "
                        "in the desired configuration, with an ImageId in every override")
 
 
@@ -201,7 +220,8 @@ def in_progress(group: FakeAutoScalingGroup) -> EmulatedRefresh:
     """What is not in progress cannot be rolled back."""
     running = _running(group)
     if running is None:
-        raise ApiError("ActiveInstanceRefreshNotFound", f"no instance refresh of {group.name} is in progress")
+        raise ApiError("ActiveInstanceRefreshNotFound",
+                       f"no instance refresh of {group.name} is in progress")
     return running
 
 
@@ -215,7 +235,9 @@ class InstanceRefreshApi(AutoScalingResponse):
         return super().call_action()  # type: ignore[no-any-return]
 
     def _group(self) -> FakeAutoScalingGroup:
-        group = self.autoscaling_backend.autoscaling_groups.get(self._get_param("AutoScalingGroupName"))
+        group = self.autoscaling_backend.autoscaling_groups.get(
+            self._get_param("AutoScalingGroupName")
+        )
         if group is None:
             raise ApiError("ValidationError", "AutoScalingGroup name not found - AutoScalingGroup "
                            f"'{self._get_param('AutoScalingGroupName')}' not found")
@@ -229,7 +251,8 @@ class InstanceRefreshApi(AutoScalingResponse):
         strategy = self._get_param("Strategy") or "Rolling"
         if strategy == ROOT_VOLUME:
             roots_can_be_replaced(group, desired)
-        refresh = EmulatedRefresh(group, desired, self._get_param("Preferences") or {}, _before(group), strategy)
+        refresh = EmulatedRefresh(group, desired, self._get_param("Preferences") or {},
+                                  _before(group), strategy)
         for each in _named(desired or {}):
             _template_version(group, each)
         why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None
@@ -242,10 +265,12 @@ class InstanceRefreshApi(AutoScalingResponse):
     def describe_instance_refreshes(self) -> ActionResult:
         """Refreshes are listed newest first, in pages of 50 or up to 100."""
         ids = self._get_param("InstanceRefreshIds", [])
-        refreshes = [each for each in reversed(_refreshes(self._group())) if not ids or each.id in ids]
+        refreshes = [each for each in reversed(_refreshes(self._group())) if not ids
+                     or each.id in ids]
         page, next_token = listing.paginate(refreshes, self._get_param("MaxRecords") or 50,
                                             self._get_param("NextToken"), most=100)
-        return ActionResult({"InstanceRefreshes": [each.shown() for each in page], "NextToken": next_token})
+        return ActionResult({"InstanceRefreshes": [each.shown() for each in page],
+                             "NextToken": next_token})
 
     def rollback_instance_refresh(self) -> ActionResult:
         """Stop and bring back what was replaced."""
@@ -262,4 +287,6 @@ def _template_version(group: FakeAutoScalingGroup, given: dict[str, Any]) -> Non
     try:
         backend._get_template_from_args(given)
     except ServiceException as error:
-        raise ApiError("ValidationError", f"You must use a valid fully-formed launch template. {error}") from None
+        raise ApiError(
+            "ValidationError", f"You must use a valid fully-formed launch template. {error}"
+        ) from None

@@ -33,8 +33,11 @@ class EmulatedTemplate(LaunchTemplate):
 
     def get_version(self, num: Any) -> LaunchTemplateVersion:
         """By number, `$Latest` or `$Default`."""
-        wanted = {"$Latest": self.versions[-1].number, "$Default": self.default_version_number}.get(str(num), num)
-        version = next((version for version in self.versions if str(version.number) == str(wanted)), None)
+        wanted = {"$Latest": self.versions[-1].number, "$Default": self.default_version_number}.get(
+            str(num), num
+        )
+        version = next((version for version in self.versions if str(version.number) == str(wanted)),
+                       None)
         if version is None:
             raise InvalidLaunchTemplateVersionNotFound(template_id=self.id, version=num)
         return version
@@ -52,8 +55,11 @@ def next_number(template: EmulatedTemplate) -> int:
 
 @rule(EC2_API + "API_CreateLaunchTemplateVersion.html")
 def inherited(source: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """A version with SourceVersion has that one's parameters but for the snapshots, overwritten by its own."""
-    devices = [{**each, "Ebs": {key: value for key, value in each.get("Ebs", {}).items() if key != "SnapshotId"}}
+    """A version with SourceVersion has that one's parameters but for the snapshots, overwritten by
+    its own."""
+    devices = [{**each,
+                "Ebs": {key: value for key, value in each.get("Ebs", {}).items() if key
+                        != "SnapshotId"}}
                for each in source.get("BlockDeviceMappings", [])]
     return {**source, **({"BlockDeviceMappings": devices} if devices else {}),
             **{key: value for key, value in given.items() if value is not None}}
@@ -61,10 +67,12 @@ def inherited(source: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 @rule(EC2_API + "API_RequestLaunchTemplateData.html")
 def type_or_requirements(data: Mapping[str, Any]) -> None:
-    """A template has an InstanceType or InstanceRequirements, and these name VCpuCount and MemoryMiB."""
+    """A template has an InstanceType or InstanceRequirements, and these name VCpuCount and
+    MemoryMiB."""
     requirements = data.get("InstanceRequirements")
     if requirements and data.get("InstanceType"):
-        raise ApiError("InvalidParameterCombination", "InstanceType and InstanceRequirements exclude each other")
+        raise ApiError("InvalidParameterCombination",
+                       "InstanceType and InstanceRequirements exclude each other")
     if requirements and not {"VCpuCount", "MemoryMiB"} <= requirements.keys():
         raise ApiError("MissingParameter", "InstanceRequirements need VCpuCount and MemoryMiB")
 
@@ -85,7 +93,8 @@ class LaunchTemplateApi(EC2BaseResponse):
     def _template(self) -> EmulatedTemplate:
         name, tid = self._get_param("LaunchTemplateName"), self._get_param("LaunchTemplateId")
         if bool(name) == bool(tid):
-            raise ApiError("InvalidParameterCombination", "either LaunchTemplateId or LaunchTemplateName is required")
+            raise ApiError("InvalidParameterCombination",
+                           "either LaunchTemplateId or LaunchTemplateName is required")
         template = self.ec2_backend.get_launch_template(tid) if tid else \
             self.ec2_backend.get_launch_template_by_name(name)
         return template  # type: ignore[no-any-return]
@@ -99,22 +108,29 @@ class LaunchTemplateApi(EC2BaseResponse):
         return data
 
     def _once(self, what: str, make: Any) -> Any:
-        request = {key: value for key, value in self.params.items() if key not in ("ClientToken", "DryRun")}
+        request = {key: value for key, value in self.params.items()
+                   if key not in ("ClientToken", "DryRun")}
         return request_fields.idempotent(
-            (what, self.current_account, self.region), self._get_param("ClientToken"), request, make,
+            (what, self.current_account, self.region), self._get_param("ClientToken"), request,
+            make,
             ApiError("IdempotentParameterMismatch", "the client token belongs to another request"))
 
     def _shown(self, template: LaunchTemplate) -> dict[str, Any]:
-        return {"CreateTime": template.create_time, "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
-                "DefaultVersionNumber": template.default_version_number, "LaunchTemplateId": template.id,
-                "LatestVersionNumber": template.latest_version_number, "LaunchTemplateName": template.name,
+        return {"CreateTime": template.create_time,
+                "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
+                "DefaultVersionNumber": template.default_version_number,
+                "LaunchTemplateId": template.id,
+                "LatestVersionNumber": template.latest_version_number,
+                "LaunchTemplateName": template.name,
                 "Tags": template.get_tags()}
 
     def _version(self, version: LaunchTemplateVersion) -> dict[str, Any]:
         template, data = version.template, dict(version.data)
         if self._get_param("ResolveAlias") and data.get("ImageId"):
-            data["ImageId"] = ssm_parameters.resolve(self.current_account, self.region, data["ImageId"])
-        return {"CreateTime": version.create_time, "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
+            data["ImageId"] = ssm_parameters.resolve(self.current_account, self.region,
+                                                     data["ImageId"])
+        return {"CreateTime": version.create_time,
+                "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
                 "DefaultVersion": template.is_default(version), "LaunchTemplateData": data,
                 "LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
                 "VersionDescription": version.description, "VersionNumber": version.number}
@@ -125,14 +141,18 @@ class LaunchTemplateApi(EC2BaseResponse):
         tags = {"launch-template": request_fields.tags_for(
             "launch-template", self._get_param("TagSpecifications", []), ["launch-template"])}
         template = self._once("template", lambda: self.ec2_backend.create_launch_template(
-            self._get_param("LaunchTemplateName"), self._get_param("VersionDescription"), self._data(), tags))
+            self._get_param("LaunchTemplateName"), self._get_param("VersionDescription"),
+            self._data(), tags))
         return ActionResult({"LaunchTemplate": self._shown(template)})
 
     @rule(EC2_API + "Run_Instance_Idempotency.html")
     def create_launch_template_version(self) -> ActionResult:
-        """The same ClientToken gives the same version again, and IdempotentParameterMismatch for another request."""
+        """The same ClientToken gives the same version again, and IdempotentParameterMismatch for
+        another request."""
         self.error_on_dryrun()
-        return ActionResult({"LaunchTemplateVersion": self._version(self._once("version", self._next))})
+        return ActionResult(
+            {"LaunchTemplateVersion": self._version(self._once("version", self._next))}
+        )
 
     def _next(self) -> LaunchTemplateVersion:
         template, data, source = self._template(), self._data(), self._get_param("SourceVersion")
@@ -142,7 +162,8 @@ class LaunchTemplateApi(EC2BaseResponse):
         return template.create_version(data, self._get_param("VersionDescription"))
 
     def delete_launch_template(self) -> ActionResult:
-        """Delete a template with its versions; one that does not exist is not found, and moto misses a parameter."""
+        """Delete a template with its versions; one that does not exist is not found, and moto
+        misses a parameter."""
         self.error_on_dryrun()
         template = self._template()
         self.ec2_backend.delete_launch_template(template.name, template.id)
@@ -162,7 +183,8 @@ class LaunchTemplateApi(EC2BaseResponse):
                 error = {"Code": why[0], "Message": why[1]}
                 kept.append({**names, "VersionNumber": int(number), "ResponseError": error})
                 continue
-            template.versions = [version for version in template.versions if str(version.number) != number]
+            template.versions = [version for version in template.versions if str(version.number)
+                                 != number]
             gone.append({**names, "VersionNumber": int(number)})
         return ActionResult({"SuccessfullyDeletedLaunchTemplateVersions": gone,
                              "UnsuccessfullyDeletedLaunchTemplateVersions": kept})
@@ -177,13 +199,16 @@ class LaunchTemplateApi(EC2BaseResponse):
         elif not aliases or not set(aliases) <= {"$Latest", "$Default"}:
             raise invalid_parameter("without a template, Versions are $Latest, $Default or both")
         else:
-            versions = [template.get_version(each) for template in self.ec2_backend.launch_templates.values()
+            versions = [template.get_version(each)
+                        for template in self.ec2_backend.launch_templates.values()
                         for each in aliases]
         if self._get_param("Filters"):
             raise NotImplementedError  # of versions nobody filters
-        page, next_token = listing.paginate(versions, self._get_param("MaxResults"), self._get_param("NextToken"),
+        page, next_token = listing.paginate(versions, self._get_param("MaxResults"),
+                                            self._get_param("NextToken"),
                                             most=MOST)
-        return ActionResult({"LaunchTemplateVersions": [self._version(each) for each in page], "NextToken": next_token})
+        return ActionResult({"LaunchTemplateVersions": [self._version(each) for each in page],
+                             "NextToken": next_token})
 
     @rule(EC2_API + "API_DescribeLaunchTemplates.html")
     def describe_launch_templates(self) -> ActionResult:
@@ -191,7 +216,10 @@ class LaunchTemplateApi(EC2BaseResponse):
         self.error_on_dryrun()
         templates = self.ec2_backend.describe_launch_templates(
             template_names=self._get_param("LaunchTemplateNames", []),
-            template_ids=self._get_param("LaunchTemplateIds", []), filters=self._filters_from_querystring())
-        page, next_token = listing.paginate(templates, self._get_param("MaxResults"), self._get_param("NextToken"),
+            template_ids=self._get_param("LaunchTemplateIds", []),
+            filters=self._filters_from_querystring())
+        page, next_token = listing.paginate(templates, self._get_param("MaxResults"),
+                                            self._get_param("NextToken"),
                                             most=MOST)
-        return ActionResult({"LaunchTemplates": [self._shown(each) for each in page], "NextToken": next_token})
+        return ActionResult({"LaunchTemplates": [self._shown(each) for each in page],
+                             "NextToken": next_token})

@@ -28,7 +28,8 @@ TAKEN_AFTER_S = 0.2
 
 @rule(EC2_GUIDE + "disable-an-ami.html")
 def launchable(backend: Any, image_id: str) -> EmulatedImage:
-    """An AMI that is disabled, pending or deregistered cannot be launched, by whatever refers to it."""
+    """An AMI that is disabled, pending or deregistered cannot be launched, by whatever refers to
+    it."""
     for image in images.visible(backend.account_id, backend.region_name):
         if image.id == image_id:
             if image.state != "available":
@@ -42,21 +43,32 @@ def launchable(backend: Any, image_id: str) -> EmulatedImage:
 @rule(EC2_API + "API_RunInstances.html")
 def architecture_fits(image: EmulatedImage, instance_type: str | None) -> None:
     """An instance type runs AMIs of its own architecture only."""
-    able = INSTANCE_TYPES.get(instance_type or "", {}).get("ProcessorInfo", {}).get("SupportedArchitectures", [])
+    able = (
+        INSTANCE_TYPES.get(instance_type or "", {})
+        .get("ProcessorInfo", {})
+        .get("SupportedArchitectures", [])
+    )
     if able and image.architecture not in able:
-        raise ApiError("InvalidParameterValue", f"The architecture '{', '.join(able)}' of the specified instance type "
-                       f"does not match the architecture '{image.architecture}' of the specified AMI.")
+        raise ApiError("InvalidParameterValue",
+                       f"The architecture '{', '.join(able)}' of the specified instance type "
+                       f"does not match the architecture '{image.architecture}' of the specified "
+                       "AMI.")
 
 
 @rule(EC2_GUIDE + "block-device-mapping-concepts.html")
-def devices_of(image: EmulatedImage, *given: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
-    """An instance has the AMI's devices, overridden by the template's, overridden by the request's."""
+def devices_of(
+    image: EmulatedImage, *given: Sequence[Mapping[str, Any]] | None
+) -> list[dict[str, Any]]:
+    """An instance has the AMI's devices, overridden by the template's, overridden by the
+    request's."""
     merged: dict[str, dict[str, Any]] = {}
     for mappings in (image.devices, *given):
         for each in mappings or []:
             before = merged.get(each["DeviceName"], {})
-            stated = {key: value for key, value in (each.get("Ebs") or {}).items() if value is not None}
-            merged[each["DeviceName"]] = {**before, **each, "Ebs": {**before.get("Ebs", {}), **stated}}
+            stated = {key: value for key, value in (each.get("Ebs") or {}).items() if value
+                      is not None}
+            merged[each["DeviceName"]] = {**before, **each,
+                                          "Ebs": {**before.get("Ebs", {}), **stated}}
     return list(merged.values())
 
 
@@ -72,15 +84,24 @@ def _volumes_hold(image: EmulatedImage, devices: Sequence[Mapping[str, Any]]) ->
 def initialization_rate_is_in_range(devices: Sequence[Mapping[str, Any]] | None) -> None:
     """A template's volume initialization rate is from 100 to 300 MiB/s."""
     for ebs in (each.get("Ebs") or {} for each in devices or []):
-        if ebs.get("VolumeInitializationRate") is not None and not 100 <= int(ebs["VolumeInitializationRate"]) <= 300:
-            raise ApiError("InvalidParameterValue", f"the volume initialization rate {ebs['VolumeInitializationRate']} "
+        if (
+            ebs.get("VolumeInitializationRate") is not None
+            and not 100 <= int(ebs["VolumeInitializationRate"]) <= 300
+        ):
+            raise ApiError("InvalidParameterValue",
+                           f"the volume initialization rate {ebs['VolumeInitializationRate']} "
                            "is not between 100 and 300 MiB/s")
 
 
 @rule(EC2_GUIDE + "configuring-IMDS-new-instances-ami-configuration.html")
 def metadata_of(image: EmulatedImage, *given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """An AMI with ImdsSupport v2.0 makes tokens required and the hop limit 2, unless the launch says otherwise."""
-    options = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2} if image.fields.get("ImdsSupport") else {}
+    """An AMI with ImdsSupport v2.0 makes tokens required and the hop limit 2, unless the launch
+    says otherwise."""
+    options = (
+        {"HttpTokens": "required", "HttpPutResponseHopLimit": 2}
+        if image.fields.get("ImdsSupport")
+        else {}
+    )
     for each in given:
         options.update(each or {})
     return options
@@ -88,28 +109,37 @@ def metadata_of(image: EmulatedImage, *given: Mapping[str, Any] | None) -> dict[
 
 @rule(EC2_API + "API_RequestLaunchTemplateData.html")
 def requirements_need_a_group(data: Mapping[str, Any]) -> None:
-    """A template with InstanceRequirements serves Auto Scaling groups and fleets, and RunInstances refuses it."""
+    """A template with InstanceRequirements serves Auto Scaling groups and fleets, and RunInstances
+    refuses it."""
     if data.get("InstanceRequirements"):
-        raise ApiError("InvalidParameterCombination", "InstanceRequirements cannot be used with RunInstances")
+        raise ApiError("InvalidParameterCombination",
+                       "InstanceRequirements cannot be used with RunInstances")
 
 
 def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwargs: Any) -> Any:
-    """In the place of `EC2Backend.run_instances`, which RunInstances, Auto Scaling and fleets call."""
+    """In the place of `EC2Backend.run_instances`, which RunInstances, Auto Scaling and fleets
+    call."""
     template = kwargs.get("launch_template") or {}
     data = self._get_template_from_args(template).data if template else {}
     image = launchable(self, ssm_parameters.resolve(
         self.account_id, self.region_name, image_id or data.get("ImageId", "")))
-    kwargs["instance_type"] = kwargs.get("instance_type") or type_choice.some_type(data.get("InstanceRequirements", {}))
+    kwargs["instance_type"] = kwargs.get("instance_type") or type_choice.some_type(
+        data.get("InstanceRequirements", {})
+    )
     architecture_fits(image, data.get("InstanceType") if kwargs.get("is_instance_type_default")
                       else kwargs.get("instance_type"))
     kwargs["block_device_mappings"] = devices_of(
         image, data.get("BlockDeviceMappings"), kwargs.get("block_device_mappings"))
     _volumes_hold(image, kwargs["block_device_mappings"])
-    kwargs["metadata_options"] = metadata_of(image, data.get("MetadataOptions"), kwargs.get("metadata_options"))
+    kwargs["metadata_options"] = metadata_of(image, data.get("MetadataOptions"),
+                                             kwargs.get("metadata_options"))
     image.launched = STATE.now()
     reservation = _moto_run_instances(self, image.id, count, *args, **kwargs)
     for instance in reservation.instances:  # moto asks the own account's AMIs only
-        instance.root_device_name, instance.architecture = image.root_device_name, image.architecture
+        instance.root_device_name, instance.architecture = (
+            image.root_device_name,
+            image.architecture,
+        )
         instance.virtualization_type = image.virtualization_type
         instance.nics[0].public_ip = STATE.settings.instance_address or instance.nics[0].public_ip
         if instance.lifecycle == "spot" and STATE.spot_taken < STATE.settings.spot_taken:
@@ -124,7 +154,8 @@ def take_back(instance: Any) -> None:
     with STATE.lock:
         if instance.state == "running":
             instance.terminate()
-            instance.state_reason = StateReason("Server.SpotInstanceTermination: Spot instance termination",
+            instance.state_reason = StateReason("Server.SpotInstanceTermination: Spot instance "
+                                                "termination",
                                                 "Server.SpotInstanceTermination")
 
 
@@ -139,7 +170,8 @@ class LaunchApi(EC2BaseResponse):
             requirements_need_a_group(self.ec2_backend._get_template_from_args(template).data)
         request = {key: value for key, value in self.params.items() if key != "ClientToken"}
         return request_fields.idempotent(
-            ("run-instances", self.current_account, self.region), self._get_param("ClientToken"), request,
+            ("run-instances", self.current_account, self.region), self._get_param("ClientToken"),
+            request,
             lambda: InstanceResponse.run_instances(self),  # type: ignore[arg-type]
             ApiError("IdempotentParameterMismatch", "the client token belongs to another request"))
 
@@ -155,7 +187,8 @@ class LaunchApi(EC2BaseResponse):
                 raise invalid_parameter(f"The filter '{name}' is invalid")
             return [offering[names[name]]]
         offerings = listing.select(offerings, listing.filters_of(self._get_param("Filters")), value)
-        page, next_token = listing.paginate(offerings, self._get_param("MaxResults"), self._get_param("NextToken"),
+        page, next_token = listing.paginate(offerings, self._get_param("MaxResults"),
+                                            self._get_param("NextToken"),
                                             least=5)
         return ActionResult({"InstanceTypeOfferings": page, "NextToken": next_token})
 

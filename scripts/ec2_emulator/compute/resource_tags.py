@@ -1,4 +1,5 @@
-"""A resource's own tags, found by its id: moto holds an expression to every tag of the account for each."""
+"""A resource's own tags, found by its id: moto holds an expression to every tag of the account for
+each."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
     name = resource.id  # type: ignore[attr-defined]
     if not name:
         return []
-    kind, tags = EC2_PREFIX_TO_RESOURCE.get(get_prefix(name), ""), resource.ec2_backend.tags  # type: ignore[attr-defined]
+    # Type: ignore[attr-defined].
+    kind, tags = EC2_PREFIX_TO_RESOURCE.get(get_prefix(name), ""), resource.ec2_backend.tags
     return [{"resource_id": name, "key": key, "value": value, "resource_type": kind}
             for key, value in tags.get(name, {}).items()]

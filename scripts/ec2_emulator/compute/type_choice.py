@@ -1,4 +1,5 @@
-"""Which instance type a group or a fleet launches: an override's, the template's, or one that requirements allow."""
+"""Which instance type a group or a fleet launches: an override's, the template's, or one that
+requirements allow."""
 
 from __future__ import annotations
 
@@ -23,23 +24,31 @@ def some_type(requirements: Mapping[str, Any]) -> str | None:
     vcpus, mib = least
     return next((name for name, described in sorted(INSTANCE_TYPES.items())
                  if any(each.fullmatch(name) for each in allowed)
-                 and described["VCpuInfo"]["DefaultVCpus"] >= vcpus and described["MemoryInfo"]["SizeInMiB"] >= mib),
+                 and described["VCpuInfo"]["DefaultVCpus"] >= vcpus
+                 and described["MemoryInfo"]["SizeInMiB"] >= mib),
                 None)
 
 
 @rule(ASG_API + "API_LaunchTemplateOverrides.html")
 def override_type(override: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
-    """An override's InstanceType or InstanceRequirements, never both, replace the type of the group's template."""
+    """An override's InstanceType or InstanceRequirements, never both, replace the type of the
+    group's template."""
     requirements = override.get("InstanceRequirements")
     if requirements and override.get("InstanceType"):
-        raise ApiError("ValidationError", "If you specify InstanceRequirements, you can't specify InstanceType")
-    return override.get("InstanceType") or some_type(requirements or {}) or data.get("InstanceType") \
+        raise ApiError("ValidationError",
+                       "If you specify InstanceRequirements, you can't specify InstanceType")
+    return (
+        override.get("InstanceType")
+        or some_type(requirements or {})
+        or data.get("InstanceType")
         or some_type(data.get("InstanceRequirements", {}))
+    )
 
 
 @rule(ASG_GUIDE + "ts-as-launch-template.html")
 def group_type(group: FakeAutoScalingGroup) -> str | None:
-    """A group launches a type that its mixed instances policy or its template names, and is refused without any."""
+    """A group launches a type that its mixed instances policy or its template names, and is refused
+    without any."""
     if group.ec2_launch_template is None:
         return group.launch_config.instance_type if group.launch_config else None
     policy = (group.mixed_instances_policy or {}).get("LaunchTemplate", {})
@@ -53,23 +62,27 @@ def group_type(group: FakeAutoScalingGroup) -> str | None:
 
 @rule(EC2_API + "API_FleetLaunchTemplateOverridesRequest.html")
 def fleet_type(override: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """An override of a fleet has an InstanceType or InstanceRequirements, never both; one of them or the template's
-    has to lead to a type.
+    """An override of a fleet has an InstanceType or InstanceRequirements, never both; one of them
+    or the template's has to lead to a type.
     """
     if override.get("InstanceRequirements") and override.get("InstanceType"):
-        raise ApiError("InvalidParameterCombination", "InstanceType and InstanceRequirements exclude each other")
+        raise ApiError("InvalidParameterCombination",
+                       "InstanceType and InstanceRequirements exclude each other")
     chosen = override_type(override, data)
     if chosen is None:
-        raise ApiError("InvalidFleetConfig", "neither the launch template nor its overrides lead to an instance type")
+        raise ApiError("InvalidFleetConfig",
+                       "neither the launch template nor its overrides lead to an instance type")
     return chosen
 
 
 def create_fleet(self: EC2Backend, *args: Any, **kwargs: Any) -> Any:
-    """In the place of `EC2Backend.create_fleet`, which knows no requirements: a type for each override."""
+    """In the place of `EC2Backend.create_fleet`, which knows no requirements: a type for each
+    override."""
     asked = kwargs["launch_template_configs"]
     kwargs["launch_template_configs"] = [{**config, "Overrides": [
         {**override, "InstanceType": fleet_type(override, self._get_template_from_args(
-            config["LaunchTemplateSpecification"]).data)} for override in config.get("Overrides") or [{}]]}
+            config["LaunchTemplateSpecification"]).data)} for override in config.get("Overrides")
+            or [{}]]}
         for config in asked]
     fleet = _moto_create_fleet(self, *args, **kwargs)
     fleet.launch_template_configs = asked

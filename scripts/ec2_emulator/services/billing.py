@@ -1,4 +1,5 @@
-"""Cost Explorer, savings plans and reservations, from `EmulatorSettings.billing`: moto knows no money.
+"""Cost Explorer, savings plans and reservations, from `EmulatorSettings.billing`: moto knows no
+money.
 
 Shapes are those of https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/.
 """
@@ -41,7 +42,8 @@ def get_cost_and_usage(asked: Data) -> Data:
     """Costs come by at most two groups, in pages; the end of the time has to be after its start."""
     period, groups = asked["TimePeriod"], asked.get("GroupBy", [])
     if len(groups) > 2 or period["End"] <= period["Start"]:
-        raise ApiError("ValidationException", "Start date (and hour) should be before end date (and hour)"
+        raise ApiError("ValidationException",
+                       "Start date (and hour) should be before end date (and hour)"
                        if len(groups) <= 2 else "Maximum number of GroupBy is 2")
     found: dict[tuple[str, ...], float] = defaultdict(float)
     for line in STATE.settings.billing.lines:
@@ -81,7 +83,8 @@ def get_reservation_purchase_recommendation(asked: Data) -> Data:
     details = [{
         "InstanceDetails": {"EC2InstanceDetails": {"InstanceType": what, "Region": "us-east-1"}},
         "RecommendedNumberOfInstancesToPurchase": "1", "EstimatedMonthlySavingsAmount": f"{saves}",
-        "CurrencyCode": money.currency} for what, saves in sorted(money.advised.items()) if "." in what]
+        "CurrencyCode": money.currency} for what, saves in sorted(money.advised.items())
+               if "." in what]
     return {"Recommendations": [{**{name: asked[name] for name in ("TermInYears", "PaymentOption")},
                                  "ServiceSpecification": asked["ServiceSpecification"],
                                  "RecommendationDetails": details}] if details else []}
@@ -89,23 +92,27 @@ def get_reservation_purchase_recommendation(asked: Data) -> Data:
 
 def get_savings_plans_purchase_recommendation(asked: Data) -> Data:
     """What plan to buy is advised as dollars an hour; without an advice there is no summary."""
-    saves = next((saves for what, saves in STATE.settings.billing.advised.items() if "." not in what), None)
+    saves = next((saves for what, saves in STATE.settings.billing.advised.items()
+                  if "." not in what), None)
     summary = {} if saves is None else {"SavingsPlansPurchaseRecommendationSummary": {
         "HourlyCommitmentToPurchase": "1.5", "CurrencyCode": STATE.settings.billing.currency,
         "EstimatedMonthlySavingsAmount": f"{saves}"}}
-    return {"SavingsPlansPurchaseRecommendation": {"SavingsPlansType": asked["SavingsPlansType"], **summary}}
+    return {"SavingsPlansPurchaseRecommendation": {"SavingsPlansType": asked["SavingsPlansType"],
+                                                   **summary}}
 
 
 def describe_savings_plans(_asked: Data) -> Data:
     """Every savings plan; their times are text."""
     return {"savingsPlans": [{
         "savingsPlanId": each.id, "savingsPlanType": "Compute", "state": "active", "end": each.end,
-        "commitment": f"{each.hourly}", "currency": STATE.settings.billing.currency, "region": each.region,
+        "commitment": f"{each.hourly}", "currency": STATE.settings.billing.currency,
+        "region": each.region,
     } for each in STATE.settings.billing.reserved if not each.type]}
 
 
 HANDLERS: dict[str, Callable[[Data], Data]] = {
-    "ce:GetCostAndUsage": get_cost_and_usage, "ce:GetReservationUtilization": get_reservation_utilization,
+    "ce:GetCostAndUsage": get_cost_and_usage,
+    "ce:GetReservationUtilization": get_reservation_utilization,
     "ce:GetSavingsPlansUtilization": get_savings_plans_utilization,
     "ce:GetReservationPurchaseRecommendation": get_reservation_purchase_recommendation,
     "ce:GetSavingsPlansPurchaseRecommendation": get_savings_plans_purchase_recommendation,
@@ -119,6 +126,7 @@ class ReservationApi(EC2BaseResponse):
     def describe_reserved_instances(self) -> ActionResult:
         """Reservations are a region's."""
         return ActionResult({"ReservedInstances": [{
-            "ReservedInstancesId": each.id, "InstanceType": each.type, "InstanceCount": 1, "State": "active",
+            "ReservedInstancesId": each.id, "InstanceType": each.type, "InstanceCount": 1,
+            "State": "active",
             "End": datetime.datetime.fromisoformat(each.end), "OfferingClass": "convertible",
         } for each in STATE.settings.billing.reserved if each.region == self.region and each.type]})

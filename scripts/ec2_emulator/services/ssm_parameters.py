@@ -1,4 +1,5 @@
-"""SSM parameters: those of data type aws:ec2:image appear only after AWS has looked for their AMI."""
+"""SSM parameters: those of data type aws:ec2:image appear only after AWS has looked for their
+AMI."""
 
 from __future__ import annotations
 
@@ -32,15 +33,19 @@ class PendingParameter:
 
 @rule(SSM_GUIDE + "parameter-store-ec2-aliases.html")
 def settle(late: Sequence[PendingParameter]) -> list[PendingParameter]:
-    """PutParameter of an aws:ec2:image answers at once; the version appears later, and only if the AMI is available."""
+    """PutParameter of an aws:ec2:image answers at once; the version appears later, and only if the
+    AMI is available."""
     waiting: list[PendingParameter] = []
     for each in late:
         if not STATE.is_over(each.since, lambda at: at.pending_s):
             waiting.append(each)
             continue
-        visible = [image for image in images.visible(each.account, each.region) if image.id == each.parameter.value]
+        visible = [image for image in images.visible(each.account, each.region) if image.id
+                   == each.parameter.value]
         if visible and visible[0].state == "available":
-            ssm_backends[each.account][each.region]._parameters[each.parameter.name].append(each.parameter)
+            ssm_backends[each.account][each.region]._parameters[each.parameter.name].append(
+                each.parameter
+            )
     return waiting
 
 
@@ -52,13 +57,15 @@ def settled() -> None:
 
 @rule(EC2_GUIDE + "using-systems-manager-parameter-to-find-AMI.html")
 def resolve(account: str, region: str, image: str) -> str:
-    """`resolve:ssm:NAME`, with a version or label or without, is the AMI that the parameter holds."""
+    """`resolve:ssm:NAME`, with a version or label or without, is the AMI that the parameter
+    holds."""
     if not image.startswith(PREFIX):
         return image
     settled()
     parameter = ssm_backends[account][region].get_parameter(image.removeprefix(PREFIX))
     if parameter is None or not parameter.value.startswith("ami-"):
-        raise ApiError("InvalidParameterValue", f"the parameter of '{image}' does not exist or holds no AMI")
+        raise ApiError("InvalidParameterValue",
+                       f"the parameter of '{image}' does not exist or holds no AMI")
     return str(parameter.value)
 
 
@@ -74,9 +81,11 @@ class ParameterApi(SimpleSystemManagerResponse):
         """As moto does; but a version of type aws:ec2:image is taken back, to appear later."""
         name = self._get_param("Name")
         mine = (self.current_account, self.region, name)
-        ahead = [each for each in STATE.pending_parameters if (each.account, each.region, each.parameter.name) == mine]
+        ahead = [each for each in STATE.pending_parameters
+                 if (each.account, each.region, each.parameter.name) == mine]
         if ahead and not self._get_param("Overwrite"):
-            raise ApiError("ParameterAlreadyExists", "The parameter already exists. To overwrite this value, set the "
+            raise ApiError("ParameterAlreadyExists",
+                           "The parameter already exists. To overwrite this value, set the "
                            "overwrite option in the request to true.")
         answer = super().put_parameter()
         if self._get_param("DataType") != "aws:ec2:image":
@@ -86,5 +95,7 @@ class ParameterApi(SimpleSystemManagerResponse):
         late.version += len(ahead)
         if not versions:
             del self.ssm_backend._parameters[name]
-        STATE.pending_parameters.append(PendingParameter(self.current_account, self.region, time.monotonic(), late))
+        STATE.pending_parameters.append(
+            PendingParameter(self.current_account, self.region, time.monotonic(), late)
+        )
         return ActionResult({"Version": late.version, "Tier": late.tier})

@@ -1,7 +1,8 @@
-"""What CloudFormation makes of a template and moto does not: alarms, scaling policies, budgets; how a group changes.
+"""What CloudFormation makes of a template and moto does not: alarms, scaling policies, budgets; how
+a group changes.
 
-Properties are those of https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/. A number that a
-template gives as text becomes one, as CloudFormation does it.
+Properties are those of https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/. A
+number that a template gives as text becomes one, as CloudFormation does it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from typing import Any, cast
 
 from moto.autoscaling.models import FakeAutoScalingGroup, autoscaling_backends
 from moto.budgets.models import budgets_backends
-from moto.cloudwatch.models import Dimension, Metric, MetricDataQuery, MetricStat, cloudwatch_backends
+from moto.cloudwatch.models import (
+    Dimension,
+    Metric,
+    MetricDataQuery,
+    MetricStat,
+    cloudwatch_backends,
+)
 from moto.core.common_models import CloudFormationModel
 from moto.utilities.utils import get_partition
 
@@ -42,7 +49,8 @@ class NamedResource:
 
     @classmethod
     def create_from_cloudformation_json(
-        cls, resource_name: str, cloudformation_json: Data, account_id: str, region_name: str, **_: Any,
+        cls, resource_name: str, cloudformation_json: Data, account_id: str, region_name: str,
+        **_: Any,
     ) -> NamedResource:
         """Make it."""
         made = cls(resource_name, cloudformation_json["Properties"], account_id, region_name)
@@ -51,12 +59,14 @@ class NamedResource:
 
     @classmethod
     def update_from_cloudformation_json(
-        cls, original_resource: Any, new_resource_name: str, cloudformation_json: Data, account_id: str,
+        cls, original_resource: Any, new_resource_name: str, cloudformation_json: Data,
+        account_id: str,
         region_name: str,
     ) -> NamedResource:
         """Write it again, under its name, where the template does not give another."""
         original_resource.remove()
-        return cls.create_from_cloudformation_json(original_resource.name, cloudformation_json, account_id, region_name)
+        return cls.create_from_cloudformation_json(original_resource.name, cloudformation_json,
+                                                   account_id, region_name)
 
     def delete(self, _account: str, _region: str) -> None:
         """Take it away, if a person has not done so."""
@@ -80,14 +90,18 @@ class StackAlarm(NamedResource, CloudFormationModel):
         """As PutMetricAlarm."""
         given = self.properties
         if len({"MetricName", "Metrics"} & given.keys()) != 1:
-            raise ApiError("ValidationError", f"{self.name}: an alarm has either MetricName or Metrics")
+            raise ApiError("ValidationError",
+                           f"{self.name}: an alarm has either MetricName or Metrics")
         cloudwatch_backends[self.account][self.region].put_metric_alarm(
-            name=self.name, namespace=given.get("Namespace", ""), metric_name=given.get("MetricName", ""),
-            comparison_operator=given["ComparisonOperator"], evaluation_periods=int(given["EvaluationPeriods"]),
+            name=self.name, namespace=given.get("Namespace", ""),
+            metric_name=given.get("MetricName", ""),
+            comparison_operator=given["ComparisonOperator"],
+            evaluation_periods=int(given["EvaluationPeriods"]),
             period=int(given.get("Period", 0)), threshold=float(given["Threshold"]),
             statistic=given.get("Statistic", ""), description=given.get("AlarmDescription", ""),
             dimensions=given.get("Dimensions", []), alarm_actions=given.get("AlarmActions", []),
-            treat_missing_data=given.get("TreatMissingData"), metric_data_queries=list(map(_query, given["Metrics"])))
+            treat_missing_data=given.get("TreatMissingData"),
+            metric_data_queries=list(map(_query, given["Metrics"])))
 
     def remove(self) -> None:
         """As DeleteAlarms."""
@@ -102,7 +116,8 @@ def _query(given: Data) -> MetricDataQuery:
     stat, none = given.get("MetricStat"), cast("str", None)
     metric = stat and MetricStat(
         Metric(stat["Metric"]["MetricName"], stat["Metric"]["Namespace"],
-               [Dimension(each["Name"], each["Value"]) for each in stat["Metric"].get("Dimensions", [])]),
+               [Dimension(each["Name"], each["Value"])
+                for each in stat["Metric"].get("Dimensions", [])]),
         stat["Period"], stat["Stat"], stat.get("Unit"))
     return MetricDataQuery(given["Id"], given.get("Label", none), given.get("Period", none),
                            given.get("ReturnData", True), given.get("Expression"), metric)
@@ -128,9 +143,12 @@ class StackScalingPolicy(NamedResource, CloudFormationModel):
                     "TargetValue": float(given["TargetTrackingConfiguration"]["TargetValue"])}
         autoscaling_backends[self.account][self.region].put_scaling_policy(
             name=self.name, policy_type=given["PolicyType"], as_name=given["AutoScalingGroupName"],
-            target_tracking_config=tracking, scaling_adjustment=None, cooldown=None, **dict.fromkeys((
-                "metric_aggregation_type", "adjustment_type", "min_adjustment_magnitude", "step_adjustments",
-                "estimated_instance_warmup", "predictive_scaling_configuration"), cast("Any", None)))
+            target_tracking_config=tracking, scaling_adjustment=None, cooldown=None,
+            **dict.fromkeys((
+                "metric_aggregation_type", "adjustment_type", "min_adjustment_magnitude",
+                "step_adjustments",
+                "estimated_instance_warmup", "predictive_scaling_configuration"),
+                            cast("Any", None)))
 
     def remove(self) -> None:
         """As DeletePolicy; with a group its policies go, too."""
@@ -156,18 +174,22 @@ class StackBudget(NamedResource, CloudFormationModel):
     def put(self) -> None:
         """As CreateBudget."""
         budget = self.properties["Budget"]
-        limit = {"Amount": str(budget["BudgetLimit"]["Amount"]), "Unit": budget["BudgetLimit"]["Unit"]}
+        limit = {"Amount": str(budget["BudgetLimit"]["Amount"]),
+                 "Unit": budget["BudgetLimit"]["Unit"]}
         told = self.properties.get("NotificationsWithSubscribers", [])
         if "FilterExpression" in budget and not budget.get("Metrics"):
             raise ApiError("ValidationException", "FilterExpression requires Metrics")
         if len(told) > 10:
-            raise ApiError("CreationLimitExceededException", "a budget has at most 10 notifications")
+            raise ApiError("CreationLimitExceededException",
+                           "a budget has at most 10 notifications")
         budgets_backends[self.account][get_partition(self.region)].create_budget(
             self.account, {**budget, "BudgetName": self.name, "BudgetLimit": limit}, told)
 
     def remove(self) -> None:
         """As DeleteBudget."""
-        budgets_backends[self.account][get_partition(self.region)].budgets[self.account].pop(self.name, None)
+        budgets_backends[self.account][get_partition(self.region)].budgets[self.account].pop(
+            self.name, None
+        )
 
 
 def _numbers(cloudformation_json: Data) -> Data:
@@ -183,21 +205,25 @@ def create_group(
     resource_name: str, cloudformation_json: Data, account_id: str, region_name: str, **others: Any,
 ) -> FakeAutoScalingGroup:
     """AWS::AutoScaling::AutoScalingGroup, made."""
-    return _moto_group(resource_name, _numbers(cloudformation_json), account_id, region_name, **others)
+    return _moto_group(resource_name, _numbers(cloudformation_json), account_id, region_name,
+                       **others)
 
 
 def update_group(
-    original_resource: FakeAutoScalingGroup, new_resource_name: str, cloudformation_json: Data, account_id: str,
+    original_resource: FakeAutoScalingGroup, new_resource_name: str, cloudformation_json: Data,
+    account_id: str,
     region_name: str,
 ) -> FakeAutoScalingGroup:
     """The same group changed: its machines stay (moto would make another one)."""
     given = _numbers(cloudformation_json)["Properties"]
     return autoscaling_backends[account_id][region_name].update_auto_scaling_group(
         name=original_resource.name, availability_zones=given.get("AvailabilityZones", []),
-        desired_capacity=given.get("DesiredCapacity"), max_size=given["MaxSize"], min_size=given["MinSize"],
+        desired_capacity=given.get("DesiredCapacity"), max_size=given["MaxSize"],
+        min_size=given["MinSize"],
         launch_config_name="", launch_template={},
         vpc_zone_identifier=",".join(given.get("VPCZoneIdentifier", [])),
-        health_check_period=given.get("HealthCheckGracePeriod", 0), health_check_type=given.get("HealthCheckType", ""),
+        health_check_period=given.get("HealthCheckGracePeriod", 0),
+        health_check_type=given.get("HealthCheckType", ""),
         new_instances_protected_from_scale_in=given.get("NewInstancesProtectedFromScaleIn"),
         mixed_instances_policy=given["MixedInstancesPolicy"])
 
@@ -210,12 +236,16 @@ def delete_group(group: FakeAutoScalingGroup, account_id: str, region_name: str)
 
 
 def protects(group: Any) -> bool:
-    """Whether the resource is a group that cannot go: it would have to be scaled in, and has a protected machine.
+    """Whether the resource is a group that cannot go: it would have to be scaled in, and has a
+    protected machine.
 
     https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-instance-protection.html
     """
-    return isinstance(group, FakeAutoScalingGroup) and group.autoscaling_backend.autoscaling_groups.get(
-        group.name) is group and any(each.protected_from_scale_in for each in group.instance_states)
+    return (
+        isinstance(group, FakeAutoScalingGroup)
+        and group.autoscaling_backend.autoscaling_groups.get(group.name) is group
+        and any(each.protected_from_scale_in for each in group.instance_states)
+    )
 
 
 def install() -> None:

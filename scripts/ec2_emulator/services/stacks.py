@@ -1,4 +1,5 @@
-"""CloudFormation where moto's is too kind: conditions, rights of the caller, imports, failures and what is retained.
+"""CloudFormation where moto's is too kind: conditions, rights of the caller, imports, failures and
+what is retained.
 
 Pages are of https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/.
 """
@@ -33,12 +34,16 @@ from ec2_emulator.state import STATE
 _CREATES = {
     "AWS::DynamoDB::Table": "dynamodb:CreateTable", "AWS::S3::Bucket": "s3:CreateBucket",
     "AWS::SNS::Topic": "sns:CreateTopic", "AWS::IAM::Role": "iam:CreateRole",
-    "AWS::IAM::ManagedPolicy": "iam:CreatePolicy", "AWS::IAM::InstanceProfile": "iam:CreateInstanceProfile"}
+    "AWS::IAM::ManagedPolicy": "iam:CreatePolicy",
+    "AWS::IAM::InstanceProfile": "iam:CreateInstanceProfile"}
 """The right that making a thing needs, by its type: CloudFormation acts as its caller."""
 _TABLE, _BUCKET = "AWS::DynamoDB::Table", "AWS::S3::Bucket"
 _LEAVES_NOTHING: set[str] = set()
 """Ids of change sets that were made with OnStackFailure=DELETE."""
-_moto_create, _moto_delete = CloudFormationBackend.create_change_set, CloudFormationBackend.delete_stack
+_moto_create, _moto_delete = (
+    CloudFormationBackend.create_change_set,
+    CloudFormationBackend.delete_stack,
+)
 
 
 def _parsed(template: str) -> dict[str, Any]:
@@ -70,7 +75,8 @@ def holding(template: str, parameters: dict[str, str], account: str, region: str
 
 @rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-ssm.html")
 def dynamic_reference(account: str, region: str, name: str) -> str:
-    """`{{resolve:ssm:NAME}}` in a template, with a version or without, is the parameter's value when it is deployed."""
+    """`{{resolve:ssm:NAME}}` in a template, with a version or without, is the parameter's value
+    when it is deployed."""
     settled()
     found = ssm_backends[account][region].get_parameter(name)
     if found is None or found.parameter_type == "SecureString":
@@ -79,7 +85,8 @@ def dynamic_reference(account: str, region: str, name: str) -> str:
 
 
 def create_change_set(
-    backend: CloudFormationBackend, stack_name: str, change_set_name: str, template: str, parameters: dict[str, str],
+    backend: CloudFormationBackend, stack_name: str, change_set_name: str, template: str,
+    parameters: dict[str, str],
     **others: Any,
 ) -> tuple[str, str]:
     """CreateChangeSet, into which goes what the conditions let in."""
@@ -98,10 +105,12 @@ def create_change_set(
 
 
 def differences(change_set: ChangeSet) -> list[Change]:
-    """What changes, also where that is only a parameter that a resource refers to (DescribeChangeSet)."""
+    """What changes, also where that is only a parameter that a resource refers to
+    (DescribeChangeSet)."""
     known = change_set.stack.resource_map
     now = {row["ParameterKey"]: row["ParameterValue"] for row in parameter_list(change_set.stack)}
-    others = {name: value for name, value in change_set.parameters.items() if now.get(name) != value}
+    others = {name: value for name, value in change_set.parameters.items() if now.get(name)
+              != value}
     found = known.build_resource_diff(change_set.template_dict, others)
     bodies = {**known._resource_json_map, **change_set.template_dict["Resources"]}
     return [Change(action=action, logical_resource_id=name, resource_type=bodies[name]["Type"])
@@ -110,18 +119,21 @@ def differences(change_set: ChangeSet) -> list[Change]:
 
 def parameter_list(stack: Stack) -> list[dict[str, str]]:
     """Parameters of a stack as text, a list with commas (DescribeStacks)."""
-    return [{"ParameterKey": name, "ParameterValue": ",".join(value) if isinstance(value, list) else str(value)}
+    return [{"ParameterKey": name,
+             "ParameterValue": ",".join(value) if isinstance(value, list) else str(value)}
             for name, value in stack.resource_map.resolved_parameters.items()]
 
 
 def importable(stack: Stack, template: dict[str, Any]) -> dict[str, Any]:
-    """What a template names by a fixed name and retains, and is there without being the stack's, can be imported.
+    """What a template names by a fixed name and retains, and is there without being the stack's,
+    can be imported.
 
     import-resources-automatically.html
     """
     named: dict[str, tuple[str, Any]] = {
         _TABLE: ("TableName", dynamodb_backends[stack.account_id][stack.region_name].tables),
-        _BUCKET: ("BucketName", s3_backends[stack.account_id][get_partition(stack.region_name)].buckets)}
+        _BUCKET: ("BucketName",
+                  s3_backends[stack.account_id][get_partition(stack.region_name)].buckets)}
     found = {}
     for name, body in template["Resources"].items():
         key, there = named.get(body["Type"], ("", {}))
@@ -140,7 +152,9 @@ def _refused(changes: list[Change]) -> Iterator[str]:
             yield f"{change.logical_resource_id}: User is not authorized to perform: {action} (AccessDenied)"
 
 
-def execute_change_set(backend: CloudFormationBackend, change_set_name: str, stack_name: str | None = None) -> None:
+def execute_change_set(
+    backend: CloudFormationBackend, change_set_name: str, stack_name: str | None = None
+) -> None:
     """A change that fails is rolled back; a first one under OnStackFailure=DELETE leaves no stack.
 
     stack-failure-options.html
@@ -150,7 +164,10 @@ def execute_change_set(backend: CloudFormationBackend, change_set_name: str, sta
     change_set.execution_status = "EXECUTE_COMPLETE"
     stack, kind = backend.stacks[change_set.stack_id], change_set.change_set_type
     stack._add_stack_event(f"{kind}_IN_PROGRESS", resource_status_reason="User Initiated")
-    before, stack.description = set(stack.resource_map._parsed_resources), change_set.template_dict.get("Description")
+    before, stack.description = (
+        set(stack.resource_map._parsed_resources),
+        change_set.template_dict.get("Description"),
+    )
     try:
         for refusal in _refused(change_set.changes):
             raise ApiError("AccessDenied", refusal)
@@ -161,7 +178,8 @@ def execute_change_set(backend: CloudFormationBackend, change_set_name: str, sta
         stack.output_map = stack._create_output_map()
         stack.status = f"{kind}_COMPLETE"
     except (ServiceException, ValueError) as error:
-        stack._add_stack_event(f"{kind}_FAILED", resource_status_reason=str(getattr(error, "message", error)))
+        stack._add_stack_event(f"{kind}_FAILED",
+                               resource_status_reason=str(getattr(error, "message", error)))
         _roll_back(stack, before)
         stack.status = "ROLLBACK_COMPLETE" if kind == "CREATE" else "UPDATE_ROLLBACK_COMPLETE"
         if change_set.change_set_id in _LEAVES_NOTHING:
@@ -172,7 +190,8 @@ def execute_change_set(backend: CloudFormationBackend, change_set_name: str, sta
 
 def _import(stack: Stack, change_set: ChangeSet) -> None:
     there = importable(stack, change_set.template_dict)
-    for name in (change.logical_resource_id for change in change_set.changes if change.action == "Import"):
+    for name in (change.logical_resource_id for change in change_set.changes if change.action
+                 == "Import"):
         kind = change_set.template_dict["Resources"][name]["Type"]
         there[name].cf_resource_type, there[name].logical_resource_id = kind, name
         stack.resource_map._parsed_resources[name] = there[name]
@@ -185,7 +204,10 @@ def _roll_back(stack: Stack, before: set[str]) -> None:
         if name not in before:
             _iam(stack).delete_policy(policy.arn)
     for name in sorted(made._parsed_resources.keys() - before):
-        if name in made._resource_json_map and made._resource_json_map[name].get("DeletionPolicy") != "Retain":
+        if (
+            name in made._resource_json_map
+            and made._resource_json_map[name].get("DeletionPolicy") != "Retain"
+        ):
             made._delete_resource(made._parsed_resources.pop(name), made._resource_json_map[name])
 
 
@@ -201,14 +223,17 @@ def _policies(stack: Stack) -> dict[str, Any]:
 
 def _in_the_way(stack: Stack) -> Iterator[str]:
     """Why a resource cannot go."""
-    yield from (f"{name}: Cannot delete a policy attached to entities." for name, policy in _policies(stack).items()
+    yield from (f"{name}: Cannot delete a policy attached to entities."
+                for name, policy in _policies(stack).items()
                 if policy.attachment_count)
     yield from (f"{name}: You cannot delete an AutoScalingGroup while there are instances"
-                for name, each in stack.resource_map._parsed_resources.items() if stack_resources.protects(each))
+                for name, each in stack.resource_map._parsed_resources.items()
+                if stack_resources.protects(each))
 
 
 def delete_stack(backend: CloudFormationBackend, name_or_stack_id: str) -> None:
-    """What is to be retained stays, whether it may go with a failed creation or not; what cannot go fails the stack.
+    """What is to be retained stays, whether it may go with a failed creation or not; what cannot go
+    fails the stack.
 
     TemplateReference/aws-attribute-deletionpolicy.html
     """

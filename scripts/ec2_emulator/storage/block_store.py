@@ -1,4 +1,5 @@
-"""Blocks of snapshots, stored once each in a file without a name: little memory, and nothing survives the process."""
+"""Blocks of snapshots, stored once each in a file without a name: little memory, and nothing
+survives the process."""
 
 from __future__ import annotations
 

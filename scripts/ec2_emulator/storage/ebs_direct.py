@@ -53,7 +53,8 @@ def _sha256(given: str) -> bytes:
 def block_is_whole(data: bytes, stated: int | None) -> None:
     """The only size of a block is 524288 bytes, and DataLength says so."""
     if stated != BLOCK or len(data) != BLOCK:
-        raise InvalidRequest(f"a block has {BLOCK} bytes: DataLength is {stated}, the body has {len(data)}",
+        raise InvalidRequest(f"a block has {BLOCK} bytes: DataLength is {stated}, the body has "
+                             f"{len(data)}",
                              "INVALID_BLOCK")
 
 
@@ -70,10 +71,12 @@ def block_is_what_was_signed(data: bytes, checksum: str | None, algorithm: str |
 
 @rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-BlockIndex")
 def block_is_inside(snapshot: EmulatedSnapshot, index: int) -> None:
-    """A block's index is its logical offset divided by 512 KiB, so it ends where the volume does."""
+    """A block's index is its logical offset divided by 512 KiB, so it ends where the volume
+    does."""
     if not 0 <= index < snapshot.blocks():
         raise InvalidRequest(
-            f"a volume of {snapshot.volume_size} GiB has {snapshot.blocks()} blocks, and no block {index}",
+            f"a volume of {snapshot.volume_size} GiB has {snapshot.blocks()} blocks, and no block "
+            f"{index}",
             "INVALID_BLOCK")
 
 
@@ -83,7 +86,8 @@ def block_comes_in_time(snapshot: EmulatedSnapshot) -> None:
     if snapshot.sealed_at is not None:
         raise InvalidRequest(f"the snapshot {snapshot.id} is not pending", "INVALID_SNAPSHOT_ID")
     if snapshot.status == "error":
-        raise InvalidRequest(f"the snapshot {snapshot.id} was cancelled after its timeout", "WRITE_REQUEST_TIMEOUT")
+        raise InvalidRequest(f"the snapshot {snapshot.id} was cancelled after its timeout",
+                             "WRITE_REQUEST_TIMEOUT")
 
 
 # --- what a snapshot must be ------------------------------------------------------------------------------------------
@@ -95,13 +99,15 @@ def count_is_what_was_written(snapshot: EmulatedSnapshot, stated: int | None) ->
     AWS does not say what becomes of another number; here it is refused.
     """
     if stated != len(snapshot.written):
-        raise InvalidRequest(f"{len(snapshot.written)} blocks were written, ChangedBlocksCount is {stated}")
+        raise InvalidRequest(f"{len(snapshot.written)} blocks were written, ChangedBlocksCount is "
+                             f"{stated}")
 
 
 @rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-ChecksumAggregationMethod")
 def snapshot_is_what_was_meant(snapshot: EmulatedSnapshot, checksum: str | None, method: str | None,
                                algorithm: str | None) -> None:
-    """A checksum of the whole snapshot comes with its algorithm, SHA256, and method, LINEAR, and has to match."""
+    """A checksum of the whole snapshot comes with its algorithm, SHA256, and method, LINEAR, and
+    has to match."""
     if checksum is None and method is None and algorithm is None:
         return
     if (method, algorithm) != ("LINEAR", "SHA256"):
@@ -118,28 +124,35 @@ def parent_fits(parent: EmulatedSnapshot | None, size_gib: int, encrypted: bool 
     if encrypted is not None:
         raise InvalidRequest("Encrypted and ParentSnapshotId exclude each other")
     if parent.status != "completed":
-        raise InvalidRequest(f"the parent {parent.id} is {parent.status}", "INVALID_DEPENDENCY_REQUEST")
+        raise InvalidRequest(f"the parent {parent.id} is {parent.status}",
+                             "INVALID_DEPENDENCY_REQUEST")
     if size_gib < parent.volume_size:
-        raise InvalidRequest(f"{size_gib} GiB are less than the parent's {parent.volume_size}", "INVALID_VOLUME_SIZE")
+        raise InvalidRequest(f"{size_gib} GiB are less than the parent's {parent.volume_size}",
+                             "INVALID_VOLUME_SIZE")
 
 
 @rule(EBS_GUIDE + "ebsapis-using-encryption.html")
-def encryption_fits_parent(parent: EmulatedSnapshot | None, key: str | None, *, by_default: bool) -> None:
-    """A key and a parent exclude each other, and where encryption by default is on, an unencrypted parent is refused.
+def encryption_fits_parent(
+    parent: EmulatedSnapshot | None, key: str | None, *, by_default: bool
+) -> None:
+    """A key and a parent exclude each other, and where encryption by default is on, an unencrypted
+    parent is refused.
     """
     if parent is None:
         return
     if key is not None:
         raise InvalidRequest("KmsKeyArn and ParentSnapshotId exclude each other")
     if by_default and not parent.encrypted:
-        raise InvalidRequest(f"encryption by default is on, and the parent {parent.id} is not encrypted")
+        raise InvalidRequest(f"encryption by default is on, and the parent {parent.id} is not "
+                             "encrypted")
 
 
 @rule(EBS_API + "API_ListChangedBlocks.html")
 def snapshots_are_related(first: EmulatedSnapshot, second: EmulatedSnapshot) -> None:
     """Changed blocks are those between two snapshots of one lineage."""
     if not first.lineage() & second.lineage():
-        raise InvalidRequest(f"{first.id} and {second.id} have no lineage in common", "UNRELATED_SNAPSHOTS")
+        raise InvalidRequest(f"{first.id} and {second.id} have no lineage in common",
+                             "UNRELATED_SNAPSHOTS")
 
 
 @rule(EBS_API + "API_GetSnapshotBlock.html#ebs-GetSnapshotBlock-request-BlockToken")
@@ -151,7 +164,8 @@ def token_is_ours(snapshot: EmulatedSnapshot, index: int, token: str) -> None:
     except ValueError:
         good = False
     if not good:
-        raise InvalidRequest(f"the token of block {index} is not valid, or no longer", "INVALID_BLOCK_TOKEN")
+        raise InvalidRequest(f"the token of block {index} is not valid, or no longer",
+                             "INVALID_BLOCK_TOKEN")
 
 
 @rule(EBS_GUIDE + "ebsapi-permissions.html")
@@ -194,16 +208,19 @@ class EbsDirectApi(EBSResponse):
 
     @rule(EBS_GUIDE + "ebs-direct-api-idempotency.html")
     def start_snapshot(self) -> ActionResult:
-        """The same ClientToken gives the same snapshot again, and ConflictException for another request."""
+        """The same ClientToken gives the same snapshot again, and ConflictException for another
+        request."""
         request = {name: self._get_param(name) for name in (
-            "VolumeSize", "ParentSnapshotId", "Tags", "Description", "Encrypted", "KmsKeyArn", "Timeout")}
+            "VolumeSize", "ParentSnapshotId", "Tags", "Description", "Encrypted", "KmsKeyArn",
+            "Timeout")}
         snapshot = request_fields.idempotent(
             ("ebs", self.current_account, self.region), self._get_param("ClientToken"), request,
             lambda: self._start(request),
             ApiError("ConflictException", "this ClientToken belongs to another request"))
         return ActionResult({
             "SnapshotId": snapshot.id, "OwnerId": snapshot.owner_id, "Status": snapshot.status,
-            "StartTime": snapshot.start_time, "VolumeSize": snapshot.volume_size, "BlockSize": BLOCK,
+            "StartTime": snapshot.start_time, "VolumeSize": snapshot.volume_size,
+            "BlockSize": BLOCK,
             "Description": snapshot.description, "Tags": request["Tags"],
             "ParentSnapshotId": request["ParentSnapshotId"], "KmsKeyArn": snapshot.kms_key_id,
         })
@@ -211,13 +228,16 @@ class EbsDirectApi(EBSResponse):
     def _start(self, request: dict[str, Any]) -> EmulatedSnapshot:
         size, backend = request["VolumeSize"], ec2_backends[self.current_account][self.region]
         if size is None or not 1 <= size <= 65536:
-            raise InvalidRequest(f"the size of a volume is 1 to 65536 GiB, not {size}", "INVALID_VOLUME_SIZE")
+            raise InvalidRequest(f"the size of a volume is 1 to 65536 GiB, not {size}",
+                                 "INVALID_VOLUME_SIZE")
         parent = self._find("ParentSnapshotId") if request["ParentSnapshotId"] else None
         parent_fits(parent, size, request["Encrypted"])
-        encryption_fits_parent(parent, request["KmsKeyArn"], by_default=backend.ebs_encryption_by_default)
+        encryption_fits_parent(parent, request["KmsKeyArn"],
+                               by_default=backend.ebs_encryption_by_default)
         key = parent.kms_key_id if parent is not None else \
             encryption.key_of_new(backend, request["Encrypted"], request["KmsKeyArn"])
-        snapshot = snapshots.make(backend, size, request["Description"] or "", parent=parent, kms_key=key)
+        snapshot = snapshots.make(backend, size, request["Description"] or "", parent=parent,
+                                  kms_key=key)
         snapshot.sealed_at = None
         snapshot.timeout_s = 60.0 * (request["Timeout"] or 60)
         snapshot.add_tags({tag["Key"]: tag["Value"] for tag in request["Tags"] or []})
@@ -225,7 +245,11 @@ class EbsDirectApi(EBSResponse):
 
     def put_snapshot_block(self) -> ActionResult:
         """Verify and keep a block; one that exists is overwritten."""
-        snapshot, index, data = self._find("SnapshotId"), self._get_param("BlockIndex"), self._get_param("BlockData")
+        snapshot, index, data = (
+            self._find("SnapshotId"),
+            self._get_param("BlockIndex"),
+            self._get_param("BlockData"),
+        )
         block_comes_in_time(snapshot)
         block_is_whole(data, self._get_param("DataLength"))
         block_is_inside(snapshot, index)
@@ -251,7 +275,8 @@ class EbsDirectApi(EBSResponse):
     def _readable(self, name: str) -> EmulatedSnapshot:
         snapshot = self._find(name)
         if not snapshots.readable_when_complete(snapshot):
-            raise InvalidRequest(f"the snapshot {snapshot.id} is {snapshot.status}", "INVALID_SNAPSHOT_ID")
+            raise InvalidRequest(f"the snapshot {snapshot.id} is {snapshot.status}",
+                                 "INVALID_SNAPSHOT_ID")
         return snapshot
 
     def get_snapshot_block(self) -> ActionResult:
@@ -263,29 +288,40 @@ class EbsDirectApi(EBSResponse):
         if digest is None:
             raise InvalidRequest(f"the snapshot {snapshot.id} has no block {index}",
             "INVALID_BLOCK")
-        return ActionResult({"DataLength": BLOCK, "BlockData": STATE.blocks.get(digest), "ChecksumAlgorithm": "SHA256",
+        return ActionResult({"DataLength": BLOCK, "BlockData": STATE.blocks.get(digest),
+                             "ChecksumAlgorithm": "SHA256",
                              "Checksum": base64.b64encode(digest).decode()})
 
-    def _listed(self, snapshot: EmulatedSnapshot, name: str, entries: list[dict[str, Any]]) -> ActionResult:
+    def _listed(
+        self, snapshot: EmulatedSnapshot, name: str, entries: list[dict[str, Any]]
+    ) -> ActionResult:
         limit = self._get_param("MaxResults")
         if limit is not None and not LEAST_BLOCKS <= limit <= MOST_BLOCKS:
             raise InvalidRequest(f"MaxResults is {LEAST_BLOCKS} to {MOST_BLOCKS}, not {limit}")
         first = self._get_param("StartingBlockIndex") or 0
-        page, next_token = listing.paginate(entries, limit, self._get_param("NextToken"), most=MOST_BLOCKS,
-                                            start=sum(entry["BlockIndex"] < first for entry in entries),
-                                            bad_token=lambda text: InvalidRequest(text, "INVALID_PAGE_TOKEN"))
+        page, next_token = listing.paginate(
+            entries,
+            limit,
+            self._get_param("NextToken"),
+            most=MOST_BLOCKS,
+            start=sum(entry["BlockIndex"] < first for entry in entries),
+            bad_token=lambda text: InvalidRequest(text, "INVALID_PAGE_TOKEN"),
+        )
         life = STATE.settings.block_life_s
-        return ActionResult({name: page, "NextToken": next_token, "VolumeSize": snapshot.volume_size,
+        return ActionResult({name: page, "NextToken": next_token,
+                             "VolumeSize": snapshot.volume_size,
                              "BlockSize": BLOCK, "ExpiryTime": STATE.now().timestamp() + life})
 
     def list_snapshot_blocks(self) -> ActionResult:
         """Index and token of each block, in ascending order."""
         snapshot = self._readable("SnapshotId")
         return self._listed(snapshot, "Blocks", [
-            {"BlockIndex": index, "BlockToken": _token(snapshot, index)} for index in snapshot.content()])
+            {"BlockIndex": index, "BlockToken": _token(snapshot, index)}
+            for index in snapshot.content()])
 
     def list_changed_blocks(self) -> ActionResult:
-        """Blocks that the second snapshot has and the first has not, or has with other content, and the reverse."""
+        """Blocks that the second snapshot has and the first has not, or has with other content, and
+        the reverse."""
         if not self._get_param("FirstSnapshotId"):
             raise InvalidRequest("FirstSnapshotId and SecondSnapshotId come together")
         first, second = self._readable("FirstSnapshotId"), self._readable("SecondSnapshotId")

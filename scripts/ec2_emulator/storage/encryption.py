@@ -17,7 +17,10 @@ def aws_key(backend: Any) -> str:
     """The ARN of the key that AWS keeps for EBS."""
     kms = kms_backends[backend.account_id][backend.region_name]
     if not kms.alias_exists(AWS_ALIAS):
-        kms.create_alias(kms.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", AWS_ALIAS, None).id, AWS_ALIAS)
+        kms.create_alias(
+            kms.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", AWS_ALIAS, None).id,
+            AWS_ALIAS,
+        )
     key = kms.describe_key(AWS_ALIAS)
     key.key_manager = "AWS"
     return str(key.arn)
@@ -25,7 +28,8 @@ def aws_key(backend: Any) -> str:
 
 @rule(EBS_GUIDE + "encryption-by-default.html")
 def key_of_new(backend: Any, encrypted: bool | None, key: str | None) -> str | None:
-    """With encryption by default every new snapshot is encrypted, under the account's default key if none is named."""
+    """With encryption by default every new snapshot is encrypted, under the account's default key
+    if none is named."""
     if key is None and (encrypted or backend.ebs_encryption_by_default):
         return backend.default_kms_key_id or aws_key(backend)
     return key

@@ -34,21 +34,24 @@ def root_of(instance: Any) -> Any:
 
 
 def written(volume: Any) -> dict[int, bytes]:
-    """Digests, by index, of the blocks of a volume that were written since it was made from its snapshot."""
+    """Digests, by index, of the blocks of a volume that were written since it was made from its
+    snapshot."""
     blocks: dict[int, bytes] = vars(volume).setdefault("written", {})
     return blocks
 
 
 def write(instance: str, region: str, offset: int, data: str) -> None:
-    """Write Base64 `data` at `offset` of an instance's root volume, as its kernel would. For tests: AWS has no such
-    call. A snapshot that is made afterwards has it, one that was made before has not.
+    """Write Base64 `data` at `offset` of an instance's root volume, as its kernel would. For tests:
+    AWS has no such call. A snapshot that is made afterwards has it, one that was made before has
+    not.
     """
     backend, rest = ec2_backends[MY_ACCOUNT][region], memoryview(base64.b64decode(data))
     volume = root_of(backend.get_instance(instance))
     source = snapshots.find(backend, volume.snapshot_id) if volume.snapshot_id else None
     while rest:
         index, at = divmod(offset, BLOCK)
-        digest = written(volume).get(index) or (source.digest(index) if source is not None else None)
+        digest = written(volume).get(index) or (source.digest(index) if source is not None
+                                                else None)
         block = bytearray(STATE.blocks.get(digest) if digest else bytes(BLOCK))
         part = rest[:BLOCK - at]
         block[at:at + len(part)] = part
@@ -82,23 +85,28 @@ class ReplacementTask:
 
     def shown(self) -> dict[str, Any]:
         """The task as DescribeReplaceRootVolumeTasks shows it."""
-        return {"ReplaceRootVolumeTaskId": self.id, "InstanceId": self.instance.id, "TaskState": self.state,
-                "StartTime": self.started.isoformat(), "CompleteTime": self.ended.isoformat() if self.ended else None,
+        return {"ReplaceRootVolumeTaskId": self.id, "InstanceId": self.instance.id,
+                "TaskState": self.state,
+                "StartTime": self.started.isoformat(),
+                "CompleteTime": self.ended.isoformat() if self.ended else None,
                 "ImageId": self.image.id if self.image else None, "SnapshotId": self.snapshot_id,
                 "DeleteReplacedRootVolume": self.delete,
                 "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()]}
 
 
 @rule(EC2_GUIDE + "replace-root.html")
-def replace(instance: Any, image: EmulatedImage | None, snapshot_id: str | None, *, delete: bool) -> None:
-    """The old root volume is detached, a new one of the same type takes its place, and all else of the instance stays;
-    from another AMI the instance has that AMI's id from then on.
+def replace(
+    instance: Any, image: EmulatedImage | None, snapshot_id: str | None, *, delete: bool
+) -> None:
+    """The old root volume is detached, a new one of the same type takes its place, and all else of
+    the instance stays; from another AMI the instance has that AMI's id from then on.
     """
     backend, old, device = instance.ec2_backend, root_of(instance), instance.root_device_name
     source = image.snapshots()[0] if image is not None else snapshot_id or old.snapshot_id
     on_termination = instance.block_device_mapping[device].delete_on_termination
     backend.detach_volume(old.id, instance.id, device)
-    new = backend.create_volume(size=max(old.size, backend.get_snapshot(source).volume_size), zone_name=old.zone.name,
+    new = backend.create_volume(size=max(old.size, backend.get_snapshot(source).volume_size),
+                                zone_name=old.zone.name,
                                 snapshot_id=source, volume_type=old.volume_type)
     backend.attach_volume(new.id, instance.id, device, on_termination)
     instance.image_id = image.id if image is not None else instance.image_id
@@ -110,12 +118,14 @@ def replace(instance: Any, image: EmulatedImage | None, snapshot_id: str | None,
 def instance_runs(instance: Any) -> None:
     """The root volume of a running instance is replaced, and of no other."""
     if instance.state != "running":
-        raise ApiError("IncorrectInstanceState", f"The instance '{instance.id}' is not in the 'running' state")
+        raise ApiError("IncorrectInstanceState",
+                       f"The instance '{instance.id}' is not in the 'running' state")
 
 
 @rule(EC2_API + "API_CreateReplaceRootVolumeTask.html#API_CreateReplaceRootVolumeTask_RequestParameters")
 def source_is_one(image: str | None, snapshot: str | None) -> None:
-    """The replacement is made from an AMI, or from a snapshot, or from neither: the launch state."""
+    """The replacement is made from an AMI, or from a snapshot, or from neither: the launch
+    state."""
     if image and snapshot:
         raise ApiError("InvalidParameterCombination", "ImageId and SnapshotId exclude each other")
 
@@ -125,7 +135,8 @@ def image_is_alike(instance: Any, image: EmulatedImage) -> None:
     """The AMI has the architecture and the virtualization type of the instance."""
     for name in ("architecture", "virtualization_type"):
         if getattr(image, name) != getattr(instance, name):
-            raise invalid_parameter(f"the {name.replace('_', ' ')} of {image.id} is {getattr(image, name)}, that of "
+            raise invalid_parameter(f"the {name.replace('_', ' ')} of {image.id} is "
+                                    f"{getattr(image, name)}, that of "
                                     f"{instance.id} is {getattr(instance, name)}")
 
 
@@ -150,12 +161,17 @@ class RootVolumeApi(EC2BaseResponse):
         """Begin a replacement; the same ClientToken gives the same task again."""
         request = {key: value for key, value in self.params.items() if key != "ClientToken"}
         task = request_fields.idempotent(
-            ("root-volume", self.current_account, self.region), self._get_param("ClientToken"), request, self._begin,
+            ("root-volume", self.current_account, self.region), self._get_param("ClientToken"),
+            request, self._begin,
             ApiError("IdempotentParameterMismatch", "the client token belongs to another request"))
         return ActionResult({"ReplaceRootVolumeTask": task.shown()})
 
     def _begin(self) -> ReplacementTask:
-        backend, name, snapshot_id = self.ec2_backend, self._get_param("ImageId"), self._get_param("SnapshotId")
+        backend, name, snapshot_id = (
+            self.ec2_backend,
+            self._get_param("ImageId"),
+            self._get_param("SnapshotId"),
+        )
         instance = backend.get_instance(self._get_param("InstanceId"))
         instance_runs(instance)
         source_is_one(name, snapshot_id)
@@ -164,15 +180,18 @@ class RootVolumeApi(EC2BaseResponse):
             image_is_alike(instance, image)
         if snapshot_id:
             snapshot_is_of_this_volume(instance, backend.get_snapshot(snapshot_id))
-        tags = request_fields.tags_for("replace-root-volume-task", self._get_param("TagSpecifications", []),
+        tags = request_fields.tags_for("replace-root-volume-task",
+                                       self._get_param("TagSpecifications", []),
                                        ("replace-root-volume-task",))
-        task = ReplacementTask(instance, image, snapshot_id, bool(self._get_param("DeleteReplacedRootVolume")), tags)
+        task = ReplacementTask(instance, image, snapshot_id,
+                               bool(self._get_param("DeleteReplacedRootVolume")), tags)
         _tasks(backend)[task.id] = task
         return task
 
     @rule(EC2_API + "API_DescribeReplaceRootVolumeTasks.html")
     def describe_replace_root_volume_tasks(self) -> ActionResult:
-        """A task is pending, then in-progress, then succeeded, and is listed by id and by filter in pages."""
+        """A task is pending, then in-progress, then succeeded, and is listed by id and by filter in
+        pages."""
         ids = self._get_param("ReplaceRootVolumeTaskIds", [])
         tasks = [task for task in _tasks(self.ec2_backend).values() if not ids or task.id in ids]
 
@@ -181,5 +200,7 @@ class RootVolumeApi(EC2BaseResponse):
                 raise invalid_parameter(f"The filter '{name}' is invalid")
             return [task.instance.id]
         tasks = listing.select(tasks, listing.filters_of(self._get_param("Filters")), value)
-        page, next_token = listing.paginate(tasks, self._get_param("MaxResults"), self._get_param("NextToken"), most=50)
-        return ActionResult({"ReplaceRootVolumeTasks": [task.shown() for task in page], "NextToken": next_token})
+        page, next_token = listing.paginate(tasks, self._get_param("MaxResults"),
+                                            self._get_param("NextToken"), most=50)
+        return ActionResult({"ReplaceRootVolumeTasks": [task.shown() for task in page],
+                             "NextToken": next_token})

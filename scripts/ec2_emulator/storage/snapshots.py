@@ -1,4 +1,5 @@
-"""Snapshots with content: blocks of 512 KiB by index, a parent for the rest, and the states of a real one."""
+"""Snapshots with content: blocks of 512 KiB by index, a parent for the rest, and the states of a
+real one."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ class NoVolume:
 
 
 class EmulatedSnapshot(Snapshot):
-    """A snapshot. moto makes one from a volume, whose blocks it has as they are then; StartSnapshot makes one that
-    waits for blocks. It is encrypted as what it was made from.
+    """A snapshot. moto makes one from a volume, whose blocks it has as they are then; StartSnapshot
+    makes one that waits for blocks. It is encrypted as what it was made from.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -48,7 +49,8 @@ class EmulatedSnapshot(Snapshot):
 
     @property
     def status(self) -> str:
-        """`pending` until sealed and a little longer; `error` where nobody wrote for the time agreed on."""
+        """`pending` until sealed and a little longer; `error` where nobody wrote for the time
+        agreed on."""
         if self.sealed_at is None:
             return pending_until_complete(self)
         return "completed" if STATE.is_over(self.sealed_at, lambda at: at.pending_s) else "pending"
@@ -87,7 +89,8 @@ class EmulatedSnapshot(Snapshot):
 
 
 def find(backend: Any, snapshot_id: str) -> EmulatedSnapshot | None:
-    """A snapshot of the backend's region, also of another account: an AMI that is shared brings its own."""
+    """A snapshot of the backend's region, also of another account: an AMI that is shared brings its
+    own."""
     for owner in [backend.account_id, *ec2_backends]:
         if snapshot_id in ec2_backends[owner][backend.region_name].snapshots:
             snapshot = ec2_backends[owner][backend.region_name].snapshots[snapshot_id]
@@ -115,17 +118,21 @@ def make(backend: Any, size_gib: int, description: str, *, parent: EmulatedSnaps
 
 @rule(EBS_API + "API_StartSnapshot.html")
 def pending_until_complete(snapshot: EmulatedSnapshot) -> str:
-    """A snapshot that was started is pending until it is completed, and is cancelled when nobody writes for Timeout."""
+    """A snapshot that was started is pending until it is completed, and is cancelled when nobody
+    writes for Timeout."""
     return "error" if time.monotonic() - snapshot.touched_at > snapshot.timeout_s else "pending"
 
 
 @rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-Checksum")
 def linear_checksum(written: dict[int, bytes]) -> str:
-    """The checksum of a snapshot is that of its blocks' checksums, in ascending order of their index.
+    """The checksum of a snapshot is that of its blocks' checksums, in ascending order of their
+    index.
 
-    The digests themselves are concatenated, not their Base64 (so do AWS's own tools, for instance coldsnap).
+    The digests themselves are concatenated, not their Base64 (so do AWS's own tools, for instance
+    coldsnap).
     """
-    return base64.b64encode(hashlib.sha256(b"".join(written[index] for index in sorted(written))).digest()).decode()
+    return base64.b64encode(hashlib.sha256(b"".join(written[index]
+                                                    for index in sorted(written))).digest()).decode()
 
 
 @rule(EBS_GUIDE + "ebsapi-faq.html")

@@ -12,7 +12,8 @@ from goldenami.core.errors import Unreachable
 
 @dataclass(frozen=True)
 class BaseImage:
-    """An AMI by its id and name, when it was created (ISO 8601), and its root volume's size in GiB."""
+    """An AMI by its id and name, when it was created (ISO 8601), and its root volume's size in
+    GiB."""
 
     image_id: str
     name: str
@@ -21,13 +22,15 @@ class BaseImage:
 
 
 def newest(ec2: Client, owner: str, pattern: str) -> BaseImage:
-    """The AMI of `owner` created last among those whose name fits `pattern`; Unreachable where there is none."""
+    """The AMI of `owner` created last among those whose name fits `pattern`; Unreachable where
+    there is none."""
     with translated():
         images = list(pages(ec2, "describe_images", "Images", Owners=[owner], Filters=[
             {"Name": "name", "Values": [pattern]}, {"Name": "state", "Values": ["available"]}]))
     if not images:
         raise Unreachable(f"account {owner} has no AMI named {pattern}",
-                          hint="check owner, name and region: `watch.base_image` of the definition, or "
+                          hint="check owner, name and region: `watch.base_image` of the "
+                               "definition, or "
                                "packer/base_images.json for a bake on EC2")
     latest = max(images, key=lambda image: str(image["CreationDate"]))
     return BaseImage(latest["ImageId"], latest["Name"], latest["CreationDate"],

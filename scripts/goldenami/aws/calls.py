@@ -16,15 +16,19 @@ T = TypeVar("T")
 NOT_YET = (".NotFound",)
 """The end of EC2's code for what it does not know, which may have been made a moment ago."""
 SETTLE_S = 120.0
-"""Seconds for which EC2 may not show what was changed ("Eventual consistency in the Amazon EC2 API": "wait time starts
-with a couple of seconds and increases gradually up to about five minutes"; snapshots and AMIs take seconds)."""
+"""Seconds for which EC2 may not show what was changed ("Eventual consistency in the Amazon EC2
+API": "wait time starts with a couple of seconds and increases gradually up to about five minutes";
+snapshots and AMIs take seconds)."""
 SETTLE_POLLS_S = (0.5, 1, 2, 4, 8)
 FILTER_VALUES = 200
 """Values that one filter of EC2 takes (EC2 API reference, "Filtering using the API")."""
 
 
-def pages(client: Client, call: str, key: str, size: int | None = None, **arguments: Any) -> Iterator[Any]:
-    """The things below `key` in every page of a call; `size` of them in a page, or as many as AWS chooses."""
+def pages(
+    client: Client, call: str, key: str, size: int | None = None, **arguments: Any
+) -> Iterator[Any]:
+    """The things below `key` in every page of a call; `size` of them in a page, or as many as AWS
+    chooses."""
     config = {"PaginationConfig": {"PageSize": size}} if size else {}
     for page in client.get_paginator(call).paginate(**config, **arguments):
         yield from page[key]
@@ -49,8 +53,8 @@ def tolerate(*codes: str) -> Iterator[None]:
 def settled(call: Callable[[], T], *codes: str, limit_s: float | None = None) -> T:
     """What `call` returns, tried again while it is refused with a code that ends in one of `codes`.
 
-    For what follows a change that EC2 may not show yet (SETTLE_S), or what waits for others (`limit_s`); `call` has to
-    bear being made again.
+    For what follows a change that EC2 may not show yet (SETTLE_S), or what waits for others
+    (`limit_s`); `call` has to bear being made again.
     """
     def once() -> tuple[T] | None:
         with tolerate(*codes):

@@ -1,6 +1,8 @@
-"""What a new snapshot of a region is encrypted by: the key that the definition names, or the account's default.
+"""What a new snapshot of a region is encrypted by: the key that the definition names, or the
+account's default.
 
-Sources: EBS user guide, "Encryption outcomes for EBS direct APIs" and "Enable encryption by default".
+Sources: EBS user guide, "Encryption outcomes for EBS direct APIs" and "Enable encryption by
+default".
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 
 AWS_ALIAS = "alias/aws/ebs"
-"""The key that AWS keeps for EBS in each account. Its policy cannot be changed, so nobody else can use it."""
+"""The key that AWS keeps for EBS in each account. Its policy cannot be changed, so nobody else can
+use it."""
 
 
 class SnapshotEncryption(Record):
-    """`key` is an ARN; none: new snapshots are not encrypted. `named`: the definition names it, else it is the
-    account's default. `by_aws`: AWS manages it, and no other account can use what it encrypts."""
+    """`key` is an ARN; none: new snapshots are not encrypted. `named`: the definition names it,
+    else it is the account's default. `by_aws`: AWS manages it, and no other account can use what it
+    encrypts."""
 
     key: str | None = None
     named: bool = False
@@ -31,7 +35,8 @@ class SnapshotEncryption(Record):
     def unfit(self, snapshot: str, key: str | None) -> str:
         """Why a snapshot under `key` cannot be the parent of a new one; nothing where it can.
 
-        A child has its parent's key, and with encryption by default an unencrypted parent is refused.
+        A child has its parent's key, and with encryption by default an unencrypted parent is
+        refused.
         """
         if key == self.key:
             return ""
@@ -43,7 +48,8 @@ class SnapshotEncryption(Record):
 
 
 def of_region(account: Account, region: str, alias: str | None) -> SnapshotEncryption:
-    """What a new snapshot of the region is encrypted by, where the definition names the key `alias` or none."""
+    """What a new snapshot of the region is encrypted by, where the definition names the key `alias`
+    or none."""
     ec2, kms = account.ec2(region), account.kms(region)
     with translated(region):
         if alias:
@@ -57,8 +63,10 @@ def of_region(account: Account, region: str, alias: str | None) -> SnapshotEncry
 def check_shareable(region: str, accounts: tuple[str, ...], encryption: SnapshotEncryption) -> None:
     """BadInput where the accounts that an AMI shall be shared with could not use it."""
     if accounts and encryption.by_aws:
-        raise BadInput(f"{region} encrypts snapshots by {AWS_ALIAS}, which {', '.join(accounts)} cannot use",
-                       hint="name a key of yours as `publish: kms_key:`, make it the account's default for EBS, or "
+        raise BadInput(f"{region} encrypts snapshots by {AWS_ALIAS}, which {', '.join(accounts)} "
+                       "cannot use",
+                       hint="name a key of yours as `publish: kms_key:`, make it the account's "
+                            "default for EBS, or "
                             "take `share_with` out")
 
 
@@ -74,11 +82,13 @@ def snapshot_key(ec2: Client, snapshot: str) -> str | None:
 
 
 def key_arn(kms: Client, alias: str) -> str:
-    """The ARN of the key behind an alias, which StartSnapshot wants; BadInput where the region has no such alias."""
+    """The ARN of the key behind an alias, which StartSnapshot wants; BadInput where the region has
+    no such alias."""
     try:
         return str(kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"])
     except aws.ClientError as error:
         if code(error) != "NotFoundException":
             raise
         raise BadInput(f"no KMS key {alias} in {kms.meta.region_name}",
-                       hint="create the key and its alias in that region, or correct `publish: kms_key:`") from None
+                       hint="create the key and its alias in that region, or correct `publish: "
+                            "kms_key:`") from None

@@ -1,4 +1,5 @@
-"""An AMI from a snapshot: registered once, set up, waited for, and read back against what was asked for."""
+"""An AMI from a snapshot: registered once, set up, waited for, and read back against what was asked
+for."""
 
 from __future__ import annotations
 
@@ -25,15 +26,18 @@ from goldenami.model.builds.build_records import BakeRecord, Utc
 ARCHITECTURES = {"amd64": "x86_64"}
 """EC2's names of Debian's architectures (RegisterImage, `Architecture`)."""
 ROOT_DEVICE = "/dev/xvda"
-"""A name only: on Nitro the disk appears as NVMe whatever it is called ("Device names for volumes")."""
+"""A name only: on Nitro the disk appears as NVMe whatever it is called ("Device names for
+volumes")."""
 WAIT_S = 900.0
-"""An AMI that is made of a finished snapshot is available within a minute; a quarter of an hour is an outage."""
+"""An AMI that is made of a finished snapshot is available within a minute; a quarter of an hour is
+an outage."""
 COPY_WAIT_S, COPY_SAY_S = 6 * 3600.0, 300.0
-"""A copy into another region takes from minutes to hours, by its size and by what else is copied ("Copy an Amazon EC2
-AMI"): it is waited for, with a line every five minutes."""
+"""A copy into another region takes from minutes to hours, by its size and by what else is copied
+("Copy an Amazon EC2 AMI"): it is waited for, with a line every five minutes."""
 COPY_SLOT_S = 3600.0
-"""Seconds to wait for one of the 20 copies of snapshots that may be under way to a region ("Copy an Amazon EBS
-snapshot": "There is a limit of 20 concurrent snapshot copy requests per destination Region")."""
+"""Seconds to wait for one of the 20 copies of snapshots that may be under way to a region ("Copy an
+Amazon EBS snapshot": "There is a limit of 20 concurrent snapshot copy requests per destination
+Region")."""
 POLLS_S = (0.25, 0.5, 1, 2, 4, 8, 15)
 """Pauses between looks, the last one over and over: DescribeImages is a call that EC2 throttles."""
 
@@ -41,7 +45,8 @@ POLLS_S = (0.25, 0.5, 1, 2, 4, 8, 15)
 class ImageSpec(Record):
     """What an AMI has to be, in every region alike. Sizes are GiB.
 
-    `imds_support` cannot be undone once it is v2.0: only a build that booted without IMDSv1 may have it.
+    `imds_support` cannot be undone once it is v2.0: only a build that booted without IMDSv1 may
+    have it.
     """
 
     name: str
@@ -57,15 +62,24 @@ class ImageSpec(Record):
     @classmethod
     def of(cls, bake: BakeRecord, description: str, architecture: str) -> ImageSpec:
         """The AMI of a build. RegisterImage takes 255 characters of description."""
-        size = bake.ami.volume_gib if bake.ami else -(-bake.disk.bytes_apparent // GIB) if bake.disk else 0
+        size = (
+            bake.ami.volume_gib
+            if bake.ami
+            else -(-bake.disk.bytes_apparent // GIB)
+            if bake.disk
+            else 0
+        )
         return cls(name=f"{bake.image}-{bake.build_id}", description=description[:255],
-                   architecture=ARCHITECTURES[architecture], volume_size_gib=size, tags=tags.of_build(
-                       bake.image, bake.lock_sha256, bake.build_id, bake.git_commit, bake.disk_sha256,
+                   architecture=ARCHITECTURES[architecture], volume_size_gib=size,
+                   tags=tags.of_build(
+                       bake.image, bake.lock_sha256, bake.build_id, bake.git_commit,
+                       bake.disk_sha256,
                        bake.manifest_sha256))
 
 
 class AmiSettings(Record):
-    """What is set on an AMI after it exists: accounts that may launch it, deprecation, protection."""
+    """What is set on an AMI after it exists: accounts that may launch it, deprecation,
+    protection."""
 
     share_with: tuple[str, ...] = ()
     deprecate_at: Utc
@@ -106,14 +120,16 @@ class Image:
 
 
 def find(ec2: Client, name: str) -> Image | None:
-    """The account's own AMI of that name, disabled and deprecated ones included. Names are unique in a region."""
+    """The account's own AMI of that name, disabled and deprecated ones included. Names are unique
+    in a region."""
     answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": [name]}],
                                  IncludeDeprecated=True, IncludeDisabled=True)
     return Image(answer["Images"][0]) if answer["Images"] else None
 
 
 def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
-    """The account's own AMIs of those ids; what is gone is left out (a filter, unlike ImageIds, takes gone ids)."""
+    """The account's own AMIs of those ids; what is gone is left out (a filter, unlike ImageIds,
+    takes gone ids)."""
     ids = sorted(set(amis))
     if not ids:
         return {}
@@ -123,8 +139,10 @@ def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
 
 
 def shared(ec2: Client, ami: str) -> Image | None:
-    """An AMI of another account that this one may launch; None where there is none of that id, or it is this one's."""
-    answer = ec2.describe_images(Filters=[{"Name": "image-id", "Values": [ami]}], IncludeDeprecated=True)
+    """An AMI of another account that this one may launch; None where there is none of that id, or
+    it is this one's."""
+    answer = ec2.describe_images(Filters=[{"Name": "image-id", "Values": [ami]}],
+                                 IncludeDeprecated=True)
     found = next(iter(answer["Images"]), None)
     return Image(found) if found and not get(ec2, [ami]) else None
 
@@ -132,24 +150,31 @@ def shared(ec2: Client, ami: str) -> Image | None:
 def check_ours(image: Image, spec: ImageSpec) -> None:
     """BadInput where an AMI has the build's name and is not the build."""
     build = image.tags.get(tags.BUILD_ID)
-    if build != spec.tags[tags.BUILD_ID] or image.tags.get(tags.DISK_SHA256) != spec.tags.get(tags.DISK_SHA256):
+    if build != spec.tags[tags.BUILD_ID] or image.tags.get(tags.DISK_SHA256) != spec.tags.get(
+        tags.DISK_SHA256
+    ):
         what = "is of another disk of the same build" if build == spec.tags[tags.BUILD_ID] else \
             "was not made by this pipeline"
         raise BadInput(f"{image.ami} is named {spec.name} and {what}",
                        hint="deregister it or rename it, if nobody needs it, then run again")
     if image.state == AmiState.DISABLED:
         raise BadInput(f"{image.ami} ({spec.name}) is disabled",
-                       hint=f"`aws ec2 enable-image --image-id {image.ami}` brings it back; then run again")
+                       hint=f"`aws ec2 enable-image --image-id {image.ami}` brings it back; then "
+                            "run again")
 
 
 def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
-    """Register the AMI; returns its id. One that a repeated or killed call has made already is taken as it is."""
-    ebs = {"SnapshotId": snapshot, "VolumeType": spec.volume_type, "VolumeSize": spec.volume_size_gib,
+    """Register the AMI; returns its id. One that a repeated or killed call has made already is
+    taken as it is."""
+    ebs = {"SnapshotId": snapshot, "VolumeType": spec.volume_type,
+           "VolumeSize": spec.volume_size_gib,
            "DeleteOnTermination": True}
     try:
         answer = settled(lambda: ec2.register_image(
-            Name=spec.name, Description=spec.description, Architecture=spec.architecture, VirtualizationType="hvm",
-            RootDeviceName=ROOT_DEVICE, BlockDeviceMappings=[{"DeviceName": ROOT_DEVICE, "Ebs": ebs}],
+            Name=spec.name, Description=spec.description, Architecture=spec.architecture,
+            VirtualizationType="hvm",
+            RootDeviceName=ROOT_DEVICE,
+            BlockDeviceMappings=[{"DeviceName": ROOT_DEVICE, "Ebs": ebs}],
             EnaSupport=spec.ena, BootMode=spec.boot_mode, ImdsSupport=spec.imds_support,
             TagSpecifications=tags.specifications(spec.tags, "image")), *NOT_YET)
     except aws.ClientError as error:
@@ -173,18 +198,22 @@ def remove(ec2: Client, image: Image) -> None:
 
 
 def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key: str | None) -> str:
-    """Have EC2 copy an AMI of another region with its snapshot; returns the copy's id. `key` (an ARN) encrypts it."""
+    """Have EC2 copy an AMI of another region with its snapshot; returns the copy's id. `key` (an
+    ARN) encrypts it."""
     encryption: dict[str, Any] = {"Encrypted": True, "KmsKeyId": key} if key else {}
     token = secrets.token_hex(16)  # an answer that is lost does not make a second copy
     answer = settled(lambda: ec2.copy_image(
-        Name=spec.name, Description=spec.description, SourceRegion=source_region, SourceImageId=source_ami,
-        ClientToken=token, TagSpecifications=tags.specifications(spec.tags, "image", "snapshot"), **encryption),
+        Name=spec.name, Description=spec.description, SourceRegion=source_region,
+        SourceImageId=source_ami,
+        ClientToken=token, TagSpecifications=tags.specifications(spec.tags, "image", "snapshot"),
+        **encryption),
         *NOT_YET, "ResourceLimitExceeded", limit_s=COPY_SLOT_S)
     return str(answer["ImageId"])
 
 
 def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _: None) -> Image:
-    """The AMI when it can be launched, or StageFailed with AWS's reason, or after WAIT_S, a copy after COPY_WAIT_S."""
+    """The AMI when it can be launched, or StageFailed with AWS's reason, or after WAIT_S, a copy
+    after COPY_WAIT_S."""
     seen: list[Image] = []
 
     def settled_image() -> Image | None:
@@ -193,12 +222,18 @@ def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _:
 
     began = time.monotonic()
     image = wait_until(settled_image, WAIT_S, POLLS_S)
-    while image is None and seen and seen[0].raw.get("SourceImageId") and time.monotonic() - began < COPY_WAIT_S:
+    while (
+        image is None
+        and seen
+        and seen[0].raw.get("SourceImageId")
+        and time.monotonic() - began < COPY_WAIT_S
+    ):
         say(f"{ami} is being copied for {(time.monotonic() - began) / 60:.0f} min")
         image = wait_until(settled_image, COPY_SAY_S, POLLS_S[-1])
     if image is None:
         raise StageFailed(f"{ami} is not available after {time.monotonic() - began:.0f} s",
-                          hint="run again: it goes on waiting; status.aws.amazon.com says whether EC2 is ill")
+                          hint="run again: it goes on waiting; status.aws.amazon.com says whether "
+                               "EC2 is ill")
     if image.state != AmiState.AVAILABLE:
         reason = image.raw.get("StateReason", {}).get("Message", "AWS gives no reason")
         raise StageFailed(f"{ami} is {image.state}: {reason}", hint="deregister it, then run again")
@@ -206,8 +241,11 @@ def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _:
 
 
 def launch_permissions(ec2: Client, ami: str) -> list[dict[str, str]]:
-    """Who may launch the AMI, as EC2 lists it: a key and a value, such as {"UserId": "111122223333"}, for each."""
-    answer = settled(lambda: ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission"), *NOT_YET)
+    """Who may launch the AMI, as EC2 lists it: a key and a value, such as {"UserId":
+    "111122223333"}, for each."""
+    answer = settled(
+        lambda: ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission"), *NOT_YET
+    )
     return [dict(permission) for permission in answer.get("LaunchPermissions", [])]
 
 
@@ -217,8 +255,8 @@ def accounts_shared_with(ec2: Client, ami: str) -> list[str]:
 
 
 def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> None:
-    """Set what differs, tags included: an earlier version gave fewer. A deprecation date that stands is left: a second
-    publish must not prolong it.
+    """Set what differs, tags included: an earlier version gave fewer. A deprecation date that
+    stands is left: a second publish must not prolong it.
 
     An AMI that was registered a moment ago may be unknown to some of EC2's servers.
     """
@@ -229,37 +267,45 @@ def _apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) ->
     if not spec.tags.items() <= image.tags.items():
         ec2.create_tags(Resources=[image.ami, image.snapshot], Tags=tags.to_list(spec.tags))
     if not image.raw.get("DeprecationTime"):
-        ec2.enable_image_deprecation(ImageId=image.ami, DeprecateAt=datetime.fromisoformat(settings.deprecate_at))
+        ec2.enable_image_deprecation(ImageId=image.ami,
+                                     DeprecateAt=datetime.fromisoformat(settings.deprecate_at))
     if settings.protect and not _protected(image):
         ec2.enable_image_deregistration_protection(ImageId=image.ami)
     have, want = set(accounts_shared_with(ec2, image.ami)), set(settings.share_with)
     change = {"Add": _accounts(want - have), "Remove": _accounts(have - want)}
     if have != want:
         ec2.modify_image_attribute(ImageId=image.ami, Attribute="launchPermission",
-                                   LaunchPermission={verb: rows for verb, rows in change.items() if rows})
+                                   LaunchPermission={verb: rows for verb, rows in change.items()
+                                                     if rows})
 
 
 def _accounts(names: set[str]) -> list[dict[str, str]]:
     return [{"Group": name} if name == "all" else
             {"OrganizationArn": name} if ":organization/" in name else
-            {"OrganizationalUnitArn": name} if ":ou/" in name else {"UserId": name} for name in sorted(names)]
+            {"OrganizationalUnitArn": name} if ":ou/" in name else {"UserId": name}
+            for name in sorted(names)]
 
 
 def _protected(image: Image) -> bool:
     return str(image.raw.get("DeregistrationProtection", "disabled")).startswith("enabled")
 
 
-def differences(image: Image, spec: ImageSpec, settings: AmiSettings, shared_with: Iterable[str]) -> list[str]:
+def differences(
+    image: Image, spec: ImageSpec, settings: AmiSettings, shared_with: Iterable[str]
+) -> list[str]:
     """How an AMI differs from what was asked for, one line a fact; nothing where it is right."""
     root, raw = image.root, image.raw
     devices = [device.get("DeviceName") for device in raw.get("BlockDeviceMappings", [])]
     facts = [
         ("state", AmiState.AVAILABLE.value, image.state), ("name", spec.name, raw.get("Name")),
         ("architecture", spec.architecture, raw.get("Architecture")),
-        ("boot mode", spec.boot_mode, raw.get("BootMode")), ("IMDS support", spec.imds_support, raw.get("ImdsSupport")),
+        ("boot mode", spec.boot_mode, raw.get("BootMode")),
+        ("IMDS support", spec.imds_support, raw.get("ImdsSupport")),
         ("ENA", spec.ena, raw.get("EnaSupport")), ("TPM support", None, raw.get("TpmSupport")),
-        ("virtualization", "hvm", raw.get("VirtualizationType")), ("public", False, raw.get("Public", False)),
-        ("block devices", [ROOT_DEVICE], devices), ("root device", ROOT_DEVICE, raw.get("RootDeviceName")),
+        ("virtualization", "hvm", raw.get("VirtualizationType")),
+        ("public", False, raw.get("Public", False)),
+        ("block devices", [ROOT_DEVICE], devices),
+        ("root device", ROOT_DEVICE, raw.get("RootDeviceName")),
         ("volume type", spec.volume_type, root.get("VolumeType")),
         ("volume size", spec.volume_size_gib, root.get("VolumeSize")),
         ("delete on termination", True, root.get("DeleteOnTermination")),
@@ -272,19 +318,23 @@ def differences(image: Image, spec: ImageSpec, settings: AmiSettings, shared_wit
 
 
 def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | None) -> list[str]:
-    """How the AMI's snapshot differs: state, tags, encryption (`key` is an ARN; None: whatever it is)."""
+    """How the AMI's snapshot differs: state, tags, encryption (`key` is an ARN; None: whatever it
+    is)."""
     answer = settled(lambda: ec2.describe_snapshots(SnapshotIds=[image.snapshot]), *NOT_YET)
     snapshot = answer["Snapshots"][0]
     snapshot_tags = tags.from_list(snapshot.get("Tags"))
     facts = [("snapshot state", "completed", snapshot["State"]),
              ("snapshot's date of expiry", None, snapshot_tags.get(tags.EXPIRES)),
-             *((f"snapshot tag {name}", value, snapshot_tags.get(name)) for name, value in spec.tags.items())]
+             *((f"snapshot tag {name}", value, snapshot_tags.get(name))
+               for name, value in spec.tags.items())]
     if key:
         facts += [("encryption key", key, snapshot.get("KmsKeyId"))]
-    return [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts if actual != expected]
+    return [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts if actual
+            != expected]
 
 
 def clear_temporary_tags(ec2: Client, image: Image) -> None:
-    """Take off what marks the AMI and its snapshot as unfinished or unpublished, which may be swept."""
+    """Take off what marks the AMI and its snapshot as unfinished or unpublished, which may be
+    swept."""
     settled(lambda: ec2.delete_tags(Resources=[image.ami, image.snapshot],
                                     Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}]), *NOT_YET)

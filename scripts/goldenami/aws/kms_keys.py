@@ -24,7 +24,8 @@ class KmsKey:
 
 
 def public_der(key: KmsKey) -> bytes:
-    """The public key, DER of SubjectPublicKeyInfo; BadInput where there is no such key, or it does not sign."""
+    """The public key, DER of SubjectPublicKeyInfo; BadInput where there is no such key, or it does
+    not sign."""
     region = key.kms.meta.region_name
     with translated(region):
         try:
@@ -41,7 +42,8 @@ def public_der(key: KmsKey) -> bytes:
 
 
 def sign(key: KmsKey, digest: bytes) -> bytes:
-    """The signature over what has that SHA-256, DER; KMS takes a message of 4,096 bytes at most, a digest of any."""
+    """The signature over what has that SHA-256, DER; KMS takes a message of 4,096 bytes at most, a
+    digest of any."""
     with translated(key.kms.meta.region_name):
         return bytes(key.kms.sign(KeyId=key.arn, Message=digest, MessageType="DIGEST",
                                   SigningAlgorithm=ALGORITHM)["Signature"])

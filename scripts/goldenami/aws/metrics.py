@@ -1,6 +1,8 @@
-"""Names of the metrics that machines send, as CloudWatch's own agent has them: dashboards for one fit the other.
+"""Names of the metrics that machines send, as CloudWatch's own agent has them: dashboards for one
+fit the other.
 
-Source: "Metrics collected by the CloudWatch agent" and "Collect NVIDIA GPU metrics" in the CloudWatch user guide.
+Source: "Metrics collected by the CloudWatch agent" and "Collect NVIDIA GPU metrics" in the
+CloudWatch user guide.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ GPU_PERCENT = "nvidia_smi_utilization_gpu"
 GPU_MEMORY_MIB = "nvidia_smi_memory_used"
 DISK_PERCENT = "disk_used_percent"
 IDLE = "golden_idle"
-"""Of the role `golden_idle` alone: 1 while a machine is idle by every line, else 0, once a minute."""
+"""Of the role `golden_idle` alone: 1 while a machine is idle by every line, else 0, once a
+minute."""
 
 GROUP = "AutoScalingGroupName"
 INSTANCE = "InstanceId"

@@ -14,15 +14,18 @@ WEBHOOK = "GOLDEN_WEBHOOK"
 TOPIC = "GOLDEN_SNS_TOPIC"
 """Environment variable with the ARN of an SNS topic; the region is part of it."""
 TEXT_LIMIT = 39_000
-"""Characters of a text: Slack cuts at 40,000 (its documentation of chat.postMessage and webhooks)."""
+"""Characters of a text: Slack cuts at 40,000 (its documentation of chat.postMessage and
+webhooks)."""
 SUBJECT_LIMIT = 99
-"""Characters of a subject, in ASCII and on one line (SNS API reference, Publish: fewer than 100)."""
+"""Characters of a subject, in ASCII and on one line (SNS API reference, Publish: fewer than
+100)."""
 MESSAGE_LIMIT = 256 * 1024
 """Bytes of a message (SNS API reference, Publish)."""
 
 
 def tell(account: Account, headline: str, summary: str) -> list[GoldenError]:
-    """Tell the topic and the webhook that the environment names, if any; returns why one was not told."""
+    """Tell the topic and the webhook that the environment names, if any; returns why one was not
+    told."""
     untold = list[GoldenError]()
     for variable, send in ((TOPIC, partial(_to_topic, account)), (WEBHOOK, to_webhook)):
         try:
@@ -49,16 +52,20 @@ def to_webhook(url: str, headline: str, body: str) -> None:
 
 
 def region(topic: str) -> str:
-    """The region of a topic's ARN: arn:aws:sns:REGION:ACCOUNT:NAME. Empty where it is no ARN of a topic."""
+    """The region of a topic's ARN: arn:aws:sns:REGION:ACCOUNT:NAME. Empty where it is no ARN of a
+    topic."""
     parts = topic.split(":")
     return parts[3] if len(parts) == 6 and parts[2] == "sns" else ""
 
 
 def publish(sns: Client, topic: str, subject: str, message: str) -> str:
-    """Send `message` to the topic with that ARN; returns the message's id. Too long a message ends in a note."""
+    """Send `message` to the topic with that ARN; returns the message's id. Too long a message ends
+    in a note."""
     line = " ".join(subject.encode("ascii", "replace").decode().split())[:SUBJECT_LIMIT]
     with translated():
-        return str(sns.publish(TopicArn=topic, Subject=line, Message=shortened(message))["MessageId"])
+        return str(
+            sns.publish(TopicArn=topic, Subject=line, Message=shortened(message))["MessageId"]
+        )
 
 
 def shortened(message: str, limit: int = MESSAGE_LIMIT) -> str:

@@ -32,18 +32,22 @@ class RegionResults(Generic[T]):
         """Why each region failed, for a record."""
         return {region: error.message for region, error in self.failed.items()}
 
-    def require_all(self, what: str = "nothing is changed", hint: str = "then run again") -> dict[str, T]:
-        """The results, or one error that names the regions that failed, why, and those that are done."""
+    def require_all(
+        self, what: str = "nothing is changed", hint: str = "then run again"
+    ) -> dict[str, T]:
+        """The results, or one error that names the regions that failed, why, and those that are
+        done."""
         if not self.failed:
             return self.done
         raise combined_error(self.failed, what, hint, dict.fromkeys(self.done, "done"))
 
 
 def for_each_region(regions: Iterable[str], work: Callable[[str], T]) -> RegionResults[T]:
-    """Call `work` with every region, in parallel. An error in one does not stop the others; a defect is raised.
+    """Call `work` with every region, in parallel. An error in one does not stop the others; a
+    defect is raised.
 
-    What only looks asks by `Account.with_short_timeouts`, which gives up a region that hangs. An interrupt does not
-    wait: what is under way then ends with the process.
+    What only looks asks by `Account.with_short_timeouts`, which gives up a region that hangs. An
+    interrupt does not wait: what is under way then ends with the process.
     """
     names = list(regions)
     done: dict[str, T] = {}
@@ -68,19 +72,23 @@ def for_each_region(regions: Iterable[str], work: Callable[[str], T]) -> RegionR
 
 
 def persist(regions: Iterable[str], work: Callable[[str], T], limit_s: float) -> RegionResults[T]:
-    """As `for_each_region`, but `work` is begun again, for at most `limit_s` seconds, where AWS throttles or is silent.
+    """As `for_each_region`, but `work` is begun again, for at most `limit_s` seconds, where AWS
+    throttles or is silent.
 
     `work` has to bear that it was done before, or half of it.
     """
     names, ends = list(regions), time.monotonic() + limit_s
     results = for_each_region(names, work)
     pauses = growing(AGAIN_S, 2, MOST_AGAIN_S)
-    while time.monotonic() < ends and any(isinstance(error, Unreachable) for error in results.failed.values()):
+    while time.monotonic() < ends and any(isinstance(error, Unreachable)
+                                          for error in results.failed.values()):
         time.sleep(next(pauses))
-        again = for_each_region([region for region, error in results.failed.items() if isinstance(error, Unreachable)],
+        again = for_each_region([region for region, error in results.failed.items()
+                                 if isinstance(error, Unreachable)],
                                 work)
         done = {**results.done, **again.done}
-        failed = {region: error for region, error in {**results.failed, **again.failed}.items() if region not in done}
+        failed = {region: error for region, error in {**results.failed, **again.failed}.items()
+                  if region not in done}
         results = RegionResults({name: done[name] for name in names if name in done}, failed)
     return results
 
@@ -88,11 +96,12 @@ def persist(regions: Iterable[str], work: Callable[[str], T], limit_s: float) ->
 def all_or_none(
     regions: Iterable[str], forward: Callable[[str], T], back: Callable[[str], None], hint: str,
 ) -> dict[str, T]:
-    """Call `forward` in every region. Where it fails in one, call `back` in all, so that none has moved, and raise.
+    """Call `forward` in every region. Where it fails in one, call `back` in all, so that none has
+    moved, and raise.
 
-    Both are begun again for a while where AWS throttles: pointers that have moved half-way are worth the patience.
-    `back` has to bear a region in which `forward` did nothing or half of its work. Where it fails too, the error says
-    so.
+    Both are begun again for a while where AWS throttles: pointers that have moved half-way are
+    worth the patience. `back` has to bear a region in which `forward` did nothing or half of its
+    work. Where it fails too, the error says so.
     """
     names = list(regions)
     moved = persist(names, forward, FORWARD_S)
@@ -115,11 +124,14 @@ class Prepared(Generic[T]):
     unreachable: dict[str, GoldenError]
 
     def check(self, refused: Mapping[str, list[GoldenError]], what: str, hint: str) -> None:
-        """Raise one error for regions that could not be read and actions that were refused, where there are any.
+        """Raise one error for regions that could not be read and actions that were refused, where
+        there are any.
 
-        A region that could not be read is not the same as an empty one: it must not end as a success.
+        A region that could not be read is not the same as an empty one: it must not end as a
+        success.
         """
-        first = {**self.unreachable, **{region: errors[0] for region, errors in refused.items() if errors}}
+        first = {**self.unreachable,
+                 **{region: errors[0] for region, errors in refused.items() if errors}}
         if first:
             more = {f"{region}+{number}": error.message for region, errors in refused.items()
                     for number, error in enumerate(errors[1:], 1)}
@@ -129,8 +141,11 @@ class Prepared(Generic[T]):
 _AGAIN = re.compile(r"[;,]? (then )?run again(: it continues)?$")
 
 
-def combined_error(failed: Mapping[str, GoldenError], what: str, hint: str, state: Mapping[str, str]) -> GoldenError:
-    """One error for many: the exit code that all share (else 5), a line for each region, the first one's remedy."""
+def combined_error(
+    failed: Mapping[str, GoldenError], what: str, hint: str, state: Mapping[str, str]
+) -> GoldenError:
+    """One error for many: the exit code that all share (else 5), a line for each region, the first
+    one's remedy."""
     kinds = {error.exit_code: type(error) for error in failed.values()}
     kind = next(iter(kinds.values())) if len(kinds) == 1 else StageFailed
     # The message itself says what a lone region says, with its name.
@@ -139,6 +154,10 @@ def combined_error(failed: Mapping[str, GoldenError], what: str, hint: str, stat
     lines += [f"{region:<15} {text}" for region, text in state.items() if region not in failed]
     details = [error.tail for error in failed.values() if error.tail]
     # `hint` says once, for all, that the command goes on.
-    remedies = list(dict.fromkeys(_AGAIN.sub("", error.hint) for error in failed.values() if error.hint))
-    message = next(iter(failed.values())).message if len(failed) == 1 else f"{len(failed)} regions failed"
-    return kind(f"{what}: {message}", tail="\n".join([*details, *lines]), hint="; ".join([*remedies[:2], hint]))
+    remedies = list(dict.fromkeys(_AGAIN.sub("", error.hint) for error in failed.values()
+                                  if error.hint))
+    message = (
+        next(iter(failed.values())).message if len(failed) == 1 else f"{len(failed)} regions failed"
+    )
+    return kind(f"{what}: {message}", tail="\n".join([*details, *lines]),
+                hint="; ".join([*remedies[:2], hint]))

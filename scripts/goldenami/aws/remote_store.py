@@ -23,7 +23,8 @@ _LOCATION = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/(?P<
 class S3Store:
     """A folder of a bucket. S3 checks what is sent, and the store what comes back.
 
-    An object is sent in one request, so it has at most 5 GiB (PutObject's limit), and one SHA-256 of its whole.
+    An object is sent in one request, so it has at most 5 GiB (PutObject's limit), and one SHA-256
+    of its whole.
     """
 
     def __init__(self, s3: Client, bucket: str, prefix: str) -> None:
@@ -39,7 +40,8 @@ class S3Store:
         """Bucket and prefix of `s3://bucket/prefix`, which `variable` of the environment has."""
         match = _LOCATION.fullmatch(text)
         if match is None:
-            raise BadInput(f"`{text}` is no location of S3", hint=f"set {variable} to s3://bucket/prefix")
+            raise BadInput(f"`{text}` is no location of S3",
+                           hint=f"set {variable} to s3://bucket/prefix")
         return match["bucket"], match["prefix"] or ""
 
     def get(self, sha256: str, start: int) -> Iterator[bytes] | None:
@@ -47,7 +49,9 @@ class S3Store:
         byte_range = {"Range": f"bytes={start}-"} if start else {}
         with translated():
             try:
-                return self._chunks(self._s3.get_object(**self._where(sha256), **byte_range)["Body"])
+                return self._chunks(
+                    self._s3.get_object(**self._where(sha256), **byte_range)["Body"]
+                )
             except ClientError as error:
                 if code(error) in _MISSING:
                     return None
@@ -73,7 +77,11 @@ class S3Store:
     def _digest(self, sha256: str) -> str | None:
         """What S3 says the object's content is, in base64; None where it is not there."""
         with tolerate(*_MISSING):
-            return str(self._s3.head_object(**self._where(sha256), ChecksumMode="ENABLED").get("ChecksumSHA256", ""))
+            return str(
+                self._s3.head_object(**self._where(sha256), ChecksumMode="ENABLED").get(
+                    "ChecksumSHA256", ""
+                )
+            )
         return None
 
     def _where(self, sha256: str) -> dict[str, str]:

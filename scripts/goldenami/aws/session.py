@@ -1,6 +1,7 @@
 """One AWS account: clients by service and region, and AWS's errors as goldenami's own.
 
-Credentials, profile and endpoint come from the environment as with every AWS tool (AWS_PROFILE, AWS_ENDPOINT_URL).
+Credentials, profile and endpoint come from the environment as with every AWS tool (AWS_PROFILE,
+AWS_ENDPOINT_URL).
 """
 
 from __future__ import annotations
@@ -26,23 +27,27 @@ from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFail
 from goldenami.core.yaml_lines import nearest
 
 Client = Any
-"""A boto3 client. boto3 builds its methods at run time from the service's model, so there is no type to name."""
+"""A boto3 client. boto3 builds its methods at run time from the service's model, so there is no
+type to name."""
 
 MAX_ATTEMPTS = 10
-"""Tries of one call. Standard retries back off with jitter to 20 s; with the default of 3 the third throttle in a row
-is final (measured), with 10 a call fails once in 10^5 where 30 % are throttled."""
+"""Tries of one call. Standard retries back off with jitter to 20 s; with the default of 3 the third
+throttle in a row is final (measured), with 10 a call fails once in 10^5 where 30 % are
+throttled."""
 RETRIED_BY_CALLERS = frozenset({"ebs"})
-"""Services whose callers have a patience of their own, for 300 s. Retries of the client below it would drain the quota
-that its threads share (500, of which each takes 5), and sleep for up to 20 s after EBS is back."""
+"""Services whose callers have a patience of their own, for 300 s. Retries of the client below it
+would drain the quota that its threads share (500, of which each takes 5), and sleep for up to 20 s
+after EBS is back."""
 CONNECT_S, READ_S = 10, 60
-"""Seconds without a connection or a byte after which a try has failed; RegisterImage answers within seconds."""
+"""Seconds without a connection or a byte after which a try has failed; RegisterImage answers within
+seconds."""
 HASTY_ATTEMPTS = 4
-"""Tries of a call that a region fails, or whose connection it refuses or breaks: at most seven seconds
-of pauses."""
+"""Tries of a call that a region fails, or whose connection it refuses or breaks: at most seven
+seconds of pauses."""
 SILENCE_S = 7.0
-"""Seconds without a connection or a byte after which a region that is only looked at hangs: AWS answers
-within a second, from the other side of the world too. The kernel counts them, from when the request is
-on its way: an answer that a busy machine has not come to read yet is there."""
+"""Seconds without a connection or a byte after which a region that is only looked at hangs: AWS
+answers within a second, from the other side of the world too. The kernel counts them, from when the
+request is on its way: an answer that a busy machine has not come to read yet is there."""
 PRESSURE, STARVED_PERCENT = Path("/proc/pressure/cpu"), 90.0
 PRICE_LIST_REGION = "us-east-1"
 _REGION = "golden_region"
@@ -55,8 +60,8 @@ POOL = 64
 class Account:
     """The account that the environment's credentials belong to.
 
-    A client is made once for each service and region; threads may share it. It tries a call `attempts` times.
-    `is_hasty`: it gives up where a region is silent, refuses or fails.
+    A client is made once for each service and region; threads may share it. It tries a call
+    `attempts` times. `is_hasty`: it gives up where a region is silent, refuses or fails.
     """
 
     profile: str | None = None
@@ -84,12 +89,16 @@ class Account:
     def _made(self, service: str, region: str) -> Client:
         try:
             with translated():
-                return self._session.client(service, region_name=region, config=self._config(service))
+                return self._session.client(service, region_name=region,
+                                            config=self._config(service))
         except ValueError as error:
-            raise BadInput(f"AWS: {error}", hint="correct AWS_ENDPOINT_URL: http://HOST:PORT") from None
+            raise BadInput(
+                f"AWS: {error}", hint="correct AWS_ENDPOINT_URL: http://HOST:PORT"
+            ) from None
 
     def _listen(self, client: Client, region: str) -> None:
-        """Note of an error whose it is; where this is hasty, give up a region that does not answer."""
+        """Note of an error whose it is; where this is hasty, give up a region that does not
+        answer."""
         def is_hopeless(
             attempts: int, caught_exception: Exception | None,
             response: tuple[Any, dict[str, Any]] | None, **_: Any,
@@ -132,13 +141,15 @@ class Account:
 
         tries = attempts_of(service, self.attempts)
         connect_s, read_s = (SILENCE_S, SILENCE_S) if self.is_hasty else (CONNECT_S, READ_S)
-        return Config(retries={"mode": "standard", "total_max_attempts": tries}, connect_timeout=connect_s,
+        return Config(retries={"mode": "standard", "total_max_attempts": tries},
+                      connect_timeout=connect_s,
                       read_timeout=read_s, max_pool_connections=POOL, user_agent_extra="goldenami")
 
     @property
     def _session(self) -> Any:
-        """One for all clients, also those of little patience: it reads EC2's model, a second of work, once and not for
-        each region (17 sessions took 5.9 s of processor and 363 MB). Called under the lock, which they share.
+        """One for all clients, also those of little patience: it reads EC2's model, a second of
+        work, once and not for each region (17 sessions took 5.9 s of processor and 363 MB). Called
+        under the lock, which they share.
         """
         import boto3  # noqa: PLC0415 - 0.2 s that `golden lock` need not wait for
 
@@ -188,17 +199,20 @@ class Account:
             return str(self.sts(region).get_caller_identity()["Account"])
 
     def expect(self, number: str | None, region: str) -> str:
-        """The account's number, or HostNotReady where the definition pins another one: nothing is done there."""
+        """The account's number, or HostNotReady where the definition pins another one: nothing is
+        done there."""
         own = self.number(region)
         if number and own != number:
-            raise HostNotReady(f"these credentials are of account {own}, and the definition wants {number}",
-                               hint="choose the profile (AWS_PROFILE), or correct `publish: account:`")
+            raise HostNotReady(f"these credentials are of account {own}, and the definition wants "
+                               f"{number}",
+                               hint="choose the profile (AWS_PROFILE), or correct `publish: "
+                                    "account:`")
         return own
 
 
 def _is_starved() -> bool:
-    """Whether this machine's processes wait for a processor nearly all the time, which may be all that
-    an answer is late for: then silence counts when it was met twice."""
+    """Whether this machine's processes wait for a processor nearly all the time, which may be all
+    that an answer is late for: then silence counts when it was met twice."""
     try:
         text = PRESSURE.read_text(encoding="utf-8")
     except OSError:  # a kernel without it
@@ -212,22 +226,26 @@ def attempts_of(service: str, otherwise: int = MAX_ATTEMPTS) -> int:
 
 
 def check_regions(regions: Iterable[str]) -> None:
-    """BadInput for a region that does not exist, with the nearest that does. Nothing is sent: botocore has the list."""
+    """BadInput for a region that does not exist, with the nearest that does. Nothing is sent:
+    botocore has the list."""
     known = known_regions()
     for region in regions:
         if region not in known:
             raise BadInput(f"unknown region `{region}`; {nearest(region, known)}",
-                           hint="correct `--region`, AWS_REGION or the definition's `publish: regions:`; a region "
+                           hint="correct `--region`, AWS_REGION or the definition's `publish: "
+                                "regions:`; a region "
                                 "newer than the pinned botocore needs a newer one in requirements/")
 
 
 @cache
 def known_regions() -> list[str]:
-    """Every region of EC2 in every partition, as the pinned botocore has them: its list, without its 0.2 s of code."""
+    """Every region of EC2 in every partition, as the pinned botocore has them: its list, without
+    its 0.2 s of code."""
     text = files("botocore").joinpath("data/endpoints.json").read_text(encoding="utf-8")
     found = list[str]()
     for partition in json.loads(text)["partitions"]:
-        found += [name for name in partition["services"]["ec2"]["endpoints"] if name in partition["regions"]]
+        found += [name for name in partition["services"]["ec2"]["endpoints"]
+                  if name in partition["regions"]]
     return found
 
 
@@ -240,13 +258,16 @@ def translated(region: str = "") -> Iterator[None]:
         raise translate(error, region) from error
 
 
-_LOGIN = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in (`aws sso login`)"
+_LOGIN = (
+    "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in (`aws sso login`)"
+)
 _CONTINUES = "run again: it continues"
 
 
 @dataclass(frozen=True)
 class _ErrorKind:
-    """What AWS means by some of its error codes. `{action}`, `{where}`, `{code}` and `{text}` are the error's own."""
+    """What AWS means by some of its error codes. `{action}`, `{where}`, `{code}` and `{text}` are
+    the error's own."""
 
     codes: frozenset[str]
     kind: type[GoldenError]
@@ -255,75 +276,102 @@ class _ErrorKind:
 
 
 class UnknownCredentials(HostNotReady):
-    """AWS does not know the credentials; of one region alone it means that the account has not enabled it."""
+    """AWS does not know the credentials; of one region alone it means that the account has not
+    enabled it."""
 
 
 _CLOCK = _ErrorKind(frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"}), HostNotReady,
                     "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
                     "set the clock (`timedatectl set-ntp true`), then run again")
 _SKEWED = ("not yet current", "signature expired", "is now earlier than")
-"""How services word a signature of another time: the code alone does not tell it from a wrong secret."""
+"""How services word a signature of another time: the code alone does not tell it from a wrong
+secret."""
 SKEW = timedelta(minutes=5)
 """What a request may be off (IAM user guide, "Elements of an AWS API request signature")."""
-_TIMED = frozenset({"RequestExpired", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException"})
+_TIMED = frozenset({"RequestExpired", "AuthFailure", "SignatureDoesNotMatch",
+                    "InvalidSignatureException"})
 """What a service may answer to a signature of another time."""
 _THROTTLED = frozenset({
-    "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "RequestThrottled",
-    "RequestThrottledException", "ProvisionedThroughputExceededException", "SlowDown", "BandwidthLimitExceeded",
+    "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException",
+    "RequestThrottled",
+    "RequestThrottledException", "ProvisionedThroughputExceededException", "SlowDown",
+    "BandwidthLimitExceeded",
     "EC2ThrottledException"})
 _KINDS = (
     _CLOCK,
     _ErrorKind(frozenset({"RequestExpired"}), HostNotReady,  # EC2's word for both
                "the AWS credentials have expired, or this machine's clock is off ({action}{where})",
-               "get new ones, for instance `aws sso login`, or set the clock (`timedatectl set-ntp true`); then "
+               "get new ones, for instance `aws sso login`, or set the clock (`timedatectl "
+               "set-ntp true`); then "
                f"{_CONTINUES}"),
-    _ErrorKind(frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}), HostNotReady,
+    _ErrorKind(frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}),
+               HostNotReady,
                "the AWS credentials have expired ({action}{where})",
                f"get new ones, for instance `aws sso login`; then {_CONTINUES}"),
-    _ErrorKind(frozenset({"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId",
+    _ErrorKind(frozenset({"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException",
+                          "InvalidAccessKeyId",
                           "IncompleteSignature", "MissingAuthenticationToken"}), UnknownCredentials,
                "AWS does not know these credentials ({action}{where}: {code})", _LOGIN),
-    _ErrorKind(frozenset({"SignatureDoesNotMatch", "InvalidSignatureException", "InvalidSignature"}), HostNotReady,
-               "AWS refuses the signature ({action}{where}): the secret key is not the key id's", _LOGIN),
-    _ErrorKind(frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}), HostNotReady,
+    _ErrorKind(frozenset({"SignatureDoesNotMatch", "InvalidSignatureException",
+                          "InvalidSignature"}), HostNotReady,
+               "AWS refuses the signature ({action}{where}): the secret key is not the key id's",
+               _LOGIN),
+    _ErrorKind(frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}),
+               HostNotReady,
                "the AWS credentials may not call {action}{where}: {text}",
                "allow {action} in the IAM policy of these credentials; then run again: it continues"),
-    _ErrorKind(frozenset({"OptInRequired"}), HostNotReady, "the account has not enabled the region{where}: {text}",
+    _ErrorKind(frozenset({"OptInRequired"}), HostNotReady,
+               "the account has not enabled the region{where}: {text}",
                "enable it (account settings, AWS Regions), or take it out of the definition"),
     _ErrorKind(_THROTTLED, Unreachable, "AWS throttled {action}{where} too many times in a row",
                f"wait a minute; then {_CONTINUES}"),
 )
-_QUOTA = re.compile(r"(Limit|Quota|LimitPerRegion)Exceeded(Exception)?$|^TooManyUpdates$|^ParameterMaxVersionLimit")
+_QUOTA = re.compile(
+    r"(Limit|Quota|LimitPerRegion)Exceeded(Exception)?$|^TooManyUpdates$|^ParameterMaxVersionLimit"
+)
 _QUOTAS: tuple[tuple[str, str], ...] = (
-    ("ResourceLimitExceeded", "20 copies of snapshots may be under way to a region: wait for others"),
-    ("ParameterMaxVersionLimitExceeded", "a parameter has 100 versions, and the oldest has a label: take it off"),
-    ("ParameterLimitExceeded", "a region has 10,000 standard parameters: delete records that nobody needs"),
+    ("ResourceLimitExceeded",
+     "20 copies of snapshots may be under way to a region: wait for others"),
+    ("ParameterMaxVersionLimitExceeded",
+     "a parameter has 100 versions, and the oldest has a label: take it off"),
+    ("ParameterLimitExceeded",
+     "a region has 10,000 standard parameters: delete records that nobody needs"),
     ("VersionLimitExceeded",
      "a launch template has 10,000 versions: `golden retire IMAGE` deletes those of retired builds"),
-    ("PendingSnapshotLimitExceeded", "100 snapshots of a region may be unfinished: `golden sweep` removes ours"),
-    ("ConcurrentSnapshotLimitExceeded", "too many snapshots are unfinished: `golden sweep` removes ours"),
-    ("SnapshotLimitExceeded", "a region has 100,000 snapshots: `golden retire IMAGE` deletes those of retired builds"),
-    ("ServiceQuotaExceededException", "EBS's quota of unfinished snapshots: `golden sweep` removes ours"),
+    ("PendingSnapshotLimitExceeded",
+     "100 snapshots of a region may be unfinished: `golden sweep` removes ours"),
+    ("ConcurrentSnapshotLimitExceeded",
+     "too many snapshots are unfinished: `golden sweep` removes ours"),
+    ("SnapshotLimitExceeded",
+     "a region has 100,000 snapshots: `golden retire IMAGE` deletes those of retired builds"),
+    ("ServiceQuotaExceededException",
+     "EBS's quota of unfinished snapshots: `golden sweep` removes ours"),
 )
-"""What to do about a quota, by the end of its code (EC2 and Systems Manager endpoints and quotas; EC2 API reference,
-"Error codes"). Defaults are named; Service Quotas shows the account's own."""
-_LIMIT = _ErrorKind(frozenset(), StageFailed, "a quota of the account is reached ({action}{where}: {code}): {text}",
+"""What to do about a quota, by the end of its code (EC2 and Systems Manager endpoints and quotas;
+EC2 API reference, "Error codes"). Defaults are named; Service Quotas shows the account's own."""
+_LIMIT = _ErrorKind(frozenset(), StageFailed,
+                    "a quota of the account is reached ({action}{where}: {code}): {text}",
                     f"{{quota}}, or ask for more in Service Quotas; then {_CONTINUES}")
-_FAILED = _ErrorKind(frozenset(), Unreachable, "AWS failed at {action}{where}: {code} {text}", _CONTINUES)
+_FAILED = _ErrorKind(frozenset(), Unreachable, "AWS failed at {action}{where}: {code} {text}",
+                     _CONTINUES)
 _REFUSED = _ErrorKind(frozenset(), StageFailed, "AWS refused {action}{where}: {code}: {text}",
                       f"correct what it names, then {_CONTINUES}")
 
 _LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], ...] = (
-    ((aws.NoCredentialsError, aws.PartialCredentialsError), HostNotReady, "no usable AWS credentials: {}", _LOGIN),
-    ((aws.ProfileNotFound, aws.ConfigParseError, aws.ConfigNotFound), BadInput, "the AWS configuration: {}",
+    ((aws.NoCredentialsError, aws.PartialCredentialsError), HostNotReady,
+     "no usable AWS credentials: {}", _LOGIN),
+    ((aws.ProfileNotFound, aws.ConfigParseError, aws.ConfigNotFound), BadInput,
+     "the AWS configuration: {}",
      "`aws configure list` shows what is used"),
     ((aws.TokenRetrievalError, aws.SSOError, aws.CredentialRetrievalError), HostNotReady,
      "the AWS login is not usable: {}", "log in again, for instance `aws sso login`"),
-    ((aws.InvalidRegionError, aws.NoRegionError, aws.UnknownRegionError), BadInput, "no usable region: {}",
+    ((aws.InvalidRegionError, aws.NoRegionError, aws.UnknownRegionError), BadInput,
+     "no usable region: {}",
      "correct AWS_REGION, or the definition's `publish: regions:`"),
     ((aws.ConnectionError, aws.HTTPClientError), Unreachable, "AWS did not answer{where}: {}",
      f"check the network, the region's name and AWS_ENDPOINT_URL, then {_CONTINUES}"),
-    ((aws.ParamValidationError,), BadInput, "AWS would refuse the request{where}: {}", "correct the definition"),
+    ((aws.ParamValidationError,), BadInput, "AWS would refuse the request{where}: {}",
+     "correct the definition"),
     ((aws.BotoCoreError,), StageFailed, "AWS{where}: {}", _CONTINUES),
 )
 """What botocore raises before or instead of an answer, most particular first."""
@@ -346,8 +394,10 @@ def translate(error: Exception, region: str = "") -> GoldenError:
     if isinstance(error, aws.ClientError):
         text = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
         meaning = _kind_of(error, text)
-        quota = next((remedy for name, remedy in _QUOTAS if code(error).endswith(name)), "remove what is not needed")
-        names = {"action": _action(error, text), "where": where, "code": code(error), "text": text, "quota": quota}
+        quota = next((remedy for name, remedy in _QUOTAS if code(error).endswith(name)),
+                     "remove what is not needed")
+        names = {"action": _action(error, text), "where": where, "code": code(error), "text": text,
+                 "quota": quota}
         return meaning.kind(meaning.message.format(**names), hint=meaning.hint.format(**names))
     for types, kind, message, hint in _LOCAL:
         if isinstance(error, types):
@@ -357,12 +407,18 @@ def translate(error: Exception, region: str = "") -> GoldenError:
 
 def _region_of(error: Exception) -> str:
     """Whose answer it is, or whose lack of one, where one of `Account`'s clients asked."""
-    noted = error.response.get("ResponseMetadata", {}) if isinstance(error, aws.ClientError) else vars(error)
+    noted = (
+        error.response.get("ResponseMetadata", {})
+        if isinstance(error, aws.ClientError)
+        else vars(error)
+    )
     return str(noted.get(_REGION, ""))
 
 
 def _kind_of(error: aws.ClientError, text: str) -> _ErrorKind:
-    if any(words in text.lower() for words in _SKEWED) or (code(error) in _TIMED and _is_skewed(error)):
+    if any(words in text.lower() for words in _SKEWED) or (
+        code(error) in _TIMED and _is_skewed(error)
+    ):
         return _CLOCK
     for kind in _KINDS:
         if code(error) in kind.codes:
@@ -385,6 +441,7 @@ def _is_skewed(error: aws.ClientError) -> bool:
 
 
 def _action(error: aws.ClientError, text: str) -> str:
-    """The IAM action: as the answer names it (it may be another than the call's), else the call's own name."""
+    """The IAM action: as the answer names it (it may be another than the call's), else the call's
+    own name."""
     named = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", text)
     return named[1] if named else str(error.operation_name)

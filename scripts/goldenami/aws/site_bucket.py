@@ -1,4 +1,5 @@
-"""The site in an S3 bucket: what the page needs of earlier builds comes from there, and the whole folder goes there."""
+"""The site in an S3 bucket: what the page needs of earlier builds comes from there, and the whole
+folder goes there."""
 
 from __future__ import annotations
 
@@ -24,26 +25,32 @@ class SiteBucket:
         return cls(s3, bucket, prefix)
 
     def pull(self, site: Path, name: str) -> int:
-        """Have every `<image>/<build id>/<name>` of the bucket that the folder `site` lacks; returns how many came."""
-        missing = [path for path in self._digests() if path.count("/") == 2 and path.endswith(f"/{name}")
+        """Have every `<image>/<build id>/<name>` of the bucket that the folder `site` lacks;
+        returns how many came."""
+        missing = [path for path in self._digests() if path.count("/") == 2
+                   and path.endswith(f"/{name}")
                    and not (site / path).exists()]
         for path in missing:
             target = site / path
             if not target.resolve().is_relative_to(site.resolve()):
                 continue  # a key is any text, `..` too
             with translated():
-                content = self._s3.get_object(Bucket=self._bucket, Key=self._prefix + path)["Body"].read()
+                content = self._s3.get_object(Bucket=self._bucket, Key=self._prefix + path)[
+                    "Body"
+                ].read()
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         return len(missing)
 
     def push(self, site: Path) -> int:
-        """Send every file of the folder that the bucket has not, or with other bytes; the page itself last.
+        """Send every file of the folder that the bucket has not, or with other bytes; the page
+        itself last.
 
         Returns how many were sent. Nothing is removed.
         """
         known = self._digests()
-        files = sorted((path for path in site.rglob("*") if path.is_file()), key=lambda path: path.parent == site)
+        files = sorted((path for path in site.rglob("*") if path.is_file()),
+                       key=lambda path: path.parent == site)
         return sum(self._send(path, path.relative_to(site).as_posix(), known) for path in files)
 
     def _send(self, path: Path, name: str, known: dict[str, str]) -> bool:
@@ -53,17 +60,20 @@ class SiteBucket:
         kind = mimetypes.guess_type(name)[0] or "text/plain"
         with translated():
             self._s3.put_object(
-                Bucket=self._bucket, Key=self._prefix + name, Body=content, ChecksumAlgorithm="SHA256",
+                Bucket=self._bucket, Key=self._prefix + name, Body=content,
+                ChecksumAlgorithm="SHA256",
                 ContentType=f"{kind}; charset=utf-8" if kind.startswith("text/") else kind)
         return True
 
     def _digests(self) -> dict[str, str]:
-        """The objects by their path in the site. An ETag is the content's MD5 unless a key of KMS encrypts it; then
-        the object is sent again."""
+        """The objects by their path in the site. An ETag is the content's MD5 unless a key of KMS
+        encrypts it; then the object is sent again."""
         with translated():
             return dict(self._objects())
 
     def _objects(self) -> Iterator[tuple[str, str]]:
-        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix):
+        for page in self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix
+        ):
             for row in page.get("Contents", []):  # an empty answer has no list
                 yield row["Key"].removeprefix(self._prefix), row["ETag"].strip('"')

@@ -1,4 +1,5 @@
-"""A CloudFormation stack in one region, of a template of ours: looked at, changed by a change set, deleted."""
+"""A CloudFormation stack in one region, of a template of ours: looked at, changed by a change set,
+deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from goldenami.core.wait import growing, wait_until
 from goldenami.core.yaml_lines import nearest
 
 LIMIT_S = 3600.0
-"""Seconds; a role takes about 15, an instance profile 120. CloudFormation itself gives up on a resource earlier."""
+"""Seconds; a role takes about 15, an instance profile 120. CloudFormation itself gives up on a
+resource earlier."""
 FIRST_POLL_S, MOST_POLL_S, SILENCE_S = 0.2, 5.0, 30.0
 
 Say = Callable[[str], None]
@@ -36,7 +38,8 @@ _CANCELLED = "cancelled"
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads a template; CloudFormation's functions, which parameters have none of, become nothing."""
+    """Reads a template; CloudFormation's functions, which parameters have none of, become
+    nothing."""
 
 
 _Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
@@ -44,7 +47,8 @@ _Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
 
 @dataclass(frozen=True)
 class StackIdentity:
-    """A stack's name. By `description` one of this name is known as ours; `file` is what messages call its template."""
+    """A stack's name. By `description` one of this name is known as ours; `file` is what messages
+    call its template."""
 
     name: str
     file: str
@@ -53,7 +57,8 @@ class StackIdentity:
 
 @dataclass(frozen=True)
 class StackTemplate(StackIdentity):
-    """A template with its stack's name; `removed_by` is the command that takes the stack away, between backticks."""
+    """A template with its stack's name; `removed_by` is the command that takes the stack away,
+    between backticks."""
 
     body: str
     removed_by: str
@@ -68,15 +73,21 @@ class StackTemplate(StackIdentity):
         """BadInput for a parameter that the template has not, or does not allow the value of."""
         for name, value in given.items():
             if name not in self.parameters:
-                raise BadInput(f"{self.file} has no parameter `{name}`: {nearest(name, self.parameters)}",
+                raise BadInput(f"{self.file} has no parameter `{name}`: "
+                               f"{nearest(name, self.parameters)}",
                                hint="its head lists them")
             declared = self.parameters[name]
-            pattern, allowed = declared.get("AllowedPattern", ".*"), declared.get("AllowedValues", [value])
+            pattern, allowed = (
+                declared.get("AllowedPattern", ".*"),
+                declared.get("AllowedValues", [value]),
+            )
             if not re.fullmatch(pattern, value) or value not in allowed:
-                raise BadInput(f"{name} cannot be `{value}`", hint=" ".join(declared["Description"].split()))
+                raise BadInput(f"{name} cannot be `{value}`",
+                               hint=" ".join(declared["Description"].split()))
 
     def of_partition(self, partition: str) -> str:
-        """The text for a partition: names of resources, which begin with `arn:aws:`, are of that one."""
+        """The text for a partition: names of resources, which begin with `arn:aws:`, are of that
+        one."""
         return self.body.replace("arn:aws:", f"arn:{partition}:")
 
 
@@ -109,7 +120,8 @@ class ResourceChange:
 
 @dataclass(frozen=True)
 class ChangeSet:
-    """A change set that waits to be executed; one without changes has no id. `is_first`: it makes the stack `name`."""
+    """A change set that waits to be executed; one without changes has no id. `is_first`: it makes
+    the stack `name`."""
 
     id: str
     stack_id: str
@@ -137,21 +149,27 @@ def find(cloudformation: Client, stack: str) -> DeployedStack | None:
     return DeployedStack(
         found["StackId"], found["StackName"], found["StackStatus"], found.get("Description", ""),
         {row["ParameterKey"]: row["ParameterValue"] for row in found.get("Parameters", [])},
-        {row.get("Description", row["OutputKey"]): row["OutputValue"] for row in found.get("Outputs", [])})
+        {row.get("Description", row["OutputKey"]): row["OutputValue"]
+         for row in found.get("Outputs", [])})
 
 
 def find_ours(cloudformation: Client, wanted: StackIdentity, region: str) -> DeployedStack | None:
-    """The stack, if there is one; BadInput for one of our name that was made from another template."""
+    """The stack, if there is one; BadInput for one of our name that was made from another
+    template."""
     stack = find(cloudformation, wanted.name)
     if stack and not stack.is_new and stack.description != wanted.description:
-        raise BadInput(f"the stack {stack.name} in {region} is not made from {wanted.file}: `{stack.description}`",
-                       hint="who made it has to delete it, or give it another name; this one's is fixed")
+        raise BadInput(f"the stack {stack.name} in {region} is not made from {wanted.file}: "
+                       f"`{stack.description}`",
+                       hint="who made it has to delete it, or give it another name; this one's is "
+                            "fixed")
     return stack
 
 
-def find_usable(cloudformation: Client, template: StackTemplate, region: str) -> DeployedStack | None:
-    """The template's stack, if there is one; as `find_ours`. Busy while somebody changes it, StageFailed for a state
-    that nothing can be changed in.
+def find_usable(
+    cloudformation: Client, template: StackTemplate, region: str
+) -> DeployedStack | None:
+    """The template's stack, if there is one; as `find_ours`. Busy while somebody changes it,
+    StageFailed for a state that nothing can be changed in.
     """
     stack = find_ours(cloudformation, template, region)
     if stack is None:
@@ -164,24 +182,34 @@ def find_usable(cloudformation: Client, template: StackTemplate, region: str) ->
         raise StageFailed(what, hint="`aws cloudformation continue-update-rollback --stack-name "
                                      f"{stack.name}`, then run again")
     if stack.status in _GOES_AWAY:
-        raise StageFailed(what, hint=f"{template.removed_by} takes it away and keeps what holds data; then run again")
+        raise StageFailed(what,
+                          hint=f"{template.removed_by} takes it away and keeps what holds data; "
+                               "then run again")
     return stack
 
 
 def propose(
-    cloudformation: Client, template: StackTemplate, stack: DeployedStack | None, parameters: Mapping[str, str],
+    cloudformation: Client, template: StackTemplate, stack: DeployedStack | None,
+    parameters: Mapping[str, str],
 ) -> ChangeSet:
-    """A change set to the template with `parameters`; what exists already by a fixed name is imported.
+    """A change set to the template with `parameters`; what exists already by a fixed name is
+    imported.
 
-    It has to be executed or discarded. StageFailed where CloudFormation says that it cannot be carried out.
+    It has to be executed or discarded. StageFailed where CloudFormation says that it cannot be
+    carried out.
     """
     is_first = stack is None or stack.is_new
-    kind = {"ChangeSetType": "CREATE", "OnStackFailure": "DELETE"} if is_first else {"ChangeSetType": "UPDATE"}
+    kind = (
+        {"ChangeSetType": "CREATE", "OnStackFailure": "DELETE"}
+        if is_first
+        else {"ChangeSetType": "UPDATE"}
+    )
     made = cloudformation.create_change_set(
         StackName=template.name, ChangeSetName=f"golden-{clock.now():%Y%m%dT%H%M%S}",
         Capabilities=["CAPABILITY_NAMED_IAM"], ImportExistingResources=True, **kind,
         TemplateBody=template.of_partition(cloudformation.meta.partition),
-        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in sorted(parameters.items())])
+        Parameters=[{"ParameterKey": name, "ParameterValue": value}
+                    for name, value in sorted(parameters.items())])
 
     def ended() -> dict[str, Any] | None:
         found: dict[str, Any] = cloudformation.describe_change_set(ChangeSetName=made["Id"])
@@ -208,7 +236,8 @@ def _changes(cloudformation: Client, change_set: str) -> Iterator[ResourceChange
 def discard(cloudformation: Client, change_set: ChangeSet) -> None:
     """Delete a change set, and the empty stack that came with a first one.
 
-    Two first change sets share their stack: it stays where another was executed meanwhile, or still waits.
+    Two first change sets share their stack: it stays where another was executed meanwhile, or still
+    waits.
     """
     if change_set.id:
         cloudformation.delete_change_set(ChangeSetName=change_set.id)
@@ -240,7 +269,8 @@ def delete(cloudformation: Client, stack: DeployedStack, say: Say) -> None:
     """
     now = find(cloudformation, stack.id)
     if now and now.status != stack.status:
-        raise Busy(f"the stack {stack.name} was {stack.status} and is {now.status}: somebody else changes it",
+        raise Busy(f"the stack {stack.name} was {stack.status} and is {now.status}: somebody else "
+                   "changes it",
                    hint="wait until that has ended, then run again")
     seen = set(_events(cloudformation, stack.id))
     cloudformation.delete_stack(StackName=stack.id)
@@ -254,7 +284,8 @@ def _events(cloudformation: Client, stack_id: str) -> dict[str, Any]:
 
 
 def _wait(
-    cloudformation: Client, stack_id: str, name: str, seen: set[str], good: frozenset[str], say: Say,
+    cloudformation: Client, stack_id: str, name: str, seen: set[str], good: frozenset[str],
+    say: Say,
 ) -> DeployedStack:
     began = said = time.monotonic()
     failed = list[str]()
@@ -262,7 +293,8 @@ def _wait(
     def ended() -> DeployedStack | None:
         nonlocal said
         stack = find(cloudformation, stack_id)
-        if stack is None:  # ids are known after the end of a stack, but not of one that was only a change set
+        # Ids are known after the end of a stack, but not of one that was only a change set.
+        if stack is None:
             return DeployedStack(stack_id, name, "DELETE_COMPLETE", "", {}, {})
         for number, event in _events(cloudformation, stack_id).items():
             if number in seen:
@@ -280,7 +312,8 @@ def _wait(
 
     stack = wait_until(ended, LIMIT_S, growing(FIRST_POLL_S, 2, MOST_POLL_S))
     if stack is None:
-        raise StageFailed(f"the stack {name} has not ended its change after {LIMIT_S / 60:.0f} minutes",
+        raise StageFailed(f"the stack {name} has not ended its change after {LIMIT_S / 60:.0f} "
+                          "minutes",
                           hint="its events are in the console; run again when it has ended")
     if stack.status not in good:
         raise _failure(name, failed[0] if failed else f"the stack ended in {stack.status}")
@@ -288,11 +321,16 @@ def _wait(
 
 
 def _failure(stack: str, reason: str) -> GoldenError:
-    """The error that CloudFormation's words stand for: a right that is missing, a name that is taken, or another."""
+    """The error that CloudFormation's words stand for: a right that is missing, a name that is
+    taken, or another."""
     message = f"CloudFormation could not change the stack {stack}: {reason.rstrip('.')}"
     if any(text in reason for text in _RIGHTS):
-        return HostNotReady(message, hint="allow it in the IAM policy of these credentials; nothing is half made, "
+        return HostNotReady(message,
+                            hint="allow it in the IAM policy of these credentials; nothing is "
+                                 "half made, "
                                           "then run again")
     if any(text in reason for text in _NAMES):
-        return StageFailed(message, hint="remove what has that name, or the stack that made it; then run again")
+        return StageFailed(message,
+                           hint="remove what has that name, or the stack that made it; then run "
+                                "again")
     return StageFailed(message, hint="correct what it names; then run again")

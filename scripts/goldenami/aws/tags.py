@@ -26,22 +26,27 @@ GPU_TEST = "goldenami:gpu-test"
 PROVENANCE_SHA256 = "goldenami:provenance-sha256"
 """On an AMI and its snapshot: the envelope that is signed of them."""
 SIGNED_BY = "goldenami:signed-by"
-"""Beside it: the id of the key that signed. It proves nothing: who has the public key asks `verify-provenance`."""
+"""Beside it: the id of the key that signed. It proves nothing: who has the public key asks
+`verify-provenance`."""
 CLUSTER = "goldenami:cluster"
-"""On the machines of a cluster: the image. They do not carry IMAGE, since policies let pipelines end what does."""
+"""On the machines of a cluster: the image. They do not carry IMAGE, since policies let pipelines
+end what does."""
 OWNER = "goldenami:owner"
 EXPIRES = "goldenami:expires"
 RETIRING = "goldenami:retiring-since"
 DISABLED = "goldenami:disabled-since"
 DEPRECATED_BEFORE = "goldenami:deprecated-before"
-"""On an AMI that retirement works on: when it was announced and disabled, and its deprecation date before that."""
+"""On an AMI that retirement works on: when it was announced and disabled, and its deprecation date
+before that."""
 PERMISSIONS = "goldenami:launch-permissions-"
 """With a number behind it: the launch permissions that disabling takes from an AMI."""
 BASE_AMI = "goldenami:base-ami"
-"""On an AMI that was baked on EC2: the publisher's AMI that it began from. packer/golden.pkr.hcl writes it."""
+"""On an AMI that was baked on EC2: the publisher's AMI that it began from. packer/golden.pkr.hcl
+writes it."""
 PARENT = "goldenami:parent-snapshot"
 STORED_BYTES = "goldenami:stored-bytes"
-"""On a snapshot: what an upload of changed blocks rests on, and the bytes of the blocks that it stores itself."""
+"""On a snapshot: what an upload of changed blocks rests on, and the bytes of the blocks that it
+stores itself."""
 
 DRIFT_OF = "goldenami:drift-of"
 """On the snapshot that a drift check makes: the instance that it is of."""
@@ -60,12 +65,14 @@ def of_build(
 
 
 def of_blocks(stored: int, parent: str | None) -> Tags:
-    """What a snapshot says of its size: the bytes that are its own, and the snapshot that has the others."""
+    """What a snapshot says of its size: the bytes that are its own, and the snapshot that has the
+    others."""
     return {STORED_BYTES: str(stored), **({PARENT: parent} if parent else {})}
 
 
 def owner() -> str:
-    """This process, as a person finds it again: `user@host:pid-...`. A user without a name is the number."""
+    """This process, as a person finds it again: `user@host:pid-...`. A user without a name is the
+    number."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # OSError since Python 3.13
@@ -74,13 +81,15 @@ def owner() -> str:
 
 
 def has_ended(other: str) -> bool:
-    """Whether that `owner` was a process of this machine that has ended, or is this one, at an earlier command."""
+    """Whether that `owner` was a process of this machine that has ended, or is this one, at an
+    earlier command."""
     process = ProcessId.parse(other)
     return process is not None and (process.has_ended or process == ProcessId.current())
 
 
 def temporary(lifetime: timedelta) -> Tags:
-    """What a thing carries besides that must not outlive its run: who made it, and when it may be swept (UTC)."""
+    """What a thing carries besides that must not outlive its run: who made it, and when it may be
+    swept (UTC)."""
     return {OWNER: owner(), EXPIRES: clock.stamp(clock.now() + lifetime)}
 
 

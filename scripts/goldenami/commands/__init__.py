@@ -1,4 +1,5 @@
-"""The commands: a function each, with its arguments and options in its signature; a module for what they work on."""
+"""The commands: a function each, with its arguments and options in its signature; a module for what
+they work on."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def _images(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def _known(context: typer.Context, image: str | None) -> str | None:
-    """`image`, or BadInput where no file of packer/images/ has that name: before a command does anything."""
+    """`image`, or BadInput where no file of packer/images/ has that name: before a command does
+    anything."""
     if image is not None and not context.resilient_parsing:  # which a shell's completion is
         definition_file.path_of(Checkout(context.obj).root, image)
     return image
@@ -36,7 +38,8 @@ def _known_or_ami(context: typer.Context, target: str) -> str:
     return target if target.startswith("ami-") else str(_known(context, target))
 
 
-_IMAGE = typer.Argument(metavar="IMAGE", help="name of packer/images/IMAGE.yml", autocompletion=_images,
+_IMAGE = typer.Argument(metavar="IMAGE", help="name of packer/images/IMAGE.yml",
+                        autocompletion=_images,
                         callback=_known)
 
 ImageName = Annotated[str, _IMAGE]
@@ -44,19 +47,23 @@ ImageName = Annotated[str, _IMAGE]
 OptionalImage = Annotated[str | None, _IMAGE]
 """The only image that a command is about, else all."""
 AmiOrImage = Annotated[str, typer.Argument(
-    metavar="IMAGE|AMI", help="an image, whose newest build here is held to its copies; or an AMI of the account",
+    metavar="IMAGE|AMI",
+    help="an image, whose newest build here is held to its copies; or an AMI of the account",
     autocompletion=_images, callback=_known_or_ami)]
 Wait = Annotated[bool, typer.Option("--wait", help="wait for another run on the same image")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Strict = Annotated[bool, typer.Option("--strict", help="warnings count as errors")]
-BuildId = Annotated[str | None, typer.Option("--build", metavar="ID", help="this build instead of the newest")]
+BuildId = Annotated[str | None,
+                    typer.Option("--build", metavar="ID", help="this build instead of the newest")]
 Regions = Annotated[list[str], typer.Option(
-    "--region", metavar="REGION", help="only this region (may be given again)", default_factory=list,
+    "--region", metavar="REGION", help="only this region (may be given again)",
+    default_factory=list,
     show_default=False)]
 
 Settings = Annotated[list[str], typer.Option(
-    "--set", metavar="NAME=VALUE", help="another parameter of the template (may be given again)", default_factory=list,
+    "--set", metavar="NAME=VALUE", help="another parameter of the template (may be given again)",
+    default_factory=list,
     show_default=False)]
 
 
@@ -91,7 +98,8 @@ def lead_to(command: str, image: str) -> None:
 
 
 def _lead_on(words: list[str]) -> None:
-    """Say, as the last line of a plan, which command does what it says: the same one, that plans no more."""
+    """Say, as the last line of a plan, which command does what it says: the same one, that plans no
+    more."""
     while words[0] == "--root":  # the program names it where it has to
         words = words[2:]
     kept = [{"plan": "apply"}.get(word, word) for word in words if word != "--dry-run"]
@@ -102,12 +110,14 @@ def setting(text: str) -> tuple[str, str]:
     """The name and the value of an option `--set NAME=VALUE`; BadInput for another form."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise BadInput(f"`--set {text}` is not NAME=VALUE", hint="for instance --set Email=me@example.org")
+        raise BadInput(f"`--set {text}` is not NAME=VALUE",
+                       hint="for instance --set Email=me@example.org")
     return name, value
 
 
 def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
-    """A command as Typer calls it: its first parameter, the checkout, comes from the context, which has --root."""
+    """A command as Typer calls it: its first parameter, the checkout, comes from the context, which
+    has --root."""
     signature = inspect.signature(run, eval_str=True)
     first, *others = signature.parameters.values()
 
@@ -119,7 +129,8 @@ def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
         return code
 
     call.__doc__ = run.__doc__
-    call.__annotations__ = {"context": typer.Context, **{other.name: other.annotation for other in others}}
+    call.__annotations__ = {"context": typer.Context,
+                            **{other.name: other.annotation for other in others}}
     call.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[first.replace(name="context", annotation=typer.Context), *others])
     return call

@@ -30,16 +30,24 @@ class AccountAction(StrEnum):
 @translated()
 def cmd_account(
     checkout: Checkout,
-    action: Annotated[AccountAction, typer.Argument(help="look, make, take away; or print organisation policies")], *,
+    action: Annotated[AccountAction,
+                      typer.Argument(help="look, make, take away; or print organisation policies")],
+                      *,
     settings: Settings, region: Regions, dry_run: DryRun = False,
 ) -> int:
-    """Set an AWS account up by one CloudFormation template (roles, bucket, tables), or take it away.
+    """Set an AWS account up by one CloudFormation template (roles, bucket, tables), or take it
+    away.
 
-    `policies` prints what an organisation attaches so that nothing else is launched, with what each does not stop.
+    `policies` prints what an organisation attaches so that nothing else is launched, with what each
+    does not stop.
     """
     if action is AccountAction.POLICIES:
         return _policies(checkout)
-    account, progress, names = Account(), checkout.progress("account", action), region or _declared(checkout)
+    account, progress, names = (
+        Account(),
+        checkout.progress("account", action),
+        region or _declared(checkout),
+    )
     if action is AccountAction.REMOVE:
         return _remove(account, region, names[0], progress, dry_run=dry_run)
     plan = account_plan.prepare(account, names, dict(setting(text) for text in settings))
@@ -73,19 +81,25 @@ def _policies(checkout: Checkout) -> int:
 
 
 def _declared(checkout: Checkout) -> list[str]:
-    """All regions that definitions publish to, the environment's own first; BadInput where there is none."""
+    """All regions that definitions publish to, the environment's own first; BadInput where there is
+    none."""
     found = {region for definition in checkout.definitions(None) if definition.publish
              for region in definition.publish.regions}
     if not found:
-        raise BadInput("no definition is published anywhere", hint="name regions: --region REGION, home first")
+        raise BadInput("no definition is published anywhere",
+                       hint="name regions: --region REGION, home first")
     own = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return sorted(found, key=lambda region: (region != own, region))
 
 
-def _remove(account: Account, regions: list[str], home: str, progress: Progress, *, dry_run: bool) -> int:
-    """Take the stacks of `regions` away; without any, those of every region that the account has enabled."""
+def _remove(
+    account: Account, regions: list[str], home: str, progress: Progress, *, dry_run: bool
+) -> int:
+    """Take the stacks of `regions` away; without any, those of every region that the account has
+    enabled."""
     check_regions(regions)
-    names = regions or sorted(row["RegionName"] for row in account.ec2(home).describe_regions()["Regions"])
+    names = regions or sorted(row["RegionName"]
+                              for row in account.ec2(home).describe_regions()["Regions"])
     removal = account_setup.prepare_removal(account, names, home)
     print("\n".join(account_setup.show_removal(removal)), flush=True)
     if not dry_run:

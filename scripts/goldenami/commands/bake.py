@@ -38,17 +38,33 @@ BuilderRegion = Annotated[str | None, typer.Option(
 
 
 def cmd_bake(
-    checkout: Checkout, image: ImageName, *, wait: Wait = False, relock: Relock = False,
-    changed: Annotated[str | None, typer.Option(
-        "--changed", metavar="REF", help="bake only if the lock differs from REF's")] = None,
-    force: Annotated[bool, typer.Option("--force", help="bake again although this build exists")] = False,
-    fetch_only: Annotated[bool, typer.Option(
-        "--fetch-only",
-        help="stop when every file of the lock is here: the bake needs no network then")] = False,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="stop after the disk is written")] = False,
-    builder: BuilderOption = BuilderKind.LOCAL, region: BuilderRegion = None,
+    checkout: Checkout,
+    image: ImageName,
+    *,
+    wait: Wait = False,
+    relock: Relock = False,
+    changed: Annotated[
+        str | None,
+        typer.Option("--changed", metavar="REF", help="bake only if the lock differs from REF's"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="bake again although this build exists")
+    ] = False,
+    fetch_only: Annotated[
+        bool,
+        typer.Option(
+            "--fetch-only",
+            help="stop when every file of the lock is here: the bake needs no network then",
+        ),
+    ] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="stop after the disk is written")
+    ] = False,
+    builder: BuilderOption = BuilderKind.LOCAL,
+    region: BuilderRegion = None,
 ) -> int:
-    """Bake, verify, report: a lock becomes a proven disk; --changed: only where it differs from REF's."""
+    """Bake, verify, report: a lock becomes a proven disk; --changed: only where it differs from
+    REF's."""
     checkout.definition(image)  # one that is wrong is refused before anything is written
     session.check_regions([region] if region else [])
     if changed and image not in proposal.changed(checkout.root, changed):
@@ -89,7 +105,8 @@ def _fetch(checkout: Checkout, image: str, *, wait: bool, relock: bool) -> int:
 def _inputs(
     checkout: Checkout, image: str, by: Callable[[Lock], Builder], *, relock: bool, force: bool,
 ) -> tuple[Lock, str]:
-    """The lock to bake. Its files, which take minutes to read, are looked at only where its build is to be made."""
+    """The lock to bake. Its files, which take minutes to read, are looked at only where its build
+    is to be made."""
     if not force and lockfile.path_of(checkout.root, image).exists():
         lock, digest = lint.committed(checkout.root, checkout.definition(image))
         if not bake.is_needed(checkout.root, lock, digest, by(lock)):
@@ -151,7 +168,8 @@ def cmd_reproduce(checkout: Checkout, image: ImageName) -> int:
     builder.check_host()
 
     def bake_once(work: Path, layers: Path) -> BakeRecord:
-        return bake.bake(checkout.root, lock, digest, checkout.store, progress, builder, work=work, layers=layers)
+        return bake.bake(checkout.root, lock, digest, checkout.store, progress, builder, work=work,
+                         layers=layers)
 
     with workspace.image_lock(checkout.root, image), \
             workspace.scratch_in(checkout.builds(image).path, "reproduce") as folder:
@@ -167,16 +185,28 @@ class ContainerAction(StrEnum):
 
 
 def cmd_container(
-    checkout: Checkout, action: ContainerAction, name: str, *,
-    image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="whose packages it has")] = "debian-13-ml-cpu",
-    role: Annotated[str, typer.Option("--role", metavar="ROLE",
-                                      help="start from the layers that a bake has below this role")] = "",
-    tools: Annotated[bool, typer.Option("--tools", help="have what compiles the driver among the packages")] = False,
+    checkout: Checkout,
+    action: ContainerAction,
+    name: str,
+    *,
+    image: Annotated[
+        str, typer.Option("--image", metavar="IMAGE", help="whose packages it has")
+    ] = "debian-13-ml-cpu",
+    role: Annotated[
+        str,
+        typer.Option(
+            "--role", metavar="ROLE", help="start from the layers that a bake has below this role"
+        ),
+    ] = "",
+    tools: Annotated[
+        bool, typer.Option("--tools", help="have what compiles the driver among the packages")
+    ] = False,
 ) -> int:
     """Start or stop the throw-away container of a Molecule scenario."""
     if action is ContainerAction.UP:
         lock, digest = lint.committed(checkout.root, checkout.definition(image))
-        instance = molecule.up(checkout.root, name, lock, digest, checkout.store, role=role, tools=tools)
+        instance = molecule.up(checkout.root, name, lock, digest, checkout.store, role=role,
+                               tools=tools)
         print(records.canonical(instance.model_dump(mode="json")))
     else:
         molecule.down(name, checkout.store)

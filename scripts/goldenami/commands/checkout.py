@@ -31,7 +31,8 @@ IMAGES = "packer/images"
 
 @dataclass(frozen=True)
 class Checkout:
-    """A checkout in the folder `given`, else in the working directory or above it; all of it is opened when needed."""
+    """A checkout in the folder `given`, else in the working directory or above it; all of it is
+    opened when needed."""
 
     given: Path | None = None
 
@@ -42,8 +43,10 @@ class Checkout:
         for folder in [start] if self.given else [start, *start.parents]:
             if (folder / IMAGES).is_dir():
                 return folder
-        raise BadInput(f"{start} is no checkout of goldenami" + ("" if self.given else ", nor is a folder above it")
-                       + f": there is no {IMAGES}", hint="go to a checkout, or name one: `golden --root PATH ...`")
+        raise BadInput(f"{start} is no checkout of goldenami"
+                       + ("" if self.given else ", nor is a folder above it")
+                       + f": there is no {IMAGES}",
+                       hint="go to a checkout, or name one: `golden --root PATH ...`")
 
     @cached_property
     def cache(self) -> CachePaths:
@@ -52,9 +55,11 @@ class Checkout:
 
     @cached_property
     def store(self) -> Store:
-        """The store of this user, behind apt's proxies, with the remote one that GOLDEN_STORE_S3 names."""
+        """The store of this user, behind apt's proxies, with the remote one that GOLDEN_STORE_S3
+        names."""
         location = os.environ.get("GOLDEN_STORE_S3")
-        return Store(self.cache.root, remote=_remote(location) if location else None, proxy=mirrors.proxy)
+        return Store(self.cache.root, remote=_remote(location) if location else None,
+                     proxy=mirrors.proxy)
 
     @property
     def families(self) -> dict[str, Family]:
@@ -117,7 +122,8 @@ class Checkout:
         return lock, build
 
     def kept(self, image: str, build_id: str) -> tuple[Lock, BuildFolder]:
-        """A build of an image that is here, with the lock that it was baked from; BadInput where it is not."""
+        """A build of an image that is here, with the lock that it was baked from; BadInput where it
+        is not."""
         build = self.builds(image).build(build_id)
         if not build.is_baked:
             raise BadInput(f"{image} has no build {build_id} here",

@@ -1,4 +1,5 @@
-"""The command for the machines of an image: a group for each family, with what is to be seen and paid."""
+"""The command for the machines of an image: a group for each family, with what is to be seen and
+paid."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ WithMachines = Annotated[bool, typer.Option(
 @translated()
 def cmd_cluster(
     checkout: Checkout,
-    action: Annotated[ClusterAction, typer.Argument(help="print the template; look, make, take away")],
+    action: Annotated[ClusterAction,
+                      typer.Argument(help="print the template; look, make, take away")],
     image: ImageName, *,
     region: Region = None, settings: Settings, with_machines: WithMachines = False,
     dry_run: DryRun = False,
@@ -45,9 +47,14 @@ def cmd_cluster(
     for the AWS CLI.
     """
     check_regions([region] if region else [])
-    account, definition, progress = Account(), checkout.definition(image), checkout.progress("cluster", image)
+    account, definition, progress = (
+        Account(),
+        checkout.definition(image),
+        checkout.progress("cluster", image),
+    )
     if action is ClusterAction.REMOVE:
-        return _remove(account, definition, region, progress, with_machines=with_machines, dry_run=dry_run)
+        return _remove(account, definition, region, progress, with_machines=with_machines,
+                       dry_run=dry_run)
     cluster = cluster_plan.render(account, definition, checkout.families, region)
     if action is ClusterAction.RENDER:
         print(cluster.template.body, end="")
@@ -57,14 +64,16 @@ def cmd_cluster(
     print("\n".join(cluster_plan.show(plan)), flush=True)
     if action is ClusterAction.APPLY and not dry_run:
         made = cluster_plan.execute(account, plan, progress)
-        print("\n".join(f"{name}: {value}" for name, value in sorted(made.outputs.items())), flush=True)
+        print("\n".join(f"{name}: {value}" for name, value in sorted(made.outputs.items())),
+              flush=True)
         return 0
     cluster_plan.discard(account, plan)
     return 0
 
 
 def _remove(
-    account: Account, definition: Definition, region: str | None, progress: Progress, *, with_machines: bool,
+    account: Account, definition: Definition, region: str | None, progress: Progress, *,
+    with_machines: bool,
     dry_run: bool,
 ) -> int:
     where = region or channels.publish_section(definition).regions[0]

@@ -29,11 +29,14 @@ def cmd_regions(
         "--family", metavar="NAME", help="an instance family, for instance g5 (may be given again)",
         default_factory=list, show_default=False)],
     gpu_hours: Annotated[float | None, typer.Option(
-        "--gpu-hours", metavar="N", min=0.01, max=1e7, help="hours of one GPU a month, to be priced")] = None,
+        "--gpu-hours", metavar="N", min=0.01, max=1e7,
+        help="hours of one GPU a month, to be priced")] = None,
     data: Annotated[str | None, typer.Option(
-        "--data", metavar="REGION=GB", help="10^9 bytes a month that the work reads from a region")] = None,
+        "--data", metavar="REGION=GB",
+        help="10^9 bytes a month that the work reads from a region")] = None,
 ) -> int:
-    """Show where families, of IMAGE or by name, exist, what they cost, where a workload costs least."""
+    """Show where families, of IMAGE or by name, exist, what they cost, where a workload costs
+    least."""
     check_regions(region)
     if image and not family:
         family = list(checkout.definition(image).hardware)
@@ -48,10 +51,12 @@ def cmd_regions(
     print_record(record, family_regions.show(record), as_json)
     raise_failed(failed, "not every region could be read")
     if not any(record.regions.values()):
-        raise BadInput(f"no region has a family `{family[0]}`: {nearest(family[0], checkout.families)}",
+        raise BadInput(f"no region has a family `{family[0]}`: "
+                       f"{nearest(family[0], checkout.families)}",
                        hint="a family is what stands before the dot of an instance type")
     if record.advice and not record.advice.rows:
-        raise BadInput(f"no type of {', '.join(family)} has a whole GPU", hint="--gpu-hours is for families with GPUs")
+        raise BadInput(f"no type of {', '.join(family)} has a whole GPU",
+                       hint="--gpu-hours is for families with GPUs")
     return 0
 
 
@@ -59,7 +64,8 @@ def cmd_regions(
 def cmd_costs(
     checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
 ) -> int:
-    """Show what images cost this month, what retiring would save, and which commitments end soon."""
+    """Show what images cost this month, what retiring would save, and which commitments end
+    soon."""
     policies = {each.image: RetentionPolicy.of(each.publish) if each.publish else RetentionPolicy()
                 for each in checkout.definitions(image)}
     record, failed = costs.look(Account(), checkout.images_by_region(image, region), policies)
@@ -70,24 +76,28 @@ def cmd_costs(
 
 def cmd_hardware(
     checkout: Checkout,
-    family: Annotated[list[str] | None, typer.Argument(help="instance families; none: all")] = None, *,
+    family: Annotated[list[str] | None, typer.Argument(help="instance families; none: all")] = None,
+    *,
     check: Annotated[list[str], typer.Option(
         "--check", metavar="REGION", default_factory=list, show_default=False,
         help="compare the rows with EC2's own description in this region (may be given again)")],
 ) -> int:
-    """List the instance families that images can be declared for; with --check compare them with EC2."""
+    """List the instance families that images can be declared for; with --check compare them with
+    EC2."""
     known, named = checkout.families, family or []
     for name in named:
         if name not in known:
             refused = hardware.refusal(name)
-            raise BadInput(refused or f"unknown family `{name}`: {nearest(name, known)}", hint=hardware.UNKNOWN)
+            raise BadInput(refused or f"unknown family `{name}`: {nearest(name, known)}",
+                           hint=hardware.UNKNOWN)
     families = {name: known[name] for name in named or known}
     if check:
         _check(families, check, named)
     else:
         print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
         print("\n".join(_row(name, family) for name, family in families.items()))
-        print("".join(f"{refused}\n" for name in families if (refused := hardware.refusal(name))), end="")
+        print("".join(f"{refused}\n" for name in families if (refused := hardware.refusal(name))),
+              end="")
     return 0
 
 
@@ -95,12 +105,13 @@ def _row(name: str, family: Family) -> str:
     accelerator = family.gpu.name if family.gpu else family.chip or "-"
     sm = f"sm_{family.sm}" if family.sm else "-"
     modules = f"open {family.open_modules.value}" if family.open_modules else "-"
-    return _ROW.format(name, family.cpu.name, accelerator, sm, modules, " ".join(mode.value for mode in family.boot))
+    return _ROW.format(name, family.cpu.name, accelerator, sm, modules,
+                       " ".join(mode.value for mode in family.boot))
 
 
 def _check(families: dict[str, Family], regions: list[str], named: list[str]) -> None:
-    """Print what the regions together say; BadInput where hardware.yml says otherwise, Unreachable where a family that
-    was `named`, or every one, is offered in none of them."""
+    """Print what the regions together say; BadInput where hardware.yml says otherwise, Unreachable
+    where a family that was `named`, or every one, is offered in none of them."""
     check_regions(regions)
     account = Account()
     types = {}
@@ -114,9 +125,12 @@ def _check(families: dict[str, Family], regions: list[str], named: list[str]) ->
     if comparison.unreachable:
         print(f"unreachable: not offered there: {', '.join(comparison.unreachable)}")
     if comparison.differences:
-        raise BadInput(f"packer/hardware.yml differs from EC2 in {len(comparison.differences)} facts",
+        raise BadInput(f"packer/hardware.yml differs from EC2 in {len(comparison.differences)} "
+                       "facts",
                        tail="\n".join(str(difference) for difference in comparison.differences),
                        hint="correct the rows, then `make lock` for the images of these families")
-    if lacking := [name for name in comparison.unreachable if name in named or not comparison.compared]:
-        raise Unreachable(f"not compared, EC2 offers none in {', '.join(regions)}: {', '.join(lacking)}",
+    if lacking := [name for name in comparison.unreachable if name in named
+                   or not comparison.compared]:
+        raise Unreachable(f"not compared, EC2 offers none in {', '.join(regions)}: "
+                          f"{', '.join(lacking)}",
                           hint="ask another region with --check")

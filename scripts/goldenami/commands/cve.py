@@ -28,9 +28,11 @@ def cmd_cve(
         help="a list (debian, osv-ubuntu, osv-pypi, nvidia, kev) from this file or "
              "address[#sha256=DIGEST]")],
 ) -> int:
-    """Ask public lists which vulnerabilities a build has, or every image's lock, and whether they stop it."""
+    """Ask public lists which vulnerabilities a build has, or every image's lock, and whether they
+    stop it."""
     if build_id and not image:
-        raise BadInput(f"of which image is the build {build_id}?", hint="`golden cve IMAGE --build ID`")
+        raise BadInput(f"of which image is the build {build_id}?",
+                       hint="`golden cve IMAGE --build ID`")
     wanted = _places(data)
     if image:
         failed = [_known_against(checkout, image, build_id, wanted)]
@@ -41,7 +43,9 @@ def cmd_cve(
     return 0
 
 
-def _known_against_one_of_all(checkout: Checkout, image: str, wanted: FeedPlaces) -> GoldenError | None:
+def _known_against_one_of_all(
+    checkout: Checkout, image: str, wanted: FeedPlaces
+) -> GoldenError | None:
     """The same; what keeps one image from being looked at keeps no other."""
     try:
         return _known_against(checkout, image, None, wanted)
@@ -50,7 +54,9 @@ def _known_against_one_of_all(checkout: Checkout, image: str, wanted: FeedPlaces
         return error
 
 
-def _known_against(checkout: Checkout, image: str, build_id: str | None, wanted: FeedPlaces) -> GoldenError | None:
+def _known_against(
+    checkout: Checkout, image: str, build_id: str | None, wanted: FeedPlaces
+) -> GoldenError | None:
     """Look at one build, or at the lock where it is not baked here; the error that it ends with."""
     rule = checkout.definition(image).security.cve or CveRule()
     lock, build = checkout.kept(image, build_id) if build_id else checkout.of_lock(image)
@@ -61,7 +67,8 @@ def _known_against(checkout: Checkout, image: str, build_id: str | None, wanted:
             site.written(build, lock)
     for warning in record.warnings:
         print(f"warning: {warning}")
-    print(f"{image} {record.build_id}{'' if build.is_baked else ' (by its lock)'}: {cve.summary(record)}", flush=True)
+    print(f"{image} {record.build_id}{'' if build.is_baked else ' (by its lock)'}: "
+          f"{cve.summary(record)}", flush=True)
     return cve.failure(record, build.path / CVE_FILE)
 
 
@@ -70,15 +77,18 @@ def cmd_verify_provenance(
     checkout: Checkout, target: AmiOrImage, *, build_id: BuildId = None, region: Regions,
     key: Annotated[Path, typer.Option("--key", metavar="FILE", help="the public key, PEM")],
     blocks: Annotated[bool, typer.Option(
-        "--blocks", help="of an AMI: read its snapshot, too, and hold each block to what was signed")] = False,
+        "--blocks",
+        help="of an AMI: read its snapshot, too, and hold each block to what was signed")] = False,
 ) -> int:
-    """Hold an AMI, or a build's records, lock and disk here, to what was signed when it was published."""
+    """Hold an AMI, or a build's records, lock and disk here, to what was signed when it was
+    published."""
     if not target.startswith("ami-"):
         _, build = checkout.kept(target, build_id) if build_id else checkout.baked(target)
         with checkout.progress("verify", target).step("provenance", "reads lock, records and disk"):
             signed = provenance.verify(build, key)
         gone = "" if build.disk.exists() else "; its disk is not here, and was not read"
-        print(f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is right{gone}")
+        print(f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is "
+              f"right{gone}")
         return 0
     account, regions = Account(), checkout.images_by_region(None, region)
     where, image, statement = published_provenance.verify(account, regions, target, key)
@@ -86,9 +96,11 @@ def cmd_verify_provenance(
     if blocks:
         with tempfile.TemporaryDirectory() as scratch:
             count = published_provenance.verify_blocks(
-                account, where, image, statement, checkout.progress("verify", "provenance"), Path(scratch))
+                account, where, image, statement, checkout.progress("verify", "provenance"),
+                Path(scratch))
         read = f", and so are the {count} blocks of {image.snapshot}"
-    print(f"{target} in {where}: what is signed of it, its tags and those of {image.snapshot} are right{read}")
+    print(f"{target} in {where}: what is signed of it, its tags and those of {image.snapshot} are "
+          f"right{read}")
     return 0
 
 

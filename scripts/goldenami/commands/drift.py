@@ -65,9 +65,11 @@ class _Inside:
         if self.way is None:
             return None
         if self.way not in ask:
-            raise BadInput("Systems Manager reaches instances, and no machine of a file", hint="--inside ssh")
+            raise BadInput("Systems Manager reaches instances, and no machine of a file",
+                           hint="--inside ssh")
         with progress.step("ask the machine what it runs"):
-            return running_check.look(build, ask[self.way], allowances.allowed_ports(definition, clock.now().date()))
+            return running_check.look(build, ask[self.way],
+                                      allowances.allowed_ports(definition, clock.now().date()))
 
     def by_ssh(self, address: str) -> Ask:
         """A shell by SSH: at `address`, where ssh_config names no host."""
@@ -82,28 +84,35 @@ def cmd_drift(
         metavar="INSTANCE", help="of `repair INSTANCE`: what is replaced")] = None, *,
     as_json: AsJson = False, region: Regions, dry_run: DryRun = False,
     keep_volume: Annotated[bool, typer.Option(
-        "--keep-volume", help="with `repair`: keep a replaced root volume, for whoever investigates")] = False,
+        "--keep-volume",
+        help="with `repair`: keep a replaced root volume, for whoever investigates")] = False,
     instance: Annotated[str | None, typer.Option(
-        "--instance", metavar="ID", help="compare this instance's disk with its bake, by a temporary snapshot")] = None,
+        "--instance", metavar="ID",
+        help="compare this instance's disk with its bake, by a temporary snapshot")] = None,
     disk: Annotated[Path | None, typer.Option(
-        "--disk", metavar="FILE", help="compare this disk (raw, or an overlay of qcow2) with the newest build here",
+        "--disk", metavar="FILE",
+        help="compare this disk (raw, or an overlay of qcow2) with the newest build here",
         exists=True, dir_okay=False)] = None,
     key: Annotated[Path | None, typer.Option(
-        "--key", metavar="FILE", help="with --instance: its AMI and manifest have to be signed, by this public key",
+        "--key", metavar="FILE",
+        help="with --instance: its AMI and manifest have to be signed, by this public key",
     )] = None,
     build: BuildId = None,
     inside: Annotated[Way | None, typer.Option(
-        "--inside", help="ask the machine of --instance or --disk, too, what it runs and no disk shows")] = None,
+        "--inside",
+        help="ask the machine of --instance or --disk, too, what it runs and no disk shows")] = None,
     user_data: Annotated[Path | None, typer.Option(
         "--user-data", metavar="FILE", exists=True, dir_okay=False,
         help="of --disk: what its machine was launched with; EC2 says it of --instance")] = None,
 ) -> int:
     """Say what runs and is not as published, or what of an instance's disk is not as baked.
 
-    `drift repair INSTANCE` replaces an instance that drifted: by its Auto Scaling group, else its root volume.
+    `drift repair INSTANCE` replaces an instance that drifted: by its Auto Scaling group, else its
+    root volume.
     """
     if image == REPAIR:
-        return _repair(checkout, repaired, region, keep_volume=keep_volume, as_json=as_json, dry_run=dry_run)
+        return _repair(checkout, repaired, region, keep_volume=keep_volume, as_json=as_json,
+                       dry_run=dry_run)
     _check_words(repaired, build if disk is None else None, user_data if disk is None else None,
                  inside if disk is None and instance is None else None)
     if disk:
@@ -115,22 +124,28 @@ def cmd_drift(
     return _fleet(checkout, image, region, as_json=as_json)
 
 
-def _check_words(repaired: str | None, build: str | None, user_data: Path | None, inside: Way | None) -> None:
+def _check_words(
+    repaired: str | None, build: str | None, user_data: Path | None, inside: Way | None
+) -> None:
     """BadInput for a word that nothing would look at."""
     if repaired is not None:
-        raise BadInput(f"`{repaired}` is one word too many", hint="`golden drift IMAGE --instance ID`, or "
+        raise BadInput(f"`{repaired}` is one word too many",
+                       hint="`golden drift IMAGE --instance ID`, or "
                                                                   "`golden drift repair ID`")
     if build is not None:
         raise BadInput("--build is of --disk: the tags of an instance's AMI say which build it is",
                        hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`")
     if user_data is not None:
-        raise BadInput("--user-data is of --disk: EC2 says what an instance was launched with", hint="leave it out")
+        raise BadInput("--user-data is of --disk: EC2 says what an instance was launched with",
+                       hint="leave it out")
     if inside is not None:
-        raise BadInput("inside which machine?", hint="`golden drift IMAGE --instance ID --inside ssh`, or --disk FILE")
+        raise BadInput("inside which machine?",
+                       hint="`golden drift IMAGE --instance ID --inside ssh`, or --disk FILE")
 
 
 def _repair(
-    checkout: Checkout, instance: str | None, only: list[str], *, keep_volume: bool, as_json: bool, dry_run: bool,
+    checkout: Checkout, instance: str | None, only: list[str], *, keep_volume: bool, as_json: bool,
+    dry_run: bool,
 ) -> int:
     if instance is None:
         raise BadInput("which instance is repaired?", hint="`golden drift repair INSTANCE`")
@@ -153,11 +168,14 @@ def _named(image: str | None) -> str:
 def _user(checkout: Checkout, definition: Definition, build: BuildFolder) -> str:
     """The default user of a build: the publisher's, where it was baked on EC2."""
     base = definition.base
-    return ec2.user(checkout.root, base.release) if build.read_bake().ami else base.distribution.value
+    return (
+        ec2.user(checkout.root, base.release) if build.read_bake().ami else base.distribution.value
+    )
 
 
 def _disk(
-    checkout: Checkout, image: str, path: Path, build_id: str | None, inside: _Inside, user_data: Path | None, *,
+    checkout: Checkout, image: str, path: Path, build_id: str | None, inside: _Inside,
+    user_data: Path | None, *,
     as_json: bool,
 ) -> int:
     """A disk that is a file."""
@@ -165,9 +183,11 @@ def _disk(
     may = allowances.allowed(definition, clock.now().date())
     build = builds.build(build_id) if build_id else builds.latest
     if build is None or not build.is_baked:
-        raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} here",
+        raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} "
+                       "here",
                        hint=f"run `make bake IMAGE={image}`, or name a build with --build")
-    running = inside.look(definition, build, checkout.progress("drift", image), {Way.SSH: inside.by_ssh("")})
+    running = inside.look(definition, build, checkout.progress("drift", image),
+                          {Way.SSH: inside.by_ssh("")})
     looked_at = disk_file.opened(path, build, _user(checkout, definition, build),
                                  LaunchedWith(user_data.read_bytes() if user_data else None))
     record = disk_check.check(build, looked_at, may).with_running(running)
@@ -186,39 +206,59 @@ def _written(checkout: Checkout, record: DiskRecord, name: str, *, as_json: bool
 
 
 def _instance(
-    checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None, inside: _Inside, *, as_json: bool,
+    checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None,
+    inside: _Inside, *, as_json: bool,
 ) -> int:
     """An instance's disk, from outside, and what it runs."""
-    account, definition, progress = Account(), checkout.definition(image), checkout.progress("drift", image)
+    account, definition, progress = (
+        Account(),
+        checkout.definition(image),
+        checkout.progress("drift", image),
+    )
     names = only or definition.regions
     check_regions(names)
     target = running_instance.find(account, names, instance)
     target = shared_ami.identified(target, checkout.builds(image)) if target.owner else target
     target.demand_build(image)
     build = checkout.builds(image).build(target.build_id)
-    if key and target.owner:  # what is signed is in the other account; its copies are beside the build
+    # What is signed is in the other account; its copies are beside the build.
+    if key and target.owner:
         provenance.verify(build, key)
     elif key:
         published_provenance.verify(account, [target.region], target.ami, key)
     manifest.demand_published(build, target.manifest_sha256)
-    may, user = allowances.allowed(definition, clock.now().date()), _user(checkout, definition, build)
+    may, user = (
+        allowances.allowed(definition, clock.now().date()),
+        _user(checkout, definition, build),
+    )
     running = inside.look(definition, build, progress, {
         Way.SSH: inside.by_ssh(f"{user}@{target.address}"),
         Way.SSM: lambda command: run_command.as_root(account, target.region, instance, command)})
     with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
-        record = disk_check.check(build, LookedAt(
-            label=f"{instance} in {target.region}", user=user, disk=found.disk, base=found.base,
-            changed=found.changed, launch=running_instance.launch(account, target)), may).with_running(running)
+        record = disk_check.check(
+            build,
+            LookedAt(
+                label=f"{instance} in {target.region}",
+                user=user,
+                disk=found.disk,
+                base=found.base,
+                changed=found.changed,
+                launch=running_instance.launch(account, target),
+            ),
+            may,
+        ).with_running(running)
         progress.say(f"{units.size(found.bytes_read)} came from EBS")
     drift = _written(checkout, record, instance, as_json=as_json)
     untold = notify.tell(account, drift, disk_summary.markdown(record)) if drift else []
-    _end(drift, untold, f"`golden drift repair {instance}` replaces its root volume, or the instance in its group")
+    _end(drift, untold,
+         f"`golden drift repair {instance}` replaces its root volume, or the instance in its group")
     return 0
 
 
 def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: bool) -> int:
     account = Account()
-    for definition in checkout.definitions(image):  # ledger and tags are in the account that publishes, and only there
+    # Ledger and tags are in the account that publishes, and only there.
+    for definition in checkout.definitions(image):
         if definition.publish and definition.publish.account:
             account.expect(definition.publish.account, (only or definition.regions)[0])
     images, templates = checkout.images_by_region(image, only), checkout.template_refs(image)
@@ -229,9 +269,12 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
     records.write_text(folder / SUMMARY_FILE, summary)
     print_record(record, fleet_summary.show(record), as_json)
     drifted = any(record.rows())
-    untold = notify.tell(account, fleet_summary.headline(record), summary) if drifted or failed else []
+    untold = (
+        notify.tell(account, fleet_summary.headline(record), summary) if drifted or failed else []
+    )
     _end(fleet_summary.headline(record) if drifted else "", untold,
-         "`golden drift repair INSTANCE` replaces what drifted; a group takes the default by its next refresh")
+         "`golden drift repair INSTANCE` replaces what drifted; a group takes the default by its "
+         "next refresh")
     raise_failed(failed, "not every region could be read")
     return 0
 
@@ -239,6 +282,7 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
 def _end(drift: str, untold: list[GoldenError], hint: str) -> None:
     """What drifted outranks who could not be told of it."""
     if drift:
-        raise NotVerified(f"drift: {drift}", tail="\n".join(error.message for error in untold), hint=hint)
+        raise NotVerified(f"drift: {drift}", tail="\n".join(error.message for error in untold),
+                          hint=hint)
     if untold:
         raise untold[0]

@@ -60,7 +60,11 @@ def cmd_gpu_test(
     """
     if junit:
         return _by_hand(checkout, image, junit, by)
-    definition, progress, account = checkout.definition(image), checkout.progress("gpu-test", image), Account.tester()
+    definition, progress, account = (
+        checkout.definition(image),
+        checkout.progress("gpu-test", image),
+        Account.tester(),
+    )
     if not hardware.architectures(checkout.root, definition.hardware):
         progress.say(f"nothing to test: {image} declares no NVIDIA GPU")
         return 0
@@ -68,21 +72,28 @@ def cmd_gpu_test(
     lock, digest = checkout.lock(image)
     build_id = digest[:lockfile.ID_LENGTH]
     with progress.step("look at the account"):
-        candidates = _amis(account, image, _candidates(account, definition, region, build_id), digest)
+        candidates = _amis(account, image, _candidates(account, definition, region, build_id),
+                           digest)
         found = _offers(checkout, account, definition, list(candidates))
         found = capacity.affordable(found, hours, max_usd)
     print("\n".join(_plan(image, build_id, found, hours)), flush=True)
     if dry_run:
         return 0
     builds = checkout.builds(image)
-    with workspace.image_lock(checkout.root, image), workspace.scratch_in(builds.path, "gpu-test") as scratch:
+    with (
+        workspace.image_lock(checkout.root, image),
+        workspace.scratch_in(builds.path, "gpu-test") as scratch,
+    ):
         variables = scratch / "vars.json"
-        records.write_text(variables, records.canonical(bake_inputs.role_variables(checkout.root, lock, digest)))
+        records.write_text(
+            variables, records.canonical(bake_inputs.role_variables(checkout.root, lock, digest))
+        )
         for name in {offer.region for each in found.values() for offer in each}:
             workspace.note_region(checkout.root, image, name)
         test = gpu_test.GpuTest(
             checkout.root, account, lock, build_id, candidates, variables, scratch,
-            builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes, gpu_test.new_nonce())
+            builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes,
+            gpu_test.new_nonce())
         for line in gpu_test.clear(test):
             progress.say(line)
         record = gpu_test.run(test, found, progress)
@@ -103,52 +114,68 @@ def _by_hand(checkout: Checkout, image: str, junit: Path, by: str | None) -> int
     site.tell(build.folder, build.lock, checkout.progress("gpu-test", image))
     print(f"{image} {record.build_id}: {record.machines[0].checks} tests passed, {record}")
     if definition.publish:
-        for_each_region(definition.regions, lambda region: evidence.write(account.ssm(region), record)).require_all(
-            "recorded here, and not everywhere in the account: a promotion elsewhere does not know of it",
-            "run the same command again")
+        for_each_region(
+            definition.regions, lambda region: evidence.write(account.ssm(region), record)
+        ).require_all(
+            "recorded here, and not everywhere in the account: a promotion elsewhere does not "
+            "know of it",
+            "run the same command again",
+        )
         lead_to("promote" if build.folder.publish.exists() else "publish", image)
     return 0
 
 
 def _keep(
-    checkout: Checkout, account: Account, regions: Sequence[str], record: GpuTestRecord, progress: Progress,
+    checkout: Checkout, account: Account, regions: Sequence[str], record: GpuTestRecord,
+    progress: Progress,
 ) -> None:
     """Write the record to the regions, and beside the build if it is here; say what was tested."""
     if (folder := checkout.builds(record.image).build(record.build_id)).is_baked:
         records.write(folder.path / ATTEST_FILE, record)
         site.tell(folder, lockfile.read_copy(folder.lock)[0], progress)
     for_each_region(regions, lambda name: evidence.write(account.ssm(name), record)).require_all(
-        "the test passed and is not recorded everywhere", f"run `golden gpu-test {record.image}` again")
+        "the test passed and is not recorded everywhere",
+        f"run `golden gpu-test {record.image}` again")
     for machine in record.machines:
-        progress.say(f"{machine.checks} checks passed on {machine.gpu} ({machine.instance_type}, {machine.region})")
+        progress.say(f"{machine.checks} checks passed on {machine.gpu} ({machine.instance_type}, "
+                     f"{machine.region})")
     lead_to("promote", record.image)
 
 
 def _candidates(
     account: Account, definition: Definition, only: Sequence[str], build_id: str,
 ) -> dict[str, LedgerEntry]:
-    """The candidate of each region, or BadInput where there is none, or one of another build than the lock here."""
+    """The candidate of each region, or BadInput where there is none, or one of another build than
+    the lock here."""
     image = definition.image
     regions = list(only) or definition.regions
-    found = {name: candidate.entry for name, candidate in promote.read_candidates(account, image, regions).items()}
+    found = {name: candidate.entry
+             for name, candidate in promote.read_candidates(account, image, regions).items()}
     if not found:
         raise BadInput(f"{image} has no candidate in {', '.join(regions) or 'any region'}",
                        hint=f"`golden publish {image}` makes one")
-    if others := {name: entry.build_id for name, entry in found.items() if entry.build_id != build_id}:
+    if others := {name: entry.build_id for name, entry in found.items() if entry.build_id
+                  != build_id}:
         name, other = next(iter(others.items()))
         raise BadInput(f"the candidate in {name} is build {other}, the lock here is of {build_id}",
-                       hint="check out the commit of the candidate (its AMI's tag goldenami:git-commit), or publish")
+                       hint="check out the commit of the candidate (its AMI's tag "
+                            "goldenami:git-commit), or publish")
     return found
 
 
-def _amis(account: Account, image: str, entries: Mapping[str, LedgerEntry], lock_sha256: str) -> dict[str, Image]:
-    """The AMI of each region's candidate; BadInput where one is gone, or they are not of the same bytes."""
+def _amis(
+    account: Account, image: str, entries: Mapping[str, LedgerEntry], lock_sha256: str
+) -> dict[str, Image]:
+    """The AMI of each region's candidate; BadInput where one is gone, or they are not of the same
+    bytes."""
     found = for_each_region(entries, lambda name: images.get(
         account.ec2(name), [entries[name].ami]).get(entries[name].ami)).require_all()
     amis, digests = dict[str, Image](), {tags.LOCK_SHA256: lock_sha256}
     for name, ami in found.items():
         own = ami.tags if ami else {}
-        digests = {tag: own.get(tag, "") for tag in (tags.DISK_SHA256, tags.MANIFEST_SHA256)} | digests
+        digests = {
+            tag: own.get(tag, "") for tag in (tags.DISK_SHA256, tags.MANIFEST_SHA256)
+        } | digests
         if ami is None or any(own.get(tag, "") != value for tag, value in digests.items()):
             what = "of other bytes" if ami else "gone"
             raise BadInput(f"the candidate's AMI {entries[name].ami} in {name} is {what}",
@@ -182,8 +209,14 @@ def _offers(
 
 def _plan(image: str, build_id: str, found: dict[str, list[Offer]], hours: float) -> list[str]:
     least = capacity.cheapest_usd(found, hours)
-    cost = "its prices are not known" if least is None else f"at most ${least:.2f} for the cheapest types"
-    lines = [f"test {image} {build_id} on {len(found)} GPU architectures, {hours:g} h each at most; {cost}"]
+    cost = (
+        "its prices are not known"
+        if least is None
+        else f"at most ${least:.2f} for the cheapest types"
+    )
+    lines = [
+        f"test {image} {build_id} on {len(found)} GPU architectures, {hours:g} h each at most; {cost}"
+    ]
     for sm, offered in found.items():
         lines += [f"  sm_{sm:<4} {offer}" for offer in offered[:_SHOWN]]
         lines += [f"  sm_{sm:<4} and {len(offered) - _SHOWN} more"] if len(offered) > _SHOWN else []

@@ -19,15 +19,19 @@ from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 
-Relock = Annotated[bool, typer.Option("--relock", help="make a new lock where upstream deleted a file")]
+Relock = Annotated[bool,
+                   typer.Option("--relock", help="make a new lock where upstream deleted a file")]
 
 
 def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict = False) -> int:
-    """Check definitions and committed locks, and that the parts of each lock fit; resolve nothing."""
+    """Check definitions and committed locks, and that the parts of each lock fit; resolve
+    nothing."""
     wrong, mistakes = 0, list[BadInput]()
     for path in checkout.paths(image):
         try:
-            wrong += _check(checkout, definition_file.load(checkout.root, path, session.known_regions()), strict=strict)
+            wrong += _check(checkout,
+                            definition_file.load(checkout.root, path, session.known_regions()),
+                            strict=strict)
         except BadInput as error:  # those of the others are to be seen too
             mistakes.append(error)
     if mistakes:
@@ -36,7 +40,8 @@ def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict
 
 
 def _check(checkout: Checkout, definition: Definition, *, strict: bool) -> int:
-    """How much is wrong with the parts of a lock; BadInput where it is not that of the definition."""
+    """How much is wrong with the parts of a lock; BadInput where it is not that of the
+    definition."""
     if not lockfile.path_of(checkout.root, definition.image).exists():
         print(f"{definition.image}: no lock: {_how_to_lock(checkout, definition)}")
         return 0
@@ -50,13 +55,19 @@ def _check(checkout: Checkout, definition: Definition, *, strict: bool) -> int:
 
 
 def _how_to_lock(checkout: Checkout, definition: Definition) -> str:
-    archives = " and ".join(source.archive for source in resolution.sources_of(checkout.root, definition))
+    archives = " and ".join(source.archive
+                            for source in resolution.sources_of(checkout.root, definition))
     return f"`make lock IMAGE={definition.image}` makes it, where the archives {archives} can be reached"
 
 
 def cmd_lock(
-    checkout: Checkout, image: ImageName, *, wait: Wait = False,
-    explain: Annotated[bool, typer.Option("--explain", help="show the choices of the existing lock")] = False,
+    checkout: Checkout,
+    image: ImageName,
+    *,
+    wait: Wait = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="show the choices of the existing lock")
+    ] = False,
 ) -> int:
     """Resolve the definition to exact files and prove that the driver compiles."""
     definition = checkout.definition(image)
@@ -72,9 +83,11 @@ def cmd_lock(
 def make_lock(
     checkout: Checkout, definition: Definition, constraints: LockConstraints | None = None,
 ) -> tuple[Lock, str]:
-    """A new lock with its SHA-256, within `constraints`; of one without them `lint`'s findings are said, too."""
+    """A new lock with its SHA-256, within `constraints`; of one without them `lint`'s findings are
+    said, too."""
     image, progress = definition.image, checkout.progress("lock", definition.image)
-    lock, digest = resolve.run(checkout.root, definition, checkout.store, progress, checkout.log(image, "lock"),
+    lock, digest = resolve.run(checkout.root, definition, checkout.store, progress,
+                               checkout.log(image, "lock"),
                                constraints=constraints)
     progress.remember()
     for finding in lint.check(lock, checkout.families) if constraints is None else []:
@@ -85,7 +98,8 @@ def make_lock(
 
 
 def fetched(checkout: Checkout, image: str, *, relock: bool) -> tuple[Lock, str]:
-    """The lock with its files present. A file that upstream deleted is an error, or with `relock` a new lock."""
+    """The lock with its files present. A file that upstream deleted is an error, or with `relock` a
+    new lock."""
     definition = checkout.definition(image)
 
     def read() -> tuple[Lock, str]:
@@ -96,5 +110,6 @@ def fetched(checkout: Checkout, image: str, *, relock: bool) -> tuple[Lock, str]
 
     if relock and not lockfile.path_of(checkout.root, image).exists():
         return make()
-    return bake_inputs.fetched(checkout.root, read, checkout.store, checkout.progress("bake", image),
+    return bake_inputs.fetched(checkout.root, read, checkout.store,
+                               checkout.progress("bake", image),
                                make if relock else None)

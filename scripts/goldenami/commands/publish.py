@@ -1,4 +1,5 @@
-"""Commands that move an image in an account: from a verified disk to what others launch by, and back."""
+"""Commands that move an image in an account: from a verified disk to what others launch by, and
+back."""
 
 from __future__ import annotations
 
@@ -36,45 +37,71 @@ from goldenami.release.publish import (
 from goldenami.release.publish.release_steps import NextStep, ReleaseStep
 
 AcceptUntestedGpu = Annotated[bool, typer.Option(
-    "--accept-untested-gpu", help="`latest` may take a build that was not tested on a GPU; recorded")]
+    "--accept-untested-gpu",
+    help="`latest` may take a build that was not tested on a GPU; recorded")]
 Now = Annotated[bool, typer.Option("--now", help="do not wait for a candidate's soak to end")]
 
 
 TakeOver = Annotated[bool, typer.Option(
-    "--take-over", help="replace a default version of the launch template that a person set; the version is kept")]
+    "--take-over",
+    help="replace a default version of the launch template that a person set; the version is kept")]
 
 
 @translated()
 def cmd_publish(
-    checkout: Checkout, image: ImageName, *, dry_run: DryRun = False, build_id: BuildId = None,
+    checkout: Checkout,
+    image: ImageName,
+    *,
+    dry_run: DryRun = False,
+    build_id: BuildId = None,
     accept_untested_gpu: AcceptUntestedGpu = False,
-    allow_missing_families: Annotated[bool, typer.Option(
-        "--allow-missing-families", help="publish also where a declared instance family does not exist")] = False,
-    again: Annotated[bool, typer.Option("--again", help="publish a build that was rolled back")] = False,
-    take_over: TakeOver = False, wait: Wait = False,
+    allow_missing_families: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing-families",
+            help="publish also where a declared instance family does not exist",
+        ),
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="publish a build that was rolled back")
+    ] = False,
+    take_over: TakeOver = False,
+    wait: Wait = False,
 ) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
-    definition, progress, account = checkout.definition(image), checkout.progress("publish", image), Account()
+    definition, progress, account = (
+        checkout.definition(image),
+        checkout.progress("publish", image),
+        Account(),
+    )
     options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu, again=again,
-                                          allow_missing_families=allow_missing_families, take_over=take_over)
+                                          allow_missing_families=allow_missing_families,
+                                          take_over=take_over)
     with workspace.image_lock(checkout.root, image, wait=wait):
         build = release_gate.load(checkout.root, image, build_id)
         lint.demand(build.lock, checkout.families)
         release_gate.check_vulnerabilities(definition, build.folder)
         release_gate.check_hardening(definition, build.folder)
         key = provenance.demanded(checkout.root, definition, account)
-        signs = Attestor(build.folder, key, definition_file.path_of(checkout.root, image)) if key else None
+        signs = (
+            Attestor(build.folder, key, definition_file.path_of(checkout.root, image))
+            if key
+            else None
+        )
         judge = GpuJudge(checkout.root, account.with_short_timeouts(), definition)
         plan = publish.prepare(account, definition, build, options, progress, judge, signs)
         print(as_typed("\n".join(publish_plan.show(plan))), flush=True)
         if publish.is_recorded(build, plan):
-            progress.say(f"nothing to do: build {plan.build_id} is published in {len(plan.regions)} regions")
+            progress.say(f"nothing to do: build {plan.build_id} is published in "
+                         f"{len(plan.regions)} regions")
         elif not dry_run:
-            publish.execute(account, definition, build, plan, progress, wait_s=math.inf if wait else 0.0, signs=signs)
+            publish.execute(account, definition, build, plan, progress,
+                            wait_s=math.inf if wait else 0.0, signs=signs)
             progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
             site.tell(build.folder, build.lock, progress)
         if not dry_run:
-            progress.say(f"provenance: {f'signed by {key.public_key.keyid[:12]}' if key else 'unsigned'}")
+            progress.say("provenance: "
+                         f"{f'signed by {key.public_key.keyid[:12]}' if key else 'unsigned'}")
     progress.remember()
     if not plan.held_back:
         return ExitCode.OK
@@ -89,11 +116,16 @@ def cmd_publish(
 
 @translated()
 def cmd_promote(
-    checkout: Checkout, image: ImageName, *, dry_run: DryRun = False, accept_untested_gpu: AcceptUntestedGpu = False,
+    checkout: Checkout, image: ImageName, *, dry_run: DryRun = False,
+    accept_untested_gpu: AcceptUntestedGpu = False,
     now: Now = False, take_over: TakeOver = False,
 ) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
-    definition, progress, account = checkout.definition(image), checkout.progress("promote", image), Account()
+    definition, progress, account = (
+        checkout.definition(image),
+        checkout.progress("promote", image),
+        Account(),
+    )
     candidates = promote.candidates(account, definition)
     build_id = next(iter(candidates.values())).entry.build_id
     release_gate.check_vulnerabilities(definition, checkout.builds(image).build(build_id))
@@ -101,10 +133,12 @@ def cmd_promote(
     plan = promote.prepare(account, definition, candidates,
                            GpuJudge(checkout.root, account.with_short_timeouts(), definition),
                            channel_moves.MoveOptions(
-                               accept_untested_gpu=accept_untested_gpu, now=now, take_over=take_over))
+                               accept_untested_gpu=accept_untested_gpu, now=now,
+                               take_over=take_over))
     print(as_typed("\n".join(channel_moves.show("promote", plan))), flush=True)
     if not dry_run:
-        promote.execute(account, definition, plan, checkout.builds(image).build(build_id).path, progress)
+        promote.execute(account, definition, plan, checkout.builds(image).build(build_id).path,
+                        progress)
         progress.say(f"`latest` is build {build_id}")
         lead_to("status", image)
     return 0
@@ -112,16 +146,29 @@ def cmd_promote(
 
 @translated()
 def cmd_rollback(
-    checkout: Checkout, image: ImageName, *, dry_run: DryRun = False, accept_untested_gpu: AcceptUntestedGpu = False,
-    now: Now = False, take_over: TakeOver = False,
-    to: Annotated[str | None, typer.Option("--to", metavar="ID", help="the build to go back to")] = None,
+    checkout: Checkout,
+    image: ImageName,
+    *,
+    dry_run: DryRun = False,
+    accept_untested_gpu: AcceptUntestedGpu = False,
+    now: Now = False,
+    take_over: TakeOver = False,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="ID", help="the build to go back to")
+    ] = None,
     region: Regions,
 ) -> int:
-    """Take `latest` and the launch template's default back to the build before (or --to), everywhere."""
-    definition, progress, account = checkout.definition(image), checkout.progress("rollback", image), Account()
+    """Take `latest` and the launch template's default back to the build before (or --to),
+    everywhere."""
+    definition, progress, account = (
+        checkout.definition(image),
+        checkout.progress("rollback", image),
+        Account(),
+    )
     criteria = rollback.RollbackCriteria(
         GpuJudge(checkout.root, account.with_short_timeouts(), definition),
-        channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now, take_over=take_over))
+        channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now,
+                                  take_over=take_over))
     prepared = rollback.prepare(account, definition, to=to, regions=region, criteria=criteria)
     print(as_typed("\n".join(channel_moves.show("roll back", prepared.plan))), flush=True)
     if dry_run:
@@ -135,12 +182,17 @@ def cmd_rollback(
 
 
 @translated()
-def cmd_release(checkout: Checkout, image: ImageName, *, wait: Wait = False, dry_run: DryRun = False) -> int:
-    """Bake, publish, test on GPUs and promote the lock's build, as far as each is due; for schedules."""
+def cmd_release(
+    checkout: Checkout, image: ImageName, *, wait: Wait = False, dry_run: DryRun = False
+) -> int:
+    """Bake, publish, test on GPUs and promote the lock's build, as far as each is due; for
+    schedules."""
     progress, done = checkout.progress("release", image), list[ReleaseStep]()
     while True:
         due = _look(checkout, image)
-        progress.say(due.why + (f": {due.step}" if due.step not in (ReleaseStep.WAIT, ReleaseStep.DONE) else ""))
+        progress.say(due.why
+                     + (f": {due.step}" if due.step not in (ReleaseStep.WAIT, ReleaseStep.DONE)
+                        else ""))
         if due.step is ReleaseStep.DONE:
             if not dry_run:
                 lead_to("status", image)
@@ -151,7 +203,8 @@ def cmd_release(checkout: Checkout, image: ImageName, *, wait: Wait = False, dry
         if dry_run:
             return ExitCode.OK
         if due.step in done:
-            raise StageFailed(f"{due.step} has ended, and {due.why}", hint=f"`golden status {image}` shows the regions")
+            raise StageFailed(f"{due.step} has ended, and {due.why}",
+                              hint=f"`golden status {image}` shows the regions")
         done.append(due.step)
         _run(checkout, image, due.step, wait=wait)
 
@@ -166,12 +219,16 @@ def _look(checkout: Checkout, image: str) -> NextStep:
         build.build_id, ledgers, soak_hours=section.soak_hours,
         baked=build.is_verified, judged=definition.security.cve is not None,
         tested=not needs_gpu or channel_moves.on_gpus(
-            account, definition, build.build_id, section.regions, judge).proof is not GpuProof.UNTESTED)
+            account, definition, build.build_id, section.regions, judge).proof
+            is not GpuProof.UNTESTED)
 
 
 def _run(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> None:
     """One step, by the command of its name; what it raises ends the release."""
-    if step in (ReleaseStep.PUBLISH, ReleaseStep.PROMOTE) and checkout.definition(image).security.cve:
+    if (
+        step in (ReleaseStep.PUBLISH, ReleaseStep.PROMOTE)
+        and checkout.definition(image).security.cve
+    ):
         cmd_cve(checkout, image, data=[])  # a record of today
     if step is ReleaseStep.BAKE:
         cmd_bake(checkout, image, wait=wait)

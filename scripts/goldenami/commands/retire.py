@@ -25,22 +25,30 @@ _MOST = 3650
 
 @translated()
 def cmd_retire(
-    checkout: Checkout, image: ImageName, *, as_json: AsJson = False, region: Regions, dry_run: DryRun = False,
+    checkout: Checkout, image: ImageName, *, as_json: AsJson = False, region: Regions,
+    dry_run: DryRun = False,
     restore: Annotated[str | None, typer.Option(
-        "--restore", metavar="AMI", help="take an AMI (or build id) back that was not deregistered")] = None,
+        "--restore", metavar="AMI",
+        help="take an AMI (or build id) back that was not deregistered")] = None,
     release_shared: Annotated[bool, typer.Option(
-        "--release-shared", help="also what is shared with other accounts, if none launched it for 30 days")] = False,
+        "--release-shared",
+        help="also what is shared with other accounts, if none launched it for 30 days")] = False,
     instead: Annotated[list[str], typer.Option(
         "--set", metavar="NAME=N", default_factory=list, show_default=False,
         help="other limits: keep_last, max_age_days, disable_after_days, deregister_after_days")],
 ) -> int:
-    """Take what nobody uses one step further: deprecate, disable, deregister; say why the rest stays.
+    """Take what nobody uses one step further: deprecate, disable, deregister; say why the rest
+    stays.
 
     `--set` gives other limits than the definition and the waits of 14 days between two steps.
     """
     definition = checkout.definition(image)
     publish = channels.publish_section(definition)
-    account, progress, names = Account(), checkout.progress("retire", image), region or publish.regions
+    account, progress, names = (
+        Account(),
+        checkout.progress("retire", image),
+        region or publish.regions,
+    )
     check_regions(names)
     if publish.account:
         account.with_short_timeouts().expect(publish.account, names[0])
@@ -73,7 +81,8 @@ def _limits(words: list[str]) -> dict[str, int]:
 
 
 def _restore(
-    account: Account, image: str, names: list[str], target: str, progress: Progress, *, as_json: bool, dry_run: bool,
+    account: Account, image: str, names: list[str], target: str, progress: Progress, *,
+    as_json: bool, dry_run: bool,
 ) -> int:
     plan = retire.prepare_restore(account, image, names, target)
     print_record(plan, retire.show_restore(plan), as_json)
@@ -83,10 +92,14 @@ def _restore(
 
 
 @translated()
-def cmd_sweep(checkout: Checkout, *, as_json: AsJson = False, region: Regions, dry_run: DryRun = False) -> int:
-    """Remove what killed runs left in the account: whatever carries a date of expiry that has passed.
+def cmd_sweep(
+    checkout: Checkout, *, as_json: AsJson = False, region: Regions, dry_run: DryRun = False
+) -> int:
+    """Remove what killed runs left in the account: whatever carries a date of expiry that has
+    passed.
 
-    It asks the regions of all definitions, and those where a bake or a verify of this checkout ran (--region).
+    It asks the regions of all definitions, and those where a bake or a verify of this checkout ran
+    (--region).
     """
     account, used = Account(), [] if region else workspace.noted_regions(checkout.root)
     check_regions(used)

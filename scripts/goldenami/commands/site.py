@@ -1,4 +1,5 @@
-"""The page of a build, written by each command after which it says more, and the site over all images."""
+"""The page of a build, written by each command after which it says more, and the site over all
+images."""
 
 from __future__ import annotations
 
@@ -44,9 +45,11 @@ def tell(build: BuildFolder, lock: Lock, progress: Progress) -> None:
 def cmd_site(
     checkout: Checkout, *,
     account: Annotated[bool, typer.Option(
-        "--account", help="ask the account, too, where each build runs and what its snapshots cost")] = False,
+        "--account",
+        help="ask the account, too, where each build runs and what its snapshots cost")] = False,
 ) -> int:
-    """Make one static page over all images, build/site, with each report; GOLDEN_SITE_S3 keeps it."""
+    """Make one static page over all images, build/site, with each report; GOLDEN_SITE_S3 keeps
+    it."""
     folder = checkout.root / SITE
     location = os.environ.get("GOLDEN_SITE_S3")
     # as with the store: S3 sends a client of another region to the bucket's own
@@ -59,14 +62,16 @@ def cmd_site(
     asked, failed = _status(checkout) if account else (None, {})
     page = folder / "index.html"
     records.write_text(page, site.render(
-        checkout.images, site_folder.builds(folder, damaged), AccountAnswers(asked, _drift(checkout.root / DRIFT)),
+        checkout.images, site_folder.builds(folder, damaged),
+        AccountAnswers(asked, _drift(checkout.root / DRIFT)),
         clock.stamp()))
     if bucket:
         progress.say(f"{bucket.push(folder)} files to {location}")
     print(page)
     raise_failed(failed, "the page is written, but not every region could be read")
     if damaged:
-        raise BadInput(f"the page is written, but {len(damaged)} builds are left out: {damaged[0].message}",
+        raise BadInput(f"the page is written, but {len(damaged)} builds are left out: "
+                       f"{damaged[0].message}",
                        tail="\n".join(error.message for error in damaged), hint=damaged[0].hint)
     return 0
 

@@ -19,19 +19,25 @@ from goldenami.model.supported import support
 from goldenami.model.supported.support import SupportState
 from goldenami.release.retire import pointer_check, status
 
-_WRITTEN_AGAIN = "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again"
+_WRITTEN_AGAIN = (
+    "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again"
+)
 
 
 @translated()
 def cmd_status(
     checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
     check: Annotated[bool, typer.Option(
-        "--check", help="only whether the pointers are right, for a monitor: 0 yes, 6 no, 4 or 8 a region is silent",
+        "--check",
+        help="only whether the pointers are right, for a monitor: 0 yes, 6 no, 4 or 8 a region is "
+             "silent",
     )] = False,
 ) -> int:
-    """Show the builds behind latest, candidate and template in each region; of one IMAGE its AMIs, too."""
+    """Show the builds behind latest, candidate and template in each region; of one IMAGE its AMIs,
+    too."""
     if check and region:
-        raise BadInput("--check holds the regions of a definition to each other: it takes no --region",
+        raise BadInput("--check holds the regions of a definition to each other: it takes no "
+                       "--region",
                        hint="name an IMAGE, or leave --region out")
     if check:
         return _check(checkout, image, as_json=as_json)
@@ -55,12 +61,17 @@ def cmd_status(
     return 0
 
 
-def _support(checkout: Checkout, builds: list[tuple[str, str]], *, everything: bool) -> Iterator[str]:
-    """Until when parts of these builds get fixes, by locks that are here; what is well only where all is asked for."""
+def _support(
+    checkout: Checkout, builds: list[tuple[str, str]], *, everything: bool
+) -> Iterator[str]:
+    """Until when parts of these builds get fixes, by locks that are here; what is well only where
+    all is asked for."""
     day = clock.now().date()
     for image, build_id in builds:
-        paths = (lockfile.path_of(checkout.root, image), checkout.builds(image).build(build_id).lock)
-        lock = next((path for path in paths if path.exists() and records.sha256_file(path).startswith(build_id)), None)
+        paths = (lockfile.path_of(checkout.root, image),
+                 checkout.builds(image).build(build_id).lock)
+        lock = next((path for path in paths if path.exists()
+                     and records.sha256_file(path).startswith(build_id)), None)
         for part in support.of_lock(json.loads(lock.read_text(encoding="utf-8"))) if lock else ():
             if everything or part.state(day) is not SupportState.SUPPORTED:
                 yield f"{image} {build_id}: {part.part} {part.version} {part.words(day)}"

@@ -25,10 +25,15 @@ class StoreAction(StrEnum):
 
 
 def cmd_store(
-    checkout: Checkout, action: StoreAction, *,
-    delete: Annotated[bool, typer.Option("--delete", help="with gc: remove, not only list")] = False,
+    checkout: Checkout,
+    action: StoreAction,
+    *,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="with gc: remove, not only list")
+    ] = False,
 ) -> int:
-    """Find damaged objects (`verify`), list what no lock names (`gc`), fill the remote store (`push`)."""
+    """Find damaged objects (`verify`), list what no lock names (`gc`), fill the remote store
+    (`push`)."""
     match action:
         case StoreAction.VERIFY:
             return _verify(checkout)
@@ -51,7 +56,8 @@ def _collect(checkout: Checkout, *, delete: bool) -> int:
     unnamed = garbage.find(checkout.root, checkout.store)
     for path, size in unnamed.files.items():
         print(f"{size:>12} {path.name}")
-    print(f"{len(unnamed.files)} files, {sum(unnamed.files.values()) / 1e6:.0f} MB, that no lock or build of this "
+    print(f"{len(unnamed.files)} files, {sum(unnamed.files.values()) / 1e6:.0f} MB, that no lock "
+          "or build of this "
           "checkout names" + ("" if delete else " (--delete removes them)"))
     if delete:
         unnamed.remove()
@@ -60,11 +66,14 @@ def _collect(checkout: Checkout, *, delete: bool) -> int:
 
 
 def _push(checkout: Checkout) -> int:
-    """Send what the committed locks name and the remote store lacks. A file that is not here is left out."""
+    """Send what the committed locks name and the remote store lacks. A file that is not here is
+    left out."""
     if checkout.store.remote is None:
-        raise BadInput("no remote store is configured", hint="set GOLDEN_STORE_S3 to s3://bucket/prefix")
+        raise BadInput("no remote store is configured",
+                       hint="set GOLDEN_STORE_S3 to s3://bucket/prefix")
     present, lacking = garbage.shareable(checkout.root, checkout.store)
-    print(f"{len(present)} files, {sum(present.values()) / 1e6:.0f} MB, are to be in the remote store; "
+    print(f"{len(present)} files, {sum(present.values()) / 1e6:.0f} MB, are to be in the remote "
+          "store; "
           f"{lacking} that the locks name are not here", flush=True)
     sent = checkout.store.send(present)
     size = sum(present[digest] for digest in sent)
@@ -73,10 +82,15 @@ def _push(checkout: Checkout) -> int:
 
 
 def cmd_clean(
-    checkout: Checkout, *, wait: Wait = False,
-    everything: Annotated[bool, typer.Option("--all", help="also the newest verified builds")] = False,
+    checkout: Checkout,
+    *,
+    wait: Wait = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="also the newest verified builds")
+    ] = False,
 ) -> int:
-    """Free what builds and the demo hold; the newest verified build of each image stays unless --all."""
+    """Free what builds and the demo hold; the newest verified build of each image stays unless
+    --all."""
     builds = checkout.root / "build"
     for image in sorted(path.name for path in builds.glob("*/")
                         if (path / "logs").is_dir() or ImageFolder(path).builds):

@@ -32,14 +32,25 @@ FOLDER = "build/watch"
 
 
 def cmd_watch(
-    checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, strict: Strict = False,
+    checkout: Checkout,
+    image: OptionalImage = None,
+    *,
+    as_json: AsJson = False,
+    strict: Strict = False,
     wait: Wait = False,
-    update: Annotated[bool, typer.Option("--update", help="make new locks of what matters")] = False,
-    propose: Annotated[bool, typer.Option(
-        "--propose",
-        help="push the locks of the last --update as a branch, for a merge request of GitLab")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="make new locks of what matters")
+    ] = False,
+    propose: Annotated[
+        bool,
+        typer.Option(
+            "--propose",
+            help="push the locks of the last --update as a branch, for a merge request of GitLab",
+        ),
+    ] = False,
 ) -> int:
-    """Ask the sources of each image for what is newer than its lock and matters; --update locks it."""
+    """Ask the sources of each image for what is newer than its lock and matters; --update locks
+    it."""
     if propose:
         return _propose(checkout)
     progress, account = checkout.progress("watch", image or "all"), Account()
@@ -51,13 +62,16 @@ def cmd_watch(
     folder = checkout.root / FOLDER
     prover = Prover(checkout.root, store, folder / "watch.log", progress.say)
     with progress.step("sources", f"{len(watched.images)} images"):
-        record, results = watch.look(WatchContext(checkout.root, checkout.cache, clock.now().date(), newest, prover),
+        record, results = watch.look(WatchContext(checkout.root, checkout.cache, clock.now().date(),
+                                                  newest, prover),
                                      watched.images, clock.stamp())
     record = record.model_copy(update={"warnings": [*record.warnings, *watched.warnings],
                                        "sources": [*record.sources, *watched.sources]})
     failures = list(watched.errors.values())
     if update:
-        record, failed = Relock(checkout.root, store, prover, partial(make_lock, checkout), wait).run(record, results)
+        record, failed = Relock(
+            checkout.root, store, prover, partial(make_lock, checkout), wait
+        ).run(record, results)
         failures += failed
     records.write(folder / RECORD_FILE, record)
     summary = watch_summary.markdown(record, run_url())
@@ -77,7 +91,9 @@ def _shown(record: WatchRecord) -> Iterator[str]:
     yield watch_summary.headline(record)
 
 
-def _end(record: WatchRecord, failures: Sequence[GoldenError], *, strict: bool, update: bool) -> int:
+def _end(
+    record: WatchRecord, failures: Sequence[GoldenError], *, strict: bool, update: bool
+) -> int:
     """The exit code; what went wrong outranks what was found."""
     if failures:
         for other in failures[1:]:
@@ -85,7 +101,8 @@ def _end(record: WatchRecord, failures: Sequence[GoldenError], *, strict: bool, 
         raise failures[0]
     if strict and record.warnings:
         raise BadInput(f"{len(record.warnings)} warnings, the first: {record.warnings[0]}",
-                       hint="review the hold, or move to another branch; without --strict they are only printed")
+                       hint="review the hold, or move to another branch; without --strict they "
+                            "are only printed")
     waits = any(row.verdict is UpdateVerdict.UPDATE for row in record.rows)
     return int(ExitCode.NEWER) if waits and not update else int(ExitCode.OK)
 
@@ -95,15 +112,21 @@ def _unseen(record: WatchRecord) -> list[GoldenError]:
     errors = record.errors
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return [Unreachable(f"could not look at every source: {errors[0]}{more}",
-                        hint="the table shows what the others have; check that source, then run again")] \
+                        hint="the table shows what the others have; check that source, then run "
+                             "again")] \
         if errors else []
 
 
 def cmd_images(
-    checkout: Checkout, *,
-    changed: Annotated[str | None, typer.Option(
-        "--changed", metavar="REF", help="only images whose lock differs from REF's")] = None,
-    published: Annotated[bool, typer.Option("--published", help="only images that are published somewhere")] = False,
+    checkout: Checkout,
+    *,
+    changed: Annotated[
+        str | None,
+        typer.Option("--changed", metavar="REF", help="only images whose lock differs from REF's"),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="only images that are published somewhere")
+    ] = False,
 ) -> int:
     """Print the images that have a lock as JSON, all or some.
 
@@ -129,7 +152,8 @@ def _propose(checkout: Checkout) -> int:
     record = records.read(folder / RECORD_FILE, WatchRecord)
     summary = (folder / SUMMARY_FILE).read_text(encoding="utf-8")
     target = os.environ.get("CI_DEFAULT_BRANCH", "main")
-    plan = proposal.plan(checkout.root, target=target, title=watch_summary.headline(record), summary=summary)
+    plan = proposal.plan(checkout.root, target=target, title=watch_summary.headline(record),
+                         summary=summary)
     if plan is None:
         print("no new lock: nothing to propose")
         return 0

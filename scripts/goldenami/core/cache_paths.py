@@ -1,4 +1,5 @@
-"""Where this machine keeps what can be fetched or made again: one folder for all images, below it one for each kind."""
+"""Where this machine keeps what can be fetched or made again: one folder for all images, below it
+one for each kind."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from pathlib import Path
 from goldenami.core.errors import BadInput
 
 _SPECIAL = re.compile(r"""[\s"',:\\]""")
-"""What apt's configuration or an overlay's options would take for something else than a part of a path."""
+"""What apt's configuration or an overlay's options would take for something else than a part of a
+path."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,14 @@ class CachePaths:
 
     @classmethod
     def default(cls) -> CachePaths:
-        """GOLDEN_CACHE, below the working directory if it is relative, else the user's cache folder (XDG base directory
-        specification)."""
+        """GOLDEN_CACHE, below the working directory if it is relative, else the user's cache folder
+        (XDG base directory specification)."""
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         root = Path(os.environ.get("GOLDEN_CACHE") or Path(base) / "goldenami").absolute()
         if found := _SPECIAL.search(str(root)):
             raise BadInput(f"the cache's folder {root} has `{found[0]}` in its name",
-                           hint="set GOLDEN_CACHE to a path without spaces, quotes, commas, colons and backslashes")
+                           hint="set GOLDEN_CACHE to a path without spaces, quotes, commas, "
+                                "colons and backslashes")
         return cls(root)
 
     @property

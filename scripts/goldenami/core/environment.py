@@ -1,6 +1,7 @@
 """Every environment variable of goldenami, with what it means: docs/reference.md is made from it.
 
-`<NAME>` stands for a family. A layout rule finds a variable that some file uses and this table lacks.
+`<NAME>` stands for a family. A layout rule finds a variable that some file uses and this table
+lacks.
 """
 
 from __future__ import annotations
@@ -77,20 +78,26 @@ PIPELINE_SETTINGS = {
     "GOLDEN_PULL_REQUEST_TOKEN": "token with which GitHub's pipeline opens pull requests, so that "
                                  "checks start",
 }
-"""Settings of a repository or a project, which its pipelines alone read. docs/ci.md has their places."""
+"""Settings of a repository or a project, which its pipelines alone read. docs/ci.md has their
+places."""
 
 
 def misspelt(name: str) -> tuple[str, bool]:
-    """The variable that was meant by one that nothing reads, "" where none is near; and whether it is of a family, of
-    which another machine may have more."""
+    """The variable that was meant by one that nothing reads, "" where none is near; and whether it
+    is of a family, of which another machine may have more."""
     known, families = set[str](), list[str]()
     ours = [*VARIABLES.values(), OF_OTHERS, PIPELINE_SETTINGS]
     for entry, said in (item for group in ours for item in group.items()):
         known.add(entry)
         if "<" in entry:
             families.append(entry.partition("<")[0])
-            known |= {families[-1] + end for end in re.findall(rf"`(?:{families[-1]}|_)([A-Z_]+)`", said)}
+            known |= {families[-1] + end
+                      for end in re.findall(rf"`(?:{families[-1]}|_)([A-Z_]+)`", said)}
     # Without what all have in common: it would make any two near.
     ends = [one.removeprefix(PREFIX) for one in sorted(known) if "<" not in one]
-    near = difflib.get_close_matches(name.removeprefix(PREFIX), ends, n=1, cutoff=0.7) if name not in known else []
+    near = (
+        difflib.get_close_matches(name.removeprefix(PREFIX), ends, n=1, cutoff=0.7)
+        if name not in known
+        else []
+    )
     return (PREFIX + near[0] if near else "", name.startswith(tuple(families)))

@@ -15,22 +15,41 @@ from pathlib import Path
 
 
 class ExitCode(IntEnum):
-    """Exit codes of `golden` with their meanings, from which docs/reference.md is made. `make` ends with 2 instead."""
+    """Exit codes of `golden` with their meanings, from which docs/reference.md is made. `make` ends
+    with 2 instead."""
 
     meaning: str
 
     OK = 0, "done; for `bake` and `verify`: every check is correct"
-    INTERNAL = 1, "a defect of goldenami: a traceback; without one: the reader of its output has gone"
+    INTERNAL = (
+        1,
+        "a defect of goldenami: a traceback; without one: the reader of its output has gone",
+    )
     BAD_INPUT = 2, "bad input: a definition, lock or argument that a person has to correct"
-    NO_FIT = 3, "no kernel, driver and CUDA satisfy the definition, or the parts of a new lock do not fit each other"
+    NO_FIT = (
+        3,
+        "no kernel, driver and CUDA satisfy the definition, or the parts of a new lock do not fit "
+        "each other",
+    )
     UNREACHABLE = 4, "a mirror or AWS did not answer, answered nonsense, or lost a locked file"
     STAGE_FAILED = 5, "a stage failed: the tool's name, status and last lines are shown"
     NOT_VERIFIED = 6, "at least one check was not `correct`"
     BUSY = 7, "another process works on this image, here or in the account"
-    HOST = 8, "this host lacks a tool, a permission, space, memory, or AWS credentials that are good for the call"
+    HOST = (
+        8,
+        "this host lacks a tool, a permission, space, memory, or AWS credentials that are good "
+        "for the call",
+    )
     NEWER = 10, "`watch`: something newer matters; `make watch` ends with 0 there"
-    HELD_BACK = 11, "`publish`: the build is the candidate, and `latest` stays; `make publish` ends with 0 there"
-    INTERRUPTED = 130, "interrupted; what is left behind is removed or continued by the same command"
+    HELD_BACK = (
+        11,
+        "`publish`: the build is the candidate, and `latest` stays; `make publish` ends with 0 "
+        "there",
+    )
+    INTERRUPTED = (
+        130,
+        "interrupted; what is left behind is removed or continued by the same command",
+    )
 
     def __new__(cls, code: int, meaning: str) -> ExitCode:
         """The member of that number."""
@@ -47,7 +66,9 @@ class GoldenError(Exception):
 
     exit_code = ExitCode.INTERNAL
 
-    def __init__(self, message: str, *, hint: str = "", log: Path | None = None, tail: str = "") -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", log: Path | None = None, tail: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -102,12 +123,14 @@ class HostNotReady(GoldenError):
 
 
 def together(errors: Sequence[BadInput], where: Path) -> BadInput:
-    """All that is wrong with the file or folder `where`, in one error; a single one stays as it is."""
+    """All that is wrong with the file or folder `where`, in one error; a single one stays as it
+    is."""
     if len(errors) == 1:
         return errors[0]
     lines = [line for error in errors for line in (
         error.tail.splitlines() or [error.message + (f": {error.hint}" if error.hint else "")])]
-    return BadInput(f"{where} has {len(lines)} mistakes", tail="\n".join(lines), hint="correct the lines above")
+    return BadInput(f"{where} has {len(lines)} mistakes", tail="\n".join(lines),
+                    hint="correct the lines above")
 
 
 KINDS = (BadInput, NoFit, Unreachable, StageFailed, NotVerified, Busy, HostNotReady)
@@ -115,20 +138,21 @@ KINDS = (BadInput, NoFit, Unreachable, StageFailed, NotVerified, Busy, HostNotRe
 _FREE = "free space (`make clean`), or set GOLDEN_CACHE to a larger disk"
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR})
-"""How the kernel refuses a path; the last two where a file stands for a folder, such as GOLDEN_CACHE=/dev/null, or a
-folder for a file."""
+"""How the kernel refuses a path; the last two where a file stands for a folder, such as
+GOLDEN_CACHE=/dev/null, or a folder for a file."""
 
 
 @contextmanager
 def space(where: Path) -> Iterator[None]:
-    """HostNotReady where a disk is full meanwhile, that of the file that was written, by default of `where`; and where
-    this user may not write it."""
+    """HostNotReady where a disk is full meanwhile, that of the file that was written, by default of
+    `where`; and where this user may not write it."""
     try:
         yield
     except OSError as error:
         if error.errno in NO_ACCESS and error.filename:
             raise HostNotReady(f"{error.filename}: {(error.strerror or '').lower()}",
-                               hint="run as root in a checkout of your own, with a GOLDEN_CACHE that it may "
+                               hint="run as root in a checkout of your own, with a GOLDEN_CACHE "
+                                    "that it may "
                                     "write") from error
         if error.errno not in NO_SPACE:
             raise
@@ -137,9 +161,11 @@ def space(where: Path) -> Iterator[None]:
 
 
 _WORDS: tuple[tuple[re.Pattern[str], type[GoldenError], str, str], ...] = (
-    (re.compile("No space left on device|Disk quota exceeded"), HostNotReady, "no space left on a disk", _FREE),
+    (re.compile("No space left on device|Disk quota exceeded"), HostNotReady,
+     "no space left on a disk", _FREE),
     (re.compile("not valid yet|not yet valid|Not live until|time warp"), HostNotReady,
-     "this machine's clock is behind", "set the clock (`timedatectl set-ntp true`), then run again"),
+     "this machine's clock is behind",
+     "set the clock (`timedatectl set-ntp true`), then run again"),
     (re.compile("Release file .* expired|certificate has expired"), Unreachable,
      "it has expired, or this machine's clock is ahead",
      "look at the clock (`date`); if it is right, use another mirror"),

@@ -1,4 +1,5 @@
-"""A process by machine, pid and start time: a pid alone is used again, and elsewhere it is another process."""
+"""A process by machine, pid and start time: a pid alone is used again, and elsewhere it is another
+process."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ _TEXT = re.compile(r"(?:^|[-.:])(\d+)-(\d+)-([0-9a-f]{12})$")
 _DEAD = frozenset("ZXx")
 """States of a process that has ended (proc(5), field 3), a zombie among them."""
 FORGOTTEN_S = 2 * 86400.0
-"""Seconds after which what a process elsewhere made counts as left: no bake and no session takes as long."""
+"""Seconds after which what a process elsewhere made counts as left: no bake and no session takes as
+long."""
 
 
 def machine() -> str:
@@ -22,7 +24,8 @@ def machine() -> str:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     here = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     if Path("/proc/self").readlink() != Path(str(os.getpid())):
-        here += f" {os.getpid()}"  # /proc is of another namespace: nobody is seen in it by the own pid
+        # /proc is of another namespace: nobody is seen in it by the own pid.
+        here += f" {os.getpid()}"
     return hashlib.sha256(here.encode()).hexdigest()[:12]
 
 
@@ -43,7 +46,8 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The process that has `pid` now; None where there is none, or it has ended and was not waited for."""
+        """The process that has `pid` now; None where there is none, or it has ended and was not
+        waited for."""
         try:
             stat = Path("/proc", "self" if pid == os.getpid() else str(pid), "stat")
             text = stat.read_text(encoding="utf-8", errors="replace")
@@ -54,7 +58,8 @@ class ProcessId:
 
     @classmethod
     def parse(cls, text: str) -> ProcessId | None:
-        """The process whose `str` ends `text`, such as the name of a folder of its own; None where none does."""
+        """The process whose `str` ends `text`, such as the name of a folder of its own; None where
+        none does."""
         match = _TEXT.search(text)
         return cls(int(match[1]), int(match[2]), match[3]) if match else None
 
@@ -73,13 +78,14 @@ class ProcessId:
 
 
 def aside(path: Path) -> Path:
-    """Where this process makes what it then renames to `path`: no other has this name, wherever it runs."""
+    """Where this process makes what it then renames to `path`: no other has this name, wherever it
+    runs."""
     return path.with_name(f".{path.name}.{ProcessId.current()}")
 
 
 def is_left(path: Path, text: str = "") -> bool:
-    """Whether `path` was left by the process that ends its name, or `text`: here it has ended. Of one elsewhere, or of
-    no process, only the age of `path` tells."""
+    """Whether `path` was left by the process that ends its name, or `text`: here it has ended. Of
+    one elsewhere, or of no process, only the age of `path` tells."""
     process = ProcessId.parse(text or path.name)
     if process and process.machine == machine():
         return process.has_ended

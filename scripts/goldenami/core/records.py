@@ -1,7 +1,8 @@
 """Typed JSON records: the only way stages meet.
 
-A record is a frozen pydantic model, written as canonical JSON (sorted keys, two spaces, one trailing
-newline) by an atomic rename, so that a reader never sees half a record and equal data is equal bytes.
+A record is a frozen pydantic model, written as canonical JSON (sorted keys, two spaces, one
+trailing newline) by an atomic rename, so that a reader never sees half a record and equal data is
+equal bytes.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ _ZEROS = bytes(1 << 20)
 def sha256_sparse(path: Path, final: Callable[[int], int] | None = None) -> str:
     """`sha256_file` of a disk image: holes are hashed as the zeros that they are, but not read.
 
-    Of one that is still being written, `final` is asked with the bytes hashed so far; it waits until more is final and
-    returns up to which byte.
+    Of one that is still being written, `final` is asked with the bytes hashed so far; it waits
+    until more is final and returns up to which byte.
     """
     digest, at = hashlib.sha256(), 0
     with path.open("rb", buffering=0) as source:
@@ -93,8 +94,11 @@ def write(path: Path, record: Record) -> None:
     write_text(path, canonical(record.model_dump(mode="json")))
 
 
-def read_object(path: Path, hint: str = "the stage that wrote it writes it again") -> dict[str, Any]:
-    """A JSON object as plain data: a record of another stage, or of an older shape; BadInput where it is none."""
+def read_object(
+    path: Path, hint: str = "the stage that wrote it writes it again"
+) -> dict[str, Any]:
+    """A JSON object as plain data: a record of another stage, or of an older shape; BadInput where
+    it is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -109,14 +113,19 @@ def read(path: Path, kind: type[R]) -> R:
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BadInput(f"{path} does not exist", hint="run the stage that writes it first") from None
+        raise BadInput(
+            f"{path} does not exist", hint="run the stage that writes it first"
+        ) from None
     except UnicodeDecodeError:
-        raise BadInput(f"{path} is not UTF-8 text", hint="run the stage that writes it again") from None
+        raise BadInput(
+            f"{path} is not UTF-8 text", hint="run the stage that writes it again"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise BadInput(
-            f"{path}: {key}: {first['msg']}", hint="records are generated: run the stage that writes it again"
+            f"{path}: {key}: {first['msg']}",
+            hint="records are generated: run the stage that writes it again",
         ) from None
 
 

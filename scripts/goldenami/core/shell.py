@@ -27,10 +27,13 @@ TAIL_LINES = 15
 class CommandFailed(StageFailed):
     """A command that exited non-zero, with its name, status and last lines."""
 
-    def __init__(self, argv: Sequence[str], status: int, *, output: str, log: Path | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], status: int, *, output: str, log: Path | None = None
+    ) -> None:
         how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
         super().__init__(
-            f"{Path(argv[0]).name} {how}", log=log, tail="\n".join(output.splitlines()[-TAIL_LINES:])
+            f"{Path(argv[0]).name} {how}", log=log,
+            tail="\n".join(output.splitlines()[-TAIL_LINES:])
         )
         self.argv = list(argv)
         self.status = status
@@ -49,7 +52,8 @@ def python_argv(module: str, *args: str) -> list[str]:
 
 def python_env() -> dict[str, str]:
     """Environment under which a child interpreter finds this package, unbuffered."""
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH", "")])),
+    return {"PYTHONPATH": os.pathsep.join(filter(None,
+                                                 [str(SCRIPTS), os.environ.get("PYTHONPATH", "")])),
             "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -57,18 +61,21 @@ def require(tool: str, package: str) -> str:
     """The path of `tool`, or HostNotReady naming the Debian `package` that has it."""
     path = shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
-        raise HostNotReady(f"{tool} is not installed", hint=f"run `make setup` (Debian package {package})")
+        raise HostNotReady(f"{tool} is not installed",
+                           hint=f"run `make setup` (Debian package {package})")
     return path
 
 
 def output(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, check: bool = True,
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    check: bool = True,
     timeout_s: float | None = None, stdin: str | None = None,
 ) -> str:
     """Run `argv` and return its standard output; standard error belongs to the failure's text."""
     try:
         done = subprocess.run(
-            list(argv), env=environment(env), cwd=cwd, text=True, errors="replace", capture_output=True,
+            list(argv), env=environment(env), cwd=cwd, text=True, errors="replace",
+            capture_output=True,
             timeout=timeout_s, check=False,
             **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}),
         )
@@ -82,7 +89,8 @@ def output(
 
 
 def stream(
-    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
     on_line: Callable[[str], None] | None = None, grace_s: float = 5.0,
 ) -> None:
     """Run `argv` with both outputs appended to `log`, handing each line to `on_line` as it comes.
@@ -104,7 +112,8 @@ def stream(
 def streaming(
     argv: Sequence[str], *, log: Path, env: Mapping[str, str], on_line: Callable[[str], None],
 ) -> Iterator[None]:
-    """Like `stream`, while the block runs; then it is waited for. An exception in the block kills it."""
+    """Like `stream`, while the block runs; then it is waited for. An exception in the block kills
+    it."""
     with _piped(argv, env, None) as process, ThreadPoolExecutor(1) as pool:
         try:
             relayed = pool.submit(_relay, process, argv, log, on_line)
@@ -117,14 +126,18 @@ def streaming(
         raise CommandFailed(argv, status, output="".join(tail), log=log)
 
 
-def _piped(argv: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None) -> subprocess.Popen[str]:
+def _piped(
+    argv: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        list(argv), env=environment(env), cwd=cwd, text=True, errors="replace", stdin=subprocess.DEVNULL,
+        list(argv), env=environment(env), cwd=cwd, text=True, errors="replace",
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1)
 
 
 def _relay(
-    process: subprocess.Popen[str], argv: Sequence[str], log: Path, on_line: Callable[[str], None] | None,
+    process: subprocess.Popen[str], argv: Sequence[str], log: Path,
+    on_line: Callable[[str], None] | None,
 ) -> list[str]:
     """Append what a process says to `log` and hand it to `on_line`; returns its last lines."""
     tail: list[str] = []
@@ -142,10 +155,12 @@ def _relay(
 
 
 def start(
-    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = (),
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
     stdin: int = subprocess.DEVNULL, cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` in the background with both outputs appended to `log`; the caller ends it by `stop`."""
+    """Start `argv` in the background with both outputs appended to `log`; the caller ends it by
+    `stop`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         return subprocess.Popen(
@@ -154,10 +169,13 @@ def start(
         )
 
 
-def start_session(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def start_session(
+    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Like `start`, in a session of its own: it outlives this process and its terminal."""
     with log.open("ab") as sink:
-        return subprocess.Popen(list(argv), env=environment(env), stdin=subprocess.DEVNULL, stdout=sink,
+        return subprocess.Popen(list(argv), env=environment(env), stdin=subprocess.DEVNULL,
+                                stdout=sink,
                                 stderr=subprocess.STDOUT, start_new_session=True)
 
 
@@ -167,7 +185,8 @@ def interactive(argv: Sequence[str], *, env: Mapping[str, str] | None = None) ->
 
 
 def stop(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, grace_s: float = 5.0) -> None:
-    """End a process that `start` began: TERM, then KILL after `grace_s` seconds (0: KILL at once)."""
+    """End a process that `start` began: TERM, then KILL after `grace_s` seconds (0: KILL at
+    once)."""
     if process.poll() is not None:
         return
     if grace_s == 0:

@@ -1,4 +1,5 @@
-"""The parts of a file that are no holes: lseek(2) finds them, and nobody reads the zeros between."""
+"""The parts of a file that are no holes: lseek(2) finds them, and nobody reads the zeros
+between."""
 
 from __future__ import annotations
 

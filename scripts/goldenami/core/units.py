@@ -48,7 +48,13 @@ def percent(part: float, whole: float) -> str:
     if whole <= 0:
         return ""
     share = 100 * part / whole
-    return f"{share:.0f} %" if share >= 9.95 or share == 0 else f"{share:.1f} %" if share >= 0.05 else "<0.1 %"
+    return (
+        f"{share:.0f} %"
+        if share >= 9.95 or share == 0
+        else f"{share:.1f} %"
+        if share >= 0.05
+        else "<0.1 %"
+    )
 
 
 def change(now: float, before: float | None) -> str:
@@ -64,7 +70,8 @@ def change(now: float, before: float | None) -> str:
 
 
 def price(usd: float | None, *, exact: bool, per: str = "") -> str:
-    """US dollars: "$1.20 a month", "<= $1.20" where that is a bound only, "price not known" where nothing is."""
+    """US dollars: "$1.20 a month", "<= $1.20" where that is a bound only, "price not known" where
+    nothing is."""
     return "price not known" if usd is None else f"{'' if exact else '<= '}${usd:.2f}{per}"
 
 

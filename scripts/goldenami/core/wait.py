@@ -10,11 +10,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T | None], limit_s: float, poll_s: float | Iterable[float]) -> T | None:
+def wait_until(
+    condition: Callable[[], T | None], limit_s: float, poll_s: float | Iterable[float]
+) -> T | None:
     """The first value of `condition` that is not None, or None after `limit_s` seconds.
 
-    The condition is asked at once, and a last time at the limit; what it raises ends the wait. `poll_s` is the pause
-    between two looks in seconds, or one pause after another, of which the last is repeated.
+    The condition is asked at once, and a last time at the limit; what it raises ends the wait.
+    `poll_s` is the pause between two looks in seconds, or one pause after another, of which the
+    last is repeated.
     """
     ends, pauses = time.monotonic() + limit_s, _pauses(poll_s)
     while (value := condition()) is None and (left := ends - time.monotonic()) > 0:

@@ -15,4 +15,6 @@ def without_login(address: str) -> tuple[str, str]:
     login, at, host = parts.netloc.rpartition("@")
     if not at or parts.scheme not in ("http", "https"):
         return address, ""
-    return parts._replace(netloc=host).geturl(), f"Basic {base64.b64encode(unquote(login).encode()).decode()}"
+    return parts._replace(
+        netloc=host
+    ).geturl(), f"Basic {base64.b64encode(unquote(login).encode()).decode()}"

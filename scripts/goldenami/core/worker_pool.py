@@ -1,4 +1,5 @@
-"""Work on a stream of items by threads, of which the first failure ends all; pools may share a budget of threads."""
+"""Work on a stream of items by threads, of which the first failure ends all; pools may share a
+budget of threads."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ T = TypeVar("T")
 
 POLL_S = 0.2
 GRACE_S, GRACE_POLL_S = 2.0, 0.01
-"""Seconds for which an ended pool waits for its threads: local work is done by then, a request may not be."""
+"""Seconds for which an ended pool waits for its threads: local work is done by then, a request may
+not be."""
 _END = object()
 
 
@@ -22,7 +24,8 @@ class PoolStopped(Exception):
 
 
 class Budget:
-    """Workers that several pools have together: a pool may have its share of `most`, and one in any case.
+    """Workers that several pools have together: a pool may have its share of `most`, and one in any
+    case.
 
     What a pool does not need, or gives back at its end, goes to the others.
     """
@@ -62,10 +65,12 @@ class Budget:
 
 
 class WorkerPool:
-    """At most `workers` threads that take items from one iterator; `pause` lets a worker wait without missing the end.
+    """At most `workers` threads that take items from one iterator; `pause` lets a worker wait
+    without missing the end.
 
-    Memory does not grow with the number of items: no queue, each thread holds the one item that it works on. The
-    threads are daemons, so that an interrupted process ends at once although a request is still waiting.
+    Memory does not grow with the number of items: no queue, each thread holds the one item that it
+    works on. The threads are daemons, so that an interrupted process ends at once although a
+    request is still waiting.
     """
 
     def __init__(self, workers: int, budget: Budget | None = None) -> None:
@@ -75,7 +80,8 @@ class WorkerPool:
         self._error: BaseException | None = None
 
     def run(self, items: Iterable[T], work: Callable[[T], None]) -> None:
-        """Call `work` with each item; raises the first exception of any of them, or of `items` itself."""
+        """Call `work` with each item; raises the first exception of any of them, or of `items`
+        itself."""
         with self._budget.joined():
             try:
                 self._hire(iter(items), work)
@@ -89,7 +95,8 @@ class WorkerPool:
             raise self._error
 
     def _let_finish(self) -> None:
-        """Wait a little for threads. Not by join(): one that a signal interrupts takes its thread for dead."""
+        """Wait a little for threads. Not by join(): one that a signal interrupts takes its thread
+        for dead."""
         until = time.monotonic() + GRACE_S
         while self._active and time.monotonic() < until:
             time.sleep(GRACE_POLL_S)

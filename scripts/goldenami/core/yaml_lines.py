@@ -28,7 +28,8 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class YamlFile:
-    """A parsed document: its plain data and the 1-based line of each key path; messages count items from 1, too."""
+    """A parsed document: its plain data and the 1-based line of each key path; messages count items
+    from 1, too."""
 
     path: Path
     data: dict[str, Any]
@@ -37,7 +38,8 @@ class YamlFile:
     def error(self, key: Key, problem: str, *, hint: str = "") -> BadInput:
         """BadInput in the form `file:line: key: problem`."""
         name = ".".join(str(part + 1 if isinstance(part, int) else part) for part in key)
-        return BadInput(f"{self.path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}", hint=hint)
+        return BadInput(f"{self.path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}",
+                        hint=hint)
 
     def line_of(self, key: Key) -> int:
         """The line of a key, or of the nearest above it that the file has."""
@@ -47,10 +49,12 @@ class YamlFile:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """` (did you mean X?)` for the known word nearest to `word`, or the known ones if none is near."""
+    """` (did you mean X?)` for the known word nearest to `word`, or the known ones if none is
+    near."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=3, cutoff=0.5)
-    close.sort(key=lambda near: sorted(near) != sorted(word))  # two letters in the wrong order are the likeliest slip
+    # Two letters in the wrong order are the likeliest slip.
+    close.sort(key=lambda near: sorted(near) != sorted(word))
     if close:
         return f"did you mean `{close[0]}`?"
     more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
@@ -58,9 +62,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()) -> M:
-    """`data`, which stands at the key `at` of `source` (without it: all of the document), as `model`.
+    """`data`, which stands at the key `at` of `source` (without it: all of the document), as
+    `model`.
 
-    BadInput with file, line, key and the nearest valid key where it is none: of all that is wrong, not of the first.
+    BadInput with file, line, key and the nearest valid key where it is none: of all that is wrong,
+    not of the first.
     """
     try:
         return model.model_validate(source.data if data is None else data)
@@ -68,8 +74,10 @@ def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()
         found = sorted(error.errors(), key=lambda problem: (
             source.line_of((*at, *problem["loc"])), problem["type"] == "missing"))
     said = {problem["loc"]: _problem(problem, model) for problem in found}
-    # A misspelt key is both unknown and missing: that it is unknown, and what it may mean, says more.
-    unknown = " ".join(said[problem["loc"]] for problem in found if problem["type"] == "extra_forbidden")
+    # A misspelt key is both unknown and missing: that it is unknown, and what it may mean, says
+    # more.
+    unknown = " ".join(said[problem["loc"]] for problem in found if problem["type"]
+                       == "extra_forbidden")
     told = [source.error((*at, *problem["loc"]), said[problem["loc"]]) for problem in found
             if problem["type"] != "missing" or f"`{problem['loc'][-1]}`" not in unknown]
     raise together(told, source.path)
@@ -91,7 +99,8 @@ def _problem(found: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def about_quotes(wanted: str, value: Any) -> str:
-    """What to do where `value` were of the type `wanted` (`str`, `int`...) with quotes, or without them; else ""."""
+    """What to do where `value` were of the type `wanted` (`str`, `int`...) with quotes, or without
+    them; else ""."""
     if wanted == "str" and isinstance(value, bool | int | float | date):
         return f"; put it in quotes: \"{value}\""
     if wanted in ("int", "float", "bool", "list", "dict") and isinstance(value, str):
@@ -107,18 +116,21 @@ def _keys_of(model: type[BaseModel], path: Key) -> list[str]:
     """The keys that the part of `model` at `path` may have."""
     for part in path:
         field = model.model_fields.get(str(part))
-        model = (field and _model_in(field.annotation)) or model  # an index or an entry's name is no field
+        # An index or an entry's name is no field.
+        model = (field and _model_in(field.annotation)) or model
     return list(model.model_fields)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((model for part in getattr(annotation, "__args__", ()) if (model := _model_in(part))), None)
+    return next((model for part in getattr(annotation, "__args__", ())
+                 if (model := _model_in(part))), None)
 
 
 def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
-    """The nodes, with their lines, and the data. What libyaml refuses PyYAML reads again, and says what is wrong."""
+    """The nodes, with their lines, and the data. What libyaml refuses PyYAML reads again, and says
+    what is wrong."""
     try:
         return yaml.compose(text, Loader=LOADER), yaml.load(text, LOADER)  # noqa: S506 - a safe one
     except yaml.YAMLError:
@@ -126,7 +138,8 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
 
 
 def load(path: Path) -> YamlFile:
-    """Read a YAML mapping, or BadInput for a missing, empty, truncated, duplicate or non-mapping document."""
+    """Read a YAML mapping, or BadInput for a missing, empty, truncated, duplicate or non-mapping
+    document."""
     try:
         text = path.read_text(encoding="utf-8")
         node, data = _parsed(text)
@@ -142,7 +155,8 @@ def load(path: Path) -> YamlFile:
     except (RecursionError, ValueError) as error:  # an alias inside itself; a date such as 2026-13-45
         raise BadInput(f"{path}:1: not usable YAML: {error}") from None
     if node is None:
-        raise BadInput(f"{path}:1: the file is empty", hint="copy one of packer/images/ and adapt it")
+        raise BadInput(f"{path}:1: the file is empty",
+                       hint="copy one of packer/images/ and adapt it")
     if not isinstance(node, yaml.MappingNode):
         raise BadInput(f"{path}:1: expected a mapping of keys to values")
     lines: dict[Key, int] = {}
@@ -164,13 +178,15 @@ def _cure(problem: str) -> str:
 
 def _walk(path: Path, node: yaml.Node, at: Key, lines: dict[Key, int]) -> None:
     if len(lines) > MOST_KEYS:
-        raise BadInput(f"{path}:1: has more than {MOST_KEYS} keys, those of aliases counted each time")
+        raise BadInput(f"{path}:1: has more than {MOST_KEYS} keys, those of aliases counted each "
+                       "time")
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             key = (*at, str(name.value))
             line = name.start_mark.line + 1
             if key in lines:
-                raise BadInput(f"{path}:{line}: {name.value}: given twice (first on line {lines[key]})")
+                raise BadInput(f"{path}:{line}: {name.value}: given twice (first on line "
+                               f"{lines[key]})")
             lines[key] = line
             _walk(path, value, key, lines)
     elif isinstance(node, yaml.SequenceNode):

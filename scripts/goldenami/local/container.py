@@ -24,7 +24,8 @@ ADDRESS = "10.213.0.2"
 GATEWAY = "10.213.0.1"
 """A /30 that exists only in the build's own network namespace: any private prefix does."""
 LINK = "inner0"
-"""The container's end of the link: systemd-networkd has a configuration of its own for one named host0."""
+"""The container's end of the link: systemd-networkd has a configuration of its own for one named
+host0."""
 BOOT_LIMIT_S = 60.0
 """Seconds until sshd answers (seen: 1-6 s); past this the container's console is shown."""
 COMMAND_LIMIT_S = 3600.0
@@ -46,16 +47,20 @@ class Container:
     def ssh(self, *command: str, timeout_s: float = COMMAND_LIMIT_S) -> str:
         """Run a command as root in the container and return its output."""
         try:
-            return shell.output([*ssh_argv(self.ssh_key), f"root@{self.address}", *command], timeout_s=timeout_s)
+            return shell.output([*ssh_argv(self.ssh_key), f"root@{self.address}", *command],
+                                timeout_s=timeout_s)
         except subprocess.TimeoutExpired:
-            raise StageFailed(f"`{' '.join(command)}` took longer than {timeout_s:.0f} s", log=self.console,
+            raise StageFailed(f"`{' '.join(command)}` took longer than {timeout_s:.0f} s",
+                              log=self.console,
                               hint="see the container's console") from None
 
 
 def ssh_argv(key: Path) -> list[str]:
-    """The ssh client with a throw-away identity: no configuration, no known_hosts, no agent, no prompt."""
+    """The ssh client with a throw-away identity: no configuration, no known_hosts, no agent, no
+    prompt."""
     return [
-        "ssh", "-F", "/dev/null", "-q", "-i", str(key), "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no",
+        "ssh", "-F", "/dev/null", "-q", "-i", str(key), "-o", "IdentitiesOnly=yes", "-o",
+        "StrictHostKeyChecking=no",
         "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5",
     ]
 
@@ -63,14 +68,16 @@ def ssh_argv(key: Path) -> list[str]:
 def check_host() -> None:
     """Refuse a host on which containers come up broken.
 
-    systemd-nspawn copies the mode of the host's /dev/null; one that ordinary users cannot write makes
-    every container degraded.
+    systemd-nspawn copies the mode of the host's /dev/null; one that ordinary users cannot write
+    makes every container degraded.
     """
     if os.geteuid() != 0:
-        raise HostNotReady("root is needed for namespaces and containers", hint="run as root, or with sudo")
+        raise HostNotReady("root is needed for namespaces and containers",
+                           hint="run as root, or with sudo")
     mode = stat.S_IMODE(Path("/dev/null").stat().st_mode)
     if mode != 0o666:
-        raise HostNotReady(f"/dev/null has mode {mode:04o}, not 0666", hint="run `chmod 0666 /dev/null`")
+        raise HostNotReady(f"/dev/null has mode {mode:04o}, not 0666",
+                           hint="run `chmod 0666 /dev/null`")
     shell.require("systemd-nspawn", "systemd-container")
 
 
@@ -78,8 +85,8 @@ def check_host() -> None:
 def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
     """Mount `lowers` (top first) below a fresh upper folder in `scratch`; yields the merged root.
 
-    `volatile`: nothing in it waits for the disk (dpkg syncs some thousand times), and nothing has to survive a crash:
-    what a bake keeps is checked by its digest.
+    `volatile`: nothing in it waits for the disk (dpkg syncs some thousand times), and nothing has
+    to survive a crash: what a bake keeps is checked by its digest.
     """
     upper, work, merged = scratch / "upper", scratch / "work", scratch / "merged"
     for folder in (upper, work, merged):
@@ -88,7 +95,8 @@ def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
     shell.output([
         "mount", "-t", "overlay", "overlay", "-o",
         f"lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=on,index=on,metacopy=off,volatile", str(merged),
-    ], env={"LIBMOUNT_FORCE_MOUNT2": "always"})  # the newer system calls take 255 bytes of lowerdir, this one 4 KiB
+    # The newer system calls take 255 bytes of lowerdir, this one 4 KiB.
+    ], env={"LIBMOUNT_FORCE_MOUNT2": "always"})
     try:
         yield merged
     finally:
@@ -97,14 +105,16 @@ def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
 
 def forget_overlay(scratch: Path) -> None:
     """Remove what an unmounted overlay leaves in `scratch`, whatever became of its upper folder."""
-    (scratch / "merged").rmdir()  # fails where it is still mounted: a tree removed through it would be lost
+    # Fails where it is still mounted: a tree removed through it would be lost.
+    (scratch / "merged").rmdir()
     for name in ("upper", "work"):
         shutil.rmtree(scratch / name, ignore_errors=True)
 
 
 def _network(netns: str) -> None:
     shell.output(["ip", "netns", "add", netns])
-    shell.output(["ip", "link", "add", "golden0", "type", "veth", "peer", "name", LINK, "netns", netns])
+    shell.output(["ip", "link", "add", "golden0", "type", "veth", "peer", "name", LINK, "netns",
+                  netns])
     shell.output(["ip", "address", "add", f"{GATEWAY}/30", "dev", "golden0"])
     shell.output(["ip", "link", "set", "golden0", "up"])
     shell.output(["ip", "-n", netns, "address", "add", f"{ADDRESS}/30", "dev", LINK])
@@ -119,7 +129,8 @@ def _identity(root: Path, scratch: Path) -> Path:
     """
     key = scratch / "ssh_key"
     key.unlink(missing_ok=True)  # ssh-keygen would ask
-    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-bake", "-f", str(key)])
+    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-bake", "-f",
+                  str(key)])
     ssh = root / "root" / ".ssh"
     ssh.mkdir(mode=0o700, exist_ok=True)
     shutil.copyfile(key.with_suffix(".pub"), ssh / "authorized_keys")
@@ -130,15 +141,18 @@ def _identity(root: Path, scratch: Path) -> Path:
 
 
 def use_repository(root: Path, view: str = ".") -> None:
-    """Make a view of the mounted repository (local_repository.py) the tree's only package source; `seal` removes it."""
+    """Make a view of the mounted repository (local_repository.py) the tree's only package source;
+    `seal` removes it."""
     (root / "etc/apt/sources.list.d/golden-bake.sources").write_text(
         f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: {view}/\nTrusted: yes\n", encoding="utf-8")
 
 
 def _no_initramfs(root: Path, scratch: Path) -> list[str]:
-    """nspawn's option that keeps packages from creating an initramfs, 5 s each time; that of the seal is the one kept.
+    """nspawn's option that keeps packages from creating an initramfs, 5 s each time; that of the
+    seal is the one kept.
 
-    Mounted over the setting, so that nothing of it is in a layer. Its old time is none that the seal would clamp.
+    Mounted over the setting, so that nothing of it is in a layer. Its old time is none that the
+    seal would clamp.
     """
     target = "etc/initramfs-tools/update-initramfs.conf"
     if not (root / target).exists():
@@ -151,32 +165,47 @@ def _no_initramfs(root: Path, scratch: Path) -> list[str]:
 
 def _wait_for_ssh(container: Container) -> None:
     def answers() -> bool | None:
-        return False if container.process.poll() is not None else ssh.answers(container.address, 22) or None
+        return (
+            False
+            if container.process.poll() is not None
+            else ssh.answers(container.address, 22) or None
+        )
 
     if wait_until(answers, BOOT_LIMIT_S, 0.1):
         return
-    tail = container.console.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
+    tail = container.console.read_text(encoding="utf-8", errors="replace").splitlines()[
+        -shell.TAIL_LINES :
+    ]
     raise StageFailed(
-        f"the container {container.name} did not answer on SSH", tail="\n".join(tail), log=container.console,
+        f"the container {container.name} did not answer on SSH", tail="\n".join(tail),
+        log=container.console,
         hint="see the console's last lines; a base tree without openssh-server looks like this",
     )
 
 
 @contextlib.contextmanager
-def running(root: Path, scratch: Path, *, name: str, repo: Path, console: Path) -> Iterator[Container]:
-    """Boot `root` and yield the container once sshd answers; on leaving it is killed, not shut down.
+def running(
+    root: Path, scratch: Path, *, name: str, repo: Path, console: Path
+) -> Iterator[Container]:
+    """Boot `root` and yield the container once sshd answers; on leaving it is killed, not shut
+    down.
 
-    Killing is on purpose: a shutdown writes (random seed, journal, wtmp) into a tree that was sealed.
+    Killing is on purpose: a shutdown writes (random seed, journal, wtmp) into a tree that was
+    sealed.
     """
     check_host()
     key = _identity(root, scratch)
     _network(name)
     process = shell.start([
-        "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", f"--directory={root}",
-        f"--machine={name}", "--hostname=golden", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
-        f"--network-namespace-path=/run/netns/{name}", f"--bind-ro={repo}:{REPO_MOUNT}", "--console=pipe",
+        "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
+        f"--directory={root}",
+        f"--machine={name}", "--hostname=golden", "--resolv-conf=off", "--timezone=off",
+        "--link-journal=no",
+        f"--network-namespace-path=/run/netns/{name}", f"--bind-ro={repo}:{REPO_MOUNT}",
+        "--console=pipe",
         *_no_initramfs(root, scratch),
-        "cloud-init=disabled",  # to the container's init: a tree that has cloud-init already is not to be an instance
+        # To the container's init: a tree that has cloud-init already is not to be an instance.
+        "cloud-init=disabled",
     ], log=console)
     container = Container(name=name, root=root, ssh_key=key, process=process, console=console)
     try:
@@ -189,7 +218,8 @@ def running(root: Path, scratch: Path, *, name: str, repo: Path, console: Path) 
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """KILL the container's PID 1 first (its children die with its pid namespace), then nspawn itself."""
+    """KILL the container's PID 1 first (its children die with its pid namespace), then nspawn
+    itself."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     with contextlib.suppress(OSError):
         for pid in children.read_text(encoding="utf-8").split():

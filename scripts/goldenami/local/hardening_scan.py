@@ -1,7 +1,8 @@
 """OpenSCAP over the root tree of a sealed disk, with what the booted kernel said of its parameters.
 
-The guide is ANSSI's BP-028 as the SCAP Security Guide has it for Debian 12: Debian 13 has no rules of its own yet.
-Offline, OpenSCAP reads the tree's /proc/sys, where nothing is; so what the machine had there is put there.
+The guide is ANSSI's BP-028 as the SCAP Security Guide has it for Debian 12: Debian 13 has no rules
+of its own yet. Offline, OpenSCAP reads the tree's /proc/sys, where nothing is; so what the machine
+had there is put there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ READ_PARAMETERS = ("cd /proc/sys && grep -rs '' dev fs kernel net/core net/ipv4 
                    " net/ipv6/conf/default vm; true")
 """As root: lines `path:value`; a parameter of several lines has several."""
 _XCCDF = "{http://checklists.nist.gov/xccdf/1.2}"
-_PROFILE, _RULE = "xccdf_org.ssgproject.content_profile_anssi_bp28_", "xccdf_org.ssgproject.content_rule_"
+_PROFILE, _RULE = (
+    "xccdf_org.ssgproject.content_profile_anssi_bp28_",
+    "xccdf_org.ssgproject.content_rule_",
+)
 _OUTCOMES = {"pass": RuleOutcome.PASS, "fixed": RuleOutcome.PASS, "fail": RuleOutcome.FAIL,
              "error": RuleOutcome.UNREACHABLE, "unknown": RuleOutcome.UNREACHABLE,
              "notchecked": RuleOutcome.UNREACHABLE}
@@ -36,17 +40,22 @@ _RULES_BROKEN = 2
 
 
 def scan(tree: Path, parameters: str, work: Path) -> HardeningScan:
-    """What the guide's rules say of `tree`, a mounted disk's root; `parameters` are the answer to READ_PARAMETERS."""
+    """What the guide's rules say of `tree`, a mounted disk's root; `parameters` are the answer to
+    READ_PARAMETERS."""
     if shutil.which("oscap") is None or not CONTENT.exists():
-        return HardeningScan(problem="no oscap with rules for Debian 12 here; Debian 13 has them: `make setup`")
+        return HardeningScan(problem="no oscap with rules for Debian 12 here; Debian 13 has them: "
+                                     "`make setup`")
     results = work / "xccdf.xml"
     with _as_booted(tree, parameters):
         try:
-            shell.output(["oscap", "xccdf", "eval", "--profile", f"{_PROFILE}{HardeningLevel.ENHANCED.value}",
-                          "--results", str(results), str(CONTENT)], env={"OSCAP_PROBE_ROOT": str(tree)})
+            shell.output(["oscap", "xccdf", "eval", "--profile",
+                          f"{_PROFILE}{HardeningLevel.ENHANCED.value}",
+                          "--results", str(results), str(CONTENT)],
+                         env={"OSCAP_PROBE_ROOT": str(tree)})
         except shell.CommandFailed as error:
             if error.status != _RULES_BROKEN:
-                return HardeningScan(problem=f"{error.message}: {error.output.strip().splitlines()[-1:]}")
+                return HardeningScan(problem=f"{error.message}: "
+                                             f"{error.output.strip().splitlines()[-1:]}")
     return read(results)
 
 
@@ -55,10 +64,12 @@ def read(results: Path) -> HardeningScan:
     root = ET.parse(results).getroot()  # noqa: S314 - oscap wrote it, from the distribution's file
     levels = dict[str, HardeningLevel]()
     for level in reversed(HardeningLevel):
-        profile = next(one for one in root.iter(f"{_XCCDF}Profile") if one.get("id") == f"{_PROFILE}{level.value}")
+        profile = next(one for one in root.iter(f"{_XCCDF}Profile") if one.get("id")
+                       == f"{_PROFILE}{level.value}")
         levels |= {select.get("idref", ""): level for select in profile.iter(f"{_XCCDF}select")
                    if select.get("selected") == "true"}
-    titles = {rule.get("id", ""): rule.findtext(f"{_XCCDF}title", "") for rule in root.iter(f"{_XCCDF}Rule")}
+    titles = {rule.get("id", ""): rule.findtext(f"{_XCCDF}title", "")
+              for rule in root.iter(f"{_XCCDF}Rule")}
     answers = {result.get("idref", ""): result.findtext(f"{_XCCDF}result", "")
                for result in root.iter(f"{_XCCDF}rule-result")}
     rules = [HardeningRule(id=name.removeprefix(_RULE), title=titles[name], level=levels[name],
@@ -70,7 +81,8 @@ def read(results: Path) -> HardeningScan:
 
 @contextlib.contextmanager
 def _as_booted(tree: Path, parameters: str) -> Iterator[None]:
-    """Let `tree` say of kernel and release what the rules ask for; its own /proc comes back at the end."""
+    """Let `tree` say of kernel and release what the rules ask for; its own /proc comes back at the
+    end."""
     release = tree / "etc/debian_version"
     before = release.read_text(encoding="utf-8")
     shell.output(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(tree / "proc")])

@@ -1,4 +1,5 @@
-"""How far a program in the namespaces is, by the files that it leaves: its parent looks, the program knows nothing.
+"""How far a program in the namespaces is, by the files that it leaves: its parent looks, the
+program knows nothing.
 
 Each function is asked with a step's name, and answers None where it has nothing to count.
 """
@@ -19,9 +20,11 @@ _PACKAGES = "var/lib/dpkg/info/*.list"
 _WHEELS = "opt/ml/*/lib/python3*/site-packages/*.dist-info"
 """One for each wheel of an environment."""
 _SOURCES = "var/lib/dkms/*/*/build/**/*.c"
-"""Where DKMS compiles a copy of a driver's sources, each to an object beside it; all of them are in the driver."""
+"""Where DKMS compiles a copy of a driver's sources, each to an object beside it; all of them are in
+the driver."""
 SUFFIX = ".progress"
-"""Of a file in which pytest's plugin, beside `checks.json`, and the coverage check say `DONE TOTAL`."""
+"""Of a file in which pytest's plugin, beside `checks.json`, and the coverage check say `DONE
+TOTAL`."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ def expected(lock: Lock) -> dict[str, Expected]:
 
 
 def of_bake(plan: BakePlan, steps: Mapping[str, Expected], name: str) -> Counted | None:
-    """Packages or wheels that the step `name` has unpacked, of those that `steps` says; of the disk the bytes that are
-    written."""
+    """Packages or wheels that the step `name` has unpacked, of those that `steps` says; of the disk
+    the bytes that are written."""
     if name == "coverage":
         return _said(plan.work, f"{name}{SUFFIX}", "programs")
     if name == "disk":
@@ -67,10 +70,13 @@ def of_bake(plan: BakePlan, steps: Mapping[str, Expected], name: str) -> Counted
 
 
 def of_compilation(work: Path, _name: str = "") -> Counted | None:
-    """Files that were compiled in the work folder of a compilation, whose tree is an overlay: DKMS's of how many."""
-    sources = [path for path in (work / "layer/upper").glob(_SOURCES) if not path.name.endswith(".mod.c")]
+    """Files that were compiled in the work folder of a compilation, whose tree is an overlay:
+    DKMS's of how many."""
+    sources = [path for path in (work / "layer/upper").glob(_SOURCES)
+               if not path.name.endswith(".mod.c")]
     if sources:
-        return sum(path.with_suffix(".o").exists() for path in sources), len(sources), "files compiled:"
+        return sum(path.with_suffix(".o").exists()
+                   for path in sources), len(sources), "files compiled:"
     objects = sum(1 for _ in (work / "layer/upper").rglob("*.o"))
     return (objects, 0, "files compiled:") if objects else None
 

@@ -1,4 +1,5 @@
-"""tests/image run on a booted machine over SSH (the sealed disk in QEMU, or an instance), or on a disk's root tree."""
+"""tests/image run on a booted machine over SSH (the sealed disk in QEMU, or an instance), or on a
+disk's root tree."""
 
 from __future__ import annotations
 
@@ -19,9 +20,11 @@ from goldenami.model.builds.build_records import Check, CoverageRecord, Outcome
 
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
 _TMP = "/tmp"  # noqa: S108 - where each side makes its own names
-"""The tests' TMPDIR: what runs in a disk's tree sees it too, and there is no folder of this run there."""
+"""The tests' TMPDIR: what runs in a disk's tree sees it too, and there is no folder of this run
+there."""
 _ALL_RAN = (0, 1, 5)
-"""pytest's status when all tests passed, some failed, and there was none to run (pytest.ExitCode)."""
+"""pytest's status when all tests passed, some failed, and there was none to run
+(pytest.ExitCode)."""
 _NEEDS_NO_BOOT = "no_boot"
 """The mark of a test that looks at files and runs programs: at nothing that only a boot makes."""
 
@@ -35,29 +38,36 @@ class Run:
     log: Path
 
     def checks(self, limit_s: float | None = None) -> list[Check]:
-        """The checks, once all tests have run; StageFailed where pytest broke off, or runs for `limit_s` seconds."""
+        """The checks, once all tests have run; StageFailed where pytest broke off, or runs for
+        `limit_s` seconds."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(limit_s)
         status = self.process.poll()
         if status not in _ALL_RAN:
-            tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
+            tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[
+                -shell.TAIL_LINES :
+            ]
             raise StageFailed("the image's tests could not run" if status is not None else
-                              f"the image's tests run for {limit_s:.0f} s and have not ended", tail="\n".join(tail),
-                              hint=f"pytest ended with status {status}: see the log" if status is not None else
+                              f"the image's tests run for {limit_s:.0f} s and have not ended",
+                              tail="\n".join(tail),
+                              hint=f"pytest ended with status {status}: see the log" if status
+                              is not None else
                               "the last test of the log hangs")
-        return [Check.model_validate(check) for check in json.loads(self.found.read_text(encoding="utf-8"))]
+        return [Check.model_validate(check)
+                for check in json.loads(self.found.read_text(encoding="utf-8"))]
 
 
 @contextlib.contextmanager
 def running(
-    root: Path, roles: Sequence[str], variables: Path, argv: Sequence[str], *, work: Path, log: Path, name: str = "",
+    root: Path, roles: Sequence[str], variables: Path, argv: Sequence[str], *, work: Path,
+    log: Path, name: str = "",
     gpu_session: Path | None = None,
 ) -> Iterator[Run]:
     """Start the tests of `roles` of the checkout `root`; at the end of the block they are gone.
 
-    `argv` is pytest's for where they look and which of them run there; `name` tells the files of one run in `work` from
-    another's. `variables` is the build's vars.json; `gpu_session` is a GpuSession's file, where the
-    machine has a GPU.
+    `argv` is pytest's for where they look and which of them run there; `name` tells the files of
+    one run in `work` from another's. `variables` is the build's vars.json; `gpu_session` is a
+    GpuSession's file, where the machine has a GPU.
     """
     found = work / f"checks{name}.json"
     words = [
@@ -67,7 +77,8 @@ def running(
         f"--junitxml={work / f'junit{name}.xml'}",
         *(str(root / "tests/image" / role) for role in tested(root, roles)),
     ]
-    env = {**shell.python_env(), "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": "",  # a person's own could leave tests out
+    # A person's own could leave tests out.
+    env = {**shell.python_env(), "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": "",
            "TMPDIR": _TMP, "GOLDEN_VARS": str(variables)}
     process = shell.start(words, log=log, env=env, cwd=root)
     try:
@@ -106,7 +117,8 @@ def run(
 def complete(checks: Sequence[Check], roles: Sequence[str]) -> list[Check]:
     """Each of `checks` once; a role of which there is none is `unreachable`."""
     seen = {check.role for check in checks}
-    return [*{check.id: check for check in checks}.values(), *(_silent(role) for role in roles if role not in seen)]
+    return [*{check.id: check for check in checks}.values(),
+            *(_silent(role) for role in roles if role not in seen)]
 
 
 def as_root(command: str) -> str:
@@ -114,9 +126,12 @@ def as_root(command: str) -> str:
     return f"sudo sh -c {shlex.quote(command)}"
 
 
-def code(record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = True) -> list[Check]:
-    """Whether the machine has what the coverage check read; `ask` runs a command there as root. An image without such
-    code gets no check. Where the gate read no tree, only wheels (not `complete`), any other library is wrong."""
+def code(
+    record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = True
+) -> list[Check]:
+    """Whether the machine has what the coverage check read; `ask` runs a command there as root. An
+    image without such code gets no check. Where the gate read no tree, only wheels (not
+    `complete`), any other library is wrong."""
     if complete and not record.files:
         return []
     folders = " ".join(shlex.quote(f"/{folder}") for folder in record.folders)
@@ -125,13 +140,17 @@ def code(record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = 
     now = {line[66:]: line[:64] for line in sums.splitlines()}
     read = {file.sha256 for file in record.files}
     wrong = [file.path for file in record.files if now.get(f"/{file.path}") != file.sha256]
-    beside = [] if complete else [name for name in now if _LIBRARY.search(name) and now[name] not in read]
+    beside = [] if complete else [name for name in now if _LIBRARY.search(name)
+                                  and now[name] not in read]
     said = [*([f"it read others: {', '.join(wrong[:4])}"] if wrong else []),
             *([f"it did not read {', '.join(name[1:] for name in beside[:4])}"] if beside else [])]
-    return [Check(id="boot/code", role="boot", title="The frameworks' code is what the coverage check read",
-                  outcome=Outcome.INCORRECT if said else Outcome.CORRECT, detail="; ".join(said), seconds=0.0)]
+    return [Check(id="boot/code", role="boot",
+                  title="The frameworks' code is what the coverage check read",
+                  outcome=Outcome.INCORRECT if said else Outcome.CORRECT, detail="; ".join(said),
+                  seconds=0.0)]
 
 
 def _silent(role: str) -> Check:
-    return Check(id=f"{role}/ran", role=role, title="A test of the role ran", outcome=Outcome.UNREACHABLE,
+    return Check(id=f"{role}/ran", role=role, title="A test of the role ran",
+                 outcome=Outcome.UNREACHABLE,
                  detail=f"no test in tests/image/{role} ran", seconds=0.0)

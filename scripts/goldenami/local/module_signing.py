@@ -1,8 +1,9 @@
-"""Signing kernel modules with a user's key, so that Secure Boot takes them; the same key gives the same bytes.
+"""Signing kernel modules with a user's key, so that Secure Boot takes them; the same key gives the
+same bytes.
 
-The key stays where the user has it: it is read while the lock compiles, and what an image holds is the signature.
-RSA PKCS#1 v1.5 without attributes has neither a time nor a random number in it, as the kernel's own scripts/sign-file
-makes it; a key of another kind is refused.
+The key stays where the user has it: it is read while the lock compiles, and what an image holds is
+the signature. RSA PKCS#1 v1.5 without attributes has neither a time nor a random number in it, as
+the kernel's own scripts/sign-file makes it; a key of another kind is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ KEY = "GOLDEN_MODULE_KEY"
 The kernel's build has both in one file, too (certs/signing_key.pem).
 """
 _PEM = re.compile(
-    rb"-----BEGIN ((?:[A-Z]+ )?(?P<kind>PRIVATE KEY|CERTIFICATE))-----.*?-----END \1-----", re.DOTALL)
+    rb"-----BEGIN ((?:[A-Z]+ )?(?P<kind>PRIVATE KEY|CERTIFICATE))-----.*?-----END \1-----",
+    re.DOTALL)
 PKCS7 = 2
 """PKEY_ID_PKCS7 of the kernel's include/linux/module_signature.h."""
 MAGIC = b"~Module signature appended~\n"
@@ -46,7 +48,8 @@ class Signer:
     @property
     def signature(self) -> Signature:
         """How a lock names it."""
-        # modinfo shows who issued the certificate: a signature names issuer and serial number, not the subject.
+        # modinfo shows who issued the certificate: a signature names issuer and serial number, not
+        # the subject.
         names = self.certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
         return Signature(signer=str(names[0].value),
                          certificate_sha256=hashlib.sha256(self.certificate.public_bytes(
@@ -54,7 +57,8 @@ class Signer:
 
     def sign(self, module: bytes) -> bytes:
         """`module` with its signature appended, as the kernel's module_sig_check reads it."""
-        options = [pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.DetachedSignature, pkcs7.PKCS7Options.NoAttributes,
+        options = [pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.DetachedSignature,
+                   pkcs7.PKCS7Options.NoAttributes,
                    pkcs7.PKCS7Options.NoCerts]
         signed = pkcs7.PKCS7SignatureBuilder().set_data(module).add_signer(
             self.certificate, self.key, hashes.SHA256()).sign(serialization.Encoding.DER, options)
@@ -62,7 +66,8 @@ class Signer:
 
 
 def configured() -> Signer | None:
-    """The key that the environment names, or None; BadInput where it cannot sign, or is inside a checkout."""
+    """The key that the environment names, or None; BadInput where it cannot sign, or is inside a
+    checkout."""
     name = os.environ.get(KEY)
     if not name:
         return None
@@ -80,7 +85,8 @@ def load(path: Path) -> Signer:
     except (OSError, ValueError, TypeError) as error:
         raise BadInput(f"{path} has no usable private key: {error}", hint=_HINT) from None
     if not isinstance(key, RSAPrivateKey):
-        raise BadInput(f"{path} has no RSA key: with another one each signature differs, and so each "
+        raise BadInput(f"{path} has no RSA key: with another one each signature differs, and so "
+                       "each "
                        "image", hint=_HINT)
     try:
         certificate = x509.load_pem_x509_certificate(blocks.get(b"CERTIFICATE", b""))
@@ -89,6 +95,7 @@ def load(path: Path) -> Signer:
     if certificate.public_key() != key.public_key():
         raise BadInput(f"the certificate in {path} is not that of its key", hint=_HINT)
     if not certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME):
-        raise BadInput(f"the certificate in {path} has no common name of its issuer, which modinfo would "
+        raise BadInput(f"the certificate in {path} has no common name of its issuer, which "
+                       "modinfo would "
                        "show", hint=_HINT)
     return Signer(key, certificate)

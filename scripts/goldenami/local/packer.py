@@ -1,4 +1,5 @@
-"""`packer build` of one source, with its state and Ansible's in a work folder, and what a failure of it says."""
+"""`packer build` of one source, with its state and Ansible's in a work folder, and what a failure
+of it says."""
 
 from __future__ import annotations
 
@@ -21,17 +22,22 @@ _TASK = re.compile(r"^.*TASK \[(?P<task>[^\]]+)\]")
 _UNREACHABLE = re.compile(
     r"[Nn]etwork is unreachable|[Tt]emporary failure (?:in name resolution|resolving)|Name or service not known|"
     r"[Cc]ould(?: not|n't) resolve|unable to resolve host|[Ff]ailed to connect to (?!localhost\b|127\.)")
-"""What connect(2), the resolver (gai_strerror(3)), apt, curl, git and wget say where there is no network."""
+"""What connect(2), the resolver (gai_strerror(3)), apt, curl, git and wget say where there is no
+network."""
 _URL = re.compile(r"(?:https?|ftp|git|ssh)://[^\s\"'\\]+")
 _HOST = re.compile(
     r"(?:resolv\w+(?: host)?(?: address)?|[Ff]ailed to connect to):? \W{0,3}(?P<host>[\w-]+(?:\.[\w-]+)+)")
 """What they name where no URL is told."""
 _DIED = re.compile(r"worker was found in a dead state")
-"""What Ansible says where the process that ran a task is gone (ansible/plugins/strategy): no task has failed."""
+"""What Ansible says where the process that ran a task is gone (ansible/plugins/strategy): no task
+has failed."""
 _BEGUN = re.compile(r"golden-task \S+ s: (?P<task>.+)$")
-"""What the callback plugin says as a task starts. Ansible prints `TASK [...]` with its first result."""
-_SINCE_1_7 = re.compile(r"^( +)(?:required_plugins|metadata_options) \{[^\n]*\n.*?^\1\}\n", re.MULTILINE | re.DOTALL)
-"""Blocks of packer/ that Packer 1.6 rejects. `packer fmt` puts a block's end below its beginning."""
+"""What the callback plugin says as a task starts. Ansible prints `TASK [...]` with its first
+result."""
+_SINCE_1_7 = re.compile(r"^( +)(?:required_plugins|metadata_options) \{[^\n]*\n.*?^\1\}\n",
+                        re.MULTILINE | re.DOTALL)
+"""Blocks of packer/ that Packer 1.6 rejects. `packer fmt` puts a block's end below its
+beginning."""
 _ROLE_LINE = re.compile(r"^.*golden-role (?!playbook )(?P<role>\S+)")
 
 
@@ -43,10 +49,12 @@ def build(
     source: str, variables: Mapping[str, object], *, work: Path, step: str, root: Path, log: Path,
     env: Mapping[str, str], on_line: Callable[[str], None],
 ) -> None:
-    """`packer build` of `source` in the checkout `root`; a failure names the role's task and its message.
+    """`packer build` of `source` in the checkout `root`; a failure names the role's task and its
+    message.
 
-    `step` names this run's files in `work`: one bake may run Packer several times.
-    Raises AnsibleDied where no task failed, and the same roles may well pass on a tree that they have not touched.
+    `step` names this run's files in `work`: one bake may run Packer several times. Raises
+    AnsibleDied where no task failed, and the same roles may well pass on a tree that they have not
+    touched.
     """
     forget_settings()
     tail: list[str] = []
@@ -59,21 +67,26 @@ def build(
     for name, value in variables.items():
         argv += ["-var", f"{name}={value}"]
     try:
-        shell.stream([*argv, str(templates(root, work))], log=log, cwd=root, env={**_environment(work, step), **env},
+        shell.stream([*argv, str(templates(root, work))], log=log, cwd=root,
+                     env={**_environment(work, step), **env},
                      on_line=watch)
     except shell.CommandFailed:
         if any(map(_DIED.search, tail)):
             raise AnsibleDied(f"ansible: the process that ran task [{_last_task(tail)}] died",
-                              hint="run it again; the kernel's log tells of a want of memory (dmesg | tail)",
+                              hint="run it again; the kernel's log tells of a want of memory "
+                                   "(dmesg | tail)",
                               tail="\n".join(tail[-shell.TAIL_LINES:]), log=log) from None
-        raise StageFailed(*_cause(tail), hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
+        raise StageFailed(*_cause(tail),
+                          hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
                           tail="\n".join(tail[-shell.TAIL_LINES:]), log=log) from None
 
 
 def templates(root: Path, work: Path) -> Path:
-    """The folder to build from: packer/ of the checkout `root`, for Packer 1.6 a copy in `work` of what that knows.
+    """The folder to build from: packer/ of the checkout `root`, for Packer 1.6 a copy in `work` of
+    what that knows.
 
-    Without `metadata_options` EC2 gives the builder's instance what its AMI or the account says of IMDSv2.
+    Without `metadata_options` EC2 gives the builder's instance what its AMI or the account says of
+    IMDSv2.
     """
     source = root / "packer"
     if tuple(map(int, version().split(".")[:2])) >= (1, 7):
@@ -82,7 +95,8 @@ def templates(root: Path, work: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.name.endswith(".pkr.hcl"):
-            records.write_text(folder / path.name, _SINCE_1_7.sub("", path.read_text(encoding="utf-8")))
+            records.write_text(folder / path.name,
+                               _SINCE_1_7.sub("", path.read_text(encoding="utf-8")))
         elif not (folder / path.name).is_symlink():
             (folder / path.name).symlink_to(path)
     return folder
@@ -111,35 +125,44 @@ def version() -> str:
     said = shell.output(["packer", "version"], env=_QUIET)
     match = re.search(r"^Packer v([\d.]+)", said, re.M)
     if match is None:
-        raise HostNotReady(f"`packer version` does not name one: {said.strip()[:80]!r}", hint="run `make setup`")
+        raise HostNotReady(f"`packer version` does not name one: {said.strip()[:80]!r}",
+                           hint="run `make setup`")
     return match[1]
 
 
 def forget_settings() -> None:
-    """What this process's caller tells Ansible, Molecule and Packer of his own is not for a bake."""
-    for name in [name for name in os.environ if name.startswith(("ANSIBLE_", "MOLECULE_", "PKR_VAR_", "PACKER_LOG"))]:
+    """What this process's caller tells Ansible, Molecule and Packer of his own is not for a
+    bake."""
+    for name in [name for name in os.environ
+                 if name.startswith(("ANSIBLE_", "MOLECULE_", "PKR_VAR_", "PACKER_LOG"))]:
         del os.environ[name]
 
 
 def _environment(work: Path, step: str) -> dict[str, str]:
-    """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer init` put them.
+    """Packer and Ansible with their state in `work`; plugins are where `make setup` had `packer
+    init` put them.
 
-    Packer finds `ansible-playbook` on PATH: that of this interpreter's environment, activated or not.
+    Packer finds `ansible-playbook` on PATH: that of this interpreter's environment, activated or
+    not.
     """
     path = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), os.environ.get("PATH")]))
     plugins = os.environ.get("PACKER_PLUGIN_PATH") or str(Path.home() / ".config/packer/plugins")
     return {
-        **_QUIET, "PATH": path, "PACKER_CONFIG_DIR": str(work), "PACKER_CACHE_DIR": str(work / "packer-cache"),
+        **_QUIET, "PATH": path, "PACKER_CONFIG_DIR": str(work),
+        "PACKER_CACHE_DIR": str(work / "packer-cache"),
         "PACKER_PLUGIN_PATH": plugins, "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{step}", "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{step}",
+        "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null",
         "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
-        "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1",
+        "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1",
+        "PYTHONUNBUFFERED": "1",
         **_strategy(),
     }
 
 
 def _strategy() -> dict[str, str]:
-    """Mitogen's strategy, unless GOLDEN_MITOGEN=0: Ansible has announced the end of third-party strategies.
+    """Mitogen's strategy, unless GOLDEN_MITOGEN=0: Ansible has announced the end of third-party
+    strategies.
 
     It keeps one interpreter in the container instead of starting one for each task.
     """
@@ -170,7 +193,8 @@ def _cause(lines: list[str]) -> tuple[str]:
 
 
 def _reached_for(text: str, message: str) -> str:
-    """What is to be said of a task that wanted the network: the address, unless its message has it already.
+    """What is to be said of a task that wanted the network: the address, unless its message has it
+    already.
 
     `text` is the task's whole result: a command's own words and its arguments, a module's `url`.
     """

@@ -1,4 +1,5 @@
-"""SSH to a machine that lives for minutes: its key is new, and one connection is shared, since each costs 0.5-1 s."""
+"""SSH to a machine that lives for minutes: its key is new, and one connection is shared, since each
+costs 0.5-1 s."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ LIMIT = "GOLDEN_BOOT_LIMIT_S"
 _SHOWN = 60
 """Characters of a command in a message, which is to stay one line."""
 _NO_STATUS = 255
-"""ssh's own: the command ended without a status of its own, or there was no connection (ssh(1), EXIT STATUS)."""
+"""ssh's own: the command ended without a status of its own, or there was no connection (ssh(1),
+EXIT STATUS)."""
 
 
 class SessionLost(StageFailed):
@@ -34,7 +36,8 @@ class SessionLost(StageFailed):
 
 
 def boot_limit_s() -> float:
-    """Seconds that a boot may take to SSH: GOLDEN_BOOT_LIMIT_S, or 600 (25-60 under emulation on two idle cores)."""
+    """Seconds that a boot may take to SSH: GOLDEN_BOOT_LIMIT_S, or 600 (25-60 under emulation on
+    two idle cores)."""
     text = os.environ.get(LIMIT) or "600"
     try:
         seconds = float(text)
@@ -53,8 +56,10 @@ def write_config(folder: Path, *, host: str, port: int, user: str, key: Path) ->
     path.write_text("\n".join([
         f"Host {HOST}", f"HostName {host}", f"Port {port}", f"User {user}",
         f'IdentityFile "{key.resolve()}"', "IdentitiesOnly yes", "BatchMode yes",
-        "StrictHostKeyChecking no", "UserKnownHostsFile /dev/null", "LogLevel ERROR", "ConnectTimeout 30",
-        "ServerAliveInterval 30", "ServerAliveCountMax 10",  # a machine that died ends what waits for it
+        "StrictHostKeyChecking no", "UserKnownHostsFile /dev/null", "LogLevel ERROR",
+        "ConnectTimeout 30",
+        # A machine that died ends what waits for it.
+        "ServerAliveInterval 30", "ServerAliveCountMax 10",
         # ssh binds to a name 17 characters longer first, and a socket's path ends at 108.
         *(shared if len(str(control)) < 90 else []), "",
     ]), encoding="utf-8")
@@ -67,14 +72,16 @@ def hang_up(config: Path) -> None:
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether sshd speaks: what passes connections on accepts them long before there is a machine behind it."""
+    """Whether sshd speaks: what passes connections on accepts them long before there is a machine
+    behind it."""
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2) as link:
         return link.recv(4) == b"SSH-"
     return False
 
 
 def login(config: Path, deadline: float) -> str | None:
-    """Log in once, until `deadline` (monotonic seconds) at most; None for success, else what ssh said."""
+    """Log in once, until `deadline` (monotonic seconds) at most; None for success, else what ssh
+    said."""
     limit = min(30.0, max(1.0, deadline - time.monotonic()))
     try:
         shell.output(["ssh", "-F", str(config), HOST, "true"], timeout_s=limit)
@@ -92,7 +99,8 @@ def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None 
     """
     said, shown = config.with_name("ssh.log"), " ".join(command)
     try:
-        return shell.output(["ssh", "-F", str(config), "-E", str(said), "-o", "LogLevel=DEBUG1", HOST, *command],
+        return shell.output(["ssh", "-F", str(config), "-E", str(said), "-o", "LogLevel=DEBUG1",
+                             HOST, *command],
                             timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
         raise StageFailed(f"`{shown}` took longer than {timeout_s:.0f} s", log=log) from None
@@ -103,9 +111,11 @@ def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None 
 
 
 def look(
-    config: Path, command: str, *, say: Callable[[str], object], log: Path, timeout_s: float = 120.0,
+    config: Path, command: str, *, say: Callable[[str], object], log: Path,
+    timeout_s: float = 120.0,
 ) -> str:
-    """`run` a command that changes nothing: where its session is lost, `log` gets why, and it is asked once more."""
+    """`run` a command that changes nothing: where its session is lost, `log` gets why, and it is
+    asked once more."""
     try:
         return run(config, command, timeout_s=timeout_s)
     except SessionLost as lost:
@@ -117,14 +127,16 @@ def look(
 
 
 def as_root(config: Path | None, address: str, command: str, timeout_s: float = 120.0) -> str:
-    """Run a command as root, by sudo, on the host `golden` of `config`, else at `address` by the user's own settings.
+    """Run a command as root, by sudo, on the host `golden` of `config`, else at `address` by the
+    user's own settings.
 
     Unreachable where nobody lets it in or it fails.
     """
     where = ["-F", str(config), HOST] if config else ["-o", "BatchMode=yes", address]
     said = ""
     try:
-        return shell.output([shell.require("ssh", "openssh-client"), *where, f"sudo -n {command}"], timeout_s=timeout_s)
+        return shell.output([shell.require("ssh", "openssh-client"), *where, f"sudo -n {command}"],
+                            timeout_s=timeout_s)
     except shell.CommandFailed as failure:
         said = failure.tail or failure.message
     except subprocess.TimeoutExpired:

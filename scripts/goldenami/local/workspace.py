@@ -1,4 +1,5 @@
-"""Work on builds: the lock on an image, scratch folders, and the rename by which a build appears."""
+"""Work on builds: the lock on an image, scratch folders, and the rename by which a build
+appears."""
 
 from __future__ import annotations
 
@@ -52,8 +53,8 @@ def _holder(text: str) -> str:
 
 @contextmanager
 def scratch_in(folder: Path, purpose: str) -> Iterator[Path]:
-    """An empty work folder in `folder` that is gone afterwards; a killed one's is swept by the next run, by its
-    process, whatever its purpose was."""
+    """An empty work folder in `folder` that is gone afterwards; a killed one's is swept by the next
+    run, by its process, whatever its purpose was."""
     sweep(folder)
     work = folder / f".work-{purpose}-{ProcessId.current()}"
     work.mkdir(parents=True)
@@ -85,7 +86,8 @@ def restore(folder: Path) -> None:
 
 
 def note_region(root: Path, image: str, region: str) -> None:
-    """Remember that a run of `image` makes things in an EC2 region, before it does: a killed one leaves no record."""
+    """Remember that a run of `image` makes things in an EC2 region, before it does: a killed one
+    leaves no record."""
     path = ImageFolder.of(root, image).path / _REGIONS
     known = path.read_text(encoding="utf-8").split() if path.exists() else []
     if region not in known:
@@ -100,7 +102,8 @@ def noted_regions(root: Path) -> list[str]:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether it is the work folder of another process that lives: `golden shell` holds no lock on its image."""
+    """Whether it is the work folder of another process that lives: `golden shell` holds no lock on
+    its image."""
     own = ProcessId.parse(folder.name) == ProcessId.current()
     return folder.name.startswith(".work-") and not own and not is_left(folder)
 
@@ -108,7 +111,8 @@ def in_use(folder: Path) -> bool:
 def keep(out: Path, build: BuildFolder) -> None:
     """Put the finished build in its place; an older build of the same id gives way only now.
 
-    Where its disk was the same, byte for byte, all that later stages wrote about it holds, and stays.
+    Where its disk was the same, byte for byte, all that later stages wrote about it holds, and
+    stays.
     """
     folder, latest = build.path, build.image.latest_link
     if not folder.exists():
@@ -125,14 +129,16 @@ def keep(out: Path, build: BuildFolder) -> None:
 
 
 def _exchange(first: Path, second: Path) -> None:
-    """Two folders change places at once (renameat2(2)): a kill leaves both, under one name or the other."""
+    """Two folders change places at once (renameat2(2)): a kill leaves both, under one name or the
+    other."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _RENAME_EXCHANGE):
         raise OSError(ctypes.get_errno(), f"{first} and {second} cannot change places")
 
 
 def _replace(out: Path, folder: Path) -> None:
-    """The same in two steps: a kill between them leaves the older build where `restore` finds it."""
+    """The same in two steps: a kill between them leaves the older build where `restore` finds
+    it."""
     old = out.parent / _REPLACED / folder.name
     old.parent.mkdir()
     try:
@@ -143,7 +149,8 @@ def _replace(out: Path, folder: Path) -> None:
 
 
 def _same_disk(first: BuildFolder, second: BuildFolder) -> bool:
-    """Whether two builds have one and the same disk; one whose record cannot be read, or an AMI, has no other's."""
+    """Whether two builds have one and the same disk; one whose record cannot be read, or an AMI,
+    has no other's."""
     try:
         digests = [build.read_bake().disk_sha256 for build in (first, second)]
     except BadInput:

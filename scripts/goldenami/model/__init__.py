@@ -1,1 +1,2 @@
-"""What is true of an image: definition, hardware, lock, records, and the rules of what fits what. No I/O but files."""
+"""What is true of an image: definition, hardware, lock, records, and the rules of what fits what.
+No I/O but files."""

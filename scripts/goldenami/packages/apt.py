@@ -1,7 +1,7 @@
 """Dependency resolution by apt itself, in a private root that shares nothing with this machine.
 
-The private root has its own sources, lists and preferences and an empty package database, so `solve`
-answers for a whole image: the full closure, with each file's version, size and SHA-256.
+The private root has its own sources, lists and preferences and an empty package database, so
+`solve` answers for a whole image: the full closure, with each file's version, size and SHA-256.
 """
 
 from __future__ import annotations
@@ -26,19 +26,23 @@ from goldenami.packages.mirrors import Source
 
 FETCH_TIMEOUT_S = 10
 FETCH_RETRIES = 2
-"""A mirror that hangs costs (1 + retries) x 2 timeouts a suite (apt's http method connects anew once a try), one
-suite after the other: two minutes for Debian's two."""
+"""A mirror that hangs costs (1 + retries) x 2 timeouts a suite (apt's http method connects anew
+once a try), one suite after the other: two minutes for Debian's two."""
 
-_URI_LINE = re.compile(r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})")
+_URI_LINE = re.compile(
+    r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})"
+)
 
 
 _UNMET = re.compile(r"\S+ (: )?(Pre-?Depends|Depends|Conflicts|Breaks):? .*")
-"""`a : Depends: b (>= 2) but 1 is to be installed` of apt's classic solver, `1. a:amd64 Depends b` of the 3.0 one."""
+"""`a : Depends: b (>= 2) but 1 is to be installed` of apt's classic solver, `1. a:amd64 Depends b`
+of the 3.0 one."""
 
 
 @dataclass(frozen=True)
 class Deb:
-    """One package file: `archive` and `path` say where it is without naming a host; sizes in bytes."""
+    """One package file: `archive` and `path` say where it is without naming a host; sizes in
+    bytes."""
 
     name: str
     version: str
@@ -52,8 +56,10 @@ class Deb:
 
 
 def store_requests(debs: Iterable[Deb], uris: Mapping[str, str]) -> list[StoreRequest]:
-    """What the store is asked for: files that mirrors have (what was built here is in it already)."""
-    return [StoreRequest(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}", f"{deb.name} {deb.version}")
+    """What the store is asked for: files that mirrors have (what was built here is in it
+    already)."""
+    return [StoreRequest(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}",
+                         f"{deb.name} {deb.version}")
             for deb in debs if deb.archive != "built"]
 
 
@@ -72,7 +78,8 @@ class IndexEntry:
 
     @property
     def security(self) -> bool:
-        """Whether it is from a suite of security updates: Debian's archive of its own, or Ubuntu's pocket."""
+        """Whether it is from a suite of security updates: Debian's archive of its own, or Ubuntu's
+        pocket."""
         return self.archive.endswith("-security") or self.suite.endswith("-security")
 
 
@@ -99,8 +106,10 @@ class AptRoot:
             yield
 
     def configure(self) -> None:
-        """Write the root's configuration; idempotent. A vendor's key is fetched where it is not there yet."""
-        for part in ("etc/apt.conf.d", "etc/preferences.d", "lists/partial", "cache/archives/partial"):
+        """Write the root's configuration; idempotent. A vendor's key is fetched where it is not
+        there yet."""
+        for part in ("etc/apt.conf.d", "etc/preferences.d", "lists/partial",
+                     "cache/archives/partial"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").write_text("", encoding="utf-8")
         (self.folder / "apt.conf").write_text(self._configuration(), encoding="utf-8")
@@ -110,14 +119,19 @@ class AptRoot:
         root = self.folder
         return "\n".join([
             f'Dir "{root}/";', f'Dir::Etc "{root}/etc/";', 'Dir::Etc::sourcelist "/dev/null";',
-            f'Dir::Etc::sourceparts "{root}/";', f'Dir::Etc::preferencesparts "{root}/etc/preferences.d/";',
-            f'Dir::State "{root}/";', f'Dir::State::lists "{root}/lists/";', f'Dir::State::status "{root}/status";',
+            f'Dir::Etc::sourceparts "{root}/";',
+            f'Dir::Etc::preferencesparts "{root}/etc/preferences.d/";',
+            f'Dir::State "{root}/";', f'Dir::State::lists "{root}/lists/";',
+            f'Dir::State::status "{root}/status";',
             f'Dir::Cache "{root}/cache/";', 'Dir::Log "/dev/null";',
-            f'APT::Architecture "{self.architecture}";', f'APT::Architectures {{"{self.architecture}";}};',
-            'APT::Install-Recommends "false";', 'APT::Sandbox::User "root";', 'Acquire::Languages "none";',
+            f'APT::Architecture "{self.architecture}";',
+            f'APT::Architectures {{"{self.architecture}";}};',
+            'APT::Install-Recommends "false";', 'APT::Sandbox::User "root";',
+            'Acquire::Languages "none";',
             'Acquire::ForceHash "SHA256";', f'Acquire::Retries "{FETCH_RETRIES}";',
             f'Acquire::http::Timeout "{FETCH_TIMEOUT_S}";',
-            f'Acquire::https::Timeout "{FETCH_TIMEOUT_S}";', "#clear DPkg::Pre-Install-Pkgs;", "#clear APT::Update;",
+            f'Acquire::https::Timeout "{FETCH_TIMEOUT_S}";', "#clear DPkg::Pre-Install-Pkgs;",
+            "#clear APT::Update;",
             'APT::Update::Error-Mode "any";',
             *(f'{name} "{value}";' for name, value in mirrors.proxy_settings().items()), "",
         ])
@@ -125,7 +139,8 @@ class AptRoot:
     def _sources(self) -> str:
         stanzas = []
         for source in self.sources:
-            lines = ["Types: deb", f"URIs: {self.uris[source.archive]}", f"Suites: {' '.join(source.suites)}"]
+            lines = ["Types: deb", f"URIs: {self.uris[source.archive]}",
+                     f"Suites: {' '.join(source.suites)}"]
             if not source.flat:
                 lines.append(f"Components: {' '.join(source.components)}")
             keyring = signing_keys.keyring(source, self.uris[source.archive], self.folder)
@@ -146,27 +161,34 @@ class AptRoot:
             shell.output(["apt-get", "update", "-q"], env=self._env)
         except shell.CommandFailed as error:
             lines = [line[3:] for line in error.output.splitlines() if line.startswith("E: ")]
-            cause = next((line for line in lines if "://" in line), lines[0] if lines else error.message)
-            why = re.search(r"^Err:.*\n +(\S.*)", error.output, re.MULTILINE)  # else only: has no Release file
+            cause = next((line for line in lines if "://" in line),
+                         lines[0] if lines else error.message)
+            # Else only: has no Release file.
+            why = re.search(r"^Err:.*\n +(\S.*)", error.output, re.MULTILINE)
             cause += f" ({why[1]})" if why and why[1] not in cause else ""
             raise Unreachable(
                 f"apt could not read the indexes: {cause}",
-                hint="check that this mirror is reachable and current: the URIs come from this machine's apt sources "
+                hint="check that this mirror is reachable and current: the URIs come from this "
+                     "machine's apt sources "
                      f"or from {', '.join(mirrors.variable(source.archive) for source in self.sources)}",
             ) from None
 
     def pin(self, pins: Mapping[str, str]) -> None:
-        """Prefer exactly these versions: package (or `src:name:any`, or a glob) -> version pattern."""
+        """Prefer exactly these versions: package (or `src:name:any`, or a glob) -> version
+        pattern."""
         text = "\n\n".join(
-            f"Package: {name}\nPin: version {version}\nPin-Priority: 1001" for name, version in sorted(pins.items())
+            f"Package: {name}\nPin: version {version}\nPin-Priority: 1001"
+            for name, version in sorted(pins.items())
         )
         (self.folder / "etc/preferences.d/golden").write_text(text + "\n", encoding="utf-8")
 
     def solve(self, names: Sequence[str]) -> list[Deb]:
-        """The closure of packages on an empty system, by name; NoFit with apt's own reason if there is none."""
+        """The closure of packages on an empty system, by name; NoFit with apt's own reason if there
+        is none."""
         try:
             text = shell.output(
-                ["apt-get", "install", "--print-uris", "--yes", "-q", "--no-install-recommends", *names],
+                ["apt-get", "install", "--print-uris", "--yes", "-q", "--no-install-recommends",
+                 *names],
                 env=self._env,
             )
         except shell.CommandFailed as error:
@@ -177,7 +199,8 @@ class AptRoot:
         return sorted((self._deb(match, stanzas) for match in files), key=lambda deb: deb.name)
 
     def _stanzas(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Packages]:
-        text = shell.output(["apt-cache", "show", *(f"{name}={version}" for name, version in names)], env=self._env)
+        text = shell.output(["apt-cache", "show",
+                             *(f"{name}={version}" for name, version in names)], env=self._env)
         parsed = Packages.iter_paragraphs(text, use_apt_pkg=False)
         return {(stanza["Package"], stanza["Version"]): stanza for stanza in parsed}
 
@@ -194,30 +217,40 @@ class AptRoot:
         )
 
     def _place(self, uri: str) -> tuple[str, str]:
-        for archive, base in sorted(self.uris.items(), key=lambda place: -len(place[1])):  # one may lie in another
+        # One may lie in another.
+        for archive, base in sorted(self.uris.items(), key=lambda place: -len(place[1])):
             if uri.startswith(f"{base}/"):
                 return archive, unquote(uri.removeprefix(f"{base}/"))
-        assert uri.startswith("file:"), uri  # else a lock would call something `built` that nobody builds
+        # Else a lock would call something `built` that nobody builds.
+        assert uri.startswith("file:"), uri
         return "built", Path(unquote(uri)).name
 
     def versions(self, package: str) -> list[str]:
         """Every version of `package` in the indexes, newest first in Debian's order."""
         text = shell.output(["apt-cache", "madison", package], env=self._env, check=False)
-        versions = {line.split("|")[1].strip() for line in text.splitlines() if line.count("|") >= 2}
+        versions = {line.split("|")[1].strip() for line in text.splitlines() if line.count("|")
+                    >= 2}
         return sorted(versions, key=Version, reverse=True)
 
     def entries(self, names: Sequence[str]) -> dict[str, list[IndexEntry]]:
-        """Every version of each package with where it is from, newest first; a package that is nowhere is left out.
+        """Every version of each package with where it is from, newest first; a package that is
+        nowhere is left out.
 
-        What several archives have is first from that of security updates: point releases take those over.
+        What several archives have is first from that of security updates: point releases take those
+        over.
         """
-        text = shell.output(["apt-cache", "madison", *names], env=self._env, check=False) if names else ""
+        text = (
+            shell.output(["apt-cache", "madison", *names], env=self._env, check=False)
+            if names
+            else ""
+        )
         entries: dict[str, list[IndexEntry]] = {}
         for line in text.splitlines():
             parts = [part.strip() for part in line.split("|")]
             if len(parts) == 3:
                 uri, suite = parts[2].split()[:2]
-                archive = next((name for name, base in self.uris.items() if uri.rstrip("/") == base), "built")
+                archive = next((name for name, base in self.uris.items() if uri.rstrip("/")
+                                == base), "built")
                 suite = suite if suite == "./" else suite.partition("/")[0]
                 entries.setdefault(parts[0], []).append(IndexEntry(parts[1], archive, suite))
         for versions in entries.values():
@@ -225,16 +258,21 @@ class AptRoot:
         return entries
 
     def preferred(self, names: Sequence[str]) -> dict[str, str]:
-        """The version of each package that apt would install, by the suites' priorities and the pins."""
+        """The version of each package that apt would install, by the suites' priorities and the
+        pins."""
         text = shell.output(["apt-cache", "policy", *names], env=self._env) if names else ""
         pairs = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)$", text, re.MULTILINE)
         return {name: version for name, version in pairs if version != "(none)"}
 
     def digests(self, names: Sequence[str]) -> dict[tuple[str, str], str]:
         """The SHA-256 that the index states for each (package, version)."""
-        text = shell.output(["apt-cache", "show", *names], env=self._env, check=False) if names else ""
-        parsed = Packages.iter_paragraphs(text, fields=["Package", "Version", "SHA256"], use_apt_pkg=False)
-        return {(stanza["Package"], stanza["Version"]): stanza.get("SHA256", "") for stanza in parsed}
+        text = (
+            shell.output(["apt-cache", "show", *names], env=self._env, check=False) if names else ""
+        )
+        parsed = Packages.iter_paragraphs(text, fields=["Package", "Version", "SHA256"],
+                                          use_apt_pkg=False)
+        return {(stanza["Package"], stanza["Version"]): stanza.get("SHA256", "")
+                for stanza in parsed}
 
     def names(self, pattern: str) -> list[str]:
         """Package names that match a regular expression."""
@@ -246,7 +284,8 @@ class AptRoot:
 
     def file(self, package: str, version: str) -> Deb:
         """One file by itself, without what it depends on."""
-        text = shell.output(["apt-get", "download", "--print-uris", "-qq", f"{package}={version}"], env=self._env)
+        text = shell.output(["apt-get", "download", "--print-uris", "-qq", f"{package}={version}"],
+                            env=self._env)
         match = next(_uri_line(line) for line in text.splitlines() if line.startswith("'"))
         return self._deb(match, self._stanzas([(package, version)]))
 
@@ -255,26 +294,37 @@ class AptRoot:
         releases = []
         for path in (self.folder / "lists").glob("*Release"):
             release = Release(path.read_text(encoding="utf-8", errors="replace"))
-            releases.append({"suite": self._flat(path.name) or _suite(release), "date": release["Date"],
+            releases.append({"suite": self._flat(path.name) or _suite(release),
+                             "date": release["Date"],
                              "sha256": sha256_file(path)})
-        return sorted(releases, key=lambda entry: (entry["suite"], entry["sha256"]))  # file names begin with the host
+        # File names begin with the host.
+        return sorted(releases, key=lambda entry: (entry["suite"], entry["sha256"]))
 
     def _flat(self, name: str) -> str:
-        """The archive of a flat repository, whose Release file has no suite, by the file's name in apt's lists."""
-        places = {source.archive: self.uris[source.archive].partition("://")[2].replace("_", "%5f").replace("/", "_")
-                  for source in self.sources if source.flat}
-        return next((archive for archive, place in places.items() if name.startswith(f"{place}_")), "")
+        """The archive of a flat repository, whose Release file has no suite, by the file's name in
+        apt's lists."""
+        places = {
+            source.archive: self.uris[source.archive]
+            .partition("://")[2]
+            .replace("_", "%5f")
+            .replace("/", "_")
+            for source in self.sources
+            if source.flat
+        }
+        return next((archive for archive, place in places.items() if name.startswith(f"{place}_")),
+                    "")
 
 
 def _suite(release: Release) -> str:
-    """The name of a suite that does not change: Debian's codename (`trixie-updates`, whose suite is `stable-updates`),
-    Ubuntu's suite (`noble-updates`, whose codename is that of the release)."""
+    """The name of a suite that does not change: Debian's codename (`trixie-updates`, whose suite is
+    `stable-updates`), Ubuntu's suite (`noble-updates`, whose codename is that of the release)."""
     codename, suite = release.get("Codename", ""), release.get("Suite", "")
     return str(suite if codename and suite.startswith(codename) else codename or suite or "./")
 
 
 def _uri_line(line: str) -> re.Match[str]:
-    """The parts of one line of --print-uris; one that has no SHA-256 must not fall out of a lock unseen."""
+    """The parts of one line of --print-uris; one that has no SHA-256 must not fall out of a lock
+    unseen."""
     match = _URI_LINE.match(line)
     if match is None:
         raise Unreachable(f"the index has no SHA-256 of {line.split(maxsplit=1)[0]}",
@@ -288,7 +338,8 @@ def _file_name(text: str) -> tuple[str, str]:
 
 
 def _reason(output: str) -> str:
-    """apt's own words on why there is no solution: the first unmet dependency, else its first E: line."""
+    """apt's own words on why there is no solution: the first unmet dependency, else its first E:
+    line."""
     lines = [line.strip() for line in output.splitlines()]
     unmet = next((match[0] for line in lines if (match := _UNMET.search(line))), "")
     error = next((line[3:] for line in lines if line.startswith("E: ")), "no reason given")

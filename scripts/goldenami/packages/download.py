@@ -1,9 +1,11 @@
-"""One file over HTTP, resumable: what a killed or broken transfer left is continued, if it is still the same file.
+"""One file over HTTP, resumable: what a killed or broken transfer left is continued, if it is still
+the same file.
 
-A part stands beside its target and is locked while a process writes to it, so that a second one that wants the same
-file waits for the first instead of fetching it again; the lock ends with the process. Beside it a note says what the
-part is of: a server that has another file by now (If-Range, RFC 9110 section 13.1.5) sends that from its beginning.
-The target appears by rename, after its size and SHA-256 were checked.
+A part stands beside its target and is locked while a process writes to it, so that a second one
+that wants the same file waits for the first instead of fetching it again; the lock ends with the
+process. Beside it a note says what the part is of: a server that has another file by now (If-Range,
+RFC 9110 section 13.1.5) sends that from its beginning. The target appears by rename, after its size
+and SHA-256 were checked.
 """
 
 from __future__ import annotations
@@ -59,12 +61,16 @@ class Stopped(Exception):
 
 
 class Http:
-    """Connections to mirrors. `proxy` says for a URL through which proxy it goes, or None: directly."""
+    """Connections to mirrors. `proxy` says for a URL through which proxy it goes, or None:
+    directly."""
 
     def __init__(self, connections: int, proxy: Callable[[str], str | None]) -> None:
         self._proxy = proxy
-        self._options: dict[str, Any] = {"maxsize": connections, "retries": _retries(), "timeout": TIMEOUT}
-        self._pools: dict[str | None, urllib3.PoolManager] = {None: urllib3.PoolManager(**self._options)}
+        self._options: dict[str, Any] = {"maxsize": connections, "retries": _retries(),
+                                         "timeout": TIMEOUT}
+        self._pools: dict[str | None, urllib3.PoolManager] = {
+            None: urllib3.PoolManager(**self._options)
+        }
         self._lock = threading.Lock()
 
     def __enter__(self) -> Http:
@@ -90,18 +96,22 @@ def through_proxy(proxy: str, **options: Any) -> urllib3.ProxyManager:
     parts = urlsplit(proxy)
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return urllib3.ProxyManager(address, proxy_headers=urllib3.make_headers(proxy_basic_auth=login), **options)
+    return urllib3.ProxyManager(address, proxy_headers=urllib3.make_headers(proxy_basic_auth=login),
+                                **options)
 
 
 def _retries() -> Retry:
     """Four tries with growing pauses; 404 is an answer, not a fault."""
-    return Retry(total=3, backoff_factor=BACKOFF, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    return Retry(total=3, backoff_factor=BACKOFF, status_forcelist=(429, 500, 502, 503, 504),
+                 raise_on_status=False)
 
 
 class Part:
-    """What has arrived of a file: `size` bytes with the running `digest`, from what `origin` says (address, version).
+    """What has arrived of a file: `size` bytes with the running `digest`, from what `origin` says
+    (address, version).
 
-    It is locked, and belongs to this process, while it is open. `fresh`: nothing in it is from an earlier one.
+    It is locked, and belongs to this process, while it is open. `fresh`: nothing in it is from an
+    earlier one.
     """
 
     def __init__(self, target: Path, file: BinaryIO) -> None:
@@ -117,10 +127,16 @@ class Part:
         self.fresh = False
 
     def begin(self, address: str, version: str) -> None:
-        """Forget what is there: from now on it is of `address`, in the version that the server named."""
+        """Forget what is there: from now on it is of `address`, in the version that the server
+        named."""
         self._file.seek(0)
         self._file.truncate()
-        self.digest, self.size, self.origin, self.fresh = hashlib.sha256(), 0, (address, version), True
+        self.digest, self.size, self.origin, self.fresh = (
+            hashlib.sha256(),
+            0,
+            (address, version),
+            True,
+        )
         self._note.write_text(f"{address}\n{version}\n", encoding="utf-8")
 
     def append(self, chunk: bytes) -> None:
@@ -152,7 +168,8 @@ class Part:
 
 @contextlib.contextmanager
 def part_of(target: Path, stop: threading.Event) -> Iterator[Part | None]:
-    """The part of `target` for this process alone; None where another one has completed it meanwhile.
+    """The part of `target` for this process alone; None where another one has completed it
+    meanwhile.
 
     An empty part does not outlive its use, nor does one that the disk had no room for.
     """
@@ -188,16 +205,20 @@ def _locked(path: Path, stop: threading.Event) -> Iterator[BinaryIO]:
 
 
 def receive(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> None:
-    """Complete `part` from the item's address; Vanished, or Unreachable where what came is not the item."""
+    """Complete `part` from the item's address; Vanished, or Unreachable where what came is not the
+    item."""
     _body(http, item, part, on_chunk)
-    if not part.fresh and not part.holds(item):  # what an earlier transfer had left was of something else after all
+    # What an earlier transfer had left was of something else after all.
+    if not part.fresh and not part.holds(item):
         part.begin("", "")
         _body(http, item, part, on_chunk)
     if not part.holds(item):
         digest, size = part.digest.hexdigest(), part.size
         part.begin("", "")
-        raise Unreachable(f"{item.address}: {size} bytes with SHA-256 {digest[:12]}, expected {item.size} with "
-                          f"{item.sha256[:12]}", hint="the mirror serves something else than the lock names")
+        raise Unreachable(f"{item.address}: {size} bytes with SHA-256 {digest[:12]}, expected "
+                          f"{item.size} with "
+                          f"{item.sha256[:12]}",
+                          hint="the mirror serves something else than the lock names")
 
 
 def _body(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> None:
@@ -219,25 +240,30 @@ def _transfer(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[in
         if reply.status in (404, 410):
             raise Vanished(f"{item.name} is no longer at {item.address}",
                            hint="upstream replaced it: `make lock` takes its successor")
-        if rest and (reply.status == 416 or (reply.status == 206 and not _continues(reply, part.size))):
+        if rest and (reply.status == 416
+                     or (reply.status == 206 and not _continues(reply, part.size))):
             part.begin("", "")
             raise urllib3.exceptions.ProtocolError("another range than the one that was asked for")
         if reply.status not in ((200, 206) if rest else (200,)):
-            raise Unreachable(f"{item.address} answered {reply.status}", hint="check the mirror, then run again")
+            raise Unreachable(f"{item.address} answered {reply.status}",
+                              hint="check the mirror, then run again")
         if reply.status == 200:
             part.begin(item.address, _version(reply))
         fill(part, _bounded(reply, part, item), on_chunk)
 
 
 def _bounded(reply: urllib3.BaseHTTPResponse, part: Part, item: StoreRequest) -> Iterator[bytes]:
-    """The body as it is sent, up to where it is larger than the item: what an index lists is the file itself."""
+    """The body as it is sent, up to where it is larger than the item: what an index lists is the
+    file itself."""
     for chunk in reply.stream(CHUNK, decode_content=False):
         yield chunk
         if part.size > item.size:
             return
 
 
-def fill(part: Part, chunks: Iterable[bytes], on_chunk: Callable[[int], None] = lambda _: None) -> None:
+def fill(
+    part: Part, chunks: Iterable[bytes], on_chunk: Callable[[int], None] = lambda _: None
+) -> None:
     """Append what arrives, telling how many bytes each time."""
     for chunk in chunks:
         part.append(chunk)
@@ -250,6 +276,7 @@ def _continues(reply: urllib3.BaseHTTPResponse, size: int) -> bool:
 
 
 def _version(reply: urllib3.BaseHTTPResponse) -> str:
-    """What tells this file from a later one under the same address; "" where the server does not say it strongly."""
+    """What tells this file from a later one under the same address; "" where the server does not
+    say it strongly."""
     etag = reply.headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else reply.headers.get("Last-Modified", "")

@@ -1,4 +1,5 @@
-"""Small documents over HTTP, or from a file: bounded in bytes, redirects and time, with one error for every failure."""
+"""Small documents over HTTP, or from a file: bounded in bytes, redirects and time, with one error
+for every failure."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from goldenami.core.web_address import without_login
 from goldenami.packages import download, mirrors
 
 LIMIT = 32 << 20
-"""Bytes that a document may have: NVIDIA's list is about 100 KB, the largest project page of PyPI some MB."""
+"""Bytes that a document may have: NVIDIA's list is about 100 KB, the largest project page of PyPI
+some MB."""
 REDIRECTS = 5
 TIMEOUT = urllib3.Timeout(connect=10, read=20)
 """Seconds without a connection, or without a byte."""
@@ -53,24 +55,32 @@ class Document:
         try:
             return json.loads(self.data)
         except (ValueError, RecursionError) as error:
-            raise Unreachable(f"{where} is not JSON: {error}", hint="is it truncated, or an error page?") from None
+            raise Unreachable(
+                f"{where} is not JSON: {error}", hint="is it truncated, or an error page?"
+            ) from None
 
 
 def read(
-    where: str, *, limit: int = LIMIT, headers: Mapping[str, str] | None = None, certificates: str | None = None,
+    where: str, *, limit: int = LIMIT, headers: Mapping[str, str] | None = None,
+    certificates: str | None = None,
     deadline_s: float | None = None,
 ) -> Document:
-    """The document at a URL, or in a file if `where` is a path; Unreachable for whatever goes wrong.
+    """The document at a URL, or in a file if `where` is a path; Unreachable for whatever goes
+    wrong.
 
-    `certificates` is a file of those to trust, if not the usual ones; `deadline_s` is for all of the document,
-    by default `DEADLINE_S`.
+    `certificates` is a file of those to trust, if not the usual ones; `deadline_s` is for all of
+    the document, by default `DEADLINE_S`.
     """
     try:
         where, login = without_login(where)
         if urlsplit(where).scheme not in ("http", "https"):
             return _file(Path(where.removeprefix("file://")), limit)
-        with _pool(where, certificates=certificates) as http, \
-                http.request("GET", where, preload_content=False, headers=_headers(headers, login)) as reply:
+        with (
+            _pool(where, certificates=certificates) as http,
+            http.request(
+                "GET", where, preload_content=False, headers=_headers(headers, login)
+            ) as reply,
+        ):
             if reply.status != 200:
                 raise (NotThere if reply.status == 404 else Unreachable)(
                     f"{where} answered {reply.status}", hint="check the address, then run again")
@@ -101,12 +111,16 @@ def post(url: str, body: Any, *, name: str) -> None:
         raise Unreachable(f"{name} could not be reached ({type(cause).__name__})",
                           hint="check the address in the environment and the network") from None
     if not 200 <= reply.status < 300:
-        raise Unreachable(f"{name} answered {reply.status}", hint="is the address in the environment still valid?")
+        raise Unreachable(f"{name} answered {reply.status}",
+                          hint="is the address in the environment still valid?")
 
 
-def _pool(url: str, redirects: int = REDIRECTS, certificates: str | None = None) -> urllib3.PoolManager:
+def _pool(
+    url: str, redirects: int = REDIRECTS, certificates: str | None = None
+) -> urllib3.PoolManager:
     """Connections to `url`, by the proxy that apt would take."""
-    retries = Retry(total=None, connect=1, read=1, redirect=redirects, status=2, other=0, backoff_factor=0.5,
+    retries = Retry(total=None, connect=1, read=1, redirect=redirects, status=2, other=0,
+                    backoff_factor=0.5,
                     status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
     options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT, "ca_certs": certificates}
     proxy = mirrors.proxy(url)
@@ -120,19 +134,23 @@ def _headers(more: Mapping[str, str] | None, login: str) -> dict[str, str]:
 
 
 def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int, deadline_s: float) -> bytes:
-    too_large = Unreachable(f"{where} is larger than {limit >> 20} MiB", hint="is this the right address?")
+    too_large = Unreachable(f"{where} is larger than {limit >> 20} MiB",
+                            hint="is this the right address?")
     stated = reply.headers.get("Content-Length") or "0"
     if not stated.isdecimal():
-        raise Unreachable(f"{where} states a length that is none: {stated[:40]!r}", hint="check the address")
+        raise Unreachable(f"{where} states a length that is none: {stated[:40]!r}",
+                          hint="check the address")
     if int(stated) > limit:
         raise too_large
     data, began = bytearray(), time.monotonic()
-    while chunk := reply.read1(CHUNK, decode_content=False):  # what has arrived; `stream` waits for all of CHUNK
+    # What has arrived; `stream` waits for all of CHUNK.
+    while chunk := reply.read1(CHUNK, decode_content=False):
         data += chunk
         if len(data) > limit:
             raise too_large
         if time.monotonic() - began > deadline_s:
-            raise Unreachable(f"{where} sent {len(data)} bytes in {deadline_s:.0f} s", hint="run again later")
+            raise Unreachable(f"{where} sent {len(data)} bytes in {deadline_s:.0f} s",
+                              hint="run again later")
     return bytes(data)
 
 
@@ -144,7 +162,8 @@ def _file(path: Path, limit: int) -> Document:
     except OSError as error:
         raise Unreachable(f"{path}: {error.strerror}", hint="check the path") from None
     if len(data) > limit:
-        raise Unreachable(f"{path} is larger than {limit >> 20} MiB", hint="is this the right file?")
+        raise Unreachable(f"{path} is larger than {limit >> 20} MiB",
+                          hint="is this the right file?")
     return Document(data, when)
 
 
@@ -159,4 +178,5 @@ def _unreachable(where: str, error: Exception) -> Unreachable:
     cause = getattr(error, "reason", None) or error
     if isinstance(cause, urllib3.exceptions.ResponseError):
         return Unreachable(f"{where}: {cause}", hint="the server redirects in a circle, or fails")
-    return Unreachable(f"{where}: {cause}", hint="check the address and the network, then run again")
+    return Unreachable(f"{where}: {cause}",
+                       hint="check the address and the network, then run again")

@@ -1,4 +1,5 @@
-"""A local apt repository of exactly the files that a lock names: all that a bake can install from."""
+"""A local apt repository of exactly the files that a lock names: all that a bake can install
+from."""
 
 from __future__ import annotations
 
@@ -26,8 +27,9 @@ def write(
     """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`.
 
     A folder that is complete and still linked to the store is kept. `suite` is the codename under
-    which mmdebstrap looks for the essential packages. A view is a second index, in the folder of its name, of
-    only those packages whose SHA-256 it has. `files` are others, that apt does not look at: path -> SHA-256.
+    which mmdebstrap looks for the essential packages. A view is a second index, in the folder of
+    its name, of only those packages whose SHA-256 it has. `files` are others, that apt does not
+    look at: path -> SHA-256.
     """
     aside = folder.with_name(f"{folder.name}.{ProcessId.current()}")
     for left in [aside, *abandoned(folder.parent, folder.name)]:
@@ -38,7 +40,11 @@ def write(
         f"{view} {sorted(digests)}" for view, digests in sorted(views.items())), *(
         f"{path} {sha256}" for path, sha256 in sorted(files.items()))]))
     stamp = folder / "complete"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == index and _linked(store, debs, files, folder):
+    if (
+        stamp.exists()
+        and stamp.read_text(encoding="utf-8") == index
+        and _linked(store, debs, files, folder)
+    ):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -51,30 +57,35 @@ def write(
         link(store.path(sha256), aside / path)
     _index(aside, stanzas, suite, epoch)
     for view, digests in views.items():
-        chosen = [stanza for deb, stanza in zip(debs, stanzas, strict=True) if deb.sha256 in digests]
+        chosen = [stanza for deb, stanza in zip(debs, stanzas, strict=True)
+                  if deb.sha256 in digests]
         _index(aside / view, chosen, suite, epoch)
     records.write_text(aside / "complete", index)
     try:
         aside.rename(folder)
     except OSError:
-        shutil.rmtree(aside)  # another process was first: its folder has the same name, so the same content
+        # Another process was first: its folder has the same name, so the same content.
+        shutil.rmtree(aside)
     return folder
 
 
 def abandoned(folder: Path, name: str = "*") -> list[Path]:
-    """What killed processes left of repositories `name` in `folder`: half of one, named by the process."""
+    """What killed processes left of repositories `name` in `folder`: half of one, named by the
+    process."""
     return [path for path in sorted(folder.glob(f"{name}.*")) if path.is_dir() and is_left(path)]
 
 
 def built_at(store: Store, deb: Deb) -> int:
-    """When a package was built, in seconds since 1970: the date of its archive's first member (deb(5))."""
+    """When a package was built, in seconds since 1970: the date of its archive's first member
+    (deb(5))."""
     return int(ArFile(str(store.path(deb.sha256))).getmembers()[0].mtime)
 
 
 def contents(folder: Path) -> set[str]:
     """SHA-256 of every file in the repository `folder`."""
     index = folder / "Packages"
-    return set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"), re.M)) if index.is_file() else set()
+    return set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"),
+                          re.M)) if index.is_file() else set()
 
 
 def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None:
@@ -84,7 +95,8 @@ def _index(folder: Path, stanzas: Iterable[str], suite: str, epoch: int) -> None
 
 
 def _linked(store: Store, debs: Iterable[Deb], files: Mapping[str, str], folder: Path) -> bool:
-    """Whether every file is still the store's own: an object that was damaged and fetched anew is another file."""
+    """Whether every file is still the store's own: an object that was damaged and fetched anew is
+    another file."""
     try:
         digests = {**{_file(deb): deb.sha256 for deb in debs}, **files}
         return all((folder / name).samefile(store.path(sha256)) for name, sha256 in digests.items())
@@ -105,22 +117,27 @@ def link(source_file: Path, target: Path) -> None:
 
 
 def control(store: Store, deb: Deb) -> str:
-    """The control data of one file, read once and kept beside the store; BadInput where the store lacks the file."""
+    """The control data of one file, read once and kept beside the store; BadInput where the store
+    lacks the file."""
     cached = store.cache.control / deb.sha256
     if not cached.exists():
         if not store.path(deb.sha256).is_file():
             raise BadInput(f"the store has no {_file(deb)}",
                            hint="`golden bake IMAGE --fetch-only` has it again")
-        records.write_text(cached, shell.output(["dpkg-deb", "--field", str(store.path(deb.sha256))]))
+        records.write_text(cached,
+                           shell.output(["dpkg-deb", "--field", str(store.path(deb.sha256))]))
     return cached.read_text(encoding="utf-8").rstrip("\n")
 
 
 def _stanza(store: Store, deb: Deb) -> str:
     """The Packages entry of one file."""
-    return f"{control(store, deb)}\nFilename: ./{_file(deb)}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
+    return (
+        f"{control(store, deb)}\nFilename: ./{_file(deb)}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
+    )
 
 
 def _release(packages: str, suite: str, epoch: int) -> str:
     size = len(packages.encode())
     return (f"Origin: goldenami\nLabel: goldenami\nSuite: {suite}\nCodename: {suite}\n"
-            f"Date: {formatdate(epoch, usegmt=True)}\nSHA256:\n {records.sha256_text(packages)} {size} Packages\n")
+            f"Date: {formatdate(epoch, usegmt=True)}\nSHA256:\n {records.sha256_text(packages)} "
+            f"{size} Packages\n")

@@ -1,8 +1,9 @@
 """Where packages come from: the machine's own apt configuration, or the user's environment.
 
-No mirror's host name stands in a lock. It says `debian: pool/main/...`; which host that is, this machine's apt sources
-say, or GOLDEN_MIRROR_<ARCHIVE> (e.g. GOLDEN_MIRROR_DEBIAN, GOLDEN_MIRROR_DEBIAN_SECURITY, GOLDEN_MIRROR_UBUNTU,
-GOLDEN_MIRROR_NVIDIA). A vendor's archive has one address, which the role that wants it names.
+No mirror's host name stands in a lock. It says `debian: pool/main/...`; which host that is, this
+machine's apt sources say, or GOLDEN_MIRROR_<ARCHIVE> (e.g. GOLDEN_MIRROR_DEBIAN,
+GOLDEN_MIRROR_DEBIAN_SECURITY, GOLDEN_MIRROR_UBUNTU, GOLDEN_MIRROR_NVIDIA). A vendor's archive has
+one address, which the role that wants it names.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ KEYRINGS = Path("/usr/share/keyrings")
 
 @dataclass(frozen=True)
 class VendorArchive:
-    """A vendor's flat repository: its address, its key's file (a name beside the index, or an address) and that key's
-    full fingerprint, in hexadecimal."""
+    """A vendor's flat repository: its address, its key's file (a name beside the index, or an
+    address) and that key's full fingerprint, in hexadecimal."""
 
     archive: str
     uri: str
@@ -50,7 +51,8 @@ class Source:
 
 _LABELS = {("Debian", "Debian"): "debian", ("Debian", "Debian Backports"): "debian",
            ("Debian", "Debian-Security"): "debian-security", ("Ubuntu", "Ubuntu"): "ubuntu"}
-"""An archive's Release file names it by Origin and Label: https://wiki.debian.org/DebianRepository/Format."""
+"""An archive's Release file names it by Origin and Label:
+https://wiki.debian.org/DebianRepository/Format."""
 
 _DEBIAN_COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
 _UBUNTU_COMPONENTS = ("main", "restricted", "universe", "multiverse")
@@ -64,19 +66,23 @@ def sources(
         suites = (release, f"{release}-updates", *((f"{release}-backports",) if backports else ()))
         archives = [
             Source("debian", suites, _DEBIAN_COMPONENTS, "debian-archive-keyring"),
-            Source("debian-security", (f"{release}-security",), _DEBIAN_COMPONENTS, "debian-archive-keyring"),
+            Source("debian-security", (f"{release}-security",), _DEBIAN_COMPONENTS,
+                   "debian-archive-keyring"),
         ]
     else:
         suites = (release, f"{release}-updates", f"{release}-security")
         archives = [Source("ubuntu", suites, _UBUNTU_COMPONENTS, "ubuntu-archive-keyring")]
-    return [*archives, *(Source(vendor.archive, ("./",), (), f"golden-{vendor.archive}", vendor) for vendor in vendors)]
+    return [*archives,
+            *(Source(vendor.archive, ("./",), (), f"golden-{vendor.archive}", vendor)
+              for vendor in vendors)]
 
 
 @cache
 def _configured(_configuration: str | None) -> dict[str, str]:
     """Archives of this machine's apt sources: key -> base URI without a trailing slash."""
     text = shell.output(
-        ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)", "Created-By: Packages"]
+        ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)",
+         "Created-By: Packages"]
     )
     uris: dict[str, str] = {}
     for line in text.splitlines():
@@ -93,9 +99,11 @@ def variable(archive: str) -> str:
 
 
 def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> dict[str, str]:
-    """The base URI of each archive, or Unreachable naming the first that this machine knows no mirror of.
+    """The base URI of each archive, or Unreachable naming the first that this machine knows no
+    mirror of.
 
-    The environment comes first, then this machine's apt sources, then the address of one of `vendors`.
+    The environment comes first, then this machine's apt sources, then the address of one of
+    `vendors`.
     """
     configured: Mapping[str, str] = {**{vendor.archive: vendor.uri for vendor in vendors},
                                      **_configured(os.environ.get("APT_CONFIG"))}
@@ -104,8 +112,10 @@ def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> di
         uri = os.environ.get(variable(archive)) or configured.get(archive)
         if not uri:
             raise Unreachable(
-                f"no mirror of the archive `{archive}` is known: this machine's apt sources have none",
-                hint=f"set {variable(archive)} to the mirror's URI, or run `apt-get update` after adding it to apt",
+                f"no mirror of the archive `{archive}` is known: this machine's apt sources have "
+                "none",
+                hint=f"set {variable(archive)} to the mirror's URI, or run `apt-get update` after "
+                     "adding it to apt",
             )
         uris[archive] = uri.rstrip("/")
     return uris
@@ -113,34 +123,46 @@ def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> di
 
 @cache
 def _proxy_settings(_configuration: str | None) -> dict[str, str]:
-    text = shell.output(["apt-config", "dump", "--format", "%f=%v%n", "Acquire::http", "Acquire::https"])
+    text = shell.output(["apt-config", "dump", "--format", "%f=%v%n", "Acquire::http",
+                         "Acquire::https"])
     pairs = (line.partition("=") for line in text.splitlines() if "::proxy" in line.lower())
     return {name: value for name, _, value in pairs if value}
 
 
 def proxy_settings() -> dict[str, str]:
-    """This machine's apt settings of proxies: `Acquire::http::Proxy`, `Acquire::http::Proxy::<host>` and so on."""
+    """This machine's apt settings of proxies: `Acquire::http::Proxy`,
+    `Acquire::http::Proxy::<host>` and so on."""
     return _proxy_settings(os.environ.get("APT_CONFIG"))
 
 
 def proxy(url: str) -> str | None:
-    """The proxy by which apt would fetch `url`, or None: directly (apt-transport-http(1), in its order)."""
+    """The proxy by which apt would fetch `url`, or None: directly (apt-transport-http(1), in its
+    order)."""
     scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
     if proxy_bypass(host):  # no_proxy
         return None
     settings = {name.lower(): value for name, value in proxy_settings().items()}
-    levels = dict.fromkeys((f"acquire::{scheme}", "acquire::http"))  # https falls back to the settings of http
-    specific = next((setting for level in levels if (setting := settings.get(f"{level}::proxy::{host}"))), "")
-    program = next((setting for level in levels if (setting := settings.get(f"{level}::proxy-auto-detect"))), "")
-    general = next((setting for level in levels if (setting := settings.get(f"{level}::proxy"))), "")
-    address = specific or (_detected(program, f"{scheme}://{host}/") if program else "") or general \
+    # Https falls back to the settings of http.
+    levels = dict.fromkeys((f"acquire::{scheme}", "acquire::http"))
+    specific = next((setting for level in levels
+                     if (setting := settings.get(f"{level}::proxy::{host}"))), "")
+    program = next((setting for level in levels
+                    if (setting := settings.get(f"{level}::proxy-auto-detect"))), "")
+    general = next((setting for level in levels if (setting := settings.get(f"{level}::proxy"))),
+                   "")
+    address = (
+        specific
+        or (_detected(program, f"{scheme}://{host}/") if program else "")
+        or general
         or os.environ.get(f"{scheme}_proxy", "")
+    )
     return None if not address or address.upper() == "DIRECT" else address
 
 
 @cache
 def _detected(program: str, url: str) -> str:
-    """What the user's Acquire::http::Proxy-Auto-Detect says, asked once for each host as apt does."""
+    """What the user's Acquire::http::Proxy-Auto-Detect says, asked once for each host as apt
+    does."""
     return shell.output([program, url]).strip()
 
 
@@ -164,4 +186,5 @@ def keyring_variable(name: str) -> str:
 
 def _keyrings(name: str) -> list[Path]:
     override = os.environ.get(keyring_variable(name))
-    return [Path(override)] if override else [KEYRINGS / f"{name}{suffix}" for suffix in (".pgp", ".gpg", ".asc")]
+    return [Path(override)] if override else [KEYRINGS / f"{name}{suffix}"
+                                              for suffix in (".pgp", ".gpg", ".asc")]

@@ -43,7 +43,8 @@ class Presence:
 class PackageDiff:
     """Everything that differs, each part sorted by name.
 
-    `unchanged` is a count; `installed_bytes` is how much more the newer set takes by dpkg's account.
+    `unchanged` is a count; `installed_bytes` is how much more the newer set takes by dpkg's
+    account.
     """
 
     changed: tuple[Change, ...]
@@ -61,15 +62,18 @@ class PackageDiff:
 def compare(before: Packages, after: Packages) -> PackageDiff:
     """The difference from `before` to `after`, both as `packages` of a lock."""
     common = sorted(before.keys() & after.keys())
-    changed = tuple(change for name in common if (change := _change(name, before[name], after[name])))
+    changed = tuple(change for name in common
+                    if (change := _change(name, before[name], after[name])))
     return PackageDiff(
         changed=changed, added=_only(after, before), removed=_only(before, after),
-        unchanged=len(common) - len(changed), installed_bytes=_installed(after) - _installed(before),
+        unchanged=len(common) - len(changed),
+        installed_bytes=_installed(after) - _installed(before),
     )
 
 
 def _only(these: Packages, without: Packages) -> tuple[Presence, ...]:
-    return tuple(Presence(name, str(these[name]["version"])) for name in sorted(these.keys() - without.keys()))
+    return tuple(Presence(name, str(these[name]["version"]))
+                 for name in sorted(these.keys() - without.keys()))
 
 
 def _installed(packages: Packages) -> int:

@@ -1,4 +1,5 @@
-"""Keys of vendors' archives: fetched from beside the index, and believed only by the fingerprint that a role states."""
+"""Keys of vendors' archives: fetched from beside the index, and believed only by the fingerprint
+that a role states."""
 
 from __future__ import annotations
 
@@ -18,14 +19,15 @@ LIMIT = 1 << 20
 def keyring(source: Source, uri: str, folder: Path) -> Path:
     """The file with which apt checks `source`, which is at `uri`.
 
-    A vendor's key is one that this machine has as a keyring, else the one beside the index, kept in `folder`. Either is
-    refused (Unreachable) where it has not exactly the vendor's fingerprint.
+    A vendor's key is one that this machine has as a keyring, else the one beside the index, kept in
+    `folder`. Either is refused (Unreachable) where it has not exactly the vendor's fingerprint.
     """
     vendor = source.vendor
     if vendor is None:
         return mirrors.keyring(source.keyring)
     if installed := mirrors.installed_keyring(source.keyring):
-        _demand(vendor, installed.read_bytes(), str(installed), mirrors.keyring_variable(source.keyring))
+        _demand(vendor, installed.read_bytes(), str(installed),
+                mirrors.keyring_variable(source.keyring))
         return installed
     kept = folder / f"{vendor.archive}.asc"
     if not kept.is_file() or fingerprints(kept.read_bytes()) != [vendor.fingerprint]:
@@ -45,12 +47,15 @@ def armored(data: bytes) -> str:
 
 
 def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> None:
-    """One file could hold several keys, and apt would trust them all: so exactly one, the vendor's."""
+    """One file could hold several keys, and apt would trust them all: so exactly one, the
+    vendor's."""
     if (found := fingerprints(data)) != [vendor.fingerprint]:
         raise Unreachable(
-            f"the key of the archive `{vendor.archive}` is {' and '.join(found) or 'no key at all'}, not "
+            f"the key of the archive `{vendor.archive}` is "
+            f"{' and '.join(found) or 'no key at all'}, not "
             f"{vendor.fingerprint} ({where})",
-            hint=f"do not trust this source: check {variable}; if the vendor announced a new key, change the role's "
+            hint=f"do not trust this source: check {variable}; if the vendor announced a new key, "
+                 "change the role's "
                  "fingerprint")
 
 
@@ -59,7 +64,8 @@ def fingerprints(data: bytes) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
         path = Path(home) / "key"
         path.write_bytes(data)
-        text = shell.output(["gpg", "--batch", "--quiet", "--with-colons", "--show-keys", str(path)],
+        text = shell.output(["gpg", "--batch", "--quiet", "--with-colons", "--show-keys",
+                             str(path)],
                             env={"GNUPGHOME": home}, check=False)
     found, primary = list[str](), False
     for line in text.splitlines():

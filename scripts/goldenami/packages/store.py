@@ -1,7 +1,8 @@
 """The package store: a content-addressed folder that holds what locks name.
 
-A file appears under its SHA-256 only after its size and content have been checked (written aside, fsynced,
-renamed), so any number of processes may fill one store at once and a kill leaves nothing half-written.
+A file appears under its SHA-256 only after its size and content have been checked (written aside,
+fsynced, renamed), so any number of processes may fill one store at once and a kill leaves nothing
+half-written.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ PARALLEL = 8
 
 
 class Remote(Protocol):
-    """A store that several machines share. Its errors are GoldenErrors; what it gives is checked like a mirror's."""
+    """A store that several machines share. Its errors are GoldenErrors; what it gives is checked
+    like a mirror's."""
 
     def get(self, sha256: str, start: int) -> Iterator[bytes] | None:
         """The bytes of an object from byte `start` on, or None where it has no such object."""
@@ -51,10 +53,12 @@ def directly(_: str) -> None:
 
 
 class Store:
-    """The store of the cache in `root`, a `remote` one behind it; `proxy` names a URL's proxy, if it has one."""
+    """The store of the cache in `root`, a `remote` one behind it; `proxy` names a URL's proxy, if
+    it has one."""
 
     def __init__(
-        self, root: Path, *, remote: Remote | None = None, proxy: Callable[[str], str | None] = directly,
+        self, root: Path, *, remote: Remote | None = None,
+        proxy: Callable[[str], str | None] = directly,
     ) -> None:
         self.cache = CachePaths(root)
         self.root = self.cache.store
@@ -69,7 +73,8 @@ class Store:
         return self.root / sha256[:2] / sha256
 
     def has(self, sha256: str, size: int) -> bool:
-        """Whether the object is present and whole: its bytes are read (1 s for 2 GB), a damaged one is removed."""
+        """Whether the object is present and whole: its bytes are read (1 s for 2 GB), a damaged one
+        is removed."""
         path = self.path(sha256)
         return path.is_file() and self.check(sha256) and path.stat().st_size == size
 
@@ -112,12 +117,14 @@ class Store:
         """Read every object; returns those that were damaged, which are removed."""
         digests = self.objects()
         with ThreadPoolExecutor() as pool:
-            return [name for name, good in zip(digests, pool.map(self.check, digests), strict=True) if not good]
+            return [name for name, good in zip(digests, pool.map(self.check, digests), strict=True)
+                    if not good]
 
     def garbage(self, named: Iterable[str]) -> dict[Path, int]:
         """Objects that nothing names and parts of downloads, with their bytes."""
         names = set(named)
-        return {path: path.stat().st_size for path in sorted(self.root.glob("??/*")) if path.name not in names}
+        return {path: path.stat().st_size for path in sorted(self.root.glob("??/*"))
+                if path.name not in names}
 
     def send(self, digests: Iterable[str]) -> list[str]:
         """Have these objects in the remote store; returns those that it lacked."""
@@ -128,8 +135,9 @@ class Store:
     def alone(self) -> Iterator[None]:
         """Nobody else uses the store meanwhile; Busy where somebody does.
 
-        flock(2) lets go of the shared lock before it asks for the exclusive one. Only who holds the second lock file
-        asks, so meanwhile nobody can be alone, and the shared lock is had again at once.
+        flock(2) lets go of the shared lock before it asks for the exclusive one. Only who holds the
+        second lock file asks, so meanwhile nobody can be alone, and the shared lock is had again at
+        once.
         """
         try:
             with locks.hold(self.root / ".alone", EXCLUSIVE | AT_ONCE):
@@ -139,10 +147,15 @@ class Store:
                 finally:
                     fcntl.flock(self._use, SHARED)
         except BlockingIOError:
-            raise Busy(f"another process uses {self.root}", hint="run again when it has ended") from None
+            raise Busy(
+                f"another process uses {self.root}", hint="run again when it has ended"
+            ) from None
 
-    def fetch(self, requests: Iterable[StoreRequest], on_bytes: Callable[[int], None] = lambda _: None) -> int:
-        """Fetch what is missing in parallel; returns the bytes fetched. All failures are raised as one error."""
+    def fetch(
+        self, requests: Iterable[StoreRequest], on_bytes: Callable[[int], None] = lambda _: None
+    ) -> int:
+        """Fetch what is missing in parallel; returns the bytes fetched. All failures are raised as
+        one error."""
         todo = self.missing({item.sha256: item for item in requests}.values())
         stop = threading.Event()
 
@@ -171,7 +184,8 @@ class Store:
         return sum(item.size for item in todo)
 
     def pull(self, requests: Iterable[StoreRequest]) -> None:
-        """Fetch from the remote store what it has of what is missing here: what was compiled is nowhere else."""
+        """Fetch from the remote store what it has of what is missing here: what was compiled is
+        nowhere else."""
         todo = self.missing(requests)
         if self.remote is not None and todo:
             for item in todo:
@@ -179,7 +193,9 @@ class Store:
                     if part is not None and self._from_remote(item, part, lambda _: None):
                         part.finish()
 
-    def _have(self, http: Http, item: StoreRequest, on_chunk: Callable[[int], None], stop: threading.Event) -> None:
+    def _have(
+        self, http: Http, item: StoreRequest, on_chunk: Callable[[int], None], stop: threading.Event
+    ) -> None:
         with self._part(item, stop) as part:
             if part is not None:
                 if not self._from_remote(item, part, on_chunk):
@@ -202,10 +218,12 @@ class Store:
                               hint="check the mirror and the network, then run again") from None
         except OSError as error:
             raise HostNotReady(f"the store cannot take {item.name}: {error.strerror}",
-                               hint=f"free space below {self.root}, or set GOLDEN_CACHE to a larger disk") from error
+                               hint=f"free space below {self.root}, or set GOLDEN_CACHE to a "
+                                    "larger disk") from error
 
     def _from_remote(self, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> bool:
-        """Whether the remote store had the item, whole; what it has damaged is fetched from the mirror instead."""
+        """Whether the remote store had the item, whole; what it has damaged is fetched from the
+        mirror instead."""
         if self.remote is None:
             return False
         mine = part.origin == (REMOTE, item.sha256)

@@ -51,7 +51,8 @@ class ImageWatcher:
     @cached_property
     def known(self) -> KnownVulnerabilities:
         """What is known against the locked packages."""
-        return known_vulnerabilities.of_lock(self.context.root, self.image.lock.image, self.image.sha256)
+        return known_vulnerabilities.of_lock(self.context.root, self.image.lock.image,
+                                             self.image.sha256)
 
     def run(self) -> WatchResult:
         """A row for each component."""
@@ -59,7 +60,8 @@ class ImageWatcher:
         row = self._row(WatchedComponent.KERNEL, watch.kernel, lock.kernel.version, self._kernel)
         rows = [_mending(row, self._kernel_mends(row.available))]
         if lock.driver is not None:
-            rows.append(self._row(WatchedComponent.DRIVER, watch.driver, lock.driver.version, self._driver))
+            rows.append(self._row(WatchedComponent.DRIVER, watch.driver, lock.driver.version,
+                                  self._driver))
         if lock.cuda is not None:
             rows.append(self._row(WatchedComponent.CUDA, watch.cuda, lock.cuda.version, self._cuda))
         rows.append(self._packages(watch.packages))
@@ -73,22 +75,26 @@ class ImageWatcher:
         try:
             return pair_proofs.with_proofs(result, self.context.prover, compiles=False)
         except GoldenError as error:
-            self.own_statuses += (SourceStatus(name=f"{self.image.lock.image} driver", error=error.message),)
+            self.own_statuses += (SourceStatus(name=f"{self.image.lock.image} driver",
+                                               error=error.message),)
             return result.stopped(UpdateVerdict.UNREACHABLE, error.message)
 
     def _row(
-        self, component: str, rule: UpdateRule, locked: str, look: Callable[[UpdateRule], Judgement],
+        self, component: str, rule: UpdateRule, locked: str,
+        look: Callable[[UpdateRule], Judgement],
     ) -> ComponentRow:
         try:
             judgement = look(rule)
         except GoldenError as error:
             judgement = Judgement("?", UpdateVerdict.UNREACHABLE, error.message)
-            self.own_statuses += (SourceStatus(name=f"{self.image.lock.image} {component}", error=error.message),)
+            self.own_statuses += (SourceStatus(name=f"{self.image.lock.image} {component}",
+                                               error=error.message),)
         if self.archives.down and judgement.verdict is not UpdateVerdict.UPDATE:
             judgement = replace(judgement, verdict=UpdateVerdict.UNREACHABLE,
                                 reason=f"could not look at {', '.join(sorted(self.archives.down))}")
         return ComponentRow(image=self.image.lock.image, component=component, locked=locked,
-                            available=judgement.available, policy=rule.policy, verdict=judgement.verdict,
+                            available=judgement.available, policy=rule.policy,
+                            verdict=judgement.verdict,
                             reason=judgement.reason, source=judgement.source)
 
     def _released_on(self, rule: UpdateRule) -> ReleasedOn | None:
@@ -98,20 +104,29 @@ class ImageWatcher:
         kernel = self.image.lock.kernel
         offers = packages.kernel_offers(
             self.image.definition, self.archives.apt, self._released_on(rule), self._kernel_mends)
-        return judge(rule, kernel.version, packages.series(kernel.release), offers, self.context.today)
+        return judge(rule, kernel.version, packages.series(kernel.release), offers,
+                     self.context.today)
 
     def _kernel_mends(self, version: str) -> list[str]:
-        return [] if version == "?" else self.known.mended("linux", self.image.lock.kernel.version, version)
+        return (
+            []
+            if version == "?"
+            else self.known.mended("linux", self.image.lock.kernel.version, version)
+        )
 
     def _driver(self, rule: UpdateRule) -> Judgement:
         locked = self.image.lock.driver
         assert locked is not None
         apt, definition = self.archives.apt, self.image.definition
-        offers = driver_branches.offers(self.context.root, definition, apt, self.branches, self._released_on(rule))
+        offers = driver_branches.offers(self.context.root, definition, apt, self.branches,
+                                        self._released_on(rule))
         if not self.archives.down and locked.branch not in {offer.branch for offer in offers}:
             branch_names = ", ".join(sorted({offer.branch for offer in offers})) or "none"
-            error = f"vanished: {self.image.lock.image} is locked at {locked.version}, the archives have branches " \
-                    f"{branch_names}"
+            error = (
+                f"vanished: {self.image.lock.image} is locked at {locked.version}, the archives "
+                "have branches "
+                f"{branch_names}"
+            )
             self.own_statuses += (SourceStatus(name=f"driver branch {locked.branch}", error=error),)
         return judge(rule, locked.version, locked.branch, offers, self.context.today,
                      types=dict(self.branches.types or {}))
@@ -129,7 +144,8 @@ class ImageWatcher:
 
         def look(rule: UpdateRule) -> Judgement:
             taken, held, judgement = packages.judge_packages(
-                rule, self.image.lock, names, self.archives.apt, self.context.today, self._released_on(rule),
+                rule, self.image.lock, names, self.archives.apt, self.context.today,
+                self._released_on(rule),
                 self.known)
             shown.extend(taken or held)
             return judgement
@@ -143,31 +159,41 @@ class ImageWatcher:
                 if packages.component(package) is component and package.origin != "built"]
 
     def _framework(self, name: str, rule: UpdateRule) -> ComponentRow:
-        framework = next((framework for framework in self.image.lock.frameworks if framework.name == name), None)
+        framework = next((framework for framework in self.image.lock.frameworks if framework.name
+                          == name), None)
         locked = framework.version if framework else ""
         source, offers = self.lookup(framework.wheel.project if framework else name)
         self.own_statuses += (source,)
-        row = ComponentRow(image=self.image.lock.image, component=name, locked=locked or "not in the lock",
-                           available="?", policy=rule.policy, verdict=UpdateVerdict.UNREACHABLE, reason=source.error)
+        row = ComponentRow(image=self.image.lock.image, component=name,
+                           locked=locked or "not in the lock",
+                           available="?", policy=rule.policy, verdict=UpdateVerdict.UNREACHABLE,
+                           reason=source.error)
         if source.error or not locked:
             return row if source.error else row.model_copy(update={
                 "verdict": UpdateVerdict.HELD, "reason": "the lock has no such framework"})
         judgement = judge(rule, locked, index_versions.branch(locked), offers, self.context.today,
                           order=index_versions.order)
         judgement = _by_hand(judgement, f"the version in the recipe of {name}")
-        return row.model_copy(update={"available": judgement.available, "verdict": judgement.verdict,
+        return row.model_copy(update={"available": judgement.available,
+                                      "verdict": judgement.verdict,
                                       "reason": judgement.reason, "source": judgement.source})
 
     def _base_image(self) -> list[ComponentRow]:
         rule = self.image.definition.watch.base_image
         if rule is None:
             return []
-        source, image, built_from = base_image.look(rule, self.context.newest_image, self.context.root, self.image.lock)
+        source, image, built_from = base_image.look(rule, self.context.newest_image,
+                                                    self.context.root, self.image.lock)
         self.own_statuses += (source,)
-        judgement = base_image.judge(rule, built_from, image, self.context.today) if image and built_from else \
-            Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
-        return [ComponentRow(image=self.image.lock.image, component="base image", locked=str(built_from or "?"),
-                             available=judgement.available, policy=UpdatePolicy.NEWEST, verdict=judgement.verdict,
+        judgement = (
+            base_image.judge(rule, built_from, image, self.context.today)
+            if image and built_from
+            else Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
+        )
+        return [ComponentRow(image=self.image.lock.image, component="base image",
+                             locked=str(built_from or "?"),
+                             available=judgement.available, policy=UpdatePolicy.NEWEST,
+                             verdict=judgement.verdict,
                              reason=judgement.reason, source=source.name)]
 
     def sources(self, result: WatchResult) -> list[SourceStatus]:
@@ -182,28 +208,37 @@ class ImageWatcher:
         """Archives that contradict the lock; one that can't even be asked is among them."""
         lock, archives = self.image.lock, self.archives
         try:
-            return [*archive_indexes.regressed(lock, archives), *archive_indexes.disagreements(lock, archives),
-                    *packages.emptied(lock, archives), *packages.backwards(lock, archives.apt, archives.down)]
+            return [*archive_indexes.regressed(lock, archives),
+                    *archive_indexes.disagreements(lock, archives),
+                    *packages.emptied(lock, archives),
+                    *packages.backwards(lock, archives.apt, archives.down)]
         except GoldenError as error:
             return [SourceStatus(name=f"archives of {lock.image}", error=error.message)]
 
     def warnings(self) -> list[str]:
         """Holds past their review, and a driver branch near its end."""
         lock, watch = self.image.lock, self.image.definition.watch
-        rules: dict[str, UpdateRule] = {"kernel": watch.kernel, "driver": watch.driver, "cuda": watch.cuda,
+        rules: dict[str, UpdateRule] = {"kernel": watch.kernel, "driver": watch.driver,
+                                        "cuda": watch.cuda,
                                         "packages": watch.packages, **watch.frameworks}
         texts = [overdue(name, rule, self.context.today) for name, rule in rules.items()]
         if lock.driver is not None:
             branch = lock.driver.branch
-            texts.append(compatibility.near_end(branch, self.branches.end(branch), self.context.today))
+            texts.append(compatibility.near_end(branch, self.branches.end(branch),
+                                                self.context.today))
         return [f"{lock.image}: {text}" for text in texts if text]
 
 
 def _mending(row: ComponentRow, ids: list[str]) -> ComponentRow:
-    """The row with the vulnerabilities that its newer versions mend, whether it takes them or not."""
+    """The row with the vulnerabilities that its newer versions mend, whether it takes them or
+    not."""
     why = "; ".join(filter(None, [row.reason, known_vulnerabilities.said(ids)]))
     return row.model_copy(update={"mends": ids, "reason": why})
 
 
 def _by_hand(judgement: Judgement, what: str) -> Judgement:
-    return replace(judgement, reason=BY_HAND + what) if judgement.verdict is UpdateVerdict.UPDATE else judgement
+    return (
+        replace(judgement, reason=BY_HAND + what)
+        if judgement.verdict is UpdateVerdict.UPDATE
+        else judgement
+    )

@@ -1,4 +1,5 @@
-"""Updates of kernel and driver, held against a compilation of the pair: one that does not compile is blocked."""
+"""Updates of kernel and driver, held against a compilation of the pair: one that does not compile
+is blocked."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from goldenami.watch.watch_results import WatchResult
 
 
 def with_proofs(result: WatchResult, prover: Prover, *, compiles: bool) -> WatchResult:
-    """Its rows after the pair of kernel and driver was tried (without `compiles`: as far as earlier tries say).
+    """Its rows after the pair of kernel and driver was tried (without `compiles`: as far as earlier
+    tries say).
 
     A driver is tried on the locked kernel, a kernel with the driver that the new lock would have.
     """
@@ -28,23 +30,30 @@ def with_proofs(result: WatchResult, prover: Prover, *, compiles: bool) -> Watch
     if row.verdict is UpdateVerdict.UPDATE:
         kernel = driver_branches.kernel_for_driver(lock, definition, apt)
         proof = prover.proof(definition, kernel, apt, row.available, compiles=compiles)
-        rows[WatchedComponent.DRIVER] = _with_proof(row, proof, f"driver {row.available} on {kernel.release}")
+        rows[WatchedComponent.DRIVER] = _with_proof(row, proof,
+                                                    f"driver {row.available} on {kernel.release}")
         version = version if proof.refusal else row.available
     if rows[WatchedComponent.KERNEL].verdict is UpdateVerdict.UPDATE:
-        rows[WatchedComponent.KERNEL] = _kernel_for(version, result, rows[WatchedComponent.KERNEL], prover, compiles)
+        rows[WatchedComponent.KERNEL] = _kernel_for(version, result, rows[WatchedComponent.KERNEL],
+                                                    prover, compiles)
     return replace(result, rows=tuple(rows[row.component] for row in result.rows))
 
 
-def _kernel_for(version: str, result: WatchResult, row: ComponentRow, prover: Prover, compiles: bool) -> ComponentRow:
-    """`row` at the newest kernel that its policy takes and driver `version` fits; `blocked` where none is newer."""
+def _kernel_for(
+    version: str, result: WatchResult, row: ComponentRow, prover: Prover, compiles: bool
+) -> ComponentRow:
+    """`row` at the newest kernel that its policy takes and driver `version` fits; `blocked` where
+    none is newer."""
     definition, apt, locked = result.image.definition, result.archives.apt, result.image.lock.kernel
-    rule = definition.watch.kernel.model_copy(update={"minimum_age_days": 0})  # an older one is old enough
+    # An older one is old enough.
+    rule = definition.watch.kernel.model_copy(update={"minimum_age_days": 0})
     offers, newest = packages.kernel_offers(definition, apt), None
     while True:
         kernel = packages.kernel(definition, apt, row.available)
         proof = prover.proof(definition, kernel, apt, version, compiles=compiles)
         # Where the archives have dropped the locked driver, `lock` tries the one in the store.
-        tried = _with_proof(row, proof if proof.tried else Proof(), f"driver {version} on {kernel.release}")
+        tried = _with_proof(row, proof if proof.tried else Proof(),
+                            f"driver {version} on {kernel.release}")
         newest = newest or tried
         if tried.verdict is UpdateVerdict.UPDATE:
             return tried

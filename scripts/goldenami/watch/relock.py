@@ -1,4 +1,5 @@
-"""New locks of what `watch` found. They are made by a function of the caller's: no stage knows another."""
+"""New locks of what `watch` found. They are made by a function of the caller's: no stage knows
+another."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ MakeLock = Callable[[Definition, LockConstraints], tuple[Lock, str]]
 
 @dataclass(frozen=True)
 class Relock:
-    """How new locks are made: in which checkout and store, by whom, and whether a busy image is waited for."""
+    """How new locks are made: in which checkout and store, by whom, and whether a busy image is
+    waited for."""
 
     root: Path
     store: Store
@@ -35,8 +37,11 @@ class Relock:
     make_lock: MakeLock
     wait: bool
 
-    def run(self, record: WatchRecord, results: Sequence[WatchResult]) -> tuple[WatchRecord, list[GoldenError]]:
-        """Make the locks that the rows ask for; what went wrong with one image is in its rows, and stops no other."""
+    def run(
+        self, record: WatchRecord, results: Sequence[WatchResult]
+    ) -> tuple[WatchRecord, list[GoldenError]]:
+        """Make the locks that the rows ask for; what went wrong with one image is in its rows, and
+        stops no other."""
         rows, changes, failures = list[ComponentRow](), list[LockChange](), list[GoldenError]()
         for result in results:
             try:
@@ -54,20 +59,25 @@ class Relock:
         return record.model_copy(update={"rows": rows, "changes": changes}), failures
 
     def _change(self, result: WatchResult) -> LockChange:
-        """A new lock of one image. Where that fails, the old lock and the definition stay as they are."""
+        """A new lock of one image. Where that fails, the old lock and the definition stay as they
+        are."""
         path = definition_file.path_of(self.root, result.image.definition.image)
         text = path.read_text(encoding="utf-8")
         try:
-            lock, digest = self.make_lock(self._follow_branch(result, path, text), watch.constraints(result))
+            lock, digest = self.make_lock(self._follow_branch(result, path, text),
+                                          watch.constraints(result))
         except BaseException:
             records.write_text(path, text)  # the branch in the definition is that of the lock
             raise
         if digest == result.image.sha256:
-            raise NoFit("resolved again, the lock is the same: nothing that the image may have has moved")
-        return release_notes.compare(result.image.lock, result.image.sha256, lock, digest, self.store)
+            raise NoFit("resolved again, the lock is the same: nothing that the image may have "
+                        "has moved")
+        return release_notes.compare(result.image.lock, result.image.sha256, lock, digest,
+                                     self.store)
 
     def _follow_branch(self, result: WatchResult, path: Path, text: str) -> Definition:
-        """The definition, with the driver branch that its policy moves to written into it, if it names one."""
+        """The definition, with the driver branch that its policy moves to written into it, if it
+        names one."""
         row = next((row for row in result.rows if row.component == WatchedComponent.DRIVER), None)
         if row is None or row.verdict is not UpdateVerdict.UPDATE:
             return result.image.definition

@@ -1,6 +1,8 @@
-"""The `watch` stage: what each image's sources have, against its lock and the policy of its definition.
+"""The `watch` stage: what each image's sources have, against its lock and the policy of its
+definition.
 
-It looks and judges. What it finds worth taking, the command gives to `lock`, with the `constraints` of what is to stay.
+It looks and judges. What it finds worth taking, the command gives to `lock`, with the `constraints`
+of what is to stay.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def look(
     for image in images:
         key = (image.definition.base, vendor_archives.of(context.root, image.definition))
         if key not in archives_by_base:
-            archives_by_base[key] = archive_indexes.look(image.definition.base, context.cache, key[1])
+            archives_by_base[key] = archive_indexes.look(
+                image.definition.base, context.cache, key[1]
+            )
             sources += archives_by_base[key].statuses
         watcher = ImageWatcher(context, image, archives_by_base[key], branch_list, lookup)
         result = watcher.run()
@@ -44,7 +48,8 @@ def look(
         rows += watcher.with_earlier_proofs(result).rows
         sources += watcher.sources(result)
         warnings += watcher.warnings()
-    return WatchRecord(looked_at=looked_at, sources=_once(sources), rows=rows, warnings=warnings), results
+    return WatchRecord(looked_at=looked_at, sources=_once(sources), rows=rows,
+                       warnings=warnings), results
 
 
 def _once(sources: Sequence[SourceStatus]) -> list[SourceStatus]:
@@ -62,11 +67,13 @@ def _needs_branches(image: WatchedImage) -> bool:
 def constraints(result: WatchResult) -> LockConstraints:
     """What a new lock leaves where it is: every component, and every package, that no row moves.
 
-    What moves goes to the version that was judged, not to what is newest by then, or newest in another suite.
+    What moves goes to the version that was judged, not to what is newest by then, or newest in
+    another suite.
     """
     lock = result.image.lock
     rows = {row.component: row for row in result.rows}
-    kept = {name for name in WatchedComponent if name in rows and rows[name].verdict is not UpdateVerdict.UPDATE}
+    kept = {name for name in WatchedComponent if name in rows and rows[name].verdict
+            is not UpdateVerdict.UPDATE}
     others = rows[WatchedComponent.PACKAGES]
     moving = {update.name: update.available for update in others.moving} \
         if others.verdict is UpdateVerdict.UPDATE else {}
@@ -74,12 +81,14 @@ def constraints(result: WatchResult) -> LockConstraints:
               and (packages.component(package) in kept or (
                   packages.component(package) is WatchedComponent.PACKAGES and name not in moving))}
     build = lock.driver.modules.build if lock.driver and lock.driver.modules else {}
-    needed = {name: package for name, package in build.items() if packages.component(package) in kept}
+    needed = {name: package for name, package in build.items()
+              if packages.component(package) in kept}
     return LockConstraints(
         kernel=lock.kernel if WatchedComponent.KERNEL in kept else packages.kernel(
             result.image.definition, result.archives.apt, rows[WatchedComponent.KERNEL].available),
         driver=_driver(rows.get(WatchedComponent.DRIVER)),
-        packages={name: package.version for name, package in pinned.items()} | moving, stock={**needed, **pinned},
+        packages={name: package.version for name, package in pinned.items()} | moving,
+        stock={**needed, **pinned},
     )
 
 

@@ -1,6 +1,7 @@
 """The record of one look at the sources, and of what a new lock moved: what `watch` writes.
 
-They go to `build/watch/`, as JSON and as Markdown for a pull request. Sizes are bytes, times ISO 8601 in UTC.
+They go to `build/watch/`, as JSON and as Markdown for a pull request. Sizes are bytes, times ISO
+8601 in UTC.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ SUMMARY_FILE = "summary.md"
 
 
 class SourceStatus(Record):
-    """One source and when it was last changed; `error` says why it could not be looked at, if so."""
+    """One source and when it was last changed; `error` says why it could not be looked at, if
+    so."""
 
     name: str
     changed: str = ""
@@ -26,7 +28,8 @@ class SourceStatus(Record):
 
 
 class PackageUpdate(Record):
-    """One package of a row that stands for many. `mends` are the known vulnerabilities that it no longer has."""
+    """One package of a row that stands for many. `mends` are the known vulnerabilities that it no
+    longer has."""
 
     name: str
     locked: str
@@ -36,7 +39,8 @@ class PackageUpdate(Record):
 
 
 class ComponentRow(Record):
-    """One component of one image, and what its policy makes of what there is; `mends` as in PackageUpdate."""
+    """One component of one image, and what its policy makes of what there is; `mends` as in
+    PackageUpdate."""
 
     image: str
     component: str

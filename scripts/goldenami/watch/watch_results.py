@@ -32,7 +32,8 @@ class WatchedImage:
 
 @dataclass(frozen=True)
 class WatchContext:
-    """What all images share: the checkout, the cache, the day, and a function for AMIs (its client is the caller's)."""
+    """What all images share: the checkout, the cache, the day, and a function for AMIs (its client
+    is the caller's)."""
 
     root: Path
     cache: CachePaths
@@ -45,7 +46,8 @@ class WatchContext:
 class WatchResult:
     """A row for each component of one image; `archives` are there for a proof by compiling.
 
-    `distrusted` are the archives that contradict the lock: older than it, emptied, or with other files.
+    `distrusted` are the archives that contradict the lock: older than it, emptied, or with other
+    files.
     """
 
     image: WatchedImage
@@ -54,19 +56,25 @@ class WatchResult:
     distrusted: tuple[SourceStatus, ...] = ()
 
     def demand_trust(self) -> None:
-        """Unreachable where an archive contradicts the lock: a new one would be made from less, or from other files."""
+        """Unreachable where an archive contradicts the lock: a new one would be made from less, or
+        from other files."""
         for source in self.distrusted:
-            raise Unreachable(f"{source.name}: {source.error}", hint="a stale mirror: use another, or wait")
+            raise Unreachable(f"{source.name}: {source.error}",
+                              hint="a stale mirror: use another, or wait")
 
     @property
     def needs_a_lock(self) -> bool:
-        """Whether a new lock would take something: a framework's version and NVIDIA's CUDA release a person writes."""
+        """Whether a new lock would take something: a framework's version and NVIDIA's CUDA release
+        a person writes."""
         return any(_makes_a_lock(row) for row in self.rows)
 
     def stopped(self, verdict: UpdateVerdict, reason: str) -> WatchResult:
-        """The same after no new lock was made: what it would have moved has this verdict and reason."""
+        """The same after no new lock was made: what it would have moved has this verdict and
+        reason."""
         why = {"verdict": verdict, "reason": reason}
-        return replace(self, rows=tuple(row.model_copy(update=why) if _makes_a_lock(row) else row for row in self.rows))
+        return replace(self,
+                       rows=tuple(row.model_copy(update=why) if _makes_a_lock(row) else row
+                                  for row in self.rows))
 
 
 def _makes_a_lock(row: ComponentRow) -> bool:

@@ -14,7 +14,8 @@ from goldenami.watch.watch_results import WatchedImage
 
 @dataclass(frozen=True)
 class WatchedImages:
-    """Images with their locks, warnings of those that have none, and by name the errors of the unreadable."""
+    """Images with their locks, warnings of those that have none, and by name the errors of the
+    unreadable."""
 
     images: list[WatchedImage] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -23,11 +24,13 @@ class WatchedImages:
     @property
     def sources(self) -> list[SourceStatus]:
         """The errors as sources that could not be looked at."""
-        return [SourceStatus(name=image, error=error.message) for image, error in self.errors.items()]
+        return [SourceStatus(name=image, error=error.message)
+                for image, error in self.errors.items()]
 
 
 def read(root: Path, name: str | None) -> WatchedImages:
-    """All images of the checkout `root`, or the one that is named: what is wrong with that one is raised."""
+    """All images of the checkout `root`, or the one that is named: what is wrong with that one is
+    raised."""
     if name:
         named = definition_file.load(root, definition_file.path_of(root, name))
         return WatchedImages([WatchedImage(named, *lockfile.read(lockfile.path_of(root, name)))])

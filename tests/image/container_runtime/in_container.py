@@ -1,4 +1,5 @@
-"""Runs in a container, on the few files that probe.py has put there: prints as JSON what the container may do.
+"""Runs in a container, on the few files that probe.py has put there: prints as JSON what the
+container may do.
 
 argv: device nodes `<major>:<minor>` that it makes for itself and then tries to open.
 """
@@ -16,7 +17,8 @@ LIMITS = {"nofile": resource.RLIMIT_NOFILE, "memlock": resource.RLIMIT_MEMLOCK}
 
 
 def call(name: str, function: str) -> object:
-    """What a function of a library returns without arguments or with 0; None where the library does not load."""
+    """What a function of a library returns without arguments or with 0; None where the library does
+    not load."""
     try:
         return getattr(ctypes.CDLL(name), function)(0)
     except OSError:
@@ -27,13 +29,18 @@ def count() -> int | None:
     """How many GPUs CUDA has here, once cuInit was called; None where it does not say."""
     number = ctypes.c_int()
     try:
-        return None if ctypes.CDLL("libcuda.so.1").cuDeviceGetCount(ctypes.byref(number)) else number.value
+        return (
+            None
+            if ctypes.CDLL("libcuda.so.1").cuDeviceGetCount(ctypes.byref(number))
+            else number.value
+        )
     except OSError:
         return None
 
 
 def opened(path: str) -> str:
-    """`open`, or the name of what opening it ended in: EPERM is a device that the container is not given."""
+    """`open`, or the name of what opening it ended in: EPERM is a device that the container is not
+    given."""
     try:
         os.close(os.open(path, os.O_RDWR))
     except OSError as error:
@@ -42,7 +49,8 @@ def opened(path: str) -> str:
 
 
 def made(number: str) -> str:
-    """The same of a node that the container makes itself, which is what the kernel's device filter is for."""
+    """The same of a node that the container makes itself, which is what the kernel's device filter
+    is for."""
     major, minor = map(int, number.split(":"))
     path = f"/tmp/{number}"
     try:
@@ -55,7 +63,8 @@ def made(number: str) -> str:
 def maps() -> list[str]:
     """Files of the driver that are mounted, and how."""
     lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return sorted(f"{row[4]} {row[5].split(',')[0]}" for row in lines if "nvidia" in row[4] or "libcuda" in row[4])
+    return sorted(f"{row[4]} {row[5].split(',')[0]}" for row in lines if "nvidia" in row[4]
+                  or "libcuda" in row[4])
 
 
 def names(folder: str) -> list[str]:

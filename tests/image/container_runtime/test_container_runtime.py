@@ -1,4 +1,5 @@
-"""The image's container engine: configured and never started at rest, and what its containers see once it runs."""
+"""The image's container engine: configured and never started at rest, and what its containers see
+once it runs."""
 
 from __future__ import annotations
 
@@ -19,21 +20,27 @@ RULE = "/etc/udev/rules.d/71-golden-cdi.rules"
 @pytest.fixture(scope="module")
 def facts(gather: Any, lock: dict[str, Any]) -> Any:
     return gather({
-        "docker": "cat /etc/docker/daemon.json", "podman": "cat /etc/containers/containers.conf.d/60-golden.conf",
+        "docker": "cat /etc/docker/daemon.json",
+        "podman": "cat /etc/containers/containers.conf.d/60-golden.conf",
         "version": f"{lock['container_runtime_engine']} --version",
         "enabled": "systemctl is-enabled containerd.service docker.service",
         "active": "systemctl is-system-running --wait > /dev/null; systemctl is-active docker.service",
         "traces": "ls -d /etc/docker/key.json /var/lib/docker/engine-id /var/lib/docker/overlay2 2>/dev/null",
-        "cdi": "systemctl show -p UnitFileState -p Before golden-cdi.service", "rule": f"cat {RULE}",
+        "cdi": "systemctl show -p UnitFileState -p Before golden-cdi.service",
+        "rule": f"cat {RULE}",
         "held": "apt-mark showhold",
     })
 
 
 @pytest.fixture(scope="module")
 def asked(lock: dict[str, Any], needs_boot: None, run_program: Any) -> Any:
-    """What probe.py answers; half a minute where the processor is emulated, which starts each container in seconds."""
-    version = lock["nvidia_driver_version"] if lock["container_runtime_gpu_source"] == "debian" else ""
-    program, inner = ((HERE / name).read_text(encoding="utf-8") for name in ("probe.py", "in_container.py"))
+    """What probe.py answers; half a minute where the processor is emulated, which starts each
+    container in seconds."""
+    version = (
+        lock["nvidia_driver_version"] if lock["container_runtime_gpu_source"] == "debian" else ""
+    )
+    program, inner = ((HERE / name).read_text(encoding="utf-8")
+                      for name in ("probe.py", "in_container.py"))
     return run_program(program, lock["container_runtime_engine"], version, inner)
 
 
@@ -76,7 +83,9 @@ def test_docker_is_configured(facts: Any, lock: dict[str, Any]) -> None:
     rotation = {"max-size": f"{lock['container_runtime_log_max_size_mib']}m",
                 "max-file": str(lock["container_runtime_log_max_files"])}
     assert found.get("log-opts", {}) == (rotation if found["log-driver"] == "local" else {})
-    assert found.get("features", {}).get("cdi", False) is (lock["container_runtime_gpu_source"] != "none")
+    assert found.get("features", {}).get("cdi", False) is (
+        lock["container_runtime_gpu_source"] != "none"
+    )
 
 
 @pytest.mark.at_rest
@@ -139,14 +148,20 @@ def test_engine_runs_as_configured(asked: dict[str, Any], lock: dict[str, Any]) 
         assert info["LoggingDriver"] == lock["container_runtime_log_driver"]
         assert info["LiveRestoreEnabled"] is lock["container_runtime_live_restore_enabled"]
     else:
-        assert (info["host"]["cgroupManager"], info["store"]["graphDriverName"]) == ("systemd", "overlay")
+        assert (info["host"]["cgroupManager"], info["store"]["graphDriverName"]) == (
+            "systemd",
+            "overlay",
+        )
 
 
-def test_container_has_the_limits_and_a_network(asked: Any, lock: dict[str, Any], record_figure: Any) -> None:
+def test_container_has_the_limits_and_a_network(
+    asked: Any, lock: dict[str, Any], record_figure: Any
+) -> None:
     """Neither less nor more than the lock says, soft and hard."""
     found, memlock = said(asked["plain"]), lock["container_runtime_memlock"]
     memlock = UNLIMITED if memlock == "unlimited" else int(memlock) * 1024
-    assert found["limits"] == {"nofile": [lock["container_runtime_nofile"]] * 2, "memlock": [memlock] * 2}
+    assert found["limits"] == {"nofile": [lock["container_runtime_nofile"]] * 2,
+                               "memlock": [memlock] * 2}
     assert found["interfaces"] == ["eth0", "lo"]
     record_figure("first container", f"{asked['plain']['seconds']:.1f} s")
 
@@ -157,7 +172,9 @@ def test_container_without_a_device_sees_no_gpu(asked: dict[str, Any]) -> None:
     assert (found["nodes"], found["mounts"]) == ({}, [])
 
 
-def test_container_with_all_gpus_loads_the_driver(asked: dict[str, Any], gpus: dict[str, Any]) -> None:
+def test_container_with_all_gpus_loads_the_driver(
+    asked: dict[str, Any], gpus: dict[str, Any]
+) -> None:
     found = said(gpus["lasting"]["before"])
     wanted = CUDA_SUCCESS if asked["gpu"] else CUDA_ERROR_NO_DEVICE
     assert (found["cuda"], found["plain"]) == (wanted, wanted)
@@ -166,7 +183,8 @@ def test_container_with_all_gpus_loads_the_driver(asked: dict[str, Any], gpus: d
 
 
 def test_gpus_stay_after_systemd_reads_its_units_again(gpus: dict[str, Any]) -> None:
-    """What takes GPUs from running containers elsewhere: systemd writes the device filter that it knows anew."""
+    """What takes GPUs from running containers elsewhere: systemd writes the device filter that it
+    knows anew."""
     assert gpus["lasting"]["reload"]["rc"] == 0
     assert said(gpus["lasting"]["after"]) == said(gpus["lasting"]["before"])
 
@@ -185,15 +203,19 @@ def test_gpu_that_is_not_there_is_refused(gpus: dict[str, Any]) -> None:
     assert gpus["seventh"]["rc"] != 0 and "nvidia.com/gpu=7" in gpus["seventh"]["err"]
 
 
-def test_user_in_a_read_only_container_has_the_gpu(asked: dict[str, Any], gpus: dict[str, Any]) -> None:
+def test_user_in_a_read_only_container_has_the_gpu(
+    asked: dict[str, Any], gpus: dict[str, Any]
+) -> None:
     found = said(gpus["careful"])
-    assert (found["uid"], found["cuda"]) == (1000, CUDA_SUCCESS if asked["gpu"] else CUDA_ERROR_NO_DEVICE)
+    assert (found["uid"], found["cuda"]) == (1000,
+                                             CUDA_SUCCESS if asked["gpu"] else CUDA_ERROR_NO_DEVICE)
 
 
 def test_driver_of_an_image_is_hidden_and_its_links_lead_nowhere(
     asked: dict[str, Any], gpus: dict[str, Any],
 ) -> None:
-    """An image with a libcuda of its own gets the machine's; a link that climbs out of it touches no file outside."""
+    """An image with a libcuda of its own gets the machine's; a link that climbs out of it touches
+    no file outside."""
     assert said(gpus["hostile"])["cuda"] == (CUDA_SUCCESS if asked["gpu"] else CUDA_ERROR_NO_DEVICE)
     assert gpus["outside"] == []
 

@@ -1,7 +1,8 @@
-"""Runs on the image: prints as JSON what its CUDA compiler makes of a program for every architecture.
+"""Runs on the image: prints as JSON what its CUDA compiler makes of a program for every
+architecture.
 
-argv: architectures joined by commas, source of the program. Needs only the standard library; writes only to a temporary
-folder.
+argv: architectures joined by commas, source of the program. Needs only the standard library; writes
+only to a temporary folder.
 """
 
 import base64

@@ -13,20 +13,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 LIBRARIES = (
-    "cublas", "cublasLt", "cudart", "cufft", "curand", "cusolver", "cusparse", "nvrtc", "nvrtc-builtins", "nvJitLink",
+    "cublas", "cublasLt", "cudart", "cufft", "curand", "cusolver", "cusparse", "nvrtc",
+    "nvrtc-builtins", "nvJitLink",
 )
 
 
 def shell(command: str) -> dict[str, object]:
     """What a login shell answers, the one that reads /etc/profile.d, to a user without rights."""
     nobody = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run([*nobody, "bash", "-lc", command], capture_output=True, text=True, check=False)
+    done = subprocess.run([*nobody, "bash", "-lc", command], capture_output=True, text=True,
+                          check=False)
     return {"rc": done.returncode, "out": done.stdout.strip(), "err": done.stderr.strip()}
 
 
 def cached() -> dict[str, str]:
     """CUDA library -> soname that the linker's cache knows."""
-    names = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout.split()
+    names = subprocess.run(
+        ["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True
+    ).stdout.split()
     found = {}
     for name in LIBRARIES:
         matching = [one for one in names if re.fullmatch(rf"lib{name}\.so\.[0-9.]+", one)]
@@ -47,11 +51,13 @@ def loads(sonames: dict[str, str]) -> dict[str, str]:
 
 
 def runtime(soname: str | None) -> dict[str, object]:
-    """File that the loader takes for the runtime, its version (CUDA 11.8 has none without a GPU), its count of GPUs."""
+    """File that the loader takes for the runtime, its version (CUDA 11.8 has none without a GPU),
+    its count of GPUs."""
     if soname is None:
         return {}
     library, number = ctypes.CDLL(soname), ctypes.c_int()
-    mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libcudart.so" in line]
+    mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
+              if "/libcudart.so" in line]
     library.cudaRuntimeGetVersion(ctypes.byref(number))
     return {"file": Path(mapped[0]).resolve().name, "version": number.value,
             "count": library.cudaGetDeviceCount(ctypes.byref(number))}
@@ -76,12 +82,15 @@ FACTS: dict[str, Callable[[], object]] = {
     "unloadable": lambda: loads(SONAMES),
     "runtime": lambda: runtime(SONAMES.get("cudart")),
     "nvcc": lambda: shell("nvcc --version"),
-    "home": lambda: shell('test -x "$CUDA_HOME/bin/nvcc" && test -f "$CUDA_HOME/include/cuda.h" && echo "$CUDA_HOME"'),
-    "jit": lambda: shell('"$CUDA_HOME/bin/ptxas" --version && cd "$CUDA_HOME" && cat nvvm/libdevice/libdevice.10.bc'
+    "home": lambda: shell('test -x "$CUDA_HOME/bin/nvcc" && test -f "$CUDA_HOME/include/cuda.h" '
+                          '&& echo "$CUDA_HOME"'),
+    "jit": lambda: shell('"$CUDA_HOME/bin/ptxas" --version && cd "$CUDA_HOME" && cat '
+                         'nvvm/libdevice/libdevice.10.bc'
                          " include/cuda.h include/crt/host_defines.h >/dev/null"),
     "broken": lambda: shell("find -L /usr/local/cuda/ -type l")["out"],
     "twice": lambda: copies(SONAMES),
-    "static": lambda: sorted(path.name for path in Path("/usr/lib").glob("*-linux-gnu/libcublas*_static.a")),
+    "static": lambda: sorted(path.name
+                             for path in Path("/usr/lib").glob("*-linux-gnu/libcublas*_static.a")),
     "packages": lambda: shell(
         "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | sed -n 's/^.i  *//p'")["out"],
 }

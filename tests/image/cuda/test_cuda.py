@@ -1,4 +1,5 @@
-"""The image's CUDA: of the locked version, complete, and able to compile and run what the declared hardware needs."""
+"""The image's CUDA: of the locked version, complete, and able to compile and run what the declared
+hardware needs."""
 
 import base64
 import zlib
@@ -12,9 +13,11 @@ from goldenami.model.supported import instruction_sets
 
 # driver_types.h, cudaError_t: a library that fits but finds no GPU, or no driver at all.
 SUCCESS, INSUFFICIENT_DRIVER, NO_DEVICE = 0, 35, 100
-RUNTIME = {"cublas", "cublasLt", "cudart", "cufft", "curand", "cusolver", "cusparse", "nvrtc", "nvrtc-builtins"}
+RUNTIME = {"cublas", "cublasLt", "cudart", "cufft", "curand", "cusolver", "cusparse", "nvrtc",
+           "nvrtc-builtins"}
 UNWANTED = (
-    "default-jre", "openjdk", "nsight", "nvidia-visual-profiler", "cuda-documentation", "nvidia-cuda-toolkit-doc",
+    "default-jre", "openjdk", "nsight", "nvidia-visual-profiler", "cuda-documentation",
+    "nvidia-cuda-toolkit-doc",
 )
 HERE = Path(__file__).parent
 NO_COMPILER = "not asked: the image holds the runtime libraries only, no compiler"
@@ -30,7 +33,8 @@ def files(run_program: Any) -> Any:
 @pytest.fixture(scope="module")
 def facts(run_program: Any) -> Any:
     """How it runs on a machine, for the user who logged in."""
-    return run_program((HERE / "gather.py").read_text(), "gpu", "driver", "unloadable", "runtime", root=False)
+    return run_program((HERE / "gather.py").read_text(), "gpu", "driver", "unloadable", "runtime",
+                       root=False)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,9 @@ def test_runtime_is_of_the_locked_version(facts: dict[str, Any], lock: dict[str,
         major, minor = map(int, lock["cuda_version"].split("."))
         assert facts["runtime"]["version"] == 1000 * major + 10 * minor, facts["runtime"]
     else:
-        assert facts["runtime"]["file"].startswith(f"libcudart.so.{lock['cuda_version']}."), facts["runtime"]
+        assert facts["runtime"]["file"].startswith(f"libcudart.so.{lock['cuda_version']}."), facts[
+            "runtime"
+        ]
 
 
 def test_runtime_answers_as_expected(facts: dict[str, Any], answer: int) -> None:
@@ -88,11 +94,15 @@ def test_compiler_is_of_the_locked_version(toolkit: dict[str, Any], lock: dict[s
 
 @pytest.mark.no_boot
 def test_shells_know_where_cuda_is(toolkit: dict[str, Any]) -> None:
-    assert toolkit["home"]["rc"] == 0, "CUDA_HOME of a login shell has no bin/nvcc or include/cuda.h"
+    assert toolkit["home"]["rc"] == 0, (
+        "CUDA_HOME of a login shell has no bin/nvcc or include/cuda.h"
+    )
 
 
 @pytest.mark.no_boot
-def test_compilers_at_run_time_have_their_parts(files: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_compilers_at_run_time_have_their_parts(
+    files: dict[str, Any], lock: dict[str, Any]
+) -> None:
     """Numba, XLA and CuPy look for ptxas, libdevice and headers below CUDA_HOME."""
     if lock["cuda_source"] != "wheels" or lock["cuda_variant"] == "runtime":
         pytest.skip("not asked: variant runtime, or CUDA comes in packages")
@@ -114,7 +124,9 @@ def test_no_library_is_there_twice(files: dict[str, Any]) -> None:
 
 
 @pytest.mark.no_boot
-def test_compiler_reaches_every_declared_gpu(compiled: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_compiler_reaches_every_declared_gpu(
+    compiled: dict[str, Any], lock: dict[str, Any]
+) -> None:
     built = compiled["built"]
     assert built["rc"] == 0, built["err"] + built["out"]
     assert compiled["images"] == sorted(lock["cuda_architectures"])
@@ -124,14 +136,18 @@ def test_compiler_reaches_every_declared_gpu(compiled: dict[str, Any], lock: dic
 def test_compiled_program_passes_the_coverage_gate(
     compiled: dict[str, Any], lock: dict[str, Any], tmp_path: Path,
 ) -> None:
-    """The gate reads what this CUDA's compiler writes: it agrees with cuobjdump, and misses what was left out."""
+    """The gate reads what this CUDA's compiler writes: it agrees with cuobjdump, and misses what
+    was left out."""
     program = tmp_path / "opt/ml/add"
     program.parent.mkdir(parents=True)
     program.write_bytes(zlib.decompress(base64.b64decode(compiled["program"])))
     declared, older = lock["cuda_architectures"], "37"
-    record = coverage.scan(tmp_path, ["opt/ml"], CodeBaseline(sorted(instruction_sets.KNOWN_X86), [*declared, older]))
+    record = coverage.scan(tmp_path, ["opt/ml"],
+                           CodeBaseline(sorted(instruction_sets.KNOWN_X86), [*declared, older]))
     assert record.files[0].sass == compiled["images"]
-    assert {(found.symbol, found.extension) for found in record.findings} == {(coverage.WHOLE, f"sm_{older}")}
+    assert {(found.symbol, found.extension) for found in record.findings} == {
+        (coverage.WHOLE, f"sm_{older}")
+    }
 
 
 @pytest.mark.no_boot
@@ -143,7 +159,9 @@ def test_compiled_program_runs(compiled: dict[str, Any], answer: int) -> None:
 
 
 @pytest.mark.no_boot
-def test_static_libraries_are_as_the_lock_says(toolkit: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_static_libraries_are_as_the_lock_says(
+    toolkit: dict[str, Any], lock: dict[str, Any]
+) -> None:
     if lock["cuda_source"] != "debian":
         pytest.skip("not asked: only Debian's packages have them in /usr/lib")
     assert bool(toolkit["static"]) == lock["cuda_static_libraries_enabled"]

@@ -1,4 +1,5 @@
-"""Less before SSH: what cloud-init does beside it, what comes first, and which drivers the initramfs has."""
+"""Less before SSH: what cloud-init does beside it, what comes first, and which drivers the
+initramfs has."""
 
 from __future__ import annotations
 
@@ -29,23 +30,34 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
     })
 
 
-def test_cloud_init_has_all_its_modules_and_grows_the_root_later(run_program: Any, lock: dict[str, Any]) -> None:
+def test_cloud_init_has_all_its_modules_and_grows_the_root_later(
+    run_program: Any, lock: dict[str, Any]
+) -> None:
     (init, config), *moved = run_program(LISTS)
     if lock["fast_boot_late_growth_enabled"]:
         assert set(GROWTH) < set(init)
-        assert moved == [[[name for name in init if name not in GROWTH], [*GROWTH, *config]]], "in their own order"
+        assert moved == [[[name for name in init if name not in GROWTH],
+                          [*GROWTH, *config]]], "in their own order"
     else:
         assert moved == []
 
 
 @pytest.mark.no_boot
-def test_what_a_login_waits_for_has_more_of_the_processors(facts: Any, lock: dict[str, Any]) -> None:
-    assert {line.rpartition(".d/")[0].rpartition("/")[2] for line in facts["weights"].lines} >= FIRST
-    assert {line.rpartition("=")[2] for line in facts["weights"].lines} == {str(lock["fast_boot_cpu_weight"])}
+def test_what_a_login_waits_for_has_more_of_the_processors(
+    facts: Any, lock: dict[str, Any]
+) -> None:
+    assert {
+        line.rpartition(".d/")[0].rpartition("/")[2] for line in facts["weights"].lines
+    } >= FIRST
+    assert {line.rpartition("=")[2] for line in facts["weights"].lines} == {
+        str(lock["fast_boot_cpu_weight"])
+    }
 
 
 def test_systemd_took_these_weights(gather: Any, lock: dict[str, Any], needs_boot: None) -> None:
-    said = gather({"units": f"systemctl show --property StartupCPUWeight --value {' '.join(FIRST)}"})
+    said = gather(
+        {"units": f"systemctl show --property StartupCPUWeight --value {' '.join(FIRST)}"}
+    )
     assert said["units"].text.split() == [str(lock["fast_boot_cpu_weight"])] * len(FIRST)
 
 
@@ -54,12 +66,15 @@ def test_initramfs_has_the_named_drivers_and_few_others(facts: Any, lock: dict[s
     if not lock["fast_boot_few_drivers_enabled"]:
         pytest.skip("the image leaves it off")
     if facts["initramfs"].status:
-        pytest.skip("no initramfs yet: the seal creates it, and the role kernel's checks hold that it is there")
+        pytest.skip("no initramfs yet: the seal creates it, and the role kernel's checks hold "
+                    "that it is there")
     assert facts["modules"].lines[1:] == [
-        f"DRIVERS=\"{' '.join(lock['fast_boot_drivers'])}\"", "# Role fast_boot: hooks/golden-drivers names them.",
+        f"DRIVERS=\"{' '.join(lock['fast_boot_drivers'])}\"",
+        "# Role fast_boot: hooks/golden-drivers names them.",
         "MODULES=list"]
     names = {path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
              for path in [*facts["initramfs"].lines, *facts["builtin"].lines] if ".ko" in path}
     assert not {name.replace("-", "_") for name in lock["fast_boot_drivers"]} - names
-    inside = [line for line in facts["initramfs"].lines if line.endswith((".ko", ".ko.xz", ".ko.zst"))]
+    inside = [line for line in facts["initramfs"].lines
+              if line.endswith((".ko", ".ko.xz", ".ko.zst"))]
     assert len(inside) < MOST, "MODULES=most brings 180"

@@ -1,4 +1,5 @@
-"""Reading ahead: the list names what the image has, the program reads it, and the unit is well and in nobody's way."""
+"""Reading ahead: the list names what the image has, the program reads it, and the unit is well and
+in nobody's way."""
 
 from __future__ import annotations
 
@@ -39,10 +40,13 @@ def found(run_program: Any) -> Any:
     return run_program(PROGRAM, LIST)
 
 
-def test_unit_is_the_lock_s_and_nothing_but_the_target_waits_for_it(facts: Any, lock: dict[str, Any]) -> None:
+def test_unit_is_the_lock_s_and_nothing_but_the_target_waits_for_it(
+    facts: Any, lock: dict[str, Any]
+) -> None:
     assert facts["enabled"].text == ("enabled" if lock["first_touch_enabled"] else "disabled")
     assert facts["start"].text.split()[1:] == [
-        LIST, "--depth", str(lock["first_touch_depth"]), "--slow-ms", str(lock["first_touch_slow_ms"])]
+        LIST, "--depth", str(lock["first_touch_depth"]), "--slow-ms",
+        str(lock["first_touch_slow_ms"])]
     assert set(facts["ordered"].text.split()) <= {"multi-user.target", "shutdown.target"}
 
 
@@ -56,21 +60,31 @@ def test_list_has_the_libraries_of_each_framework_that_was_not_compiled(
 ) -> None:
     for framework in lock.get("frameworks_installed", []):
         inside = [path for path in found["paths"]
-                  if path.startswith(f"/opt/ml/{framework['environment']}/") and f"/{framework['module']}/" in path]
+                  if path.startswith(f"/opt/ml/{framework['environment']}/")
+                  and f"/{framework['module']}/" in path]
         assert bool(inside) == (framework["origin"] != "source"), framework["name"]
 
 
 def test_program_reads_what_is_listed(facts: Any, found: dict[str, Any]) -> None:
     count, files = sum(found["bytes"][:SOME]), len(found["bytes"][:SOME])
-    said = f"read {count / 1e6:.0f} MB of {files} files in " if files else "nothing to read: the list is empty"
+    said = (
+        f"read {count / 1e6:.0f} MB of {files} files in "
+        if files
+        else "nothing to read: the list is empty"
+    )
     assert facts["forced"].text.startswith(said), facts["forced"].text
 
 
 def test_unit_is_well(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
-    """It may still read: an emulated machine that is busy answers as slowly as a volume that is being loaded."""
+    """It may still read: an emulated machine that is busy answers as slowly as a volume that is
+    being loaded."""
     if not lock["first_touch_enabled"]:
         pytest.skip("the image leaves it off")
     state = dict(line.split("=", 1) for line in facts["state"].lines)
-    assert (state["Result"], state["ExecMainStatus"], state["ConditionResult"]) == ("success", "0", "yes")
+    assert (state["Result"], state["ExecMainStatus"], state["ConditionResult"]) == (
+        "success",
+        "0",
+        "yes",
+    )
     if state["ActiveState"] == "inactive":
         assert facts["said"].text.startswith(("read ", "nothing to read: "))

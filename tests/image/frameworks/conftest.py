@@ -1,4 +1,5 @@
-"""What the tests of frameworks share: what is on the disk, gathered by one command, and how it runs, by another."""
+"""What the tests of frameworks share: what is on the disk, gathered by one command, and how it
+runs, by another."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +15,9 @@ PROBES = Path(__file__).parent / "probes"
 def program(name: str) -> str:
     """A framework's smoke test, after what is asked of it in the same process."""
     probe = PROBES / f"{name}.py"
-    return (probe.read_text() if probe.exists() else "") + (PROGRAMS / name / "smoke.py").read_text()
+    return (probe.read_text() if probe.exists() else "") + (
+        PROGRAMS / name / "smoke.py"
+    ).read_text()
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +27,9 @@ def known() -> dict[tuple[str, ...], Any]:
 
 
 @pytest.fixture(scope="module")
-def gathered(host: Any, lock: dict[str, Any], known: Any, run_program: Any) -> Callable[..., dict[str, Any]]:
+def gathered(
+    host: Any, lock: dict[str, Any], known: Any, run_program: Any
+) -> Callable[..., dict[str, Any]]:
     """A function that returns the facts of these names."""
 
     def facts(*names: str) -> dict[str, Any]:
@@ -46,7 +51,8 @@ def files(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ran(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """How the frameworks run on this CPU: `verify` asks its own machine's, ten times as fast as an emulated one."""
+    """How the frameworks run on this CPU: `verify` asks its own machine's, ten times as fast as an
+    emulated one."""
     return gathered("flags", "smoke", "gpu", "entered")
 
 
@@ -58,14 +64,17 @@ def facts(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run_pytorch(host: Any, lock: dict[str, Any]) -> Callable[..., dict[str, Any]]:
-    """A function that runs gpu_pytorch.py in PyTorch's environment, as the user of this connection."""
-    environment = next((one["environment"] for one in lock["frameworks_installed"] if one["name"] == "pytorch"), "")
+    """A function that runs gpu_pytorch.py in PyTorch's environment, as the user of this
+    connection."""
+    environment = next((one["environment"] for one in lock["frameworks_installed"] if one["name"]
+                        == "pytorch"), "")
     if not environment:
         pytest.skip("not asked: the image has no PyTorch")
     text = Path(__file__).with_name("gpu_pytorch.py").read_text()
 
     def run(*arguments: str) -> dict[str, Any]:
-        done = host.run("/opt/ml/bin/ml-run %s python -I -B -c %s" + " %s" * len(arguments), environment, text,
+        done = host.run("/opt/ml/bin/ml-run %s python -I -B -c %s" + " %s" * len(arguments),
+                        environment, text,
                         *arguments)
         assert done.rc == 0, done.stderr[-600:]
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

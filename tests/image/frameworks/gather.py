@@ -1,7 +1,8 @@
 """Print as JSON what /opt/ml holds and how its frameworks work.
 
-argv: the role's variable `frameworks_installed`, the frameworks' smoke tests, names of FACTS. Runs as root. Programs
-are tried as `nobody`; what they print, or how they died, is left to the tests to judge.
+argv: the role's variable `frameworks_installed`, the frameworks' smoke tests, names of FACTS. Runs
+as root. Programs are tried as `nobody`; what they print, or how they died, is left to the tests to
+judge.
 """
 
 import json
@@ -33,7 +34,8 @@ def distributions(environment: str) -> dict[str, str]:
     """Python distributions of an environment, by their normalised names."""
     found = {}
     for path in (HOME / environment).glob("lib/python3*/site-packages/*.dist-info/METADATA"):
-        fields = dict(line.split(": ", 1) for line in path.read_text().split("\n\n")[0].splitlines() if ": " in line)
+        fields = dict(line.split(": ", 1) for line in path.read_text().split("\n\n")[0].splitlines()
+                      if ": " in line)
         found[re.sub(r"[-_.]+", "-", fields["Name"]).lower()] = fields["Version"]
     return found
 
@@ -47,7 +49,12 @@ def closed() -> list[str]:
             if path.is_symlink():
                 continue
             wanted = 0o555 if path.is_dir() else 0o444
-            if status.st_uid or status.st_gid or status.st_mode & 0o022 or status.st_mode & wanted != wanted:
+            if (
+                status.st_uid
+                or status.st_gid
+                or status.st_mode & 0o022
+                or status.st_mode & wanted != wanted
+            ):
                 wrong.append(f"{path} {status.st_mode:o} {status.st_uid}:{status.st_gid}")
     return wrong
 
@@ -67,17 +74,22 @@ def entered() -> dict[str, object]:
     """How each command of the login's message ends, or the import that it promises."""
     told = Path("/etc/motd.d/60-golden-frameworks").read_text().splitlines()
     modules = ", ".join(framework["module"] for framework in INSTALLED)
-    commands = [line for line in told if line.startswith("    ml ")] or [f'python3 -c "import {modules}"']
+    commands = [line for line in told if line.startswith("    ml ")] or [
+        f'python3 -c "import {modules}"'
+    ]
     return {command: login(command) for command in commands}
 
 
 FACTS: dict[str, Callable[[], object]] = {
     "flags": flags,
     "distributions": lambda: {name: distributions(name) for name in ENVIRONMENTS},
-    "check": lambda: {name: run("python3", "-B", "-m", "pip", "--python", f"{HOME}/{name}/bin/python", "check")
+    "check": lambda: {name: run("python3", "-B", "-m", "pip", "--python",
+                                f"{HOME}/{name}/bin/python", "check")
                       for name in ENVIRONMENTS},
-    "smoke": lambda: {framework["name"]: run(*NOBODY, f"{HOME}/bin/ml-run", framework["environment"], "python", "-I",
-                                             "-B", "-", stdin=SMOKE[framework["name"]]) for framework in INSTALLED},
+    "smoke": lambda: {framework["name"]: run(*NOBODY, f"{HOME}/bin/ml-run",
+                                             framework["environment"], "python", "-I",
+                                             "-B", "-", stdin=SMOKE[framework["name"]])
+                      for framework in INSTALLED},
     "compiled": lambda: {name: run(*NOBODY, f"{HOME}/bin/ml-run", name, "sh", "-c", COMPILE,
                                    stdin="#include <Python.h>\n") for name in ENVIRONMENTS},
     "gpu": lambda: any(Path("/dev").glob("nvidia[0-9]*")),
@@ -85,11 +97,14 @@ FACTS: dict[str, Callable[[], object]] = {
     "record": lambda: json.loads((HOME / "FRAMEWORKS.json").read_text()),
     "closed": closed,
     "login": lambda: login("echo $OMP_NUM_THREADS; command -v ml-run"),
-    "pips": lambda: {f"{pip} {words}": login(f"{pip} {words}") for pip in ("pip", "pip3", "python3 -m pip")
-                     for words in ("list --format=freeze", "install golden-no-such", "uninstall --yes torch")},
+    "pips": lambda: {f"{pip} {words}": login(f"{pip} {words}")
+                     for pip in ("pip", "pip3", "python3 -m pip")
+                     for words in ("list --format=freeze", "install golden-no-such",
+                                   "uninstall --yes torch")},
     "own": lambda: login(OWN.format(", ".join(framework["module"] for framework in INSTALLED))),
     "cpus": lambda: len(os.sched_getaffinity(0)),
-    "unit": lambda: run("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=CPUQuota=100%",
+    "unit": lambda: run("systemd-run", "--quiet", "--pipe", "--wait", "--collect",
+                        "--property=CPUQuota=100%",
                         f"{HOME}/bin/ml-run", ENVIRONMENTS[0], "sh", "-c", "echo $OMP_NUM_THREADS"),
 }
 print(json.dumps({name: FACTS[name]() for name in sys.argv[3:]}))

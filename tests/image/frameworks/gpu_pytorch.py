@@ -1,8 +1,9 @@
-"""Runs in PyTorch's environment: prints as JSON what each device computed and how fast, and what all of them summed.
+"""Runs in PyTorch's environment: prints as JSON what each device computed and how fast, and what
+all of them summed.
 
-argv: `cuda`, which is every GPU; or `cpu` and a number of ranks, by which the image shows without a GPU that this
-program is right (but for torch.compile, which would take half a minute). What fails is a text in its place: the error's
-words. A rank is this program again, with more words.
+argv: `cuda`, which is every GPU; or `cpu` and a number of ranks, by which the image shows without a
+GPU that this program is right (but for torch.compile, which would take half a minute). What fails
+is a text in its place: the error's words. A rank is this program again, with more words.
 """
 
 import json
@@ -20,7 +21,8 @@ from torch import distributed, nn
 
 KIND, RANKS = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else torch.cuda.device_count()
 GPU = KIND == "cuda"
-SIZE, ROUNDS, PRODUCTS = (8192, 5, 10) if GPU else (256, 1, 1)  # 3 matrices of 128 MiB; 1.1 TFLOP for a product
+# 3 matrices of 128 MiB; 1.1 TFLOP for a product.
+SIZE, ROUNDS, PRODUCTS = (8192, 5, 10) if GPU else (256, 1, 1)
 SUMMED = (64 if GPU else 1) << 20  # numbers of 4 bytes, which no cache of a GPU holds
 STEPS = 20
 LIMIT_S = 300.0
@@ -37,11 +39,14 @@ def tried(work: Callable[..., Any], *arguments: Any) -> Any:
 
 def sixteen(device: Any) -> Any:
     """The device's 16-bit numbers: bf16, but on GPUs before Ampere, which have no units for it."""
-    return torch.float16 if GPU and torch.cuda.get_device_capability(device)[0] < 8 else torch.bfloat16
+    return (
+        torch.float16 if GPU and torch.cuda.get_device_capability(device)[0] < 8 else torch.bfloat16
+    )
 
 
 def train(device: Any, *, half: bool = False, compiled: bool = False) -> list[float]:
-    """Losses of training steps; model and data are made on the CPU, so that each device begins with the same ones."""
+    """Losses of training steps; model and data are made on the CPU, so that each device begins with
+    the same ones."""
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 1)).to(device)
     data = torch.randn(512, 64)
@@ -65,10 +70,12 @@ def train(device: Any, *, half: bool = False, compiled: bool = False) -> list[fl
 def products(device: Any) -> dict[str, Any]:
     """Wrong numbers of some rows of a product of 16-bit matrices, and TFLOPS of the fastest round.
 
-    All numbers are 1 or -1: sums are whole, and what is off by more than rounding to 16 bits is wrong.
+    All numbers are 1 or -1: sums are whole, and what is off by more than rounding to 16 bits is
+    wrong.
     """
     torch.manual_seed(2)
-    left, right = ((torch.randint(2, (SIZE, SIZE)) * 2 - 1).to(device, sixteen(device)) for _ in range(2))
+    left, right = ((torch.randint(2, (SIZE, SIZE)) * 2 - 1).to(device, sixteen(device))
+                   for _ in range(2))
     rows = slice(0, SIZE, SIZE // 64)
     wanted = left[rows].cpu().float() @ right.cpu().float()
     wrong = int((((left @ right)[rows].cpu().float() - wanted).abs() > 0.05 * SIZE ** 0.5).sum())
@@ -93,11 +100,13 @@ def settle() -> None:
 
 
 def rank(number: int, folder: str) -> None:
-    """One rank of a sum over all of them; prints wrong numbers and the bus bandwidth as NCCL's tests define it."""
+    """One rank of a sum over all of them; prints wrong numbers and the bus bandwidth as NCCL's
+    tests define it."""
     device = torch.device(KIND, number if GPU else 0)
     if GPU:
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if GPU else "gloo", init_method=f"file://{folder}/ranks", rank=number,
+    distributed.init_process_group("nccl" if GPU else "gloo", init_method=f"file://{folder}/ranks",
+                                   rank=number,
                                    world_size=RANKS, timeout=timedelta(seconds=LIMIT_S))
     base = torch.arange(SUMMED, device=device, dtype=torch.float32) % 1000
     mine = base + number
@@ -105,15 +114,18 @@ def rank(number: int, folder: str) -> None:
     wrong = int((mine != RANKS * base + RANKS * (RANKS - 1) / 2).sum())
     seconds = timed(lambda: distributed.all_reduce(base), 5)
     distributed.destroy_process_group()
-    print(json.dumps({"wrong": wrong, "gb_s": round(2 * (RANKS - 1) / RANKS * 4 * SUMMED / seconds / 1e9, 1)}))
+    print(json.dumps({"wrong": wrong,
+                      "gb_s": round(2 * (RANKS - 1) / RANKS * 4 * SUMMED / seconds / 1e9, 1)}))
 
 
 def summed() -> list[Any]:
-    """What each rank printed, or how it died. All end together: one that hangs is ended after LIMIT_S."""
+    """What each rank printed, or how it died. All end together: one that hangs is ended after
+    LIMIT_S."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         argv = [sys.executable, *sys.orig_argv[1:-len(sys.argv) + 1], KIND, str(RANKS)]
-        ranks = [subprocess.Popen([*argv, str(number), folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ranks = [subprocess.Popen([*argv, str(number), folder], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE,
                                   text=True) for number in range(RANKS)]
         return [ended(process, LIMIT_S - (time.monotonic() - began)) for process in ranks]
 
@@ -137,7 +149,8 @@ def look(device: Any) -> dict[str, Any]:
     if GPU:
         torch.cuda.set_device(device)  # the one that `settle` waits for
     return {
-        "name": torch.cuda.get_device_name(device) if GPU else KIND, "numbers": str(sixteen(device))[6:],
+        "name": torch.cuda.get_device_name(device) if GPU else KIND,
+        "numbers": str(sixteen(device))[6:],
         "trained": tried(train, device), "half": tried(lambda: train(device, half=True)),
         "compiled": tried(lambda: train(device, compiled=True)) if GPU else [],
         "products": tried(products, device),

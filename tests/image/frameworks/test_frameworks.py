@@ -1,4 +1,5 @@
-"""The image's frameworks: exactly the lock's, usable without rights, within the CPUs that they were compiled for."""
+"""The image's frameworks: exactly the lock's, usable without rights, within the CPUs that they were
+compiled for."""
 
 import shlex
 from typing import Any
@@ -19,7 +20,9 @@ def lacking(ran: dict[str, Any], lock: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.no_boot
-def test_environments_hold_exactly_the_lock_s_wheels(files: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_environments_hold_exactly_the_lock_s_wheels(
+    files: dict[str, Any], lock: dict[str, Any]
+) -> None:
     wanted = dict[str, dict[str, str]]()
     for one in lock["frameworks_installed"]:
         wheels = {name: wheel["version"] for name, wheel in one["wheels"].items()}
@@ -29,20 +32,25 @@ def test_environments_hold_exactly_the_lock_s_wheels(files: dict[str, Any], lock
 
 @pytest.mark.no_boot
 def test_packages_of_each_environment_fit(files: dict[str, Any]) -> None:
-    assert {name: done["out"] + done["err"] for name, done in files["check"].items() if done["rc"]} == {}
+    assert {
+        name: done["out"] + done["err"] for name, done in files["check"].items() if done["rc"]
+    } == {}
 
 
 @pytest.mark.no_boot
 def test_frameworks_work_for_a_user_without_rights(
     ran: dict[str, Any], lock: dict[str, Any], lacking: list[str],
 ) -> None:
-    """What the index's wheels hold runs on any machine; what was compiled here, on the declared hardware."""
+    """What the index's wheels hold runs on any machine; what was compiled here, on the declared
+    hardware."""
     compiled = {one["name"] for one in lock["frameworks_installed"] if one["origin"] == "source"}
     failed = {name: done for name, done in ran["smoke"].items() if done["rc"]}
-    foreign = {name for name, done in failed.items() if name in compiled and done["rc"] == SIGILL and lacking}
+    foreign = {name for name, done in failed.items() if name in compiled and done["rc"] == SIGILL
+               and lacking}
     assert {name: done for name, done in failed.items() if name not in foreign} == {}
     if foreign:
-        pytest.skip(f"not asked: this CPU is none of the declared hardware, it lacks {', '.join(lacking)}, which "
+        pytest.skip("not asked: this CPU is none of the declared hardware, it lacks "
+                    f"{', '.join(lacking)}, which "
                     f"{', '.join(sorted(foreign))} may use")
 
 
@@ -66,12 +74,18 @@ def test_everything_is_root_s_and_everybody_can_read_it(files: dict[str, Any]) -
 
 @pytest.mark.no_boot
 def test_pip_of_a_login_is_its_python3_s(files: dict[str, Any], lock: dict[str, Any]) -> None:
-    """By each of its names: it lists the frameworks, and says in one line where packages of one's own go."""
+    """By each of its names: it lists the frameworks, and says in one line where packages of one's
+    own go."""
     _one_environment(lock)
     listed = {name: done["out"] for name, done in files["pips"].items() if name.endswith("freeze")}
     assert len(listed) == 3 and len(set(listed.values())) == 1, listed
-    projects = {line.partition("==")[0].lower() for line in next(iter(listed.values())).splitlines()}
-    assert set(lock["frameworks_installed"][0]["wheels"]) - {name.replace("_", "-") for name in projects} == set()
+    projects = {line.partition("==")[0].lower()
+                for line in next(iter(listed.values())).splitlines()}
+    assert (
+        set(lock["frameworks_installed"][0]["wheels"])
+        - {name.replace("_", "-") for name in projects}
+        == set()
+    )
     refused = {name: done for name, done in files["pips"].items() if not name.endswith("freeze")}
     assert len(refused) == 6
     for name, done in refused.items():
@@ -80,7 +94,9 @@ def test_pip_of_a_login_is_its_python3_s(files: dict[str, Any], lock: dict[str, 
 
 
 @pytest.mark.no_boot
-def test_an_environment_of_one_s_own_sees_the_frameworks(files: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_an_environment_of_one_s_own_sees_the_frameworks(
+    files: dict[str, Any], lock: dict[str, Any]
+) -> None:
     _one_environment(lock)
     assert files["own"]["rc"] == 0, files["own"]
 
@@ -91,31 +107,42 @@ def _one_environment(lock: dict[str, Any]) -> None:
 
 
 def test_login_shells_know_the_programs_and_the_threads(facts: dict[str, Any]) -> None:
-    assert facts["login"]["out"].splitlines() == [str(facts["cpus"]), "/opt/ml/bin/ml-run"], facts["login"]
+    assert facts["login"]["out"].splitlines() == [str(facts["cpus"]),
+                                                  "/opt/ml/bin/ml-run"], facts["login"]
 
 
 @pytest.mark.no_boot
-def test_frameworks_are_imported_as_the_login_s_message_says(ran: dict[str, Any], lacking: list[str]) -> None:
+def test_frameworks_are_imported_as_the_login_s_message_says(
+    ran: dict[str, Any], lacking: list[str]
+) -> None:
     allowed = {0, SIGILL} if lacking else {0}
     assert ran["entered"]
-    assert {command: done for command, done in ran["entered"].items() if done["rc"] not in allowed} == {}
+    assert {
+        command: done for command, done in ran["entered"].items() if done["rc"] not in allowed
+    } == {}
 
 
 def test_frameworks_work_for_whoever_logs_in(gather: Any, lock: dict[str, Any]) -> None:
-    """As the user of this connection, who is shown the message: a login shell's Python finds every framework."""
+    """As the user of this connection, who is shown the message: a login shell's Python finds every
+    framework."""
     installed = lock["frameworks_installed"]
-    told = gather({"motd": "cat /etc/motd.d/60-golden-frameworks", "pam": "grep pam_motd.so /etc/pam.d/sshd"},
+    told = gather({"motd": "cat /etc/motd.d/60-golden-frameworks",
+                   "pam": "grep pam_motd.so /etc/pam.d/sshd"},
                   root=False)
     assert any("motd=" not in line for line in told["pam"].lines), "sshd shows no /etc/motd.d"
     enters = {one["module"]: f"ml {one['environment']} && " for one in installed}
     if len({one["environment"] for one in installed}) == 1:
-        assert told["motd"].text.startswith("python3 has " + ", ".join(one["name"] for one in installed))
+        assert told["motd"].text.startswith("python3 has "
+                                            + ", ".join(one["name"] for one in installed))
         enters = dict.fromkeys(enters, "")
     # An import takes ten times as long under emulation, and is made in the root tree.
     find = "python3 -c 'import importlib.util, sys; print(importlib.util.find_spec(sys.argv[1]).origin)'"
     commands = {module: f"{enter}{find} {module}" for module, enter in enters.items()}
-    done = gather({module: f"bash -lc {shlex.quote(text)}" for module, text in commands.items()}, root=False)
-    assert {module: answer for module, answer in done.items() if "/opt/ml/" not in answer.text} == {}
+    done = gather({module: f"bash -lc {shlex.quote(text)}" for module, text in commands.items()},
+                  root=False)
+    assert {
+        module: answer for module, answer in done.items() if "/opt/ml/" not in answer.text
+    } == {}
 
 
 @pytest.mark.usefixtures("needs_boot")

@@ -1,6 +1,8 @@
-"""PyTorch on the GPUs: each trains as the CPU does, in 16 bits and compiled, and multiplies fast; all sum by NCCL.
+"""PyTorch on the GPUs: each trains as the CPU does, in 16 bits and compiled, and multiplies fast;
+all sum by NCCL.
 
-`worked` is what gpu_pytorch.py prints; test_pytorch.py shows on every image, on the CPU, that the program is right.
+`worked` is what gpu_pytorch.py prints; test_pytorch.py shows on every image, on the CPU, that the
+program is right.
 """
 
 from collections.abc import Callable
@@ -11,10 +13,11 @@ import pytest
 pytestmark = pytest.mark.gpu
 
 MATMUL_SHARE = 1 / 3
-"""Of the GPU's 16-bit TFLOPS: half is what a card with a low power limit keeps, an eighth what one without its tensor
-cores reaches (a T4: 8 of 65)."""
+"""Of the GPU's 16-bit TFLOPS: half is what a card with a low power limit keeps, an eighth what one
+without its tensor cores reaches (a T4: 8 of 65)."""
 EXACT, ROUNDED = 1e-3, 0.05
-"""How far a loss may be from the CPU's, in shares of the first one: sums in another order; 16-bit numbers."""
+"""How far a loss may be from the CPU's, in shares of the first one: sums in another order; 16-bit
+numbers."""
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +28,14 @@ def worked(run_pytorch: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 
 def wrong(worked: dict[str, Any], judge: Callable[[dict[str, Any]], str]) -> list[str]:
     """GPUs of which `judge` says something, with its words."""
-    return [f"GPU {number} ({device['name']}): {said}" for number, device in enumerate(worked["devices"])
+    return [f"GPU {number} ({device['name']}): {said}"
+            for number, device in enumerate(worked["devices"])
             if (said := judge(device))]
 
 
 def differs(losses: list[float] | str, wanted: list[float], share: float) -> str:
-    """Where losses leave the CPU's, or the error that they ended in; nothing where they agree. NaN never does."""
+    """Where losses leave the CPU's, or the error that they ended in; nothing where they agree. NaN
+    never does."""
     if isinstance(losses, str):
         return losses
     if len(losses) != len(wanted):
@@ -42,7 +47,9 @@ def differs(losses: list[float] | str, wanted: list[float], share: float) -> str
 
 def test_pytorch_has_every_gpu(worked: dict[str, Any], gpu_type: dict[str, Any]) -> None:
     found = [device["name"] for device in worked["devices"]]
-    assert len(found) == gpu_type["gpus"], f"{gpu_type['type']} has {gpu_type['gpus']} GPUs; PyTorch: {found or 'none'}"
+    assert len(found) == gpu_type["gpus"], (
+        f"{gpu_type['type']} has {gpu_type['gpus']} GPUs; PyTorch: {found or 'none'}"
+    )
 
 
 def test_training_is_that_of_the_cpu(worked: dict[str, Any]) -> None:
@@ -58,7 +65,8 @@ def test_training_works_in_16_bits(worked: dict[str, Any], record_figure: Any) -
 
 
 def test_compiled_training_is_that_of_the_cpu(worked: dict[str, Any], lock: dict[str, Any]) -> None:
-    """torch.compile: Triton compiles for the GPU, and its launchers with g++ and Python's headers."""
+    """torch.compile: Triton compiles for the GPU, and its launchers with g++ and Python's
+    headers."""
     if not (worked["triton"] and lock["frameworks_compiler_enabled"]):
         pytest.skip("not asked: the image has no Triton, or no compiler for it")
     found = wrong(worked, lambda device: differs(device["compiled"], worked["reference"], EXACT))
@@ -68,7 +76,13 @@ def test_compiled_training_is_that_of_the_cpu(worked: dict[str, Any], lock: dict
 def test_matrix_products_are_right(worked: dict[str, Any]) -> None:
     def judge(device: dict[str, Any]) -> str:
         found = device["products"]
-        return found if isinstance(found, str) else f"{found['wrong']} wrong numbers" if found["wrong"] else ""
+        return (
+            found
+            if isinstance(found, str)
+            else f"{found['wrong']} wrong numbers"
+            if found["wrong"]
+            else ""
+        )
 
     found = wrong(worked, judge)
     assert not found, f"products of 16-bit matrices: {found}"
@@ -80,16 +94,22 @@ def test_matrix_products_are_fast_enough(
     if gpu_type["matmul_tflops"] is None:
         pytest.skip("not asked: packer/hardware.yml has no figure of this GPU's matrix products")
     least = MATMUL_SHARE * gpu_type["matmul_tflops"]
-    speeds = [device["products"] if isinstance(device["products"], str) else device["products"]["tflops"]
+    speeds = [device["products"] if isinstance(device["products"], str)
+              else device["products"]["tflops"]
               for device in worked["devices"]]
     record_figure("TFLOPS", ", ".join(map(str, speeds)))
     found = [f"GPU {number}: {speed}" for number, speed in enumerate(speeds)
              if isinstance(speed, str) or speed < least]
-    assert not found, f"TFLOPS of 16-bit products, {least:.0f} of {gpu_type['matmul_tflops']} wanted: {found}"
+    assert not found, (
+        f"TFLOPS of 16-bit products, {least:.0f} of {gpu_type['matmul_tflops']} wanted: {found}"
+    )
 
 
-def test_gpus_sum_by_nccl(worked: dict[str, Any], gpu_type: dict[str, Any], record_figure: Any) -> None:
-    """All-reduce, one process for each GPU, as training does; of one GPU it shows that NCCL starts."""
+def test_gpus_sum_by_nccl(
+    worked: dict[str, Any], gpu_type: dict[str, Any], record_figure: Any
+) -> None:
+    """All-reduce, one process for each GPU, as training does; of one GPU it shows that NCCL
+    starts."""
     sums = worked["sums"]
     assert worked["nccl"], "this PyTorch was built without NCCL"
     assert not isinstance(sums, str), f"all-reduce: {sums}"

@@ -1,6 +1,8 @@
-"""The agent in the image: its settings are the lock's, its unit is enabled, and where it runs it says what it thinks.
+"""The agent in the image: its settings are the lock's, its unit is enabled, and where it runs it
+says what it thinks.
 
-In a container the bake has enabled it and never let it run; it is started for the tests, and stopped again.
+In a container the bake has enabled it and never let it run; it is started for the tests, and
+stopped again.
 """
 
 from __future__ import annotations
@@ -65,20 +67,35 @@ def test_library_of_aws_is_the_distribution_s(facts: Any) -> None:
     assert facts["boto3"].status == 0, facts["boto3"].text
 
 
-def test_agent_counts_a_machine_that_it_hardly_knows_as_busy(running: Any, lock: dict[str, Any]) -> None:
+def test_agent_counts_a_machine_that_it_hardly_knows_as_busy(
+    running: Any, lock: dict[str, Any]
+) -> None:
     assert running["started"].status == 0 and running["status"].status == 0, running["status"].text
     state, why = running["status"].lines
     found = json.loads(state)
-    assert (found["idle"], found["action"], found["stage"]) == (False, lock["golden_idle_action"], "busy")
+    assert (found["idle"], found["action"], found["stage"]) == (
+        False,
+        lock["golden_idle_action"],
+        "busy",
+    )
     assert why.startswith("busy: ")
 
 
 def test_unit_is_well_and_within_its_memory(running: Any) -> None:
     unit = dict(line.split("=", 1) for line in running["unit"].lines)
-    assert (unit["Result"], unit["NRestarts"], unit["MemoryMax"]) == ("success", "0", str(256 << 20))
+    assert (unit["Result"], unit["NRestarts"], unit["MemoryMax"]) == (
+        "success",
+        "0",
+        str(256 << 20),
+    )
 
 
 def test_users_hold_and_release(running: Any) -> None:
-    assert running["held"].status == 0 and "holds taken back: 1" in running["held"].text, running["held"].text
-    assert running["endless"].status == 2 and "does not say when the hold ends" in running["endless"].text
+    assert running["held"].status == 0 and "holds taken back: 1" in running["held"].text, running[
+        "held"
+    ].text
+    assert (
+        running["endless"].status == 2
+        and "does not say when the hold ends" in running["endless"].text
+    )
     assert running["folder"].text == "1777"

@@ -1,4 +1,5 @@
-"""A root that nobody can write and that the kernel checks, and folders that keep what an instance writes."""
+"""A root that nobody can write and that the kernel checks, and folders that keep what an instance
+writes."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def machine(gather: Any, needs_boot: None) -> Any:
         "inodes": "df --output=ipcent /persist | tail -n 1", "swap": "cat /proc/swaps",
         "kept": "echo x > /etc/golden-probe && ls /persist/upper/etc/golden-probe && rm /etc/golden-probe",
         "renamed": "mv /etc/ssh/ssh_config.d /etc/ssh/probe.d && mv /etc/ssh/probe.d /etc/ssh/ssh_config.d",
-        "venv": VENV, "devices": "findmnt -n -l -o TARGET,OPTIONS -T /home; mknod /home/golden-probe c 1 3; "
+        "venv": VENV,
+        "devices": "findmnt -n -l -o TARGET,OPTIONS -T /home; mknod /home/golden-probe c 1 3; "
                                  "head -c 0 /home/golden-probe; rm /home/golden-probe",
         # Last: whatever was wrong with a block of what a boot reads has been seen by now.
         "status": "veritysetup status root",
@@ -75,7 +77,8 @@ def test_kernel_holds_the_root_to_the_hash_of_its_command_line(machine: Any) -> 
 @pytest.mark.parametrize("way", ["usr", "remount", "raw"])
 def test_nobody_writes_the_root(machine: Any, way: str) -> None:
     assert machine[way].status != 0
-    assert re.search("Read-only file system|write-protected|Operation not permitted", machine[way].text)
+    assert re.search("Read-only file system|write-protected|Operation not permitted",
+                     machine[way].text)
 
 
 def test_device_files_of_the_instance_are_none(machine: Any) -> None:
@@ -89,7 +92,9 @@ def test_boot_partition_is_mounted_read_only(machine: Any) -> None:
 
 def test_listed_folders_are_written_beside_the_root(facts: Any, machine: Any) -> None:
     mounted = {line.split()[0] for line in machine["overlays"].lines}
-    assert {line.split()[1] for line in facts["list"].lines if line.startswith("overlay")} <= mounted
+    assert {
+        line.split()[1] for line in facts["list"].lines if line.startswith("overlay")
+    } <= mounted
     assert (machine["kept"].status, machine["kept"].text) == (0, "/persist/upper/etc/golden-probe")
     assert (machine["renamed"].status, machine["renamed"].text) == (0, "")
 

@@ -1,7 +1,9 @@
-"""Runs on the image, as root: gives it local disks and takes them away again; prints as JSON what the program did.
+"""Runs on the image, as root: gives it local disks and takes them away again; prints as JSON what
+the program did.
 
-The disks are files behind the kernel's own NVMe target (nvmet, nvme-loop): NVMe devices of the model that EC2's local
-disks have. All that is made here is removed at the end. argv: a name of SCENES for each scene to play.
+The disks are files behind the kernel's own NVMe target (nvmet, nvme-loop): NVMe devices of the
+model that EC2's local disks have. All that is made here is removed at the end. argv: a name of
+SCENES for each scene to play.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ PROGRAM = "/usr/local/libexec/golden-instance-store"
 
 def run(*argv: str) -> tuple[int, str]:
     """A command's exit status and both of its streams."""
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
     return done.returncode, done.stdout.strip()
 
 
@@ -42,7 +45,8 @@ def must(*argv: str) -> str:
 
 
 class Disk:
-    """One local disk: `plug` shows it to the kernel, `unplug` takes it away, what is on it stays."""
+    """One local disk: `plug` shows it to the kernel, `unplug` takes it away, what is on it
+    stays."""
 
     def __init__(self, name: str) -> None:
         self.file, self.nqn, self.node = WORK / f"{name}.img", f"golden-local-{name}", ""
@@ -59,7 +63,8 @@ class Disk:
         """Show it to the kernel."""
         space = self.subsystem / "namespaces/1"
         space.mkdir(parents=True)
-        for path, value in ((self.subsystem / "attr_allow_any_host", "1"), (self.subsystem / "attr_model", MODEL),
+        for path, value in ((self.subsystem / "attr_allow_any_host", "1"),
+                            (self.subsystem / "attr_model", MODEL),
                             (space / "device_path", str(self.file)), (space / "enable", "1")):
             path.write_text(value, encoding="utf-8")
         (CONFIG / "ports/1/subsystems" / self.nqn).symlink_to(self.subsystem)
@@ -87,7 +92,8 @@ class Disk:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its first MiB, where labels and superblocks are: all of it takes long under emulation."""
+        """SHA-256 of its first MiB, where labels and superblocks are: all of it takes long under
+        emulation."""
         with self.file.open("rb") as file:
             return hashlib.sha256(file.read(1 << 20)).hexdigest()
 
@@ -138,15 +144,29 @@ def boot(disks: list[Disk]) -> None:
 def program(*options: str) -> dict[str, object]:
     """What the unit's program says, and what is mounted after it."""
     status, said = run(PROGRAM, "--mount-point", str(SCRATCH), "--mode", "1777", *options)
-    mounted = run("findmnt", "-n", "-o", "SOURCE,FSTYPE,OPTIONS", "--mountpoint", str(SCRATCH))[1].split()
+    mounted = run("findmnt", "-n", "-o", "SOURCE,FSTYPE,OPTIONS", "--mountpoint", str(SCRATCH))[
+        1
+    ].split()
     here = SCRATCH.is_mount()
     return {
-        "status": status, "said": said, "mounted": here, "type": mounted[1] if here else "",
-        "mode": oct(SCRATCH.stat().st_mode & 0o7777) if here else "", "bytes": _size() if here else 0,
+        "status": status,
+        "said": said,
+        "mounted": here,
+        "type": mounted[1] if here else "",
+        "mode": oct(SCRATCH.stat().st_mode & 0o7777) if here else "",
+        "bytes": _size() if here else 0,
         "kept": (SCRATCH / "kept").exists(),
-        "arrays": {path.name: (path / "md/level").read_text().strip() for path in Path("/sys/block").glob("md*")},
-        "writable": run("setpriv", "--reuid=65534", "--clear-groups", "touch", str(SCRATCH / "kept"))[0] == 0
-        if here else False, "told": TOLD.read_text(encoding="utf-8").strip() if TOLD.exists() else "",
+        "arrays": {
+            path.name: (path / "md/level").read_text().strip()
+            for path in Path("/sys/block").glob("md*")
+        },
+        "writable": run(
+            "setpriv", "--reuid=65534", "--clear-groups", "touch", str(SCRATCH / "kept")
+        )[0]
+        == 0
+        if here
+        else False,
+        "told": TOLD.read_text(encoding="utf-8").strip() if TOLD.exists() else "",
     }
 
 
@@ -191,7 +211,8 @@ def two() -> object:
         for disk in disks:
             disk.blank()
         boot(disks)
-        return {"runs": [*runs, program("--bind", str(DATA))], "bound": bound, "data": [there_before, there]}
+        return {"runs": [*runs, program("--bind", str(DATA))], "bound": bound,
+                "data": [there_before, there]}
 
 
 def half_wiped() -> object:
@@ -227,7 +248,8 @@ def taken() -> object:
 
 
 def moved() -> object:
-    """An engine started without local disks: its folder is taken over, unless somebody's container is in it."""
+    """An engine started without local disks: its folder is taken over, unless somebody's container
+    is in it."""
     with machine("a"):
         for name in STARTED:
             (DATA / name).parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +258,8 @@ def moved() -> object:
         refused = program("--bind", str(DATA))
         kept = DATA.joinpath("containers/0a").exists() and not DATA.is_mount()
         (DATA / "containers/0a").rmdir()
-        return {"refused": refused, "kept": kept, "after": program("--bind", str(DATA)), "bound": DATA.is_mount()}
+        return {"refused": refused, "kept": kept, "after": program("--bind", str(DATA)),
+                "bound": DATA.is_mount()}
 
 
 SCENES: dict[str, Callable[[], object]] = {
@@ -244,6 +267,7 @@ SCENES: dict[str, Callable[[], object]] = {
 }
 answers: dict[str, object] = {name: SCENES[name]() for name in sys.argv[1:]}
 answers["failed"] = run("systemctl", "--failed", "--plain", "--no-legend")[1]
-answers["left"] = [str(path) for path in (WORK, *Path("/sys/block").glob("md*"), *CONFIG.glob("subsystems/*"))
+answers["left"] = [str(path)
+                   for path in (WORK, *Path("/sys/block").glob("md*"), *CONFIG.glob("subsystems/*"))
                    if path.exists()]
 print(json.dumps(answers))

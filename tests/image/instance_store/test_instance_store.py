@@ -1,7 +1,8 @@
-"""Local disks: the program and its unit in the image, and on the booted image what it does with real NVMe devices.
+"""Local disks: the program and its unit in the image, and on the booted image what it does with
+real NVMe devices.
 
-Their model is EC2's; `local_disks.py` makes them of files and takes them away again. A machine that has local disks of
-its own is asked whether they are mounted instead.
+Their model is EC2's; `local_disks.py` makes them of files and takes them away again. A machine that
+has local disks of its own is asked whether they are mounted instead.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import pytest
 
 MODEL = "Amazon EC2 NVMe Instance Storage"
 SCENES = ("none", "one", "two", "half_wiped", "foreign", "taken", "moved")
-ENGINES = {"none": [], "docker": ["/var/lib/docker", "/var/lib/containerd"], "podman": ["/var/lib/containers"]}
+ENGINES = {"none": [], "docker": ["/var/lib/docker", "/var/lib/containerd"],
+           "podman": ["/var/lib/containers"]}
 MIB = 1 << 20
 
 
@@ -52,7 +54,8 @@ def good(run: dict[str, Any]) -> bool:
 def test_unit_is_enabled_and_says_what_the_lock_says(facts: Any, lock: dict[str, Any]) -> None:
     start = next(line for line in facts["unit"].lines if line.startswith("ExecStart="))
     words = start.split()
-    assert words[1:5] == ["--mount-point", lock["instance_store_mount_point"], "--mode", lock["instance_store_mode"]]
+    assert words[1:5] == ["--mount-point", lock["instance_store_mount_point"], "--mode",
+                          lock["instance_store_mode"]]
     bound = ENGINES[lock["instance_store_container_engine"]]
     assert words[5:] == [word for path in bound for word in ("--bind", path)]
     assert facts["enabled"].text == "enabled"
@@ -61,7 +64,8 @@ def test_unit_is_enabled_and_says_what_the_lock_says(facts: Any, lock: dict[str,
 def test_engine_waits_for_its_disks(facts: Any, lock: dict[str, Any]) -> None:
     files = [] if facts["engine"].status else facts["engine"].lines
     names = {line.split("/")[-2].removesuffix(".service.d") for line in files}
-    wanted = {"none": set(), "docker": {"docker", "containerd"}, "podman": {"podman", "podman-restart"}}
+    wanted = {"none": set(), "docker": {"docker", "containerd"},
+              "podman": {"podman", "podman-restart"}}
     assert names == wanted[lock["instance_store_container_engine"]], facts["engine"].text
 
 
@@ -73,11 +77,14 @@ def test_udev_leaves_the_array_to_the_unit(facts: Any) -> None:
 
 def test_boot_mounted_the_disks_or_did_nothing(facts: Any, needs_boot: None) -> None:
     state = dict(line.split("=", 1) for line in facts["state"].lines)
-    assert state == {"Result": "success", "ActiveState": "active", "SubState": "exited", "ConditionResult": "yes"}
+    assert state == {"Result": "success", "ActiveState": "active", "SubState": "exited",
+                     "ConditionResult": "yes"}
     if int(facts["local"].text):
         assert facts["mounted"].text == "xfs"
     else:
-        assert facts["mounted"].status and facts["folder"].status, "a folder that would fill the root disk"
+        assert facts["mounted"].status and facts["folder"].status, (
+            "a folder that would fill the root disk"
+        )
 
 
 def test_without_local_disks_nothing_happens(played: dict[str, Any]) -> None:
@@ -105,13 +112,16 @@ def test_two_disks_are_one_striped_array(played: dict[str, Any]) -> None:
 
 def test_engine_s_data_lies_on_the_disks(played: dict[str, Any]) -> None:
     assert played["two"]["bound"]
-    assert played["two"]["data"] == [False, True], "before and after the program's run of a later boot"
+    assert played["two"]["data"] == [False,
+                                     True], "before and after the program's run of a later boot"
 
 
 def test_half_wiped_disks_are_refused_with_the_way_out(played: dict[str, Any]) -> None:
     found = played["half_wiped"]
     assert found["refused"]["status"] == 1 and not found["refused"]["mounted"]
-    assert "half-wiped" in found["refused"]["said"] and len(found["refused"]["said"].splitlines()) == 1
+    assert (
+        "half-wiped" in found["refused"]["said"] and len(found["refused"]["said"].splitlines()) == 1
+    )
     assert found["untouched"]
     assert good(found["after"]), found
 
@@ -124,12 +134,15 @@ def test_a_file_system_of_others_is_left_alone(played: dict[str, Any]) -> None:
 
 def test_a_folder_with_files_is_never_hidden(played: dict[str, Any]) -> None:
     found = played["taken"]
-    assert found["refused"]["status"] == 1 and found["untouched"] and not found["refused"]["mounted"]
+    assert (
+        found["refused"]["status"] == 1 and found["untouched"] and not found["refused"]["mounted"]
+    )
     assert "is taken: it holds files" in found["refused"]["said"]
 
 
 def test_an_engine_that_started_without_disks_gets_them_later(played: dict[str, Any]) -> None:
-    """The mount point is there meanwhile, a container is never hidden, and a login says what to do."""
+    """The mount point is there meanwhile, a container is never hidden, and a login says what to
+    do."""
     found = played["moved"]
     refused, after = found["refused"], found["after"]
     assert refused["status"] == 1 and refused["mounted"] and found["kept"], found

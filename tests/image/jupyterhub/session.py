@@ -1,8 +1,9 @@
-"""Use the hub as its user does and print as JSON what became of it; argv: base URL, users, cells as JSON by kernel.
+"""Use the hub as its user does and print as JSON what became of it; argv: base URL, users, cells as
+JSON by kernel.
 
-Runs as root on the image's own Python with what the hub brings (requests, tornado). For as long as this runs, the first
-user who exists has a password, or, where none exists, the first one exists. The hub is started where no boot did that,
-and stopped again.
+Runs as root on the image's own Python with what the hub brings (requests, tornado). For as long as
+this runs, the first user who exists has a password, or, where none exists, the first one exists.
+The hub is started where no boot did that, and stopped again.
 """
 
 import asyncio
@@ -28,12 +29,15 @@ USER = next((user for user in USERS if user in ACCOUNTS), USERS[0])
 HOME = f"{BASE}/user/{USER}"
 PAUSE_S, ASK_AGAIN_S = 0.5, 5.0
 RESTARTS = 20
-"""Starts of the hub that may fail: it gives its proxy 10 s, which Node.js may need more than once on a slow machine."""
+"""Starts of the hub that may fail: it gives its proxy 10 s, which Node.js may need more than once
+on a slow machine."""
 
 
 def run(*argv: str, stdin: str = "") -> str:
     """A command's output; CalledProcessError where it fails."""
-    return subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        argv, input=stdin, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
 
 
 @contextlib.contextmanager
@@ -54,7 +58,10 @@ def password() -> Iterator[str]:
 @contextlib.contextmanager
 def hub() -> Iterator[None]:
     """The hub, running and answering; what one that no boot started has kept is removed."""
-    booted = subprocess.run(["systemctl", "is-active", "--quiet", "jupyterhub"], check=False).returncode == 0
+    booted = (
+        subprocess.run(["systemctl", "is-active", "--quiet", "jupyterhub"], check=False).returncode
+        == 0
+    )
     if not booted:
         run("systemctl", "start", "jupyterhub")
     try:
@@ -79,7 +86,8 @@ def log() -> str:
 
 def xsrf(session: requests.Session, path: str) -> dict[str, str]:
     """The header that a page's own requests carry: its cookie once more."""
-    (token,) = [cookie.value for cookie in session.cookies if cookie.name == "_xsrf" and cookie.path == path]
+    (token,) = [cookie.value for cookie in session.cookies if cookie.name == "_xsrf" and cookie.path
+                == path]
     return {"X-XSRFToken": token or ""}
 
 
@@ -93,7 +101,8 @@ def log_in(word: str) -> requests.Session | None:
 
 
 def spawn(session: requests.Session) -> None:
-    """Ask for the user's server and wait until its own page answers, which takes the session through OAuth."""
+    """Ask for the user's server and wait until its own page answers, which takes the session
+    through OAuth."""
     session.get(f"{BASE}/hub/spawn/{USER}", allow_redirects=False).raise_for_status()
     while not ((page := session.get(f"{HOME}/tree")).ok and page.url.startswith(HOME)):
         if page.status_code == requests.codes.server_error:
@@ -104,8 +113,10 @@ def spawn(session: requests.Session) -> None:
 async def send(socket: Any, kind: str, **content: object) -> str:
     """Send a request on a kernel's shell channel; returns its id."""
     identity = uuid.uuid4().hex
-    header = {"msg_id": identity, "msg_type": kind, "username": USER, "session": identity, "version": "5.3"}
-    await socket.write_message(json.dumps({"header": header, "parent_header": {}, "metadata": {}, "buffers": [],
+    header = {"msg_id": identity, "msg_type": kind, "username": USER, "session": identity,
+              "version": "5.3"}
+    await socket.write_message(json.dumps({"header": header, "parent_header": {}, "metadata": {},
+                                           "buffers": [],
                                            "channel": "shell", "content": content}))
     return identity
 
@@ -119,7 +130,8 @@ async def answers(socket: Any, identity: str) -> AsyncIterator[dict[str, Any]]:
 
 
 async def ready(socket: Any) -> None:
-    """Return when the kernel answers on both channels: what it publishes before that may be lost."""
+    """Return when the kernel answers on both channels: what it publishes before that may be
+    lost."""
     heard = set[str]()
     while not {"shell", "iopub"} <= heard:
         identity = await send(socket, "kernel_info_request")
@@ -132,15 +144,18 @@ async def ready(socket: Any) -> None:
 
 
 async def execute(session: requests.Session, kernel: str, code: str) -> dict[str, str]:
-    """What `code` prints in `kernel`, and the error that it ends with, over the kernel's websocket."""
+    """What `code` prints in `kernel`, and the error that it ends with, over the kernel's
+    websocket."""
     url = f"{HOME}/api/kernels/{kernel}/channels?session_id={uuid.uuid4().hex}"
     cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in session.cookies
                         if f"/user/{USER}/".startswith(cookie.path))
     # The server answers when the kernel does: 0 is no limit.
-    socket = await websocket_connect(HTTPRequest(url.replace("http", "ws", 1), headers={"Cookie": cookies},
+    socket = await websocket_connect(HTTPRequest(url.replace("http", "ws", 1),
+                                                 headers={"Cookie": cookies},
                                                  connect_timeout=0, request_timeout=0))
     await ready(socket)
-    identity = await send(socket, "execute_request", code=code, silent=False, store_history=False, user_expressions={},
+    identity = await send(socket, "execute_request", code=code, silent=False, store_history=False,
+                          user_expressions={},
                           allow_stdin=False, stop_on_error=True)
     said = {"out": "", "error": ""}
     async for answer in answers(socket, identity):
@@ -171,7 +186,8 @@ def stop(session: requests.Session) -> None:
     """End the user's server; 202: it is on its way."""
     session.get(f"{BASE}/hub/home").raise_for_status()
     headers = {**xsrf(session, "/hub/"), "Referer": f"{BASE}/hub/home"}
-    while (done := session.delete(f"{BASE}/hub/api/users/{USER}/server", headers=headers)).status_code == 202:
+    while (done := session.delete(f"{BASE}/hub/api/users/{USER}/server",
+                                  headers=headers)).status_code == 202:
         time.sleep(PAUSE_S)
     done.raise_for_status()
 
@@ -191,7 +207,8 @@ def main() -> None:
         finally:
             stop(session)
         print(json.dumps({"refused": refused, "cells": found, "sockets": sockets.splitlines(),
-                          "kernels": {name: spec["spec"]["display_name"] for name, spec in kernels.items()}}))
+                          "kernels": {name: spec["spec"]["display_name"]
+                                      for name, spec in kernels.items()}}))
 
 
 main()

@@ -1,4 +1,5 @@
-"""The image's notebooks: a user logs in by PAM, gets a server, and a cell has the limits and devices of a login.
+"""The image's notebooks: a user logs in by PAM, gets a server, and a cell has the limits and
+devices of a login.
 
 In a container the hub is started for the tests: the bake has enabled it and never let it run.
 """
@@ -16,7 +17,8 @@ STATE = "/var/lib/jupyterhub"
 SYSTEM = "python3"
 """Name of the kernel of the system's Python, as Debian's ipykernel has it."""
 NODE, MAJOR = "/dev/golden-test-gpu", 195
-"""A name that nothing else looks for, and the major number of NVIDIA's device nodes (the kernel's devices.txt)."""
+"""A name that nothing else looks for, and the major number of NVIDIA's device nodes (the kernel's
+devices.txt)."""
 CELL = """
 import json, os, resource, sys
 def ask(node):
@@ -35,7 +37,8 @@ print(json.dumps({
 }))
 """
 RAISED = 4096
-"""Open files that the notebook server raises its own soft limit to, where a login has fewer (min_open_files_limit)."""
+"""Open files that the notebook server raises its own soft limit to, where a login has fewer
+(min_open_files_limit)."""
 LIMITS = {"nofile": "n", "memlock": "l", "stack": "s"}
 
 
@@ -52,7 +55,8 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def login(gather: Any, lock: dict[str, Any]) -> Any:
-    """The limits of a new login, soft and hard: KiB but for open files. This connection may be older than they are."""
+    """The limits of a new login, soft and hard: KiB but for open files. This connection may be
+    older than they are."""
     users = " ".join([*lock["jupyterhub_users"], "root"])
     known = f"for user in {users}; do id $user >/dev/null 2>&1 && break; done"
     return gather({name: f"{known}; su - $user -c 'ulimit -S{letter}; ulimit -H{letter}'"
@@ -75,9 +79,11 @@ def base(lock: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def used(
-    as_root: Any, run_program: Any, facts: Any, lock: dict[str, Any], base: str, environments: dict[str, list[str]],
+    as_root: Any, run_program: Any, facts: Any, lock: dict[str, Any], base: str,
+    environments: dict[str, list[str]],
 ) -> Any:
-    """What a login, a server and a cell in each kernel gave, while there was one more node of a GPU."""
+    """What a login, a server and a cell in each kernel gave, while there was one more node of a
+    GPU."""
     as_root("mknod", "-m", "666", NODE, "c", str(MAJOR), "0")
     cells = {kind: f"NODE, MODULES = {NODE!r}, {modules!r}\n{CELL}"
              for kind, modules in {SYSTEM: [], **environments}.items()}
@@ -97,7 +103,8 @@ def test_hub_starts_with_the_machine_and_never_before(facts: Any, booted: bool) 
 
 
 def test_secrets_are_made_by_a_boot_and_for_root(facts: Any, booted: bool) -> None:
-    """The cookie secret and the database: none is in the image. How old a machine's are, the seal's tests ask."""
+    """The cookie secret and the database: none is in the image. How old a machine's are, the seal's
+    tests ask."""
     if booted:
         assert {"jupyterhub_cookie_secret", "jupyterhub.sqlite"} <= set(facts["state"].lines)
         assert facts["modes"].text == "700"
@@ -106,7 +113,8 @@ def test_secrets_are_made_by_a_boot_and_for_root(facts: Any, booted: bool) -> No
 
 
 def test_unit_hides_no_gpu_and_asks_pam(facts: Any) -> None:
-    assert sorted(facts["unit"].lines) == ["DevicePolicy=auto", "PAMName=jupyterhub", "PrivateDevices=no",
+    assert sorted(facts["unit"].lines) == ["DevicePolicy=auto", "PAMName=jupyterhub",
+                                           "PrivateDevices=no",
                                            "PrivateTmp=no"]
 
 
@@ -115,16 +123,25 @@ def test_user_logs_in_by_password_alone(used: dict[str, Any]) -> None:
     assert used["refused"]
 
 
-def test_hub_listens_where_the_lock_says_and_on_the_loopback(used: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_hub_listens_where_the_lock_says_and_on_the_loopback(
+    used: dict[str, Any], lock: dict[str, Any]
+) -> None:
     """Asked while hub, proxy and a notebook server ran: by the names of their processes."""
-    heard = [line.split() for line in used["sockets"] if re.search(r'\("(node|python3|jupyterhub)', line)]
+    heard = [line.split() for line in used["sockets"]
+             if re.search(r'\("(node|python3|jupyterhub)', line)]
     wanted = f"{lock['jupyterhub_bind_address']}:{lock['jupyterhub_port']}"
     addresses = {words[3].replace("[", "").replace("]", "") for words in heard}
     assert wanted in addresses and len(addresses) >= 4, used["sockets"]
-    assert [address for address in addresses if address != wanted and not address.startswith(("127.", "::1:"))] == []
+    assert [
+        address
+        for address in addresses
+        if address != wanted and not address.startswith(("127.", "::1:"))
+    ] == []
 
 
-def test_every_environment_is_a_kernel(used: dict[str, Any], environments: dict[str, list[str]]) -> None:
+def test_every_environment_is_a_kernel(
+    used: dict[str, Any], environments: dict[str, list[str]]
+) -> None:
     assert set(used["kernels"]) == {SYSTEM, *environments}
 
 
@@ -137,7 +154,8 @@ def test_cell_runs_in_the_environment_with_its_frameworks(
         assert (cell["prefix"], set(cell["versions"])) == (f"/opt/ml/{name}", set(modules)), cell
         assert int(cell["threads"]) >= 1
     versions = {one["module"]: one["version"] for one in lock.get("frameworks_installed", [])}
-    shown = {name: version for cell in used["cells"].values() for name, version in cell["versions"].items()}
+    shown = {name: version for cell in used["cells"].values()
+             for name, version in cell["versions"].items()}
     assert {name: version.partition("+")[0] for name, version in shown.items()} == \
         {name: versions[name].partition("+")[0] for name in shown}
 
@@ -149,7 +167,8 @@ def test_cell_has_the_limits_of_a_login(used: dict[str, Any], login: Any) -> Non
         wanted["nofile"] = [str(min(RAISED, int(hard))), hard]
     for kind, cell in used["cells"].items():
         units = {"nofile": 1, "memlock": 1024, "stack": 1024}
-        found = {name: ["unlimited" if limit == -1 else str(limit // units[name]) for limit in cell[name]]
+        found = {name: ["unlimited" if limit == -1 else str(limit // units[name])
+                        for limit in cell[name]]
                  for name in LIMITS}
         assert found == wanted, kind
 
@@ -161,5 +180,9 @@ def test_cell_runs_as_the_user(used: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("needs_boot")
 def test_cell_reaches_the_gpu_s_device_node(used: dict[str, Any]) -> None:
-    """The node is there and may be opened; without a driver behind it the kernel knows no such device."""
-    assert {cell["node"] for cell in used["cells"].values()} <= {"opened", "No such device or address"}
+    """The node is there and may be opened; without a driver behind it the kernel knows no such
+    device."""
+    assert {cell["node"] for cell in used["cells"].values()} <= {
+        "opened",
+        "No such device or address",
+    }

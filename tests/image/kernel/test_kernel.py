@@ -27,7 +27,9 @@ def booted_kernel(gather: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def boot_log(gather: Any) -> Any:
-    return gather({"circles": "journalctl --boot --no-pager --output=cat | grep -i 'ordering cycle'"})
+    return gather(
+        {"circles": "journalctl --boot --no-pager --output=cat | grep -i 'ordering cycle'"}
+    )
 
 
 @pytest.mark.no_boot
@@ -61,22 +63,29 @@ def test_command_line_for_the_loader_is_the_lock_s(facts: Any, lock: dict[str, A
 
 
 @pytest.mark.no_boot
-def test_efa_has_its_driver_and_its_library_where_it_is_asked_for(facts: Any, lock: dict[str, Any]) -> None:
+def test_efa_has_its_driver_and_its_library_where_it_is_asked_for(
+    facts: Any, lock: dict[str, Any]
+) -> None:
     if not lock["kernel_efa_enabled"]:
         pytest.skip("not asked: the definition wants no EFA")
     module, library = facts["efa"].lines
     assert "/efa.ko" in module and "/libefa-" in library
 
 
-def test_kernel_booted_with_that_command_line(booted_kernel: Any, lock: dict[str, Any], needs_boot: None) -> None:
+def test_kernel_booted_with_that_command_line(
+    booted_kernel: Any, lock: dict[str, Any], needs_boot: None
+) -> None:
     missing = set(lock["kernel_cmdline"]) - set(booted_kernel["cmdline"].text.split())
     assert not missing, booted_kernel["cmdline"].text
 
 
-def test_running_kernel_is_the_locked_one(booted_kernel: Any, lock: dict[str, Any], needs_boot: None) -> None:
+def test_running_kernel_is_the_locked_one(
+    booted_kernel: Any, lock: dict[str, Any], needs_boot: None
+) -> None:
     assert booted_kernel["release"].text == lock["kernel_release"]
 
 
 def test_no_unit_was_left_out_of_the_boot(boot_log: Any, needs_boot: None) -> None:
-    """Where units wait for each other in a circle, systemd starts all but one, and none of them fails."""
+    """Where units wait for each other in a circle, systemd starts all but one, and none of them
+    fails."""
     assert boot_log["circles"].lines == []

@@ -1,4 +1,5 @@
-"""Limits as a login, a service and a user's service get them: neither less nor more than the lock says."""
+"""Limits as a login, a service and a user's service get them: neither less nor more than the lock
+says."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def system(gather: Any, lock: dict[str, Any]) -> Any:
 
 @pytest.fixture
 def may_raise(system: Any, booted: bool) -> None:
-    """Skip in a container whose host keeps even root from raising a limit; the booted image has no such excuse."""
+    """Skip in a container whose host keeps even root from raising a limit; the booted image has no
+    such excuse."""
     if system["may"].status and not booted:
         pytest.skip("this host lets no container raise its limits (no CAP_SYS_RESOURCE)")
 
@@ -56,14 +58,19 @@ def test_service_has_the_limits(system: Any, lock: dict[str, Any], may_raise: No
 
 
 def test_pam_is_told_of_everybody_and_of_root(system: Any, lock: dict[str, Any]) -> None:
-    wanted = {(who, "-", limit, str(lock[f"limits_{limit}"])) for who in ("*", "root") for limit in LIMITS}
+    wanted = {(who, "-", limit, str(lock[f"limits_{limit}"])) for who in ("*", "root")
+              for limit in LIMITS}
     *rules, module = system["pam"].lines
     assert {tuple(rule.split()) for rule in rules} == wanted
     assert module == "/etc/pam.d/sshd", "no session over SSH reads limits.d"
 
 
 def test_manager_hands_them_to_every_service(system: Any, lock: dict[str, Any]) -> None:
-    memlock = "infinity" if lock["limits_memlock"] == "unlimited" else str(int(lock["limits_memlock"]) * 1024)
+    memlock = (
+        "infinity"
+        if lock["limits_memlock"] == "unlimited"
+        else str(int(lock["limits_memlock"]) * 1024)
+    )
     assert sorted(system["manager"].lines) == sorted([str(lock["limits_nofile"])] * 2 + [memlock])
 
 

@@ -27,7 +27,8 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
 
 
 def test_files_ask_for_every_value(facts: Any, lock: dict[str, Any]) -> None:
-    asked = dict(line.split(" = ", 1) for line in facts["sysctl.d"].lines if not line.startswith("#"))
+    asked = dict(line.split(" = ", 1) for line in facts["sysctl.d"].lines
+                 if not line.startswith("#"))
     assert asked == {name: str(value) for name, value in lock["network_tuning_sysctl"].items()}
     modules = [line for line in facts["modules-load.d"].lines if not line.startswith("#")]
     assert modules == lock["network_tuning_modules"]
@@ -35,23 +36,33 @@ def test_files_ask_for_every_value(facts: Any, lock: dict[str, Any]) -> None:
 
 
 def test_kernel_took_every_value(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
-    """Asked of the kernel: a misspelt value (`brr`) is dropped without a sound, a later file may override ours."""
+    """Asked of the kernel: a misspelt value (`brr`) is dropped without a sound, a later file may
+    override ours."""
     taken = {name: facts[name].text.split() for name in lock["network_tuning_sysctl"]}
-    assert taken == {name: str(value).split() for name, value in lock["network_tuning_sysctl"].items()}
+    assert taken == {name: str(value).split()
+                     for name, value in lock["network_tuning_sysctl"].items()}
 
 
-def test_huge_pages_are_given_to_those_who_ask(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
+def test_huge_pages_are_given_to_those_who_ask(
+    facts: Any, lock: dict[str, Any], needs_boot: None
+) -> None:
     assert f"[{lock['network_tuning_transparent_hugepage']}]" in facts["thp"].text
 
 
 def test_interface_has_the_queue(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
-    """The default applies to links that come up after it was set: the one we talk over has to have it."""
+    """The default applies to links that come up after it was set: the one we talk over has to have
+    it."""
     wanted = lock["network_tuning_sysctl"]["net.core.default_qdisc"]
     assert facts["qdisc"].lines, "no default route"
     assert {line.split()[1] for line in facts["qdisc"].lines} <= {wanted, "mq"}, facts["qdisc"].text
     assert f"qdisc {wanted} " in facts["qdisc"].text
 
 
-def test_a_live_connection_uses_the_congestion_control(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
+def test_a_live_connection_uses_the_congestion_control(
+    facts: Any, lock: dict[str, Any], needs_boot: None
+) -> None:
     """The SSH connection that this test came over."""
-    assert lock["network_tuning_sysctl"]["net.ipv4.tcp_congestion_control"] in facts["socket"].text.split()
+    assert (
+        lock["network_tuning_sysctl"]["net.ipv4.tcp_congestion_control"]
+        in facts["socket"].text.split()
+    )

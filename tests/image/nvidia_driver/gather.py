@@ -1,6 +1,8 @@
-"""Runs on the image, as root: prints as JSON what the tests of role nvidia_driver look at, in one SSH command.
+"""Runs on the image, as root: prints as JSON what the tests of role nvidia_driver look at, in one
+SSH command.
 
-argv: kernel release, driver version, names of FACTS. Needs only the standard library; changes nothing.
+argv: kernel release, driver version, names of FACTS. Needs only the standard library; changes
+nothing.
 """
 
 import ctypes
@@ -16,9 +18,11 @@ RELEASE, VERSION = sys.argv[1:3]
 
 
 def run(*argv: str) -> str:
-    """Both output streams of a command, whatever its exit status; a command that is absent says so."""
+    """Both output streams of a command, whatever its exit status; a command that is absent says
+    so."""
     try:
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
     except FileNotFoundError:
         return f"{argv[0]}: not installed"
     return done.stdout.strip()
@@ -39,18 +43,21 @@ def modules() -> dict[str, dict[str, dict[str, str]]]:
 
 
 def library(name: str, call: str, *args: int) -> dict[str, object]:
-    """Which file the loader takes for a library, and what one call into it returns without a GPU."""
+    """Which file the loader takes for a library, and what one call into it returns without a
+    GPU."""
     try:
         loaded = ctypes.CDLL(name)
     except OSError as error:
         return {"error": str(error)}
     stem = name.split(".so")[0]
-    mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if f"/{stem}.so" in line]
+    mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
+              if f"/{stem}.so" in line]
     return {"file": Path(mapped[0]).resolve().name, "returned": getattr(loaded, call)(*args)}
 
 
 def initramfs() -> dict[str, object]:
-    """Lines of modprobe configuration that name nouveau in the initramfs, and nouveau modules in it."""
+    """Lines of modprobe configuration that name nouveau in the initramfs, and nouveau modules in
+    it."""
     with tempfile.TemporaryDirectory() as folder:
         run("unmkinitramfs", f"/boot/initrd.img-{RELEASE}", folder)
         lines = [
@@ -60,7 +67,8 @@ def initramfs() -> dict[str, object]:
             for line in path.read_text().splitlines()
             if "nouveau" in line and not line.startswith("#")
         ]
-        return {"lines": lines, "modules": [path.name for path in Path(folder).rglob("nouveau.ko*")]}
+        return {"lines": lines,
+                "modules": [path.name for path in Path(folder).rglob("nouveau.ko*")]}
 
 
 def on_bus(kind: str, vendor: str, pci_class: str, device: str) -> int:
@@ -88,7 +96,8 @@ def bus() -> dict[str, int]:
 
 
 def unit(name: str) -> dict[str, str]:
-    """Properties of a unit after asking systemd to start it: without a GPU its condition must stop it quietly."""
+    """Properties of a unit after asking systemd to start it: without a GPU its condition must stop
+    it quietly."""
     run("systemctl", "start", name)
     shown = run("systemctl", "show", "-p", "ActiveState,Result,UnitFileState,LoadState", name)
     return dict(line.split("=", 1) for line in shown.splitlines())
@@ -102,19 +111,24 @@ def packages() -> list[list[str]]:
 
 
 def smi_version() -> bool:
-    """Whether nvidia-smi is of this driver: its version option needs a loaded driver, so the file is read."""
+    """Whether nvidia-smi is of this driver: its version option needs a loaded driver, so the file
+    is read."""
     path = Path("/usr/bin/nvidia-smi")
     return path.exists() and VERSION.encode() in path.read_bytes()
 
 
 def models() -> list[str]:
     """Names of the GPUs that the loaded driver has taken: `NVIDIA A10G`."""
-    texts = (path.read_text() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")))
-    return [line.partition(":")[2].strip() for text in texts for line in text.splitlines() if line.startswith("Model:")]
+    texts = (path.read_text()
+             for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")))
+    return [line.partition(":")[2].strip() for text in texts for line in text.splitlines()
+            if line.startswith("Model:")]
 
 
 FACTS: dict[str, Callable[[], object]] = {
-    "gpu": lambda: run("sh", "-c", "/usr/local/libexec/golden-nvidia-on-bus gpu && echo yes").endswith("yes"),
+    "gpu": lambda: run(
+        "sh", "-c", "/usr/local/libexec/golden-nvidia-on-bus gpu && echo yes"
+    ).endswith("yes"),
     "models": models,
     "modules": modules,
     "resolved": lambda: run("modprobe", "-S", RELEASE, "-n", "-v", "nvidia"),
@@ -124,12 +138,18 @@ FACTS: dict[str, Callable[[], object]] = {
     "nvml": lambda: library("libnvidia-ml.so.1", "nvmlInit_v2"),
     "smi": smi_version,
     "firmware": lambda: sorted(path.name for path in Path("/lib/firmware/nvidia").glob("*")),
-    "gsp": lambda: sorted(path.name for path in Path("/lib/firmware/nvidia", VERSION).glob("gsp*.bin")),
+    "gsp": lambda: sorted(
+        path.name for path in Path("/lib/firmware/nvidia", VERSION).glob("gsp*.bin")
+    ),
     "packages": packages,
     "persistenced": lambda: unit("nvidia-persistenced.service"),
     "failed": lambda: run("systemctl", "--failed", "--plain", "--no-legend"),
-    "load": lambda: run("sh", "-c", "cat /etc/modules-load.d/*.conf /usr/lib/modules-load.d/*.conf 2>/dev/null"),
-    "left": lambda: run("sh", "-c", "ls -d /var/lib/dkms/* /var/lib/shim-signed/mok/* /etc/dkms/no* 2>/dev/null"),
+    "load": lambda: run(
+        "sh", "-c", "cat /etc/modules-load.d/*.conf /usr/lib/modules-load.d/*.conf 2>/dev/null"
+    ),
+    "left": lambda: run(
+        "sh", "-c", "ls -d /var/lib/dkms/* /var/lib/shim-signed/mok/* /etc/dkms/no* 2>/dev/null"
+    ),
     "bus": bus,
 }
 print(json.dumps({name: FACTS[name]() for name in sys.argv[3:]}))

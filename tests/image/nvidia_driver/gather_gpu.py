@@ -1,8 +1,10 @@
-"""Runs on the machine with the GPU, as root: prints as JSON what the GPU checks look at, in one SSH command.
+"""Runs on the machine with the GPU, as root: prints as JSON what the GPU checks look at, in one SSH
+command.
 
-argv: a folder to look for /sys in; "/" but in tests; the seconds that a call may take. Needs only the standard library
-and the driver. Clocks and PCIe links rest while nothing runs, so both are read while each GPU copies. Each GPU is asked
-in processes of its own: a call that hangs in the kernel cannot be ended, but its process can be left.
+argv: a folder to look for /sys in; "/" but in tests; the seconds that a call may take. Needs only
+the standard library and the driver. Clocks and PCIe links rest while nothing runs, so both are read
+while each GPU copies. Each GPU is asked in processes of its own: a call that hangs in the kernel
+cannot be ended, but its process can be left.
 """
 
 from __future__ import annotations
@@ -27,13 +29,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(sys.argv[1])
-CALL_S = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0  # a healthy cuInit of eight GPUs takes some seconds
-PROCESS_S, COMMAND_S = 5 * CALL_S, 30.0  # while a library is loaded, Python's lock keeps `_watch` from counting
-NVIDIA, GPU_CLASSES, SWITCH_CLASS = "0x10de", ("0x0300", "0x0302"), "0x0680"  # PCI vendor and classes
+# A healthy cuInit of eight GPUs takes some seconds.
+CALL_S = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
+# While a library is loaded, Python's lock keeps `_watch` from counting.
+PROCESS_S, COMMAND_S = 5 * CALL_S, 30.0
+# PCI vendor and classes.
+NVIDIA, GPU_CLASSES, SWITCH_CLASS = "0x10de", ("0x0300", "0x0302"), "0x0680"
 LINKS = 18  # nvml.h, NVML_NVLINK_MAX_LINKS
 UNCORRECTED, VOLATILE = 1, 0  # nvml.h, nvmlMemoryErrorType_t and nvmlEccCounterType_t
 READ, WRITE = 0, 1  # nvml.h, nvmlGpuP2PCapsIndex_t
-COPY_BYTES, COPIES = 256 << 20, 20  # far larger than any GPU's cache; some milliseconds for each copy
+# Far larger than any GPU's cache; some milliseconds for each copy.
+COPY_BYTES, COPIES = 256 << 20, 20
 XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-f:.]+)\): (\d+)")
 
 FILL = b"""
@@ -62,7 +68,8 @@ END:
     ret;
 }
 """
-"""PTX for every GPU since Maxwell: out[i] = 3 * i + 1. The driver compiles it for the GPU that it finds."""
+"""PTX for every GPU since Maxwell: out[i] = 3 * i + 1. The driver compiles it for the GPU that it
+finds."""
 
 
 Facts = dict[str, Any]
@@ -76,7 +83,8 @@ class Failed(Exception):
 
 
 def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
-    """What a question answers in a process of its own; `error` where it fails, or where a call does not return."""
+    """What a question answers in a process of its own; `error` where it fails, or where a call does
+    not return."""
     end, pipe = os.pipe()
     child = os.fork()
     if not child:
@@ -88,12 +96,14 @@ def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
             break
         text += piece
     os.close(end)
-    os.kill(child, signal.SIGKILL)  # it is not waited for: a process that hangs in the kernel does not end
+    # It is not waited for: a process that hangs in the kernel does not end.
+    os.kill(child, signal.SIGKILL)
     return dict(json.loads(text)) if text else {"error": f"no answer within {PROCESS_S:g} s"}
 
 
 def _answer(pipe: int, question: Callable[..., Facts], arguments: tuple[Any, ...]) -> None:
-    """Answer into the pipe and end. SSH's connection is let go: it stays open as long as any process has it."""
+    """Answer into the pipe and end. SSH's connection is let go: it stays open as long as any
+    process has it."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nowhere, stream)
@@ -122,11 +132,13 @@ def _send(pipe: int, found: Facts) -> None:
 
 
 class Library:
-    """A library whose calls return 0 or a number that says why not. `words`: its call for what a number means."""
+    """A library whose calls return 0 or a number that says why not. `words`: its call for what a
+    number means."""
 
     def __init__(self, name: str, words: str) -> None:
         self._library, self._words = ctypes.CDLL(name), words
-        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if ".so" in line}
+        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
+                  if ".so" in line}
         stem = name.split(".so")[0]
         self.file = next(Path(path).resolve().name for path in mapped if f"/{stem}.so" in path)
 
@@ -181,7 +193,8 @@ class Memory(ctypes.Structure):
 class Pci(ctypes.Structure):
     """nvml.h, nvmlPciInfo_t."""
 
-    _fields_ = (("legacy", c_char * 16), *((name, c_uint) for name in ("domain", "bus", "device", "id", "subsystem")),
+    _fields_ = (("legacy", c_char * 16),
+                *((name, c_uint) for name in ("domain", "bus", "device", "id", "subsystem")),
                 ("bus_id", c_char * 32))
 
 
@@ -198,7 +211,8 @@ def state(nvml: Library, device: c_void_p) -> dict[str, Any]:
         "memory_mib": memory.total >> 20,
         "persistence": nvml.number("nvmlDeviceGetPersistenceMode", device),
         "ecc": ask(lambda: nvml.numbers(2, "nvmlDeviceGetEccMode", device)[0]),
-        "uncorrected": ask(lambda: nvml.number("nvmlDeviceGetTotalEccErrors", device, UNCORRECTED, VOLATILE,
+        "uncorrected": ask(lambda: nvml.number("nvmlDeviceGetTotalEccErrors", device, UNCORRECTED,
+                                               VOLATILE,
                                                kind=c_ulonglong)),
         "remapped": ask(lambda: nvml.numbers(4, "nvmlDeviceGetRemappedRows", device)),
         "pages_pending": ask(lambda: nvml.number("nvmlDeviceGetRetiredPagesPendingStatus", device)),
@@ -220,10 +234,17 @@ def strangers(numbers: list[int]) -> Facts:
     handles = {number: handle(nvml, number) for number in numbers}
 
     def reaches(one: int, other: int) -> bool:
-        return not any(nvml.optional(lambda what=what: nvml.number("nvmlDeviceGetP2PStatus", handles[one],
-                                                                   handles[other], what)) for what in (READ, WRITE))
+        return not any(
+            nvml.optional(
+                lambda what=what: nvml.number(
+                    "nvmlDeviceGetP2PStatus", handles[one], handles[other], what
+                )
+            )
+            for what in (READ, WRITE)
+        )
 
-    return {"not_peers": [pair for pair in itertools.permutations(numbers, 2) if not reaches(*pair)]}
+    return {"not_peers": [pair for pair in itertools.permutations(numbers, 2)
+                          if not reaches(*pair)]}
 
 
 def working(nvml: Library, device: c_void_p) -> dict[str, int]:
@@ -231,19 +252,22 @@ def working(nvml: Library, device: c_void_p) -> dict[str, int]:
     return {
         "pcie_generation": nvml.number("nvmlDeviceGetCurrPcieLinkGeneration", device),
         "pcie_width": nvml.number("nvmlDeviceGetCurrPcieLinkWidth", device),
-        "throttled_by": nvml.number("nvmlDeviceGetCurrentClocksThrottleReasons", device, kind=c_ulonglong),
+        "throttled_by": nvml.number("nvmlDeviceGetCurrentClocksThrottleReasons", device,
+                                    kind=c_ulonglong),
     }
 
 
 class Cuda:
-    """The work that each GPU does through the driver alone: no toolkit and no framework is needed."""
+    """The work that each GPU does through the driver alone: no toolkit and no framework is
+    needed."""
 
     def __init__(self) -> None:
         self.library = Library("libcuda.so.1", "cuGetErrorName")
         self.library("cuInit", 0)
 
     def facts(self) -> Facts:
-        """The library's file, and CUDA's number of each GPU by PCI address: NVML counts in another order."""
+        """The library's file, and CUDA's number of each GPU by PCI address: NVML counts in another
+        order."""
         found = {}
         for number in range(self.library.number("cuDeviceGetCount", kind=c_int)):
             address = (c_char * 32)()
@@ -252,7 +276,8 @@ class Cuda:
         return {"file": self.library.file, "numbers": found}
 
     def work(self, number: int) -> dict[str, Any]:
-        """Numbers that a kernel got wrong, GB/s of copies within the GPU's memory (each byte is read and written)."""
+        """Numbers that a kernel got wrong, GB/s of copies within the GPU's memory (each byte is
+        read and written)."""
         call = self.library
         context, source, target = c_void_p(), c_ulonglong(), c_ulonglong()
         call("cuCtxCreate_v2", byref(context), 0, number)
@@ -271,7 +296,8 @@ class Cuda:
             call("cuEventSynchronize", events[1])
             milliseconds = ctypes.c_float()
             call("cuEventElapsedTime", byref(milliseconds), *events)
-            return {"wrong": wrong, "copy_gb_s": round(2 * COPIES * COPY_BYTES / milliseconds.value / 1e6, 1)}
+            return {"wrong": wrong,
+                    "copy_gb_s": round(2 * COPIES * COPY_BYTES / milliseconds.value / 1e6, 1)}
         finally:
             call("cuCtxDestroy_v2", context)
 
@@ -291,10 +317,16 @@ class Cuda:
 
 
 def gpus() -> Facts:
-    """The driver's version and each GPU, at rest and at work, and what a library says where it fails. A GPU that does
-    not answer is in `lost` by its number, and only there.
+    """The driver's version and each GPU, at rest and at work, and what a library says where it
+    fails. A GPU that does not answer is in `lost` by its number, and only there.
     """
-    answer: Facts = {"error": "", "cuda_error": "", "gpus": [], "lost": [], "not_peers": []} | bounded(driver)
+    answer: Facts = {
+        "error": "",
+        "cuda_error": "",
+        "gpus": [],
+        "lost": [],
+        "not_peers": [],
+    } | bounded(driver)
     for number in range(answer.get("count", 0)):
         row = bounded(at_rest, number)
         answer["lost" if "error" in row else "gpus"].append({"number": number} | row)
@@ -302,13 +334,19 @@ def gpus() -> Facts:
         return answer
     peers = bounded(strangers, [row["number"] for row in answer["gpus"]])
     cuda = bounded(lambda: Cuda().facts())
-    answer |= {"not_peers": peers.get("not_peers", []), "error": answer["error"] or peers.get("error", ""),
+    answer |= {"not_peers": peers.get("not_peers", []),
+               "error": answer["error"] or peers.get("error", ""),
                "cuda_error": cuda.get("error", ""), "cuda_library": cuda.get("file", "")}
     if not answer["cuda_error"]:
         for row in answer["gpus"]:
             at = cuda["numbers"].get(row["bus"])
-            found = {"error": "CUDA does not see it"} if at is None else bounded(at_work, row["number"], at)
-            row |= {("work_error" if name == "error" else name): value for name, value in found.items()}
+            found = (
+                {"error": "CUDA does not see it"}
+                if at is None
+                else bounded(at_work, row["number"], at)
+            )
+            row |= {("work_error" if name == "error" else name): value
+                    for name, value in found.items()}
     return answer
 
 
@@ -340,7 +378,8 @@ def at_rest(number: int) -> Facts:
 
 
 def at_work(number: int, cuda_number: int) -> Facts:
-    """One GPU's result and speed, its fastest PCIe link meanwhile, and what throttled it meanwhile."""
+    """One GPU's result and speed, its fastest PCIe link meanwhile, and what throttled it
+    meanwhile."""
     nvml, cuda = management(), Cuda()
     device, results = handle(nvml, number), Facts()
 
@@ -358,7 +397,8 @@ def at_work(number: int, cuda_number: int) -> Facts:
         samples.append(working(nvml, device))
     throttled = functools.reduce(operator.or_, [sample["throttled_by"] for sample in samples])
     return results | {"throttled_by": throttled, **{
-        name: max(sample[name] for sample in samples) for name in ("pcie_generation", "pcie_width")}}
+        name: max(sample[name] for sample in samples)
+        for name in ("pcie_generation", "pcie_width")}}
 
 
 def on_bus() -> tuple[list[str], int]:
@@ -375,7 +415,8 @@ def on_bus() -> tuple[list[str], int]:
 def output(*argv: str) -> str:
     """What a command prints; nothing where it is not installed, and that it hangs where it does."""
     try:
-        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False,
                               timeout=COMMAND_S).stdout
     except FileNotFoundError:
         return ""
@@ -390,11 +431,20 @@ def module_version() -> str:
 
 
 ADDRESSES, SWITCHES = on_bus()
-print(json.dumps(gpus() | {
-    "bus": ADDRESSES,
-    "switches": SWITCHES,
-    "module": module_version(),
-    "fabricmanager": output("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager").strip(),
-    "fabricmanager_version": "".join(re.findall(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))[:1]),
-    "xids": [list(match.groups()) for match in XID.finditer(output("dmesg"))],
-}))
+print(
+    json.dumps(
+        gpus()
+        | {
+            "bus": ADDRESSES,
+            "switches": SWITCHES,
+            "module": module_version(),
+            "fabricmanager": output(
+                "systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager"
+            ).strip(),
+            "fabricmanager_version": "".join(
+                re.findall(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))[:1]
+            ),
+            "xids": [list(match.groups()) for match in XID.finditer(output("dmesg"))],
+        }
+    )
+)

@@ -1,6 +1,8 @@
-"""The GPUs of the machine: all there, whole, connected, not throttled, and computing right and fast enough.
+"""The GPUs of the machine: all there, whole, connected, not throttled, and computing right and fast
+enough.
 
-`gpus` are the facts that gather_gpu.py prints, `gpu_type` is what EC2 and packer/hardware.yml say of the instance type.
+`gpus` are the facts that gather_gpu.py prints, `gpu_type` is what EC2 and packer/hardware.yml say
+of the instance type.
 """
 
 import os
@@ -13,22 +15,33 @@ import pytest
 pytestmark = pytest.mark.gpu
 
 MEMORY_SHARE = 0.9
-"""Of the type's memory: ECC of GDDR6 takes a sixteenth, the driver a little more (an A10G shows 23028 MiB)."""
+"""Of the type's memory: ECC of GDDR6 takes a sixteenth, the driver a little more (an A10G shows
+23028 MiB)."""
 COPY_SHARE = 0.7
-"""Of the GPU's memory bandwidth: copies reach 0.75 to 0.9 on a healthy one; one with halved clocks does not."""
-SLOWDOWNS = {0x8: "hardware slowdown", 0x20: "software thermal slowdown", 0x40: "hardware thermal slowdown",
+"""Of the GPU's memory bandwidth: copies reach 0.75 to 0.9 on a healthy one; one with halved clocks
+does not."""
+SLOWDOWNS = {0x8: "hardware slowdown", 0x20: "software thermal slowdown",
+             0x40: "hardware thermal slowdown",
              0x80: "power brake"}
-"""nvml.h, nvmlClocksThrottleReason...: those that are no normal state of a busy GPU, as its power limit is."""
-XIDS = {48: "uncorrected memory error", 63: "memory row remapped or page retired", 64: "remapping a row failed",
+"""nvml.h, nvmlClocksThrottleReason...: those that are no normal state of a busy GPU, as its power
+limit is."""
+XIDS = {48: "uncorrected memory error", 63: "memory row remapped or page retired",
+        64: "remapping a row failed",
         74: "NVLink error", 79: "GPU has fallen off the bus", 94: "contained memory error",
         95: "uncontained memory error", 119: "GSP does not answer", 120: "GSP error"}
 """NVIDIA's "XID Errors" document. Any other in the log counts, too, without its name."""
 
 
 @pytest.fixture(scope="module")
-def gpus(run_program: Any, record_testsuite_property: Callable[[str, object], None]) -> dict[str, Any]:
-    """The facts, by one command. The JUnit file says which GPUs there are: it is what makes it a proof."""
-    program, root = Path(__file__).with_name("gather_gpu.py").read_text(), os.environ.get("GOLDEN_GPU_ROOT", "/")
+def gpus(
+    run_program: Any, record_testsuite_property: Callable[[str, object], None]
+) -> dict[str, Any]:
+    """The facts, by one command. The JUnit file says which GPUs there are: it is what makes it a
+    proof."""
+    program, root = (
+        Path(__file__).with_name("gather_gpu.py").read_text(),
+        os.environ.get("GOLDEN_GPU_ROOT", "/"),
+    )
     found: dict[str, Any] = run_program(program, root)
     if names := [gpu["name"] for gpu in found["gpus"]]:
         record_testsuite_property("goldenami:gpu", ", ".join(names))
@@ -42,7 +55,8 @@ def numbered(gpus: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
 
 def wrong(gpus: dict[str, Any], key: str, good: Any) -> list[str]:
     """GPUs of which `good` does not hold: `GPU 3 (0000:00:1e.0): 8`."""
-    return [f"GPU {number} ({gpu['bus']}): {gpu.get(key, 'no answer')}" for number, gpu in numbered(gpus)
+    return [f"GPU {number} ({gpu['bus']}): {gpu.get(key, 'no answer')}"
+            for number, gpu in numbered(gpus)
             if key not in gpu or not good(gpu[key])]
 
 
@@ -53,14 +67,20 @@ def test_driver_answers(gpus: dict[str, Any]) -> None:
     assert not gpus["cuda_error"], f"CUDA: {gpus['cuda_error']}"
 
 
-def test_driver_libraries_and_module_are_of_one_version(gpus: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_driver_libraries_and_module_are_of_one_version(
+    gpus: dict[str, Any], lock: dict[str, Any]
+) -> None:
     version = lock["nvidia_driver_version"]
-    found = {"kernel module": gpus["module"], "NVML": gpus.get("library", ""), "CUDA": gpus.get("cuda_library", "")}
-    others = {name: text or "absent" for name, text in found.items() if text.rpartition(".so.")[2] != version}
+    found = {"kernel module": gpus["module"], "NVML": gpus.get("library", ""),
+             "CUDA": gpus.get("cuda_library", "")}
+    others = {name: text or "absent" for name, text in found.items() if text.rpartition(".so.")[2]
+              != version}
     assert not others, f"not of driver {version}: {others}"
 
 
-def test_every_gpu_of_the_type_is_on_the_bus(gpus: dict[str, Any], gpu_type: dict[str, Any]) -> None:
+def test_every_gpu_of_the_type_is_on_the_bus(
+    gpus: dict[str, Any], gpu_type: dict[str, Any]
+) -> None:
     assert len(gpus["bus"]) == gpu_type["gpus"], f"{gpu_type['type']} has {gpu_type['gpus']} GPUs; on the bus: " \
         f"{', '.join(gpus['bus']) or 'none'}"
 
@@ -87,14 +107,16 @@ def test_no_memory_error_was_left_uncorrected(gpus: dict[str, Any]) -> None:
 
 
 def test_no_memory_waits_for_repair(gpus: dict[str, Any]) -> None:
-    rows = [f"GPU {number}" for number, gpu in numbered(gpus) if (gpu["remapped"] or [0, 0, 0, 0])[2]]
+    rows = [f"GPU {number}" for number, gpu in numbered(gpus)
+            if (gpu["remapped"] or [0, 0, 0, 0])[2]]
     assert not rows, f"a row waits to be remapped by a reset: {rows}"
     pages = wrong(gpus, "pages_pending", lambda pending: not pending)
     assert not pages, f"a page waits to be retired by a reset: {pages}"
 
 
 def test_no_memory_is_beyond_repair(gpus: dict[str, Any]) -> None:
-    rows = [f"GPU {number}" for number, gpu in numbered(gpus) if (gpu["remapped"] or [0, 0, 0, 0])[3]]
+    rows = [f"GPU {number}" for number, gpu in numbered(gpus)
+            if (gpu["remapped"] or [0, 0, 0, 0])[3]]
     assert not rows, f"remapping a row failed, the GPU has to be replaced: {rows}"
 
 
@@ -105,7 +127,9 @@ def test_links_have_their_width(gpus: dict[str, Any], gpu_type: dict[str, Any]) 
 
 def test_links_have_their_generation(gpus: dict[str, Any], gpu_type: dict[str, Any]) -> None:
     found = wrong(gpus, "pcie_generation", lambda number: number >= gpu_type["pcie_generation"])
-    assert not found, f"PCIe generation while copying, {gpu_type['pcie_generation']} wanted: {found}"
+    assert not found, (
+        f"PCIe generation while copying, {gpu_type['pcie_generation']} wanted: {found}"
+    )
 
 
 def test_nothing_throttles_a_busy_gpu(gpus: dict[str, Any]) -> None:
@@ -147,17 +171,26 @@ def test_every_nvlink_is_up(gpus: dict[str, Any], gpu_type: dict[str, Any]) -> N
         assert not wrong(gpus, "nvlinks", bool), "a GPU of a type with an NVSwitch has no NVLink"
 
 
-def test_fabric_manager_runs_where_an_nvswitch_is(gpus: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_fabric_manager_runs_where_an_nvswitch_is(
+    gpus: dict[str, Any], lock: dict[str, Any]
+) -> None:
     if not gpus["switches"]:
-        assert gpus["fabricmanager"] != "failed", "nvidia-fabricmanager failed, and there is no NVSwitch"
+        assert gpus["fabricmanager"] != "failed", (
+            "nvidia-fabricmanager failed, and there is no NVSwitch"
+        )
         return
-    assert gpus["fabricmanager"] == "active", f"nvidia-fabricmanager is {gpus['fabricmanager'] or 'not installed'}"
-    assert gpus["fabricmanager_version"] == lock["nvidia_driver_version"], \
-        f"fabric manager {gpus['fabricmanager_version']} beside driver {lock['nvidia_driver_version']}"
+    assert gpus["fabricmanager"] == "active", (
+        f"nvidia-fabricmanager is {gpus['fabricmanager'] or 'not installed'}"
+    )
+    assert gpus["fabricmanager_version"] == lock["nvidia_driver_version"], (
+        f"fabric manager {gpus['fabricmanager_version']} beside driver "
+        f"{lock['nvidia_driver_version']}"
+    )
 
 
 def test_every_gpu_computes_right(gpus: dict[str, Any]) -> None:
-    failed = [f"GPU {number}: {gpu['work_error']}" for number, gpu in numbered(gpus) if "work_error" in gpu]
+    failed = [f"GPU {number}: {gpu['work_error']}" for number, gpu in numbered(gpus)
+              if "work_error" in gpu]
     assert not failed, failed
     found = wrong(gpus, "wrong", lambda count: not count)
     assert not found, f"wrong of {1 << 20} numbers that a kernel computed: {found}"
@@ -166,4 +199,6 @@ def test_every_gpu_computes_right(gpus: dict[str, Any]) -> None:
 def test_memory_is_fast_enough(gpus: dict[str, Any], gpu_type: dict[str, Any]) -> None:
     least = COPY_SHARE * gpu_type["memory_gb_s"]
     found = wrong(gpus, "copy_gb_s", lambda speed: speed >= least)
-    assert not found, f"GB/s of copies within memory, {least:.0f} of {gpu_type['memory_gb_s']} wanted: {found}"
+    assert not found, (
+        f"GB/s of copies within memory, {least:.0f} of {gpu_type['memory_gb_s']} wanted: {found}"
+    )

@@ -1,4 +1,5 @@
-"""The image's NVIDIA driver: right for its kernel, of one version, and quiet on a machine without a GPU."""
+"""The image's NVIDIA driver: right for its kernel, of one version, and quiet on a machine without a
+GPU."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 
 CUDA_SUCCESS, CUDA_ERROR_NO_DEVICE = 0, 100  # cuda.h, CUresult
 MODULES = {"nvidia", "nvidia_drm", "nvidia_modeset", "nvidia_uvm"}
-ON_DISK = ("modules", "resolved", "modprobe", "initramfs", "firmware", "gsp", "packages", "load", "left", "bus")
+ON_DISK = ("modules", "resolved", "modprobe", "initramfs", "firmware", "gsp", "packages", "load",
+           "left", "bus")
 RUNNING = ("gpu", "models", "cuda", "nvml", "smi", "persistenced", "failed")
 
 
@@ -37,14 +39,17 @@ def facts(gathered: Any, record_testsuite_property: Callable[[str, object], None
 
 @pytest.mark.no_boot
 def test_every_kernel_has_the_modules(files: dict[str, Any], lock: dict[str, Any]) -> None:
-    assert lock["nvidia_driver_kernel_release"] in files["modules"], "the locked kernel is not in the image"
+    assert lock["nvidia_driver_kernel_release"] in files["modules"], (
+        "the locked kernel is not in the image"
+    )
     missing = {release: sorted(MODULES - set(found)) for release, found in files["modules"].items()}
     assert not any(missing.values()), f"kernels without modules: {missing}"
 
 
 @pytest.mark.no_boot
 def test_modules_are_of_the_locked_driver(files: dict[str, Any], lock: dict[str, Any]) -> None:
-    versions = {name: one["version"] for found in files["modules"].values() for name, one in found.items()}
+    versions = {name: one["version"] for found in files["modules"].values()
+                for name, one in found.items()}
     assert set(versions.values()) == {lock["nvidia_driver_version"]}, versions
 
 
@@ -60,9 +65,14 @@ def test_modules_fit_their_kernel(files: dict[str, Any]) -> None:
 
 
 @pytest.mark.no_boot
-def test_modules_are_signed_by_the_lock_s_signer_or_nobody(files: dict[str, Any], lock: dict[str, Any]) -> None:
-    """A key that a bake made would differ in every bake; one that a user gave is named by the lock."""
-    wanted = lock["nvidia_driver_modules_signer"] if lock["nvidia_driver_build"] == "prebuilt" else ""
+def test_modules_are_signed_by_the_lock_s_signer_or_nobody(
+    files: dict[str, Any], lock: dict[str, Any]
+) -> None:
+    """A key that a bake made would differ in every bake; one that a user gave is named by the
+    lock."""
+    wanted = (
+        lock["nvidia_driver_modules_signer"] if lock["nvidia_driver_build"] == "prebuilt" else ""
+    )
     signers = {one["signer"] for found in files["modules"].values() for one in found.values()}
     assert signers == {wanted}
 
@@ -96,27 +106,36 @@ def test_nouveau_is_kept_out_of_the_root_and_the_initramfs(files: dict[str, Any]
 
 
 def test_libcuda_loads_and_finds_what_is_there(facts: dict[str, Any], lock: dict[str, Any]) -> None:
-    """Without a GPU cuInit answers `no device`; a library that does not fit does not load, or answers otherwise."""
+    """Without a GPU cuInit answers `no device`; a library that does not fit does not load, or
+    answers otherwise."""
     assert facts["cuda"] == {
         "file": f"libcuda.so.{lock['nvidia_driver_version']}",
         "returned": CUDA_SUCCESS if facts["gpu"] else CUDA_ERROR_NO_DEVICE,
     }
 
 
-def test_management_library_and_tool_are_of_the_locked_driver(facts: dict[str, Any], lock: dict[str, Any]) -> None:
-    assert facts["nvml"].get("file") == f"libnvidia-ml.so.{lock['nvidia_driver_version']}", facts["nvml"]
+def test_management_library_and_tool_are_of_the_locked_driver(
+    facts: dict[str, Any], lock: dict[str, Any]
+) -> None:
+    assert facts["nvml"].get("file") == f"libnvidia-ml.so.{lock['nvidia_driver_version']}", facts[
+        "nvml"
+    ]
     assert facts["smi"], f"/usr/bin/nvidia-smi is not of driver {lock['nvidia_driver_version']}"
 
 
 @pytest.mark.no_boot
 def test_packages_are_of_one_version_and_held(files: dict[str, Any], lock: dict[str, Any]) -> None:
-    """Debian releases nvidia-persistenced and nvidia-modprobe on their own: held, but of other versions."""
-    driver = [row for row in files["packages"] if row[1].startswith(("nvidia-graphics-drivers", "nvidia-open-gpu"))]
+    """Debian releases nvidia-persistenced and nvidia-modprobe on their own: held, but of other
+    versions."""
+    driver = [row for row in files["packages"]
+              if row[1].startswith(("nvidia-graphics-drivers", "nvidia-open-gpu"))]
     assert driver, "no package of the driver is installed"
     others = {row[2]: row[3] for row in driver if row[3] != lock["nvidia_driver_version"]}
     assert not others, f"not of {lock['nvidia_driver_version']}: {others}"
-    alone = [row for row in files["packages"] if row[1] in ("nvidia-persistenced", "nvidia-modprobe")]
-    modules = [row for row in files["packages"] if row[2] == lock.get("nvidia_driver_modules_package")]
+    alone = [row for row in files["packages"]
+             if row[1] in ("nvidia-persistenced", "nvidia-modprobe")]
+    modules = [row for row in files["packages"] if row[2]
+               == lock.get("nvidia_driver_modules_package")]
     loose = [row[2] for row in driver + alone + modules if row[0] != "hold"]
     assert not loose, f"not held: {loose}"
 
@@ -124,13 +143,17 @@ def test_packages_are_of_one_version_and_held(files: dict[str, Any], lock: dict[
 @pytest.mark.no_boot
 def test_nothing_of_a_desktop_came_along(files: dict[str, Any]) -> None:
     names = {row[2] for row in files["packages"]}
-    assert not [name for name in names if name.startswith(("xserver-xorg", "libglx-nvidia", "nvidia-settings"))]
+    assert not [name for name in names
+                if name.startswith(("xserver-xorg", "libglx-nvidia", "nvidia-settings"))]
 
 
-def test_persistence_daemon_is_enabled_and_idle_without_a_gpu(facts: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_persistence_daemon_is_enabled_and_idle_without_a_gpu(
+    facts: dict[str, Any], lock: dict[str, Any]
+) -> None:
     unit = facts["persistenced"]
     assert unit["LoadState"] == "loaded"
-    assert unit["UnitFileState"] == ("enabled" if lock["nvidia_driver_persistenced_enabled"] else "disabled")
+    assert unit["UnitFileState"] == ("enabled" if lock["nvidia_driver_persistenced_enabled"]
+                                     else "disabled")
     idle = {"ActiveState": "inactive", "Result": "exec-condition"}
     busy = {"ActiveState": "active", "Result": "success"}
     assert {key: unit[key] for key in idle} == (busy if facts["gpu"] else idle)
@@ -139,7 +162,8 @@ def test_persistence_daemon_is_enabled_and_idle_without_a_gpu(facts: dict[str, A
 @pytest.mark.no_boot
 def test_units_look_for_the_right_hardware(files: dict[str, Any]) -> None:
     assert files["bus"] == {
-        "gpu": 0, "display": 0, "other": 1, "switch_is_no_gpu": 1, "nvswitch": 0, "gpu_is_no_switch": 1
+        "gpu": 0, "display": 0, "other": 1, "switch_is_no_gpu": 1, "nvswitch": 0,
+        "gpu_is_no_switch": 1
     }  # fmt: skip
 
 
@@ -149,13 +173,16 @@ def test_no_unit_failed(facts: dict[str, Any]) -> None:
 
 @pytest.mark.no_boot
 def test_no_nvidia_module_is_loaded_by_name_at_boot(files: dict[str, Any]) -> None:
-    """Debian asks for nvidia-drm in modules-load.d: without a GPU, errors and a tainted kernel on every boot."""
+    """Debian asks for nvidia-drm in modules-load.d: without a GPU, errors and a tainted kernel on
+    every boot."""
     asked = [line for line in files["load"].splitlines() if line.strip().startswith("nvidia")]
     assert not asked
 
 
 @pytest.mark.no_boot
-def test_no_build_tree_and_no_signing_key_is_left(files: dict[str, Any], lock: dict[str, Any]) -> None:
+def test_no_build_tree_and_no_signing_key_is_left(
+    files: dict[str, Any], lock: dict[str, Any]
+) -> None:
     if lock["nvidia_driver_keep_build_tools"]:
         pytest.skip("not asked: the image definition keeps the build tools")
     assert files["left"] == ""
@@ -163,9 +190,13 @@ def test_no_build_tree_and_no_signing_key_is_left(files: dict[str, Any], lock: d
     assert not [name for name in names if name == "dkms" or name.startswith("linux-headers-")]
 
 
-def test_driver_loads_into_the_running_kernel(needs_boot: None, as_root: Any, facts: dict[str, Any]) -> None:
-    """The kernel takes the module: without a GPU it says so, with a misfit it says `Invalid module format` instead."""
-    done = as_root("sh", "-c", "modprobe nvidia; echo $?; dmesg | grep -iE 'nvrm|nvidia' | tail -n 20")
+def test_driver_loads_into_the_running_kernel(
+    needs_boot: None, as_root: Any, facts: dict[str, Any]
+) -> None:
+    """The kernel takes the module: without a GPU it says so, with a misfit it says `Invalid module
+    format` instead."""
+    done = as_root("sh", "-c",
+                   "modprobe nvidia; echo $?; dmesg | grep -iE 'nvrm|nvidia' | tail -n 20")
     status, log = done.stdout.split("\n", 1)
     if facts["gpu"]:
         assert status == "0", log + done.stderr

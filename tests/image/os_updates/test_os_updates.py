@@ -8,7 +8,8 @@ import pytest
 
 UPDATERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service")
 # cloud-init has other units between its first and its last in other releases.
-ENABLED = ("systemd-networkd.service", "systemd-resolved.service", "chrony.service", "cloud-init-local.service",
+ENABLED = ("systemd-networkd.service", "systemd-resolved.service", "chrony.service",
+           "cloud-init-local.service",
            "cloud-final.service")
 
 
@@ -66,7 +67,8 @@ def test_everybody_can_make_an_environment_of_python_s(packages: Any) -> None:
 
 @pytest.mark.at_rest
 def test_nothing_is_upgradable(packages: Any) -> None:
-    """Against the bake's indexes, which a sealed image has lost: there, provenance looked before they went."""
+    """Against the bake's indexes, which a sealed image has lost: there, provenance looked before
+    they went."""
     assert packages["sources"].status == 0, "no index to compare with"
     assert packages["upgradable"].lines == []
 
@@ -117,14 +119,20 @@ def test_first_boot_asked_ec2(first_boot: Any, needs_boot: None) -> None:
     assert first_boot["datasource"].lines[0] == "aws", first_boot["datasource"].text
 
 
-def test_first_boot_wrote_the_distribution_s_sources(first_boot: Any, gather: Any, needs_boot: None) -> None:
-    name, release = gather({"system": ". /etc/os-release; echo $ID; echo $VERSION_CODENAME"})["system"].lines
+def test_first_boot_wrote_the_distribution_s_sources(
+    first_boot: Any, gather: Any, needs_boot: None
+) -> None:
+    name, release = gather({"system": ". /etc/os-release; echo $ID; echo $VERSION_CODENAME"})[
+        "system"
+    ].lines
     assert release in first_boot["sources"].text
     assert f"/{name}" in first_boot["sources"].text, "not the distribution's archive"
     assert "golden" not in first_boot["sources"].text and "file:" not in first_boot["sources"].text
 
 
-def test_time_comes_from_the_locked_servers(first_boot: Any, lock: dict[str, Any], needs_boot: None) -> None:
+def test_time_comes_from_the_locked_servers(
+    first_boot: Any, lock: dict[str, Any], needs_boot: None
+) -> None:
     servers = lock["os_updates_ntp_servers"]
     asked = {line.split()[1] for line in first_boot["chrony"].lines if line.startswith("^")}
     assert set(servers) <= asked, first_boot["chrony"].text

@@ -1,4 +1,5 @@
-"""What no disk shows: a fresh machine runs what its image declares, and whatever else runs is named.
+"""What no disk shows: a fresh machine runs what its image declares, and whatever else runs is
+named.
 
 First of all roles' tests: others load modules and start services.
 """
@@ -54,7 +55,9 @@ def tampered(as_root: Callable[..., Any]) -> Iterator[None]:
     assert (done.rc, undone.rc) == (0, 0), done.stderr + undone.stderr
 
 
-def test_fresh_machine_runs_what_its_image_declares(look: Callable[[], list[str]], as_root: Callable[..., Any]) -> None:
+def test_fresh_machine_runs_what_its_image_declares(
+    look: Callable[[], list[str]], as_root: Callable[..., Any]
+) -> None:
     as_root("systemctl", "is-system-running", "--wait")
     assert look() == []
 

@@ -1,4 +1,5 @@
-"""Packages change by a bake alone: apt and dpkg refuse on an instance, in one sentence that says what to do."""
+"""Packages change by a bake alone: apt and dpkg refuse on an instance, in one sentence that says
+what to do."""
 
 from __future__ import annotations
 
@@ -6,13 +7,16 @@ from typing import Any
 
 import pytest
 
-REFUSED = ("This instance stays as its image was baked, so no package is changed here: add it to the image's"
+REFUSED = ("This instance stays as its image was baked, so no package is changed here: add it to "
+           "the image's"
            " definition, bake, and launch the new image.")
 ENVIRONMENT = "python3 -m venv --system-site-packages ~/env && ~/env/bin/pip install NAME"
 FOLDER = "/run/golden-try"
 TRACES = "find /var/log/apt /var/log/dpkg.log /var/cache/apt -type f 2>/dev/null"
 """What apt and dpkg write down, also where they are refused: a sealed image has none of it."""
-CONTROL = r"Package: golden-try\nVersion: 1\nArchitecture: all\nMaintainer: golden\nDescription: try\n"
+CONTROL = (
+    r"Package: golden-try\nVersion: 1\nArchitecture: all\nMaintainer: golden\nDescription: try\n"
+)
 COMPILED = """
 import importlib.util, json, pathlib
 answer = {}
@@ -38,7 +42,8 @@ def typed(gather: Any) -> Any:
         "managed": "cat /usr/lib/python3*/EXTERNALLY-MANAGED",
         "dpkg": f"dpkg -i {FOLDER}/golden-try.deb",
         "configure": "dpkg --configure -a",
-        "there": "dpkg-query --show golden-try", "ask": "dpkg --audit && dpkg -l dpkg && apt-get --simulate upgrade",
+        "there": "dpkg-query --show golden-try",
+        "ask": "dpkg --audit && dpkg -l dpkg && apt-get --simulate upgrade",
         "another root": f"mkdir -p {FOLDER}/root/var/lib/dpkg/updates {FOLDER}/root/var/lib/dpkg/info"
                         f" && touch {FOLDER}/root/var/lib/dpkg/status && dpkg --root={FOLDER}/root --configure -a",
         "tidy": "if dpkg-query --show golden-try; then dpkg --purge golden-try; fi;"
@@ -47,14 +52,20 @@ def typed(gather: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", ["apt", "dpkg", "configure"])
-def test_packages_change_only_where_the_definition_says_so(typed: Any, lock: dict[str, Any], name: str) -> None:
+def test_packages_change_only_where_the_definition_says_so(
+    typed: Any, lock: dict[str, Any], name: str
+) -> None:
     assert typed["build"].status == 0, typed["build"].text
     allowed = lock["seal_package_changes_enabled"]
-    assert (typed[name].status == 0, REFUSED in typed[name].lines) == (allowed, not allowed), typed[name].text
+    assert (typed[name].status == 0, REFUSED in typed[name].lines) == (allowed, not allowed), typed[
+        name
+    ].text
     assert (typed["there"].status == 0) == allowed
 
 
-def test_apt_says_so_before_it_downloads_and_without_any_index(typed: Any, lock: dict[str, Any]) -> None:
+def test_apt_says_so_before_it_downloads_and_without_any_index(
+    typed: Any, lock: dict[str, Any]
+) -> None:
     """dpkg, which would say it, too, is put out of the way, or never reached."""
     allowed = lock["seal_package_changes_enabled"]
     for name in ("apt alone", "unknown"):
@@ -71,7 +82,9 @@ def test_pip_recommends_what_works_here(typed: Any, lock: dict[str, Any]) -> Non
 
 
 def test_questions_and_other_roots_are_not_refused(typed: Any) -> None:
-    assert (typed["ask"].status, typed["another root"].status) == (0, 0), typed["ask"].text + typed["another root"].text
+    assert (typed["ask"].status, typed["another root"].status) == (0, 0), (
+        typed["ask"].text + typed["another root"].text
+    )
 
 
 def test_netplan_is_compiled_so_that_its_first_run_writes_nothing(run_program: Any) -> None:

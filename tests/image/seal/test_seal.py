@@ -1,6 +1,8 @@
-"""Nothing of the bake or of one machine: at rest (a sealed container), and on the booted image what must hold there.
+"""Nothing of the bake or of one machine: at rest (a sealed container), and on the booted image what
+must hold there.
 
-The booted image has host keys, a machine-id, logs and a launch key again: made by its own first boot.
+The booted image has host keys, a machine-id, logs and a launch key again: made by its own first
+boot.
 """
 
 from __future__ import annotations
@@ -39,11 +41,14 @@ MADE_ANEW = {
     "notebooks' secrets": "/var/lib/jupyterhub/*",
     "temporary files": "/var/tmp/* /var/tmp/.[!.]*",
 }
-"""Not there at rest. A boot makes some of them anew: then each has to be younger than the machine's first boot."""
-PRIVATE_KEYS = ("grep -rIlsE -e '-----BEGIN [A-Z ]*PRIVATE KEY-----' {} --exclude-dir=cloud --exclude='ssh_host_*'")
+"""Not there at rest. A boot makes some of them anew: then each has to be younger than the machine's
+first boot."""
+PRIVATE_KEYS = ("grep -rIlsE -e '-----BEGIN [A-Z ]*PRIVATE KEY-----' {} --exclude-dir=cloud "
+                "--exclude='ssh_host_*'")
 """-I: a key is text; gigabytes of libraries are not read to their ends."""
 HUB_S_OWN_PORTS = ("8001", "8081")
-"""The proxy's API and JupyterHub itself, on the loopback: tests/image/jupyterhub looks at the addresses."""
+"""The proxy's API and JupyterHub itself, on the loopback: tests/image/jupyterhub looks at the
+addresses."""
 FIRST_LOG_GRACE_S = 60
 """The first lines of a journal carry the clock as it was before it was set."""
 
@@ -53,7 +58,8 @@ def facts(gather: Any) -> Any:
     return gather({
         **{kind: f"ls -d {patterns} 2>/dev/null" for kind, patterns in GONE.items()},
         **{kind: f"stat -c '%W %n' {patterns} 2>/dev/null" for kind, patterns in MADE_ANEW.items()},
-        "boot-time": "grep ^btime /proc/stat", "boots": "journalctl --list-boots --quiet --no-pager | wc -l",
+        "boot-time": "grep ^btime /proc/stat",
+        "boots": "journalctl --list-boots --quiet --no-pager | wc -l",
         "oldest": "journalctl --output=short-unix --quiet --no-pager | head -n 1 | cut -d . -f 1",
         "machine-id": "cat /etc/machine-id; stat -c %s /etc/machine-id",
         "dbus": "readlink -f /var/lib/dbus/machine-id",
@@ -70,7 +76,8 @@ def facts(gather: Any) -> Any:
 @pytest.fixture(scope="module")
 def machine(gather: Any) -> Any:
     return gather({
-        "state": "systemctl is-system-running --wait", "failed": "systemctl --failed --plain --no-legend",
+        "state": "systemctl is-system-running --wait",
+        "failed": "systemctl --failed --plain --no-legend",
         "sockets": "ss -Hlntup", "root": "findmnt -n -b -o SIZE,AVAIL,FSTYPE /",
         "disk": "lsblk -n -b -d -o SIZE /dev/$(lsblk -n -o PKNAME $(findmnt -n -o SOURCE /) | head -n 1)",
         "inodes": "df --output=ipcent / | tail -n 1", "swap": "cat /proc/swaps",
@@ -83,7 +90,8 @@ def machine(gather: Any) -> Any:
 
 @pytest.fixture
 def first_boot_time(facts: Any, needs_boot: None) -> int:
-    """Seconds since 1970 at which this machine first booted: the only boot's, or where the journal begins."""
+    """Seconds since 1970 at which this machine first booted: the only boot's, or where the journal
+    begins."""
     if int(facts["boots"].text) > 1:
         return int(facts["oldest"].text) - FIRST_LOG_GRACE_S
     return int(facts["boot-time"].text.split()[1]) - 1
@@ -112,8 +120,11 @@ def test_made_since_the_first_boot(facts: Any, first_boot_time: int, kind: str) 
     assert [path for born, path in answers if int(born) < first_boot_time] == []
 
 
-def test_machine_id_is_empty_at_rest_and_of_this_machine_when_booted(facts: Any, booted: bool) -> None:
-    """Empty, not missing: a missing one, or `uninitialized`, makes systemd reset every unit to its preset."""
+def test_machine_id_is_empty_at_rest_and_of_this_machine_when_booted(
+    facts: Any, booted: bool
+) -> None:
+    """Empty, not missing: a missing one, or `uninitialized`, makes systemd reset every unit to its
+    preset."""
     if booted:
         assert re.fullmatch(r"[0-9a-f]{32}", facts["machine-id"].lines[0])
     else:
@@ -131,7 +142,12 @@ def test_every_password_is_locked(facts: Any) -> None:
 
 @pytest.mark.no_boot
 def test_no_private_key_lies_about(gather: Any) -> None:
-    assert gather({"private": PRIVATE_KEYS.format("/etc /root /home /var/lib /opt /usr/local")})["private"].lines == []
+    assert (
+        gather({"private": PRIVATE_KEYS.format("/etc /root /home /var/lib /opt /usr/local")})[
+            "private"
+        ].lines
+        == []
+    )
 
 
 def test_boot_leaves_no_private_key_about(facts: Any) -> None:
@@ -155,9 +171,11 @@ def test_system_is_running_and_no_unit_failed(machine: Any, needs_boot: None) ->
 
 
 def test_only_sshd_listens(machine: Any, lock: dict[str, Any], needs_boot: None) -> None:
-    """Port 68 and 546 are DHCP's: a client has to hear the lease's renewal. Notebooks' hub has its own test besides.
+    """Port 68 and 546 are DHCP's: a client has to hear the lease's renewal. Notebooks' hub has its
+    own test besides.
 
-    containerd, as distributions configure it, has a port of chance on the loopback (of its interface for Kubernetes).
+    containerd, as distributions configure it, has a port of chance on the loopback (of its
+    interface for Kubernetes).
     """
     engine = ("127.0.0.1:", '"containerd"') if "container_runtime" in lock["golden_roles"] else None
     heard = [line.split() for line in machine["sockets"].lines
@@ -165,11 +183,15 @@ def test_only_sshd_listens(machine: Any, lock: dict[str, Any], needs_boot: None)
     allowed = {("tcp", "22"), ("udp", "68"), ("udp", "546")}
     if "jupyterhub" in lock["golden_roles"]:
         allowed |= {("tcp", port) for port in (str(lock["jupyterhub_port"]), *HUB_S_OWN_PORTS)}
-    assert [" ".join(words) for words in heard if (words[0], words[4].rpartition(":")[2]) not in allowed] == []
+    assert [
+        " ".join(words) for words in heard if (words[0], words[4].rpartition(":")[2]) not in allowed
+    ] == []
     assert any(words[4].endswith(":22") for words in heard)
 
 
-def test_root_file_system_fills_the_disk_and_has_space(machine: Any, lock: dict[str, Any], needs_boot: None) -> None:
+def test_root_file_system_fills_the_disk_and_has_space(
+    machine: Any, lock: dict[str, Any], needs_boot: None
+) -> None:
     if "immutable" in lock["golden_roles"]:
         pytest.skip("not asked: what grows there is not the root (tests/image/immutable)")
     size, free, kind = machine["root"].text.split()
@@ -181,7 +203,8 @@ def test_root_file_system_fills_the_disk_and_has_space(machine: Any, lock: dict[
 
 
 def test_keys_are_the_launch_s_alone(machine: Any, booted: bool) -> None:
-    """The default user has one key; cloud-init gives root the same one with a command that only refuses."""
+    """The default user has one key; cloud-init gives root the same one with a command that only
+    refuses."""
     if not booted:
         pytest.skip("at rest there is none at all")
     keys = [line.split(" ", 1) for line in machine["keys"].lines]

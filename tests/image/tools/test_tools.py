@@ -11,7 +11,8 @@ COMMANDS: dict[str, dict[str, str]] = {
         "bash-completion": "bash -c '. /usr/share/bash-completion/bash_completion && complete -p -D'",
         "htop": "htop --version",
         "jq": "echo '{\"a\": 7}' | jq -e '.a == 7'", "rsync": "rsync --version", "tmux": "tmux -V",
-        "unzip": "unzip -v", "wget": "wget --version", "vim": "vi --version", "tree": "tree --version",
+        "unzip": "unzip -v", "wget": "wget --version", "vim": "vi --version",
+        "tree": "tree --version",
     },
     "git": {
         "git": "cd $(mktemp -d) && git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x",
@@ -21,7 +22,8 @@ COMMANDS: dict[str, dict[str, str]] = {
     "gpu": {"nvtop": "nvtop --version"},
     "diagnostics": {
         "dig": "dig -v", "ethtool": "ethtool --version", "iostat": "iostat -V",
-        "iperf3": "iperf3 --version", "lsof": "lsof -v", "numactl": "command -v numactl", "strace": "strace --version",
+        "iperf3": "iperf3 --version", "lsof": "lsof -v", "numactl": "command -v numactl",
+        "strace": "strace --version",
     },
     "compiler": {"compiler": "cd $(mktemp -d) && echo 'int main(void) { return 7; }' > a.c && cc -o a a.c && ./a; "
                              "test $? = 7", "headers": "python3-config --includes"},
@@ -44,8 +46,11 @@ def answers(gather: Any) -> Any:
 
 @pytest.mark.no_boot
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in COMMANDS for name in COMMANDS[group]])
-def test_command_is_there_where_its_group_is(answers: Any, lock: dict[str, Any], group: str, name: str) -> None:
-    wanted = lock[f"tools_{group}_enabled"] and not (name in NOT_IN_UBUNTU and not answers["ubuntu"].status)
+def test_command_is_there_where_its_group_is(
+    answers: Any, lock: dict[str, Any], group: str, name: str
+) -> None:
+    wanted = lock[f"tools_{group}_enabled"] and not (name in NOT_IN_UBUNTU
+                                                     and not answers["ubuntu"].status)
     if wanted:
         assert answers[name].status == 0, answers[name].text
     elif name in NOBODY_S_DEPENDENCY:
@@ -53,8 +58,10 @@ def test_command_is_there_where_its_group_is(answers: Any, lock: dict[str, Any],
 
 
 def test_no_tool_listens_or_failed(gather: Any, needs_boot: None) -> None:
-    """sysstat collects nothing unless it is asked to, and rpcbind's port would be open to the network."""
-    found = gather({"failed": "systemctl --failed --plain --no-legend", "rpcbind": "ss -Hlntu sport = :111",
+    """sysstat collects nothing unless it is asked to, and rpcbind's port would be open to the
+    network."""
+    found = gather({"failed": "systemctl --failed --plain --no-legend",
+                    "rpcbind": "ss -Hlntu sport = :111",
                     "sysstat": "systemctl is-active sysstat-collect.timer"})
     assert (found["failed"].lines, found["rpcbind"].lines) == ([], [])
     assert found["sysstat"].text != "active"

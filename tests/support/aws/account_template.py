@@ -28,9 +28,11 @@ def resolved(value: Any) -> Any:
     return {key: resolved(each) for key, each in value.items()}
 
 
-RESOURCES: dict[str, Any] = {name: resolved({key: each for key, each in body.items() if key != "Condition"})
-                             for name, body in cfn_yaml.load(str(account_plan.TEMPLATE))["Resources"].items()
-                             if body["Type"] in ("AWS::IAM::ManagedPolicy", "AWS::S3::BucketPolicy")}
+RESOURCES: dict[str, Any] = {
+    name: resolved({key: each for key, each in body.items() if key != "Condition"})
+    for name, body in cfn_yaml.load(str(account_plan.TEMPLATE))["Resources"].items()
+    if body["Type"] in ("AWS::IAM::ManagedPolicy", "AWS::S3::BucketPolicy")
+}
 RAW: dict[str, Any] = cfn_yaml.load(str(account_plan.TEMPLATE))["Resources"]
 BY_HAND = ("InsidePolicy", "PackerPolicy")
 """No role of the stack has them: a person attaches them."""

@@ -1,8 +1,9 @@
-"""Random accounts for the tests of retirement, and an oracle that was written without looking at the implementation.
+"""Random accounts for the tests of retirement, and an oracle that was written without looking at
+the implementation.
 
-The oracle knows nothing of references by kind. It draws one graph of everything that holds something else, and asks
-what can be reached from what is alive. `Account` carries out plans on a topology as EC2 would, and refuses what EC2
-refuses.
+The oracle knows nothing of references by kind. It draws one graph of everything that holds
+something else, and asks what can be reached from what is alive. `Account` carries out plans on a
+topology as EC2 would, and refuses what EC2 refuses.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def snapshot_id(number: int) -> str:
 # --- random accounts ------------------------------------------------------------------------------------------------
 
 class Dice(Random):
-    """Draws for one account. Hypothesis draws only the seed: its own draws would take 90 % of the time, and a random
-    account of five images is small enough to read unshrunk.
+    """Draws for one account. Hypothesis draws only the seed: its own draws would take 90 % of the
+    time, and a random account of five images is small enough to read unshrunk.
     """
 
     def chance(self, of: float) -> bool:
@@ -72,7 +73,8 @@ class Dice(Random):
     def reference(self) -> str:
         """What a template may name as its image."""
         return self.ami() if self.chance(0.6) else self.choice(
-            ["", "resolve:ssm:/team/base", "resolve:ssm:/team/base:3", "resolve:ssm:flat", "resolve:ssm:/nowhere"])
+            ["", "resolve:ssm:/team/base", "resolve:ssm:/team/base:3", "resolve:ssm:flat",
+             "resolve:ssm:/nowhere"])
 
 
 def _ami(dice: Dice, number: int) -> AccountAmi:
@@ -80,7 +82,8 @@ def _ami(dice: Dice, number: int) -> AccountAmi:
     return AccountAmi(
         id=ami_id(number), name=f"image {number}", created=dice.age(), image=image,
         build_id=BUILDS[number - dice.chance(0.1)] if image else "",
-        state=dice.choices([AmiState.AVAILABLE, AmiState.DISABLED, AmiState.PENDING, AmiState.FAILED],
+        state=dice.choices([AmiState.AVAILABLE, AmiState.DISABLED, AmiState.PENDING,
+                            AmiState.FAILED],
                            [15, 3, 1, 1])[0],
         snapshots=tuple({snapshot_id(number), *([dice.snapshot()] if dice.chance(0.2) else [])}),
         announced=announced, deprecated=announced if dice.chance(0.7) else dice.maybe_age(),
@@ -92,18 +95,23 @@ def _snapshot(dice: Dice, number: int, build_id: str) -> AccountSnapshot:
     image = dice.owner()
     return AccountSnapshot(
         id=snapshot_id(number), started=dice.age(), image=image,
-        build_id=(build_id if build_id and dice.chance(0.7) else dice.choice(BUILDS)) if image else "",
+        build_id=(build_id if build_id and dice.chance(0.7) else dice.choice(BUILDS)) if image
+        else "",
         state=SnapshotState.PENDING if dice.chance(0.2) else SnapshotState.COMPLETED,
         expires=NOW + timedelta(days=dice.randrange(-3, 4)) if dice.chance(0.3) else None,
         parent=dice.snapshot() if dice.chance(0.3) else "")
 
 
 def _parameters(dice: Dice, amis: Iterable[AccountAmi]) -> dict[str, str]:
-    found = {f"/golden-ami/{ami.image}/{ami.build_id}": ami.id for ami in amis if ami.image and dice.chance(0.9)}
-    for name in ("flat", "/team/base", "/team/base:3", f"/golden-ami/{IMAGE}/latest", f"/golden-ami/{IMAGE}/candidate",
+    found = {f"/golden-ami/{ami.image}/{ami.build_id}": ami.id for ami in amis if ami.image
+             and dice.chance(0.9)}
+    for name in ("flat", "/team/base", "/team/base:3", f"/golden-ami/{IMAGE}/latest",
+                 f"/golden-ami/{IMAGE}/candidate",
                  f"/golden-ami/{OTHER}/latest", f"/golden-ami/{IMAGE}/{BUILDS[6]}"):
         if dice.chance(0.15):
-            found[name] = dice.ami() if dice.chance(0.8) else f'{{"image": "{dice.ami()}", "user": "admin"}}'
+            found[name] = (
+                dice.ami() if dice.chance(0.8) else f'{{"image": "{dice.ami()}", "user": "admin"}}'
+            )
     return found
 
 
@@ -113,16 +121,19 @@ def _templates(dice: Dice) -> Iterator[TemplateVersion]:
         numbers = sorted(dice.sample(range(1, 5), dice.randrange(4)))
         default = dice.choice(numbers) if numbers else 0
         for number in numbers:
-            yield TemplateVersion(template_id, name, number, dice.reference(), default=number == default,
+            yield TemplateVersion(template_id, name, number, dice.reference(),
+                                  default=number == default,
                                   latest=number == numbers[-1], image=image,
                                   snapshots=(dice.snapshot(),) if dice.chance(0.1) else ())
 
 
 def _launcher(dice: Dice, kind: LauncherKind) -> Launcher:
     uses = [TemplateUse(dice.choice(["lt-1", "lt-2", f"golden-{IMAGE}", "theirs"]),
-                        dice.choice(["$Latest", "$Default", "1", "2", "3", ""])) for _ in range(dice.randrange(3))]
+                        dice.choice(["$Latest", "$Default", "1", "2", "3", ""]))
+            for _ in range(dice.randrange(3))]
     configuration = "lc-a" if kind is LauncherKind.GROUP and dice.chance(0.2) else ""
-    return Launcher(kind=kind, name=f"{kind.value}-a", templates=tuple(uses), configuration=configuration,
+    return Launcher(kind=kind, name=f"{kind.value}-a", templates=tuple(uses),
+                    configuration=configuration,
                     image_refs=(dice.reference(),) if dice.chance(0.2) else (),
                     snapshots=(dice.snapshot(),) if dice.chance(0.1) else ())
 
@@ -132,11 +143,13 @@ def account(seed: int) -> Topology:
     dice = Dice(seed)
     amis = tuple(_ami(dice, number) for number in range(6) if dice.chance(0.7))
     builds = {snapshot: ami.build_id for ami in amis for snapshot in ami.snapshots}
-    snapshots = tuple(_snapshot(dice, number, builds.get(snapshot_id(number), "")) for number in range(6)
+    snapshots = tuple(_snapshot(dice, number, builds.get(snapshot_id(number), ""))
+                      for number in range(6)
                       if dice.chance(0.7))
     return Topology(
         region="eu-west-1", amis=amis, snapshots=snapshots, parameters=_parameters(dice, amis),
-        templates=tuple(_templates(dice)), configurations={"lc-a": dice.ami()} if dice.chance(0.2) else {},
+        templates=tuple(_templates(dice)),
+        configurations={"lc-a": dice.ami()} if dice.chance(0.2) else {},
         launchers=tuple(_launcher(dice, kind) for kind in LauncherKind if dice.chance(0.2)),
         instances=(AccountInstance("i-1", dice.ami(), "stopped"),) if dice.chance(0.2) else (),
         volumes=(Volume("vol-1", dice.snapshot()),) if dice.chance(0.2) else (),
@@ -146,8 +159,10 @@ def account(seed: int) -> Topology:
 
 
 accounts = st.builds(account, st.integers(0, 2 ** 64 - 1))
-policies = st.builds(RetentionPolicy, keep_last=st.integers(1, 3), max_age_days=st.sampled_from([0, 30, 180]),
-                     disable_after_days=st.sampled_from([0, 7]), deregister_after_days=st.sampled_from([0, 10]),
+policies = st.builds(RetentionPolicy, keep_last=st.integers(1, 3),
+                     max_age_days=st.sampled_from([0, 30, 180]),
+                     disable_after_days=st.sampled_from([0, 7]),
+                     deregister_after_days=st.sampled_from([0, 10]),
                      release_shared=st.booleans())
 
 
@@ -163,11 +178,14 @@ class _Graph:
         self.edges.setdefault(holder, set()).add(held)
 
     def image(self, holder: str, reference: str) -> None:
-        self.edge(holder, f"parameter {reference[12:]}" if reference.startswith("resolve:ssm:") else reference)
+        self.edge(holder,
+                  f"parameter {reference[12:]}" if reference.startswith("resolve:ssm:")
+                  else reference)
 
 
 def alive(account: Topology) -> set[str]:
-    """Everything that can be reached from what is in use, whatever it is, by one walk over one graph."""
+    """Everything that can be reached from what is in use, whatever it is, by one walk over one
+    graph."""
     graph = _Graph()
     _draw_parameters(graph, account)
     _draw_templates(graph, account)
@@ -184,7 +202,8 @@ def alive(account: Topology) -> set[str]:
                  *(volume.snapshot_id for volume in account.volumes), *account.shared_snapshots,
                  *(data for launcher in account.launchers for data in launcher.snapshots),
                  *(data for configured in account.configured.values() for data in configured),
-                 *(snapshot.parent for snapshot in account.snapshots if snapshot.state == "pending")):
+                 *(snapshot.parent for snapshot in account.snapshots if snapshot.state
+                   == "pending")):
         graph.edge("in use", held)
     for ami in account.amis:
         for backing in ami.snapshots:
@@ -193,7 +212,8 @@ def alive(account: Topology) -> set[str]:
 
 
 def _draw_parameters(graph: _Graph, account: Topology) -> None:
-    records = {f"/golden-ami/{ami.image}/{ami.build_id} = {ami.id}" for ami in account.amis if ami.build_id}
+    records = {f"/golden-ami/{ami.image}/{ami.build_id} = {ami.id}" for ami in account.amis
+               if ami.build_id}
     missing = {name for name, value in account.parameters.items()
                if len(name.split("/")[-1]) == 12 and value not in {ami.id for ami in account.amis}}
     for name, value in account.parameters.items():
@@ -209,12 +229,17 @@ def _draw_templates(graph: _Graph, account: Topology) -> None:
         graph.image(node, version.image_ref)
         for data in version.snapshots:
             graph.edge(node, data)
-        for alias, wanted in (("$Latest", version.latest), ("$Default", version.default), ("", version.default),
+        for alias, wanted in (("$Latest", version.latest), ("$Default", version.default),
+                              ("", version.default),
                               (str(version.number), True)):
             if wanted:
                 graph.edge(f"use {version.template_id} {alias}", node)
                 graph.edge(f"use {version.template} {alias}", node)
-        if not (version.image and version.template == "golden-" + version.image) or version.default or version.latest:
+        if (
+            not (version.image and version.template == "golden-" + version.image)
+            or version.default
+            or version.latest
+        ):
             graph.edge("in use", node)
 
 
@@ -229,7 +254,10 @@ def _walk(edges: dict[str, set[str]], start: str) -> set[str]:
 
 
 def proven(account: Topology, ami: AccountAmi) -> bool:
-    return ami.build_id != "" and account.parameters.get(f"/golden-ami/{ami.image}/{ami.build_id}") == ami.id
+    return (
+        ami.build_id != ""
+        and account.parameters.get(f"/golden-ami/{ami.image}/{ami.build_id}") == ami.id
+    )
 
 
 def must_stay(account: Topology, policy: RetentionPolicy, now: datetime) -> set[str]:
@@ -239,7 +267,8 @@ def must_stay(account: Topology, policy: RetentionPolicy, now: datetime) -> set[
                      and ami.state == "available"), key=lambda ami: (ami.created, ami.id))
     newest = {ami.id for ami in ranked[-policy.keep_last:]}
     return {ami.id for ami in account.amis
-            if ami.id in living or ami.id in newest or ami.image != IMAGE or not proven(account, ami)
+            if ami.id in living or ami.id in newest or ami.image != IMAGE
+            or not proven(account, ami)
             or ami.protected or ami.state not in ("available", "disabled")
             or (now - ami.created).total_seconds() <= policy.max_age_days * 86400
             or (ami.state == "available" and ami.shared_with
@@ -249,7 +278,8 @@ def must_stay(account: Topology, policy: RetentionPolicy, now: datetime) -> set[
 # --- an account that plans are carried out on -----------------------------------------------------------------------
 
 class Account:
-    """A region's topology under a plan's actions. An action that EC2 or the waits forbid is an AssertionError."""
+    """A region's topology under a plan's actions. An action that EC2 or the waits forbid is an
+    AssertionError."""
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
@@ -288,7 +318,8 @@ class Account:
             case RetireStep.DELETE_SNAPSHOT:
                 held = [ami for ami in found.amis if action.target in ami.snapshots]
                 assert not held, f"InvalidSnapshot.InUse: {action.target}"
-                self._drop("snapshots", next(each for each in found.snapshots if each.id == action.target))
+                self._drop("snapshots",
+                           next(each for each in found.snapshots if each.id == action.target))
             case RetireStep.DELETE_VERSION:
                 version = next(each for each in found.templates
                                if f"{each.template_id}:{each.number}" == action.target)
@@ -297,7 +328,8 @@ class Account:
             case RetireStep.DELETE_RECORD:
                 value = found.parameters[action.target]
                 assert value not in {ami.id for ami in found.amis}, "its AMI is still there"
-                rest = {name: each for name, each in found.parameters.items() if name != action.target}
+                rest = {name: each for name, each in found.parameters.items() if name
+                        != action.target}
                 self.topology = replace(found, parameters=rest)
 
     def _change(self, identifier: str, **changes: Any) -> None:
@@ -306,5 +338,7 @@ class Account:
         self.topology = replace(self.topology, amis=changed)
 
     def _drop(self, field: str, thing: object) -> None:
-        rest: dict[str, Any] = {field: tuple(each for each in getattr(self.topology, field) if each != thing)}
+        rest: dict[str, Any] = {
+            field: tuple(each for each in getattr(self.topology, field) if each != thing)
+        }
         self.topology = replace(self.topology, **rest)

@@ -1,7 +1,8 @@
-"""The emulator that also notes what each call asks of IAM: action, resource, tags, as a policy's conditions see it.
+"""The emulator that also notes what each call asks of IAM: action, resource, tags, as a policy's
+conditions see it.
 
-`python -m support.aws.asked` runs it; `GET /_emulator/asked` answers with the notes. What a call may name is looked up
-before it is answered, so that the tags are those from before.
+`python -m support.aws.asked` runs it; `GET /_emulator/asked` answers with the notes. What a call
+may name is looked up before it is answered, so that the tags are those from before.
 """
 
 from __future__ import annotations
@@ -23,14 +24,19 @@ from moto.kms.models import kms_backends
 
 from support.aws.iam_policies import Asked, kinds_of
 
-KINDS = {"ami": "image", "snap": "snapshot", "vol": "volume", "i": "instance", "lt": "launch-template",
+KINDS = {"ami": "image", "snap": "snapshot", "vol": "volume", "i": "instance",
+         "lt": "launch-template",
          "sg": "security-group", "key": "key-pair"}
 NEW: Mapping[str, tuple[str, ...]] = {
-    "RegisterImage": ("image",), "CopyImage": ("image", "snapshot"), "CreateLaunchTemplate": ("launch-template",),
-    "RunInstances": ("instance", "volume"), "CreateSnapshot": ("snapshot",), "ImportKeyPair": ("key-pair",),
+    "RegisterImage": ("image",), "CopyImage": ("image", "snapshot"),
+    "CreateLaunchTemplate": ("launch-template",),
+    "RunInstances": ("instance", "volume"), "CreateSnapshot": ("snapshot",),
+    "ImportKeyPair": ("key-pair",),
     "CreateSecurityGroup": ("security-group",), "StartSnapshot": ("snapshot",),
-    "CreateImage": ("image", "snapshot"), "CreateReplaceRootVolumeTask": ("replace-root-volume-task", "volume")}
-"""What a call makes: AWS asks IAM for it as `instance/*` and the like, with the tags of the request."""
+    "CreateImage": ("image", "snapshot"),
+    "CreateReplaceRootVolumeTask": ("replace-root-volume-task", "volume")}
+"""What a call makes: AWS asks IAM for it as `instance/*` and the like, with the tags of the
+request."""
 NAMES_NOTHING = re.compile(r"Describe(?!ImageAttribute|InstanceAttribute|SnapshotAttribute)|"
                            r"Get(?!Parameter|Object|SnapshotBlock)|List(?!Snapshot|Bucket|Changed)")
 _IDS = re.compile(r"\b(ami|snap|vol|i|lt|sg|key)-[0-9a-f]{8,17}\b")
@@ -47,7 +53,9 @@ def _requested(found: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _ec2_arn(region: str, kind: str, name: str) -> str:
-    return f"arn:aws:ec2:{region}:{'' if kind in ('image', 'snapshot') else MY_ACCOUNT}:{kind}/{name}"
+    return (
+        f"arn:aws:ec2:{region}:{'' if kind in ('image', 'snapshot') else MY_ACCOUNT}:{kind}/{name}"
+    )
 
 
 def _form(body: bytes) -> dict[str, str]:
@@ -65,7 +73,9 @@ def _specified(form: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _existing(call: ApiCall, text: str, form: Mapping[str, str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _existing(
+    call: ApiCall, text: str, form: Mapping[str, str]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Kind, ARN and tags of each resource of EC2 that the call names."""
     backend = ec2_backends[MY_ACCOUNT][call.region]
     names = {match[0] for match in _IDS.finditer(text)}
@@ -86,7 +96,8 @@ def _ec2(call: ApiCall, action: str, text: str, body: bytes) -> Iterator[Asked]:
     form = _form(body) if call.service == "ec2" else {}
     specified, made = _specified(form), NEW.get(call.action, ())
     if call.action == "StartSnapshot":
-        specified = {"snapshot": {tag["Key"]: tag["Value"] for tag in json.loads(body).get("Tags", [])}}
+        specified = {"snapshot": {tag["Key"]: tag["Value"]
+                                  for tag in json.loads(body).get("Tags", [])}}
     if action == "ec2:CreateTags" and call.action != "CreateTags":
         for kind, given in specified.items():
             said = {"ec2:CreateAction": call.action, **_requested(given)}
@@ -97,7 +108,8 @@ def _ec2(call: ApiCall, action: str, text: str, body: bytes) -> Iterator[Asked]:
     template = next((arn for kind, arn, _ in found if kind == "launch-template"), None)
     beside = {"ec2:LaunchTemplate": template} if template and action == "ec2:RunInstances" else {}
     for kind in made:
-        yield Asked(action, _ec2_arn(call.region, kind, "*"), {**_requested(specified.get(kind, {})), **beside})
+        yield Asked(action, _ec2_arn(call.region, kind, "*"),
+                    {**_requested(specified.get(kind, {})), **beside})
     for _, arn, tags in found:
         yield Asked(action, arn, {**tags, **beside, **({"aws:TagKeys": keys} if keys else {})})
     if not made and not found:
@@ -114,8 +126,10 @@ def _keys(call: ApiCall, action: str, body: bytes, *, through: bool) -> Iterator
         aliases = sorted(key.aliases)
         is_aws = any(alias.startswith("alias/aws/") for alias in aliases)
         if not is_aws and (key.id in text or any(alias in text for alias in aliases)):
-            beside = {"kms:ViaService": f"ec2.{call.region}.amazonaws.com", "kms:GrantIsForAWSResource": "true"}
-            yield Asked(action, key.arn, {"kms:ResourceAliases": aliases, **(beside if through else {})})
+            beside = {"kms:ViaService": f"ec2.{call.region}.amazonaws.com",
+                      "kms:GrantIsForAWSResource": "true"}
+            yield Asked(action, key.arn,
+                        {"kms:ResourceAliases": aliases, **(beside if through else {})})
 
 
 def _group(call: ApiCall, action: str, text: str, form: Mapping[str, str]) -> Iterator[Asked]:
@@ -132,21 +146,30 @@ def _by_name(call: ApiCall, action: str, path: str, body: bytes) -> Iterable[Ask
     place = f"{call.region}:{MY_ACCOUNT}"
     if call.service == "s3":
         bucket = path.strip("/").partition("/")[0]
-        return [Asked(action, f"arn:aws:s3:::{bucket if action == 's3:ListBucket' else path.strip('/')}")]
+        return [Asked(action,
+                      f"arn:aws:s3:::{bucket if action == 's3:ListBucket' else path.strip('/')}")]
     if call.service == "sns":
         return [Asked(action, _form(body).get("TopicArn", "*"))]
     if call.service == "dynamodb":
         return [Asked(action, f"arn:aws:dynamodb:{place}:table/{json.loads(body)['TableName']}")]
     given = json.loads(body)
-    names = [str(each).partition(":")[0].lstrip("/") for each in given.get("Names", [given.get("Name")]) if each]
-    return [Asked(action, f"arn:aws:ssm:{place}:parameter/{name}") for name in names] or [Asked(action)]
+    names = [str(each).partition(":")[0].lstrip("/")
+             for each in given.get("Names", [given.get("Name")]) if each]
+    return [Asked(action, f"arn:aws:ssm:{place}:parameter/{name}") for name in names] or [
+        Asked(action)
+    ]
 
 
 def of_call(call: ApiCall, environ: authorization.Environ, body: bytes) -> Iterator[Asked]:
     """All that IAM is asked for a call."""
-    path, text = unquote(environ["PATH_INFO"]), unquote(environ["PATH_INFO"]) + unquote(body.decode(errors="replace"))
+    path, text = (
+        unquote(environ["PATH_INFO"]),
+        unquote(environ["PATH_INFO"]) + unquote(body.decode(errors="replace")),
+    )
     for action in call.actions:
-        bare = NAMES_NOTHING.match(action.partition(":")[2]) and not action.startswith(("kms:", "dynamodb:"))
+        bare = NAMES_NOTHING.match(action.partition(":")[2]) and not action.startswith(
+            ("kms:", "dynamodb:")
+        )
         if bare or call.service in ("cloudwatch", "budgets", "ce", "pricing"):
             yield Asked(action)
         elif action.startswith("kms:"):

@@ -1,4 +1,5 @@
-"""A listening socket on loopback that can be out for a while: connections refused, or left without an answer."""
+"""A listening socket on loopback that can be out for a while: connections refused, or left without
+an answer."""
 
 from __future__ import annotations
 
@@ -9,13 +10,15 @@ from collections.abc import Callable
 
 
 class Door:
-    """Accepts connections, each for `serve` in a thread of its own, on a port that stays the same."""
+    """Accepts connections, each for `serve` in a thread of its own, on a port that stays the
+    same."""
 
     def __init__(self, serve: Callable[[socket.socket], None]) -> None:
         self._serve = serve
         self._open, self._silent = set[socket.socket](), list[socket.socket]()
         self._reachable, self._lock = threading.Event(), threading.Lock()
-        self._kept = socket.socket()  # it does not listen: connections are refused, and nobody else gets the port
+        # It does not listen: connections are refused, and nobody else gets the port.
+        self._kept = socket.socket()
         self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._kept.bind(("127.0.0.1", 0))
         self.port, self._server = self._kept.getsockname()[1], socket.socket()
@@ -27,7 +30,8 @@ class Door:
         self._kept.close()
 
     def go_out(self, *, silent: bool) -> None:
-        """Break every connection, and refuse new ones; `silent`: leave them without an answer instead."""
+        """Break every connection, and refuse new ones; `silent`: leave them without an answer
+        instead."""
         self._reachable.clear()
         if silent:
             self._server.listen(0)

@@ -1,7 +1,8 @@
 """A server on loopback that accepts the EBS direct calls and nothing else, strictly, for tests.
 
 It checks what AWS checks: signature, lengths, checksums, counts, states, tokens. It answers the two
-calls of EC2 that an upload makes, too (DescribeSnapshots, CreateTags). Faults are the test's own: `Faults`.
+calls of EC2 that an upload makes, too (DescribeSnapshots, CreateTags). Faults are the test's own:
+`Faults`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def invalid(message: str, reason: str = "INVALID_PARAMETER_VALUE") -> Refused:
 
 
 def lost(snapshot: str) -> Refused:
-    return Refused(404, "ResourceNotFoundException", f"The snapshot '{snapshot}' does not exist.", "SNAPSHOT_NOT_FOUND")
+    return Refused(404, "ResourceNotFoundException", f"The snapshot '{snapshot}' does not exist.",
+                   "SNAPSHOT_NOT_FOUND")
 
 
 @dataclass
@@ -55,10 +57,12 @@ class Snap:
 
 @dataclass
 class Faults:
-    """What goes wrong. The callables get the action and the number of the call among those of its action.
+    """What goes wrong. The callables get the action and the number of the call among those of its
+    action.
 
-    `before` may raise Refused, or return False to close the connection unanswered; `after` the same, when the call has
-    taken effect. `cut` gets the number of the PUT and says after how many bytes of its body the connection breaks.
+    `before` may raise Refused, or return False to close the connection unanswered; `after` the
+    same, when the call has taken effect. `cut` gets the number of the PUT and says after how many
+    bytes of its body the connection breaks.
     """
 
     before: Callable[[str, int], bool | None] = lambda _action, _count: None
@@ -94,8 +98,10 @@ class Sink:
 
     def environment(self) -> dict[str, str]:
         """What makes a client come here."""
-        return {"AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET,
-                "AWS_DEFAULT_REGION": "us-east-1", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_ACCESS_KEY_ID": KEY_ID,
+                "AWS_SECRET_ACCESS_KEY": SECRET,
+                "AWS_DEFAULT_REGION": "us-east-1", "AWS_REGION": "us-east-1",
+                "AWS_EC2_METADATA_DISABLED": "true"}
 
     # --- what a test looks at ---------------------------------------------------------------------------------------
 
@@ -109,7 +115,8 @@ class Sink:
         return bytes(BLOCK)
 
     def differences(self, snapshot: str, disk: Path) -> list[int]:
-        """Blocks in which the volume differs from the disk, zeros behind the disk's end included."""
+        """Blocks in which the volume differs from the disk, zeros behind the disk's end
+        included."""
         known, snap = set(), self.snaps.get(snapshot)
         while snap is not None:
             known |= set(snap.blocks)
@@ -149,7 +156,11 @@ class Sink:
 
     def start(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         asked = json.loads(bytes(request.body))
-        gib, parent, token = asked.get("VolumeSize"), asked.get("ParentSnapshotId", ""), asked.get("ClientToken", "")
+        gib, parent, token = (
+            asked.get("VolumeSize"),
+            asked.get("ParentSnapshotId", ""),
+            asked.get("ClientToken", ""),
+        )
         if not isinstance(gib, int) or not 1 <= gib <= 65536:
             raise invalid("VolumeSize", "INVALID_VOLUME_SIZE")
         if not 10 <= asked.get("Timeout", 60) <= 4320 or len(asked.get("Tags", [])) > 50:
@@ -195,7 +206,8 @@ class Sink:
         with self._lock:
             snap.blocks[index] = at, digest
             self.stored[name, index] += 1
-        return 201, {"x-amz-Checksum": headers["x-amz-checksum"], "x-amz-Checksum-Algorithm": "SHA256"}, b""
+        return 201, {"x-amz-Checksum": headers["x-amz-checksum"],
+                     "x-amz-Checksum-Algorithm": "SHA256"}, b""
 
     def complete(self, request: Request, name: str) -> tuple[int, dict[str, str], bytes]:
         headers = request.headers
@@ -203,9 +215,11 @@ class Sink:
             snap = self._snap(name)
             if snap.state != "pending":
                 raise invalid(f"{name} is {snap.state}", "INVALID_SNAPSHOT_ID")
-            linear = hashlib.sha256(b"".join(snap.blocks[index][1] for index in sorted(snap.blocks))).digest()
+            linear = hashlib.sha256(b"".join(snap.blocks[index][1]
+                                             for index in sorted(snap.blocks))).digest()
             if headers.get("x-amz-changedblockscount") != str(len(snap.blocks)):
-                raise invalid(f"{headers.get('x-amz-changedblockscount')} blocks are not {len(snap.blocks)}")
+                raise invalid(f"{headers.get('x-amz-changedblockscount')} blocks are not "
+                              f"{len(snap.blocks)}")
             if headers.get("x-amz-checksum") != base64.b64encode(linear).decode() or \
                     headers.get("x-amz-checksum-aggregation-method") != "LINEAR":
                 raise invalid("the aggregated checksum is wrong")
@@ -229,7 +243,8 @@ class Sink:
         first = int(request.query.get("pageToken", "0"))
         rest = [index for index in sorted(known) if index >= first]
         reply: dict[str, Any] = {
-            "Blocks": [{"BlockIndex": index, "BlockToken": f"{name}.{index}"} for index in rest[:size]],
+            "Blocks": [{"BlockIndex": index, "BlockToken": f"{name}.{index}"}
+                       for index in rest[:size]],
             "BlockSize": BLOCK, "VolumeSize": gib, "ExpiryTime": 2000000000}
         if len(rest) > size:
             reply["NextToken"] = str(rest[size])
@@ -248,15 +263,19 @@ class Sink:
         with self._lock:
             if form["Action"] == "CreateTags":
                 self._snap(form["ResourceId.1"]).tags |= {
-                    form[f"Tag.{n}.Key"]: form[f"Tag.{n}.Value"] for n in range(1, 51) if f"Tag.{n}.Key" in form}
+                    form[f"Tag.{n}.Key"]: form[f"Tag.{n}.Value"] for n in range(1, 51)
+                    if f"Tag.{n}.Key" in form}
                 return 200, {"Content-Type": "text/xml"}, b"<CreateTagsResponse/>"
             if form["Action"] != "DescribeSnapshots" or form["SnapshotId.1"] not in self.snaps:
-                raise Refused(400, "InvalidSnapshot.NotFound", f"{form.get('SnapshotId.1')} does not exist.")
+                raise Refused(400, "InvalidSnapshot.NotFound",
+                              f"{form.get('SnapshotId.1')} does not exist.")
             snap = self.snaps[form["SnapshotId.1"]]
             state = "pending" if snap.state == "sealing" else snap.state
-            text = f"<DescribeSnapshotsResponse><snapshotSet><item><snapshotId>{escape(snap.id)}</snapshotId>" \
-                   f"<status>{state}</status><volumeSize>{snap.gib}</volumeSize></item></snapshotSet>" \
-                   "</DescribeSnapshotsResponse>"
+            text = (
+                f"<DescribeSnapshotsResponse><snapshotSet><item><snapshotId>{escape(snap.id)}</snapshotId>"
+                f"<status>{state}</status><volumeSize>{snap.gib}</volumeSize></item></snapshotSet>"
+                "</DescribeSnapshotsResponse>"
+            )
         return 200, {"Content-Type": "text/xml"}, text.encode()
 
     # --- HTTP -------------------------------------------------------------------------------------------------------

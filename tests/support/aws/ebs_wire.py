@@ -1,4 +1,5 @@
-"""HTTP/1.1 as the EBS direct calls use it: requests read into one buffer, AWS's signature checked, refusals worded."""
+"""HTTP/1.1 as the EBS direct calls use it: requests read into one buffer, AWS's signature checked,
+refusals worded."""
 
 from __future__ import annotations
 
@@ -37,15 +38,18 @@ class Request:
 def refusal(request: Request, refused: Refused) -> tuple[int, dict[str, str], bytes]:
     """An error as EC2 (XML) or EBS direct (JSON) words it."""
     if request.path == "/":
-        text = f"<Response><Errors><Error><Code>{refused.code}</Code><Message>{escape(refused.message)}</Message>" \
-               "</Error></Errors><RequestID>0</RequestID></Response>"
+        text = (
+            f"<Response><Errors><Error><Code>{refused.code}</Code><Message>{escape(refused.message)}</Message>"
+            "</Error></Errors><RequestID>0</RequestID></Response>"
+        )
         return refused.status, {"Content-Type": "text/xml"}, text.encode()
     body = {"Message": refused.message} | ({"Reason": refused.reason} if refused.reason else {})
     return refused.status, {"x-amzn-ErrorType": refused.code}, json.dumps(body).encode()
 
 
 def receive(
-    connection: socket.socket, buffer: bytearray, cut: Callable[[str], int | None] = lambda _method: None,
+    connection: socket.socket, buffer: bytearray,
+    cut: Callable[[str], int | None] = lambda _method: None,
 ) -> Request | None:
     """The next request; its body stays in `buffer`. None when the client has closed."""
     view, have = memoryview(buffer), 0
@@ -56,7 +60,8 @@ def receive(
         have += got
     first, *lines = bytes(view[:end]).decode("latin-1").split("\r\n")
     method, target, _version = first.split(" ")
-    headers = {name.lower(): value.strip() for name, _colon, value in (line.partition(":") for line in lines)}
+    headers = {name.lower(): value.strip()
+               for name, _colon, value in (line.partition(":") for line in lines)}
     start, length = end + 4, int(headers.get("content-length", "0"))
     if headers.get("expect", "").lower() == "100-continue":
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -67,26 +72,32 @@ def receive(
             raise ConnectionError
         have += got
     parts = urlsplit(target)
-    query = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    query = {key: values[0]
+             for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
     return Request(method, unquote(parts.path), query, headers, view[start:start + length])
 
 
 def check_signature(request: Request) -> None:
-    """AWS signature version 4, computed anew (IAM user guide, "Create a signed AWS API request")."""
+    """AWS signature version 4, computed anew (IAM user guide, "Create a signed AWS API
+    request")."""
     given = re.fullmatch(r"AWS4-HMAC-SHA256 Credential=(\S+?)/(\d+)/([a-z0-9-]+)/([a-z0-9]+)/aws4_request, "
-                         r"SignedHeaders=(\S+), Signature=([0-9a-f]{64})", request.headers.get("authorization", ""))
+                         r"SignedHeaders=(\S+), Signature=([0-9a-f]{64})",
+                         request.headers.get("authorization", ""))
     if given is None or given[1] != KEY_ID:
         raise Refused(403, "UnrecognizedClientException", "no signature, or of unknown keys")
     signed = given[5].split(";")
     must = {"host", "x-amz-date"} | {name for name in request.headers if name.startswith("x-amz-")}
     if not must <= set(signed):
-        raise Refused(403, "InvalidSignatureException", f"unsigned headers: {sorted(must - set(signed))}")
+        raise Refused(403, "InvalidSignatureException",
+                      f"unsigned headers: {sorted(must - set(signed))}")
     hashed = request.headers.get("x-amz-content-sha256") or hashlib.sha256(request.body).hexdigest()
     if hashed not in ("UNSIGNED-PAYLOAD", hashlib.sha256(request.body).hexdigest()):
         raise Refused(403, "InvalidSignatureException", "the payload is not what was signed")
-    query = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in sorted(request.query.items()))
+    query = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}"
+                     for key, value in sorted(request.query.items()))
     lines = [request.method, quote(request.path, safe="/-_.~"), query,
-             *(f"{name}:{' '.join(request.headers[name].split())}" for name in signed), "", given[5], hashed]
+             *(f"{name}:{' '.join(request.headers[name].split())}" for name in signed), "",
+             given[5], hashed]
     scope = "/".join([given[2], given[3], given[4], "aws4_request"])
     text = "\n".join(["AWS4-HMAC-SHA256", request.headers["x-amz-date"], scope,
                       hashlib.sha256("\n".join(lines).encode()).hexdigest()])

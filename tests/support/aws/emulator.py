@@ -1,4 +1,5 @@
-"""The emulated EC2 and the proxy that fails in front of it: their processes, and their control APIs."""
+"""The emulated EC2 and the proxy that fails in front of it: their processes, and their control
+APIs."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from support.aws.iam_policies import Asked
 
 
 class Process:
-    """A program that prints an address, or is asked until it answers, and is ended with the session."""
+    """A program that prints an address, or is asked until it answers, and is ended with the
+    session."""
 
     def __init__(self, argv: list[str], env: dict[str, str]) -> None:
         self._process = subprocess.Popen(argv, env={**os.environ, **env}, stdin=subprocess.PIPE,
@@ -44,7 +46,8 @@ class Emulator:
         self._http = urllib3.PoolManager()
 
     def _ask(self, method: str, what: str, **fields: Any) -> Any:
-        answer = self._http.request(method, f"{self.url}/_emulator/{what}", body=json.dumps(fields).encode())
+        answer = self._http.request(method, f"{self.url}/_emulator/{what}",
+                                    body=json.dumps(fields).encode())
         assert answer.status == 200, answer.data.decode()
         return answer.json()
 
@@ -54,7 +57,8 @@ class Emulator:
 
     def calls(self) -> list[tuple[str, str]]:
         """(`service:Action`, region) of each call since the reset, in order."""
-        return [(f"{call['service']}:{call['action']}", call["region"]) for call in self._ask("GET", "calls")]
+        return [(f"{call['service']}:{call['action']}", call["region"])
+                for call in self._ask("GET", "calls")]
 
     def asked(self) -> list[list[str]]:
         """The IAM actions that each call since the reset needed."""
@@ -65,11 +69,13 @@ class Emulator:
         return [Asked(**each) for each in self._ask("GET", "asked")]
 
     def set(self, **settings: Any) -> None:
-        """Change `ec2_emulator.state.EmulatorSettings`, for instance `denied={"*": ["ec2:RegisterImage"]}`."""
+        """Change `ec2_emulator.state.EmulatorSettings`, for instance `denied={"*":
+        ["ec2:RegisterImage"]}`."""
         self._ask("PATCH", "settings", **settings)
 
     def late(self, *rules: dict[str, Any], seed: int = 0) -> None:
-        """Set `ec2_emulator.late_rules.LateRule`s, for instance `{"mode": "stale", "share": 0.5}`, or none."""
+        """Set `ec2_emulator.late_rules.LateRule`s, for instance `{"mode": "stale", "share": 0.5}`,
+        or none."""
         self.set(late=rules, late_seed=seed)
 
     def refuse(self, seconds: float) -> None:
@@ -87,24 +93,29 @@ class Emulator:
 
 
 def retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Milliseconds between botocore's tries: what is tested is what happens after them, not the wait."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda _self, _context: 0.01)
+    """Milliseconds between botocore's tries: what is tested is what happens after them, not the
+    wait."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount",
+                        lambda _self, _context: 0.01)
 
 
 class Faults:
-    """microburst's control API. A rule is a dictionary as its README describes; `fired` says which ones did."""
+    """microburst's control API. A rule is a dictionary as its README describes; `fired` says which
+    ones did."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._http = urllib3.PoolManager()
 
     def _ask(self, method: str, what: str, *rules: object) -> Any:
-        answer = self._http.request(method, f"{self.url}/_microburst/{what}", body=json.dumps(rules).encode())
+        answer = self._http.request(method, f"{self.url}/_microburst/{what}",
+                                    body=json.dumps(rules).encode())
         assert answer.status == 200, answer.data.decode()
         return answer.json()
 
     def add(self, service: str, operation: str | None = None, **what: Any) -> None:
-        """Add a rule: `probability=0.3, error={"code": "ThrottlingException"}`, `times=1, reset=True` and so on."""
+        """Add a rule: `probability=0.3, error={"code": "ThrottlingException"}`, `times=1,
+        reset=True` and so on."""
         self._ask("PATCH", "rules", {"service": service, "operation": operation, **what})
 
     def clear(self) -> None:
@@ -114,4 +125,5 @@ class Faults:
 
     def fired(self) -> list[str]:
         """`service:Operation action` of each fault, in order."""
-        return [f"{each['service']}:{each['operation']} {each['action']}" for each in self._ask("GET", "fired")]
+        return [f"{each['service']}:{each['operation']} {each['action']}"
+                for each in self._ask("GET", "fired")]

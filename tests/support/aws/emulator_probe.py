@@ -22,12 +22,14 @@ TYPE = "g5.xlarge"
 NEED = {"VCpuCount": {"Min": 4}, "MemoryMiB": {"Min": 16384}, "AllowedInstanceTypes": ["m7i.*"]}
 """Requirements that a template or an override may have."""
 
-FAILURES = (AssertionError, ClientError, BotoCoreError, ResponseParserError, LookupError, pytest.fail.Exception)
+FAILURES = (AssertionError, ClientError, BotoCoreError, ResponseParserError, LookupError,
+            pytest.fail.Exception)
 """How a probe may end at a server that does not keep the rule."""
 
 
 class ProbeAccount:
-    """An empty account at a server, with the clients that probes need; the first error is the answer."""
+    """An empty account at a server, with the clients that probes need; the first error is the
+    answer."""
 
     def __init__(self, url: str, control: Any = None) -> None:
         self.url, self._control = url, control
@@ -84,7 +86,8 @@ class ProbeAccount:
         """Write a block; returns its digest."""
         digest = hashlib.sha256(data).digest()
         self.ebs.put_snapshot_block(
-            SnapshotId=snapshot, BlockIndex=index, BlockData=data, DataLength=len(data), ChecksumAlgorithm="SHA256",
+            SnapshotId=snapshot, BlockIndex=index, BlockData=data, DataLength=len(data),
+            ChecksumAlgorithm="SHA256",
             Checksum=base64.b64encode(digest).decode())
         return digest
 
@@ -98,7 +101,8 @@ class ProbeAccount:
 
     def image(self, name: str = "golden-1", snapshot: str = "", **more: Any) -> str:
         """A registered AMI as this project registers one."""
-        asked = {"Architecture": "x86_64", "RootDeviceName": "/dev/xvda", "VirtualizationType": "hvm",
+        asked = {"Architecture": "x86_64", "RootDeviceName": "/dev/xvda",
+                 "VirtualizationType": "hvm",
                  "EnaSupport": True, **more}
         if "BlockDeviceMappings" not in more:
             ebs = {"SnapshotId": snapshot or self.snapshot()}
@@ -108,7 +112,8 @@ class ProbeAccount:
 
     def template(self, **data: Any) -> str:
         """A launch template whose only version has `data`."""
-        made = self.ec2.create_launch_template(LaunchTemplateName="golden-x", LaunchTemplateData=data)
+        made = self.ec2.create_launch_template(LaunchTemplateName="golden-x",
+                                               LaunchTemplateData=data)
         name: str = made["LaunchTemplate"]["LaunchTemplateId"]
         return name
 
@@ -116,7 +121,9 @@ class ProbeAccount:
         """An instance, as it is described."""
         asked = {"MinCount": 1, "MaxCount": 1, "InstanceType": TYPE, **more}
         ran = self.ec2.run_instances(**asked)["Instances"][0]["InstanceId"]
-        found: dict[str, Any] = self.ec2.describe_instances(InstanceIds=[ran])["Reservations"][0]["Instances"][0]
+        found: dict[str, Any] = self.ec2.describe_instances(InstanceIds=[ran])["Reservations"][0][
+            "Instances"
+        ][0]
         return found
 
     def shot(self, instance: dict[str, Any]) -> str:
@@ -134,10 +141,13 @@ class ProbeAccount:
             held[each["BlockIndex"]] = got["BlockData"].read()
         return held
 
-    def group(self, template: str, *overrides: dict[str, Any], version: str = "1", size: int = 1) -> None:
+    def group(
+        self, template: str, *overrides: dict[str, Any], version: str = "1", size: int = 1
+    ) -> None:
         """A group of so many instances of a template; a mixed one where there are overrides."""
         named = {"LaunchTemplateId": template, "Version": version}
-        policy = {"LaunchTemplate": {"LaunchTemplateSpecification": named, "Overrides": list(overrides)}}
+        policy = {"LaunchTemplate": {"LaunchTemplateSpecification": named,
+                                     "Overrides": list(overrides)}}
         how = {"MixedInstancesPolicy": policy} if overrides else {"LaunchTemplate": named}
         self.groups.create_auto_scaling_group(
             AutoScalingGroupName="g", MinSize=0, MaxSize=4, DesiredCapacity=size,
@@ -167,7 +177,8 @@ def refused(code: str, call: Callable[..., Any], **asked: Any) -> str:
     return message
 
 
-SERVERS = pytest.mark.parametrize("server", ["emulator", pytest.param("moto", marks=pytest.mark.long)])
+SERVERS = pytest.mark.parametrize("server",
+                                  ["emulator", pytest.param("moto", marks=pytest.mark.long)])
 """moto's own server is asked weekly: its answers change with its pin alone."""
 
 

@@ -1,4 +1,5 @@
-"""microburst in front of a server, on a port that the kernel chooses: `faults.py UPSTREAM` prints the address.
+"""microburst in front of a server, on a port that the kernel chooses: `faults.py UPSTREAM` prints
+the address.
 
 Its own command line takes a fixed port only.
 """

@@ -13,7 +13,8 @@ TEMPLATE = {"LaunchTemplateName": f"golden-{IMAGE}"}
 
 @dataclass(frozen=True)
 class Fleet:
-    """The account; each build has a version of the launch template, and the second one is `latest`."""
+    """The account; each build has a version of the launch template, and the second one is
+    `latest`."""
 
     account: SeededAccount
     checkout: Checkout
@@ -27,12 +28,14 @@ class Fleet:
 
     def ami(self, number: int) -> str:
         """The AMI of the first or the second build."""
-        (found,) = (ami.id for ami in self.account.amis().values() if ami.build_id == self.builds[number - 1])
+        (found,) = (ami.id for ami in self.account.amis().values() if ami.build_id
+                    == self.builds[number - 1])
         return found
 
     def by_version(self, version: int) -> str:
         """An instance that the launch template launches."""
-        return self.account.launch(self.ami(version), LaunchTemplate={**TEMPLATE, "Version": str(version)})
+        return self.account.launch(self.ami(version),
+                                   LaunchTemplate={**TEMPLATE, "Version": str(version)})
 
     def group(self, name: str, version: str) -> str:
         """An Auto Scaling group of the launch template with one instance; returns the instance."""
@@ -42,5 +45,7 @@ class Fleet:
 
     def members(self, name: str) -> list[str]:
         """The instances of a group."""
-        (found,) = self.account.groups.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
+        (found,) = self.account.groups.describe_auto_scaling_groups(AutoScalingGroupNames=[name])[
+            "AutoScalingGroups"
+        ]
         return [each["InstanceId"] for each in found["Instances"]]

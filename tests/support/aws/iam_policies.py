@@ -1,7 +1,8 @@
-"""Whether IAM allows a request: identity policies, a boundary, explicit denials, wildcards and conditions.
+"""Whether IAM allows a request: identity policies, a boundary, explicit denials, wildcards and
+conditions.
 
-Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html and
-.../reference_policies_elements_condition_operators.html.
+Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
+and .../reference_policies_elements_condition_operators.html.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ import cfnlint
 Policy = Mapping[str, Any]
 
 REFERENCE: Mapping[str, Any] = json.loads(
-    (Path(cfnlint.__file__).parent / "data/AdditionalSpecs/Policies.json").read_text(encoding="utf-8"))
-"""AWS's Service Authorization Reference, as cfn-lint has it: actions with their kinds of resources, these with keys."""
+    (Path(cfnlint.__file__).parent / "data/AdditionalSpecs/Policies.json").read_text(
+        encoding="utf-8"
+    )
+)
+"""AWS's Service Authorization Reference, as cfn-lint has it: actions with their kinds of resources,
+these with keys."""
 
 
 def kinds_of(action: str) -> list[str]:
@@ -33,7 +38,8 @@ def kinds_of(action: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Asked:
-    """One of the questions that a call puts to IAM: an action, one resource, and what the request says beside."""
+    """One of the questions that a call puts to IAM: an action, one resource, and what the request
+    says beside."""
 
     action: str
     resource: str = "*"
@@ -57,7 +63,8 @@ def _like(value: str, patterns: Iterable[str], *, fold: bool = False) -> bool:
 
 
 def holds(operator: str, key: str, wanted: Any, context: Mapping[str, Any]) -> bool:
-    """One condition. A key that the request has not makes it false, a negated one or ForAllValues true.
+    """One condition. A key that the request has not makes it false, a negated one or ForAllValues
+    true.
 
     AssertionError for an operator that nothing here uses.
     """
@@ -68,9 +75,11 @@ def holds(operator: str, key: str, wanted: Any, context: Mapping[str, Any]) -> b
     if plain == "Null":
         return present is (patterns == ["false"])
     negated = "Not" in plain
-    assert plain.replace("Not", "") in ("StringEquals", "StringLike", "ArnLike", "ArnEquals", "Bool"), operator
+    assert plain.replace("Not", "") in ("StringEquals", "StringLike", "ArnLike", "ArnEquals",
+                                        "Bool"), operator
     exact = plain in ("StringEquals", "StringNotEquals")
-    matches = [value in patterns if exact else _like(value, patterns, fold=plain == "Bool") for value in values]
+    matches = [value in patterns if exact else _like(value, patterns, fold=plain == "Bool")
+               for value in values]
     if quantifier == "ForAllValues":
         return all(match is not negated for match in matches)
     if quantifier == "ForAnyValue":
@@ -85,12 +94,14 @@ def applies(statement: Mapping[str, Any], asked: Asked) -> bool:
     return (_like(asked.action, listed(statement["Action"]), fold=True)
             and _like(asked.resource, listed(statement["Resource"]))
             and all(holds(operator, key, wanted, asked.context)
-                    for operator, keys in statement.get("Condition", {}).items() for key, wanted in keys.items()))
+                    for operator, keys in statement.get("Condition", {}).items()
+                    for key, wanted in keys.items()))
 
 
 def about(policy: Policy, action: str) -> Policy:
     """What of a policy is about an action."""
-    return {"Statement": [each for each in policy["Statement"] if _like(action, listed(each["Action"]), fold=True)]}
+    return {"Statement": [each for each in policy["Statement"]
+                          if _like(action, listed(each["Action"]), fold=True)]}
 
 
 def _effects(policies: Iterable[Policy], asked: Asked) -> set[str]:

@@ -1,7 +1,8 @@
-"""Killing `golden` at one call to AWS: a proxy that ends the process before or after it hands a request on.
+"""Killing `golden` at one call to AWS: a proxy that ends the process before or after it hands a
+request on.
 
-The process is forked from one that has imported everything, so that a run costs a fraction of a second. The code under
-test knows nothing of it: it sees an endpoint, and SIGKILL.
+The process is forked from one that has imported everything, so that a run costs a fraction of a
+second. The code under test knows nothing of it: it sees an endpoint, and SIGKILL.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class KillProxy:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self._forks = subprocess.Popen(
-            [sys.executable, "-m", "support.aws.kill_proxy"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "support.aws.kill_proxy"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"})
 
     def close(self) -> None:
@@ -92,11 +94,13 @@ class KillProxy:
 
     def run(self, root: Path, *args: str, point: KillPoint | None = None, days: float = 0,
             by: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
-        """Run `golden` in the checkout `root`, its clock `days` ahead; returns exit code (-9: killed) and output.
+        """Run `golden` in the checkout `root`, its clock `days` ahead; returns exit code (-9:
+        killed) and output.
 
         At `point` it gets the signal `by`, and that call is never answered.
         """
-        env = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "GOLDEN_"))}
+        env = {name: value for name, value in os.environ.items()
+               if name.startswith(("AWS_", "GOLDEN_"))}
         log = root / "out.log"
         log.write_text("", encoding="utf-8")
         assert self._forks.stdin and self._forks.stdout
@@ -122,20 +126,25 @@ class KillProxy:
     def points(self) -> list[KillPoint]:
         """Every place where the last run could have been killed.
 
-        A call that only reads leaves nothing: to be killed after it, before its answer, is to be killed before it.
+        A call that only reads leaves nothing: to be killed after it, before its answer, is to be
+        killed before it.
         """
-        return [KillPoint(action, region, number, when) for (action, region), count in self.calls().items()
+        return [KillPoint(action, region, number, when)
+                for (action, region), count in self.calls().items()
                 for number in range(1, count + 1) for when in When
-                if when is When.BEFORE or not action.partition(":")[2].startswith(("Describe", "Get", "List"))]
+                if when is When.BEFORE
+                or not action.partition(":")[2].startswith(("Describe", "Get", "List"))]
 
     def _handle(self, request: BaseHTTPRequestHandler) -> None:
         length = int(request.headers.get("Content-Length") or 0)
         body = request.rfile.read(length)
         path, _, query = request.path.partition("?")
         environ = {"REQUEST_METHOD": request.command, "PATH_INFO": path, "QUERY_STRING": query,
-                   "CONTENT_TYPE": request.headers.get("Content-Type", ""), "SERVER_NAME": "127.0.0.1",
+                   "CONTENT_TYPE": request.headers.get("Content-Type", ""),
+                   "SERVER_NAME": "127.0.0.1",
                    "SERVER_PORT": "80", "wsgi.url_scheme": "http",
-                   **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()}}
+                   **{f"HTTP_{name.upper().replace('-', '_')}": value
+                      for name, value in request.headers.items()}}
         call = authorization.identify(environ, body)
         assert call is not None, request.path
         hit = self._count(call.name, call.region)
@@ -198,7 +207,8 @@ def _serve() -> None:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            sys.exit(_child(json.loads(line)))  # as a process of its own ends: atexit, threads that are left
+            # As a process of its own ends: atexit, threads that are left.
+            sys.exit(_child(json.loads(line)))
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 

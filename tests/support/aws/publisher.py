@@ -10,7 +10,8 @@ ACCOUNTS = {KEY: "136693071363"}
 
 
 def offer(url: str, region: str = "us-east-1", *, major: int = 13) -> str:
-    """Have a public AMI of Debian `major` in the emulator at `url`, of 8 GiB as theirs is; its snapshot is empty.
+    """Have a public AMI of Debian `major` in the emulator at `url`, of 8 GiB as theirs is; its
+    snapshot is empty.
 
     Returns its id.
     """
@@ -19,7 +20,10 @@ def offer(url: str, region: str = "us-east-1", *, major: int = 13) -> str:
     snapshot = ebs.start_snapshot(VolumeSize=8)["SnapshotId"]
     ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
     made = ec2.register_image(
-        Name=f"debian-{major}-amd64-20261101-1", Architecture="x86_64", VirtualizationType="hvm", EnaSupport=True,
-        RootDeviceName="/dev/xvda", BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
-    ec2.modify_image_attribute(ImageId=made["ImageId"], LaunchPermission={"Add": [{"Group": "all"}]})
+        Name=f"debian-{major}-amd64-20261101-1", Architecture="x86_64", VirtualizationType="hvm",
+        EnaSupport=True,
+        RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}])
+    ec2.modify_image_attribute(ImageId=made["ImageId"],
+                               LaunchPermission={"Add": [{"Group": "all"}]})
     return str(made["ImageId"])

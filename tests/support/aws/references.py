@@ -47,7 +47,8 @@ def by_mixed_overrides(account: SeededAccount, ami: str) -> None:
     account.group("mixed", MixedInstancesPolicy={"LaunchTemplate": {
         "LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "$Default"},
         "Overrides": [{"InstanceType": "c7i.large",
-                       "LaunchTemplateSpecification": {"LaunchTemplateName": f"golden-{IMAGE}", "Version": "2"}}]}})
+                       "LaunchTemplateSpecification": {"LaunchTemplateName": f"golden-{IMAGE}",
+                                                       "Version": "2"}}]}})
 
 
 def by_fleet(account: SeededAccount, ami: str) -> None:
@@ -62,7 +63,8 @@ def by_override_of_a_fleet(account: SeededAccount, ami: str) -> None:
 def by_pinned_parameter_in_an_override_of_a_fleet(account: SeededAccount, ami: str) -> None:
     account.point("/team/pinned", ami)
     account.point("/team/pinned", "ami-00000000000000000")
-    account.fleet(account.template("theirs", ["ami-00000000000000000"]), "1", ImageId="resolve:ssm:/team/pinned:1")
+    account.fleet(account.template("theirs", ["ami-00000000000000000"]), "1",
+                  ImageId="resolve:ssm:/team/pinned:1")
 
 
 def by_spot_fleet(account: SeededAccount, ami: str) -> None:
@@ -82,12 +84,14 @@ def by_spot_request(account: SeededAccount, ami: str) -> None:
 
 def by_stopped_spot_instance(account: SeededAccount, ami: str) -> None:
     request = account.ec2.request_spot_instances(
-        LaunchSpecification={"ImageId": ami, "InstanceType": "c7i.large"}, Type="persistent")["SpotInstanceRequests"][0]
+        LaunchSpecification={"ImageId": ami, "InstanceType": "c7i.large"}, Type="persistent"
+    )["SpotInstanceRequests"][0]
     account.ec2.stop_instances(InstanceIds=[request["InstanceId"]])
 
 
 def by_launch_configuration(account: SeededAccount, ami: str) -> None:
-    account.groups.create_launch_configuration(LaunchConfigurationName="old", ImageId=ami, InstanceType="c7i.large")
+    account.groups.create_launch_configuration(LaunchConfigurationName="old", ImageId=ami,
+                                               InstanceType="c7i.large")
 
 
 def by_instance(account: SeededAccount, ami: str) -> None:
@@ -99,23 +103,27 @@ def by_stopped_instance(account: SeededAccount, ami: str) -> None:
 
 
 def by_volume(account: SeededAccount, ami: str) -> None:
-    account.ec2.create_volume(SnapshotId=account.backing(ami), AvailabilityZone=f"{account.region}a")
+    account.ec2.create_volume(SnapshotId=account.backing(ami),
+                              AvailabilityZone=f"{account.region}a")
 
 
 def by_template_of_a_volume(account: SeededAccount, ami: str) -> None:
     account.ec2.create_launch_template(LaunchTemplateName="theirs", LaunchTemplateData={
         "ImageId": "ami-00000000000000000",
-        "BlockDeviceMappings": [{"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": account.backing(ami)}}]})
+        "BlockDeviceMappings": [{"DeviceName": "/dev/sdb",
+                                 "Ebs": {"SnapshotId": account.backing(ami)}}]})
 
 
 def _data_volume(account: SeededAccount, ami: str) -> dict[str, object]:
     """A launch of another image, with a volume of the AMI's snapshot."""
     return {"ImageId": "ami-00000000000000000", "InstanceType": "c7i.large",
-            "BlockDeviceMappings": [{"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": account.backing(ami)}}]}
+            "BlockDeviceMappings": [{"DeviceName": "/dev/sdb",
+                                     "Ebs": {"SnapshotId": account.backing(ami)}}]}
 
 
 def by_launch_configuration_of_a_volume(account: SeededAccount, ami: str) -> None:
-    account.groups.create_launch_configuration(LaunchConfigurationName="data", **_data_volume(account, ami))
+    account.groups.create_launch_configuration(LaunchConfigurationName="data",
+                                               **_data_volume(account, ami))
 
 
 def by_spot_fleet_of_a_volume(account: SeededAccount, ami: str) -> None:
@@ -129,8 +137,10 @@ def by_override_of_a_fleet_of_a_volume(account: SeededAccount, ami: str) -> None
 
 
 def by_spot_request_of_a_volume(account: SeededAccount, ami: str) -> None:
-    account.ec2.request_spot_instances(LaunchSpecification={**_data_volume(account, ami), "ImageId": account.ami(90)},
-                                       ValidFrom=datetime.now(UTC) + timedelta(days=1))
+    account.ec2.request_spot_instances(
+        LaunchSpecification={**_data_volume(account, ami), "ImageId": account.ami(90)},
+        ValidFrom=datetime.now(UTC) + timedelta(days=1),
+    )
 
 
 def by_share_of_a_snapshot(account: SeededAccount, ami: str) -> None:
@@ -139,7 +149,8 @@ def by_share_of_a_snapshot(account: SeededAccount, ami: str) -> None:
 
 
 def by_upload(account: SeededAccount, ami: str) -> None:
-    account.snapshot(91, complete=False, expires=iso(LATER + 1), parent_snapshot=account.backing(ami))
+    account.snapshot(91, complete=False, expires=iso(LATER + 1),
+                     parent_snapshot=account.backing(ami))
 
 
 def by_protection(account: SeededAccount, ami: str) -> None:

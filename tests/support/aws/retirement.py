@@ -18,17 +18,22 @@ from goldenami.release.retire.retire import RetireRecord
 
 from support.aws.seeded_account import IMAGE, SeededAccount
 
-POLICY = RetentionPolicy(keep_last=1, max_age_days=30, disable_after_days=7, deregister_after_days=7)
+POLICY = RetentionPolicy(keep_last=1, max_age_days=30, disable_after_days=7,
+                         deregister_after_days=7)
 GRACELESS = ("--set", "keep_last=1", "--set", "max_age_days=1", "--set", "disable_after_days=0",
              "--set", "deregister_after_days=0")
-"""The options of `golden retire` for: keep one build, and take every step with the others at once."""
+"""The options of `golden retire` for: keep one build, and take every step with the others at
+once."""
 LATER = 100
 """Days after which everything in a seeded account is old."""
 
 
-def prepare(session: Account, regions: list[str], policy: RetentionPolicy = POLICY) -> Prepared[RetirePlan]:
+def prepare(
+    session: Account, regions: list[str], policy: RetentionPolicy = POLICY
+) -> Prepared[RetirePlan]:
     """What would be done in each of the regions."""
-    return retire.prepare(session, IMAGE, regions, policy, Progress("retire", IMAGE, Path("timings")))
+    return retire.prepare(session, IMAGE, regions, policy,
+                          Progress("retire", IMAGE, Path("timings")))
 
 
 def plan(account: SeededAccount, policy: RetentionPolicy = POLICY) -> RegionRetirePlan:
@@ -38,7 +43,8 @@ def plan(account: SeededAccount, policy: RetentionPolicy = POLICY) -> RegionReti
 
 def run(account: SeededAccount, folder: Path, policy: RetentionPolicy = POLICY) -> RetireRecord:
     """Do what is due."""
-    return retire.execute(account.session, prepare(account.session, [account.region], policy), folder,
+    return retire.execute(account.session, prepare(account.session, [account.region], policy),
+                          folder,
                           Progress("retire", IMAGE, folder / "timings"))
 
 

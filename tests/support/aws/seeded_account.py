@@ -1,4 +1,5 @@
-"""An account with a history, made by real calls to the emulator, for the tests of what happens to AMIs afterwards."""
+"""An account with a history, made by real calls to the emulator, for the tests of what happens to
+AMIs afterwards."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class SeededAccount:
     """One region of an account in which `image` was published many times."""
 
     def __init__(
-        self, emulator: Emulator, region: str = REGION, image: str = IMAGE, session: Account | None = None,
+        self, emulator: Emulator, region: str = REGION, image: str = IMAGE,
+        session: Account | None = None,
     ) -> None:
         self.emulator, self.region, self.image = emulator, region, image
         self.session = session or account_at(emulator.url)
@@ -54,15 +56,19 @@ class SeededAccount:
             self.ebs.complete_snapshot(SnapshotId=made, ChangedBlocksCount=0)
         return made
 
-    def ami(self, number: int, *, tagged: bool = True, recorded: bool = True, snapshot: str = "") -> str:
+    def ami(
+        self, number: int, *, tagged: bool = True, recorded: bool = True, snapshot: str = ""
+    ) -> str:
         """A published AMI: registered, tagged, recorded; a higher number is newer."""
         self.emulator.set(clock_ahead_s=number)
         marks = {tags.IMAGE: self.image, tags.BUILD_ID: build_id(number)} if tagged else {}
         given = {"TagSpecifications": tags.specifications(marks, "image")} if tagged else {}
         made: str = self.ec2.register_image(
-            Name=f"{self.image}-{build_id(number)}", Architecture="x86_64", RootDeviceName="/dev/xvda",
+            Name=f"{self.image}-{build_id(number)}", Architecture="x86_64",
+            RootDeviceName="/dev/xvda",
             VirtualizationType="hvm", EnaSupport=True, **given, BlockDeviceMappings=[
-                {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot or self.snapshot(number)}}])["ImageId"]
+                {"DeviceName": "/dev/xvda",
+                 "Ebs": {"SnapshotId": snapshot or self.snapshot(number)}}])["ImageId"]
         if recorded:
             self.ssm.put_parameter(Name=self.record(number), Value=made, Type="String")
         self.emulator.set(clock_ahead_s=0)
@@ -83,28 +89,33 @@ class SeededAccount:
         for ref in refs:
             data = {"ImageId": ref, "InstanceType": "c7i.large"}
             if template_id:
-                self.ec2.create_launch_template_version(LaunchTemplateId=template_id, LaunchTemplateData=data)
+                self.ec2.create_launch_template_version(LaunchTemplateId=template_id,
+                                                        LaunchTemplateData=data)
             else:
                 template_id = self.ec2.create_launch_template(
-                    LaunchTemplateName=name, LaunchTemplateData=data, **given)["LaunchTemplate"]["LaunchTemplateId"]
+                    LaunchTemplateName=name, LaunchTemplateData=data, **given
+                )["LaunchTemplate"]["LaunchTemplateId"]
         return template_id
 
     def launch(self, ami: str, **given: Any) -> str:
         """An instance."""
-        return str(self.ec2.run_instances(ImageId=ami, MinCount=1, MaxCount=1, InstanceType="c7i.large", **given)
+        return str(self.ec2.run_instances(ImageId=ami, MinCount=1, MaxCount=1,
+                                          InstanceType="c7i.large", **given)
                    ["Instances"][0]["InstanceId"])
 
     def group(self, name: str, **given: Any) -> None:
         """An Auto Scaling group without instances."""
         self.groups.create_auto_scaling_group(
-            AutoScalingGroupName=name, MinSize=0, MaxSize=1, AvailabilityZones=[f"{self.region}a"], **given)
+            AutoScalingGroupName=name, MinSize=0, MaxSize=1, AvailabilityZones=[f"{self.region}a"],
+            **given)
 
     def fleet(self, template: str, version: str, **override: Any) -> str:
         """An EC2 Fleet without instances."""
         named = {"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": version}}
         return str(self.ec2.create_fleet(
             LaunchTemplateConfigs=[{**named, **({"Overrides": [override]} if override else {})}],
-            TargetCapacitySpecification={"TotalTargetCapacity": 0, "DefaultTargetCapacityType": "spot"})["FleetId"])
+            TargetCapacitySpecification={"TotalTargetCapacity": 0,
+                                         "DefaultTargetCapacityType": "spot"})["FleetId"])
 
     def spot_fleet(self, **config: Any) -> str:
         """A Spot fleet request without instances."""
@@ -120,7 +131,9 @@ class SeededAccount:
                 "SpotInstanceRequests"][0]["SpotInstanceRequestId"])
 
     def share(self, ami: str, *accounts: str) -> None:
-        self.ec2.modify_image_attribute(ImageId=ami, LaunchPermission={"Add": [{"UserId": each} for each in accounts]})
+        self.ec2.modify_image_attribute(
+            ImageId=ami, LaunchPermission={"Add": [{"UserId": each} for each in accounts]}
+        )
 
     # --- looking ---
 
@@ -129,7 +142,8 @@ class SeededAccount:
         return {ami.id: ami for ami in inventory.amis(self.ec2)}
 
     def snapshots(self) -> set[str]:
-        return {each["SnapshotId"] for each in self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]}
+        return {each["SnapshotId"]
+                for each in self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]}
 
     def backing(self, ami: str) -> str:
         """The snapshot of an AMI."""

@@ -1,4 +1,5 @@
-"""A disk, the EBS direct server of the tests, and uploads to it, in this process or in one that can be killed."""
+"""A disk, the EBS direct server of the tests, and uploads to it, in this process or in one that can
+be killed."""
 
 from __future__ import annotations
 
@@ -34,10 +35,12 @@ CONNECT_S = 0.3
 
 
 def client(sink: Sink, service: str) -> Any:
-    return boto3.client(service, endpoint_url=sink.url, region_name="us-east-1", aws_access_key_id=ebs_wire.KEY_ID,
+    return boto3.client(service, endpoint_url=sink.url, region_name="us-east-1",
+                        aws_access_key_id=ebs_wire.KEY_ID,
                         aws_secret_access_key=ebs_wire.SECRET,
                         config=Config(max_pool_connections=64, connect_timeout=CONNECT_S,
-                                      retries={"mode": "standard", "total_max_attempts": session.attempts_of(service)}))
+                                      retries={"mode": "standard",
+                                               "total_max_attempts": session.attempts_of(service)}))
 
 
 class UploadSetup:
@@ -59,10 +62,12 @@ class UploadSetup:
 
     def sparse(self, count: int) -> BlockMap:
         """A disk of `count` blocks, each with a few bytes of its own."""
-        return self.write({index * BLOCK + 7: index.to_bytes(4) + b"!" for index in range(count)}, count * BLOCK)
+        return self.write({index * BLOCK + 7: index.to_bytes(4) + b"!" for index in range(count)},
+                          count * BLOCK)
 
     def upload(self, listed: BlockMap, **given: Any) -> ebs.UploadedSnapshot:
-        arguments: dict[str, Any] = {"journal": self.folder / "journal", "tags": TAGS, "description": "d",
+        arguments: dict[str, Any] = {"journal": self.folder / "journal", "tags": TAGS,
+                                     "description": "d",
                                      "in_flight": 8, "say": self.said.append}
         return ebs.upload(self.ebs, self.ec2, self.disk, listed, **(arguments | given))
 
@@ -71,7 +76,8 @@ class UploadSetup:
         argv = [sys.executable, str(ROOT / "tests/support/aws/upload_process.py"), str(self.disk),
                 str(self.folder / "journal"), *(arguments or ("2",))]
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                env=os.environ | self.sink.environment() | {"PYTHONPATH": str(ROOT / "scripts")})
+                                env=os.environ | self.sink.environment()
+                                | {"PYTHONPATH": str(ROOT / "scripts")})
 
     def finish(self, *arguments: str) -> dict[str, Any]:
         """Run the process to its end, which must be a good one."""
@@ -106,7 +112,8 @@ def abandon(setup: UploadSetup, listed: BlockMap, at: int) -> str:
     """An upload that a refused block ends; returns the snapshot that it began."""
     def refuse(action: str, count: int) -> None:
         if action == "PutSnapshotBlock" and count >= at:
-            raise Refused(403, "AccessDeniedException", "User: x is not authorized to perform: ebs:PutSnapshotBlock")
+            raise Refused(403, "AccessDeniedException",
+                          "User: x is not authorized to perform: ebs:PutSnapshotBlock")
 
     setup.sink.faults.before = refuse
     with pytest.raises(GoldenError, match="may not call ebs:PutSnapshotBlock in us-east-1"):

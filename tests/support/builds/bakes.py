@@ -22,7 +22,8 @@ LAST = "+".join(role for role in definition.STEPS[-1] if role != definition.IMMU
 
 
 def locked(folder: Path) -> Path:
-    """A copy of the checkout with a lock whose files are here: its own (`scripts/test` saw to that), else a new one."""
+    """A copy of the checkout with a lock whose files are here: its own (`scripts/test` saw to
+    that), else a new one."""
     root = checkout.copy(folder)
     said = ""
     for stage in (("bake", IMAGE, "--fetch-only", "--relock"), ("lock", IMAGE)):
@@ -40,16 +41,23 @@ def again(root: Path, folder: Path) -> Path:
 
 
 def changed(root: Path, path: Path, text: str) -> None:
-    """Write `text` to a file of a role, and take the changed role into the lock: `lock` would read the mirror again."""
+    """Write `text` to a file of a role, and take the changed role into the lock: `lock` would read
+    the mirror again."""
     path.write_text(text, encoding="utf-8")
     lock = lockfile.path_of(root, IMAGE)
-    inputs = lockfile.digests(root, definition_file.load(root, definition_file.path_of(root, IMAGE)))
+    inputs = lockfile.digests(root,
+                              definition_file.load(root, definition_file.path_of(root, IMAGE)))
     lockfile.write(lock, lockfile.read(lock)[0].model_copy(update={"inputs": inputs}))
 
 
 def build_of_lock(root: Path) -> Path:
     """Where the lock's build is, or would be."""
-    return root / "build" / IMAGE / lockfile.read(lockfile.path_of(root, IMAGE))[1][:lockfile.ID_LENGTH]
+    return (
+        root
+        / "build"
+        / IMAGE
+        / lockfile.read(lockfile.path_of(root, IMAGE))[1][: lockfile.ID_LENGTH]
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -77,7 +85,8 @@ def until(process: subprocess.Popen[str], step: str) -> str:
 
 
 def settle(root: Path) -> list[str]:
-    """What is left once the kernel has had a minute at most; work folders are the next run's to sweep."""
+    """What is left once the kernel has had a minute at most; work folders are the next run's to
+    sweep."""
     def left() -> list[str]:
         return [line for line in checkout.leftovers(root) if not line.startswith("work folder")]
 

@@ -10,9 +10,11 @@ from goldenami.model.builds.build_records import Accel
 
 
 def config(folder: Path, **changes: Any) -> vm.VmConfig:
-    """An emulated boot under BIOS of `folder`/disk.raw, in `folder`/vm; `changes` replace settings."""
+    """An emulated boot under BIOS of `folder`/disk.raw, in `folder`/vm; `changes` replace
+    settings."""
     settings: dict[str, Any] = {
-        "disk": folder / "disk.raw", "scratch": folder / "vm", "private_key": folder / "key", "user": "debian",
+        "disk": folder / "disk.raw", "scratch": folder / "vm", "private_key": folder / "key",
+        "user": "debian",
         "firmware": vm.Firmware.BIOS, "accelerator": Accel.TCG,
     }
     return vm.VmConfig(**{**settings, **changes})

@@ -1,4 +1,5 @@
-"""Builds as bake and verify leave them, with a disk of a few megabytes, for the tests that publish."""
+"""Builds as bake and verify leave them, with a disk of a few megabytes, for the tests that
+publish."""
 
 from __future__ import annotations
 
@@ -80,14 +81,18 @@ def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
     """A lock whose parts fit; `number` makes it another one."""
     plain = sample_lock.sample()
     kernel = plain.packages["bash"].model_copy(update={"version": plain.kernel.version})
-    return sample_lock.sample(image=image, description="Debian 12 for tests", source_date_epoch=number, disk_size_gib=1,
+    return sample_lock.sample(image=image, description="Debian 12 for tests",
+                              source_date_epoch=number, disk_size_gib=1,
                               hardware=sample_lock.HARDWARE.model_copy(update={"sm": list(sm)}),
                               packages=plain.packages | {plain.kernel.package: kernel},
                               roles=GPU_ROLES if sm else plain.roles)
 
 
-def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = (), **changes: Any) -> Path:
-    """The `number`th build of `image` below `root`, verified; a higher number was baked later. Returns its folder.
+def build(
+    root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = (), **changes: Any
+) -> Path:
+    """The `number`th build of `image` below `root`, verified; a higher number was baked later.
+    Returns its folder.
 
     `changes` replace keys of its lock.
     """
@@ -98,18 +103,36 @@ def build(root: Path, number: int, *, image: str = IMAGE, sm: tuple[str, ...] = 
     records.write(folder / LOCK_FILE, made)
     sha256 = write_disk(folder / "disk.raw", number)
     bake = BakeRecord(
-        image=image, build_id=folder.name, lock_sha256=digest, git_commit="0" * 40, phases=[], roles=[], components=[],
-        started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}", layers=[],
-        host=Host(cpus=2, python="3.11", packer="1.6.6"), packages_count=0, manifest_sha256="0" * 64,
-        disk=Disk(path="disk.raw", bytes_apparent=DISK_MIB * MIB, bytes_allocated=BLOCKS * MIB // 2, sha256=sha256,
-                  blocks_sha256=records.sha256_file(disk_blocks.scan(folder / "disk.raw", folder / BLOCKS_FILE).path)))
+        image=image,
+        build_id=folder.name,
+        lock_sha256=digest,
+        git_commit="0" * 40,
+        phases=[],
+        roles=[],
+        components=[],
+        started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}",
+        layers=[],
+        host=Host(cpus=2, python="3.11", packer="1.6.6"),
+        packages_count=0,
+        manifest_sha256="0" * 64,
+        disk=Disk(
+            path="disk.raw",
+            bytes_apparent=DISK_MIB * MIB,
+            bytes_allocated=BLOCKS * MIB // 2,
+            sha256=sha256,
+            blocks_sha256=records.sha256_file(
+                disk_blocks.scan(folder / "disk.raw", folder / BLOCKS_FILE).path
+            ),
+        ),
+    )
     records.write(folder / BAKE_FILE, bake)
     write_verify(folder, disk_sha256=sha256)
     return folder
 
 
 def bake_again(folder: Path, seed: int, *, told: bool) -> None:
-    """Another bake of the same lock put a disk with `seed`'s bytes in place of the build's; `told`: its record, too."""
+    """Another bake of the same lock put a disk with `seed`'s bytes in place of the build's; `told`:
+    its record, too."""
     sha256 = write_disk(folder / "disk.raw", seed)
     blocks = records.sha256_file(disk_blocks.scan(folder / "disk.raw", folder / BLOCKS_FILE).path)
     bake = records.read(folder / BAKE_FILE, BakeRecord)
@@ -121,11 +144,13 @@ def bake_again(folder: Path, seed: int, *, told: bool) -> None:
 
 def write_verify(folder: Path, **changes: Any) -> None:
     """A passing verify record of the build in `folder`; `changes` replace keys."""
-    checks = [Check(id=name, role=name.partition("/")[0], title=name, outcome=Outcome.CORRECT, seconds=0.1)
+    checks = [Check(id=name, role=name.partition("/")[0], title=name, outcome=Outcome.CORRECT,
+                    seconds=0.1)
               for name in CHECKS]
     boots = [Boot(firmware=firmware, seconds_to_ssh=30.0) for firmware in ("bios", "uefi")]
     facts: dict[str, Any] = {
-        "image": folder.parent.name, "build_id": folder.name, "verdict": Verdict.VERIFIED, "accel": Accel.TCG,
+        "image": folder.parent.name, "build_id": folder.name, "verdict": Verdict.VERIFIED,
+        "accel": Accel.TCG,
         "boots": boots, "checks": checks, "seconds": 60.0,
         "disk_sha256": records.read(folder / BAKE_FILE, BakeRecord).disk_sha256}
     records.write(folder / VERIFY_FILE, VerifyRecord(**(facts | changes)))
@@ -134,21 +159,29 @@ def write_verify(folder: Path, **changes: Any) -> None:
 def wrong(check: str) -> list[Check]:
     """The checks with one that failed."""
     return [Check(id=name, role="boot", title=name, seconds=0.1,
-                  outcome=Outcome.INCORRECT if name == check else Outcome.CORRECT) for name in CHECKS]
+                  outcome=Outcome.INCORRECT if name == check else Outcome.CORRECT)
+            for name in CHECKS]
 
 
-def write_junit(path: Path, build_id: str, *, gpu: str = "NVIDIA A10G", inner: str = "", without: str = "") -> None:
-    """The JUnit file of a test of that build on a GPU; `inner` is what a test case beside the checks holds.
+def write_junit(
+    path: Path, build_id: str, *, gpu: str = "NVIDIA A10G", inner: str = "", without: str = ""
+) -> None:
+    """The JUnit file of a test of that build on a GPU; `inner` is what a test case beside the
+    checks holds.
 
     `without`: the check that it lacks.
     """
     facts = {gpu_proofs.BUILD_PROPERTY: build_id, gpu_proofs.GPU_PROPERTY: gpu}
-    rows = "".join(f'<property name="{name}" value="{value}"/>' for name, value in facts.items() if value)
-    checks = "".join(f'<testcase classname="tests.image.{role}.test_gpu" name="test_{name}[ssh://golden]"/>'
-                     for role, _, name in (check.partition("/") for check in gpu_proofs.required(ROOT, GPU_ROLES))
+    rows = "".join(f'<property name="{name}" value="{value}"/>' for name, value in facts.items()
+                   if value)
+    checks = "".join(f'<testcase classname="tests.image.{role}.test_gpu" '
+                     f'name="test_{name}[ssh://golden]"/>'
+                     for role, _, name in (check.partition("/")
+                                           for check in gpu_proofs.required(ROOT, GPU_ROLES))
                      if f"{role}/{name}" != without)
     path.write_text(f'<testsuites><testsuite name="pytest"><properties>{rows}</properties>{checks}'
-                    f'<testcase classname="tests.image.limits.test_limits" name="test_one">{inner}</testcase>'
+                    '<testcase classname="tests.image.limits.test_limits" '
+                    f'name="test_one">{inner}</testcase>'
                     "</testsuite></testsuites>", encoding="utf-8")
 
 
@@ -162,7 +195,8 @@ def copy_definitions(root: Path) -> Path:
 def define(root: Path, text: str, image: str = IMAGE) -> None:
     """Replace the section `publish` of a definition."""
     path = root / f"packer/images/{image}.yml"
-    path.write_text(definition_file.without_publish(path.read_text(encoding="utf-8")) + textwrap.dedent(text),
+    path.write_text(definition_file.without_publish(path.read_text(encoding="utf-8"))
+                    + textwrap.dedent(text),
                     encoding="utf-8")
 
 
@@ -186,7 +220,8 @@ _published_s = 0.0
 def golden(root: Path, *args: str) -> Ran:
     """Run a command on the checkout `root` in this process.
 
-    EC2 dates AMIs by the second: no two publishes are of one, so that the AMI of the later one is newer.
+    EC2 dates AMIs by the second: no two publishes are of one, so that the AMI of the later one is
+    newer.
     """
     global _published_s
     while "publish" in args and int(time.time()) <= int(_published_s):
@@ -247,11 +282,15 @@ class RegionState:
     def __init__(self, region: str, image: str = IMAGE) -> None:
         self.region, self.image = region, image
         self.ec2, self.ssm, self.dynamodb = (
-            _client(service, region, os.environ["AWS_ENDPOINT_URL"]) for service in ("ec2", "ssm", "dynamodb"))
+            _client(service, region, os.environ["AWS_ENDPOINT_URL"])
+            for service in ("ec2", "ssm", "dynamodb"))
 
     def amis(self) -> dict[str, dict[str, Any]]:
         """AMIs by name."""
-        return {raw["Name"]: raw for raw in self.ec2.describe_images(Owners=["self"], IncludeDisabled=True)["Images"]}
+        return {
+            raw["Name"]: raw
+            for raw in self.ec2.describe_images(Owners=["self"], IncludeDisabled=True)["Images"]
+        }
 
     def snapshots(self) -> list[dict[str, Any]]:
         """All of the account's snapshots."""
@@ -265,7 +304,8 @@ class RegionState:
     def template(self) -> dict[str, Any] | None:
         """The default version of the image's launch template."""
         found = self.ec2.describe_launch_templates(
-            Filters=[{"Name": "launch-template-name", "Values": [f"golden-{self.image}"]}])["LaunchTemplates"]
+            Filters=[{"Name": "launch-template-name",
+                      "Values": [f"golden-{self.image}"]}])["LaunchTemplates"]
         if not found:
             return None
         answer = self.ec2.describe_launch_template_versions(LaunchTemplateId=found[0]["LaunchTemplateId"],
@@ -274,25 +314,34 @@ class RegionState:
 
     def versions(self) -> list[dict[str, Any]]:
         """All versions of the template."""
-        answer = self.ec2.describe_launch_template_versions(LaunchTemplateName=f"golden-{self.image}")
-        return sorted(answer["LaunchTemplateVersions"], key=lambda version: int(version["VersionNumber"]))
+        answer = self.ec2.describe_launch_template_versions(
+            LaunchTemplateName=f"golden-{self.image}"
+        )
+        return sorted(answer["LaunchTemplateVersions"],
+                      key=lambda version: int(version["VersionNumber"]))
 
     def ledger(self) -> Ledger:
         """The ledger, and nobody holding the lease."""
-        item = self.dynamodb.get_item(TableName="golden-ami", Key={"image": {"S": self.image}})["Item"]
+        item = self.dynamodb.get_item(TableName="golden-ami", Key={"image": {"S": self.image}})[
+            "Item"
+        ]
         assert "holder" not in item, item
         return Ledger.model_validate_json(item["ledger"]["S"])
 
     def refreshes(self, group: str = "web") -> list[dict[str, Any]]:
         """Instance refreshes of a group, newest first."""
         client = _client("autoscaling", self.region, os.environ["AWS_ENDPOINT_URL"])
-        return list(client.describe_instance_refreshes(AutoScalingGroupName=group)["InstanceRefreshes"])
+        return list(
+            client.describe_instance_refreshes(AutoScalingGroupName=group)["InstanceRefreshes"]
+        )
 
     def check(self, builds: Sequence[str], latest: str) -> None:
-        """Exactly these builds, once each, with nothing beside them; `latest` is one of them and can be launched."""
+        """Exactly these builds, once each, with nothing beside them; `latest` is one of them and
+        can be launched."""
         amis = self.amis()
         assert sorted(amis) == sorted(f"{self.image}-{build}" for build in builds), self.region
-        used = {device["Ebs"]["SnapshotId"] for raw in amis.values() for device in raw["BlockDeviceMappings"]}
+        used = {device["Ebs"]["SnapshotId"] for raw in amis.values()
+                for device in raw["BlockDeviceMappings"]}
         assert {snapshot["SnapshotId"] for snapshot in self.snapshots()} == used, "an orphan"
         ami = amis[f"{self.image}-{latest}"]
         assert (ami["State"], self.parameter("latest")) == ("available", ami["ImageId"])
@@ -310,11 +359,15 @@ class RegionState:
         self.agree()
 
     def agree(self) -> str:
-        """What the ledger says, both parameters and the template's default say too; returns the build of `latest`."""
+        """What the ledger says, both parameters and the template's default say too; returns the
+        build of `latest`."""
         ledger, template = self.ledger(), self.template()
         assert ledger.latest is not None and template is not None
         for name, entry in (("latest", ledger.latest), ("candidate", ledger.candidate)):
-            assert self.parameter(name) == (entry.ami if entry else None), f"{self.region}: {name} is not {entry}"
-            assert entry is None or entry.build_id not in ledger.withdrawn, f"{self.region}: {name} was withdrawn"
+            assert self.parameter(name) == (entry.ami if entry
+                                            else None), f"{self.region}: {name} is not {entry}"
+            assert entry is None or entry.build_id not in ledger.withdrawn, (
+                f"{self.region}: {name} was withdrawn"
+            )
         assert template["LaunchTemplateData"]["ImageId"] == ledger.latest.ami, self.region
         return ledger.latest.build_id

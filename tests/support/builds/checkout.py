@@ -1,4 +1,5 @@
-"""A copy of this checkout in which a test may break things, and what a bake must never leave behind."""
+"""A copy of this checkout in which a test may break things, and what a bake must never leave
+behind."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ ROOT = Path(__file__).resolve().parents[3]
 def copy(target: Path) -> Path:
     """Copy every file that git tracks or would track; the environment is shared by a link."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
+    names = (
+        subprocess.run(listing, cwd=ROOT, check=True, capture_output=True)
+        .stdout.decode()
+        .split("\0")
+    )
     for name in filter(None, names):
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +31,8 @@ def copy(target: Path) -> Path:
 
 
 def cache(folder: Path, *, built: Sequence[str] = ("modules", "apt")) -> Path:
-    """A cache without trees in `folder`: what was downloaded is this machine's, so is what was `built`, by folder."""
+    """A cache without trees in `folder`: what was downloaded is this machine's, so is what was
+    `built`, by folder."""
     folder.mkdir(exist_ok=True)
     for name in ("store", "control", *built):
         (CachePaths.default().root / name).mkdir(parents=True, exist_ok=True)
@@ -37,7 +43,8 @@ def cache(folder: Path, *, built: Sequence[str] = ("modules", "apt")) -> Path:
 def golden(root: Path, *args: str, **env: str) -> subprocess.Popen[str]:
     """Start `scripts/golden` of the copy in a process group of its own, its messages on a pipe."""
     return subprocess.Popen(
-        [str(root / "scripts/golden"), *args], cwd=root, env={**os.environ, **env}, text=True, start_new_session=True,
+        [str(root / "scripts/golden"), *args], cwd=root, env={**os.environ, **env}, text=True,
+        start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )
 
@@ -47,7 +54,9 @@ def processes(mark: str) -> list[str]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (
+                (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            )
         except OSError:
             continue
         if mark in command and int(folder.name) != os.getpid():

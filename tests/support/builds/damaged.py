@@ -1,4 +1,5 @@
-"""A scenario: what a machine says of a file whose block was changed on its disk, or how its boot ends."""
+"""A scenario: what a machine says of a file whose block was changed on its disk, or how its boot
+ends."""
 
 from __future__ import annotations
 

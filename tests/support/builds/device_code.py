@@ -1,4 +1,5 @@
-"""Programs with device code, without nvcc: fat binaries as it writes them, in the section that it fills."""
+"""Programs with device code, without nvcc: fat binaries as it writes them, in the section that it
+fills."""
 
 from __future__ import annotations
 

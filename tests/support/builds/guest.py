@@ -1,6 +1,8 @@
-"""A machine of a disk, booted and asked in namespaces of its own: a test runs a scenario and looks at its facts.
+"""A machine of a disk, booted and asked in namespaces of its own: a test runs a scenario and looks
+at its facts.
 
-A scenario is a module with a `main`: it runs with a folder that has `disk.raw` and `key`, and ends with `tell`.
+A scenario is a module with a `main`: it runs with a folder that has `disk.raw` and `key`, and ends
+with `tell`.
 """
 
 from __future__ import annotations
@@ -32,10 +34,13 @@ def facts(scenario: str, folder: Path) -> dict[str, Any]:
     log, path = folder / "scenario.log", os.pathsep.join(str(ROOT / name) for name in (
         "scripts", "tests", "roles/golden_idle/files"))
     with log.open("wb") as sink:
-        done = subprocess.run(namespaces.unshare_argv([sys.executable, "-m", scenario, str(folder)]), stdout=sink,
+        done = subprocess.run(namespaces.unshare_argv([sys.executable, "-m", scenario,
+                                                       str(folder)]), stdout=sink,
                               stderr=subprocess.STDOUT, check=False,
                               env=shell.environment({**shell.python_env(), "PYTHONPATH": path}))
-    assert done.returncode == 0, "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-60:])
+    assert done.returncode == 0, "\n".join(
+        log.read_text(encoding="utf-8", errors="replace").splitlines()[-60:]
+    )
     told: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     return told
 
@@ -68,7 +73,9 @@ def put(machine: vm.Machine, source: Path, target: str) -> None:
 
 
 def turn_off(machine: vm.Machine, folder: Path, disk: str) -> bool:
-    """Power off, and keep what is on the machine's disk then as `folder`/`disk`; whether it went down by itself."""
+    """Power off, and keep what is on the machine's disk then as `folder`/`disk`; whether it went
+    down by itself."""
     clean = vm.power_off(machine)
-    shell.output(["qemu-img", "convert", "-O", "raw", str(folder / "vm/root.qcow2"), str(folder / disk)])
+    shell.output(["qemu-img", "convert", "-O", "raw", str(folder / "vm/root.qcow2"),
+                  str(folder / disk)])
     return clean

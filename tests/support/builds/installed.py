@@ -17,10 +17,15 @@ def check(told: dict[str, Any], baked: Path, again: Path) -> None:
     before, after = told["before"], told["after"]
     assert told["clean"], "it did not power off by itself"
     for path in ENVIRONMENTS:
-        assert before["installed"][path].startswith(f"{path}/lib/python3."), before["installed"][path]
+        assert before["installed"][path].startswith(f"{path}/lib/python3."), before["installed"][
+            path
+        ]
         assert after["imported"][path] == before["installed"][path]
-    assert {path: said for path, said in before["written"].items() if path not in REFUSED and said} == {}
-    assert all("Read-only file system" in before["written"][path] for path in REFUSED), before["written"]
+    assert {
+        path: said for path, said in before["written"].items() if path not in REFUSED and said
+    } == {}
+    assert all("Read-only file system" in before["written"][path]
+               for path in REFUSED), before["written"]
     assert {path: after["read"][path] for path in WRITTEN} == dict.fromkeys(WRITTEN, "mine")
     assert all("No such file" in after["read"][path] for path in (*GONE, *REFUSED)), after["read"]
     assert re.search(r"status: +verified", after["status"]), after["status"]

@@ -1,11 +1,13 @@
-"""A disk as one file, whose blocks wait when they are first read, as a volume does that is made from a snapshot.
+"""A disk as one file, whose blocks wait when they are first read, as a volume does that is made
+from a snapshot.
 
     lazy_volume.py DISK PLACE DELAY_MS
 
-A block of 512 KiB is loaded DELAY_MS after somebody first asked for it; who asks meanwhile waits for the rest of that
-time, and later nobody does. Any number of blocks is loaded at once. PLACE is an empty file; the volume is mounted over
-it until the program gets SIGTERM. It speaks to /dev/fuse itself, since libfuse's ten threads would be ten requests at
-once, each of 128 KiB. Source of the messages: Linux, include/uapi/linux/fuse.h.
+A block of 512 KiB is loaded DELAY_MS after somebody first asked for it; who asks meanwhile waits
+for the rest of that time, and later nobody does. Any number of blocks is loaded at once. PLACE is
+an empty file; the volume is mounted over it until the program gets SIGTERM. It speaks to /dev/fuse
+itself, since libfuse's ten threads would be ten requests at once, each of 128 KiB. Source of the
+messages: Linux, include/uapi/linux/fuse.h.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ NO_ANSWER = frozenset({2, 36, 42})
 """FORGET, INTERRUPT, BATCH_FORGET."""
 ASYNC_READ, ASYNC_DIO, MAX_PAGES, KEEP_CACHE = 1 << 0, 1 << 15, 1 << 22, 1 << 1
 ATTRIBUTES = struct.Struct("<QQQQQQIIIIIIIIII")
-"""fuse_attr: inode, size, blocks, three times, their nanoseconds, mode, links, owner, group, device, block size."""
+"""fuse_attr: inode, size, blocks, three times, their nanoseconds, mode, links, owner, group,
+device, block size."""
 FOREVER_S = 1 << 30
 
 
@@ -51,7 +54,8 @@ class Volume:
                 except OSError as error:
                     if error.errno == errno.ENODEV:
                         return
-                    if error.errno in (errno.EINTR, errno.ENOENT):  # ENOENT: the request was taken back
+                    # ENOENT: the request was taken back.
+                    if error.errno in (errno.EINTR, errno.ENOENT):
                         continue
                     raise
                 if struct.unpack_from("<I", request, 4)[0] == READ:
@@ -75,10 +79,13 @@ class Volume:
         kind: int = struct.unpack_from("<I", request, 4)[0]
         if kind == INIT:
             ahead, = struct.unpack_from("<I", request, 48)
-            self._reply(request, struct.pack("<IIIIHHIIHHI28x", 7, 31, ahead, ASYNC_READ | ASYNC_DIO | MAX_PAGES, DEPTH,
-                                             DEPTH, 4096, 1, PAGES, 0, 0))
+            self._reply(request,
+                        struct.pack("<IIIIHHIIHHI28x", 7, 31, ahead,
+                                    ASYNC_READ | ASYNC_DIO | MAX_PAGES, DEPTH,
+                                    DEPTH, 4096, 1, PAGES, 0, 0))
         elif kind == GETATTR:
-            attributes = ATTRIBUTES.pack(1, self._size, self._size // 512, 0, 0, 0, 0, 0, 0, stat.S_IFREG | 0o400, 1, 0,
+            attributes = ATTRIBUTES.pack(1, self._size, self._size // 512, 0, 0, 0, 0, 0, 0,
+                                         stat.S_IFREG | 0o400, 1, 0,
                                          0, 0, 4096, 0)
             self._reply(request, struct.pack("<QII", FOREVER_S, 0, 0) + attributes)
         elif kind == OPEN:
@@ -97,8 +104,11 @@ def main() -> None:
     """Mount, serve, unmount."""
     disk, place, delay_ms = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    options = f"ro,fd={device},rootmode=100000,user_id=0,group_id=0,allow_other,max_read={PAGES * 4096}"
-    subprocess.run(["mount", "-i", "-t", "fuse", "-o", options, "lazy", place], check=True, pass_fds=[device])
+    options = (
+        f"ro,fd={device},rootmode=100000,user_id=0,group_id=0,allow_other,max_read={PAGES * 4096}"
+    )
+    subprocess.run(["mount", "-i", "-t", "fuse", "-o", options, "lazy", place], check=True,
+                   pass_fds=[device])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         Volume(disk, device, delay_ms / 1000).serve()

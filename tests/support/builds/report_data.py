@@ -1,4 +1,5 @@
-"""A realistic build to render: records, lock and a previous build, with one place to make each part bad."""
+"""A realistic build to render: records, lock and a previous build, with one place to make each part
+bad."""
 
 from __future__ import annotations
 
@@ -35,11 +36,13 @@ PHASES = {
     "limits+network_tuning+provenance+seal": 21.4, "disk": 48.7,
 }
 ROLES = {
-    "os_updates": 38.4, "cuda": 171.6, "kernel": 5.2, "nvidia_driver": 31.8, "limits": 2.1, "network_tuning": 1.9,
+    "os_updates": 38.4, "cuda": 171.6, "kernel": 5.2, "nvidia_driver": 31.8, "limits": 2.1,
+    "network_tuning": 1.9,
     "provenance": 1.4, "seal": 15.2,
 }
 COMPONENTS = {
-    "CUDA toolkit": 4172, "NVIDIA driver": 612, "Base system": 428, "Kernel and modules": 121, "Python": 96,
+    "CUDA toolkit": 4172, "NVIDIA driver": 612, "Base system": 428, "Kernel and modules": 121,
+    "Python": 96,
     "Firmware": 74, "Boot loader and initramfs": 58, "Cloud and SSH": 22, "Tuning and records": 1,
 }
 CHECKS = {
@@ -49,11 +52,13 @@ CHECKS = {
     ),
     "kernel": ("the running kernel is the locked one",),
     "cuda": (
-        "nvcc is the locked version", "nvcc compiles for sm_75", "nvcc compiles for sm_80", "nvcc compiles for sm_86",
+        "nvcc is the locked version", "nvcc compiles for sm_75", "nvcc compiles for sm_80",
+        "nvcc compiles for sm_86",
         "nvcc compiles for sm_90", "libcudart is on the loader's path",
     ),
     "limits": (
-        "nofile is 1048576 in an SSH session", "nofile is 1048576 in a service", "memlock is unlimited in a service",
+        "nofile is 1048576 in an SSH session", "nofile is 1048576 in a service",
+        "memlock is unlimited in a service",
     ),
     "network_tuning": (
         "the kernel took bbr", "the default qdisc is fq", "rmem_max and wmem_max are 64 MiB",
@@ -64,29 +69,37 @@ CHECKS = {
         "one version over kmod, libcuda and libnvidia-ml", "nouveau is absent from the initramfs",
         "persistenced is enabled", "packages are held", "no unit failed without a GPU",
     ),
-    "provenance": ("golden-image.json is readable without root", "golden-image.json names this build"),
+    "provenance": ("golden-image.json is readable without root",
+                   "golden-image.json names this build"),
     "seal": (
         "machine-id was empty on the sealed disk", "host keys differ between two boots",
-        "no authorized_keys of any user", "no shell history", "package lists and caches are gone", "journals are gone",
+        "no authorized_keys of any user", "no shell history", "package lists and caches are gone",
+        "journals are gone",
         "no core dump, no swap file", "passwords are locked", "only sshd listens",
     ),
 }
 
 
-def package(version: str, *, size: int = 120_000, origin: str = "debian", seed: str = "") -> dict[str, Any]:
+def package(
+    version: str, *, size: int = 120_000, origin: str = "debian", seed: str = ""
+) -> dict[str, Any]:
     """One entry of a lock's packages."""
     return {
-        "version": version, "architecture": "amd64", "size": size, "installed_size": size * 4, "origin": origin,
-        "sha256": hashlib.sha256(f"{version}{size}{seed}".encode()).hexdigest(), "path": "pool/x.deb", "source": "x",
+        "version": version, "architecture": "amd64", "size": size, "installed_size": size * 4,
+        "origin": origin,
+        "sha256": hashlib.sha256(f"{version}{size}{seed}".encode()).hexdigest(),
+        "path": "pool/x.deb", "source": "x",
     }
 
 
 CHOICES = [
-    {"component": "kernel", "taken": KERNEL, "why": "the newest whose headers the driver compiles against",
+    {"component": "kernel", "taken": KERNEL,
+     "why": "the newest whose headers the driver compiles against",
      "passed_over": [{
          "what": "6.12.118+deb12-cloud-amd64",
          "reason": "nv-pci.c:237: too few arguments to function 'pci_resize_resource'"}]},
-    {"component": "driver", "taken": "535.309.01 proprietary", "why": "the newest of branch 535 in the archive",
+    {"component": "driver", "taken": "535.309.01 proprietary",
+     "why": "the newest of branch 535 in the archive",
      "passed_over": [
          {"what": "535.216.03", "reason": "older; from bookworm-backports"},
          {"what": "open modules", "reason": "the definition asks for proprietary ones"}]},
@@ -98,13 +111,19 @@ CHOICES = [
 
 def lock(**changes: Any) -> dict[str, Any]:
     """A complete lock with 400 packages; `changes` replace whole keys."""
-    packages = {f"libexample{number}": package(f"{number % 7}.{number}-1") for number in range(388)} | {
+    packages = {
+        f"libexample{number}": package(f"{number % 7}.{number}-1") for number in range(388)
+    } | {
         "nvidia-driver-libs": package("535.309.01-1~deb12u1", size=512 * 1024),
         "libcuda1": package("535.309.01-1~deb12u1"),
-        f"linux-image-{KERNEL}": package("6.1.172-1", size=30 * MIB), "openssh-server": package("1:9.2p1-2+deb12u9"),
-        "openssl": package("3.0.19-1~deb12u1"), "tzdata": package("2026c-0+deb12u1"),
-        "nvidia-cuda-toolkit": package("11.8.89~11.8.0-5"), "libc6": package("2.36-9+deb12u14"),
-        "systemd": package("252.42-1~deb12u1"), "cloud-init": package("22.4.2-1+deb12u4"),
+        f"linux-image-{KERNEL}": package("6.1.172-1", size=30 * MIB),
+        "openssh-server": package("1:9.2p1-2+deb12u9"),
+        "openssl": package("3.0.19-1~deb12u1"),
+        "tzdata": package("2026c-0+deb12u1"),
+        "nvidia-cuda-toolkit": package("11.8.89~11.8.0-5"),
+        "libc6": package("2.36-9+deb12u14"),
+        "systemd": package("252.42-1~deb12u1"),
+        "cloud-init": package("22.4.2-1+deb12u4"),
         "libxml2": package("2.9.14+dfsg-1.3~deb12u6"),
         f"golden-nvidia-modules-{KERNEL}": package("535.309.01-1", size=18 * MIB, origin="built"),
     }
@@ -120,9 +139,11 @@ def lock(**changes: Any) -> dict[str, Any]:
         },
         "kernel": {"release": KERNEL, "package": f"linux-image-{KERNEL}", "version": "6.1.172-1"},
         "driver": {
-            "version": "535.309.01", "branch": "535", "flavour": "proprietary", "source": "debian", "cuda": "12.2",
+            "version": "535.309.01", "branch": "535", "flavour": "proprietary", "source": "debian",
+            "cuda": "12.2",
             "modules": {
-                "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 12.2.0-14+deb12u1", "signature": None,
+                "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 12.2.0-14+deb12u1",
+                "signature": None,
                 "key": "0" * 64,
             },
         },
@@ -133,13 +154,15 @@ def lock(**changes: Any) -> dict[str, Any]:
             "options": ["-march=skylake", "-mtune=generic"], "features": ["avx2"],
         },
         "choices": CHOICES,
-        "packages": packages, "roles": list(ROLES), "steps": [], "base_packages": [], "variables": {}, "inputs": {},
+        "packages": packages, "roles": list(ROLES), "steps": [], "base_packages": [],
+        "variables": {}, "inputs": {},
         **changes,
     }
 
 
 def previous_lock() -> dict[str, Any]:
-    """The lock before: an older driver, two packages fewer and one more, one rebuilt under its version."""
+    """The lock before: an older driver, two packages fewer and one more, one rebuilt under its
+    version."""
     old = copy.deepcopy(lock())
     old["driver"]["version"] = "535.261.03"
     packages = old["packages"]
@@ -157,11 +180,16 @@ def bake_record(of: dict[str, Any], *, scale: float = 1.0, **changes: Any) -> Ba
     """What a bake of lock `of` wrote; `scale` multiplies times and sizes."""
     digest = records.sha256_text(records.canonical(of))
     parts = {
-        "image": of["image"], "build_id": digest[:12], "lock_sha256": digest, "git_commit": "4f0c2d9be1a7" + "0" * 28,
-        "started_at": "2026-11-24T22:10:04Z", "host": Host(cpus=2, accel="tcg", python="3.11.2", packer="1.6.6"),
-        "phases": [Timing(name=name, seconds=round(value * scale, 2)) for name, value in PHASES.items()],
-        "roles": [Timing(name=name, seconds=round(value * scale, 2)) for name, value in ROLES.items()],
-        "components": [Component(name=name, bytes=int(value * MIB * scale)) for name, value in COMPONENTS.items()],
+        "image": of["image"], "build_id": digest[:12], "lock_sha256": digest,
+        "git_commit": "4f0c2d9be1a7" + "0" * 28,
+        "started_at": "2026-11-24T22:10:04Z",
+        "host": Host(cpus=2, accel="tcg", python="3.11.2", packer="1.6.6"),
+        "phases": [Timing(name=name, seconds=round(value * scale, 2))
+                   for name, value in PHASES.items()],
+        "roles": [Timing(name=name, seconds=round(value * scale, 2))
+                  for name, value in ROLES.items()],
+        "components": [Component(name=name, bytes=int(value * MIB * scale))
+                       for name, value in COMPONENTS.items()],
         "disk": Disk(
             path=f"build/{of['image']}/{digest[:12]}/disk.raw", bytes_apparent=10 << 30,
             bytes_allocated=int(5.58 * (1 << 30) * scale), sha256="c" * 64),
@@ -175,7 +203,8 @@ def checks(outcomes: dict[str, Outcome] | None = None) -> list[Check]:
     wrong = outcomes or {}
     return [
         Check(
-            id=f"{role}::{number:02d}", role=role, title=title, outcome=wrong.get(title, Outcome.CORRECT),
+            id=f"{role}::{number:02d}", role=role, title=title,
+            outcome=wrong.get(title, Outcome.CORRECT),
             detail=DETAILS.get(wrong.get(title, Outcome.CORRECT), ""), seconds=0.7 + number / 10)
         for role, titles in CHECKS.items() for number, title in enumerate(titles)
     ]
@@ -201,13 +230,17 @@ TIMES = BootTimes(
     modules=[Timing(name="init-network/config-ssh", seconds=1.1)])
 
 
-def verify_record(bake: BakeRecord, outcomes: dict[str, Outcome] | None = None, **changes: Any) -> VerifyRecord:
+def verify_record(
+    bake: BakeRecord, outcomes: dict[str, Outcome] | None = None, **changes: Any
+) -> VerifyRecord:
     """What verify wrote about `bake`, honest about its verdict."""
     found = checks(outcomes)
     good = all(check.outcome is Outcome.CORRECT for check in found)
     parts = {
-        "image": bake.image, "build_id": bake.build_id, "verdict": Verdict.VERIFIED if good else Verdict.NOT_VERIFIED,
-        "boots": [Boot(firmware="BIOS", seconds_to_ssh=39.4, times=TIMES), Boot(firmware="UEFI", seconds_to_ssh=46.8)],
+        "image": bake.image, "build_id": bake.build_id,
+        "verdict": Verdict.VERIFIED if good else Verdict.NOT_VERIFIED,
+        "boots": [Boot(firmware="BIOS", seconds_to_ssh=39.4, times=TIMES),
+                  Boot(firmware="UEFI", seconds_to_ssh=46.8)],
         "accel": Accel.TCG, "checks": found, "seconds": 187.3,
     }
     return VerifyRecord.model_validate(parts | changes)

@@ -27,19 +27,23 @@ COUNT = 4
 
 
 def builds(root: Path, description: str = "") -> list[BuildFolder]:
-    """Builds of one image, the oldest first: each larger than the one before, the last but one not verified."""
+    """Builds of one image, the oldest first: each larger than the one before, the last but one not
+    verified."""
     made: list[BuildFolder] = []
     for number in range(COUNT):
         lock = data.lock(description=description, disk_size_gib=10 + number)
         bake = data.bake_record(lock, scale=1 + number / 10, seconds=400.0 + number,
                                 started_at=f"2026-{number + 7:02}-24T22:10:04Z")
         verify = data.verify_record(bake, data.FAILING if number == COUNT - 2 else None)
-        build = data.write_build(ImageFolder.of(root, data.IMAGE).path / bake.build_id, bake, verify, lock)
+        build = data.write_build(ImageFolder.of(root, data.IMAGE).path / bake.build_id, bake,
+                                 verify, lock)
         records.write(build.path / CVE_FILE, CveRecord(
-            image=bake.image, build_id=bake.build_id, lock_sha256=bake.lock_sha256, checked_at=MADE_AT,
+            image=bake.image, build_id=bake.build_id, lock_sha256=bake.lock_sha256,
+            checked_at=MADE_AT,
             fail_on=Rating.HIGH, feeds=[FeedStatus(feed=Feed.DEBIAN, address="x")], warnings=[],
             outcome=Outcome.INCORRECT, findings=[Vulnerability(
-                id="CVE-2026-1", feed=Feed.DEBIAN, part="expat", version="1", rating=Rating.HIGH, fails=True)]))
+                id="CVE-2026-1", feed=Feed.DEBIAN, part="expat", version="1", rating=Rating.HIGH,
+                fails=True)]))
         records.write_text(build.path / "provenance/us-east-1.json", "{}\n")
         report.write_report(build, made[-1] if made else None, lock)
         made.append(build)
@@ -55,8 +59,11 @@ def answers(build_id: str, bad: str = "") -> AccountAnswers:
     status = {"unreachable": {"eu-west-1": f"AWS did not answer {bad}"}, "regions": {
         "us-east-1": [{"image": data.IMAGE, "latest": pointer, "candidate": None, "amis": amis}]}}
     drifted = {"drift": [{"kind": f"withdrawn build {bad}"}]}
-    return AccountAnswers(status, {"asked_at": MADE_AT, "unreachable": {}, "regions": {"us-east-1": [
-        {"image": data.IMAGE, "instances": [drifted, {"drift": []}, {"drift": []}], "groups": [{"drift": []}]}]}})
+    return AccountAnswers(status,
+                          {"asked_at": MADE_AT, "unreachable": {}, "regions": {"us-east-1": [
+                              {"image": data.IMAGE,
+                               "instances": [drifted, {"drift": []}, {"drift": []}],
+                               "groups": [{"drift": []}]}]}})
 
 
 def page(root: Path, bad: str = "") -> str:
@@ -64,4 +71,5 @@ def page(root: Path, bad: str = "") -> str:
     made = builds(root, description=bad)
     folder = root / "site"
     assert site_folder.collect([ImageFolder.of(root, data.IMAGE)], folder) == []
-    return site.render([BARE, data.IMAGE], site_folder.builds(folder), answers(made[-1].build_id, bad), MADE_AT)
+    return site.render([BARE, data.IMAGE], site_folder.builds(folder),
+                       answers(made[-1].build_id, bad), MADE_AT)

@@ -31,13 +31,16 @@ BIN = Path(sys.executable).parent
 def granted(command: str) -> list[str]:
     """The actions that the policy of a command allows."""
     document = json.loads((POLICIES / f"{command}.json").read_text(encoding="utf-8"))
-    return list(dict.fromkeys(action for statement in document["Statement"] if statement["Effect"] == "Allow"
+    return list(dict.fromkeys(action for statement in document["Statement"] if statement["Effect"]
+                              == "Allow"
                               for action in statement["Action"]))
 
 
 def find(name: str) -> str:
     """The path of `name`; where it is missing, the test is skipped, or fails if CI is set."""
-    path = shutil.which(name, path=os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]))
+    path = shutil.which(name,
+                        path=os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin",
+                                              "/sbin"]))
     if path is not None:
         return path
     said = f"{name} is not installed (`make test` installs it)"
@@ -46,7 +49,9 @@ def find(name: str) -> str:
     pytest.skip(said)
 
 
-def complaints(name: str, *args: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> str:
+def complaints(
+    name: str, *args: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> str:
     """What `name` has to say if it exits non-zero, else an empty string."""
     argv = [find(name), *args]
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
@@ -59,10 +64,13 @@ def complaints(name: str, *args: str, cwd: Path = ROOT, env: Mapping[str, str] |
     return ""
 
 
-def complaints_kept(name: str, *args: str, inputs: Iterable[Path], env: Mapping[str, str] | None = None) -> str:
+def complaints_kept(
+    name: str, *args: str, inputs: Iterable[Path], env: Mapping[str, str] | None = None
+) -> str:
     """`complaints`, asked once for the same program, arguments and bytes of `inputs`.
 
-    Only silence is kept, beside the cache of goldenami, so that the next checkout on this machine knows of it.
+    Only silence is kept, beside the cache of goldenami, so that the next checkout on this machine
+    knows of it.
     """
     digest = hashlib.sha256("\0".join([name, *args]).replace(str(ROOT), "").encode())
     digest.update((ROOT / "requirements/test.txt").read_bytes())  # the program's own version
@@ -79,7 +87,8 @@ def complaints_kept(name: str, *args: str, inputs: Iterable[Path], env: Mapping[
 
 
 def schema_complaints(*args: str) -> str:
-    """What check-jsonschema has to say if it exits non-zero; in this process, since it takes 2 s to start."""
+    """What check-jsonschema has to say if it exits non-zero; in this process, since it takes 2 s to
+    start."""
     from check_jsonschema import main
 
     ran = CliRunner().invoke(main, args)
@@ -88,7 +97,8 @@ def schema_complaints(*args: str) -> str:
 
 def need(*tools: str) -> None:
     """Skip where a tool is missing on somebody's machine; in CI that is an error."""
-    missing = [tool for tool in tools if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
+    missing = [tool for tool in tools
+               if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None]
     if missing and os.environ.get("CI"):
         pytest.fail(f"CI lacks {', '.join(missing)}")
     if missing:
@@ -101,10 +111,12 @@ def need_disk_tools() -> None:
 
 
 def need_reproducible_disks() -> None:
-    """Skip where mke2fs reads no tar (Debian 12, Ubuntu): a disk is right there, but not the same on every host."""
+    """Skip where mke2fs reads no tar (Debian 12, Ubuntu): a disk is right there, but not the same
+    on every host."""
     need("mke2fs")
     if not _reads_tar():
-        pytest.skip("mke2fs of this host reads no tar, so that disks are not reproducible (Debian 13's does)")
+        pytest.skip("mke2fs of this host reads no tar, so that disks are not reproducible (Debian "
+                    "13's does)")
 
 
 @functools.cache
@@ -116,4 +128,5 @@ def _reads_tar() -> bool:
             tar.addfile(root)
         argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-d", "-", f"{folder}/disk", "8M"]
         return subprocess.run(argv, input=archive.getvalue(), capture_output=True, check=False,
-                              env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}).returncode == 0
+                              env={**os.environ,
+                                   "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}).returncode == 0

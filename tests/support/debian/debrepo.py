@@ -1,8 +1,10 @@
-"""A Debian archive made of tiny real packages, signed by a key of its own and served on loopback with faults.
+"""A Debian archive made of tiny real packages, signed by a key of its own and served on loopback
+with faults.
 
-`Key` signs, `Archive` is a folder with `pool/` and `dists/`, `Mirror` serves a folder over HTTP and can be told to
-hang, refuse, lose, truncate or corrupt what it serves. `trixie` makes the two archives from which the CPU image
-resolves. Nothing here imitates apt: apt-get, dpkg-deb and gpg are the real ones.
+`Key` signs, `Archive` is a folder with `pool/` and `dists/`, `Mirror` serves a folder over HTTP and
+can be told to hang, refuse, lose, truncate or corrupt what it serves. `trixie` makes the two
+archives from which the CPU image resolves. Nothing here imitates apt: apt-get, dpkg-deb and gpg are
+the real ones.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from pathlib import Path
 
 COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
 DATE = 1_750_000_000
-"""Seconds since 1970 of the Release files: long ago and always the same, so that two locks can be equal."""
+"""Seconds since 1970 of the Release files: long ago and always the same, so that two locks can be
+equal."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Package:
     def control(self) -> str:
         """The control file."""
         given = {
-            "Package": self.name, "Version": self.version, "Architecture": "amd64", "Maintainer": "Test <t@localhost>",
+            "Package": self.name, "Version": self.version, "Architecture": "amd64",
+            "Maintainer": "Test <t@localhost>",
             "Installed-Size": "16", "Priority": "optional", "Depends": self.depends,
             "Description": f"tiny {self.name}", **self.fields,
         }
@@ -58,11 +62,13 @@ class Package:
 
 
 class Key:
-    """A signing key in a GNUPGHOME of its own. The folder's path is short: gpg-agent's socket stands in it."""
+    """A signing key in a GNUPGHOME of its own. The folder's path is short: gpg-agent's socket
+    stands in it."""
 
     def __init__(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="golden-gpg-"))
-        self._gpg("--pinentry-mode", "loopback", "--passphrase", "", "--quick-generate-key", "Test archive", "ed25519",
+        self._gpg("--pinentry-mode", "loopback", "--passphrase", "", "--quick-generate-key",
+                  "Test archive", "ed25519",
                   "sign", "0")
         self.keyring = self.home / "test-archive.gpg"
         self._gpg("--output", str(self.keyring), "--export")
@@ -71,7 +77,8 @@ class Key:
         self.fingerprint = next(row.split(":")[9] for row in rows if row.startswith("fpr:"))
 
     def _gpg(self, *args: str, stdin: str | None = None) -> str:
-        return subprocess.run(["gpg", "--batch", "--quiet", *args], check=True, capture_output=True, text=True,
+        return subprocess.run(["gpg", "--batch", "--quiet", *args], check=True, capture_output=True,
+                              text=True,
                               input=stdin, env={**os.environ, "GNUPGHOME": str(self.home)}).stdout
 
     def clearsign(self, text: str) -> str:
@@ -84,12 +91,14 @@ class Key:
 
     def close(self) -> None:
         """End the agent that gpg started and remove the key."""
-        subprocess.run(["gpgconf", "--kill", "all"], check=True, env={**os.environ, "GNUPGHOME": str(self.home)})
+        subprocess.run(["gpgconf", "--kill", "all"], check=True,
+                       env={**os.environ, "GNUPGHOME": str(self.home)})
         shutil.rmtree(self.home, ignore_errors=True)
 
 
 class Archive:
-    """An archive below `folder`. Packages of no suite go into the first one; labels are those of Debian's archives."""
+    """An archive below `folder`. Packages of no suite go into the first one; labels are those of
+    Debian's archives."""
 
     def __init__(self, folder: Path, key: Key, *, label: str, suites: Sequence[str]) -> None:
         self.folder, self.key, self.label, self.suites = folder, key, label, tuple(suites)
@@ -100,7 +109,9 @@ class Archive:
         wanted = list(packages)
         with ThreadPoolExecutor(4) as pool:
             for package, entry in zip(wanted, pool.map(self._build, wanted), strict=True):
-                self.entries.setdefault((package.suite or self.suites[0], package.component), []).append(entry)
+                self.entries.setdefault(
+                    (package.suite or self.suites[0], package.component), []
+                ).append(entry)
         return self
 
     def _build(self, package: Package) -> str:
@@ -118,7 +129,8 @@ class Archive:
                 notes = tree / "usr/share/doc" / package.name / "changelog.Debian.gz"
                 notes.parent.mkdir(parents=True)
                 notes.write_bytes(gzip.compress(package.changelog.encode(), mtime=0))
-            subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(target)], check=True,
+            subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree),
+                            str(target)], check=True,
                            capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(DATE)})
         data = target.read_bytes()
         return (f"{package.control()}Filename: {path}\nSize: {len(data)}\n"
@@ -133,7 +145,8 @@ class Archive:
                 where = folder / component / "binary-amd64"
                 where.mkdir(parents=True, exist_ok=True)
                 text = "\n".join(self.entries.get((suite, component), [])).encode()
-                for name, data in (("Packages", text), ("Packages.gz", gzip.compress(text, mtime=0))):
+                for name, data in (("Packages", text),
+                                   ("Packages.gz", gzip.compress(text, mtime=0))):
                     (where / name).write_bytes(data)
                     path = f"{component}/binary-amd64/{name}"
                     sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {path}")
@@ -145,7 +158,11 @@ class Archive:
 
     def release(self, suite: str, sums: Sequence[str], date: int, valid_for_s: int | None) -> str:
         """A Release file (https://wiki.debian.org/DebianRepository/Format)."""
-        until = [] if valid_for_s is None else [f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
+        until = (
+            []
+            if valid_for_s is None
+            else [f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
+        )
         return "\n".join([
             "Origin: Debian", f"Label: {self.label}", f"Suite: {suite}", f"Codename: {suite}",
             f"Date: {formatdate(date, usegmt=True)}", *until, "Architectures: amd64",
@@ -156,7 +173,8 @@ class Archive:
 def sign_again(folder: Path, key: Key, date: int) -> None:
     """Sign every suite below `folder` with a later date, as archives do when no package changed."""
     for path in folder.rglob("Release"):
-        text = re.sub(r"^Date: .*$", f"Date: {formatdate(date, usegmt=True)}", path.read_text(encoding="utf-8"),
+        text = re.sub(r"^Date: .*$", f"Date: {formatdate(date, usegmt=True)}",
+                      path.read_text(encoding="utf-8"),
                       flags=re.M)
         path.write_text(text, encoding="utf-8")
         path.with_name("Release.gpg").write_text(key.detached(text), encoding="utf-8")
@@ -181,7 +199,8 @@ class Fault(Enum):
 class Mirror:
     """Serves `folder` on a free loopback port, also as a proxy that everything is behind.
 
-    `faults` and `instead` are by path pattern (`*/InRelease`); without `ranges` it always sends the whole file.
+    `faults` and `instead` are by path pattern (`*/InRelease`); without `ranges` it always sends the
+    whole file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -197,7 +216,8 @@ class Mirror:
             ("127.0.0.1", 0), type("Handler", (_Handler,), {"mirror": self}))
         self._server.daemon_threads = True
         self.uri = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever,
+                                        kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
     def fault(self, path: str) -> Fault | None:
@@ -288,9 +308,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def _head(self, data: bytes, *, skip: int) -> bytes:
-        """Send the headers of all of `data` or of the range that is asked for; returns what comes after them."""
+        """Send the headers of all of `data` or of the range that is asked for; returns what comes
+        after them."""
         tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-        asked = re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) if self.mirror.ranges else None
+        asked = (
+            re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) if self.mirror.ranges else None
+        )
         if asked and self.headers.get("If-Range", tag) == tag:
             start, size = int(asked[1]) + skip, len(data)
             data = data[start:]
@@ -322,15 +345,20 @@ KERNELS = ("6.1.0-49", "6.1.0-50")
 ESSENTIAL = ("base-files", "base-passwd", "bash", "coreutils", "dpkg", "libc-bin", "sed", "tar")
 
 
-def kernel_packages(abi: str, version: str, *, headers: bool = True, suite: str = "") -> list[Package]:
+def kernel_packages(
+    abi: str, version: str, *, headers: bool = True, suite: str = ""
+) -> list[Package]:
     """A cloud kernel and its headers, as Debian names them."""
-    names = [f"linux-image-{abi}-cloud-amd64", *([f"linux-headers-{abi}-cloud-amd64"] if headers else [])]
-    return [Package(name, version, fields={"Source": "linux-signed-amd64 (1)"}, suite=suite) for name in names]
+    names = [f"linux-image-{abi}-cloud-amd64",
+             *([f"linux-headers-{abi}-cloud-amd64"] if headers else [])]
+    return [Package(name, version, fields={"Source": "linux-signed-amd64 (1)"}, suite=suite)
+            for name in names]
 
 
 def base_packages() -> list[Package]:
     """The essential set, apt and two kernels with their meta package."""
-    essential = [Package(name, "12.4+deb12u5", depends="libc6", fields={"Essential": "yes", "Priority": "required"})
+    essential = [Package(name, "12.4+deb12u5", depends="libc6",
+                         fields={"Essential": "yes", "Priority": "required"})
                  for name in ESSENTIAL]
     meta = Package("linux-image-cloud-amd64", "6.1.140-1",
                    depends=f"linux-image-{KERNELS[1]}-cloud-amd64 (= 6.1.140-1)")
@@ -349,6 +377,7 @@ def trixie(folder: Path, key: Key, wanted: Iterable[str]) -> Path:
     Archive(folder / "debian", key, label="Debian", suites=("trixie", "trixie-updates")).add(
         [*known, *(Package(name, depends="libc6") for name in names)]).publish()
     Archive(folder / "security", key, label="Debian-Security", suites=("trixie-security",)).add(
-        [Package("sed", "12.4+deb12u6", depends="libc6", fields={"Essential": "yes", "Priority": "required"})]
+        [Package("sed", "12.4+deb12u6", depends="libc6",
+                 fields={"Essential": "yes", "Priority": "required"})]
     ).publish()
     return folder

@@ -35,26 +35,33 @@ PyMODINIT_FUNC PyInit_demo() { return PyModule_Create(&module); }
 def sdist(kept: store.Store, folder: Path, *, answer: str = "42", extra: str = "[]") -> PyFile:
     path = folder / "demo-1.0.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
-        files = {"setup.py": SETUP.replace("EXTRA", extra), "demo.cpp": CODE.replace("ANSWER", answer)}
+        files = {"setup.py": SETUP.replace("EXTRA", extra),
+                 "demo.cpp": CODE.replace("ANSWER", answer)}
         for name, text in files.items():
             entry = tarfile.TarInfo(f"demo-1.0/{name}")
             entry.size, entry.mtime = len(text.encode()), wheel_builds.EPOCH
             archive.addfile(entry, io.BytesIO(text.encode()))
-    return PyFile(project="demo", version="1.0", filename=path.name, sha256=kept.add(path), size=path.stat().st_size)
+    return PyFile(project="demo", version="1.0", filename=path.name, sha256=kept.add(path),
+                  size=path.stat().st_size)
 
 
-def order(lock: Lock, kept: store.Store, folder: Path, source: PyFile, **changes: object) -> WheelBuild:
+def order(
+    lock: Lock, kept: store.Store, folder: Path, source: PyFile, **changes: object
+) -> WheelBuild:
     """hnswlib's order with a small source in its place; its smoke test wants the answer."""
     framework = next(one for one in lock.frameworks if one.name == "hnswlib")
     assert framework.made is not None
     programs = folder / recipes.FOLDER / "demo"
     programs.mkdir(parents=True, exist_ok=True)
-    (programs / "smoke.py").write_text("import demo\nassert demo.answer() == 42\nprint(demo.answer())\n")
+    (programs / "smoke.py").write_text(
+        "import demo\nassert demo.answer() == 42\nprint(demo.answer())\n"
+    )
     build = BuildInstructions(requires=[], environment={"CFLAGS": "{options}"}, memory_mib=100)
     recipe = Recipe(version="1.0", distribution="demo", module="demo", generic="x86-64-v3",
                     build=build.model_copy(update=changes))
     have(lock, kept, framework.made.requires)
-    return dataclasses.replace(WheelBuild.of(lock, framework, recipe), name="demo", source=source, runs_with=[],
+    return dataclasses.replace(WheelBuild.of(lock, framework, recipe), name="demo", source=source,
+                               runs_with=[],
                                target=Target(cpu="x86-64-v3", options=["-march=x86-64-v3"]))
 
 
@@ -65,7 +72,9 @@ def have(lock: Lock, kept: store.Store, files: Sequence[PyFile]) -> None:
     Index.configured().fetch(files, kept)
 
 
-def build(wanted: WheelBuild, kept: store.Store, folder: Path, root: Path | None = None) -> wheel_builds.WheelOutcome:
+def build(
+    wanted: WheelBuild, kept: store.Store, folder: Path, root: Path | None = None
+) -> wheel_builds.WheelOutcome:
     """Compile anew; the programs beside the recipe are below `root`, or `folder`."""
     wheel_builds.path_of(kept, wanted.key).unlink(missing_ok=True)
     return wheel_builds.compile_wheel(root or folder, wanted, kept,

@@ -1,4 +1,5 @@
-"""A flat apt repository (its one suite is `./`), as vendors have them: files, index and signature in one folder."""
+"""A flat apt repository (its one suite is `./`), as vendors have them: files, index and signature
+in one folder."""
 
 from __future__ import annotations
 
@@ -28,15 +29,18 @@ class FlatArchive:
             if not target.exists():
                 target.hardlink_to(deb)
             if deb.name not in self.entries:
-                control = subprocess.run(["dpkg-deb", "--field", str(deb)], check=True, capture_output=True, text=True)
+                control = subprocess.run(["dpkg-deb", "--field", str(deb)], check=True,
+                                         capture_output=True, text=True)
                 data = deb.read_bytes()
-                self.entries[deb.name] = (f"{control.stdout}Filename: ./{deb.name}\nSize: {len(data)}\n"
+                self.entries[deb.name] = (f"{control.stdout}Filename: ./{deb.name}\nSize: "
+                                          f"{len(data)}\n"
                                           f"SHA256: {hashlib.sha256(data).hexdigest()}\n")
         return self
 
     def remove(self, pattern: str) -> FlatArchive:
         """Leave what fits `pattern` (a glob of file names) out of the next index."""
-        self.entries = {name: entry for name, entry in self.entries.items() if not fnmatch(name, pattern)}
+        self.entries = {name: entry for name, entry in self.entries.items()
+                        if not fnmatch(name, pattern)}
         return self
 
     def publish(self, *, date: int = debrepo.DATE, valid_for_s: int | None = None) -> FlatArchive:
@@ -46,9 +50,15 @@ class FlatArchive:
         for name, data in (("Packages", text), ("Packages.gz", gzip.compress(text, mtime=0))):
             (self.folder / name).write_bytes(data)
             sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}")
-        until = [] if valid_for_s is None else [f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
-        release = "\n".join([f"Origin: {self.origin}", f"Label: {self.label}", "Architecture: x86_64",
-                             f"Date: {formatdate(date, usegmt=True)}", *until, "SHA256:", *sums, ""])
+        until = (
+            []
+            if valid_for_s is None
+            else [f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
+        )
+        release = "\n".join([f"Origin: {self.origin}", f"Label: {self.label}",
+                             "Architecture: x86_64",
+                             f"Date: {formatdate(date, usegmt=True)}", *until, "SHA256:", *sums,
+                             ""])
         (self.folder / "Release").write_text(release, encoding="utf-8")
         (self.folder / "Release.gpg").write_text(self.key.detached(release), encoding="utf-8")
         (self.folder / "InRelease").write_text(self.key.clearsign(release), encoding="utf-8")

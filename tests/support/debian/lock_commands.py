@@ -19,7 +19,8 @@ SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 
 
 def golden(root: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command on the checkout `root` in this process: a start of Python and its imports cost a second."""
+    """Run a command on the checkout `root` in this process: a start of Python and its imports cost
+    a second."""
     out, err = io.StringIO(), io.StringIO()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
@@ -33,9 +34,11 @@ def golden(root: Path, *args: str, **env: str) -> subprocess.CompletedProcess[st
 
 def golden_alone(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """The same in a process of its own, which lets go of the store when it ends."""
-    return subprocess.run([sys.executable, "-m", "goldenami.cli", "--root", str(root), *args], text=True,
+    return subprocess.run([sys.executable, "-m", "goldenami.cli", "--root", str(root), *args],
+                          text=True,
                           capture_output=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(SCRIPTS), "PYTHONDONTWRITEBYTECODE": "1"})
+                          env={**os.environ, "PYTHONPATH": str(SCRIPTS),
+                               "PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def lock_path(root: Path) -> Path:

@@ -13,12 +13,15 @@ from cryptography.x509.oid import NameOID
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
-def certificate(key: Key, attribute: x509.ObjectIdentifier = NameOID.COMMON_NAME) -> x509.Certificate:
+def certificate(
+    key: Key, attribute: x509.ObjectIdentifier = NameOID.COMMON_NAME
+) -> x509.Certificate:
     """A certificate of `key` by itself, for "Test signer"; equal keys have equal ones."""
     name = x509.Name([x509.NameAttribute(attribute, "Test signer")])
     day = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     return x509.CertificateBuilder(
-        issuer_name=name, subject_name=name, public_key=key.public_key(), serial_number=7, not_valid_before=day,
+        issuer_name=name, subject_name=name, public_key=key.public_key(), serial_number=7,
+        not_valid_before=day,
         not_valid_after=day + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
 
 
@@ -27,7 +30,11 @@ def write(folder: Path, key: Key, made: x509.Certificate | None, *, password: by
 
     Returns the first.
     """
-    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    encryption = (
+        serialization.BestAvailableEncryption(password)
+        if password
+        else serialization.NoEncryption()
+    )
     text = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     if made:

@@ -1,4 +1,5 @@
-"""A checkout whose image takes its driver from NVIDIA's repository on loopback, all else from Debian's own archive."""
+"""A checkout whose image takes its driver from NVIDIA's repository on loopback, all else from
+Debian's own archive."""
 
 from __future__ import annotations
 
@@ -71,11 +72,14 @@ class NvidiaCheckout:
 
 @contextmanager
 def served(
-    folder: Path, key: debrepo.Key, origins: Origins, *releases: DriverRelease, frameworks: bool = False,
+    folder: Path, key: debrepo.Key, origins: Origins, *releases: DriverRelease,
+    frameworks: bool = False,
 ) -> Iterator[NvidiaCheckout]:
-    """A checkout beside an archive of these releases; its image is without frameworks, unless asked.
+    """A checkout beside an archive of these releases; its image is without frameworks, unless
+    asked.
 
-    What was downloaded and compiled before is this machine's. The image's definition has the archive's key.
+    What was downloaded and compiled before is this machine's. The image's definition has the
+    archive's key.
     """
     archive = NvidiaArchive(folder / "vendor", key, origins)
     for release in releases:

@@ -1,8 +1,10 @@
-"""CUDA under the names and paths of NVIDIA's apt repository, as `Repack`s of NVIDIA's own wheels on the package index.
+"""CUDA under the names and paths of NVIDIA's apt repository, as `Repack`s of NVIDIA's own wheels on
+the package index.
 
-Programs and libraries are those of that CUDA release; headers and libraries move to where the packages have them,
-/usr/local/cuda-13.0/targets/x86_64-linux. There is what the role `cuda` names and needs: no NPP, nvJPEG, cuFile or
-OpenCL, of the tools the compiler's; static libraries as far as the wheels have them (the runtime's).
+Programs and libraries are those of that CUDA release; headers and libraries move to where the
+packages have them, /usr/local/cuda-13.0/targets/x86_64-linux. There is what the role `cuda` names
+and needs: no NPP, nvJPEG, cuFile or OpenCL, of the tools the compiler's; static libraries as far as
+the wheels have them (the runtime's).
 """
 
 from __future__ import annotations
@@ -18,18 +20,24 @@ from support.debian.repack import Move, Origins, Repack
 
 RELEASES = {"13.0": "cuda-toolkit[{extras}]==13.0.2"}
 """What the index calls a release: a project that names the version of each part."""
-_EXTRAS = "cublas,cccl,crt,cudart,cufft,cupti,curand,cusolver,cusparse,nvcc,nvjitlink,nvml,nvrtc,nvvm"
+_EXTRAS = (
+    "cublas,cccl,crt,cudart,cufft,cupti,curand,cusolver,cusparse,nvcc,nvjitlink,nvml,nvrtc,nvvm"
+)
 _DISASSEMBLER = "nvidia-cuda-cuobjdump"
 """The index has it from 13.2 on only: a newer one reads what an older compiler wrote."""
-_LIBRARIES = {"nvidia-cuda-runtime": "cuda-cudart", "nvidia-cuda-nvrtc": "cuda-nvrtc", "nvidia-cublas": "libcublas",
-              "nvidia-cufft": "libcufft", "nvidia-curand": "libcurand", "nvidia-cusolver": "libcusolver",
+_LIBRARIES = {"nvidia-cuda-runtime": "cuda-cudart", "nvidia-cuda-nvrtc": "cuda-nvrtc",
+              "nvidia-cublas": "libcublas",
+              "nvidia-cufft": "libcufft", "nvidia-curand": "libcurand",
+              "nvidia-cusolver": "libcusolver",
               "nvidia-cusparse": "libcusparse", "nvidia-nvjitlink": "libnvjitlink"}
-_HEADERS = {"nvidia-cuda-crt": "cuda-crt", "nvidia-cuda-cccl": "cuda-cccl", "nvidia-nvml-dev": "cuda-nvml-dev"}
+_HEADERS = {"nvidia-cuda-crt": "cuda-crt", "nvidia-cuda-cccl": "cuda-cccl",
+            "nvidia-nvml-dev": "cuda-nvml-dev"}
 _WHEEL = "nvidia/cu13"
 
 
 def packages(release: str, origins: Origins) -> list[Repack]:
-    """The packages of CUDA `release` ("13.0"); fetches the wheels and unpacks them beside what `origins` has."""
+    """The packages of CUDA `release` ("13.0"); fetches the wheels and unpacks them beside what
+    `origins` has."""
     return _Toolkit(release, _unpack(release, origins.folder)).all()
 
 
@@ -59,7 +67,8 @@ class _Toolkit:
         libraries = [self._named(name) for name in _LIBRARIES.values()]
         development = [f"{name.replace(self._tail, '')}-dev{self._tail}" for name in libraries]
         compiler = [self._named("cuda-nvcc"), self._named("cuda-cuobjdump")]
-        metas = {"cuda-libraries": libraries, "cuda-libraries-dev": [*development, self._named("cuda-cccl")],
+        metas = {"cuda-libraries": libraries,
+                 "cuda-libraries-dev": [*development, self._named("cuda-cccl")],
                  "cuda-compiler": compiler}
         return [
             *(self._runtime(project, name) for project, name in _LIBRARIES.items()),
@@ -83,17 +92,22 @@ class _Toolkit:
     def _version(self, project: str) -> str:
         return f"{self._versions[project]}-1"
 
-    def _one(self, name: str, project: str, moves: list[tuple[str, str]], needs: list[str] | None = None) -> Repack:
-        return Repack(self._named(name), self._version(project), depends=", ".join(["libc6", *(needs or [])]),
+    def _one(
+        self, name: str, project: str, moves: list[tuple[str, str]], needs: list[str] | None = None
+    ) -> Repack:
+        return Repack(self._named(name), self._version(project),
+                      depends=", ".join(["libc6", *(needs or [])]),
                       moves=[Move(project, f"{_WHEEL}/{old}", new) for old, new in moves])
 
     def _runtime(self, project: str, name: str) -> Repack:
-        """The shared libraries; that of the runtime by its full version, as the packages have it."""
+        """The shared libraries; that of the runtime by its full version, as the packages have
+        it."""
         if name != "cuda-cudart":
             return self._one(name, project, [(r"lib/(?=[^/]*\.so\.)", f"{self._target}/lib/")])
         full = f"libcudart.so.{self._versions[project]}"
         return Repack(self._named(name), self._version(project), depends="libc6",
-                      moves=[Move(project, rf"{_WHEEL}/lib/libcudart\.so\.13$", f"{self._target}/lib/{full}")],
+                      moves=[Move(project, rf"{_WHEEL}/lib/libcudart\.so\.13$",
+                                  f"{self._target}/lib/{full}")],
                       links={f"{self._target}/lib/libcudart.so.13": full,
                              f"{self._home}/lib64": "targets/x86_64-linux/lib"})
 
@@ -102,13 +116,17 @@ class _Toolkit:
         moves = [("include/", f"{self._target}/include/")]
         stems = {"cuda-cudart": "cudart", "cuda-nvrtc": "nvrtc", "libnvjitlink": "nvJitLink"}
         stem = stems.get(name, name.removeprefix("lib"))
-        major = {"libcufft": "12", "libcurand": "10", "libcusolver": "12", "libcusparse": "12"}.get(name, "13")
+        major = {"libcufft": "12", "libcurand": "10", "libcusolver": "12", "libcusparse": "12"}.get(
+            name, "13"
+        )
         links = {f"{self._target}/lib/lib{stem}.so": f"lib{stem}.so.{major}"}
         if name == "cuda-cudart":
             moves.append((r"lib/(?=[^/]*\.a$)", f"{self._target}/lib/"))
             links[f"{self._home}/include"] = "targets/x86_64-linux/include"
-        return Repack(f"{name}-dev{self._tail}", self._version(project), depends=self._named(name), links=links,
+        return Repack(f"{name}-dev{self._tail}", self._version(project), depends=self._named(name),
+                      links=links,
                       moves=[Move(project, f"{_WHEEL}/{old}", new) for old, new in moves])
 
     def _meta(self, name: str, needs: list[str]) -> Repack:
-        return Repack(self._named(name), self._version("nvidia-cuda-nvcc"), depends=", ".join(needs))
+        return Repack(self._named(name), self._version("nvidia-cuda-nvcc"),
+                      depends=", ".join(needs))

@@ -1,6 +1,8 @@
-"""This machine's Debian archives as they were before the newest driver: the same indexes without it, signed anew.
+"""This machine's Debian archives as they were before the newest driver: the same indexes without
+it, signed anew.
 
-Only indexes are served here; package files are redirected to the real mirror. So nothing is imitated but the date.
+Only indexes are served here; package files are redirected to the real mirror. So nothing is
+imitated but the date.
 """
 
 from __future__ import annotations
@@ -26,9 +28,12 @@ DAY_S = 86400
 
 
 class OlderArchives:
-    """Archives without `drop`, a test on the text of an index's stanza; `uris` are by the archives' names."""
+    """Archives without `drop`, a test on the text of an index's stanza; `uris` are by the archives'
+    names."""
 
-    def __init__(self, archives: Archives, key: debrepo.Key, folder: Path, drop: Callable[[str], bool]) -> None:
+    def __init__(
+        self, archives: Archives, key: debrepo.Key, folder: Path, drop: Callable[[str], bool]
+    ) -> None:
         self._real = {name: root.uris[name] for name, root in archives.roots.items()}
         for name, root in archives.roots.items():
             for path in sorted((root.folder / "lists").glob("*InRelease")):
@@ -57,13 +62,17 @@ class OlderArchives:
 
 
 @contextlib.contextmanager
-def environment(archives: Archives, folder: Path, drop: Callable[[str], bool]) -> Iterator[dict[str, str]]:
-    """The environment in which `golden` sees the older archives, and trusts who signed them beside the real ones."""
+def environment(
+    archives: Archives, folder: Path, drop: Callable[[str], bool]
+) -> Iterator[dict[str, str]]:
+    """The environment in which `golden` sees the older archives, and trusts who signed them beside
+    the real ones."""
     key = debrepo.Key()
     served = OlderArchives(archives, key, folder / "older", drop)
     try:
         rings = folder / "both.gpg"
-        rings.write_bytes(mirrors.keyring("debian-archive-keyring").read_bytes() + key.keyring.read_bytes())
+        rings.write_bytes(mirrors.keyring("debian-archive-keyring").read_bytes()
+                          + key.keyring.read_bytes())
         yield {**{mirrors.variable(name): uri for name, uri in served.uris.items()},
                "GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING": str(rings)}
     finally:
@@ -72,16 +81,20 @@ def environment(archives: Archives, folder: Path, drop: Callable[[str], bool]) -
 
 
 def forget_today(root: Path, image: str) -> None:
-    """Remove the lock of a copied checkout: `golden lock` takes no archive that is older than the last lock."""
+    """Remove the lock of a copied checkout: `golden lock` takes no archive that is older than the
+    last lock."""
     lockfile.path_of(root, image).unlink()
 
 
 def _suite(inrelease: Path, key: debrepo.Key, folder: Path, drop: Callable[[str], bool]) -> None:
-    """One suite: apt names an index in its lists after the URI, `..._dists_SUITE_COMPONENT_binary-amd64_Packages`."""
+    """One suite: apt names an index in its lists after the URI,
+    `..._dists_SUITE_COMPONENT_binary-amd64_Packages`."""
     release = Release(inrelease.read_text(encoding="utf-8"))
     suite = inrelease.name.rpartition("_dists_")[2].removesuffix("_InRelease")
     there, sums, components = folder / "dists" / suite, list[str](), list[str]()
-    for path in sorted(inrelease.parent.glob(inrelease.name.replace("InRelease", "*_binary-amd64_Packages"))):
+    for path in sorted(
+        inrelease.parent.glob(inrelease.name.replace("InRelease", "*_binary-amd64_Packages"))
+    ):
         component = path.name.removesuffix("_binary-amd64_Packages").rpartition("_")[2]
         stanzas = path.read_text(encoding="utf-8").split("\n\n")
         plain = "\n\n".join(stanza for stanza in stanzas if not drop(stanza)).encode()
@@ -89,9 +102,11 @@ def _suite(inrelease: Path, key: debrepo.Key, folder: Path, drop: Callable[[str]
         components.append(component)
         for name, data in (("Packages", plain), ("Packages.gz", gzip.compress(plain, 1, mtime=0))):
             (there / component / "binary-amd64" / name).write_bytes(data)
-            sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {component}/binary-amd64/{name}")
+            sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} "
+                        f"{component}/binary-amd64/{name}")
     date = formatdate(parsedate_to_datetime(release["Date"]).timestamp() - DAY_S, usegmt=True)
-    text = "\n".join([f"Origin: {release['Origin']}", f"Label: {release['Label']}", f"Suite: {release['Suite']}",
+    text = "\n".join([f"Origin: {release['Origin']}", f"Label: {release['Label']}",
+                      f"Suite: {release['Suite']}",
                       f"Codename: {release['Codename']}", f"Date: {date}", "Architectures: amd64",
                       f"Components: {' '.join(components)}", "SHA256:", *sums, ""])
     there.mkdir(parents=True, exist_ok=True)

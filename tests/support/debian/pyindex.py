@@ -20,7 +20,8 @@ JSON = "application/vnd.pypi.simple.v1+json"
 
 @dataclass
 class PyIndex:
-    """Projects and their files; `url` is its simple API. `wrong` names files whose digest it states wrongly."""
+    """Projects and their files; `url` is its simple API. `wrong` names files whose digest it states
+    wrongly."""
 
     url: str = ""
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -29,7 +30,9 @@ class PyIndex:
     """What every listing is instead."""
     asked: list[str] = field(default_factory=list)
 
-    def wheel(self, name: str, version: str, requires: tuple[str, ...] = (), tag: str = "py3-none-any") -> str:
+    def wheel(
+        self, name: str, version: str, requires: tuple[str, ...] = (), tag: str = "py3-none-any"
+    ) -> str:
         """Offer a wheel that holds one module; returns its file name."""
         stem, sink = f"{name.replace('-', '_')}-{version}", io.BytesIO()
         needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
@@ -37,7 +40,8 @@ class PyIndex:
             archive.writestr(f"{name.replace('-', '_')}.py", "")
             archive.writestr(f"{stem}.dist-info/METADATA",
                              f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
-            archive.writestr(f"{stem}.dist-info/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+            archive.writestr(f"{stem}.dist-info/WHEEL",
+                             f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
             archive.writestr(f"{stem}.dist-info/RECORD", "")
         return self._offer(name, f"{stem}-{tag}.whl", sink.getvalue())
 
@@ -63,9 +67,11 @@ class PyIndex:
             return None
         entries = [{
             "filename": filename, "url": f"/files/{project}/{filename}", "size": len(content),
-            "hashes": {"sha256": "0" * 64 if filename in self.wrong else hashlib.sha256(content).hexdigest()},
+            "hashes": {"sha256": "0" * 64 if filename in self.wrong
+                       else hashlib.sha256(content).hexdigest()},
         } for filename, content in self.files[project].items()]
-        return json.dumps({"meta": {"api-version": "1.1"}, "name": project, "files": entries}).encode()
+        return json.dumps({"meta": {"api-version": "1.1"}, "name": project,
+                           "files": entries}).encode()
 
 
 def _handler(index: PyIndex) -> type[QuietHandler]:
@@ -73,7 +79,11 @@ def _handler(index: PyIndex) -> type[QuietHandler]:
         def do_GET(self) -> None:
             index.asked.append(self.path)
             kind, project, *rest = urlsplit(self.path).path.strip("/").split("/")
-            content = index.listing(project) if kind == "simple" else index.files.get(project, {}).get(rest[0])
+            content = (
+                index.listing(project)
+                if kind == "simple"
+                else index.files.get(project, {}).get(rest[0])
+            )
             form = JSON if kind == "simple" else "application/octet-stream"
             self.answer(404 if content is None else 200, content or b"", Content_Type=form)
 

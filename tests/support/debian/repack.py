@@ -1,7 +1,9 @@
-"""Files of Debian's packages in packages of other names: what a vendor's archive holds where it cannot be reached.
+"""Files of Debian's packages in packages of other names: what a vendor's archive holds where it
+cannot be reached.
 
-A `Repack` says which files of which packages move where, and what in their text changes. dpkg-deb builds the result;
-equal arguments give equal bytes. Programs and libraries are never changed, only renamed.
+A `Repack` says which files of which packages move where, and what in their text changes. dpkg-deb
+builds the result; equal arguments give equal bytes. Programs and libraries are never changed, only
+renamed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from support.debian import debrepo
 
 @dataclass(frozen=True)
 class Move:
-    """Files of package `origin` whose path `pattern` finds from its start, and where they go (a template of `re`)."""
+    """Files of package `origin` whose path `pattern` finds from its start, and where they go (a
+    template of `re`)."""
 
     origin: str
     pattern: str
@@ -43,7 +46,8 @@ class Edit:
 
 @dataclass(frozen=True)
 class Repack:
-    """A package: its control fields, whose files it holds, and what stands in for files that nobody has.
+    """A package: its control fields, whose files it holds, and what stands in for files that nobody
+    has.
 
     `files` and `links` are by path below the root; `scripts` are maintainer scripts by name.
     """
@@ -66,7 +70,8 @@ class Repack:
 
 
 class Origins:
-    """Debian's own packages, unpacked below `folder`, each once; they come by this machine's store."""
+    """Debian's own packages, unpacked below `folder`, each once; they come by this machine's
+    store."""
 
     def __init__(self, folder: Path, release: str = "trixie") -> None:
         self.folder = folder
@@ -88,7 +93,8 @@ class Origins:
         store.fetch(store_requests(debs, self._apt.uris))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda deb: subprocess.run(
-                ["dpkg-deb", "--extract", str(store.path(deb.sha256)), str(self.folder / deb.name)], check=True), debs))
+                ["dpkg-deb", "--extract", str(store.path(deb.sha256)), str(self.folder / deb.name)],
+                check=True), debs))
 
 
 def build(package: Repack, origins: Origins, folder: Path) -> Path:
@@ -135,11 +141,15 @@ def _edit(path: Path, edit: Edit) -> None:
 
 
 def _control(package: Repack, tree: Path) -> None:
-    size = sum(path.lstat().st_size for path in tree.rglob("*") if path.is_file() and not path.is_symlink())
+    size = sum(path.lstat().st_size for path in tree.rglob("*") if path.is_file()
+               and not path.is_symlink())
     given = {
-        "Package": package.name, "Version": package.version, "Source": package.source, "Architecture": "amd64",
-        "Maintainer": "Test <t@localhost>", "Installed-Size": str(-(-size // 1024)), "Priority": "optional",
-        "Depends": package.depends, **package.fields, "Description": f"stands in for {package.name}",
+        "Package": package.name, "Version": package.version, "Source": package.source,
+        "Architecture": "amd64",
+        "Maintainer": "Test <t@localhost>", "Installed-Size": str(-(-size // 1024)),
+        "Priority": "optional",
+        "Depends": package.depends, **package.fields,
+        "Description": f"stands in for {package.name}",
     }
     (tree / "DEBIAN").mkdir(mode=0o755)
     (tree / "DEBIAN/control").write_text(
@@ -153,6 +163,7 @@ def _pack(tree: Path, target: Path) -> None:
     """One thread: more would split the data, and the bytes with it, by the number of cores."""
     for folder in (path for path in tree.rglob("*") if path.is_dir() and not path.is_symlink()):
         folder.chmod(0o755)
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--build", str(tree), str(target)], check=True,
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--build", str(tree),
+                    str(target)], check=True,
                    capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(debrepo.DATE),
                                              "DPKG_DEB_THREADS_MAX": "1"})

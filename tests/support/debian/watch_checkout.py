@@ -1,4 +1,5 @@
-"""A checkout with a lock of the CPU image, its mirror, and `golden watch` on it, for the tests of `watch`."""
+"""A checkout with a lock of the CPU image, its mirror, and `golden watch` on it, for the tests of
+`watch`."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ less (1.0-1) trixie; urgency=low
 """
 LESS = Package("less", "1.0-1+deb12u1", depends="libc6", changelog=FIXED)
 KERNEL = [*debrepo.kernel_packages("6.1.0-51", "6.1.150-1"),
-          Package("linux-image-cloud-amd64", "6.1.150-1", depends="linux-image-6.1.0-51-cloud-amd64 (= 6.1.150-1)")]
+          Package("linux-image-cloud-amd64", "6.1.150-1",
+                  depends="linux-image-6.1.0-51-cloud-amd64 (= 6.1.150-1)")]
 
 
 def environment(patch: pytest.MonkeyPatch, key: debrepo.Key, cache: Path, uri: str) -> None:
@@ -60,7 +62,9 @@ class WatchCheckout:
 
     @property
     def record(self) -> WatchRecord:
-        return WatchRecord.model_validate_json((self.root / "build/watch/watch.json").read_text(encoding="utf-8"))
+        return WatchRecord.model_validate_json(
+            (self.root / "build/watch/watch.json").read_text(encoding="utf-8")
+        )
 
     @property
     def summary(self) -> str:
@@ -76,11 +80,15 @@ class WatchCheckout:
         path = self.root / f"packer/images/{IMAGE}.yml"
         path.write_text(f"{path.read_text(encoding='utf-8')}{section}\n", encoding="utf-8")
 
-    def archive(self, name: str, packages: list[Package], *, key: debrepo.Key | None = None) -> Archive:
+    def archive(
+        self, name: str, packages: list[Package], *, key: debrepo.Key | None = None
+    ) -> Archive:
         """A new `debian` or `security` archive in the place of the old one; publish it."""
         label, suites = ("Debian", ("trixie", "trixie-updates")) if name == "debian" else (
             "Debian-Security", ("trixie-security",))
-        made = Archive(self.folder / f"new-{name}", key or self.key, label=label, suites=suites).add(packages)
+        made = Archive(
+            self.folder / f"new-{name}", key or self.key, label=label, suites=suites
+        ).add(packages)
         (self.mirror.folder / name).unlink()
         (self.mirror.folder / name).symlink_to(made.folder)
         return made

@@ -1,4 +1,5 @@
-"""A small image in an emulated account: uploaded, registered and launched, and changed on the instance's volume."""
+"""A small image in an emulated account: uploaded, registered and launched, and changed on the
+instance's volume."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c
 
 
 def bake(root: Path, image: str) -> BuildFolder:
-    """The small image as a build of `image` in a checkout, its blocks listed as `publish` lists them."""
+    """The small image as a build of `image` in a checkout, its blocks listed as `publish` lists
+    them."""
     build = small_image.bake(root / "build" / image / BUILD_ID)
     blocks, record = disk_blocks.scan(build.disk, build.blocks), build.read_bake()
     assert record.disk is not None
@@ -61,13 +63,17 @@ class CloudDisk:
     ami: str
 
     @classmethod
-    def publish(cls, account: SeededAccount, build: BuildFolder, *, kms_key: str | None = None) -> CloudDisk:
+    def publish(
+        cls, account: SeededAccount, build: BuildFolder, *, kms_key: str | None = None
+    ) -> CloudDisk:
         """Upload the disk and register it, with the tags of `publish`."""
         bake_record = build.read_bake()
         marks = tags.of_build(bake_record.image, bake_record.lock_sha256, bake_record.build_id,
-                              bake_record.git_commit, bake_record.disk_sha256, bake_record.manifest_sha256)
+                              bake_record.git_commit, bake_record.disk_sha256,
+                              bake_record.manifest_sha256)
         snapshot = ebs.upload(
-            account.ebs, account.ec2, build.disk, BlockMap.open(build.blocks), tags=marks, description="x",
+            account.ebs, account.ec2, build.disk, BlockMap.open(build.blocks), tags=marks,
+            description="x",
             journal=build.path / "journal",
             encryption=ebs.Encryption(kms_key) if kms_key else None).id
         ami = account.ami(1, tagged=False, recorded=False, snapshot=snapshot)
@@ -96,7 +102,8 @@ class CloudDisk:
             with self.build.disk.open("rb") as disk:
                 data = sparse_disk.read_block(disk.fileno(), index)
             self.account.ebs.put_snapshot_block(
-                SnapshotId=made, BlockIndex=index, BlockData=data, DataLength=len(data), ChecksumAlgorithm="SHA256",
+                SnapshotId=made, BlockIndex=index, BlockData=data, DataLength=len(data),
+                ChecksumAlgorithm="SHA256",
                 Checksum=base64.b64encode(sha256).decode())
             count += 1
         self.account.ebs.complete_snapshot(SnapshotId=made, ChangedBlocksCount=count)
@@ -107,7 +114,8 @@ class CloudDisk:
         return self.account.launch(self.ami)
 
     def write(self, instance: str, disk: Path, before: Path | None = None) -> int:
-        """Make the instance's volume equal to `disk`, where that differs from `before`; returns how many bytes that is.
+        """Make the instance's volume equal to `disk`, where that differs from `before`; returns how
+        many bytes that is.
         """
         count = 0
         with disk.open("rb") as new, (before or self.build.disk).open("rb") as old:

@@ -1,4 +1,5 @@
-"""Ways to root that somebody may leave where something may differ, and what a launch writes in the same places."""
+"""Ways to root that somebody may leave where something may differ, and what a launch writes in the
+same places."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ ENGINE = {"usr/sbin/dockerd": "\x7fELF docker", "usr/bin/containerd": "\x7fELF c
           "var/lib/dhcpcd/.keep": "", "etc/netplan/.keep": "", "etc/apt/sources.list.d/.keep": "",
           "etc/default/.keep": "", "var/tmp/.keep": "",
           "var/lib/logrotate/.keep": "", "var/lib/apt/lists/.keep": "", "var/lib/private/.keep": "",
-          "etc/network/interfaces.d/.keep": "", "var/cache/apt/archives/.keep": "", "etc/udev/rules.d/.keep": "",
+          "etc/network/interfaces.d/.keep": "", "var/cache/apt/archives/.keep": "",
+          "etc/udev/rules.d/.keep": "",
           "var/lib/systemd/timers/.keep": ""}
 """Files of an image with an engine, beside those of every small image."""
 
@@ -44,7 +46,8 @@ def put(tree: Path, plant: Plant) -> None:
         folder = real if path.endswith("/") else real.parent
         for above in [*reversed(folder.relative_to(tree).parents), folder.relative_to(tree)]:
             if not (tree / above).exists():
-                (tree / above).mkdir(mode=0o710 if above.name in ("docker", "containerd") else 0o755)
+                (tree / above).mkdir(mode=0o710 if above.name in ("docker", "containerd")
+                                     else 0o755)
         if path.endswith("/"):
             real.chmod(int(text, 8))
             continue
@@ -71,7 +74,8 @@ def _pickle(value: object) -> str:
 
 def _container(restart: str, **settings: object) -> tuple[tuple[str, str], ...]:
     mounts = settings.pop("mounts", {})
-    return ((f"{CONTAINER}/hostconfig.json", json.dumps({"RestartPolicy": {"Name": restart}, **settings})),
+    return ((f"{CONTAINER}/hostconfig.json",
+             json.dumps({"RestartPolicy": {"Name": restart}, **settings})),
             (f"{CONTAINER}/config.v2.json", json.dumps({"MountPoints": mounts})))
 
 
@@ -80,7 +84,8 @@ OWN = "debian ALL=(ALL) NOPASSWD:ALL\n"
 NETPLAN = "/etc/netplan/50-cloud-init.yaml"
 ETH = "network:\n  version: 2\n  ethernets:\n    eth0:\n      dhcp4: true\n"
 SOURCES = "/etc/apt/sources.list.d/debian.sources"
-STANZA = ("Types: deb deb-src\nURIs: {}\nSuites: trixie trixie-updates\nComponents: main\nSigned-By: {}\n")
+STANZA = ("Types: deb deb-src\nURIs: {}\nSuites: trixie trixie-updates\nComponents: "
+          "main\nSigned-By: {}\n")
 KEYRING, ARCHIVE = "/usr/share/keyrings/debian-archive-keyring.gpg", "https://ftp.debian.org/debian"
 LOCALE = "/etc/default/locale"
 KEY = "ssh-ed25519 AAAAC3Nz other\n"
@@ -96,7 +101,8 @@ def data_source(**state: object) -> str:
     sys.modules.update({name: ModuleType(name) for name in parents} | {NAMES[1]: module})
     try:
         one = kind()
-        one.__dict__.update({"userdata_raw": b"", "metadata": {"instance-id": "i-0123456789abcdef0"}, **state})
+        one.__dict__.update({"userdata_raw": b"",
+                             "metadata": {"instance-id": "i-0123456789abcdef0"}, **state})
         return _pickle(one)
     finally:
         for name in (*parents, NAMES[1]):
@@ -110,19 +116,40 @@ PLANTS = [
     Plant(SUDO, f"@include /var/tmp/.s\n{OWN}", 0o440),
     Plant(SUDO, f"# a \\\n{OWN}", 0o440),
     Plant(SUDO, OWN.replace("debian", "%users"), 0o440),
-    Plant(LOCALE, "LD_PRELOAD=/tmp/x.so\n"), Plant(LOCALE, "LD_LIBRARY_PATH=.\n"), Plant(LOCALE, "PATH=.\n"),
-    Plant(LOCALE, "LOCPATH=/tmp\n"), Plant(LOCALE, "# \\\nPATH=.\n"), Plant(LOCALE, "LANG=/tmp/x\n"),
-    Plant("/etc/locale.conf", "PYTHONPATH=x\n"), Plant("/etc/locale.conf", "BASH_ENV=x\n"),
+    Plant(LOCALE, "LD_PRELOAD=/tmp/x.so\n"),
+    Plant(LOCALE, "LD_LIBRARY_PATH=.\n"),
+    Plant(LOCALE, "PATH=.\n"),
+    Plant(LOCALE, "LOCPATH=/tmp\n"),
+    Plant(LOCALE, "# \\\nPATH=.\n"),
+    Plant(LOCALE, "LANG=/tmp/x\n"),
+    Plant("/etc/locale.conf", "PYTHONPATH=x\n"),
+    Plant("/etc/locale.conf", "BASH_ENV=x\n"),
     Plant(NETPLAN, f"{ETH}      nameservers: {{addresses: [192.0.2.1]}}\n", 0o600),
     Plant(NETPLAN, f"{ETH}      routes:\n      - to: 0.0.0.0/0\n        via: 192.0.2.1\n", 0o600),
     Plant(NETPLAN, f"{ETH}      gateway4: 192.0.2.1\n", 0o600),
-    Plant(NETPLAN, f"{ETH}  tunnels:\n    t: {{mode: gre, local: 192.0.2.1, remote: 192.0.2.2}}\n", 0o600),
-    Plant(NETPLAN, ETH.replace("  version", "  ethernets: {eth0: {nameservers: {addresses: [192.0.2.1]}}}\n  version"),
-          0o600),
-    *(Plant(NETPLAN, f"{ETH}      addresses: [{address}]\n", 0o600) for address in (
-        "169.254.169.254/32", "10.0.0.5/1", "127.0.0.2/24")),
-    Plant(NETPLAN, "network: [\n", 0o600), Plant(NETPLAN, "{" * 5000, 0o600), Plant(NETPLAN, "network:\n", 0o600),
-    Plant("/etc/network/interfaces.d/50-cloud-init", "auto eth0\niface eth0 inet dhcp\n    up /tmp/x\n"),
+    Plant(
+        NETPLAN,
+        f"{ETH}  tunnels:\n    t: {{mode: gre, local: 192.0.2.1, remote: 192.0.2.2}}\n",
+        0o600,
+    ),
+    Plant(
+        NETPLAN,
+        ETH.replace(
+            "  version", "  ethernets: {eth0: {nameservers: {addresses: [192.0.2.1]}}}\n  version"
+        ),
+        0o600,
+    ),
+    *(
+        Plant(NETPLAN, f"{ETH}      addresses: [{address}]\n", 0o600)
+        for address in ("169.254.169.254/32", "10.0.0.5/1", "127.0.0.2/24")
+    ),
+    Plant(NETPLAN, "network: [\n", 0o600),
+    Plant(NETPLAN, "{" * 5000, 0o600),
+    Plant(NETPLAN, "network:\n", 0o600),
+    Plant(
+        "/etc/network/interfaces.d/50-cloud-init",
+        "auto eth0\niface eth0 inet dhcp\n    up /tmp/x\n",
+    ),
     Plant("/etc/network/interfaces.d/50-cloud-init", "source /tmp/x\n"),
     Plant(SOURCES, STANZA.format("http://192.0.2.1/debian", KEYRING)),
     Plant(SOURCES, STANZA.format("https://ftp.debian.org.example.com/debian", KEYRING)),
@@ -133,7 +160,8 @@ PLANTS = [
     Plant(SOURCES, STANZA.format(ARCHIVE, KEYRING) + " /tmp/x\n"),
     Plant("/etc/apt/sources.list", "deb [trusted=yes] https://ftp.debian.org/debian trixie main\n"),
     Plant("/etc/apt/sources.list", "deb copy:/var/tmp/debian trixie main\n"),
-    Plant(f"{INSTANCE}/obj.pkl", _pickle(_Runs()), 0o400), Plant(f"{INSTANCE}/obj.pkl", "not a pickle", 0o400),
+    Plant(f"{INSTANCE}/obj.pkl", _pickle(_Runs()), 0o400),
+    Plant(f"{INSTANCE}/obj.pkl", "not a pickle", 0o400),
     Plant(f"{INSTANCE}/obj.pkl", _pickle(bytearray(b"x")), 0o400),
     Plant(f"{INSTANCE}/obj.pkl", data_source(userdata_raw=b"#cloud-boothook\nid\n"), 0o400),
     Plant(f"{INSTANCE}/obj.pkl", data_source(init_cmd=["sh", "x"]), 0o400),
@@ -148,48 +176,92 @@ PLANTS = [
     Plant(f"{INSTANCE}/vendor-cloud-config.txt", "#cloud-config\nbootcmd: [id]\n", 0o600),
     Plant(f"{INSTANCE}/user-data.txt", "#!/bin/sh\nid\n", 0o600),
     Plant(f"{INSTANCE}/vendor-data.txt", "#!/bin/sh\nid\n", 0o600),
-    Plant(f"{CLOUD}/handlers/yaml.py", "import os\n"), Plant(f"{CLOUD}/seed/nocloud/user-data", "#!/bin/sh\n"),
+    Plant(f"{CLOUD}/handlers/yaml.py", "import os\n"),
+    Plant(f"{CLOUD}/seed/nocloud/user-data", "#!/bin/sh\n"),
     Plant(f"{CLOUD}/scripts/per-boot/x", "#!/bin/sh\n", 0o755),
     Plant(f"{CLOUD}/scripts/vendor/x", "#!/bin/sh\n", 0o755),
-    Plant(f"{CLOUD}/instance", f"{LINK}/home/debian/instance"), Plant(f"{CLOUD}/data/x", "x"),
-    Plant(f"{INSTANCE}/manual-clean", ""), Plant(f"{CLOUD}/sem/x", "import os;\n"),
+    Plant(f"{CLOUD}/instance", f"{LINK}/home/debian/instance"),
+    Plant(f"{CLOUD}/data/x", "x"),
+    Plant(f"{INSTANCE}/manual-clean", ""),
+    Plant(f"{CLOUD}/sem/x", "import os;\n"),
     Plant("/var/lib/docker/x", SHELL, 0o4755, beside=(("/var/lib/docker/", "0755"),)),
-    Plant("/var/lib/containerd/x/shell", SHELL, 0o4755, beside=(("/var/lib/containerd/", "0711"),
-                                                                 ("/var/lib/containerd/x/", "0755"))),
-    Plant("/var/lib/docker/plugins/0123/config.json", "{}"), Plant("/var/lib/docker/runtimes/x", "#!/bin/sh\n", 0o755),
-    Plant("/var/lib/docker/swarm/docker-state.json", "{}"), Plant("/var/lib/containerd/opt/bin/runc", SHELL, 0o755),
-    Plant("/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db", "x containerd.io/restart.status running x"),
-    Plant("/var/lib/docker/volumes/x/opts.json", '{"MountType":"none","MountOpts":"bind","MountDevice":"/"}'),
+    Plant(
+        "/var/lib/containerd/x/shell",
+        SHELL,
+        0o4755,
+        beside=(("/var/lib/containerd/", "0711"), ("/var/lib/containerd/x/", "0755")),
+    ),
+    Plant("/var/lib/docker/plugins/0123/config.json", "{}"),
+    Plant("/var/lib/docker/runtimes/x", "#!/bin/sh\n", 0o755),
+    Plant("/var/lib/docker/swarm/docker-state.json", "{}"),
+    Plant("/var/lib/containerd/opt/bin/runc", SHELL, 0o755),
+    Plant(
+        "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db",
+        "x containerd.io/restart.status running x",
+    ),
+    Plant(
+        "/var/lib/docker/volumes/x/opts.json",
+        '{"MountType":"none","MountOpts":"bind","MountDevice":"/"}',
+    ),
     Plant("/var/lib/docker/volumes/x/opts.json", '{"mount\\u0044evice":"/"}'),
-    *(Plant(f"{CONTAINER}/config.v2.json", beside[1][1], 0o600, beside=beside[:1]) for beside in (
-        _container("always", Privileged=True), _container("always", privileged=True),
-        _container("unless-stopped", Binds=["/:/host"]),
-        _container("on-failure", CapAdd=["SYS_ADMIN"]), _container("always", ReadonlyPaths=[]),
-        _container("always", mounts={"/host": {"Source": "/etc", "Type": "bind"}}),
-        _container("always", Binds=["/home/debian/../../etc:/x"]), _container("always", PidMode="host"),
-        _container("always", Devices=[{"PathOnHost": "/dev/nvme0n1"}]))),
-    Plant(f"{CONTAINER}/config.v2.json", "{}", 0o600, beside=(
-        ("/home/debian/root", f"{LINK}/"), _container("always", Binds=["/home/debian/root:/x"])[0])),
-    Plant("/etc/cni/net.d/x.conf", "{}"), Plant("/opt/cni/bin/bridge", SHELL, 0o755),
+    *(
+        Plant(f"{CONTAINER}/config.v2.json", beside[1][1], 0o600, beside=beside[:1])
+        for beside in (
+            _container("always", Privileged=True),
+            _container("always", privileged=True),
+            _container("unless-stopped", Binds=["/:/host"]),
+            _container("on-failure", CapAdd=["SYS_ADMIN"]),
+            _container("always", ReadonlyPaths=[]),
+            _container("always", mounts={"/host": {"Source": "/etc", "Type": "bind"}}),
+            _container("always", Binds=["/home/debian/../../etc:/x"]),
+            _container("always", PidMode="host"),
+            _container("always", Devices=[{"PathOnHost": "/dev/nvme0n1"}]),
+        )
+    ),
+    Plant(
+        f"{CONTAINER}/config.v2.json",
+        "{}",
+        0o600,
+        beside=(
+            ("/home/debian/root", f"{LINK}/"),
+            _container("always", Binds=["/home/debian/root:/x"])[0],
+        ),
+    ),
+    Plant("/etc/cni/net.d/x.conf", "{}"),
+    Plant("/opt/cni/bin/bridge", SHELL, 0o755),
     Plant("/opt/containerd/bin/runc", SHELL, 0o755),
-    Plant("/var/backups/.ssh/authorized_keys", KEY, 0o600), Plant("/var/lib/chrony/.ssh/authorized_keys", KEY, 0o600),
-    Plant("/var/log/.ssh/authorized_keys", KEY, 0o600), Plant("/tmp/.ssh/authorized_keys2", KEY, 0o600),
-    Plant("/home/debian/.rhosts", "+ +\n"), Plant("/home/debian/.pam_environment", "PATH=.\n"),
+    Plant("/var/backups/.ssh/authorized_keys", KEY, 0o600),
+    Plant("/var/lib/chrony/.ssh/authorized_keys", KEY, 0o600),
+    Plant("/var/log/.ssh/authorized_keys", KEY, 0o600),
+    Plant("/tmp/.ssh/authorized_keys2", KEY, 0o600),
+    Plant("/home/debian/.rhosts", "+ +\n"),
+    Plant("/home/debian/.pam_environment", "PATH=.\n"),
     Plant("/var/cache/apparmor/0123.0/usr.sbin.chronyd", "compiled"),
-    Plant("/var/log/syslog", f"{LINK}/etc/cron.d/x"), Plant("/var/backups/x", f"{LINK}/etc/shadow"),
+    Plant("/var/log/syslog", f"{LINK}/etc/cron.d/x"),
+    Plant("/var/backups/x", f"{LINK}/etc/shadow"),
     Plant("/var/lib/chrony/chrony.drift", f"{LINK}/etc/shadow"),
-    Plant("/var/lib/logrotate/status", "include /tmp/x\n"), Plant("/var/lib/logrotate/x", "x"),
-    Plant("/var/lib/private/x/run", SHELL, 0o755), Plant("/var/lib/dhcpcd/hook", "x"),
-    Plant("/var/lib/systemd/timers/x/y", "x"), Plant("/var/lib/systemd/linger/debian", ""),
-    Plant("/var/spool/cron/crontabs/debian", "* * * * * id\n", 0o600), Plant("/etc/ssh/ssh_host_x_key", "x", 0o600),
-    Plant("/etc/pam.d/x", "x"), Plant("/etc/environment", "LD_PRELOAD=x\n"), Plant("/root/.bashrc", "id\n"),
-    Plant("/etc/credstore.encrypted/x", "x"), Plant("/var/lib/systemd/random-seed", SHELL, 0o4755),
-    Plant("/var/tmp/shell", SHELL, 0o4755), Plant("/home/debian/shell", SHELL, 0o2755),
+    Plant("/var/lib/logrotate/status", "include /tmp/x\n"),
+    Plant("/var/lib/logrotate/x", "x"),
+    Plant("/var/lib/private/x/run", SHELL, 0o755),
+    Plant("/var/lib/dhcpcd/hook", "x"),
+    Plant("/var/lib/systemd/timers/x/y", "x"),
+    Plant("/var/lib/systemd/linger/debian", ""),
+    Plant("/var/spool/cron/crontabs/debian", "* * * * * id\n", 0o600),
+    Plant("/etc/ssh/ssh_host_x_key", "x", 0o600),
+    Plant("/etc/pam.d/x", "x"),
+    Plant("/etc/environment", "LD_PRELOAD=x\n"),
+    Plant("/root/.bashrc", "id\n"),
+    Plant("/etc/credstore.encrypted/x", "x"),
+    Plant("/var/lib/systemd/random-seed", SHELL, 0o4755),
+    Plant("/var/tmp/shell", SHELL, 0o4755),
+    Plant("/home/debian/shell", SHELL, 0o2755),
 ]
 """Each has to be named."""
 
 WRITTEN = [
-    Plant(SUDO, "# Created by cloud-init v. 25.1.4 on Sat, 28 Nov 2026 19:33:12 +0000\n\n# User rules for debian\n"
+    Plant(SUDO,
+          "# Created by cloud-init v. 25.1.4 on Sat, 28 Nov 2026 19:33:12 +0000\n\n# User rules "
+          "for debian\n"
           f"{OWN}", 0o440),
     Plant(LOCALE, "#  File generated by update-locale\nLANG=C.UTF-8\n"),
     Plant("/etc/locale.conf", 'LANG="de_DE.UTF-8"\nLC_TIME=C\nLANGUAGE=de:en\n'),
@@ -197,30 +269,41 @@ WRITTEN = [
           '        macaddress: "52:54:00:12:34:56"\n'
           '      dhcp4: true\n      dhcp6: false\n      set-name: "eth0"\n', 0o600),
     Plant(NETPLAN, "network:\n  version: 2\n  ethernets:\n" + "".join(
-        f"    ens{number}:\n      dhcp4: true\n      dhcp4-overrides: {{route-metric: {number}00}}\n"
+        f"    ens{number}:\n      dhcp4: true\n      dhcp4-overrides: "
+        f"{{route-metric: {number}00}}\n"
         for number in (5, 6))
         + "      addresses: [10.0.1.9/24]\n      routes:\n"
         "      - {to: 0.0.0.0/0, via: 10.0.1.1, table: 101}\n"
-        "      - {to: 10.0.1.0/24, table: 101}\n      routing-policy:\n      - {from: 10.0.1.8, table: 101}\n", 0o600),
-    Plant("/etc/network/interfaces.d/50-cloud-init", "# written by cloud-init\nauto lo\niface lo inet loopback\n\n"
+        "      - {to: 10.0.1.0/24, table: 101}\n      routing-policy:\n      - {from: 10.0.1.8, "
+        "table: 101}\n", 0o600),
+    Plant("/etc/network/interfaces.d/50-cloud-init",
+          "# written by cloud-init\nauto lo\niface lo inet loopback\n\n"
           "auto eth0\niface eth0 inet dhcp\n    metric 100\n"),
     Plant(SOURCES, f"## Note\n\n{STANZA.format(ARCHIVE, KEYRING)}\n## Fixes\n"
           f"{STANZA.format('http://us-east-1.ec2.archive.ubuntu.com/ubuntu/', KEYRING)}"),
     Plant("/etc/apt/sources.list", "# x\ndeb https://ftp.debian.org/debian trixie main\n"),
-    Plant(f"{INSTANCE}/obj.pkl", data_source(), 0o400), Plant(f"{INSTANCE}/user-data.txt", "", 0o600),
-    Plant(f"{INSTANCE}/cloud-config.txt", "", 0o600), Plant(f"{INSTANCE}/sem/config_ssh", "322: 1795894392.0822663\n"),
-    Plant(f"{CLOUD}/instance", f"{LINK}{INSTANCE}"), Plant(f"{CLOUD}/data/instance-id", "i-0123456789abcdef0\n"),
+    Plant(f"{INSTANCE}/obj.pkl", data_source(), 0o400),
+    Plant(f"{INSTANCE}/user-data.txt", "", 0o600),
+    Plant(f"{INSTANCE}/cloud-config.txt", "", 0o600),
+    Plant(f"{INSTANCE}/sem/config_ssh", "322: 1795894392.0822663\n"),
+    Plant(f"{CLOUD}/instance", f"{LINK}{INSTANCE}"),
+    Plant(f"{CLOUD}/data/instance-id", "i-0123456789abcdef0\n"),
     Plant(f"{INSTANCE}/boot-finished", "210.89 - Sat, 28 Nov 2026 19:34:46 +0000 - v. 25.1.4\n"),
-    Plant("/var/lib/docker/overlay2/0/diff/usr/bin/sudo", SHELL, 0o4755, beside=(("/var/lib/docker/", "0710"),)),
+    Plant("/var/lib/docker/overlay2/0/diff/usr/bin/sudo", SHELL, 0o4755,
+          beside=(("/var/lib/docker/", "0710"),)),
     Plant("/var/lib/docker/overlay2/0/diff/root/.ssh/authorized_keys", KEY, 0o600),
     *(Plant(f"{CONTAINER}/config.v2.json", beside[1][1], 0o600, beside=beside[:1]) for beside in (
         _container("no", Privileged=True), _container("always", Runtime="runc", CapAdd=None),
         _container("always", Binds=["data:/data", "/home/debian/data:/data"]))),
     Plant("/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db", "moby"),
-    Plant("/var/lib/docker/volumes/x/opts.json", '{"MountType":"nfs","MountOpts":"","MountDevice":":/x"}'),
-    Plant("/var/log/README", f"{LINK}../../usr/share/doc/systemd/README.logs"), Plant("/var/log/chrony/x", "x"),
-    Plant("/var/lib/logrotate/status", 'logrotate state -- version 2\n"/var/log/x" 2026-11-28-20:0:0\n'),
+    Plant("/var/lib/docker/volumes/x/opts.json",
+          '{"MountType":"nfs","MountOpts":"","MountDevice":":/x"}'),
+    Plant("/var/log/README", f"{LINK}../../usr/share/doc/systemd/README.logs"),
+    Plant("/var/log/chrony/x", "x"),
+    Plant("/var/lib/logrotate/status",
+          'logrotate state -- version 2\n"/var/log/x" 2026-11-28-20:0:0\n'),
     Plant("/var/lib/apt/lists/x_InRelease", "x"), Plant("/var/cache/apt/pkgcache.bin", "x"),
-    Plant("/var/lib/dhcpcd/eth0.lease", "x"), Plant("/home/debian/project/.env", "x"), Plant("/var/backups/x", "x"),
+    Plant("/var/lib/dhcpcd/eth0.lease", "x"), Plant("/home/debian/project/.env", "x"),
+    Plant("/var/backups/x", "x"),
 ]
 """None of them is drift."""

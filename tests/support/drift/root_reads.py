@@ -1,4 +1,5 @@
-"""Which paths root executes, parses as its configuration or unpickles, derived from what an image's own files say."""
+"""Which paths root executes, parses as its configuration or unpickles, derived from what an image's
+own files say."""
 
 from __future__ import annotations
 
@@ -10,16 +11,22 @@ KEPT = (r"/(usr/lib|etc)/systemd/system/.+\.(service|socket|timer|mount)|/etc/(p
         r"|/usr/lib/python3/dist-packages/cloudinit/(helpers|stages)\.py|/etc/cloud/cloud\.cfg(\.d/.+)?"
         r"|/(usr/lib|etc)/tmpfiles\.d/.+|/etc/logrotate\.conf|/etc/security/pam_env\.conf")
 """The files that are asked."""
-_OF_UNITS = re.compile(r"^(?:Exec\w+|EnvironmentFile|RequiresMountsFor|LoadCredential\w*)=(.+)$", re.M)
+_OF_UNITS = re.compile(r"^(?:Exec\w+|EnvironmentFile|RequiresMountsFor|LoadCredential\w*)=(.+)$",
+                       re.M)
 _STATE = re.compile(r"^(State|Cache|Logs)Directory=(.+)$", re.M)
 _STATE_ROOT = {"State": "/var/lib", "Cache": "/var/cache", "Logs": "/var/log"}
 _FOLDERS_OF_CODE = {"handlers", "scripts", "boothooks", "vendor_scripts", "seed"}
-_BY_ROOT = ("/etc/ld.so.preload", "/etc/environment", "/etc/cron.d/x", "/var/spool/cron/crontabs/root",
-            "/var/spool/cron/crontabs/debian", "/etc/udev/rules.d/x.rules", "/etc/systemd/system/x.service",
+_BY_ROOT = ("/etc/ld.so.preload", "/etc/environment", "/etc/cron.d/x",
+            "/var/spool/cron/crontabs/root",
+            "/var/spool/cron/crontabs/debian", "/etc/udev/rules.d/x.rules",
+            "/etc/systemd/system/x.service",
             "/var/lib/systemd/linger/debian", "/etc/modprobe.d/x.conf", "/etc/apt/preferences.d/x",
-            "/etc/apt/trusted.gpg.d/x.gpg", "/etc/apt/sources.list.d/x.sources", "/root/.bashrc", "/root/.profile",
-            "/etc/profile.d/x.sh", "/etc/ld.so.conf.d/x.conf", "/usr/local/bin/x", "/etc/sudoers.d/x",
-            "/etc/netplan/x.yaml", "/etc/network/interfaces.d/x", "/usr/lib/python3/dist-packages/x.pth")
+            "/etc/apt/trusted.gpg.d/x.gpg", "/etc/apt/sources.list.d/x.sources", "/root/.bashrc",
+            "/root/.profile",
+            "/etc/profile.d/x.sh", "/etc/ld.so.conf.d/x.conf", "/usr/local/bin/x",
+            "/etc/sudoers.d/x",
+            "/etc/netplan/x.yaml", "/etc/network/interfaces.d/x",
+            "/usr/lib/python3/dist-packages/x.pth")
 """What no file names: it is built into the program that reads it."""
 
 
@@ -37,14 +44,16 @@ def _of_file(path: str, text: str) -> Iterator[str]:
             for word in re.findall(r"(?:^|[\s=-])(/[^\s;\"']+)", line):
                 yield from (word, f"{word}/x")
         for kind, names in _STATE.findall(text):
-            yield from (f"{_STATE_ROOT[kind]}/{name}/.ssh/authorized_keys" for name in names.split())
+            yield from (f"{_STATE_ROOT[kind]}/{name}/.ssh/authorized_keys"
+                        for name in names.split())
     elif path.startswith("/etc/pam.d/"):
         yield from re.findall(r"(?:envfile|conffile|file)=(/\S+)", text)
         if re.search(r"user_readenv=1", text):
             yield "/home/debian/.pam_environment"
     elif path == "/etc/passwd":
         homes = [line.split(":")[5] for line in text.splitlines()]
-        yield from (f"{home}/.ssh/{name}" for home in homes for name in ("authorized_keys", "rc", "environment")
+        yield from (f"{home}/.ssh/{name}" for home in homes
+                    for name in ("authorized_keys", "rc", "environment")
                     if not home.startswith("/home"))
     elif path.startswith("/etc/sudoers"):
         yield from (f"{word}/x" for word in re.findall(r"^[@#]include(?:dir)? (\S+)", text, re.M))

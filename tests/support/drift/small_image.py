@@ -1,4 +1,5 @@
-"""A build of a few files whose disk is real: written by `disk`, and changed by the kernel or by debugfs."""
+"""A build of a few files whose disk is real: written by `disk`, and changed by the kernel or by
+debugfs."""
 
 from __future__ import annotations
 
@@ -26,14 +27,20 @@ ACCOUNTS = {
     "gshadow": "root:*::\nsudo:*::\n", "subuid": "", "subgid": "",
 }
 FILES = {
-    **{f"etc/{name}": text for name, text in ACCOUNTS.items()}, "etc/hostname": "localhost\n", "etc/machine-id": "",
-    "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd", "etc/ssh/sshd_config": "PermitRootLogin no\n",
-    "etc/sudoers.d/README": "", "etc/systemd/system/golden.service": "[Service]\nExecStart=/usr/bin/true\n",
-    "usr/lib/python3/tool.py": "print('tool')\n", "usr/lib/modules/6.1/extra/nvidia.ko": "module " * 400,
-    "usr/share/café": "ü", "var/lib/cloud/.keep": "", "var/log/.keep": "", "var/lib/systemd/.keep": "",
+    **{f"etc/{name}": text for name, text in ACCOUNTS.items()}, "etc/hostname": "localhost\n",
+    "etc/machine-id": "",
+    "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd",
+    "etc/ssh/sshd_config": "PermitRootLogin no\n",
+    "etc/sudoers.d/README": "",
+    "etc/systemd/system/golden.service": "[Service]\nExecStart=/usr/bin/true\n",
+    "usr/lib/python3/tool.py": "print('tool')\n",
+    "usr/lib/modules/6.1/extra/nvidia.ko": "module " * 400,
+    "usr/share/café": "ü", "var/lib/cloud/.keep": "", "var/log/.keep": "",
+    "var/lib/systemd/.keep": "",
     "var/lib/xfsprogs/.keep": "",
     "usr/bin/true": "\x7fELF true" * 900,
-    "usr/bin/false": "\x7fELF fals" * 900, "usr/bin/sudo": "\x7fELF sudo", "root/.profile": "umask 022\n",
+    "usr/bin/false": "\x7fELF fals" * 900, "usr/bin/sudo": "\x7fELF sudo",
+    "root/.profile": "umask 022\n",
     "var/lib/dpkg/info/coreutils.list": "/bin\n/bin/true\n/bin/false\n",
 }
 MANY = 400
@@ -63,9 +70,11 @@ def make_tree(root: Path) -> Path:
     return root
 
 
-def bake(folder: Path, layout: disk.DiskLayout = LAYOUT, files: Mapping[str, str] | None = None) -> BuildFolder:
-    """The build of such a tree and other `files`, with the records that `bake` leaves; the test is skipped where nobody
-    may mount."""
+def bake(
+    folder: Path, layout: disk.DiskLayout = LAYOUT, files: Mapping[str, str] | None = None
+) -> BuildFolder:
+    """The build of such a tree and other `files`, with the records that `bake` leaves; the test is
+    skipped where nobody may mount."""
     if os.geteuid() or not Path("/dev/loop-control").exists():
         pytest.skip("making devices and mounting disks takes root and loop devices")
     folder.mkdir(parents=True)
@@ -73,13 +82,17 @@ def bake(folder: Path, layout: disk.DiskLayout = LAYOUT, files: Mapping[str, str
     for name, text in (files or {}).items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text, encoding="utf-8")
-    facts = disk.write_disk(tree, folder / "disk.raw", layout=layout, log=folder.parent / "disk.log")
+    facts = disk.write_disk(tree, folder / "disk.raw", layout=layout,
+                            log=folder.parent / "disk.log")
     build = BuildFolder(folder)
     records.write(build.bake, BakeRecord(
-        image="small", build_id=folder.name, lock_sha256=folder.name.ljust(64, "0"), git_commit="0" * 40, phases=[],
+        image="small", build_id=folder.name, lock_sha256=folder.name.ljust(64, "0"),
+        git_commit="0" * 40, phases=[],
         roles=[], components=[], started_at="2026-01-31T12:00:00Z", layers=[], packages_count=0,
-        host=Host(cpus=2, python="3.11", packer="1.6.6"), manifest_sha256=records.sha256_file(facts.manifest),
-        disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes, bytes_allocated=facts.data_bytes,
+        host=Host(cpus=2, python="3.11", packer="1.6.6"),
+        manifest_sha256=records.sha256_file(facts.manifest),
+        disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes,
+                  bytes_allocated=facts.data_bytes,
                   sha256=facts.sha256)))
     return build
 
@@ -97,7 +110,8 @@ def copy_file(source: Path, target: Path) -> Path:
 
 @contextlib.contextmanager
 def mounted(
-    image: Path, point: Path, options: str = "loop", *, grown: int = 0, offset: int = disk.ROOT_OFFSET,
+    image: Path, point: Path, options: str = "loop", *, grown: int = 0,
+    offset: int = disk.ROOT_OFFSET,
     size: int = LAYOUT.root_bytes,
 ) -> Iterator[Path]:
     """The root partition of `image`, `grown` by so many bytes, as the kernel shows it, writable."""
@@ -107,14 +121,16 @@ def mounted(
     try:
         yield point
     finally:
-        # All of it is on the disk then: a test beside this one may hold a copy of the mount, in namespaces of its own.
+        # All of it is on the disk then: a test beside this one may hold a copy of the mount, in
+        # namespaces of its own.
         shell.output(["mount", "-o", "remount,ro", str(point)])
         shell.output(["umount", str(point)])
 
 
 @contextlib.contextmanager
 def unclean(image: Path, point: Path, target: Path) -> Iterator[Path]:
-    """Mount `image`; behind the `yield` its bytes are copied to `target` as if the machine had lost power."""
+    """Mount `image`; behind the `yield` its bytes are copied to `target` as if the machine had lost
+    power."""
     with mounted(image, point, "loop,commit=1") as root:
         yield root
         copy_file(image, target)
@@ -124,12 +140,14 @@ def debugfs(image: Path, *requests: str, offset: int = disk.ROOT_OFFSET) -> None
     """Change the root by debugfs, which writes to the file and asks no kernel."""
     script = image.with_name("debugfs.txt")
     script.write_text("\n".join(requests) + "\n", encoding="utf-8")
-    shell.output([shell.require("debugfs", "e2fsprogs"), "-w", "-f", str(script), f"{image}?offset={offset}"])
+    shell.output([shell.require("debugfs", "e2fsprogs"), "-w", "-f", str(script),
+                  f"{image}?offset={offset}"])
 
 
 def look(build: BuildFolder, image: Path, allowed: Allowed = lambda _: "") -> DiskRecord:
     """Compare a disk with the build."""
-    return disk_check.check(build, LookedAt(label=image.name, user=USER, disk=RawFile(image)), allowed)
+    return disk_check.check(build, LookedAt(label=image.name, user=USER, disk=RawFile(image)),
+                            allowed)
 
 
 def blocks(image: Path, path: str) -> int:

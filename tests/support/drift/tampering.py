@@ -1,4 +1,5 @@
-"""What can be done to a mounted image, each kind keeping the times that people look at; and what a launch does."""
+"""What can be done to a mounted image, each kind keeping the times that people look at; and what a
+launch does."""
 
 from __future__ import annotations
 
@@ -44,19 +45,41 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "owner": (lambda path: os.chown(path, 1000, 0), "owner: 0:0, now 1000:0"),
     "group": (lambda path: os.chown(path, 0, 27), "owner: 0:0, now 0:27"),
     "removed": (lambda path: path.unlink(), "removed"),
-    "a link in its place": (lambda path: _replaced(path, lambda at: at.symlink_to("/tmp/x")),
-                            "type: file, now symlink"),
+    "a link in its place": (
+        lambda path: _replaced(path, lambda at: at.symlink_to("/tmp/x")),
+        "type: file, now symlink",
+    ),
     "a pipe in its place": (lambda path: _replaced(path, _fifo), "type: file, now fifo"),
-    "a folder in its place": (lambda path: _replaced(path, lambda at: at.mkdir()), "type: file, now directory"),
-    "a device in its place": (lambda path: _replaced(path, lambda at: os.mknod(at, 0o20666, os.makedev(1, 1))),
-                              "type: file, now character"),
+    "a folder in its place": (
+        lambda path: _replaced(path, lambda at: at.mkdir()),
+        "type: file, now directory",
+    ),
+    "a device in its place": (
+        lambda path: _replaced(path, lambda at: os.mknod(at, 0o20666, os.makedev(1, 1))),
+        "type: file, now character",
+    ),
     "another name of it": (lambda path: os.link(path, path.with_name(f"{path.name}-b")), ""),
-    "capability": (lambda path: os.setxattr(path, "security.capability", CAPABILITY), "capability: none, now "),
+    "capability": (
+        lambda path: os.setxattr(path, "security.capability", CAPABILITY),
+        "capability: none, now ",
+    ),
     "attribute": (lambda path: os.setxattr(path, "user.x", b"y"), "attribute user.x: none, now 79"),
-    "ACL": (lambda path: os.setxattr(path, "system.posix_acl_access", ACL), "ACL: none, now user::rw-,user:1000:rwx"),
-    "immutable": (lambda path: shell.output(["chattr", "+i", str(path)]), "inode flags: none, now immutable"),
-    "append only": (lambda path: shell.output(["chattr", "+a", str(path)]), "inode flags: none, now append only"),
-    "added": (lambda path: path.with_name(f"{path.name}-c").write_text("new", encoding="utf-8"), ""),
+    "ACL": (
+        lambda path: os.setxattr(path, "system.posix_acl_access", ACL),
+        "ACL: none, now user::rw-,user:1000:rwx",
+    ),
+    "immutable": (
+        lambda path: shell.output(["chattr", "+i", str(path)]),
+        "inode flags: none, now immutable",
+    ),
+    "append only": (
+        lambda path: shell.output(["chattr", "+a", str(path)]),
+        "inode flags: none, now append only",
+    ),
+    "added": (
+        lambda path: path.with_name(f"{path.name}-c").write_text("new", encoding="utf-8"),
+        "",
+    ),
     "holes": (lambda path: path.write_bytes(bytes(path.stat().st_size)), "content: same size"),
 }
 
@@ -71,31 +94,40 @@ def tamper(tree: Path, files: list[str], seed: int) -> Made:
         if name not in ("immutable", "append only", "removed", "a link in its place"):
             os.utime(real, ns=(before.st_atime_ns, before.st_mtime_ns))
         os.utime(real.parent, ns=(folder.st_atime_ns, folder.st_mtime_ns))
-        made.append((path, said) if said else (f"{path}-b" if name == "another name of it" else f"{path}-c", "added: "))
+        made.append((path, said) if said
+                    else (f"{path}-b" if name == "another name of it" else f"{path}-c", "added: "))
     return made
 
 
 def launch(tree: Path) -> None:
     """What a first boot and a day leave: cloud-init's files and user, host keys, logs, caches."""
-    for name, line in (("passwd", "debian:x:1000:1000:Debian:/home/debian:/bin/bash"), ("group", "debian:x:1000:"),
+    for name, line in (("passwd", "debian:x:1000:1000:Debian:/home/debian:/bin/bash"),
+                       ("group", "debian:x:1000:"),
                        ("shadow", "debian:!:20418:0:99999:7:::"), ("gshadow", "debian:!::"),
                        ("subuid", "debian:100000:65536"), ("subgid", "debian:100000:65536")):
         path = tree / f"etc/{name}"
         text = path.read_text(encoding="utf-8")
         (tree / f"etc/{name}-").write_text(text, encoding="utf-8")
-        path.write_text(text.replace("sudo:x:27:", "sudo:x:27:debian").replace("sudo:*::", "sudo:*::debian")
-                        + f"{line}\n", encoding="utf-8")
+        path.write_text(
+            text.replace("sudo:x:27:", "sudo:x:27:debian").replace("sudo:*::", "sudo:*::debian")
+            + f"{line}\n",
+            encoding="utf-8",
+        )
     (tree / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n", encoding="utf-8")
     (tree / "etc/hostname").write_text("ip-10-0-0-7\n", encoding="utf-8")
     for name, text, mode in (
         ("etc/ssh/ssh_host_ed25519_key",
-         "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn==\n-----END OPENSSH PRIVATE KEY-----\n", 0o600),
+         "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn==\n-----END OPENSSH PRIVATE KEY-----\n",
+         0o600),
         ("etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAAC3Nz root@ip-10-0-0-7\n", 0o644),
         ("etc/sudoers.d/90-cloud-init-users",
-         "# Created by cloud-init\n\n# User rules for debian\ndebian ALL=(ALL) NOPASSWD:ALL\n", 0o440),
+         "# Created by cloud-init\n\n# User rules for debian\ndebian ALL=(ALL) NOPASSWD:ALL\n",
+         0o440),
         ("home/debian/.ssh/authorized_keys", "ssh-ed25519 AAAAC3Nz launch\n", 0o600),
-        ("home/debian/.cache/x.pyc", "own", 0o644), ("var/log/journal/x/system.journal", "log", 0o640),
-        ("var/lib/cloud/instances/i-1/sem/config", "done", 0o644), ("var/lib/systemd/random-seed", "seed", 0o600),
+        ("home/debian/.cache/x.pyc", "own", 0o644),
+        ("var/log/journal/x/system.journal", "log", 0o640),
+        ("var/lib/cloud/instances/i-1/sem/config", "done", 0o644),
+        ("var/lib/systemd/random-seed", "seed", 0o600),
         ("tmp/own", "x", 0o600), ("var/lib/xfsprogs/xfs_scrub_all_media.stamp", "", 0o644),
     ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""A scenario: a machine after its first boot, some use and the work of its timers; its disk stays as `used.qcow2`.
+"""A scenario: a machine after its first boot, some use and the work of its timers; its disk stays
+as `used.qcow2`.
 
 But for fstrim, which EBS does not know.
 """

@@ -30,7 +30,8 @@ LIMIT_S = 900
 REGIONS = ("us-east-1", "us-west-2")
 ENV = {"AWS_ENDPOINT_URL": ec2_instances.URL, "AWS_ACCESS_KEY_ID": ec2_instances.OUR_KEY,
        "AWS_SECRET_ACCESS_KEY": "none",
-       "AWS_REGION": REGIONS[0], "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nonexistent",
+       "AWS_REGION": REGIONS[0], "AWS_EC2_METADATA_DISABLED": "true",
+       "AWS_CONFIG_FILE": "/nonexistent",
        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_POLL_DELAY_SECONDS": "4"}
 _DUMP = """
 import json, boto3
@@ -69,7 +70,8 @@ class Cloud:
 
     def golden(self, *args: str, code: int = 0) -> str:
         """Run `golden` in the checkout; returns what it said. It ends with `code`."""
-        done = subprocess.run([*self._enter, str(self.root / "scripts/golden"), *args], cwd=self.root, text=True,
+        done = subprocess.run([*self._enter, str(self.root / "scripts/golden"), *args],
+                              cwd=self.root, text=True,
                               env=environment(), capture_output=True, check=False, timeout=LIMIT_S)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -78,14 +80,16 @@ class Cloud:
         """Run `golden` in the checkout until `point`, where it is killed; returns what it said."""
         where = (point.action, point.region, point.number, point.when.value)
         program = _KILL % (str(self.root), list(args), *where)
-        done = subprocess.run([*self._enter, sys.executable, "-c", program], text=True, env=environment(),
+        done = subprocess.run([*self._enter, sys.executable, "-c", program], text=True,
+                              env=environment(),
                               capture_output=True, check=False, timeout=LIMIT_S)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def account(self) -> dict[str, Any]:
         """What the account holds."""
-        done = subprocess.run([*self._enter, sys.executable, "-c", _DUMP % json.dumps(REGIONS)], text=True,
+        done = subprocess.run([*self._enter, sys.executable, "-c", _DUMP % json.dumps(REGIONS)],
+                              text=True,
                               env=environment(), capture_output=True, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
         return found
@@ -99,9 +103,11 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def running_account(
-    root: Path, work: Path, lock_file: Path, rights: Sequence[str], program: ModuleType = ec2_instances,
+    root: Path, work: Path, lock_file: Path, rights: Sequence[str],
+    program: ModuleType = ec2_instances,
 ) -> Iterator[Cloud]:
-    """The account, with what the emulated instances are made from: the packages of a lock. `program` runs them.
+    """The account, with what the emulated instances are made from: the packages of a lock.
+    `program` runs them.
 
     `rights`: the policies that the checkout `root` has in it.
     """
@@ -109,7 +115,8 @@ def running_account(
     here = store.Store(CachePaths.default().root)
     (work / "plan").mkdir(parents=True)
     bake_inputs.fetch(checkout.ROOT, lock, here, Progress.of("test", lock.image, CachePaths(work)))
-    plan = bake_inputs.plan(root, lock, digest, bake_inputs.repository(lock, here), work / "plan", work / "plan.log",
+    plan = bake_inputs.plan(root, lock, digest, bake_inputs.repository(lock, here), work / "plan",
+                            work / "plan.log",
                           here.cache.layers)
     records.write(work / "bake-plan.json", plan)
     settings = {"root": str(root), "work": str(work), "plan": str(work / "bake-plan.json"),
@@ -118,7 +125,8 @@ def running_account(
     with namespaces.own_cgroup() as cgroup:
         env = {"PYTHONPATH": f"{checkout.ROOT / 'scripts'}:{checkout.ROOT / 'tests'}"}
         argv = [sys.executable, "-m", program.__name__, str(work / "settings.json")]
-        process = shell.start(namespaces.unshare_argv(namespaces.join_argv(cgroup, argv)), log=work / "instances.log",
+        process = shell.start(namespaces.unshare_argv(namespaces.join_argv(cgroup, argv)),
+                              log=work / "instances.log",
                               env=env)
         try:
             _until((work / "ready").exists, lambda: process.poll() is not None, work)

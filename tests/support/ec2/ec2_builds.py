@@ -1,4 +1,5 @@
-"""Builds as `golden bake --builder ec2` and verify leave them: records, and an AMI in the emulated account."""
+"""Builds as `golden bake --builder ec2` and verify leave them: records, and an AMI in the emulated
+account."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ from support.builds.builds import FIRST, IMAGE
 
 
 def build(root: Path, number: int, region: str, image: str = IMAGE, *, snapshot: str = "") -> Path:
-    """The `number`th build of `image`, whose AMI is in `region`, of `snapshot`, else an empty one; returns its folder.
+    """The `number`th build of `image`, whose AMI is in `region`, of `snapshot`, else an empty one;
+    returns its folder.
     """
     made = builds.lock(image, number)
     digest = hashlib.sha256(records.canonical(made.model_dump(mode="json")).encode()).hexdigest()
@@ -37,7 +39,8 @@ def build(root: Path, number: int, region: str, image: str = IMAGE, *, snapshot:
     folder.mkdir(parents=True)
     records.write(folder / LOCK_FILE, made)
     bake = BakeRecord(
-        builder=BuilderKind.EC2, image=image, build_id=folder.name, lock_sha256=digest, git_commit="0" * 40, phases=[],
+        builder=BuilderKind.EC2, image=image, build_id=folder.name, lock_sha256=digest,
+        git_commit="0" * 40, phases=[],
         roles=[], components=[], started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}",
         layers=[], host=Host(cpus=2, python="3.11", packer="1.6.6"), packages_count=0,
         ami=Ami(id="ami-", region=region, snapshot="snap-", base="ami-0", volume_gib=1))
@@ -50,7 +53,8 @@ def build(root: Path, number: int, region: str, image: str = IMAGE, *, snapshot:
 def write_verify(folder: Path, **changes: Any) -> None:
     """A passing verify record; `changes` replace keys."""
     bake = records.read(folder / BAKE_FILE, BakeRecord)
-    facts: dict[str, Any] = {"accel": Accel.EC2, "boots": [Boot(firmware="uefi", seconds_to_ssh=30.0)],
+    facts: dict[str, Any] = {"accel": Accel.EC2,
+                             "boots": [Boot(firmware="uefi", seconds_to_ssh=30.0)],
                              "disk_sha256": None, "ami": bake.ami_id}
     builds.write_verify(folder, **(facts | changes))
 
@@ -63,8 +67,14 @@ def _register(bake: BakeRecord, region: str, snapshot: str) -> Ami:
     if snapshot:
         ec2.create_tags(Resources=[snapshot], Tags=tags.to_list({**spec.tags, **marks}))
     else:
-        snapshot = ebs.start_snapshot(VolumeSize=1, Tags=tags.to_list({**spec.tags, **marks}))["SnapshotId"]
+        snapshot = ebs.start_snapshot(VolumeSize=1, Tags=tags.to_list({**spec.tags, **marks}))[
+            "SnapshotId"
+        ]
         ebs.complete_snapshot(SnapshotId=snapshot, ChangedBlocksCount=0)
-    boto3.client("ec2", region).get_waiter("snapshot_completed").wait(SnapshotIds=[snapshot], WaiterConfig={"Delay": 1})
-    ami = images.wait_available(ec2, images.register(ec2, spec.model_copy(update={"tags": marks}), snapshot)).ami
+    boto3.client("ec2", region).get_waiter("snapshot_completed").wait(
+        SnapshotIds=[snapshot], WaiterConfig={"Delay": 1}
+    )
+    ami = images.wait_available(
+        ec2, images.register(ec2, spec.model_copy(update={"tags": marks}), snapshot)
+    ).ami
     return Ami(id=ami, region=region, snapshot=snapshot, base="ami-0", volume_gib=1)

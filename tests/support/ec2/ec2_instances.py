@@ -1,8 +1,10 @@
-"""`python -m support.ec2.ec2_instances SETTINGS`: EC2 here, with instances to log in to, for the EC2 builder's tests.
+"""`python -m support.ec2.ec2_instances SETTINGS`: EC2 here, with instances to log in to, for the
+EC2 builder's tests.
 
-Runs in namespaces of its own (`sandbox.start`). The strict emulator is the account. An instance of the publisher's AMI
-is a container with a tree like the publisher's; one of an AMI made of it is a virtual machine that boots a disk written
-from the sealed tree. Each gets the key that its launch named. Whoever wants to reach them enters the network namespace.
+Runs in namespaces of its own (`sandbox.start`). The strict emulator is the account. An instance of
+the publisher's AMI is a container with a tree like the publisher's; one of an AMI made of it is a
+virtual machine that boots a disk written from the sealed tree. Each gets the key that its launch
+named. Whoever wants to reach them enters the network namespace.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ def client(service: str = "ec2", key: str = RUNNERS_KEY, region: str = "us-east-
 
 def control(method: str, what: str, **fields: Any) -> Any:
     """The emulator's control API."""
-    request = urllib.request.Request(f"{URL}/_emulator/{what}", json.dumps(fields).encode(), method=method)
+    request = urllib.request.Request(f"{URL}/_emulator/{what}", json.dumps(fields).encode(),
+                                     method=method)
     with urllib.request.urlopen(request) as answer:
         return json.loads(answer.read() or b"null")
 
@@ -86,12 +89,14 @@ class InstanceRunner:
 
     def run(self) -> None:
         """Run instances until killed."""
-        control("PATCH", "settings", accounts=publisher.ACCOUNTS, pending_s=0, instance_address=container.ADDRESS,
+        control("PATCH", "settings", accounts=publisher.ACCOUNTS, pending_s=0,
+                instance_address=container.ADDRESS,
                 allowed={OUR_KEY: self.settings["allowed"]})
         self.prepare()
         (self.work / "ready").touch()
         while True:
-            seen = {raw["InstanceId"]: raw for reservation in self.ec2.describe_instances()["Reservations"]
+            seen = {raw["InstanceId"]: raw
+                    for reservation in self.ec2.describe_instances()["Reservations"]
                     for raw in reservation["Instances"]}
             for name, raw in seen.items():
                 if name not in self.running and raw["State"]["Name"] == "running":
@@ -118,7 +123,8 @@ class InstanceRunner:
 
     def _run_instance(self, running: Running) -> None:
         try:
-            key = self.ec2.describe_key_pairs(KeyNames=[running.raw["KeyName"]], IncludePublicKey=True)
+            key = self.ec2.describe_key_pairs(KeyNames=[running.raw["KeyName"]],
+                                              IncludePublicKey=True)
             public = key["KeyPairs"][0]["PublicKey"]
             self.run_instance(running, public)
         except Exception:
@@ -132,7 +138,8 @@ class InstanceRunner:
             self._launched(running, public_key)
 
     def _builder(self, running: Running, public_key: str) -> None:
-        """A container like the publisher's image; when it powers off, EC2 calls the instance stopped."""
+        """A container like the publisher's image; when it powers off, EC2 calls the instance
+        stopped."""
         log, scratch = self.work / "builder.log", self.work / "builder"
         lowers = self.stack.enter_context(layers.Stack(self.plan.layers))
         rootfs.base(lowers, self.plan)
@@ -140,7 +147,8 @@ class InstanceRunner:
         self.sealed = self.stack.enter_context(container.overlay(lowers.lowers, scratch))
         self.like_the_publishers(self.sealed, public_key)
         (self.work / "no-repository").mkdir()
-        with container.running(self.sealed, self.work, name=f"instance-{self.plan.build_id}", console=log,
+        with container.running(self.sealed, self.work, name=f"instance-{self.plan.build_id}",
+                               console=log,
                                repo=self.work / "no-repository") as box:
             while box.process.poll() is None and not running.over.is_set():
                 time.sleep(0.1)
@@ -150,37 +158,45 @@ class InstanceRunner:
 
     def _write_volume(self, instance: str) -> None:
         """The tree as a disk, on the volume of the instance: what Packer's snapshot is made of."""
-        layout = DiskLayout(self.plan.image, self.plan.disk_size_gib << 30, self.plan.source_date_epoch)
-        facts = disk.write_disk(self.sealed, self.work / "sealed/disk.raw", log=self.work / "disk.log", layout=layout)
+        layout = DiskLayout(self.plan.image, self.plan.disk_size_gib << 30,
+                            self.plan.source_date_epoch)
+        facts = disk.write_disk(self.sealed, self.work / "sealed/disk.raw",
+                                log=self.work / "disk.log", layout=layout)
         self.disk = facts.disk
         with facts.disk.open("rb") as source:
             for index in sparse_disk.data_blocks(source.fileno()):
                 data = base64.b64encode(sparse_disk.read_block(source.fileno(), index)).decode()
-                control("POST", "write", instance=instance, region="us-east-1", offset=index * sparse_disk.BLOCK,
+                control("POST", "write", instance=instance, region="us-east-1",
+                        offset=index * sparse_disk.BLOCK,
                         data=data)
 
     def like_the_publishers(self, root: Path, public_key: str) -> None:
         """The publisher's user with the launch's key, as cloud-init has made him; sudo."""
         sudo = next(self.plan.tree.repository.glob("sudo_*.deb"))
         shell.output(["dpkg", f"--root={root}", "-i", str(sudo)])
-        shell.output(["chroot", str(root), "useradd", "--create-home", "--shell", "/bin/bash", USER])
+        shell.output(["chroot", str(root), "useradd", "--create-home", "--shell", "/bin/bash",
+                      USER])
         home = root / "home" / USER
         (home / ".ssh").mkdir(mode=0o700)
         (home / ".ssh/authorized_keys").write_text(f"{public_key.strip()}\n", encoding="utf-8")
         shell.output(["chroot", str(root), "chown", "-R", f"{USER}:{USER}", f"/home/{USER}/.ssh"])
-        (root / "etc/sudoers.d/90-cloud-init-users").write_text(f"{USER} ALL=(ALL) NOPASSWD:ALL\n", encoding="utf-8")
+        (root / "etc/sudoers.d/90-cloud-init-users").write_text(
+            f"{USER} ALL=(ALL) NOPASSWD:ALL\n", encoding="utf-8"
+        )
         (root / "etc/cloud/cloud.cfg.d").mkdir(parents=True)
         (root / "etc/cloud/cloud.cfg.d/01_debian_cloud.cfg").write_text(_CLOUD, encoding="utf-8")
 
     def _launched(self, running: Running, public_key: str) -> None:
-        """A machine that boots the sealed tree, and gets the launch's key from the metadata service."""
+        """A machine that boots the sealed tree, and gets the launch's key from the metadata
+        service."""
         scratch = self.work / "launched"
         scratch.mkdir()
         key = next(Path(self.settings["root"]).glob("build/*/.work-verify-*/launch_key"))
         shutil.copy(key, scratch / "key")
         (scratch / "key.pub").write_text(f"{public_key.strip()}\n", encoding="utf-8")
         config = vm.VmConfig(
-            disk=self.disk, scratch=scratch, private_key=scratch / "key", user=USER, firmware=vm.Firmware.UEFI,
+            disk=self.disk, scratch=scratch, private_key=scratch / "key", user=USER,
+            firmware=vm.Firmware.UEFI,
             accelerator=Accel.TCG, size_bytes=self.disk.stat().st_size + (1 << 30), ssh_limit_s=400,
             instance_id=running.raw["InstanceId"])
         shell.output(["ip", "address", "replace", f"{container.ADDRESS}/32", "dev", "lo"])

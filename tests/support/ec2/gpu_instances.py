@@ -1,7 +1,8 @@
 """`python -m support.ec2.gpu_instances SETTINGS`: EC2 here, whose instances have made-up GPUs.
 
-An instance is a container with the distribution's packages; NVIDIA's libraries and the GPUs on its bus are those of
-support/gpu. What is real: the launch, its key, SSH, the checks, the power-off. What is not: a GPU.
+An instance is a container with the distribution's packages; NVIDIA's libraries and the GPUs on its
+bus are those of support/gpu. What is real: the launch, its key, SSH, the checks, the power-off.
+What is not: a GPU.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class GpuInstanceRunner(InstanceRunner):
     """Gives each instance a container with the GPUs of its type."""
 
     def prepare(self) -> None:
-        """The account is empty: the test publishes. NVIDIA's libraries are those of all instances."""
+        """The account is empty: the test publishes. NVIDIA's libraries are those of all
+        instances."""
         self.libraries = gpu_machine.compile_libraries(self.work)
 
     def run_instance(self, running: Running, public_key: str) -> None:

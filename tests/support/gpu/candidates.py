@@ -18,7 +18,8 @@ def build(checkout: Checkout, number: int, sm: tuple[str, ...] = ("75", "86", "8
     """A build whose lock is the committed one; returns its id."""
     checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}]}}\n", GPU_IMAGE)
     folder = builds.build(checkout.root, number, image=GPU_IMAGE, sm=sm)
-    lockfile.write(lockfile.path_of(checkout.root, GPU_IMAGE), records.read(folder / LOCK_FILE, Lock))
+    lockfile.write(lockfile.path_of(checkout.root, GPU_IMAGE),
+                   records.read(folder / LOCK_FILE, Lock))
     return folder.name
 
 
@@ -31,7 +32,8 @@ def publish(checkout: Checkout) -> str:
 
 
 def under_policy(stage: Any, command: str, *args: str) -> None:
-    """Run a command that holds a signed record to a key of KMS, and who vouches before, with the rights of both.
+    """Run a command that holds a signed record to a key of KMS, and who vouches before, with the
+    rights of both.
 
     `stage` is test_policies.py's; `BUILD` in `args` is the candidate's id.
     """
@@ -45,7 +47,8 @@ def under_policy(stage: Any, command: str, *args: str) -> None:
         assert stage.asked == {"kms:GetPublicKey", "kms:Sign", "ssm:PutParameter"}
         stage.asked.clear()
         stage.questions.clear()
-        stage.under_policy(command, GPU_IMAGE, *(build_id if arg == "BUILD" else arg for arg in args))
+        stage.under_policy(command, GPU_IMAGE,
+                           *(build_id if arg == "BUILD" else arg for arg in args))
 
 
 def instances(region: str) -> list[dict[str, Any]]:
@@ -55,8 +58,10 @@ def instances(region: str) -> list[dict[str, Any]]:
 
 
 def left() -> list[str]:
-    """What is there that a test on a GPU makes, in every region, but for instances that are terminated."""
-    found = [f"{raw['InstanceId']} {raw['State']['Name']}" for region in REGIONS for raw in instances(region)
+    """What is there that a test on a GPU makes, in every region, but for instances that are
+    terminated."""
+    found = [f"{raw['InstanceId']} {raw['State']['Name']}" for region in REGIONS
+             for raw in instances(region)
              if raw["State"]["Name"] != "terminated"]
     for region in REGIONS:
         ec2 = RegionState(region, GPU_IMAGE).ec2

@@ -1,4 +1,5 @@
-"""The checks on a GPU as functions: called with facts instead of by pytest, so that a test sees what each says."""
+"""The checks on a GPU as functions: called with facts instead of by pytest, so that a test sees
+what each says."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""A made-up machine with GPUs: NVIDIA's libraries compiled from this folder's C, and a folder that looks like its /sys.
+"""A made-up machine with GPUs: NVIDIA's libraries compiled from this folder's C, and a folder that
+looks like its /sys.
 
-The GPU checks run on it with the program that they run on a real one; what its GPUs answer is a file of settings.
+The GPU checks run on it with the program that they run on a real one; what its GPUs answer is a
+file of settings.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ DRIVER = "580.105.08"
 
 @dataclass(frozen=True)
 class GpuMachine:
-    """The folder `path` of a machine of one instance type. `libraries` holds NVIDIA's, for LD_LIBRARY_PATH."""
+    """The folder `path` of a machine of one instance type. `libraries` holds NVIDIA's, for
+    LD_LIBRARY_PATH."""
 
     path: Path
     libraries: Path
@@ -31,7 +34,8 @@ class GpuMachine:
     @property
     def environment(self) -> dict[str, str]:
         """With which NVIDIA's libraries, the kernel's log and systemd are the machine's."""
-        return {**os.environ, "LD_LIBRARY_PATH": str(self.libraries), "FAKE_GPU": str(self.path / "settings"),
+        return {**os.environ, "LD_LIBRARY_PATH": str(self.libraries),
+                "FAKE_GPU": str(self.path / "settings"),
                 "PATH": f"{self.path / 'bin'}:{os.environ['PATH']}"}
 
     def set(self, settings: Mapping[str, object]) -> None:
@@ -61,7 +65,8 @@ class GpuMachine:
 
     def gather(self, call_s: float = 60.0) -> dict[str, Any]:
         """What the GPU checks look at, if no call takes longer."""
-        done = subprocess.run([sys.executable, str(GATHER), str(self.path), str(call_s)], env=self.environment,
+        done = subprocess.run([sys.executable, str(GATHER), str(self.path), str(call_s)],
+                              env=self.environment,
                               text=True, capture_output=True, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
         return found
@@ -71,7 +76,8 @@ def compile_libraries(folder: Path, version: str = DRIVER) -> Path:
     """NVIDIA's two libraries below `folder`, under their sonames and their full names."""
     for source, stem, soname in (("nvml.c", "libnvidia-ml.so", "1"), ("cuda.c", "libcuda.so", "1")):
         file = folder / f"{stem}.{version}"
-        subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(file),
+        subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o",
+                        str(file),
                         str(HERE / source)], check=True)
         (folder / f"{stem}.{soname}").symlink_to(file.name)
     return folder
@@ -81,7 +87,8 @@ def healthy(path: Path, libraries: Path, kind: GpuType) -> GpuMachine:
     """A machine of the instance type on which nothing is wrong."""
     machine = GpuMachine(path, libraries)
     path.mkdir(parents=True, exist_ok=True)
-    machine.set({"driver": DRIVER, "count": kind.gpus, "name": f"NVIDIA {kind.gpu}", "memory_mib": kind.memory_mib,
+    machine.set({"driver": DRIVER, "count": kind.gpus, "name": f"NVIDIA {kind.gpu}",
+                 "memory_mib": kind.memory_mib,
                  "copy_gb_s": int(0.85 * kind.memory_gb_s), "pcie_generation": kind.pcie_generation,
                  "pcie_width": kind.pcie_width, "nvlinks": 18 if kind.nvswitch else 0})
     machine.module(DRIVER)

@@ -1,4 +1,5 @@
-"""Records of tests on GPUs: a right one of a candidate, its parts to forge, and how a command refuses it."""
+"""Records of tests on GPUs: a right one of a candidate, its parts to forge, and how a command
+refuses it."""
 
 from __future__ import annotations
 
@@ -30,11 +31,15 @@ def facts(build_id: str, region: str = REGIONS[0]) -> dict[str, Any]:
     """What `gpu-test` writes when all three architectures were tested in a region."""
     ami = RegionState(region, GPU_IMAGE).amis()[f"{GPU_IMAGE}-{build_id}"]
     own = tags.from_list(ami["Tags"])
-    machines = [{"sm": sm, "gpu": f"NVIDIA of {kind}", "instance_type": kind, "region": region, "ami": ami["ImageId"],
-                 "checks": len(CHECKS) - 1, "junit_sha256": secrets.token_hex(32), "not_asked": CHECKS[:1]}
+    machines = [{"sm": sm, "gpu": f"NVIDIA of {kind}", "instance_type": kind, "region": region,
+                 "ami": ami["ImageId"],
+                 "checks": len(CHECKS) - 1, "junit_sha256": secrets.token_hex(32),
+                 "not_asked": CHECKS[:1]}
                 for sm, kind in TYPES.items()]
-    return {"image": GPU_IMAGE, "build_id": build_id, "nonce": secrets.token_hex(16), "at": clock.stamp(),
-            "by": "ci@runner:1", "lock_sha256": own[tags.LOCK_SHA256], "disk_sha256": own[tags.DISK_SHA256],
+    return {"image": GPU_IMAGE, "build_id": build_id, "nonce": secrets.token_hex(16),
+            "at": clock.stamp(),
+            "by": "ci@runner:1", "lock_sha256": own[tags.LOCK_SHA256],
+            "disk_sha256": own[tags.DISK_SHA256],
             "manifest_sha256": own[tags.MANIFEST_SHA256], "checks": CHECKS, "machines": machines}
 
 

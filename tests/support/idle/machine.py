@@ -1,6 +1,8 @@
-"""A machine on which golden-idle runs as a process: its counters, its metadata service, its settings.
+"""A machine on which golden-idle runs as a process: its counters, its metadata service, its
+settings.
 
-The counters are files that a test writes; time runs SPEED times as fast, so that a window of 15 minutes is 7.5 seconds.
+The counters are files that a test writes; time runs SPEED times as fast, so that a window of 15
+minutes is 7.5 seconds.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class _Imds(QuietHandler):
 @contextmanager
 def metadata_service(instance: str) -> Iterator[str]:
     """The address of a metadata service of that instance."""
-    document = {"instanceId": instance, "instanceType": "g6.xlarge", "imageId": "ami-0", "region": REGION}
+    document = {"instanceId": instance, "instanceType": "g6.xlarge", "imageId": "ami-0",
+                "region": REGION}
     with Loopback(type("Imds", (_Imds,), {"document": document})) as server:
         yield server.url
 
@@ -57,13 +60,15 @@ def metadata_service(instance: str) -> Iterator[str]:
 def join(instance: str, group: str) -> None:
     """Put an instance into a new group, unprotected."""
     groups = boto3.client("autoscaling", REGION)
-    groups.create_auto_scaling_group(AutoScalingGroupName=group, MinSize=0, MaxSize=2, DesiredCapacity=0,
+    groups.create_auto_scaling_group(AutoScalingGroupName=group, MinSize=0, MaxSize=2,
+                                     DesiredCapacity=0,
                                      InstanceId=instance, AvailabilityZones=[f"{REGION}a"])
     groups.attach_instances(AutoScalingGroupName=group, InstanceIds=[instance])
 
 
 def member(instance: str, group: str) -> tuple[Account, str]:
-    """The agent's side of an instance in a new group, and a topic; an SSM parameter holds a webhook of nobody."""
+    """The agent's side of an instance in a new group, and a topic; an SSM parameter holds a webhook
+    of nobody."""
     join(instance, group)
     boto3.client("ssm", REGION).put_parameter(Name="/golden-idle/webhook", Type="SecureString",
                                               Value="https://127.0.0.1:9/nobody")
@@ -72,7 +77,8 @@ def member(instance: str, group: str) -> tuple[Account, str]:
 
 
 def ask_all(agent: Account, group: str, topic: str) -> None:
-    """Metrics, protection, both kinds of notice, and the end: all that the agent ever asks of an account."""
+    """Metrics, protection, both kinds of notice, and the end: all that the agent ever asks of an
+    account."""
     assert agent.group() == group
     agent.put([{"MetricName": "golden_idle", "Value": 0.0}])
     agent.protect(group, True)
@@ -98,7 +104,8 @@ class IdleMachine:
         found = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
         self._write("etc/golden-idle.json", json.dumps({
             **{name.removeprefix("golden_idle_"): value for name, value in found.items()},
-            "window_minutes": 15, "grace_minutes": 5, "poweroff_command": ["touch", str(self.stopped)], **settings}))
+            "window_minutes": 15, "grace_minutes": 5,
+            "poweroff_command": ["touch", str(self.stopped)], **settings}))
 
     def _write(self, name: str, text: str = "") -> None:
         path = self.root / name
@@ -118,11 +125,15 @@ class IdleMachine:
         self._write("proc/stat", f"cpu  {self._ticks} 0 0 5000 0 0 0 0 0 0\n")
 
     @contextmanager
-    def agent(self, imds: str = "http://127.0.0.1:9", speed: float = SPEED, **environment: str) -> Iterator[Running]:
+    def agent(
+        self, imds: str = "http://127.0.0.1:9", speed: float = SPEED, **environment: str
+    ) -> Iterator[Running]:
         """The agent, until the end of the block; it has to end well."""
-        process = subprocess.Popen([sys.executable, "-IB", str(PROGRAM), "--root", str(self.root), "run", "--speed",
-                                    str(speed)], env={**os.environ, "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds,
-                                                      **environment}, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([sys.executable, "-IB", str(PROGRAM), "--root", str(self.root),
+                                    "run", "--speed",
+                                    str(speed)],
+                                   env={**os.environ, "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds,
+                                        **environment}, stdout=subprocess.PIPE, text=True)
         try:
             yield Running(self, process)
         finally:
@@ -132,7 +143,8 @@ class IdleMachine:
 
     def golden_idle(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run the command as a user does."""
-        return subprocess.run([sys.executable, "-IB", str(PROGRAM), "--root", str(self.root), *argv],
+        return subprocess.run([sys.executable, "-IB", str(PROGRAM), "--root", str(self.root),
+                               *argv],
                               capture_output=True, text=True, check=False)
 
 
@@ -145,11 +157,14 @@ class Running:
     def state(self) -> dict[str, Any]:
         """What the agent last wrote, or nothing before its first sample."""
         path = self.machine.root / "run/golden-idle/state.json"
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        found: dict[str, Any] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        )
         return found
 
     def wait(self, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """The first state that fulfils the condition; fails where the agent ends before that, or never gets there."""
+        """The first state that fulfils the condition; fails where the agent ends before that, or
+        never gets there."""
         state: dict[str, Any] = {}
 
         def fulfilled() -> bool:

@@ -17,10 +17,14 @@ class Topic:
         sns, self._sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
         self.arn = sns.create_topic(Name="ops")["TopicArn"]
         self._queue = self._sqs.create_queue(QueueName="ops")["QueueUrl"]
-        known = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]
+        known = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])[
+            "Attributes"
+        ]
         sns.subscribe(TopicArn=self.arn, Protocol="sqs", Endpoint=known["QueueArn"])
 
     def messages(self) -> list[dict[str, Any]]:
         """Those since the last look."""
-        found = self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages", [])
+        found = self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get(
+            "Messages", []
+        )
         return [json.loads(each["Body"]) for each in found]

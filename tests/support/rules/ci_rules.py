@@ -1,8 +1,8 @@
 """Rules of the CI definitions, as functions from their parsed text to the list of violations.
 
-What linters know (schemas, injection, excessive permissions) is theirs; here is what they can't know: that a job
-calls Make and `scripts/golden` only, that targets and commands exist, that what is used is pinned with its version
-beside it, and that no key is stored.
+What linters know (schemas, injection, excessive permissions) is theirs; here is what they can't
+know: that a job calls Make and `scripts/golden` only, that targets and commands exist, that what is
+used is pinned with its version beside it, and that no key is stored.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from typing import Any
 
 CALL = re.compile(r"(?:sudo -E )?(?P<name>make [a-z-]+)(?: [A-Z_]+=[\w~.-]+)*"
                   r"|(?:sudo -E )?(?P<golden>scripts/golden [a-z-]+)(?: --[a-z-]+(?: (?:[A-Z]+|\"\$[A-Z]+\"))?)*")
-"""A line of a job: one Make target with variables, or one command with options, as root on GitHub's runners."""
+"""A line of a job: one Make target with variables, or one command with options, as root on GitHub's
+runners."""
 PINNED = re.compile(r"uses: [\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 OWN = re.compile(r"uses: \./\.github/workflows/[\w-]+\.yml( # .+)?$")
 """Not `$/`, which only github.com knows."""
 IMAGE = re.compile(r"image: [\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64} # \S+$")
 STORED_KEY = re.compile(r"aws[-_](access[-_]key|secret)|AKIA[0-9A-Z]{16}", re.IGNORECASE)
 
-GITLAB_SETUP = re.compile(r"apt-get update -q && apt-get install -y -q --no-install-recommends [a-z -]+")
+GITLAB_SETUP = re.compile(
+    r"apt-get update -q && apt-get install -y -q --no-install-recommends [a-z -]+"
+)
 GITLAB_TOKEN = 'umask 077 && printf %s "$AWS_ID_TOKEN" >"$AWS_WEB_IDENTITY_TOKEN_FILE"'
 """The only lines that are neither: a container without make gets it, and a token becomes a file."""
 
@@ -34,10 +37,14 @@ def targets(makefile: str) -> set[str]:
 
 def calls(makefile: str, names: Iterable[str]) -> set[str]:
     """What a job may call: Make targets, and the commands `names`."""
-    return {f"make {name}" for name in targets(makefile)} | {f"scripts/golden {name}" for name in names}
+    return {f"make {name}" for name in targets(makefile)} | {
+        f"scripts/golden {name}" for name in names
+    }
 
 
-def commands(where: str, lines: Iterable[str], known: set[str], allowed: Iterable[re.Pattern[str]] = ()) -> list[str]:
+def commands(
+    where: str, lines: Iterable[str], known: set[str], allowed: Iterable[re.Pattern[str]] = ()
+) -> list[str]:
     """Each line is one call of a Make target or a command that exists."""
     problems = []
     for line in lines:
@@ -56,7 +63,8 @@ def _steps(workflow: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
 
 
 def github(workflow: Mapping[str, Any], text: str, known: set[str]) -> list[str]:
-    """A workflow grants nothing by default, bounds each job in time and calls Make targets and commands only."""
+    """A workflow grants nothing by default, bounds each job in time and calls Make targets and
+    commands only."""
     problems = [] if workflow.get("permissions") == {} else ["permissions are not `{}` by default"]
     for name, job in workflow["jobs"].items():
         if "uses" not in job and "timeout-minutes" not in job:
@@ -92,13 +100,15 @@ def pinned(text: str, word: str, forms: Iterable[re.Pattern[str]]) -> list[str]:
 
 
 def stored_keys(text: str) -> list[str]:
-    """Credentials of AWS are only ever those that a token was exchanged for, by a step of the same job."""
+    """Credentials of AWS are only ever those that a token was exchanged for, by a step of the same
+    job."""
     return [f"a stored key: `{line.strip()}`" for line in text.splitlines()
             if STORED_KEY.search(line) and "${{ steps." not in line]
 
 
 def places(page: str) -> dict[str, str]:
-    """Where docs/ci.md says that a variable of GitHub's is set, by its name (`GOLDEN_MIRROR_*` is a family)."""
+    """Where docs/ci.md says that a variable of GitHub's is set, by its name (`GOLDEN_MIRROR_*` is a
+    family)."""
     rows = re.findall(r"^\| `([A-Z0-9_]+\*?)` \| ([^|]+?) \|", page, re.MULTILINE)
     return {name: place for name, place in rows if place.strip()}
 
@@ -107,8 +117,10 @@ def misplaced(workflow: Mapping[str, Any], known: Mapping[str, str]) -> list[str
     """What a job reads and does not have where `known` says that it is set."""
     problems, shared = list[str](), json.dumps(workflow.get("env", {}))
     for job_name, job in workflow["jobs"].items():
-        for kind, name in sorted(set(re.findall(r"\b(vars|secrets)\.([A-Z0-9_]+)", shared + json.dumps(job)))):
-            place = next((place for known_name, place in known.items() if fnmatchcase(name, known_name)), None)
+        for kind, name in sorted(set(re.findall(r"\b(vars|secrets)\.([A-Z0-9_]+)",
+                                                shared + json.dumps(job)))):
+            place = next((place for known_name, place in known.items()
+                          if fnmatchcase(name, known_name)), None)
             said = _misplaced(kind, place, job.get("environment"))
             problems += [f"{job_name} reads {kind}.{name}, {said}"] if said else []
     return problems
@@ -120,12 +132,19 @@ def _misplaced(kind: str, place: str | None, environment: str | None) -> str:
     if (kind == "secrets") != place.startswith("secret"):
         return "which is no secret" if kind == "secrets" else "which is a secret"
     environments = sorted(re.findall(r"`([a-z]+)`", place))
-    return f"which is an environment's: {', '.join(environments)}" if environments and environment not in environments \
+    return (
+        f"which is an environment's: {', '.join(environments)}"
+        if environments and environment not in environments
         else ""
+    )
 
 
 def matrix(pipeline: Mapping[str, Any], name: str, images: Iterable[str]) -> list[str]:
     """GitLab's matrix `name`, which has to be written out, has exactly `images`."""
     stated = pipeline[name]["parallel"]["matrix"][0]["IMAGE"]
     known = sorted(images)
-    return [] if stated == known else [f"{name} of .gitlab-ci.yml has the images {stated}, packer/ {known}"]
+    return (
+        []
+        if stated == known
+        else [f"{name} of .gitlab-ci.yml has the images {stated}, packer/ {known}"]
+    )

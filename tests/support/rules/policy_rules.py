@@ -1,4 +1,5 @@
-"""The rights in the account's template are those of the policy files: a rule, and what writes them there.
+"""The rights in the account's template are those of the policy files: a rule, and what writes them
+there.
 
 `scripts/policies` runs it. Who adds a policy file names it in one of the template's `Commands`.
 """
@@ -16,8 +17,10 @@ from typing import Any
 from support.rules import trees
 
 TEMPLATE, POLICIES = "scripts/goldenami/aws/account.yml", "scripts/goldenami/aws/policies"
-NARROWED = {"arn:aws:s3:::*/store/*": '!Sub "${Bucket.Arn}/store/*"', "arn:aws:s3:::*": "!GetAtt Bucket.Arn",
-            "arn:aws:s3:::*/site/*": '!Sub "${Bucket.Arn}/site/*"', "arn:aws:sns:*:*:*": "!Ref Topic", "*": "'*'"}
+NARROWED = {"arn:aws:s3:::*/store/*": '!Sub "${Bucket.Arn}/store/*"',
+            "arn:aws:s3:::*": "!GetAtt Bucket.Arn",
+            "arn:aws:s3:::*/site/*": '!Sub "${Bucket.Arn}/site/*"',
+            "arn:aws:sns:*:*:*": "!Ref Topic", "*": "'*'"}
 """What a policy leaves open and the template knows: the bucket and the topic."""
 _WIDTH = 116
 _STATEMENTS = re.compile(r"(Metadata: \{Commands: \[([^]]*)\]\}\n(?: {4}[^\n]*\n)*? {8}Statement:\n)"
@@ -29,10 +32,16 @@ def _flow(items: Iterable[str], indent: int) -> str:
     text = ", ".join(items)
     if len(text) + indent + 2 <= _WIDTH:
         return f"[{text}]"
-    return "[\n" + textwrap.indent(textwrap.fill(text, _WIDTH - 14, break_on_hyphens=False), " " * 4) + "]"
+    return (
+        "[\n"
+        + textwrap.indent(textwrap.fill(text, _WIDTH - 14, break_on_hyphens=False), " " * 4)
+        + "]"
+    )
 
 
-def _statement(effect: str, resources: Iterable[str], condition: Any, actions: Iterable[str]) -> str:
+def _statement(
+    effect: str, resources: Iterable[str], condition: Any, actions: Iterable[str]
+) -> str:
     known = [NARROWED.get(each, each) for each in resources]
     action, resource = _flow(sorted(actions), 20), known[0] if len(known) == 1 else _flow(known, 22)
     whole = " " * 10 + f"- {{Effect: {effect}, Action: {action}, Resource: {resource}}}"
@@ -48,11 +57,16 @@ def _statement(effect: str, resources: Iterable[str], condition: Any, actions: I
 
 
 def statements(root: Path, commands: Iterable[str]) -> str:
-    """The rights of all `commands` as YAML, each once: one statement for what has the same resources and condition."""
+    """The rights of all `commands` as YAML, each once: one statement for what has the same
+    resources and condition."""
     places: dict[tuple[str, str, str], set[str]] = {}
     for command in commands:
-        for each in json.loads((root / POLICIES / f"{command}.json").read_text(encoding="utf-8"))["Statement"]:
-            resources = each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]]
+        for each in json.loads((root / POLICIES / f"{command}.json").read_text(encoding="utf-8"))[
+            "Statement"
+        ]:
+            resources = (
+                each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]]
+            )
             for action in each["Action"]:
                 key = each["Effect"], json.dumps(each.get("Condition"), sort_keys=True), action
                 places.setdefault(key, set()).update(resources)
@@ -81,7 +95,11 @@ def template(root: Path) -> list[str]:
     gone = [name for name in sorted(named) if not (root / POLICIES / f"{name}.json").is_file()]
     if problems or gone:
         return problems + [f"{TEMPLATE} names {name}.json, which does not exist" for name in gone]
-    return [] if written(root) == text else [f"{TEMPLATE} has other rights than {POLICIES}: run scripts/policies"]
+    return (
+        []
+        if written(root) == text
+        else [f"{TEMPLATE} has other rights than {POLICIES}: run scripts/policies"]
+    )
 
 
 if __name__ == "__main__":

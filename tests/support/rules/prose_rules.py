@@ -1,4 +1,5 @@
-"""Rules of prose: short sentences, short pages, links that lead somewhere. A page is parsed, not searched."""
+"""Rules of prose: short sentences, short pages, links that lead somewhere. A page is parsed, not
+searched."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def _blocks(text: str) -> Iterator[tuple[int, Token]]:
 def _words(token: Token) -> str:
     """What a reader reads: code counts as one word, an address as none."""
     shown = {"code_inline": "`x`", "softbreak": " "}
-    return "".join(shown.get(child.type, child.content) for child in token.children or [] if child.type != "image")
+    return "".join(shown.get(child.type, child.content) for child in token.children or []
+                   if child.type != "image")
 
 
 def sentences(root: Path) -> list[str]:
@@ -50,7 +52,9 @@ def sentences(root: Path) -> list[str]:
 
 def page_sizes(root: Path) -> list[str]:
     """README of at most 130 lines, ARCHITECTURE 200, a page of docs/ 150."""
-    limits = {str(path.relative_to(root)): PAGE_LINES for path in trees.glob(root, "docs/*.md")} | LINES
+    limits = {
+        str(path.relative_to(root)): PAGE_LINES for path in trees.glob(root, "docs/*.md")
+    } | LINES
     limits.pop(GENERATED, None)
     return [f"{name}: {lines} lines, at most {limit}" for name, limit in sorted(limits.items())
             if (lines := len(trees.read(root / name).splitlines())) > limit]
@@ -58,8 +62,10 @@ def page_sizes(root: Path) -> list[str]:
 
 def questions(root: Path) -> list[str]:
     """A page of docs/ begins with the question that it answers."""
-    return [f"{path.relative_to(root)} does not begin with a question" for path in trees.glob(root, "docs/*.md")
-            if path.name != "README.md" and not re.match(r"# .+\n\n[^\n]+(\n[^\n]+)*\?", trees.read(path))]
+    return [f"{path.relative_to(root)} does not begin with a question"
+            for path in trees.glob(root, "docs/*.md")
+            if path.name != "README.md"
+            and not re.match(r"# .+\n\n[^\n]+(\n[^\n]+)*\?", trees.read(path))]
 
 
 def _anchors(text: str) -> set[str]:
@@ -77,11 +83,13 @@ def _anchors(text: str) -> set[str]:
 
 
 def links(root: Path) -> list[str]:
-    """Relative links and pictures of Markdown files lead to files, and to headings that are there."""
+    """Relative links and pictures of Markdown files lead to files, and to headings that are
+    there."""
     problems = []
     for path, text in _pages(root):
         for line, token in _blocks(text):
-            targets = [str(child.attrGet("href") or child.attrGet("src")) for child in token.children or []
+            targets = [str(child.attrGet("href") or child.attrGet("src"))
+                       for child in token.children or []
                        if child.type in ("link_open", "image")]
             for target in targets:
                 name, _, anchor = target.partition("#")

@@ -1,4 +1,5 @@
-"""Rules of Python: names, sizes, who may start processes. Which way imports go, pyproject.toml says."""
+"""Rules of Python: names, sizes, who may start processes. Which way imports go, pyproject.toml
+says."""
 
 from __future__ import annotations
 
@@ -11,15 +12,18 @@ from pathlib import Path
 from support.rules import trees
 
 FILE_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 40, 15
+COLUMNS, WIDE_PERCENT = 100, 3
 WEIGHTS = {
-    "scripts/goldenami/core": 69, "scripts/goldenami/packages": 75, "scripts/goldenami/model": 175,
-    "scripts/goldenami/aws": 272, "scripts/goldenami/local": 390, "scripts/goldenami/image": 333,
-    "scripts/goldenami/release": 170, "scripts/goldenami/fleet": 177, "scripts/goldenami/watch": 86,
-    "scripts/goldenami/commands": 100, "scripts/ec2_emulator": 210,
-    "tests/unit": 882, "tests/contract": 179, "tests/aws": 466, "tests/image": 218, "tests/bench": 36,
-    "tests/support": 478,
+    "scripts/goldenami/core": 70, "scripts/goldenami/packages": 78, "scripts/goldenami/model": 180,
+    "scripts/goldenami/aws": 280, "scripts/goldenami/local": 397, "scripts/goldenami/image": 342,
+    "scripts/goldenami/release": 174, "scripts/goldenami/fleet": 182, "scripts/goldenami/watch": 89,
+    "scripts/goldenami/commands": 103, "scripts/ec2_emulator": 216,
+    "tests/unit": 905, "tests/contract": 182, "tests/aws": 475, "tests/image": 223,
+    "tests/bench": 36,
+    "tests/support": 492,
 }
-"""What the Python of a folder may weigh, in 1,000 bytes. A feature names what it replaces; a cut lowers the number."""
+"""What the Python of a folder may weigh, in 1,000 bytes. A feature names what it replaces; a cut
+lowers the number."""
 _STARTERS = re.compile(r"^(subprocess\.\w+|os\.(system|popen|fork|forkpty|posix_spawnp?|spawn\w+)|pty\.(spawn|fork)"
                        r"|asyncio\.create_subprocess_\w+)$")
 _EXEC = re.compile(r"^os\.exec\w+$")
@@ -27,7 +31,8 @@ _TYPES_OF_SUBPROCESS = {"Popen", "TimeoutExpired", "CompletedProcess", "CalledPr
 
 
 def basenames(root: Path) -> list[str]:
-    """No two modules of the product have one name; those of commands/ are named as their command."""
+    """No two modules of the product have one name; those of commands/ are named as their
+    command."""
     package, problems, known = root / "scripts/goldenami", [], dict[str, Path]()
     for path, _ in trees.python(root, "scripts/goldenami"):
         if path.name == "__init__.py" or path.parent == package / "commands":
@@ -53,13 +58,14 @@ def weights(root: Path) -> list[str]:
     for folder, budget in WEIGHTS.items():
         size = sum(path.stat().st_size for path in trees.glob(root, f"{folder}/**/*.py"))
         if size > budget * 1000:
-            problems.append(f"{folder} weighs {size:,} bytes, at most {budget},000: what does this replace?")
+            problems.append(f"{folder} weighs {size:,} bytes, at most {budget},000: what does "
+                            "this replace?")
     return problems
 
 
 def processes(root: Path) -> list[str]:
-    """Only core/shell.py starts processes; join.py, which becomes one, may exec. What runs on an instance has no
-    shell.py."""
+    """Only core/shell.py starts processes; join.py, which becomes one, may exec. What runs on an
+    instance has no shell.py."""
     problems = []
     package = root / "scripts/goldenami"
     apart = (package / "core/shell.py", package / "fleet/drift/inside/instance_program.py")
@@ -79,8 +85,11 @@ def processes(root: Path) -> list[str]:
 
 def clocks(root: Path) -> list[str]:
     """One place reads the wall clock (time.monotonic measures, and is free)."""
-    clock = re.compile(r"time\.(time|time_ns|gmtime|localtime|strftime|ctime)|(datetime\.)+(now|utcnow|today)")
-    places = [f"{path.relative_to(root)}:{node.lineno}" for path, tree in trees.python(root, "scripts")
+    clock = re.compile(
+        r"time\.(time|time_ns|gmtime|localtime|strftime|ctime)|(datetime\.)+(now|utcnow|today)"
+    )
+    places = [f"{path.relative_to(root)}:{node.lineno}"
+              for path, tree in trees.python(root, "scripts")
               for node in ast.walk(tree)
               if isinstance(node, ast.Call) and clock.fullmatch(ast.unparse(node.func))]
     return [f"{place} reads the clock, as {places[0]} does" for place in places[1:]]
@@ -92,7 +101,8 @@ _OF_OTHERS = frozenset({"run_tags", "remote_storage"})
 
 
 def names(root: Path) -> list[str]:
-    """What a line names, a module or `a_function`, there is: renaming by machine leaves comments behind."""
+    """What a line names, a module or `a_function`, there is: renaming by machine leaves comments
+    behind."""
     files = dict(trees.texts(root))
     known = {path.name for path in files} | _OF_OTHERS
     code = [text for path, text in files.items() if path.suffix in (".py", ".yml")]
@@ -113,13 +123,16 @@ def _exists(found: tuple[str, str], known: Set[str], words: Mapping[str, int]) -
 
 
 def process_ids(root: Path) -> list[str]:
-    """One module asks for a pid: a name, a lock or a tag has a ProcessId, which says of which machine the pid is."""
+    """One module asks for a pid: a name, a lock or a tag has a ProcessId, which says of which
+    machine the pid is."""
     problems, home = [], root / "scripts/goldenami/core/process.py"
     for path, tree in trees.python(root, "scripts", "roles"):
         if path == home:
             continue
-        problems += [f"{path.relative_to(root)}:{node.lineno} asks for a pid: use ProcessId" for node in ast.walk(tree)
-                     if isinstance(node, ast.Attribute | ast.alias) and _name(node) in ("getpid", "getppid")]
+        problems += [f"{path.relative_to(root)}:{node.lineno} asks for a pid: use ProcessId"
+                     for node in ast.walk(tree)
+                     if isinstance(node, ast.Attribute | ast.alias)
+                     and _name(node) in ("getpid", "getppid")]
     return problems
 
 
@@ -133,7 +146,8 @@ def class_names(root: Path) -> list[str]:
     for path, tree in trees.python(root, "scripts"):
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and known.setdefault(node.name, path) != path:
-                problems.append(f"{path.relative_to(root)} has a class {node.name}, as {known[node.name].name} has")
+                problems.append(f"{path.relative_to(root)} has a class {node.name}, as "
+                                f"{known[node.name].name} has")
     return problems
 
 
@@ -144,21 +158,23 @@ _COUNTS = frozenset({"trees.py", "role_rules.py", "test_policy_coverage.py"})
 
 
 def scans(root: Path) -> list[str]:
-    """A test that looks at files of the checkout says how many there are: `trees.scanned`, and in a rule `trees`."""
+    """A test that looks at files of the checkout says how many there are: `trees.scanned`, and in a
+    rule `trees`."""
     problems = []
     for path, tree in trees.python(root, "tests"):
         is_rule = path.parent == root / "tests/support/rules"
         if path.name in _COUNTS or not (is_rule or path.name.startswith("test_")):
             continue
         problems += [f"{path.relative_to(root)}:{node.lineno} lists files and does not count them"
-                     for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in _LISTING
+                     for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+                     and node.attr in _LISTING
                      and ast.unparse(node.value) != "trees"
                      and (is_rule or _CHECKOUT.search(ast.unparse(node.value)))]
     return problems
 
 
 def sizes(root: Path) -> list[str]:
-    """Files of at most 400 lines, functions of at most 40 (docstring included, decorators not)."""
+    """Files of at most 400 lines, functions of at most 40 (docstring included, signature not)."""
     problems = []
     for path, tree in trees.python(root):
         name = path.relative_to(root)
@@ -166,10 +182,22 @@ def sizes(root: Path) -> list[str]:
             problems.append(f"{name}: {lines} lines, at most {FILE_LINES}")
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or 0) - node.lineno + 1
+                lines = (node.end_lineno or 0) - node.body[0].lineno + 1
                 if lines > FUNCTION_LINES:
-                    problems.append(f"{name}: {node.name} has {lines} lines, at most {FUNCTION_LINES}")
+                    problems.append(f"{name}: {node.name} has {lines} lines, at most "
+                                    f"{FUNCTION_LINES}")
     return problems
+
+
+def widths(root: Path) -> list[str]:
+    """Of the lines of Python at most 3 in 100 are wider than 100 columns: long texts alone."""
+    lines = [line for path, _ in trees.python(root)
+             for line in path.read_text(encoding="utf-8").splitlines()]
+    wide = sum(len(line) > COLUMNS for line in lines)
+    if wide * 100 <= WIDE_PERCENT * len(lines):
+        return []
+    return [f"{wide} of {len(lines)} lines are wider than {COLUMNS} columns, "
+            f"at most {WIDE_PERCENT} in 100"]
 
 
 def docstrings(root: Path) -> list[str]:

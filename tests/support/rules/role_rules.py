@@ -12,14 +12,18 @@ from typing import Any
 
 import yaml
 
-SKELETON = ("defaults/main.yml", "meta/argument_specs.yml", "meta/main.yml", "tasks/main.yml", "README.md")
+SKELETON = ("defaults/main.yml", "meta/argument_specs.yml", "meta/main.yml", "tasks/main.yml",
+            "README.md")
 FOLDERS = frozenset({"defaults", "files", "handlers", "meta", "tasks", "templates", "vars"})
 LICENCE = "Apache-2.0"
 
 _KEYWORDS = frozenset({
-    "name", "when", "loop", "loop_control", "register", "changed_when", "failed_when", "notify", "vars", "environment",
-    "become", "become_user", "check_mode", "delegate_to", "run_once", "until", "retries", "delay", "no_log", "args",
-    "block", "rescue", "always", "ignore_errors", "listen", "tags", "any_errors_fatal", "async", "poll", "diff",
+    "name", "when", "loop", "loop_control", "register", "changed_when", "failed_when", "notify",
+    "vars", "environment",
+    "become", "become_user", "check_mode", "delegate_to", "run_once", "until", "retries", "delay",
+    "no_log", "args",
+    "block", "rescue", "always", "ignore_errors", "listen", "tags", "any_errors_fatal", "async",
+    "poll", "diff",
 })
 _FREE_FORM = frozenset({"command", "shell", "script", "raw"})
 _CONTENTS = frozenset({"include_vars", "import_tasks", "include_tasks"})
@@ -62,78 +66,96 @@ def _options(folder: Path) -> dict[str, dict[str, Any]]:
 def skeleton(root: Path, role: str) -> list[str]:
     """The files that every role has, and no folder that none has."""
     folder = root / "roles" / role
-    found = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("__")}
-    return [f"roles/{role}/{name} is missing" for name in SKELETON if not (folder / name).is_file()] + \
+    found = {path.name for path in folder.iterdir() if path.is_dir()
+             and not path.name.startswith("__")}
+    return [f"roles/{role}/{name} is missing" for name in SKELETON
+            if not (folder / name).is_file()] + \
         [f"roles/{role}/{name}/ is not part of the skeleton" for name in sorted(found - FOLDERS)]
 
 
 def contents(root: Path, role: str) -> list[str]:
-    """tasks/main.yml is a table of contents that begins with preflight and names every task file."""
+    """tasks/main.yml is a table of contents that begins with preflight and names every task
+    file."""
     folder = root / "roles" / role / "tasks"
     main = list(_tasks(folder / "main.yml"))
     problems = [f"{_label(root, folder / 'main.yml', task)}: does work; main.yml is a table of contents"
                 for task in main if _action(task).rpartition(".")[2] not in _CONTENTS]
     named = [str(task[_action(task)]) for path in folder.glob("*.yml") for task in _tasks(path)
              if _action(task).rpartition(".")[2] in ("import_tasks", "include_tasks")]
-    first = next((str(task[_action(task)]) for task in main if _action(task).endswith("_tasks")), "nothing")
+    first = next((str(task[_action(task)]) for task in main if _action(task).endswith("_tasks")),
+                 "nothing")
     if first != "preflight.yml":
         problems.append(f"roles/{role}/tasks/main.yml begins with {first}, not with preflight.yml")
-    return problems + [f"roles/{role}/tasks/{path.name} is never included" for path in sorted(folder.glob("*.yml"))
+    return problems + [f"roles/{role}/tasks/{path.name} is never included"
+                       for path in sorted(folder.glob("*.yml"))
                        if path.name not in ("main.yml", *named)]
 
 
 def specification(root: Path, role: str) -> list[str]:
-    """defaults and argument_specs agree: same names, same values; what is required has no default."""
+    """defaults and argument_specs agree: same names, same values; what is required has no
+    default."""
     folder = root / "roles" / role
     options, defaults = _options(folder), _yaml(folder / "defaults/main.yml") or {}
     alien = sorted(defaults.keys() - options.keys())
     problems = [f"{role}: {name} is in defaults but not in argument_specs" for name in alien]
     for name, option in options.items():
         if option.get("required"):
-            problems += [f"{role}: {name} is required and has a default"] if name in defaults else []
+            problems += (
+                [f"{role}: {name} is required and has a default"] if name in defaults else []
+            )
         elif name not in defaults:
             problems.append(f"{role}: {name} is neither required nor in defaults")
         elif "default" not in option or option["default"] != defaults[name]:
             stated = repr(option.get("default"))
-            problems.append(f"{role}: {name} is {defaults[name]!r} in defaults, {stated} in argument_specs")
-        problems += [f"{role}: {name} has no {key}" for key in ("type", "description") if key not in option]
+            problems.append(f"{role}: {name} is {defaults[name]!r} in defaults, {stated} in "
+                            "argument_specs")
+        problems += [f"{role}: {name} has no {key}" for key in ("type", "description")
+                     if key not in option]
     return problems
 
 
 def readme(root: Path, role: str) -> list[str]:
-    """README's table has the same variables; one pair of backticks holds the default, `derived` is required."""
+    """README's table has the same variables; one pair of backticks holds the default, `derived` is
+    required."""
     folder = root / "roles" / role
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     rows = dict(re.findall(r"^\| `([a-z_0-9]+)` \| (.*?) \|", text, re.MULTILINE))
     options = _options(folder)
-    problems = [f"{role}: {name} is not in README's table" for name in sorted(options.keys() - rows.keys())]
+    problems = [f"{role}: {name} is not in README's table"
+                for name in sorted(options.keys() - rows.keys())]
     alien = sorted(rows.keys() - options.keys())
     problems += [f"{role}: README's table has {name}, which is no variable" for name in alien]
     for name in sorted(options.keys() & rows.keys()):
         required, stated = bool(options[name].get("required")), rows[name]
         literal = re.fullmatch(r"`([^`]*)`", stated)
         if required != (stated == "derived"):
-            problems.append(f"{role}: README says `{stated}` of {name}, which is {'' if required else 'not '}required")
+            problems.append(f"{role}: README says `{stated}` of {name}, which is "
+                            f"{'' if required else 'not '}required")
         elif literal and yaml.safe_load(literal[1]) != options[name].get("default"):
-            problems.append(f"{role}: README says {literal[1]} of {name}, not {options[name].get('default')!r}")
+            problems.append(f"{role}: README says {literal[1]} of {name}, not "
+                            f"{options[name].get('default')!r}")
     return problems
 
 
 def prefixes(root: Path, role: str) -> list[str]:
-    """Inputs are `<role>_...`; what is in vars/, registered or set is `__<role>_...`, so that nobody can set it."""
+    """Inputs are `<role>_...`; what is in vars/, registered or set is `__<role>_...`, so that
+    nobody can set it."""
     folder = root / "roles" / role
     defaults = _yaml(folder / "defaults/main.yml") or {}
-    problems = [f"{role}: {name} does not begin with {role}_" for name in {**defaults, **_options(folder)}
+    problems = [f"{role}: {name} does not begin with {role}_"
+                for name in {**defaults, **_options(folder)}
                 if not name.startswith(f"{role}_")]
-    internal = [(path, str(name)) for path in sorted(folder.glob("vars/*.yml")) for name in _yaml(path) or {}]
+    internal = [(path, str(name)) for path in sorted(folder.glob("vars/*.yml"))
+                for name in _yaml(path) or {}]
     for path in _task_files(folder):
         for task in _tasks(path):
             names = [task["register"]] if "register" in task else []
             if _action(task).endswith("set_fact"):
                 names += [name for name in task[_action(task)] if name != "cacheable"]
             internal += [(path, name) for name in names]
-    return problems + [f"{path.relative_to(root)}: {name} does not begin with __{role}_" for path, name in internal
+    return problems + [f"{path.relative_to(root)}: {name} does not begin with __{role}_"
+                       for path, name in internal
                        if not name.startswith(f"__{role}_")]
 
 
@@ -147,15 +169,18 @@ def company(root: Path, role: str) -> list[str]:
 
 
 def commands(root: Path, role: str) -> list[str]:
-    """A command says when it changed something; `changed_when: false` says why on its line. (A handler has changed.)"""
+    """A command says when it changed something; `changed_when: false` says why on its line. (A
+    handler has changed.)"""
     folder, problems = root / "roles" / role, []
     for path in sorted(folder.glob("tasks/**/*.yml")):
         for task in _tasks(path):
             action = _action(task)
-            arguments = {**(task.get("args") or {}), **(task[action] if isinstance(task.get(action), dict) else {})}
+            arguments = {**(task.get("args") or {}),
+                         **(task[action] if isinstance(task.get(action), dict) else {})}
             if action.rpartition(".")[2] in _FREE_FORM and "changed_when" not in task and \
                     not arguments.keys() & {"creates", "removes"}:
-                problems.append(f"{_label(root, path, task)}: {action} without changed_when or creates")
+                problems.append(f"{_label(root, path, task)}: {action} without changed_when or "
+                                "creates")
         problems += [f"{path.relative_to(root)}:{number}: changed_when: false without a reason"
                      for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
                      if re.match(r"\s*changed_when: false\s*$", line)]
@@ -165,7 +190,8 @@ def commands(root: Path, role: str) -> list[str]:
 def names(root: Path, role: str) -> list[str]:
     """Modules by their full names; every task says what it is for."""
     found = [(path, task) for path in _task_files(root / "roles" / role) for task in _tasks(path)]
-    return [f"{_label(root, path, task)}: `{_action(task)}` is no fully qualified name" for path, task in found
+    return [f"{_label(root, path, task)}: `{_action(task)}` is no fully qualified name"
+            for path, task in found
             if _action(task) and _action(task).count(".") < 2] + \
         [f"{_label(root, path, task)} has no name" for path, task in found if not task.get("name")]
 
@@ -177,7 +203,11 @@ def modes(root: Path, role: str) -> list[str]:
     def walk(path: Path, node: yaml.Node | None) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                if key.value in ("mode", "directory_mode") and isinstance(value, yaml.ScalarNode) and not value.style:
+                if (
+                    key.value in ("mode", "directory_mode")
+                    and isinstance(value, yaml.ScalarNode)
+                    and not value.style
+                ):
                     where = f"{path.relative_to(root)}:{value.start_mark.line + 1}"
                     problems.append(f"{where}: mode {value.value} is not quoted")
                 walk(path, value)
@@ -192,9 +222,11 @@ def modes(root: Path, role: str) -> list[str]:
 
 def indexes(root: Path, role: str) -> list[str]:
     """What installs the role's packages reads the indexes first: a fresh machine has none."""
-    found = [(path, task, task.get("ansible.builtin.apt")) for path in _task_files(root / "roles" / role)
+    found = [(path, task, task.get("ansible.builtin.apt"))
+             for path in _task_files(root / "roles" / role)
              for task in _tasks(path)]
-    return [f"{_label(root, path, task)}: installs packages without cache_valid_time" for path, task, apt in found
+    return [f"{_label(root, path, task)}: installs packages without cache_valid_time"
+            for path, task, apt in found
             if apt and apt.get("state") != "absent" and f"__{role}_packages" in str(apt.get("name"))
             and "cache_valid_time" not in apt]
 
@@ -208,6 +240,7 @@ RULES: tuple[Callable[[Path, str], list[str]], ...] = (
 def order(root: Path, roles: tuple[str, ...]) -> list[str]:
     """`roles`, the order of a bake, has every role's folder and no other; `seal` is the last."""
     folders = {path.name for path in (root / "roles").iterdir() if path.is_dir()}
-    problems = [f"roles/{name} is in no step of definition.py" for name in sorted(folders - set(roles))]
+    problems = [f"roles/{name} is in no step of definition.py"
+                for name in sorted(folders - set(roles))]
     problems += [f"role {name} has no folder" for name in roles if name not in folders]
     return problems + (["seal is not the last role"] if roles[-1:] != ("seal",) else [])

@@ -16,7 +16,8 @@ from support.rules import requirement_rules, trees
 
 TOP_FOLDERS = ("packer", "ansible", "roles", "molecule", "scripts", "requirements", "docs", "tests")
 TOP_REQUIRED = frozenset({
-    *TOP_FOLDERS, "Makefile", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md",
+    *TOP_FOLDERS, "Makefile", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
+    "SECURITY.md",
     "LICENSE", "pyproject.toml", "ansible.cfg", ".ci", ".config", ".editorconfig", ".gitignore",
     ".pre-commit-config.yaml", ".yamllint", ".ansible-lint", "galaxy.yml", "meta",
 })
@@ -30,14 +31,17 @@ def top_level(root: Path) -> list[str]:
     """The top level is exactly the fixed set."""
     trees.SEEN.update(files := trees.files(root))
     found = {path.relative_to(root).parts[0] for path in files}
-    return [f"{name} does not belong at the top level" for name in sorted(found - TOP_REQUIRED - TOP_OPTIONAL)] + \
+    return [f"{name} does not belong at the top level"
+            for name in sorted(found - TOP_REQUIRED - TOP_OPTIONAL)] + \
         [f"{name} is missing at the top level" for name in sorted(TOP_REQUIRED - found)]
 
 
 def sizes(root: Path) -> list[str]:
-    """Role YAML and image definitions of at most 60 lines, tables of a role's names 100; READMEs of at most 30."""
+    """Role YAML and image definitions of at most 60 lines, tables of a role's names 100; READMEs of
+    at most 30."""
     limits = [("roles/*/[!v]*/**/*.yml", ROLE_LINES), ("roles/*/vars/*.yml", VARS_LINES),
-              ("packer/images/*.yml", IMAGE_LINES), ("*/README.md", README_LINES), ("roles/*/README.md", README_LINES)]
+              ("packer/images/*.yml", IMAGE_LINES), ("*/README.md", README_LINES),
+              ("roles/*/README.md", README_LINES)]
     known = set(trees.files(root))
     return [f"{path.relative_to(root)}: {lines} lines, at most {limit}" for pattern, limit in limits
             for path in trees.glob(root, pattern) if path in known
@@ -46,18 +50,23 @@ def sizes(root: Path) -> list[str]:
 
 def folder_readmes(root: Path) -> list[str]:
     """Each top folder says what goes there."""
-    return [f"{folder}/README.md is missing" for folder in TOP_FOLDERS if not trees.read(root / folder / "README.md")]
+    return [f"{folder}/README.md is missing" for folder in TOP_FOLDERS
+            if not trees.read(root / folder / "README.md")]
 
 
 def machine_hosts() -> list[str]:
-    """Hosts of this machine's package mirrors: of the distribution's own archives in apt, and of pip.
+    """Hosts of this machine's package mirrors: of the distribution's own archives in apt, and of
+    pip.
 
-    A vendor's repository that this machine also uses is no mirror, and its address may stand in a role.
+    A vendor's repository that this machine also uses is no mirror, and its address may stand in a
+    role.
     """
-    uris = [line.partition("|")[2] for line in _apt_sources() if line.startswith(("Debian", "Ubuntu"))]
+    uris = [line.partition("|")[2] for line in _apt_sources()
+            if line.startswith(("Debian", "Ubuntu"))]
     uris += re.findall(r"https?://\S+", _pip_configuration())
     uris += [value for name, value in os.environ.items()
-             if name.startswith("GOLDEN_MIRROR_") or name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")]
+             if name.startswith("GOLDEN_MIRROR_")
+             or name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")]
     hosts = {(urlsplit(uri.strip("'\"")).hostname or "") for uri in uris}
     return sorted(host for host in hosts if "." in host and not host.startswith("127."))
 
@@ -86,18 +95,22 @@ STOCK_USERS = ("debian", "ubuntu", "admin", "litter")
 
 
 def machine_paths(root: Path, checkout: Path, home: Path) -> list[str]:
-    """No file holds the path of a checkout or of a person's home (root's and a stock user's are none)."""
+    """No file holds the path of a checkout or of a person's home (root's and a stock user's are
+    none)."""
     stock = "|".join(STOCK_USERS)
-    personal = [re.escape(str(checkout)), rf"/home/(?!({stock})\b)[a-z]\w*(?=/|\b)", r"/Users/\w+(?=/)"]
+    personal = [re.escape(str(checkout)), rf"/home/(?!({stock})\b)[a-z]\w*(?=/|\b)",
+                r"/Users/\w+(?=/)"]
     if home != Path("/root"):
         personal.append(re.escape(str(home)))
     pattern = re.compile(rf"(?<![\w.*}}/-])({'|'.join(personal)})(?![\w-])")
-    return [f"{path.relative_to(root)} holds the path {found[0]}" for path, text in trees.texts(root)
+    return [f"{path.relative_to(root)} holds the path {found[0]}"
+            for path, text in trees.texts(root)
             if (found := pattern.search(text))]
 
 
 def variables(root: Path) -> list[str]:
-    """Each GOLDEN_ variable that code reads or sets is in core/environment.py (`GOLDEN_X_<NAME>` is a family)."""
+    """Each GOLDEN_ variable that code reads or sets is in core/environment.py (`GOLDEN_X_<NAME>` is
+    a family)."""
     table = trees.read(root / ENVIRONMENT)
     families = tuple(re.findall(r"(GOLDEN_[A-Z_]+_)<", table))
     known = set(re.findall(r"GOLDEN_[A-Z_]*[A-Z]\b", table))
@@ -108,7 +121,8 @@ def variables(root: Path) -> list[str]:
             continue
         for variable in re.findall(r"\bGOLDEN_[A-Z_]*[A-Z]\b", text):
             used.setdefault(variable, name)
-    return [f"{variable} ({where}) is not in {ENVIRONMENT}" for variable, where in sorted(used.items())
+    return [f"{variable} ({where}) is not in {ENVIRONMENT}"
+            for variable, where in sorted(used.items())
             if variable not in known and not variable.startswith(families or ("\0",))
             and f"{variable}_" not in families]
 
@@ -118,11 +132,15 @@ def make_targets(root: Path) -> list[str]:
     text = trees.read(root / "Makefile")
     targets = re.findall(r"^([a-z][\w%-]*):(?!=)(.*)$", text, re.MULTILINE)
     phony = set(" ".join(re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE)).split())
-    problems = [f"make {name} has no help text" for name, rest in targets if not re.search(r"## \S", rest)]
-    problems += [f"make {name} is not .PHONY" for name, _ in targets if name not in phony and "%" not in name]
+    problems = [f"make {name} has no help text" for name, rest in targets
+                if not re.search(r"## \S", rest)]
+    problems += [f"make {name} is not .PHONY" for name, _ in targets if name not in phony
+                 and "%" not in name]
     problems += [f"the Makefile calls {script}, which does not exist"
-                 for script in sorted(set(re.findall(r"\bscripts/[\w-]+", text))) if not (root / script).is_file()]
-    return problems + ([f"{len(targets)} Make targets, at most {MAKE_TARGETS}"] if len(targets) > MAKE_TARGETS else [])
+                 for script in sorted(set(re.findall(r"\bscripts/[\w-]+", text)))
+                 if not (root / script).is_file()]
+    return problems + ([f"{len(targets)} Make targets, at most {MAKE_TARGETS}"] if len(targets)
+                       > MAKE_TARGETS else [])
 
 
 def benches(root: Path) -> list[str]:
@@ -130,14 +148,18 @@ def benches(root: Path) -> list[str]:
     names = sorted(path.stem.removeprefix("bench_").replace("_", "-")
                    for path in trees.glob(root, "tests/bench/bench_*.py"))
     text = trees.read(root / "CONTRIBUTING.md")
-    return [f"CONTRIBUTING.md has no bench-{name}" for name in names if not re.search(rf"\bbench-{name}\b", text)]
+    return [f"CONTRIBUTING.md has no bench-{name}" for name in names
+            if not re.search(rf"\bbench-{name}\b", text)]
 
 
 def module_map(root: Path) -> list[str]:
     """ARCHITECTURE.md's map has every room and every folder within one."""
     package, text = root / "scripts/goldenami", trees.read(root / "ARCHITECTURE.md")
-    folders = {str(path.parent.relative_to(package)) for path in trees.glob(package, "**/*.py")} - {"."}
-    return [f"ARCHITECTURE.md does not say what {name}/ is for" for name in sorted(folders) if f"`{name}/`" not in text]
+    folders = {str(path.parent.relative_to(package)) for path in trees.glob(package, "**/*.py")} - {
+        "."
+    }
+    return [f"ARCHITECTURE.md does not say what {name}/ is for" for name in sorted(folders)
+            if f"`{name}/`" not in text]
 
 
 def libraries(root: Path) -> list[str]:
@@ -145,7 +167,8 @@ def libraries(root: Path) -> list[str]:
     text = trees.read(root / "ARCHITECTURE.md")
     direct = requirement_rules.direct(root / "pyproject.toml")
     return [f"ARCHITECTURE.md does not say why {name} is required"
-            for name in sorted({requirement.name for wanted in direct.values() for requirement in wanted})
+            for name in sorted({requirement.name for wanted in direct.values()
+                                for requirement in wanted})
             if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE)]
 
 
@@ -158,5 +181,7 @@ def prose_width(root: Path) -> list[str]:
 
 def local_hooks(root: Path) -> list[str]:
     """pre-commit downloads nothing."""
-    found = re.findall(r"^ *- repo: *(\S+)", trees.read(root / ".pre-commit-config.yaml"), re.MULTILINE)
-    return [f".pre-commit-config.yaml downloads hooks from {repo}" for repo in found if repo != "local"]
+    found = re.findall(r"^ *- repo: *(\S+)", trees.read(root / ".pre-commit-config.yaml"),
+                       re.MULTILINE)
+    return [f".pre-commit-config.yaml downloads hooks from {repo}" for repo in found if repo
+            != "local"]

@@ -14,16 +14,19 @@ def files(root: Path) -> list[Path]:
     """What git tracks or would track; in a tree without git every file."""
     if not (root / ".git").exists():
         return sorted(path for path in root.rglob("*") if path.is_file())
-    text = shell.output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root)
+    text = shell.output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                        cwd=root)
     return sorted({root / name for name in text.split("\0") if name and (root / name).is_file()})
 
 
 SEEN: set[Path] = set()
-"""What the rules have looked at. A rule that looks at nothing finds nothing wrong, so its test counts."""
+"""What the rules have looked at. A rule that looks at nothing finds nothing wrong, so its test
+counts."""
 
 
 def scanned(least: int, root: Path, pattern: str) -> list[Path]:
-    """The files that a test looks at; it fails where there are fewer than `least`, which it saw when it was written."""
+    """The files that a test looks at; it fails where there are fewer than `least`, which it saw
+    when it was written."""
     found = glob(root, pattern)
     assert len(found) >= least, f"{pattern} are {len(found)} files here, and were {least}"
     return found
@@ -56,7 +59,8 @@ def read(path: Path) -> str:
 def python(root: Path, *folders: str) -> Iterator[tuple[Path, ast.Module]]:
     """The modules below one of `folders`, or all."""
     for path in files(root):
-        if path.suffix == ".py" and (not folders or {root / folder for folder in folders} & set(path.parents)):
+        if path.suffix == ".py" and (not folders or {root / folder for folder in folders}
+                                     & set(path.parents)):
             SEEN.add(path)
             status = path.stat()
             yield path, _parsed(path, status.st_mtime_ns, status.st_size)

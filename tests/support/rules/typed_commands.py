@@ -1,7 +1,8 @@
-"""Commands that the program and the pages tell a person to type, and what is wrong with one: nothing is run.
+"""Commands that the program and the pages tell a person to type, and what is wrong with one:
+nothing is run.
 
-In the program's own text a command is `golden NAME`, which `core/command_name.py` shows as it is typed. A page says
-`scripts/golden NAME`, for that works where nothing but a clone and `make` is.
+In the program's own text a command is `golden NAME`, which `core/command_name.py` shows as it is
+typed. A page says `scripts/golden NAME`, for that works where nothing but a clone and `make` is.
 """
 
 from __future__ import annotations
@@ -30,18 +31,24 @@ from support.rules import trees
 IMAGE = "debian-13-ml-cpu"
 """Stands in for the name of an image."""
 PLACEHOLDERS = {
-    "IMAGE": IMAGE, "NAME": IMAGE, "[IMAGE]": IMAGE, "...": "", "<role>": "limits", "ROLE": "limits", "x": "limits",
+    "IMAGE": IMAGE, "NAME": IMAGE, "[IMAGE]": IMAGE, "...": "", "<role>": "limits",
+    "ROLE": "limits", "x": "limits",
     "STAGE": "bake"}
 """Words of a page or a hint that a reader replaces."""
-FILLED = {"each['name']": "bake", "again": "--again", "names": "--region us-east-1", "path": "golden bake"}
+FILLED = {"each['name']": "bake", "again": "--again", "names": "--region us-east-1",
+          "path": "golden bake"}
 """What an expression in an f-string stands for, by its text; any other is the name of an image."""
 SHELL = frozenset({"cat", "cd", "cp", "echo", "export", "git", "ls", "molecule", "packer", "rm"})
 """A shell's own, and what `scripts/setup` installs, in `.venv` too."""
 ELSEWHERE = frozenset({
-    "aws", "ansible-galaxy", "base64", "cosign", "jq", "openssl", "pip", "pre-commit", "python3", "ssh", "sudo",
+    "aws", "ansible-galaxy", "base64", "cosign", "jq", "openssl", "pip", "pre-commit", "python3",
+    "ssh", "sudo",
     "xdg-open"})
-"""Programs of a person, or of a machine that runs an image: which ones is all that is known of them."""
-_OWN = re.compile(r"(golden|make|scripts/[\w-]+|\.venv/bin/[\w-]+|\.ci/[\w-]+)( |$)|(molecule|packer) [a-z]")
+"""Programs of a person, or of a machine that runs an image: which ones is all that is known of
+them."""
+_OWN = re.compile(
+    r"(golden|make|scripts/[\w-]+|\.venv/bin/[\w-]+|\.ci/[\w-]+)( |$)|(molecule|packer) [a-z]"
+)
 _MISSING = re.compile(r"missing (argument|option|command)", re.IGNORECASE)
 _OF_A_PERSON = re.compile(r"file '[\w.]+' does not exist")
 """A disk or a list that a reader has."""
@@ -49,7 +56,8 @@ _OF_A_PERSON = re.compile(r"file '[\w.]+' does not exist")
 
 @dataclass(frozen=True)
 class Told:
-    """One command; `where` names the file. `is_named`: a sentence is about the command, which may lack arguments."""
+    """One command; `where` names the file. `is_named`: a sentence is about the command, which may
+    lack arguments."""
 
     where: str
     text: str
@@ -65,14 +73,16 @@ def of_pages(root: Path) -> Iterator[Told]:
         where = str(path.relative_to(root))
         for token in MarkdownIt().enable("table").parse(text):
             if token.type in ("code_block", "fence") and token.info in ("", "sh"):
-                yield from (Told(where, command, True) for line in _lines(token.content) for command in split(line))
+                yield from (Told(where, command, True) for line in _lines(token.content)
+                            for command in split(line))
             for child in token.children or []:
                 if child.type == "code_inline" and _OWN.match(child.content):
                     yield Told(where, child.content, True, is_named=True)
 
 
 def _lines(block: str) -> Iterator[str]:
-    """The lines of a block that a person types: after a prompt where it has one, else those that begin as commands."""
+    """The lines of a block that a person types: after a prompt where it has one, else those that
+    begin as commands."""
     joined = block.replace("\\\n", " ")
     prompted = re.findall(r"^ *\$ (.*)$", joined, re.MULTILINE)
     if prompted:
@@ -85,7 +95,8 @@ def _lines(block: str) -> Iterator[str]:
 
 
 def split(line: str) -> Iterator[str]:
-    """The commands of a line: of a list, of a pipe, and within `$(...)`; no comment, no file that one writes to."""
+    """The commands of a line: of a list, of a pipe, and within `$(...)`; no comment, no file that
+    one writes to."""
     line = re.sub(r"\s#.*", "", line)
     inner = re.compile(r"\$\(([^()]*)\)")
     while found := inner.search(line):
@@ -104,11 +115,16 @@ def of_code(root: Path) -> Iterator[Told]:
         where, skipped = str(path.relative_to(root)), _docstrings(tree)
         is_page = path.name == "reference.py"
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "lead_to":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "lead_to"
+            ):
                 yield from (Told(where, f"golden {text}", False) for text in _led(node))
             if isinstance(node, ast.JoinedStr | ast.Constant) and id(node) not in skipped:
                 skipped |= {id(part) for part in ast.walk(node)}
-                yield from (Told(where, command, is_page) for command in re.findall(r"`([^`]+)`", _text(node))
+                yield from (Told(where, command, is_page)
+                            for command in re.findall(r"`([^`]+)`", _text(node))
                             if _OWN.match(command))
 
 
@@ -184,12 +200,15 @@ def golden(words: list[str]) -> str:
 def make(words: tuple[str, ...], root: Path) -> str:
     """What Make says of these targets and variables, and the grammar of what they would run."""
     given = [re.sub(r"=(NAME|IMAGE|\.\.\.|x)$", f"={IMAGE}", word) for word in words]
-    known = {name: value for name, value in os.environ.items() if name not in {"IMAGE", "MAKEFLAGS", "CI"}}
-    done = subprocess.run(["make", "--dry-run", "--no-print-directory", *given], cwd=root, env=known, text=True,
+    known = {name: value for name, value in os.environ.items()
+             if name not in {"IMAGE", "MAKEFLAGS", "CI"}}
+    done = subprocess.run(["make", "--dry-run", "--no-print-directory", *given], cwd=root,
+                          env=known, text=True,
                           check=False, capture_output=True)
     if done.returncode:
         return done.stderr.strip()
-    runs = re.findall(r"^(scripts/golden .*?)(?: \|\|.*)?$", done.stdout.replace("\\\n", " "), re.MULTILINE)
+    runs = re.findall(r"^(scripts/golden .*?)(?: \|\|.*)?$", done.stdout.replace("\\\n", " "),
+                      re.MULTILINE)
     return "; ".join(filter(None, (golden(shlex.split(run)[1:]) for run in runs)))
 
 

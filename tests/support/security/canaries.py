@@ -23,7 +23,9 @@ def _hex(seed: str, length: int) -> str:
 
 def _pem(kind: str) -> str:
     lines = "\n".join(noise(f"{kind}{number}", 64) for number in range(4))
-    return f"-----BEGIN {kind}PRIVATE " + f"KEY-----\n{lines}\n-----END {kind}PRIVATE " + "KEY-----\n"
+    return (
+        f"-----BEGIN {kind}PRIVATE " + f"KEY-----\n{lines}\n-----END {kind}PRIVATE " + "KEY-----\n"
+    )
 
 
 _SSH = f"ssh-ed25519 AAAA{noise('ssh', 64)} ada@laptop\n"
@@ -32,42 +34,58 @@ _JWT = f"eyJ{noise('a', 20)}.eyJ{noise('b', 60)}.{noise('c', 43)}"
 
 KNOWN = {
     # identity, access and histories
-    "etc/machine-id": _hex("id", 32), "etc/ssh/ssh_host_ed25519_key": _pem("OPENSSH "), "etc/hostname": "builder-7",
-    "root/.ssh/authorized_keys": _SSH, "root/.ssh/id_ed25519": _pem("OPENSSH "), "home/ada/.ssh/known_hosts": "x",
-    "root/.bash_history": "ls", "root/.python_history": "1", "root/.lesshst": "x", "root/.viminfo": "x",
-    "root/.local/share/fish/fish_history": "- cmd: ls", "root/.ipython/profile_default/history.sqlite": "SQLite",
-    "root/.zsh_history": "ls", "root/.node_repl_history": "1", "root/.psql_history": "select", "root/.wget-hsts": "x",
+    "etc/machine-id": _hex("id", 32), "etc/ssh/ssh_host_ed25519_key": _pem("OPENSSH "),
+    "etc/hostname": "builder-7",
+    "root/.ssh/authorized_keys": _SSH, "root/.ssh/id_ed25519": _pem("OPENSSH "),
+    "home/ada/.ssh/known_hosts": "x",
+    "root/.bash_history": "ls", "root/.python_history": "1", "root/.lesshst": "x",
+    "root/.viminfo": "x",
+    "root/.local/share/fish/fish_history": "- cmd: ls",
+    "root/.ipython/profile_default/history.sqlite": "SQLite",
+    "root/.zsh_history": "ls", "root/.node_repl_history": "1", "root/.psql_history": "select",
+    "root/.wget-hsts": "x",
     # credentials of programs
     "root/.aws/credentials": f"[default]\naws_access_key_id = AKIA{noise('k', 16, string.ascii_uppercase)}\n",
     "root/.config/gh/hosts.yml": f"github.com:\n  oauth_token: ghp_{noise('gh', 36)}\n",
-    "root/.config/gcloud/application_default_credentials.json": "{}", "root/.azure/msal_token_cache.json": "{}",
-    "root/.kaggle/kaggle.json": '{"username": "ada"}', "root/.ngc/config": f"apikey = nvapi-{noise('ngc', 40)}",
-    "root/.netrc": "machine api.wandb.ai login user password x", "root/.config/rclone/rclone.conf": "[s3]",
-    "root/.vault-token": f"hvs.{noise('vault', 40)}", "root/.terraform.d/credentials.tfrc.json": "{}",
-    "root/.config/pip/pip.conf": "[global]", "root/.pypirc": "[pypi]", "root/.npmrc": "x", "root/.gitconfig": "x",
-    "root/.git-credentials": "https://a:b@c", "root/.docker/config.json": "{}", "root/.kube/config": "x",
+    "root/.config/gcloud/application_default_credentials.json": "{}",
+    "root/.azure/msal_token_cache.json": "{}",
+    "root/.kaggle/kaggle.json": '{"username": "ada"}',
+    "root/.ngc/config": f"apikey = nvapi-{noise('ngc', 40)}",
+    "root/.netrc": "machine api.wandb.ai login user password x",
+    "root/.config/rclone/rclone.conf": "[s3]",
+    "root/.vault-token": f"hvs.{noise('vault', 40)}",
+    "root/.terraform.d/credentials.tfrc.json": "{}",
+    "root/.config/pip/pip.conf": "[global]", "root/.pypirc": "[pypi]", "root/.npmrc": "x",
+    "root/.gitconfig": "x",
+    "root/.git-credentials": "https://a:b@c", "root/.docker/config.json": "{}",
+    "root/.kube/config": "x",
     "root/.huggingface/token": f"hf_{noise('hf', 34)}",
     "root/.cache/huggingface/token": "x",
     "root/.gnupg/x.key": "x",
     # configuration that a secret was written into
     "etc/environment": f"WANDB_API_KEY={_hex('wandb', 40)}\n",
     "etc/pip.conf": "[global]\nindex-url=https://u:pw9@i.example/\n",
-    "etc/apt/apt.conf.d/80proxy": 'Acquire::http::Proxy "http://ada:' + 's3cret@proxy.example:3128";\n',
+    "etc/apt/apt.conf.d/80proxy": 'Acquire::http::Proxy "http://ada:'
+    + 's3cret@proxy.example:3128";\n',
     "etc/apt/sources.list.d/private.list": "deb https://ada:" + "s3cret@apt.example stable main\n",
     "etc/apt/auth.conf.d/private.conf": "machine apt.example login ada password s3cret",
     "etc/systemd/system/app.service.d/env.conf": f"[Service]\nEnvironment=\"GITLAB_TOKEN=glpat-{noise('gl', 20)}\"\n",
     "etc/profile.d/proxy.sh": "export https_proxy=http://ada:" + "s3cret@proxy.example:3128\n",
     "etc/docker/daemon.json": f'{{"auth": "{noise("auth", 24)}"}}',
     "etc/fstab": f"//nas/x /x cifs password={noise('nas', 14)}\n",
-    "etc/sudoers.d/90-cloud-init-users": "debian ALL=(ALL) NOPASSWD:ALL", "etc/ssl/private/server.key": _pem(""),
-    "etc/wireguard/wg0.conf": f"PrivateKey = {noise('wg', 43)}=", "etc/krb5.keytab": "\x05\x02x", "etc/passwd-": "x",
+    "etc/sudoers.d/90-cloud-init-users": "debian ALL=(ALL) NOPASSWD:ALL",
+    "etc/ssl/private/server.key": _pem(""),
+    "etc/wireguard/wg0.conf": f"PrivateKey = {noise('wg', 43)}=", "etc/krb5.keytab": "\x05\x02x",
+    "etc/passwd-": "x",
     # what a bake or a program leaves
-    "opt/app/key.pem": _pem("RSA "), "opt/core.1234": _CORE, "srv/dump.sql": "x", "usr/local/bin/deploy": "#!/bin/sh",
+    "opt/app/key.pem": _pem("RSA "), "opt/core.1234": _CORE, "srv/dump.sql": "x",
+    "usr/local/bin/deploy": "#!/bin/sh",
     "var/lib/cloud/data/instance-id": "i-0",
     "var/lib/dhcp/dhclient.leases": "x",
     "var/log/auth.log": "x",
     "tmp/x": "x",
-    "var/crash/x.crash": "x", "var/lib/systemd/random-seed": "x", "var/lib/docker/x": "x", "swapfile": "x",
+    "var/crash/x.crash": "x", "var/lib/systemd/random-seed": "x", "var/lib/docker/x": "x",
+    "swapfile": "x",
     "var/cache/apt/archives/x.deb": "x", "var/backups/x": "x",
 }
 """Kinds that are known from reports and from other scanners, by path in the tree."""
@@ -81,13 +99,16 @@ OTHERS = {
     "root/.mc/config.json": "x",
     "root/.config/heroku/x": "x",
     "root/.my.cnf": "x",
-    "root/.pgpass": "db:5432:*:ada:x", "root/.julia/x": "x", "root/.vscode-server/x": "x", "root/notes.txt": "x",
-    "etc/default/agent": f"DD_API_KEY={_hex('dd', 32)}\n", "etc/cloud/cloud.cfg.d/99_key.cfg": f"- {_SSH}",
+    "root/.pgpass": "db:5432:*:ada:x", "root/.julia/x": "x", "root/.vscode-server/x": "x",
+    "root/notes.txt": "x",
+    "etc/default/agent": f"DD_API_KEY={_hex('dd', 32)}\n",
+    "etc/cloud/cloud.cfg.d/99_key.cfg": f"- {_SSH}",
     "etc/default/golden-x": f"SLACK=xoxb-{noise('slack', 24, string.digits)}\n",
     "etc/gitconfig": "[url \"https://ada:" + "x9y8z7@g.example\"]",
     "etc/modprobe.d/golden-x.conf": f"# AIza{noise('google', 35)}\n",
     "opt/ml/bin/run": f"key=sk-proj-{noise('openai', 48)}\n",
-    "etc/motd": f"Bearer follows\nAuthorization: Bearer {noise('bearer', 30)}\n", "etc/hosts.allow": f"# {_JWT}\n",
+    "etc/motd": f"Bearer follows\nAuthorization: Bearer {noise('bearer', 30)}\n",
+    "etc/hosts.allow": f"# {_JWT}\n",
     "etc/golden-notes": f"AccountKey={noise('azure', 86)}==\n",
     "etc/sysctl.d/60-golden.conf": f"# pypi-AgE{noise('pypi', 60)}\n",
     "etc/nvme/discovery.conf": f"# {noise('tf', 14)}.atlasv1.{noise('tf2', 60)}\n",
@@ -97,6 +118,7 @@ OTHERS = {
     "usr/lib/python3/app.py": f"AWS_SECRET_ACCESS_KEY = '{noise('aws', 40)}'\n",
     "usr/share/doc/bash/README": _pem("EC "),
     "var/lib/dpkg/info/bash.postinst": f"curl https://ada:{noise('curl', 12)}@x.example/\n",
-    "mnt/usb/x": "x", "boot/backup.img": "x", "usr/local/share/x": "x", "var/spool/cron/crontabs/root": "* * * * * x",
+    "mnt/usb/x": "x", "boot/backup.img": "x", "usr/local/share/x": "x",
+    "var/spool/cron/crontabs/root": "* * * * * x",
 }
 """Kinds that were thought of afterwards, some in files that a package or a role may well have."""

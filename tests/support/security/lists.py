@@ -1,4 +1,5 @@
-"""Public lists of vulnerabilities in their real form, with what a test puts into them, and a server of them."""
+"""Public lists of vulnerabilities in their real form, with what a test puts into them, and a server
+of them."""
 
 from __future__ import annotations
 
@@ -25,13 +26,17 @@ State = dict[str, Any]
 """What the tracker says of a vulnerability in one release."""
 
 
-def tracker(issues: Mapping[str, Mapping[str, State]], codenames: Iterable[str] = ("bookworm", "trixie")) -> bytes:
+def tracker(
+    issues: Mapping[str, Mapping[str, State]], codenames: Iterable[str] = ("bookworm", "trixie")
+) -> bytes:
     """Debian's tracker: source -> CVE -> state in each codename."""
     found: dict[str, dict[str, Any]] = {"filling": {f"CVE-2020-{number:04}": {
-        "description": "x", "scope": "local", "releases": {name: release("resolved", "1") for name in codenames},
+        "description": "x", "scope": "local",
+        "releases": {name: release("resolved", "1") for name in codenames},
     } for number in range(FILLING)}}
     for source, states in issues.items():
-        found[source] = {identifier: {"description": "ä", "releases": dict.fromkeys(codenames, state)}
+        found[source] = {identifier: {"description": "ä",
+                                      "releases": dict.fromkeys(codenames, state)}
                          for identifier, state in states.items()}
     return json.dumps(found).encode()
 
@@ -63,17 +68,21 @@ def osv_entry(
     identifier: str, name: str, *ranges: tuple[str, str], ecosystem: str = "PyPI", **more: Any,
 ) -> dict[str, Any]:
     """A vulnerability of a project from one version to before another ("": nothing mends it)."""
-    spans = [{"type": "ECOSYSTEM", "events": [{"introduced": since}, *([{"fixed": fixed}] if fixed else [])]}
+    spans = [{"type": "ECOSYSTEM",
+              "events": [{"introduced": since}, *([{"fixed": fixed}] if fixed else [])]}
              for since, fixed in ranges]
     return {"id": identifier, "schema_version": "1.6.0",
-            "affected": [{"package": {"ecosystem": ecosystem, "name": name}, "ranges": spans}], **more}
+            "affected": [{"package": {"ecosystem": ecosystem, "name": name}, "ranges": spans}],
+            **more}
 
 
 def bulletin(
     number: int, released: date, fixes: Mapping[str, str], cves: Mapping[str, str], *,
-    title: str = "Security Bulletin: GPU Display Driver", words: str = "All driver versions prior to {}",
+    title: str = "Security Bulletin: GPU Display Driver",
+    words: str = "All driver versions prior to {}",
 ) -> dict[str, Any]:
-    """A bulletin of NVIDIA's: the version that mends each branch, and the severity of each vulnerability."""
+    """A bulletin of NVIDIA's: the version that mends each branch, and the severity of each
+    vulnerability."""
     branches = [{"category": "architecture", "name": f"Linux(R{branch})", "branches": [
         _version(branch, words.format(fix), "affected"), _version(branch, fix, "fixed"),
     ]} for branch, fix in fixes.items()]
@@ -84,7 +93,8 @@ def bulletin(
         "document": {"title": title, "csaf_version": "2.0", "tracking": {
             "id": str(number), "initial_release_date": f"{released}T00:00:00Z",
             "current_release_date": f"{released}T00:00:00Z"}},
-        "product_tree": {"branches": [{"category": "vendor", "name": "NVIDIA", "branches": branches}]},
+        "product_tree": {"branches": [{"category": "vendor", "name": "NVIDIA",
+                                       "branches": branches}]},
         "vulnerabilities": [
             {"cve": name, "product_status": {"known_affected": affected}, "scores": [
                 {"cvss_v3": {"baseScore": 5.0, "baseSeverity": severity}, "products": affected}]}
@@ -105,8 +115,10 @@ def bulletins(*found: dict[str, Any]) -> bytes:
 
 
 NVIDIA = (
-    bulletin(5700, TODAY - timedelta(days=120), {"535": "535.288.01", "550": "550.163.02"}, {"CVE-2026-1001": "HIGH"}),
-    bulletin(5821, TODAY - timedelta(days=20), {"535": "535.309.01", "580": "580.159.03", "595": "595.71.05"},
+    bulletin(5700, TODAY - timedelta(days=120), {"535": "535.288.01", "550": "550.163.02"},
+             {"CVE-2026-1001": "HIGH"}),
+    bulletin(5821, TODAY - timedelta(days=20),
+             {"535": "535.309.01", "580": "580.159.03", "595": "595.71.05"},
              {"CVE-2026-1002": "MEDIUM", "CVE-2026-1003": "CRITICAL"}),
 )
 
@@ -114,18 +126,22 @@ NVIDIA = (
 def kev(*identifiers: str, released: date = TODAY) -> bytes:
     """CISA's catalogue."""
     names = [*identifiers, *(f"CVE-2019-{number:04}" for number in range(FILLING))]
-    return json.dumps({"title": "CISA Catalog", "dateReleased": f"{released}T14:00:00.0000Z", "count": len(names),
-                       "vulnerabilities": [{"cveID": name, "vendorProject": "x"} for name in names]}).encode()
+    return json.dumps({"title": "CISA Catalog", "dateReleased": f"{released}T14:00:00.0000Z",
+                       "count": len(names),
+                       "vulnerabilities": [{"cveID": name, "vendorProject": "x"}
+                                           for name in names]}).encode()
 
 
 def quiet() -> dict[Feed, bytes]:
     """Lists that have nothing against any image, but for ended driver branches."""
-    return {Feed.DEBIAN: tracker({}), Feed.PYPI: osv(), Feed.NVIDIA: bulletins(*NVIDIA), Feed.KEV: kev(),
+    return {Feed.DEBIAN: tracker({}), Feed.PYPI: osv(), Feed.NVIDIA: bulletins(*NVIDIA),
+            Feed.KEV: kev(),
             Feed.UBUNTU: osv(osv_entry("UBUNTU-1", "x", ("0", "1"), ecosystem="Ubuntu:24.04:LTS"))}
 
 
 class ListServer:
-    """Serves `lists` below the name of each feed, dated `changed`; a feed that is not there is 404."""
+    """Serves `lists` below the name of each feed, dated `changed`; a feed that is not there is
+    404."""
 
     def __init__(self) -> None:
         self.lists = quiet()

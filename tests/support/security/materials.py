@@ -1,4 +1,5 @@
-"""A build of a lock as `bake` leaves its records: manifest, control data of every package in a cache of its own."""
+"""A build of a lock as `bake` leaves its records: manifest, control data of every package in a
+cache of its own."""
 
 from __future__ import annotations
 
@@ -32,20 +33,27 @@ def listed(lock: Lock) -> list[str]:
     found = [f"/var/lib/dpkg/info/{name}{':amd64' if name.startswith('lib') else ''}.list"
              for name in lock.packages if name != PURGED]
     return found + [f"/opt/ml/{home}/lib/python3.13/site-packages/{file.project.replace('-', '_')}-{file.version}"
-                    ".dist-info/METADATA" for home, files in lock.environments().items() for file in files]
+                    ".dist-info/METADATA" for home, files in lock.environments().items()
+                    for file in files]
 
 
 def stock(store: Store, lock: Lock, sources: Callable[[str], str] = lambda _: "") -> None:
-    """Control data of every package, with the field `Source` that `sources` gives it, else what the lock knows."""
+    """Control data of every package, with the field `Source` that `sources` gives it, else what the
+    lock knows."""
     store.cache.control.mkdir(exist_ok=True)
     for name, package in lock.packages.items():
         source = sources(name) or (package.source if package.source != name else "")
-        text = f"Package: {name}\n" + (f"Source: {source}\n" if source else "") + f"Version: {package.version}\n"
+        text = (
+            f"Package: {name}\n"
+            + (f"Source: {source}\n" if source else "")
+            + f"Version: {package.version}\n"
+        )
         (store.cache.control / package.sha256).write_text(text, encoding="utf-8")
 
 
 def build(root: Path, lock: Lock, paths: Iterable[str] | None = None) -> BuildFolder:
-    """The build of a lock in the checkout `root`, whose tree has `paths`, by default those that it has to."""
+    """The build of a lock in the checkout `root`, whose tree has `paths`, by default those that it
+    has to."""
     digest = records.sha256_text(lockfile.text_of(lock))
     folder = ImageFolder.of(root, lock.image).build(digest[:lockfile.ID_LENGTH])
     records.write(folder.bake, report_data.bake_record(lock.model_dump(mode="json"), host=HOST))

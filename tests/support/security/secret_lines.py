@@ -1,4 +1,5 @@
-"""Lines in which people and programs leave secrets, anywhere in a line and encoded, and lines that only look so."""
+"""Lines in which people and programs leave secrets, anywhere in a line and encoded, and lines that
+only look so."""
 
 from __future__ import annotations
 
@@ -16,8 +17,13 @@ _LONG = noise("long", 32)
 _HEX = noise("hex", 40, "0123456789abcdef")
 _UUID = "-".join(noise(f"u{size}", size, "0123456789abcdef") for size in (8, 4, 4, 4, 12))
 _AWS, _AWS_ID = noise("aws40", 40), "AKIA" + noise("awsid", 16, _UPPER)
-_PEM = "-----BEGIN RSA PRIVATE " + "KEY-----\n" \
-    + "\n".join(noise(f"pem{row}", 64) for row in range(6)) + "\n-----END RSA PRIVATE " + "KEY-----\n"
+_PEM = (
+    "-----BEGIN RSA PRIVATE "
+    + "KEY-----\n"
+    + "\n".join(noise(f"pem{row}", 64) for row in range(6))
+    + "\n-----END RSA PRIVATE "
+    + "KEY-----\n"
+)
 _JWT = f"eyJ{noise('j1', 33)}.eyJ{noise('j2', 60)}.{noise('j3', 43)}"
 
 
@@ -80,7 +86,8 @@ PLANTED = {
     "openssl enc": f"openssl enc -aes256 -k {_SHORT} -in x\n",
     "htpasswd -b": f"htpasswd -cb /etc/x ada {_SHORT}\n",
     "rabbitmqctl": f"rabbitmqctl add_user a {_SHORT}\n", "lftp": f"lftp -u ada,{_SHORT} host\n",
-    "jenkins": f"java -jar cli.jar -auth ada:{_SHORT} list\n", "httpie": f"http -a ada:{_SHORT} x\n",
+    "jenkins": f"java -jar cli.jar -auth ada:{_SHORT} list\n",
+    "httpie": f"http -a ada:{_SHORT} x\n",
     "chpasswd, here": f"chpasswd <<< 'ada:{_SHORT}'\n",
     "chpasswd, cloud-init": f"chpasswd:\n  list: |\n    ada:{_SHORT}\n",
     "sudo -S": f"echo {_SHORT} | sudo -S true\n",
@@ -90,7 +97,8 @@ PLANTED = {
     "slapd.conf": f"rootpw {_SHORT}\n", "postfix": f"[smtp.example]:587 ada:{_SHORT}\n",
     "word and digit": "password=letmein1\n", "word and digits": "PASSWORD=hunter22\n",
     # addresses
-    "s3": f"s3://AKIA:{_SHORT}@bucket/x\n", "in an address": f"https://x.example/?password%3D{_SHORT}\n",
+    "s3": f"s3://AKIA:{_SHORT}@bucket/x\n",
+    "in an address": f"https://x.example/?password%3D{_SHORT}\n",
     "Teams": f"https://x.webhook.office.com/webhookb2/{_LONG}\n",
     "psql": f"DATABASE_URL=postgresql://app:{_SHORT}@db.example:5432/app\n",
     "pip.conf": f"[global]\nextra-index-url = https://ada:{_SHORT}@index.example/simple\n",
@@ -151,7 +159,9 @@ PLANTED = {
     "AWS, TOML": f'secret_access_key="{_AWS}"\n', "AWS, YAML": f"secretAccessKey: {_AWS}\n",
     "AWS, session": f"env AWS_SESSION_TOKEN={_AWS}{_AWS} run\n",
     "Azure": f"AZURE_CLIENT_SECRET={_LONG} az login\n",
-    "PEM, encrypted": _PEM.replace("KEY-----\n", "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n", 1),
+    "PEM, encrypted": _PEM.replace("KEY-----\n",
+                                   "KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n",
+                                   1),
     "PKCS#8 without its frame": f"key: MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcw{noise('p8', 64)}\n",
     "grub": f"password_pbkdf2 root grub.pbkdf2.sha512.10000.{noise('grub', 64, '0123456789ABCDEF')}\n",
     "LDAP hash": f"userPassword: {{SSHA}}{noise('ssha', 32)}\n",
@@ -241,10 +251,14 @@ INNOCENT = (
     "AWS_PROFILE=team-1",
     "commit = 9daeafb9864cf43055a93de98b2fa6b2f6a1d3ad", "build_id: 71d27dfb6ed2",
     "passphrase: ask", "psk-file=/etc/x.psk",
-    "# pass ssl=True to it", "pass TTarget* p1", "aws kms --key-id 1234abcd-12ab-34cd-56ef-1234567890ab",
-    '"KeyId": "1234abcd-12ab-34cd-56ef-1234567890ab"', "secret_arn: arn:aws:secretsmanager:x:1:secret:a-B2c3d4",
-    "echo hello | sudo tee /etc/x", "echo $PASS | docker login --password-stdin", "unzip -P file.zip",
-    "list:\n  - name: a1b2c3d4", "7z x -pfolder x.7z", "openssl req -key x -keyout y", "[::1]:8080 up",
+    "# pass ssl=True to it", "pass TTarget* p1",
+    "aws kms --key-id 1234abcd-12ab-34cd-56ef-1234567890ab",
+    '"KeyId": "1234abcd-12ab-34cd-56ef-1234567890ab"',
+    "secret_arn: arn:aws:secretsmanager:x:1:secret:a-B2c3d4",
+    "echo hello | sudo tee /etc/x", "echo $PASS | docker login --password-stdin",
+    "unzip -P file.zip",
+    "list:\n  - name: a1b2c3d4", "7z x -pfolder x.7z", "openssl req -key x -keyout y",
+    "[::1]:8080 up",
     "AUTH_TYPE=oauth2", "auth_method = scram-sha-256", "password_encryption = scram-sha-256",
     "secretbox: xsalsa20poly1305",
     "password_hash = argon2id", "hash_algorithm: sha3-256", "use_tokens: true", "token_type=bearer",

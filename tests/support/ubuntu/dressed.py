@@ -41,7 +41,8 @@ def unpacked(deb: Path) -> Iterator[Path]:
 
 
 def fields(tree: Path, **changes: str | None) -> Deb822:
-    """Change fields of a tree's control file, `Pre_Depends` for Pre-Depends; None takes one away."""
+    """Change fields of a tree's control file, `Pre_Depends` for Pre-Depends; None takes one
+    away."""
     path = tree / "DEBIAN/control"
     control = Deb822(path.read_text(encoding="utf-8"))
     for name, value in changes.items():
@@ -56,10 +57,15 @@ def build(tree: Path, folder: Path) -> Repacked:
     """The package of `tree` in `folder`, every file as old as the one it was made from."""
     (tree / "DEBIAN/md5sums").unlink(missing_ok=True)
     control = Deb822((tree / "DEBIAN/control").read_text(encoding="utf-8"))
-    target = folder / f"{control['Package']}_{control['Version'].rpartition(':')[2]}_{control['Architecture']}.deb"
-    dates = [int(path.stat().st_mtime) for path in tree.rglob("*") if path.is_file() and not path.is_symlink()
+    target = (
+        folder
+        / f"{control['Package']}_{control['Version'].rpartition(':')[2]}_{control['Architecture']}.deb"
+    )
+    dates = [int(path.stat().st_mtime) for path in tree.rglob("*") if path.is_file()
+             and not path.is_symlink()
              and path.parent.name != "DEBIAN"]
-    _run("dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--threads-max=1", "--build", str(tree), str(target),
+    _run("dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--threads-max=1", "--build", str(tree),
+         str(target),
          SOURCE_DATE_EPOCH=str(max(dates, default=debrepo.DATE)))
     return described(target)
 
@@ -96,8 +102,12 @@ def rename(tree: Path, names: Mapping[str, str]) -> None:
             path.write_bytes(pattern.sub(lambda found: words[found[0]], data))
             os.utime(path, (stat.st_mtime, stat.st_mtime))
         if pattern.search(name := os.fsencode(path.name)):
-            path.rename(path.with_name(os.fsdecode(pattern.sub(lambda found: words[found[0]], name))))
+            path.rename(
+                path.with_name(os.fsdecode(pattern.sub(lambda found: words[found[0]], name)))
+            )
 
 
 def _run(*argv: str, **env: str) -> str:
-    return subprocess.run(argv, check=True, capture_output=True, text=True, env={**os.environ, **env}).stdout
+    return subprocess.run(
+        argv, check=True, capture_output=True, text=True, env={**os.environ, **env}
+    ).stdout

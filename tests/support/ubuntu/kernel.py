@@ -1,9 +1,11 @@
-"""Debian's cloud kernel under the names of Ubuntu's for EC2: image, modules and headers in packages of their own.
+"""Debian's cloud kernel under the names of Ubuntu's for EC2: image, modules and headers in packages
+of their own.
 
-The names are those of noble's archive: `linux-image-aws` depends on `linux-image-<release>`, that on
-`linux-modules-<release>`; `linux-headers-aws` on `linux-headers-<release>`, which has `scripts/sign-file` itself
-(DKMS: "/usr/src/linux-headers-$kernelver/scripts/sign-file" on Ubuntu). noble-updates' meta package has left 6.8 for
-newer series, as Ubuntu's guide to linux-aws-64k shows: linux-image-6.14.0-1009-aws, linux-modules-6.14.0-1009-aws.
+The names are those of noble's archive: `linux-image-aws` depends on `linux-image-<release>`, that
+on `linux-modules-<release>`; `linux-headers-aws` on `linux-headers-<release>`, which has
+`scripts/sign-file` itself (DKMS: "/usr/src/linux-headers-$kernelver/scripts/sign-file" on Ubuntu).
+noble-updates' meta package has left 6.8 for newer series, as Ubuntu's guide to linux-aws-64k shows:
+linux-image-6.14.0-1009-aws, linux-modules-6.14.0-1009-aws.
 """
 
 from __future__ import annotations
@@ -44,18 +46,25 @@ def image_and_modules(deb: Path, folder: Path, debian: str) -> list[Repacked]:
             (tree / f"{name}{RELEASE}").rename(target)
         (modules / "DEBIAN").mkdir()
         shutil.copy2(tree / "DEBIAN/control", modules / "DEBIAN/control")
-        dressed.fields(modules, Package=f"linux-modules-{RELEASE}", Source="linux-aws-6.14", Version=VERSION,
-                      Description="Linux kernel extra modules", Pre_Depends=None, Depends=None, Recommends=None,
+        dressed.fields(modules, Package=f"linux-modules-{RELEASE}", Source="linux-aws-6.14",
+                       Version=VERSION,
+                      Description="Linux kernel extra modules", Pre_Depends=None, Depends=None,
+                       Recommends=None,
                       Suggests=None, Conflicts=None, Breaks=None, Replaces=None, Built_Using=None)
-        dressed.fields(tree, Package=f"linux-image-{RELEASE}", Source="linux-signed-aws-6.14", Version=VERSION,
-                      Depends=f"kmod, linux-base (>= 4.5), linux-modules-{RELEASE}", Conflicts=None, Replaces=None,
-                      Recommends="grub-pc | grub-efi-amd64 | grub-efi-ia32 | grub, initramfs-tools | "
-                                 "linux-initramfs-tool", Suggests=None, Breaks=None, Built_Using=None)
+        dressed.fields(tree, Package=f"linux-image-{RELEASE}", Source="linux-signed-aws-6.14",
+                       Version=VERSION,
+                      Depends=f"kmod, linux-base (>= 4.5), linux-modules-{RELEASE}", Conflicts=None,
+                       Replaces=None,
+                      Recommends="grub-pc | grub-efi-amd64 | grub-efi-ia32 | grub, "
+                                 "initramfs-tools | "
+                                 "linux-initramfs-tool", Suggests=None, Breaks=None,
+                       Built_Using=None)
         return [dressed.build(tree, folder), dressed.build(modules, folder)]
 
 
 def headers(deb: Path, kbuild: Path, folder: Path, debian: str) -> Repacked:
-    """`linux-headers-<release>`: with kbuild's programs in it, as Ubuntu has them, and Debian's common headers below.
+    """`linux-headers-<release>`: with kbuild's programs in it, as Ubuntu has them, and Debian's
+    common headers below.
 
     `kbuild` is Debian's linux-kbuild of that version.
     """
@@ -64,10 +73,12 @@ def headers(deb: Path, kbuild: Path, folder: Path, debian: str) -> Repacked:
         folder_of = tree / f"usr/src/linux-headers-{RELEASE}"
         for name in ("scripts", "tools"):
             (folder_of / name).unlink()
-            shutil.copytree(next(tools.glob("usr/lib/linux-kbuild-*")) / name, folder_of / name, symlinks=True)
+            shutil.copytree(next(tools.glob("usr/lib/linux-kbuild-*")) / name, folder_of / name,
+                            symlinks=True)
         control = dressed.fields(tree)
         kept = [part for part in control["Depends"].split(", ") if "linux-image-" not in part]
-        dressed.fields(tree, Package=f"linux-headers-{RELEASE}", Source="linux-aws-6.14", Version=VERSION,
+        dressed.fields(tree, Package=f"linux-headers-{RELEASE}", Source="linux-aws-6.14",
+                       Version=VERSION,
                       Depends=", ".join(kept))
         return dressed.build(tree, folder)
 
@@ -78,12 +89,14 @@ def meta(folder: Path, name: str, depends: str, like: Path, version: str = "") -
         for path in tree.iterdir():
             if path.name != "DEBIAN":
                 shutil.rmtree(path)
-        dressed.fields(tree, Package=name, Source="linux-meta-aws-6.14", Version=version or VERSION, Depends=depends)
+        dressed.fields(tree, Package=name, Source="linux-meta-aws-6.14", Version=version or VERSION,
+                       Depends=depends)
         return dressed.build(tree, folder)
 
 
 def named(bzimage: bytes, old: str, new: str) -> bytes:
-    """A bzImage whose kernel calls itself `new`: the text in its header, and in the kernel that it unpacks.
+    """A bzImage whose kernel calls itself `new`: the text in its header, and in the kernel that it
+    unpacks.
 
     AssertionError where the new payload does not fit into the old one's place.
     """
@@ -103,11 +116,15 @@ def named(bzimage: bytes, old: str, new: str) -> bytes:
 
 
 def _renamed(kernel: bytes, old: bytes, new: bytes) -> bytes:
-    """`new` for `old` in each text: what follows moves up, so that the kernel's vermagic, for its modules, is whole."""
-    return re.sub(re.escape(old) + rb"([^\0]*)", lambda found: (new + found[1]).ljust(len(found[0]), b"\0"), kernel)
+    """`new` for `old` in each text: what follows moves up, so that the kernel's vermagic, for its
+    modules, is whole."""
+    return re.sub(re.escape(old) + rb"([^\0]*)",
+                  lambda found: (new + found[1]).ljust(len(found[0]), b"\0"), kernel)
 
 
 def _zstd(*argv: str | bytes) -> bytes:
     *options, data = argv
     assert isinstance(data, bytes)
-    return subprocess.run(["zstd", "-q", *options], input=data, check=True, capture_output=True).stdout
+    return subprocess.run(
+        ["zstd", "-q", *options], input=data, check=True, capture_output=True
+    ).stdout

@@ -1,8 +1,9 @@
-"""An archive dressed as noble, signed by a test's key: Debian 13's packages in Ubuntu's suites and components.
+"""An archive dressed as noble, signed by a test's key: Debian 13's packages in Ubuntu's suites and
+components.
 
-Changed are what tells a system that it is Ubuntu 24.04 (base-files, cloud-init's configuration) and the kernel's
-names; all else is Debian's own file, linked from the store. So a walk over it proves our names, paths and tables and
-cloud-init's user, and nothing of Ubuntu's packages.
+Changed are what tells a system that it is Ubuntu 24.04 (base-files, cloud-init's configuration) and
+the kernel's names; all else is Debian's own file, linked from the store. So a walk over it proves
+our names, paths and tables and cloud-init's user, and nothing of Ubuntu's packages.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ DEBIAN_KERNEL = "linux-image-cloud-amd64"
 
 
 class Noble:
-    """The archive in `folder`, with the closure of `image` of the checkout `root` and of what compiles for it."""
+    """The archive in `folder`, with the closure of `image` of the checkout `root` and of what
+    compiles for it."""
 
-    def __init__(self, root: Path, image: str, folder: Path, store: Store, key: debrepo.Key) -> None:
+    def __init__(
+        self, root: Path, image: str, folder: Path, store: Store, key: debrepo.Key
+    ) -> None:
         self.root, self.folder, self.key, self.store = root, folder, key, store
         self.entries: dict[tuple[str, str], list[Repacked]] = {}
         debs, apt = _debian(root, image, folder / "apt", store)
@@ -56,15 +60,18 @@ class Noble:
                    _openssh_server(there["openssh-server"], made)]
         headers = there[f"linux-headers-{release}"]
         kbuild = next(path for name, path in there.items() if name.startswith("linux-kbuild-"))
-        for found in (*changed, *(_other_priority(there[name], made) for name in OPTIONAL if name in there)):
+        for found in (*changed,
+                      *(_other_priority(there[name], made) for name in OPTIONAL if name in there)):
             self._add("noble-updates", "main", found)
         for found in (*kernel.image_and_modules(there[image], made, release),
                       kernel.headers(headers, kbuild, made, release),
-                      *(kernel.meta(made, f"linux-{kind}-aws", f"linux-{kind}-{kernel.RELEASE}", headers)
+                      *(kernel.meta(made, f"linux-{kind}-aws", f"linux-{kind}-{kernel.RELEASE}",
+                                    headers)
                         for kind in ("image", "headers"))):
             for suite in ("noble-updates", "noble-security"):
                 self._add(suite, "main", found)
-        replaced = {*(package.name for package in changed), *OPTIONAL, image, f"linux-headers-{release}"}
+        replaced = {*(package.name for package in changed), *OPTIONAL, image,
+                    f"linux-headers-{release}"}
         for name, path in there.items():
             if name not in replaced:
                 component = "universe" if name in UNIVERSE else "main"
@@ -85,14 +92,19 @@ class Noble:
             for component in COMPONENTS:
                 where = folder / component / "binary-amd64"
                 where.mkdir(parents=True)
-                packages = sorted(self.entries.get((suite, component), []), key=lambda found: found.name)
+                packages = sorted(self.entries.get((suite, component), []),
+                                  key=lambda found: found.name)
                 text = "\n".join(found.control.dump() for found in packages).encode()
-                for name, data in (("Packages", text), ("Packages.gz", gzip.compress(text, 1, mtime=0))):
+                for name, data in (("Packages", text),
+                                   ("Packages.gz", gzip.compress(text, 1, mtime=0))):
                     (where / name).write_bytes(data)
-                    sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {component}/binary-amd64/{name}")
-            # Every suite has the release's codename (https://wiki.debian.org/DebianRepository/Format, as Ubuntu's are).
+                    sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} "
+                                f"{component}/binary-amd64/{name}")
+            # Every suite has the release's codename
+            # (https://wiki.debian.org/DebianRepository/Format, as Ubuntu's are).
             text_of = "\n".join([
-                "Origin: Ubuntu", "Label: Ubuntu", f"Suite: {suite}", "Version: 24.04", "Codename: noble",
+                "Origin: Ubuntu", "Label: Ubuntu", f"Suite: {suite}", "Version: 24.04",
+                "Codename: noble",
                 f"Date: {date}", "Architectures: amd64", f"Components: {' '.join(COMPONENTS)}",
                 f"Description: Ubuntu Noble {'24.04' if suite == 'noble' else suite.partition('-')[2].title()}",
                 "SHA256:", *sums, ""])
@@ -101,7 +113,8 @@ class Noble:
 
 
 def _debian(root: Path, image: str, folder: Path, store: Store) -> tuple[list[Deb], AptRoot]:
-    """What the roles of `image` name on noble, and all that it depends on, from this machine's Debian 13."""
+    """What the roles of `image` name on noble, and all that it depends on, from this machine's
+    Debian 13."""
     definition = definition_file.load(root, definition_file.path_of(root, image))
     sources = mirrors.sources("debian", "trixie", backports=False)
     apt = AptRoot(folder, tuple(sources), mirrors.locate([source.archive for source in sources]))
@@ -122,7 +135,8 @@ def _debian(root: Path, image: str, folder: Path, store: Store) -> tuple[list[De
 def _base_files(deb: Path, folder: Path) -> Repacked:
     with dressed.unpacked(deb) as tree:
         for name in ("usr/lib/os-release", "etc/lsb-release"):
-            dressed.put(tree, name, (FILES / Path(name).name).read_text(encoding="utf-8"), "etc/debian_version")
+            dressed.put(tree, name, (FILES / Path(name).name).read_text(encoding="utf-8"),
+                        "etc/debian_version")
         dressed.put(tree, "etc/dpkg/origins/ubuntu", (FILES / "origin").read_text(encoding="utf-8"),
                    "etc/debian_version")
         dressed.put(tree, "etc/issue", "Ubuntu 24.04.3 LTS \\n \\l\n\n", "etc/debian_version")
@@ -130,8 +144,12 @@ def _base_files(deb: Path, folder: Path) -> Repacked:
         script = tree / "DEBIAN/postinst"
         text = script.read_text(encoding="utf-8")
         assert "origins/debian" in text
-        script.write_text(text.replace("origins/debian", "origins/ubuntu").replace("ln -sf debian", "ln -sf ubuntu"),
-                          encoding="utf-8")
+        script.write_text(
+            text.replace("origins/debian", "origins/ubuntu").replace(
+                "ln -sf debian", "ln -sf ubuntu"
+            ),
+            encoding="utf-8",
+        )
         listed = tree / "DEBIAN/conffiles"
         listed.write_text(f"{listed.read_text(encoding='utf-8')}/etc/lsb-release\n/etc/dpkg/origins/ubuntu\n",
                           encoding="utf-8")
@@ -146,7 +164,8 @@ def _cloud_init(deb: Path, folder: Path) -> Repacked:
 
 
 def _openssh_server(deb: Path, folder: Path) -> Repacked:
-    """Its socket is enabled, not its service ("SSHd now uses socket-based activation", Ubuntu 22.10 and later)."""
+    """Its socket is enabled, not its service ("SSHd now uses socket-based activation", Ubuntu 22.10
+    and later)."""
     with dressed.unpacked(deb) as tree:
         script = tree / "DEBIAN/postinst"
         words = re.split(r"('ssh\.(?:service|socket)')", script.read_text(encoding="utf-8"))
@@ -157,7 +176,8 @@ def _openssh_server(deb: Path, folder: Path) -> Repacked:
 
 
 def _ubuntu(tree: Path, folder: Path) -> Repacked:
-    """The package with Ubuntu's mark in its version; Debian's stays in front of it, since others ask for that."""
+    """The package with Ubuntu's mark in its version; Debian's stays in front of it, since others
+    ask for that."""
     version = dressed.fields(tree)["Version"]
     dressed.fields(tree, Version=f"{version}ubuntu1")
     return dressed.build(tree, folder)

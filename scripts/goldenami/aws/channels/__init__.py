@@ -1,1 +1,2 @@
-"""What others launch by, in one region: pointers, the ledger that they follow, the lease on them."""
+"""What others launch by, in one region: pointers, the ledger that they follow, the lease on
+them."""

@@ -1,6 +1,8 @@
-"""What is signed of a build, in the account: two envelopes beside the build's parameter, their digest on its AMI.
+"""What is signed of a build, in the account: two envelopes beside the build's parameter, their
+digest on its AMI.
 
-An envelope of one AMI has 2 to 3 KiB; more than a standard parameter's 4 KiB would cost $0.05 a month.
+An envelope of one AMI has 2 to 3 KiB; more than a standard parameter's 4 KiB would cost $0.05 a
+month.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from goldenami.core import records
 
 @dataclass(frozen=True)
 class Attestations:
-    """The envelopes as text: where the build comes from (SLSA's provenance), and that it was verified (a summary).
+    """The envelopes as text: where the build comes from (SLSA's provenance), and that it was
+    verified (a summary).
 
     `key_id` is that of the key that signed them, where they were made here.
     """
@@ -30,7 +33,8 @@ class Attestations:
 
     @property
     def digest(self) -> str:
-        """What AMI and snapshot carry: the SHA-256 of the provenance's envelope. The summary names it, too."""
+        """What AMI and snapshot carry: the SHA-256 of the provenance's envelope. The summary names
+        it, too."""
         return records.sha256_text(self.provenance)
 
 
@@ -46,13 +50,17 @@ def found(values: Mapping[str, str], image: str, build_id: str) -> Attestations 
     return Attestations(provenance, verification) if provenance and verification else None
 
 
-def write(ssm: Client, ec2: Client, image: str, build_id: str, ami: Image, attestations: Attestations) -> None:
+def write(
+    ssm: Client, ec2: Client, image: str, build_id: str, ami: Image, attestations: Attestations
+) -> None:
     """Keep both in the region, then tag AMI and snapshot: a tag never names what is not there."""
     texts = (attestations.provenance, attestations.verification)
     for name, text in zip(parameters(image, build_id), texts, strict=True):
-        ssm.put_parameter(Name=name, Value=text, Type="String", Tier="Intelligent-Tiering", Overwrite=True,
+        ssm.put_parameter(Name=name, Value=text, Type="String", Tier="Intelligent-Tiering",
+                          Overwrite=True,
                           Description="golden publish: signed, a DSSE envelope")
-    mark = tags.to_list({tags.PROVENANCE_SHA256: attestations.digest, tags.SIGNED_BY: attestations.key_id})
+    mark = tags.to_list({tags.PROVENANCE_SHA256: attestations.digest,
+                         tags.SIGNED_BY: attestations.key_id})
     settled(lambda: ec2.create_tags(Resources=[ami.ami, ami.snapshot], Tags=mark), *NOT_YET)
 
 

@@ -1,7 +1,9 @@
-"""The channels of an image in one region: what they name, and moving them. `publish`, `promote`, `rollback` use it.
+"""The channels of an image in one region: what they name, and moving them. `publish`, `promote`,
+`rollback` use it.
 
-The ledger is written first, under the lease's fencing number; the SSM parameter and the template follow it. So a run
-that was killed between them is seen, and the next one brings the pointers to what the ledger says.
+The ledger is written first, under the lease's fencing number; the SSM parameter and the template
+follow it. So a run that was killed between them is seen, and the next one brings the pointers to
+what the ledger says.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ from goldenami.model.definitions.definition import Definition, InstanceRefresh, 
 
 @dataclass(frozen=True)
 class RegionBuild:
-    """What a region has of one build of an image. `recorded` is the AMI that the build's parameter names, `attested`
-    what is signed beside it, `gpu_test` the record of its test on GPUs, as text.
+    """What a region has of one build of an image. `recorded` is the AMI that the build's parameter
+    names, `attested` what is signed beside it, `gpu_test` the record of its test on GPUs, as text.
 
-    `pointers` are the AMIs that the channels' parameters name. `is_abandoned`: who held the lease last did not let go.
+    `pointers` are the AMIs that the channels' parameters name. `is_abandoned`: who held the lease
+    last did not let go.
     """
 
     region: str
@@ -47,9 +50,12 @@ class RegionBuild:
     is_abandoned: bool
 
 
-def read_region(account: Account, region: str, definition: Definition, build_id: str) -> RegionBuild:
-    """Read what a region has of a build: five calls, four where its AMI does not exist; two more for a template of the
-    user's, and one for names of security groups. BadInput for a template that is not to be changed.
+def read_region(
+    account: Account, region: str, definition: Definition, build_id: str
+) -> RegionBuild:
+    """Read what a region has of a build: five calls, four where its AMI does not exist; two more
+    for a template of the user's, and one for names of security groups. BadInput for a template that
+    is not to be changed.
     """
     ec2, image, ref = account.ec2(region), definition.image, launch_data.template_of(definition)
     if ref.source:
@@ -58,10 +64,12 @@ def read_region(account: Account, region: str, definition: Definition, build_id:
     build_name, names = pointers.build_name(image, build_id), pointers.channel_names(image)
     gpu_test = evidence.parameter(image, build_id)
     values = pointers.read(account.ssm(region),
-                           [build_name, *names.values(), *attestations.parameters(image, build_id), gpu_test])
+                           [build_name, *names.values(), *attestations.parameters(image, build_id),
+                            gpu_test])
     lease = read_lease(account.dynamodb(region), image)
     return RegionBuild(
-        region=region, image=ami, shared_with=images.accounts_shared_with(ec2, ami.ami) if ami else [],
+        region=region, image=ami,
+        shared_with=images.accounts_shared_with(ec2, ami.ami) if ami else [],
         recorded=values.get(build_name), attested=attestations.found(values, image, build_id),
         gpu_test=values.get(gpu_test),
         pointers={channel: values[name] for channel, name in names.items() if name in values},
@@ -80,27 +88,33 @@ def read_ledgers(account: Account, image: str, regions: Iterable[str]) -> Region
 def astray(
     definition: Definition, ledger: Ledger, amis: Mapping[Channel, str], template: Version | None,
 ) -> Iterator[tuple[Channel, str]]:
-    """Pointers that name something else than the ledger: the channel that is meant, and what is wrong as text."""
+    """Pointers that name something else than the ledger: the channel that is meant, and what is
+    wrong as text."""
     image, ref = definition.image, launch_data.template_of(definition)
     for channel in Channel:
         entry = ledger.of(channel)
         if entry and amis.get(channel) != entry.ami:
-            yield channel, (f"{pointers.channel_name(image, channel)} names {amis.get(channel, 'nothing')}, "
+            yield channel, (f"{pointers.channel_name(image, channel)} names "
+                            f"{amis.get(channel, 'nothing')}, "
                             f"not {entry.ami} as the ledger does")
     if ledger.latest and (template is None or template.ami != ledger.latest.ami):
         yield Channel.LATEST, (f"the default of {ref} launches "
-                               f"{template.ami if template else 'nothing'}, not {ledger.latest.ami} as the ledger says")
+                               f"{template.ami if template else 'nothing'}, not "
+                               f"{ledger.latest.ami} as the ledger says")
 
 
 def publish_section(definition: Definition) -> Publish:
     """The section `publish`, or BadInput where the definition has none."""
     if definition.publish is None:
-        raise BadInput(f"{definition.image} is not to be published: its definition has no section `publish`",
-                       hint=f"add `publish: {{regions: [us-east-1]}}` to packer/images/{definition.image}.yml")
+        raise BadInput(f"{definition.image} is not to be published: its definition has no section "
+                       "`publish`",
+                       hint=f"add `publish: {{regions: [us-east-1]}}` to "
+                            f"packer/images/{definition.image}.yml")
     return definition.publish
 
 
-DROPPED = ("the definition has dropped this region, and what it launches by stays as it is and ages: add it to "
+DROPPED = ("the definition has dropped this region, and what it launches by stays as it is and "
+           "ages: add it to "
            "`publish: regions:` again, or to `left_regions:` if that is meant")
 """What is said of a region that the ledgers know and the definition does not."""
 
@@ -114,34 +128,38 @@ def dropped(definition: Definition, published_to: Iterable[Iterable[str]]) -> tu
 
 def differing(ledgers: Mapping[str, Ledger]) -> str:
     """What `latest` is in each region, where the ledgers do not name the same build; else empty."""
-    builds = {region: ledger.latest.build_id if ledger.latest else "none" for region, ledger in ledgers.items()}
+    builds = {region: ledger.latest.build_id if ledger.latest else "none"
+              for region, ledger in ledgers.items()}
     told = ", ".join(f"{region} {build}" for region, build in builds.items())
     return f"the regions' `latest` differ: {told}" if len(set(builds.values())) > 1 else ""
 
 
 def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Lease) -> LedgerEntry:
     """A ledger entry of this moment, by this process."""
-    return LedgerEntry(build_id=build_id, ami=ami, baked_at=baked_at, since=clock.stamp(), by=tags.owner(),
+    return LedgerEntry(build_id=build_id, ami=ami, baked_at=baked_at, since=clock.stamp(),
+                       by=tags.owner(),
                        fence=lease.fence, gpu=gpu)
 
 
 def follow_ledger(
-    account: Account, region: str, lease: Lease, definition: Definition, *, moving: Iterable[Channel],
+    account: Account, region: str, lease: Lease, definition: Definition, *,
+    moving: Iterable[Channel],
     others: bool = True, reuse_version: bool = False, take_over: bool = False,
 ) -> Version | None:
     """Let every pointer name what the lease's ledger says; returns the template's default version.
 
-    All of them, since an earlier run may have left any of them behind, and without trusting what they seem to name:
-    each is written and read back. The template is last. `moving` are the channels that have to follow; another one
-    follows with `others`, unless its AMI is not available any more. `reuse_version`: as for the template's move. A
-    default version that a person set is replaced with `take_over`; without, it ends a move of `latest` and stays in
-    another.
+    All of them, since an earlier run may have left any of them behind, and without trusting what
+    they seem to name: each is written and read back. The template is last. `moving` are the
+    channels that have to follow; another one follows with `others`, unless its AMI is not available
+    any more. `reuse_version`: as for the template's move. A default version that a person set is
+    replaced with `take_over`; without, it ends a move of `latest` and stays in another.
     """
     ledger, moving, image, ec2 = lease.ledger, set(moving), definition.image, account.ec2(region)
     entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
     there = images.get(ec2, [entry.ami for entry in entries.values()])
     standing = {channel: entry for channel, entry in entries.items() if channel in moving
-                or (others and (found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)}
+                or (others and (found := there.get(entry.ami)) and found.state
+                    == AmiState.AVAILABLE)}
     for channel in sorted(standing, key=lambda channel: channel is Channel.CANDIDATE):
         entry = standing[channel]
         pointers.move_channel(account.ssm(region), pointers.channel_name(image, channel), entry.ami,
@@ -152,16 +170,19 @@ def follow_ledger(
     hand_set = HandSet.REFUSE if Channel.LATEST in moving else HandSet.LEAVE
     return pointers.move_template(
         ec2, launch_data.template_of(definition), latest.build_id,
-        launch_data.of_image(definition, latest.ami, launch_data.read_base(ec2, definition)), {tags.IMAGE: image},
+        launch_data.of_image(definition, latest.ami, launch_data.read_base(ec2, definition)),
+        {tags.IMAGE: image},
         reuse_version=reuse_version or Channel.LATEST not in moving,
         hand_set=HandSet.TAKE_OVER if take_over else hand_set)
 
 
 @dataclass(frozen=True)
 class RestorePoint:
-    """What a region was before a move: its ledger, and what pointers named of which the ledger knows nothing.
+    """What a region was before a move: its ledger, and what pointers named of which the ledger
+    knows nothing.
 
-    None is a channel or a template that did not exist. Without `moves_template` the template is left as it is.
+    None is a channel or a template that did not exist. Without `moves_template` the template is
+    left as it is.
     """
 
     ledger: Ledger
@@ -171,11 +192,13 @@ class RestorePoint:
 
 
 def restore(
-    account: Account, region: str, definition: Definition, lease: Lease, restore_point: RestorePoint,
+    account: Account, region: str, definition: Definition, lease: Lease,
+    restore_point: RestorePoint,
 ) -> None:
     """Bring a region back to what it was.
 
-    The ledger is last: as long as it names the new build, the pointers that differ from it show a run that did not end.
+    The ledger is last: as long as it names the new build, the pointers that differ from it show a
+    run that did not end.
     """
     lease.renew()  # or another has the lease by now
     before, image = restore_point.ledger, definition.image
@@ -190,8 +213,11 @@ def restore(
     lease.record(before)
 
 
-def current_default(state: RegionBuild, build_id: str, ami: str, definition: Definition) -> Version | None:
-    """The template's default where it already is what `move_template` would make of the build; else None."""
+def current_default(
+    state: RegionBuild, build_id: str, ami: str, definition: Definition
+) -> Version | None:
+    """The template's default where it already is what `move_template` would make of the build; else
+    None."""
     default = state.template
     is_current = default is not None and default.description == pointers.description(build_id) and \
         pointers.fits(default.data, launch_data.of_image(definition, ami, state.base).data)
@@ -199,7 +225,8 @@ def current_default(state: RegionBuild, build_id: str, ami: str, definition: Def
 
 
 def check_default(state: RegionBuild, definition: Definition, *, take_over: bool) -> None:
-    """BadInput where `latest` would replace a default version that a person set, and nobody allowed it."""
+    """BadInput where `latest` would replace a default version that a person set, and nobody allowed
+    it."""
     pointers.check_default(state.template, launch_data.template_of(definition), state.region,
                            HandSet.TAKE_OVER if take_over else HandSet.REFUSE)
 
@@ -209,14 +236,16 @@ def groups_to_refresh(
 ) -> dict[str, list[str]]:
     """The groups of each region that have not been asked to take the template's default yet.
 
-    `defaults` are the regions' default versions, None where a new one is to be made, which no group has seen.
-    BadInput for a group of the definition that no region has.
+    `defaults` are the regions' default versions, None where a new one is to be made, which no group
+    has seen. BadInput for a group of the definition that no region has.
     """
     instance_refresh = publish_section(definition).instance_refresh
     if instance_refresh is None:
         return {region: [] for region in defaults}
     present = for_each_region(
-        defaults, lambda region: refresh.groups(account.autoscaling(region), instance_refresh.groups)).require_all()
+        defaults,
+        lambda region: refresh.groups(account.autoscaling(region), instance_refresh.groups),
+    ).require_all()
     if unknown := set(instance_refresh.groups).difference(*present.values()):
         raise BadInput(f"no region has the Auto Scaling group {min(unknown)}",
                        hint="correct `publish: instance_refresh: groups:`")
@@ -230,7 +259,8 @@ def groups_to_refresh(
 
 
 def refresh_groups(
-    account: Account, definition: Definition, region: str, groups: Iterable[str], version: Version, progress: Progress,
+    account: Account, definition: Definition, region: str, groups: Iterable[str], version: Version,
+    progress: Progress,
     begin: Callable[[Client, str, Version, InstanceRefresh], str] = refresh.start,
 ) -> None:
     """`begin` the refresh of each of a region's groups, and say what came of it."""

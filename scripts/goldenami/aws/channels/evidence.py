@@ -1,6 +1,8 @@
-"""The proof of a test on a GPU in the account: beside the build's parameter, where every machine can read it.
+"""The proof of a test on a GPU in the account: beside the build's parameter, where every machine
+can read it.
 
-`publish`, `promote` and `rollback` ask a `Judge` before `latest` names a build; gpu_evidence.py is the one.
+`publish`, `promote` and `rollback` ask a `Judge` before `latest` names a build; gpu_evidence.py is
+the one.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from goldenami.model.builds.gpu_proofs import GpuTestRecord
 
 @dataclass(frozen=True)
 class Evidence:
-    """What `latest` is to name, and what the account says of it: a build's AMIs by region, as far as there are any, its
-    tags, when it was baked (UTC), and the records of tests on GPUs by region, as text.
+    """What `latest` is to name, and what the account says of it: a build's AMIs by region, as far
+    as there are any, its tags, when it was baked (UTC), and the records of tests on GPUs by region,
+    as text.
     """
 
     image: str
@@ -55,8 +58,10 @@ def parameter(image: str, build_id: str) -> str:
 
 
 def write(ssm: Client, record: GpuTestRecord) -> None:
-    """Keep the record in a region. It has 2 to 5 KiB; more than a standard parameter's 4 KiB costs $0.05 a month."""
-    ssm.put_parameter(Name=parameter(record.image, record.build_id), Value=record.model_dump_json(), Type="String",
+    """Keep the record in a region. It has 2 to 5 KiB; more than a standard parameter's 4 KiB costs
+    $0.05 a month."""
+    ssm.put_parameter(Name=parameter(record.image, record.build_id), Value=record.model_dump_json(),
+                      Type="String",
                       Tier="Intelligent-Tiering", Overwrite=True,
                       Description="golden gpu-test: which GPUs this build was tested on")
 
@@ -72,12 +77,14 @@ def parsed(text: str, image: str, build_id: str) -> GpuTestRecord:
     except ValidationError as error:
         first = error.errors()[0]
         cause = f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
-    raise BadInput(f"the parameter {parameter(image, build_id)} is not what gpu-test writes: {cause}",
+    raise BadInput(f"the parameter {parameter(image, build_id)} is not what gpu-test writes: "
+                   f"{cause}",
                    hint=f"remove it, then run `golden gpu-test {image}`")
 
 
 def summary(text: str | None, image: str, build_id: str) -> str:
-    """What a parameter's value says, for a person: on which GPUs, and who vouches; nothing where there is none."""
+    """What a parameter's value says, for a person: on which GPUs, and who vouches; nothing where
+    there is none."""
     try:
         return str(parsed(text, image, build_id)) if text else ""
     except BadInput as error:

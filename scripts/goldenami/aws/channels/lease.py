@@ -1,10 +1,13 @@
-"""Who may move an image's pointers in a region: a lease in DynamoDB, and beside it the ledger of those pointers.
+"""Who may move an image's pointers in a region: a lease in DynamoDB, and beside it the ledger of
+those pointers.
 
-SSM has no compare-and-swap, so two publishers could take turns in overwriting `latest`. The lease is an item that
-only conditional writes change; each taking raises its fencing number, and the ledger is written under the condition
-that the number is still ours. A region's lease is in that region: one that is down stops only itself.
+SSM has no compare-and-swap, so two publishers could take turns in overwriting `latest`. The lease
+is an item that only conditional writes change; each taking raises its fencing number, and the
+ledger is written under the condition that the number is still ours. A region's lease is in that
+region: one that is down stops only itself.
 
-Times of the lease are AWS's, from the Date header of its answers, because the clocks of two publishers may differ.
+Times of the lease are AWS's, from the Date header of its answers, because the clocks of two
+publishers may differ.
 """
 
 from __future__ import annotations
@@ -33,15 +36,17 @@ from goldenami.core.wait import wait_until
 TABLE, BUILD = "golden-ami", "/"
 """An image has an item, and while it is uploaded each `image/build`."""
 LIFE_S, RENEW_S = 60.0, 10.0
-"""A holder that died on another machine, or in another pid namespace of this one, blocks others for a minute; one that
-lives may miss five renewals. Pointers move within seconds: nothing that takes longer happens under their lease."""
+"""A holder that died on another machine, or in another pid namespace of this one, blocks others for
+a minute; one that lives may miss five renewals. Pointers move within seconds: nothing that takes
+longer happens under their lease."""
 WAIT_POLL_S = 1.0
 TABLE_LIMIT_S, POLL_S = 120.0, 0.5
 """A table is active within seconds."""
 
 
 class Holder(Record):
-    """Who holds a lease: for people (`owner`), and to see whether the process still lives on its machine."""
+    """Who holds a lease: for people (`owner`), and to see whether the process still lives on its
+    machine."""
 
     owner: str
     machine: str
@@ -53,7 +58,8 @@ class Holder(Record):
     def me(cls) -> Holder:
         """This process."""
         process = ProcessId.current()
-        return cls(owner=tags.owner(), machine=process.machine, pid=process.pid, started=str(process.started),
+        return cls(owner=tags.owner(), machine=process.machine, pid=process.pid,
+                   started=str(process.started),
                    nonce=secrets.token_hex(8))
 
     def is_dead(self) -> bool:
@@ -63,7 +69,8 @@ class Holder(Record):
 
 @dataclass(frozen=True)
 class LeaseState:
-    """The item as it was read: no holder, and `expires` 0, where nobody holds the lease. `now` is AWS's time."""
+    """The item as it was read: no holder, and `expires` 0, where nobody holds the lease. `now` is
+    AWS's time."""
 
     ledger: Ledger
     fence: int
@@ -73,7 +80,8 @@ class LeaseState:
 
 
 class Lease:
-    """A held lease. `fence` is greater than that of every lease on this image in this region before."""
+    """A held lease. `fence` is greater than that of every lease on this image in this region
+    before."""
 
     def __init__(self, dynamodb: Client, image: str, holder: Holder, state: LeaseState) -> None:
         self.image, self.ledger, self.fence = image, state.ledger, state.fence + 1
@@ -81,13 +89,15 @@ class Lease:
         self._offset = state.now - time.monotonic()
 
     def record(self, ledger: Ledger) -> None:
-        """Replace the ledger, or Busy where another has taken the lease meanwhile. An unchanged one is not sent."""
+        """Replace the ledger, or Busy where another has taken the lease meanwhile. An unchanged one
+        is not sent."""
         if ledger != self.ledger:
             self._write("SET ledger = :ledger", {":ledger": {"S": ledger.model_dump_json()}})
             self.ledger = ledger
 
     def renew(self, dynamodb: Client | None = None) -> None:
-        """Hold on for another LIFE_S; by another client than that which took it, if one is given."""
+        """Hold on for another LIFE_S; by another client than that which took it, if one is
+        given."""
         self._write("SET expires = :expires", {":expires": {"N": str(self.expires())}}, dynamodb)
 
     def expires(self) -> int:
@@ -97,28 +107,36 @@ class Lease:
     def release(self, dynamodb: Client | None = None) -> None:
         """Let go; the number stays, for the next to exceed. `dynamodb` is as in `renew`.
 
-        A build's item goes: it has no ledger to guard, and its holder's nonce is enough to know it by.
+        A build's item goes: it has no ledger to guard, and its holder's nonce is enough to know it
+        by.
         """
         if BUILD in self.image:
             with tolerate("ConditionalCheckFailedException"):  # another took it over
                 (dynamodb or self._dynamodb).delete_item(
-                    TableName=TABLE, Key={"image": {"S": self.image}}, ConditionExpression="holder = :holder",
+                    TableName=TABLE, Key={"image": {"S": self.image}},
+                    ConditionExpression="holder = :holder",
                     ExpressionAttributeValues={":holder": {"S": self.holder.model_dump_json()}})
             return
         self._write("REMOVE holder, expires", {}, dynamodb)
 
-    def _write(self, expression: str, values: dict[str, Any], dynamodb: Client | None = None) -> None:
+    def _write(
+        self, expression: str, values: dict[str, Any], dynamodb: Client | None = None
+    ) -> None:
         holds = {":holder": {"S": self.holder.model_dump_json()}, ":fence": {"N": str(self.fence)}}
         client, condition = dynamodb or self._dynamodb, "holder = :holder AND fence = :fence"
         if not _update(client, self.image, expression, condition, holds | values):
             raise Busy(f"another process took over the lease on {self.image}",
-                       hint="this one was silent for too long; run again when the other has finished")
+                       hint="this one was silent for too long; run again when the other has "
+                            "finished")
 
 
-def _update(dynamodb: Client, image: str, expression: str, condition: str, values: dict[str, Any]) -> bool:
+def _update(
+    dynamodb: Client, image: str, expression: str, condition: str, values: dict[str, Any]
+) -> bool:
     """Whether the conditional write was made."""
     try:
-        dynamodb.update_item(TableName=TABLE, Key={"image": {"S": image}}, UpdateExpression=expression,
+        dynamodb.update_item(TableName=TABLE, Key={"image": {"S": image}},
+                             UpdateExpression=expression,
                              ConditionExpression=condition, ExpressionAttributeValues=values)
     except aws.ClientError as error:
         if code(error) != "ConditionalCheckFailedException":
@@ -130,15 +148,18 @@ def _update(dynamodb: Client, image: str, expression: str, condition: str, value
 def read_lease(dynamodb: Client, image: str) -> LeaseState:
     """The item of `image`; an empty one where there is none yet, or no table."""
     try:
-        answer = dynamodb.get_item(TableName=TABLE, Key={"image": {"S": image}}, ConsistentRead=True)
+        answer = dynamodb.get_item(TableName=TABLE, Key={"image": {"S": image}},
+                                   ConsistentRead=True)
     except aws.ClientError as error:
         if code(error) != "ResourceNotFoundException":
             raise
         return LeaseState(Ledger(), -1, None, 0, clock.now().timestamp())
-    attributes = {name: next(iter(value.values())) for name, value in answer.get("Item", {}).items()}
+    attributes = {name: next(iter(value.values()))
+                  for name, value in answer.get("Item", {}).items()}
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     return LeaseState(
-        ledger=Ledger.model_validate_json(attributes.get("ledger", "{}")), fence=int(attributes.get("fence", 0)),
+        ledger=Ledger.model_validate_json(attributes.get("ledger", "{}")),
+        fence=int(attributes.get("fence", 0)),
         holder=Holder.model_validate_json(attributes["holder"]) if "holder" in attributes else None,
         expires=int(attributes.get("expires", 0)),
         now=parsedate_to_datetime(date).timestamp() if date else clock.now().timestamp(),
@@ -146,24 +167,29 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
 
 
 def take_lease(dynamodb: Client, image: str) -> Lease:
-    """Take the lease, or Busy naming its holder. One that has expired, or whose holder died here, is taken over."""
+    """Take the lease, or Busy naming its holder. One that has expired, or whose holder died here,
+    is taken over."""
     state = read_lease(dynamodb, image)
     if state.fence < 0:
         _make_table(dynamodb)
         state = read_lease(dynamodb, image)
     if state.holder and state.expires > state.now and not state.holder.is_dead():
         raise Busy(f"{state.holder.owner} is at work on {image}",
-                   hint=f"wait for it; if it died, its lease ends in {state.expires - state.now:.0f} s by itself")
+                   hint="wait for it; if it died, its lease ends in "
+                        f"{state.expires - state.now:.0f} s by itself")
     lease = Lease(dynamodb, image, Holder.me(), state)
     holder = lease.holder.model_dump_json()
-    values = {":fence": {"N": str(lease.fence)}, ":holder": {"S": holder}, ":expires": {"N": str(lease.expires())},
+    values = {":fence": {"N": str(lease.fence)}, ":holder": {"S": holder},
+              ":expires": {"N": str(lease.expires())},
               ":seen": {"N": str(state.fence)}}
     unchanged = "fence = :seen" if state.fence else "(attribute_not_exists(fence) OR fence = :seen)"
-    taken = _update(dynamodb, image, "SET holder = :holder, expires = :expires, fence = :fence", unchanged, values)
+    taken = _update(dynamodb, image, "SET holder = :holder, expires = :expires, fence = :fence",
+                    unchanged, values)
     if not taken:
         winner = read_lease(dynamodb, image).holder
         if winner != lease.holder:  # it is ours where only the answer to the write was lost
-            raise Busy(f"{winner.owner if winner else 'another process'} took the lease on {image} a moment ago",
+            raise Busy(f"{winner.owner if winner else 'another process'} took the lease on "
+                       f"{image} a moment ago",
                        hint="run again when it has finished")
     return lease
 
@@ -184,7 +210,8 @@ def _make_table(dynamodb: Client) -> None:
     """The table of leases, once in a region; two that make it at once are welcome."""
     try:
         dynamodb.create_table(
-            TableName=TABLE, BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "image", "KeyType": "HASH"}],
+            TableName=TABLE, BillingMode="PAY_PER_REQUEST",
+            KeySchema=[{"AttributeName": "image", "KeyType": "HASH"}],
             AttributeDefinitions=[{"AttributeName": "image", "AttributeType": "S"}])
     except aws.ClientError as error:
         if code(error) != "ResourceInUseException":
@@ -202,10 +229,11 @@ def _make_table(dynamodb: Client) -> None:
 def hold_leases(
     account: Account, image: str, regions: list[str], *, wait_s: float = 0.0,
 ) -> Iterator[dict[str, Lease]]:
-    """Hold the leases of all regions, renewing them. All take them in one order, so that of two one gets them all.
+    """Hold the leases of all regions, renewing them. All take them in one order, so that of two one
+    gets them all.
 
-    `wait_s` is how long another's lease is waited for, in seconds. Each has a thread of its own and a client of little
-    patience: a region that is down costs only its own lease.
+    `wait_s` is how long another's lease is waited for, in seconds. Each has a thread of its own and
+    a client of little patience: a region that is down costs only its own lease.
     """
     leases: dict[str, Lease] = {}
     stop, hasty = threading.Event(), account.with_short_timeouts()
@@ -216,7 +244,8 @@ def hold_leases(
             with translated(region):
                 leases[region] = _take_when_free(hasty.dynamodb(region), image, wait_s)
             keepers.append(threading.Thread(
-                target=_renew_until, args=(leases[region], impatient.dynamodb(region), stop), daemon=True))
+                target=_renew_until, args=(leases[region], impatient.dynamodb(region), stop),
+                daemon=True))
             keepers[-1].start()
         yield leases
     finally:
@@ -235,7 +264,8 @@ def _renew_until(lease: Lease, dynamodb: Client, stop: threading.Event) -> None:
 
 
 def _release(lease: Lease, dynamodb: Client) -> None:
-    """Release; a region that answers, if only to refuse for now, is worth the patience of the lease's own client."""
+    """Release; a region that answers, if only to refuse for now, is worth the patience of the
+    lease's own client."""
     try:
         lease.release(dynamodb)
     except (aws.ClientError, aws.ConnectionClosedError):

@@ -1,4 +1,5 @@
-"""Which build each channel of an image names, and named before: the record that the pointers of a region follow."""
+"""Which build each channel of an image names, and named before: the record that the pointers of a
+region follow."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class GpuProof(StrEnum):
 
 
 class LedgerEntry(Record):
-    """What a channel names, since when and by whom; `fence` is the number of the lease that moved it."""
+    """What a channel names, since when and by whom; `fence` is the number of the lease that moved
+    it."""
 
     build_id: BuildId
     ami: str
@@ -52,11 +54,13 @@ class LedgerEntry(Record):
 
 
 class Ledger(Record):
-    """The channels of one image in one region. `history` holds former builds of `latest`, newest last.
+    """The channels of one image in one region. `history` holds former builds of `latest`, newest
+    last.
 
-    `withdrawn` are builds that a rollback took back: no publish or promotion brings them in again unasked.
-    What one region withdrew counts in all: another may have been out when that happened.
-    `regions` are all to which the image was ever published: the account remembers them when a definition does not.
+    `withdrawn` are builds that a rollback took back: no publish or promotion brings them in again
+    unasked. What one region withdrew counts in all: another may have been out when that happened.
+    `regions` are all to which the image was ever published: the account remembers them when a
+    definition does not.
     """
 
     candidate: LedgerEntry | None = None
@@ -75,7 +79,8 @@ class Ledger(Record):
         return self.candidate if channel is Channel.CANDIDATE else self.latest
 
     def moved(self, channel: Channel, entry: LedgerEntry) -> Self:
-        """The ledger in which `channel` names `entry`; what `latest` named before goes to the history.
+        """The ledger in which `channel` names `entry`; what `latest` named before goes to the
+        history.
 
         An entry for the same build and AMI stays as it is.
         """
@@ -90,11 +95,13 @@ class Ledger(Record):
 
     def previous(self) -> LedgerEntry | None:
         """What `latest` named before, withdrawn builds left out."""
-        return next((entry for entry in reversed(self.history) if entry.build_id not in self.withdrawn), None)
+        return next((entry for entry in reversed(self.history)
+                     if entry.build_id not in self.withdrawn), None)
 
     @property
     def went_back(self) -> bool:
-        """Whether the last move of `latest` was a rollback: to an older build than the one before."""
+        """Whether the last move of `latest` was a rollback: to an older build than the one
+        before."""
         before = self.history[-1] if self.history else None
         if before is None or self.latest is None or before.baked <= self.latest.baked:
             return False
@@ -115,7 +122,9 @@ class Ledger(Record):
 
     def readmit(self, build_id: str) -> Self:
         """Allow a withdrawn build again."""
-        return self.model_copy(update={"withdrawn": tuple(old for old in self.withdrawn if old != build_id)})
+        return self.model_copy(
+            update={"withdrawn": tuple(old for old in self.withdrawn if old != build_id)}
+        )
 
 
 def withdrawn_in(ledgers: Mapping[str, Ledger]) -> dict[str, list[str]]:

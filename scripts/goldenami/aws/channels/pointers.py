@@ -25,8 +25,9 @@ EVIDENCE = "/gpu-test"
 PROVENANCE, VERIFICATION = "/provenance", "/verification"
 """Likewise: what is signed of it."""
 LATE_S, POLL_S = 60.0, 0.25
-"""SSM answers a parameter of type aws:ec2:image before it has looked at the AMI, and may then not take it ("Creating
-Amazon Machine Image parameters"): so the value is read back, for at most a minute."""
+"""SSM answers a parameter of type aws:ec2:image before it has looked at the AMI, and may then not
+take it ("Creating Amazon Machine Image parameters"): so the value is read back, for at most a
+minute."""
 
 Data = dict[str, Any]
 
@@ -53,7 +54,8 @@ def template_name(image: str) -> str:
 
 @dataclass(frozen=True)
 class TemplateRef:
-    """A launch template by name or id. `source` is the version of a user's own that new ones are made from.
+    """A launch template by name or id. `source` is the version of a user's own that new ones are
+    made from.
 
     Without `source` it is the pipeline's own.
     """
@@ -97,27 +99,32 @@ def read_channels(ssm: Client, image: str) -> dict[Channel, str]:
 
 
 def record_build(ssm: Client, name: str, ami: str) -> None:
-    """Note which AMI is a build: plain text, which a later reader trusts together with the AMI's tags."""
+    """Note which AMI is a build: plain text, which a later reader trusts together with the AMI's
+    tags."""
     ssm.put_parameter(Name=name, Value=ami, Type="String", Overwrite=True)
 
 
 def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
     """Point a channel at an AMI and wait until it does; returns the parameter's version."""
-    version = int(ssm.put_parameter(Name=name, Value=ami, Type="String", DataType="aws:ec2:image", Overwrite=True,
+    version = int(ssm.put_parameter(Name=name, Value=ami, Type="String", DataType="aws:ec2:image",
+                                    Overwrite=True,
                                     Description=description)["Version"])
     parameter: dict[str, Any] | None = None
 
     def taken() -> int | None:
         nonlocal parameter
         parameter = _get(ssm, name)
-        is_taken = parameter is not None and parameter["Version"] >= version and parameter["Value"] == ami
+        is_taken = (
+            parameter is not None and parameter["Version"] >= version and parameter["Value"] == ami
+        )
         return int(parameter["Version"]) if parameter and is_taken else None
 
     moved = wait_until(taken, LATE_S, POLL_S)
     if moved is None:
         raise StageFailed(f"SSM did not take {ami} for {name} within {LATE_S:.0f} s: it names "
                           f"{parameter['Value'] if parameter else 'nothing'}",
-                          hint="SSM validates late: does the AMI still exist, and is it available? Then run again")
+                          hint="SSM validates late: does the AMI still exist, and is it "
+                               "available? Then run again")
     return moved
 
 
@@ -133,7 +140,8 @@ def restore_channel(ssm: Client, name: str, ami: str | None, description: str) -
     with tolerate("ParameterNotFound"):
         ssm.delete_parameter(Name=name)
     if not wait_until(lambda: _get(ssm, name) is None or None, LATE_S, POLL_S):
-        raise StageFailed(f"SSM still has {name} {LATE_S:.0f} s after it was deleted", hint="run again")
+        raise StageFailed(f"SSM still has {name} {LATE_S:.0f} s after it was deleted",
+                          hint="run again")
 
 
 @contextmanager
@@ -175,12 +183,14 @@ class Version:
     def of(cls, raw: Mapping[str, Any]) -> Version:
         """Of an answer's row."""
         return cls(template=raw["LaunchTemplateId"], number=int(raw["VersionNumber"]),
-                   description=raw.get("VersionDescription", ""), data=dict(raw.get("LaunchTemplateData", {})))
+                   description=raw.get("VersionDescription", ""),
+                   data=dict(raw.get("LaunchTemplateData", {})))
 
 
 @dataclass(frozen=True)
 class LaunchData:
-    """What a version has to say (`data`), and what a request for it names: `changes` to the version `source`, or all.
+    """What a version has to say (`data`), and what a request for it names: `changes` to the version
+    `source`, or all.
     """
 
     data: Data
@@ -206,11 +216,14 @@ def default_version(ec2: Client, ref: TemplateRef, alias: str = "$Default") -> V
 
 def versions(ec2: Client, ref: TemplateRef) -> Iterator[Version]:
     """All versions of a template that exists."""
-    return map(Version.of, pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", None, **ref.named))
+    return map(Version.of,
+               pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", None,
+                     **ref.named))
 
 
 def check_theirs(ec2: Client, ref: TemplateRef, image: str) -> None:
-    """BadInput for a user's template that does not exist or has no tag by which it is the image's to change."""
+    """BadInput for a user's template that does not exist or has no tag by which it is the image's
+    to change."""
     found = {"LaunchTemplateIds": [ref.id]} if ref.id else {"LaunchTemplateNames": [ref.name]}
     templates: list[dict[str, Any]] = []
     with tolerate(*_NO_TEMPLATE, "InvalidLaunchTemplateId.NotFoundException"):
@@ -221,24 +234,35 @@ def check_theirs(ec2: Client, ref: TemplateRef, image: str) -> None:
     owner = tags.from_list(templates[0].get("Tags")).get(tags.IMAGE)
     if owner != image:
         whose = f"is the image {owner}'s" if owner else f"has no tag {tags.IMAGE}"
-        raise BadInput(f"the launch template {ref} in {ec2.meta.region_name} {whose}: it is not changed",
+        raise BadInput(f"the launch template {ref} in {ec2.meta.region_name} {whose}: it is not "
+                       "changed",
                        hint=f"`aws ec2 create-tags --region {ec2.meta.region_name} --resources "
-                            f"{templates[0]['LaunchTemplateId']} --tags Key={tags.IMAGE},Value={image}` allows it")
+                            f"{templates[0]['LaunchTemplateId']} --tags "
+                            f"Key={tags.IMAGE},Value={image}` allows it")
 
 
-def check_default(default: Version | None, ref: TemplateRef, region: str, hand_set: HandSet) -> None:
+def check_default(
+    default: Version | None, ref: TemplateRef, region: str, hand_set: HandSet
+) -> None:
     """BadInput for a default version that a person set, unless it is to be taken over."""
     if default and default.is_by_hand and hand_set is HandSet.REFUSE:
-        raise BadInput(f"somebody set version {default.number} as the default of {ref} in {region}: it stays",
+        raise BadInput(f"somebody set version {default.number} as the default of {ref} in "
+                       f"{region}: it stays",
                        hint="--take-over replaces it, and the version itself is kept")
 
 
 def fits(actual: Any, expected: Any) -> bool:
     """Whether `actual` says all that `expected` says; EC2 adds facts of its own."""
     if isinstance(expected, dict):
-        return isinstance(actual, dict) and all(fits(actual.get(key), value) for key, value in expected.items())
+        return isinstance(actual, dict) and all(
+            fits(actual.get(key), value) for key, value in expected.items()
+        )
     if isinstance(expected, list):
-        return isinstance(actual, list) and len(actual) == len(expected) and all(map(fits, actual, expected))
+        return (
+            isinstance(actual, list)
+            and len(actual) == len(expected)
+            and all(map(fits, actual, expected))
+        )
     return bool(actual == expected)
 
 
@@ -259,7 +283,8 @@ def move_template(
     """Make a version with `data` the template's default; one that exists is used. Returns it.
 
     The default is set and read back even where it seems to be right: one read may be out of date.
-    `reuse_version`: the newest version of the build that launches the AMI of `data` will do, whatever else it says.
+    `reuse_version`: the newest version of the build that launches the AMI of `data` will do,
+    whatever else it says.
     """
     default = default_version(ec2, ref)
     if default is None:
@@ -270,21 +295,26 @@ def move_template(
     title = description(build_id)
 
     def is_right(version: Version) -> bool:
-        same = version.ami == data.data["ImageId"] if reuse_version else fits(version.data, data.data)
+        same = (
+            version.ami == data.data["ImageId"] if reuse_version else fits(version.data, data.data)
+        )
         return same and version.description == title
 
     version = default if is_right(default) else max(
         filter(is_right, versions(ec2, ref)), key=lambda version: version.number, default=None)
     source = {} if data.source is None else {"SourceVersion": str(data.source)}
     version = version or Version.of(ec2.create_launch_template_version(
-        **ref.named, **source, ClientToken=_token(str(ref), title, data.data, data.source), VersionDescription=title,
-        LaunchTemplateData=data.changes)["LaunchTemplateVersion"] | {"LaunchTemplateData": data.data})
+        **ref.named, **source, ClientToken=_token(str(ref), title, data.data, data.source),
+        VersionDescription=title,
+        LaunchTemplateData=data.changes)["LaunchTemplateVersion"]
+                                    | {"LaunchTemplateData": data.data})
     _make_default(ec2, ref, version.number)
     return version
 
 
 def _make_default(ec2: Client, ref: TemplateRef, number: int) -> None:
-    """Set the default and wait until the template says so ("Eventual consistency in the Amazon EC2 API")."""
+    """Set the default and wait until the template says so ("Eventual consistency in the Amazon EC2
+    API")."""
     ec2.modify_launch_template(**ref.named, DefaultVersion=str(number))
     if not wait_until(lambda: _default_is(ec2, ref, number) or None, LATE_S, POLL_S):
         raise StageFailed(f"the default of {ref} is not version {number} after {LATE_S:.0f} s",
@@ -296,11 +326,14 @@ def _default_is(ec2: Client, ref: TemplateRef, number: int | None) -> bool:
     return (default.number if default else None) == number
 
 
-def restore_template(ec2: Client, ref: TemplateRef, number: int | None, ami: str | None = None) -> None:
-    """Make the version that was the default so again; with neither number nor AMI there was no template: it goes.
+def restore_template(
+    ec2: Client, ref: TemplateRef, number: int | None, ami: str | None = None
+) -> None:
+    """Make the version that was the default so again; with neither number nor AMI there was no
+    template: it goes.
 
-    `ami` is what the default launched by the ledger, which is never out of date; `number` may have been, but not where
-    it is a version that a person made. A user's own template never goes.
+    `ami` is what the default launched by the ledger, which is never out of date; `number` may have
+    been, but not where it is a version that a person made. A user's own template never goes.
     """
     if number is None and ami is None:
         if ref.source:
@@ -308,7 +341,8 @@ def restore_template(ec2: Client, ref: TemplateRef, number: int | None, ami: str
         with tolerate(*_NO_TEMPLATE):
             ec2.delete_launch_template(**ref.named)
         if not wait_until(lambda: _default_is(ec2, ref, None) or None, LATE_S, POLL_S):
-            raise StageFailed(f"{ref} is still there {LATE_S:.0f} s after it was deleted", hint="run again")
+            raise StageFailed(f"{ref} is still there {LATE_S:.0f} s after it was deleted",
+                              hint="run again")
         return
     fitting = [version.number for version in versions(ec2, ref)
                if ami in (None, version.ami) or (version.number == number and version.is_by_hand)]
@@ -319,11 +353,13 @@ def restore_template(ec2: Client, ref: TemplateRef, number: int | None, ami: str
 
 
 def _create(
-    ec2: Client, ref: TemplateRef, build_id: str, data: LaunchData, template_tags: tags.Tags, hand_set: HandSet,
+    ec2: Client, ref: TemplateRef, build_id: str, data: LaunchData, template_tags: tags.Tags,
+    hand_set: HandSet,
 ) -> Version:
     """The template with its first version, which is its default.
 
-    A ClientToken of our own, made of what is asked for, would find a template that was deleted since.
+    A ClientToken of our own, made of what is asked for, would find a template that was deleted
+    since.
     """
     if ref.source:
         raise BadInput(f"there is no launch template {ref} in {ec2.meta.region_name} any more",
@@ -332,12 +368,15 @@ def _create(
     try:
         template = ec2.create_launch_template(
             **ref.named, VersionDescription=title, LaunchTemplateData=data.data,
-            TagSpecifications=tags.specifications(template_tags, "launch-template"))["LaunchTemplate"]
+            TagSpecifications=tags.specifications(template_tags,
+                                                  "launch-template"))["LaunchTemplate"]
     except aws.ClientError as error:
         if code(error) != "InvalidLaunchTemplateName.AlreadyExistsException":
             raise
         if not wait_until(lambda: default_version(ec2, ref), LATE_S, POLL_S):
-            raise StageFailed(f"{ref} exists, and is not found for {LATE_S:.0f} s", hint="run again") from None
+            raise StageFailed(
+                f"{ref} exists, and is not found for {LATE_S:.0f} s", hint="run again"
+            ) from None
         return move_template(ec2, ref, build_id, data, template_tags, hand_set=hand_set)
     wait_until(lambda: default_version(ec2, ref), LATE_S, POLL_S)
     return Version(template["LaunchTemplateId"], 1, title, data.data)

@@ -1,4 +1,5 @@
-"""Auto Scaling groups that take the template's new default by an instance refresh, which rolls itself back."""
+"""Auto Scaling groups that take the template's new default by an instance refresh, which rolls
+itself back."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ OTHER_REFRESH = "another refresh is in progress: run again after it"
 
 def groups(autoscaling: Client, names: Iterable[str]) -> list[str]:
     """Those of the groups that the region has."""
-    present = pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", AutoScalingGroupNames=list(names))
+    present = pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups",
+                    AutoScalingGroupNames=list(names))
     return sorted(group["AutoScalingGroupName"] for group in present)
 
 
@@ -26,7 +28,9 @@ def refresh_status(autoscaling: Client, group: str, version: Version) -> str:
 
     One that failed or rolled back is not begun again by itself: a person has to look first.
     """
-    refreshes = autoscaling.describe_instance_refreshes(AutoScalingGroupName=group, MaxRecords=1)["InstanceRefreshes"]
+    refreshes = autoscaling.describe_instance_refreshes(AutoScalingGroupName=group, MaxRecords=1)[
+        "InstanceRefreshes"
+    ]
     for newest in refreshes:
         if _spec(version) in map(_by_id, _named(newest.get("DesiredConfiguration", {}))):
             return str(newest["Status"])
@@ -38,7 +42,8 @@ def _spec(version: Version) -> dict[str, str]:
 
 
 def _by_id(spec: Mapping[str, str]) -> dict[str, str]:
-    """A template as a request names it: AWS answers with id and name, and takes only one of them."""
+    """A template as a request names it: AWS answers with id and name, and takes only one of
+    them."""
     return {key: value for key, value in spec.items() if key != "LaunchTemplateName"}
 
 
@@ -46,16 +51,17 @@ def _named(configuration: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every launch template that a group or a desired configuration names."""
     mixed = configuration.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
     named = [configuration.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
-             *(override.get("LaunchTemplateSpecification") for override in mixed.get("Overrides", []))]
+             *(override.get("LaunchTemplateSpecification")
+               for override in mixed.get("Overrides", []))]
     return [spec for spec in named if spec]
 
 
 def _desired(group: Mapping[str, Any], version: Version) -> dict[str, Any]:
     """The configuration of a group with the new version, and nothing else of it changed.
 
-    A launch template alone would replace a mixed instances policy: its overrides and its share of Spot would be gone
-    (StartInstanceRefresh, `DesiredConfiguration`). In a policy the version goes where our template is named; where it
-    is nowhere, it becomes the policy's template.
+    A launch template alone would replace a mixed instances policy: its overrides and its share of
+    Spot would be gone (StartInstanceRefresh, `DesiredConfiguration`). In a policy the version goes
+    where our template is named; where it is nowhere, it becomes the policy's template.
     """
     policy = group.get("MixedInstancesPolicy")
     if not policy:
@@ -63,23 +69,32 @@ def _desired(group: Mapping[str, Any], version: Version) -> dict[str, Any]:
     is_named = any(spec.get("LaunchTemplateId") == version.template for spec in _named(group))
 
     def renewed(spec: dict[str, str], *, always: bool) -> dict[str, str]:
-        return _spec(version) if always or spec.get("LaunchTemplateId") == version.template else _by_id(spec)
+        return (
+            _spec(version)
+            if always or spec.get("LaunchTemplateId") == version.template
+            else _by_id(spec)
+        )
 
     template = policy["LaunchTemplate"]
     overrides = [{**override, **({"LaunchTemplateSpecification": renewed(spec, always=False)} if (
-        spec := override.get("LaunchTemplateSpecification")) else {})} for override in template.get("Overrides", [])]
+        spec := override.get("LaunchTemplateSpecification")) else {})}
+                 for override in template.get("Overrides", [])]
     main = renewed(template["LaunchTemplateSpecification"], always=not is_named)
     return {"MixedInstancesPolicy": {
-        **policy, "LaunchTemplate": {**template, "LaunchTemplateSpecification": main, "Overrides": overrides}}}
+        **policy,
+        "LaunchTemplate": {**template, "LaunchTemplateSpecification": main,
+                           "Overrides": overrides}}}
 
 
 def start(autoscaling: Client, group: str, version: Version, preferences: InstanceRefresh) -> str:
     """Begin the refresh; returns its status as a word, or that of the one which runs already.
 
-    The desired configuration names a numbered version with a literal AMI: with `$Latest`, or an AMI by SSM parameter,
-    Auto Scaling refuses to roll back ("Undo changes with a rollback").
+    The desired configuration names a numbered version with a literal AMI: with `$Latest`, or an AMI
+    by SSM parameter, Auto Scaling refuses to roll back ("Undo changes with a rollback").
     """
-    described = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
+    described = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])[
+        "AutoScalingGroups"
+    ]
     if not described:
         return "the group is gone"
     try:
@@ -96,7 +111,8 @@ def start(autoscaling: Client, group: str, version: Version, preferences: Instan
 def _preferences(preferences: InstanceRefresh) -> dict[str, Any]:
     """How the refresh goes, in the words of StartInstanceRefresh."""
     request: dict[str, Any] = {
-        "MinHealthyPercentage": preferences.min_healthy_percent, "InstanceWarmup": preferences.warmup_seconds,
+        "MinHealthyPercentage": preferences.min_healthy_percent,
+        "InstanceWarmup": preferences.warmup_seconds,
         "SkipMatching": True, "AutoRollback": True,
     }
     if preferences.checkpoint_percent:

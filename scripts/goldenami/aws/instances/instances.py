@@ -1,4 +1,5 @@
-"""One instance for a while: launched from an AMI with a key and a security group of its own, and gone afterwards.
+"""One instance for a while: launched from an AMI with a key and a security group of its own, and
+gone afterwards.
 
 All of it carries an owner and a date of expiry: what a kill leaves is `golden sweep`'s to find.
 """
@@ -25,12 +26,14 @@ from goldenami.core.errors import BadInput, StageFailed
 
 SSH, SSH_FROM = 22, "GOLDEN_SSH_FROM"
 _SPOT = {"MarketType": "spot",
-         "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}}
+         "SpotOptions": {"SpotInstanceType": "one-time",
+                         "InstanceInterruptionBehavior": "terminate"}}
 WAIT = {"Delay": 3, "MaxAttempts": 200}
 """Ten minutes: an instance runs within one, and terminates within two or three."""
 
 
-_NO_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow", "Unsupported")
+_NO_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow",
+                "Unsupported")
 _QUOTA = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded")
 """EC2's codes (EC2 API reference, "Error codes")."""
 
@@ -65,9 +68,11 @@ class Access:
 
 @dataclass(frozen=True)
 class Launch:
-    """What to launch. `name` is the key's and the group's; `volume_gib` the root volume's size; `tags` are on all.
+    """What to launch. `name` is the key's and the group's; `volume_gib` the root volume's size;
+    `tags` are on all.
 
-    `zone`: an availability zone, or any. `user_data`: what cloud-init gets, or nothing. `told`: what it is and costs.
+    `zone`: an availability zone, or any. `user_data`: what cloud-init gets, or nothing. `told`:
+    what it is and costs.
     """
 
     name: str
@@ -93,13 +98,16 @@ class LaunchedInstance:
 def ssh_from() -> str:
     """The IPv4 network that SSH may come from: GOLDEN_SSH_FROM, or any.
 
-    By which address this machine is seen in EC2, behind its routers or in a VPC of its own, nothing here can tell.
+    By which address this machine is seen in EC2, behind its routers or in a VPC of its own, nothing
+    here can tell.
     """
     text = os.environ.get(SSH_FROM) or "0.0.0.0/0"
     try:
         return str(ipaddress.IPv4Network(text))
     except ValueError as error:
-        raise BadInput(f"{SSH_FROM}: {error}", hint="give an IPv4 network, such as 203.0.113.7/32") from None
+        raise BadInput(
+            f"{SSH_FROM}: {error}", hint="give an IPv4 network, such as 203.0.113.7/32"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -131,7 +139,8 @@ def access(ec2: Client, name: str, public_key: Path, own_tags: Tags) -> Iterator
 def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
     """Launch, yield the instance once EC2 calls it running, and remove all of it whatever happens.
 
-    Its metadata service takes session tokens only: a first boot that needs another does not get the key.
+    Its metadata service takes session tokens only: a first boot that needs another does not get the
+    key.
     """
     with access(ec2, launch.name, launch.public_key, launch.tags) as key_and_group:
         instance = _launch(ec2, launch, key_and_group)
@@ -146,13 +155,15 @@ def _end(ec2: Client, launch: Launch, instance: str) -> None:
     """Terminate; StillRuns where that fails, with what went wrong before."""
     before = sys.exc_info()[1]
     try:
-        with tolerate(*NOT_YET):  # one that was launched a moment ago may be unknown, and must not be left
+        # One that was launched a moment ago may be unknown, and must not be left.
+        with tolerate(*NOT_YET):
             settled(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
         terminate(ec2, instance)
     except (ClientError, BotoCoreError) as error:
         region = ec2.meta.region_name
         raise StillRuns(f"{instance} ({launch.told}) may still run in {region}: {error}",
-                        hint=f"`aws ec2 terminate-instances --region {region} --instance-ids {instance}` ends it, "
+                        hint=f"`aws ec2 terminate-instances --region {region} --instance-ids "
+                             f"{instance}` ends it, "
                              "`golden sweep` does when it has expired",
                         tail=f"before that: {before}" if before else "") from error
 
@@ -183,7 +194,8 @@ def _refusals(launch: Launch) -> Iterator[None]:
             if code(error) in codes:
                 where = f" in {launch.zone}" if launch.zone else ""
                 raise kind(f"EC2 launches no {launch.instance_type}{where}: {code(error)}",
-                           hint="another zone, region or type may do; quotas are raised in Service Quotas") from error
+                           hint="another zone, region or type may do; quotas are raised in "
+                                "Service Quotas") from error
         raise
 
 
@@ -195,17 +207,21 @@ def _launch(ec2: Client, launch: Launch, access: Access) -> str:
         **({"UserData": launch.user_data} if launch.user_data else {})}
     with _refusals(launch):
         answer = settled(lambda: ec2.run_instances(
-            ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1, KeyName=access.key,
-            SecurityGroupIds=[access.group], ClientToken=launch.name, InstanceInitiatedShutdownBehavior="terminate",
+            ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1,
+            KeyName=access.key,
+            SecurityGroupIds=[access.group], ClientToken=launch.name,
+            InstanceInitiatedShutdownBehavior="terminate",
             MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
             BlockDeviceMappings=[{"DeviceName": device, "Ebs": {"VolumeSize": launch.volume_gib,
                                                                 "DeleteOnTermination": True}}],
-            TagSpecifications=tags.specifications(launch.tags, "instance", "volume"), **wishes), *NOT_YET)
+            TagSpecifications=tags.specifications(launch.tags, "instance", "volume"), **wishes),
+                         *NOT_YET)
     return str(answer["Instances"][0]["InstanceId"])
 
 
 def describe(ec2: Client, instance: str) -> dict[str, Any]:
-    """What EC2 says of an instance; one that was launched a moment ago may be unknown for a while."""
+    """What EC2 says of an instance; one that was launched a moment ago may be unknown for a
+    while."""
     answer = settled(lambda: ec2.describe_instances(InstanceIds=[instance]), *NOT_YET)
     return dict(answer["Reservations"][0]["Instances"][0])
 
@@ -221,7 +237,8 @@ def _address(ec2: Client, launch: Launch, instance: str) -> str:
     address = described.get("PublicIpAddress") or described.get("PrivateIpAddress")
     if not address:
         _check_kept(ec2, launch, instance)
-        raise StageFailed(f"{instance} has no address", hint="the region's default network has to give one")
+        raise StageFailed(f"{instance} has no address",
+                          hint="the region's default network has to give one")
     return str(address)
 
 
@@ -233,7 +250,8 @@ def terminate(ec2: Client, instance: str) -> None:
 
 
 def _remove(call: Callable[..., object], **arguments: object) -> None:
-    """Remove something by `call`; what is gone already is removed, what an instance had is free after a while.
+    """Remove something by `call`; what is gone already is removed, what an instance had is free
+    after a while.
 
     Of an instance that still runs it is left to `golden sweep`.
     """

@@ -1,4 +1,5 @@
-"""A command as root on an instance, by Systems Manager's Run Command: its agent asks, so no port is open."""
+"""A command as root on an instance, by Systems Manager's Run Command: its agent asks, so no port is
+open."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from goldenami.core.wait import growing, wait_until
 
 DOCUMENT = "AWS-RunShellScript"
 FETCH_S, RUN_S, LIMIT_S = 30, 120, 180
-"""Seconds that its agent has to fetch a command (30 is the least that SendCommand takes), that the command may take,
-and that are waited for the answer.
+"""Seconds that its agent has to fetch a command (30 is the least that SendCommand takes), that the
+command may take, and that are waited for the answer.
 """
 OUTPUT = 24_000
 """Characters of the output that are kept
@@ -21,28 +22,35 @@ _AGENT = "SSM Agent has to run there, with AmazonSSMManagedInstanceCore in its i
 
 
 def as_root(account: Account, region: str, instance: str, command: str) -> str:
-    """What a shell of the instance printed. Unreachable where no agent answers in time or the command fails."""
+    """What a shell of the instance printed. Unreachable where no agent answers in time or the
+    command fails."""
     client = account.ssm(region)
     with translated(region):
         sent = _send(client, instance, command)
         said = wait_until(lambda: _ended(client, sent, instance), LIMIT_S, growing(0.3, 1.5, 3))
     if said is None:
-        raise Unreachable(f"could not look: no agent on {instance} took command {sent} in {LIMIT_S} s", hint=_AGENT)
+        raise Unreachable(f"could not look: no agent on {instance} took command {sent} in "
+                          f"{LIMIT_S} s", hint=_AGENT)
     if said["Status"] != "Success":
-        raise Unreachable(f"could not look: command {sent} on {instance} ended as {said['StatusDetails']}",
+        raise Unreachable(f"could not look: command {sent} on {instance} ended as "
+                          f"{said['StatusDetails']}",
                           tail=said["StandardErrorContent"], hint="run again, or use --inside ssh")
     if len(said["StandardOutputContent"]) >= OUTPUT:
-        raise Unreachable(f"could not look: Run Command keeps {OUTPUT:,} characters, and the answer is longer",
+        raise Unreachable(f"could not look: Run Command keeps {OUTPUT:,} characters, and the "
+                          "answer is longer",
                           hint="use --inside ssh")
     return str(said["StandardOutputContent"])
 
 
 def _send(client: Any, instance: str, command: str) -> str:
     try:
-        answer = client.send_command(InstanceIds=[instance], DocumentName=DOCUMENT, TimeoutSeconds=FETCH_S, Parameters={
-            "commands": [command], "executionTimeout": [str(RUN_S)]})
+        answer = client.send_command(InstanceIds=[instance], DocumentName=DOCUMENT,
+                                     TimeoutSeconds=FETCH_S, Parameters={
+                                         "commands": [command], "executionTimeout": [str(RUN_S)]})
     except client.exceptions.InvalidInstanceId:
-        raise Unreachable(f"could not look: Systems Manager knows no agent on {instance}", hint=_AGENT) from None
+        raise Unreachable(
+            f"could not look: Systems Manager knows no agent on {instance}", hint=_AGENT
+        ) from None
     return str(answer["Command"]["CommandId"])
 
 

@@ -1,7 +1,7 @@
 """Reading one region of an account into a `Topology`.
 
-Every list is read to its end, in the largest pages that AWS allows. A call that fails fails the whole reading: a
-region that was read in part would look as if less were in use.
+Every list is read to its end, in the largest pages that AWS allows. A call that fails fails the
+whole reading: a region that was read in part would look as if less were in use.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from goldenami.core.worker_pool import WorkerPool
 Data = dict[str, Any]
 _NO_PARAMETER = ("ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound")
 AT_ONCE = 8
-"""Calls for one attribute of one thing under way: EC2 takes 100 at once, then 20 a second (EC2 API reference, "Request
-throttling", non-mutating actions)."""
+"""Calls for one attribute of one thing under way: EC2 takes 100 at once, then 20 a second (EC2 API
+reference, "Request throttling", non-mutating actions)."""
 PARAMETERS = 10
 """Names that one GetParameters takes."""
 ROLLBACK = "the build to roll back to"
@@ -49,18 +49,18 @@ NOT_TERMINATED = [{"Name": "instance-state-name",
 FLEET_ENDED = frozenset({"deleted", "deleted_running", "deleted_terminating", "failed"})
 SPOT_FLEET_ENDED = frozenset({"cancelled", "cancelled_running", "cancelled_terminating"})
 SPOT_REQUEST_ENDED = frozenset({"cancelled", "closed", "failed"})
-"""States in which nothing is launched any more ("EC2 Fleet request states", "Spot Fleet request states", "State changes
-for a Spot request"); a state that is not here counts as use. A `disabled` Spot request only waits for its stopped
-instance to be started.
+"""States in which nothing is launched any more ("EC2 Fleet request states", "Spot Fleet request
+states", "State changes for a Spot request"); a state that is not here counts as use. A `disabled`
+Spot request only waits for its stopped instance to be started.
 """
 
 
 def read(account: Account, region: str, image: str, *, tags_suffice: bool = False) -> Topology:
-    """Everything in `region` that can refer to an AMI; `image` is whose pointers are read. Who it is shared with is
-    not read: that costs a call for each image and snapshot (`with_shares`).
+    """Everything in `region` that can refer to an AMI; `image` is whose pointers are read. Who it
+    is shared with is not read: that costs a call for each image and snapshot (`with_shares`).
 
-    With `tags_suffice` a build's record is taken to name the AMI whose tags say so, and no parameter is
-    read but those that something launches by: ten cost a call.
+    With `tags_suffice` a build's record is taken to name the AMI whose tags say so, and no
+    parameter is read but those that something launches by: ten cost a call.
     """
     ec2, autoscaling = account.ec2(region), account.autoscaling(region)
     with translated(region):
@@ -68,8 +68,10 @@ def read(account: Account, region: str, image: str, *, tags_suffice: bool = Fals
         ours = {snapshot.id for snapshot in all_snapshots}
         ours |= {snapshot_id for ami in all_amis if ami.image for snapshot_id in ami.snapshots}
         all_templates, all_launchers = tuple(templates(ec2)), (*groups(autoscaling), *fleets(ec2))
-        configurations = {configuration["LaunchConfigurationName"]: configuration for configuration in
-                          pages(autoscaling, "describe_launch_configurations", "LaunchConfigurations", 100)}
+        configurations = {configuration["LaunchConfigurationName"]: configuration
+                          for configuration in
+                          pages(autoscaling, "describe_launch_configurations",
+                                "LaunchConfigurations", 100)}
         named = {references.parameter_of(ref) for ref in
                  [version.image_ref for version in all_templates]
                  + [ref for launcher in all_launchers for ref in launcher.image_refs]}
@@ -90,15 +92,20 @@ def with_shares(
     ec2: Client, topology: Topology, ami_ids: Iterable[str], snapshot_ids: Iterable[str],
     count: Counter = lambda *_: None,
 ) -> Topology:
-    """The topology with the launch permissions of these images, and who may make volumes from these snapshots.
+    """The topology with the launch permissions of these images, and who may make volumes from these
+    snapshots.
 
-    No call tells it of many, so some are asked at once, images and snapshots in turn: EC2 counts the calls of each kind
-    apart ("Request throttling"). `count` is told how far that is.
+    No call tells it of many, so some are asked at once, images and snapshots in turn: EC2 counts
+    the calls of each kind apart ("Request throttling"). `count` is told how far that is.
     """
     asks: dict[str, Callable[[str], tuple[str, ...]]] = {
         name: lambda ami_id: tuple(images.accounts_shared_with(ec2, ami_id)) for name in ami_ids}
-    asks |= {name: lambda snapshot_id: _volume_permissions(ec2, snapshot_id) for name in snapshot_ids}
-    found, in_turn = dict[str, tuple[str, ...]](), sorted(asks, key=lambda name: name.partition("-")[2])
+    asks |= {name: lambda snapshot_id: _volume_permissions(ec2, snapshot_id)
+             for name in snapshot_ids}
+    found, in_turn = (
+        dict[str, tuple[str, ...]](),
+        sorted(asks, key=lambda name: name.partition("-")[2]),
+    )
 
     def ask(name: str) -> None:
         found[name] = asks[name](name)
@@ -106,14 +113,18 @@ def with_shares(
 
     WorkerPool(AT_ONCE).run(in_turn, ask)
     return replace(
-        topology, shared_snapshots={name: found[name] for name in found if name.startswith("snap-")},
-        amis=tuple(replace(ami, shared_with=found[ami.id]) if ami.id in found else ami for ami in topology.amis))
+        topology,
+        shared_snapshots={name: found[name] for name in found if name.startswith("snap-")},
+        amis=tuple(replace(ami, shared_with=found[ami.id]) if ami.id in found else ami
+                   for ami in topology.amis))
 
 
 def _volume_permissions(ec2: Client, snapshot_id: str) -> tuple[str, ...]:
     with tolerate("InvalidSnapshot.NotFound"):
-        answer = ec2.describe_snapshot_attribute(SnapshotId=snapshot_id, Attribute="createVolumePermission")
-        return tuple(sorted(next(iter(each.values())) for each in answer.get("CreateVolumePermissions", [])))
+        answer = ec2.describe_snapshot_attribute(SnapshotId=snapshot_id,
+                                                 Attribute="createVolumePermission")
+        return tuple(sorted(next(iter(each.values()))
+                            for each in answer.get("CreateVolumePermissions", [])))
     return ()
 
 
@@ -124,31 +135,40 @@ def pointers(ledger: Ledger) -> dict[str, str]:
 
 
 def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
-    """The account's own images, disabled and deprecated ones too; `tagged`: those that carry this pipeline's tag."""
+    """The account's own images, disabled and deprecated ones too; `tagged`: those that carry this
+    pipeline's tag."""
     only: Data = {"Filters": TAGGED} if tagged else {}
-    for image in pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True,
+    for image in pages(ec2, "describe_images", "Images", 1000, Owners=["self"],
+                       IncludeDisabled=True,
                        IncludeDeprecated=True, **only):
         own_tags = tags.from_list(image.get("Tags"))
-        devices = [device["Ebs"] for device in image.get("BlockDeviceMappings", []) if "Ebs" in device]
+        devices = [device["Ebs"] for device in image.get("BlockDeviceMappings", [])
+                   if "Ebs" in device]
         yield AccountAmi(
-            id=image["ImageId"], name=image.get("Name", ""), created=datetime.fromisoformat(image["CreationDate"]),
+            id=image["ImageId"], name=image.get("Name", ""),
+            created=datetime.fromisoformat(image["CreationDate"]),
             state=AmiState(image["State"]), image=own_tags.get(tags.IMAGE, ""),
             build_id=own_tags.get(tags.BUILD_ID, ""),
             snapshots=tuple(device["SnapshotId"] for device in devices if "SnapshotId" in device),
-            deprecated=optional(image.get("DeprecationTime")), announced=optional(own_tags.get(tags.RETIRING)),
+            deprecated=optional(image.get("DeprecationTime")),
+            announced=optional(own_tags.get(tags.RETIRING)),
             disabled=optional(own_tags.get(tags.DISABLED)),
             protected=image.get("DeregistrationProtection", "disabled") != "disabled",
-            last_launched=optional(image.get("LastLaunchedTime")), signed=tags.PROVENANCE_SHA256 in own_tags,
+            last_launched=optional(image.get("LastLaunchedTime")),
+            signed=tags.PROVENANCE_SHA256 in own_tags,
             signed_by=own_tags.get(tags.SIGNED_BY, ""))
 
 
 def snapshots(ec2: Client) -> Iterator[AccountSnapshot]:
-    """The account's snapshots that carry this pipeline's tag: an account may have many thousands of backups."""
-    for snapshot in pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"], Filters=TAGGED):
+    """The account's snapshots that carry this pipeline's tag: an account may have many thousands of
+    backups."""
+    for snapshot in pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"],
+                          Filters=TAGGED):
         own_tags = tags.from_list(snapshot.get("Tags"))
         stored = own_tags.get(tags.STORED_BYTES, "")
         yield AccountSnapshot(
-            id=snapshot["SnapshotId"], started=snapshot["StartTime"], state=SnapshotState(snapshot["State"]),
+            id=snapshot["SnapshotId"], started=snapshot["StartTime"],
+            state=SnapshotState(snapshot["State"]),
             image=own_tags.get(tags.IMAGE, ""), build_id=own_tags.get(tags.BUILD_ID, ""),
             expires=optional(own_tags.get(tags.EXPIRES)), parent=own_tags.get(tags.PARENT, ""),
             volume_gib=snapshot["VolumeSize"], full_bytes=snapshot.get("FullSnapshotSizeInBytes"),
@@ -159,9 +179,11 @@ def templates(ec2: Client) -> Iterator[TemplateVersion]:
     """Every version of every launch template."""
     for template in pages(ec2, "describe_launch_templates", "LaunchTemplates", 200):
         own_tags = tags.from_list(template.get("Tags"))
-        for version in pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", 200,
+        for version in pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions",
+                             200,
                              LaunchTemplateId=template["LaunchTemplateId"]):
-            yield template_version(version, template["LatestVersionNumber"], own_tags.get(tags.IMAGE, ""))
+            yield template_version(version, template["LatestVersionNumber"],
+                                   own_tags.get(tags.IMAGE, ""))
 
 
 def default_versions(ec2: Client) -> Iterator[TemplateVersion]:
@@ -172,18 +194,21 @@ def default_versions(ec2: Client) -> Iterator[TemplateVersion]:
 
 
 def template_version(described: Mapping[str, Any], latest: int, image: str) -> TemplateVersion:
-    """One version as EC2 describes it; `latest` is its template's newest, `image` the template's tag."""
+    """One version as EC2 describes it; `latest` is its template's newest, `image` the template's
+    tag."""
     data = described["LaunchTemplateData"]
     return TemplateVersion(
         template_id=described["LaunchTemplateId"], template=described["LaunchTemplateName"],
         number=described["VersionNumber"], image_ref=data.get("ImageId", ""),
-        default=described["DefaultVersion"], latest=described["VersionNumber"] == latest, image=image,
+        default=described["DefaultVersion"], latest=described["VersionNumber"] == latest,
+        image=image,
         snapshots=_volumes_of(data), built=is_of_build(described.get("VersionDescription", "")))
 
 
 def _volumes_of(launch: Mapping[str, Any]) -> tuple[str, ...]:
     """The snapshots in the block device mappings of whatever launches an instance."""
-    devices = (mapping.get("Ebs", {}).get("SnapshotId") for mapping in launch.get("BlockDeviceMappings", []))
+    devices = (mapping.get("Ebs", {}).get("SnapshotId")
+               for mapping in launch.get("BlockDeviceMappings", []))
     return tuple(filter(None, devices))
 
 
@@ -199,11 +224,13 @@ def groups(autoscaling: Client) -> Iterator[Launcher]:
 def fleets(ec2: Client) -> Iterator[Launcher]:
     """EC2 Fleets, Spot fleet requests and Spot instance requests that may launch again.
 
-    A fleet of type `instant` is not listed, and has launched all that it ever will: its instances count.
+    A fleet of type `instant` is not listed, and has launched all that it ever will: its instances
+    count.
     """
     for fleet in pages(ec2, "describe_fleets", "Fleets", 1000):
         if fleet["FleetState"] not in FLEET_ENDED:
-            yield _launcher(LauncherKind.FLEET, fleet["FleetId"], *fleet.get("LaunchTemplateConfigs", []))
+            yield _launcher(LauncherKind.FLEET, fleet["FleetId"],
+                            *fleet.get("LaunchTemplateConfigs", []))
     for request in pages(ec2, "describe_spot_fleet_requests", "SpotFleetRequestConfigs", 1000):
         if request["SpotFleetRequestState"] not in SPOT_FLEET_ENDED:
             config = request["SpotFleetRequestConfig"]
@@ -216,12 +243,15 @@ def fleets(ec2: Client) -> Iterator[Launcher]:
                             {"Overrides": [request.get("LaunchSpecification", {})]})
 
 
-def _launcher(kind: LauncherKind, name: str, *configs: Mapping[str, Any], configuration: str = "") -> Launcher:
+def _launcher(
+    kind: LauncherKind, name: str, *configs: Mapping[str, Any], configuration: str = ""
+) -> Launcher:
     """A launcher from templates with their overrides, as groups and fleets describe them."""
     overrides = [override for config in configs for override in config.get("Overrides", [])]
     named = [entry.get("LaunchTemplateSpecification") for entry in (*configs, *overrides)]
     return Launcher(
-        kind=kind, name=name, configuration=configuration, templates=tuple(_use(use) for use in named if use),
+        kind=kind, name=name, configuration=configuration,
+        templates=tuple(_use(use) for use in named if use),
         image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")),
         snapshots=tuple(snapshot for override in overrides for snapshot in _volumes_of(override)))
 
@@ -233,15 +263,19 @@ def _use(specification: Mapping[str, str]) -> TemplateUse:
 
 def instances(ec2: Client) -> Iterator[AccountInstance]:
     """Instances that are not terminated."""
-    for reservation in pages(ec2, "describe_instances", "Reservations", 1000, Filters=NOT_TERMINATED):
+    for reservation in pages(ec2, "describe_instances", "Reservations", 1000,
+                             Filters=NOT_TERMINATED):
         for instance in reservation["Instances"]:
             own_tags, root = tags.from_list(instance.get("Tags")), _root(instance)
             yield AccountInstance(
-                id=instance["InstanceId"], image_id=instance["ImageId"], state=instance["State"]["Name"],
-                group=own_tags.get("aws:autoscaling:groupName", ""), volume=root.get("VolumeId", ""),
+                id=instance["InstanceId"], image_id=instance["ImageId"],
+                state=instance["State"]["Name"],
+                group=own_tags.get("aws:autoscaling:groupName", ""),
+                volume=root.get("VolumeId", ""),
                 # Unlike LaunchTime, a stop and a start leave it as it is.
                 since=root.get("AttachTime", instance.get("LaunchTime")),
-                expires=optional(own_tags.get(tags.EXPIRES, "")), image=own_tags.get(tags.IMAGE, ""),
+                expires=optional(own_tags.get(tags.EXPIRES, "")),
+                image=own_tags.get(tags.IMAGE, ""),
                 template=own_tags.get("aws:ec2launchtemplate:id", ""),
                 template_version=own_tags.get("aws:ec2launchtemplate:version", ""))
 
@@ -258,16 +292,18 @@ def volumes(ec2: Client, made_from: Iterable[str]) -> Iterator[Volume]:
         for volume in pages(ec2, "describe_volumes", "Volumes", 500,
                             Filters=[{"Name": "snapshot-id", "Values": snapshot_ids}]):
             attached = [attachment["InstanceId"] for attachment in volume.get("Attachments", [])]
-            yield Volume(id=volume["VolumeId"], snapshot_id=volume["SnapshotId"], instance=next(iter(attached), ""))
+            yield Volume(id=volume["VolumeId"], snapshot_id=volume["SnapshotId"],
+                         instance=next(iter(attached), ""))
 
 
 def parameters(
     ssm: Client, also: Iterable[str] = (), known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Every SSM parameter of plain text, and those in `also`, which may pin a version (`/a/b:3`) or be an ARN.
+    """Every SSM parameter of plain text, and those in `also`, which may pin a version (`/a/b:3`) or
+    be an ARN.
 
-    A SecureString is left out: EC2 cannot resolve one, and reading it would need its key. Where some
-    are `known`, they stand for all.
+    A SecureString is left out: EC2 cannot resolve one, and reading it would need its key. Where
+    some are `known`, they stand for all.
     """
     by_name = dict(known) if known is not None else values(ssm, [
         parameter["Name"] for parameter in pages(ssm, "describe_parameters", "Parameters", 50)

@@ -1,7 +1,9 @@
-"""What killed runs leave in a region: found by the tags `goldenami:owner` and `goldenami:expires`, removed in order.
+"""What killed runs leave in a region: found by the tags `goldenami:owner` and `goldenami:expires`,
+removed in order.
 
-A name proves nothing: what Packer calls `packer_*` is ours only where it carries the tags (its `run_tags` put them on
-the instance and its volumes; key pair and security group are made and tagged by `golden bake`).
+A name proves nothing: what Packer calls `packer_*` is ours only where it carries the tags (its
+`run_tags` put them on the instance and its volumes; key pair and security group are made and tagged
+by `golden bake`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from goldenami.core import clock
 
 
 class LeftoverKind(StrEnum):
-    """What may be left, in the order in which it can be removed: nothing may use what is removed."""
+    """What may be left, in the order in which it can be removed: nothing may use what is
+    removed."""
 
     INSTANCE = "instance"
     IMAGE = "image"
@@ -56,8 +59,10 @@ def find(ec2: Client) -> list[Leftover]:
 
     reservations = listed("describe_instances", "Reservations", 1000, *NOT_TERMINATED)
     described = {
-        LeftoverKind.INSTANCE: [each for reservation in reservations for each in reservation["Instances"]],
-        LeftoverKind.IMAGE: listed("describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True),
+        LeftoverKind.INSTANCE: [each for reservation in reservations
+                                for each in reservation["Instances"]],
+        LeftoverKind.IMAGE: listed("describe_images", "Images", 1000, Owners=["self"],
+                                   IncludeDisabled=True),
         LeftoverKind.VOLUME: listed("describe_volumes", "Volumes", 500),
         LeftoverKind.SNAPSHOT: listed("describe_snapshots", "Snapshots", 1000, OwnerIds=["self"]),
         LeftoverKind.KEY_PAIR: ec2.describe_key_pairs(Filters=[tagged])["KeyPairs"],
@@ -68,13 +73,16 @@ def find(ec2: Client) -> list[Leftover]:
 
 
 _ID_KEYS: Mapping[LeftoverKind, str] = {
-    LeftoverKind.INSTANCE: "InstanceId", LeftoverKind.IMAGE: "ImageId", LeftoverKind.VOLUME: "VolumeId",
-    LeftoverKind.SNAPSHOT: "SnapshotId", LeftoverKind.KEY_PAIR: "KeyPairId", LeftoverKind.SECURITY_GROUP: "GroupId",
+    LeftoverKind.INSTANCE: "InstanceId", LeftoverKind.IMAGE: "ImageId",
+    LeftoverKind.VOLUME: "VolumeId",
+    LeftoverKind.SNAPSHOT: "SnapshotId", LeftoverKind.KEY_PAIR: "KeyPairId",
+    LeftoverKind.SECURITY_GROUP: "GroupId",
 }
 
 
 def _leftover(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Leftover:
-    return Leftover(kind=kind, id=name, owner=own_tags.get(tags.OWNER, ""), image=own_tags.get(tags.IMAGE, ""),
+    return Leftover(kind=kind, id=name, owner=own_tags.get(tags.OWNER, ""),
+                    image=own_tags.get(tags.IMAGE, ""),
                     expires=optional(own_tags[tags.EXPIRES]))
 
 
@@ -83,7 +91,8 @@ _IN_USE = (".InUse", "DependencyViolation")
 
 
 def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
-    """Remove one thing by its id; what is gone already is removed. An instance is waited for: others may need it."""
+    """Remove one thing by its id; what is gone already is removed. An instance is waited for:
+    others may need it."""
     with tolerate(".NotFound", ".Unavailable"):
         settled(lambda: _REMOVERS[kind](ec2, name), *_IN_USE)
 

@@ -1,7 +1,8 @@
 """Who still refers to an AMI of a region. Pure: over a topology, without a call.
 
-A version of the pipeline's own launch template that is not the default, not the latest and that no launcher selects is
-no reference: there is one for each build ever published, and retirement deletes it together with its AMI.
+A version of the pipeline's own launch template that is not the default, not the latest and that no
+launcher selects is no reference: there is one for each build ever published, and retirement deletes
+it together with its AMI.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ References = Mapping[str, tuple[Reference, ...]]
 
 
 def parameter_of(image_ref: str) -> str:
-    """The SSM parameter that an image reference resolves by (`resolve:ssm:/a/b:3` -> `/a/b:3`), or an empty string."""
+    """The SSM parameter that an image reference resolves by (`resolve:ssm:/a/b:3` -> `/a/b:3`), or
+    an empty string."""
     return image_ref.removeprefix(RESOLVE) if image_ref.startswith(RESOLVE) else ""
 
 
@@ -84,16 +86,22 @@ def of_amis(topology: Topology) -> References:
 
 
 def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
-    """The ledger, and any mention in any parameter but records: every published AMI has its own, one that outlived its
-    AMI is what retirement is about to remove, and a test on a GPU is no use of what it tested.
+    """The ledger, and any mention in any parameter but records: every published AMI has its own,
+    one that outlived its AMI is what retirement is about to remove, and a test on a GPU is no use
+    of what it tested.
     """
     for pointer, ami_id in topology.pointers.items():
         yield ami_id, Reference(ReferenceKind.POINTER, pointer)
-    own = {(build_name(ami.image, ami.build_id), ami.id) for ami in topology.amis if ami.image and ami.build_id}
+    own = {(build_name(ami.image, ami.build_id), ami.id) for ami in topology.amis if ami.image
+           and ami.build_id}
     present = {ami.id for ami in topology.amis}
     for name, value in topology.parameters.items():
         for ami_id in AMI_ID.findall(value):
-            if (name, ami_id) not in own and not (is_record(name) and value not in present) and not is_evidence(name):
+            if (
+                (name, ami_id) not in own
+                and not (is_record(name) and value not in present)
+                and not is_evidence(name)
+            ):
                 yield ami_id, Reference(ReferenceKind.PARAMETER, name)
 
 
@@ -126,7 +134,8 @@ def _launchers(topology: Topology) -> Iterator[tuple[str, Reference]]:
 
 def _running(topology: Topology) -> Iterator[tuple[str, Reference]]:
     for instance in topology.instances:
-        yield instance.image_id, Reference(ReferenceKind.INSTANCE, f"{instance.id} ({instance.state})")
+        yield instance.image_id, Reference(ReferenceKind.INSTANCE,
+                                           f"{instance.id} ({instance.state})")
 
 
 def _through_snapshots(topology: Topology) -> Iterator[tuple[str, Reference]]:
@@ -139,11 +148,12 @@ def _through_snapshots(topology: Topology) -> Iterator[tuple[str, Reference]]:
 
 
 def of_snapshots(topology: Topology) -> References:
-    """What needs each snapshot: AMIs, volumes made from it, whatever launches with one more volume of it, accounts
-    that may make one, and uploads of changed blocks that rest on it.
+    """What needs each snapshot: AMIs, volumes made from it, whatever launches with one more volume
+    of it, accounts that may make one, and uploads of changed blocks that rest on it.
 
-    A finished snapshot needs its parent no more: EBS keeps the blocks that it shares ("Delete an Amazon EBS
-    snapshot": only data that no other snapshot needs is removed). An unfinished one does.
+    A finished snapshot needs its parent no more: EBS keeps the blocks that it shares ("Delete an
+    Amazon EBS snapshot": only data that no other snapshot needs is removed). An unfinished one
+    does.
     """
     uses: dict[str, set[Reference]] = defaultdict(set)
     for ami in topology.amis:
@@ -159,7 +169,8 @@ def of_snapshots(topology: Topology) -> References:
     for snapshot in topology.snapshots:
         if snapshot.parent and snapshot.state is SnapshotState.PENDING:
             uses[snapshot.parent].add(Reference(ReferenceKind.UPLOAD, snapshot.id))
-    return {snapshot_id: tuple(sorted(references)) for snapshot_id, references in uses.items() if snapshot_id}
+    return {snapshot_id: tuple(sorted(references)) for snapshot_id, references in uses.items()
+            if snapshot_id}
 
 
 def _data_volumes(topology: Topology) -> Iterator[tuple[Reference, tuple[str, ...]]]:

@@ -1,7 +1,8 @@
 """The steps by which an image leaves an account, one function each.
 
-Each may be done again after a kill in its middle, and takes what is gone already as done. Each looks at the thing
-once more before it acts, because a person may have changed it since the plan; for images that is one call for many.
+Each may be done again after a kill in its middle, and takes what is gone already as done. Each
+looks at the thing once more before it acts, because a person may have changed it since the plan;
+for images that is one call for many.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ TAG_LENGTH = 256
 AHEAD = timedelta(minutes=2)
 """EnableImageDeprecation refuses a moment that has passed and rounds to the minute."""
 _GONE = (
-    "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound", "ParameterNotFound",
+    "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound",
+    "ParameterNotFound",
     "InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException",
 )
 PARAMETERS = 10
@@ -42,7 +44,8 @@ FRESH_S = 5.0
 
 
 class FreshImages:
-    """Images of a list as they are now: FILTER_VALUES are asked for at once, and again when that is FRESH_S ago."""
+    """Images of a list as they are now: FILTER_VALUES are asked for at once, and again when that is
+    FRESH_S ago."""
 
     def __init__(self, ec2: Client, names: Sequence[str]) -> None:
         self._ec2, self._names = ec2, list(names)
@@ -71,12 +74,14 @@ def _described(ec2: Client, names: list[str]) -> dict[str, Image]:
 
 
 def deprecate(ec2: Client, image: Image, now: datetime) -> None:
-    """Announce that the image will go: deprecated from now on, if it was not; its date so far is kept in a tag."""
+    """Announce that the image will go: deprecated from now on, if it was not; its date so far is
+    kept in a tag."""
     ami_id, before = str(image["ImageId"]), str(image.get("DeprecationTime", NEVER))
     own_tags = tags.from_list(image.get("Tags"))
     # The tags first: of two runs the second would take the first one's date for the publisher's.
     ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({
-        tags.RETIRING: clock.stamp(now), tags.DEPRECATED_BEFORE: own_tags.get(tags.DEPRECATED_BEFORE, before)}))
+        tags.RETIRING: clock.stamp(now),
+        tags.DEPRECATED_BEFORE: own_tags.get(tags.DEPRECATED_BEFORE, before)}))
     if before == NEVER or datetime.fromisoformat(before) > now:
         ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=now + AHEAD)
 
@@ -89,7 +94,8 @@ def recall(ec2: Client, image: Image, now: datetime) -> None:
         ec2.disable_image_deprecation(ImageId=ami_id)
     elif before and datetime.fromisoformat(before) > now:
         ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=datetime.fromisoformat(before))
-    ours = [name for name in own_tags if name in (tags.RETIRING, tags.DISABLED, tags.DEPRECATED_BEFORE)
+    ours = [name for name in own_tags
+            if name in (tags.RETIRING, tags.DISABLED, tags.DEPRECATED_BEFORE)
             or name.startswith(tags.PERMISSIONS)]
     ec2.delete_tags(Resources=[ami_id], Tags=[{"Key": name} for name in ours])
 
@@ -104,20 +110,24 @@ def disable(ec2: Client, image: Image, now: datetime) -> None:
              if name.startswith(tags.PERMISSIONS) and name not in saved]
     if stale:
         ec2.delete_tags(Resources=[ami_id], Tags=[{"Key": name} for name in stale])
-    ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({tags.DISABLED: clock.stamp(now), **saved}))
+    ec2.create_tags(Resources=[ami_id],
+                    Tags=tags.to_list({tags.DISABLED: clock.stamp(now), **saved}))
     ec2.disable_image(ImageId=ami_id)
 
 
 def note_disabled(ec2: Client, image: Image, now: datetime) -> None:
     """Begin the wait of an image that somebody else disabled."""
     with tolerate(*_GONE):
-        ec2.create_tags(Resources=[image["ImageId"]], Tags=tags.to_list({tags.DISABLED: clock.stamp(now)}))
+        ec2.create_tags(Resources=[image["ImageId"]],
+                        Tags=tags.to_list({tags.DISABLED: clock.stamp(now)}))
 
 
 def restore(ec2: Client, ami_id: str, now: datetime) -> None:
-    """Undo every step but the last: enabled, with its launch permissions and its deprecation date."""
+    """Undo every step but the last: enabled, with its launch permissions and its deprecation
+    date."""
     if (image := describe(ec2, ami_id)) is None:
-        raise StageFailed(f"{ami_id} is deregistered", hint="publish its build again, or look into the Recycle Bin")
+        raise StageFailed(f"{ami_id} is deregistered",
+                          hint="publish its build again, or look into the Recycle Bin")
     if image["State"] == "disabled":
         ec2.enable_image(ImageId=ami_id)
     if saved := unpack(tags.from_list(image.get("Tags"))):
@@ -136,24 +146,31 @@ def deregister(ec2: Client, image: Image, now: datetime) -> None:
 
 
 def delete_snapshot(ec2: Client, snapshot_id: str) -> None:
-    """Delete a snapshot; EC2 refuses one that an image is made of, and for a while one that an image was made of."""
+    """Delete a snapshot; EC2 refuses one that an image is made of, and for a while one that an
+    image was made of."""
     with tolerate(*_GONE):
         settled(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), "InvalidSnapshot.InUse")
 
 
 def delete_versions(ec2: Client, targets: Sequence[str]) -> dict[str, StageFailed]:
-    """Delete versions of launch templates (`lt-...:7`), VERSIONS of one in a call; why some were not.
+    """Delete versions of launch templates (`lt-...:7`), VERSIONS of one in a call; why some were
+    not.
 
     EC2 refuses the default one.
     """
     failed: dict[str, StageFailed] = {}
     for template_id in dict.fromkeys(target.partition(":")[0] for target in targets):
-        numbers = [target.partition(":")[2] for target in targets if target.startswith(f"{template_id}:")]
+        numbers = [target.partition(":")[2] for target in targets
+                   if target.startswith(f"{template_id}:")]
         for batch in batches(numbers, VERSIONS):
             with tolerate(*_GONE):
-                answer = ec2.delete_launch_template_versions(LaunchTemplateId=template_id, Versions=batch)
-                failed |= {target: StageFailed(f"launch template version {target} was not deleted: {why}",
-                                               hint="run again") for target, why in _refused(template_id, answer)}
+                answer = ec2.delete_launch_template_versions(
+                    LaunchTemplateId=template_id, Versions=batch
+                )
+                failed |= {target: StageFailed(f"launch template version {target} was not "
+                                               f"deleted: {why}",
+                                               hint="run again")
+                           for target, why in _refused(template_id, answer)}
     return failed
 
 
@@ -165,19 +182,23 @@ def _refused(template_id: str, answer: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def delete_records(ec2: Client, ssm: Client, names: Sequence[str]) -> dict[str, StageFailed]:
-    """Delete the records of builds with what is beside each, and that first; PARAMETERS go in a call.
+    """Delete the records of builds with what is beside each, and that first; PARAMETERS go in a
+    call.
 
     Why some stay: their AMIs exist after all, since a list may lag behind.
     """
     kept: dict[str, StageFailed] = {}
     for batch in batches(names, PARAMETERS):
-        held = {found["Name"]: found["Value"] for found in ssm.get_parameters(Names=batch)["Parameters"]}
+        held = {found["Name"]: found["Value"]
+                for found in ssm.get_parameters(Names=batch)["Parameters"]}
         named = [value for value in held.values() if AMI_ID.fullmatch(value)]
         there = _described(ec2, named) if named else {}
-        kept |= {name: StageFailed(f"{value} exists after all, so its record {name} stays", hint="run again")
+        kept |= {name: StageFailed(f"{value} exists after all, so its record {name} stays",
+                                   hint="run again")
                  for name, value in held.items() if value in there}
         going = [name for name in held if name not in kept]
-        beside = [f"{name}{kind}" for name in going for kind in (EVIDENCE, PROVENANCE, VERIFICATION)]
+        beside = [f"{name}{kind}" for name in going
+                  for kind in (EVIDENCE, PROVENANCE, VERIFICATION)]
         for part in batches([*beside, *going], PARAMETERS):
             ssm.delete_parameters(Names=part)
     return kept
@@ -188,7 +209,8 @@ def delete_records(ec2: Client, ssm: Client, names: Sequence[str]) -> dict[str, 
 def pack(permissions: list[dict[str, str]]) -> dict[str, str]:
     """Launch permissions as tags: `UserId=111122223333 Group=all`, as many tags as they need."""
     values: list[str] = []
-    for word in sorted(f"{key}={value}" for permission in permissions for key, value in permission.items()):
+    for word in sorted(f"{key}={value}" for permission in permissions
+                       for key, value in permission.items()):
         if values and len(values[-1]) + 1 + len(word) <= TAG_LENGTH:
             values[-1] += f" {word}"
         else:

@@ -1,7 +1,7 @@
 """One region of an account as data: what retirement decides over. No call is made here.
 
-Identifiers are EC2's own (`ami-...`, `snap-...`, `lt-...`); times are in UTC. `image` and `build_id` are the values of
-goldenami's tags, empty where a thing does not carry them.
+Identifiers are EC2's own (`ami-...`, `snap-...`, `lt-...`); times are in UTC. `image` and
+`build_id` are the values of goldenami's tags, empty where a thing does not carry them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from enum import StrEnum
 from goldenami.aws.channels.pointers import EVIDENCE, PREFIX, TemplateRef, build_name, template_name
 
 AMI_ID = re.compile(r"\bami-[0-9a-f]{8,17}\b")
-_RECORD = re.compile(rf"^{PREFIX}/(?P<image>[a-z0-9][a-z0-9.-]{{1,62}})/(?P<build_id>[0-9a-f]{{12}})$")
+_RECORD = re.compile(
+    rf"^{PREFIX}/(?P<image>[a-z0-9][a-z0-9.-]{{1,62}})/(?P<build_id>[0-9a-f]{{12}})$"
+)
 
 
 class AmiState(StrEnum):
@@ -43,9 +45,11 @@ class SnapshotState(StrEnum):
 
 @dataclass(frozen=True)
 class AccountAmi:
-    """An image of this account. `announced` and `disabled` are when retirement said so, by its tags.
+    """An image of this account. `announced` and `disabled` are when retirement said so, by its
+    tags.
 
-    `signed` says that something is signed of it, `signed_by` the id of the key, by its tags: neither is a proof.
+    `signed` says that something is signed of it, `signed_by` the id of the key, by its tags:
+    neither is a proof.
     """
 
     id: str
@@ -67,9 +71,11 @@ class AccountAmi:
 
 @dataclass(frozen=True)
 class AccountSnapshot:
-    """A snapshot of this account. `parent` is what an upload of changed blocks rests on, empty for a full one.
+    """A snapshot of this account. `parent` is what an upload of changed blocks rests on, empty for
+    a full one.
 
-    `stored_bytes` are its own blocks; None where no tag says so, and the size of the volume bounds it.
+    `stored_bytes` are its own blocks; None where no tag says so, and the size of the volume bounds
+    it.
     """
 
     id: str
@@ -86,7 +92,8 @@ class AccountSnapshot:
 
 @dataclass(frozen=True)
 class TemplateVersion:
-    """One version of a launch template. `image_ref` is what it names: an AMI, `resolve:ssm:...`, or nothing.
+    """One version of a launch template. `image_ref` is what it names: an AMI, `resolve:ssm:...`, or
+    nothing.
 
     `image` is the template's tag; `built` says that the version is described as one of a build's.
     `snapshots` are those that it makes further volumes from (block device mappings).
@@ -104,18 +111,22 @@ class TemplateVersion:
 
     @property
     def ours(self) -> bool:
-        """Whether this pipeline made it: its template has the image's tag, and its name, or the version a build's."""
+        """Whether this pipeline made it: its template has the image's tag, and its name, or the
+        version a build's."""
         return bool(self.image) and (self.template == template_name(self.image) or self.built)
 
 
 def default_of(ref: TemplateRef, defaults: Iterable[TemplateVersion]) -> TemplateVersion | None:
-    """The default version of the launch template `ref`, of those of a region; None where it is not there."""
-    return next((version for version in defaults if ref.means(version.template_id, version.template)), None)
+    """The default version of the launch template `ref`, of those of a region; None where it is not
+    there."""
+    return next((version for version in defaults
+                 if ref.means(version.template_id, version.template)), None)
 
 
 @dataclass(frozen=True)
 class TemplateUse:
-    """A launch template as another thing names it: by id or name; `version` is a number, `$Latest` or `$Default`."""
+    """A launch template as another thing names it: by id or name; `version` is a number, `$Latest`
+    or `$Default`."""
 
     template: str
     version: str
@@ -124,8 +135,11 @@ class TemplateUse:
         """Whether `candidate` is the version meant."""
         if self.template not in (candidate.template_id, candidate.template):
             return False
-        return {"$Latest": candidate.latest, "$Default": candidate.default, "": candidate.default}.get(
-            self.version, self.version == str(candidate.number))
+        return {
+            "$Latest": candidate.latest,
+            "$Default": candidate.default,
+            "": candidate.default,
+        }.get(self.version, self.version == str(candidate.number))
 
 
 class LauncherKind(StrEnum):
@@ -139,8 +153,9 @@ class LauncherKind(StrEnum):
 
 @dataclass(frozen=True)
 class Launcher:
-    """The templates that it launches from (overrides included), a launch configuration, or images as templates name
-    them. `name` is its name or id, `snapshots` are those that it makes further volumes from.
+    """The templates that it launches from (overrides included), a launch configuration, or images
+    as templates name them. `name` is its name or id, `snapshots` are those that it makes further
+    volumes from.
     """
 
     kind: LauncherKind
@@ -151,16 +166,18 @@ class Launcher:
     snapshots: tuple[str, ...] = ()
 
     def versions(self, image: str, default: TemplateVersion | None) -> Iterator[str]:
-        """The versions that it names of an image's template, by name or id. `default` is that template's default."""
+        """The versions that it names of an image's template, by name or id. `default` is that
+        template's default."""
         names = {default.template, default.template_id} if default else {template_name(image)}
         return (use.version or "$Default" for use in self.templates if use.template in names)
 
 
 @dataclass(frozen=True)
 class AccountInstance:
-    """An instance that is not terminated. `template` and `template_version` are the launch template's id and number by
-    which it was launched, by EC2's own tags; `since` is when its root volume, `volume`, was attached. `expires` is when
-    one of ours should have ended, `image` what it is of.
+    """An instance that is not terminated. `template` and `template_version` are the launch
+    template's id and number by which it was launched, by EC2's own tags; `since` is when its root
+    volume, `volume`, was attached. `expires` is when one of ours should have ended, `image` what it
+    is of.
     """
 
     id: str
@@ -186,11 +203,13 @@ class Volume:
 
 @dataclass(frozen=True)
 class Topology:
-    """All that matters in one region. `parameters` are SSM's, by name, also `name:version` where a template pins one.
+    """All that matters in one region. `parameters` are SSM's, by name, also `name:version` where a
+    template pins one.
 
-    `configurations` are launch configurations: name to the image that they name; `configured` the snapshots that they
-    make further volumes from. `pointers` are the ledger's, `published_to` its regions. `shared_snapshots` are the
-    accounts that may make volumes from a snapshot, of those that were asked for.
+    `configurations` are launch configurations: name to the image that they name; `configured` the
+    snapshots that they make further volumes from. `pointers` are the ledger's, `published_to` its
+    regions. `shared_snapshots` are the accounts that may make volumes from a snapshot, of those
+    that were asked for.
     """
 
     region: str
@@ -214,16 +233,21 @@ def is_record(parameter: str) -> bool:
 
 
 def is_evidence(parameter: str) -> bool:
-    """Whether a parameter has the name of a GPU test's record, which names the AMIs that it was made on."""
+    """Whether a parameter has the name of a GPU test's record, which names the AMIs that it was
+    made on."""
     return parameter.endswith(EVIDENCE) and is_record(parameter.removesuffix(EVIDENCE))
 
 
 def records_of(parameters: Mapping[str, str], image: str) -> dict[str, str]:
     """The AMI of each recorded build of `image`, by build id."""
     return {match["build_id"]: value for name, value in parameters.items()
-            if (match := _RECORD.match(name)) and match["image"] == image and AMI_ID.fullmatch(value)}
+            if (match := _RECORD.match(name)) and match["image"] == image
+            and AMI_ID.fullmatch(value)}
 
 
 def is_ours(ami: AccountAmi, parameters: Mapping[str, str]) -> bool:
     """Whether this pipeline made `ami`: its tags say so, and the record of that build names it."""
-    return bool(ami.image and ami.build_id) and parameters.get(build_name(ami.image, ami.build_id)) == ami.id
+    return (
+        bool(ami.image and ami.build_id)
+        and parameters.get(build_name(ami.image, ami.build_id)) == ami.id
+    )

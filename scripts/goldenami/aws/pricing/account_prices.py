@@ -1,4 +1,5 @@
-"""What the resources of an account's stack cost, by AWS's price list. What is not in it is not guessed."""
+"""What the resources of an account's stack cost, by AWS's price list. What is not in it is not
+guessed."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from goldenami.aws.session import Account
 MILLION = 10 ** 6
 _LISTED: Mapping[str, tuple[str, int, tuple[ListedUsage, ...]]] = {
     "AWS::S3::Bucket": ("${:g} for each GB in it", 1, (S3_GB_MONTH,)),
-    "AWS::DynamoDB::Table": ("${:g} for a million writes, ${:g} of reads; a move makes about ten", MILLION,
+    "AWS::DynamoDB::Table": ("${:g} for a million writes, ${:g} of reads; a move makes about ten",
+                             MILLION,
                              (TABLE_WRITE, TABLE_READ))}
 """Words, units that they name the price of, and what is listed."""
 _FREE: Mapping[str, str] = {
@@ -29,7 +31,8 @@ Ask = Callable[[ListedUsage], ListedPrices]
 
 
 def of_kinds(account: Account, kinds: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What resources of these CloudFormation types cost a month in these regions: type and words, each once.
+    """What resources of these CloudFormation types cost a month in these regions: type and words,
+    each once.
 
     The price list is asked once for each product.
     """

@@ -1,4 +1,5 @@
-"""What AWS says was spent, is committed, planned and advised: Cost Explorer, savings plans, reservations, budgets.
+"""What AWS says was spent, is committed, planned and advised: Cost Explorer, savings plans,
+reservations, budgets.
 
 Cost Explorer and budgets answer in us-east-1. A request to Cost Explorer costs a cent
 (https://aws.amazon.com/aws-cost-management/aws-cost-explorer/pricing/), so nothing is asked twice.
@@ -21,11 +22,13 @@ HOME = "us-east-1"
 DOLLARS = "USD"
 _NO_DATA = "DataUnavailableException"
 """Cost Explorer's word for an account that it has nothing of."""
-_TERMS = {"TermInYears": "ONE_YEAR", "PaymentOption": "NO_UPFRONT", "LookbackPeriodInDays": "SIXTY_DAYS"}
+_TERMS = {"TermInYears": "ONE_YEAR", "PaymentOption": "NO_UPFRONT",
+          "LookbackPeriodInDays": "SIXTY_DAYS"}
 
 
 class Commitment(Record):
-    """A reservation or savings plan that is active; `what` says for what, `region` is empty for all of them."""
+    """A reservation or savings plan that is active; `what` says for what, `region` is empty for all
+    of them."""
 
     kind: str
     id: str
@@ -35,7 +38,8 @@ class Commitment(Record):
 
 
 class PurchaseAdvice(Record):
-    """What AWS's recommender would buy for a year without upfront payment, and the US dollars that it saves a month."""
+    """What AWS's recommender would buy for a year without upfront payment, and the US dollars that
+    it saves a month."""
 
     kind: str
     what: str
@@ -43,7 +47,8 @@ class PurchaseAdvice(Record):
 
 
 class BudgetState(Record):
-    """A budget of a cluster this month, in its own currency (`unit`). `forecast` is None until AWS has one."""
+    """A budget of a cluster this month, in its own currency (`unit`). `forecast` is None until AWS
+    has one."""
 
     name: str
     limit: float
@@ -53,12 +58,14 @@ class BudgetState(Record):
 
 
 def spent(account: Account, tag: str, since: date, until: date) -> dict[tuple[str, str], float]:
-    """US dollars of what carries the tag, by its value and the usage type, from one day up to before another.
+    """US dollars of what carries the tag, by its value and the usage type, from one day up to
+    before another.
 
     BadInput where the account is billed in another currency.
     """
     request: dict[str, Any] = {
-        "TimePeriod": {"Start": since.isoformat(), "End": until.isoformat()}, "Granularity": "MONTHLY",
+        "TimePeriod": {"Start": since.isoformat(), "End": until.isoformat()},
+        "Granularity": "MONTHLY",
         "Metrics": ["UnblendedCost"],
         "GroupBy": [{"Type": "TAG", "Key": tag}, {"Type": "DIMENSION", "Key": "USAGE_TYPE"}],
         "Filter": {"Not": {"Tags": {"Key": tag, "MatchOptions": ["ABSENT"]}}}}
@@ -97,7 +104,8 @@ def savings_plans(account: Account) -> Iterator[Commitment]:
     """The active savings plans of the account."""
     plans, token = account.client("savingsplans", HOME), ""
     while True:
-        answer = plans.describe_savings_plans(states=["active"], **({"nextToken": token} if token else {}))
+        answer = plans.describe_savings_plans(states=["active"],
+                                              **({"nextToken": token} if token else {}))
         for row in answer["savingsPlans"]:
             yield Commitment(
                 kind="savings plan", id=row["savingsPlanId"], region=row.get("region", ""),
@@ -109,8 +117,8 @@ def savings_plans(account: Account) -> Iterator[Commitment]:
 
 
 def utilization(account: Account, since: date, until: date) -> dict[str, float]:
-    """Percent of reservations and of savings plans that were used in that time, by `Commitment.kind`; nothing for what
-    the account has not.
+    """Percent of reservations and of savings plans that were used in that time, by
+    `Commitment.kind`; nothing for what the account has not.
     """
     explorer, found = account.client("ce", HOME), dict[str, float]()
     period = {"Start": since.isoformat(), "End": until.isoformat()}
@@ -124,25 +132,33 @@ def utilization(account: Account, since: date, until: date) -> dict[str, float]:
 
 
 def advice(account: Account) -> Iterator[PurchaseAdvice]:
-    """What AWS would buy by the last 60 days: convertible reservations, and a savings plan for any machine."""
+    """What AWS would buy by the last 60 days: convertible reservations, and a savings plan for any
+    machine."""
     explorer = account.client("ce", HOME)
     with tolerate(_NO_DATA):
         answer = explorer.get_reservation_purchase_recommendation(
             Service="Amazon Elastic Compute Cloud - Compute",
             ServiceSpecification={"EC2Specification": {"OfferingClass": "CONVERTIBLE"}}, **_TERMS)
-        for row in (row for each in answer["Recommendations"] for row in each["RecommendationDetails"]):
+        for row in (row for each in answer["Recommendations"]
+                    for row in each["RecommendationDetails"]):
             _require_dollars(row["CurrencyCode"])
             machine: Mapping[str, str] = row["InstanceDetails"]["EC2InstanceDetails"]
             count = float(row["RecommendedNumberOfInstancesToPurchase"])
             yield PurchaseAdvice(
-                kind="reservation", what=f"{count:g} x {machine['InstanceType']} in {machine['Region']}",
+                kind="reservation",
+                what=f"{count:g} x {machine['InstanceType']} in {machine['Region']}",
                 saves_usd_month=float(row["EstimatedMonthlySavingsAmount"]))
     with tolerate(_NO_DATA):
-        plan = explorer.get_savings_plans_purchase_recommendation(SavingsPlansType="COMPUTE_SP", **_TERMS)
-        if summary := plan["SavingsPlansPurchaseRecommendation"].get("SavingsPlansPurchaseRecommendationSummary"):
+        plan = explorer.get_savings_plans_purchase_recommendation(
+            SavingsPlansType="COMPUTE_SP", **_TERMS
+        )
+        if summary := plan["SavingsPlansPurchaseRecommendation"].get(
+            "SavingsPlansPurchaseRecommendationSummary"
+        ):
             _require_dollars(summary["CurrencyCode"])
             yield PurchaseAdvice(
-                kind="savings plan", what=f"${float(summary['HourlyCommitmentToPurchase']):.3f} an hour",
+                kind="savings plan",
+                what=f"${float(summary['HourlyCommitmentToPurchase']):.3f} an hour",
                 saves_usd_month=float(summary["EstimatedMonthlySavingsAmount"]))
 
 
@@ -153,6 +169,7 @@ def budgets(account: Account, prefix: str) -> Iterator[BudgetState]:
         if row["BudgetName"].startswith(prefix) and "BudgetLimit" in row:
             forecast = row["CalculatedSpend"].get("ForecastedSpend")
             yield BudgetState(
-                name=row["BudgetName"], limit=float(row["BudgetLimit"]["Amount"]), unit=row["BudgetLimit"]["Unit"],
+                name=row["BudgetName"], limit=float(row["BudgetLimit"]["Amount"]),
+                unit=row["BudgetLimit"]["Unit"],
                 spent=float(row["CalculatedSpend"]["ActualSpend"]["Amount"]),
                 forecast=float(forecast["Amount"]) if forecast else None)

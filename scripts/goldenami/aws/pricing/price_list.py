@@ -1,4 +1,5 @@
-"""AWS's price list, with the day it was published. No price is worth failing for: what is not listed is unknown."""
+"""AWS's price list, with the day it was published. No price is worth failing for: what is not
+listed is unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import PRICE_LIST_REGION, Account, Client
 
 MACHINES: Mapping[str, str] = {
-    "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used",
+    "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA",
+    "capacitystatus": "Used",
     "licenseModel": "No License required"}
 """Attributes of an hour of Linux on shared hardware."""
 EC2 = "AmazonEC2"
@@ -23,8 +25,8 @@ SOURCE = "AWS's price list (pricing:GetProducts)"
 class RegionPrices:
     """US dollars in one region, on demand, without taxes and discounts.
 
-    `published` is the price list's day. What is not listed is in no mapping, and `snapshot_gib_month` is None;
-    `unknown` is why nothing could be asked for.
+    `published` is the price list's day. What is not listed is in no mapping, and
+    `snapshot_gib_month` is None; `unknown` is why nothing could be asked for.
     """
 
     region: str
@@ -35,7 +37,8 @@ class RegionPrices:
 
     def of_family(self, family: str) -> dict[str, float]:
         """Dollars for an hour of each type of the family, the cheapest first."""
-        found = ((usd, name) for name, usd in self.machine_hour.items() if name.partition(".")[0] == family)
+        found = ((usd, name) for name, usd in self.machine_hour.items() if name.partition(".")[0]
+                 == family)
         return {name: usd for usd, name in sorted(found)}
 
     @property
@@ -46,8 +49,8 @@ class RegionPrices:
 
 @dataclass(frozen=True, eq=False)
 class ListedUsage:
-    """A product of the price list: its service and attributes, and the end of its usage type, before which a region's
-    abbreviation may stand. `place` is the attribute that names the region.
+    """A product of the price list: its service and attributes, and the end of its usage type,
+    before which a region's abbreviation may stand. `place` is the attribute that names the region.
     """
 
     service: str
@@ -64,13 +67,15 @@ TABLE_READ = ListedUsage("AmazonDynamoDB", {"group": "DDB-ReadUnits"}, "ReadRequ
 
 def transfer_from(region: str) -> ListedUsage:
     """10^9 bytes that leave a region for another one, by the region that they go to."""
-    return ListedUsage("AWSDataTransfer", {"transferType": "InterRegion Outbound", "fromRegionCode": region},
+    return ListedUsage("AWSDataTransfer",
+                       {"transferType": "InterRegion Outbound", "fromRegionCode": region},
                        "AWS-Out-Bytes", "toRegionCode")
 
 
 @dataclass(frozen=True)
 class ListedPrices:
-    """US dollars of a product's unit by region, on demand. `published` and `unknown` as of `RegionPrices`."""
+    """US dollars of a product's unit by region, on demand. `published` and `unknown` as of
+    `RegionPrices`."""
 
     usd: Mapping[str, float] = field(default_factory=dict)
     published: str = ""
@@ -94,15 +99,21 @@ def of_usage(account: Account, usage: ListedUsage, regions: Collection[str]) -> 
     hasty = account.with_short_timeouts()
     asked = for_each_region(
         [PRICE_LIST_REGION], lambda _: _by_region(hasty.pricing(), usage, regions))
-    return next(iter(asked.done.values()), None) or ListedPrices(unknown=next(iter(asked.causes.values())))
+    return next(iter(asked.done.values()), None) or ListedPrices(
+        unknown=next(iter(asked.causes.values()))
+    )
 
 
 def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
-    """Of the usage types with the same end the shortest counts: longer ones are of other classes."""
+    """Of the usage types with the same end the shortest counts: longer ones are of other
+    classes."""
     found, day = dict[str, tuple[int, float]](), ""
     place = {usage.place: next(iter(regions))} if len(regions) == 1 else {}
     for product in products(pricing, {**usage.attributes, **place}, usage.service):
-        attributes, day = product["product"]["attributes"], max(day, product["publicationDate"][:10])
+        attributes, day = (
+            product["product"]["attributes"],
+            max(day, product["publicationDate"][:10]),
+        )
         region, name = attributes.get(usage.place, ""), attributes.get("usagetype", "")
         usd = next(filter(None, on_demand(product)), None)
         if region in regions and name.endswith(usage.usage) and usd:
@@ -120,7 +131,8 @@ def ask(account: Account, region: str) -> RegionPrices:
     if not machines:
         return RegionPrices(region, unknown=next(iter(asked.causes.values()), "")
                             or f"the price list has no machine in {region}")
-    return RegionPrices(region, day, machines, of_usage(account, SNAPSHOT_GIB_MONTH, [region]).usd.get(region))
+    return RegionPrices(region, day, machines,
+                        of_usage(account, SNAPSHOT_GIB_MONTH, [region]).usd.get(region))
 
 
 def _machines(pricing: Client, region: str) -> tuple[dict[str, float], str]:
@@ -133,18 +145,22 @@ def _machines(pricing: Client, region: str) -> tuple[dict[str, float], str]:
     return found, day
 
 
-def products(pricing: Client, attributes: Mapping[str, str], service: str = EC2) -> Iterator[dict[str, Any]]:
+def products(
+    pricing: Client, attributes: Mapping[str, str], service: str = EC2
+) -> Iterator[dict[str, Any]]:
     """A service's products with these attributes, as GetProducts has them."""
     for text in pages(pricing, "get_products", "PriceList", ServiceCode=service, Filters=[
-            {"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in attributes.items()]):
+            {"Type": "TERM_MATCH", "Field": name, "Value": value}
+            for name, value in attributes.items()]):
         product: dict[str, Any] = json.loads(text)
         yield product
 
 
 def on_demand(product: Mapping[str, Any]) -> Iterator[float]:
-    """US dollars of a product's unit, on demand, of the first units first; nothing where it is sold in other money, as
-    in China's regions."""
+    """US dollars of a product's unit, on demand, of the first units first; nothing where it is sold
+    in other money, as in China's regions."""
     for term in product["terms"].get("OnDemand", {}).values():
-        for dimension in sorted(term["priceDimensions"].values(), key=lambda each: float(each.get("beginRange", 0))):
+        for dimension in sorted(term["priceDimensions"].values(),
+                                key=lambda each: float(each.get("beginRange", 0))):
             if "USD" in dimension["pricePerUnit"]:
                 yield float(dimension["pricePerUnit"]["USD"])

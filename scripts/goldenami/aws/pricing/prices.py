@@ -1,4 +1,5 @@
-"""What things cost, by AWS's price list: snapshots, data between regions, instances on demand and as Spot."""
+"""What things cost, by AWS's price list: snapshots, data between regions, instances on demand and
+as Spot."""
 
 from __future__ import annotations
 
@@ -18,19 +19,23 @@ GB = 10 ** 9
 
 
 def copy(count: int, usd_gb: float | None) -> float | None:
-    """US dollars for so many bytes on the way to another region, or None where the price is not known."""
+    """US dollars for so many bytes on the way to another region, or None where the price is not
+    known."""
     return None if usd_gb is None else count / GB * usd_gb
 
 
 def stored(snapshot: AccountSnapshot, present: Container[str]) -> tuple[int, bool]:
     """Bytes that a snapshot is billed for, and whether that is exact and not an upper bound.
 
-    A snapshot of changed blocks is billed for these alone as long as its parent is there; when that is deleted, EBS
-    keeps the blocks that it still needs, and they are this one's ("How Amazon EBS snapshots work").
+    A snapshot of changed blocks is billed for these alone as long as its parent is there; when that
+    is deleted, EBS keeps the blocks that it still needs, and they are this one's ("How Amazon EBS
+    snapshots work").
     """
     if snapshot.stored_bytes is not None and (not snapshot.parent or snapshot.parent in present):
         return snapshot.stored_bytes, True
-    return (snapshot.full_bytes, False) if snapshot.full_bytes else (snapshot.volume_gib * GIB, False)
+    return (
+        (snapshot.full_bytes, False) if snapshot.full_bytes else (snapshot.volume_gib * GIB, False)
+    )
 
 
 def monthly(count: int, usd_gib_month: float | None) -> float | None:
@@ -39,26 +44,33 @@ def monthly(count: int, usd_gib_month: float | None) -> float | None:
 
 
 def hourly(pricing: Client, instance_type: str) -> dict[str, float]:
-    """US dollars for an hour of Linux on demand on shared hardware, by region, from AWS's price list."""
+    """US dollars for an hour of Linux on demand on shared hardware, by region, from AWS's price
+    list."""
     return {product["product"]["attributes"].get("regionCode", ""): usd
-            for product in price_list.products(pricing, {**price_list.MACHINES, "instanceType": instance_type})
-            for usd in price_list.on_demand(product) if usd > 0}  # rows of other offers are priced 0
+            for product in price_list.products(pricing,
+                                               {**price_list.MACHINES,
+                                                "instanceType": instance_type})
+            # Rows of other offers are priced 0.
+            for usd in price_list.on_demand(product) if usd > 0}
 
 
 def spot_by_zone(ec2: Client, types: Sequence[str]) -> dict[tuple[str, str], float]:
-    """US dollars for an hour of Linux as a Spot instance now, by type and zone of a region; nothing where not known."""
+    """US dollars for an hour of Linux as a Spot instance now, by type and zone of a region; nothing
+    where not known."""
     try:
-        return {(row["InstanceType"], row["AvailabilityZone"]): float(row["SpotPrice"]) for row in pages(
-            ec2, "describe_spot_price_history", "SpotPriceHistory", InstanceTypes=list(types),
-            ProductDescriptions=["Linux/UNIX"], StartTime=clock.now())}
+        return {(row["InstanceType"], row["AvailabilityZone"]): float(row["SpotPrice"])
+                for row in pages(
+                    ec2, "describe_spot_price_history", "SpotPriceHistory",
+                    InstanceTypes=list(types),
+                    ProductDescriptions=["Linux/UNIX"], StartTime=clock.now())}
     except Exception as error:  # no price is worth failing for, as below
         translate(error)
         return {}
 
 
 class SpotPrices(Record):
-    """A type's Spot price in its cheapest zone of a region, in US dollars an hour of Linux: its mean by time and its
-    highest over `days`, and what it is now."""
+    """A type's Spot price in its cheapest zone of a region, in US dollars an hour of Linux: its
+    mean by time and its highest over `days`, and what it is now."""
 
     zone: str
     usd_mean: float
@@ -68,14 +80,16 @@ class SpotPrices(Record):
 
 
 def spot_history(ec2: Client, types: Sequence[str], days: int) -> dict[str, SpotPrices]:
-    """The Spot prices of the last `days` of each type, in the zone of the region with the lowest mean.
+    """The Spot prices of the last `days` of each type, in the zone of the region with the lowest
+    mean.
 
     EC2 keeps 90 days, and begins with the price that held at the start (DescribeSpotPriceHistory).
     """
     end = clock.now()
     start = end - timedelta(days=days)
     rows: dict[tuple[str, str], list[tuple[datetime, float]]] = {}
-    for row in pages(ec2, "describe_spot_price_history", "SpotPriceHistory", InstanceTypes=list(types),
+    for row in pages(ec2, "describe_spot_price_history", "SpotPriceHistory",
+                     InstanceTypes=list(types),
                      ProductDescriptions=["Linux/UNIX"], StartTime=start):
         rows.setdefault((row["InstanceType"], row["AvailabilityZone"]), []).append(
             (row["Timestamp"], float(row["SpotPrice"])))
@@ -88,8 +102,11 @@ def spot_history(ec2: Client, types: Sequence[str], days: int) -> dict[str, Spot
     return found
 
 
-def mean_by_time(history: Sequence[tuple[datetime, float]], start: datetime, end: datetime) -> float:
-    """The mean of prices that each hold from their time to the next one's, between `start` and `end`."""
+def mean_by_time(
+    history: Sequence[tuple[datetime, float]], start: datetime, end: datetime
+) -> float:
+    """The mean of prices that each hold from their time to the next one's, between `start` and
+    `end`."""
     rows = sorted(history)
     times = [min(max(at, start), end) for at, _ in rows] + [end]
     held = [(after - at).total_seconds() for at, after in pairwise(times)]
@@ -98,7 +115,9 @@ def mean_by_time(history: Sequence[tuple[datetime, float]], start: datetime, end
     return sum(seconds * usd for seconds, (_, usd) in zip(held, rows, strict=True)) / sum(held)
 
 
-def hourly_by_type(account: Account, types: Iterable[str]) -> tuple[dict[str, dict[str, float]], str]:
+def hourly_by_type(
+    account: Account, types: Iterable[str]
+) -> tuple[dict[str, dict[str, float]], str]:
     """`hourly` of each type, or why prices cannot be known. No price is worth failing for."""
     try:
         return {name: hourly(account.pricing(), name) for name in types}, ""

@@ -20,27 +20,31 @@ _UNRELATED = "UNRELATED_SNAPSHOTS"
 
 
 class SnapshotSource:
-    """The blocks of one snapshot, asked for by threads of `pool`. `gib` is its volume's size, once it was listed."""
+    """The blocks of one snapshot, asked for by threads of `pool`. `gib` is its volume's size, once
+    it was listed."""
 
     def __init__(self, ebs: Any, snapshot_id: str, pool: WorkerPool) -> None:
         self.ebs, self.id, self.pool, self.gib = ebs, snapshot_id, pool, 0
         self._patience = Patience(f"given a block of {snapshot_id}")
 
     def listed(self) -> Iterator[tuple[int, str]]:
-        """Index and token of each block that the snapshot lists, ascending, page by page. What is not listed is zeros.
+        """Index and token of each block that the snapshot lists, ascending, page by page. What is
+        not listed is zeros.
         """
         for block in self._pages("Blocks", self.ebs.list_snapshot_blocks, SnapshotId=self.id):
             yield block["BlockIndex"], block["BlockToken"]
 
     def changed_since(self, older: str) -> dict[int, str | None] | None:
-        """By index, the token of each block that differs from the snapshot `older`; None for one that is not there any
-        more. None instead of all, where EBS knows no lineage of the two.
+        """By index, the token of each block that differs from the snapshot `older`; None for one
+        that is not there any more. None instead of all, where EBS knows no lineage of the two.
 
-        The documentation of lineage contradicts itself, so that answer has to be expected of any two snapshots.
+        The documentation of lineage contradicts itself, so that answer has to be expected of any
+        two snapshots.
         """
         try:
             return {block["BlockIndex"]: block.get("SecondBlockToken") for block in self._pages(
-                "ChangedBlocks", self.ebs.list_changed_blocks, FirstSnapshotId=older, SecondSnapshotId=self.id)}
+                "ChangedBlocks", self.ebs.list_changed_blocks, FirstSnapshotId=older,
+                SecondSnapshotId=self.id)}
         except ClientError as error:
             if error.response.get("Reason") != _UNRELATED:
                 raise
@@ -49,7 +53,8 @@ class SnapshotSource:
     def _pages(self, key: str, call: Callable[..., Any], **asked: str) -> Iterator[Any]:
         page: dict[str, Any] = {}
         while True:
-            reply = patiently(f"listed the blocks of {self.id}", functools.partial(call, **asked, **page))
+            reply = patiently(f"listed the blocks of {self.id}",
+                              functools.partial(call, **asked, **page))
             self.gib = reply["VolumeSize"]
             yield from reply[key]
             if not reply.get("NextToken"):
@@ -57,11 +62,13 @@ class SnapshotSource:
             page = {"NextToken": reply["NextToken"]}
 
     def block(self, index: int, token: str) -> bytes:
-        """The block as it arrives. Raises Unreachable when EBS gives none of the snapshot for PATIENCE_S."""
+        """The block as it arrives. Raises Unreachable when EBS gives none of the snapshot for
+        PATIENCE_S."""
         tries = 0
         while True:
             try:
-                reply = self.ebs.get_snapshot_block(SnapshotId=self.id, BlockIndex=index, BlockToken=token)
+                reply = self.ebs.get_snapshot_block(SnapshotId=self.id, BlockIndex=index,
+                                                    BlockToken=token)
                 data: bytes = reply["BlockData"].read()
                 self._patience.success()
                 return data

@@ -1,12 +1,14 @@
 """What an upload has done so far, on disk, so that a killed one continues.
 
-A folder with two files. `upload.json` says what was asked for and which snapshot came of it; it is written before and
-after StartSnapshot, by an fsynced rename, because losing it would orphan a snapshot. `<snapshot>.sent` has a slot for
-each block, as a BlockMap; a slot is written when EBS has confirmed the block.
+A folder with two files. `upload.json` says what was asked for and which snapshot came of it; it is
+written before and after StartSnapshot, by an fsynced rename, because losing it would orphan a
+snapshot. `<snapshot>.sent` has a slot for each block, as a BlockMap; a slot is written when EBS has
+confirmed the block.
 
-Slots need no fsync: a killed process loses none of them, since the kernel has them; a machine that loses its power
-loses some, and those blocks are sent again. A slot lies within one sector, so that it is there or not; and one that is
-damaged nevertheless is not the block's SHA-256, and the block is sent again. No state of the file can lose a block.
+Slots need no fsync: a killed process loses none of them, since the kernel has them; a machine that
+loses its power loses some, and those blocks are sent again. A slot lies within one sector, so that
+it is there or not; and one that is damaged nevertheless is not the block's SHA-256, and the block
+is sent again. No state of the file can lose a block.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ STATE_FILE = "upload.json"
 
 
 class SnapshotRequest(records.Record):
-    """What StartSnapshot is asked, word for word: the same token with other words is refused (ConflictException)."""
+    """What StartSnapshot is asked, word for word: the same token with other words is refused
+    (ConflictException)."""
 
     volume_gib: int
     tags: dict[str, str]
@@ -41,7 +44,8 @@ class SnapshotRequest(records.Record):
 
 
 class UploadState(records.Record):
-    """One upload. `content` names the disk's bytes; `attempt` counts the snapshots that were begun for them."""
+    """One upload. `content` names the disk's bytes; `attempt` counts the snapshots that were begun
+    for them."""
 
     schema_version: Literal[1] = 1
     region: str
@@ -66,7 +70,9 @@ class Journal:
         try:
             return records.read(path, UploadState) if path.exists() else None
         except BadInput:
-            return None  # of another version, or damaged: the snapshot that it named is swept when its tag expires
+            # Of another version, or damaged: the snapshot that it named is swept when its tag
+            # expires.
+            return None
 
     def save(self, state: UploadState) -> UploadState:
         """Keep `state`."""
@@ -74,7 +80,8 @@ class Journal:
         return state
 
     def sent(self, snapshot_id: str, gib: int) -> ConfirmedBlocks:
-        """The blocks that EBS has confirmed for the snapshot; those of other snapshots are forgotten."""
+        """The blocks that EBS has confirmed for the snapshot; those of other snapshots are
+        forgotten."""
         path = self.folder / f"{snapshot_id}.sent"
         for other in self.folder.glob("*.sent"):
             if other != path:
@@ -92,7 +99,8 @@ def unfinished(folders: Iterable[Path]) -> Iterator[str]:
 
 
 class ConfirmedBlocks:
-    """Confirmed blocks of one snapshot. A context manager; `confirm` may be called by many threads."""
+    """Confirmed blocks of one snapshot. A context manager; `confirm` may be called by many
+    threads."""
 
     def __init__(self, path: Path, gib: int) -> None:
         self.map = BlockMap(path, gib)
@@ -103,13 +111,19 @@ class ConfirmedBlocks:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         with self._lock:
             self._closed = True
             os.close(self._fd)
 
     def confirm(self, index: int, sha256: bytes) -> None:
-        """EBS has the block. A thread that outlived an interrupt writes nowhere: the number may be another file's."""
+        """EBS has the block. A thread that outlived an interrupt writes nowhere: the number may be
+        another file's."""
         with self._lock:
             if not self._closed:
                 os.pwrite(self._fd, sha256, index * SLOT)

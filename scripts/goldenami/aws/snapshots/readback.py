@@ -1,7 +1,7 @@
 """A snapshot read back, block by block, as the list of its blocks.
 
-Every block that the snapshot lists is fetched and hashed here: EBS's own checksum would only say that EBS is at one
-with itself. A block that is not listed is zeros.
+Every block that the snapshot lists is fetched and hashed here: EBS's own checksum would only say
+that EBS is at one with itself. A block that is not listed is zeros.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ def scan_snapshot(
     source: SnapshotSource, listed: Iterable[tuple[int, str]], target: Path,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> BlockMap:
-    """Read and hash the blocks that `source` listed into `target`: the file is equal to that of the disk's own blocks.
+    """Read and hash the blocks that `source` listed into `target`: the file is equal to that of the
+    disk's own blocks.
     """
     blocks = BlockMap.create(target, source.gib)
     with target.open("r+b") as sink:

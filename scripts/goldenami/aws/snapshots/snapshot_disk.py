@@ -23,7 +23,8 @@ _BAD_TOKEN = "INVALID_BLOCK_TOKEN"  # noqa: S105 - EBS's word for a token that e
 class SnapshotDisk:
     """A disk of the blocks that `list` found in a snapshot; all others are zeros.
 
-    What was read once is kept in a file without a name in `folder`. `blocks_read` is how many came from EBS.
+    What was read once is kept in a file without a name in `folder`. `blocks_read` is how many came
+    from EBS.
     """
 
     def __init__(self, source: SnapshotSource, folder: Path) -> None:
@@ -63,7 +64,8 @@ class SnapshotDisk:
         self._kept.close()
 
     def fetch(self, on_bytes: Callable[[int], None] = lambda _: None) -> None:
-        """Read all blocks that are listed, many at once; `on_bytes` is told of bytes as they arrive, by any thread."""
+        """Read all blocks that are listed, many at once; `on_bytes` is told of bytes as they
+        arrive, by any thread."""
 
         def keep(index: int) -> None:
             self._keep(index)
@@ -77,7 +79,8 @@ class SnapshotDisk:
             self._source.pool = WorkerPool(1)
 
     def hashed(self, target: Path) -> BlockMap:
-        """Fetch what is not here yet, and write the list of the volume's blocks, as `disk_blocks.scan` of a disk."""
+        """Fetch what is not here yet, and write the list of the volume's blocks, as
+        `disk_blocks.scan` of a disk."""
         blocks = BlockMap.create(target, self._source.gib)
         with target.open("r+b") as sink:
 
@@ -107,7 +110,8 @@ class SnapshotDisk:
         except ClientError as error:
             if error.response.get("Reason") != _BAD_TOKEN:
                 raise
-            self._tokens.update((at, token) for at, token in self._source.listed() if at in self._tokens)
+            self._tokens.update((at, token) for at, token in self._source.listed()
+                                if at in self._tokens)
             data = self._source.block(index, self._tokens[index])
         os.pwrite(self._kept.fileno(), data, index * BLOCK)
         self._has.add(index)

@@ -1,4 +1,5 @@
-"""How a person types this program: messages name a command by `golden NAME`, and are shown as what works here."""
+"""How a person types this program: messages name a command by `golden NAME`, and are shown as what
+works here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Work that goes on, as a person sees it: a row for each step and transfer on a terminal, lines in a log."""
+"""Work that goes on, as a person sees it: a row for each step and transfer on a terminal, lines in
+a log."""
 
 from __future__ import annotations
 
@@ -18,12 +19,14 @@ from rich.text import Text
 from goldenami.core import units
 
 LINE_S = 15.0
-"""Seconds between two lines of one transfer in a log: a large upload is a page of them, a small one none."""
+"""Seconds between two lines of one transfer in a log: a large upload is a page of them, a small one
+none."""
 LOOK_S = 1.0
 """Seconds between two looks at how far a step is."""
 BYTES = "bytes"
 """What transfers count."""
-AFTER = {BYTES: "checking", "packages": "configuring", "Python packages": "checking", "files compiled:": "linking"}
+AFTER = {BYTES: "checking", "packages": "configuring", "Python packages": "checking",
+         "files compiled:": "linking"}
 """What follows where all of a unit is done."""
 _NAME_WIDTH, _BAR_WIDTH = 22, 12
 """Columns of a row: what is left of 80 holds its figures."""
@@ -45,15 +48,16 @@ class _Row:
         self.shown.advance(self.task, count)
 
     def count(self, done: int, total: int, unit: str) -> None:
-        if not total:  # what is counted now may have another total than before; rich takes None for "as it was"
+        # What is counted now may have another total than before; rich takes None for "as it was".
+        if not total:
             next(task for task in self.shown.tasks if task.id == self.task).total = None
         self.shown.update(self.task, completed=done, total=total or None, unit=unit)
 
 
 @dataclass
 class Meter:
-    """Steps and transfers of one command, which may go on at once. `say` takes lines where standard error is no
-    terminal."""
+    """Steps and transfers of one command, which may go on at once. `say` takes lines where standard
+    error is no terminal."""
 
     say: Callable[[str], None]
     console: Console = field(default_factory=lambda: Console(stderr=True))
@@ -63,7 +67,8 @@ class Meter:
 
     @contextmanager
     def transfer(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a transfer of `total` bytes; what it yields is told of bytes as they arrive, by any thread."""
+        """Show a transfer of `total` bytes; what it yields is told of bytes as they arrive, by any
+        thread."""
         began, line = time.monotonic(), _Line(self.say, name, total)
         with self._row(name, total) as row:
             yield row.advance if row else line.advance
@@ -72,8 +77,8 @@ class Meter:
 
     @contextmanager
     def working(self, name: str, expected_s: float = 0.0) -> Iterator[Counter]:
-        """Show that a step goes on, which took `expected_s` the last time (0: nobody knows); what it yields may be told
-        how far it is. A log shows nothing of it."""
+        """Show that a step goes on, which took `expected_s` the last time (0: nobody knows); what
+        it yields may be told how far it is. A log shows nothing of it."""
         with self._row(name, None, expected_s) as row:
             yield row.count if row else lambda *_: None
 
@@ -102,16 +107,19 @@ class Meter:
 
     @contextmanager
     def _row(self, name: str, total: int | None, expected_s: float = 0.0) -> Iterator[_Row | None]:
-        """A row among those that are shown, for one terminal has one display; None where there is no terminal."""
+        """A row among those that are shown, for one terminal has one display; None where there is
+        no terminal."""
         if not self.console.is_interactive:
             yield None
             return
         with self._lock:
             if self._shown is None:
-                self._shown = Progress(SpinnerColumn(table_column=Column(width=1)), _Name(), _Bar(), _Figures(),
+                self._shown = Progress(SpinnerColumn(table_column=Column(width=1)), _Name(), _Bar(),
+                                       _Figures(),
                                        console=self.console, transient=True, redirect_stdout=False)
                 self._shown.start()
-                atexit.register(self._shown.stop)  # an interrupt does not wait for the threads that transfer
+                # An interrupt does not wait for the threads that transfer.
+                atexit.register(self._shown.stop)
             row = _Row(name, self._shown, self._shown.add_task(
                 name, total=total, unit="" if total is None else BYTES, expected_s=expected_s))
             self._rows.append(row)
@@ -138,7 +146,8 @@ class _Name(ProgressColumn):
 
 
 class _Bar(BarColumn):
-    """How much is done: of what is counted, else of the time that it took before; where neither is known, a pulse."""
+    """How much is done: of what is counted, else of the time that it took before; where neither is
+    known, a pulse."""
 
     def __init__(self) -> None:
         super().__init__(_BAR_WIDTH)
@@ -186,7 +195,11 @@ def _left(task: Task) -> str:
     left = task.time_remaining if task.fields["unit"] == BYTES else expected
     if left and left >= 1:
         return f"{units.clock(left)} left"
-    return "longer than last time" if task.fields["expected_s"] and not task.total and expected < 0 else ""
+    return (
+        "longer than last time"
+        if task.fields["expected_s"] and not task.total and expected < 0
+        else ""
+    )
 
 
 class _Line:
@@ -206,4 +219,5 @@ class _Line:
             rate = (self._done - self._seen) / passed
             self._seen, self._at = self._done, time.monotonic()
         left = units.duration((self._total - self._done) / rate)
-        self._say(f"{self._name}: {units.percent(self._done, self._total)}, {rate / 1e6:.0f} MB/s, about {left} left")
+        self._say(f"{self._name}: {units.percent(self._done, self._total)}, {rate / 1e6:.0f} "
+                  f"MB/s, about {left} left")

@@ -1,6 +1,7 @@
 """What a person sees while a stage works: one line a step, and on a terminal how far the step is.
 
-Expected times come from the last run on this machine; they are kept in the cache, one JSON file a stage and image.
+Expected times come from the last run on this machine; they are kept in the cache, one JSON file a
+stage and image.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Progress:
 
     @property
     def phases(self) -> dict[str, float]:
-        """The timings of the steps that follow one another: those within another one are left out."""
+        """The timings of the steps that follow one another: those within another one are left
+        out."""
         return {name: seconds for name, seconds in self.timings.items() if name not in self._within}
 
     def _expected(self) -> dict[str, float]:
@@ -60,12 +62,13 @@ class Progress:
     def say(self, text: str) -> None:
         """One line, with the stage and the seconds since the command began."""
         clock = units.clock(time.monotonic() - STARTED)
-        print(f"{self.stage:>7} {clock}  {command_name.as_typed(text)}", file=sys.stderr, flush=True)
+        print(f"{self.stage:>7} {clock}  {command_name.as_typed(text)}", file=sys.stderr,
+              flush=True)
 
     @contextmanager
     def step(self, name: str, detail: str = "") -> Iterator[Counter]:
-        """Announce a step, time it, and remember its seconds if it succeeds; what it yields may be told how far it
-        is."""
+        """Announce a step, time it, and remember its seconds if it succeeds; what it yields may be
+        told how far it is."""
         began = time.monotonic()
         with self._running(name, detail) as count:
             yield count
@@ -73,7 +76,8 @@ class Progress:
 
     @contextmanager
     def download(self, name: str, detail: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A step that fetches `total` bytes; what it yields is told of bytes as they arrive, by any thread."""
+        """A step that fetches `total` bytes; what it yields is told of bytes as they arrive, by any
+        thread."""
         lock, done = threading.Lock(), 0
 
         with self.step(name, detail) as count:
@@ -108,12 +112,14 @@ class Progress:
         elif event["kind"] == "done":
             self._relayed.pop(event["name"]).close()
             self.record(event["name"], event["seconds"])
-        elif event["kind"] == "say" and event["text"] not in self._said:  # a role's handlers run after other roles
+        # A role's handlers run after other roles.
+        elif event["kind"] == "say" and event["text"] not in self._said:
             self._said.add(event["text"])
             self.say(event["text"])
 
     def relay_beside(self, event: dict[str, Any]) -> None:
-        """Show an event of a process that runs beside a step: lines alone, for the display has one step at a time."""
+        """Show an event of a process that runs beside a step: lines alone, for the display has one
+        step at a time."""
         if event["kind"] == "step":
             self._said.clear()
             self.say(event["name"])
@@ -125,8 +131,8 @@ class Progress:
 
     @contextmanager
     def relaying(self, look: Callable[[str], Counted | None] = lambda _: None) -> Iterator[None]:
-        """Within it events are relayed; steps that a process began and did not end have ended with it. `look` is asked
-        how far a step is, by its name."""
+        """Within it events are relayed; steps that a process began and did not end have ended with
+        it. `look` is asked how far a step is, by its name."""
         try:
             with self._meter.watching(look):
                 yield
@@ -141,7 +147,8 @@ class Progress:
             yield
 
     def transfer(self, name: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show a transfer of `total` bytes with its rate and the time left; several may run at once."""
+        """Show a transfer of `total` bytes with its rate and the time left; several may run at
+        once."""
         return self._meter.transfer(name, total)
 
     def record(self, name: str, seconds: float) -> None:

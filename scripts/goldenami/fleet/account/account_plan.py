@@ -1,4 +1,5 @@
-"""What `account apply` would make and change: parameters, a change set in each region, what each thing costs."""
+"""What `account apply` would make and change: parameters, a change set in each region, what each
+thing costs."""
 
 from __future__ import annotations
 
@@ -25,13 +26,15 @@ TEMPLATE = Path(__file__).parents[2] / "aws/account.yml"
 @cache
 def template() -> StackTemplate:
     """The account's template."""
-    return StackTemplate("golden-ami", TEMPLATE.name, "goldenami account", TEMPLATE.read_text(encoding="utf-8"),
+    return StackTemplate("golden-ami", TEMPLATE.name, "goldenami account",
+                         TEMPLATE.read_text(encoding="utf-8"),
                          "`golden account remove`")
 
 
 @dataclass(frozen=True)
 class AccountPlan:
-    """The change set of each region, the one of `home` first. They wait to be executed or discarded.
+    """The change set of each region, the one of `home` first. They wait to be executed or
+    discarded.
 
     `costs` is what each kind of new thing costs a month, once for each price.
     """
@@ -44,9 +47,11 @@ class AccountPlan:
 
 
 def prepare(account: Account, regions: Sequence[str], given: Mapping[str, str]) -> AccountPlan:
-    """Look at the stacks of all regions and make a change set in each; nothing of the account changes by that.
+    """Look at the stacks of all regions and make a change set in each; nothing of the account
+    changes by that.
 
-    `given` are parameters by name; others stay as they are. The first region is home where no stack says otherwise.
+    `given` are parameters by name; others stay as they are. The first region is home where no stack
+    says otherwise.
     """
     check_regions(regions)
     template().check(given)
@@ -54,15 +59,18 @@ def prepare(account: Account, regions: Sequence[str], given: Mapping[str, str]) 
     found = for_each_region(regions, lambda region: _look(account, region)).require_all()
     homes = {stack.parameters[_HOME] for stack in found.values() if stack and not stack.is_new}
     if len(homes | {given.get(_HOME, "")} - {""}) > 1:
-        raise BadInput(f"the stacks {template().name} have different home regions: {', '.join(sorted(homes))}",
+        raise BadInput(f"the stacks {template().name} have different home regions: "
+                       f"{', '.join(sorted(homes))}",
                        hint="a home cannot move: remove the stacks, then make them again")
     home = next(iter(homes), given.get(_HOME, regions[0]))
     present = found[home] if home in found else _look(account, home)
     parameters = _parameters(account, home, present, given)
     names = list(dict.fromkeys([home, *regions]))
     sets = for_each_region(names, lambda region: stacks.propose(
-        account.client("cloudformation", region), template(), present if region == home else found[region], parameters))
-    plan = AccountPlan(number, home, parameters, {name: sets.done[name] for name in names if name in sets.done})
+        account.client("cloudformation", region), template(),
+        present if region == home else found[region], parameters))
+    plan = AccountPlan(number, home, parameters,
+                       {name: sets.done[name] for name in names if name in sets.done})
     if sets.failed:
         discard(account, plan)
     sets.require_all()
@@ -75,8 +83,11 @@ def _look(account: Account, region: str) -> DeployedStack | None:
     return stacks.find_usable(account.client("cloudformation", region), template(), region)
 
 
-def _parameters(account: Account, home: str, present: DeployedStack | None, given: Mapping[str, str]) -> dict[str, str]:
-    """All that the template needs to be told: what it was told before, `given`, and whose the providers are."""
+def _parameters(
+    account: Account, home: str, present: DeployedStack | None, given: Mapping[str, str]
+) -> dict[str, str]:
+    """All that the template needs to be told: what it was told before, `given`, and whose the
+    providers are."""
     former = dict(present.parameters) if present and not present.is_new else {}
     known = {**former, **given, _HOME: home}
     if not former and _BUCKET not in given:
@@ -85,10 +96,13 @@ def _parameters(account: Account, home: str, present: DeployedStack | None, give
         raise BadInput(
             "nobody would be allowed to publish",
             hint=f"name a repository: --set {GITHUB}=OWNER/NAME or --set {GITLAB}=GROUP/PROJECT")
-    listed = account.client("iam", home).list_open_id_connect_providers()["OpenIDConnectProviderList"]
+    listed = account.client("iam", home).list_open_id_connect_providers()[
+        "OpenIDConnectProviderList"
+    ]
     hosts = {entry["Arn"].partition("oidc-provider/")[2] for entry in listed}
     for provider, subject, host in (("GitHubProvider", GITHUB, _GITHUB_HOST),
-                                    ("GitLabProvider", GITLAB, known.get(_GITLAB_HOST, "gitlab.com"))):
+                                    ("GitLabProvider", GITLAB,
+                                     known.get(_GITLAB_HOST, "gitlab.com"))):
         made_here = former.get(subject) and former.get(provider, "create") == "create"
         if provider not in given and not made_here:
             known[provider] = "existing" if host in hosts else "create"
@@ -96,8 +110,10 @@ def _parameters(account: Account, home: str, present: DeployedStack | None, give
 
 
 def _kept_bucket(account: Account, home: str) -> str:
-    """The bucket that an earlier stack left because it was not empty, or nothing. BadInput where there are several."""
-    # CloudFormation names a resource after its stack, its logical name and chance, in small letters for S3.
+    """The bucket that an earlier stack left because it was not empty, or nothing. BadInput where
+    there are several."""
+    # CloudFormation names a resource after its stack, its logical name and chance, in small letters
+    # for S3.
     names = [bucket["Name"] for bucket in account.s3(home).list_buckets()["Buckets"]
              if bucket["Name"].startswith(f"{template().name}-bucket-")]
     if len(names) > 1:

@@ -18,7 +18,8 @@ from goldenami.fleet.account.account_plan import AccountPlan
 
 
 def execute(account: Account, plan: AccountPlan, progress: Progress) -> DeployedStack:
-    """Make what the plan says, at home first, then in all other regions at once; returns the stack of `home`."""
+    """Make what the plan says, at home first, then in all other regions at once; returns the stack
+    of `home`."""
     begun = set[str]()
 
     def make(region: str) -> None:
@@ -29,18 +30,22 @@ def execute(account: Account, plan: AccountPlan, progress: Progress) -> Deployed
     try:
         with progress.step("stacks", f"{len(plan.change_sets)} regions"):
             make(plan.home)
-            for_each_region([region for region in plan.change_sets if region != plan.home], make).require_all(
-                f"the stack of {plan.home} is made", "then run again: it continues")
+            for_each_region(
+                [region for region in plan.change_sets if region != plan.home], make
+            ).require_all(f"the stack of {plan.home} is made", "then run again: it continues")
     finally:
-        account_plan.discard(account, plan, [region for region in plan.change_sets if region not in begun])
-    home = stacks.find(account.client("cloudformation", plan.home), plan.change_sets[plan.home].name)
+        account_plan.discard(account, plan,
+                             [region for region in plan.change_sets if region not in begun])
+    home = stacks.find(account.client("cloudformation", plan.home),
+                       plan.change_sets[plan.home].name)
     assert home is not None
     return home
 
 
 @dataclass(frozen=True)
 class Removal:
-    """The stacks that go, by region, and what they keep: buckets and tables, with whether these are empty."""
+    """The stacks that go, by region, and what they keep: buckets and tables, with whether these are
+    empty."""
 
     home: str
     found: dict[str, DeployedStack]
@@ -49,19 +54,24 @@ class Removal:
 
 
 def prepare_removal(account: Account, regions: Sequence[str], home: str) -> Removal:
-    """What goes and what stays. `regions` are all that may have a stack; BadInput where none has."""
+    """What goes and what stays. `regions` are all that may have a stack; BadInput where none
+    has."""
     template = account_plan.template()
 
     looked = for_each_region(regions, lambda region: stacks.find_ours(
         account.client("cloudformation", region), template, region)).require_all()
     found = {region: stack for region, stack in looked.items() if stack}
     if not found:
-        raise BadInput(f"there is no stack {template.name} in {', '.join(regions)}", hint="nothing to remove")
-    home = next((stack.parameters["HomeRegion"] for stack in found.values() if "HomeRegion" in stack.parameters), home)
-    kept = [value.removeprefix("s3://").partition("/")[0] for region, stack in found.items() if region == home
+        raise BadInput(f"there is no stack {template.name} in {', '.join(regions)}",
+                       hint="nothing to remove")
+    home = next((stack.parameters["HomeRegion"] for stack in found.values()
+                 if "HomeRegion" in stack.parameters), home)
+    kept = [value.removeprefix("s3://").partition("/")[0] for region, stack in found.items()
+            if region == home
             for name, value in stack.outputs.items() if name == "GOLDEN_STORE_S3"]
     tables = for_each_region(found, lambda region: _is_table_empty(account, region)).require_all()
-    return Removal(home, found, {bucket: _is_bucket_empty(account, home, bucket) for bucket in kept},
+    return Removal(home, found,
+                   {bucket: _is_bucket_empty(account, home, bucket) for bucket in kept},
                    {region: empty for region, empty in tables.items() if empty is not None})
 
 
@@ -83,13 +93,17 @@ def show_removal(removal: Removal) -> Iterator[str]:
     for region, stack in removal.found.items():
         yield f"{region}: the stack {stack.name} goes"
     for region, empty in removal.tables.items():
-        yield f"{region}: the table {TABLE} " + ("goes" if empty else "stays: it has the ledgers of images")
+        yield f"{region}: the table {TABLE} " + ("goes" if empty
+                                                 else "stays: it has the ledgers of images")
     for bucket, empty in removal.buckets.items():
-        yield f"{removal.home}: the bucket {bucket} " + ("goes" if empty else "stays: it is not empty")
+        yield f"{removal.home}: the bucket {bucket} " + (
+            "goes" if empty else "stays: it is not empty"
+        )
 
 
 def remove(account: Account, removal: Removal, progress: Progress) -> None:
-    """Delete the stacks, that of `home` last, then what they keep and is empty: also now, not only by the plan."""
+    """Delete the stacks, that of `home` last, then what they keep and is empty: also now, not only
+    by the plan."""
     def delete(region: str) -> None:
         stacks.delete(account.client("cloudformation", region), removal.found[region],
                       lambda text: progress.say(f"{region}: {text}"))

@@ -1,4 +1,5 @@
-"""Policies of the organisation, as data: what each stops, what it does not stop, and the document to attach."""
+"""Policies of the organisation, as data: what each stops, what it does not stop, and the document
+to attach."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ class PolicyType(StrEnum):
 
 
 class Effect(Record):
-    """What a policy stops or does not; `request` is an example by action, resource and condition keys, if there is one
-    that the document alone decides.
+    """What a policy stops or does not; `request` is an example by action, resource and condition
+    keys, if there is one that the document alone decides.
     """
 
     what: str
@@ -46,7 +47,9 @@ class OrganizationPolicy(Record):
 def policies(bake_account: str) -> list[OrganizationPolicy]:
     """All policies, for that account of 12 digits."""
     text = DATA.read_text(encoding="utf-8")
-    return TypeAdapter(list[OrganizationPolicy]).validate_python(_named(yaml.safe_load(text), bake_account))
+    return TypeAdapter(list[OrganizationPolicy]).validate_python(
+        _named(yaml.safe_load(text), bake_account)
+    )
 
 
 def _named(part: Any, account: str) -> Any:

@@ -1,4 +1,5 @@
-"""What `cluster apply` would make and change in a region: template, change set, what a machine costs an hour."""
+"""What `cluster apply` would make and change in a region: template, change set, what a machine
+costs an hour."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _TARGET = "GpuTargetPercent"
 
 @dataclass(frozen=True)
 class RenderedCluster:
-    """The template of an image's cluster in a region. `absent` are declared families that the region has not."""
+    """The template of an image's cluster in a region. `absent` are declared families that the
+    region has not."""
 
     region: str
     template: StackTemplate
@@ -36,7 +38,8 @@ class RenderedCluster:
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """A change set that waits to be executed or discarded, and the parameters that it was made with."""
+    """A change set that waits to be executed or discarded, and the parameters that it was made
+    with."""
 
     cluster: RenderedCluster
     parameters: Mapping[str, str]
@@ -46,22 +49,26 @@ class ClusterPlan:
 def render(
     account: Account, definition: Definition, known: Mapping[str, Family], region: str | None,
 ) -> RenderedCluster:
-    """The template for `region`, or the first that the definition publishes to. The region says which of the declared
-    families it has; BadInput where it has none of them, or where the image is not published there.
+    """The template for `region`, or the first that the definition publishes to. The region says
+    which of the declared families it has; BadInput where it has none of them, or where the image is
+    not published there.
     """
     publish = channels.publish_section(definition)
     where = region or publish.regions[0]
     if where not in publish.regions:
         raise BadInput(f"{definition.image} is not published to {where}",
                        hint=f"its definition names {', '.join(publish.regions)}")
-    offered = {name.partition(".")[0] for name in instance_types.offered(account.ec2(where), definition.hardware)}
+    offered = {name.partition(".")[0]
+               for name in instance_types.offered(account.ec2(where), definition.hardware)}
     if not offered:
         raise BadInput(f"{where} has no {', '.join(definition.hardware)}",
                        hint="choose another region, or declare a family that it has")
     prices = price_list.ask(account, where)
     groups = cluster_template.families_of(definition, known, sorted(offered), prices)
-    return RenderedCluster(where, cluster_template.render(definition, groups, prices), tuple(groups),
-                           tuple(family for family in definition.hardware if family not in offered), prices)
+    return RenderedCluster(where, cluster_template.render(definition, groups, prices),
+                           tuple(groups),
+                           tuple(family for family in definition.hardware if family not in offered),
+                           prices)
 
 
 def prepare(
@@ -69,9 +76,10 @@ def prepare(
 ) -> ClusterPlan:
     """Look at the stack and make a change set; nothing of the account changes by that.
 
-    `given` are parameters by name; others stay as they are, but for the version of the launch template: its default,
-    which is `latest`'s, and what a refresh takes a group to. BadInput for one that cannot be, for a group without
-    subnets, and where the image's launch template is not in the region yet.
+    `given` are parameters by name; others stay as they are, but for the version of the launch
+    template: its default, which is `latest`'s, and what a refresh takes a group to. BadInput for
+    one that cannot be, for a group without subnets, and where the image's launch template is not in
+    the region yet.
     """
     template, region = cluster.template, cluster.region
     account.expect(channels.publish_section(definition).account, region)
@@ -85,7 +93,8 @@ def prepare(
     _check(cluster, known)
     known |= {_VERSION: given.get(_VERSION) or _default_version(account, definition, region)}
     parameters = {name: value for name, value in known.items() if name in template.parameters}
-    return ClusterPlan(cluster, parameters, stacks.propose(cloudformation, template, present, parameters))
+    return ClusterPlan(cluster, parameters,
+                       stacks.propose(cloudformation, template, present, parameters))
 
 
 def _former(present: DeployedStack | None) -> Mapping[str, str]:
@@ -94,12 +103,15 @@ def _former(present: DeployedStack | None) -> Mapping[str, str]:
 
 def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
     declared = cluster.template.parameters
-    values = {name: str(row["Default"]) for name, row in declared.items() if "Default" in row} | dict(parameters)
+    values = {
+        name: str(row["Default"]) for name, row in declared.items() if "Default" in row
+    } | dict(parameters)
     if _SUBNETS not in values:
         raise BadInput("where shall machines start?",
                        hint="name subnets: --set Subnets=subnet-0a,subnet-0b")
     if int(values[_LEAST]) > int(values[_MOST]):
-        raise BadInput(f"a group cannot have {values[_LEAST]} machines at least and {values[_MOST]} at most",
+        raise BadInput(f"a group cannot have {values[_LEAST]} machines at least and "
+                       f"{values[_MOST]} at most",
                        hint="correct MinInstances or MaxInstances")
 
 
@@ -128,7 +140,8 @@ def execute(account: Account, plan: ClusterPlan, progress: Progress) -> Deployed
 def show(plan: ClusterPlan) -> Iterator[str]:
     """The plan for a person."""
     cluster = plan.cluster
-    yield from (f"{family}: not in {cluster.region}, so it has no group" for family in cluster.absent)
+    yield from (f"{family}: not in {cluster.region}, so it has no group"
+                for family in cluster.absent)
     yield from (f"  {name} = {value}" for name, value in sorted(plan.parameters.items()))
     yield from plan.change_set.show(cluster.region)
     yield f"a machine an hour, on demand ({cluster.prices.source}):"

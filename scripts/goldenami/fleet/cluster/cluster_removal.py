@@ -18,7 +18,8 @@ _GROUP = "AWS::AutoScaling::AutoScalingGroup"
 
 @dataclass(frozen=True)
 class GroupMachines:
-    """How many machines a group has, and how many of them are protected from scaling in, as busy and new ones are."""
+    """How many machines a group has, and how many of them are protected from scaling in, as busy
+    and new ones are."""
 
     count: int
     protected: int
@@ -40,18 +41,21 @@ class ClusterRemoval:
 
 def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
     """What goes; BadInput where there is no stack, or where it is somebody else's."""
-    cloudformation, wanted = account.client("cloudformation", region), cluster_template.identity(image)
+    cloudformation, wanted = account.client("cloudformation",
+                                            region), cluster_template.identity(image)
     stack = stacks.find_ours(cloudformation, wanted, region)
     if stack is None:
         raise BadInput(f"there is no stack {wanted.name} in {region}",
                        hint="nothing to remove; --region names another region")
     names = [row["PhysicalResourceId"] for row in
-             pages(cloudformation, "list_stack_resources", "StackResourceSummaries", StackName=stack.id)
+             pages(cloudformation, "list_stack_resources", "StackResourceSummaries",
+                   StackName=stack.id)
              if row["ResourceType"] == _GROUP and row.get("PhysicalResourceId")]
     found = pages(account.autoscaling(region), "describe_auto_scaling_groups", "AutoScalingGroups",
                   AutoScalingGroupNames=names) if names else ()
     return ClusterRemoval(region, stack, {row["AutoScalingGroupName"]: GroupMachines(
-        len(row["Instances"]), sum(each["ProtectedFromScaleIn"] for each in row["Instances"])) for row in found})
+        len(row["Instances"]), sum(each["ProtectedFromScaleIn"] for each in row["Instances"]))
+                                          for row in found})
 
 
 def show(removal: ClusterRemoval) -> Iterator[str]:
@@ -62,11 +66,14 @@ def show(removal: ClusterRemoval) -> Iterator[str]:
         yield f"  {name}: {group.count} machines{protected}"
 
 
-def remove(account: Account, removal: ClusterRemoval, progress: Progress, *, with_machines: bool) -> None:
-    """Delete the groups with what runs in them, then the stack. BadInput where something runs and nobody said so.
+def remove(
+    account: Account, removal: ClusterRemoval, progress: Progress, *, with_machines: bool
+) -> None:
+    """Delete the groups with what runs in them, then the stack. BadInput where something runs and
+    nobody said so.
 
-    CloudFormation alone would scale a group in, and wait for machines that are protected from that ("Use instance
-    scale-in protection"); ForceDelete does not ask.
+    CloudFormation alone would scale a group in, and wait for machines that are protected from that
+    ("Use instance scale-in protection"); ForceDelete does not ask.
     """
     if removal.machines and not with_machines:
         raise BadInput(f"{removal.machines} machines of {removal.stack.name} run",

@@ -1,4 +1,5 @@
-"""The template of a cluster: an image's definition and the prices of a region, rendered by `cluster.yml.j2`."""
+"""The template of a cluster: an image's definition and the prices of a region, rendered by
+`cluster.yml.j2`."""
 
 from __future__ import annotations
 
@@ -18,20 +19,24 @@ from goldenami.model.supported.hardware import Family
 
 FILE = "cluster.yml.j2"
 QUARTERS = (25, 50, 75, 100)
-"""Percent of the month's budget at which somebody is told, of what was spent and of what is forecast."""
+"""Percent of the month's budget at which somebody is told, of what was spent and of what is
+forecast."""
 
 TEMPLATE_BYTES = 51_200
-"""What CloudFormation takes of a template that comes with the request ("Quotas"); six families have room."""
+"""What CloudFormation takes of a template that comes with the request ("Quotas"); six families have
+room."""
 
 
 _NO_PRICE_LIMIT = 999999
-"""Percent over the cheapest type: turns price protection off ("InstanceRequirements"). Its default of 20 for on-demand
-would leave the smallest sizes of the cheapest family, and no GPU beside a CPU family."""
+"""Percent over the cheapest type: turns price protection off ("InstanceRequirements"). Its default
+of 20 for on-demand would leave the smallest sizes of the cheapest family, and no GPU beside a CPU
+family."""
 
 
 @dataclass(frozen=True)
 class FamilyGroup:
-    """The group of one family. `id` begins the logical names of its resources; `has_gpu`: one with NVIDIA's metrics.
+    """The group of one family. `id` begins the logical names of its resources; `has_gpu`: one with
+    NVIDIA's metrics.
 
     `prices` are US dollars an hour by type, empty where they are not known.
     """
@@ -45,7 +50,8 @@ class FamilyGroup:
 
 def identity(image: str) -> StackIdentity:
     """The stack of an image's cluster. Its name has no dots (CloudFormation, "StackName")."""
-    return StackIdentity(f"golden-cluster-{image.replace('.', '-')}", f"the template of {image}'s cluster",
+    return StackIdentity(f"golden-cluster-{image.replace('.', '-')}",
+                         f"the template of {image}'s cluster",
                          f"goldenami cluster of {image}")
 
 
@@ -55,22 +61,29 @@ def group_name(image: str, family: str) -> str:
 
 
 def families_of(
-    definition: Definition, known: Mapping[str, Family], present: Sequence[str], prices: RegionPrices,
+    definition: Definition, known: Mapping[str, Family], present: Sequence[str],
+    prices: RegionPrices,
 ) -> list[FamilyGroup]:
     """A group for each declared family that is `present` in the region."""
     return [FamilyGroup(family, "".join(part.capitalize() for part in family.split("-")),
-                        group_name(definition.image, family), known[family].sm is not None, prices.of_family(family))
+                        group_name(definition.image, family), known[family].sm is not None,
+                        prices.of_family(family))
             for family in definition.hardware if family in present]
 
 
-def render(definition: Definition, groups: Sequence[FamilyGroup], prices: RegionPrices) -> StackTemplate:
+def render(
+    definition: Definition, groups: Sequence[FamilyGroup], prices: RegionPrices
+) -> StackTemplate:
     """The template for one region, as text that a person can read, keep and deploy."""
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined,
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent),
+                              undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - YAML
     image, stack = definition.image, identity(definition.image)
     body = environment.get_template(FILE).render(
-        image=image, stack=stack.name, region=prices.region, groups=groups, prices=prices, quarters=QUARTERS,
-        description=stack.description, template=launch_data.template_of(definition), metrics=metrics, tags=tags,
+        image=image, stack=stack.name, region=prices.region, groups=groups, prices=prices,
+        quarters=QUARTERS,
+        description=stack.description, template=launch_data.template_of(definition),
+        metrics=metrics, tags=tags,
         no_price_limit=_NO_PRICE_LIMIT)
     if len(body.encode()) > TEMPLATE_BYTES:
         raise BadInput(f"{stack.file} has {len(body.encode()):,} bytes, and CloudFormation takes "

@@ -1,4 +1,5 @@
-"""The `costs` command's work: what an image costs this month, what retiring would save, what is committed and ends."""
+"""The `costs` command's work: what an image costs this month, what retiring would save, what is
+committed and ends."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ _NO_WAIT = {"disable_after_days": 0, "deregister_after_days": 0}
 BUDGETS = "golden-cluster-"
 """How the budgets of clusters begin."""
 _PRICES, _RESERVATIONS = "prices in ", "reservations in "
-GUIDANCE = ("one year and no upfront payment; convertible for GPUs, whose generations change; start with part of what "
+GUIDANCE = ("one year and no upfront payment; convertible for GPUs, whose generations change; "
+            "start with part of what "
             "runs day and night, and buy more later")
 
 
@@ -48,9 +50,9 @@ class Spending(StrEnum):
 class RegionCost(Record):
     """What one image holds and wastes in one region. Dollars are None where the price is not known.
 
-    `snapshots_usd_month` is for what is stored now, `retiring_saves_usd_month` of that what `golden retire` would take
-    in the end; both at most, where a snapshot's size is only bounded. `idle_usd` is the price of this month's
-    `idle_hours`, on demand.
+    `snapshots_usd_month` is for what is stored now, `retiring_saves_usd_month` of that what `golden
+    retire` would take in the end; both at most, where a snapshot's size is only bounded. `idle_usd`
+    is the price of this month's `idle_hours`, on demand.
     """
 
     image: str
@@ -63,7 +65,8 @@ class RegionCost(Record):
 
 
 class CostsRecord(Record):
-    """All images. `spent` are this month's US dollars by image, as AWS bills them; None where that is not known.
+    """All images. `spent` are this month's US dollars by image, as AWS bills them; None where that
+    is not known.
 
     `unknown` says of each thing that could not be asked why: nothing in here is 0 for that reason.
     """
@@ -85,7 +88,8 @@ class CostsRecord(Record):
 def look(
     account: Account, images: Mapping[str, list[str]], policies: Mapping[str, RetentionPolicy],
 ) -> tuple[CostsRecord, dict[str, GoldenError]]:
-    """Ask every region for the images that belong there (`images`: by region), and the account for the rest."""
+    """Ask every region for the images that belong there (`images`: by region), and the account for
+    the rest."""
     now, account = clock.now(), account.with_short_timeouts()
     since, until = now.date().replace(day=1), now.date() + timedelta(days=1)
     asks: dict[str, Callable[[], Any]] = {
@@ -106,7 +110,8 @@ def look(
     used = for_each_region(["utilization"] if commitments and "spent" in done else [],
                            lambda _: billing.utilization(account, since, until))
     return CostsRecord(
-        asked_at=clock.stamp(now), since=since, prices={region: each.source for region, each in listed.items()},
+        asked_at=clock.stamp(now), since=since,
+        prices={region: each.source for region, each in listed.items()},
         regions={region: [cost(listed[region]) for cost in done[region]]
                  for region in images if region in done},
         spent=done.get("spent"), budgets=done.get("budgets", []), commitments=commitments,
@@ -135,7 +140,8 @@ def _region(
     account: Account, region: str, images: Sequence[str], policies: Mapping[str, RetentionPolicy],
     now: datetime,
 ) -> list[Callable[[RegionPrices], RegionCost]]:
-    """What each image costs as soon as prices are known: one look for all, of which each has a ledger."""
+    """What each image costs as soon as prices are known: one look for all, of which each has a
+    ledger."""
     month, (first, *others) = now.replace(day=1, hour=0, minute=0, second=0), images
     with translated(region):
         idle = list(idle_hours.idle_machines(account.client("cloudwatch", region), month, now))

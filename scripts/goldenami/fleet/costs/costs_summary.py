@@ -10,12 +10,14 @@ from goldenami.core import units
 from goldenami.core.terminal import columns
 from goldenami.fleet.costs.costs import SOON, CostsRecord, Spending
 
-_COLUMNS = ("image", "region", "AMIs", "stored", "a month", "retiring saves", "idle hours", "their price")
+_COLUMNS = ("image", "region", "AMIs", "stored", "a month", "retiring saves", "idle hours",
+            "their price")
 
 
 def show(record: CostsRecord) -> Iterator[str]:
     """Tables, then what ends soon and what could not be asked."""
-    rows = [(row.image, region, str(row.amis), units.size(row.snapshot_bytes), dollars(row.snapshots_usd_month),
+    rows = [(row.image, region, str(row.amis), units.size(row.snapshot_bytes),
+             dollars(row.snapshots_usd_month),
              dollars(row.retiring_saves_usd_month), f"{row.idle_hours:.1f}", dollars(row.idle_usd))
             for region, found in record.regions.items() for row in found]
     yield from columns.aligned([_COLUMNS, *sorted(rows)])
@@ -42,7 +44,8 @@ def _spent(record: CostsRecord) -> Iterator[str]:
         yield "  unknown"
         return
     if not record.spent:
-        yield ("  nothing that carries goldenami:image or goldenami:cluster; both have to be cost allocation tags "
+        yield ("  nothing that carries goldenami:image or goldenami:cluster; both have to be cost "
+               "allocation tags "
                "(docs/costs.md)")
         return
     kinds = [kind.value for kind in Spending]
@@ -53,8 +56,12 @@ def _spent(record: CostsRecord) -> Iterator[str]:
 
 def _budget(state: BudgetState) -> str:
     if state.unit != DOLLARS:
-        return f"budget {state.name}: in {state.unit}, so it is not compared with prices in US dollars"
-    forecast = "no forecast yet" if state.forecast is None else f"{dollars(state.forecast)} forecast"
+        return (
+            f"budget {state.name}: in {state.unit}, so it is not compared with prices in US dollars"
+        )
+    forecast = (
+        "no forecast yet" if state.forecast is None else f"{dollars(state.forecast)} forecast"
+    )
     return f"budget {state.name}: {dollars(state.spent)} of {dollars(state.limit)}, {forecast}"
 
 

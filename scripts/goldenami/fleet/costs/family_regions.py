@@ -1,4 +1,5 @@
-"""The `regions` command's work: where instance families exist, what they cost there, where a workload costs least."""
+"""The `regions` command's work: where instance families exist, what they cost there, where a
+workload costs least."""
 
 from __future__ import annotations
 
@@ -29,8 +30,9 @@ SPOT_DAYS = 30
 
 
 class RegionsRecord(Record):
-    """Where families exist. `prices_unknown` is why there are no prices, `spot_unknown` why a region has none of Spot,
-    `unreachable` why a region is not known. `advice` is for a workload, where one was given."""
+    """Where families exist. `prices_unknown` is why there are no prices, `spot_unknown` why a
+    region has none of Spot, `unreachable` why a region is not known. `advice` is for a workload,
+    where one was given."""
 
     schema_version: Literal[2] = 2
     families: list[str]
@@ -43,27 +45,40 @@ class RegionsRecord(Record):
 
 
 def look(
-    account: Account, families: Sequence[str], regions: list[str], home: str, workload: GpuWorkload | None = None,
+    account: Account, families: Sequence[str], regions: list[str], home: str,
+    workload: GpuWorkload | None = None,
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
-    """Ask every region (`regions`; none: all that the account has enabled, which `home` is asked for)."""
+    """Ask every region (`regions`; none: all that the account has enabled, which `home` is asked
+    for)."""
     account = account.with_short_timeouts()
-    asked = regions or sorted(row["RegionName"] for row in account.ec2(home).describe_regions()["Regions"])
-    answers = for_each_region(asked, lambda region: _region(account.ec2(region), families, spot=workload is not None))
-    gpus = _gpus_by_type(account, families, {region: one.zones for region, one in answers.done.items()})
+    asked = regions or sorted(row["RegionName"]
+                              for row in account.ec2(home).describe_regions()["Regions"])
+    answers = for_each_region(asked,
+                              lambda region: _region(account.ec2(region), families,
+                                                     spot=workload is not None))
+    gpus = _gpus_by_type(account, families,
+                         {region: one.zones for region, one in answers.done.items()})
     known, why = prices.hourly_by_type(account, sorted(gpus))
     offers = {region: [OfferedType(
-        instance_type=name, gpu=gpus[name][0], gpus=gpus[name][1], zones=sorted(zones), spot=one.spot.get(name),
+        instance_type=name, gpu=gpus[name][0], gpus=gpus[name][1], zones=sorted(zones),
+        spot=one.spot.get(name),
         usd_hour=known.get(name, {}).get(region)) for name, zones in sorted(one.zones.items())]
         for region, one in answers.done.items()}
     return RegionsRecord(
-        families=list(families), asked_at=clock.stamp(), prices_unknown=why, unreachable=answers.causes,
-        spot_unknown={region: one.spot_unknown for region, one in answers.done.items() if one.spot_unknown},
-        regions=offers, advice=_advice(account, offers, workload) if workload else None), answers.failed
+        families=list(families), asked_at=clock.stamp(), prices_unknown=why,
+        unreachable=answers.causes,
+        spot_unknown={region: one.spot_unknown for region, one in answers.done.items()
+                      if one.spot_unknown},
+        regions=offers,
+        advice=_advice(account, offers, workload) if workload else None), answers.failed
 
 
-def _advice(account: Account, offers: Mapping[str, Sequence[OfferedType]], workload: GpuWorkload) -> Advice:
+def _advice(
+    account: Account, offers: Mapping[str, Sequence[OfferedType]], workload: GpuWorkload
+) -> Advice:
     """The price list is asked for data's way only where there is data."""
-    transfer = price_list.of_usage(account, price_list.transfer_from(workload.data_region), offers) \
+    transfer = price_list.of_usage(account, price_list.transfer_from(workload.data_region),
+                                   offers) \
         if workload.data_gb else ListedPrices()
     return advise(offers, workload, transfer)
 
@@ -92,8 +107,8 @@ def _region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffer
 def _gpus_by_type(
     account: Account, families: Sequence[str], regions: Mapping[str, Iterable[str]],
 ) -> dict[str, tuple[str, int]]:
-    """Name and number of the GPUs of every type that `regions` offer. A type is the same everywhere, so a region is
-    asked for those alone that none before it had."""
+    """Name and number of the GPUs of every type that `regions` offer. A type is the same
+    everywhere, so a region is asked for those alone that none before it had."""
     found: dict[str, tuple[str, int]] = {}
     for region, types in regions.items():
         if not found.keys() >= set(types):
@@ -115,7 +130,8 @@ def show(record: RegionsRecord) -> Iterator[str]:
         yield from show_advice(record.advice)
     else:
         for region, offers in record.regions.items():
-            yield f"  {region:<15} " + (", ".join(map(_offer, offers)) or f"has no {' and no '.join(record.families)}")
+            yield f"  {region:<15} " + (", ".join(map(_offer, offers))
+                                        or f"has no {' and no '.join(record.families)}")
     for region, cause in record.unreachable.items():
         yield f"  {region:<15} unreachable: {cause}"
     for region, cause in record.spot_unknown.items():

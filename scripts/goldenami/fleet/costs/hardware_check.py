@@ -1,4 +1,5 @@
-"""Whether packer/hardware.yml agrees with what EC2 says of the families' instance types. Pure: no I/O."""
+"""Whether packer/hardware.yml agrees with what EC2 says of the families' instance types. Pure: no
+I/O."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Difference(Record):
 
 
 class Comparison(Record):
-    """The families that EC2 knows, what differs in them, and the families that it said nothing about."""
+    """The families that EC2 knows, what differs in them, and the families that it said nothing
+    about."""
 
     compared: list[str]
     differences: list[Difference]
@@ -44,7 +46,8 @@ def compare(families: Mapping[str, Family], types: Iterable[InstanceType]) -> Co
         Difference(family=name, fact=fact, stated=_text(stated), found=_text(found))
         for name, entries in sizes.items() if entries
         for fact, stated, found in _facts(families[name], entries) if _text(stated) != _text(found)]
-    return Comparison(compared=[name for name, entries in sizes.items() if entries], differences=differences,
+    return Comparison(compared=[name for name, entries in sizes.items() if entries],
+                      differences=differences,
                       unreachable=[name for name, entries in sizes.items() if not entries])
 
 
@@ -53,7 +56,8 @@ def _facts(family: Family, sizes: list[InstanceType]) -> Iterator[tuple[str, Any
     gpus = [gpu for size in sizes for gpu in size.get("GpuInfo", {}).get("Gpus", [])]
     virtual = [size for size in sizes if not size.get("BareMetal")] or sizes
     yield "architecture", family.cpu.architecture, {
-        ARCHITECTURES[name] for size in sizes for name in size["ProcessorInfo"]["SupportedArchitectures"]
+        ARCHITECTURES[name] for size in sizes
+        for name in size["ProcessorInfo"]["SupportedArchitectures"]
         if name in ARCHITECTURES}
     yield "CPU's maker", family.cpu.maker.value, {
         maker for size in sizes if (maker := size["ProcessorInfo"].get("Manufacturer"))}
@@ -62,15 +66,19 @@ def _facts(family: Family, sizes: list[InstanceType]) -> Iterator[tuple[str, Any
     yield "GPUs of a size", family.counts, {gpu["Count"] for gpu in gpus}
     yield "accelerator", family.chip or (), set(_chips(sizes))
     yield "boot modes", [mode.value for mode in family.boot], {
-        mode.value for mode in BootMode if all(mode.value in size.get("SupportedBootModes", []) for size in virtual)}
+        mode.value for mode in BootMode
+        if all(mode.value in size.get("SupportedBootModes", []) for size in virtual)}
     yield "EFA", family.efa, any(size["NetworkInfo"].get("EfaSupported") for size in sizes)
-    yield "NVMe volumes", family.nvme, all(size["EbsInfo"].get("NvmeSupport") == "required" for size in sizes)
+    yield "NVMe volumes", family.nvme, all(size["EbsInfo"].get("NvmeSupport") == "required"
+                                           for size in sizes)
 
 
 def _chips(sizes: list[InstanceType]) -> Iterator[str]:
-    """Names of accelerators that are no GPUs: EC2 lists Inferentia and Trainium under different keys."""
+    """Names of accelerators that are no GPUs: EC2 lists Inferentia and Trainium under different
+    keys."""
     for size in sizes:
-        for info, devices in (("InferenceAcceleratorInfo", "Accelerators"), ("NeuronInfo", "NeuronDevices")):
+        for info, devices in (("InferenceAcceleratorInfo", "Accelerators"),
+                              ("NeuronInfo", "NeuronDevices")):
             yield from (device["Name"] for device in size.get(info, {}).get(devices, []))
 
 

@@ -1,4 +1,5 @@
-"""Where a workload of GPU-hours costs least: every offered type in every region, priced. Pure: no account is asked."""
+"""Where a workload of GPU-hours costs least: every offered type in every region, priced. Pure: no
+account is asked."""
 
 from __future__ import annotations
 
@@ -22,16 +23,20 @@ n do that of n to this power.
 """
 UNKNOWN = "unknown"
 OPEN_QUESTIONS = (
-    "an hour on one GPU is taken to be an hour on any: how fast your work is on each, you have to measure",
-    "whether EC2 has the capacity, and what the account's quotas allow, is not asked; `zones` have the type on offer",
-    "how often Spot instances are taken back is in no price history; what that costs is not in the sums",
+    "an hour on one GPU is taken to be an hour on any: how fast your work is on each, you have to "
+    "measure",
+    "whether EC2 has the capacity, and what the account's quotas allow, is not asked; `zones` "
+    "have the type on offer",
+    "how often Spot instances are taken back is in no price history; what that costs is not in "
+    "the sums",
     "volumes, data that leaves AWS, reservations and savings plans are not in the sums",
 )
 
 
 class OfferedType(Record):
-    """One instance type in one region. `usd_hour` is None where its price could not be asked for or is not listed, and
-    `spot` where there is no history of Spot prices. `gpus` is 0 for a type without GPUs or with a part of one."""
+    """One instance type in one region. `usd_hour` is None where its price could not be asked for or
+    is not listed, and `spot` where there is no history of Spot prices. `gpus` is 0 for a type
+    without GPUs or with a part of one."""
 
     instance_type: str
     gpu: str
@@ -66,10 +71,11 @@ def workload_of(gpu_hours: float, data: str) -> GpuWorkload:
 
 
 class AdviceRow(Record):
-    """A type in a region for the workload. `hours` of one machine, and how many `machines` do them within a month.
+    """A type in a region for the workload. `hours` of one machine, and how many `machines` do them
+    within a month.
 
-    US dollars a month, None where unknown: on demand, at Spot's mean price, and for the data's way to the region. Data
-    is in both sums.
+    US dollars a month, None where unknown: on demand, at Spot's mean price, and for the data's way
+    to the region. Data is in both sums.
     """
 
     region: str
@@ -102,16 +108,20 @@ class Advice(Record):
 def advise(
     regions: Mapping[str, Sequence[OfferedType]], workload: GpuWorkload, transfer: ListedPrices,
 ) -> Advice:
-    """Price the workload on every type with whole GPUs in every region; `transfer` is for what leaves the data's."""
+    """Price the workload on every type with whole GPUs in every region; `transfer` is for what
+    leaves the data's."""
     rows = [_row(region, offer, workload, transfer)
             for region, offers in regions.items() for offer in offers if offer.gpus]
-    without = sorted({offer.instance_type for offers in regions.values() for offer in offers if not offer.gpus})
+    without = sorted({offer.instance_type for offers in regions.values() for offer in offers
+                      if not offer.gpus})
     left_out = [f"without a whole GPU, left out: {', '.join(without)}"] if without else []
     return Advice(workload=workload, transfer_prices=transfer.source, rows=sorted(rows, key=_order),
                   not_known=[*left_out, *OPEN_QUESTIONS])
 
 
-def _row(region: str, offer: OfferedType, workload: GpuWorkload, transfer: ListedPrices) -> AdviceRow:
+def _row(
+    region: str, offer: OfferedType, workload: GpuWorkload, transfer: ListedPrices
+) -> AdviceRow:
     speedup = speedup_of(offer.gpus)
     hours = workload.gpu_hours / speedup
     data = _transfer(workload, region, transfer)
@@ -120,8 +130,10 @@ def _row(region: str, offer: OfferedType, workload: GpuWorkload, transfer: Liste
         return None if usd_hour is None or data is None else round(hours * usd_hour + data, 2)
 
     return AdviceRow(
-        region=region, instance_type=offer.instance_type, gpu=offer.gpu, gpus=offer.gpus, zones=len(offer.zones),
-        speedup=round(speedup, 2), hours=round(hours, 1), machines=max(1, math.ceil(hours / MONTH_H)),
+        region=region, instance_type=offer.instance_type, gpu=offer.gpu, gpus=offer.gpus,
+        zones=len(offer.zones),
+        speedup=round(speedup, 2), hours=round(hours, 1),
+        machines=max(1, math.ceil(hours / MONTH_H)),
         usd_hour=offer.usd_hour, spot=offer.spot, usd_data=data, usd_month=month(offer.usd_hour),
         usd_month_spot=month(offer.spot.usd_mean if offer.spot else None))
 
@@ -136,17 +148,20 @@ def _transfer(workload: GpuWorkload, region: str, listed: ListedPrices) -> float
 def _order(row: AdviceRow) -> tuple[float, float, str, str]:
     unknown = float("inf")
     return (unknown if row.usd_month is None else row.usd_month,
-            unknown if row.usd_month_spot is None else row.usd_month_spot, row.instance_type, row.region)
+            unknown if row.usd_month_spot is None else row.usd_month_spot, row.instance_type,
+            row.region)
 
 
 # --- for a person ---------------------------------------------------------------------------------------------------
 
-_HEADS = ("type", "GPUs", "region", "zones", "on demand/h", "Spot/h", "at most", "hours", "machines", "a month",
+_HEADS = ("type", "GPUs", "region", "zones", "on demand/h", "Spot/h", "at most", "hours",
+          "machines", "a month",
           "by Spot", "of it data")
 
 
 def show_advice(advice: Advice) -> Iterator[str]:
-    """Each type where it costs least, one GPU against several, the regions of the cheapest type, what is not known."""
+    """Each type where it costs least, one GPU against several, the regions of the cheapest type,
+    what is not known."""
     work = advice.workload
     source = f" and {work.data_gb:g} GB from {work.data_region}" if work.data_gb else ""
     yield f"{work.gpu_hours:g} GPU-hours{source} a month, each type in the region where it costs least:"
@@ -154,7 +169,11 @@ def show_advice(advice: Advice) -> Iterator[str]:
     cheapest = [row for row in advice.rows if best[row.instance_type] is row]
     yield from _table(cheapest, work)
     yield from _single_against_many(cheapest)
-    others = [row for row in advice.rows if row.instance_type == cheapest[0].instance_type] if cheapest else []
+    others = (
+        [row for row in advice.rows if row.instance_type == cheapest[0].instance_type]
+        if cheapest
+        else []
+    )
     if len(others) > 1:
         yield f"{others[0].instance_type} by region:"
         yield from _table(others, work)
@@ -170,7 +189,8 @@ def _single_against_many(rows: Sequence[AdviceRow]) -> Iterator[str]:
         one = next((row for row in priced if row.gpus == 1), None)
         many = next((row for row in priced if row.gpus > 1), None)
         if one and many and one.usd_month and many.usd_month:
-            yield (f"{gpu}: {many.gpus} in {many.instance_type} are {many.speedup:g} times as fast as one in "
+            yield (f"{gpu}: {many.gpus} in {many.instance_type} are {many.speedup:g} times as "
+                   "fast as one in "
                    f"{one.instance_type}, at {many.usd_month / one.usd_month:.2f} times the price, "
                    "by the rule of thumb (8 GPUs do the work of 5)")
 
@@ -183,7 +203,8 @@ def _table(rows: Sequence[AdviceRow], work: GpuWorkload) -> Iterator[str]:
 
 def _cells(row: AdviceRow) -> tuple[str, ...]:
     mean, most = (row.spot.usd_mean, row.spot.usd_most) if row.spot else (None, None)
-    return (row.instance_type, f"{row.gpus} {row.gpu}", row.region, str(row.zones), _usd(row.usd_hour, 3),
+    return (row.instance_type, f"{row.gpus} {row.gpu}", row.region, str(row.zones),
+            _usd(row.usd_hour, 3),
             _usd(mean, 3), _usd(most, 3), f"{row.hours:g}", str(row.machines), _usd(row.usd_month),
             _usd(row.usd_month_spot), _usd(row.usd_data))
 

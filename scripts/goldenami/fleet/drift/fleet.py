@@ -1,4 +1,5 @@
-"""The fleet view: who runs which AMI and build, and which of it is not what is published. It changes nothing.
+"""The fleet view: who runs which AMI and build, and which of it is not what is published. It
+changes nothing.
 
 Seven calls a region, and one more for each further image; two more for each further page.
 """
@@ -34,7 +35,8 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class _RegionHolds:
-    """What a region has, of all images. `made_from` is the snapshot of each volume that was made from an AMI's."""
+    """What a region has, of all images. `made_from` is the snapshot of each volume that was made
+    from an AMI's."""
 
     amis: Mapping[str, AccountAmi]
     instances: Sequence[AccountInstance]
@@ -46,7 +48,8 @@ class _RegionHolds:
 
 @dataclass(frozen=True)
 class _Published:
-    """What should run of one image in one region: the ledger, and the default version of the launch template."""
+    """What should run of one image in one region: the ledger, and the default version of the launch
+    template."""
 
     image: str
     ledger: Ledger
@@ -66,7 +69,8 @@ class _Published:
 def look(
     account: Account, images: Mapping[str, list[str]], refs: Mapping[str, TemplateRef],
 ) -> tuple[FleetRecord, dict[str, GoldenError]]:
-    """Ask every region for the images that belong there (`images`: by region). `refs`: the launch template of each."""
+    """Ask every region for the images that belong there (`images`: by region). `refs`: the launch
+    template of each."""
     hasty = account.with_short_timeouts()
     results = regions.for_each_region(images, lambda region: _region(hasty, region, images[region]))
     withdrawn = {build_id for there in results.done.values() for ledger in there.ledgers.values()
@@ -78,7 +82,8 @@ def look(
 
     fleets = {region: [_fleet(there, published(there, image)) for image in there.ledgers]
               for region, there in results.done.items()}
-    return FleetRecord(asked_at=clock.stamp(), regions=fleets, unreachable=results.causes), results.failed
+    return FleetRecord(asked_at=clock.stamp(), regions=fleets,
+                       unreachable=results.causes), results.failed
 
 
 def _region(account: Account, region: str, images: list[str]) -> _RegionHolds:
@@ -88,8 +93,10 @@ def _region(account: Account, region: str, images: list[str]) -> _RegionHolds:
         snapshots = {snapshot for ami in amis.values() for snapshot in ami.snapshots}
         return _RegionHolds(
             amis=amis, instances=list(inventory.instances(ec2)),
-            made_from={volume.id: volume.snapshot_id for volume in inventory.volumes(ec2, snapshots)},
-            groups=list(inventory.groups(account.autoscaling(region))), defaults=list(inventory.default_versions(ec2)),
+            made_from={volume.id: volume.snapshot_id
+                       for volume in inventory.volumes(ec2, snapshots)},
+            groups=list(inventory.groups(account.autoscaling(region))),
+            defaults=list(inventory.default_versions(ec2)),
             ledgers={image: read_lease(account.dynamodb(region), image).ledger for image in images})
 
 
@@ -99,19 +106,23 @@ def _fleet(there: _RegionHolds, published: _Published) -> ImageFleet:
     rows = [_instance(instance, there, published) for instance in there.instances
             if _belongs(instance, there, published, groups)]
     return ImageFleet(
-        image=published.image, latest=published.ledger.latest.build_id if published.ledger.latest else "",
+        image=published.image,
+        latest=published.ledger.latest.build_id if published.ledger.latest else "",
         template_version=str(published.default.number) if published.default else "", instances=rows,
         groups=[GroupRow(name=name, version=version, drift=list(_of_group(version, published)))
                 for name, version in groups.items()],
         metrics=_metrics(rows, there),
         strangers={instance.id: instance.image_id for instance in there.instances
-                   if instance.image_id not in there.amis and not _belongs(instance, there, published, groups)})
+                   if instance.image_id not in there.amis
+                   and not _belongs(instance, there, published, groups)})
 
 
 def _belongs(
-    instance: AccountInstance, there: _RegionHolds, published: _Published, groups: Mapping[str, str],
+    instance: AccountInstance, there: _RegionHolds, published: _Published,
+    groups: Mapping[str, str],
 ) -> bool:
-    """Whether an instance is of this image's fleet: by its AMI, by the template that launched it, or by its group."""
+    """Whether an instance is of this image's fleet: by its AMI, by the template that launched it,
+    or by its group."""
     ami = there.amis.get(instance.image_id)
     return (ami is not None and ami.image == published.image) or instance.group in groups or \
         bool(published.template and instance.template == published.template)
@@ -122,43 +133,64 @@ def _instance(instance: AccountInstance, there: _RegionHolds, published: _Publis
     ours = ami is not None and ami.image == published.image
     version = instance.template_version if instance.template == published.template else ""
     return InstanceRow(
-        id=instance.id, ami=instance.image_id, build_id=ami.build_id if ami and ours else "", state=instance.state,
-        group=instance.group, template_version=version, since=clock.stamp(instance.since) if instance.since else None,
+        id=instance.id, ami=instance.image_id, build_id=ami.build_id if ami and ours else "",
+        state=instance.state,
+        group=instance.group, template_version=version,
+        since=clock.stamp(instance.since) if instance.since else None,
         drift=[*_of_build(instance, ami if ours else None, published),
-               *_of_root(instance, ami if ours else None, there), *_of_version(instance, version, published)])
+               *_of_root(instance, ami if ours else None, there),
+               *_of_version(instance, version, published)])
 
 
-def _of_root(instance: AccountInstance, ami: AccountAmi | None, there: _RegionHolds) -> Iterator[DriftRow]:
-    """A root volume that was made of anything but the AMI's snapshot: attached by hand, or by a task.
+def _of_root(
+    instance: AccountInstance, ami: AccountAmi | None, there: _RegionHolds
+) -> Iterator[DriftRow]:
+    """A root volume that was made of anything but the AMI's snapshot: attached by hand, or by a
+    task.
 
     An instance that only begins or ends has none yet, or no more.
     """
-    if ami is not None and instance.volume and there.made_from.get(instance.volume) not in ami.snapshots:
-        yield _row(FleetDrift.ROOT, f"{instance.volume} was not made from the snapshot of {ami.id}", instance.since)
+    if (
+        ami is not None
+        and instance.volume
+        and there.made_from.get(instance.volume) not in ami.snapshots
+    ):
+        yield _row(FleetDrift.ROOT, f"{instance.volume} was not made from the snapshot of {ami.id}",
+                   instance.since)
 
 
-def _of_build(instance: AccountInstance, ami: AccountAmi | None, published: _Published) -> Iterator[DriftRow]:
+def _of_build(
+    instance: AccountInstance, ami: AccountAmi | None, published: _Published
+) -> Iterator[DriftRow]:
     ledger = published.ledger
     if ami is None:
-        yield _row(FleetDrift.FOREIGN, f"{instance.image_id} is no build of {published.image}", instance.since)
+        yield _row(FleetDrift.FOREIGN, f"{instance.image_id} is no build of {published.image}",
+                   instance.since)
     elif ami.build_id in ledger.withdrawn:
-        yield _row(FleetDrift.WITHDRAWN, f"build {ami.build_id} was rolled back", instance.since, published.moved)
-    elif ledger.latest and ami.build_id not in (ledger.latest.build_id, _build(ledger, Channel.CANDIDATE)):
-        yield _row(FleetDrift.OTHER, f"build {ami.build_id}, and `latest` is {ledger.latest.build_id}",
+        yield _row(FleetDrift.WITHDRAWN, f"build {ami.build_id} was rolled back", instance.since,
+                   published.moved)
+    elif ledger.latest and ami.build_id not in (ledger.latest.build_id,
+                                                _build(ledger, Channel.CANDIDATE)):
+        yield _row(FleetDrift.OTHER,
+                   f"build {ami.build_id}, and `latest` is {ledger.latest.build_id}",
                    instance.since, published.moved)
 
 
-def _of_version(instance: AccountInstance, version: str, published: _Published) -> Iterator[DriftRow]:
+def _of_version(
+    instance: AccountInstance, version: str, published: _Published
+) -> Iterator[DriftRow]:
     default = published.default
     if version and default and version != str(default.number):
-        yield _row(FleetDrift.VERSION, f"launched by version {version}, and the default is {default.number}",
+        yield _row(FleetDrift.VERSION,
+                   f"launched by version {version}, and the default is {default.number}",
                    instance.since, published.moved)
 
 
 def _of_group(version: str, published: _Published) -> Iterator[DriftRow]:
     default = published.default
     if default and version not in ("$Default", str(default.number)):
-        yield _row(FleetDrift.VERSION, f"launches version {version}, and the default is {default.number}",
+        yield _row(FleetDrift.VERSION,
+                   f"launches version {version}, and the default is {default.number}",
                    published.moved)
 
 

@@ -25,7 +25,8 @@ class FleetDrift(StrEnum):
 
 
 class DriftRow(Record):
-    """One way in which something drifted; `since` is the earliest time at which that is known to be so."""
+    """One way in which something drifted; `since` is the earliest time at which that is known to be
+    so."""
 
     kind: Annotated[FleetDrift, Field(strict=False)]
     what: str
@@ -33,8 +34,9 @@ class DriftRow(Record):
 
 
 class InstanceRow(Record):
-    """One instance. `build_id` is empty where its AMI is no build of the image; `template_version` where EC2 does not
-    say that a launch template launched it; `since` is when its root volume was attached.
+    """One instance. `build_id` is empty where its AMI is no build of the image; `template_version`
+    where EC2 does not say that a launch template launched it; `since` is when its root volume was
+    attached.
     """
 
     id: str
@@ -48,7 +50,8 @@ class InstanceRow(Record):
 
 
 class GroupRow(Record):
-    """An Auto Scaling group that launches from the image's template, by the version that it names."""
+    """An Auto Scaling group that launches from the image's template, by the version that it
+    names."""
 
     name: str
     version: str
@@ -56,8 +59,8 @@ class GroupRow(Record):
 
 
 class FleetMetrics(Record):
-    """Figures of one image in one region, for whoever draws them. The age is that of the oldest AMI that runs, in days;
-    None where no build runs.
+    """Figures of one image in one region, for whoever draws them. The age is that of the oldest AMI
+    that runs, in days; None where no build runs.
     """
 
     instances: int
@@ -67,10 +70,11 @@ class FleetMetrics(Record):
 
 
 class ImageFleet(Record):
-    """Everything that runs or launches one image in one region. `latest` is the build that the ledger names.
+    """Everything that runs or launches one image in one region. `latest` is the build that the
+    ledger names.
 
-    `strangers` are instances in the region whose AMI this pipeline did not make and that this image's template did not
-    launch, with that AMI: no drift of this image.
+    `strangers` are instances in the region whose AMI this pipeline did not make and that this
+    image's template did not launch, with that AMI: no drift of this image.
     """
 
     image: str
@@ -88,7 +92,8 @@ class ImageFleet(Record):
 
 
 class FleetRecord(Record):
-    """All images in all regions; a region that could not be read is in `unreachable` with the cause, and only there."""
+    """All images in all regions; a region that could not be read is in `unreachable` with the
+    cause, and only there."""
 
     schema_version: Literal[1] = 1
     asked_at: Utc

@@ -1,4 +1,5 @@
-"""The fleet view for people: lines for a terminal, Markdown for a pipeline's page or a message. Pure."""
+"""The fleet view for people: lines for a terminal, Markdown for a pipeline's page or a message.
+Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ HEADS = ("region", "image", "what", "AMI", "build", "drift", "since")
 def headline(record: FleetRecord) -> str:
     """One line: how many of how many drifted, and which regions are silent."""
     fleets = [fleet for fleets in record.regions.values() for fleet in fleets]
-    drifted, all_of_them = (sum(getattr(fleet.metrics, name) for fleet in fleets) for name in ("drifted", "instances"))
+    drifted, all_of_them = (sum(getattr(fleet.metrics, name) for fleet in fleets)
+                            for name in ("drifted", "instances"))
     groups = sum(bool(group.drift) for fleet in fleets for group in fleet.groups)
     parts = [f"{drifted} of {all_of_them} instances drifted"]
     parts += [f"{groups} groups launch another version than the default"] if groups else []
@@ -27,12 +29,15 @@ def show(record: FleetRecord) -> Iterator[str]:
     """The record for a terminal: a block for each image and region."""
     for region, fleets in record.regions.items():
         for fleet in fleets:
-            version = f", template version {fleet.template_version}" if fleet.template_version else ""
+            version = (
+                f", template version {fleet.template_version}" if fleet.template_version else ""
+            )
             yield f"{fleet.image} in {region}: `latest` is {fleet.latest or 'nothing'}{version}"
             for row in fleet.rows:
                 yield f"  {_title(row)}"
-                yield from (f"    DRIFT {drift.kind.value}: {drift.what}" + (f" (since {drift.since})" if drift.since
-                                                                           else "") for drift in row.drift)
+                yield from (f"    DRIFT {drift.kind.value}: {drift.what}"
+                            + (f" (since {drift.since})" if drift.since
+                             else "") for drift in row.drift)
             yield f"  {_figures(fleet)}"
             yield from _strangers(fleet)
     for region, cause in record.unreachable.items():
@@ -51,7 +56,8 @@ def _title(row: InstanceRow | GroupRow) -> str:
 
 
 def _figures(fleet: ImageFleet) -> str:
-    by_build = ", ".join(f"{count} of {build}" for build, count in fleet.metrics.instances_by_build.items())
+    by_build = ", ".join(f"{count} of {build}"
+                         for build, count in fleet.metrics.instances_by_build.items())
     oldest = fleet.metrics.oldest_build_days
     return f"{fleet.metrics.instances} instances" + (f": {by_build}" if by_build else "") + (
         f"; the oldest build is {oldest:.0f} days old" if oldest is not None else "")
@@ -67,13 +73,16 @@ def _strangers(fleet: ImageFleet) -> Iterator[str]:
 def markdown(record: FleetRecord, link: str = "") -> str:
     """The summary. `link` is the run of the pipeline that made it."""
     lines = [f"# {cell(headline(record))}", ""]
-    if drifted := [(region, fleet.image, row.id if isinstance(row, InstanceRow) else f"group {row.name}",
-                    row.ami if isinstance(row, InstanceRow) else "", row.build_id if isinstance(row, InstanceRow)
+    if drifted := [(region, fleet.image,
+                    row.id if isinstance(row, InstanceRow) else f"group {row.name}",
+                    row.ami if isinstance(row, InstanceRow) else "",
+                    row.build_id if isinstance(row, InstanceRow)
                     else "", f"{drift.kind.value}: {drift.what}", drift.since or "")
                    for region, fleet, row, drift in record.rows()]:
         lines += [*rows(HEADS, drifted), ""]
     lines += [f"* {cell(f'{fleet.image} in {region}: {_figures(fleet)}')}"
               for region, fleets in record.regions.items() for fleet in fleets]
-    lines += [f"* **could not look at {region}**: {cell(cause)}" for region, cause in record.unreachable.items()]
+    lines += [f"* **could not look at {region}**: {cell(cause)}"
+              for region, cause in record.unreachable.items()]
     lines += ["", f"Looked at on {record.asked_at}." + (f" Run: {link}" if link else "")]
     return "\n".join(lines) + "\n"

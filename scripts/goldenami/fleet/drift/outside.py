@@ -1,6 +1,8 @@
-"""An instance's disk from outside: a temporary snapshot of its root volume, of which only changed blocks are read.
+"""An instance's disk from outside: a temporary snapshot of its root volume, of which only changed
+blocks are read.
 
-Nothing runs on the instance, so nothing there can lie. What the instance keeps in memory is not on its volume.
+Nothing runs on the instance, so nothing there can lie. What the instance keeps in memory is not on
+its volume.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from goldenami.model.builds.sparse_disk import BLOCK
 
 @dataclass(frozen=True)
 class OutsideDisk:
-    """The disk of an instance at one moment. With `base` and `changed`, all but `changed` is as on `base`; without,
-    nothing is known of what changed. `sources` are what came from EBS.
+    """The disk of an instance at one moment. With `base` and `changed`, all but `changed` is as on
+    `base`; without, nothing is known of what changed. `sources` are what came from EBS.
     """
 
     disk: BlockSource
@@ -44,15 +46,18 @@ class OutsideDisk:
 
 
 @contextlib.contextmanager
-def opened(account: Account, target: RunningInstance, build: BuildFolder, folder: Path, progress: Progress,
+def opened(account: Account, target: RunningInstance, build: BuildFolder, folder: Path,
+           progress: Progress,
            ) -> Iterator[OutsideDisk]:
     """The disk of an instance for as long as the context lasts; then its snapshot is gone.
 
-    What did not change comes from the disk of `build` on this machine, else from the AMI's snapshot. `folder` holds
-    the blocks meanwhile. Raises Unreachable where the disk cannot be read, and what AWS refuses.
+    What did not change comes from the disk of `build` on this machine, else from the AMI's
+    snapshot. `folder` holds the blocks meanwhile. Raises Unreachable where the disk cannot be read,
+    and what AWS refuses.
     """
     if not target.volume:
-        raise Unreachable(f"{target.instance} has no root volume on EBS", hint="there is nothing to look at")
+        raise Unreachable(f"{target.instance} has no root volume on EBS",
+                          hint="there is nothing to look at")
     folder.mkdir(parents=True, exist_ok=True)
     ec2, ebs = account.ec2(target.region), account.ebs(target.region)
     with translated(target.region), contextlib.ExitStack() as stack:
@@ -73,7 +78,9 @@ def opened(account: Account, target: RunningInstance, build: BuildFolder, folder
         yield found
 
 
-def _open(disk: SnapshotDisk, base: SnapshotDisk | BakedDisk | None, target: RunningInstance) -> OutsideDisk:
+def _open(
+    disk: SnapshotDisk, base: SnapshotDisk | BakedDisk | None, target: RunningInstance
+) -> OutsideDisk:
     changed = disk.list(target.baked if base is not None else "")
     disk.fetch()
     sources = (disk, *((base,) if isinstance(base, SnapshotDisk) else ()))
@@ -83,8 +90,11 @@ def _open(disk: SnapshotDisk, base: SnapshotDisk | BakedDisk | None, target: Run
     return OutsideDisk(ChangedBlocks(disk.size, base, extents, disk.read), base, extents, sources)
 
 
-def _base(ebs: object, target: RunningInstance, build: BuildFolder, folder: Path) -> SnapshotDisk | BakedDisk | None:
-    """The disk as it was baked: on this machine, else in the AMI's snapshot; None where neither is there."""
+def _base(
+    ebs: object, target: RunningInstance, build: BuildFolder, folder: Path
+) -> SnapshotDisk | BakedDisk | None:
+    """The disk as it was baked: on this machine, else in the AMI's snapshot; None where neither is
+    there."""
     baked = build.read_bake().disk
     if build.disk.exists() and baked and baked.sha256 == target.disk_sha256 and (
             blocks := disk_blocks.as_baked(build.blocks, baked)):

@@ -1,4 +1,5 @@
-"""`golden drift repair`: what drifted is replaced, never mended. By its group where it has one, else by a root volume.
+"""`golden drift repair`: what drifted is replaced, never mended. By its group where it has one,
+else by a root volume.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from goldenami.core.wait import growing, wait_until
 from goldenami.fleet.drift.running_instance import RunningInstance
 
 TASK_S = 1800.0
-"""Seconds that a replacement may take: EBS makes a volume from a snapshot at once, and the instance reboots."""
+"""Seconds that a replacement may take: EBS makes a volume from a snapshot at once, and the instance
+reboots."""
 POLLS_S = (0.5, 2.0, 15.0)
 _UNDER_WAY = ("pending", "in-progress", "failing", "failing-detached")
 """States of a task that has not ended (EC2 API reference, ReplaceRootVolumeTask)."""
 _NEEDED = frozenset({"Launch", "Terminate"})
-"""Processes without which a group replaces nothing ("Suspend and resume Amazon EC2 Auto Scaling processes")."""
+"""Processes without which a group replaces nothing ("Suspend and resume Amazon EC2 Auto Scaling
+processes")."""
 
 
 class RepairWay(StrEnum):
@@ -41,7 +44,8 @@ class RepairWay(StrEnum):
 
 
 class RepairPlan(Record):
-    """What is done about one instance, and why so. `build_before` is empty where its AMI is no build of the image."""
+    """What is done about one instance, and why so. `build_before` is empty where its AMI is no
+    build of the image."""
 
     schema_version: Literal[1] = 1
     region: str
@@ -58,10 +62,13 @@ class RepairPlan(Record):
     keep_volume: bool
 
 
-def prepare(account: Account, instance: RunningInstance, images: list[str], *, keep_volume: bool) -> RepairPlan:
+def prepare(
+    account: Account, instance: RunningInstance, images: list[str], *, keep_volume: bool
+) -> RepairPlan:
     """Decide; nothing is changed. `images` are those of the checkout.
 
-    BadInput where the instance has nothing to do with any of them, StageFailed where a replacement would drift again.
+    BadInput where the instance has nothing to do with any of them, StageFailed where a replacement
+    would drift again.
     """
     ec2 = account.ec2(instance.region)
     with translated(instance.region):
@@ -69,17 +76,21 @@ def prepare(account: Account, instance: RunningInstance, images: list[str], *, k
         image = _image(ec2, instance, group, images)
         latest = read_lease(account.dynamodb(instance.region), image).ledger.latest
         if latest is None:
-            raise BadInput(f"`latest` of {image} names no build in {instance.region}", hint="publish one first")
+            raise BadInput(f"`latest` of {image} names no build in {instance.region}",
+                           hint="publish one first")
         if group is not None:
             _demand_fresh(ec2, group, image, latest)
         elif instance.state != "running":
-            raise StageFailed(f"{instance.instance} is {instance.state}, and EC2 replaces root volumes of running "
+            raise StageFailed(f"{instance.instance} is {instance.state}, and EC2 replaces root "
+                              "volumes of running "
                               "instances only", hint="start it, or terminate it; then run again")
     same = instance.build_id if instance.image == image else ""
     way = RepairWay.GROUP if group is not None else RepairWay.ROOT_VOLUME
     return RepairPlan(
-        region=instance.region, instance=instance.instance, image=image, group=instance.group, volume=instance.volume,
-        ami_before=instance.ami, build_before=same, ami=latest.ami, build_id=latest.build_id, way=way,
+        region=instance.region, instance=instance.instance, image=image, group=instance.group,
+        volume=instance.volume,
+        ami_before=instance.ami, build_before=same, ami=latest.ami, build_id=latest.build_id,
+        way=way,
         why=_WHY[way], keep_volume=keep_volume and way is RepairWay.ROOT_VOLUME)
 
 
@@ -98,16 +109,21 @@ def _group(autoscaling: Client, name: str) -> dict[str, Any] | None:
     return dict(found[0]) if found else None
 
 
-def _image(ec2: Client, instance: RunningInstance, group: Mapping[str, Any] | None, images: list[str]) -> str:
-    """Of which image an instance should be: by its AMI, else by the template that launched it or its group."""
+def _image(
+    ec2: Client, instance: RunningInstance, group: Mapping[str, Any] | None, images: list[str]
+) -> str:
+    """Of which image an instance should be: by its AMI, else by the template that launched it or
+    its group."""
     if instance.image in images:
         return instance.image
     names = {version.template_id: version.template for version in inventory.default_versions(ec2)}
     launched = {names.get(instance.template, ""), *(
-        spec.get("LaunchTemplateName") or names.get(spec["LaunchTemplateId"], "") for spec in _templates(group or {}))}
+        spec.get("LaunchTemplateName") or names.get(spec["LaunchTemplateId"], "")
+        for spec in _templates(group or {}))}
     found = [image for image in images if pointers.template_name(image) in launched]
     if len(found) != 1:
-        raise BadInput(f"{instance.instance} runs {instance.ami} and is of no image of this checkout",
+        raise BadInput(f"{instance.instance} runs {instance.ami} and is of no image of this "
+                       "checkout",
                        hint="what was launched without this pipeline is repaired without it")
     return found[0]
 
@@ -124,23 +140,29 @@ def _templates(group: Mapping[str, Any]) -> Iterator[dict[str, str]]:
 def _demand_fresh(ec2: Client, group: Mapping[str, Any], image: str, latest: LedgerEntry) -> None:
     """StageFailed where the group would launch anything else than `latest`, or nothing."""
     name = group["AutoScalingGroupName"]
-    if stopped := _NEEDED & {process["ProcessName"] for process in group.get("SuspendedProcesses", [])}:
-        raise StageFailed(f"the group {name} replaces nothing: {', '.join(sorted(stopped))} is suspended",
+    if stopped := _NEEDED & {process["ProcessName"]
+                             for process in group.get("SuspendedProcesses", [])}:
+        raise StageFailed(f"the group {name} replaces nothing: {', '.join(sorted(stopped))} is "
+                          "suspended",
                           hint="resume it, then run again")
     mixed = group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
     launched = {each["ImageId"] for each in mixed.get("Overrides", []) if each.get("ImageId")}
     for spec in _templates(group):
         found = ec2.describe_launch_template_versions(
             LaunchTemplateId=spec["LaunchTemplateId"], Versions=[spec.get("Version") or "$Default"])
-        launched |= {version["LaunchTemplateData"].get("ImageId", "") for version in found["LaunchTemplateVersions"]}
+        launched |= {version["LaunchTemplateData"].get("ImageId", "")
+                     for version in found["LaunchTemplateVersions"]}
     if not launched:
-        raise StageFailed(f"the group {name} names no launch template: nobody can tell what replaces the instance",
+        raise StageFailed(f"the group {name} names no launch template: nobody can tell what "
+                          "replaces the instance",
                           hint="give the group the pipeline's template, then run again")
     parameter = RESOLVE + pointers.channel_name(image, Channel.LATEST)
     if wrong := launched - {latest.ami, parameter}:
-        raise StageFailed(f"the group {name} launches {', '.join(sorted(wrong))}, and `latest` is {latest.ami}: "
+        raise StageFailed(f"the group {name} launches {', '.join(sorted(wrong))}, and `latest` is "
+                          f"{latest.ami}: "
                           "what replaces the instance would drift, too",
-                          hint="an instance refresh takes the group to the template's default version")
+                          hint="an instance refresh takes the group to the template's default "
+                               "version")
 
 
 def show(plan: RepairPlan) -> Iterator[str]:
@@ -169,12 +191,21 @@ def execute(account: Account, plan: RepairPlan, progress: Progress) -> None:
 def _replace_root(ec2: Client, plan: RepairPlan) -> None:
     earlier = _tasks(ec2, plan.instance)
     running = [task for task in earlier if task["TaskState"] in _UNDER_WAY]
-    task = running[0] if running else ec2.create_replace_root_volume_task(
-        InstanceId=plan.instance, ImageId=plan.ami, DeleteReplacedRootVolume=not plan.keep_volume,
-        ClientToken=records.sha256_text(records.canonical([plan.instance, plan.volume, plan.ami, len(earlier)])),
-        TagSpecifications=tags.specifications(
-            {tags.IMAGE: plan.image, tags.BUILD_ID: plan.build_id}, "replace-root-volume-task"))[
-                "ReplaceRootVolumeTask"]
+    task = (
+        running[0]
+        if running
+        else ec2.create_replace_root_volume_task(
+            InstanceId=plan.instance,
+            ImageId=plan.ami,
+            DeleteReplacedRootVolume=not plan.keep_volume,
+            ClientToken=records.sha256_text(
+                records.canonical([plan.instance, plan.volume, plan.ami, len(earlier)])
+            ),
+            TagSpecifications=tags.specifications(
+                {tags.IMAGE: plan.image, tags.BUILD_ID: plan.build_id}, "replace-root-volume-task"
+            ),
+        )["ReplaceRootVolumeTask"]
+    )
     name, state = task["ReplaceRootVolumeTaskId"], ""
 
     def ended() -> bool | None:
@@ -184,9 +215,14 @@ def _replace_root(ec2: Client, plan: RepairPlan) -> None:
         return None if state in _UNDER_WAY else True
 
     if not wait_until(ended, TASK_S, growing(*POLLS_S)):
-        raise Unreachable(f"{name} is {state} after {TASK_S:.0f} s", hint="run again: it waits for the same task")
+        raise Unreachable(f"{name} is {state} after {TASK_S:.0f} s",
+                          hint="run again: it waits for the same task")
     if state != "succeeded":
-        left = "it has no root volume now" if state == "failed-detached" else "its old root volume is attached still"
+        left = (
+            "it has no root volume now"
+            if state == "failed-detached"
+            else "its old root volume is attached still"
+        )
         raise StageFailed(f"{name} of {plan.instance} is {state}: {left}",
                           hint="run again; or terminate it and launch another one")
 

@@ -1,4 +1,5 @@
-"""One instance, as EC2 tells of it: where it is, which build it should be, which volume it runs on."""
+"""One instance, as EC2 tells of it: where it is, which build it should be, which volume it runs
+on."""
 
 from __future__ import annotations
 
@@ -22,10 +23,11 @@ _ENDED = ("terminated", "shutting-down")
 
 @dataclass(frozen=True)
 class RunningInstance:
-    """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline did not make it;
-    `volume` is its root volume, `baked` the snapshot of its AMI, empty where the AMI is gone. `template` is the id of
-    the launch template that launched it, by EC2's own tag; `address` the public one, else the private. `owner` is the
-    account whose AMI it is, where that is another one; `key` the name of its key pair.
+    """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline
+    did not make it; `volume` is its root volume, `baked` the snapshot of its AMI, empty where the
+    AMI is gone. `template` is the id of the launch template that launched it, by EC2's own tag;
+    `address` the public one, else the private. `owner` is the account whose AMI it is, where that
+    is another one; `key` the name of its key pair.
     """
 
     region: str
@@ -47,14 +49,16 @@ class RunningInstance:
     def demand_build(self, image: str) -> None:
         """NotVerified (drift) where its AMI is no build of `image`."""
         if self.image != image or not self.build_id:
-            raise NotVerified(f"drift: {self.instance} runs {self.ami}, which is no build of {image}",
+            raise NotVerified(f"drift: {self.instance} runs {self.ami}, which is no build of "
+                              f"{image}",
                               hint=f"`golden drift repair {self.instance}` replaces it")
 
 
 def find(account: Account, regions: Iterable[str], instance: str) -> RunningInstance:
     """The instance with that id in one of `regions`.
 
-    BadInput where there is none, Unreachable where it has ended or a region that may have it did not answer.
+    BadInput where there is none, Unreachable where it has ended or a region that may have it did
+    not answer.
     """
     if not INSTANCE_ID.fullmatch(instance):
         raise BadInput(f"`{instance}` is no id of an instance", hint="such as i-0123456789abcdef0")
@@ -65,8 +69,10 @@ def find(account: Account, regions: Iterable[str], instance: str) -> RunningInst
             return _target(account, region, described)
     if results.failed:
         raise combined_error(results.failed, f"{instance} was not found", "then run again", {})
-    raise BadInput(f"there is no instance {instance} in {', '.join(names) or 'any region of the definition'}",
-                   hint="--region names another region; EC2 forgets an instance about an hour after its end")
+    raise BadInput(f"there is no instance {instance} in "
+                   f"{', '.join(names) or 'any region of the definition'}",
+                   hint="--region names another region; EC2 forgets an instance about an hour "
+                        "after its end")
 
 
 def _described(account: Account, region: str, instance: str) -> dict[str, Any] | None:
@@ -88,7 +94,8 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
         shared = None if ami.raw else images.shared(ec2, name)
     own, system = ami.tags, tags.from_list(described.get("Tags"))
     return RunningInstance(
-        region=region, instance=instance, state=state, ami=described["ImageId"], image=own.get(tags.IMAGE, ""),
+        region=region, instance=instance, state=state, ami=described["ImageId"],
+        image=own.get(tags.IMAGE, ""),
         build_id=own.get(tags.BUILD_ID, ""), disk_sha256=own.get(tags.DISK_SHA256, ""),
         manifest_sha256=own.get(tags.MANIFEST_SHA256, ""), volume=_root(described),
         baked=ami.snapshot if ami.raw else "", group=system.get("aws:autoscaling:groupName", ""),
@@ -101,13 +108,22 @@ def launch(account: Account, target: RunningInstance) -> LaunchedWith:
     """What an instance was given; its key is unknown where the pair is gone."""
     with translated(target.region):
         ec2 = account.ec2(target.region)
-        given = ec2.describe_instance_attribute(InstanceId=target.instance, Attribute="userData").get("UserData", {})
+        given = ec2.describe_instance_attribute(
+            InstanceId=target.instance, Attribute="userData"
+        ).get("UserData", {})
         named = [{"Name": "key-name", "Values": [target.key]}]
-        pairs = ec2.describe_key_pairs(IncludePublicKey=True, Filters=named)["KeyPairs"] if target.key else []
-    return LaunchedWith(base64.b64decode(given.get("Value", "")), next((pair.get("PublicKey") for pair in pairs), None))
+        pairs = (
+            ec2.describe_key_pairs(IncludePublicKey=True, Filters=named)["KeyPairs"]
+            if target.key
+            else []
+        )
+    return LaunchedWith(base64.b64decode(given.get("Value", "")),
+                        next((pair.get("PublicKey") for pair in pairs), None))
 
 
 def _root(described: dict[str, Any]) -> str:
     """The root volume; empty where the instance has none on EBS."""
-    return next((str(device["Ebs"]["VolumeId"]) for device in described.get("BlockDeviceMappings", [])
-                 if device["DeviceName"] == described.get("RootDeviceName") and "Ebs" in device), "")
+    return next((str(device["Ebs"]["VolumeId"])
+                 for device in described.get("BlockDeviceMappings", [])
+                 if device["DeviceName"] == described.get("RootDeviceName") and "Ebs" in device),
+                "")

@@ -26,15 +26,18 @@ from goldenami.model.builds.plans import BakePlan, BakeResult
 from goldenami.packages.store import Store
 
 SPACE_FACTOR = 3
-"""Free space needed, in units of the packages' installed size: the tree, the disk, and the tools' scratch."""
+"""Free space needed, in units of the packages' installed size: the tree, the disk, and the tools'
+scratch."""
 LARGEST = 12
 """Packages that a record names by what they take."""
 UNPACKED = 1.7
-"""What a wheel takes, in units of its file: PyTorch 2.10.0 with all that it requires, 7.2 GB of 4.2."""
+"""What a wheel takes, in units of its file: PyTorch 2.10.0 with all that it requires, 7.2 GB of
+4.2."""
 
 
 def run(
-    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, builder: Builder, *, force: bool,
+    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, builder: Builder, *,
+    force: bool,
 ) -> BuildFolder:
     """Bake `lock` by `builder`; returns the build. One that exists already is kept."""
     builder.check_host()
@@ -43,14 +46,16 @@ def run(
         progress.say(f"nothing to do: {build.path} holds this build")
         return build
     with workspace.scratch_in(build.image.path, build.build_id) as work:
-        bake(root, lock, lock_sha256, store, progress, builder, work=work, layers=store.cache.layers, force=force)
+        bake(root, lock, lock_sha256, store, progress, builder, work=work,
+             layers=store.cache.layers, force=force)
         workspace.keep(work / "out", build)
     progress.remember()
     return build
 
 
 def is_needed(root: Path, lock: Lock, lock_sha256: str, builder: Builder) -> bool:
-    """Whether there is no build of `lock` by `builder` yet, so that its files have to be fetched."""
+    """Whether there is no build of `lock` by `builder` yet, so that its files have to be
+    fetched."""
     return not _exists(_build(root, lock, lock_sha256), builder)
 
 
@@ -59,7 +64,8 @@ def _build(root: Path, lock: Lock, lock_sha256: str) -> BuildFolder:
 
 
 def _exists(build: BuildFolder, builder: Builder) -> bool:
-    """Whether the build is there; BadInput where it is there by another builder, or in another region."""
+    """Whether the build is there; BadInput where it is there by another builder, or in another
+    region."""
     if not build.is_baked:
         return False
     record = build.read_bake()
@@ -67,15 +73,18 @@ def _exists(build: BuildFolder, builder: Builder) -> bool:
         return record.disk is None or build.disk.exists()
     how = f"in EC2 as {record.ami.id} in {record.ami.region}" if record.ami else "here, as a disk"
     raise BadInput(f"build {record.build_id} of {record.image} was baked {how}",
-                   hint=f"`golden publish {record.image}` takes it to every region; `make bake IMAGE={record.image} "
+                   hint=f"`golden publish {record.image}` takes it to every region; `make bake "
+                        f"IMAGE={record.image} "
                         "FORCE=1` bakes it again and forgets this one")
 
 
 def bake(
-    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, builder: Builder, *, work: Path,
+    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, builder: Builder, *,
+    work: Path,
     layers: Path, force: bool = False,
 ) -> BakeRecord:
-    """Bake `lock` in the empty folder `work`, keeping base trees in `layers`; what comes out is in work/out.
+    """Bake `lock` in the empty folder `work`, keeping base trees in `layers`; what comes out is in
+    work/out.
 
     With `force` an AMI of this build that is in EC2 already is made anew.
     """
@@ -102,7 +111,8 @@ def bake(
     with progress.step("repository"):
         last = plan(work, log)
     result = builder.bake(lock, last, progress, force=force)
-    result = result.model_copy(update={"layers": [name for name in result.layers if name not in made]})
+    result = result.model_copy(update={"layers": [name for name in result.layers
+                                                  if name not in made]})
     record = _record(lock, lock_sha256, started, work, builder, result, progress).model_copy(
         update={"seconds": round(time.monotonic() - began, 2)})
     records.write(BuildFolder(work / "out").bake, record)
@@ -112,10 +122,12 @@ def bake(
 
 
 def _beside(
-    plan: Callable[[Path, Path], BakePlan], steps: int, compile_again: Callable[[], None], progress: Progress,
+    plan: Callable[[Path, Path], BakePlan], steps: int, compile_again: Callable[[], None],
+    progress: Progress,
     builder: Builder, *, work: Path, log: Path,
 ) -> set[str]:
-    """Make the layers of the first `steps` while the modules compile; returns the names of those that were made.
+    """Make the layers of the first `steps` while the modules compile; returns the names of those
+    that were made.
 
     Either leaves one of two processors idle: the driver's checks of the kernel, and dpkg.
     """
@@ -132,38 +144,50 @@ def _beside(
 def check_space(folder: Path, lock: Lock) -> None:
     """HostNotReady where the disk cannot hold the tree, the image and their scratch."""
     wheels = sum(file.size for files in lock.environments().values() for file in files)
-    needed = SPACE_FACTOR * (UNPACKED * wheels + sum(package.installed_size for package in lock.packages.values()))
+    needed = SPACE_FACTOR * (UNPACKED * wheels
+                             + sum(package.installed_size for package in lock.packages.values()))
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise HostNotReady(f"no space: the bake needs {needed / 1e9:.1f} GB below {folder}, {free / 1e9:.1f} are free",
-                           hint="free space (`make clean` removes old builds), or move the checkout to a larger disk")
+        raise HostNotReady(f"no space: the bake needs {needed / 1e9:.1f} GB below {folder}, "
+                           f"{free / 1e9:.1f} are free",
+                           hint="free space (`make clean` removes old builds), or move the "
+                                "checkout to a larger disk")
 
 
 def _record(
-    lock: Lock, lock_sha256: str, started: str, work: Path, builder: Builder, result: BakeResult, progress: Progress,
+    lock: Lock, lock_sha256: str, started: str, work: Path, builder: Builder, result: BakeResult,
+    progress: Progress,
 ) -> BakeRecord:
     roles, out = packer.role_seconds(work), BuildFolder(work / "out")
-    disk = result.disk and result.disk.model_copy(update={"blocks_sha256": records.sha256_file(out.blocks)})
+    disk = result.disk and result.disk.model_copy(
+        update={"blocks_sha256": records.sha256_file(out.blocks)}
+    )
     variables = json.loads(out.variables.read_text(encoding="utf-8"))
     return BakeRecord(
-        schema_version=1, builder=builder.kind, image=lock.image, build_id=lock_sha256[:lockfile.ID_LENGTH],
+        schema_version=1, builder=builder.kind, image=lock.image,
+        build_id=lock_sha256[:lockfile.ID_LENGTH],
         lock_sha256=lock_sha256, git_commit=variables["golden_git_commit"], started_at=started,
-        host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(), packer=packer.version(),
-                  tools=host_tools.versions() if result.disk else {}, distribution=host_tools.distribution()),
+        host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(),
+                  packer=packer.version(),
+                  tools=host_tools.versions() if result.disk else {},
+                  distribution=host_tools.distribution()),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.phases.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
-        packages_count=packages_count(result.sizes, lock), disk=disk, ami=result.ami, layers=result.layers,
+        packages_count=packages_count(result.sizes, lock), disk=disk, ami=result.ami,
+        layers=result.layers,
         components=components(lock, result.sizes), largest=largest(result.sizes),
         manifest_sha256=result.manifest_sha256)
 
 
 _COMPONENTS = (
-    ("driver", ("nvidia-graphics-drivers", "golden-nvidia-modules", "nvidia-open-gpu", "nvidia-persistenced",
-                "nvidia-modprobe", "nvidia-support", "firmware-nvidia")),
+    ("driver",
+     ("nvidia-graphics-drivers", "golden-nvidia-modules", "nvidia-open-gpu", "nvidia-persistenced",
+      "nvidia-modprobe", "nvidia-support", "firmware-nvidia")),
     ("cuda", ("nvidia-cuda", "cuda-", "libcu")), ("kernel", ("linux", "linux-signed-amd64")),
     ("compiler", ("gcc", "binutils", "llvm")), ("python", ("python",)),
 )
-"""Components of the size chart, by prefixes of source package names; the rest is the base system."""
+"""Components of the size chart, by prefixes of source package names; the rest is the base
+system."""
 
 
 def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
@@ -172,19 +196,23 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
     for package, size in sizes.items():
         name = _component(lock, package)
         totals[name] = totals.get(name, 0) + size
-    return [Component(name=name, bytes=size) for name, size in sorted(totals.items(), key=lambda item: -item[1])]
+    return [Component(name=name, bytes=size)
+            for name, size in sorted(totals.items(), key=lambda item: -item[1])]
 
 
 def packages_count(sizes: dict[str, int], lock: Lock) -> int:
-    """The packages of the tree: fewer than the lock's where a role purged one. Of an AMI that nobody could read, the
-    lock's.
+    """The packages of the tree: fewer than the lock's where a role purged one. Of an AMI that
+    nobody could read, the lock's.
     """
-    return sum(name != UNOWNED and not name.startswith(WHEEL) for name in sizes) or len(lock.packages)
+    return sum(name != UNOWNED and not name.startswith(WHEEL) for name in sizes) or len(
+        lock.packages
+    )
 
 
 def largest(sizes: dict[str, int]) -> list[Component]:
     """The packages and wheels that take most bytes of the tree, by what their names are there."""
-    owned = sorted(((size, name.removeprefix(WHEEL)) for name, size in sizes.items() if name != UNOWNED), reverse=True)
+    owned = sorted(((size, name.removeprefix(WHEEL)) for name, size in sizes.items() if name
+                    != UNOWNED), reverse=True)
     return [Component(name=name, bytes=size) for size, name in owned[:LARGEST]]
 
 
@@ -192,6 +220,9 @@ def _component(lock: Lock, package: str) -> str:
     if package == UNOWNED:
         return "in no package"
     if package.startswith(WHEEL):
-        return "cuda" if package.removeprefix(WHEEL).startswith(("nvidia-", "cuda-")) else "frameworks"
+        return (
+            "cuda" if package.removeprefix(WHEEL).startswith(("nvidia-", "cuda-")) else "frameworks"
+        )
     source = lock.packages[package].source if package in lock.packages else package
-    return next((name for name, prefixes in _COMPONENTS if source.startswith(prefixes)), "base system")
+    return next((name for name, prefixes in _COMPONENTS if source.startswith(prefixes)),
+                "base system")

@@ -38,31 +38,40 @@ _MADE_BY_WATCH = (":(exclude)packer/images", ":(exclude)packer/locks")
 """What of a checkout a new lock changes: git's words for all but that."""
 
 CODE_FOLDERS = ("opt/ml",)
-"""Where code is that no distribution compiled for every x86-64: what the coverage check looks at."""
+"""Where code is that no distribution compiled for every x86-64: what the coverage check looks
+at."""
 
 
 def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
-    """Have every file that the lock names in the store (what was compiled may be compiled again instead)."""
+    """Have every file that the lock names in the store (what was compiled may be compiled again
+    instead)."""
     debs = [deb for deb in lock.debs() if deb.archive != "built"]
     if needs_compile(lock, store):
-        store.pull(StoreRequest(deb.sha256, deb.size, "", deb.name) for deb in lock.debs() if deb.archive == "built")
+        store.pull(StoreRequest(deb.sha256, deb.size, "", deb.name) for deb in lock.debs()
+                   if deb.archive == "built")
     if needs_compile(lock, store) or (tools and lock.driver is not None):
         build = ModuleBuild.of(lock)
         debs += [build.source, *build.toolchain]
-    store.pull(StoreRequest(framework.wheel.sha256, framework.wheel.size, "", framework.wheel.filename) for framework
-               in wheel_builds.lacking(lock, store))
+    store.pull(
+        StoreRequest(framework.wheel.sha256, framework.wheel.size, "", framework.wheel.filename)
+        for framework in wheel_builds.lacking(lock, store)
+    )
     if wheel_builds.lacking(lock, store):
-        debs += [dummy_packages.have(store, name, package) if package.origin == "built" else package.deb(name)
+        debs += [dummy_packages.have(store, name, package) if package.origin == "built"
+                 else package.deb(name)
                  for name, package in lock.toolchain.items()]
     files = wheel_builds.from_index(lock, store)
-    named = [*((deb.sha256, deb.size) for deb in debs), *((file.sha256, file.size) for file in files)]
+    named = [*((deb.sha256, deb.size) for deb in debs),
+             *((file.sha256, file.size) for file in files)]
     with progress.in_all():  # each file is hashed: 5 GB take some seconds
         missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in named))
     if not missing:
         return
     todo = {item.sha256 for item in missing}
     total = sum(item.size for item in missing)
-    with progress.download("fetch", f"{total / 1e6:.0f} MB in {len(todo)} packages", total) as on_bytes:
+    with progress.download(
+        "fetch", f"{total / 1e6:.0f} MB in {len(todo)} packages", total
+    ) as on_bytes:
         uris = mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}),
                               vendor_archives.of_lock(root, lock))
         store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
@@ -100,13 +109,15 @@ def needs_compile(lock: Lock, store: Store) -> bool:
 def compile_if_missing(
     root: Path, lock: Lock, store: Store, progress: Progress, log: Path, *, tools: bool = False,
 ) -> None:
-    """Fetch what the lock names; compile its modules and its wheels again where this machine has not got them."""
+    """Fetch what the lock names; compile its modules and its wheels again where this machine has
+    not got them."""
     fetch(root, lock, store, progress, tools=tools)
     compile_again(root, lock, store, progress, log)
 
 
 def steps_before_modules(lock: Lock, store: Store) -> int:
-    """How many steps of a bake can be made while its modules compile: 0 where nothing or more has to be compiled."""
+    """How many steps of a bake can be made while its modules compile: 0 where nothing or more has
+    to be compiled."""
     if not needs_compile(lock, store) or wheel_builds.lacking(lock, store):
         return 0
     assert lock.driver is not None and lock.driver.modules is not None
@@ -115,17 +126,19 @@ def steps_before_modules(lock: Lock, store: Store) -> int:
 
 
 def compile_again(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
-    """Compile what the lock names and this machine has not got; what it is compiled from has to be in the store."""
+    """Compile what the lock names and this machine has not got; what it is compiled from has to be
+    in the store."""
     if needs_compile(lock, store):
         _recompile(lock, store, progress, log)
     wheel_builds.rebuild(root, lock, store, progress, log)
 
 
 def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
-    """The lock's files as one local apt repository, wheels in a folder of it, shared by all bakes of the same files.
+    """The lock's files as one local apt repository, wheels in a folder of it, shared by all bakes
+    of the same files.
 
-    With `tools` it also has what compiled the lock's modules, for a scenario that compiles them itself.
-    Modules that are still to be compiled are left out.
+    With `tools` it also has what compiled the lock's modules, for a scenario that compiles them
+    itself. Modules that are still to be compiled are left out.
     """
     debs = {deb.sha256: deb for deb in lock.debs()}
     if needs_compile(lock, store):
@@ -146,8 +159,9 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
 
 
 def repositories(store: Store, named: Collection[str]) -> list[Path]:
-    """Repositories with a file that `named` has not, which keep its bytes even when the store has let it go; and those
-    that a killed process left half-made, since nobody knows what is in them."""
+    """Repositories with a file that `named` has not, which keep its bytes even when the store has
+    let it go; and those that a killed process left half-made, since nobody knows what is in
+    them."""
     repos = store.cache.repositories
     half = local_repository.abandoned(repos)
     return [folder for folder in sorted(repos.glob("*"))
@@ -155,7 +169,8 @@ def repositories(store: Store, named: Collection[str]) -> list[Path]:
 
 
 def views(lock: Lock) -> dict[str, set[str]]:
-    """For each step the SHA-256 of what apt sees in it: its own packages, those of the steps before, dummy packages."""
+    """For each step the SHA-256 of what apt sees in it: its own packages, those of the steps
+    before, dummy packages."""
     seen, known = dict[str, set[str]](), {lock.packages[name].sha256 for name in lock.base_packages}
     for number, step in enumerate(lock.steps):
         known = known | {lock.packages[name].sha256 for name in step.packages}
@@ -165,7 +180,8 @@ def views(lock: Lock) -> dict[str, set[str]]:
 
 def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
     build = ModuleBuild.of(lock)
-    with progress.step("modules", f"driver {build.driver_version} on kernel {build.kernel_release}"):
+    with progress.step("modules",
+                       f"driver {build.driver_version} on kernel {build.kernel_release}"):
         outcome = kernel_modules.compile_modules(build, store, log=log, progress=progress)
     locked = lock.packages[build.package]
     if outcome.deb_sha256 is None:
@@ -173,7 +189,8 @@ def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
                           hint="it did when the lock was made: run `make lock` and compare")
     if outcome.deb_sha256 != locked.sha256:
         raise StageFailed(
-            f"{build.package} compiled to {outcome.deb_sha256[:12]}, the lock names {locked.sha256[:12]}", log=log,
+            f"{build.package} compiled to {outcome.deb_sha256[:12]}, the lock names "
+            f"{locked.sha256[:12]}", log=log,
             hint="the build is not reproducible on this machine: run `make lock`",
         )
 
@@ -181,10 +198,12 @@ def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
 def plan(
     root: Path, lock: Lock, lock_sha256: str, packages: Path, work: Path, log: Path, layers: Path,
 ) -> BakePlan:
-    """The plan of a bake in `work`; the lock and the roles' variables, which it names, are written there.
+    """The plan of a bake in `work`; the lock and the roles' variables, which it names, are written
+    there.
 
-    The lock is the one that was read: the checkout's own may be another by now. `layers` is a folder of a cache; what
-    is known of code is in the same cache, so that `reproduce`, which has fresh layers, reads all code anew.
+    The lock is the one that was read: the checkout's own may be another by now. `layers` is a
+    folder of a cache; what is known of code is in the same cache, so that `reproduce`, which has
+    fresh layers, reads all code anew.
     """
     build_id, text = lock_sha256[:lockfile.ID_LENGTH], lockfile.text_of(lock)
     if records.sha256_text(text) != lock_sha256:
@@ -192,12 +211,15 @@ def plan(
                        hint=f"locks are generated: run `make lock IMAGE={lock.image}`")
     (work / "out").mkdir(exist_ok=True)
     records.write_text(work / "out" / LOCK_FILE, text)
-    records.write_text(work / "out/vars.json", records.canonical(role_variables(root, lock, lock_sha256)))
+    records.write_text(work / "out/vars.json",
+                       records.canonical(role_variables(root, lock, lock_sha256)))
     tree = Tree(suite=lock.base.release, repository=packages, include=lock.base_packages,
                 architecture=lock.base.architecture)
     return BakePlan(
-        work=work, log=log, root=root, lock=work / "out" / LOCK_FILE, image=lock.image, build_id=build_id,
-        lock_sha256=lock_sha256, source_date_epoch=lock.source_date_epoch, disk_size_gib=lock.disk_size_gib,
+        work=work, log=log, root=root, lock=work / "out" / LOCK_FILE, image=lock.image,
+        build_id=build_id,
+        lock_sha256=lock_sha256, source_date_epoch=lock.source_date_epoch,
+        disk_size_gib=lock.disk_size_gib,
         tree=tree, base_key=base_key(lock), layers=layers,
         layers_limit_bytes=layers_limit_bytes(), steps=_steps(root, lock, work),
         coverage=coverage(lock, CachePaths(layers.parent).code),
@@ -205,14 +227,17 @@ def plan(
 
 
 def coverage(lock: Lock, known: Path | None = None) -> CoverageRequest:
-    """What the coverage check (local/code_coverage) looks at, what it holds it to, and what it has read already."""
+    """What the coverage check (local/code_coverage) looks at, what it holds it to, and what it has
+    read already."""
     allowed = {
         (allowance.files, allowance.symbols, *allowance.extensions): Allowance(
-            files=f"opt/ml/*/lib/python3*/site-packages/{allowance.files}", symbols=allowance.symbols,
+            files=f"opt/ml/*/lib/python3*/site-packages/{allowance.files}",
+            symbols=allowance.symbols,
             extensions=allowance.extensions, reason=allowance.reason)
         for allowance in lock.allowances()
     }
-    return CoverageRequest(folders=list(CODE_FOLDERS), features=lock.hardware.features, sm=lock.hardware.sm,
+    return CoverageRequest(folders=list(CODE_FOLDERS), features=lock.hardware.features,
+                           sm=lock.hardware.sm,
                            allow=list(allowed.values()), known=known)
 
 
@@ -227,7 +252,8 @@ def layers_limit_bytes() -> int:
 def base_key(lock: Lock) -> str:
     """SHA-256 over the base tree's files: it does not change when a driver or a framework does."""
     files = {name: lock.packages[name].sha256 for name in lock.base_packages}
-    return records.sha256_text(records.canonical({"files": files, "suite": lock.base.release, "format": FORMAT}))
+    return records.sha256_text(records.canonical({"files": files, "suite": lock.base.release,
+                                                  "format": FORMAT}))
 
 
 def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
@@ -242,38 +268,44 @@ def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
         records.write_text(path, records.canonical({**known, "golden_steps": step.roles}))
         parent = _step_key(lock, step, parent, toolchain)
         steps.append(BakeStep(
-            name=ROLES_JOINED_BY.join(step.roles), key=parent, view=f"step-{number}", variables=path,
+            name=ROLES_JOINED_BY.join(step.roles), key=parent, view=f"step-{number}",
+            variables=path,
             installs=bool(step.packages), replaces=sorted(dummies - step.stand_ins.keys())))
         dummies = set(step.stand_ins)
     return steps
 
 
 def _step_key(lock: Lock, step: Step, parent: str, toolchain: str) -> str:
-    """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only `provenance` reads them, and
-    other roles whether there is a seal, which every image has."""
+    """SHA-256 over all that shapes a step's layer. Variables named golden_ do not: only
+    `provenance` reads them, and other roles whether there is a seal, which every image has."""
     own = tuple(f"{role}_" for role in step.roles)
     return records.sha256_text(records.canonical({
         "parent": parent, "format": FORMAT, "toolchain": toolchain,
         "playbook": lock.inputs.get("ansible"),
         "roles": {role: lock.inputs.get(f"roles/{role}") for role in step.roles},
-        "variables": {name: value for name, value in lock.variables.items() if name.startswith(own)},
+        "variables": {name: value for name, value in lock.variables.items()
+                      if name.startswith(own)},
         "packages": {name: lock.packages[name].sha256 for name in step.packages},
         "stand_ins": {name: package.sha256 for name, package in step.stand_ins.items()},
     }))
 
 
 def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
-    """What reaches Ansible (and the image's tests): every role variable, and the facts of the build."""
+    """What reaches Ansible (and the image's tests): every role variable, and the facts of the
+    build."""
     build_id = lock_sha256[:lockfile.ID_LENGTH]
     return {
-        **lock.variables, "golden_image": lock.image, "golden_build_id": build_id, "golden_lock_sha256": lock_sha256,
+        **lock.variables, "golden_image": lock.image, "golden_build_id": build_id,
+        "golden_lock_sha256": lock_sha256,
         "golden_roles": lock.roles, "golden_steps": lock.roles,
         "golden_git_commit": git_commit(root, lockfile.path_of(root, lock.image), lock_sha256),
         "provenance_record": {
             "image": lock.image, "build_id": build_id, "lock_sha256": lock_sha256,
             "source_date_epoch": lock.source_date_epoch, "kernel": lock.kernel.release,
-            "driver": lock.driver.version if lock.driver else None, "cuda": lock.cuda.version if lock.cuda else None,
-            "frameworks": {framework.wheel.project: framework.version for framework in lock.frameworks},
+            "driver": lock.driver.version if lock.driver else None,
+            "cuda": lock.cuda.version if lock.cuda else None,
+            "frameworks": {framework.wheel.project: framework.version
+                           for framework in lock.frameworks},
         },
     }
 
@@ -281,11 +313,12 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
 def git_commit(root: Path, path: Path, sha256: str) -> str:
     """The commit that brought the lock: for records and tags, never in an image.
 
-    `<commit>+lock-<build id>` for a lock that no commit has yet, as one that `watch` made a moment ago: the commit that
-    it was made on. `uncommitted` where the lock at `path` is another one, or more than definitions and locks differs.
+    `<commit>+lock-<build id>` for a lock that no commit has yet, as one that `watch` made a moment
+    ago: the commit that it was made on. `uncommitted` where the lock at `path` is another one, or
+    more than definitions and locks differs.
     """
-    # Git lets root read a clone of the user who called sudo. Root runs the program of the clone anyway, so its owner is
-    # trusted without sudo, too. Nothing of root's is left in the clone.
+    # Git lets root read a clone of the user who called sudo. Root runs the program of the clone
+    # anyway, so its owner is trusted without sudo, too. Nothing of root's is left in the clone.
     owner = {"SUDO_UID": str(root.stat().st_uid or os.environ.get("SUDO_UID", "0"))}
 
     def git(*argv: str) -> str:
@@ -301,6 +334,7 @@ def git_commit(root: Path, path: Path, sha256: str) -> str:
         return f"{git('rev-parse', 'HEAD')}{LOCK_ON_TOP}{sha256[:lockfile.ID_LENGTH]}"
     except (shell.CommandFailed, HostNotReady, OSError) as error:
         if isinstance(error, shell.CommandFailed) and "safe.directory" in error.output:
-            print(f"golden: warning: git does not read {root}, which another user owns: the record names no commit",
+            print(f"golden: warning: git does not read {root}, which another user owns: the "
+                  "record names no commit",
                   file=sys.stderr)
         return UNCOMMITTED

@@ -12,14 +12,16 @@ from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 def run(image: ImageFolder, *, everything: bool) -> list[str]:
     """Remove builds and leftovers of an image; the newest verified build stays unless `everything`.
 
-    Of what is published only the disk goes: by its records the next upload is a difference, and can be read back. The
-    caller holds the image's lock: a build in progress is in this folder too. What a session of `shell` uses stays.
+    Of what is published only the disk goes: by its records the next upload is a difference, and can
+    be read back. The caller holds the image's lock: a build in progress is in this folder too. What
+    a session of `shell` uses stays.
     """
     workspace.restore(image.path)
     latest = image.latest
     keep = {image.logs.name, latest.build_id if latest else ""} if not everything else set()
     freed: list[str] = []
-    for path in sorted(path for path in image.path.iterdir() if path.is_dir() and not path.is_symlink()):
+    for path in sorted(path for path in image.path.iterdir() if path.is_dir()
+                       and not path.is_symlink()):
         build, name = BuildFolder(path), f"{image.image}/{path.name}"
         if path.name in keep or workspace.in_use(path):
             continue

@@ -1,7 +1,8 @@
 """Throw-away containers for Molecule: the same layers, network and package source as in a bake.
 
-`up` starts a supervisor that outlives this process and holds the namespaces; `down` ends it. A supervisor
-that was killed takes its container along, and its folder is removed by the next `up` or `down`.
+`up` starts a supervisor that outlives this process and holds the namespaces; `down` ends it. A
+supervisor that was killed takes its container along, and its folder is removed by the next `up` or
+`down`.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def _folder(store: Store, name: str) -> Path:
 def up(
     root: Path, name: str, lock: Lock, lock_sha256: str, store: Store, *, role: str, tools: bool,
 ) -> MoleculeInstance:
-    """Start container `name` on the layers that a bake has below `role` (of a role that the image lacks, on the base
-    tree); returns how Molecule reaches it. With `tools` the lock's compilers are among its packages."""
+    """Start container `name` on the layers that a bake has below `role` (of a role that the image
+    lacks, on the base tree); returns how Molecule reaches it. With `tools` the lock's compilers are
+    among its packages."""
     container.check_host()
     packer.forget_settings()  # a layer is made here as in a bake
     down(name, store)
@@ -62,24 +64,34 @@ def up(
     plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.cache.layers)
     below = next((number for number, step in enumerate(lock.steps) if role in step.roles), 0)
     plan = plan.model_copy(update={"steps": plan.steps[:below]})
-    supervisor = shell.start_session(program.argv("goldenami.local.programs.supervise_container", plan), log=log,
+    supervisor = shell.start_session(program.argv("goldenami.local.programs.supervise_container",
+                                                  plan), log=log,
                                      env=shell.python_env())
     access = wait_ready(name, folder, supervisor)
-    return MoleculeInstance(address=access.address, ssh_key=access.ssh_key, proxy_command=access.proxy_command,
+    return MoleculeInstance(address=access.address, ssh_key=access.ssh_key,
+                            proxy_command=access.proxy_command,
                             name=name, vars=folder / "out/vars.json", image=lock.image)
 
 
 def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> ContainerAccess:
-    """What the supervisor says of container `name` when it is up; if it does not come up, or nobody waits for it any
-    more, the supervisor is ended."""
+    """What the supervisor says of container `name` when it is up; if it does not come up, or nobody
+    waits for it any more, the supervisor is ended."""
     log = folder / "log"
 
     def ready() -> bool | None:
-        return True if (folder / "ready.json").exists() else None if supervisor.poll() is None else False
+        return (
+            True
+            if (folder / "ready.json").exists()
+            else None
+            if supervisor.poll() is None
+            else False
+        )
 
     try:
         if not wait_until(ready, UP_LIMIT_S, 0.1):
-            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-shell.TAIL_LINES:]
+            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[
+                -shell.TAIL_LINES :
+            ]
             raise StageFailed(f"container {name} did not come up", tail="\n".join(tail), log=log)
     except BaseException:  # an interrupt does not reach it: it is in a session of its own
         shell.stop(supervisor, grace_s=END_S)

@@ -1,6 +1,7 @@
 """The `reproduce` stage: one lock baked twice and compared byte for byte.
 
-Both bakes begin from nothing, in different folders; the second is as on another machine on another day.
+Both bakes begin from nothing, in different folders; the second is as on another machine on another
+day.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class _Bake:
 def run(bake_once: BakeOnce, scratch: Path) -> str:
     """Bake twice below `scratch` and compare; returns one line, or StageFailed naming what differs.
 
-    `bake_once(work, layers)` bakes into the empty folder `work` with base trees of its own in `layers`.
+    `bake_once(work, layers)` bakes into the empty folder `work` with base trees of its own in
+    `layers`.
     """
     first = _bake(bake_once, scratch / "first")
     with another_machine() as where:
@@ -64,13 +66,16 @@ def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFai
         return StageFailed(
             f"{build} in the disk, but in no file",
             tail="\n".join([*compare.places(first.disk, second.disk), f"made by {tools}"]),
-            hint=note or f"the second was baked {where}; it is one of the programs that write the disk, not a role")
+            hint=note
+            or f"the second was baked {where}; it is one of the programs that write the disk, not "
+               "a role")
     tail = lines[:SHOWN]
     for path in _files(first.manifest, second.manifest)[:LOOKED_INTO]:
         tail += compare.contents(first.disk, second.disk, path, scratch / "compare")
     return StageFailed(
         f"{build}: {len(lines)} files", tail="\n".join(tail),
-        hint=f"the second was baked {where}; make the role that writes these files deterministic, or have `seal` "
+        hint=f"the second was baked {where}; make the role that writes these files deterministic, "
+             "or have `seal` "
              "remove them")
 
 

@@ -1,6 +1,8 @@
-"""What an AMI that was baked on EC2 holds, by its own snapshot: nothing that ran on the instance is asked.
+"""What an AMI that was baked on EC2 holds, by its own snapshot: nothing that ran on the instance is
+asked.
 
-So such a build has what a disk's has: the list of its blocks, which is signed, and the manifest that drift goes by.
+So such a build has what a disk's has: the list of its blocks, which is signed, and the manifest
+that drift goes by.
 """
 
 from __future__ import annotations
@@ -21,17 +23,27 @@ from goldenami.model.builds.build_records import Ami
 from goldenami.model.builds.plans import BakeResult
 
 
-def read(account: Account, ami: Ami, out: BuildFolder, work: Path, progress: Progress) -> BakeResult:
-    """Read the snapshot of `ami` once, and write its blocks' list and its manifest into the folder `out`.
+def read(
+    account: Account, ami: Ami, out: BuildFolder, work: Path, progress: Progress
+) -> BakeResult:
+    """Read the snapshot of `ami` once, and write its blocks' list and its manifest into the folder
+    `out`.
 
-    A disk that our reader does not read has no manifest, and that is said; its blocks are listed all the same. Raises
-    what AWS refuses, and Unreachable where EBS does not give the blocks: the AMI stays, and the next bake goes on here.
+    A disk that our reader does not read has no manifest, and that is said; its blocks are listed
+    all the same. Raises what AWS refuses, and Unreachable where EBS does not give the blocks: the
+    AMI stays, and the next bake goes on here.
     """
-    with tempfile.TemporaryDirectory(dir=work, prefix="snapshot-") as scratch, translated(ami.region):
-        disk = SnapshotDisk(SnapshotSource(account.ebs(ami.region), ami.snapshot, WorkerPool(1)), Path(scratch))
+    with (
+        tempfile.TemporaryDirectory(dir=work, prefix="snapshot-") as scratch,
+        translated(ami.region),
+    ):
+        disk = SnapshotDisk(SnapshotSource(account.ebs(ami.region), ami.snapshot, WorkerPool(1)),
+                            Path(scratch))
         try:
             disk.list()
-            with progress.download("snapshot", f"{ami.snapshot} is read", disk.bytes_listed) as on_bytes:
+            with progress.download(
+                "snapshot", f"{ami.snapshot} is read", disk.bytes_listed
+            ) as on_bytes:
                 disk.fetch(on_bytes)
             with progress.step("manifest"):
                 blocks = records.sha256_file(disk.hashed(out.blocks).path)
@@ -39,7 +51,8 @@ def read(account: Account, ami: Ami, out: BuildFolder, work: Path, progress: Pro
         finally:
             disk.close()
     return BakeResult(ami=ami.model_copy(update={"blocks_sha256": blocks}), sizes=sizes,
-                      manifest_sha256=records.sha256_file(out.manifest) if out.manifest.exists() else None)
+                      manifest_sha256=records.sha256_file(out.manifest) if out.manifest.exists()
+                      else None)
 
 
 def _manifest(disk: SnapshotDisk, path: Path, scratch: Path, progress: Progress) -> dict[str, int]:

@@ -30,10 +30,13 @@ class Builder(Protocol):
         """Whether it made this build, in the same region."""
 
     def beside(self, plan: BakePlan, progress: Progress, work: Callable[[], None]) -> BakeResult:
-        """Call `work`, and meanwhile make the layers of the plan's steps, where a bake takes any."""
+        """Call `work`, and meanwhile make the layers of the plan's steps, where a bake takes
+        any."""
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
         """Run the roles and seal what comes out; with `force` anew, though it be there already."""
 
-    def verify(self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress) -> VerifyResult:
+    def verify(
+        self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress
+    ) -> VerifyResult:
         """Boot the build and run all checks; evidence goes into the folder `work`."""

@@ -1,4 +1,5 @@
-"""A build on EC2: Packer's instance, the AMI that it leaves, and the fresh instance on which that AMI is verified.
+"""A build on EC2: Packer's instance, the AMI that it leaves, and the fresh instance on which that
+AMI is verified.
 
 Its results are of the same form as the local builder's, which uses containers, a disk and QEMU.
 """
@@ -47,9 +48,11 @@ from goldenami.model.builds.plans import BakePlan, BakeResult, VerifyResult
 from goldenami.model.definitions.definition import IMMUTABLE
 
 LIFE = timedelta(hours=6)
-"""After which `golden sweep` may remove what a bake or a verify made in the account; both take well under one hour."""
+"""After which `golden sweep` may remove what a bake or a verify made in the account; both take well
+under one hour."""
 UNPUBLISHED_LIFE = timedelta(days=14)
-"""After which `golden sweep` may remove an AMI that was never published, since nothing else ever would."""
+"""After which `golden sweep` may remove an AMI that was never published, since nothing else ever
+would."""
 WITHOUT_GPU = "m7i"
 """Images for GPUs are baked and verified on a family without: `gpu-test` is what needs a GPU."""
 SIZE = "xlarge"
@@ -66,7 +69,8 @@ def instance_type(lock: Lock) -> str:
 
 @dataclass(frozen=True)
 class Ec2Builder:
-    """The builder of the checkout `root` in a region. `kms_key` is an alias, or empty for the account's default."""
+    """The builder of the checkout `root` in a region. `kms_key` is an alias, or empty for the
+    account's default."""
 
     root: Path
     account: Account
@@ -96,20 +100,24 @@ class Ec2Builder:
         return BakeResult()
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
-        """Run the roles on an instance in the account; the AMI is registered as `publish` would register a disk's.
+        """Run the roles on an instance in the account; the AMI is registered as `publish` would
+        register a disk's.
 
-        Then its snapshot is read: see `ami_evidence`. One that a bake registered before it was killed is taken as it
-        is. With `force` it gives way when the new one is made; BadInput where it is published. BadInput also for an
-        immutable image, whose disk has another layout.
+        Then its snapshot is read: see `ami_evidence`. One that a bake registered before it was
+        killed is taken as it is. With `force` it gives way when the new one is made; BadInput where
+        it is published. BadInput also for an immutable image, whose disk has another layout.
         """
         if IMMUTABLE in lock.roles:
             raise BadInput(f"{lock.image} is immutable: an instance cannot write its disk",
-                           hint=f"bake it on this machine; `golden publish {lock.image}` takes the disk to EC2")
+                           hint=f"bake it on this machine; `golden publish {lock.image}` takes "
+                                "the disk to EC2")
         variables = json.loads((plan.work / "out/vars.json").read_text(encoding="utf-8"))
         spec = ImageSpec(
             name=f"{lock.image}-{plan.build_id}", description=lock.description[:255],
-            architecture=images.ARCHITECTURES[lock.base.architecture], volume_size_gib=lock.disk_size_gib,
-            tags=tags.of_build(lock.image, plan.lock_sha256, plan.build_id, variables["golden_git_commit"]))
+            architecture=images.ARCHITECTURES[lock.base.architecture],
+            volume_size_gib=lock.disk_size_gib,
+            tags=tags.of_build(lock.image, plan.lock_sha256, plan.build_id,
+                               variables["golden_git_commit"]))
         with progress.step("coverage"):
             _cover(lock, plan)
         with translated(self.region):
@@ -126,35 +134,46 @@ class Ec2Builder:
                 progress.say(f"{image.ami} in {self.region} is this build already")
             with progress.step("AMI"):
                 ami = self._registered(spec, image, force=force)
-        return ami_evidence.read(self.account, ami, BuildFolder(plan.work / "out"), plan.work, progress)
+        return ami_evidence.read(self.account, ami, BuildFolder(plan.work / "out"), plan.work,
+                                 progress)
 
     def _demand_offered(self, lock: Lock, progress: Progress) -> None:
-        """BadInput where the region has no such instance type; declared families that it lacks are said."""
+        """BadInput where the region has no such instance type; declared families that it lacks are
+        said."""
         family = self.instance_type.partition(".")[0]
-        offered = instance_types.offered(self._client(), dict.fromkeys([*lock.hardware.families, family]))
+        offered = instance_types.offered(self._client(),
+                                         dict.fromkeys([*lock.hardware.families, family]))
         if self.instance_type not in offered:
-            fitting = [name for family in lock.hardware.families if (name := f"{family}.{SIZE}") in offered]
+            fitting = [name for family in lock.hardware.families
+                       if (name := f"{family}.{SIZE}") in offered]
             raise BadInput(
-                f"{self.region} has no {self.instance_type}; it has {', '.join(fitting) or 'none that fits'}",
+                f"{self.region} has no {self.instance_type}; it has "
+                f"{', '.join(fitting) or 'none that fits'}",
                 hint="name one in `launch_template: instance_type:`, or another region by --region "
                      "(`golden regions` shows them)")
         there = {name.partition(".")[0] for name in offered}
         if lacking := [name for name in lock.hardware.families if name not in there]:
-            progress.say(f"{self.region} has no {', '.join(lacking)}: a publish there will be refused")
+            progress.say(f"{self.region} has no {', '.join(lacking)}: a publish there will be "
+                         "refused")
 
     def _volume_gib(self, lock: Lock, progress: Progress) -> int:
-        """The lock's size, or the publisher's image's where that is larger: EC2 gives a snapshot no smaller volume."""
+        """The lock's size, or the publisher's image's where that is larger: EC2 gives a snapshot no
+        smaller volume."""
         publisher = _publisher(self.root, lock.base.release)
         base = base_images.newest(self._client(), publisher["owner"], publisher["name"])
         if base.root_gib > lock.disk_size_gib:
-            progress.say(f"volume: {base.root_gib} GiB, as {base.name} has, not {lock.disk_size_gib}")
+            progress.say(f"volume: {base.root_gib} GiB, as {base.name} has, not "
+                         f"{lock.disk_size_gib}")
         return max(base.root_gib, lock.disk_size_gib)
 
-    def _packer(self, plan: BakePlan, variables: dict[str, Any], spec: ImageSpec, progress: Progress) -> None:
+    def _packer(
+        self, plan: BakePlan, variables: dict[str, Any], spec: ImageSpec, progress: Progress
+    ) -> None:
         """Let Packer's amazon-ebs source make its AMI."""
         work, ec2 = plan.work, self._client()
         key, marks = new_key(work), {**spec.tags, **tags.temporary(LIFE)}
-        options = {"lock": plan.lock, "vars": work / "ec2.json", "repo": plan.tree.repository, "region": self.region,
+        options = {"lock": plan.lock, "vars": work / "ec2.json", "repo": plan.tree.repository,
+                   "region": self.region,
                    "instance_type": self.instance_type, "ec2_endpoint": ec2.meta.endpoint_url}
 
         def on_line(line: str) -> None:
@@ -163,22 +182,33 @@ class Ec2Builder:
             elif match := re.search(r"Instance ID: (i-\w+)", line):
                 progress.say(f"instance {match[1]} ({self.instance_type}) in {self.region}")
 
-        with tempfile.TemporaryDirectory(prefix="golden-") as short, \
-                instances.access(ec2, _name("bake", plan.build_id), key.with_suffix(".pub"), marks) as access:
-            launch = {"key": access.key, "private_key": str(key), "groups": [access.group], "tags": marks,
+        with (
+            tempfile.TemporaryDirectory(prefix="golden-") as short,
+            instances.access(
+                ec2, _name("bake", plan.build_id), key.with_suffix(".pub"), marks
+            ) as access,
+        ):
+            launch = {"key": access.key, "private_key": str(key), "groups": [access.group],
+                      "tags": marks,
                    "kms_key": self.kms_key, "volume_gib": spec.volume_size_gib}
-            records.write_text(work / "ec2.json", records.canonical({**variables, "golden_ec2": launch}))
-            # Sockets lie in `short`, since their paths have 108 bytes at most, and temporary files go with it.
+            records.write_text(work / "ec2.json",
+                               records.canonical({**variables, "golden_ec2": launch}))
+            # Sockets lie in `short`, since their paths have 108 bytes at most, and temporary files
+            # go with it.
             env = {"ANSIBLE_SSH_CONTROL_PATH_DIR": short, "TMPDIR": short,
                    "ANSIBLE_REMOTE_TMP": "/dev/shm/golden-ansible"}  # noqa: S108 - the instance's memory, gone with it
-            packer.build("amazon-ebs.ec2", options, work=work, step="ec2", root=self.root, log=plan.log, env=env,
+            packer.build("amazon-ebs.ec2", options, work=work, step="ec2", root=self.root,
+                         log=plan.log, env=env,
                          on_line=on_line)
 
     def _unpublished(self, image: Image) -> Image:
-        """The AMI of a build that is to be made anew, or BadInput where others may launch it already."""
+        """The AMI of a build that is to be made anew, or BadInput where others may launch it
+        already."""
         if tags.EXPIRES not in image.tags:
-            raise BadInput(f"{image.ami} in {self.region} is published: it is not made anew under its name",
-                           hint="leave FORCE=1 out, or change what the lock is made from: that is another build")
+            raise BadInput(f"{image.ami} in {self.region} is published: it is not made anew under "
+                           "its name",
+                           hint="leave FORCE=1 out, or change what the lock is made from: that is "
+                                "another build")
         return image
 
     def _registered(self, spec: ImageSpec, image: Image | None, *, force: bool = False) -> Ami:
@@ -190,12 +220,14 @@ class Ec2Builder:
         left = images.find(ec2, f"{spec.name}-builder")
         if image is None:
             if left is None:
-                raise StageFailed(f"Packer left no AMI {spec.name}-builder in {self.region}", hint="run again")
+                raise StageFailed(f"Packer left no AMI {spec.name}-builder in {self.region}",
+                                  hint="run again")
             base = left.tags.get(tags.BASE_AMI, "unknown")
             marks = {**spec.tags, tags.BASE_AMI: base, **tags.temporary(UNPUBLISHED_LIFE)}
             if force and (old := images.find(ec2, spec.name)):
                 images.remove(ec2, self._unpublished(old))
-            marked = spec.model_copy(update={"tags": marks, "volume_size_gib": left.root["VolumeSize"]})
+            marked = spec.model_copy(update={"tags": marks,
+                                             "volume_size_gib": left.root["VolumeSize"]})
             image = images.wait_available(ec2, images.register(ec2, marked, left.snapshot))
         if left is not None:
             images.deregister(ec2, left)
@@ -205,7 +237,9 @@ class Ec2Builder:
 
     # --- verify -----------------------------------------------------------------------------------------------------
 
-    def verify(self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress) -> VerifyResult:
+    def verify(
+        self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress
+    ) -> VerifyResult:
         """Launch the AMI once and check the instance."""
         key, limit_s = new_key(work), ssh.boot_limit_s()
         with translated(self.region), contextlib.ExitStack() as stack:
@@ -224,7 +258,8 @@ class Ec2Builder:
             with progress.step("checks"), progress.relaying(partial(how_far.of_checks, work)):
                 look = partial(ssh.look, config, say=progress.say, log=log, timeout_s=limit_s)
                 seen = look(_LOOK).splitlines()
-                checks = image_tests.run(self.root, lock.roles, build.variables, config, work=work, log=log)
+                checks = image_tests.run(self.root, lock.roles, build.variables, config, work=work,
+                                         log=log)
                 checks += image_tests.code(
                     records.read(build.coverage, CoverageRecord),
                     lambda command: look(image_tests.as_root(command)), complete=False)
@@ -235,35 +270,43 @@ class Ec2Builder:
         assert bake.ami is not None
         image = images.get(self._client(), [bake.ami.id]).get(bake.ami.id)
         if image is None:
-            raise StageFailed(f"{bake.ami.id} is gone from {self.region}", hint="FORCE=1 bakes it again")
+            raise StageFailed(f"{bake.ami.id} is gone from {self.region}",
+                              hint="FORCE=1 bakes it again")
         marks = tags.of_build(bake.image, bake.lock_sha256, bake.build_id, bake.git_commit)
         return Launch(name=_name("verify", bake.build_id), image=image,
                       instance_type=self.instance_type, public_key=public_key,
-                      volume_gib=bake.ami.volume_gib + GROWTH_GIB, tags={**marks, **tags.temporary(LIFE)})
+                      volume_gib=bake.ami.volume_gib + GROWTH_GIB,
+                      tags={**marks, **tags.temporary(LIFE)})
 
 
 def _cover(lock: Lock, plan: BakePlan) -> None:
-    """Hold the lock's wheels to the declared machines, as they will be installed: before anything is launched."""
+    """Hold the lock's wheels to the declared machines, as they will be installed: before anything
+    is launched."""
     with tempfile.TemporaryDirectory(dir=plan.work) as tree:
         for environment, files in lock.environments().items():
             python = ".".join(lock.packages["python3"].version.split(".")[:2])
             for file in files:
-                _install(plan.tree.repository / "wheels" / file.filename, Path(tree) / "opt/ml" / environment, python)
+                _install(plan.tree.repository / "wheels" / file.filename,
+                         Path(tree) / "opt/ml" / environment, python)
         coverage.hold(Path(tree), plan.coverage, plan.work / "out", plan.log)
 
 
 def _install(wheel: Path, environment: Path, python: str) -> None:
-    """Put a wheel's files where pip puts them (binary distribution format, "Installing a wheel")."""
+    """Put a wheel's files where pip puts them (binary distribution format, "Installing a
+    wheel")."""
     packages = f"lib/python{python}/site-packages"
     schemes = {"purelib": packages, "platlib": packages, "scripts": "bin", "data": ""}
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
             first, _, rest = entry.filename.partition("/")
-            scheme, _, name = rest.partition("/") if first.endswith(".data") else ("purelib", "", entry.filename)
+            scheme, _, name = (
+                rest.partition("/") if first.endswith(".data") else ("purelib", "", entry.filename)
+            )
             if scheme in schemes and name and not entry.is_dir():
                 target = environment / schemes[scheme] / name
                 if not target.resolve().is_relative_to(environment.resolve()):
-                    raise BadInput(f"{wheel.name} has a file outside of its environment: {entry.filename}",
+                    raise BadInput(f"{wheel.name} has a file outside of its environment: "
+                                   f"{entry.filename}",
                                    hint="take another version of it, and tell its index")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(entry))
@@ -288,12 +331,15 @@ def user(root: Path, release: str) -> str:
 
 def _publisher(root: Path, release: str) -> dict[str, str]:
     """Whose image a bake begins from: `owner` and `name`, its `user` and `device`."""
-    publishers: dict[str, dict[str, str]] = json.loads((root / "packer/base_images.json").read_text(encoding="utf-8"))
+    publishers: dict[str, dict[str, str]] = json.loads(
+        (root / "packer/base_images.json").read_text(encoding="utf-8")
+    )
     return publishers[release]
 
 
 def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
-    """Return once the launch's key is let in, or StageFailed saying how far it came in `limit_s`."""
+    """Return once the launch's key is let in, or StageFailed saying how far it came in
+    `limit_s`."""
     ends, cause = time.monotonic() + limit_s, "SSH did not answer"
 
     def let_in() -> bool | None:
@@ -307,31 +353,39 @@ def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: fl
 
     if not wait_until(let_in, limit_s, 1.0):
         raise StageFailed(f"{instance.id}: {cause} within {limit_s:.0f} s",
-                          hint="look at its console (`aws ec2 get-console-output`): a launch of the AMI shows the same")
+                          hint="look at its console (`aws ec2 get-console-output`): a launch of "
+                               "the AMI shows the same")
 
 
 def _checks(lock: Lock, seen: list[str]) -> list[Check]:
-    """What only a launch can show, and what the AMI has beside or instead of the lock's packages."""
+    """What only a launch can show, and what the AMI has beside or instead of the lock's
+    packages."""
     cloud = seen[1].strip() if len(seen) > 1 else ""
-    return [_check("ec2_datasource", "cloud-init chose its Ec2 source", cloud == "aws", f"cloud-id said {cloud}"),
-            _check("imdsv2", "The launch's key came from a metadata service that takes session tokens only",
+    return [_check("ec2_datasource", "cloud-init chose its Ec2 source", cloud == "aws",
+                   f"cloud-id said {cloud}"),
+            _check("imdsv2",
+                   "The launch's key came from a metadata service that takes session tokens only",
                    cloud == "aws", "cloud-init did not ask the metadata service"),
             _packages(lock, seen[2:])]
 
 
 def _packages(lock: Lock, lines: Iterable[str]) -> Check:
-    """What is there of the lock's packages (a role removes some) is in its version; the rest is the publisher's."""
+    """What is there of the lock's packages (a role removes some) is in its version; the rest is the
+    publisher's."""
     rows = [line.split("\t") for line in lines if line.startswith(("ii", "hi"))]
     installed = {name: version for _, name, version in rows}
-    wrong = [f"{name} is {installed[name]}, not {package.version}" for name, package in sorted(lock.packages.items())
+    wrong = [f"{name} is {installed[name]}, not {package.version}"
+             for name, package in sorted(lock.packages.items())
              if installed.get(name, package.version) != package.version]
     wrong += [] if installed else ["dpkg names no package"]
     publishers = sorted(installed.keys() - lock.packages.keys())
     beside = f"{len(publishers)} packages are the publisher's, beside the lock: {', '.join(publishers[:12])}"
-    check = _check("packages", "The lock's packages are in its versions", not wrong, "; ".join(wrong[:8]))
+    check = _check("packages", "The lock's packages are in its versions", not wrong,
+                   "; ".join(wrong[:8]))
     return check if wrong else check.model_copy(update={"detail": beside if publishers else ""})
 
 
 def _check(name: str, title: str, passed: bool, detail: str) -> Check:
-    return Check(id=f"boot/{name}", role="boot", title=title, outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
+    return Check(id=f"boot/{name}", role="boot", title=title,
+                 outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
                  detail="" if passed else detail, seconds=0.0)

@@ -1,4 +1,5 @@
-"""A build on this machine: roles in containers, a disk, and boots of it in QEMU, all in namespaces of their own."""
+"""A build on this machine: roles in containers, a disk, and boots of it in QEMU, all in namespaces
+of their own."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class LocalBuilder:
     def check_build(self, build: BuildFolder) -> None:
         """BadInput where `clean` has removed the disk of this build."""
         if not build.disk.exists():
-            raise BadInput(f"{build.disk} does not exist", hint="bake it again: the same lock gives the same disk")
+            raise BadInput(f"{build.disk} does not exist",
+                           hint="bake it again: the same lock gives the same disk")
 
     def built(self, record: BakeRecord) -> bool:
         """Whether the build is a disk."""
@@ -46,21 +48,26 @@ class LocalBuilder:
 
     def beside(self, plan: BakePlan, progress: Progress, work: Callable[[], None]) -> BakeResult:
         """Layers for `bake` to find; the result names those that were there before."""
-        return program.beside("goldenami.local.programs.early_layers", plan, BakeResult, progress, work)
+        return program.beside("goldenami.local.programs.early_layers", plan, BakeResult, progress,
+                              work)
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
         """A disk, in `out` of the plan's work folder."""
         return program.call("goldenami.local.programs.bake_tree", plan, BakeResult, progress,
                             look=partial(how_far.of_bake, plan, how_far.expected(lock)))
 
-    def verify(self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress) -> VerifyResult:
+    def verify(
+        self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress
+    ) -> VerifyResult:
         """Boot the disk twice, as if on EC2."""
         disk = build.read_bake().disk
         assert disk is not None
         plan = VerifyPlan(
-            work=work, log=log, root=self.root, disk=build.disk, baked=disk, variables=build.variables,
+            work=work, log=log, root=self.root, disk=build.disk, baked=disk,
+            variables=build.variables,
             coverage=build.coverage, user=USERS[lock.base.distribution], roles=lock.roles,
-            features=lock.hardware.features, growth_bytes=GROWTH_BYTES, boot_limit_s=ssh.boot_limit_s())
+            features=lock.hardware.features, growth_bytes=GROWTH_BYTES,
+            boot_limit_s=ssh.boot_limit_s())
         return program.call("goldenami.local.programs.boot_disk", plan, VerifyResult, progress,
                             look=partial(how_far.of_checks, work))
 
@@ -70,13 +77,18 @@ class LocalBuilder:
         if build is None:
             raise BadInput(f"{image} has no verified build", hint=f"run `make bake IMAGE={image}`")
         if build.read_bake().disk is None:
-            raise BadInput(f"{build.path} was baked on EC2: there is no disk to boot", hint="launch its AMI")
+            raise BadInput(f"{build.path} was baked on EC2: there is no disk to boot",
+                           hint="launch its AMI")
         self.check_build(build)
         self.check_host()
         lock, _ = lockfile.read_copy(build.lock)
-        with workspace.scratch_in(build.image.path, "shell") as work, namespaces.own_cgroup() as cgroup:
+        with (
+            workspace.scratch_in(build.image.path, "shell") as work,
+            namespaces.own_cgroup() as cgroup,
+        ):
             boots = records.read(build.verify, VerifyRecord).boots
-            plan = BootPlan(work=work, log=work / "log", disk=build.disk, user=USERS[lock.base.distribution],
+            plan = BootPlan(work=work, log=work / "log", disk=build.disk,
+                            user=USERS[lock.base.distribution],
                             boot_limit_s=ssh.boot_limit_s(),
                             expected_s=max((boot.seconds_to_ssh for boot in boots), default=0.0))
             argv = program.argv("goldenami.local.programs.open_session", plan)

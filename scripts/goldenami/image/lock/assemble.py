@@ -24,26 +24,39 @@ from goldenami.packages.apt import Deb
 
 
 def assemble(
-    resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None, cuda: Cuda | None, base_names: list[str],
+    resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None, cuda: Cuda | None,
+    base_names: list[str],
     debs: list[Deb], steps: list[Step],
 ) -> Lock:
     """The lock of what was resolved."""
     definition, root = resolution.definition, resolution.root
     base = BaseLock(
-        distribution=definition.base.distribution, release=definition.base.release, major=resolution.platform.major,
+        distribution=definition.base.distribution, release=definition.base.release,
+        major=resolution.platform.major,
         architecture=definition.base.architecture, suites=resolution.archive_suites(),
     )
     return Lock(
-        image=definition.image, description=definition.description, source_date_epoch=_epoch(resolution, debs),
-        disk_size_gib=definition.disk_size_gib, base=base, kernel=kernel,
-        driver=_driver(resolution, fitted) if fitted else None, cuda=cuda,
-        hardware=lockfile.derive_hardware(root, definition), choices=resolution.choices, base_packages=base_names,
+        image=definition.image,
+        description=definition.description,
+        source_date_epoch=_epoch(resolution, debs),
+        disk_size_gib=definition.disk_size_gib,
+        base=base,
+        kernel=kernel,
+        driver=_driver(resolution, fitted) if fitted else None,
+        cuda=cuda,
+        hardware=lockfile.derive_hardware(root, definition),
+        choices=resolution.choices,
+        base_packages=base_names,
         packages={deb.name: Package.of(deb) for deb in debs},
         frameworks=resolution.frameworks.frameworks,
-        toolchain={deb.name: Package.of(deb) for deb in resolution.frameworks.toolchain}, roles=definition.role_names,
+        toolchain={deb.name: Package.of(deb) for deb in resolution.frameworks.toolchain},
+        roles=definition.role_names,
         steps=steps,
-        variables={name: value for role in definition.role_names
-                   for name, value in role_packages.variables(root, role, resolution.given(role)).items()},
+        variables={
+            name: value
+            for role in definition.role_names
+            for name, value in role_packages.variables(root, role, resolution.given(role)).items()
+        },
         inputs=lockfile.digests(root, definition),
     )
 
@@ -53,10 +66,12 @@ def _driver(resolution: Resolution, fitted: FittedDriver) -> Driver:
     build = fitted.build
     return Driver(
         version=fitted.driver, branch=branch, flavour=fitted.flavour,
-        source=resolution.setting("nvidia_driver", "source"), cuda=compatibility.CUDA_OF_BRANCH.get(branch, "unknown"),
+        source=resolution.setting("nvidia_driver", "source"),
+        cuda=compatibility.CUDA_OF_BRANCH.get(branch, "unknown"),
         modules=KernelModules(
             key=build.key, package=build.package, source_package=build.source.name,
-            compiler=fitted.outcome.compiler, signature=build.signature, provides=list(build.provides),
+            compiler=fitted.outcome.compiler, signature=build.signature,
+            provides=list(build.provides),
             depends=list(build.depends),
             build={deb.name: Package.of(deb) for deb in [build.source, *build.toolchain]},
         ),
@@ -64,10 +79,13 @@ def _driver(resolution: Resolution, fitted: FittedDriver) -> Driver:
 
 
 def _epoch(resolution: Resolution, debs: list[Deb]) -> int:
-    """When the image's newest package was built, in seconds since 1970: no new date without a new file.
+    """When the image's newest package was built, in seconds since 1970: no new date without a new
+    file.
 
-    A package that is younger than the index that lists it was built by a wrong clock and does not count.
+    A package that is younger than the index that lists it was built by a wrong clock and does not
+    count.
     """
-    indexes = max(int(parsedate_to_datetime(suite.date).timestamp()) for suite in resolution.archive_suites())
+    indexes = max(int(parsedate_to_datetime(suite.date).timestamp())
+                  for suite in resolution.archive_suites())
     built = [local_repository.built_at(resolution.store, deb) for deb in debs]
     return max((date for date in built if date <= indexes), default=indexes)

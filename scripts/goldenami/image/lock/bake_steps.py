@@ -1,4 +1,5 @@
-"""Which packages each step of the bake installs, so that a step's layer depends on no package of a later step."""
+"""Which packages each step of the bake installs, so that a step's layer depends on no package of a
+later step."""
 
 from __future__ import annotations
 
@@ -10,10 +11,14 @@ from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb
 
 
-def steps(resolution: Resolution, fitted: FittedDriver | None, base: list[str], debs: list[Deb]) -> list[Step]:
-    """Which packages each step of the bake installs, solved by apt among the image's own files only.
+def steps(
+    resolution: Resolution, fitted: FittedDriver | None, base: list[str], debs: list[Deb]
+) -> list[Step]:
+    """Which packages each step of the bake installs, solved by apt among the image's own files
+    only.
 
-    So a step's layer depends on no package of a later step, and a driver release leaves the layers below it alone.
+    So a step's layer depends on no package of a later step, and a driver release leaves the layers
+    below it alone.
     """
     dummies = dummy_packages.of_driver(resolution.store, debs, resolution.driver_sources(),
                                        fitted.driver if fitted else "")
@@ -25,19 +30,23 @@ def steps(resolution: Resolution, fitted: FittedDriver | None, base: list[str], 
         visible = complete if "nvidia_driver" in roles else visible
         so_far += roles
         installed = {deb.name for deb in visible.solve(resolution.names(so_far))}
-        used = {name: Package.of(dummies[name]) for name in installed & dummies.keys() if visible is before_driver}
+        used = {name: Package.of(dummies[name]) for name in installed & dummies.keys() if visible
+                is before_driver}
         new = installed - known - used.keys()
         steps.append(Step(roles=roles, packages=sorted(new), stand_ins=used))
         known |= new
     late = {deb.name for deb in debs} - known
-    return [*steps[:-1], steps[-1].model_copy(update={"packages": sorted({*steps[-1].packages, *late})})]
+    return [*steps[:-1],
+            steps[-1].model_copy(update={"packages": sorted({*steps[-1].packages, *late})})]
 
 
 def _apt_of(resolution: Resolution, name: str, debs: list[Deb]) -> AptRoot:
     """An apt root that knows `debs` and nothing else."""
     folder = resolution.apt.folder / "closure" / name
-    repository = local_repository.write(resolution.store, debs, folder / "repo", suite=LOCAL_SUITE, epoch=0)
-    apt = AptRoot(folder=folder, sources=(), uris={}, architecture=resolution.apt.architecture, local_repo=repository)
+    repository = local_repository.write(resolution.store, debs, folder / "repo", suite=LOCAL_SUITE,
+                                        epoch=0)
+    apt = AptRoot(folder=folder, sources=(), uris={}, architecture=resolution.apt.architecture,
+                  local_repo=repository)
     apt.configure()
     apt.pin({})
     apt.update()

@@ -1,7 +1,9 @@
-"""The speedup of a build for the hardware over the index's wheel, as measured; and the rule that decides by it. Pure.
+"""The speedup of a build for the hardware over the index's wheel, as measured; and the rule that
+decides by it. Pure.
 
-roles/frameworks/files/measurements.json holds one entry for each framework, version and CPU; a benchmark writes them, a
-person commits them. So a lock comes out the same on every machine, whatever CPU that machine has.
+roles/frameworks/files/measurements.json holds one entry for each framework, version and CPU; a
+benchmark writes them, a person commits them. So a lock comes out the same on every machine,
+whatever CPU that machine has.
 """
 
 from __future__ import annotations
@@ -23,22 +25,24 @@ from goldenami.model.supported import instruction_sets
 
 FILE = "roles/frameworks/files/measurements.json"
 LEAST_SPEEDUP = 1.10
-"""A build for the hardware is taken where it is at least this many times as fast as the wheel, over all workloads."""
+"""A build for the hardware is taken where it is at least this many times as fast as the wheel, over
+all workloads."""
 LEAST_OF_A_WORKLOAD = 0.95
-"""Where a single workload is slower than this, it is not taken: nobody trades one program's speed for another's."""
+"""Where a single workload is slower than this, it is not taken: nobody trades one program's speed
+for another's."""
 
 _MODELS: Mapping[str, tuple[int, Container[int]]] = {
     "znver1": (0x17, range(0x30)), "znver2": (0x17, range(0x30, 0x100)),
     "icelake-client": (6, (0x7D, 0x7E)), "icelake-server": (6, (0x6A, 0x6C)),
     "sapphirerapids": (6, (0x8F,)), "emeraldrapids": (6, (0xCF,)),
 }
-"""CPU family and models of those that no feature which counts tells apart (Linux, arch/x86/kernel/cpu/amd.c and
-arch/x86/include/asm/intel-family.h)."""
+"""CPU family and models of those that no feature which counts tells apart (Linux,
+arch/x86/kernel/cpu/amd.c and arch/x86/include/asm/intel-family.h)."""
 
 
 class Workload(Record):
-    """One figure of a benchmark: the median of the ratios of neighbouring runs (image's build over generic one), and
-    their quartiles. Above 1 the image's build is faster."""
+    """One figure of a benchmark: the median of the ratios of neighbouring runs (image's build over
+    generic one), and their quartiles. Above 1 the image's build is faster."""
 
     name: str
     ratio: float
@@ -47,8 +51,8 @@ class Workload(Record):
 
 
 class Measurement(Record):
-    """A benchmark's outcome: `cpu` is the machine's micro-architecture, `against` the wheel or the CPU of the generic
-    build, `key` that of the measured wheel (wheel_builds.py)."""
+    """A benchmark's outcome: `cpu` is the machine's micro-architecture, `against` the wheel or the
+    CPU of the generic build, `key` that of the measured wheel (wheel_builds.py)."""
 
     framework: str
     version: str
@@ -78,8 +82,8 @@ class Measurements(Record):
 
 @dataclass(frozen=True)
 class Decision:
-    """Wheel or source, and why; `speedup`, `measured_on` and `key` (of the measured build) where it was measured on
-    this micro-architecture."""
+    """Wheel or source, and why; `speedup`, `measured_on` and `key` (of the measured build) where it
+    was measured on this micro-architecture."""
 
     origin: Origin
     why: str
@@ -91,7 +95,8 @@ class Decision:
         """The same for the build `key`; where another build was measured, the reason says so."""
         if self.key in (None, key):
             return self
-        return replace(self, why=f"{self.why}; that was another build of this version: measure again")
+        return replace(self,
+                       why=f"{self.why}; that was another build of this version: measure again")
 
 
 def load(root: Path) -> list[Measurement]:
@@ -101,26 +106,33 @@ def load(root: Path) -> list[Measurement]:
 
 
 def decide(
-    name: str, recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], measurements: Sequence[Measurement],
+    name: str, recipe: Recipe, cpus: Sequence[str], sm: Sequence[str],
+    measurements: Sequence[Measurement],
 ) -> Decision:
-    """Whether the image for `cpus` and the CUDA architectures `sm` gets the index's wheel or a build of its own.
+    """Whether the image for `cpus` and the CUDA architectures `sm` gets the index's wheel or a
+    build of its own.
 
-    Of several CPUs the one with the least speedup speaks for all; one that was not measured leaves the rule's default.
-    A figure of another version, or over something else than the recipe names now, is none.
+    Of several CPUs the one with the least speedup speaks for all; one that was not measured leaves
+    the rule's default. A figure of another version, or over something else than the recipe names
+    now, is none.
     """
     by_cpu = {entry.cpu: entry for entry in measurements
-              if (entry.framework, entry.version, entry.against) == (name, recipe.version, recipe.against)}
+              if (entry.framework, entry.version, entry.against)
+              == (name, recipe.version, recipe.against)}
     if unmeasured := [cpu for cpu in cpus if cpu not in by_cpu]:
-        return Decision(*_judged(recipe, cpus, sm, None, f"not measured on {', '.join(unmeasured)}"))
+        return Decision(*_judged(recipe, cpus, sm, None,
+                                 f"not measured on {', '.join(unmeasured)}"))
     least = min((by_cpu[cpu] for cpu in cpus), key=lambda entry: entry.speedup)
     figure = f"{least.speedup:.2f}x over {least.against}, measured on {least.cpu}"
     return Decision(*_judged(recipe, cpus, sm, least, figure), least.speedup, least.cpu, least.key)
 
 
 def _judged(
-    recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], measurement: Measurement | None, figure: str,
+    recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], measurement: Measurement | None,
+    figure: str,
 ) -> tuple[Origin, str]:
-    """The rule, its cases in the order in which they count; `figure` says what was measured, or that nothing was."""
+    """The rule, its cases in the order in which they count; `figure` says what was measured, or
+    that nothing was."""
     wheel, only = recipe.wheel, recipe.only
     uncovered = cuda_wheels.uncovered(wheel, sm)
     loses_gpus = isinstance(wheel, CudaWheel) and recipe.build.cuda is None
@@ -128,9 +140,11 @@ def _judged(
     worst = measurement.worst if measurement else None
     cases: list[tuple[bool, Origin, str]] = [
         (not recipe.has_build, Origin.WHEEL, "the recipe has no build"),
-        (recipe.build.not_run is not None, Origin.WHEEL, f"recipe not run here: {recipe.build.not_run}"),
+        (recipe.build.not_run is not None, Origin.WHEEL,
+         f"recipe not run here: {recipe.build.not_run}"),
         (wheel is None, Origin.SOURCE, f"the index has no wheel; {figure}"),
-        (bool(uncovered), Origin.SOURCE, f"the wheel has no code for sm_{', sm_'.join(uncovered)}; {figure}"),
+        (bool(uncovered), Origin.SOURCE,
+         f"the wheel has no code for sm_{', sm_'.join(uncovered)}; {figure}"),
         (loses_gpus, Origin.WHEEL, "a build would have no code for the GPUs"),
         (bool(other_cpus), Origin.WHEEL,
          f"a build is for {', '.join(only or [])} only, not for {', '.join(other_cpus)}"),
@@ -144,43 +158,61 @@ def _judged(
 
 
 def micro_architecture(cpuinfo: str) -> str:
-    """The CPU of /proc/cpuinfo by GCC's name: of all that it can run the one with the most features.
+    """The CPU of /proc/cpuinfo by GCC's name: of all that it can run the one with the most
+    features.
 
-    What hypervisors hide (`NO_SPEEDUP`) does not count: of CPUs that differ by nothing else, family and model tell.
-    Only AMD's have SSE4a: no maker's is taken for the other's.
+    What hypervisors hide (`NO_SPEEDUP`) does not count: of CPUs that differ by nothing else, family
+    and model tell. Only AMD's have SSE4a: no maker's is taken for the other's.
     """
-    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
-    every = {feature for name in instruction_sets.X86 for feature in instruction_sets.features(name)}
+    facts = {name.strip(): value.strip()
+             for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
+    every = {feature for name in instruction_sets.X86
+             for feature in instruction_sets.features(name)}
     has = cpu.shown(facts.get("flags", "").split(), every) | instruction_sets.NO_SPEEDUP
-    fitting = {name: len(instruction_sets.features(name) - instruction_sets.NO_SPEEDUP) for name in instruction_sets.X86
+    fitting = {name: len(instruction_sets.features(name) - instruction_sets.NO_SPEEDUP)
+               for name in instruction_sets.X86
                if instruction_sets.features(name) <= has}
     alike = [name for name, count in fitting.items() if count == max(fitting.values())]
     family, model = (int(facts.get(name, "0")) for name in ("cpu family", "model"))
-    named = [name for name in alike if name in _MODELS and family == _MODELS[name][0] and model in _MODELS[name][1]]
+    named = [name for name in alike if name in _MODELS and family == _MODELS[name][0]
+             and model in _MODELS[name][1]]
     return named[0] if named else max(alike, key=lambda name: len(instruction_sets.features(name)))
 
 
 def demand_own_cpu(cpus: Sequence[str], here: str) -> None:
-    """BadInput where a figure would be of another build than it says: one for `cpus` that ran on the CPU `here`.
+    """BadInput where a figure would be of another build than it says: one for `cpus` that ran on
+    the CPU `here`.
 
-    A figure is recorded under the CPU that it was measured on, and an image for that CPU alone decides by it.
+    A figure is recorded under the CPU that it was measured on, and an image for that CPU alone
+    decides by it.
     """
     if list(cpus) != [here]:
-        raise BadInput(f"not recorded: the image is for {', '.join(cpus)}, and this machine is {here}",
-                       hint="measure an image whose families have this machine's CPU only, or leave --record out")
+        raise BadInput(f"not recorded: the image is for {', '.join(cpus)}, and this machine is "
+                       f"{here}",
+                       hint="measure an image whose families have this machine's CPU only, or "
+                            "leave --record out")
 
 
-def compare(generic: Sequence[dict[str, float]], image: Sequence[dict[str, float]]) -> list[Workload]:
-    """The workloads of runs that alternated: figures are rates, so image over generic above 1 is a speedup."""
+def compare(
+    generic: Sequence[dict[str, float]], image: Sequence[dict[str, float]]
+) -> list[Workload]:
+    """The workloads of runs that alternated: figures are rates, so image over generic above 1 is a
+    speedup."""
     workloads = []
     for name in image[0]:
-        ratios = sorted(ours[name] / theirs[name] for ours, theirs in zip(image, generic, strict=True))
-        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-        workloads.append(Workload(name=name, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3)))
+        ratios = sorted(ours[name] / theirs[name]
+                        for ours, theirs in zip(image, generic, strict=True))
+        low, middle, high = (
+            statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+        )
+        workloads.append(Workload(name=name, ratio=round(middle, 3), low=round(low, 3),
+                                  high=round(high, 3)))
     return workloads
 
 
 def merged(committed: Sequence[Measurement], measured: Sequence[Measurement]) -> str:
-    """The file's text with `measured` in the place of what was committed of the same framework and CPU."""
+    """The file's text with `measured` in the place of what was committed of the same framework and
+    CPU."""
     entries = {(entry.framework, entry.cpu): entry for entry in [*committed, *measured]}
-    return records.canonical({"measurements": [json.loads(entries[key].model_dump_json()) for key in sorted(entries)]})
+    return records.canonical({"measurements": [json.loads(entries[key].model_dump_json())
+                                               for key in sorted(entries)]})

@@ -1,4 +1,5 @@
-"""The CUDA of a lock in the making: packages of an archive, or wheels of the package index that frameworks share."""
+"""The CUDA of a lock in the making: packages of an archive, or wheels of the package index that
+frameworks share."""
 
 from __future__ import annotations
 
@@ -24,14 +25,19 @@ TOOLKIT = "cuda-toolkit"
 OWN_ENVIRONMENT = "cuda"
 """Where the wheels go in an image without frameworks."""
 FIRST_WITH_NVCC = 13
-"""CUDA's first major whose wheels hold nvcc; `nvidia-cuda-nvcc-cu12` has ptxas and libnvvm (12.0 to 12.9, 2026-11)."""
+"""CUDA's first major whose wheels hold nvcc; `nvidia-cuda-nvcc-cu12` has ptxas and libnvvm (12.0 to
+12.9, 2026-11)."""
 _RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
 _PARTS = ("nvidia-*", "cuda-*")
-"""Projects that are installed with CUDA, before the frameworks: libraries that only those use are among them."""
+"""Projects that are installed with CUDA, before the frameworks: libraries that only those use are
+among them."""
 
 
-def of_packages(resolution: Resolution, fitted: FittedDriver | None, debs: Sequence[Deb]) -> Cuda | None:
-    """The CUDA that the closure contains, proved against the driver and the declared architectures."""
+def of_packages(
+    resolution: Resolution, fitted: FittedDriver | None, debs: Sequence[Deb]
+) -> Cuda | None:
+    """The CUDA that the closure contains, proved against the driver and the declared
+    architectures."""
     if not _is_asked_for(resolution) or from_wheels(resolution):
         return None
     runtime = next((deb for deb in debs if driver_fit.CUDA_RUNTIME.fullmatch(deb.name)), None)
@@ -41,7 +47,8 @@ def of_packages(resolution: Resolution, fitted: FittedDriver | None, debs: Seque
     version = driver_fit.cuda_release(runtime.version)
     why = _prove(resolution, version, fitted)
     architectures = resolution.derived["cuda"]["cuda_architectures"]
-    over = driver_fit.newer_cuda(resolution.apt, version, fitted.driver if fitted else "", architectures)
+    over = driver_fit.newer_cuda(resolution.apt, version, fitted.driver if fitted else "",
+                                 architectures)
     _derive(resolution, version, why, over)
     return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why)
 
@@ -52,27 +59,34 @@ def from_wheels(resolution: Resolution) -> bool:
 
 
 def requirement(resolution: Resolution, request: FrameworkRequest, context: ResolverContext) -> str:
-    """What pip is asked for to get the wheels of the release that the definition or its frameworks name."""
+    """What pip is asked for to get the wheels of the release that the definition or its frameworks
+    name."""
     release = resolution.setting("cuda", "release") or _release_of_frameworks(request, context)
     variant = resolution.setting("cuda", "variant")
     if variant == "toolkit" and int(release.partition(".")[0]) < FIRST_WITH_NVCC:
-        raise NoFit(f"the package index has no nvcc of CUDA {release}: NVIDIA's wheels hold it from CUDA "
+        raise NoFit(f"the package index has no nvcc of CUDA {release}: NVIDIA's wheels hold it "
+                    "from CUDA "
                     f"{FIRST_WITH_NVCC}.0 on, those of 12 ptxas and libnvvm only",
-                    hint="set cuda_variant: jit for these, cuda_source: debian for the distribution's nvcc, or take a "
+                    hint="set cuda_variant: jit for these, cuda_source: debian for the "
+                         "distribution's nvcc, or take a "
                          "driver for CUDA 13")
     known = context.index.versions(TOOLKIT)
     if not any(f"{version}.".startswith(f"{release}.") for version in known):
         releases = list(dict.fromkeys(".".join(version.split(".")[:2]) for version in known))
-        raise NoFit(f"the package index has no CUDA {release}: its {TOOLKIT} is {', '.join(releases)}",
+        raise NoFit(f"the package index has no CUDA {release}: its {TOOLKIT} is "
+                    f"{', '.join(releases)}",
                     hint="set cuda_release to one of these, or leave it to the frameworks")
-    parts = role_packages.facts(resolution.root, "cuda", resolution.platform, resolution.given("cuda"))
+    parts = role_packages.facts(resolution.root, "cuda", resolution.platform,
+                                resolution.given("cuda"))
     return f"{TOOLKIT}[{','.join(parts['__cuda_parts'])}]=={release}.*"
 
 
 def _release_of_frameworks(request: FrameworkRequest, context: ResolverContext) -> str:
-    """The CUDA release of the frameworks' wheels; BadInput where there is none, or more than one."""
+    """The CUDA release of the frameworks' wheels; BadInput where there is none, or more than
+    one."""
     found = {name: wheel.cuda for name in request.names
-             if isinstance(wheel := frameworks.fitting(name, request, context).recipe.wheel, CudaWheel)}
+             if isinstance(wheel := frameworks.fitting(name, request, context).recipe.wheel,
+                           CudaWheel)}
     if len(set(found.values())) == 1:
         return found.popitem()[1]
     said = ", ".join(f"{name} has CUDA {release}" for name, release in sorted(found.items()))
@@ -84,7 +98,8 @@ def of_wheels(
     resolution: Resolution, wanted: str, fitted: FittedDriver | None, request: FrameworkRequest,
     context: ResolverContext,
 ) -> Cuda:
-    """The CUDA of the wheels that were resolved with the frameworks, or alone where there are none."""
+    """The CUDA of the wheels that were resolved with the frameworks, or alone where there are
+    none."""
     files = _closure(resolution, wanted, context)
     parts = [file for file in files if any(fnmatchcase(file.project, part) for part in _PARTS)]
     runtime = next(file for file in parts if _RUNTIME.fullmatch(file.project))
@@ -94,14 +109,17 @@ def of_wheels(
     _derive(resolution, version, why, [], environment=environment, wheels=parts)
     allow = [row for pattern, rows in recipes.dispatching(resolution.root).items() for row in rows
              if any(fnmatchcase(file.project, pattern) for file in parts)]
-    return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why, environment=environment,
+    return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why,
+                environment=environment,
                 wheels=parts, allow=allow)
 
 
 def _closure(resolution: Resolution, wanted: str, context: ResolverContext) -> list[PyFile]:
-    if found := resolution.frameworks.frameworks:  # they share one environment, so the first one's is all of it
+    # They share one environment, so the first one's is all of it.
+    if found := resolution.frameworks.frameworks:
         return sorted([found[0].wheel, *found[0].requires], key=lambda file: file.project)
-    python = frameworks.interpreter(context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
+    python = frameworks.interpreter(context.apt.solve(["?essential", "apt",
+                                                       *wheel_builds.PACKAGES]))
     return context.index.resolve([wanted], [], python)
 
 
@@ -112,13 +130,15 @@ def _prove(resolution: Resolution, version: str, fitted: FittedDriver | None) ->
 
 
 def _derive(
-    resolution: Resolution, version: str, why: str, over: list[PassedOver], *, environment: str = "",
+    resolution: Resolution, version: str, why: str, over: list[PassedOver], *,
+    environment: str = "",
     wheels: Sequence[PyFile] = (),
 ) -> None:
     """What follows for the role, and the choice."""
     resolution.derived["cuda"] |= {
         "cuda_version": version, "cuda_environment": environment,
-        "cuda_wheels": {file.project: {"version": file.version, "sha256": file.sha256} for file in wheels}}
+        "cuda_wheels": {file.project: {"version": file.version, "sha256": file.sha256}
+                        for file in wheels}}
     resolution.choices.append(Choice(component="cuda", taken=version, why=why, passed_over=over))
 
 

@@ -1,4 +1,5 @@
-"""Which wheel of the package index an image with GPUs gets: the newest whose CUDA runs on the locked driver. Pure."""
+"""Which wheel of the package index an image with GPUs gets: the newest whose CUDA runs on the
+locked driver. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from goldenami.model.supported import compatibility
 
 @dataclass(frozen=True)
 class FittedRecipe:
-    """A recipe as an image uses it: `recipe` names the chosen wheel and its version; `why` is "" without a choice;
-    `passed_over` are wheels, each with the reason."""
+    """A recipe as an image uses it: `recipe` names the chosen wheel and its version; `why` is ""
+    without a choice; `passed_over` are wheels, each with the reason."""
 
     recipe: Recipe
     why: str = ""
@@ -31,10 +32,11 @@ class FittedRecipe:
 
 
 def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
-    """The recipe for an image with `driver` ("535.309.01"; "" for none) and the CUDA architectures `sm` ("86").
+    """The recipe for an image with `driver` ("535.309.01"; "" for none) and the CUDA architectures
+    `sm` ("86").
 
-    Where no wheel with CUDA fits, the image gets the one for images without GPUs: the lint says what that means.
-    NoFit where that one holds CUDA too, and is never compiled here.
+    Where no wheel with CUDA fits, the image gets the one for images without GPUs: the lint says
+    what that means. NoFit where that one holds CUDA too, and is never compiled here.
     """
     over = list[tuple[str, str]]()
     for wheel in recipe.cuda_wheels if driver and sm else []:
@@ -49,7 +51,8 @@ def fit(recipe: Recipe, driver: str, sm: Sequence[str]) -> FittedRecipe:
             wheel.distribution for wheel in recipe.cuda_wheels}:
         raise NoFit(f"no wheel of {recipe.wheel.distribution} fits: "
                     + "; ".join(f"{what}: {reason}" for what, reason in over),
-                    hint="choose a newer nvidia_driver_branch, or take the GPUs that none covers out of `hardware`")
+                    hint="choose a newer nvidia_driver_branch, or take the GPUs that none covers "
+                         "out of `hardware`")
     return FittedRecipe(recipe, "no wheel with CUDA fits" if over else "", tuple(over))
 
 

@@ -1,4 +1,5 @@
-"""The driver of a lock in the making: the pair that compiles, its package, and the variables that follow from it."""
+"""The driver of a lock in the making: the pair that compiles, its package, and the variables that
+follow from it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from goldenami.packages.apt import Deb
 
 
 def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
-    """The newest of `kernels` and the newest driver that compile together, offered to apt; and why."""
+    """The newest of `kernels` and the newest driver that compile together, offered to apt; and
+    why."""
     variables, signer = resolution.given("nvidia_driver"), module_signing.configured()
     requests = driver_requests.requests(resolution.root, resolution.definition, variables)
     asked_for = f"{resolution.setting('nvidia_driver', 'branch')}, {resolution.setting('nvidia_driver', 'flavour')}"
@@ -22,7 +24,8 @@ def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
             resolution.apt, resolution.store, suite=resolution.definition.base.release,
             log=resolution.log, fetch=resolution.fetch,
             signature=signer.signature if signer else None,
-            on_try=lambda what: resolution.progress.say(f"trying {what}"), progress=resolution.progress,
+            on_try=lambda what: resolution.progress.say(f"trying {what}"),
+            progress=resolution.progress,
         )
         fitted = driver_fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair,
                                 only=resolution.constraints.driver)
@@ -35,11 +38,14 @@ def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
 
 
 def _offer_modules(resolution: Resolution, fitted: FittedDriver) -> None:
-    """Put the compiled package into the private root's local repository, so that apt can choose it."""
+    """Put the compiled package into the private root's local repository, so that apt can choose
+    it."""
     package, outcome = fitted.build.package, fitted.outcome
     assert outcome.deb_sha256 is not None
-    deb = Deb(name=package, version=f"{fitted.driver}-1", architecture="amd64", sha256=outcome.deb_sha256,
-              size=outcome.deb_size, installed_size=outcome.installed_size, archive="built", path=f"{package}.deb",
+    deb = Deb(name=package, version=f"{fitted.driver}-1", architecture="amd64",
+              sha256=outcome.deb_sha256,
+              size=outcome.deb_size, installed_size=outcome.installed_size, archive="built",
+              path=f"{package}.deb",
               source=package)
     resolution.offer([deb, *resolution.offered])
     resolution.apt.pin({**resolution.constraints.packages, **fitted.pins})
@@ -49,32 +55,41 @@ def _offer_modules(resolution: Resolution, fitted: FittedDriver) -> None:
 def derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None) -> None:
     """The role variables that follow from what was chosen."""
     sm = hardware.architectures(resolution.root, resolution.definition.hardware)
-    resolution.derived["kernel"] = {"kernel_package": kernel.package, "kernel_release": kernel.release}
+    resolution.derived["kernel"] = {"kernel_package": kernel.package,
+                                    "kernel_release": kernel.release}
     resolution.derived["cuda"] = {"cuda_architectures": sm}
     if fitted is not None:
         resolution.derived["nvidia_driver"] = {
-            "nvidia_driver_branch": fitted.driver.split(".")[0], "nvidia_driver_flavour": fitted.flavour,
+            "nvidia_driver_branch": fitted.driver.split(".")[0],
+            "nvidia_driver_flavour": fitted.flavour,
             "nvidia_driver_version": fitted.driver,
-            "nvidia_driver_kernel_release": kernel.release, "nvidia_driver_modules_package": fitted.build.package,
-            "nvidia_driver_modules_signer": signed.signer if (signed := fitted.build.signature) else "",
+            "nvidia_driver_kernel_release": kernel.release,
+            "nvidia_driver_modules_package": fitted.build.package,
+            "nvidia_driver_modules_signer": signed.signer if (signed := fitted.build.signature)
+            else "",
         }
         _choose_gsp(resolution, fitted.flavour)
         _give_key(resolution)
 
 
 def _give_key(resolution: Resolution) -> None:
-    """Where the image keeps NVIDIA's repository it needs the key, and a bake has no network to fetch it by."""
-    if not resolution.setting("nvidia_driver", "repository_enabled") or resolution.setting("nvidia_driver",
-                                                                                           "repository_key"):
+    """Where the image keeps NVIDIA's repository it needs the key, and a bake has no network to
+    fetch it by."""
+    if not resolution.setting("nvidia_driver", "repository_enabled") or resolution.setting(
+        "nvidia_driver", "repository_key"
+    ):
         return
     apt = resolution.apt
     for source in (source for source in apt.sources if source.archive == "nvidia"):
         key = signing_keys.keyring(source, apt.uris[source.archive], apt.folder).read_bytes()
-        resolution.derived["nvidia_driver"]["nvidia_driver_repository_key"] = signing_keys.armored(key)
+        resolution.derived["nvidia_driver"]["nvidia_driver_repository_key"] = signing_keys.armored(
+            key
+        )
 
 
 def _choose_gsp(resolution: Resolution, flavour: str) -> None:
     if families := driver_requests.without_gsp(resolution.root, resolution.definition, flavour):
         resolution.derived["nvidia_driver"][driver_requests.GSP_VARIABLE] = False
         resolution.choices.append(Choice(component="GSP firmware", taken="off", passed_over=[],
-                                         why=f"EC2's advice for {', '.join(families)} with proprietary modules"))
+                                         why=f"EC2's advice for {', '.join(families)} with "
+                                             "proprietary modules"))

@@ -1,6 +1,8 @@
-"""The frameworks of an image, resolved: versions that fit together, wheel or source by the rule, exact files.
+"""The frameworks of an image, resolved: versions that fit together, wheel or source by the rule,
+exact files.
 
-All frameworks of an image share one choice of versions, so that a numpy built for the hardware serves the others too.
+All frameworks of an image share one choice of versions, so that a numpy built for the hardware
+serves the others too.
 """
 
 from __future__ import annotations
@@ -42,9 +44,9 @@ _GLIBC = re.compile(r"2\.(\d+)")
 
 @dataclass(frozen=True)
 class FrameworkRequest:
-    """What a definition asks for, on which hardware: `cpus` are all micro-architectures, `target` what they share;
-    `driver` is NVIDIA's locked version, "" without one, and `driver_sources` its source packages. `beside` is what else
-    the shared environment holds, for pip."""
+    """What a definition asks for, on which hardware: `cpus` are all micro-architectures, `target`
+    what they share; `driver` is NVIDIA's locked version, "" without one, and `driver_sources` its
+    source packages. `beside` is what else the shared environment holds, for pip."""
 
     names: Sequence[str]
     shared_environment: str
@@ -59,7 +61,8 @@ class FrameworkRequest:
 
 @dataclass(frozen=True)
 class ResolverContext:
-    """The tools of resolving and building; `previous_frameworks` are those of the lock that a new one replaces."""
+    """The tools of resolving and building; `previous_frameworks` are those of the lock that a new
+    one replaces."""
 
     root: Path
     apt: AptRoot
@@ -73,7 +76,8 @@ class ResolverContext:
 
 @dataclass(frozen=True)
 class ResolvedFrameworks:
-    """The frameworks in the order of their installation, the packages that compiled them, and the choices."""
+    """The frameworks in the order of their installation, the packages that compiled them, and the
+    choices."""
 
     frameworks: list[Framework]
     toolchain: list[Deb]
@@ -82,9 +86,11 @@ class ResolvedFrameworks:
 
 @dataclass(frozen=True)
 class BenchmarkPair:
-    """Two environments to compare: the build for the image's hardware, and the generic wheel or build `against`.
+    """Two environments to compare: the build for the image's hardware, and the generic wheel or
+    build `against`.
 
-    Each side is the framework's own wheel, then what it needs; `order` is that of the image's build.
+    Each side is the framework's own wheel, then what it needs; `order` is that of the image's
+    build.
     """
 
     build: WheelBuild
@@ -112,7 +118,8 @@ def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFram
     decisions = _decisions(fitted, request, context)
     requirements = {name: _requirements(recipe, decisions[name].origin, request.target.sm)
                     for name, recipe in fitted.items()}
-    environments, pins = _environments(requirements, context, shared=bool(request.shared_environment),
+    environments, pins = _environments(requirements, context,
+                                       shared=bool(request.shared_environment),
                                        beside=request.beside)
     allowances = recipes.dispatching(context.root)
     frameworks, toolchain = dict[str, Framework](), dict[str, Deb]()
@@ -128,10 +135,13 @@ def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFram
         assert wheel is not None
         decision = decisions[name]
         frameworks[name] = Framework(
-            name=name, version=recipe.version, environment=request.shared_environment or name, origin=decision.origin,
-            why=decision.why, gain=decision.speedup, measured_on=decision.measured_on, wheel=wheel, requires=requires,
-            made=compiled, allow=[allowance for file in [wheel, *requires] for pattern, rows in allowances.items()
-                                  if fnmatchcase(file.project, pattern) for allowance in rows])
+            name=name, version=recipe.version, environment=request.shared_environment or name,
+            origin=decision.origin,
+            why=decision.why, gain=decision.speedup, measured_on=decision.measured_on, wheel=wheel,
+            requires=requires,
+            made=compiled,
+            allow=[allowance for file in [wheel, *requires] for pattern, rows in allowances.items()
+                   if fnmatchcase(file.project, pattern) for allowance in rows])
     return ResolvedFrameworks(list(frameworks.values()), list(toolchain.values()), [
         _choice(framework, fitted[name], decisions[name], request.target.cpu)
         for name, framework in frameworks.items()])
@@ -141,7 +151,8 @@ def _decisions(
     fitted: Mapping[str, FittedRecipe], request: FrameworkRequest, context: ResolverContext,
 ) -> dict[str, Decision]:
     measurements = build_decision.load(context.root)
-    return {name: build_decision.decide(name, recipe, request.cpus, request.target.sm if recipe.build.cuda else [],
+    return {name: build_decision.decide(name, recipe, request.cpus,
+                                        request.target.sm if recipe.build.cuda else [],
                                         measurements)
             for name, recipe in ((name, entry.recipe) for name, entry in fitted.items())}
 
@@ -167,24 +178,29 @@ def benchmark_pair(name: str, request: FrameworkRequest, context: ResolverContex
 
 
 def demand_difference(name: str, ours: PyFile, theirs: PyFile) -> None:
-    """StageFailed where builds for different CPUs are one and the same: then no flag reached the compiler."""
+    """StageFailed where builds for different CPUs are one and the same: then no flag reached the
+    compiler."""
     if ours.sha256 == theirs.sha256:
-        raise StageFailed(f"recipe {name}: the builds for different CPUs are the same bytes, {ours.sha256[:12]}",
-                          hint="`{options}` does not reach the compiler: does the build read CFLAGS, or CXXFLAGS?")
+        raise StageFailed(f"recipe {name}: the builds for different CPUs are the same bytes, "
+                          f"{ours.sha256[:12]}",
+                          hint="`{options}` does not reach the compiler: does the build read "
+                               "CFLAGS, or CXXFLAGS?")
 
 
 def standalone_build(
     name: str, request: FrameworkRequest, context: ResolverContext,
 ) -> tuple[WheelBuild, PyFile | None, list[str]]:
-    """The build of the recipe `name` in an environment of its own, the index's wheel if it has one, and the versions
-    chosen, as constraints."""
+    """The build of the recipe `name` in an environment of its own, the index's wheel if it has one,
+    and the versions chosen, as constraints."""
     fitted = fitting(name, request, context)
     recipe = fitted.recipe
     if not recipe.has_build:
-        raise NoFit(f"recipe {name} describes no build, so there is nothing to compile or to compare",
+        raise NoFit(f"recipe {name} describes no build, so there is nothing to compile or to "
+                    "compare",
                     hint="leave the framework out, or write `build` into its recipe")
-    environments, pins = _environments({name: _requirements(fitted, Origin.SOURCE, request.target.sm)}, context,
-                                       shared=False)
+    environments, pins = _environments(
+        {name: _requirements(fitted, Origin.SOURCE, request.target.sm)}, context, shared=False
+    )
     index_wheel, runs_with = _parts(recipe, environments[name], {})
     build = wheel_build(name, recipe, request, context, runs_with, pins)
     _fetch_inputs(build, context)
@@ -192,30 +208,39 @@ def standalone_build(
 
 
 def _environments(
-    requirements: Mapping[str, list[str]], context: ResolverContext, *, shared: bool, beside: Sequence[str] = (),
+    requirements: Mapping[str, list[str]], context: ResolverContext, *, shared: bool,
+    beside: Sequence[str] = (),
 ) -> tuple[dict[str, list[PyFile]], list[str]]:
-    """The wheels of each framework's environment, of one choice of versions for all; and that choice as constraints."""
+    """The wheels of each framework's environment, of one choice of versions for all; and that
+    choice as constraints."""
     python = interpreter(context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
     wanted = [line for lines in requirements.values() for line in lines]
     closure = context.index.resolve([*wanted, *beside], [], python)
     pins = [f"{file.project}=={file.version}" for file in closure]
     if shared:
         return dict.fromkeys(requirements, closure), pins
-    return {name: context.index.resolve(lines, pins, python) for name, lines in requirements.items()}, pins
+    return {name: context.index.resolve(lines, pins, python)
+            for name, lines in requirements.items()}, pins
 
 
-def _in_order(fitted: Mapping[str, FittedRecipe], environments: Mapping[str, list[PyFile]]) -> list[str]:
-    """Each after the frameworks that it needs: those have fewer of the others in their environments."""
-    projects = {name: canonicalize_name(entry.recipe.distribution) for name, entry in fitted.items()}
+def _in_order(
+    fitted: Mapping[str, FittedRecipe], environments: Mapping[str, list[PyFile]]
+) -> list[str]:
+    """Each after the frameworks that it needs: those have fewer of the others in their
+    environments."""
+    projects = {name: canonicalize_name(entry.recipe.distribution)
+                for name, entry in fitted.items()}
 
     def needs(name: str) -> int:
-        return sum(file.project in projects.values() and file.project != projects[name] for file in environments[name])
+        return sum(file.project in projects.values() and file.project != projects[name]
+                   for file in environments[name])
 
     return sorted(fitted, key=lambda name: (needs(name), name))
 
 
 def _requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> list[str]:
-    """What pip is asked for: the index's wheel, or what a build of one's own for `sm` needs to run."""
+    """What pip is asked for: the index's wheel, or what a build of one's own for `sm` needs to
+    run."""
     build = fitted.recipe.build
     built = [*build.runs_with, *build.added(sm).runs_with] if origin is Origin.SOURCE else []
     return [*fitted.requirements, *fitted.recipe.requires, *built]
@@ -224,9 +249,11 @@ def _requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> li
 def _parts(
     recipe: Recipe, closure: Sequence[PyFile], built: Mapping[str, Framework],
 ) -> tuple[PyFile | None, list[PyFile]]:
-    """The index's own wheel of a framework (if it has one), and the rest with what is built here in its place."""
+    """The index's own wheel of a framework (if it has one), and the rest with what is built here in
+    its place."""
     own = canonicalize_name(recipe.wheel.distribution) if recipe.wheel else ""
-    compiled = {framework.wheel.project: framework for framework in built.values() if framework.made}
+    compiled = {framework.wheel.project: framework for framework in built.values()
+                if framework.made}
     rest = dict[str, PyFile]()
     for file in closure:
         framework = compiled.get(file.project)
@@ -236,7 +263,8 @@ def _parts(
 
 
 def wheel_build(
-    name: str, recipe: Recipe, request: FrameworkRequest, context: ResolverContext, runs_with: Sequence[PyFile],
+    name: str, recipe: Recipe, request: FrameworkRequest, context: ResolverContext,
+    runs_with: Sequence[PyFile],
     pins: Sequence[str],
 ) -> WheelBuild:
     """The exact order of a build: everything that shapes the wheel."""
@@ -246,15 +274,18 @@ def wheel_build(
     dummies = dummy_packages.of_driver(context.store, debs, request.driver_sources, request.driver)
     python = interpreter(debs)
     source = _source(name, recipe, context.index)
-    wanted = [wheel_builds.PIP, *recipe.build.requires, *recipe.build.added(request.target.sm).requires]
+    wanted = [wheel_builds.PIP, *recipe.build.requires,
+              *recipe.build.added(request.target.sm).requires]
     requires = context.index.resolve(wanted, pins, python)
     # What only the tests need is in no image: the image's choice of versions does not bind it.
-    tests = context.index.resolve([*recipe.suite.requires, *(f"{file.project}=={file.version}" for file in runs_with)],
+    tests = context.index.resolve([*recipe.suite.requires,
+                                   *(f"{file.project}=={file.version}" for file in runs_with)],
                                 [], python) if recipe.suite else []
     known = {file.project for file in runs_with} | {source.project}
     target = request.target if cuda else request.target.model_copy(update={"sm": []})
     return WheelBuild(name=name, recipe=recipe, target=target, suite=request.suite, source=source,
-                      debs=[dummies.get(deb.name, deb) for deb in debs], requires=requires, runs_with=runs_with,
+                      debs=[dummies.get(deb.name, deb) for deb in debs], requires=requires,
+                      runs_with=runs_with,
                       tests=[file for file in tests if file.project not in known])
 
 
@@ -265,39 +296,50 @@ def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
         if not (source.url and source.size and source.sha256):
             raise NoFit(f"recipe {name}: its source archive has no SHA-256 and size",
                         hint="fetch it, look at it, and write both into the recipe")
-        return Archive(project=recipe.distribution, version=recipe.version, url=source.url, size=source.size,
+        return Archive(project=recipe.distribution, version=recipe.version, url=source.url,
+                       size=source.size,
                        filename=source.url.rpartition("/")[2], sha256=source.sha256)
     sdist = index.sdist(recipe.distribution, recipe.version)
     if source.sha256 not in (None, sdist.sha256):
-        raise BadInput(f"recipe {name}: {sdist.filename} on the package index has SHA-256 {sdist.sha256[:12] or 'none'}"
+        raise BadInput(f"recipe {name}: {sdist.filename} on the package index has SHA-256 "
+                       f"{sdist.sha256[:12] or 'none'}"
                        f", the recipe names {source.sha256[:12]}",
-                       hint="find out why before the recipe takes it; a new version needs its own SHA-256")
+                       hint="find out why before the recipe takes it; a new version needs its own "
+                            "SHA-256")
     return sdist
 
 
 def _fetch_inputs(build: WheelBuild, context: ResolverContext) -> None:
-    """Have everything in the store that a build needs, unless it was built on this machine already."""
+    """Have everything in the store that a build needs, unless it was built on this machine
+    already."""
     if wheel_builds.known(context.store, build) is None:
         container.check_host()  # before its tools are fetched
         context.fetch_debs(list(build.debs))
-        context.index.fetch([build.source, *build.requires, *build.runs_with, *build.tests], context.store)
+        context.index.fetch([build.source, *build.requires, *build.runs_with, *build.tests],
+                            context.store)
 
 
 def _compile(build: WheelBuild, context: ResolverContext) -> wheel_builds.WheelOutcome:
     if found := wheel_builds.known(context.store, build):
         return found
     _fetch_inputs(build, context)
-    with context.progress.step(f"build {build.name}", f"{build.recipe.version} for {build.target.cpu}"):
-        return wheel_builds.compile_wheel(context.root, build, context.store, context.progress, log=context.log)
+    with context.progress.step(f"build {build.name}",
+                               f"{build.recipe.version} for {build.target.cpu}"):
+        return wheel_builds.compile_wheel(context.root, build, context.store, context.progress,
+                                          log=context.log)
 
 
 def _compiled(build: WheelBuild, context: ResolverContext) -> tuple[PyFile, CompiledWheel]:
-    """The wheel, and how it was made. One that the previous lock has with the same key is not compiled again: the same
-    inputs give the same bytes, and a bake that lacks it holds its own build to them. What this machine has built counts
-    for more: where a bake found that those bytes do not come out, the next lock names its own."""
-    for framework in context.previous_frameworks if wheel_builds.known(context.store, build) is None else []:
+    """The wheel, and how it was made. One that the previous lock has with the same key is not
+    compiled again: the same inputs give the same bytes, and a bake that lacks it holds its own
+    build to them. What this machine has built counts for more: where a bake found that those bytes
+    do not come out, the next lock names its own."""
+    for framework in (
+        context.previous_frameworks if wheel_builds.known(context.store, build) is None else []
+    ):
         if framework.made and framework.made.key == build.key:
-            return framework.wheel, _compiled_wheel(build, framework.made.compiler, framework.made.result)
+            return framework.wheel, _compiled_wheel(build, framework.made.compiler,
+                                                    framework.made.result)
     outcome = _compile(build, context)
     return outcome.wheel, _compiled_wheel(build, outcome.compiler, outcome.tests)
 
@@ -305,14 +347,16 @@ def _compiled(build: WheelBuild, context: ResolverContext) -> tuple[PyFile, Comp
 def _compiled_wheel(build: WheelBuild, compiler: str, result: str) -> CompiledWheel:
     return CompiledWheel(key=build.key, target=build.target, compiler=compiler, source=build.source,
                          build=sorted(deb.name for deb
-                                      in build.debs), requires=list(build.requires), tests=list(build.tests),
+                                      in build.debs), requires=list(build.requires),
+                         tests=list(build.tests),
                          result=result)
 
 
 def _choice(framework: Framework, fitted: FittedRecipe, decision: Decision, cpu: str) -> Choice:
     wheel, build = "the index's wheel", f"compiled for {cpu}"
     how, other = (build, wheel if fitted.recipe.wheel else "") if framework.made else (wheel, build)
-    over = [*fitted.passed_over, *([(f"{framework.version}, {other}", decision.why)] if other else [])]
+    over = [*fitted.passed_over,
+            *([(f"{framework.version}, {other}", decision.why)] if other else [])]
     return Choice(component=framework.name, taken=f"{framework.version}, {how}",
                   why="; ".join(part for part in (decision.why, fitted.why) if part),
                   passed_over=[PassedOver(what=what, reason=reason) for what, reason in over])
@@ -321,10 +365,13 @@ def _choice(framework: Framework, fitted: FittedRecipe, decision: Decision, cpu:
 def variables(frameworks: Sequence[Framework], modules: Mapping[str, str]) -> list[dict[str, Any]]:
     """What the role gets, and so FRAMEWORKS.json and the image's tests."""
     return [{
-        "name": one.name, "version": one.version, "module": modules[one.name], "environment": one.environment,
-        "origin": one.origin.value, "distribution": one.wheel.project, "why": one.why, "gain": one.gain,
+        "name": one.name, "version": one.version, "module": modules[one.name],
+        "environment": one.environment,
+        "origin": one.origin.value, "distribution": one.wheel.project, "why": one.why,
+        "gain": one.gain,
         "measured_on": one.measured_on, "cpu": one.made.target.cpu if one.made else None,
-        "flags": one.made.target.options if one.made else [], "sm": one.made.target.sm if one.made else [],
+        "flags": one.made.target.options if one.made else [],
+        "sm": one.made.target.sm if one.made else [],
         "wheels": {file.project: {"version": file.version, "sha256": file.sha256}
                    for file in [one.wheel, *one.requires]},
     } for one in frameworks]

@@ -1,4 +1,5 @@
-"""Whether the parts of a lock fit each other, by the rules of `lint_rules`: offline, on the lock alone."""
+"""Whether the parts of a lock fit each other, by the rules of `lint_rules`: offline, on the lock
+alone."""
 
 from __future__ import annotations
 
@@ -35,23 +36,29 @@ def check(lock: Lock, families: Families, day: str | None = None) -> list[LintFi
     """All violations, errors first, on `day` (ISO 8601; without it: today)."""
     today = day or clock.now().date().isoformat()
     return [
-        *(_finding(rule, Severity.ERROR, message) for rule in ERRORS for message in rule(lock, families)),
-        *(_finding(rule, Severity.WARNING, message) for rule in WARNINGS for message in rule(lock, families)),
-        *(_finding(rule, Severity.WARNING, message) for rule in DATED for message in rule(lock, today)),
+        *(_finding(rule, Severity.ERROR, message) for rule in ERRORS
+          for message in rule(lock, families)),
+        *(_finding(rule, Severity.WARNING, message) for rule in WARNINGS
+          for message in rule(lock, families)),
+        *(_finding(rule, Severity.WARNING, message) for rule in DATED
+          for message in rule(lock, today)),
     ]
 
 
 def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput) -> None:
-    """Raise `refusal` where the parts of the lock do not fit; its tail has every error with the name of its rule."""
+    """Raise `refusal` where the parts of the lock do not fit; its tail has every error with the
+    name of its rule."""
     errors = [finding for finding in check(lock, families) if finding.severity is Severity.ERROR]
     if errors:
         raise refusal(f"the parts of {lock.image} do not fit: {errors[0].message}",
                       tail="\n".join(f"{finding.message} [{finding.rule}]" for finding in errors),
-                      hint=f"change the definition, or run `make lock IMAGE={lock.image}` once the archives agree")
+                      hint=f"change the definition, or run `make lock IMAGE={lock.image}` once "
+                           "the archives agree")
 
 
 def committed(root: Path, definition: Definition) -> tuple[Lock, str]:
-    """The lock of `definition` with its SHA-256; BadInput where it is stale, edited, or its parts do not fit."""
+    """The lock of `definition` with its SHA-256; BadInput where it is stale, edited, or its parts
+    do not fit."""
     lock, digest = lockfile.read(lockfile.path_of(root, definition.image))
     lockfile.check_fresh(root, lock, definition)
     demand(lock, hardware.load(root))

@@ -1,4 +1,5 @@
-"""Rules over a lock alone, by which its parts have to fit each other. A rule yields what is wrong."""
+"""Rules over a lock alone, by which its parts have to fit each other. A rule yields what is
+wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _FABRIC_MANAGER = re.compile(r"nvidia-fabric-?manager(-\d+)?")
 """Its package: NVIDIA's repository spells it in both ways, Ubuntu adds the branch."""
 _HELPERS = ("nvidia-persistenced", "nvidia-modprobe")
 _TOOLKIT = "nvidia-container-toolkit"
-_TOOLKIT_PARTS = (_TOOLKIT, "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1")
+_TOOLKIT_PARTS = (_TOOLKIT, "nvidia-container-toolkit-base", "libnvidia-container-tools",
+                  "libnvidia-container1")
 _GPU_SOURCE = "container_runtime_gpu_source"
 _ENGINES = frozenset({"containerd", "containerd.io", "cri-o", "docker-ce", "docker.io", "podman"})
 _CUDA_PROJECT = re.compile(r"(?:^|-)cu(?:da)?(\d{2})(?:x|-|$)")
@@ -32,11 +34,13 @@ Families = dict[str, Family]
 
 
 def one_driver(lock: Lock, _: Families) -> Iterator[str]:
-    """Every binary of the driver's source packages has the driver's version: half a driver is none."""
+    """Every binary of the driver's source packages has the driver's version: half a driver is
+    none."""
     if lock.driver is None:
         return
     for name, package in sorted(lock.packages.items()):
-        # Distributions package persistenced on its own; in NVIDIA's repository it is of each driver release.
+        # Distributions package persistenced on its own; in NVIDIA's repository it is of each driver
+        # release.
         ours = package.source.startswith(_DRIVER_SOURCES) or _FABRIC_MANAGER.fullmatch(name) is not None or (
             name == "nvidia-persistenced" and lock.driver.source == "nvidia")
         if ours and compatibility.upstream(package.version) != lock.driver.version:
@@ -44,7 +48,8 @@ def one_driver(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def same_branch(lock: Lock, _: Families) -> Iterator[str]:
-    """Helpers that distributions package apart (persistenced, modprobe) are of the driver's branch or newer."""
+    """Helpers that distributions package apart (persistenced, modprobe) are of the driver's branch
+    or newer."""
     for name in _HELPERS:
         package = lock.packages.get(name)
         if lock.driver and package and \
@@ -67,14 +72,16 @@ def container_toolkit(lock: Lock, _: Families) -> Iterator[str]:
              or lock.variables.get(_GPU_SOURCE) == "nvidia")
     if asked and _TOOLKIT not in lock.packages:
         yield f"{_TOOLKIT} is asked for, but not among the packages"
-    versions = {name: lock.packages[name].version for name in _TOOLKIT_PARTS if name in lock.packages}
+    versions = {name: lock.packages[name].version for name in _TOOLKIT_PARTS
+                if name in lock.packages}
     if len(set(versions.values())) > 1:
         parts = ", ".join(f"{name} {version}" for name, version in versions.items())
         yield f"the container toolkit is of several versions: {parts}"
 
 
 def containers_see_gpus(lock: Lock, _: Families) -> Iterator[str]:
-    """A container engine beside a driver needs golden-cdi or the toolkit to give GPUs to its containers."""
+    """A container engine beside a driver needs golden-cdi or the toolkit to give GPUs to its
+    containers."""
     engines = sorted(_ENGINES & lock.packages.keys())
     described = lock.variables.get(_GPU_SOURCE) == "debian" or _TOOLKIT in lock.packages
     if lock.driver and engines and not described:
@@ -100,11 +107,13 @@ def wheels_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
             if cuda := _cuda_of(file):
                 assert lock.driver is not None
                 yield from (f"{framework.name}: {file.project} {file.version}: {message}"
-                            for message in _refusal(compatibility.check_cuda, cuda, lock.driver.version))
+                            for message in _refusal(compatibility.check_cuda, cuda,
+                                                    lock.driver.version))
 
 
 def _cuda_of(file: PyFile) -> str | None:
-    """The CUDA that a wheel needs, as far as name and version say: "12.8", or "12.0" for any of a major."""
+    """The CUDA that a wheel needs, as far as name and version say: "12.8", or "12.0" for any of a
+    major."""
     if _CUDA_RUNTIME.fullmatch(file.project):
         return ".".join(file.version.split(".")[:2])
     if match := _CUDA_BUILD.search(file.version):
@@ -114,12 +123,16 @@ def _cuda_of(file: PyFile) -> str | None:
 
 
 def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
-    """Where GPUs are declared, a framework has code for them: compiled here for them, or of CUDA's wheels."""
+    """Where GPUs are declared, a framework has code for them: compiled here for them, or of CUDA's
+    wheels."""
     for framework in lock.frameworks if lock.hardware.sm else []:
         wheel, compiled = framework.wheel, framework.made
-        has_code = bool(compiled and compiled.target.sm) or any(map(_cuda_of, [wheel, *framework.requires]))
+        has_code = bool(compiled and compiled.target.sm) or any(
+            map(_cuda_of, [wheel, *framework.requires])
+        )
         if framework.name not in _FOR_CPUS and not has_code:
-            yield (f"{framework.name} leaves the GPUs idle: {wheel.project} {wheel.version} has no code for "
+            yield (f"{framework.name} leaves the GPUs idle: {wheel.project} {wheel.version} has "
+                   "no code for "
                    f"sm_{', sm_'.join(lock.hardware.sm)}")
 
 
@@ -130,7 +143,8 @@ def cuda_without_gpus(lock: Lock, _: Families) -> Iterator[str]:
                 if _cuda_of(file) or file.project.startswith("nvidia-")]
         if idle:
             size = sum(file.size for file in idle) / 1e9
-            yield (f"{framework.name} brings {len(idle)} wheels of CUDA ({size:.1f} GB), and no GPU is declared: an "
+            yield (f"{framework.name} brings {len(idle)} wheels of CUDA ({size:.1f} GB), and no "
+                   "GPU is declared: an "
                    "index with its builds for CPUs (such as torch 2.15.0+cpu) has none")
 
 
@@ -143,7 +157,8 @@ def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
 
 def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
     """There is one kernel, the modules are for it, and they were compiled with its headers."""
-    images = sorted(name for name in lock.packages if name.startswith("linux-image-") and name != lock.kernel.package)
+    images = sorted(name for name in lock.packages if name.startswith("linux-image-") and name
+                    != lock.kernel.package)
     yield from (f"{name} is a second kernel beside {lock.kernel.package}" for name in images)
     kernel = lock.packages.get(lock.kernel.package)
     if kernel is None or kernel.version != lock.kernel.version:
@@ -151,7 +166,10 @@ def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
     if lock.driver is None or lock.driver.modules is None:
         return
     modules = lock.driver.modules
-    if not modules.package.endswith(lock.kernel.release) or lock.kernel.package not in modules.depends:
+    if (
+        not modules.package.endswith(lock.kernel.release)
+        or lock.kernel.package not in modules.depends
+    ):
         yield f"the modules {modules.package} are not for the kernel {lock.kernel.release}"
     headers = modules.build.get(f"linux-headers-{lock.kernel.release}")
     if headers is None or headers.version != lock.kernel.version:
@@ -159,16 +177,19 @@ def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
 
 
 def supported_parts(lock: Lock, day: str) -> Iterator[str]:
-    """Distribution, kernel, driver and CUDA get fixes on `day` (ISO 8601): what the report says of them, too."""
+    """Distribution, kernel, driver and CUDA get fixes on `day` (ISO 8601): what the report says of
+    them, too."""
     on = date.fromisoformat(day)
-    for part in support.of_lock(lock.model_dump(mode="json", include={"base", "kernel", "driver", "cuda"})):
+    for part in support.of_lock(lock.model_dump(mode="json",
+                                                include={"base", "kernel", "driver", "cuda"})):
         if part.state(on) is SupportState.ENDED:
             note = f" ({part.note})" if part.note else ""
             yield f"support of {part.part} {part.version}{note} {part.words(on)}: plan the move to a newer one"
 
 
 def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
-    """Every accelerator of the families has a driver in the image, and a driver has a GPU to drive."""
+    """Every accelerator of the families has a driver in the image, and a driver has a GPU to
+    drive."""
     gpus = {name: gpu for name in lock.hardware.families if (gpu := families[name].gpu)}
     nvidia = [name for name, gpu in gpus.items() if gpu.maker is Maker.NVIDIA]
     if nvidia and lock.driver is None:
@@ -176,13 +197,15 @@ def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
     if lock.driver and not nvidia:
         yield f"none of {', '.join(lock.hardware.families)} has an NVIDIA GPU for the image's driver"
     for name in lock.hardware.families:
-        other = families[name].chip or (gpus[name].name if name in gpus and name not in nvidia else None)
+        other = families[name].chip or (gpus[name].name if name in gpus and name not in nvidia
+                                        else None)
         if other:
             yield f"the {other} of {name} stays idle: goldenami installs drivers of NVIDIA only"
 
 
 def fabric_manager(lock: Lock, families: Families) -> Iterator[str]:
-    """Where the GPUs meet in an NVSwitch, CUDA does not start without the fabric manager (NVIDIA's user guide)."""
+    """Where the GPUs meet in an NVSwitch, CUDA does not start without the fabric manager (NVIDIA's
+    user guide)."""
     switched = [name for name in lock.hardware.families if families[name].nvswitch]
     has_one = any(_FABRIC_MANAGER.fullmatch(name) for name in lock.packages)
     if lock.driver and switched and not has_one:
@@ -199,7 +222,8 @@ def _refusal(look: Callable[..., object], *args: object) -> Iterator[str]:
 
 LintRule = Callable[[Lock, Families], Iterator[str]]
 ERRORS: tuple[LintRule, ...] = (
-    one_driver, same_branch, one_version, cuda_runs_on_driver, cuda_reaches_hardware, flavour_runs_hardware, one_kernel,
+    one_driver, same_branch, one_version, cuda_runs_on_driver, cuda_reaches_hardware,
+    flavour_runs_hardware, one_kernel,
     container_toolkit, wheels_run_on_driver,
 )
 WARNINGS: tuple[LintRule, ...] = (

@@ -1,4 +1,5 @@
-"""The state of a lock in the making: the image's archives in a private apt root, and what was chosen so far."""
+"""The state of a lock in the making: the image's archives in a private apt root, and what was
+chosen so far."""
 
 from __future__ import annotations
 
@@ -22,18 +23,20 @@ from goldenami.packages.apt import AptRoot, Deb, store_requests
 from goldenami.packages.mirrors import Source
 from goldenami.packages.store import Store
 
-BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus", "ca-certificates")
+BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus",
+                 "ca-certificates")
 """What Ansible needs to reach and manage a tree, beyond the distribution's own base set."""
 LOCAL_SUITE = "golden"
-"""The suite of local repositories: of packages that were compiled here, or that the archives have dropped."""
+"""The suite of local repositories: of packages that were compiled here, or that the archives have
+dropped."""
 SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
 """mmdebstrap's `important` variant, in apt's own pattern language."""
 
 
 @dataclass
 class Resolution:
-    """The state of one lock in the making. `derived` are role variables that follow from what was chosen, by role;
-    `offered` are files from the store that the archives have dropped."""
+    """The state of one lock in the making. `derived` are role variables that follow from what was
+    chosen, by role; `offered` are files from the store that the archives have dropped."""
 
     root: Path
     definition: Definition
@@ -59,7 +62,8 @@ class Resolution:
     def names(self, roles: Sequence[str]) -> list[str]:
         """What apt is asked for: the system itself, and what `roles` install."""
         packages = [name for role in roles
-                    for name in role_packages.packages(self.root, role, self.platform, self.given(role))]
+                    for name in role_packages.packages(self.root, role, self.platform,
+                                                       self.given(role))]
         return list(dict.fromkeys([*SEED, *BASE_PACKAGES, *packages]))
 
     def driver_sources(self) -> list[str]:
@@ -80,7 +84,8 @@ class Resolution:
 
     def offer(self, debs: list[Deb]) -> None:
         """Make `debs`, which are in the store, all that the local repository has."""
-        local_repository.write(self.store, debs, self.apt.folder / "built", suite=LOCAL_SUITE, epoch=0)
+        local_repository.write(self.store, debs, self.apt.folder / "built", suite=LOCAL_SUITE,
+                               epoch=0)
 
 
 @contextmanager
@@ -109,14 +114,19 @@ def sources_of(root: Path, definition: Definition) -> list[Source]:
 
 
 def _open(
-    root: Path, definition: Definition, store: Store, progress: Progress, log: Path, constraints: LockConstraints,
+    root: Path, definition: Definition, store: Store, progress: Progress, log: Path,
+    constraints: LockConstraints,
 ) -> Resolution:
     base, sources = definition.base, sources_of(root, definition)
-    uris = mirrors.locate([source.archive for source in sources], [one.vendor for one in sources if one.vendor])
-    folder = store.cache.apt / sha256_text(repr((definition.image, sources, sorted(uris.items()))))[:16]
+    uris = mirrors.locate([source.archive for source in sources],
+                          [one.vendor for one in sources if one.vendor])
+    folder = store.cache.apt / sha256_text(repr((definition.image, sources,
+                                                 sorted(uris.items()))))[:16]
     apt = AptRoot(folder=folder, sources=tuple(sources), uris=uris, architecture=base.architecture,
                   local_repo=folder / "built",
-                  stock={package.sha256: package.deb(name) for name, package in constraints.stock.items()})
-    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt, constraints=constraints)
+                  stock={package.sha256: package.deb(name)
+                         for name, package in constraints.stock.items()})
+    return Resolution(root, definition, store, progress, log, PLATFORMS[base.release], apt,
+                      constraints=constraints)
 
 

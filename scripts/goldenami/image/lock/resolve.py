@@ -1,4 +1,5 @@
-"""The `lock` stage: a definition resolved to exact files, and a driver proved to compile on the kernel."""
+"""The `lock` stage: a definition resolved to exact files, and a driver proved to compile on the
+kernel."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def run(
     root: Path, definition: Definition, store: Store, progress: Progress, log: Path, *,
     constraints: LockConstraints | None = None,
 ) -> tuple[Lock, str]:
-    """Resolve `definition`, write its lock; returns it with its SHA-256. What `constraints` name does not move.
+    """Resolve `definition`, write its lock; returns it with its SHA-256. What `constraints` name
+    does not move.
 
     NoFit where the parts do not fit each other; the old lock stays.
     """
@@ -40,7 +42,8 @@ def run(
 
 
 def _kept_if_equal(previous: Lock | None, lock: Lock) -> Lock:
-    """`lock`, or the one that is there already if they differ only in how the archives were signed last."""
+    """`lock`, or the one that is there already if they differ only in how the archives were signed
+    last."""
     if previous is None:
         return lock
     base = previous.base.model_copy(update={"suites": lock.base.suites})
@@ -65,7 +68,8 @@ def _resolve(resolution: Resolution) -> Lock:
     if definition.frameworks or cuda.from_wheels(resolution):
         found = _from_index(resolution, fitted) or found
     lacking = sum(deb.size for deb in debs if not resolution.store.path(deb.sha256).exists())
-    with progress.download("fetch", f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages",
+    with progress.download("fetch",
+                           f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages",
                            lacking) as on_bytes:
         resolution.fetch(debs, on_bytes)
     with progress.step("steps"):
@@ -74,7 +78,8 @@ def _resolve(resolution: Resolution) -> Lock:
 
 
 def _why_this_kernel(resolution: Resolution, kernel: Kernel) -> str:
-    """Why an image without a driver has `kernel`: the same words whether a policy led there or not."""
+    """Why an image without a driver has `kernel`: the same words whether a policy led there or
+    not."""
     with contextlib.suppress(NoFit):
         if driver_fit.kernels(resolution.apt, resolution.definition.kernel)[0] == kernel:
             return "the newest"
@@ -86,7 +91,8 @@ def _pin_what_stays(resolution: Resolution) -> None:
     apt, constraints = resolution.apt, resolution.constraints
     entries = apt.entries(sorted(constraints.stock))
     resolution.offered = [package.deb(name) for name, package in sorted(constraints.stock.items())
-                          if package.version not in {entry.version for entry in entries.get(name, [])}]
+                          if package.version not in {entry.version
+                                                     for entry in entries.get(name, [])}]
     resolution.fetch(resolution.offered)
     if resolution.offered:
         resolution.offer(resolution.offered)
@@ -95,19 +101,24 @@ def _pin_what_stays(resolution: Resolution) -> None:
 
 
 def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | None:
-    """What the package index gives: frameworks, and CUDA beside them where the definition wants its wheels."""
+    """What the package index gives: frameworks, and CUDA beside them where the definition wants its
+    wheels."""
     definition, (request, context) = resolution.definition, framework_request(resolution)
     with resolution.progress.step("frameworks", ", ".join(definition.frameworks) or "CUDA alone"):
-        wanted = cuda.requirement(resolution, request, context) if cuda.from_wheels(resolution) else ""
+        wanted = (
+            cuda.requirement(resolution, request, context) if cuda.from_wheels(resolution) else ""
+        )
         if definition.frameworks:
             _frameworks(resolution, replace(request, beside=[wanted] if wanted else []), context)
         return cuda.of_wheels(resolution, wanted, fitted, request, context) if wanted else None
 
 
 def _frameworks(
-    resolution: Resolution, request: frameworks.FrameworkRequest, context: frameworks.ResolverContext,
+    resolution: Resolution, request: frameworks.FrameworkRequest,
+    context: frameworks.ResolverContext,
 ) -> None:
-    """Wheel or source for each framework, exact files, and what has to be compiled compiled (or found in the cache)."""
+    """Wheel or source for each framework, exact files, and what has to be compiled compiled (or
+    found in the cache)."""
     definition = resolution.definition
     resolved = frameworks.resolve(request, context)
     resolution.frameworks = resolved
@@ -119,14 +130,21 @@ def _frameworks(
     }
 
 
-def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkRequest, frameworks.ResolverContext]:
-    """What the definition asks of frameworks, for which hardware, and what resolving and building it needs."""
-    definition, shared = resolution.definition, lockfile.derive_hardware(resolution.root, resolution.definition)
+def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkRequest,
+                                                       frameworks.ResolverContext]:
+    """What the definition asks of frameworks, for which hardware, and what resolving and building
+    it needs."""
+    definition, shared = (
+        resolution.definition,
+        lockfile.derive_hardware(resolution.root, resolution.definition),
+    )
     cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
     previous = lockfile.previous(resolution.root, definition.image)
     request = frameworks.FrameworkRequest(
-        names=definition.frameworks, shared_environment=resolution.setting("frameworks", "shared_environment"),
-        cpus=shared.cpus, target=Target(cpu=cpu, options=shared.options, sm=shared.sm), suite=definition.base.release,
+        names=definition.frameworks,
+        shared_environment=resolution.setting("frameworks", "shared_environment"),
+        cpus=shared.cpus, target=Target(cpu=cpu, options=shared.options, sm=shared.sm),
+        suite=definition.base.release,
         gcc=resolution.platform.gcc,
         driver=resolution.derived.get("nvidia_driver", {}).get("nvidia_driver_version", ""),
         driver_sources=resolution.driver_sources(),

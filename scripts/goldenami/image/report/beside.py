@@ -1,6 +1,8 @@
-"""What the report shows beside bake and verify: where the build is published, what is known of it, which files it has.
+"""What the report shows beside bake and verify: where the build is published, what is known of it,
+which files it has.
 
-Records of later stages are read as plain JSON, as the lock is; a file that is not there is left out.
+Records of later stages are read as plain JSON, as the lock is; a file that is not there is left
+out.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ FILES = {
     "sbom.cdx.json": "bill of materials, CycloneDX", "sbom.spdx.json": "bill of materials, SPDX",
     "provenance": "what is signed of it, by region", "hardening.json": "hardening, rule by rule",
     "coverage.json": "the code that was read", "junit.xml": "the checks as JUnit",
-    "serial-bios.log": "console of the boot under BIOS", "serial-uefi.log": "console of the boot under UEFI",
+    "serial-bios.log": "console of the boot under BIOS",
+    "serial-uefi.log": "console of the boot under UEFI",
 }
 """Files of a build that a reader may want, with what they are."""
 NO_GPU = "no GPU has run this build"
@@ -42,7 +45,8 @@ LOGS = ("bake", "verify")
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """The build in one region; `template` is the launch template's name and version, "" without one."""
+    """The build in one region; `template` is the launch template's name and version, "" without
+    one."""
 
     region: str
     ami: str
@@ -107,12 +111,14 @@ def vulnerabilities(folder: BuildFolder) -> list[Fact]:
         return []
     stops = sum(each.stops for each in found.findings)
     return [Fact("Vulnerabilities", rated(found.findings) or "none is known",
-                 f"{stops} of them stop{'s' if stops == 1 else ''} a publish; asked {found.checked_at}")]
+                 f"{stops} of them stop{'s' if stops == 1 else ''} a publish; asked "
+                 f"{found.checked_at}")]
 
 
 @dataclass(frozen=True)
 class PartRow:
-    """All that is known against one part of the build: how many by rating, and what follows for how many."""
+    """All that is known against one part of the build: how many by rating, and what follows for how
+    many."""
 
     part: str
     version: str
@@ -127,18 +133,24 @@ def by_part(found: CveRecord | None) -> tuple[PartRow, ...]:
     for finding in found.findings if found else ():
         parts.setdefault((finding.part, finding.version), []).append(finding)
     rows = [PartRow(part, version, rated(findings), sum(each.stops for each in findings),
-                    sum(bool(each.waived) for each in findings)) for (part, version), findings in parts.items()]
-    return tuple(sorted(rows, key=lambda row: (-row.stops, -len(parts[row.part, row.version]), row.part)))
+                    sum(bool(each.waived) for each in findings))
+            for (part, version), findings in parts.items()]
+    return tuple(sorted(rows,
+                        key=lambda row: (-row.stops, -len(parts[row.part, row.version]), row.part)))
 
 
 def day(folder: BuildFolder) -> date:
-    """The day for which the page says what is supported: of the newest record, since no clock is read."""
+    """The day for which the page says what is supported: of the newest record, since no clock is
+    read."""
     found = security(folder)
-    return date.fromisoformat(max(folder.read_bake().started_at, found.checked_at if found else "")[:10])
+    return date.fromisoformat(
+        max(folder.read_bake().started_at, found.checked_at if found else "")[:10]
+    )
 
 
 def records_of(folder: BuildFolder) -> Iterator[tuple[str, str]]:
-    """The FILES that there are, by their paths in the build's folder, with what they are; of a folder each file."""
+    """The FILES that there are, by their paths in the build's folder, with what they are; of a
+    folder each file."""
     for name, what in FILES.items():
         path = folder.path / name
         for one in sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []:
@@ -151,9 +163,11 @@ def hardness(folder: BuildFolder) -> list[Fact]:
     if not path.exists():
         return []
     record, all_of_it = records.read(path, HardeningRecord), HardeningLevel.ENHANCED
-    kinds = {RuleOutcome.WAIVED: "waived with a reason", RuleOutcome.FAIL: "failed", RuleOutcome.UNREACHABLE: "unread"}
+    kinds = {RuleOutcome.WAIVED: "waived with a reason", RuleOutcome.FAIL: "failed",
+             RuleOutcome.UNREACHABLE: "unread"}
     return [Fact("Hardening", str(record),
-                 ", ".join(f"{record.count(all_of_it, kind)} {said}" for kind, said in kinds.items()))]
+                 ", ".join(f"{record.count(all_of_it, kind)} {said}"
+                           for kind, said in kinds.items()))]
 
 
 def files(folder: BuildFolder, previous: BuildFolder | None) -> tuple[FileLink, ...]:

@@ -17,7 +17,8 @@ from goldenami.core import units
 from goldenami.model.builds.build_records import ROLES_JOINED_BY, BakeRecord, Check, Outcome, Timing
 
 LABEL_LIMIT = 26.0
-"""Widths of a letter that fit before the plot: 224 px (--from of report.css) at 8.5 px, the widest of its fonts."""
+"""Widths of a letter that fit before the plot: 224 px (--from of report.css) at 8.5 px, the widest
+of its fonts."""
 TICK_LIMIT = 4
 """Most intervals of an axis: more labels would touch on a screen 375 px wide."""
 HAIRLINE = 0.0025
@@ -31,7 +32,8 @@ _TIME_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800,
 
 @dataclass(frozen=True)
 class Bar:
-    """One row: a bar from `start` of length `width`, beside the previous build's length if known."""
+    """One row: a bar from `start` of length `width`, beside the previous build's length if
+    known."""
 
     label: str
     full: str
@@ -54,7 +56,8 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """A bar chart. `key` makes its element ids unique in the page; `desc` says what a reader should see in it."""
+    """A bar chart. `key` makes its element ids unique in the page; `desc` says what a reader should
+    see in it."""
 
     key: str
     title: str
@@ -76,7 +79,8 @@ class Segment:
 
 
 def shorten(text: str, limit: float = LABEL_LIMIT) -> str:
-    """`text` with its middle left out where it is wider than `limit` letters: both ends of a name tell names apart."""
+    """`text` with its middle left out where it is wider than `limit` letters: both ends of a name
+    tell names apart."""
     if sum(map(_width, text)) <= limit:
         return text
     room = limit - _width("…")
@@ -89,7 +93,8 @@ def _fitting(text: str, room: float) -> str:
 
 
 def _width(letter: str) -> float:
-    """Width against an average lower-case letter, on the wide side of what common sans-serif fonts have."""
+    """Width against an average lower-case letter, on the wide side of what common sans-serif fonts
+    have."""
     if unicodedata.east_asian_width(letter) in "WF":
         return 2.0
     return 1.65 if letter in "WMmw@%—…" else 1.3 if letter.isupper() else 1.0
@@ -102,11 +107,13 @@ def sizes(bake: BakeRecord, previous: BakeRecord | None) -> Chart | None:
         return None
     before = {part.name: part.bytes for part in previous.components} if previous else {}
     total = sum(part.bytes for part in parts)
-    longest = max([1, *(part.bytes for part in parts), *(before.get(part.name, 0) for part in parts)])
+    longest = max([1, *(part.bytes for part in parts),
+                   *(before.get(part.name, 0) for part in parts)])
     bars = tuple(
         Bar(
             label=shorten(part.name), full=part.name, value=units.size(part.bytes),
-            share=units.percent(part.bytes, total), change=_change(part.bytes, before.get(part.name), previous),
+            share=units.percent(part.bytes, total),
+            change=_change(part.bytes, before.get(part.name), previous),
             start=0.0, width=_length(part.bytes, longest),
             before=_length(before[part.name], longest) if part.name in before else None,
             before_value=units.size(before[part.name]) if part.name in before else "",
@@ -114,11 +121,13 @@ def sizes(bake: BakeRecord, previous: BakeRecord | None) -> Chart | None:
         for part in parts
     )
     desc = f"{len(bars)} components, {units.size(total)} together. Largest: {_listed(bars[:3])}."
-    return Chart("sizes", "Bytes of each component", desc, "component", bars, (), previous is not None)
+    return Chart("sizes", "Bytes of each component", desc, "component", bars, (),
+                 previous is not None)
 
 
 def timings(bake: BakeRecord, previous: BakeRecord | None) -> tuple[Chart, ...]:
-    """One chart of phases and one of roles over the same axis of seconds; empty ones are left out."""
+    """One chart of phases and one of roles over the same axis of seconds; empty ones are left
+    out."""
     old_phases = {step.name: step.seconds for step in previous.phases} if previous else {}
     old_roles = {step.name: step.seconds for step in previous.roles} if previous else {}
     groups = (
@@ -135,15 +144,18 @@ def timings(bake: BakeRecord, previous: BakeRecord | None) -> tuple[Chart, ...]:
 def history(
     key: str, title: str, rows: Sequence[tuple[str, str, float]], words: Callable[[Any], str],
 ) -> Chart | None:
-    """Values by build, the oldest first, each with its change from the one before; None of fewer than two builds.
+    """Values by build, the oldest first, each with its change from the one before; None of fewer
+    than two builds.
 
-    A row has a label, the same in full, and the value; `words` says a value. The last HISTORY_LIMIT are drawn.
+    A row has a label, the same in full, and the value; `words` says a value. The last HISTORY_LIMIT
+    are drawn.
     """
     if len(rows) < 2:
         return None
     longest, before = max(value for *_, value in rows), [rows[0][2], *(value for *_, value in rows)]
     bars = tuple(
-        Bar(label=shorten(label), full=full, value=words(value), share=units.change(value, last), change="", start=0.0,
+        Bar(label=shorten(label), full=full, value=words(value), share=units.change(value, last),
+            change="", start=0.0,
             width=_length(value, longest), before=None, before_value="")
         for (label, full, value), last in zip(rows, before, strict=False)
     )[-HISTORY_LIMIT:]
@@ -152,7 +164,8 @@ def history(
 
 
 def outcomes(checks: Sequence[Check]) -> tuple[Segment, ...]:
-    """How many checks ended in each outcome, as parts of one strip; outcomes that none had are left out."""
+    """How many checks ended in each outcome, as parts of one strip; outcomes that none had are left
+    out."""
     counts = {outcome: sum(check.outcome is outcome for check in checks) for outcome in Outcome}
     segments: list[Segment] = []
     start = 0.0
@@ -165,14 +178,16 @@ def outcomes(checks: Sequence[Check]) -> tuple[Segment, ...]:
 
 
 def _gantt(
-    key: str, title: str, noun: str, steps: Sequence[Timing], starts: Sequence[float], old: Mapping[str, float],
+    key: str, title: str, noun: str, steps: Sequence[Timing], starts: Sequence[float],
+    old: Mapping[str, float],
     end: float, previous: BakeRecord | None,
 ) -> Chart:
     total = sum(step.seconds for step in steps)
     bars = tuple(
         Bar(
             label=shorten(step.name), full=step.name, value=units.duration(step.seconds),
-            share=units.percent(step.seconds, total), change=_change(step.seconds, old.get(step.name), previous),
+            share=units.percent(step.seconds, total),
+            change=_change(step.seconds, old.get(step.name), previous),
             start=round(start / end, DIGITS), width=_length(step.seconds, end),
             before=_length(old[step.name], end) if step.name in old else None,
             before_value=units.duration(old[step.name]) if step.name in old else "",
@@ -192,24 +207,29 @@ def _starts(steps: Sequence[Timing], begin: float = 0.0) -> list[float]:
 
 
 def _role_starts(bake: BakeRecord) -> list[float]:
-    """Each role at the end of the phase whose name has it: the container boots first. One of no phase: at 0."""
+    """Each role at the end of the phase whose name has it: the container boots first. One of no
+    phase: at 0."""
     found: dict[str, float] = {}
     for phase, start in zip(bake.phases, _starts(bake.phases), strict=True):
         inner = [role for role in bake.roles if role.name in phase.name.split(ROLES_JOINED_BY)]
         boot = phase.seconds - sum(role.seconds for role in inner)
-        found.update(zip((role.name for role in inner), _starts(inner, start + max(0.0, boot)), strict=True))
+        found.update(zip((role.name for role in inner), _starts(inner, start + max(0.0, boot)),
+                         strict=True))
     return [found.get(role.name, 0.0) for role in bake.roles]
 
 
 def _end(steps: Sequence[Timing], starts: Sequence[float], old: Mapping[str, float]) -> float:
-    ends = (start + max(step.seconds, old.get(step.name, 0.0)) for step, start in zip(steps, starts, strict=True))
+    ends = (start + max(step.seconds, old.get(step.name, 0.0))
+            for step, start in zip(steps, starts, strict=True))
     return max(ends, default=0.0)
 
 
 def _ticks(end: float) -> tuple[Tick, ...]:
-    step = next((step for step in _TIME_STEPS if end / step <= TICK_LIMIT), math.ceil(end / TICK_LIMIT))
+    step = next((step for step in _TIME_STEPS if end / step <= TICK_LIMIT),
+                math.ceil(end / TICK_LIMIT))
     count = int(end / step)
-    return tuple(Tick(round(step * index / end, DIGITS), _tick_label(step * index)) for index in range(count + 1))
+    return tuple(Tick(round(step * index / end, DIGITS), _tick_label(step * index))
+                 for index in range(count + 1))
 
 
 def _tick_label(seconds: float) -> str:

@@ -36,9 +36,11 @@ class BuildRecords:
 
 @cache
 def template(name: str) -> Template:
-    """A template of this folder. What it is given is escaped as in HTML: Markdown may hold that, too."""
+    """A template of this folder. What it is given is escaped as in HTML: Markdown may hold that,
+    too."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters.update(size=units.size, duration=units.duration, growth=units.growth)
     return environment.get_template(name)
@@ -49,7 +51,8 @@ def render(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, An
 
     `lock` is the lock that was baked; the previous one is read from the previous build's lock.json.
     A `previous` of the same build id is no comparison and is ignored. Raises BadInput for a record
-    that is missing (except verify.json), damaged or of another image, and for a lock that was not baked.
+    that is missing (except verify.json), damaged or of another image, and for a lock that was not
+    baked.
     """
     return template("report.html.j2").render(_context(folder, previous, lock))
 
@@ -60,13 +63,16 @@ def summary(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, A
 
 
 def write_report(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]) -> Path:
-    """Write page and summary beside the records they show, replacing older ones atomically; returns the page's path."""
+    """Write page and summary beside the records they show, replacing older ones atomically; returns
+    the page's path."""
     records.write_text(folder.summary, summary(folder, previous, lock))
     records.write_text(folder.report, render(folder, previous, lock))
     return folder.report
 
 
-def _context(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]) -> dict[str, Any]:
+def _context(
+    folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]
+) -> dict[str, Any]:
     build = _load(folder)
     _check_lock(build.bake, lock, folder)
     old = _load_previous(previous, build.bake) if previous else None
@@ -74,18 +80,23 @@ def _context(folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, 
     old_bake, old_verify = (old.bake, old.verify) if old else (None, None)
     gpu, security, day = beside.gpu_test(folder, lock), beside.security(folder), beside.day(folder)
     return {
-        "bake": bake, "verify": verify, "previous": old_bake, "description": lock.get("description") or "",
+        "bake": bake, "verify": verify, "previous": old_bake,
+        "description": lock.get("description") or "",
         "conclusion": view.conclusion(verify, bake.image),
         "figures": view.figures(bake, verify, old_bake, old_verify),
-        "facts": [*view.facts(lock), *gpu, *beside.vulnerabilities(folder), *beside.hardness(folder)],
-        "untested": any(fact.value == beside.NO_GPU for fact in gpu), "support": support.of_lock(lock), "day": day,
+        "facts": [*view.facts(lock), *gpu, *beside.vulnerabilities(folder),
+                  *beside.hardness(folder)],
+        "untested": any(fact.value == beside.NO_GPU for fact in gpu),
+        "support": support.of_lock(lock), "day": day,
         "security": security, "parts": beside.by_part(security),
-        "publication": beside.publication(folder), "files": beside.files(folder, previous if old else None),
+        "publication": beside.publication(folder),
+        "files": beside.files(folder, previous if old else None),
         "choices": view.choices(lock),
         "sizes": charts.sizes(bake, old_bake), "timings": charts.timings(bake, old_bake),
         "outcomes": charts.outcomes(verify.checks if verify else ()),
         "groups": view.groups(verify, old_verify),
-        "diff": package_diff.compare(old.lock["packages"], lock["packages"]) if old and old.lock else None,
+        "diff": package_diff.compare(old.lock["packages"], lock["packages"]) if old and old.lock
+        else None,
         "packages": view.packages(lock),
     }
 
@@ -106,7 +117,8 @@ def _load_previous(folder: BuildFolder, bake: BakeRecord) -> BuildRecords | None
     old = _load(folder)
     if old.bake.image != bake.image:
         raise BadInput(
-            f"{folder.path} is a build of {old.bake.image}, not of {bake.image}", hint="compare builds of one image"
+            f"{folder.path} is a build of {old.bake.image}, not of {bake.image}",
+            hint="compare builds of one image"
         )
     if old.bake.build_id == bake.build_id:
         return None
@@ -122,6 +134,8 @@ def _check_lock(bake: BakeRecord, lock: Any, folder: BuildFolder) -> None:
     found = records.sha256_text(records.canonical(lock))
     if found != bake.lock_sha256:
         raise BadInput(
-            f"{folder.path} was baked from lock {bake.lock_sha256[:12]}, but the lock given is {found[:12]}",
-            hint=f"run `make bake IMAGE={bake.image}` for the lock as it is now, or give the lock that was baked",
+            f"{folder.path} was baked from lock {bake.lock_sha256[:12]}, but the lock given is "
+            f"{found[:12]}",
+            hint=f"run `make bake IMAGE={bake.image}` for the lock as it is now, or give the lock "
+                 "that was baked",
         )

@@ -1,6 +1,8 @@
-"""The site: one static page over all images, with links to each build's report. It needs no script and no network.
+"""The site: one static page over all images, with links to each build's report. It needs no script
+and no network.
 
-What the account and `drift` said comes as plain JSON, as records of later stages do everywhere in a report.
+What the account and `drift` said comes as plain JSON, as records of later stages do everywhere in a
+report.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _WORST = (SupportState.ENDED, SupportState.UNKNOWN, SupportState.ENDING, Support
 
 @dataclass(frozen=True)
 class RunsRow:
-    """An image in a region: the builds behind its names, what runs of each build, and the storage's dollars a month."""
+    """An image in a region: the builds behind its names, what runs of each build, and the storage's
+    dollars a month."""
 
     region: str
     latest: str
@@ -44,7 +47,8 @@ class RunsRow:
 
 @dataclass(frozen=True)
 class DriftSummary:
-    """What of an image drifted when it was last looked at: so many of `looked_at` instances and groups, and how."""
+    """What of an image drifted when it was last looked at: so many of `looked_at` instances and
+    groups, and how."""
 
     at: str
     looked_at: int
@@ -54,7 +58,8 @@ class DriftSummary:
 
 @dataclass(frozen=True)
 class ImageSection:
-    """An image: its builds, the newest first, and what follows for it. `builds` is empty where none is known."""
+    """An image: its builds, the newest first, and what follows for it. `builds` is empty where none
+    is known."""
 
     image: str
     builds: tuple[SiteBuild, ...]
@@ -80,38 +85,49 @@ class ImageSection:
         """What its snapshots cost a month, in all regions that answered."""
         if not self.regions:
             return "not published"
-        return units.price(units.total(row.usd for row in self.regions), exact=all(row.exact for row in self.regions))
+        return units.price(units.total(row.usd for row in self.regions),
+                           exact=all(row.exact for row in self.regions))
 
 
 @dataclass(frozen=True)
 class AccountAnswers:
-    """The records of `golden status` and `golden drift` as JSON; None where nobody asked, or nothing is kept."""
+    """The records of `golden status` and `golden drift` as JSON; None where nobody asked, or
+    nothing is kept."""
 
     status: Mapping[str, Any] | None = None
     drift: Mapping[str, Any] | None = None
 
 
 def render(
-    images: Sequence[str], builds: Mapping[str, Sequence[SiteBuild]], answers: AccountAnswers, made_at: str,
+    images: Sequence[str], builds: Mapping[str, Sequence[SiteBuild]], answers: AccountAnswers,
+    made_at: str,
 ) -> str:
-    """The page over `images` and whatever else has builds; `made_at` is ISO 8601 and dates what is supported."""
+    """The page over `images` and whatever else has builds; `made_at` is ISO 8601 and dates what is
+    supported."""
     day = date.fromisoformat(made_at[:10])
-    sections = [_section(image, builds.get(image, ()), answers, day) for image in dict.fromkeys([*images, *builds])]
+    sections = [_section(image, builds.get(image, ()), answers, day)
+                for image in dict.fromkeys([*images, *builds])]
     status = answers.status or {"unreachable": {}, "regions": {}}
     return template("site.html.j2").render(
-        sections=sections, figures=_figures(sections, answers, day), made_at=made_at, day=day, answers=answers,
-        unreachable=status["unreachable"], regions=len(status["unreachable"]) + len(status["regions"]),
+        sections=sections, figures=_figures(sections, answers, day), made_at=made_at, day=day,
+        answers=answers,
+        unreachable=status["unreachable"],
+        regions=len(status["unreachable"]) + len(status["regions"]),
         not_asked=NOT_ASKED)
 
 
-def _section(image: str, builds: Sequence[SiteBuild], answers: AccountAnswers, day: date) -> ImageSection:
+def _section(
+    image: str, builds: Sequence[SiteBuild], answers: AccountAnswers, day: date
+) -> ImageSection:
     parts = support.of_lock(builds[0].lock) if builds and builds[0].lock else []
     oldest_first = list(reversed(builds))
     return ImageSection(
         image=image, builds=tuple(builds), support=tuple(parts),
-        worst=min(parts, key=lambda part: (_WORST.index(part.state(day)), part.ends or date.max), default=None),
+        worst=min(parts, key=lambda part: (_WORST.index(part.state(day)), part.ends or date.max),
+                  default=None),
         sizes=charts.history(f"{image}-sizes", "Bytes on disk of each build", [
-            (_label(build), _label(build), build.bytes) for build in oldest_first if build.bytes], units.size),
+            (_label(build), _label(build), build.bytes) for build in oldest_first if build.bytes],
+                             units.size),
         times=charts.history(f"{image}-times", "Time of each bake", [
             (_label(build), f"{_label(build)}, {build.layers} layers reused", build.seconds)
             for build in oldest_first if build.seconds], units.duration),
@@ -128,23 +144,27 @@ def _runs(image: str, status: Mapping[str, Any] | None) -> Iterator[RunsRow]:
             if one["image"] != image:
                 continue
             amis = one["amis"]
-            runs = ", ".join(f"{ami['instances']} of {ami['build_id']}" for ami in amis if ami["instances"])
+            runs = ", ".join(f"{ami['instances']} of {ami['build_id']}" for ami in amis
+                             if ami["instances"])
             yield RunsRow(
                 region, _pointed(one["latest"]), _pointed(one["candidate"]), runs or "nothing",
-                sum(ami["instances"] for ami in amis), units.total(ami["usd_month"] for ami in amis),
+                sum(ami["instances"] for ami in amis),
+                units.total(ami["usd_month"] for ami in amis),
                 all(ami["bytes_exact"] for ami in amis))
 
 
 def _pointed(pointer: Mapping[str, Any] | None) -> str:
     if pointer is None:
         return "none"
-    return str(pointer["build_id"] or ("not ours" if pointer["exists"] else "an AMI that does not exist"))
+    return str(pointer["build_id"]
+               or ("not ours" if pointer["exists"] else "an AMI that does not exist"))
 
 
 def _drift(image: str, record: Mapping[str, Any] | None) -> DriftSummary | None:
     if record is None:
         return None
-    rows = [row for fleets in record["regions"].values() for fleet in fleets if fleet["image"] == image
+    rows = [row for fleets in record["regions"].values() for fleet in fleets if fleet["image"]
+            == image
             for row in (*fleet["instances"], *fleet["groups"])]
     if not rows:
         return None
@@ -153,9 +173,12 @@ def _drift(image: str, record: Mapping[str, Any] | None) -> DriftSummary | None:
                         ", ".join(dict.fromkeys(kinds)))
 
 
-def _figures(sections: Sequence[ImageSection], answers: AccountAnswers, day: date) -> tuple[Figure, ...]:
+def _figures(
+    sections: Sequence[ImageSection], answers: AccountAnswers, day: date
+) -> tuple[Figure, ...]:
     newest = [section.newest for section in sections if section.newest]
-    ended = sum(part.state(day) is SupportState.ENDED for section in sections for part in section.support)
+    ended = sum(part.state(day) is SupportState.ENDED for section in sections
+                for part in section.support)
     asked = answers.status is not None
     return (
         Figure("Verified", str(sum(build.verified for build in newest)),
@@ -164,7 +187,9 @@ def _figures(sections: Sequence[ImageSection], answers: AccountAnswers, day: dat
                f"of {sum(bool(build.gpu) for build in newest)} for GPUs"),
         Figure("Support ended", str(ended), "parts of newest builds"),
         Figure("Stop a publish", str(sum(build.stops for build in newest)),
-               f"vulnerabilities; nobody asked about {sum(not build.asked_at for build in newest)} builds"),
-        Figure("Running", str(sum(section.instances for section in sections)) if asked else NOT_ASKED,
+               "vulnerabilities; nobody asked about "
+               f"{sum(not build.asked_at for build in newest)} builds"),
+        Figure("Running",
+               str(sum(section.instances for section in sections)) if asked else NOT_ASKED,
                "instances of all builds"),
     )

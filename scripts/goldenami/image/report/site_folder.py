@@ -1,4 +1,5 @@
-"""The site's folder: a copy of each build's report and records, in the layout of `build/`, so that their links hold."""
+"""The site's folder: a copy of each build's report and records, in the layout of `build/`, so that
+their links hold."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 
 
 def collect(images: Iterable[ImageFolder], site: Path) -> list[GoldenError]:
-    """Copy what there is of each build, and say in `site.json` what the page needs of it; returns what is damaged.
+    """Copy what there is of each build, and say in `site.json` what the page needs of it; returns
+    what is damaged.
 
     A build that is no longer here stays in the site.
     """
@@ -43,7 +45,8 @@ def _copy(build: BuildFolder, target: BuildFolder) -> None:
 
 
 def builds(site: Path, damaged: list[GoldenError] | None = None) -> dict[str, list[SiteBuild]]:
-    """Every build of the site by image, the newest first; what cannot be read goes to `damaged`, or is raised."""
+    """Every build of the site by image, the newest first; what cannot be read goes to `damaged`, or
+    is raised."""
     found: dict[str, list[SiteBuild]] = {}
     for path in sorted(site.glob(f"*/*/{SITE_FILE}")):
         try:

@@ -1,4 +1,5 @@
-"""What the site knows of a build: `site.json` in its folder there, which outlives the build on this machine."""
+"""What the site knows of a build: `site.json` in its folder there, which outlives the build on this
+machine."""
 
 from __future__ import annotations
 
@@ -17,10 +18,12 @@ _LOCK_KEYS = ("base", "kernel", "driver", "cuda")
 
 
 class SiteBuild(Record):
-    """One build. `seconds` of the bake and `bytes` allocated on the disk are None where the record has none.
+    """One build. `seconds` of the bake and `bytes` allocated on the disk are None where the record
+    has none.
 
-    `layers` were reused from earlier bakes. `gpu` says what GPUs ran it, "" of an image without. `rated` counts known
-    vulnerabilities, `stops` those that stop a publish; `asked_at` is "" where nobody has asked. `amis`: by region.
+    `layers` were reused from earlier bakes. `gpu` says what GPUs ran it, "" of an image without.
+    `rated` counts known vulnerabilities, `stops` those that stop a publish; `asked_at` is "" where
+    nobody has asked. `amis`: by region.
     """
 
     schema_version: Literal[1] = 1
@@ -53,17 +56,21 @@ def of_build(folder: BuildFolder) -> SiteBuild:
     """What the build's records say; BadInput names one that is damaged."""
     bake, lock = folder.read_bake(), _lock(folder)
     verify = records.read(folder.verify, VerifyRecord) if folder.verify.exists() else None
-    gpu, security, published = beside.gpu_test(folder, lock), beside.security(folder), beside.publication(folder)
+    gpu, security, published = beside.gpu_test(folder,
+                                               lock), beside.security(folder), beside.publication(folder)
     return SiteBuild(
         image=bake.image, build_id=bake.build_id, description=str(lock.get("description") or ""),
-        started_at=bake.started_at, seconds=bake.seconds, bytes=bake.disk.bytes_allocated if bake.disk else None,
+        started_at=bake.started_at, seconds=bake.seconds,
+        bytes=bake.disk.bytes_allocated if bake.disk else None,
         layers=len(bake.layers), verified=verify is not None and verify.verdict is Verdict.VERIFIED,
         verdict=str(verify.verdict if verify else Verdict.NOT_VERIFIED),
         correct=sum(check.outcome is Outcome.CORRECT for check in verify.checks) if verify else 0,
         checks=len(verify.checks) if verify else 0, gpu=gpu[0].value if gpu else "",
-        asked_at=security.checked_at if security else "", rated=beside.rated(security.findings) if security else "",
+        asked_at=security.checked_at if security else "",
+        rated=beside.rated(security.findings) if security else "",
         stops=sum(finding.stops for finding in security.findings) if security else 0,
-        amis={row.region: row.ami for row in published.rows} if published else {}, report=folder.report.exists(),
+        amis={row.region: row.ami for row in published.rows} if published else {},
+        report=folder.report.exists(),
         lock={key: lock[key] for key in _LOCK_KEYS if key in lock})
 
 

@@ -93,7 +93,8 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class PackageRow:
-    """One line of the full package list: `download` is the .deb's size, `installed` what dpkg says it takes."""
+    """One line of the full package list: `download` is the .deb's size, `installed` what dpkg says
+    it takes."""
 
     name: str
     version: str
@@ -118,7 +119,8 @@ def conclusion(verify: VerifyRecord | None, image: str) -> Conclusion:
     if wrong:
         split = ", ".join(f"{count} {outcome}" for outcome, count in _counts(wrong))
         be = "is" if len(wrong) == 1 else "are"
-        return Conclusion(verify.verdict, False, f"{len(wrong)} of {total} checks {be} not correct: {split} ({how}).")
+        return Conclusion(verify.verdict, False,
+                          f"{len(wrong)} of {total} checks {be} not correct: {split} ({how}).")
     if verify.verdict is not Verdict.VERIFIED:
         sentence = f"All {total} checks are correct, yet the verdict was withheld ({how})."
         return Conclusion(verify.verdict, False, sentence)
@@ -148,7 +150,8 @@ def choices(lock: LockData) -> tuple[ChoiceRow, ...]:
     """What the lock took, and what it passed over and why."""
     return tuple(
         ChoiceRow(
-            component=str(choice["component"]), taken=_text(choice["taken"]), why=_text(choice.get("why")),
+            component=str(choice["component"]), taken=_text(choice["taken"]),
+            why=_text(choice.get("why")),
             passed_over=tuple(
                 PassedOverRow(_text(over["what"]),
                               _text(over.get("reason"))) for over in choice.get("passed_over") or ()
@@ -159,7 +162,8 @@ def choices(lock: LockData) -> tuple[ChoiceRow, ...]:
 
 
 def figures(
-    bake: BakeRecord, verify: VerifyRecord | None, old_bake: BakeRecord | None, old_verify: VerifyRecord | None,
+    bake: BakeRecord, verify: VerifyRecord | None, old_bake: BakeRecord | None,
+    old_verify: VerifyRecord | None,
 ) -> tuple[Figure, ...]:
     """The headline numbers."""
     baked, old_baked = _bake_seconds(bake), _bake_seconds(old_bake) if old_bake else None
@@ -183,7 +187,8 @@ def _size_figure(bake: BakeRecord, old_bake: BakeRecord | None) -> Figure:
     assert bake.disk is not None  # a record has one of them
     old = old_bake.disk.bytes_allocated if old_bake and old_bake.disk else None
     apparent = f"of {units.size(bake.disk.bytes_apparent)}"
-    return Figure("Disk", units.size(bake.disk.bytes_allocated), _against(apparent, bake.disk.bytes_allocated, old))
+    return Figure("Disk", units.size(bake.disk.bytes_allocated),
+                  _against(apparent, bake.disk.bytes_allocated, old))
 
 
 def groups(verify: VerifyRecord | None, previous: VerifyRecord | None) -> tuple[Group, ...]:
@@ -200,7 +205,8 @@ def packages(lock: LockData) -> tuple[PackageRow, ...]:
     """Every package of the lock by name."""
     return tuple(
         PackageRow(
-            name=name, version=str(entry["version"]), architecture=str(entry.get("architecture", "")),
+            name=name, version=str(entry["version"]),
+            architecture=str(entry.get("architecture", "")),
             download=_size(entry.get("size")), installed=_size(entry.get("installed_size")),
             origin=_text(entry.get("origin")), sha256=str(entry.get("sha256", "")),
         )
@@ -213,12 +219,17 @@ def _driver(driver: LockData | None) -> tuple[Fact, ...]:
         return (Fact("NVIDIA driver", "none"),)
     supports = f", supports CUDA {driver['cuda']}" if driver.get("cuda") else ""
     version = Fact(
-        "NVIDIA driver", str(driver["version"]), f"branch {driver['branch']}, {driver['flavour']} modules{supports}")
+        "NVIDIA driver", str(driver["version"]),
+        f"branch {driver['branch']}, {driver['flavour']} modules{supports}")
     modules = driver.get("modules")
     if not modules:
         return (version,)
     signature = modules.get("signature")
-    signed = f"signed by {signature['signer']}" if signature else "unsigned: Secure Boot would refuse them"
+    signed = (
+        f"signed by {signature['signer']}"
+        if signature
+        else "unsigned: Secure Boot would refuse them"
+    )
     compiler = _text(modules.get("compiler"))
     return (version, Fact("Kernel modules", _text(modules.get("package")), f"{compiler}, {signed}"))
 
@@ -232,8 +243,11 @@ def _cuda(lock: LockData) -> Fact:
     note = [str(cuda.get("variant") or "")]
     if newest and _release(version) != _release(newest):
         older = _release(version) < _release(newest)
-        why = f"the archive of {lock['base']['release']} has no newer one" \
-            if older and (lock.get("variables") or {}).get("cuda_source") == "debian" else str(cuda.get("why") or "")
+        why = (
+            f"the archive of {lock['base']['release']} has no newer one"
+            if older and (lock.get("variables") or {}).get("cuda_source") == "debian"
+            else str(cuda.get("why") or "")
+        )
         note.append(f"{'older' if older else 'newer'} than {newest}, which the driver has: {why}")
     return Fact("CUDA", version, "; ".join(filter(None, note)))
 
@@ -287,16 +301,21 @@ def _against(note: str, now: float, before: float | None) -> str:
     if before is None:
         return note
     moved = units.change(now, before)
-    return ", ".join(part for part in (note, "as before" if moved == "=" else f"{moved} on previous") if part)
+    return ", ".join(part
+                     for part in (note, "as before" if moved == "=" else f"{moved} on previous")
+                     if part)
 
 
 def _group(role: str, checks: Sequence[Check], before: Mapping[str, Outcome]) -> Group:
     # sorted() is stable: within an outcome the order is that of the run
     ordered = sorted(checks, key=lambda check: SEVERITY.index(check.outcome))
-    rows = tuple(CheckRow(check, was if (was := before.get(check.id)) is not check.outcome else None) for check
-                 in ordered)
+    rows = tuple(
+        CheckRow(check, was if (was := before.get(check.id)) is not check.outcome else None)
+        for check in ordered
+    )
     return Group(
-        role=role, rows=rows, counts=_counts(checks), seconds=sum(check.seconds for check in checks),
+        role=role, rows=rows, counts=_counts(checks),
+        seconds=sum(check.seconds for check in checks),
         failed=any(check.outcome is not Outcome.CORRECT for check in checks),
     )
 
@@ -315,7 +334,8 @@ def _size(count: int | None) -> str:
 
 
 def _text(value: Any) -> str:
-    """A scalar, list or mapping of the lock on one line; nothing for None and for an empty collection."""
+    """A scalar, list or mapping of the lock on one line; nothing for None and for an empty
+    collection."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):

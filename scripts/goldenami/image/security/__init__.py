@@ -1,1 +1,2 @@
-"""What a build holds and what is known against it: bills of materials, vulnerabilities, secrets left behind."""
+"""What a build holds and what is known against it: bills of materials, vulnerabilities, secrets
+left behind."""

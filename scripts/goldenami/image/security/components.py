@@ -1,7 +1,8 @@
-"""The parts of a build, from its lock: packages, wheels and what they were compiled from, the loader of the host.
+"""The parts of a build, from its lock: packages, wheels and what they were compiled from, the
+loader of the host.
 
-The lock names what was resolved. Where the build has the manifest of its tree, the parts are held equal to it: what a
-role purged is no part, and what nobody locked is an error.
+The lock names what was resolved. Where the build has the manifest of its tree, the parts are held
+equal to it: what a role purged is no part, and what nobody locked is an error.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ LOADER = ("grub-efi-amd64-bin", "grub-pc-bin")
 _SOURCE = re.compile(r"^Source: (\S+)(?: \((\S+)\))?$", re.MULTILINE)
 """deb-src-control(5): the version stands there only where it is not the binary's."""
 _SIGNED = re.compile(r"^linux-signed(?:-(?:amd64|arm64)$|(?=-|$))")
-"""Sources that only sign another's kernel, under versions of their own (Debian's `6.1.192+2` of `6.1.192-2`): trackers
-know `linux` and Ubuntu's `linux-aws`."""
-_WHEEL = re.compile(r"^/opt/ml/([^/]+)/lib/python3[^/]*/site-packages/([^/-]+)-([^/]+)\.dist-info/METADATA$")
+"""Sources that only sign another's kernel, under versions of their own (Debian's `6.1.192+2` of
+`6.1.192-2`): trackers know `linux` and Ubuntu's `linux-aws`."""
+_WHEEL = re.compile(
+    r"^/opt/ml/([^/]+)/lib/python3[^/]*/site-packages/([^/-]+)-([^/]+)\.dist-info/METADATA$"
+)
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,11 @@ class SourcePackage:
 
 @dataclass(frozen=True)
 class ImagePart:
-    """One part of the image. `sha256` is of its file, "" where it has none; `ancestors` are what it was compiled from.
+    """One part of the image. `sha256` is of its file, "" where it has none; `ancestors` are what it
+    was compiled from.
 
-    `purl` is a package URL (ECMA-427), `cpe` a name of the National Vulnerability Database, "" where it has none.
+    `purl` is a package URL (ECMA-427), `cpe` a name of the National Vulnerability Database, ""
+    where it has none.
     """
 
     name: str
@@ -65,7 +70,8 @@ class ImagePart:
     licence: str = ""
     supplier: str = ""
     depends: tuple[str, ...] = ()
-    """An SPDX expression, a name, and the `ref`s of what it needs: empty where the build has no record of them."""
+    """An SPDX expression, a name, and the `ref`s of what it needs: empty where the build has no
+    record of them."""
 
     @property
     def ref(self) -> str:
@@ -75,7 +81,8 @@ class ImagePart:
 
 @dataclass(frozen=True)
 class Materials:
-    """All parts of a build, by name. `whole` says that they were compared with the files of the tree."""
+    """All parts of a build, by name. `whole` says that they were compared with the files of the
+    tree."""
 
     lock: Lock
     lock_sha256: str
@@ -95,7 +102,8 @@ def distribution(lock: Lock) -> str:
 
 
 def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
-    """The parts of a build; BadInput where the store lacks a package, NotVerified where the tree has other parts."""
+    """The parts of a build; BadInput where the store lacks a package, NotVerified where the tree
+    has other parts."""
     bake = build.read_bake()
     whole = build.manifest.exists() and bake.ami is None  # an AMI has the publisher's packages, too
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
@@ -105,7 +113,8 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
 
 
 def _with_facts(parts: list[ImagePart], path: Path) -> list[ImagePart]:
-    """The parts with what the tree said of them; as they are where an older bake kept no record of it."""
+    """The parts with what the tree said of them; as they are where an older bake kept no record of
+    it."""
     if not path.exists():
         return parts
     facts = records.read(path, TreeFacts).parts
@@ -118,7 +127,8 @@ def _with_facts(parts: list[ImagePart], path: Path) -> list[ImagePart]:
 
 
 def of_lock(lock: Lock, store: Store) -> Materials:
-    """The parts that a lock names, where nobody baked it here: what the tree has, and the loader, are not known."""
+    """The parts that a lock names, where nobody baked it here: what the tree has, and the loader,
+    are not known."""
     sha256 = records.sha256_text(lockfile.text_of(lock))
     found = [*_debs(lock, store, lock.packages), *_wheels(lock)]
     return Materials(lock, sha256, sha256[:lockfile.ID_LENGTH], _sorted(found), whole=False)
@@ -129,7 +139,8 @@ def _sorted(parts: Iterable[ImagePart]) -> tuple[ImagePart, ...]:
 
 
 def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
-    """The source of each package, from the package's own control data: the lock has no version of it."""
+    """The source of each package, from the package's own control data: the lock has no version of
+    it."""
     found = {}
     for name, package in lock.packages.items():
         match = _SOURCE.search(local_repository.control(store, package.deb(name)))
@@ -143,7 +154,8 @@ def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
 def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart]:
     """The packages of the lock that are among `names`."""
     sources = source_packages(lock, store)
-    return (_deb(lock, name, package, sources[name]) for name, package in lock.packages.items() if name in names)
+    return (_deb(lock, name, package, sources[name]) for name, package in lock.packages.items()
+            if name in names)
 
 
 def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> ImagePart:
@@ -153,26 +165,31 @@ def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> Imag
     vendor = lock.base.distribution
     if not package.origin.startswith(vendor):
         vendor = package.origin.partition("-")[0]
-    return ImagePart(name, package.version, _deb_purl(lock, vendor, name, package, source), package.sha256, vendor,
+    return ImagePart(name, package.version, _deb_purl(lock, vendor, name, package, source),
+                     package.sha256, vendor,
                      source, properties=(("archive", package.origin),))
 
 
 def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: SourcePackage) -> str:
     qualifiers = {"arch": package.architecture, "distro": distribution(lock)}
     if source != SourcePackage(name, package.version):
-        qualifiers["upstream"] = source.name + (f"@{source.version}" if source.version != package.version else "")
+        qualifiers["upstream"] = source.name + (f"@{source.version}" if source.version
+                                                != package.version else "")
     return PackageURL("deb", vendor, name, package.version, qualifiers).to_string()
 
 
 def _modules(lock: Lock, name: str, package: Package) -> ImagePart:
-    """The kernel modules that were compiled when the lock was made, with the package that has their source."""
+    """The kernel modules that were compiled when the lock was made, with the package that has their
+    source."""
     assert lock.driver and lock.driver.modules
     made, version = lock.driver.modules, lock.driver.version
-    facts = [("compiled-with", made.compiler), ("kernel", lock.kernel.release), ("flavour", lock.driver.flavour)]
+    facts = [("compiled-with", made.compiler), ("kernel", lock.kernel.release),
+             ("flavour", lock.driver.flavour)]
     facts += [("signer", made.signature.signer)] if made.signature else []
     origin, ancestors = made.build.get(made.source_package), list[ImagePart]()
     if origin:
-        ancestors.append(_deb(lock, made.source_package, origin, SourcePackage(origin.source, origin.version)))
+        ancestors.append(_deb(lock, made.source_package, origin,
+                              SourcePackage(origin.source, origin.version)))
     purl = PackageURL("generic", None, name, package.version).to_string()
     return ImagePart(name, package.version, purl, package.sha256, "nvidia",
                      cpe=f"cpe:2.3:a:nvidia:gpu_display_driver:{version}:*:*:*:*:linux:*:*",
@@ -191,7 +208,11 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
     for sha256, file in files.items():
         compiled = made.get(sha256)
         facts = [("environment", name) for name in sorted(homes[sha256])]
-        facts += [("compiled-for", compiled.target.cpu), ("compiled-with", compiled.compiler)] if compiled else []
+        facts += (
+            [("compiled-for", compiled.target.cpu), ("compiled-with", compiled.compiler)]
+            if compiled
+            else []
+        )
         purl = PackageURL("pypi", None, file.project, file.version).to_string()
         yield ImagePart(file.project, file.version, purl, sha256, "pypi",
                         properties=(("file", file.filename), *facts),
@@ -208,25 +229,30 @@ def _origin(made: CompiledWheel) -> ImagePart:
 
 
 def _loader(host: Host) -> Iterator[ImagePart]:
-    """GRUB, which is on the disk as files of the host's packages: of the host's distribution, not of the image's."""
+    """GRUB, which is on the disk as files of the host's packages: of the host's distribution, not
+    of the image's."""
     vendor, _, _ = host.distribution.partition("-")
     for name in LOADER:
         if version := host.tools.get(name, ""):
             qualifiers = {"arch": "amd64", "distro": host.distribution, "upstream": "grub2"}
             kind, facts = ("deb", qualifiers) if vendor else ("generic", None)
             purl = PackageURL(kind, vendor, name, version, facts).to_string()
-            yield ImagePart(name, version, purl, "", vendor or "GNU", SourcePackage("grub2", version),
+            yield ImagePart(name, version, purl, "", vendor or "GNU",
+                            SourcePackage("grub2", version),
                             properties=(("from", "the host that baked"),))
 
 
 def _in_tree(manifest: Path, lock: Lock) -> set[str]:
-    """The packages that the tree has; NotVerified where one is not the lock's, or the wheels are others."""
+    """The packages that the tree has; NotVerified where one is not the lock's, or the wheels are
+    others."""
     paths = [entry["path"] for entry in json.loads(manifest.read_text(encoding="utf-8"))["entries"]]
     packages = owners.installed(paths)
-    wheels = {(match[1], _project(match[2]), match[3]) for path in paths if (match := _WHEEL.match(path))}
+    wheels = {(match[1], _project(match[2]), match[3]) for path in paths
+              if (match := _WHEEL.match(path))}
     locked = {(environment, _project(file.project), file.version)
               for environment, files in lock.environments().items() for file in files}
-    wrong = [f"package {name} is in the image alone" for name in sorted(packages - lock.packages.keys())]
+    wrong = [f"package {name} is in the image alone"
+             for name in sorted(packages - lock.packages.keys())]
     wrong += [f"wheel {' '.join(one)} is in the image alone" for one in sorted(wheels - locked)]
     wrong += [f"wheel {' '.join(one)} is in the lock alone" for one in sorted(locked - wheels)]
     if wrong:

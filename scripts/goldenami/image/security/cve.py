@@ -1,9 +1,10 @@
-"""The `cve` stage: which known vulnerabilities a build has, and whether it may be published with them.
+"""The `cve` stage: which known vulnerabilities a build has, and whether it may be published with
+them.
 
-It asks of the build's records and of public lists alone, so it is run again, each day, on builds that are long
-published; where no build is here, of its lock. The rules: what a newer version in the image's own archives mends fails;
-what nothing mends fails where it is used in attacks, or rated `fail_on` or worse. A list that could not be used makes
-the outcome `unreachable`.
+It asks of the build's records and of public lists alone, so it is run again, each day, on builds
+that are long published; where no build is here, of its lock. The rules: what a newer version in the
+image's own archives mends fails; what nothing mends fails where it is used in attacks, or rated
+`fail_on` or worse. A list that could not be used makes the outcome `unreachable`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Subject:
 
 
 def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
-    """Read the lists, judge, write cve.json and cve.vex.json. BadInput for a waiver that excuses nothing."""
+    """Read the lists, judge, write cve.json and cve.vex.json. BadInput for a waiver that excuses
+    nothing."""
     build, image = subject.build, subject.lock.image
     materials = (components.of_build(build, subject.lock, store) if build.is_baked
                  else components.of_lock(subject.lock, store))
@@ -60,24 +62,28 @@ def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
         status, seen = feeds.read(feed, wanted, before.get(feed), parse)
         statuses.append(status)
         found += seen or []
-    found = [_judged(one, exploited or frozenset(), subject.fail_on) for one in [*found, *_ended(subject.lock, found)]]
+    found = [_judged(one, exploited or frozenset(), subject.fail_on)
+             for one in [*found, *_ended(subject.lock, found)]]
     complete = not any(status.error for status in statuses)
     found = subject.waivers.apply(image, found, complete=complete)
     found.sort(key=lambda one: (not one.stops, one.part, one.id))
     stops, today = any(one.stops for one in found), clock.now()
     record = CveRecord(
-        image=image, build_id=build.build_id, lock_sha256=materials.lock_sha256, checked_at=clock.stamp(today),
+        image=image, build_id=build.build_id, lock_sha256=materials.lock_sha256,
+        checked_at=clock.stamp(today),
         fail_on=subject.fail_on, feeds=statuses, findings=found,
         warnings=subject.waivers.warnings(image, today.date()),
         outcome=_outcome(statuses, stops=stops))
     records.write(build.path / CVE_FILE, record)
     waived = {row.id: row for row in subject.waivers.of(image).values()}
-    records.write_text(build.path / VEX_FILE, records.canonical(vex.document(record, materials, waived)))
+    records.write_text(build.path / VEX_FILE,
+                       records.canonical(vex.document(record, materials, waived)))
     return record
 
 
 def _outcome(statuses: Sequence[FeedStatus], *, stops: bool) -> Outcome:
-    """What stops a build is known, whichever list is missing; unless nothing was compared at all."""
+    """What stops a build is known, whichever list is missing; unless nothing was compared at
+    all."""
     if stops and _compared(statuses):
         return Outcome.INCORRECT
     return Outcome.UNREACHABLE if any(status.error for status in statuses) else Outcome.CORRECT
@@ -103,15 +109,19 @@ def _parsers(materials: Materials) -> dict[Feed, Parser]:
     if debian:
         found[Feed.DEBIAN] = lambda data: debian_tracker.parse(data, debian)
     ubuntu = _versions({(part.source.name, part.source.version) for part in materials.parts
-                        if part.vendor == "ubuntu" and part.source and "distro=ubuntu" in part.purl})
+                        if part.vendor == "ubuntu" and part.source
+                        and "distro=ubuntu" in part.purl})
     if lock.base.distribution == "ubuntu":
         release = materials.distribution.partition("-")[2]
         found[Feed.UBUNTU] = lambda data: osv.parse(data, Feed.UBUNTU, osv.ubuntu(release), ubuntu)
-    wheels = _versions({(part.name, part.version) for part in materials.parts if part.vendor == "pypi"})
+    wheels = _versions({(part.name, part.version) for part in materials.parts if part.vendor
+                        == "pypi"})
     if wheels:
         found[Feed.PYPI] = lambda data: osv.parse(data, Feed.PYPI, osv.PYPI, wheels)
     if driver := lock.driver:
-        found[Feed.NVIDIA] = lambda data: nvidia_bulletins.parse(data, driver.version, lock.hardware.sm)
+        found[Feed.NVIDIA] = lambda data: nvidia_bulletins.parse(
+            data, driver.version, lock.hardware.sm
+        )
     return found
 
 
@@ -124,14 +134,17 @@ def _versions(pairs: set[tuple[str, str]]) -> dict[str, list[str]]:
 
 def _debian_sources(materials: Materials) -> list[tuple[SourcePackage, str]]:
     """Debian's source packages with the codename of their release: the loader's is the host's."""
-    codenames = {f"{platform.distribution.lower()}-{platform.major}": name for name, platform in PLATFORMS.items()}
-    found = {(part.source, codename) for part in materials.parts if part.vendor == "debian" and part.source
+    codenames = {f"{platform.distribution.lower()}-{platform.major}": name
+                 for name, platform in PLATFORMS.items()}
+    found = {(part.source, codename) for part in materials.parts if part.vendor == "debian"
+             and part.source
              for release, codename in codenames.items() if f"distro={release}" in part.purl}
     return sorted(found, key=lambda pair: (pair[0].name, pair[0].version))
 
 
 def _ended(lock: Lock, found: list[Vulnerability]) -> list[Vulnerability]:
-    """The finding of a driver branch that has ended by the table, where the bulletins have not said so already."""
+    """The finding of a driver branch that has ended by the table, where the bulletins have not said
+    so already."""
     if not lock.driver or any(one.id == f"driver-branch-{lock.driver.branch}" for one in found):
         return []
     branch, today = lock.driver.branch, clock.now().date().isoformat()
@@ -140,27 +153,32 @@ def _ended(lock: Lock, found: list[Vulnerability]) -> list[Vulnerability]:
         return []
     living = {one for one, last in compatibility.BRANCH_END.items() if last >= today}
     why = f"ended on {end}" if end else "has ended, NVIDIA says"
-    return [nvidia_bulletins.ended(lock.driver.version, nvidia_bulletins.successors(branch, living, lock.hardware.sm),
+    return [nvidia_bulletins.ended(lock.driver.version,
+                                   nvidia_bulletins.successors(branch, living, lock.hardware.sm),
                                    why)]
 
 
 def _judged(one: Vulnerability, exploited: frozenset[str], fail_on: Rating) -> Vulnerability:
-    """Whether it fails. The bulletins name fixes that the image's archives need not have, so a rating decides there."""
+    """Whether it fails. The bulletins name fixes that the image's archives need not have, so a
+    rating decides there."""
     known = one.id in exploited
     mended = bool(one.fix) and one.feed is not Feed.NVIDIA
-    return one.model_copy(update={"exploited": known, "fails": mended or known or one.rating.at_least(fail_on)})
+    return one.model_copy(update={"exploited": known,
+                                  "fails": mended or known or one.rating.at_least(fail_on)})
 
 
 def summary(record: CveRecord) -> str:
     """`31 known, 2 stop the build, 1 waived; 250000 entries of debian, ...`."""
     waived = sum(bool(one.waived) for one in record.findings)
     stops = sum(one.stops for one in record.findings)
-    lists = ", ".join(f"{status.feed.value} {status.error or f'{status.entries} entries'}" for status in record.feeds)
+    lists = ", ".join(f"{status.feed.value} {status.error or f'{status.entries} entries'}"
+                      for status in record.feeds)
     return f"{len(record.findings)} known, {stops} stop the build, {waived} waived; lists: {lists}"
 
 
 def worst(errors: Sequence[GoldenError]) -> GoldenError:
-    """One error for those of several images: what is known of one outranks what is not known of another."""
+    """One error for those of several images: what is known of one outranks what is not known of
+    another."""
     known = [error for error in errors if isinstance(error, NotVerified)]
     first, *others = known + [error for error in errors if error not in known]
     first.tail = "\n".join([first.tail, *(error.message for error in others)]).strip()
@@ -168,18 +186,23 @@ def worst(errors: Sequence[GoldenError]) -> GoldenError:
 
 
 def failure(record: CveRecord, path: Path) -> GoldenError | None:
-    """The error of a build that must not be published, or of lists that could not be used; None of a good one."""
+    """The error of a build that must not be published, or of lists that could not be used; None of
+    a good one."""
     stops = [one for one in record.findings if one.stops]
     lines = [f"{one.id}  {one.part} {one.version}: "
              + (f"mended by {one.fix}" if one.fix else one.detail or "nothing mends it")
              + (", used in attacks" if one.exploited else "") for one in stops[:SHOWN]]
     if record.outcome is Outcome.INCORRECT:
-        return NotVerified(f"{record.image} {record.build_id} has {len(stops)} vulnerabilities that stop it",
+        return NotVerified(f"{record.image} {record.build_id} has {len(stops)} vulnerabilities "
+                           "that stop it",
                            tail="\n".join(lines), log=path,
-                           hint="a new lock takes what is mended; packer/waivers.yml is for what was looked at")
-    lost = [f"{status.feed.value} ({status.address}) {status.error}" for status in record.feeds if status.error]
+                           hint="a new lock takes what is mended; packer/waivers.yml is for what "
+                                "was looked at")
+    lost = [f"{status.feed.value} ({status.address}) {status.error}" for status in record.feeds
+            if status.error]
     nothing = "" if _compared(record.feeds) else "nothing was compared, "
     return Unreachable(f"{record.image}: {nothing}not all lists could be used: {'; '.join(lost)}",
                        tail="\n".join(lines), log=path,
-                       hint="`--data NAME=FILE` takes one from a file; without all of them nothing is known") \
+                       hint="`--data NAME=FILE` takes one from a file; without all of them "
+                            "nothing is known") \
         if lost else None

@@ -1,4 +1,5 @@
-"""A bill of materials as CycloneDX JSON (ECMA-424), with nothing in it that the build does not fix."""
+"""A bill of materials as CycloneDX JSON (ECMA-424), with nothing in it that the build does not
+fix."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Debian's security tracker: by source package and codename, which version mends a vulnerability, if one does.
+"""Debian's security tracker: by source package and codename, which version mends a vulnerability,
+if one does.
 
-Its form: source -> CVE -> {"releases": {codename: {"status", "fixed_version", "urgency", "repositories"}}}.
+Its form: source -> CVE -> {"releases": {codename: {"status", "fixed_version", "urgency",
+"repositories"}}}.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from goldenami.image.security.feeds import FeedData
 from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
 
 UNIMPORTANT, END_OF_LIFE = "unimportant", "end-of-life"
-"""Urgencies (security-tracker documentation): a flaw without consequence in Debian; no fix will come."""
+"""Urgencies (security-tracker documentation): a flaw without consequence in Debian; no fix will
+come."""
 
 
 def parse(data: bytes, wanted: Collection[tuple[SourcePackage, str]]) -> FeedData:
@@ -28,7 +31,8 @@ def parse(data: bytes, wanted: Collection[tuple[SourcePackage, str]]) -> FeedDat
     releases = {codename for _, codename in wanted}
 
     def slim(found: dict[str, Any]) -> dict[str, Any]:
-        """Of a vulnerability just the states that are asked for: all of them take half a gigabyte."""
+        """Of a vulnerability just the states that are asked for: all of them take half a
+        gigabyte."""
         if "releases" not in found:
             return found
         return {name: state for name, state in found["releases"].items() if name in releases}
@@ -47,7 +51,9 @@ def parse(data: bytes, wanted: Collection[tuple[SourcePackage, str]]) -> FeedDat
     return FeedData(sum(map(len, tracker.values())), None, found)
 
 
-def _against(source: SourcePackage, codename: str, issues: dict[str, Any]) -> Iterator[Vulnerability]:
+def _against(
+    source: SourcePackage, codename: str, issues: dict[str, Any]
+) -> Iterator[Vulnerability]:
     for identifier, issue in issues.items():
         state = issue.get(codename)
         if state is None or state.get("urgency") == UNIMPORTANT:
@@ -61,12 +67,20 @@ def _against(source: SourcePackage, codename: str, issues: dict[str, Any]) -> It
 
 
 def rating(urgency: str) -> Rating:
-    """Debian's urgency; asterisks mark one that a person did not set. What has reached its end counts as high."""
+    """Debian's urgency; asterisks mark one that a person did not set. What has reached its end
+    counts as high."""
     word = urgency.rstrip("*")
-    return Rating.HIGH if word == END_OF_LIFE else Rating(word) if word in set(Rating) else Rating.UNKNOWN
+    return (
+        Rating.HIGH
+        if word == END_OF_LIFE
+        else Rating(word)
+        if word in set(Rating)
+        else Rating.UNKNOWN
+    )
 
 
 def _detail(state: dict[str, Any]) -> str:
     if state.get("urgency") == END_OF_LIFE:
         return "Debian has ended its support of this package: no fix will come"
-    return str(state.get("nodsa", "")) or ("" if state["status"] == "resolved" else str(state["status"]))
+    return str(state.get("nodsa", "")) or ("" if state["status"] == "resolved"
+                                           else str(state["status"]))

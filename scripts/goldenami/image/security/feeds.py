@@ -1,7 +1,8 @@
-"""The public lists of vulnerabilities: read from their address or a file, and believed only where they are whole.
+"""The public lists of vulnerabilities: read from their address or a file, and believed only where
+they are whole.
 
-Data that is missing, stale, older or much smaller than before, of another SHA-256 or of another form is not used: a
-scanner that finds nothing in half a list says that all is well.
+Data that is missing, stale, older or much smaller than before, of another SHA-256 or of another
+form is not used: a scanner that finds nothing in half a list says that all is well.
 """
 
 from __future__ import annotations
@@ -38,27 +39,34 @@ PLACES = {
     Feed.DEBIAN: Place("https://security-tracker.debian.org/tracker/data/json", 3),
     Feed.UBUNTU: Place(f"{_OSV}/Ubuntu/all.zip", 7),
     Feed.PYPI: Place(f"{_OSV}/PyPI/all.zip", 7),
-    Feed.NVIDIA: Place("https://github.com/NVIDIA/product-security/archive/refs/heads/main.zip", 150),
+    Feed.NVIDIA: Place("https://github.com/NVIDIA/product-security/archive/refs/heads/main.zip",
+                       150),
     Feed.KEV: Place("https://www.cisa.gov/sites/default/files/feeds/known_exploited_vulnerabilities.json", 45),
 }
-"""Debian's list changes several times a day, OSV's daily; NVIDIA's bulletins are quarterly, CISA adds some a month."""
+"""Debian's list changes several times a day, OSV's daily; NVIDIA's bulletins are quarterly, CISA
+adds some a month."""
 
 
 @dataclass(frozen=True)
 class FeedPlaces:
-    """Where this run takes feeds from, and the SHA-256 that their data has to have, if any. One is read once."""
+    """Where this run takes feeds from, and the SHA-256 that their data has to have, if any. One is
+    read once."""
 
     places: Mapping[Feed, str]
     digests: Mapping[Feed, str]
-    _read: dict[str, Document | Unreachable] = field(default_factory=dict, repr=False, compare=False)
+    _read: dict[str, Document | Unreachable] = field(default_factory=dict, repr=False,
+                                                     compare=False)
 
     def document(self, address: str) -> Document:
         """What is at an address; Unreachable where it cannot be had."""
         if address not in self._read:
             try:
-                self._read[address] = http_documents.read(address, limit=LIMIT, deadline_s=DEADLINE_S)
+                self._read[address] = http_documents.read(
+                    address, limit=LIMIT, deadline_s=DEADLINE_S
+                )
             except Unreachable as error:
-                self._read[address] = error  # who does not answer for one image need not be waited for again
+                # Who does not answer for one image need not be waited for again.
+                self._read[address] = error
         found = self._read[address]
         if isinstance(found, Unreachable):
             raise found
@@ -67,7 +75,8 @@ class FeedPlaces:
 
 @dataclass(frozen=True)
 class FeedData:
-    """What a list says: its number of entries, the day of its newest change if it says so, and what was looked for."""
+    """What a list says: its number of entries, the day of its newest change if it says so, and what
+    was looked for."""
 
     entries: int
     changed: datetime.date | None
@@ -77,13 +86,18 @@ class FeedData:
 Parser = Callable[[bytes], FeedData]
 
 
-def read(feed: Feed, wanted: FeedPlaces, before: FeedStatus | None, parse: Parser) -> tuple[FeedStatus, Any]:
-    """The status of a feed, with what `parse` found in it; None where the data is not to be believed.
+def read(
+    feed: Feed, wanted: FeedPlaces, before: FeedStatus | None, parse: Parser
+) -> tuple[FeedStatus, Any]:
+    """The status of a feed, with what `parse` found in it; None where the data is not to be
+    believed.
 
-    `before` is its status in the newest record. `parse` raises Unreachable for data of another form.
+    `before` is its status in the newest record. `parse` raises Unreachable for data of another
+    form.
     """
     address = wanted.places.get(feed, PLACES[feed].address)
-    status = FeedStatus(feed=feed, address=address, known_entries=before.known_entries if before else 0,
+    status = FeedStatus(feed=feed, address=address,
+                        known_entries=before.known_entries if before else 0,
                         known_date=before.known_date if before else None)
     try:
         document = wanted.document(address)
@@ -92,12 +106,14 @@ def read(feed: Feed, wanted: FeedPlaces, before: FeedStatus | None, parse: Parse
         if wanted.digests.get(feed, digest) != digest:
             raise Unreachable(f"has SHA-256 {digest[:12]}, not {wanted.digests[feed][:12]}")
         data = parse(document.data)
-        changed = data.changed or document.changed or clock.now().date()  # a server that says nothing answers for now
+        # A server that says nothing answers for now.
+        changed = data.changed or document.changed or clock.now().date()
         status = status.model_copy(update={"entries": data.entries, "dated": changed})
         _hold_against(status, PLACES[feed].days)
     except GoldenError as error:
         return status.model_copy(update={"error": error.message}), None
-    return status.model_copy(update={"known_entries": data.entries, "known_date": changed}), data.found
+    return status.model_copy(update={"known_entries": data.entries,
+                                     "known_date": changed}), data.found
 
 
 def _hold_against(status: FeedStatus, days: int) -> None:
@@ -107,11 +123,14 @@ def _hold_against(status: FeedStatus, days: int) -> None:
         raise Unreachable("has no entries")
     assert status.dated is not None
     if (today - status.dated).days > days:
-        raise Unreachable(f"is stale: its newest entry is of {status.dated}, more than {days} days ago")
+        raise Unreachable(f"is stale: its newest entry is of {status.dated}, more than {days} "
+                          "days ago")
     if status.known_date and status.dated < status.known_date:
-        raise Unreachable(f"goes backwards: it is of {status.dated}, the last one of {status.known_date}")
+        raise Unreachable(f"goes backwards: it is of {status.dated}, the last one of "
+                          f"{status.known_date}")
     if status.entries < SHRUNK * status.known_entries:
-        raise Unreachable(f"has shrunk: {status.entries} entries, the last one had {status.known_entries}")
+        raise Unreachable(f"has shrunk: {status.entries} entries, the last one had "
+                          f"{status.known_entries}")
 
 
 def document_of(data: bytes) -> Any:

@@ -1,7 +1,8 @@
-"""NVIDIA's security bulletins (CSAF 2.0), a ZIP of its repository, for the GPU display driver on Linux.
+"""NVIDIA's security bulletins (CSAF 2.0), a ZIP of its repository, for the GPU display driver on
+Linux.
 
-Versions in them are prose: below the branch `Linux(R535)` a product is named "All driver versions prior to 535.309.01".
-A sentence that is not understood is an error, never "not affected".
+Versions in them are prose: below the branch `Linux(R535)` a product is named "All driver versions
+prior to 535.309.01". A sentence that is not understood is an error, never "not affected".
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from goldenami.model.supported import compatibility
 _BULLETIN = re.compile(r"(?:^|/)(\d+)/\1\.json$")
 _TITLE = re.compile(r"GPU Display Driver", re.IGNORECASE)
 _LINUX = re.compile(r"^Linux\s*\(R(\d+)\)$")
-_PRIOR = re.compile(r"^All (?:drivers? )?versions (?:up to, but not including|prior to) (\d+(?:\.\d+)+)\b")
+_PRIOR = re.compile(
+    r"^All (?:drivers? )?versions (?:up to, but not including|prior to) (\d+(?:\.\d+)+)\b"
+)
 _ALL = re.compile(r"^All (?:drivers? )?versions\.?$")
 PART = "nvidia-driver"
 
 
 @dataclass(frozen=True)
 class Bulletin:
-    """One bulletin: the day of its first release, the branches of Linux drivers that it names, its document."""
+    """One bulletin: the day of its first release, the branches of Linux drivers that it names, its
+    document."""
 
     released: datetime.date
     branches: frozenset[str]
@@ -38,16 +42,19 @@ class Bulletin:
 
 
 def parse(data: bytes, driver: str, sm: Sequence[str]) -> FeedData:
-    """What the bulletins have against `driver` ("535.261.03"); Unreachable for data or sentences of another form.
+    """What the bulletins have against `driver` ("535.261.03"); Unreachable for data or sentences of
+    another form.
 
-    A branch that the newest bulletin does not name is a finding by itself: it gets no fixes, and nobody says of what.
-    Its successors have to run GPUs of the compute capabilities `sm`.
+    A branch that the newest bulletin does not name is a finding by itself: it gets no fixes, and
+    nobody says of what. Its successors have to run GPUs of the compute capabilities `sm`.
     """
     try:
         documents = list(_documents(data))
         drivers = sorted((_bulletin(document) for document in documents
-                          if _TITLE.search(document["document"]["title"])), key=lambda one: one.released)
-        changed = max((_day(document, "current_release_date") for document in documents), default=None)
+                          if _TITLE.search(document["document"]["title"])),
+                         key=lambda one: one.released)
+        changed = max((_day(document, "current_release_date") for document in documents),
+                      default=None)
         found = [one for bulletin in drivers for one in _against(bulletin, driver)]
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreachable(f"is no archive of NVIDIA's bulletins: {error!r}") from None
@@ -63,15 +70,22 @@ def parse(data: bytes, driver: str, sm: Sequence[str]) -> FeedData:
 
 def successors(branch: str, branches: frozenset[str] | set[str], sm: Sequence[str]) -> list[str]:
     """The newer ones of `branches` that run all of the GPUs."""
-    return sorted(one for one in branches if int(one) > int(branch) and not compatibility.branch_refusal(one, list(sm)))
+    return sorted(one for one in branches if int(one) > int(branch)
+                  and not compatibility.branch_refusal(one, list(sm)))
 
 
 def ended(driver: str, next_branches: Sequence[str], why: str) -> Vulnerability:
     """The finding that the driver's branch gets no more fixes."""
     branch = driver.partition(".")[0]
-    said = f"its successors are {', '.join(next_branches)}" if next_branches else "no branch succeeds it for these GPUs"
-    return Vulnerability(id=f"driver-branch-{branch}", feed=Feed.NVIDIA, part=PART, version=driver, rating=Rating.HIGH,
-                         detail=f"driver branch {branch} {why}: no more fixes of its own come; {said}")
+    said = (
+        f"its successors are {', '.join(next_branches)}"
+        if next_branches
+        else "no branch succeeds it for these GPUs"
+    )
+    return Vulnerability(id=f"driver-branch-{branch}", feed=Feed.NVIDIA, part=PART, version=driver,
+                         rating=Rating.HIGH,
+                         detail=f"driver branch {branch} {why}: no more fixes of its own come; "
+                                f"{said}")
 
 
 def _documents(data: bytes) -> Iterator[dict[str, Any]]:
@@ -115,14 +129,17 @@ def _against(bulletin: Bulletin, driver: str) -> Iterator[Vulnerability]:
                 continue
             fix = _fix(words)
             if not fix or compatibility.version_tuple(driver) < compatibility.version_tuple(fix):
-                scores = [score["cvss_v3"] for score in issue.get("scores", []) if "cvss_v3" in score]
+                scores = [score["cvss_v3"] for score in issue.get("scores", [])
+                          if "cvss_v3" in score]
                 yield Vulnerability(
-                    id=issue["cve"], feed=Feed.NVIDIA, part=PART, version=driver, fix=fix, rating=_rating(scores),
+                    id=issue["cve"], feed=Feed.NVIDIA, part=PART, version=driver, fix=fix,
+                    rating=_rating(scores),
                     detail=str(bulletin.document["document"]["title"]))
 
 
 def _fix(words: str) -> str:
-    """The version that mends it, "" where none does; ValueError for a sentence that is not understood."""
+    """The version that mends it, "" where none does; ValueError for a sentence that is not
+    understood."""
     if match := _PRIOR.match(words):
         return match[1]
     if _ALL.match(words):
@@ -132,15 +149,18 @@ def _fix(words: str) -> str:
 
 def _rating(scores: list[dict[str, Any]]) -> Rating:
     words = [str(score.get("baseSeverity", "")).lower() for score in scores]
-    return max((Rating(word) for word in words if word in set(Rating)), key=list(Rating).index, default=Rating.UNKNOWN)
+    return max((Rating(word) for word in words if word in set(Rating)), key=list(Rating).index,
+               default=Rating.UNKNOWN)
 
 
 def _worst(found: list[Vulnerability]) -> list[Vulnerability]:
-    """Each vulnerability once: several products of a branch are one driver; the highest fix mends all of them."""
+    """Each vulnerability once: several products of a branch are one driver; the highest fix mends
+    all of them."""
     best = dict[str, Vulnerability]()
     for one in found:
         other = best.get(one.id)
         if other is None or not one.fix or (
-                other.fix and compatibility.version_tuple(other.fix) < compatibility.version_tuple(one.fix)):
+                other.fix and compatibility.version_tuple(other.fix)
+                < compatibility.version_tuple(one.fix)):
             best[one.id] = one
     return list(best.values())

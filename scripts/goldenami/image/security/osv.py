@@ -1,4 +1,5 @@
-"""OSV's lists (OSV schema 1.6), a ZIP of one JSON file a vulnerability: of Python's package index, and of Ubuntu."""
+"""OSV's lists (OSV schema 1.6), a ZIP of one JSON file a vulnerability: of Python's package index,
+and of Ubuntu."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from goldenami.core.errors import Unreachable
 from goldenami.image.security.feeds import FeedData
 from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
 
-_WORDS = {"moderate": Rating.MEDIUM, "negligible": Rating.LOW, **{rating.value: rating for rating in Rating}}
+_WORDS = {"moderate": Rating.MEDIUM, "negligible": Rating.LOW,
+          **{rating.value: rating for rating in Rating}}
 """GitHub says moderate, Ubuntu negligible; the other words are CVSS's."""
 _ORDER: dict[Feed, Callable[[str], Any]] = {Feed.PYPI: PythonVersion, Feed.UBUNTU: DebianVersion}
 PYPI = "PyPI"
@@ -43,7 +45,8 @@ def parse(
                     continue
                 entry = json.loads(archive.read(name))
                 entries, newest = entries + 1, max(newest, entry["modified"])
-                mine = [row for row in entry.get("affected", []) if row["package"]["ecosystem"] == ecosystem]
+                mine = [row for row in entry.get("affected", []) if row["package"]["ecosystem"]
+                        == ecosystem]
                 of_release = of_release or bool(mine)
                 if "withdrawn" not in entry:
                     found += _against(entry, mine, feed, wanted)
@@ -71,13 +74,18 @@ def _against(
                 fixes = [""]
             if fixes:
                 names = [entry["id"], *entry.get("aliases", []), *entry.get("upstream", [])]
-                yield Vulnerability(id=next((one for one in names if one.startswith("CVE-")), entry["id"]),
+                yield Vulnerability(id=next((one for one in names if one.startswith("CVE-")),
+                                            entry["id"]),
                                     feed=feed, part=name, version=version, fix=fixes[0],
-                                    rating=_rating(entry, row), detail=str(entry.get("summary", ""))[:200])
+                                    rating=_rating(entry, row),
+                                    detail=str(entry.get("summary", ""))[:200])
 
 
-def _in_range(version: str, events: list[dict[str, str]], order: Callable[[str], Any]) -> Iterator[str]:
-    """The fix ("" where there is none) if the version is between an introduction and the event that ends it."""
+def _in_range(
+    version: str, events: list[dict[str, str]], order: Callable[[str], Any]
+) -> Iterator[str]:
+    """The fix ("" where there is none) if the version is between an introduction and the event that
+    ends it."""
     at, since = order(version), False
     for event in sorted(events, key=lambda event: order(next(iter(event.values())))):
         if "introduced" in event:
@@ -97,17 +105,22 @@ def _in_range(version: str, events: list[dict[str, str]], order: Callable[[str],
 def _rating(entry: dict[str, Any], row: dict[str, Any]) -> Rating:
     """The word that somebody gave it; a CVSS vector alone is none."""
     words = [part.get("database_specific", {}).get("severity", "") for part in (entry, row)]
-    words += [one.get("score", "") for one in entry.get("severity", []) if one.get("type") == "Ubuntu"]
-    return next((_WORDS[word.lower()] for word in words if isinstance(word, str) and word.lower() in _WORDS),
+    words += [one.get("score", "") for one in entry.get("severity", []) if one.get("type")
+              == "Ubuntu"]
+    return next((_WORDS[word.lower()] for word in words if isinstance(word, str)
+                 and word.lower() in _WORDS),
                 Rating.UNKNOWN)
 
 
 def _once(found: list[Vulnerability]) -> list[Vulnerability]:
-    """Each once: PYSEC and GHSA describe the same one. The one that is rated stays, and a fix that either knows."""
+    """Each once: PYSEC and GHSA describe the same one. The one that is rated stays, and a fix that
+    either knows."""
     best = dict[tuple[str, str, str], Vulnerability]()
     for one in found:
         key = (one.id, one.part, one.version)
         other = best.get(key, one)
-        chosen = one if one.rating.at_least(other.rating) or other.rating is Rating.UNKNOWN else other
+        chosen = (
+            one if one.rating.at_least(other.rating) or other.rating is Rating.UNKNOWN else other
+        )
         best[key] = chosen.model_copy(update={"fix": chosen.fix or other.fix or one.fix})
     return list(best.values())

@@ -1,8 +1,9 @@
-"""Where a published build comes from, signed, for each region: SLSA's provenance, and a summary of its verification.
+"""Where a published build comes from, signed, for each region: SLSA's provenance, and a summary of
+its verification.
 
-Subjects are the AMI and its snapshot; what they were made of is the lock, and what was found of them are the digests of
-the build's records. Whoever has the public key can hold the account to it (published_provenance.py), or a build's
-folder.
+Subjects are the AMI and its snapshot; what they were made of is the lock, and what was found of
+them are the digests of the build's records. Whoever has the public key can hold the account to it
+(published_provenance.py), or a build's folder.
 """
 
 from __future__ import annotations
@@ -29,42 +30,59 @@ from goldenami.model.definitions.definition import Definition
 if TYPE_CHECKING:  # it imports boto3
     from securesystemslib.signer import Key, Signer
 
-PROVENANCE, VERIFICATION = "https://slsa.dev/provenance/v1", "https://slsa.dev/verification_summary/v1"
-"""Types of predicates: https://slsa.dev/spec/v1.0/provenance, https://slsa.dev/spec/v1.0/verification_summary."""
-BUILD_TYPE, BUILDER, VERIFIER = "urn:goldenami:bake:v1", "urn:goldenami:bake", "urn:goldenami:verify"
+PROVENANCE, VERIFICATION = (
+    "https://slsa.dev/provenance/v1",
+    "https://slsa.dev/verification_summary/v1",
+)
+"""Types of predicates: https://slsa.dev/spec/v1.0/provenance,
+https://slsa.dev/spec/v1.0/verification_summary."""
+BUILD_TYPE, BUILDER, VERIFIER = (
+    "urn:goldenami:bake:v1",
+    "urn:goldenami:bake",
+    "urn:goldenami:verify",
+)
 LEVELS = ("SLSA_BUILD_LEVEL_1", "GOLDENAMI_VERIFIED")
-"""What a summary claims. Level 2 wants a build platform that nobody can tamper with: a machine of ours is none."""
+"""What a summary claims. Level 2 wants a build platform that nobody can tamper with: a machine of
+ours is none."""
 MANIFEST = "manifest.json"
 LASTING = ("bake.json", MANIFEST, "sbom.cdx.json", "sbom.spdx.json")
 BYPRODUCTS = (*LASTING, "verify.json", "hardening.json", "cve.json")
-"""Records whose digests are in it, as far as the build has them; those behind LASTING may be made again later."""
+"""Records whose digests are in it, as far as the build has them; those behind LASTING may be made
+again later."""
 LIST = "blocksSha256"
 """Of a snapshot: the digest of `disk.blocks`, which has the SHA-256 of each of its blocks."""
 
 
 def demanded(root: Path, definition: Definition, account: Account) -> Signer | None:
-    """The key to sign with; BadInput where the definition wants builds signed, and there is none."""
+    """The key to sign with; BadInput where the definition wants builds signed, and there is
+    none."""
     key = signers.of_environment(root, account)
     if key is None and definition.security.signed:
-        raise BadInput(f"{definition.image} is published with signed provenance alone, and {KEY} names no key",
-                       hint=f"set {KEY} to the file of an ECDSA P-256 key, outside the checkout, or to a key of KMS")
+        raise BadInput(f"{definition.image} is published with signed provenance alone, and {KEY} "
+                       "names no key",
+                       hint=f"set {KEY} to the file of an ECDSA P-256 key, outside the checkout, "
+                            "or to a key of KMS")
     return key
 
 
 @dataclass(frozen=True)
 class Attestor:
-    """Signs where a build comes from. `policy` is the image's definition, by which it was verified."""
+    """Signs where a build comes from. `policy` is the image's definition, by which it was
+    verified."""
 
     build: BuildFolder
     key: Signer
     policy: Path
 
     def attest(self, region: str, ami: Image) -> Attestations:
-        """Both envelopes for the AMI of a region; copies are in the build's folder before the account has them."""
+        """Both envelopes for the AMI of a region; copies are in the build's folder before the
+        account has them."""
         provenance = dsse.sealed(_statement(self.build, region, ami.ami, ami.snapshot), self.key)
-        made = Attestations(provenance, dsse.sealed(self._summary(region, ami, provenance), self.key),
+        made = Attestations(provenance,
+                            dsse.sealed(self._summary(region, ami, provenance), self.key),
                             self.key.public_key.keyid)
-        for path, text in zip(copies(self.build, region), (made.provenance, made.verification), strict=True):
+        for path, text in zip(copies(self.build, region), (made.provenance, made.verification),
+                              strict=True):
             records.write_text(path, text)
         return made
 
@@ -109,7 +127,8 @@ def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict
             "resolvedDependencies": origins,
         },
         "runDetails": {
-            "builder": {"id": BUILDER, "version": {"packer": bake.host.packer, "python": bake.host.python}},
+            "builder": {"id": BUILDER,
+                        "version": {"packer": bake.host.packer, "python": bake.host.python}},
             "metadata": {"invocationId": bake.build_id, "startedOn": bake.started_at,
                          "finishedOn": clock.stamp(ends)},
             "byproducts": [{"name": name, "digest": {"sha256": digest}}
@@ -119,7 +138,8 @@ def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict
 
 
 def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str]]:
-    """The records of the build with their digests. A manifest that is here no more is the one of the bake."""
+    """The records of the build with their digests. A manifest that is here no more is the one of
+    the bake."""
     for name in BYPRODUCTS:
         if (build.path / name).exists():
             yield name, records.sha256_file(build.path / name)
@@ -127,22 +147,30 @@ def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str
             yield name, bake.manifest_sha256
 
 
-def _subjects(build: BuildFolder, bake: BakeRecord, region: str, ami: str, snapshot: str) -> list[dict[str, Any]]:
-    """AMI and snapshot. One that was baked on EC2 has no disk here: the list of its snapshot's blocks has its bytes."""
+def _subjects(
+    build: BuildFolder, bake: BakeRecord, region: str, ami: str, snapshot: str
+) -> list[dict[str, Any]]:
+    """AMI and snapshot. One that was baked on EC2 has no disk here: the list of its snapshot's
+    blocks has its bytes."""
     digest = {"sha256": bake.disk_sha256} if bake.disk_sha256 else {"lockSha256": bake.lock_sha256}
     blocks = {LIST: records.sha256_file(build.blocks)} if build.blocks.exists() else {}
     return [{"name": attestations.arn(region, "image", ami), "digest": digest},
-            {"name": attestations.arn(region, "snapshot", snapshot), "digest": {**digest, **blocks}}]
+            {"name": attestations.arn(region, "snapshot", snapshot),
+             "digest": {**digest, **blocks}}]
 
 
 def hold(found: Attestations, key: Key, region: str, ami: str, snapshot: str) -> dict[str, Any]:
-    """The statement of where an AMI comes from, of two envelopes; NotVerified where they are not signed, or of others.
+    """The statement of where an AMI comes from, of two envelopes; NotVerified where they are not
+    signed, or of others.
     """
-    statement = dsse.opened(found.provenance, key, f"the provenance of {ami} in {region}", PROVENANCE)
-    summary = dsse.opened(found.verification, key, f"the verification summary of {ami} in {region}", VERIFICATION)
+    statement = dsse.opened(found.provenance, key, f"the provenance of {ami} in {region}",
+                            PROVENANCE)
+    summary = dsse.opened(found.verification, key, f"the verification summary of {ami} in {region}",
+                          VERIFICATION)
     names = [attestations.arn(region, "image", ami), attestations.arn(region, "snapshot", snapshot)]
     if statement["predicate"]["buildDefinition"]["buildType"] != BUILD_TYPE:
-        raise NotVerified(f"the provenance of {ami} in {region} is of no bake", hint="another program has signed it")
+        raise NotVerified(f"the provenance of {ami} in {region} is of no bake",
+                          hint="another program has signed it")
     signed = [subject["name"] for subject in statement["subject"]]
     if signed != names:
         wrong = next(name for name in names if name not in signed)
@@ -157,11 +185,11 @@ def hold(found: Attestations, key: Key, region: str, ami: str, snapshot: str) ->
 
 
 def verify(build: BuildFolder, public_key: Path) -> list[str]:
-    """Hold the records, the lock and the disk of a build's folder to what was signed when it was published; returns the
-    regions. The disk is read whole, where it is still here.
+    """Hold the records, the lock and the disk of a build's folder to what was signed when it was
+    published; returns the regions. The disk is read whole, where it is still here.
 
-    Records that are made again later (`verify.json`, `cve.json`) are in it as they were. NotVerified says what differs,
-    BadInput that there is no key.
+    Records that are made again later (`verify.json`, `cve.json`) are in it as they were.
+    NotVerified says what differs, BadInput that there is no key.
     """
     key, regions = signers.read_public(public_key), build.read_published()
     if not regions:
@@ -169,15 +197,20 @@ def verify(build: BuildFolder, public_key: Path) -> list[str]:
                        hint=f"`golden publish {build.image.image} --build {build.build_id}`")
     for region, entry in sorted(regions.items()):
         try:
-            found = Attestations(*(path.read_text(encoding="utf-8") for path in copies(build, region)))
+            found = Attestations(*(path.read_text(encoding="utf-8")
+                                   for path in copies(build, region)))
         except FileNotFoundError as error:
             raise NotVerified(f"{error.filename}: the build was published unsigned",
                               hint=f"set {KEY}, then `golden publish {build.image.image}` signs it") from None
         statement = hold(found, key, region, entry.ami, entry.snapshot)
-        signed, here = _parts(statement), _parts(_statement(build, region, entry.ami, entry.snapshot))
+        signed, here = (
+            _parts(statement),
+            _parts(_statement(build, region, entry.ami, entry.snapshot)),
+        )
         for part, said in signed.items():
             if said != here.get(part):
-                raise NotVerified(f"{copies(build, region)[0]}: {part} differs: signed is {said}, here is "
+                raise NotVerified(f"{copies(build, region)[0]}: {part} differs: signed is {said}, "
+                                  "here is "
                                   f"{here.get(part)}",
                                   hint=_CHANGED)
     _hold_bytes(build, build.read_bake())
@@ -202,6 +235,8 @@ def _parts(statement: dict[str, Any]) -> dict[str, Any]:
     """What is compared, in the order in which it says most."""
     predicate = statement["predicate"]
     run, definition = predicate["runDetails"], predicate["buildDefinition"]
-    found = {"the image": definition["externalParameters"], "the lock": definition["resolvedDependencies"],
+    found = {"the image": definition["externalParameters"],
+             "the lock": definition["resolvedDependencies"],
              "the build": run["metadata"], "the AMI": statement["subject"]}
-    return found | {row["name"]: row["digest"] for row in run["byproducts"] if row["name"] in LASTING}
+    return found | {row["name"]: row["digest"] for row in run["byproducts"]
+                    if row["name"] in LASTING}

@@ -1,4 +1,5 @@
-"""Whether an AMI of the account is what was signed when it was published: envelope, AMI, snapshot, tags, blocks.
+"""Whether an AMI of the account is what was signed when it was published: envelope, AMI, snapshot,
+tags, blocks.
 
 It asks the account alone, so that any machine with the public key can look.
 """
@@ -26,26 +27,34 @@ from goldenami.model.builds.build_records import checkout_commit
 from goldenami.model.builds.sparse_disk import BLOCK
 
 
-def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path) -> tuple[str, Image, dict[str, Any]]:
+def verify(
+    account: Account, regions: Iterable[str], ami: str, public_key: Path
+) -> tuple[str, Image, dict[str, Any]]:
     """The AMI's region, the AMI, and the statement that was signed of it.
 
-    NotVerified says what is wrong, Unreachable what cannot be read; BadInput for no key, or no such AMI in `regions`.
+    NotVerified says what is wrong, Unreachable what cannot be read; BadInput for no key, or no such
+    AMI in `regions`.
     """
     key = signers.read_public(public_key)
     region, image = _find(account, list(regions), ami)
     name, build_id = image.tags.get(tags.IMAGE), image.tags.get(tags.BUILD_ID)
     if not (name and build_id):
-        raise NotVerified(f"{ami} in {region} has no tags of a build: nothing says where it comes from",
+        raise NotVerified(f"{ami} in {region} has no tags of a build: nothing says where it comes "
+                          "from",
                           hint="`golden publish IMAGE` sets the tags of its AMIs again")
     with translated(region):
         values = pointers.read(account.ssm(region), attestations.parameters(name, build_id))
         snapshot_tags = attestations.snapshot_tags(account.ec2(region), image)
     found = attestations.found(values, name, build_id)
     if found is None:
-        was = "has lost what was signed of it" if tags.PROVENANCE_SHA256 in {**image.tags, **snapshot_tags} else \
-            "was published unsigned"
+        was = (
+            "has lost what was signed of it"
+            if tags.PROVENANCE_SHA256 in {**image.tags, **snapshot_tags}
+            else "was published unsigned"
+        )
         raise NotVerified(f"{ami} in {region} {was}",
-                          hint=f"set {signers.KEY}, then `golden publish {name} --build {build_id}` signs it")
+                          hint=f"set {signers.KEY}, then `golden publish {name} --build "
+                               f"{build_id}` signs it")
     statement = provenance.hold(found, key, region, image.ami, image.snapshot)
     signed = {tags.PROVENANCE_SHA256: found.digest, **_signed_tags(statement)}
     for what, own in ((image.ami, image.tags), (image.snapshot, snapshot_tags)):
@@ -53,28 +62,35 @@ def verify(account: Account, regions: Iterable[str], ami: str, public_key: Path)
         have = own | {tags.GIT_COMMIT: checkout_commit(commit)} if commit else own
         for tag, value in signed.items():
             if have.get(tag) != value:
-                raise NotVerified(f"the tag {tag} of {what} in {region} is {have.get(tag, 'gone')}, signed is {value}",
-                                  hint=f"`golden publish {name} --build {build_id}` sets it again; who changed it?")
+                raise NotVerified(f"the tag {tag} of {what} in {region} is "
+                                  f"{have.get(tag, 'gone')}, signed is {value}",
+                                  hint=f"`golden publish {name} --build {build_id}` sets it "
+                                       "again; who changed it?")
     return region, image, statement
 
 
-def verify_blocks(account: Account, region: str, image: Image, statement: dict[str, Any], progress: Progress,
+def verify_blocks(account: Account, region: str, image: Image, statement: dict[str, Any],
+                  progress: Progress,
                   scratch: Path) -> int:
-    """Read the whole snapshot and hold it to the list of blocks that was signed; returns how many it has.
+    """Read the whole snapshot and hold it to the list of blocks that was signed; returns how many
+    it has.
 
-    NotVerified where a block differs, Unreachable where the snapshot cannot be read, or no list was signed.
+    NotVerified where a block differs, Unreachable where the snapshot cannot be read, or no list was
+    signed.
     """
     wanted = statement["subject"][1]["digest"].get(LIST)
     if wanted is None:
         raise Unreachable(f"no list of blocks was signed of {image.snapshot}",
-                          hint="it was baked on EC2 by a version that read no snapshots: bake it again")
+                          hint="it was baked on EC2 by a version that read no snapshots: bake it "
+                               "again")
     with translated(region):
         source = SnapshotSource(account.ebs(region), image.snapshot, WorkerPool(IN_FLIGHT))
         listed = list(source.listed())
         with progress.transfer(f"{region} {image.snapshot}", len(listed) * BLOCK) as advance:
             blocks = readback.scan_snapshot(source, listed, scratch / "snapshot.blocks", advance)
     if records.sha256_file(blocks.path) != wanted:
-        raise NotVerified(f"the blocks of {image.snapshot} in {region} are not those that were signed",
+        raise NotVerified(f"the blocks of {image.snapshot} in {region} are not those that were "
+                          "signed",
                           hint="do not launch it; a new build and publish make a new snapshot")
     return blocks.count()
 
@@ -87,16 +103,20 @@ def _find(account: Account, regions: list[str], ami: str) -> tuple[str, Image]:
             return region, image
     if results.failed:
         raise combined_error(results.failed, f"{ami} was not found", "then run again", {})
-    raise BadInput(f"there is no AMI {ami} of this account in {', '.join(regions) or 'any region of a definition'}",
+    raise BadInput(f"there is no AMI {ami} of this account in "
+                   f"{', '.join(regions) or 'any region of a definition'}",
                    hint="--region names another region")
 
 
 def _signed_tags(statement: dict[str, Any]) -> dict[str, str]:
     """The tags of a build, as what was signed says them."""
     predicate = statement["predicate"]
-    found = {row["name"]: row["digest"] for row in predicate["buildDefinition"]["resolvedDependencies"]}
-    records_of = {row["name"]: row["digest"]["sha256"] for row in predicate["runDetails"]["byproducts"]}
+    found = {row["name"]: row["digest"]
+             for row in predicate["buildDefinition"]["resolvedDependencies"]}
+    records_of = {row["name"]: row["digest"]["sha256"]
+                  for row in predicate["runDetails"]["byproducts"]}
     return tags.of_build(
         predicate["buildDefinition"]["externalParameters"]["image"], found["lock.json"]["sha256"],
-        predicate["runDetails"]["metadata"]["invocationId"], found.get("checkout", {}).get("gitCommit", ""),
+        predicate["runDetails"]["metadata"]["invocationId"],
+        found.get("checkout", {}).get("gitCommit", ""),
         statement["subject"][0]["digest"].get("sha256"), records_of.get("manifest.json"))

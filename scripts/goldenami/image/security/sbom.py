@@ -1,6 +1,7 @@
 """Bills of materials of a build: `sbom.cdx.json` and `sbom.spdx.json` beside its records.
 
-They come from the lock alone, held equal to the tree's manifest, so one build has one bill, to the byte.
+They come from the lock alone, held equal to the tree's manifest, so one build has one bill, to the
+byte.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The keys of signed provenance: a file outside the checkout, or a key of KMS, which nobody can take away."""
+"""The keys of signed provenance: a file outside the checkout, or a key of KMS, which nobody can
+take away."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:  # securesystemslib imports boto3: only where a key is used
     from securesystemslib.signer import Key, Signer, SSlibKey
 
 KEY = "GOLDEN_SIGNING_KEY"
-"""Environment variable: the file of an ECDSA P-256 key, PEM, not encrypted, outside the checkout; or
-the ARN of a key of KMS, or of an alias."""
+"""Environment variable: the file of an ECDSA P-256 key, PEM, not encrypted, outside the checkout;
+or the ARN of a key of KMS, or of an alias."""
 _KMS = re.compile(r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):\d{12}:(key|alias)/.+")
 _MAKES = ("`openssl ecparam -name prime256v1 -genkey -noout` makes one; in KMS its spec is "
           "ECC_NIST_P256")
@@ -28,7 +29,8 @@ _PUBLIC = ("`openssl ec -pubout` takes it from the private one, `aws kms get-pub
 
 
 def of_environment(root: Path, account: Account) -> Signer | None:
-    """The key that the environment names, or None; BadInput where it cannot sign, or is inside the checkout `root`."""
+    """The key that the environment names, or None; BadInput where it cannot sign, or is inside the
+    checkout `root`."""
     if not (name := os.environ.get(KEY)):
         return None
     from securesystemslib.signer import CryptoSigner  # noqa: PLC0415

@@ -31,7 +31,8 @@ def document(materials: Materials) -> dict[str, Any]:
         "packages": [image, *map(_package, found.values())],
         "relationships": _relations(parts),
         "hasExtractedLicensingInfos": [
-            {"licenseId": name, "name": name.removeprefix("LicenseRef-"), "extractedText": _ELSEWHERE}
+            {"licenseId": name, "name": name.removeprefix("LicenseRef-"),
+             "extractedText": _ELSEWHERE}
             for name in sorted(references)],
     }
 

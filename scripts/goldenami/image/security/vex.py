@@ -1,4 +1,5 @@
-"""What was found, for other programs: CycloneDX VEX, whose vulnerabilities refer to the parts of the build's bill."""
+"""What was found, for other programs: CycloneDX VEX, whose vulnerabilities refer to the parts of
+the build's bill."""
 
 from __future__ import annotations
 
@@ -31,10 +32,12 @@ _SOURCES = {Feed.DEBIAN: "Debian security tracker", Feed.UBUNTU: "OSV", Feed.PYP
 
 def document(record: CveRecord, materials: Materials, waived: dict[str, Waiver]) -> dict[str, Any]:
     """The document; `waived` are the waivers by the finding's id."""
-    image = Component(type=ComponentType.OPERATING_SYSTEM, name=record.image, version=record.build_id)
+    image = Component(type=ComponentType.OPERATING_SYSTEM, name=record.image,
+                      version=record.build_id)
     at = datetime.datetime.fromisoformat(record.checked_at)
     bom = Bom(
-        serial_number=uuid.uuid5(uuid.NAMESPACE_OID, f"vex {record.lock_sha256} {record.checked_at}"),
+        serial_number=uuid.uuid5(uuid.NAMESPACE_OID,
+                                 f"vex {record.lock_sha256} {record.checked_at}"),
         metadata=cyclonedx.metadata(image, at),
         vulnerabilities=[_row(one, materials, waived.get(one.id)) for one in record.findings])
     return cyclonedx.rendered(bom, SchemaVersion.V1_6)
@@ -61,8 +64,11 @@ def _analysis(finding: Finding, waiver: Waiver | None) -> VulnerabilityAnalysis:
 
 
 def _refs(finding: Finding, materials: Materials) -> list[str]:
-    """The parts of the bill that have it: all packages of a source, a wheel, the driver's modules."""
+    """The parts of the bill that have it: all packages of a source, a wheel, the driver's
+    modules."""
     return [part.ref for part in materials.parts
-            if (part.source and (part.source.name, part.source.version) == (finding.part, finding.version))
+            if (part.source and (part.source.name, part.source.version)
+                == (finding.part, finding.version))
             or (finding.feed is Feed.NVIDIA and part.cpe)
-            or (finding.feed is Feed.PYPI and (part.name, part.version) == (finding.part, finding.version))]
+            or (finding.feed is Feed.PYPI and (part.name, part.version)
+                == (finding.part, finding.version))]

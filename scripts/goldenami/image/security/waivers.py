@@ -1,7 +1,8 @@
-"""packer/waivers.yml: findings that somebody has looked at and lets pass, for a time, with a reason.
+"""packer/waivers.yml: findings that somebody has looked at and lets pass, for a time, with a
+reason.
 
-A waiver that has expired, names what is not there or excuses nothing is an error with its line: a list that nobody
-cleans is one that excuses the next finding unseen.
+A waiver that has expired, names what is not there or excuses nothing is an error with its line: a
+list that nobody cleans is one that excuses the next finding unseen.
 """
 
 from __future__ import annotations
@@ -73,21 +74,31 @@ class Waivers:
                 f"in {(row.expires - today).days} days" for at, row in self.of(image).items()
                 if row.expires - today <= NOTICE]
 
-    def apply(self, image: str, findings: Iterable[Vulnerability], *, complete: bool) -> list[Vulnerability]:
-        """The findings of an image, with what is waived; BadInput for a waiver that excuses none of them.
+    def apply(
+        self, image: str, findings: Iterable[Vulnerability], *, complete: bool
+    ) -> list[Vulnerability]:
+        """The findings of an image, with what is waived; BadInput for a waiver that excuses none of
+        them.
 
         Where they are not `complete`, what it excuses may only be unseen.
         """
         mine, used, result = self.of(image), set[int](), list[Vulnerability]()
         for finding in findings:
-            kind = WaiverKind.BRANCH if finding.id.startswith("driver-branch-") else WaiverKind.VULNERABILITY
-            at = next((at for at, row in mine.items() if (row.id, row.kind) == (finding.id, kind)), None)
+            kind = (
+                WaiverKind.BRANCH
+                if finding.id.startswith("driver-branch-")
+                else WaiverKind.VULNERABILITY
+            )
+            at = next((at for at, row in mine.items() if (row.id, row.kind) == (finding.id, kind)),
+                      None)
             if at is not None:
                 used.add(at)
-            result.append(finding if at is None else finding.model_copy(update={"waived": _said(mine[at])}))
+            result.append(finding if at is None
+                          else finding.model_copy(update={"waived": _said(mine[at])}))
         for at, row in mine.items():
             if complete and at not in used:
-                raise self.source.error(("waivers", at, "id"), f"{row.id} excuses nothing of {image}",
+                raise self.source.error(("waivers", at, "id"),
+                                        f"{row.id} excuses nothing of {image}",
                                         hint="take the waiver, or this image, out of the list")
         return result
 
@@ -97,7 +108,8 @@ def _said(waiver: Waiver) -> str:
 
 
 def load(root: Path, images: Collection[str], today: date) -> Waivers:
-    """The waivers of the checkout; BadInput with file and line for one that is wrong, unknown or has expired."""
+    """The waivers of the checkout; BadInput with file and line for one that is wrong, unknown or
+    has expired."""
     source = yaml_lines.load(root / PATH)
     rows = yaml_lines.validate(source, _WaiverList).waivers
     for at, row in enumerate(rows):
@@ -115,11 +127,17 @@ def _problem(row: Waiver, images: Collection[str], today: date) -> tuple[str, st
     if unknown := [image for image in row.images if image not in images]:
         return "images", f"no image `{unknown[0]}`; {nearest(unknown[0], images)}"
     if row.expires < today:
-        return "expires", f"the waiver of {row.id} expired on {row.expires}: mend it, or look at it again"
+        return (
+            "expires",
+            f"the waiver of {row.id} expired on {row.expires}: mend it, or look at it again",
+        )
     if row.status not in LONGEST:
         return "status", f"{row.status.value} is none of {', '.join(one.value for one in LONGEST)}"
     if (row.expires - today).days > LONGEST[row.status]:
-        return "expires", f"is more than {LONGEST[row.status]} days ahead, the most for {row.status.value}"
+        return (
+            "expires",
+            f"is more than {LONGEST[row.status]} days ahead, the most for {row.status.value}",
+        )
     if (row.status is ImpactAnalysisState.NOT_AFFECTED) != (row.justification is not None):
         return "status", "not_affected needs a justification, and only it has one"
     return None

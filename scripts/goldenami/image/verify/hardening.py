@@ -1,4 +1,5 @@
-"""The record of how hard a build is: what the scanner said, less what packer/hardening.yml waives with a reason."""
+"""The record of how hard a build is: what the scanner said, less what packer/hardening.yml waives
+with a reason."""
 
 from __future__ import annotations
 
@@ -27,10 +28,12 @@ class _Expected(Record):
 
 
 def judge(root: Path, build: BuildFolder, scan: HardeningScan) -> HardeningRecord:
-    """The record of `scan`. Where rules are missing that were there before, no score is to be believed."""
+    """The record of `scan`. Where rules are missing that were there before, no score is to be
+    believed."""
     expected = yaml_lines.validate(yaml_lines.load(root / PATH), _Expected)
     record = HardeningRecord(
-        image=build.image.image, build_id=build.build_id, content=scan.content, problem=scan.problem,
+        image=build.image.image, build_id=build.build_id, content=scan.content,
+        problem=scan.problem,
         rules=[_waived(rule, expected.waived) for rule in scan.rules])
     short = [f"{record.count(level)} of {count} {level.value} rules were asked"
              for level, count in expected.rules.items() if record.count(level) < count]

@@ -1,13 +1,16 @@
 """A pytest plugin: each test of tests/image becomes a check with one of four outcomes.
 
-`correct` and `incorrect` are what an assertion says. A file, unit or package that is not there is `missing`. A
-check that could not look (the connection broke, a fixture failed, the test skipped itself) is `unreachable`,
-never `correct`; so is a file whose tests could not be collected. Only a skip whose reason begins with `not asked: ` is
-no check at all: there the image's definition does not ask for what the test looks at.
+`correct` and `incorrect` are what an assertion says. A file, unit or package that is not there is
+`missing`. A check that could not look (the connection broke, a fixture failed, the test skipped
+itself) is `unreachable`, never `correct`; so is a file whose tests could not be collected. Only a
+skip whose reason begins with `not asked: ` is no check at all: there the image's definition does
+not ask for what the test looks at.
 
-A check's seconds include those of its set-up: what a file's tests share counts to the first of them.
+A check's seconds include those of its set-up: what a file's tests share counts to the first of
+them.
 
-Use: `pytest -p goldenami.image.verify.pytest_plugin`, with `--checks FILE` naming the JSON file to write.
+Use: `pytest -p goldenami.image.verify.pytest_plugin`, with `--checks FILE` naming the JSON file to
+write.
 """
 
 from __future__ import annotations
@@ -29,10 +32,12 @@ DETAIL_LIMIT = 600
 """Characters of a failure's message that a record keeps; the whole is in the JUnit file."""
 SIDE_LIMIT = 200
 """Characters of either side of a comparison that a record keeps."""
-_MISSING = ("No such file", "does not exist", "is not installed", "could not be found", "not found", "is missing")
+_MISSING = ("No such file", "does not exist", "is not installed", "could not be found", "not found",
+            "is missing")
 
 _SPELLED = {word.lower(): word for word in (
-    "CDI", "CPU", "CUDA", "Docker", "EC2", "EFA", "GPU", "GPUs", "GSP", "Java", "Molecule", "NCCL", "NVIDIA", "NVLink",
+    "CDI", "CPU", "CUDA", "Docker", "EC2", "EFA", "GPU", "GPUs", "GSP", "Java", "Molecule", "NCCL",
+    "NVIDIA", "NVLink",
     "NVSwitch", "PAM", "Podman", "PyTorch", "SSH", "UUID")}
 """Words that a test's name cannot spell."""
 
@@ -76,16 +81,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
 
 
 def _title(item: pytest.Item) -> str:
-    """The statement that the test's name is, and what it was asked of: `No trace is left: host keys`."""
+    """The statement that the test's name is, and what it was asked of: `No trace is left: host
+    keys`."""
     name = re.sub(r"_s(?=_|$)", "'s", item.name.partition("[")[0].removeprefix("test_"))
-    words = re.sub(r"[a-z0-9]+", lambda word: _SPELLED.get(word[0], word[0]), name.replace("_", " "))
+    words = re.sub(r"[a-z0-9]+", lambda word: _SPELLED.get(word[0], word[0]),
+                   name.replace("_", " "))
     return ": ".join([words[0].upper() + words[1:], *filter(None, [", ".join(_parameters(item))])])
 
 
 def _parameters(item: pytest.Item) -> list[str]:
     """The test's parameters but testinfra's host."""
     callspec: Any = getattr(item, "callspec", None)
-    return [str(value) for key, value in callspec.params.items() if key != "_testinfra_host"] if callspec else []
+    return (
+        [str(value) for key, value in callspec.params.items() if key != "_testinfra_host"]
+        if callspec
+        else []
+    )
 
 
 def _id(item: pytest.Item) -> str:
@@ -101,23 +112,31 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     before = _checks.get(item.nodeid)
     _seconds[item.nodeid] += report.duration
-    if (report.when != "call" and report.passed) or (report.skipped and _reason(report).startswith(NOT_ASKED)):
+    if (report.when != "call" and report.passed) or (report.skipped
+                                                     and _reason(report).startswith(NOT_ASKED)):
         return report
     outcome, detail = _outcome(report, call)
     if before is None or before.outcome is Outcome.CORRECT:
-        actual, expected = _compared.get(item.nodeid, ("", "")) if outcome in _SAID_OTHERWISE else ("", "")
-        _checks[item.nodeid] = Check(id=_id(item), role=item.path.parent.name, title=_title(item), outcome=outcome,
+        actual, expected = (
+            _compared.get(item.nodeid, ("", "")) if outcome in _SAID_OTHERWISE else ("", "")
+        )
+        _checks[item.nodeid] = Check(id=_id(item), role=item.path.parent.name, title=_title(item),
+                                     outcome=outcome,
                                      detail=detail[:DETAIL_LIMIT], expected=expected, actual=actual,
                                      seconds=round(_seconds[item.nodeid], 2))
     return report
 
 
 def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> None:
-    """Note both sides of a comparison that failed: tests write `actual == expected`, `part in whole`."""
+    """Note both sides of a comparison that failed: tests write `actual == expected`, `part in
+    whole`."""
     nodeid = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
     one, other = (_short(side) for side in (left, right))
-    _compared[nodeid] = (other, f"has {one}" if op == "in" else f"has no {one}") if op in ("in", "not in") \
+    _compared[nodeid] = (
+        (other, f"has {one}" if op == "in" else f"has no {one}")
+        if op in ("in", "not in")
         else (one, other if op == "==" else f"{op} {other}")
+    )
 
 
 def _short(side: object) -> str:
@@ -131,10 +150,13 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
     report = yield
     if report.failed or (report.skipped and not _reason(report).startswith(NOT_ASKED)):
         role, name = collector.path.parent.name, collector.path.stem.removeprefix("test_")
-        said = [line.removeprefix("E ").strip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
+        said = [line.removeprefix("E ").strip() for line in report.longreprtext.splitlines()
+                if line.startswith("E ")]
         _checks[collector.nodeid] = Check(
-            id=f"{role}/collected[{name}]", role=role, title=f"The tests of {name} were collected", seconds=0.0,
-            outcome=Outcome.UNREACHABLE, detail=(said[-1] if said else _reason(report))[:DETAIL_LIMIT])
+            id=f"{role}/collected[{name}]", role=role, title=f"The tests of {name} were collected",
+            seconds=0.0,
+            outcome=Outcome.UNREACHABLE,
+            detail=(said[-1] if said else _reason(report))[:DETAIL_LIMIT])
     return report
 
 
@@ -146,7 +168,8 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 def _outcome(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[Outcome, str]:
     if report.passed:
-        return Outcome.CORRECT, ", ".join(f"{name} {value}" for name, value in report.user_properties)
+        return Outcome.CORRECT, ", ".join(f"{name} {value}"
+                                          for name, value in report.user_properties)
     if report.skipped:
         return Outcome.UNREACHABLE, _reason(report)
     error = call.excinfo.value if call.excinfo else None

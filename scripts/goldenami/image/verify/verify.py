@@ -1,4 +1,5 @@
-"""The `verify` stage: the sealed disk booted as if on EC2, twice, and every check of tests/image run on it.
+"""The `verify` stage: the sealed disk booted as if on EC2, twice, and every check of tests/image
+run on it.
 
 A build that is an AMI is launched once instead.
 """
@@ -22,13 +23,16 @@ from goldenami.model.builds.hardening_records import HARDENING_FILE
 from goldenami.model.builds.lockfile import Lock
 
 
-def run(root: Path, build: BuildFolder, lock: Lock, progress: Progress, builder: Builder) -> VerifyRecord:
-    """Boot `build`, check it, write verify.json and junit.xml, and move `latest` (see `point_latest`).
+def run(
+    root: Path, build: BuildFolder, lock: Lock, progress: Progress, builder: Builder
+) -> VerifyRecord:
+    """Boot `build`, check it, write verify.json and junit.xml, and move `latest` (see
+    `point_latest`).
 
     Of an image with the role `hardening`, hardening.json too; `root` is the checkout.
 
-    A boot that breaks off takes the record of an earlier one with it; what says nothing of the build (an interrupt, a
-    host not ready) leaves all of it.
+    A boot that breaks off takes the record of an earlier one with it; what says nothing of the
+    build (an interrupt, a host not ready) leaves all of it.
     """
     bake = build.read_bake()
     builder.check_host()
@@ -45,7 +49,8 @@ def run(root: Path, build: BuildFolder, lock: Lock, progress: Progress, builder:
             point_latest(build)
             raise
         _keep(work, build)
-    passed = bool(result.checks) and all(check.outcome is Outcome.CORRECT for check in result.checks)
+    passed = bool(result.checks) and all(check.outcome is Outcome.CORRECT
+                                         for check in result.checks)
     record = VerifyRecord(
         schema_version=1, image=lock.image, build_id=build.build_id,
         verdict=Verdict.VERIFIED if passed else Verdict.NOT_VERIFIED, accel=result.accel,
@@ -65,7 +70,8 @@ def run(root: Path, build: BuildFolder, lock: Lock, progress: Progress, builder:
 def point_latest(build: BuildFolder) -> None:
     """Make build/<image>/latest name this build if its record passes, by an atomic rename.
 
-    If it does not, and `latest` names it or nothing, the newest other verified build is named, or nothing.
+    If it does not, and `latest` names it or nothing, the newest other verified build is named, or
+    nothing.
     """
     link, passed = build.image.latest_link, build.is_verified
     if not passed and link.is_symlink() and link.readlink() != Path(build.build_id):
@@ -81,9 +87,10 @@ def point_latest(build: BuildFolder) -> None:
 
 
 def previous(build: BuildFolder, *, whole: bool = False) -> BuildFolder | None:
-    """The newest other verified build of the image, by the time of its record; with `whole` one that `clean` has left
-    its disk, if it is one."""
-    others = [other for other in build.image.builds if other.build_id != build.build_id and other.is_verified
+    """The newest other verified build of the image, by the time of its record; with `whole` one
+    that `clean` has left its disk, if it is one."""
+    others = [other for other in build.image.builds if other.build_id != build.build_id
+              and other.is_verified
               and not (whole and _lost_its_disk(other))]
     return max(others, key=lambda other: other.verify.stat().st_mtime, default=None)
 
@@ -94,7 +101,8 @@ def _lost_its_disk(build: BuildFolder) -> bool:
 
 
 def _keep(work: Path, build: BuildFolder) -> None:
-    """Keep the evidence (serial consoles, JUnit, metadata requests) with the build, also of a failed verify.
+    """Keep the evidence (serial consoles, JUnit, metadata requests) with the build, also of a
+    failed verify.
 
     An earlier verdict goes first, with the page that shows it: it was not reached by this evidence.
     """
@@ -108,7 +116,8 @@ def _keep(work: Path, build: BuildFolder) -> None:
 def summary(record: VerifyRecord) -> str:
     """`61 correct, 1 missing; SSH after 39 s (bios), 44 s (uefi) under tcg`."""
     counts = Counter(check.outcome.value for check in record.checks)
-    outcomes = ", ".join(f"{counts[outcome.value]} {outcome.value}" for outcome in Outcome if counts[outcome.value])
+    outcomes = ", ".join(f"{counts[outcome.value]} {outcome.value}" for outcome in Outcome
+                         if counts[outcome.value])
     boots = ", ".join(f"{boot.seconds_to_ssh:.0f} s ({boot.firmware})" for boot in record.boots)
     return f"{outcomes or 'no check ran'}; SSH after {boots} under {record.accel.value}"
 
@@ -118,6 +127,7 @@ def failure(record: VerifyRecord, build: BuildFolder) -> NotVerified:
     wrong = [check for check in record.checks if check.outcome is not Outcome.CORRECT]
     lines = [f"{check.outcome.value:>11}  {check.id}: {check.detail.splitlines()[0] if check.detail else ''}"
              for check in wrong[:12]]
-    return NotVerified(f"{record.image} {record.build_id} is not verified: {len(wrong)} of {len(record.checks)} checks",
+    return NotVerified(f"{record.image} {record.build_id} is not verified: {len(wrong)} of "
+                       f"{len(record.checks)} checks",
                        tail="\n".join(lines), log=build.verify,
                        hint=f"see {build.report}; `latest` does not name this build")

@@ -1,11 +1,12 @@
-"""The coverage check: whether the code in a tree runs on every machine that an image is declared for.
+"""The coverage check: whether the code in a tree runs on every machine that an image is declared
+for.
 
     baseline = CodeBaseline(features=lock.hardware.features, sm=lock.hardware.sm)
     record = coverage.scan(tree, ["opt/ml"], baseline, allowances)
     coverage.demand(record)          # StageFailed with the findings, if there are any
 
-`scan` reads every ELF file below the folders, wherever the tree is: a wheel unpacked into a folder, an environment, a
-sealed root. Nothing in it is run.
+`scan` reads every ELF file below the folders, wherever the tree is: a wheel unpacked into a folder,
+an environment, a sealed root. Nothing in it is run.
 
 * CPU: each instruction is decoded and classified. One whose extension is not in `features` is a finding with file,
   function, extension, the number of such instructions and the first of them. What `pip install` compiled with
@@ -14,9 +15,10 @@ sealed root. Nothing in it is run.
   a lower minor number of the same major, or PTX of it or a lower one. A file without device code is no finding: that
   a wheel compiled with CUDA has any is asked once, when it is made (`demand_device_code`).
 
-Code that a library reaches only after it asked the CPU is allowed by data, an `Allowance` with the reason; so are
-source files that are compiled for one GPU alone (symbols "device code *", extensions "sm_*"), but a file that as a
-whole lacks an architecture has the symbol "file" and must not be allowed by the pattern of its parts.
+Code that a library reaches only after it asked the CPU is allowed by data, an `Allowance` with the
+reason; so are source files that are compiled for one GPU alone (symbols "device code *", extensions
+"sm_*"), but a file that as a whole lacks an architecture has the symbol "file" and must not be
+allowed by the pattern of its parts.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class CodeBaseline:
-    """What every declared machine has: `features` of the CPU (names of instruction_sets.py), GPUs' `sm` ("86")."""
+    """What every declared machine has: `features` of the CPU (names of instruction_sets.py), GPUs'
+    `sm` ("86")."""
 
     features: Sequence[str]
     sm: Sequence[str] = ()
@@ -83,13 +86,14 @@ class _Scan:
 
 
 def scan(
-    root: Path, folders: Sequence[str], baseline: CodeBaseline, allowances: Sequence[Allowance] = (),
+    root: Path, folders: Sequence[str], baseline: CodeBaseline,
+    allowances: Sequence[Allowance] = (),
     known: Path | None = None, said_in: Path | None = None,
 ) -> CoverageRecord:
     """Look at all code below `folders` of the tree `root`; a folder that is not there holds none.
 
-    `known` is where KnownCode keeps what is read of a file; what is there already is not read again. In the folder
-    `said_in` is said how far it is.
+    `known` is where KnownCode keeps what is read of a file; what is there already is not read
+    again. In the folder `said_in` is said how far it is.
     """
     state = _Scan(root, baseline, allowances, KnownCode(known, baseline.features, baseline.sm),
                   allowed={allowance.reason: 0 for allowance in allowances})
@@ -98,7 +102,8 @@ def scan(
         if said_in:
             how_far.say(said_in, "coverage", done, len(programs))
         _file(state, path)
-    return CoverageRecord(folders=list(folders), features=list(baseline.features), sm=list(baseline.sm),
+    return CoverageRecord(folders=list(folders), features=list(baseline.features),
+                          sm=list(baseline.sm),
                           files=state.files, findings=state.findings, allowed=state.allowed)
 
 
@@ -115,22 +120,29 @@ def hold(root: Path, request: CoverageRequest, out: Path, log: Path) -> None:
 def demand(record: CoverageRecord) -> None:
     """StageFailed where the record has findings."""
     if record.findings:
-        raise StageFailed(f"{len(record.findings)} functions or files cannot run on every declared machine: "
+        raise StageFailed(f"{len(record.findings)} functions or files cannot run on every "
+                          "declared machine: "
                           f"{describe(record.findings[0])}",
                           tail="\n".join(describe(finding) for finding in record.findings[:SHOWN]),
-                          hint="compile for the lock's `hardware.options` and `hardware.sm`; where the code asks the "
-                               "CPU before it uses them, allow it with the reason in the framework's recipe")
+                          hint="compile for the lock's `hardware.options` and `hardware.sm`; "
+                               "where the code asks the "
+                               "CPU before it uses them, allow it with the reason in the "
+                               "framework's recipe")
 
 
 def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
-    """StageFailed where all programs below `folder` together have no code for one of `sm`; `whose` names the build."""
+    """StageFailed where all programs below `folder` together have no code for one of `sm`; `whose`
+    names the build."""
     images = list[fatbin.DeviceImage]()
     for path in _programs(folder, ["."] if sm else []):
-        with suppress(NotElf), Elf(path) as elf:  # `scan` says of the tree what could not be looked at
+        # `scan` says of the tree what could not be looked at.
+        with suppress(NotElf), Elf(path) as elf:
             images += [image for module in fatbin.modules(elf) for image in module]
     if lacking := fatbin.missing(images, sm):
-        raise StageFailed(f"{whose}: the wheel has no code for sm_{', sm_'.join(lacking)} ({_has(images)})",
-                          hint="the recipe's CUDA flags do not reach the build: does it read these variables still?")
+        raise StageFailed(f"{whose}: the wheel has no code for sm_{', sm_'.join(lacking)} "
+                          f"({_has(images)})",
+                          hint="the recipe's CUDA flags do not reach the build: does it read "
+                               "these variables still?")
 
 
 def describe(finding: Finding) -> str:
@@ -142,23 +154,31 @@ def describe(finding: Finding) -> str:
 
 
 def fits(allowance: Allowance, finding: Finding) -> bool:
-    """Whether the allowance is for this finding. `*` is every instruction set: what a GPU lacks has to be named, and so
-    has what could not be looked at."""
+    """Whether the allowance is for this finding. `*` is every instruction set: what a GPU lacks has
+    to be named, and so has what could not be looked at."""
     named = finding.extension == UNREADABLE or finding.extension.startswith("sm_")
     patterns = [pattern for pattern in allowance.extensions if pattern != "*" or not named]
-    return fnmatchcase(finding.file, allowance.files) and fnmatchcase(finding.symbol, allowance.symbols) \
+    return (
+        fnmatchcase(finding.file, allowance.files)
+        and fnmatchcase(finding.symbol, allowance.symbols)
         and any(fnmatchcase(finding.extension, pattern) for pattern in patterns)
+    )
 
 
 def _programs(root: Path, folders: Sequence[str]) -> Iterator[Path]:
-    """Each ELF file once, in the order of paths; links lead to files that are seen by themselves or lie outside."""
+    """Each ELF file once, in the order of paths; links lead to files that are seen by themselves or
+    lie outside."""
     seen: set[tuple[int, int]] = set()
     for folder in folders:
         for place, names, files in os.walk(root / folder):
             names.sort()
             for path in (Path(place) / name for name in sorted(files)):
                 status = path.lstat()
-                if path.is_symlink() or not path.is_file() or (status.st_dev, status.st_ino) in seen:
+                if (
+                    path.is_symlink()
+                    or not path.is_file()
+                    or (status.st_dev, status.st_ino) in seen
+                ):
                     continue
                 with path.open("rb") as file:
                     if file.read(4) == MAGIC[:4]:
@@ -191,7 +211,8 @@ def _read(path: Path, baseline: CodeBaseline, classifier: Classifier) -> CodeFac
     except NotElf as error:
         findings.append(_finding(WHOLE, UNREADABLE, str(error)))
         return CodeFacts(instructions=0, extensions={}, sass=[], ptx=[], findings=findings)
-    return CodeFacts(instructions=count, extensions=extensions, sass=sass, ptx=ptx, findings=findings)
+    return CodeFacts(instructions=count, extensions=extensions, sass=sass, ptx=ptx,
+                     findings=findings)
 
 
 def _finding(symbol: str, extension: str, example: str, count: int = 1) -> Finding:
@@ -201,7 +222,8 @@ def _finding(symbol: str, extension: str, example: str, count: int = 1) -> Findi
 def _cpu(
     findings: list[Finding], elf: Elf, baseline: CodeBaseline, classifier: Classifier,
 ) -> tuple[int, dict[str, int]]:
-    """Number of instructions, and of those that need each extension; adds to `findings` what is beyond the baseline."""
+    """Number of instructions, and of those that need each extension; adds to `findings` what is
+    beyond the baseline."""
     total, extensions = 0, dict[str, int]()
     features = frozenset(baseline.features)
     for address, symbol, code in elf.code():
@@ -215,14 +237,16 @@ def _cpu(
 
 
 def _gpu(findings: list[Finding], elf: Elf, baseline: CodeBaseline) -> tuple[list[str], list[str]]:
-    """Architectures of the file's SASS and PTX; adds what the file as a whole lacks, then what each fat binary does."""
+    """Architectures of the file's SASS and PTX; adds what the file as a whole lacks, then what each
+    fat binary does."""
     modules = list(fatbin.modules(elf))
     images = [image for module in modules for image in module]
     whole = fatbin.missing(images, baseline.sm) if images else []
     findings += [_finding(WHOLE, f"sm_{sm}", _has(images)) for sm in whole]
     for number, module in enumerate(modules, 1):
         findings += [_finding(f"device code {number} of {len(modules)}", f"sm_{sm}", _has(module))
-                     for sm in fatbin.missing(module, [sm for sm in baseline.sm if sm not in whole])]
+                     for sm in fatbin.missing(module,
+                                              [sm for sm in baseline.sm if sm not in whole])]
     sass, ptx = ({image.name for image in images if image.ptx is kind} for kind in (False, True))
     return sorted(sass), sorted(ptx)
 

@@ -1,7 +1,9 @@
-"""Just enough of ELF for the coverage check: 64-bit little-endian files, their sections, functions and code.
+"""Just enough of ELF for the coverage check: 64-bit little-endian files, their sections, functions
+and code.
 
-Functions come from the symbol table and from the unwind table (.eh_frame_hdr), which stripped files have too. Read
-in place by offsets: a framework's library has half a million functions, for which a general reader takes minutes.
+Functions come from the symbol table and from the unwind table (.eh_frame_hdr), which stripped files
+have too. Read in place by offsets: a framework's library has half a million functions, for which a
+general reader takes minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 
 MAGIC = b"\x7fELF\x02\x01"
-"""The four bytes of every ELF file, then "64-bit" and "little-endian" (ELF specification, e_ident)."""
+"""The four bytes of every ELF file, then "64-bit" and "little-endian" (ELF specification,
+e_ident)."""
 X86_64, AARCH64 = 62, 183
 """e_machine (ELF specification, registered values)."""
 _EXECUTABLE, _PROGBITS, _NOBITS = 0x4, 1, 8
@@ -24,7 +27,8 @@ _FUNCTION_TYPES = (2, 10)
 """STT_FUNC and STT_GNU_IFUNC."""
 _DAMAGE = (struct.error, IndexError, ValueError, OverflowError)
 _DATAREL_SDATA4 = 0x3B
-"""The encoding of .eh_frame_hdr's table that every linker writes (LSB, "DWARF exception header encoding")."""
+"""The encoding of .eh_frame_hdr's table that every linker writes (LSB, "DWARF exception header
+encoding")."""
 
 
 class NotElf(Exception):
@@ -80,7 +84,8 @@ class Elf:
         self.machine, = struct.unpack_from("<H", self.data, 18)
         table, = struct.unpack_from("<Q", self.data, 40)
         size, count, names = struct.unpack_from("<3H", self.data, 58)
-        rows = [struct.unpack_from("<IIQQQQI", self.data, table + index * size) for index in range(count)]
+        rows = [struct.unpack_from("<IIQQQQI", self.data, table + index * size)
+                for index in range(count)]
         if any(row[1] != _NOBITS and row[4] + row[5] > len(self.data) for row in rows):
             raise ValueError("a section ends behind the file's end")
         text = rows[names][4] if rows else 0
@@ -90,14 +95,16 @@ class Elf:
         self._demand_sections()
 
     def _demand_sections(self) -> None:
-        """ValueError where code is loaded that no section names: it would run, and nobody would have looked at it."""
+        """ValueError where code is loaded that no section names: it would run, and nobody would
+        have looked at it."""
         table, = struct.unpack_from("<Q", self.data, 32)
         size, count = struct.unpack_from("<2H", self.data, 54)
         for index in range(count):
             kind, flags, _, start, _, stored, memory, _ = struct.unpack_from("<IIQQQQQQ", self.data,
                                                                              table + index * size)
             if (kind, flags & _PF_X) == (_PT_LOAD, _PF_X) and stored and not any(
-                    section.executable and start <= section.address < start + memory for section in self.sections):
+                    section.executable and start <= section.address < start + memory
+                    for section in self.sections):
                 raise ValueError(f"no section has the code that is loaded at {start:#x}")
 
     def _string(self, at: int) -> str:
@@ -109,10 +116,12 @@ class Elf:
 
     def named(self, name: str) -> list[Section]:
         """All sections called `name` that have content."""
-        return [section for section in self.sections if section.name == name and section.kind != _NOBITS]
+        return [section for section in self.sections if section.name == name and section.kind
+                != _NOBITS]
 
     def functions(self) -> dict[int, str]:
-        """Address of each known function and its name; empty where only the unwind table knows it."""
+        """Address of each known function and its name; empty where only the unwind table knows
+        it."""
         try:
             return self._functions()
         except _DAMAGE as error:
@@ -123,23 +132,33 @@ class Elf:
         for table in (".dynsym", ".symtab"):
             for section in self.named(table):
                 strings = self.sections[section.link].offset
-                for name, info, _, index, value, _ in struct.iter_unpack("<IBBHQQ", self.content(section)):
+                for name, info, _, index, value, _ in struct.iter_unpack(
+                    "<IBBHQQ", self.content(section)
+                ):
                     if info & 0xF in _FUNCTION_TYPES and index:
                         functions[value] = self._string(strings + name)
         return functions
 
     def _unwound(self) -> Iterator[int]:
-        """Start of each function in .eh_frame_hdr's table of (start, description), both relative to the header."""
+        """Start of each function in .eh_frame_hdr's table of (start, description), both relative to
+        the header."""
         for section in self.named(".eh_frame_hdr"):
-            version, frame, count_encoding, encoding = struct.unpack_from("<4B", self.data, section.offset)
-            if (version, count_encoding, encoding) != (1, 3, _DATAREL_SDATA4) or frame & 0xF not in (0x3, 0xB):
+            version, frame, count_encoding, encoding = struct.unpack_from(
+                "<4B", self.data, section.offset
+            )
+            if (version, count_encoding, encoding) != (
+                1,
+                3,
+                _DATAREL_SDATA4,
+            ) or frame & 0xF not in (0x3, 0xB):
                 return
             count, = struct.unpack_from("<I", self.data, section.offset + 8)
             table = self.data[section.offset + 12:section.offset + 12 + 8 * count]
             yield from (section.address + start for start, _ in struct.iter_unpack("<ii", table))
 
     def code(self) -> Iterator[tuple[int, str, bytes]]:
-        """Address, function's name (or `section+0xoffset`) and bytes of every stretch of code, function by function."""
+        """Address, function's name (or `section+0xoffset`) and bytes of every stretch of code,
+        function by function."""
         known = self.functions()
         starts = sorted(known)
         for section in self.sections:

@@ -1,8 +1,10 @@
-"""Device code in a program: for which GPUs nvcc compiled it. Reads what `cuobjdump --list-elf --list-ptx` lists.
+"""Device code in a program: for which GPUs nvcc compiled it. Reads what `cuobjdump --list-elf
+--list-ptx` lists.
 
-nvcc puts one "fat binary" for each source file into a section. Its header is magic, version, header's size, size;
-then comes an entry for each architecture: kind, header's size, payload's size, compute capability, flags. NVIDIA does
-not document it; the offsets were read off what nvcc 11.8 and 13.0 write, and tests hold them to such files.
+nvcc puts one "fat binary" for each source file into a section. Its header is magic, version,
+header's size, size; then comes an entry for each architecture: kind, header's size, payload's size,
+compute capability, flags. NVIDIA does not document it; the offsets were read off what nvcc 11.8 and
+13.0 write, and tests hold them to such files.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ SECTIONS = (".nv_fatbin", "__nv_relfatbin")
 _MAGIC = 0xBA55ED50
 _PTX, _SASS = 1, 2
 _EXACT, _FAMILY, _COMPRESSED = 1 << 20, 1 << 21, 1 << 13 | 1 << 15
-"""Bits of an entry's flags: sm_90a, sm_100f (nvcc manual, "GPU Feature List"), and a payload in LZ4 or zstd."""
+"""Bits of an entry's flags: sm_90a, sm_100f (nvcc manual, "GPU Feature List"), and a payload in LZ4
+or zstd."""
 _ALIGNMENT = 8
 _HEADER, _ENTRY = 16, 64
 """Bytes of a fat binary's header, and of an entry's at least."""
@@ -25,7 +28,8 @@ _HEADER, _ENTRY = 16, 64
 
 @dataclass(frozen=True)
 class DeviceImage:
-    """Code for one architecture. `suffix` is "a" where no other GPU runs it, "f" for the same major number's."""
+    """Code for one architecture. `suffix` is "a" where no other GPU runs it, "f" for the same major
+    number's."""
 
     capability: int
     suffix: str

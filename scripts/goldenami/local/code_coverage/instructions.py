@@ -1,4 +1,5 @@
-"""Which instruction-set extension each x86-64 instruction of a program needs, by names of GCC's options."""
+"""Which instruction-set extension each x86-64 instruction of a program needs, by names of GCC's
+options."""
 
 from __future__ import annotations
 
@@ -8,20 +9,24 @@ from dataclasses import dataclass
 from iced_x86 import Code, CpuidFeature, Decoder, Instruction
 
 _EVERYWHERE = (
-    "INTEL8086 INTEL8086_ONLY INTEL186 INTEL286 INTEL286_ONLY INTEL386 INTEL386_ONLY INTEL486 X64 CMOV CPUID CX8 FPU "
-    "FPU287 FPU387 FXSR MMX SSE SSE2 MSR SEP SYSCALL TSC CLFSH PAUSE MULTIBYTENOP RDTSCP RDPMC XSAVE XSAVEC XSAVEOPT "
+    "INTEL8086 INTEL8086_ONLY INTEL186 INTEL286 INTEL286_ONLY INTEL386 INTEL386_ONLY INTEL486 X64 "
+    "CMOV CPUID CX8 FPU "
+    "FPU287 FPU387 FXSR MMX SSE SSE2 MSR SEP SYSCALL TSC CLFSH PAUSE MULTIBYTENOP RDTSCP RDPMC "
+    "XSAVE XSAVEC XSAVEOPT "
     "XSAVES CET_IBT CET_SS PREFETCHW CLDEMOTE PREFETCHITI"
 )
 EVERYWHERE = frozenset(_EVERYWHERE.split())
-"""CPUID features, by the decoder's names, of every x86-64 machine of EC2, and hints that others take for a
-no-operation (Intel SDM vol. 2: ENDBR64, RDSSP, PREFETCHW, CLDEMOTE)."""
+"""CPUID features, by the decoder's names, of every x86-64 machine of EC2, and hints that others
+take for a no-operation (Intel SDM vol. 2: ENDBR64, RDSSP, PREFETCHW, CLDEMOTE)."""
 _RENAMED = {
-    "SSE4_1": "sse4.1", "SSE4_2": "sse4.2", "CMPXCHG16B": "cx16", "BMI1": "bmi", "PCLMULQDQ": "pclmul",
+    "SSE4_1": "sse4.1", "SSE4_2": "sse4.2", "CMPXCHG16B": "cx16", "BMI1": "bmi",
+    "PCLMULQDQ": "pclmul",
     "RDRAND": "rdrnd", "MONITORX": "mwaitx", "HLE_OR_RTM": "rtm",
 }
 _FEATURES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}
 _BIT_SCANS = frozenset(value for name, value in vars(Code).items() if name.startswith("TZCNT_"))
-"""TZCNT is BSF with a prefix that a CPU without BMI ignores; compilers write it for any x86-64 where both agree."""
+"""TZCNT is BSF with a prefix that a CPU without BMI ignores; compilers write it for any x86-64
+where both agree."""
 
 
 @dataclass
@@ -41,7 +46,8 @@ class Classifier:
     def uses(self, code: bytes, address: int) -> tuple[int, dict[str, Use]]:
         """Instructions in `code` and, for each extension beyond plain x86-64, those that need it.
 
-        An instruction that needs several (AVX-512VL and F) counts for each. Bytes that are no instruction are skipped.
+        An instruction that needs several (AVX-512VL and F) counts for each. Bytes that are no
+        instruction are skipped.
         """
         decoder, instruction, needs = Decoder(64, code, ip=address), Instruction(), self._needs
         total, uses = 0, dict[str, Use]()

@@ -1,7 +1,9 @@
-"""What the coverage check read of a file, kept under the file's SHA-256: a library that did not change is read once.
+"""What the coverage check read of a file, kept under the file's SHA-256: a library that did not
+change is read once.
 
-Decoding PyTorch takes a minute, hashing it two seconds. What is kept has no path and no allowance in it: those are of
-an image, and are applied each time. A file of the cache that is not as it was written counts as not there.
+Decoding PyTorch takes a minute, hashing it two seconds. What is kept has no path and no allowance
+in it: those are of an image, and are applied each time. A file of the cache that is not as it was
+written counts as not there.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ _DECODER = "iced-x86"
 
 
 class CodeFacts(Record):
-    """A file's instructions and architectures, as a CodeFile has them, and what is beyond the baseline.
+    """A file's instructions and architectures, as a CodeFile has them, and what is beyond the
+    baseline.
 
     `findings` have no file's name; one of the extension `unreadable` is the last.
     """
@@ -43,7 +46,8 @@ def _reader() -> str:
 
 @dataclass(frozen=True)
 class KnownCode:
-    """What is known in `folder` (None: nothing is kept) of files, for CPUs with `features` and GPUs `sm`."""
+    """What is known in `folder` (None: nothing is kept) of files, for CPUs with `features` and GPUs
+    `sm`."""
 
     folder: Path | None
     features: Sequence[str]
@@ -72,5 +76,6 @@ class KnownCode:
     def _path(self, sha256: str) -> Path:
         assert self.folder is not None
         key = records.sha256_text(records.canonical(
-            {"file": sha256, "features": sorted(self.features), "sm": list(self.sm), "reader": _reader()}))
+            {"file": sha256, "features": sorted(self.features), "sm": list(self.sm),
+             "reader": _reader()}))
         return self.folder / key[:2] / key

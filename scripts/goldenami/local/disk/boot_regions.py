@@ -1,7 +1,9 @@
-"""What boots a disk and is in no file system that Linux mounts: first sector, partition table, GRUB's core, the ESP.
+"""What boots a disk and is in no file system that Linux mounts: first sector, partition table,
+GRUB's core, the ESP.
 
-`disk` writes these places; the bake's manifest has what they held, and `drift` compares. Growing the root on a larger
-volume changes the table's last partition, the protective entry's size and nothing else; mounting the ESP one bit.
+`disk` writes these places; the bake's manifest has what they held, and `drift` compares. Growing
+the root on a larger volume changes the table's last partition, the protective entry's size and
+nothing else; mounting the ESP one bit.
 """
 
 from __future__ import annotations
@@ -22,25 +24,37 @@ Read = Callable[[int, int], bytes]
 _ENTRIES, _ENTRY_BYTES = 128, 128
 """Of the table, as sfdisk and growpart write it; what is larger is not read."""
 _PROTECTIVE = slice(447, 450), slice(451, 462)
-"""Of the first sector: where the disk's end is, in the entry that protects the table (UEFI 2.10, table 5.4)."""
+"""Of the first sector: where the disk's end is, in the entry that protects the table (UEFI 2.10,
+table 5.4)."""
 _DIRTY_AT = ((54, b"FAT16", 0x25), (82, b"FAT32", 0x41))
-"""Of a FAT partition: where its type stands, and the byte whose lowest bit Linux sets while it is mounted
-(fs/fat/inode.c)."""
+"""Of a FAT partition: where its type stands, and the byte whose lowest bit Linux sets while it is
+mounted (fs/fat/inode.c)."""
 _CHUNK = 1 << 20
 ROOT, PERSIST = "root", "persist"
-"""Partitions with a file system of its own: of an immutable image `persist` is what instances write."""
+"""Partitions with a file system of its own: of an immutable image `persist` is what instances
+write."""
 _ROOT_TYPES = ("4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "0fc63daf-8483-4772-8e79-3d69d8477de4")
-"""What the publishers' images have as type of the root, which they do not name: Linux root (x86-64), Linux data."""
+"""What the publishers' images have as type of the root, which they do not name: Linux root
+(x86-64), Linux data."""
 
 
 def partitions(read: Read) -> list[dict[str, Any]]:
-    """The partitions by their place in the table, offsets and sizes in bytes; Unreachable where it is damaged.
+    """The partitions by their place in the table, offsets and sizes in bytes; Unreachable where it
+    is damaged.
 
     One without a name of its own is named by its number.
     """
     header = read(SECTOR, SECTOR)
-    signature, size, stated = header[:8], *struct.unpack_from("<I", header, 12), *struct.unpack_from("<I", header, 16)
-    if signature != b"EFI PART" or size != 92 or zlib.crc32(header[:16] + bytes(4) + header[20:92]) != stated:
+    signature, size, stated = (
+        header[:8],
+        *struct.unpack_from("<I", header, 12),
+        *struct.unpack_from("<I", header, 16),
+    )
+    if (
+        signature != b"EFI PART"
+        or size != 92
+        or zlib.crc32(header[:16] + bytes(4) + header[20:92]) != stated
+    ):
         raise Unreachable("could not look: the disk's partition table is damaged",
                           hint="name a disk of an image; of a damaged one nothing is known")
     at, count, width, checksum = struct.unpack_from("<QIII", header, 72)
@@ -48,15 +62,18 @@ def partitions(read: Read) -> list[dict[str, Any]]:
             table := read(at * SECTOR, count * width)) != checksum:
         raise Unreachable("could not look: the disk's partition entries are damaged",
                           hint="name a disk of an image; of a damaged one nothing is known")
-    found = {begin // width + 1: _partition(table[begin:begin + width]) for begin in range(0, count * width, width)
+    found = {begin // width + 1: _partition(table[begin:begin + width])
+             for begin in range(0, count * width, width)
              if any(table[begin:begin + 16])}
     names = [entry["name"] for entry in found.values()]
-    return [entry if entry["name"] and names.count(entry["name"]) == 1 else {**entry, "name": str(number)}
+    return [entry if entry["name"] and names.count(entry["name"]) == 1
+            else {**entry, "name": str(number)}
             for number, entry in found.items()]
 
 
 def root(table: list[dict[str, Any]]) -> dict[str, Any]:
-    """The partition with the root: the one of that name, else the largest of a type that publishers give it."""
+    """The partition with the root: the one of that name, else the largest of a type that publishers
+    give it."""
     for fits in ({"name": ROOT}, *({"type": kind} for kind in _ROOT_TYPES)):
         if found := [entry for entry in table if fits.items() <= entry.items()]:
             return max(found, key=lambda entry: int(entry["size"]))
@@ -66,21 +83,25 @@ def root(table: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _partition(entry: bytes) -> dict[str, Any]:
     first, last = struct.unpack_from("<QQ", entry, 32)
-    return {"name": entry[56:].decode("utf-16-le", "replace").rstrip("\0"), "type": str(uuid.UUID(bytes_le=entry[:16])),
-            "id": str(uuid.UUID(bytes_le=entry[16:32])), "offset": first * SECTOR, "size": (last + 1 - first) * SECTOR,
+    return {"name": entry[56:].decode("utf-16-le", "replace").rstrip("\0"),
+            "type": str(uuid.UUID(bytes_le=entry[:16])),
+            "id": str(uuid.UUID(bytes_le=entry[16:32])), "offset": first * SECTOR,
+            "size": (last + 1 - first) * SECTOR,
             "attributes": int.from_bytes(entry[48:56], "little")}
 
 
 def places(table: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
     """Offset and size in bytes of what boots a disk, by what it is called."""
     first = min((entry["offset"] for entry in table), default=34 * SECTOR)
-    return {"first sector": (0, SECTOR), "gap before the partitions": (34 * SECTOR, first - 34 * SECTOR)} | {
-        f"partition {entry['name']}": (entry["offset"], entry["size"]) for entry in table
-        if entry["name"] not in (root(table)["name"], PERSIST)}
+    return {"first sector": (0, SECTOR),
+            "gap before the partitions": (34 * SECTOR, first - 34 * SECTOR)} | {
+                f"partition {entry['name']}": (entry["offset"], entry["size"]) for entry in table
+                if entry["name"] not in (root(table)["name"], PERSIST)}
 
 
 def digest(read: Read, name: str, offset: int, size: int) -> str:
-    """SHA-256 of one of the `places`, of its chunks that are not all zeros, and without what a first boot changes."""
+    """SHA-256 of one of the `places`, of its chunks that are not all zeros, and without what a
+    first boot changes."""
     found, zeros = hashlib.sha256(), bytes(_CHUNK)
     for at in range(0, max(size, 0), _CHUNK):
         data = bytearray(read(offset + at, min(_CHUNK, size - at)))

@@ -1,7 +1,8 @@
-"""The digests of a disk that is still being written: hashed right behind the writer, while its pages are in memory.
+"""The digests of a disk that is still being written: hashed right behind the writer, while its
+pages are in memory.
 
-Nothing that follows hashes all of it again: the SHA-256 of the whole names it, and those of its blocks (model/
-disk_blocks.py) are what `verify` and an upload go by.
+Nothing that follows hashes all of it again: the SHA-256 of the whole names it, and those of its
+blocks (model/ disk_blocks.py) are what `verify` and an upload go by.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Follower:
             return self._final
 
     def result(self, size: int) -> str:
-        """Hex SHA-256 of all `size` bytes, every one of which is final now; then the blocks are listed too."""
+        """Hex SHA-256 of all `size` bytes, every one of which is final now; then the blocks are
+        listed too."""
         self.advance(size)
         self.blocks.result()
         return self.digest.result()

@@ -14,13 +14,15 @@ CONTENT_LIMIT_S = 60
 CONTENT_LINES = 10
 """Lines of its answer for one file: enough to see what kind of difference it is."""
 
-_PLACES = ((disk.BIOS_BOOT[0], "the first sectors and the partition table"), (disk.ESP[0], "GRUB's core image"),
+_PLACES = ((disk.BIOS_BOOT[0], "the first sectors and the partition table"),
+           (disk.ESP[0], "GRUB's core image"),
            (disk.ROOT_OFFSET, "the EFI system partition"))
 """Up to which byte of a disk what is."""
 
 
 def places(first: Path, second: Path) -> list[str]:
-    """One line for each part of the disk that differs, with the first byte that does and how many MiB do."""
+    """One line for each part of the disk that differs, with the first byte that does and how many
+    MiB do."""
     offsets: dict[str, list[int]] = {}
     size = first.stat().st_size
     with first.open("rb") as left, second.open("rb") as right:
@@ -28,18 +30,22 @@ def places(first: Path, second: Path) -> list[str]:
             mine, its = left.read(MIB), right.read(MIB)
             if mine != its:
                 pairs = enumerate(zip(mine, its, strict=False))
-                within = next((number for number, (a, b) in pairs if a != b), min(len(mine), len(its)))
+                within = next((number for number, (a, b) in pairs if a != b),
+                              min(len(mine), len(its)))
                 offsets.setdefault(_place(offset, size), []).append(offset + within)
     return [f"{place}: {len(at)} MiB, first at byte {at[0]}" for place, at in offsets.items()]
 
 
 def _place(offset: int, size: int) -> str:
-    rest = "the root file system" if offset < size - disk.TAIL_BYTES else "the second partition table"
+    rest = (
+        "the root file system" if offset < size - disk.TAIL_BYTES else "the second partition table"
+    )
     return next((place for end, place in _PLACES if offset < end), rest)
 
 
 def contents(first: Path, second: Path, path: str, scratch: Path) -> list[str]:
-    """What diffoscope, where it is installed, says of a regular file of both disks' roots; its first lines."""
+    """What diffoscope, where it is installed, says of a regular file of both disks' roots; its
+    first lines."""
     if shutil.which("diffoscope") is None:
         return []
     copies = []
@@ -48,5 +54,6 @@ def contents(first: Path, second: Path, path: str, scratch: Path) -> list[str]:
         copies[-1].parent.mkdir(parents=True, exist_ok=True)
         shell.output([shell.require("debugfs", "e2fsprogs"), "-R", f'dump "{path}" "{copies[-1]}"',
                       f"{image}?offset={disk.ROOT_OFFSET}"])
-    said = shell.output(["diffoscope", f"--timeout={CONTENT_LIMIT_S}", *map(str, copies)], check=False)
+    said = shell.output(["diffoscope", f"--timeout={CONTENT_LIMIT_S}", *map(str, copies)],
+                        check=False)
     return [f"    {line}" for line in said.splitlines()[:CONTENT_LINES]]

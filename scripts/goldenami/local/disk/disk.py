@@ -1,8 +1,8 @@
 """A root tree becomes a bootable disk image, without a loop device, a mount or a random byte.
 
-GPT with three partitions: BIOS boot (GRUB's core image), EFI system, and the ext4 root last, so that it can
-grow. An immutable root has two more behind it (see `immutable`). The file is sparse, and the same tree and layout give
-the same bytes.
+GPT with three partitions: BIOS boot (GRUB's core image), EFI system, and the ext4 root last, so
+that it can grow. An immutable root has two more behind it (see `immutable`). The file is sparse,
+and the same tree and layout give the same bytes.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ MIB = 1 << 20
 BIOS_BOOT = (1 * MIB, 1 * MIB)
 """Offset and size in bytes: GRUB's core image has about 100 KiB."""
 ESP = (2 * MIB, 126 * MIB)
-"""Offset and size in bytes: room for a distribution's own loaders, and the root starts at a round 128 MiB."""
+"""Offset and size in bytes: room for a distribution's own loaders, and the root starts at a round
+128 MiB."""
 ROOT_OFFSET = ESP[0] + ESP[1]
 TAIL_BYTES = 1 * MIB
 """Kept free behind the root for the second partition table (33 sectors), in whole MiB."""
 BLOCK = 4096
 OVERHEAD_BYTES = 8 * MIB
-"""What a disk occupies beside its files: both core images, FAT and GPT tables, group descriptors."""
+"""What a disk occupies beside its files: both core images, FAT and GPT tables, group
+descriptors."""
 SLACK = 1.05
-"""Root needs this many times its files' bytes: directories, inode tables, journal (measured: 1.03 for Debian)."""
+"""Root needs this many times its files' bytes: directories, inode tables, journal (measured: 1.03
+for Debian)."""
 MANIFEST = "manifest.json"
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "goldenami")
@@ -48,8 +51,8 @@ _TYPES = {
     "tree": "2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5",
     "persist": "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
 }
-"""Partition types: UEFI specification 2.10, table 5.7; GRUB manual, "BIOS installation"; UAPI "Discoverable
-Partitions" (root and its verity hashes, x86-64; generic data)."""
+"""Partition types: UEFI specification 2.10, table 5.7; GRUB manual, "BIOS installation"; UAPI
+"Discoverable Partitions" (root and its verity hashes, x86-64; generic data)."""
 
 _MKE2FS_CONFIG = """\
 [defaults]
@@ -68,8 +71,8 @@ small = {
 floppy = {
 }
 """
-"""The host's /etc/mke2fs.conf differs between distributions; these features are known to GRUB 2.06 and to the
-kernels and e2fsck of every supported image."""
+"""The host's /etc/mke2fs.conf differs between distributions; these features are known to GRUB 2.06
+and to the kernels and e2fsck of every supported image."""
 
 NOT_REPRODUCIBLE = "mke2fs of this host cannot read a tar, so the disk's bytes depend on the host's file system too"
 
@@ -86,7 +89,8 @@ class DiskLayout:
     def __post_init__(self) -> None:
         if self.size_bytes % MIB or self.size_bytes <= ROOT_OFFSET + TAIL_BYTES:
             raise BadInput(
-                f"{self.size_bytes} bytes is no size for a disk", hint=f"whole MiB, more than {ROOT_OFFSET // MIB}"
+                f"{self.size_bytes} bytes is no size for a disk",
+                hint=f"whole MiB, more than {ROOT_OFFSET // MIB}"
             )
 
     @property
@@ -123,7 +127,8 @@ class DiskLayout:
 
 @dataclass(frozen=True)
 class DiskFacts:
-    """What was written. `data_bytes` is what the sparse file occupies; `note` says why it is not reproducible."""
+    """What was written. `data_bytes` is what the sparse file occupies; `note` says why it is not
+    reproducible."""
 
     disk: Path
     manifest: Path
@@ -137,14 +142,16 @@ class DiskFacts:
 
 
 def write_disk(
-    tree: Path, disk: Path, *, layout: DiskLayout, log: Path, ranks: Mapping[str, int] | None = None,
+    tree: Path, disk: Path, *, layout: DiskLayout, log: Path,
+    ranks: Mapping[str, int] | None = None,
 ) -> DiskFacts:
-    """Write `disk`, its `manifest.json` and its `disk.blocks` from the root `tree`; all appear whole or not at all.
+    """Write `disk`, its `manifest.json` and its `disk.blocks` from the root `tree`; all appear
+    whole or not at all.
 
-    `ranks` orders files on the disk: by path as in `tree.scan`, what changes most has the highest. The tree gets
-    /boot/grub/grub.cfg and /etc/fstab. Output of the tools is appended to `log`.
-    Raises HostNotReady without a tool or without space (with needed and available bytes), BadInput when the
-    tree does not fit `layout`, StageFailed for a tree that cannot be kept or booted.
+    `ranks` orders files on the disk: by path as in `tree.scan`, what changes most has the highest.
+    The tree gets /boot/grub/grub.cfg and /etc/fstab. Output of the tools is appended to `log`.
+    Raises HostNotReady without a tool or without space (with needed and available bytes), BadInput
+    when the tree does not fit `layout`, StageFailed for a tree that cannot be kept or booted.
     """
     _check_tools()
     _write_boot_files(tree, layout)
@@ -172,7 +179,8 @@ def write_disk(
 
 def _check_tools() -> None:
     for tool, package in (
-        ("sfdisk", "fdisk"), ("mke2fs", "e2fsprogs"), ("mkfs.vfat", "dosfstools"), ("mcopy", "mtools"),
+        ("sfdisk", "fdisk"), ("mke2fs", "e2fsprogs"), ("mkfs.vfat", "dosfstools"),
+        ("mcopy", "mtools"),
         ("mmd", "mtools"), ("grub-mkimage", "grub-common"),
     ):
         shell.require(tool, package)
@@ -181,7 +189,8 @@ def _check_tools() -> None:
 
 
 def _write_boot_files(tree: Path, layout: DiskLayout) -> None:
-    """Put the menu, the mount table and the ESP's mount point into the tree; writing them again changes nothing."""
+    """Put the menu, the mount table and the ESP's mount point into the tree; writing them again
+    changes nothing."""
     root_uuid, esp = layout.uuid("root"), layout.esp_id
     menu = tree / "boot/grub/grub.cfg"
     (tree / "boot/efi").mkdir(parents=True, exist_ok=True)
@@ -197,9 +206,11 @@ def _write_boot_files(tree: Path, layout: DiskLayout) -> None:
     ]
     root = "/dev/mapper/root / ext4 ro 0 0" if layout.immutable else (
         f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1")
-    # nofail: nothing at run time needs the ESP, and a failed mount would end in a shell that no instance has.
+    # nofail: nothing at run time needs the ESP, and a failed mount would end in a shell that no
+    # instance has.
     _replace(fstab, "\n".join([
-        root, f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail{',ro' if layout.immutable else ''} 0 0",
+        root,
+        f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail{',ro' if layout.immutable else ''} 0 0",
         *mounts, "",
     ]))
 
@@ -212,12 +223,14 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _check_fit(entries: Sequence[trees.Entry], layout: DiskLayout) -> int:
-    """Bytes that the root will occupy on the host, or BadInput when its partition is too small for `entries`."""
+    """Bytes that the root will occupy on the host, or BadInput when its partition is too small for
+    `entries`."""
     needed = int(sum(entry.allocated for entry in entries) * SLACK)
     if needed > layout.root_bytes:
         raise BadInput(
             f"the tree needs {needed} bytes, the root partition has {layout.root_bytes}",
-            hint=f"raise disk_size_gib of {layout.image} to at least {(needed + ROOT_OFFSET) // (1 << 30) + 1}",
+            hint=f"raise disk_size_gib of {layout.image} to at least "
+                 f"{(needed + ROOT_OFFSET) // (1 << 30) + 1}",
         )
     return needed
 
@@ -241,12 +254,14 @@ class _Writer:
     def env(self) -> dict[str, str]:
         """No clock, time zone or configuration of the host reaches the tools."""
         return {
-            "SOURCE_DATE_EPOCH": str(self.layout.source_date_epoch), "TZ": "UTC", "MTOOLSRC": os.devnull,
+            "SOURCE_DATE_EPOCH": str(self.layout.source_date_epoch), "TZ": "UTC",
+            "MTOOLSRC": os.devnull,
             "MKE2FS_CONFIG": str(self.work / "mke2fs.conf"),
         }
 
     def write(self) -> tuple[bool, str]:
-        """Write disk, manifest and blocks into `work`; returns whether the disk is reproducible, and its SHA-256."""
+        """Write disk, manifest and blocks into `work`; returns whether the disk is reproducible,
+        and its SHA-256."""
         with self.disk.open("wb") as image:
             image.truncate(self.layout.size_bytes)
         (self.work / "mke2fs.conf").write_text(_MKE2FS_CONFIG, encoding="utf-8")
@@ -258,7 +273,8 @@ class _Writer:
         with checksum.following(self.disk, self.work / BLOCKS_FILE) as follower:
             if reads_tar := self._reads_tar():
                 ordered = slots.order(self.entries, self.ranks)
-                digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET, self.layout.root_bytes)
+                digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET,
+                                     self.layout.root_bytes)
                 # The ESP is not written to its end before an immutable root is.
                 final = follower.advance if not self.layout.immutable else lambda _: None
                 large = slots.fill(self.tree, ordered, self.disk, offset=ROOT_OFFSET, final=final,
@@ -269,11 +285,15 @@ class _Writer:
                 self._root_from_directory()
             line = self._immutable() if self.layout.immutable else ""
             with self.disk.open("rb") as image:
-                boot = boot_regions.describe(lambda offset, length: os.pread(image.fileno(), length, offset))
-                boot["settings"] = {name: self._settings(image, name) for name in ("root", boot_regions.PERSIST)
+                boot = boot_regions.describe(
+                    lambda offset, length: os.pread(image.fileno(), length, offset)
+                )
+                boot["settings"] = {name: self._settings(image, name)
+                                    for name in ("root", boot_regions.PERSIST)
                                     if name in self.layout.parts}
             boot |= {"command_line": line} if line else {}
-            trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries, digests=digests, boot=boot,
+            trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries,
+                                 digests=digests, boot=boot,
                                  stored=stored)
             return reads_tar, follower.result(self.layout.size_bytes)
 
@@ -281,12 +301,14 @@ class _Writer:
         shell.stream([shell.require(tool, package), *args], log=self.log, env=self.env)
 
     def _partitions(self) -> None:
-        lines = ["label: gpt", f"label-id: {self.layout.uuid('disk')}", "unit: sectors", "sector-size: 512"]
+        lines = ["label: gpt", f"label-id: {self.layout.uuid('disk')}", "unit: sectors",
+                 "sector-size: 512"]
         for part, (start, size) in self.layout.parts.items():
             ids = f"type={_TYPES[part]}, uuid={self.layout.uuid(f'{part}-partition')}, name={part}"
             lines.append(f"start={start // grub.SECTOR}, size={size // grub.SECTOR}, {ids}")
         shell.output(
-            [shell.require("sfdisk", "fdisk"), "--quiet", "--no-reread", "--no-tell-kernel", str(self.disk)],
+            [shell.require("sfdisk", "fdisk"), "--quiet", "--no-reread", "--no-tell-kernel",
+             str(self.disk)],
             stdin="\n".join(lines) + "\n", env=self.env,
         )
 
@@ -308,10 +330,12 @@ class _Writer:
     def _esp(self) -> None:
         loader = self.work / "bootx64.efi"
         grub.core_image(
-            "x86_64-efi", loader, modules=("fat",), menu_at=self.layout.menu_at, log=self.log, env=self.env,
+            "x86_64-efi", loader, modules=("fat",), menu_at=self.layout.menu_at, log=self.log,
+            env=self.env,
         )
         self._run(
-            "mkfs.vfat", "dosfstools", "--invariant", "--offset", str(ESP[0] // grub.SECTOR), "-F", "16",
+            "mkfs.vfat", "dosfstools", "--invariant", "--offset", str(ESP[0] // grub.SECTOR), "-F",
+            "16",
             "-i", self.layout.esp_id, "-n", "ESP", str(self.disk), str(ESP[1] // 1024),
         )
         image = f"{self.disk}@@{ESP[0]}"
@@ -319,12 +343,14 @@ class _Writer:
         self._run("mcopy", "mtools", "-i", image, str(loader), "::/EFI/BOOT/BOOTX64.EFI")
 
     def _immutable(self) -> str:
-        """What lies behind an immutable root, and the menu, which names the root by its hash; returns the kernel's
-        command line, which no file of the root has.
+        """What lies behind an immutable root, and the menu, which names the root by its hash;
+        returns the kernel's command line, which no file of the root has.
         """
         parts, uuid_of = self.layout.parts, self.layout.uuid
-        self._feed(immutable.persist(self.tree, self.entries), self.disk, *parts["persist"], part="persist")
-        found = verity.write(self.disk, parts["root"], parts["tree"], salt=uuid.UUID(uuid_of("salt")).bytes,
+        self._feed(immutable.persist(self.tree, self.entries), self.disk, *parts["persist"],
+                   part="persist")
+        found = verity.write(self.disk, parts["root"], parts["tree"],
+                             salt=uuid.UUID(uuid_of("salt")).bytes,
                              identity=uuid.UUID(uuid_of("tree")))
         root = immutable.words(found, {part: uuid_of(f"{part}-partition") for part in parts})
         menu, image = self.work / "grub.cfg", f"{self.disk}@@{ESP[0]}"
@@ -335,16 +361,20 @@ class _Writer:
 
     def _settings(self, image: BinaryIO, part: str) -> str:
         """What the file system of a partition says of itself."""
-        return ext4.settings(os.pread(image.fileno(), 1024, self.layout.parts[part][0] + ext4.SUPERBLOCK_AT))
+        return ext4.settings(os.pread(image.fileno(), 1024,
+                                      self.layout.parts[part][0] + ext4.SUPERBLOCK_AT))
 
     def _mke2fs(
         self, source: str, disk: Path, offset: int, size: int, extended: str, *, part: str = "root",
     ) -> list[str]:
-        without = ["-O", "^has_journal"] if self.layout.immutable and part == "root" else []  # nobody writes it
+        # Nobody writes it.
+        without = ["-O", "^has_journal"] if self.layout.immutable and part == "root" else []
         return [
-            shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m", "1", "-L", part,
+            shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m",
+            "1", "-L", part,
             *without, "-U", self.layout.uuid(part), "-d", source,
-            "-E", f"offset={offset},hash_seed={self.layout.uuid('hash-seed')},nodiscard,root_owner=0:0,{extended}",
+            "-E",
+            f"offset={offset},hash_seed={self.layout.uuid('hash-seed')},nodiscard,root_owner=0:0,{extended}",
             str(disk), str(size // BLOCK),
         ]
 
@@ -362,14 +392,17 @@ class _Writer:
         return True
 
     def _feed(
-        self, entries: Sequence[trees.Entry], disk: Path, offset: int, size: int, *, part: str = "root",
+        self, entries: Sequence[trees.Entry], disk: Path, offset: int, size: int, *,
+        part: str = "root",
     ) -> dict[str, str]:
-        """Stream `entries` into mke2fs; returns their digests. CommandFailed carries what mke2fs said."""
+        """Stream `entries` into mke2fs; returns their digests. CommandFailed carries what mke2fs
+        said."""
         argv = self._mke2fs("-", disk, offset, size, "assume_storage_prezeroed=1", part=part)
         said = self.work / "mke2fs.log"
         said.unlink(missing_ok=True)
         read_end, write_end = os.pipe()
-        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, trees.CHUNK_BYTES)  # mke2fs reads 4 KiB at a time: fewer wake-ups
+        # Mke2fs reads 4 KiB at a time: fewer wake-ups.
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, trees.CHUNK_BYTES)
         try:
             process = shell.start(argv, log=said, env=self.env, stdin=read_end)
         finally:
@@ -377,8 +410,12 @@ class _Writer:
         digests: dict[str, str] = {}
         try:
             # A reader that has died is not the failure: its own words and status are, below.
-            with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "wb", buffering=trees.CHUNK_BYTES) as sink:
-                digests = trees.stream_tar(self.tree, entries, sink, epoch=self.layout.source_date_epoch)
+            with (
+                contextlib.suppress(BrokenPipeError),
+                os.fdopen(write_end, "wb", buffering=trees.CHUNK_BYTES) as sink,
+            ):
+                digests = trees.stream_tar(self.tree, entries, sink,
+                                           epoch=self.layout.source_date_epoch)
             status = process.wait()
         except BaseException:
             shell.stop(process)
@@ -392,9 +429,11 @@ class _Writer:
 
     def _root_from_directory(self) -> None:
         if self.layout.immutable:
-            raise HostNotReady("mke2fs of this host cannot read a tar, as an immutable image wants it",
+            raise HostNotReady("mke2fs of this host cannot read a tar, as an immutable image "
+                               "wants it",
                                hint="bake on Debian 13 or newer")
         # No assume_storage_prezeroed here: an e2fsprogs too old for a tar may not know it either.
         extended = "lazy_itable_init=1,lazy_journal_init=1"
-        argv = self._mke2fs(str(self.tree), self.disk, ROOT_OFFSET, self.layout.root_bytes, extended)
+        argv = self._mke2fs(str(self.tree), self.disk, ROOT_OFFSET, self.layout.root_bytes,
+                            extended)
         shell.stream(argv, log=self.log, env=self.env)

@@ -1,7 +1,9 @@
-"""The root of a sealed disk as a tree to run programs in, without a boot and at this machine's speed.
+"""The root of a sealed disk as a tree to run programs in, without a boot and at this machine's
+speed.
 
-Below is the partition of the disk itself, which nothing writes to; what a program writes goes to an overlay that is
-thrown away. Runs in the namespaces of `sandbox`: the mounts go with them, and the loop device with its mount.
+Below is the partition of the disk itself, which nothing writes to; what a program writes goes to an
+overlay that is thrown away. Runs in the namespaces of `sandbox`: the mounts go with them, and the
+loop device with its mount.
 """
 
 from __future__ import annotations
@@ -21,14 +23,16 @@ BELOW = "disk"
 
 @contextlib.contextmanager
 def mounted(image: Path, scratch: Path) -> Iterator[Path]:
-    """Mount the root of the disk `image` with a /proc and a /dev of its own; CommandFailed where that is not possible.
+    """Mount the root of the disk `image` with a /proc and a /dev of its own; CommandFailed where
+    that is not possible.
 
     `noload`: a journal is not played back, which would write.
     """
     below = scratch / BELOW
     below.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
-        shell.output(["mount", "-t", "ext4", "-o", f"loop,ro,noload,offset={disk.ROOT_OFFSET}", str(image), str(below)])
+        shell.output(["mount", "-t", "ext4", "-o", f"loop,ro,noload,offset={disk.ROOT_OFFSET}",
+                      str(image), str(below)])
         stack.callback(_unmount, below)
         root = stack.enter_context(container.overlay([below], scratch))
         shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])

@@ -1,4 +1,5 @@
-"""Space on the host for what tools write: asked before they begin, and named where they run out of it."""
+"""Space on the host for what tools write: asked before they begin, and named where they run out of
+it."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ from goldenami.core.errors import NO_SPACE, HostNotReady
 
 @contextlib.contextmanager
 def demanded(folder: Path, needed: int) -> Iterator[None]:
-    """Refuse to begin without `needed` free bytes, and name space as the cause when a tool runs out of it."""
+    """Refuse to begin without `needed` free bytes, and name space as the cause when a tool runs out
+    of it."""
     before = _available(folder)
     refusal = HostNotReady(
-        f"no space in {folder}: {needed} bytes needed, {before} bytes available", hint="free space, or use another disk"
+        f"no space in {folder}: {needed} bytes needed, {before} bytes available",
+        hint="free space, or use another disk"
     )
     if before < needed:
         raise refusal

@@ -1,8 +1,9 @@
 """GRUB for a disk that nobody may mount: two core images, a patched first sector, one static menu.
 
-`grub-install` and `grub-bios-setup` want block devices; `grub-mkimage` wants none. What is left of their
-work are three numbers in two sectors (GRUB 2.12, include/grub/i386/pc/boot.h and grub-core/boot/i386/pc).
-Every module that booting needs is in the core image, so the tree needs no GRUB package at all.
+`grub-install` and `grub-bios-setup` want block devices; `grub-mkimage` wants none. What is left of
+their work are three numbers in two sectors (GRUB 2.12, include/grub/i386/pc/boot.h and
+grub-core/boot/i386/pc). Every module that booting needs is in the core image, so the tree needs no
+GRUB package at all.
 """
 
 from __future__ import annotations
@@ -18,24 +19,29 @@ from goldenami.core.errors import BadInput, StageFailed
 
 SECTOR = 512
 _KERNEL_SECTOR = 0x5C
-"""GRUB_BOOT_MACHINE_KERNEL_SECTOR: where boot.img keeps the first sector of core.img (64 bits, little endian)."""
+"""GRUB_BOOT_MACHINE_KERNEL_SECTOR: where boot.img keeps the first sector of core.img (64 bits,
+little endian)."""
 _DRIVE_CHECK = 0x66
-"""GRUB_BOOT_MACHINE_DRIVE_CHECK: two no-ops here make boot.img trust 0x80 for firmware that passes nonsense."""
+"""GRUB_BOOT_MACHINE_DRIVE_CHECK: two no-ops here make boot.img trust 0x80 for firmware that passes
+nonsense."""
 _BLOCK_LIST = SECTOR - 12
-"""GRUB_BOOT_MACHINE_LIST: core.img's own first sector ends in (start, length, segment) of the rest of it."""
+"""GRUB_BOOT_MACHINE_LIST: core.img's own first sector ends in (start, length, segment) of the rest
+of it."""
 _TABLE = slice(0x1B8, SECTOR - 2)
 """Disk signature and protective partition table: they stay as sfdisk wrote them."""
 
 _MODULES = (
-    "part_gpt", "ext2", "search", "search_fs_uuid", "normal", "linux", "configfile", "serial", "terminal",
+    "part_gpt", "ext2", "search", "search_fs_uuid", "normal", "linux", "configfile", "serial",
+    "terminal",
     "echo", "test", "minicmd", "reboot", "halt", "ls", "cat",
 )
 ALWAYS = "ro no_timer_check"
-"""no_timer_check is what a kernel sets itself under KVM, so on EC2; under emulation on a busy host its check of the
-timer ended in a panic ("IO-APIC + timer doesn't work")."""
+"""no_timer_check is what a kernel sets itself under KVM, so on EC2; under emulation on a busy host
+its check of the timer ended in a panic ("IO-APIC + timer doesn't work")."""
 COMMAND_LINE = "console=tty0 console=ttyS0,115200n8 net.ifnames=0 nvme_core.io_timeout=4294967295"
-"""Of a tree whose roles say nothing. EC2's serial console is ttyS0; the NVMe timeout is what AWS documents for EBS
-volumes ("I/O operation timeout"), the highest value that kernels since 4.15 take."""
+"""Of a tree whose roles say nothing. EC2's serial console is ttyS0; the NVMe timeout is what AWS
+documents for EBS volumes ("I/O operation timeout"), the highest value that kernels since 4.15
+take."""
 EXTRA_COMMAND_LINE = Path("etc/default/golden-cmdline")
 """A role's kernel command line, as a path in the tree; lines that start with `#` are comments."""
 
@@ -57,7 +63,8 @@ class MenuPlace:
 
 
 def find_kernel(tree: Path) -> BootKernel:
-    """What the menu boots: the distribution's own links where it keeps them, else the only kernel there is.
+    """What the menu boots: the distribution's own links where it keeps them, else the only kernel
+    there is.
 
     Links survive a kernel update in a running instance: it need not know about this menu.
     """
@@ -65,12 +72,14 @@ def find_kernel(tree: Path) -> BootKernel:
         kernel = BootKernel(f"{folder}/vmlinuz", f"{folder}/initrd.img")
         if _exists(tree, kernel.image) and _exists(tree, kernel.initrd):
             return kernel
-    releases = sorted(path.name.removeprefix("vmlinuz-") for path in (tree / "boot").glob("vmlinuz-*"))
+    releases = sorted(path.name.removeprefix("vmlinuz-")
+                      for path in (tree / "boot").glob("vmlinuz-*"))
     if len(releases) == 1 and _exists(tree, f"/boot/initrd.img-{releases[0]}"):
         return BootKernel(f"/boot/vmlinuz-{releases[0]}", f"/boot/initrd.img-{releases[0]}")
     raise StageFailed(
         f"{tree} has no kernel to boot: no vmlinuz link, and {len(releases)} kernels in /boot",
-        hint="the role kernel installs the kernel and its initrd; with several, keep the distribution's links",
+        hint="the role kernel installs the kernel and its initrd; with several, keep the "
+             "distribution's links",
     )
 
 
@@ -84,8 +93,8 @@ def _exists(tree: Path, path: str) -> bool:
 
 
 def command_line(tree: Path, root: str) -> str:
-    """The kernel command line: words that name the root, `ALWAYS`, then what a role left in `EXTRA_COMMAND_LINE`, else
-    `COMMAND_LINE`."""
+    """The kernel command line: words that name the root, `ALWAYS`, then what a role left in
+    `EXTRA_COMMAND_LINE`, else `COMMAND_LINE`."""
     extra = COMMAND_LINE
     source = tree / EXTRA_COMMAND_LINE
     if source.is_file():
@@ -100,8 +109,8 @@ def command_line(tree: Path, root: str) -> str:
 
 
 def menu(tree: Path, root_uuid: str, root: str = "") -> str:
-    """The static grub.cfg: boots at once, on VGA and serial console alike. The kernel finds its root by the words
-    `root`; without, by `root_uuid`, where GRUB finds the kernel."""
+    """The static grub.cfg: boots at once, on VGA and serial console alike. The kernel finds its
+    root by the words `root`; without, by `root_uuid`, where GRUB finds the kernel."""
     kernel, line = find_kernel(tree), command_line(tree, root or f"root=UUID={root_uuid}")
     return "\n".join([
         "# Written with the disk; a kernel update moves the links that it follows.",
@@ -119,22 +128,28 @@ def menu(tree: Path, root_uuid: str, root: str = "") -> str:
 
 
 def core_image(
-    kind: str, target: Path, *, modules: tuple[str, ...], menu_at: MenuPlace, log: Path, env: Mapping[str, str],
+    kind: str, target: Path, *, modules: tuple[str, ...], menu_at: MenuPlace, log: Path,
+    env: Mapping[str, str],
 ) -> None:
-    """Write the core image of platform `kind` (`i386-pc` or `x86_64-efi`) that continues with the menu at `menu_at`."""
+    """Write the core image of platform `kind` (`i386-pc` or `x86_64-efi`) that continues with the
+    menu at `menu_at`."""
     early = target.with_suffix(".cfg")
     early.write_text(
-        f"search.fs_uuid {menu_at.fs_uuid} root\nset prefix=($root){menu_at.folder}\nconfigfile $prefix/grub.cfg\n",
+        f"search.fs_uuid {menu_at.fs_uuid} root\nset prefix=($root){menu_at.folder}\nconfigfile "
+        "$prefix/grub.cfg\n",
         encoding="utf-8",
     )
     shell.stream([
-        shell.require("grub-mkimage", "grub-common"), "--directory", str(modules_folder(kind)), "--format", kind,
-        "--prefix", menu_at.folder, "--config", str(early), "--output", str(target), *_MODULES, *modules,
+        shell.require("grub-mkimage", "grub-common"), "--directory", str(modules_folder(kind)),
+        "--format", kind,
+        "--prefix", menu_at.folder, "--config", str(early), "--output", str(target), *_MODULES,
+        *modules,
     ], log=log, env=env)
 
 
 def modules_folder(kind: str) -> Path:
-    """Where the host keeps GRUB's modules of platform `kind`; HostNotReady names the package that has them."""
+    """Where the host keeps GRUB's modules of platform `kind`; HostNotReady names the package that
+    has them."""
     folder = Path("/usr/lib/grub") / kind
     package = {"i386-pc": "grub-pc-bin", "x86_64-efi": "grub-efi-amd64-bin"}[kind]
     if not (folder / "moddep.lst").is_file():
@@ -143,7 +158,8 @@ def modules_folder(kind: str) -> Path:
 
 
 def first_sector(boot: bytes, existing: bytes, core_lba: int) -> bytes:
-    """boot.img made to load core.img from sector `core_lba`, with the partition table that `existing` has."""
+    """boot.img made to load core.img from sector `core_lba`, with the partition table that
+    `existing` has."""
     sector = bytearray(boot[:SECTOR])
     struct.pack_into("<Q", sector, _KERNEL_SECTOR, core_lba)
     sector[_DRIVE_CHECK:_DRIVE_CHECK + 2] = b"\x90\x90"
@@ -152,7 +168,8 @@ def first_sector(boot: bytes, existing: bytes, core_lba: int) -> bytes:
 
 
 def located_core(core: bytes, core_lba: int, room: int) -> bytes:
-    """core.img made to find its own rest at `core_lba` + 1; StageFailed when it exceeds `room` bytes."""
+    """core.img made to find its own rest at `core_lba` + 1; StageFailed when it exceeds `room`
+    bytes."""
     if len(core) > room:
         raise StageFailed(f"GRUB's core image has {len(core)} bytes, its partition {room}")
     image = bytearray(core)

@@ -1,6 +1,8 @@
-"""The disk of an immutable image: a root that nobody writes, the hashes that it is read by, and what instances write.
+"""The disk of an immutable image: a root that nobody writes, the hashes that it is read by, and
+what instances write.
 
-The role `immutable` lists in the tree which folders stay writable (`LIST`); a tree with that list becomes such a disk.
+The role `immutable` lists in the tree which folders stay writable (`LIST`); a tree with that list
+becomes such a disk.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ OVERLAY, PLAIN = "overlay", "plain"
 """Kinds: what is written lies above what was baked, or the folder begins empty."""
 _LINE = re.compile(rf"({OVERLAY}|{PLAIN}) (/[\w./-]+)")
 _ROOT_SHARE = 3, 4
-"""Of the disk behind its boot partitions. A fixed part, so that from build to build the partitions stay in their
-places, and with them the blocks that an upload does not send again."""
+"""Of the disk behind its boot partitions. A fixed part, so that from build to build the partitions
+stay in their places, and with them the blocks that an upload does not send again."""
 _MIB = 1 << 20
 
 
@@ -33,18 +35,23 @@ def sizes(room: int) -> dict[str, int]:
 
 
 def folders(tree: Path) -> list[tuple[str, str]]:
-    """Kind and path of each folder that an instance may write to; StageFailed for a list that cannot be read."""
-    lines = [line for line in (tree / LIST).read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+    """Kind and path of each folder that an instance may write to; StageFailed for a list that
+    cannot be read."""
+    lines = [line for line in (tree / LIST).read_text(encoding="utf-8").splitlines() if line
+             and line[0] != "#"]
     found = [match.groups() for line in lines if (match := _LINE.fullmatch(line))]
     if len(found) != len(lines) or not found:
-        raise StageFailed(f"/{LIST} does not list folders", hint="the role `immutable` writes it: `overlay /var`")
+        raise StageFailed(f"/{LIST} does not list folders",
+                          hint="the role `immutable` writes it: `overlay /var`")
     return [(kind, path) for kind, path in found]
 
 
 def persist(tree: Path, entries: Sequence[Entry]) -> list[Entry]:
-    """What the persistent file system begins with: for each folder one with its rights, as overlays want it.
+    """What the persistent file system begins with: for each folder one with its rights, as overlays
+    want it.
 
-    `upper/FOLDER` takes what is written above FOLDER, `work/FOLDER` is the overlay's own, `plain/FOLDER` is FOLDER.
+    `upper/FOLDER` takes what is written above FOLDER, `work/FOLDER` is the overlay's own,
+    `plain/FOLDER` is FOLDER.
     """
     known = {entry.path: entry for entry in entries}
     root = dataclasses.replace(known["."], mode=0o700, uid=0, gid=0)
@@ -64,6 +71,7 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def words(root_hash: str, partitions: dict[str, str]) -> str:
-    """What the kernel's command line says of the root; `partitions` has the UUIDs of partitions by name."""
+    """What the kernel's command line says of the root; `partitions` has the UUIDs of partitions by
+    name."""
     named = [f"golden.{name}={partitions[name]}" for name in ("root", "tree", "persist")]
     return " ".join(["root=/dev/mapper/root", f"golden.hash={root_hash}", *named])

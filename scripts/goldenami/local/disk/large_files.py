@@ -1,14 +1,17 @@
-"""`python -m goldenami.local.disk.large_files IMAGE?offset=BYTES BLOCKS < FILES`: give large files slots of 512 KiB.
+"""`python -m goldenami.local.disk.large_files IMAGE?offset=BYTES BLOCKS < FILES`: give large files
+slots of 512 KiB.
 
-EBS stores and transfers a volume in blocks of 512 KiB. Files that follow one another to the byte shift all that comes
-after the first one that changed its size, so a driver release would change nearly every block. Here each file begins
-at a slot's border, in the order of FILES, and shares its slots with no other.
+EBS stores and transfers a volume in blocks of 512 KiB. Files that follow one another to the byte
+shift all that comes after the first one that changed its size, so a driver release would change
+nearly every block. Here each file begins at a slot's border, in the order of FILES, and shares its
+slots with no other.
 
-FILES is JSON: [[path, size in bytes, [[first block, blocks], ...]], ...], of files that are still empty: of each the
-runs of blocks that are not zeros; the others become holes. BLOCKS is the size of the file system. Printed, in the same
-order, are the extents that each file got: [[[logical, physical, length in blocks], ...], ...]. What is in these blocks
-is for the caller to write. e2fsprogs' own library does it, so that bitmaps, counts and checksums are right. A program
-of its own, because the library reads SOURCE_DATE_EPOCH from the environment.
+FILES is JSON: [[path, size in bytes, [[first block, blocks], ...]], ...], of files that are still
+empty: of each the runs of blocks that are not zeros; the others become holes. BLOCKS is the size of
+the file system. Printed, in the same order, are the extents that each file got: [[[logical,
+physical, length in blocks], ...], ...]. What is in these blocks is for the caller to write.
+e2fsprogs' own library does it, so that bitmaps, counts and checksums are right. A program of its
+own, because the library reads SOURCE_DATE_EPOCH from the environment.
 """
 
 from __future__ import annotations
@@ -28,13 +31,15 @@ BLOCK = 4096
 SLOT = SLOT_BYTES // BLOCK
 """Blocks of a slot."""
 RESERVED_SHARE = 3
-"""A third of the file system is left to small files, which fill it from its beginning; slots come behind it."""
+"""A third of the file system is left to small files, which fill it from its beginning; slots come
+behind it."""
 
 _LIBRARY = "libext2fs.so.2"
 _READ_WRITE, _64_BITS = 0x1, 0x20000
 """EXT2_FLAG_RW and EXT2_FLAG_64BITS (e2fsprogs, ext2fs.h)."""
 _INSERT_AFTER = 0x1
-"""EXT2_EXTENT_INSERT_AFTER (ext2fs.h): behind the cursor, which then stands on what was inserted."""
+"""EXT2_EXTENT_INSERT_AFTER (ext2fs.h): behind the cursor, which then stands on what was
+inserted."""
 EXTENT_BLOCKS = 32768
 """Blocks of an extent at most (ext3_extents.h, EXT_INIT_MAX_LEN)."""
 _ROOT_INODE = 2
@@ -55,12 +60,15 @@ class FileSystem:
         try:
             self._lib = ctypes.CDLL(_LIBRARY)
         except OSError as error:
-            raise HostNotReady(f"{_LIBRARY} is missing: {error}", hint="install e2fsprogs") from None
+            raise HostNotReady(
+                f"{_LIBRARY} is missing: {error}", hint="install e2fsprogs"
+            ) from None
         self._last = blocks - SLOT
         self._next = -(-(blocks // RESERVED_SHARE) // SLOT) * SLOT
         manager = ctypes.c_void_p.in_dll(self._lib, "unix_io_manager")
         self._fs = ctypes.c_void_p()
-        self._call("ext2fs_open", image.encode(), _READ_WRITE | _64_BITS, 0, 0, manager, ctypes.byref(self._fs))
+        self._call("ext2fs_open", image.encode(), _READ_WRITE | _64_BITS, 0, 0, manager,
+                   ctypes.byref(self._fs))
         self._call("ext2fs_read_bitmaps", self._fs)
 
     def _call(self, name: str, *args: Any) -> None:
@@ -73,7 +81,8 @@ class FileSystem:
         return int(function(*args))
 
     def _free_slot(self) -> int:
-        """The next slot that is wholly free; the bitmap is asked each time, since an extent tree may have grown."""
+        """The next slot that is wholly free; the bitmap is asked each time, since an extent tree
+        may have grown."""
         free = ctypes.c_uint64()
         while self._next <= self._last:
             if self._status("ext2fs_get_free_blocks2", self._fs, ctypes.c_uint64(self._next),
@@ -85,12 +94,15 @@ class FileSystem:
             self._next = aligned + (SLOT if aligned == free.value else 0)
             if aligned == free.value:
                 return aligned
-        raise BadInput("the large files find no free slots of 512 KiB on the disk", hint="raise disk_size_gib")
+        raise BadInput("the large files find no free slots of 512 KiB on the disk",
+                       hint="raise disk_size_gib")
 
     def allocate(self, path: str, size: int, runs: Sequence[Run]) -> list[Extent]:
-        """Give the empty file `path` its size, and slots for those of its blocks that are no holes."""
+        """Give the empty file `path` its size, and slots for those of its blocks that are no
+        holes."""
         number = ctypes.c_uint32()
-        self._call("ext2fs_namei", self._fs, _ROOT_INODE, _ROOT_INODE, path.encode("utf-8", "surrogateescape"),
+        self._call("ext2fs_namei", self._fs, _ROOT_INODE, _ROOT_INODE,
+                   path.encode("utf-8", "surrogateescape"),
                    ctypes.byref(number))
         inode = ctypes.create_string_buffer(_INODE_BYTES)
         self._call("ext2fs_read_inode", self._fs, number, inode)
@@ -102,7 +114,8 @@ class FileSystem:
         return extents
 
     def _claim(self, runs: Sequence[Run]) -> list[Extent]:
-        """Mark blocks of slots as used for all of `runs`, one behind the other; what lies together is one extent."""
+        """Mark blocks of slots as used for all of `runs`, one behind the other; what lies together
+        is one extent."""
         extents, physical, room = list[Extent](), 0, 0
         for first, count in runs:
             done = 0
@@ -110,7 +123,9 @@ class FileSystem:
                 if not room:
                     physical, room = self._free_slot(), SLOT
                 length = min(room, count - done)
-                self._lib.ext2fs_block_alloc_stats_range(self._fs, ctypes.c_uint64(physical), length, 1)
+                self._lib.ext2fs_block_alloc_stats_range(
+                    self._fs, ctypes.c_uint64(physical), length, 1
+                )
                 _append(extents, (first + done, physical, length))
                 done, physical, room = done + length, physical + length, room - length
         return extents
@@ -125,7 +140,8 @@ class FileSystem:
             self._call("ext2fs_extent_insert", handle, _INSERT_AFTER, extent)
         self._call("ext2fs_extent_fix_parents", handle)
         self._lib.ext2fs_extent_free(handle)
-        self._call("ext2fs_iblk_add_blocks", self._fs, inode, ctypes.c_uint64(sum(extent[2] for extent in extents)))
+        self._call("ext2fs_iblk_add_blocks", self._fs, inode,
+                   ctypes.c_uint64(sum(extent[2] for extent in extents)))
 
     def close(self) -> None:
         """Write bitmaps, descriptors and superblock."""
@@ -142,7 +158,8 @@ def _append(extents: list[Extent], new: Extent) -> None:
 
 
 def main() -> int:
-    """Read the files, place them, print their extents; a failure is one line on stderr and status 1."""
+    """Read the files, place them, print their extents; a failure is one line on stderr and status
+    1."""
     try:
         system = FileSystem(sys.argv[1], int(sys.argv[2]))
         extents = [system.allocate(path, size, runs) for path, size, runs in json.load(sys.stdin)]

@@ -1,10 +1,12 @@
-"""Large files put straight into the disk image, each in slots of its own (see `ext4`), small ones by mke2fs.
+"""Large files put straight into the disk image, each in slots of its own (see `ext4`), small ones
+by mke2fs.
 
-Where a large file is zeros it has a hole: neither the disk nor a snapshot of it stores them. What is a hole is decided
-by the file's content, not by where the host's file system has one, so that equal trees give equal disks.
+Where a large file is zeros it has a hole: neither the disk nor a snapshot of it stores them. What
+is a hole is decided by the file's content, not by where the host's file system has one, so that
+equal trees give equal disks.
 
-What changes most comes last: `order` sorts by the layer that a file came with, so that a driver release moves no file
-of the layers before it.
+What changes most comes last: `order` sorts by the layer that a file came with, so that a driver
+release moves no file of the layers before it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from goldenami.local.disk.large_files import BLOCK, SLOT_BYTES, Extent, Run
 from goldenami.local.tree.tree import CHUNK_BYTES, Entry
 
 HOLE = 4
-"""Blocks of a hole at least: 16 KiB. A shorter one gains less than the reading of a file in more pieces costs."""
+"""Blocks of a hole at least: 16 KiB. A shorter one gains less than the reading of a file in more
+pieces costs."""
 
 
 _ZEROS = bytes(BLOCK)
@@ -45,7 +48,8 @@ def is_large(entry: Entry) -> bool:
 
 
 def order(entries: Sequence[Entry], ranks: Mapping[str, int]) -> list[Entry]:
-    """Folders, then everything else by rank and path, then hard links, whose targets precede them."""
+    """Folders, then everything else by rank and path, then hard links, whose targets precede
+    them."""
     def key(entry: Entry) -> tuple[int, int]:
         if entry.kind == "directory":
             return 0, 0
@@ -56,16 +60,20 @@ def order(entries: Sequence[Entry], ranks: Mapping[str, int]) -> list[Entry]:
 
 def without_content(entries: Sequence[Entry]) -> list[Entry]:
     """The entries with large files empty: their names, owners and modes, for mke2fs."""
-    return [dataclasses.replace(entry, size=0, apart=True) if is_large(entry) else entry for entry in entries]
+    return [dataclasses.replace(entry, size=0, apart=True) if is_large(entry) else entry
+            for entry in entries]
 
 
 def fill(
-    tree: Path, entries: Sequence[Entry], disk: Path, *, offset: int, blocks: int, env: Mapping[str, str],
+    tree: Path, entries: Sequence[Entry], disk: Path, *, offset: int, blocks: int,
+    env: Mapping[str, str],
     final: Callable[[int], None],
 ) -> dict[str, Written]:
-    """Give the large files of `entries` slots in the file system at `offset` bytes of `disk` and write them there.
+    """Give the large files of `entries` slots in the file system at `offset` bytes of `disk` and
+    write them there.
 
-    Returns what became of them, by path. `final` is told up to which byte the disk will not change any more.
+    Returns what became of them, by path. `final` is told up to which byte the disk will not change
+    any more.
     """
     large = [entry for entry in entries if is_large(entry)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -77,8 +85,13 @@ def fill(
     descriptor = os.open(disk, os.O_WRONLY)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            digests = pool.map(lambda entry, extents: _copy(tree, entry, extents, descriptor, offset), large, placed)
-            for entry, digest, extents, until in zip(large, digests, placed, unwritten, strict=True):
+            digests = pool.map(
+                lambda entry, extents: _copy(tree, entry, extents, descriptor, offset),
+                large,
+                placed,
+            )
+            for entry, digest, extents, until in zip(large, digests, placed, unwritten,
+                                                     strict=True):
                 by_path[entry.path] = Written(digest, sum(extent[2] for extent in extents) * BLOCK)
                 final(until)
     finally:
@@ -122,7 +135,8 @@ def _zero_blocks(chunk: bytes) -> Iterator[int]:
 
 
 def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[int]:
-    """The lowest block still to be written when none, one, two ... of the files are; `blocks` after the last."""
+    """The lowest block still to be written when none, one, two ... of the files are; `blocks` after
+    the last."""
     firsts = [blocks]
     for extents in reversed(placed):
         firsts.append(min([firsts[-1], *(physical for _, physical, _ in extents)]))
@@ -130,7 +144,8 @@ def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[in
 
 
 def _place(
-    large: Sequence[Entry], runs: Sequence[Sequence[Run]], image: str, blocks: int, env: Mapping[str, str],
+    large: Sequence[Entry], runs: Sequence[Sequence[Run]], image: str, blocks: int,
+    env: Mapping[str, str],
 ) -> list[list[Extent]]:
     files = [[entry.path[1:], entry.size, data] for entry, data in zip(large, runs, strict=True)]
     argv = shell.python_argv(large_files.__name__, image, str(blocks))
@@ -138,7 +153,8 @@ def _place(
         text = shell.output(argv, stdin=json.dumps(files), env={**env, **shell.python_env()})
     except shell.CommandFailed as error:
         raise StageFailed(f"the large files could not be placed: {error.output.strip()}",
-                          hint="raise disk_size_gib if it says so, else report the version of e2fsprogs") from None
+                          hint="raise disk_size_gib if it says so, else report the version of "
+                               "e2fsprogs") from None
     extents: list[list[Extent]] = json.loads(text)
     return extents
 
@@ -159,13 +175,15 @@ def _copy(tree: Path, entry: Entry, extents: Sequence[Extent], disk: int, offset
             digest.update(zeros)
         size = source.tell()
         if size != entry.size or source.read(1):
-            raise StageFailed(f"{entry.path[1:]} changed its size from {entry.size} bytes while it was read",
+            raise StageFailed(f"{entry.path[1:]} changed its size from {entry.size} bytes while "
+                              "it was read",
                               hint="stop the container before its tree becomes a disk")
     return digest.hexdigest()
 
 
 def _hole(source: FileIO, entry: Entry, until: int) -> Iterator[bytes]:
-    """The zeros up to the byte `until`; StageFailed where something else was written there meanwhile."""
+    """The zeros up to the byte `until`; StageFailed where something else was written there
+    meanwhile."""
     while (left := until - source.tell()) > 0 and (chunk := source.read(min(left, CHUNK_BYTES))):
         if chunk.strip(b"\0"):
             raise StageFailed(f"{entry.path[1:]} changed while it was read",
@@ -174,7 +192,8 @@ def _hole(source: FileIO, entry: Entry, until: int) -> Iterator[bytes]:
 
 
 def _write(disk: int, chunk: bytes, at: int) -> None:
-    """Write all of `chunk`: pwrite may take less, and a full file system is an error only when asked for the rest."""
+    """Write all of `chunk`: pwrite may take less, and a full file system is an error only when
+    asked for the rest."""
     left = memoryview(chunk)
     while left:
         done = os.pwrite(disk, left, at)

@@ -1,7 +1,9 @@
-"""dm-verity's hash tree of a file system, written beside it into the disk image: the kernel checks what it reads by it.
+"""dm-verity's hash tree of a file system, written beside it into the disk image: the kernel checks
+what it reads by it.
 
-Linux, Documentation/admin-guide/device-mapper/verity.rst, has the tree, cryptsetup's lib/verity/verity.c the block in
-front of it. `veritysetup format` writes the same bytes, and neither the device mapper nor a loop device is needed here.
+Linux, Documentation/admin-guide/device-mapper/verity.rst, has the tree, cryptsetup's
+lib/verity/verity.c the block in front of it. `veritysetup format` writes the same bytes, and
+neither the device mapper nor a loop device is needed here.
 """
 
 from __future__ import annotations
@@ -19,14 +21,16 @@ BLOCK = 4096
 _DIGEST = hashlib.sha256().digest_size
 _PER_BLOCK = BLOCK // _DIGEST
 _SUPERBLOCK = struct.Struct("<8sII16s32sIIQH6x256s168x")
-"""struct verity_sb: signature, version, type of hashes, UUID, algorithm, sizes of blocks, data blocks, salt."""
+"""struct verity_sb: signature, version, type of hashes, UUID, algorithm, sizes of blocks, data
+blocks, salt."""
 _CHUNK = 8 << 20
 """Read at once; whole blocks of the lowest level."""
 _ZEROS = bytes(_CHUNK)
 
 
 def tree_bytes(data_bytes: int) -> int:
-    """What the tree of `data_bytes`, more than one block, takes in bytes, its superblock included."""
+    """What the tree of `data_bytes`, more than one block, takes in bytes, its superblock
+    included."""
     return BLOCK * (1 + sum(_levels(data_bytes // BLOCK)))
 
 
@@ -38,15 +42,20 @@ def _levels(blocks: int) -> list[int]:
     return found[1:]
 
 
-def write(disk: Path, data: tuple[int, int], tree: tuple[int, int], *, salt: bytes, identity: uuid.UUID) -> str:
-    """Write the tree of `data` to `tree`, offsets and sizes in bytes of `disk`; returns the root hash in hex digits.
+def write(
+    disk: Path, data: tuple[int, int], tree: tuple[int, int], *, salt: bytes, identity: uuid.UUID
+) -> str:
+    """Write the tree of `data` to `tree`, offsets and sizes in bytes of `disk`; returns the root
+    hash in hex digits.
 
     `salt` has up to 256 bytes. BadInput where the tree does not fit.
     """
     (offset, size), (at, room) = data, tree
     if tree_bytes(size) > room:
-        raise BadInput(f"the hashes of {size} bytes need {tree_bytes(size)} bytes, their partition has {room}")
-    first = _SUPERBLOCK.pack(b"verity", 1, 1, identity.bytes, b"sha256", BLOCK, BLOCK, size // BLOCK, len(salt), salt)
+        raise BadInput(f"the hashes of {size} bytes need {tree_bytes(size)} bytes, their "
+                       f"partition has {room}")
+    first = _SUPERBLOCK.pack(b"verity", 1, 1, identity.bytes, b"sha256", BLOCK, BLOCK,
+                             size // BLOCK, len(salt), salt)
     descriptor = os.open(disk, os.O_RDWR)
     try:
         levels = [_lowest(descriptor, offset, size, salt)]

@@ -1,6 +1,8 @@
-"""`python -m goldenami.local.programs.bake_tree PLAN`: the hermetic part of a bake, in namespaces of its own.
+"""`python -m goldenami.local.programs.bake_tree PLAN`: the hermetic part of a bake, in namespaces
+of its own.
 
-base tree -> for each step a container, Packer with Ansible, a layer -> sealed tree -> disk. There is no route out.
+base tree -> for each step a container, Packer with Ansible, a layer -> sealed tree -> disk. There
+is no route out.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from goldenami.model.definitions import role_files
 
 
 def bake(plan: BakePlan) -> BakeResult:
-    """Bake, anew as often as a layer turns out to be damaged: each time there is one layer less to start from."""
+    """Bake, anew as often as a layer turns out to be damaged: each time there is one layer less to
+    start from."""
     while True:
         try:
             with layers.Stack(plan.layers, say=_say) as stack, reading_ahead(plan) as ahead:
@@ -52,13 +55,15 @@ def build_layers(
     plan: BakePlan, stack: layers.Stack, steps: Sequence[BakeStep],
     on_layer: Callable[[Path], None] = lambda _: None,
 ) -> None:
-    """Stack the base tree and the layers of the first `steps`; what is there already is taken from the cache.
+    """Stack the base tree and the layers of the first `steps`; what is there already is taken from
+    the cache.
 
     `on_layer` is told the tree of each layer as soon as it is there.
     """
     with events.step("base"):
         rootfs.base(stack, plan)
-    done = next((number for number, step in enumerate(steps) if not stack.take(step.key)), len(steps))
+    done = next((number for number, step in enumerate(steps) if not stack.take(step.key)),
+                len(steps))
     if stack.reused:
         _say(f"starts from layer {stack.reused[-1]}")
     for tree in stack.trees:
@@ -85,10 +90,13 @@ def _last_step(plan: BakePlan, stack: layers.Stack) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _tree_after(plan: BakePlan, step: BakeStep, stack: layers.Stack, scratch: Path) -> Iterator[Path]:
+def _tree_after(
+    plan: BakePlan, step: BakeStep, stack: layers.Stack, scratch: Path
+) -> Iterator[Path]:
     """The tree that `step` makes of the layers below it, on an overlay in `scratch`.
 
-    Where a process of Ansible died the step starts over, once, from the layers: half a step is never gone on with.
+    Where a process of Ansible died the step starts over, once, from the layers: half a step is
+    never gone on with.
     """
     with container.overlay(stack.lowers, scratch) as root:
         died = _died(plan, step, root)
@@ -114,7 +122,8 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -
     work, log = plan.work, plan.log
     with events.step("seal check"):
         given = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
-        sealed.check(root, plan.root / "roles/seal/files/seal.py", role_files.of_image(plan.root, given))
+        sealed.check(root, plan.root / "roles/seal/files/seal.py",
+                     role_files.of_image(plan.root, given))
         _compare_packages(plan, root)
     with events.step("disk"):
         records.write(work / "out" / PARTS_FILE, read_facts.gather(root))
@@ -124,7 +133,8 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -
         ahead.wait()
         coverage.hold(root, plan.coverage, work / "out", log)
     return BakeResult(
-        disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes, bytes_allocated=facts.data_bytes,
+        disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes,
+                  bytes_allocated=facts.data_bytes,
                   sha256=facts.sha256, note=facts.note),
         sizes=sizes.by_package(root, facts.manifest), layers=stack.reused,
         manifest_sha256=records.sha256_file(facts.manifest))
@@ -132,7 +142,8 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -
 
 def _layout(plan: BakePlan, root: Path) -> disk.DiskLayout:
     return disk.DiskLayout(image=plan.image, size_bytes=plan.disk_size_gib << 30,
-                           source_date_epoch=plan.source_date_epoch, immutable=(root / immutable.LIST).is_file())
+                           source_date_epoch=plan.source_date_epoch,
+                           immutable=(root / immutable.LIST).is_file())
 
 
 def _run_step(plan: BakePlan, step: BakeStep, root: Path) -> None:
@@ -148,7 +159,8 @@ def _run_step(plan: BakePlan, step: BakeStep, root: Path) -> None:
         if step.installs:
             machine.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
         if step.replaces:
-            machine.ssh("DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "-q", "--only-upgrade",
+            machine.ssh("DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "-q",
+                        "--only-upgrade",
                     "--no-install-recommends", *step.replaces)
         _packer(plan, step, machine)
 
@@ -157,7 +169,8 @@ def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
     """`packer build` of the local source, with its state in the work folder."""
     packer.build(
         "null.local",
-        {"lock": plan.lock, "vars": step.variables, "ssh_host": machine.address, "ssh_key": machine.ssh_key},
+        {"lock": plan.lock, "vars": step.variables, "ssh_host": machine.address,
+         "ssh_key": machine.ssh_key},
         work=plan.work, step=step.view, root=plan.root, log=plan.log, env={"HOME": str(plan.work)},
         on_line=lambda line: _say_role(packer.role_of(line)))
 
@@ -171,13 +184,17 @@ def _compare_packages(plan: BakePlan, root: Path) -> None:
     """StageFailed where the packages of the sealed tree are not exactly the lock's."""
     text = shell.output(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
                          "-f", "${db:Status-Abbrev}\t${Package}\t${Version}\n"])
-    installed = {name: version for status, name, version in (line.split("\t") for line in text.splitlines())
+    installed = {name: version
+                 for status, name, version in (line.split("\t") for line in text.splitlines())
                  if status.startswith(("ii", "hi"))}
     broken = sorted(line for line in text.splitlines() if line[1:2] not in ("i", "n", "c"))
-    alien = sorted(f"{name} {version}" for name, version in installed.items() if plan.packages.get(name) != version)
+    alien = sorted(f"{name} {version}" for name, version in installed.items()
+                   if plan.packages.get(name) != version)
     if alien or broken:
-        raise StageFailed(f"the tree holds packages that the lock does not name: {', '.join((broken + alien)[:8])}",
-                          hint="a role installed or upgraded something outside the locked repository")
+        raise StageFailed("the tree holds packages that the lock does not name: "
+                          f"{', '.join((broken + alien)[:8])}",
+                          hint="a role installed or upgraded something outside the locked "
+                               "repository")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`python -m goldenami.local.programs.benchmark PLAN`: a benchmark in two environments, in turns.
 
-In turns, so that what else the machine does meets both alike; each run is a process of its own with one thread.
+In turns, so that what else the machine does meets both alike; each run is a process of its own with
+one thread.
 """
 
 from __future__ import annotations
@@ -33,15 +34,18 @@ def measure(plan: BenchmarkPlan) -> BenchmarkResult:
 def _measure(plan: BenchmarkPlan, root: Path) -> dict[Side, list[dict[str, float]]]:
     measured: dict[Side, list[dict[str, float]]] = {side: [] for side in Side}
     for number in range(plan.rounds):
-        for side in list(Side)[::1 if number % 2 else -1]:  # neither is always the one that finds warm caches
+        # Neither is always the one that finds warm caches.
+        for side in list(Side)[::1 if number % 2 else -1]:
             measured[side].append(_run(plan, root, side))
         events.emit("say", text=f"{plan.name}: round {number + 1} of {plan.rounds}")
     return measured
 
 
 def _run(plan: BenchmarkPlan, root: Path, side: Side) -> dict[str, float]:
-    argv = ["chroot", str(root), "env", "-i", "HOME=/build", "TMPDIR=/tmp", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8",
-            "PYTHONPATH=/build/programs", *(f"{name}={value}" for name, value in ONE_THREAD.items()),
+    argv = ["chroot", str(root), "env", "-i", "HOME=/build", "TMPDIR=/tmp", "PATH=/usr/bin:/bin",
+            "LC_ALL=C.UTF-8",
+            "PYTHONPATH=/build/programs",
+            *(f"{name}={value}" for name, value in ONE_THREAD.items()),
             f"/build/{side}/bin/python", "-B", f"/build/programs/{plan.name}/bench.py"]
     try:
         return figures(shell.output(argv), plan.name, side)
@@ -49,7 +53,8 @@ def _run(plan: BenchmarkPlan, root: Path, side: Side) -> dict[str, float]:
         needs = plan.sides[side].needs if error.status == -signal.SIGILL else []
         lacks = lacking(needs, Path("/proc/cpuinfo").read_text(encoding="utf-8"))
         why = f": this machine's CPU lacks {', '.join(lacks)}" if lacks else ""
-        raise StageFailed(f"the benchmark of {plan.name} {error.message.partition(' ')[2]} with the {side} build"
+        raise StageFailed(f"the benchmark of {plan.name} {error.message.partition(' ')[2]} with "
+                          f"the {side} build"
                           f"{why}", tail=error.tail, hint="see roles/frameworks/files") from None
 
 
@@ -58,7 +63,8 @@ def figures(text: str, name: str, side: str) -> dict[str, float]:
     try:
         rates: dict[str, float] = json.loads((text.splitlines() or [""])[-1])
     except ValueError:
-        raise StageFailed(f"the benchmark of {name} prints no figures with the {side} build", tail=text,
+        raise StageFailed(f"the benchmark of {name} prints no figures with the {side} build",
+                          tail=text,
                           hint="the last line of its bench.py has to be a JSON object of rates") from None
     return rates
 

@@ -1,8 +1,10 @@
-"""`python -m goldenami.local.programs.boot_disk PLAN`: boot the sealed disk twice and look, in own namespaces.
+"""`python -m goldenami.local.programs.boot_disk PLAN`: boot the sealed disk twice and look, in own
+namespaces.
 
-Three things at once, all from the same untouched disk: a boot under BIOS, on which tests/image run; one under UEFI,
-which shows that identity is made anew; and the tests that need no boot, in the disk's root tree, since emulation makes
-a compiler ten times slower. What any of them writes goes to an overlay that is thrown away.
+Three things at once, all from the same untouched disk: a boot under BIOS, on which tests/image run;
+one under UEFI, which shows that identity is made anew; and the tests that need no boot, in the
+disk's root tree, since emulation makes a compiler ten times slower. What any of them writes goes to
+an overlay that is thrown away.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     """Boot twice, look, and say what was seen."""
     work = plan.work
     key = work / "launch_key"
-    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-verify", "-f", str(key)])
+    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-verify", "-f",
+                  str(key)])
     with events.step("probe"):
         works = vm.kvm_works(plan.disk, work / "probe")
     accelerator = Accel.KVM if works else Accel.TCG
@@ -58,7 +61,9 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             _disk_checks, plan, without_boot.tree if without_boot else None)
         with events.step("boot bios"):
             events.emit("say", text="boot uefi, beside it")
-            machine = stack.enter_context(vm.running(_config(plan, vm.Firmware.BIOS, accelerator, key, emulated)))
+            machine = stack.enter_context(
+                vm.running(_config(plan, vm.Firmware.BIOS, accelerator, key, emulated))
+            )
         with events.step("checks"):
             at_login, identity = boot_time.moment(machine), second_boot.identity(machine)
             checks = [*_run_tests(plan, machine, without_boot, second), *disk_checks.result(),
@@ -71,34 +76,44 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             clean = vm.power_off(machine)
         booted = {vm.Firmware.BIOS: Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity,
                                            powered_off=clean), vm.Firmware.UEFI: second.outcome()}
-    checks += [_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself", boot.powered_off,
-                      f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s") for firmware, boot in booted.items()]
+    checks += [_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself",
+                      boot.powered_off,
+                      f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s")
+               for firmware, boot in booted.items()]
     checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
     boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1),
-                  times=times if firmware is vm.Firmware.BIOS else None) for firmware, boot in booted.items()]
+                  times=times if firmware is vm.Firmware.BIOS else None)
+             for firmware, boot in booted.items()]
     return VerifyResult(accel=accelerator, boots=boots, checks=checks, hardening=hardening)
 
 
 def _emulated(plan: VerifyPlan, accelerator: Accel) -> cpu.Emulated | None:
-    """The CPU of both boots under emulation: what all declared families have, so that any code which needs more dies.
+    """The CPU of both boots under emulation: what all declared families have, so that any code
+    which needs more dies.
 
-    Under KVM there is none: hiding a feature there does not stop its instructions, so a run would prove nothing.
+    Under KVM there is none: hiding a feature there does not stop its instructions, so a run would
+    prove nothing.
     """
     if accelerator is Accel.KVM:
         return None
     found = cpu.emulated(plan.features, instruction_sets.KNOWN_X86)
     if found.missing:
-        events.emit("say", text=f"the emulator has no {', '.join(found.missing)}: the image runs on less than declared")
+        events.emit("say",
+                    text=f"the emulator has no {', '.join(found.missing)}: the image runs on less "
+                         "than declared")
     return found
 
 
 def _config(
-    plan: VerifyPlan, firmware: vm.Firmware, accelerator: Accel, key: Path, emulated: cpu.Emulated | None,
+    plan: VerifyPlan, firmware: vm.Firmware, accelerator: Accel, key: Path,
+    emulated: cpu.Emulated | None,
 ) -> vm.VmConfig:
     return vm.VmConfig(
-        disk=plan.disk, scratch=plan.work / firmware.value, private_key=key, user=plan.user, firmware=firmware,
+        disk=plan.disk, scratch=plan.work / firmware.value, private_key=key, user=plan.user,
+        firmware=firmware,
         accelerator=accelerator, size_bytes=plan.disk.stat().st_size + plan.growth_bytes,
-        instance_id=INSTANCES[firmware], ssh_limit_s=plan.boot_limit_s, cpu=emulated.argument if emulated else "max",
+        instance_id=INSTANCES[firmware], ssh_limit_s=plan.boot_limit_s,
+        cpu=emulated.argument if emulated else "max",
     )
 
 
@@ -122,35 +137,42 @@ class _WithoutBoot:
 
 
 def _begin_without_boot(plan: VerifyPlan, stack: contextlib.ExitStack) -> _WithoutBoot | None:
-    """Start the tests that need no boot; None where this machine cannot mount the disk: then a boot runs them too."""
+    """Start the tests that need no boot; None where this machine cannot mount the disk: then a boot
+    runs them too."""
     try:
         tree = stack.enter_context(disk_root.mounted(plan.disk, plan.work / "root"))
     except shell.CommandFailed as error:
-        events.emit("say", text=f"the disk's root cannot be mounted here, so all checks wait for a boot: "
+        events.emit("say",
+                    text=f"the disk's root cannot be mounted here, so all checks wait for a boot: "
                                 f"{error.message}")
         return None
     return _WithoutBoot(tree, stack.enter_context(image_tests.running(
-        plan.root, plan.roles, plan.variables, image_tests.without_boot(tree), work=plan.work, log=plan.log,
+        plan.root, plan.roles, plan.variables, image_tests.without_boot(tree), work=plan.work,
+        log=plan.log,
         name="-disk")))
 
 
 def _disk_checks(plan: VerifyPlan, tree: Path | None) -> list[Check]:
-    """What the written disk holds: in its root `tree`, where it is mounted, and beside it. A machine boots meanwhile.
+    """What the written disk holds: in its root `tree`, where it is mounted, and beside it. A
+    machine boots meanwhile.
 
-    The bake's tree was asked before the disk was made. 80,000 paths take 2 s of processor, the sums of 5 GB of
-    libraries some more: they wait for whoever boots.
+    The bake's tree was asked before the disk was made. 80,000 paths take 2 s of processor, the sums
+    of 5 GB of libraries some more: they wait for whoever boots.
     """
     began = time.monotonic()
     beside = unused_space.find(plan.disk)
     at = time.monotonic()
-    found = [_check("boot/disk_is_its_tree", "Beside its files the disk is zeros, and no secret is in what boots it",
+    found = [_check("boot/disk_is_its_tree",
+                    "Beside its files the disk is zeros, and no secret is in what boots it",
                     not beside, "; ".join(beside[:sealed.SHOWN]), round(at - began, 2))]
     if tree is None:
         return found
     given = json.loads(plan.variables.read_text(encoding="utf-8"))
-    left = sealed.findings(plan.work / "root" / disk_root.BELOW, plan.root / "roles/seal/files/seal.py",
+    left = sealed.findings(plan.work / "root" / disk_root.BELOW,
+                           plan.root / "roles/seal/files/seal.py",
                            role_files.of_image(plan.root, given))
-    found.append(_check("boot/disk_is_sealed", "No file of the written disk is secret, or one machine's own",
+    found.append(_check("boot/disk_is_sealed",
+                        "No file of the written disk is secret, or one machine's own",
                         not left, "; ".join(left[:sealed.SHOWN]), round(time.monotonic() - at, 2)))
     return found + code(plan, lambda command: shell.output(
         ["nice", "-n", "19", "chroot", str(tree), "sh", "-c", command]))
@@ -160,22 +182,28 @@ def _run_tests(
     plan: VerifyPlan, machine: vm.Machine, without_boot: _WithoutBoot | None,
     second: second_boot.Second,
 ) -> list[Check]:
-    """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends all of them."""
+    """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends all of
+    them."""
     argv = image_tests.over_ssh(machine.ssh_config, everything=without_boot is None)
     with image_tests.running(plan.root, plan.roles, plan.variables, argv, work=plan.work,
                              log=plan.log) as tests:
         runs = [tests, *([without_boot.run] if without_boot else [])]
 
         def all_ended() -> bool | None:
-            return (second.has_ended and all(run.process.poll() is not None for run in runs)) or None
+            return (
+                second.has_ended and all(run.process.poll() is not None for run in runs)
+            ) or None
 
         wait_until(all_ended, math.inf, POLL_S)
         found = [check for run in runs for check in run.checks()]
     return image_tests.complete(found, image_tests.tested(plan.root, plan.roles))
 
 
-def _hardening(plan: VerifyPlan, machine: vm.Machine, without_boot: _WithoutBoot | None) -> HardeningScan | None:
-    """What a public guide says of an image with the role `hardening`; all tests in the disk's tree have ended."""
+def _hardening(
+    plan: VerifyPlan, machine: vm.Machine, without_boot: _WithoutBoot | None
+) -> HardeningScan | None:
+    """What a public guide says of an image with the role `hardening`; all tests in the disk's tree
+    have ended."""
     if "hardening" not in plan.roles:
         return None
     if without_boot is None:
@@ -186,7 +214,8 @@ def _hardening(plan: VerifyPlan, machine: vm.Machine, without_boot: _WithoutBoot
 
 
 def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.0) -> Check:
-    return Check(id=name, role="boot", title=title, outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
+    return Check(id=name, role="boot", title=title,
+                 outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
                  detail="" if passed else detail, seconds=seconds)
 
 
@@ -196,7 +225,8 @@ def oldest_cpu(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | N
         return []
     flags = machine.ssh("grep -m1 ^flags /proc/cpuinfo").split()
     beyond = sorted(cpu.shown(flags, instruction_sets.KNOWN_X86) - set(plan.features))
-    return [_check("boot/oldest_cpu", "The whole image ran on what all declared CPUs have, and no more",
+    return [_check("boot/oldest_cpu",
+                   "The whole image ran on what all declared CPUs have, and no more",
                    not beyond, f"the machine also had {', '.join(beyond)}")]
 
 
@@ -205,7 +235,8 @@ def _ask(plan: VerifyPlan, machine: vm.Machine, command: str) -> str:
 
 
 def code(plan: VerifyPlan, ask: Callable[[str], str]) -> list[Check]:
-    """Whether what the coverage check read at the bake is what is on the disk; `ask` runs a command there as root."""
+    """Whether what the coverage check read at the bake is what is on the disk; `ask` runs a command
+    there as root."""
     return image_tests.code(records.read(plan.coverage, CoverageRecord), ask)
 
 
@@ -213,26 +244,34 @@ def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> l
     """What only two boots and the untouched disk can show."""
     first, second = ({part for part in identity if len(part) >= 32} for identity in identities)
     shared = sorted(first & second)
-    requests = [json.loads(line) for line in (work / "imds.log").read_text(encoding="utf-8").splitlines()]
-    answered = [request for request in requests if request["method"] == "GET" and request["status"] == 200]
+    requests = [json.loads(line)
+                for line in (work / "imds.log").read_text(encoding="utf-8").splitlines()]
+    answered = [request for request in requests if request["method"] == "GET" and request["status"]
+                == 200]
     with_token = [request for request in answered if request["token"] in {"valid"}]
     without = sorted({request["path"] for request in answered if request not in with_token})
     began = time.monotonic()
     untouched = disk_blocks.is_as_baked(plan.disk, plan.baked)
     hashing = round(time.monotonic() - began, 2)
 
-    def row(name: str, title: str, look: Callable[[], bool], detail: str, seconds: float = 0.0) -> Check:
+    def row(
+        name: str, title: str, look: Callable[[], bool], detail: str, seconds: float = 0.0
+    ) -> Check:
         return _check(f"boot/{name}", title, look(), detail, seconds)
 
     return [
         row("new_identity", "Two launches share no machine-id and no SSH host key",
-            lambda: not shared and len(first) >= 2, f"both have {', '.join(shared) or 'too few identities'}"),
+            lambda: not shared and len(first) >= 2,
+            f"both have {', '.join(shared) or 'too few identities'}"),
         row("ec2_datasource", "cloud-init chose its Ec2 source on both boots",
-            lambda: all("aws" in identity for identity in identities), f"cloud-id said {identities}"),
-        row("imdsv2", "The metadata was read, and only with a session token", lambda: bool(answered) and not without,
+            lambda: all("aws" in identity for identity in identities),
+            f"cloud-id said {identities}"),
+        row("imdsv2", "The metadata was read, and only with a session token",
+            lambda: bool(answered) and not without,
             f"read without one: {', '.join(without) or 'nothing was read at all'}"),
         row("disk_untouched", "The disk is byte for byte what was baked", lambda: untouched,
-            f"it is no longer the disk of SHA-256 {plan.baked.sha256} that the bake recorded", hashing),
+            f"it is no longer the disk of SHA-256 {plan.baked.sha256} that the bake recorded",
+            hashing),
     ]
 
 

@@ -1,7 +1,9 @@
-"""`python -m goldenami.local.programs.build_wheel PLAN`: compile a wheel in a scratch tree, pack it, try it.
+"""`python -m goldenami.local.programs.build_wheel PLAN`: compile a wheel in a scratch tree, pack
+it, try it.
 
-Runs in the namespaces of `sandbox`. The tree is a layer of exactly the image's Python, glibc and compiler; all
-paths in it are fixed, so that ccache recognises what it has seen and the same source gives the same bytes.
+Runs in the namespaces of `sandbox`. The tree is a layer of exactly the image's Python, glibc and
+compiler; all paths in it are fixed, so that ccache recognises what it has seen and the same source
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -34,15 +36,18 @@ TMPDIR=$(mktemp --directory) && export TMPDIR || exit
 trap 'rm -rf "$TMPDIR"' EXIT
 unshare --pid --fork --kill-child /usr/lib/nvidia-cuda-toolkit/bin/nvcc "$@"
 """
-"""nvcc 11.8 names modules by its process id, and has no --frandom-seed: so it is the first process of a namespace, each
-time, and its temporary files, of the same names then, are in a folder of their own."""
+"""nvcc 11.8 names modules by its process id, and has no --frandom-seed: so it is the first process
+of a namespace, each time, and its temporary files, of the same names then, are in a folder of their
+own."""
 
 
 @contextlib.contextmanager
 def tree(plan: ScratchPlan) -> Iterator[Path]:
-    """The scratch tree: the toolchain's layer below a folder that goes with the build; yields its root."""
+    """The scratch tree: the toolchain's layer below a folder that goes with the build; yields its
+    root."""
     with rootfs.scratch(plan) as root, contextlib.ExitStack() as stack:
-        for source, target in ((plan.work / "wheels", "build/wheels"), (plan.programs, "build/programs"),
+        for source, target in ((plan.work / "wheels", "build/wheels"),
+                               (plan.programs, "build/programs"),
                                *plan.mounts):
             (root / target).mkdir(parents=True, exist_ok=True)
             _mount(stack, "--bind", str(source), root / target)
@@ -71,16 +76,19 @@ def _build(plan: WheelPlan, root: Path, log: Path) -> WheelResult:
         jobs = _compile(plan, root, source, log)
     seconds = round(time.monotonic() - began, 1)
     wheel = _pack(plan, root, log)
-    coverage.demand_device_code(root / "build/unpacked", plan.sm, f"recipe {plan.name} for {plan.target}")
+    coverage.demand_device_code(root / "build/unpacked", plan.sm,
+                                f"recipe {plan.name} for {plan.target}")
     _smoke(plan, root, wheel, log)
     tests = _test(plan, plan.tests, root, jobs, log) if plan.tests else ""
-    return WheelResult(wheel=_out(plan, wheel), jobs=jobs, seconds=seconds, tests=tests, compiler=compiler(root),
+    return WheelResult(wheel=_out(plan, wheel), jobs=jobs, seconds=seconds, tests=tests,
+                       compiler=compiler(root),
                        cache=_cache_counts(root))
 
 
 def run_in(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
     """Run `argv` in the tree with a small environment of its own; its output goes to `log`."""
-    words = ["chroot", str(root), "env", "-i", "HOME=/build", "LC_ALL=C.UTF-8", "LANG=C.UTF-8", "TMPDIR=/tmp",
+    words = ["chroot", str(root), "env", "-i", "HOME=/build", "LC_ALL=C.UTF-8", "LANG=C.UTF-8",
+             "TMPDIR=/tmp",
              "PATH=/usr/lib/ccache:/build/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
              *(f"{name}={value}" for name, value in sorted((env or {}).items())), "nice", *argv]
     shell.stream(words, log=log)
@@ -89,14 +97,17 @@ def run_in(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = 
 def environment(root: Path, name: str, wheels: list[str], log: Path) -> None:
     """Make the virtual environment /build/<name> of exactly `wheels` (paths below /build)."""
     run_in(root, ["python3", "-m", "venv", f"{BUILD}/{name}"], log)
-    run_in(root, [f"{BUILD}/{name}/bin/python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
-                  "--force-reinstall", *(f"{BUILD}/{wheel}" for wheel in wheels)], log)
+    run_in(root,
+           [f"{BUILD}/{name}/bin/python", "-m", "pip", "install", "--quiet", "--no-index",
+            "--no-deps",
+            "--force-reinstall", *(f"{BUILD}/{wheel}" for wheel in wheels)], log)
 
 
 def unpack(plan: WheelPlan, root: Path) -> str:
     """Extract the source and change it as the recipe says; returns its folder in the tree."""
     (root / "build/src").mkdir()
-    shell.output(["tar", "--extract", "--gzip", "--no-same-owner", "--file", str(plan.source), "--directory",
+    shell.output(["tar", "--extract", "--gzip", "--no-same-owner", "--file", str(plan.source),
+                  "--directory",
                   str(root / "build/src")])
     folder = next((root / "build/src").iterdir())
     for name, text in plan.files.items():
@@ -105,14 +116,17 @@ def unpack(plan: WheelPlan, root: Path) -> str:
         path = folder / patch.file
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         if (count := text.count(patch.find)) != patch.count:
-            raise StageFailed(f"recipe {plan.name}: `{patch.find}` stands {count} times in {patch.file}, "
-                              f"not {patch.count}", hint="the source of this version is another: adapt the patch")
+            raise StageFailed(f"recipe {plan.name}: `{patch.find}` stands {count} times in "
+                              f"{patch.file}, "
+                              f"not {patch.count}",
+                              hint="the source of this version is another: adapt the patch")
         path.write_text(text.replace(patch.find, patch.replace), encoding="utf-8")
     return f"{BUILD}/src/{folder.name}"
 
 
 def _compile(plan: WheelPlan, root: Path, source: str, log: Path) -> int:
-    """`pip wheel` with as many compilers as fit; once with half of them if one was killed for memory."""
+    """`pip wheel` with as many compilers as fit; once with half of them if one was killed for
+    memory."""
     jobs = plan.jobs
     for left in (1, 0):
         failure = _attempt(plan, root, source, jobs, log)
@@ -122,14 +136,18 @@ def _compile(plan: WheelPlan, root: Path, source: str, log: Path) -> int:
         if not denied_memory(failure):
             if lacking := lacks(failure, shutil.disk_usage(root).free):
                 raise HostNotReady(f"{where}: compiling broke off: {lacking}",
-                                   hint="free space and run again: nothing is concluded about the recipe")
+                                   hint="free space and run again: nothing is concluded about the "
+                                        "recipe")
             raise StageFailed(f"{where} does not compile: {first_error(failure)}", log=log,
-                              hint="see the log; the recipe's flags, or its version, do not fit this release")
+                              hint="see the log; the recipe's flags, or its version, do not fit "
+                                   "this release")
         if not left or jobs == 1:
-            raise HostNotReady(f"{where}: a compiler was killed for memory, also with {jobs} at a time",
+            raise HostNotReady(f"{where}: a compiler was killed for memory, also with {jobs} at a "
+                               "time",
                                hint="use a machine with more memory")
         jobs //= 2
-        events.emit("say", text=f"{where}: a compiler was killed for memory: again with {jobs} at a time")
+        events.emit("say",
+                    text=f"{where}: a compiler was killed for memory: again with {jobs} at a time")
     raise AssertionError("unreachable")
 
 
@@ -140,8 +158,10 @@ def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> 
                 for name, values in plan.settings.items() for value in values]
     before = log.stat().st_size if log.exists() else 0
     try:
-        run_in(root, [f"{BUILD}/venv/bin/python", "-m", "pip", "wheel", "--verbose", "--no-index", "--no-deps",
-                      "--no-build-isolation", f"--wheel-dir={BUILD}/out", *settings, source], log, env)
+        run_in(root,
+               [f"{BUILD}/venv/bin/python", "-m", "pip", "wheel", "--verbose", "--no-index",
+                "--no-deps",
+                "--no-build-isolation", f"--wheel-dir={BUILD}/out", *settings, source], log, env)
     except shell.CommandFailed as error:
         with log.open("rb") as text:
             text.seek(before)
@@ -152,26 +172,31 @@ def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> 
 def _pack(plan: WheelPlan, root: Path, log: Path) -> Path:
     """Write the wheel anew, the same bytes for the same content; returns it.
 
-    Libraries lose their debug information; one whose search path names the build folder gets the recipe's, or none.
+    Libraries lose their debug information; one whose search path names the build folder gets the
+    recipe's, or none.
     """
     shutil.copyfile(Path(__file__).with_name("wheel_pack.py"), root / "build/pack.py")
     wheel, folder = next((root / "build/out").glob("*.whl")), root / "build/unpacked"
     step = [f"{BUILD}/venv/bin/python", f"{BUILD}/pack.py"]
     run_in(root, [*step, "unpack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.read_bytes()[:4] == elf.MAGIC[:4]):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()
+                       and path.read_bytes()[:4] == elf.MAGIC[:4]):
         name = f"/{path.relative_to(root)}"
         run_in(root, ["strip", "--strip-debug", name], log)
         rpath = shell.output(["chroot", str(root), "patchelf", "--print-rpath", name]).strip()
         if BUILD in rpath:
             folders = [folder for folder in rpath.split(":") if not folder.startswith(BUILD)]
             rpath = ":".join([*folders, *([plan.library_path] if plan.library_path else [])])
-            run_in(root, ["patchelf", *(["--set-rpath", rpath] if rpath else ["--remove-rpath"]), name], log)
+            run_in(root,
+                   ["patchelf", *(["--set-rpath", rpath] if rpath else ["--remove-rpath"]), name],
+                   log)
     run_in(root, [*step, "pack", f"{BUILD}/out/{wheel.name}", f"{BUILD}/unpacked"], log)
     return wheel
 
 
 def _smoke(plan: WheelPlan, root: Path, wheel: Path, log: Path) -> None:
-    """Try the wheel. Code for another CPU than this machine's dies of SIGILL: then the image's tests are to try it."""
+    """Try the wheel. Code for another CPU than this machine's dies of SIGILL: then the image's
+    tests are to try it."""
     environment(root, "try", [f"out/{wheel.name}", *plan.runs_with], log)
     try:
         run_in(root, [f"{BUILD}/try/bin/python", f"{BUILD}/programs/{plan.name}/smoke.py"], log)
@@ -181,7 +206,8 @@ def _smoke(plan: WheelPlan, root: Path, wheel: Path, log: Path) -> None:
             last = (error.output.strip().splitlines() or [error.message])[-1]
             raise StageFailed(f"{where}: the wheel does not work: {last}", log=log, tail=error.tail,
                               hint="see smoke.py beside the recipe") from None
-        events.emit("say", text=f"{where}: not tried, this machine's CPU lacks what it was compiled for")
+        events.emit("say",
+                    text=f"{where}: not tried, this machine's CPU lacks what it was compiled for")
 
 
 def _out(plan: WheelPlan, wheel: Path) -> Path:
@@ -191,21 +217,28 @@ def _out(plan: WheelPlan, wheel: Path) -> Path:
 
 
 def _test(plan: WheelPlan, tests: WheelTests, root: Path, jobs: int, log: Path) -> str:
-    """The framework's own tests on the wheel, as many at once as compilers were; returns pytest's closing line."""
+    """The framework's own tests on the wheel, as many at once as compilers were; returns pytest's
+    closing line."""
     last: list[str] = []
     with events.step(f"tests of {plan.name}"):
-        environment(root, "tests", [f"out/{next((root / 'build/out').glob('*.whl')).name}", *plan.runs_with,
-                                    *tests.wheels], log)
+        environment(root, "tests",
+                    [f"out/{next((root / 'build/out').glob('*.whl')).name}", *plan.runs_with,
+                     *tests.wheels], log)
         words = [word.replace("{jobs}", str(jobs)) for word in tests.arguments]
         before = log.stat().st_size
         try:
             run_in(root, [f"{BUILD}/tests/bin/python", "-m", "pytest", *words], log,
-                   {"PATH": f"{BUILD}/tests/bin:/usr/bin:/bin"})  # some run the programs that the wheel brings
+                   # Some run the programs that the wheel brings.
+                   {"PATH": f"{BUILD}/tests/bin:/usr/bin:/bin"})
         except shell.CommandFailed as error:
-            failed = [line for line in error.output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-            raise StageFailed(f"recipe {plan.name}: its own tests fail on the wheel for {plan.target}: "
-                              f"{(failed or [error.message])[0]}", log=log, tail="\n".join(failed[:shell.TAIL_LINES]),
-                              hint="the index's wheel is taken where the recipe's `only` has no such CPU") from None
+            failed = [line for line in error.output.splitlines()
+                      if line.startswith(("FAILED", "ERROR"))]
+            raise StageFailed(f"recipe {plan.name}: its own tests fail on the wheel for "
+                              f"{plan.target}: "
+                              f"{(failed or [error.message])[0]}", log=log,
+                              tail="\n".join(failed[:shell.TAIL_LINES]),
+                              hint="the index's wheel is taken where the recipe's `only` has no "
+                                   "such CPU") from None
         with log.open(encoding="utf-8", errors="replace") as text:
             text.seek(before)
             last = [line.strip("= \n") for line in text if re.search(r"\d+ passed", line)]
@@ -222,7 +255,8 @@ def _cache_counts(root: Path) -> dict[str, int]:
     path = root / "build/ccache-log"
     lines = path.read_text(encoding="utf-8").split() if path.exists() else []
     counts = Counter(lines)
-    return {"hits": counts["direct_cache_hit"] + counts["preprocessed_cache_hit"], "misses": counts["cache_miss"]}
+    return {"hits": counts["direct_cache_hit"] + counts["preprocessed_cache_hit"],
+            "misses": counts["cache_miss"]}
 
 
 if __name__ == "__main__":

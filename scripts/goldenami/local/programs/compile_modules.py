@@ -1,8 +1,9 @@
-"""`python -m goldenami.local.programs.compile_modules PLAN`: compile kernel modules in a scratch tree and package them.
+"""`python -m goldenami.local.programs.compile_modules PLAN`: compile kernel modules in a scratch
+tree and package them.
 
-Runs in the namespaces of `sandbox`. A compiler's error is a result (it goes into result.json), and so is that
-this machine had not the space or the memory, which says nothing of the source. Only a scratch tree that cannot be made
-is a failure.
+Runs in the namespaces of `sandbox`. A compiler's error is a result (it goes into result.json), and
+so is that this machine had not the space or the memory, which says nothing of the source. Only a
+scratch tree that cannot be made is a failure.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from goldenami.model.builds.plans import ModulesPlan, ModulesResult
 
 _ERROR = re.compile(r"^(?P<file>[^\s:(]+)(?::(?P<line>\d+):(?:\d+:)? (?:fatal )?[Ee]rror: |"
                     r"\((?P<nvcc>\d+)\): (?:catastrophic )?error(?: #\S+)?: )(?P<text>.*)$")
-_SIGNERS = ("usr/lib/linux-kbuild-*/scripts/sign-file", "usr/src/linux-headers-*/scripts/sign-file", "usr/bin/kmodsign")
-"""The kernel's own program in Debian and in Ubuntu, and Ubuntu's, which DKMS prefers there (dkms 3.2,
-prepare_signing)."""
+_SIGNERS = ("usr/lib/linux-kbuild-*/scripts/sign-file", "usr/src/linux-headers-*/scripts/sign-file",
+            "usr/bin/kmodsign")
+"""The kernel's own program in Debian and in Ubuntu, and Ubuntu's, which DKMS prefers there (dkms
+3.2, prepare_signing)."""
 _UNPACK = {".xz": ("xz", "-d"), ".gz": ("gzip", "-d"), ".zst": ("zstd", "-d", "-q", "--rm")}
 """DKMS compresses modules where the kernel's configuration says so; here each is unpacked again."""
-_FRAMEWORK = "etc/dkms/framework.conf.d/golden.conf", 'compress_gzip_opts="-1"\ncompress_xz_opts="-0 --check=crc32"\n'
+_FRAMEWORK = (
+    "etc/dkms/framework.conf.d/golden.conf",
+    'compress_gzip_opts="-1"\ncompress_xz_opts="-0 --check=crc32"\n',
+)
 """xz takes 41 s of a core for the 88 MB of driver 550 at DKMS' own level, 12 s so."""
 _OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld|[cg]\+\+)\S*: (?:fatal )?error: .*|.*: undefined reference to .*|"
                     r"\S*\bld\S*: (?:cannot find |unrecognized |.*: relocation |.*: multiple definition ).*|"
@@ -37,33 +42,43 @@ _OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld|[cg]\+\+)\S*: (?:fatal )?error: .*|
 _PYTHON = re.compile(r"([\w.]*[a-z]Error: .*)")
 """The last resort: where a build's own program fails, its traceback only says that it did."""
 _NO_MEMORY = re.compile("|".join((
-    r".*: (?:fatal error: Killed signal terminated program|internal compiler error: Killed) .*",  # GCC's driver
-    r".*out of memory allocating \d+ bytes.*", r".*virtual memory exhausted.*", r"\S*ld\S*: .*memory exhausted",
-    r"\S+ [^|]*\b(?:died due to|died with|terminated with|terminated by|killed by) signal 9\b.*",  # nvcc, collect2
+    # GCC's driver.
+    r".*: (?:fatal error: Killed signal terminated program|internal compiler error: Killed) .*",
+    r".*out of memory allocating \d+ bytes.*", r".*virtual memory exhausted.*",
+    r"\S*ld\S*: .*memory exhausted",
+    # Nvcc, collect2.
+    r"\S+ [^|]*\b(?:died due to|died with|terminated with|terminated by|killed by) signal 9\b.*",
     r"\S+ exited with status 137", r".* failed with exit code (?:-9|137)",  # setuptools
-    r"ptxas fatal *: Memory allocation failure.*", r"\S*clang\S*: error: unable to execute command: Killed.*",
-    r"LLVM ERROR: out of memory.*", r".*\(signal: 9, SIGKILL.*", r".*\bdied with <Signals\.SIGKILL: 9>.*",
+    r"ptxas fatal *: Memory allocation failure.*",
+    r"\S*clang\S*: error: unable to execute command: Killed.*",
+    r"LLVM ERROR: out of memory.*", r".*\(signal: 9, SIGKILL.*",
+    r".*\bdied with <Signals\.SIGKILL: 9>.*",
     r"terminate called after throwing an instance of 'std::bad_alloc'", r"MemoryError(?:: .*)?",
     r".*: Cannot allocate memory(?: \(os error 12\))?", r".*\[Errno 12\] .*",
-    r"\S*make\S*: \*\*\* .* (?:Killed|Error 137)", r"ninja: .*\bKilled\b.*", r"FAILED: \[code=137\] .*",
+    r"\S*make\S*: \*\*\* .* (?:Killed|Error 137)", r"ninja: .*\bKilled\b.*",
+    r"FAILED: \[code=137\] .*",
     r"Killed", r"\S+: (?:line )?\d+: +\d+ Killed\b.*",  # dash, bash
 )))
-"""A line by which a program says that the kernel killed it, or another, or denied it memory; also that of a command
-that ended so by shell.py's words."""
-_NO_SPACE = re.compile(r".*: (?:No space left on device|Disk quota exceeded)|.*\[Errno (?:28|122)\] .*")
+"""A line by which a program says that the kernel killed it, or another, or denied it memory; also
+that of a command that ended so by shell.py's words."""
+_NO_SPACE = re.compile(
+    r".*: (?:No space left on device|Disk quota exceeded)|.*\[Errno (?:28|122)\] .*"
+)
 """strerror(3), and Python's form of it."""
 LEAST_FREE_BYTES = 16 << 20
 """Below this the disk was full: then a compiler's own message had no room in the log either."""
 
 
 def lacks(log: str, free_bytes: int) -> str:
-    """What the machine ran out of in a build that failed: the line that says so; "" where the source is to blame."""
+    """What the machine ran out of in a build that failed: the line that says so; "" where the
+    source is to blame."""
     return denied_memory(log) or _line(_NO_SPACE, log) or (
         f"{free_bytes} bytes are free on its disk" if free_bytes < LEAST_FREE_BYTES else "")
 
 
 def denied_memory(log: str) -> str:
-    """The line of a build that failed by which a program was killed or got no memory; "" where there is none."""
+    """The line of a build that failed by which a program was killed or got no memory; "" where
+    there is none."""
     return _line(_NO_MEMORY, log)
 
 
@@ -72,7 +87,8 @@ def _line(pattern: re.Pattern[str], log: str) -> str:
 
 
 def first_error(log: str) -> str:
-    """The compiler's first error line, paths shortened to the file's name; else the first complaint of another tool."""
+    """The compiler's first error line, paths shortened to the file's name; else the first complaint
+    of another tool."""
     for line in log.splitlines():
         if match := _ERROR.match(line.strip()):
             return f"{Path(match['file']).name}:{match['line'] or match['nvcc']}: error: {match['text']}"
@@ -90,17 +106,20 @@ def main() -> None:
     with rootfs.scratch(plan) as root:
         shell.output(["dpkg-deb", "--extract", str(plan.source_deb), str(root)])
         for signer in [path for pattern in _SIGNERS for path in root.glob(pattern)]:
-            signer.unlink(missing_ok=True)  # else DKMS signs with a key that it makes up: never the same bytes twice
+            # Else DKMS signs with a key that it makes up: never the same bytes twice.
+            signer.unlink(missing_ok=True)
         shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
         rootfs.devices(root)
         _hurry(root)
         began = time.monotonic()
         error, lacking = _build(root, plan)
         seconds = round(time.monotonic() - began, 1)
-        compiler = shell.output(["chroot", str(root), "sh", "-c", "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"])
+        compiler = shell.output(["chroot", str(root), "sh", "-c",
+                                 "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"])
         deb, installed = (None, 0) if error else _package(root, plan)
     records.write(plan.work / program.RESULT_FILE, ModulesResult(
-        deb=deb, installed_size=installed, first_error=error, lacks=lacking, compiler=compiler.splitlines()[0],
+        deb=deb, installed_size=installed, first_error=error, lacks=lacking,
+        compiler=compiler.splitlines()[0],
         seconds=seconds))
 
 
@@ -114,28 +133,37 @@ def _hurry(root: Path) -> None:
 def _dkms(root: Path) -> tuple[str, str]:
     """Name and version of the DKMS source that was extracted."""
     text = next(root.glob("usr/src/*/dkms.conf")).read_text(encoding="utf-8")
-    name, version = (re.search(rf'^{key}="?([^"\n]+)"?', text, re.M) for key in ("PACKAGE_NAME", "PACKAGE_VERSION"))
+    name, version = (re.search(rf'^{key}="?([^"\n]+)"?', text, re.M)
+                     for key in ("PACKAGE_NAME", "PACKAGE_VERSION"))
     assert name and version
     return name[1], version[1]
 
 
 def _build(root: Path, plan: ModulesPlan) -> tuple[str, str]:
-    """Compile; returns the first error line and what the machine lacked, each "" where there is none."""
+    """Compile; returns the first error line and what the machine lacked, each "" where there is
+    none."""
     name, version = _dkms(root)
     release = plan.kernel_release
-    env = [f"SOURCE_DATE_EPOCH={plan.source_date_epoch}", f"KBUILD_BUILD_TIMESTAMP=@{plan.source_date_epoch}",
-           "KBUILD_BUILD_USER=golden", "KBUILD_BUILD_HOST=golden", "LC_ALL=C.UTF-8", "HOME=/root", "TMPDIR=/tmp",
-           "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]  # nothing of whoever asks: KCFLAGS and MAKEFLAGS change modules
+    env = [f"SOURCE_DATE_EPOCH={plan.source_date_epoch}",
+           f"KBUILD_BUILD_TIMESTAMP=@{plan.source_date_epoch}",
+           "KBUILD_BUILD_USER=golden", "KBUILD_BUILD_HOST=golden", "LC_ALL=C.UTF-8", "HOME=/root",
+           "TMPDIR=/tmp",
+           # Nothing of whoever asks: KCFLAGS and MAKEFLAGS change modules.
+           "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
     try:
-        shell.stream(["chroot", str(root), "env", "-i", *env, "dkms", "build", "-m", name, "-v", version,
+        shell.stream(["chroot", str(root), "env", "-i", *env, "dkms", "build", "-m", name, "-v",
+                      version,
                       "-k", release, "-a", "x86_64", "-j", str(os.cpu_count() or 1),
                       "--kernelsourcedir", f"/usr/src/linux-headers-{release}"], log=plan.log)
     except shell.CommandFailed as failure:
         make_log = next(root.glob(f"var/lib/dkms/{name}/{version}/build/make.log"), None)
-        text = make_log.read_text(encoding="utf-8", errors="replace") if make_log else failure.output
+        text = (
+            make_log.read_text(encoding="utf-8", errors="replace") if make_log else failure.output
+        )
         with plan.log.open("a", encoding="utf-8") as sink:
             sink.write(text)
-        return first_error(text), lacks(f"{text}\n{failure.output}\n{failure.message}", shutil.disk_usage(root).free)
+        return first_error(text), lacks(f"{text}\n{failure.output}\n{failure.message}",
+                                        shutil.disk_usage(root).free)
     return "", ""
 
 
@@ -147,7 +175,8 @@ def _package(root: Path, plan: ModulesPlan) -> tuple[Path, int]:
     target.mkdir(parents=True)
     signer = module_signing.configured() if plan.signed else None
     for module in sorted(root.glob(f"var/lib/dkms/*/*/{release}/x86_64/module/*.ko*")):
-        if module.suffix in _UNPACK:  # xz with other numbers of threads gives other bytes; the package is compressed
+        # Xz with other numbers of threads gives other bytes; the package is compressed.
+        if module.suffix in _UNPACK:
             shell.output([*_UNPACK[module.suffix], str(module)])
             module = module.with_suffix("")  # noqa: PLW2901 - what the tool leaves in its place
         content = module.read_bytes()
@@ -157,18 +186,23 @@ def _package(root: Path, plan: ModulesPlan) -> tuple[Path, int]:
     control = tree / "DEBIAN"
     control.mkdir(mode=0o755)
     (control / "control").write_text(
-        f"Package: {plan.package}\nVersion: {plan.driver_version}-1\nArchitecture: amd64\nSection: kernel\n"
-        f"Priority: optional\nMaintainer: goldenami <root@localhost>\nInstalled-Size: {size // 1024}\n"
+        f"Package: {plan.package}\nVersion: {plan.driver_version}-1\nArchitecture: "
+        "amd64\nSection: kernel\n"
+        "Priority: optional\nMaintainer: goldenami <root@localhost>\nInstalled-Size: "
+        f"{size // 1024}\n"
         f"Depends: {', '.join(plan.depends)}\n"
         + (f"Provides: {', '.join(plan.provides)}\n" if plan.provides else "") +
-        f"Description: NVIDIA {plan.driver_version} kernel modules compiled for {release}\n", encoding="utf-8")
+        f"Description: NVIDIA {plan.driver_version} kernel modules compiled for {release}\n",
+        encoding="utf-8")
     for script in ("postinst", "postrm"):
         text = f"#!/bin/sh\nset -e\n[ ! -e /sbin/depmod ] || depmod {release}\n"
         (control / script).write_text(text, encoding="utf-8")
         (control / script).chmod(0o755)
     deb = plan.work / f"{plan.package}.deb"
-    shell.output(["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", str(tree), str(deb)],
-                 env={"SOURCE_DATE_EPOCH": str(plan.source_date_epoch), "DPKG_DEB_THREADS_MAX": "1"})
+    shell.output(["dpkg-deb", "--root-owner-group", "-Zzstd", "-z3", "--build", str(tree),
+                  str(deb)],
+                 env={"SOURCE_DATE_EPOCH": str(plan.source_date_epoch),
+                      "DPKG_DEB_THREADS_MAX": "1"})
     return deb, size
 
 

@@ -1,6 +1,8 @@
-"""`python -m goldenami.local.programs.early_layers PLAN`: the layers of a plan's steps, while its modules compile.
+"""`python -m goldenami.local.programs.early_layers PLAN`: the layers of a plan's steps, while its
+modules compile.
 
-The bake then finds them in the cache. Where one turns out to be damaged, the bake goes on from there.
+The bake then finds them in the cache. Where one turns out to be damaged, the bake goes on from
+there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""`python -m goldenami.local.programs.open_session PLAN`: boot a disk, with a session in it on the terminal."""
+"""`python -m goldenami.local.programs.open_session PLAN`: boot a disk, with a session in it on the
+terminal."""
 
 from __future__ import annotations
 
@@ -15,39 +16,46 @@ from goldenami.model.builds.plans import BootPlan
 
 
 def main() -> int:
-    """Boot, log in, power off when the session ends; returns 0, or the exit code of what kept it from beginning."""
+    """Boot, log in, power off when the session ends; returns 0, or the exit code of what kept it
+    from beginning."""
     plan = records.read(Path(sys.argv[1]), BootPlan)
     work, disk = plan.work, plan.disk
     key = work / "launch_key"
     try:
-        shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-shell", "-f", str(key)])
+        shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-shell", "-f",
+                      str(key)])
         meter = Meter(print)
         with meter.working("probe"):
             works = vm.kvm_works(disk, work / "probe")
         print(f"booting {disk} ({'KVM' if works else 'emulated, about a minute'})", file=sys.stderr)
         config = vm.VmConfig(
-            disk=disk, scratch=work / "vm", private_key=key, user=plan.user, firmware=vm.Firmware.UEFI,
+            disk=disk, scratch=work / "vm", private_key=key, user=plan.user,
+            firmware=vm.Firmware.UEFI,
             accelerator=Accel.KVM if works else Accel.TCG, ssh_limit_s=plan.boot_limit_s,
         )
         with space(work), contextlib.ExitStack() as stack:
             with meter.working("boot", plan.expected_s):
                 machine = stack.enter_context(vm.running(config))
-            print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away", file=sys.stderr)
+            print(f"SSH after {machine.seconds_to_ssh:.0f} s; what you change is thrown away",
+                  file=sys.stderr)
             return session(of_its_own(machine.ssh_config, work))
     except GoldenError as error:
-        print(f"{error.tail}\ngolden: error: {error.message}\ngolden: to do: {error.hint}", file=sys.stderr)
+        print(f"{error.tail}\ngolden: error: {error.message}\ngolden: to do: {error.hint}",
+              file=sys.stderr)
         return int(error.exit_code)
 
 
 def of_its_own(config: Path, work: Path) -> Path:
-    """The settings of `config`, in `work`, for a connection of its own: sshd greets only the first session of one."""
+    """The settings of `config`, in `work`, for a connection of its own: sshd greets only the first
+    session of one."""
     path = work / "session_config"
     path.write_text(f"ControlPath none\nInclude {config}\n", encoding="utf-8")
     return path
 
 
 def session(config: Path) -> int:
-    """A session on the caller's terminal; 0, since ssh's own status is that of the last command in it."""
+    """A session on the caller's terminal; 0, since ssh's own status is that of the last command in
+    it."""
     shell.interactive(["ssh", "-t", "-F", str(config), "golden"])
     return 0
 

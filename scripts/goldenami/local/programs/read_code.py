@@ -1,7 +1,8 @@
-"""`python -m goldenami.local.programs.read_code PLAN`: read the code of a layer while a bake goes on.
+"""`python -m goldenami.local.programs.read_code PLAN`: read the code of a layer while a bake goes
+on.
 
-What it reads is kept by content, so the coverage check of the sealed tree finds most files known. It
-decides nothing: what it does not get to, or fails at, the check reads itself.
+What it reads is kept by content, so the coverage check of the sealed tree finds most files known.
+It decides nothing: what it does not get to, or fails at, the check reads itself.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ class ReadAhead:
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def read(self, layer: Path) -> None:
-        """Begin to read a layer; one without code in the folders of the check has nothing to read."""
+        """Begin to read a layer; one without code in the folders of the check has nothing to
+        read."""
         request = self.plan.coverage
-        if request.known is None or not any((layer / folder).is_dir() for folder in request.folders):
+        if request.known is None or not any((layer / folder).is_dir()
+                                            for folder in request.folders):
             return
         work = self.plan.work / f"code-{len(self._processes)}"
         work.mkdir(exist_ok=True)

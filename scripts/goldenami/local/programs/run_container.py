@@ -1,4 +1,5 @@
-"""`python -m goldenami.local.programs.run_container PLAN`: a container on the plan's layers, until killed."""
+"""`python -m goldenami.local.programs.run_container PLAN`: a container on the plan's layers, until
+killed."""
 
 from __future__ import annotations
 

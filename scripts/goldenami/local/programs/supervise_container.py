@@ -1,4 +1,5 @@
-"""`python -m goldenami.local.programs.supervise_container PLAN`: one container until told to end."""
+"""`python -m goldenami.local.programs.supervise_container PLAN`: one container until told to
+end."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def main() -> None:
         argv = shell.python_argv("goldenami.local.programs.run_container", str(plan_path))
         process = namespaces.start(argv, cgroup=cgroup, log=log)
         try:
-            wait_until(lambda: process.poll() is not None or (work / UP_FILE).exists() or None, math.inf, 0.05)
+            wait_until(lambda: process.poll() is not None or (work / UP_FILE).exists() or None,
+                       math.inf, 0.05)
             if process.poll() is None:
                 _announce(work, process.pid)
             sys.exit(process.wait())

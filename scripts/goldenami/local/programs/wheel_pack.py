@@ -1,7 +1,9 @@
-"""`python wheel_pack.py unpack|pack WHEEL FOLDER`: write a wheel anew so that equal content is equal bytes.
+"""`python wheel_pack.py unpack|pack WHEEL FOLDER`: write a wheel anew so that equal content is
+equal bytes.
 
-Runs in the scratch tree on the image's own Python, whose zlib the lock pins, and so imports nothing of this package.
-Between the two, whoever calls it changes the files in FOLDER. Files are packed in order, with the oldest date of ZIP.
+Runs in the scratch tree on the image's own Python, whose zlib the lock pins, and so imports nothing
+of this package. Between the two, whoever calls it changes the files in FOLDER. Files are packed in
+order, with the oldest date of ZIP.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from pathlib import Path
 
 OLDEST = (1980, 1, 1, 0, 0, 0)
 _SCRATCH = re.compile(r"^prefix=(/tmp/\S+)$", re.MULTILINE)
-"""What pkg-config is told when a build installs into a temporary folder, of another random name each time."""
+"""What pkg-config is told when a build installs into a temporary folder, of another random name
+each time."""
 
 
 def unpack(wheel: Path, folder: Path) -> None:
@@ -50,7 +53,8 @@ def pack(wheel: Path, folder: Path) -> None:
     """Write `wheel` from `folder`, with a RECORD of what is there."""
     _relocate(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    record = next(path for path in files if path.name == "RECORD" and path.parent.suffix == ".dist-info")
+    record = next(path for path in files if path.name == "RECORD" and path.parent.suffix
+                  == ".dist-info")
     record.write_text(_record(files, folder, record), encoding="utf-8")
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as sink:
         for path in files:

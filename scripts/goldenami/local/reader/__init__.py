@@ -1,1 +1,2 @@
-"""A disk that nobody vouches for, read without the kernel: in a child process that has limits, and no way out."""
+"""A disk that nobody vouches for, read without the kernel: in a child process that has limits, and
+no way out."""

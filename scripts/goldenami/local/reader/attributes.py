@@ -11,11 +11,13 @@ from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
 
 _MAGIC = 0xEA020000
-_PREFIXES = {1: "user.", 2: "system.posix_acl_access", 3: "system.posix_acl_default", 4: "trusted.", 6: "security.",
+_PREFIXES = {1: "user.", 2: "system.posix_acl_access", 3: "system.posix_acl_default", 4: "trusted.",
+             6: "security.",
              7: "system.", 8: "system.richacl"}
 """By the number that stands for them (fs/ext4/xattr.h)."""
 ACLS = ("system.posix_acl_access", "system.posix_acl_default")
-_TAGS = {0x01: "user:", 0x02: "user:", 0x04: "group:", 0x08: "group:", 0x10: "mask:", 0x20: "other:"}
+_TAGS = {0x01: "user:", 0x02: "user:", 0x04: "group:", 0x08: "group:", 0x10: "mask:",
+         0x20: "other:"}
 _NAMED = (0x02, 0x08)
 
 
@@ -33,14 +35,16 @@ def attributes(system: Ext4, inode: Inode, what: str) -> dict[str, str]:
         seed = crc32c(system.seed, number.to_bytes(8, "little"))
         stated = int.from_bytes(block[16:20], "little")
         if (magic, blocks) != (_MAGIC, 1) or (
-                system.is_changed(number) and crc32c(seed, block[:16] + bytes(4) + block[20:]) != stated):
+                system.is_changed(number) and crc32c(seed, block[:16] + bytes(4) + block[20:])
+                != stated):
             raise Unreadable(f"{what}: the block of its attributes does not match its checksum")
         found |= _parse(block[32:], block, what)
     return found
 
 
 def _parse(entries: bytes, values: bytes, what: str) -> dict[str, str]:
-    return {name: _acl(value, what) if name in ACLS else value.hex() for name, value in _pairs(entries, values, what)}
+    return {name: _acl(value, what) if name in ACLS else value.hex()
+            for name, value in _pairs(entries, values, what)}
 
 
 def _pairs(entries: bytes, values: bytes, what: str) -> Iterator[tuple[str, bytes]]:
@@ -51,9 +55,18 @@ def _pairs(entries: bytes, values: bytes, what: str) -> Iterator[tuple[str, byte
             raise Unreadable(f"{what}: its attributes are damaged")
         length, prefix, offset, inode, size = struct.unpack_from("<BBHII", entries, at)
         end = at + 16 + length
-        if inode or prefix not in _PREFIXES or end > len(entries) or offset + size > len(values) or size > BLOCK:
+        if (
+            inode
+            or prefix not in _PREFIXES
+            or end > len(entries)
+            or offset + size > len(values)
+            or size > BLOCK
+        ):
             raise Unreadable(f"{what}: its attributes are damaged")
-        yield _PREFIXES[prefix] + entries[at + 16:end].decode("utf-8", "backslashreplace"), values[offset:offset + size]
+        yield (
+            _PREFIXES[prefix] + entries[at + 16 : end].decode("utf-8", "backslashreplace"),
+            values[offset : offset + size],
+        )
         at = end + -end % 4
 
 

@@ -1,4 +1,5 @@
-"""Where the bytes of a disk come from: a file, an overlay, or the changed blocks of a snapshot over its parent."""
+"""Where the bytes of a disk come from: a file, an overlay, or the changed blocks of a snapshot over
+its parent."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class BlockSource(Protocol):
         """Bytes of the disk."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes at `offset`, both within `size`; an error of the product's where that is not possible.
+        """Exactly `length` bytes at `offset`, both within `size`; an error of the product's where
+        that is not possible.
         """
 
 
@@ -43,7 +45,8 @@ class RawFile:
         self.size = os.lseek(self._file, 0, os.SEEK_END)  # a block device has no size of a file
 
     def read(self, offset: int, length: int) -> bytes:
-        """As `BlockSource`: Linux reads at most 2 GiB at once, so a short answer is the end of a file that shrank."""
+        """As `BlockSource`: Linux reads at most 2 GiB at once, so a short answer is the end of a
+        file that shrank."""
         data = os.pread(self._file, length, offset)
         if len(data) != length:
             raise BadInput(f"{self.path} ended at {offset + len(data)} bytes while it was read",
@@ -57,7 +60,8 @@ class RawFile:
 
 @dataclass(frozen=True)
 class ChangedBlocks:
-    """`changed` parts of a disk, which `read_changed` reads; all else is the disk `base`, or zeros behind its end.
+    """`changed` parts of a disk, which `read_changed` reads; all else is the disk `base`, or zeros
+    behind its end.
 
     `read_changed` is never asked across the border of a part. Parts are sorted and do not overlap.
     """
@@ -102,13 +106,17 @@ def merged(extents: Iterable[Extent]) -> list[Extent]:
 def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
     """A qcow2 overlay over the raw disk `base`; its clusters are what changed.
 
-    qemu-img says where they are: of a machine that runs still, what QEMU has not yet written is missing.
+    qemu-img says where they are: of a machine that runs still, what QEMU has not yet written is
+    missing.
     """
     try:
-        said = shell.output([shell.require("qemu-img", "qemu-utils"), "map", "--force-share", "--output=json",
+        said = shell.output([shell.require("qemu-img", "qemu-utils"), "map", "--force-share",
+                             "--output=json",
                              "-f", "qcow2", str(path)])
     except shell.CommandFailed as failure:
-        raise BadInput(f"{path} is no overlay: {failure.tail}", hint="name a raw disk image or a qcow2 file") from None
+        raise BadInput(
+            f"{path} is no overlay: {failure.tail}", hint="name a raw disk image or a qcow2 file"
+        ) from None
     rows = [row for row in json.loads(said) if row["depth"] == 0 and row["present"]]
     starts = [row["start"] for row in rows]
     file = RawFile(path)
@@ -119,10 +127,13 @@ def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
         while at < offset + length:
             row = rows[bisect.bisect_right(starts, at) - 1]
             take = min(offset + length, row["start"] + row["length"]) - at
-            data += bytes(take) if row["zero"] else file.read(row["offset"] + at - row["start"], take)
+            data += (
+                bytes(take) if row["zero"] else file.read(row["offset"] + at - row["start"], take)
+            )
             at += take
         return data
 
     size = json.loads(said)[-1]
     return ChangedBlocks(size=size["start"] + size["length"], base=base, read_changed=read_changed,
-                         changed=merged((row["start"], row["start"] + row["length"]) for row in rows))
+                         changed=merged((row["start"], row["start"] + row["length"])
+                                        for row in rows))

@@ -1,7 +1,8 @@
-"""CRC-32C, by which ext4 and its journal protect their metadata; Python has no other way to it than a table.
+"""CRC-32C, by which ext4 and its journal protect their metadata; Python has no other way to it than
+a table.
 
-Castagnoli's polynomial, reflected (RFC 3720, appendix B.4). As in the kernel, nothing is inverted at the end, so that
-the value of one part is the seed of the next.
+Castagnoli's polynomial, reflected (RFC 3720, appendix B.4). As in the kernel, nothing is inverted
+at the end, so that the value of one part is the seed of the next.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def _step(value: int, bits: int) -> int:
 
 
 _BYTES = [_step(value, 8) for value in range(256)]
-_WORDS = [_BYTES[_BYTES[word & 255] & 255 ^ word >> 8] ^ _BYTES[word & 255] >> 8 for word in range(1 << 16)]
+_WORDS = [_BYTES[_BYTES[word & 255] & 255 ^ word >> 8] ^ _BYTES[word & 255] >> 8
+          for word in range(1 << 16)]
 """By two bytes at once: half the steps of a loop that Python runs at 15 million a second."""
 _SWAPPED = sys.byteorder == "big"
 

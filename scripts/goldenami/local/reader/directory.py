@@ -23,7 +23,9 @@ def entries(system: Ext4, inode: Inode, what: str) -> dict[bytes, int]:
         raise Unreadable(f"{what}: a folder of {inode.size} bytes in {blocks} blocks")
     found = dict[bytes, int]()
     places = (first + index for _, first, count in runs for index in range(count))
-    for number, (place, block) in enumerate(zip(places, system.content(inode, runs, chunk=1), strict=True)):
+    for number, (place, block) in enumerate(
+        zip(places, system.content(inode, runs, chunk=1), strict=True)
+    ):
         for name, child in _of_block(inode, number, block, what, checked=system.is_changed(place)):
             if name in found:
                 raise Unreadable(f"{what}: the name {name!r} stands in it twice")
@@ -33,16 +35,21 @@ def entries(system: Ext4, inode: Inode, what: str) -> dict[bytes, int]:
     return found
 
 
-def _of_block(inode: Inode, number: int, block: bytes, what: str, *, checked: bool) -> Iterator[tuple[bytes, int]]:
+def _of_block(
+    inode: Inode, number: int, block: bytes, what: str, *, checked: bool
+) -> Iterator[tuple[bytes, int]]:
     """The entries of one block; none of one of the tree by which the kernel finds a name."""
     first, length = struct.unpack_from("<IH", block)
     if inode.flags & FLAG_INDEX and (number == 0 or (first == 0 and length == BLOCK)):
-        if number == 0 and struct.unpack_from("<H", block, 16) != (BLOCK - 12,):  # `..` hides the tree's root
+        # `..` hides the tree's root.
+        if number == 0 and struct.unpack_from("<H", block, 16) != (BLOCK - 12,):
             raise Unreadable(f"{what}: the tree of its names does not begin as one")
         if checked:
             _check_index(inode, block, 32 if number == 0 else 8, what)
         return
-    tail_inode, tail_length, name_length, kind, stated = struct.unpack_from("<IHBBI", block, BLOCK - _TAIL_BYTES)
+    tail_inode, tail_length, name_length, kind, stated = struct.unpack_from(
+        "<IHBBI", block, BLOCK - _TAIL_BYTES
+    )
     if (tail_inode, tail_length, name_length, kind) != (0, _TAIL_BYTES, 0, _TAIL_MARK) \
             or (checked and crc32c(inode.seed, block[:-_TAIL_BYTES]) != stated):
         raise Unreadable(f"{what}: its block {number} does not match its checksum")
@@ -58,11 +65,15 @@ def _of_block(inode: Inode, number: int, block: bytes, what: str, *, checked: bo
 
 
 def _check_index(inode: Inode, block: bytes, at: int, what: str) -> None:
-    """Unreadable where a block of the tree of names does not match its checksum (dx_countlimit at `at`, dx_tail)."""
+    """Unreadable where a block of the tree of names does not match its checksum (dx_countlimit at
+    `at`, dx_tail)."""
     room, count = struct.unpack_from("<HH", block, at)
     tail = at + 8 * room
-    sound = count <= room and tail + 8 <= BLOCK and crc32c(
-        crc32c(inode.seed, block[:at + 8 * count]), block[tail:tail + 4] + bytes(4)) == int.from_bytes(
-            block[tail + 4:tail + 8], "little")
+    sound = (
+        count <= room
+        and tail + 8 <= BLOCK
+        and crc32c(crc32c(inode.seed, block[: at + 8 * count]), block[tail : tail + 4] + bytes(4))
+        == int.from_bytes(block[tail + 4 : tail + 8], "little")
+    )
     if not sound:
         raise Unreadable(f"{what}: the tree of its names does not match its checksum")

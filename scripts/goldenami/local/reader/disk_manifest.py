@@ -1,4 +1,5 @@
-"""The manifest of a disk that was not written here: what its file system holds, in the form of a bake's own."""
+"""The manifest of a disk that was not written here: what its file system holds, in the form of a
+bake's own."""
 
 from __future__ import annotations
 
@@ -21,14 +22,16 @@ _LISTS = (r"/var/lib/dpkg/info/[\w.+:-]+\.list"
 _LISTS_BYTES = 64 << 20
 """Of one list of a package's files; that of CUDA's largest wheel has less than one."""
 _ANY_EXT = slice(1080, 1082), b"\x53\xef"
-"""Where a file system of Linux' ext family has its signature, and what that is (ext4, "Super Block")."""
+"""Where a file system of Linux' ext family has its signature, and what that is (ext4, "Super
+Block")."""
 
 
 def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
     """Write the manifest of `disk` to `path`; returns bytes by package, as `sizes.by_package` does.
 
-    The file system is read twice: for what there is, then for its content. `scratch` gets the packages' lists of files.
-    Raises Unreadable where the disk cannot be read as a whole, or has a second file system that Linux writes to.
+    The file system is read twice: for what there is, then for its content. `scratch` gets the
+    packages' lists of files. Raises Unreadable where the disk cannot be read as a whole, or has a
+    second file system that Linux writes to.
     """
     whole = Region(disk, 0, disk.size)
     boot = boot_regions.describe(whole.read)
@@ -37,20 +40,24 @@ def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
     system = Region(disk, root["offset"], root["size"])
     there = observe(Observation(system, {}, {}, kept=""))
     files = {state.path: state.size if state.kind == "file" else -1 for state in there.states}
-    found = observe(Observation(system, {}, files, f"{KEPT_TEXTS}|{_LISTS}", kept_bytes=_LISTS_BYTES)).states
+    found = observe(Observation(system, {}, files, f"{KEPT_TEXTS}|{_LISTS}",
+                                kept_bytes=_LISTS_BYTES)).states
     for state in found:
         if re.fullmatch(_LISTS, state.path):
             _written(scratch / state.path[1:], state.text or "")
     packages = owners.packages(scratch)
     boot["settings"] = {boot_regions.ROOT: there.settings}
-    rows = ",\n".join(json.dumps(_row(state, packages.get(state.path, "")), sort_keys=True) for state in found)
+    rows = ",\n".join(json.dumps(_row(state, packages.get(state.path, "")), sort_keys=True)
+                      for state in found)
     records.write_text(
-        path, f'{{"boot": {json.dumps(boot, sort_keys=True)},\n"entries": [\n{rows}\n], "format": 1}}\n')
+        path,
+        f'{{"boot": {json.dumps(boot, sort_keys=True)},\n"entries": [\n{rows}\n], "format": 1}}\n')
     return sizes.by_package(scratch, path)
 
 
 def _refuse_second(disk: Region, others: list[dict[str, Any]]) -> None:
-    """What is mounted from another partition changes at each mount, and its files would be in no manifest."""
+    """What is mounted from another partition changes at each mount, and its files would be in no
+    manifest."""
     for entry in others:
         start = disk.read(entry["offset"], 4096) if entry["size"] >= 4096 else b""
         if start[_ANY_EXT[0]] == _ANY_EXT[1]:
@@ -63,14 +70,19 @@ def _written(path: Path, text: str) -> None:
 
 
 def _row(state: PathState, package: str) -> dict[str, object]:
-    """As `tree.write_manifest` has it, and what only a disk can have besides: other attributes, and flags."""
-    row: dict[str, object] = {"path": state.path, "type": state.kind, "mode": f"{state.mode:04o}", "uid": state.uid,
+    """As `tree.write_manifest` has it, and what only a disk can have besides: other attributes, and
+    flags."""
+    row: dict[str, object] = {"path": state.path, "type": state.kind, "mode": f"{state.mode:04o}",
+                              "uid": state.uid,
                               "gid": state.gid}
     attributes = {name: value for name, value in state.attributes.items() if name != CAPABILITY}
     optional = {
-        "target": state.target, "device": list(state.device) if state.kind in ("character", "block") else None,
-        "capability": state.attributes.get(CAPABILITY), "attributes": attributes, "flags": state.flags,
+        "target": state.target,
+        "device": list(state.device) if state.kind in ("character", "block") else None,
+        "capability": state.attributes.get(CAPABILITY), "attributes": attributes,
+        "flags": state.flags,
         "package": package if state.kind != "directory" else "",
         "text": state.text if re.fullmatch(KEPT_TEXTS, state.path) else None}
     row |= {"size": state.size, "sha256": state.sha256} if state.kind == "file" else {}
-    return row | {name: value for name, value in optional.items() if value or (name == "text" and value is not None)}
+    return row | {name: value for name, value in optional.items() if value
+                  or (name == "text" and value is not None)}

@@ -1,7 +1,9 @@
-"""An ext4 file system, read only, as Linux' documentation describes it ("ext4 Data Structures and Algorithms").
+"""An ext4 file system, read only, as Linux' documentation describes it ("ext4 Data Structures and
+Algorithms").
 
-Nothing in it is believed: each number is held to the size of the disk, and each block of metadata to its checksum.
-Features that no image has are refused, since a reader that does not know them would see another tree than the kernel.
+Nothing in it is believed: each number is held to the size of the disk, and each block of metadata
+to its checksum. Features that no image has are refused, since a reader that does not know them
+would see another tree than the kernel.
 """
 
 from __future__ import annotations
@@ -44,8 +46,9 @@ Run = tuple[int, int, int]
 class Ext4:
     """The file system that fills `source`. Raises Unreadable at whatever does not fit.
 
-    What the journal has of a block stands for it, from `replace` on. `changed` are the parts that were written since
-    the bake, in bytes: what else is there was checked when it was written. None: nothing is known, all is checked.
+    What the journal has of a block stands for it, from `replace` on. `changed` are the parts that
+    were written since the bake, in bytes: what else is there was checked when it was written. None:
+    nothing is known, all is checked.
     """
 
     def __init__(self, source: BlockSource, changed: Sequence[Extent] | None = None) -> None:
@@ -61,13 +64,14 @@ class Ext4:
         self.load()
 
     def check_groups(self) -> None:
-        """Hold each block group's descriptor to its checksum and to the disk: Linux mounts none without, though nothing
-        of a group is in use."""
+        """Hold each block group's descriptor to its checksum and to the disk: Linux mounts none
+        without, though nothing of a group is in use."""
         for group in range(self.groups):
             self._inode_table(group)
 
     def compare_with(self, base: Ext4) -> None:
-        """Take a block for changed only where it is other than that of the file system as it was baked."""
+        """Take a block for changed only where it is other than that of the file system as it was
+        baked."""
         self._base = base
         self._same.clear()
 
@@ -89,15 +93,23 @@ class Ext4:
         self._check_features()
         if crc32c(START, raw[:0x3FC]) != int.from_bytes(raw[0x3FC:], "little"):
             raise Unreadable("the superblock does not match its checksum")
-        wide = int.from_bytes(raw[0x150:0x154], "little") << 32 if self.incompatible & _INCOMPATIBLE["64bit"] else 0
+        wide = (
+            int.from_bytes(raw[0x150:0x154], "little") << 32
+            if self.incompatible & _INCOMPATIBLE["64bit"]
+            else 0
+        )
         self.block_count = fields[1] | wide
         self.inodes: int = fields[0]
         self.blocks_per_group: int = fields[8]
         self.inodes_per_group: int = fields[10]
         self.inode_size: int = struct.unpack_from("<H", raw, 0x58)[0]
-        self.descriptor_size: int = struct.unpack_from("<H", raw, 0xFE)[0] if wide or self.incompatible & 0x80 else 32
+        self.descriptor_size: int = (
+            struct.unpack_from("<H", raw, 0xFE)[0] if wide or self.incompatible & 0x80 else 32
+        )
         seeded = self.incompatible & _INCOMPATIBLE["csum_seed"]
-        self.seed: int = struct.unpack_from("<I", raw, 0x270)[0] if seeded else crc32c(START, raw[0x68:0x78])
+        self.seed: int = (
+            struct.unpack_from("<I", raw, 0x270)[0] if seeded else crc32c(START, raw[0x68:0x78])
+        )
         self.needs_recovery = bool(self.incompatible & _INCOMPATIBLE["recover"])
         if fields[6] != 2 or fields[5] != 0:
             raise Unreadable(f"blocks of {1024 << min(fields[6], 20)} bytes: images have {BLOCK}")
@@ -106,7 +118,8 @@ class Ext4:
     def _check_features(self) -> None:
         unknown = self.incompatible & ~sum(_INCOMPATIBLE.values())
         if unknown or not self.incompatible & _INCOMPATIBLE["extents"]:
-            raise Unreadable(f"the file system has features that no image has (incompatible: {unknown:#x})")
+            raise Unreadable("the file system has features that no image has (incompatible: "
+                             f"{unknown:#x})")
         for name, bit in _COMPATIBLE_REFUSED.items():
             if self.compatible & bit:
                 raise Unreadable(f"the file system has the feature {name}, which no image has")
@@ -167,7 +180,10 @@ class Ext4:
             yield number, count
             return
         known, end = self._replaced_numbers, number + count
-        yield from ((block, 1) for block in known[bisect.bisect_left(known, number):bisect.bisect_left(known, end)])
+        yield from (
+            (block, 1)
+            for block in known[bisect.bisect_left(known, number) : bisect.bisect_left(known, end)]
+        )
         index = bisect.bisect_right(self._ends, number * BLOCK)
         while index < len(self._changed) and self._changed[index][0] < end * BLOCK:
             first = max(number, self._changed[index][0] // BLOCK)
@@ -185,7 +201,8 @@ class Ext4:
         """The inode of that number; `what` names in an error what has it."""
         at = self._inode_at(number, what)
         place, begin = divmod(at, BLOCK)
-        inode = Inode(number, self.block_at(place)[begin:begin + self.inode_size], self.seed, self.is_changed(place))
+        inode = Inode(number, self.block_at(place)[begin:begin + self.inode_size], self.seed,
+                      self.is_changed(place))
         if inode.changed:
             self._check_inode(inode, what)
         return inode
@@ -222,7 +239,8 @@ class Ext4:
             struct.unpack_from("<3I", wide), struct.unpack_from("<3I", wide, 0x20), strict=True))
         for number in (bitmap, inode_bitmap):
             self.check_block(number, 1, f"block group {group}")
-        self.check_block(first, -(-self.inodes_per_group * self.inode_size // BLOCK), f"block group {group}")
+        self.check_block(first, -(-self.inodes_per_group * self.inode_size // BLOCK),
+                         f"block group {group}")
         return first
 
     def _check_inode(self, inode: Inode, what: str) -> None:
@@ -237,12 +255,14 @@ class Ext4:
         if (found if wide else found & 0xFFFF) != stated:
             raise Unreadable(f"{what}: inode {inode.number} does not match its checksum")
         if inode.extra_size > self.inode_size - 128:
-            raise Unreadable(f"{what}: inode {inode.number} has {inode.extra_size} bytes of extra fields")
+            raise Unreadable(f"{what}: inode {inode.number} has {inode.extra_size} bytes of extra "
+                             "fields")
 
     # --- content -----------------------------------------------------------------------------------------------------
 
     def runs(self, inode: Inode, what: str) -> list[Run]:
-        """Where the content of a file or folder is: in order, without overlaps, each within the disk."""
+        """Where the content of a file or folder is: in order, without overlaps, each within the
+        disk."""
         if not inode.flags & FLAG_EXTENTS:
             if inode.size == 0:
                 return []
@@ -256,13 +276,16 @@ class Ext4:
             found.append(run)
         return found
 
-    def _extents(self, inode: Inode, node: bytes, most: int, seen: set[int], what: str) -> Iterator[Run]:
+    def _extents(
+        self, inode: Inode, node: bytes, most: int, seen: set[int], what: str
+    ) -> Iterator[Run]:
         """The extents below a node of the tree, whose depth is at most `most`."""
         magic, entries, room, depth = struct.unpack_from("<4H", node)
         if magic != 0xF30A or entries > room or 12 + 12 * room > len(node) or depth > most:
             raise Unreadable(f"{what}: the tree of its extents is damaged")
         for index in range(entries):
-            logical, *others = struct.unpack_from("<IHHI" if depth == 0 else "<IIHH", node, 12 + 12 * index)
+            logical, *others = struct.unpack_from("<IHHI" if depth == 0 else "<IIHH", node,
+                                                  12 + 12 * index)
             if depth == 0:
                 length, high, low = others
                 written = length <= _UNWRITTEN
@@ -284,8 +307,8 @@ class Ext4:
             yield from self._extents(inode, block, depth - 1, seen, what)
 
     def may_be_written(self, inode: Inode) -> bool:
-        """Whether a block that an inode as baked leads to may be other than baked: of most inodes a look at them says
-        that none is; of a tree of extents it says nothing."""
+        """Whether a block that an inode as baked leads to may be other than baked: of most inodes a
+        look at them says that none is; of a tree of extents it says nothing."""
         if inode.attribute_block and self.is_changed(inode.attribute_block):
             return True
         raw = inode.raw
@@ -294,8 +317,12 @@ class Ext4:
         _, count, room, depth = struct.unpack_from("<4H", raw, 0x28)
         if depth or count > room or room > _EXTENTS_OF_INODE:
             return True
-        return any(self.is_changed(low | high << 32, length if length <= _UNWRITTEN else length - _UNWRITTEN)
-                   for _, length, high, low in struct.iter_unpack("<IHHI", raw[0x34:0x34 + 12 * count]))
+        return any(
+            self.is_changed(
+                low | high << 32, length if length <= _UNWRITTEN else length - _UNWRITTEN
+            )
+            for _, length, high, low in struct.iter_unpack("<IHHI", raw[0x34 : 0x34 + 12 * count])
+        )
 
     def nodes(self, inode: Inode, what: str) -> set[int]:
         """The blocks of a tree of extents; none where it fits into the inode."""
@@ -316,7 +343,9 @@ class Ext4:
                     size = min(left, take * BLOCK)
                     if size <= 0:
                         return
-                    yield (self.blocks_at(first + begin, take) if first else bytes(take * BLOCK))[:size]
+                    yield (self.blocks_at(first + begin, take) if first else bytes(take * BLOCK))[
+                        :size
+                    ]
                     left -= size
             at = logical + length
 
@@ -333,17 +362,21 @@ class Ext4:
 
 
 def settings(superblock: bytes) -> str:
-    """What a file system says of itself and no use of it changes: features, what an error does, options of a mount.
+    """What a file system says of itself and no use of it changes: features, what an error does,
+    options of a mount.
 
-    Linux sets extended attributes, large files, a journal or orphans to play back; resize2fs uses up what is reserved.
+    Linux sets extended attributes, large files, a journal or orphans to play back; resize2fs uses
+    up what is reserved.
     """
     features = (value & ~changes for value, changes in zip(
-        struct.unpack_from("<3I", superblock, 0x5C), (0x18, _INCOMPATIBLE["recover"], 0x10002), strict=True))
+        struct.unpack_from("<3I", superblock, 0x5C), (0x18, _INCOMPATIBLE["recover"], 0x10002),
+        strict=True))
     errors, = struct.unpack_from("<H", superblock, 0x3C)
     reserved = struct.unpack_from("<2H", superblock, 0x50)
     options, = struct.unpack_from("<I", superblock, 0x100)
     words = superblock[0x200:0x240].rstrip(b"\0").decode("ascii", "backslashreplace")
-    return (f"features {' '.join(f'{value:#x}' for value in features)}, errors {errors}, reserved for "
+    return (f"features {' '.join(f'{value:#x}' for value in features)}, errors {errors}, reserved "
+            "for "
             f"{reserved[0]}:{reserved[1]}, options {options:#x} {words}").rstrip()
 
 
@@ -355,6 +388,7 @@ def device(inode: Inode) -> tuple[int, int]:
     return new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00
 
 
-KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFCHR: "character",
+KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink",
+         stat.S_IFCHR: "character",
          stat.S_IFBLK: "block", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket"}
 """Types as the manifest names them; it has no sockets."""

@@ -1,7 +1,9 @@
-"""The journal of an ext4 file system: what was promised and not yet done when the disk was looked at.
+"""The journal of an ext4 file system: what was promised and not yet done when the disk was looked
+at.
 
-As the kernel's recovery does it (fs/jbd2/recovery.c), in three passes: which transactions are whole, which blocks a
-later one took back, what the others say. Nothing is written: the blocks stand before the disk's.
+As the kernel's recovery does it (fs/jbd2/recovery.c), in three passes: which transactions are
+whole, which blocks a later one took back, what the others say. Nothing is written: the blocks stand
+before the disk's.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ _WHAT = "the journal"
 
 @dataclass
 class _Transaction:
-    """What one transaction has: a disk's block, where in the journal it is, its flags and checksum; blocks that it took
-    back; whether a block that describes it is damaged."""
+    """What one transaction has: a disk's block, where in the journal it is, its flags and checksum;
+    blocks that it took back; whether a block that describes it is damaged."""
 
     sequence: int
     tags: list[tuple[int, int, int, int]] = field(default_factory=list)
@@ -59,15 +61,20 @@ class _Journal:
         raw = system.block_at(blocks[0])[:1024]
         magic, kind, _, size, length, first, sequence, start = struct.unpack_from(">8I", raw)
         features, = struct.unpack_from(">I", raw, 40)
-        if (magic, kind, size) != (_MAGIC, _SUPERBLOCK_2, BLOCK) or not 0 < first < length <= len(blocks):
+        if (magic, kind, size) != (_MAGIC, _SUPERBLOCK_2, BLOCK) or not 0 < first < length <= len(
+            blocks
+        ):
             raise Unreadable(f"{_WHAT} has no sound superblock")
         if start == 0:
             return None
         if features & ~(_REVOKES | _64BIT) != _CSUM_V3:
             raise Unreadable(f"{_WHAT} has features that no running image's has ({features:#x})")
-        if crc32c(START, raw[:0xFC] + bytes(4) + raw[0x100:]) != int.from_bytes(raw[0xFC:0x100], "big"):
+        if crc32c(START, raw[:0xFC] + bytes(4) + raw[0x100:]) != int.from_bytes(
+            raw[0xFC:0x100], "big"
+        ):
             raise Unreadable(f"{_WHAT}'s superblock does not match its checksum")
-        return cls(system, blocks, first, length, sequence, start, crc32c(START, raw[48:64]), bool(features & _64BIT))
+        return cls(system, blocks, first, length, sequence, start, crc32c(START, raw[48:64]),
+                   bool(features & _64BIT))
 
     def block(self, place: int) -> bytes:
         return self.system.block_at(self.physical[place])
@@ -79,15 +86,17 @@ class _Journal:
 
     def sound(self, block: bytes) -> bool:
         """Whether a describing block matches the checksum in its last bytes."""
-        return crc32c(crc32c(self.seed, block[:-_TAIL_BYTES]), bytes(_TAIL_BYTES)) == int.from_bytes(
-            block[-_TAIL_BYTES:], "big")
+        return crc32c(
+            crc32c(self.seed, block[:-_TAIL_BYTES]), bytes(_TAIL_BYTES)
+        ) == int.from_bytes(block[-_TAIL_BYTES:], "big")
 
 
 def replay(system: Ext4) -> int:
-    """Let `system` have what its journal says, if it was not stopped cleanly; returns the transactions replayed.
+    """Let `system` have what its journal says, if it was not stopped cleanly; returns the
+    transactions replayed.
 
-    Raises Unreadable where a transaction that was finished does not match its checksums: the kernel refuses such a
-    disk too.
+    Raises Unreadable where a transaction that was finished does not match its checksums: the kernel
+    refuses such a disk too.
     """
     journal = _Journal.of(system) if system.needs_recovery else None
     if journal is None:
@@ -102,8 +111,12 @@ def replay(system: Ext4) -> int:
             if revoked.get(number, -1) >= transaction.sequence:
                 continue
             raw = journal.block(place)
-            if crc32c(crc32c(journal.seed, transaction.sequence.to_bytes(4, "big")), raw) != checksum:
-                raise Unreadable(f"{_WHAT} does not match its checksum (transaction {transaction.sequence})")
+            if (
+                crc32c(crc32c(journal.seed, transaction.sequence.to_bytes(4, "big")), raw)
+                != checksum
+            ):
+                raise Unreadable(f"{_WHAT} does not match its checksum (transaction "
+                                 f"{transaction.sequence})")
             system.check_block(number, 1, _WHAT) if number else None
             blocks[number] = _MAGIC.to_bytes(4, "big") + raw[4:] if flags & _ESCAPED else raw
     system.replace(blocks)

@@ -9,8 +9,8 @@ from goldenami.local.reader.crc32c import crc32c
 
 @dataclass(frozen=True)
 class Inode:
-    """One inode; `raw` is all of it, `of` the seed of its file system's checksums, `changed` whether its block may be
-    other than baked."""
+    """One inode; `raw` is all of it, `of` the seed of its file system's checksums, `changed`
+    whether its block may be other than baked."""
 
     number: int
     raw: bytes

@@ -1,4 +1,5 @@
-"""What a disk may ask of its reader: limits far above what an image has, each of which ends the reading."""
+"""What a disk may ask of its reader: limits far above what an image has, each of which ends the
+reading."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ SILENCE_S = 600
 OUTPUT_BYTES = 1 << 30
 """What a reader may say."""
 KEPT_BYTES = 16 << 20
-"""Content of a file that is handed over for a rule to look at: containerd's list of containers has the most."""
+"""Content of a file that is handed over for a rule to look at: containerd's list of containers has
+the most."""
 
 
 class Unreadable(Unreachable):
@@ -31,4 +33,5 @@ class Unreadable(Unreachable):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"could not look: {problem}",
-                         hint="nothing is known about this disk: replace the instance, and keep the disk as evidence")
+                         hint="nothing is known about this disk: replace the instance, and keep "
+                              "the disk as evidence")

@@ -1,4 +1,5 @@
-"""A file system observed: the reader's process is started, served with the disk's bytes, and ended."""
+"""A file system observed: the reader's process is started, served with the disk's bytes, and
+ended."""
 
 from __future__ import annotations
 
@@ -36,11 +37,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Observation:
-    """What to look at, and for what. `baked` are the manifest's paths, `sizes` the bytes of their files and -1 of what
-    is none; the content of what the regular expression `kept` matches is handed over, up to `kept_bytes` of each.
+    """What to look at, and for what. `baked` are the manifest's paths, `sizes` the bytes of their
+    files and -1 of what is none; the content of what the regular expression `kept` matches is
+    handed over, up to `kept_bytes` of each.
 
-    With `base`, the file system as it was baked, and `changed`, the parts written since, only what lies elsewhere or in
-    a changed part is checked and hashed.
+    With `base`, the file system as it was baked, and `changed`, the parts written since, only what
+    lies elsewhere or in a changed part is checked and hashed.
     """
 
     system: BlockSource
@@ -53,8 +55,8 @@ class Observation:
 
 
 class Observed(NamedTuple):
-    """Every path of a file system: the states of those that were looked at, and the paths that are as baked; and what
-    the file system says of itself."""
+    """Every path of a file system: the states of those that were looked at, and the paths that are
+    as baked; and what the file system says of itself."""
 
     states: list[PathState]
     as_baked: set[str]
@@ -64,13 +66,15 @@ class Observed(NamedTuple):
 def observe(wanted: Observation) -> Observed:
     """Every path of the file system.
 
-    Raises Unreadable where the disk cannot be read or does not fit together, and what `wanted.system` raises.
+    Raises Unreadable where the disk cannot be read or does not fit together, and what
+    `wanted.system` raises.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(limits.SILENCE_S)
         process = shell.start(
-            shell.python_argv("goldenami.local.reader.read_disk", str(theirs.fileno())), log=Path(os.devnull),
+            shell.python_argv("goldenami.local.reader.read_disk", str(theirs.fileno())),
+            log=Path(os.devnull),
             env=shell.python_env(), pass_fds=[theirs.fileno()])
         theirs.close()
         try:
@@ -119,7 +123,9 @@ def _take(rows: list[Said], baked: Mapping[str, PathState], found: Observed) -> 
 
 def _asked(wanted: Observation) -> dict[str, Any]:
     known = wanted.base is not None and wanted.changed is not None
-    return {"size": wanted.system.size, "base_size": wanted.base.size if wanted.base and known else 0,
-            "changed": wanted.changed if known else None, "kept": wanted.kept, "sizes": dict(wanted.sizes),
+    return {"size": wanted.system.size,
+            "base_size": wanted.base.size if wanted.base and known else 0,
+            "changed": wanted.changed if known else None, "kept": wanted.kept,
+            "sizes": dict(wanted.sizes),
             "kept_bytes": wanted.kept_bytes,
             "cpu_s": limits.CPU_S + sum(wanted.sizes.values()) // limits.HASHED_PER_S}

@@ -12,11 +12,13 @@ CAPABILITY = "security.capability"
 
 @dataclass(frozen=True)
 class PathState:
-    """One path. `kind` is a type as the manifest names it; `target` is a link's text, or the first path of a hard link.
+    """One path. `kind` is a type as the manifest names it; `target` is a link's text, or the first
+    path of a hard link.
 
-    `sha256` is None where nothing was hashed: the size or type already differs, or nothing may be said of the content.
-    `text` is the content of the few files whose lines a rule looks at. `flags` are inode flags without those of layout.
-    `package` is the Debian package (or `wheel:` and a project) that the manifest's path belongs to.
+    `sha256` is None where nothing was hashed: the size or type already differs, or nothing may be
+    said of the content. `text` is the content of the few files whose lines a rule looks at. `flags`
+    are inode flags without those of layout. `package` is the Debian package (or `wheel:` and a
+    project) that the manifest's path belongs to.
     """
 
     path: str
@@ -41,6 +43,9 @@ class PathState:
             attributes[CAPABILITY] = row["capability"]
         major, minor = row.get("device", (0, 0))
         return cls(
-            path=row["path"], kind=row["type"], mode=int(row["mode"], 8), uid=row["uid"], gid=row["gid"],
-            size=row.get("size", 0), sha256=row.get("sha256"), target=row.get("target", ""), device=(major, minor),
-            attributes=attributes, flags=row.get("flags", 0), text=row.get("text"), package=row.get("package", ""))
+            path=row["path"], kind=row["type"], mode=int(row["mode"], 8), uid=row["uid"],
+            gid=row["gid"],
+            size=row.get("size", 0), sha256=row.get("sha256"), target=row.get("target", ""),
+            device=(major, minor),
+            attributes=attributes, flags=row.get("flags", 0), text=row.get("text"),
+            package=row.get("package", ""))

@@ -1,7 +1,8 @@
-"""`python -m goldenami.local.reader.read_disk DESCRIPTOR`: read one file system, for the parent at the other end.
+"""`python -m goldenami.local.reader.read_disk DESCRIPTOR`: read one file system, for the parent at
+the other end.
 
-Everything that a disk can do to a program happens here: the kernel ends this process where it takes too much memory or
-time, and whatever it raises is `could not look`.
+Everything that a disk can do to a program happens here: the kernel ends this process where it takes
+too much memory or time, and whatever it raises is `could not look`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class _Asked:
 
     def _ask(self, offset: int, length: int) -> bytes:
         if not 0 <= offset <= offset + length <= self.size:
-            raise limits.Unreadable(f"bytes {offset} to {offset + length} are behind the end of the file system")
+            raise limits.Unreadable(f"bytes {offset} to {offset + length} are behind the end of "
+                                    "the file system")
         wire.send(self._connection, Say.READ, wire.READ.pack(self._disk, offset, length))
         kind, data = wire.receive(self._connection)
         if kind is not Say.DATA or len(data) != length:

@@ -1,7 +1,9 @@
-"""What a written disk holds beside the files of its tree: nothing may be there, and no secret in what boots it.
+"""What a written disk holds beside the files of its tree: nothing may be there, and no secret in
+what boots it.
 
-The tree was asked for secrets before the disk was made of it. Between both, mke2fs, mtools and GRUB wrote: so space
-that no file has, journal and gaps have to be zeros, and the places that boot the disk are read as text is.
+The tree was asked for secrets before the disk was made of it. Between both, mke2fs, mtools and GRUB
+wrote: so space that no file has, journal and gaps have to be zeros, and the places that boot the
+disk are read as text is.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ _TABLE_SECTORS = 34
 """First sector and partition table; at the disk's end one sector less (UEFI 2.10, figure 5.1)."""
 _CHUNK = 1 << 20
 _UNINITIALISED = 2
-"""Flag of a block group that has no bitmap: none of its blocks is in use but copies of the superblock's
-(EXT4_BG_BLOCK_UNINIT)."""
+"""Flag of a block group that has no bitmap: none of its blocks is in use but copies of the
+superblock's (EXT4_BG_BLOCK_UNINIT)."""
 _RESERVED_AT = 0x400 + 0xCE
 """Where block 0 has the number of blocks that are reserved for growing the table of groups."""
 
 
 def find(disk: Path) -> list[str]:
-    """One line for each place with bytes that belong to nothing, or with something secret. Unreadable where the disk is
-    none of an image.
+    """One line for each place with bytes that belong to nothing, or with something secret.
+    Unreadable where the disk is none of an image.
     """
     source = RawFile(disk)
     table = boot_regions.partitions(source.read)
@@ -44,8 +46,11 @@ def find(disk: Path) -> list[str]:
         elif entry["name"] == "tree":
             begins = entry["offset"] + verity.tree_bytes(boot_regions.root(table)["size"])
             lines += [f"{units.size(stop - start)} behind the hashes, from byte {start}"
-                      for start, stop in _filled(source, [(begins, entry["offset"] + entry["size"])])]
-        elif secret := secret_patterns.found(b"\n".join(_data(source, entry["offset"], entry["size"]))):
+                      for start, stop in _filled(source,
+                                                 [(begins, entry["offset"] + entry["size"])])]
+        elif secret := secret_patterns.found(
+            b"\n".join(_data(source, entry["offset"], entry["size"]))
+        ):
             lines.append(f"{secret} in partition {entry['name']}")
     return lines
 
@@ -60,18 +65,25 @@ def _gaps(table: list[dict[str, Any]], size: int) -> Iterator[Extent]:
 
 
 def _unused(source: RawFile, entry: dict[str, Any]) -> list[Extent]:
-    """Bytes of the disk that a file system does not use: free blocks, the journal behind its superblock, and what lies
-    behind its end.
+    """Bytes of the disk that a file system does not use: free blocks, the journal behind its
+    superblock, and what lies behind its end.
     """
     system = Ext4(Region(source, entry["offset"], entry["size"]))
     blocks = [*_free(system), *_journal(system)]
     end = system.block_count * BLOCK
     tail = [(entry["offset"] + end, entry["offset"] + entry["size"])]
-    return merged([(entry["offset"] + first * BLOCK, entry["offset"] + last * BLOCK) for first, last in blocks] + tail)
+    return merged(
+        [
+            (entry["offset"] + first * BLOCK, entry["offset"] + last * BLOCK)
+            for first, last in blocks
+        ]
+        + tail
+    )
 
 
 def _journal(system: Ext4) -> Iterator[Extent]:
-    """An empty journal has its superblock, and nothing else. A root that nobody writes to has none."""
+    """An empty journal has its superblock, and nothing else. A root that nobody writes to has
+    none."""
     inode = system.inode(JOURNAL_INODE, "the journal")
     if stat.S_ISREG(inode.mode):
         for logical, first, count in system.runs(inode, "the journal"):
@@ -95,7 +107,8 @@ def _free(system: Ext4) -> Iterator[Extent]:
 
 
 def _copies(system: Ext4, group: int) -> int:
-    """Blocks at the beginning of a group that hold copies of superblock and table of groups (sparse_super)."""
+    """Blocks at the beginning of a group that hold copies of superblock and table of groups
+    (sparse_super)."""
     has_copy = group <= 1 or any(_is_power(group, base) for base in (3, 5, 7))
     table = -(-system.groups * system.descriptor_size // BLOCK)
     reserved = int.from_bytes(system.block_at(0)[_RESERVED_AT:_RESERVED_AT + 2], "little")

@@ -31,15 +31,17 @@ Said = Row | str
 _COMPARED = 256
 """Blocks that are compared at once: 1 MiB."""
 AS_BAKED = "as baked"
-"""The SHA-256 of content that was not read: it is where it was baked, and nothing was written there since."""
+"""The SHA-256 of content that was not read: it is where it was baked, and nothing was written there
+since."""
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What is asked of a disk's files.
 
-    `sizes` has every path of the manifest, with its bytes, or -1 where it is no file. Only a file of the same size is
-    hashed, since any other differs anyway. `kept` says of which files the content is wanted, up to `kept_bytes`.
+    `sizes` has every path of the manifest, with its bytes, or -1 where it is no file. Only a file
+    of the same size is hashed, since any other differs anyway. `kept` says of which files the
+    content is wanted, up to `kept_bytes`.
     """
 
     sizes: Mapping[str, int]
@@ -48,7 +50,8 @@ class Wanted:
 
 
 class Walk:
-    """One reading of a file system; beside that of `baked`, the same one when it was baked, where that is known."""
+    """One reading of a file system; beside that of `baked`, the same one when it was baked, where
+    that is known."""
 
     def __init__(self, system: Ext4, wanted: Wanted, baked: Ext4 | None = None) -> None:
         self._system, self._wanted, self._baked = system, wanted, baked
@@ -58,7 +61,8 @@ class Walk:
         self._count = 0
 
     def say(self, tell: Callable[[Said], object]) -> None:
-        """Tell every path; Unreadable at the first thing that does not fit, whatever was said before it."""
+        """Tell every path; Unreadable at the first thing that does not fit, whatever was said
+        before it."""
         root = self._system.inode(ROOT_INODE, "/")
         if not stat.S_ISDIR(root.mode):
             raise Unreadable("the root is no folder")
@@ -67,7 +71,8 @@ class Walk:
         self._below("", root, before, 0, tell)
 
     def _below(
-        self, folder: str, inode: Inode, before: Inode | None, depth: int, tell: Callable[[Said], object],
+        self, folder: str, inode: Inode, before: Inode | None, depth: int,
+        tell: Callable[[Said], object],
     ) -> None:
         """Tell what is in a folder that was baked as `before`, if it was."""
         shown = folder or "/"
@@ -76,7 +81,8 @@ class Walk:
         self._folders.add(inode.number)
         names = entries(self._system, inode, shown)
         baked = names if inode is before and not self._is_written(inode, shown) else (
-            entries(self._baked, before, shown) if self._baked and before and stat.S_ISDIR(before.mode) else {})
+            entries(self._baked, before, shown) if self._baked and before
+            and stat.S_ISDIR(before.mode) else {})
         for name, number in sorted(names.items()):
             path = f"{folder}/{os.fsdecode(name)}"
             self._count += 1
@@ -99,7 +105,8 @@ class Walk:
         return child if number == child.number and before.raw == child.raw else before
 
     def _is_same_table(self, number: int) -> bool:
-        """Whether inodes of that group are where they were baked: a block that nobody wrote may hold others."""
+        """Whether inodes of that group are where they were baked: a block that nobody wrote may
+        hold others."""
         assert self._baked is not None
         group = self._system.group_of(number)
         if group not in self._same_tables:
@@ -107,7 +114,8 @@ class Walk:
         return self._same_tables[group]
 
     def _is_written(self, inode: Inode, path: str) -> bool:
-        """Whether anything that an inode as baked leads to was written since; a tree of extents is read for that."""
+        """Whether anything that an inode as baked leads to was written since; a tree of extents is
+        read for that."""
         system = self._system
         if not system.may_be_written(inode):
             return False
@@ -115,11 +123,13 @@ class Walk:
             return True
         if not inode.flags & FLAG_EXTENTS:
             return False
-        return any(system.is_changed(node) for node in system.nodes(inode, path)) or self._holds_new(
-            system.runs(inode, path))
+        return any(
+            system.is_changed(node) for node in system.nodes(inode, path)
+        ) or self._holds_new(system.runs(inode, path))
 
     def _holds_new(self, runs: list[Run]) -> bool:
-        """Whether a content is other than what was baked in its place; what was written there may be the same."""
+        """Whether a content is other than what was baked in its place; what was written there may
+        be the same."""
         return any(self._differs(start, length) for _, first, count in runs if first
                    for start, length in self._system.changed_within(first, count))
 
@@ -138,7 +148,8 @@ class Walk:
         kind = KINDS.get(stat.S_IFMT(inode.mode))
         if kind is None or inode.links == 0:
             raise Unreadable(f"{path}: inode {inode.number} is not in use")
-        row: Row = {"path": path, "type": kind, "mode": f"{stat.S_IMODE(inode.mode):04o}", "uid": inode.uid,
+        row: Row = {"path": path, "type": kind, "mode": f"{stat.S_IMODE(inode.mode):04o}",
+                    "uid": inode.uid,
                     "gid": inode.gid}
         if flags := inode.flags & ~LAYOUT_FLAGS:
             row["flags"] = flags
@@ -161,7 +172,8 @@ class Walk:
         runs = self._system.runs(inode, path)
         if kept and inode.size <= self._wanted.kept_bytes:
             text = b"".join(self._system.content(inode, runs))
-            return row | {"text": text.decode("utf-8", "surrogateescape"), "sha256": hashlib.sha256(text).hexdigest()}
+            return row | {"text": text.decode("utf-8", "surrogateescape"),
+                          "sha256": hashlib.sha256(text).hexdigest()}
         if hashed and self._baked and was and stat.S_ISREG(was.mode) and not self._holds_new(runs) \
                 and runs == self._baked.runs(was, path):
             return row | {"sha256": AS_BAKED}

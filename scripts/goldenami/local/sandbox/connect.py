@@ -1,6 +1,8 @@
-"""`python connect.py HOST PORT`: standard input and output spliced to a TCP connection (an ssh ProxyCommand).
+"""`python connect.py HOST PORT`: standard input and output spliced to a TCP connection (an ssh
+ProxyCommand).
 
-Run by `nsenter` in a container's network namespace; plain Python, because nc and socat may be missing.
+Run by `nsenter` in a container's network namespace; plain Python, because nc and socat may be
+missing.
 """
 
 from __future__ import annotations

@@ -21,9 +21,11 @@ from goldenami.core.wait import wait_until
 
 CGROUP_PREFIX = "goldenami-"
 HOSTNAME = "golden"
-"""The name of every build machine, as it sees itself: mmdebstrap and maintainer scripts copy it into trees."""
+"""The name of every build machine, as it sees itself: mmdebstrap and maintainer scripts copy it
+into trees."""
 RUN = "/run/goldenami"
-"""A folder in memory that each run has for itself, with a path short enough for sockets (108 bytes)."""
+"""A folder in memory that each run has for itself, with a path short enough for sockets (108
+bytes)."""
 REAP_LIMIT_S = 5.0
 """How long a killed cgroup may take to empty (seen: 0.1-1.2 s on 2 cores)."""
 
@@ -92,8 +94,8 @@ def join(cgroup: str) -> None:
 
 
 def _folders(cgroup: Path) -> list[Path]:
-    """`cgroup` and what is below it, parents first. Its own systemd, or another reaper, may remove parts meanwhile:
-    os.walk passes over what vanishes, where Path.rglob raises."""
+    """`cgroup` and what is below it, parents first. Its own systemd, or another reaper, may remove
+    parts meanwhile: os.walk passes over what vanishes, where Path.rglob raises."""
     return [Path(folder) for folder, _, _ in os.walk(cgroup)]
 
 
@@ -101,7 +103,8 @@ def _members(cgroup: Path) -> set[int]:
     pids: set[int] = set()
     for folder in _folders(cgroup):
         with contextlib.suppress(OSError):
-            pids.update(int(line) for line in (folder / "cgroup.procs").read_text(encoding="utf-8").split())
+            pids.update(int(line)
+                        for line in (folder / "cgroup.procs").read_text(encoding="utf-8").split())
     return pids - {0}
 
 
@@ -126,8 +129,8 @@ def _rmdir(cgroup: Path) -> None:
 
 
 def reap() -> list[str]:
-    """Remove the cgroups of runs whose process is gone; returns their names. A forgotten one of another namespace goes
-    only if it is empty: nobody here knows whose its processes are."""
+    """Remove the cgroups of runs whose process is gone; returns their names. A forgotten one of
+    another namespace goes only if it is empty: nobody here knows whose its processes are."""
     names: list[str] = []
     for root in _cgroup_roots():
         for cgroup in root.glob(f"{CGROUP_PREFIX}*"):
@@ -141,7 +144,8 @@ def reap() -> list[str]:
 
 
 def run(
-    argv: list[str], *, log: Path, env: dict[str, str] | None = None, on_line: Callable[[str], None] | None = None,
+    argv: list[str], *, log: Path, env: dict[str, str] | None = None,
+    on_line: Callable[[str], None] | None = None,
 ) -> None:
     """Run `argv` in its own namespaces and cgroup; every line goes to `log` and to `on_line`."""
     with own_cgroup() as cgroup:
@@ -154,8 +158,8 @@ def run(
 
 @contextlib.contextmanager
 def running(argv: list[str], *, log: Path, on_line: Callable[[str], None]) -> Iterator[None]:
-    """Like `run`, in another cgroup, while the block runs. An exception in the block ends it; its own failure is raised
-    when the block has ended."""
+    """Like `run`, in another cgroup, while the block runs. An exception in the block ends it; its
+    own failure is raised when the block has ended."""
     with own_cgroup("beside-") as cgroup, shell.streaming(
         unshare_argv(join_argv(cgroup, argv)), log=log, env=shell.python_env(), on_line=on_line,
     ):

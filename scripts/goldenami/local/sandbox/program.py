@@ -1,4 +1,5 @@
-"""Run a program of `local/programs/` in namespaces of its own: a plan goes in, a result or an error comes out."""
+"""Run a program of `local/programs/` in namespaces of its own: a plan goes in, a result or an error
+comes out."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ R = TypeVar("R", bound=Record)
 
 
 def argv(module: str, plan: ProgramPlan) -> list[str]:
-    """Write `plan` into its work folder; returns the command that runs the program `module` with it."""
+    """Write `plan` into its work folder; returns the command that runs the program `module` with
+    it."""
     records.write(plan.work / PLAN_FILE, plan)
     return shell.python_argv(module, str(plan.work / PLAN_FILE))
 
@@ -33,12 +35,17 @@ def call(
     module: str, plan: ProgramPlan, result: type[R], progress: Progress, *,
     look: Callable[[str], Counted | None] = lambda _: None,
 ) -> R:
-    """Run the program `module` with `plan`, showing its steps; returns its result. `look` says how far a step is.
+    """Run the program `module` with `plan`, showing its steps; returns its result. `look` says how
+    far a step is.
 
-    The program reports by events (local/events.py). An expected failure arrives as one and is raised here with
-    its message; anything else that ends the program is raised with its last lines.
+    The program reports by events (local/events.py). An expected failure arrives as one and is
+    raised here with its message; anything else that ends the program is raised with its last lines.
     """
-    with _failing(plan, progress, progress.relay) as on_line, progress.in_all(), progress.relaying(look):
+    with (
+        _failing(plan, progress, progress.relay) as on_line,
+        progress.in_all(),
+        progress.relaying(look),
+    ):
         namespaces.run(argv(module, plan), log=plan.log, on_line=on_line)
     return records.read(plan.work / RESULT_FILE, result)
 
@@ -46,7 +53,8 @@ def call(
 def beside(
     module: str, plan: ProgramPlan, result: type[R], progress: Progress, work: Callable[[], None],
 ) -> R:
-    """Call `work` while the program `module` runs, whose steps are lines among others; returns the program's result."""
+    """Call `work` while the program `module` runs, whose steps are lines among others; returns the
+    program's result."""
     with _failing(plan, progress, progress.relay_beside) as on_line, progress.in_all(), \
             namespaces.running(argv(module, plan), log=plan.log, on_line=on_line):
         work()
@@ -57,7 +65,8 @@ def beside(
 def _failing(
     plan: ProgramPlan, progress: Progress, relay: Callable[[dict[str, Any]], None],
 ) -> Iterator[Callable[[str], None]]:
-    """What takes the lines of a program. Within it the end of the program by a failure is raised as that failure."""
+    """What takes the lines of a program. Within it the end of the program by a failure is raised as
+    that failure."""
     failures: list[dict[str, Any]] = []
 
     def on_line(line: str) -> None:
@@ -73,20 +82,22 @@ def _failing(
     except shell.CommandFailed as error:
         if failures:
             raise events.failure(failures[0], plan.log) from None
-        raise StageFailed(f"{progress.stage} of {progress.image} broke off: {error.message}", log=plan.log,
+        raise StageFailed(f"{progress.stage} of {progress.image} broke off: {error.message}",
+                          log=plan.log,
                           tail=error.tail, hint="see the log") from None
 
 
 def use_own_temporary_folder() -> None:
-    """From now on temporary files of this program, and of what it starts, go with the run, however that ends: Packer,
-    Ansible and mmdebstrap leave some where they are killed."""
+    """From now on temporary files of this program, and of what it starts, go with the run, however
+    that ends: Packer, Ansible and mmdebstrap leave some where they are killed."""
     folder = Path(namespaces.RUN) / "tmp"
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(folder)
 
 
 def serve(plan: type[P], work: Callable[[P], Record]) -> int:
-    """The `main` of a program: run `work` with the plan that it was called with, and write what it returns.
+    """The `main` of a program: run `work` with the plan that it was called with, and write what it
+    returns.
 
     An expected failure becomes an event and an exit status.
     """

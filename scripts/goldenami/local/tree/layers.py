@@ -1,8 +1,9 @@
 """Root trees kept under a key of all their inputs, so that equal work is done once.
 
-A layer is what one step of a bake changed, as an overlay's upper folder; the base tree is the first. It appears under
-its key by a rename, complete or not at all, with a digest of its content: one that was damaged is found and made anew.
-A process that is killed leaves a folder that no key names, which the next one removes.
+A layer is what one step of a bake changed, as an overlay's upper folder; the base tree is the
+first. It appears under its key by a rename, complete or not at all, with a digest of its content:
+one that was damaged is found and made anew. A process that is killed leaves a folder that no key
+names, which the next one removes.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Stack:
         return self.trees[::-1]
 
     def take(self, key: str) -> bool:
-        """Put the layer `key` on top if it is there; its content is checked meanwhile (see `damaged`).
+        """Put the layer `key` on top if it is there; its content is checked meanwhile (see
+        `damaged`).
 
         One that another bake is making is waited for.
         """
@@ -89,21 +91,25 @@ class Stack:
 
     @contextlib.contextmanager
     def make(self, key: str, name: str) -> Iterator[Path | None]:
-        """Yield a folder in which to make `root`, the tree of the layer `key`; then it is kept and on top.
+        """Yield a folder in which to make `root`, the tree of the layer `key`; then it is kept and
+        on top.
 
-        None is yielded where another bake, for which this one waited, has made it: then it is taken.
+        None is yielded where another bake, for which this one waited, has made it: then it is
+        taken.
         """
         def taken() -> bool | None:
             if self._hold(key, EXCLUSIVE | AT_ONCE):
                 return False
-            return self.take(key) or None  # None: its maker failed, or somebody still uses what was removed as damaged
+            # None: its maker failed, or somebody still uses what was removed as damaged.
+            return self.take(key) or None
 
         if wait_until(taken, math.inf, POLL_S):
             yield None
             return
         aside = self.folder / f"{key}.part"
         layer = self.folder / key
-        shutil.rmtree(aside, ignore_errors=True)  # of a maker that was killed while this one waited for it
+        # Of a maker that was killed while this one waited for it.
+        shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
         try:
             yield aside
@@ -118,7 +124,8 @@ class Stack:
         self._hold(key, SHARED)
 
     def _hold(self, key: str, how: int) -> bool:
-        """Hold the layer's lock in this way and no other; with AT_ONCE False where another is in the way."""
+        """Hold the layer's lock in this way and no other; with AT_ONCE False where another is in
+        the way."""
         self._release(key)  # two handles of one process would wait for each other
         try:
             self._held.append(locks.hold(self.folder / f"{key}.lock", how))
@@ -127,7 +134,8 @@ class Stack:
         return True
 
     def _release(self, key: str) -> None:
-        for held in [handle for handle in self._held if handle.name == str(self.folder / f"{key}.lock")]:
+        for held in [handle for handle in self._held if handle.name
+                     == str(self.folder / f"{key}.lock")]:
             held.close()
             self._held.remove(held)
 
@@ -138,11 +146,13 @@ class Stack:
         for layer in layers:
             shutil.rmtree(layer)
         if names:
-            raise DamagedLayer(f"damaged layer removed ({', '.join(names)})", hint="run again: it is made anew")
+            raise DamagedLayer(f"damaged layer removed ({', '.join(names)})",
+                               hint="run again: it is made anew")
 
 
 def ranks(trees: Sequence[Path]) -> dict[str, int]:
-    """For each file (`./usr/bin/x`) the number of the highest of `trees`, the lowest first, that holds it."""
+    """For each file (`./usr/bin/x`) the number of the highest of `trees`, the lowest first, that
+    holds it."""
     rank_of: dict[str, int] = {}
     for rank, tree in enumerate(trees):
         for folder, _, names in os.walk(tree):
@@ -153,14 +163,16 @@ def ranks(trees: Sequence[Path]) -> dict[str, int]:
 
 
 def evict(folder: Path, limit_bytes: int) -> list[str]:
-    """Remove the layers that were used longest ago until the rest fits; one in use stays. Returns their names.
+    """Remove the layers that were used longest ago until the rest fits; one in use stays. Returns
+    their names.
 
     Another bake may do so at the same time: what it removes is not counted.
     """
     layers: list[tuple[float, Path, LayerRecord]] = []
     for path in folder.glob(f"*/{RECORD}"):
         with contextlib.suppress(FileNotFoundError, BadInput):
-            layers.append((path.parent.stat().st_mtime, path.parent, records.read(path, LayerRecord)))
+            layers.append((path.parent.stat().st_mtime, path.parent,
+                           records.read(path, LayerRecord)))
     occupied, names = 0, []
     for _, layer, record in sorted(layers, key=lambda each: each[:2], reverse=True):
         occupied += record.bytes
@@ -183,7 +195,10 @@ def _sweep(folder: Path) -> None:
     """Remove what killed processes left half-made; one that is still being made holds its lock."""
     for part in folder.glob("*.part"):
         key = part.name.partition(".")[0]
-        with contextlib.suppress(BlockingIOError), locks.hold(folder / f"{key}.lock", EXCLUSIVE | AT_ONCE):
+        with (
+            contextlib.suppress(BlockingIOError),
+            locks.hold(folder / f"{key}.lock", EXCLUSIVE | AT_ONCE),
+        ):
             shutil.rmtree(part, ignore_errors=True)
 
 
@@ -192,14 +207,16 @@ def _is_whole(layer: Path) -> bool:
 
 
 def _digest(tree: Path) -> tuple[str, int]:
-    """SHA-256 over all paths below `tree` with kind, mode, owner, attributes and content, and the bytes occupied."""
+    """SHA-256 over all paths below `tree` with kind, mode, owner, attributes and content, and the
+    bytes occupied."""
     digest, size = hashlib.sha256(), 0
     for folder, folders, names in os.walk(tree):
         folders.sort()
         for path in [Path(folder), *(Path(folder) / name for name in sorted(names))]:
             status = path.lstat()
             size += status.st_blocks * 512
-            facts = [str(path.relative_to(tree)), status.st_mode, status.st_uid, status.st_gid, status.st_rdev]
+            facts = [str(path.relative_to(tree)), status.st_mode, status.st_uid, status.st_gid,
+                     status.st_rdev]
             if stat.S_ISREG(status.st_mode):
                 facts += [status.st_size, int(status.st_mtime), records.sha256_file(path)]
             elif stat.S_ISLNK(status.st_mode):

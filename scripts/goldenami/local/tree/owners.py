@@ -1,4 +1,5 @@
-"""Which package each path of a tree belongs to, by the file lists of Debian's packages and of wheels."""
+"""Which package each path of a tree belongs to, by the file lists of Debian's packages and of
+wheels."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _LISTING = re.compile(r"^/var/lib/dpkg/info/([^/:]+)(?::\w+)?\.list$")
 
 
 def packages(tree: Path) -> dict[str, str]:
-    """The package of each path, or WHEEL and the project; the first of several that name a path has it."""
+    """The package of each path, or WHEEL and the project; the first of several that name a path has
+    it."""
     found = dict[str, str]()
     for name, paths in _lists(tree):
         for path in paths:

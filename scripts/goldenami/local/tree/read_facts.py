@@ -1,6 +1,8 @@
-"""What the packages and wheels of a sealed tree say of themselves: licence, supplier, and what each needs of the rest.
+"""What the packages and wheels of a sealed tree say of themselves: licence, supplier, and what each
+needs of the rest.
 
-Only the tree has it all: a lock has no copyright file, and what a dependency is met by is decided by what is there.
+Only the tree has it all: a lock has no copyright file, and what a dependency is met by is decided
+by what is there.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def gather(root: Path) -> TreeFacts:
 
 def _packages(root: Path) -> Iterator[tuple[str, PartFacts]]:
     text = (root / "var/lib/dpkg/status").read_text(encoding="utf-8", errors="replace")
-    found = {stanza["Package"]: stanza for stanza in Packages.iter_paragraphs(text, use_apt_pkg=False)
+    found = {stanza["Package"]: stanza
+             for stanza in Packages.iter_paragraphs(text, use_apt_pkg=False)
              if stanza.get("Status", "").endswith(" installed")}
     providers: dict[str, list[str]] = {}
     for name, stanza in found.items():
@@ -48,7 +51,8 @@ def _packages(root: Path) -> Iterator[tuple[str, PartFacts]]:
                 met = ([one["name"]] if one["name"] in found else providers.get(one["name"], [])
                        for one in choices)
                 needs.update(next(filter(None, met), []))
-        yield name, PartFacts(licence=_of_copyright(root, name), supplier=_person(stanza.get("Maintainer", "")),
+        yield name, PartFacts(licence=_of_copyright(root, name),
+                              supplier=_person(stanza.get("Maintainer", "")),
                               depends=sorted(needs - {name}))
 
 
@@ -71,28 +75,33 @@ def _wheels(root: Path) -> Iterator[tuple[str, PartFacts]]:
         text = (record.parent / "METADATA").read_text(encoding="utf-8", errors="replace")
         homes.setdefault(record.parents[1], []).append(HeaderParser().parsestr(text))
     for home, wheels in homes.items():
-        here = {canonicalize_name(wheel["Name"]): wheel_key(wheel["Name"], wheel["Version"]) for wheel in wheels}
+        here = {canonicalize_name(wheel["Name"]): wheel_key(wheel["Name"], wheel["Version"])
+                for wheel in wheels}
         python = home.parent.name.removeprefix("python")
         target = {"extra": "", "python_version": python, "python_full_version": f"{python}.0"}
         for wheel in wheels:
             names = {canonicalize_name(one.name) for one in _required(wheel)
                      if one.marker is None or one.marker.evaluate(target)}
             yield wheel_key(wheel["Name"], wheel["Version"]), PartFacts(
-                licence=_of_metadata(wheel), depends=sorted(here[name] for name in names & here.keys()),
+                licence=_of_metadata(wheel),
+                depends=sorted(here[name] for name in names & here.keys()),
                 supplier=next(filter(None, (_person(wheel.get(field, "")) for field in (
                     "Maintainer", "Author", "Maintainer-email", "Author-email"))), ""))
 
 
 def _required(wheel: Message) -> Iterator[Requirement]:
-    """What a wheel requires; what older tools wrote in a form that pip refuses today is passed over."""
+    """What a wheel requires; what older tools wrote in a form that pip refuses today is passed
+    over."""
     for text in wheel.get_all("Requires-Dist", []):
         with contextlib.suppress(InvalidRequirement):
             yield Requirement(text)
 
 
 def _of_metadata(wheel: Message) -> str:
-    """The licence of a wheel's METADATA: the field for it, else the first line of the older one, else a classifier."""
-    classes = [one.rpartition(" :: ")[2] for one in wheel.get_all("Classifier", []) if one.startswith("License ::")]
+    """The licence of a wheel's METADATA: the field for it, else the first line of the older one,
+    else a classifier."""
+    classes = [one.rpartition(" :: ")[2] for one in wheel.get_all("Classifier", [])
+               if one.startswith("License ::")]
     older = wheel.get("License", "").strip()
     said = [wheel.get("License-Expression", ""), older if len(older) < 60 else "", *classes]
     return expression([next(filter(None, said), "")])
@@ -104,16 +113,19 @@ def _person(text: str) -> str:
 
 
 def expression(names: Iterable[str]) -> str:
-    """Licences as one SPDX expression (2.3, annex D), as Debian's copyright format joins them: `or`, `and`, commas."""
+    """Licences as one SPDX expression (2.3, annex D), as Debian's copyright format joins them:
+    `or`, `and`, commas."""
     found = set[str]()
     for name in filter(None, names):
         if ("(" in name or " WITH " in name) and (whole := _identified(name)):
             found.add(f"({whole})" if " OR " in whole else whole)
             continue
         for group in re.split(r",\s*(?:and\s+)?", name):
-            choices = [" AND ".join(map(_licence, re.split(r"\s+and\s+", choice, flags=re.IGNORECASE)))
+            choices = [" AND ".join(map(_licence,
+                                        re.split(r"\s+and\s+", choice, flags=re.IGNORECASE)))
                        for choice in re.split(r"\s+(?:and/)?or\s+", group, flags=re.IGNORECASE)]
-            found.update(choices[0].split(" AND ") if len(choices) == 1 else [f"({' OR '.join(choices)})"])
+            found.update(choices[0].split(" AND ") if len(choices) == 1
+                         else [f"({' OR '.join(choices)})"])
     return " AND ".join(sorted(found))
 
 

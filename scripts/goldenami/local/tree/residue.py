@@ -1,4 +1,5 @@
-"""What a bake left in a sealed tree, by three rules: whoever looks for names alone misses what nobody thought of.
+"""What a bake left in a sealed tree, by three rules: whoever looks for names alone misses what
+nobody thought of.
 
 1. Homes hold what skel has, and nothing else.
 2. Every other file is a package's or a wheel's, is named by a package's own scripts, is brought by a role, or declared.
@@ -21,7 +22,8 @@ from pathlib import Path
 from goldenami.local.tree import declared_files, owners, secret_patterns
 
 READ_BYTES = 1 << 20
-"""Text up to this size is read: a secret in a larger file would be a database or an archive, which rule 2 names."""
+"""Text up to this size is read: a secret in a larger file would be a database or an archive, which
+rule 2 names."""
 _PYC = re.compile(r"^(.*)/__pycache__/([^/]+?)\.[a-z]+-\d+(?:\.opt-\d)?\.pyc$")
 _PATHS = re.compile(r"/(?:etc|var|usr)/[\w./+@-]*\w")
 _CORE = 4
@@ -45,7 +47,9 @@ def find(root: Path, brought: Collection[str] = ()) -> list[str]:
             if path.removeprefix(f"{home}/") not in declared_files.HOME_FILES:
                 lines.append(f"home: {path}")
                 continue
-        elif not known and not is_declared(path) and path not in named and not _compiled(path, owned):
+        elif (
+            not known and not is_declared(path) and path not in named and not _compiled(path, owned)
+        ):
             lines.append(f"nobody's file: {path}")
             continue
         digests = [] if path.startswith("/etc/") else packed.get(path, [])
@@ -69,7 +73,8 @@ def _files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _diverted(root: Path) -> dict[str, str]:
-    """Files of packages by the names that dpkg-divert gave them, with their own (of three lines: own, given, by whom).
+    """Files of packages by the names that dpkg-divert gave them, with their own (of three lines:
+    own, given, by whom).
     """
     path = root / "var/lib/dpkg/diversions"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -77,7 +82,8 @@ def _diverted(root: Path) -> dict[str, str]:
 
 
 def _digests(root: Path) -> dict[str, list[str]]:
-    """The MD5 (dpkg) or SHA-256 (wheels) in hex of each path as its package has it; of a diverted one by both names."""
+    """The MD5 (dpkg) or SHA-256 (wheels) in hex of each path as its package has it; of a diverted
+    one by both names."""
     found = dict[str, list[str]]()
     for listing in (root / "var/lib/dpkg/info").glob("*.md5sums"):
         for line in listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
@@ -124,7 +130,8 @@ def _compiled(path: str, owned: Mapping[str, str]) -> bool:
 
 
 def _secret(root: Path, path: str, status: os.stat_result, digests: list[str]) -> str:
-    """What is secret in a file that is none of its package's; byte code and other binaries hold what their source says.
+    """What is secret in a file that is none of its package's; byte code and other binaries hold
+    what their source says.
     """
     with (root / path[1:]).open("rb") as source:
         start = source.read(8192)

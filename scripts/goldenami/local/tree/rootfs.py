@@ -18,29 +18,34 @@ from goldenami.model.builds.plans import Tree, TreePlan
 BASE_EPOCH = 315532800
 """1980-01-01: a base tree is shared by locks of different dates, so it carries none of them."""
 
-_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9),
+            "tty": (5, 0)}
 """Major and minor numbers, by the kernel's Documentation/admin-guide/devices.txt."""
 
 
 def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
     """Make `target` (which must not exist) from `tree`; a failure leaves nothing.
 
-    dpkg's fsyncs of files are off for the bake: the tree is worthless if the machine dies, and they dominate on slow
-    disks. The setting goes with the other bake-time files when the image is sealed.
+    dpkg's fsyncs of files are off for the bake: the tree is worthless if the machine dies, and they
+    dominate on slow disks. The setting goes with the other bake-time files when the image is
+    sealed.
     """
     aside = target.with_name(f"{target.name}.{ProcessId.current()}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     argv = [
-        shell.require("mmdebstrap", "mmdebstrap"), "--mode=root", "--variant=essential", "--format=directory",
+        shell.require("mmdebstrap", "mmdebstrap"), "--mode=root", "--variant=essential",
+        "--format=directory",
         f"--architectures={tree.architecture}", f"--include={','.join(tree.include)}",
         "--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
-        "--dpkgopt=force-unsafe-io", tree.suite, str(aside), f"deb [trusted=yes] copy:{tree.repository} ./",
+        "--dpkgopt=force-unsafe-io", tree.suite, str(aside),
+        f"deb [trusted=yes] copy:{tree.repository} ./",
     ]
     try:
         shell.stream(argv, log=log, env={"SOURCE_DATE_EPOCH": str(epoch)})
         (aside / "etc/hostname").write_text("golden\n", encoding="utf-8")
         (aside / "etc/resolv.conf").write_text("", encoding="utf-8")
-        for source in [aside / "etc/apt/sources.list", *(aside / "etc/apt/sources.list.d").glob("*")]:
+        for source in [aside / "etc/apt/sources.list",
+                       *(aside / "etc/apt/sources.list.d").glob("*")]:
             source.unlink(missing_ok=True)
         aside.rename(target)
     finally:
@@ -48,9 +53,11 @@ def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
 
 
 def devices(root: Path) -> Path:
-    """Mount a /dev of its own in `root`; returns where. The host's is not for what others wrote and root runs.
+    """Mount a /dev of its own in `root`; returns where. The host's is not for what others wrote and
+    root runs.
 
-    A build that puts a file in /dev/null's place breaks every later compilation in ways that look like the source's.
+    A build that puts a file in /dev/null's place breaks every later compilation in ways that look
+    like the source's.
     """
     target = root / "dev"
     shell.output(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(target)])
@@ -80,10 +87,11 @@ def base(stack: Stack, plan: TreePlan) -> None:
 
 @contextlib.contextmanager
 def scratch(plan: TreePlan) -> Iterator[Path]:
-    """A tree to compile in: the base tree of `plan`, a kept layer, below a folder that goes with the work; yields its
-    root."""
+    """A tree to compile in: the base tree of `plan`, a kept layer, below a folder that goes with
+    the work; yields its root."""
     while True:
-        with contextlib.suppress(DamagedLayer), Stack(plan.layers) as stack:  # it is removed, and made anew
+        # It is removed, and made anew.
+        with contextlib.suppress(DamagedLayer), Stack(plan.layers) as stack:
             with events.step("toolchain"):
                 base(stack, plan)
                 stack.check_whole()

@@ -1,8 +1,8 @@
 """Whether a root tree at rest is sealed: asked before a disk is made of it.
 
-The list is roles/seal's own, run in its checking mode on the files; tests/image/seal looks at the booted image with
-a list that was written apart from it. A list names what somebody thought of, so three rules look for the rest
-(`residue.py`).
+The list is roles/seal's own, run in its checking mode on the files; tests/image/seal looks at the
+booted image with a list that was written apart from it. A list names what somebody thought of, so
+three rules look for the rest (`residue.py`).
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from goldenami.local.tree import residue
 
 SHOWN = 6
 """Findings in the message; all of them are in the lines below it."""
-HINT = ("let the role that leaves a file behind remove it; one that belongs into the image is written by `copy` or "
-        "`template` of a role, or stands in `__<role>_files` in roles/<role>/vars/main.yml (roles/README.md)")
+HINT = ("let the role that leaves a file behind remove it; one that belongs into the image is "
+        "written by `copy` or "
+        "`template` of a role, or stands in `__<role>_files` in roles/<role>/vars/main.yml "
+        "(roles/README.md)")
 
 
 def check(root: Path, program: Path, brought: Collection[str] = ()) -> None:
-    """StageFailed naming what the seal missed in the tree `root`; `program` is roles/seal/files/seal.py.
+    """StageFailed naming what the seal missed in the tree `root`; `program` is
+    roles/seal/files/seal.py.
 
     `brought` are shell patterns of the files that the image's roles bring.
     """
     if lines := findings(root, program, brought):
         more = f" (and {len(lines) - SHOWN} more)" if len(lines) > SHOWN else ""
-        raise StageFailed(f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}", tail="\n".join(lines),
+        raise StageFailed(f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}",
+                          tail="\n".join(lines),
                           hint=HINT)
 
 

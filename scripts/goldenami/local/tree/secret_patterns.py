@@ -1,4 +1,5 @@
-"""What keys, tokens and passwords look like in text: patterns of their issuers' own documentation."""
+"""What keys, tokens and passwords look like in text: patterns of their issuers' own
+documentation."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import zlib
 
 _WORD = r"[A-Za-z0-9_-]"
 _KNOWN: dict[str, tuple[str, str]] = {
-    "private key": ("private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*[A-Za-z0-9+/=:,. -]{20}"),
+    "private key": ("private key",
+                    r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*[A-Za-z0-9+/=:,. -]{20}"),
     "private key in base64": (
         "mi|b3blb", r"\bMI[\w+/]{2,4}(?:IBADANBgkqhkiG9w0BAQEFAAS|IBAAKC)|\bMI[GH]\w{1,3}AgEAM"
         r"|b3BlbnNzaC1rZXktdjE"),
@@ -19,12 +21,14 @@ _KNOWN: dict[str, tuple[str, str]] = {
         " aaaa",
         r"^(?:[^#\n]* )?(?:ssh-(?:rsa|ed25519|dss)|ecdsa-sha2-\S+|sk-\S+@openssh\.com) AAAA[A-Za-z0-9+/]{40,}"),
     "AWS key": ("akia|asia", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "GitHub token": ("gh|github_pat_", r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,})"),
+    "GitHub token": ("gh|github_pat_",
+                     r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,})"),
     "GitLab token": ("gl", rf"\bgl(?:pat|dt|rt|cbt|ptt|agent)-{_WORD}{{20,}}"),
     "Hugging Face token": ("hf_", r"\bhf_[A-Za-z0-9]{30,}"),
     "NGC key": ("nvapi-", rf"\bnvapi-{_WORD}{{20,}}"),
     "Slack token": ("xox", rf"\bxox[abeoprs]-{_WORD}{{10,}}"),
-    "Google key": ("aiza|ya29.|1//0", rf"\b(?:AIza{_WORD}{{35}}|ya29\.{_WORD}{{20,}}|1//0{_WORD}{{30,}})"),
+    "Google key": ("aiza|ya29.|1//0",
+                   rf"\b(?:AIza{_WORD}{{35}}|ya29\.{_WORD}{{20,}}|1//0{_WORD}{{30,}})"),
     "Azure key": (
         "accountkey=|sharedaccesskey=|sig=",
         r"(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{40,}={0,2}|[?&]sig=[\w%+/]{40,}"),
@@ -56,17 +60,21 @@ _KNOWN: dict[str, tuple[str, str]] = {
         "hook", r"hooks\.slack\.com/services/T\w+/B\w+/\w{16,}|webhook\.office\.com/\S{20}|"
         r"/api/webhooks/\d+/[\w-]{40,}"),
     "authorization header": (
-        "authorization", r"(?i:\bauthorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|token)\s+[A-Za-z0-9+/=._-]{8,})"),
+        "authorization",
+        r"(?i:\bauthorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|token)\s+[A-Za-z0-9+/=._-]{8,})"),
     "bearer token": ("bearer", r"(?i:\bbearer)\s+(?=[A-Za-z]*\d)[A-Za-z0-9._~+/=-]{20,}"),
     "netrc login": ("machine", r"^[ \t]*machine\s+\S+\s+login\s+\S+\s+password\s+\S+"),
 }
-"""By what they find: words, in lower case, of which one is in every such text, and the regular expression."""
-_PATTERNS = {kind: (tuple(word.encode() for word in words.split("|")), re.compile(pattern.encode(), re.MULTILINE))
+"""By what they find: words, in lower case, of which one is in every such text, and the regular
+expression."""
+_PATTERNS = {kind: (tuple(word.encode() for word in words.split("|")),
+                    re.compile(pattern.encode(), re.MULTILINE))
              for kind, (words, pattern) in _KNOWN.items()}
 
 _NAMES = (b"pass", b"pw", b"secret", b"token", b"key", b"credential", b"psk", b"authtok",
           b"community")
-_NAMED = re.compile(rb"""
+_NAMED = re.compile(
+    rb"""
     (?P<name>(?i:passw(?:or)?d|(?:bind|root)pw|(?:require|ssh)pass|passphrase
         |(?<![a-z])(?:pass|pw|pwd)|secret|token|credential|psk|authtok|community
         |(?:api|access|account|auth|private|secret|shared)[_-]?key)
@@ -74,9 +82,11 @@ _NAMED = re.compile(rb"""
     (?:(?P<gives>[ \t]*(?::=|=>|=|:|%3[Dd])[ \t]*(?:[|>]-?\n[ \t]+)?|["'],[ ]*|>|</key>\s*<string>
         |[\s,{]*["']?(?:[Vv]alue|default)["']?[ \t]*[:=][ \t]*)|[ \t]+(?:is[ \t]+)?)
     (?="(?P<quoted>[^"\s]{8,999})|'(?P<single>[^'\s]{8,999})|(?P<bare>[^\s"'<>,;&|(){}\[\]]{8,999}))""",
-    re.VERBOSE)
+    re.VERBOSE,
+)
 """A name that says secret, and a value, anywhere in a line. `more` of the name may deny it."""
-_ARGUMENT = re.compile(rb"""
+_ARGUMENT = re.compile(
+    rb"""
     (?:\b(?:sshpass|mongo\w*|7z|az)\s(?:[^\n|;]{0,99}?\s)?-p[ =]?
     |\b(?:mysql|mariadb)[\w-]*\s(?:[^\n|;]{0,99}?\s)?-p |\b(?:un)?zip\s[^\n|;]{0,99}?-P[ ]?
     |\b(?:sqlcmd|ipmitool)\s[^\n|;]{0,99}?\s-P[ ] |\bopenssl\s[^\n|;]{0,99}?\s-k[ ]
@@ -90,7 +100,9 @@ _ARGUMENT = re.compile(rb"""
     |\becho\s+(?:-n\s+)?(?=[^\n|]{0,99}\|[^\n]{0,199}(?:\s-S\b|--password-stdin|--stdin))
     |\blist:[ ]*\|?\s+(?:-[ ])?[\w.-]+: |\]:\d+\s+[\w.@-]+:
     |^[\w.*-]+:(?:\d+|\*):[^\s:]+:[^\s:]+:)
-    ["']?([^\s"'<>|;]{6,})""", re.MULTILINE | re.VERBOSE)
+    ["']?([^\s"'<>|;]{6,})""",
+    re.MULTILINE | re.VERBOSE,
+)
 """What is a password by its place: arguments of programs, the last field of .pgpass."""
 _NO_VALUE = re.compile(
     rb"\$[\w{(].*|%[(\w].*|[`<*!{@-].*|~?\.{0,2}[\w*]*/.*|[a-z+]+://.*|arn:.*|[0-9A-F]{40}")
@@ -109,8 +121,10 @@ _DECODED_BYTES, _DEPTH = 1 << 20, 3
 
 
 def found(text: bytes, depth: int = 0) -> str:
-    """What is secret in a text: the kind of the first, "" where there is none, also in what it has in base64."""
-    text = re.sub(rb"(?<!\\)\\+([\"'/])", rb"\1", re.sub(rb"(?<!\\)\\+n", b"\n", text))  # in strings, as of JSON
+    """What is secret in a text: the kind of the first, "" where there is none, also in what it has
+    in base64."""
+    # In strings, as of JSON.
+    text = re.sub(rb"(?<!\\)\\+([\"'/])", rb"\1", re.sub(rb"(?<!\\)\\+n", b"\n", text))
     lower = text.lower()
     for kind, (words, pattern) in _PATTERNS.items():
         if any(word in lower for word in words) and pattern.search(text):
@@ -127,7 +141,8 @@ def found(text: bytes, depth: int = 0) -> str:
 def _is_secret(match: re.Match[bytes]) -> bool:
     value = match["quoted"] or match["single"] or match["bare"]
     begins = match.string[max(0, match.start() - 99):match.start()]
-    more = re.sub(rb"(?i:[_-]?(?:access_?)?(?:key|token|password))$", b"", match["more"])  # still a secret's name
+    # Still a secret's name.
+    more = re.sub(rb"(?i:[_-]?(?:access_?)?(?:key|token|password))$", b"", match["more"])
     if _NAMES_ONE.fullmatch(more) or _IN_ARN.search(begins):
         return False
     weak = more or match["name"][1:].lower() == b"key"
@@ -143,7 +158,8 @@ def _is_secret(match: re.Match[bytes]) -> bool:
 
 
 def _looks_random(value: bytes, length: int) -> bool:
-    """Whether a value is no word, number, version or path: letters of both cases or digits among them, in no order."""
+    """Whether a value is no word, number, version or path: letters of both cases or digits among
+    them, in no order."""
     kinds = sum(any(low <= byte <= high for byte in value) for low, high in (b"az", b"AZ", b"09"))
     return len(value) >= length and kinds >= 2 and len(set(value)) >= 6 \
         and not _NO_VALUE.fullmatch(value) and not _WORDS.fullmatch(value)

@@ -1,8 +1,8 @@
 """A root tree as a sorted list of entries: streamed as a tar, listed as a manifest.
 
-Both come out of one walk and one read, and depend on nothing but the tree: no clock, no order of the
-directory, no inode numbers, no names of users. The format is POSIX.1-2001 pax as GNU tar and libarchive
-read it; extended attributes are in `SCHILY.xattr.` records (libarchive, "Tar formats").
+Both come out of one walk and one read, and depend on nothing but the tree: no clock, no order of
+the directory, no inode numbers, no names of users. The format is POSIX.1-2001 pax as GNU tar and
+libarchive read it; extended attributes are in `SCHILY.xattr.` records (libarchive, "Tar formats").
 """
 
 from __future__ import annotations
@@ -23,32 +23,35 @@ from goldenami.core.errors import StageFailed
 from goldenami.local.tree.owners import packages
 
 CAPABILITY = "security.capability"
-"""The one extended attribute that `mke2fs -d tar` keeps; it drops every other one without a word."""
+"""The one extended attribute that `mke2fs -d tar` keeps; it drops every other one without a
+word."""
 
 CHUNK_BYTES = 1 << 20
 """Read size: large enough that system calls do not show in a profile."""
 
 KEPT_TEXTS = "/etc/(passwd|group|shadow|gshadow|subuid|subgid)"
-"""Files whose lines the manifest has: a first boot adds lines to them, so that a digest says nothing later. Passwords
-in them are locked; `seal` has seen to that."""
+"""Files whose lines the manifest has: a first boot adds lines to them, so that a digest says
+nothing later. Passwords in them are locked; `seal` has seen to that."""
 
 SHOWN = 5
 """Paths named in an error; more of them do not help anybody to find the cause."""
 
 _KINDS = {
-    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFCHR: "character",
+    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink",
+    stat.S_IFCHR: "character",
     stat.S_IFBLK: "block", stat.S_IFIFO: "fifo",
 }
 _TAR_TYPES = {
-    "file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE,
+    "file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE,
+    "hardlink": tarfile.LNKTYPE,
     "character": tarfile.CHRTYPE, "block": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE,
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One path below the root. `target` is a symlink's text, or the first path of a hard link; the content of one
-    that is `apart` is not in the tar."""
+    """One path below the root. `target` is a symlink's text, or the first path of a hard link; the
+    content of one that is `apart` is not in the tar."""
 
     path: str
     kind: str
@@ -73,12 +76,14 @@ def scan(tree: Path) -> list[Entry]:
     first: dict[tuple[int, int], str] = {}
     refused: list[str] = []
     entries = [
-        entry for path in _walk(tree, ".") if (entry := _entry(tree, path, first, refused)) is not None
+        entry for path in _walk(tree, ".") if (entry := _entry(tree, path, first, refused))
+        is not None
     ]
     if refused:
         more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
         raise StageFailed(
-            f"{len(refused)} paths have extended attributes that a disk would lose: {', '.join(refused[:SHOWN])}{more}",
+            f"{len(refused)} paths have extended attributes that a disk would lose: "
+            f"{', '.join(refused[:SHOWN])}{more}",
             hint=f"let a role remove them (`setfattr -x`, `setfacl -b`); only {CAPABILITY} is kept",
         )
     return entries
@@ -87,7 +92,8 @@ def scan(tree: Path) -> list[Entry]:
 def _walk(tree: Path, path: str) -> Iterator[str]:
     yield path
     with os.scandir(tree / path) as items:
-        children = sorted((os.fsencode(item.name), item.is_dir(follow_symlinks=False)) for item in items)
+        children = sorted((os.fsencode(item.name), item.is_dir(follow_symlinks=False))
+                          for item in items)
     for name, is_directory in children:
         child = f"{path}/{os.fsdecode(name)}"
         if is_directory:
@@ -96,7 +102,9 @@ def _walk(tree: Path, path: str) -> Iterator[str]:
             yield child
 
 
-def _entry(tree: Path, path: str, first: dict[tuple[int, int], str], refused: list[str]) -> Entry | None:
+def _entry(
+    tree: Path, path: str, first: dict[tuple[int, int], str], refused: list[str]
+) -> Entry | None:
     real = tree / path
     status = real.lstat()
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
@@ -110,19 +118,24 @@ def _entry(tree: Path, path: str, first: dict[tuple[int, int], str], refused: li
         if target_or_self != path:
             kind, target = "hardlink", target_or_self
     return Entry(
-        path=path, kind=kind, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid, gid=status.st_gid,
+        path=path, kind=kind, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid,
+        gid=status.st_gid,
         size=status.st_size if kind == "file" else 0, mtime=int(status.st_mtime),
         allocated=status.st_blocks * 512 if kind != "hardlink" else 0, target=target,
-        device=(os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in ("character", "block") else (0, 0),
-        capability=os.getxattr(real, CAPABILITY, follow_symlinks=False) if CAPABILITY in attributes else b"",
+        device=(os.major(status.st_rdev), os.minor(status.st_rdev))
+        if kind in ("character", "block") else (0, 0),
+        capability=os.getxattr(real, CAPABILITY, follow_symlinks=False) if CAPABILITY in attributes
+        else b"",
     )
 
 
-def stream_tar(tree: Path, entries: Sequence[Entry], sink: BinaryIO, *, epoch: int) -> dict[str, str]:
+def stream_tar(
+    tree: Path, entries: Sequence[Entry], sink: BinaryIO, *, epoch: int
+) -> dict[str, str]:
     """Write `entries` to `sink` as a pax archive; return the SHA-256 of each regular file by path.
 
-    Modification times are whole seconds, at most `epoch` (seconds since 1970). Raises StageFailed when
-    a file changes under the reader: two bakes would otherwise differ without a reason.
+    Modification times are whole seconds, at most `epoch` (seconds since 1970). Raises StageFailed
+    when a file changes under the reader: two bakes would otherwise differ without a reason.
     """
     digests: dict[str, str] = {}
     for entry in entries:
@@ -142,11 +155,13 @@ def _header(entry: Entry, epoch: int) -> bytes:
     info.linkname = entry.target
     info.devmajor, info.devminor = entry.device
     if not (entry.path + entry.target).isascii():
-        # Without it libarchive translates names to the locale's charset and gives up on the first it cannot.
+        # Without it libarchive translates names to the locale's charset and gives up on the first
+        # it cannot.
         info.pax_headers = {"hdrcharset": "BINARY"}
     if entry.capability:
         info.pax_headers = {
-            "hdrcharset": "BINARY", f"SCHILY.xattr.{CAPABILITY}": entry.capability.decode("utf-8", "surrogateescape"),
+            "hdrcharset": "BINARY",
+            f"SCHILY.xattr.{CAPABILITY}": entry.capability.decode("utf-8", "surrogateescape"),
         }
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
@@ -169,19 +184,24 @@ def _content(tree: Path, entry: Entry, sink: BinaryIO | None) -> str:
 
 
 def write_manifest(
-    tree: Path, path: Path, *, entries: Sequence[Entry] | None = None, digests: Mapping[str, str] | None = None,
+    tree: Path, path: Path, *, entries: Sequence[Entry] | None = None,
+    digests: Mapping[str, str] | None = None,
     boot: Mapping[str, Any] | None = None, stored: Mapping[str, int] | None = None,
 ) -> None:
-    """Write what `tree` holds to `path` as JSON, one line an entry, sorted by path: equal trees, equal bytes.
+    """Write what `tree` holds to `path` as JSON, one line an entry, sorted by path: equal trees,
+    equal bytes.
 
-    `entries` and `digests` (as `scan` and `stream_tar` return them) save walking and reading the tree again. `boot` is
-    what boots the disk of this tree (see `boot_regions`). `stored` are the bytes that files take on the disk; a row has
-    them where they are fewer than the file's size, since it has holes there.
+    `entries` and `digests` (as `scan` and `stream_tar` return them) save walking and reading the
+    tree again. `boot` is what boots the disk of this tree (see `boot_regions`). `stored` are the
+    bytes that files take on the disk; a row has them where they are fewer than the file's size,
+    since it has holes there.
     """
     entries = scan(tree) if entries is None else entries
-    digests = digests or {entry.path: _content(tree, entry, None) for entry in entries if entry.kind == "file"}
+    digests = digests or {entry.path: _content(tree, entry, None) for entry in entries if entry.kind
+                          == "file"}
     owners = packages(tree)
-    lines = [json.dumps(_row(tree, entry, digests, owners) | _holes(entry, stored or {}), sort_keys=True)
+    lines = [json.dumps(_row(tree, entry, digests, owners) | _holes(entry, stored or {}),
+                        sort_keys=True)
              for entry in entries]
     head = f'"boot": {json.dumps(boot, sort_keys=True)},\n' if boot else ""
     records.write_text(path, f'{{{head}"entries": [\n' + ",\n".join(lines) + '\n], "format": 1}\n')
@@ -195,7 +215,8 @@ def _row(
     tree: Path, entry: Entry, digests: Mapping[str, str], owners: Mapping[str, str],
 ) -> dict[str, object]:
     row: dict[str, object] = {
-        "path": entry.path[1:] or "/", "type": entry.kind, "mode": f"{entry.mode:04o}", "uid": entry.uid,
+        "path": entry.path[1:] or "/", "type": entry.kind, "mode": f"{entry.mode:04o}",
+        "uid": entry.uid,
         "gid": entry.gid,
     }
     if entry.kind == "file":

@@ -1,7 +1,9 @@
-"""Where a boot's time goes: firmware, kernel, initramfs, units, the first login; and cloud-init by module.
+"""Where a boot's time goes: firmware, kernel, initramfs, units, the first login; and cloud-init by
+module.
 
-systemd's clock begins with the kernel, so what lies before it is the rest of the time since power-on. An emulated
-machine on a busy host may take its clock's rate for a wrong one, and then it runs too fast: all is scaled by the rate.
+systemd's clock begins with the kernel, so what lies before it is the rest of the time since
+power-on. An emulated machine on a busy host may take its clock's rate for a wrong one, and then it
+runs too fast: all is scaled by the rate.
 """
 
 from __future__ import annotations
@@ -18,25 +20,33 @@ from goldenami.model.builds.build_records import BootTimes, Timing
 SHOWN = 10
 """As many units and modules are kept, the slowest ones."""
 _NOISE_S = 0.05
-_ASK = ("systemctl show -p UserspaceTimestampMonotonic; echo; systemctl show -p Id,InactiveExitTimestampMonotonic,"
-        "ActiveEnterTimestampMonotonic '*.service' '*.socket'; echo; sudo dmesg | grep -m1 -F 'Run /init' || true")
+_ASK = ("systemctl show -p UserspaceTimestampMonotonic; echo; systemctl show -p "
+        "Id,InactiveExitTimestampMonotonic,"
+        "ActiveEnterTimestampMonotonic '*.service' '*.socket'; echo; sudo dmesg | grep -m1 -F "
+        "'Run /init' || true")
 """An initramfs without systemd leaves its only trace in the kernel's log."""
 _MODULES = "sudo grep -hE '(start|finish): (init|modules)[a-z-]*/' /var/log/cloud-init.log || true"
-_MODULE = re.compile(r"^(?P<at>\S+ \S+) - .*(?P<what>start|finish): (?P<name>[\w-]+/[\w-]+)", re.MULTILINE)
+_MODULE = re.compile(r"^(?P<at>\S+ \S+) - .*(?P<what>start|finish): (?P<name>[\w-]+/[\w-]+)",
+                     re.MULTILINE)
 _SSH = ("ssh.service", "ssh.socket", "sshd.service")
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The same moment by two clocks, in seconds: since power-on by this host's, since the kernel's start by the
-    machine's."""
+    """The same moment by two clocks, in seconds: since power-on by this host's, since the kernel's
+    start by the machine's."""
 
     host: float
     guest: float
 
     def rate(self, earlier: Moment) -> float:
-        """Seconds of the machine's clock in one of the host's, since then; 1 where no time went by."""
-        return (self.guest - earlier.guest) / (self.host - earlier.host) if self.host > earlier.host else 1.0
+        """Seconds of the machine's clock in one of the host's, since then; 1 where no time went
+        by."""
+        return (
+            (self.guest - earlier.guest) / (self.host - earlier.host)
+            if self.host > earlier.host
+            else 1.0
+        )
 
 
 def moment(machine: Machine) -> Moment:
@@ -54,9 +64,11 @@ def look(machine: Machine, earlier: Moment) -> BootTimes:
 
 
 def parts(said: str, firmware: float, seconds_to_ssh: float, rate: float = 1.0) -> list[Timing]:
-    """The parts of `seconds_to_ssh`, one after the other, the first of `firmware` seconds, of what the machine said.
+    """The parts of `seconds_to_ssh`, one after the other, the first of `firmware` seconds, of what
+    the machine said.
 
-    User data may have cloud-init start SSH again, after the first login: that login is then a part of `units`.
+    User data may have cloud-init start SSH again, after the first login: that login is then a part
+    of `units`.
     """
     userspace = int(_first(r"^UserspaceTimestampMonotonic=(\d+)$", said) or 0) / 1e6 / rate
     initramfs = float(_first(r"^\[ *([\d.]+)\] Run /init", said) or 0) / rate
@@ -118,4 +130,5 @@ def _ssh_ready(found: list[tuple[str, float, float]]) -> float:
 
 def _slowest(seconds: dict[str, float]) -> list[Timing]:
     ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
-    return [Timing(name=name, seconds=round(took, 1)) for name, took in ordered[:SHOWN] if took >= _NOISE_S]
+    return [Timing(name=name, seconds=round(took, 1)) for name, took in ordered[:SHOWN] if took
+            >= _NOISE_S]

@@ -1,7 +1,9 @@
-"""The emulated CPU: exactly a baseline's features, so that a program that needs more dies of SIGILL.
+"""The emulated CPU: exactly a baseline's features, so that a program that needs more dies of
+SIGILL.
 
-QEMU's TCG executes what its `max` model lists and refuses the rest; a feature that is switched off is refused as well
-as hidden. It has no AVX-512 and no AMX: of a baseline with those it can only offer a part, and says which is missing.
+QEMU's TCG executes what its `max` model lists and refuses the rest; a feature that is switched off
+is refused as well as hidden. It has no AVX-512 and no AMX: of a baseline with those it can only
+offer a part, and says which is missing.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from goldenami.core import shell
 from goldenami.core.errors import HostNotReady
 
 PROPERTIES = {
-    "avx512bf16": "avx512-bf16", "avx512fp16": "avx512-fp16", "avx512vp2intersect": "avx512-vp2intersect",
+    "avx512bf16": "avx512-bf16", "avx512fp16": "avx512-fp16",
+    "avx512vp2intersect": "avx512-vp2intersect",
     "avx512vpopcntdq": "avx512-vpopcntdq", "avxvnni": "avx-vnni", "bmi": "bmi1", "lzcnt": "abm",
     "pclmul": "pclmulqdq", "rdrnd": "rdrand", "sahf": "lahf-lm", "sha": "sha-ni", "sse3": "pni",
 }
@@ -23,12 +26,14 @@ PROPERTIES = {
 LINUX = {
     "amx-bf16": "amx_bf16", "amx-fp16": "amx_fp16", "amx-int8": "amx_int8", "amx-tile": "amx_tile",
     "avx512bf16": "avx512_bf16", "avx512bitalg": "avx512_bitalg", "avx512fp16": "avx512_fp16",
-    "avx512vbmi2": "avx512_vbmi2", "avx512vnni": "avx512_vnni", "avx512vp2intersect": "avx512_vp2intersect",
+    "avx512vbmi2": "avx512_vbmi2", "avx512vnni": "avx512_vnni",
+    "avx512vp2intersect": "avx512_vp2intersect",
     "avx512vpopcntdq": "avx512_vpopcntdq", "avxvnni": "avx_vnni", "bmi": "bmi1", "lzcnt": "abm",
     "pclmul": "pclmulqdq", "rdrnd": "rdrand", "sahf": "lahf_lm", "sha": "sha_ni", "sse3": "pni",
     "sse4.1": "sse4_1", "sse4.2": "sse4_2",
 }
-"""GCC's names of features that /proc/cpuinfo calls otherwise (Linux, arch/x86/include/asm/cpufeatures.h)."""
+"""GCC's names of features that /proc/cpuinfo calls otherwise (Linux,
+arch/x86/include/asm/cpufeatures.h)."""
 OTHERS = ("3dnow", "3dnowext", "xop", "fma4", "tbm")
 """QEMU's properties of instructions that no CPU of EC2 has."""
 _PROBE_LIMIT_S = 30.0
@@ -37,19 +42,23 @@ _PROBE_LIMIT_S = 30.0
 
 @dataclass(frozen=True)
 class Emulated:
-    """`argument` for -cpu; `missing` are features of the baseline that the emulator does not have."""
+    """`argument` for -cpu; `missing` are features of the baseline that the emulator does not
+    have."""
 
     argument: str
     missing: tuple[str, ...]
 
 
 def emulated(features: Iterable[str], known: Iterable[str]) -> Emulated:
-    """The CPU that has of all `known` features (GCC's names) just `features`, as far as the emulator can."""
+    """The CPU that has of all `known` features (GCC's names) just `features`, as far as the
+    emulator can."""
     needed, has = set(features), probe()
-    off = sorted(prop for name in known if name not in needed and (prop := PROPERTIES.get(name, name)) in has)
+    off = sorted(prop for name in known if name not in needed
+                 and (prop := PROPERTIES.get(name, name)) in has)
     off += sorted(prop for prop in OTHERS if prop in has)
     return Emulated(argument=",".join(["max", *(f"{prop}=off" for prop in off)]),
-                    missing=tuple(sorted(name for name in needed if PROPERTIES.get(name, name) not in has)))
+                    missing=tuple(sorted(name for name in needed
+                                         if PROPERTIES.get(name, name) not in has)))
 
 
 def shown(flags: Iterable[str], known: Iterable[str]) -> set[str]:
@@ -62,14 +71,18 @@ def probe() -> frozenset[str]:
     """Properties that are on in TCG's `max` model, as this QEMU itself lists them."""
     words = [{"execute": "qmp_capabilities"}, {"execute": "query-cpu-model-expansion",
              "arguments": {"type": "full", "model": {"name": "max"}}}, {"execute": "quit"}]
-    argv = ["qemu-system-x86_64", "-accel", "tcg", "-machine", "none", "-nodefaults", "-display", "none", "-S",
+    argv = ["qemu-system-x86_64", "-accel", "tcg", "-machine", "none", "-nodefaults", "-display",
+            "none", "-S",
             "-qmp", "stdio"]
     try:
-        text = shell.output(argv, stdin="".join(f"{json.dumps(word)}\n" for word in words), timeout_s=_PROBE_LIMIT_S)
+        text = shell.output(argv, stdin="".join(f"{json.dumps(word)}\n" for word in words),
+                            timeout_s=_PROBE_LIMIT_S)
     except subprocess.TimeoutExpired:
         text = ""
     for line in text.splitlines():
         answer = json.loads(line).get("return", {})
         if "model" in answer:
-            return frozenset(name for name, value in answer["model"]["props"].items() if value is True)
-    raise HostNotReady("QEMU did not say what its CPU model `max` has", hint="is qemu-system-x86_64 whole?")
+            return frozenset(name for name, value in answer["model"]["props"].items() if value
+                             is True)
+    raise HostNotReady("QEMU did not say what its CPU model `max` has",
+                       hint="is qemu-system-x86_64 whole?")

@@ -1,10 +1,12 @@
-"""An EC2 instance metadata service that speaks version 2 only, for an image that boots on one machine.
+"""An EC2 instance metadata service that speaks version 2 only, for an image that boots on one
+machine.
 
     python -m goldenami.local.vm.imds --address 169.254.169.254 --port 80 --config FILE
 
-Paths, codes and the token's header are those of "Use the Instance Metadata Service to access instance
-metadata" and "Instance metadata categories" (Amazon EC2 User Guide). Each request becomes one JSON line in
-the log, so that a test can tell that a token was used and that no version 1 request got an answer.
+Paths, codes and the token's header are those of "Use the Instance Metadata Service to access
+instance metadata" and "Instance metadata categories" (Amazon EC2 User Guide). Each request becomes
+one JSON line in the log, so that a test can tell that a token was used and that no version 1
+request got an answer.
 """
 
 from __future__ import annotations
@@ -30,11 +32,12 @@ TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105 - the name of a header
 TTL_MAX_S = 21600
 """Longest life of a token: six hours (EC2 User Guide)."""
 VERSIONS = (
-    "1.0", "2007-01-19", "2009-04-04", "2014-11-05", "2016-09-02", "2018-03-28", "2018-09-24", "2019-10-01",
+    "1.0", "2007-01-19", "2009-04-04", "2014-11-05", "2016-09-02", "2018-03-28", "2018-09-24",
+    "2019-10-01",
     "2020-10-27", "2021-01-03", "2021-03-23", "latest",
 )
-"""A part of what EC2 lists: all that cloud-init asks for (DataSourceEc2: 2009-04-04 as minimum; 2016-09-02,
-2018-09-24 and 2021-03-23 as extended versions)."""
+"""A part of what EC2 lists: all that cloud-init asks for (DataSourceEc2: 2009-04-04 as minimum;
+2016-09-02, 2018-09-24 and 2021-03-23 as extended versions)."""
 ACCOUNT = "000000000000"
 
 
@@ -51,7 +54,9 @@ class Instance:
     local_ipv4: str = "10.0.2.15"
     mac: str = "52:54:00:12:34:56"
     user_data: str | None = None
-    block_devices: Mapping[str, str] = field(default_factory=lambda: {"ami": "/dev/xvda", "root": "/dev/xvda"})
+    block_devices: Mapping[str, str] = field(
+        default_factory=lambda: {"ami": "/dev/xvda", "root": "/dev/xvda"}
+    )
 
     @property
     def region(self) -> str:
@@ -79,9 +84,11 @@ def answers(instance: Instance) -> dict[str, str]:
     """Every readable path below a version, without leading slash, and its text."""
     texts = {f"meta-data/{path}": text for path, text in _metadata(instance).items()}
     texts["dynamic/instance-identity/document"] = json.dumps({
-        "accountId": ACCOUNT, "architecture": "x86_64", "availabilityZone": instance.availability_zone,
+        "accountId": ACCOUNT, "architecture": "x86_64",
+        "availabilityZone": instance.availability_zone,
         "billingProducts": None, "devpayProductCodes": None, "marketplaceProductCodes": None,
-        "imageId": instance.ami_id, "instanceId": instance.instance_id, "instanceType": instance.instance_type,
+        "imageId": instance.ami_id, "instanceId": instance.instance_id,
+        "instanceType": instance.instance_type,
         "kernelId": None, "pendingTime": "2020-01-01T00:00:00Z", "privateIp": instance.local_ipv4,
         "ramdiskId": None, "region": instance.region, "version": "2017-09-30",
     }, indent=2)
@@ -97,20 +104,26 @@ def _metadata(instance: Instance) -> dict[str, str]:
     subnet = f"{address.rpartition('.')[0]}.0/24"
     return {
         "ami-id": instance.ami_id, "ami-launch-index": "0", "ami-manifest-path": "(unknown)",
-        **{f"block-device-mapping/{name}": device for name, device in instance.block_devices.items()},
-        "hostname": instance.hostname, "instance-action": "none", "instance-id": instance.instance_id,
+        **{f"block-device-mapping/{name}": device
+           for name, device in instance.block_devices.items()},
+        "hostname": instance.hostname, "instance-action": "none",
+        "instance-id": instance.instance_id,
         "instance-life-cycle": "on-demand", "instance-type": instance.instance_type,
         "local-hostname": instance.hostname, "local-ipv4": address, "mac": mac,
         f"{network}/device-number": "0", f"{network}/interface-id": "eni-0123456789abcdef0",
-        f"{network}/local-hostname": instance.hostname, f"{network}/local-ipv4s": address, f"{network}/mac": mac,
+        f"{network}/local-hostname": instance.hostname, f"{network}/local-ipv4s": address,
+        f"{network}/mac": mac,
         f"{network}/owner-id": ACCOUNT, f"{network}/security-groups": "default",
-        f"{network}/security-group-ids": "sg-0123456789abcdef0", f"{network}/subnet-id": "subnet-0123456789abcdef0",
+        f"{network}/security-group-ids": "sg-0123456789abcdef0",
+        f"{network}/subnet-id": "subnet-0123456789abcdef0",
         f"{network}/subnet-ipv4-cidr-block": subnet, f"{network}/vpc-id": "vpc-0123456789abcdef0",
         f"{network}/vpc-ipv4-cidr-block": subnet, f"{network}/vpc-ipv4-cidr-blocks": subnet,
         "placement/availability-zone": zone, "placement/availability-zone-id": "use1-az1",
         "placement/region": instance.region, "profile": "default-hvm",
-        "public-keys/0/openssh-key": instance.public_key.strip(), "reservation-id": "r-0123456789abcdef0",
-        "security-groups": "default", "services/domain": "amazonaws.com", "services/partition": "aws",
+        "public-keys/0/openssh-key": instance.public_key.strip(),
+        "reservation-id": "r-0123456789abcdef0",
+        "security-groups": "default", "services/domain": "amazonaws.com",
+        "services/partition": "aws",
         "system": "nitro",
     }
 
@@ -200,7 +213,8 @@ class Handler(BaseHTTPRequestHandler):
         ttl = self.headers.get(TTL_HEADER, "")
         if not ttl.isdecimal() or not 1 <= int(ttl) <= TTL_MAX_S:
             return self._answer(HTTPStatus.BAD_REQUEST)
-        return self._answer(HTTPStatus.OK, self.server.tokens.issue(int(ttl)), headers={TTL_HEADER: ttl})
+        return self._answer(HTTPStatus.OK, self.server.tokens.issue(int(ttl)),
+                            headers={TTL_HEADER: ttl})
 
     def _refuse(self) -> None:
         self._answer(HTTPStatus.METHOD_NOT_ALLOWED)
@@ -218,9 +232,11 @@ class Handler(BaseHTTPRequestHandler):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         body = (f"{status.value} - {status.phrase}\n" if text is None else text).encode()
-        self.server.record({"method": self.command, "path": self.path, "status": status.value, "token": token})
+        self.server.record({"method": self.command, "path": self.path, "status": status.value,
+                            "token": token})
         if self.headers.get("Content-Length", "0") != "0":
-            self.close_connection = True  # a body that nobody reads would be taken for the next request
+            # A body that nobody reads would be taken for the next request.
+            self.close_connection = True
         self.send_response(status)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
@@ -237,8 +253,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until killed; 8 (the exit code of a host that is not ready) when the address cannot be had."""
-    parser = argparse.ArgumentParser(prog="goldenami.local.vm.imds", description="IMDSv2-only metadata service")
+    """Serve until killed; 8 (the exit code of a host that is not ready) when the address cannot be
+    had."""
+    parser = argparse.ArgumentParser(prog="goldenami.local.vm.imds",
+                                     description="IMDSv2-only metadata service")
     parser.add_argument("--address", default=ADDRESS)
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--config", type=Path, required=True)

@@ -10,7 +10,8 @@ import socket
 from typing import Any
 
 REPLY_LIMIT_S = 10.0
-"""An answer that takes longer means that QEMU's main loop hangs (seen: milliseconds, also under load)."""
+"""An answer that takes longer means that QEMU's main loop hangs (seen: milliseconds, also under
+load)."""
 
 
 class Monitor:
@@ -24,10 +25,12 @@ class Monitor:
 
     def argv(self) -> list[str]:
         """QEMU's options; the file descriptor of `theirs` has to be passed on."""
-        return ["-chardev", f"socket,id=qmp,fd={self.theirs.fileno()}", "-mon", "chardev=qmp,mode=control"]
+        return ["-chardev", f"socket,id=qmp,fd={self.theirs.fileno()}", "-mon",
+                "chardev=qmp,mode=control"]
 
     def command(self, name: str) -> Any:
-        """Execute `name` and return its result; ConnectionError when QEMU is gone, hangs or refuses."""
+        """Execute `name` and return its result; ConnectionError when QEMU is gone, hangs or
+        refuses."""
         try:
             if not self._greeted:
                 self._read("QMP")

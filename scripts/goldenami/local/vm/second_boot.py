@@ -1,6 +1,7 @@
 """`python -m goldenami.local.vm.second_boot PLAN`: boot a disk beside another boot; ask who it is.
 
-It has a network namespace of its own: in the first boot's, the metadata's address and SSH's port are taken.
+It has a network namespace of its own: in the first boot's, the metadata's address and SSH's port
+are taken.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from goldenami.local import events
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import vm
 
-_IDENTITY = "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f2; cloud-id; uname -r"
+_IDENTITY = (
+    "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f2; cloud-id; uname -r"
+)
 
 
 class Booted(Record):
@@ -32,7 +35,8 @@ class Booted(Record):
 
 
 def identity(machine: vm.Machine) -> list[str]:
-    """The machine's id, its SSH host keys, cloud-init's name for the cloud and the kernel's release."""
+    """The machine's id, its SSH host keys, cloud-init's name for the cloud and the kernel's
+    release."""
     return machine.ssh(_IDENTITY).split()
 
 
@@ -72,15 +76,18 @@ def beside(config: vm.VmConfig) -> Iterator[Second]:
     try:
         yield Second(process, config, log)
     finally:
-        shell.stop(process, grace_s=0)  # unshare ignores TERM; its KILL takes the whole pid namespace along
+        # Unshare ignores TERM; its KILL takes the whole pid namespace along.
+        shell.stop(process, grace_s=0)
 
 
 def _failure(log: Path, firmware: str, status: int) -> GoldenError:
     """What ended the process that wrote `log`, its message beginning with the firmware."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
-    event = errors[0] if errors else {"message": f"the boot broke off with status {status}", "hint": "see the log",
-                                    "tail": "\n".join(lines[-shell.TAIL_LINES:]), "code": ExitCode.STAGE_FAILED}
+    event = errors[0] if errors else {"message": f"the boot broke off with status {status}",
+                                      "hint": "see the log",
+                                    "tail": "\n".join(lines[-shell.TAIL_LINES:]),
+                                      "code": ExitCode.STAGE_FAILED}
     return events.failure(event | {"message": f"{firmware}: {event['message']}"}, log)
 
 

@@ -1,8 +1,10 @@
-"""Boot a disk in QEMU as if on EC2: NVMe root, Amazon's SMBIOS, metadata by token, SSH by the key from there.
+"""Boot a disk in QEMU as if on EC2: NVMe root, Amazon's SMBIOS, metadata by token, SSH by the key
+from there.
 
-Runs in a network namespace that the caller made: 169.254.169.254 goes on its loopback, where QEMU's user
-mode network finds the metadata service; a namespace without links keeps the guest from everything else.
-The disk is never written: the guest's writes go to an overlay in the scratch folder.
+Runs in a network namespace that the caller made: 169.254.169.254 goes on its loopback, where QEMU's
+user mode network finds the metadata service; a namespace without links keeps the guest from
+everything else. The disk is never written: the guest's writes go to an overlay in the scratch
+folder.
 """
 
 from __future__ import annotations
@@ -32,19 +34,23 @@ from goldenami.model.builds.build_records import Accel
 SSH_PORT = 2222
 """On the namespace's loopback, which is nobody else's."""
 FIRST_SIGNS = re.compile(r"Linux version \d|systemd\[1\]: |login: ")
-"""Any of them on the serial console proves a running kernel, also with `quiet` on its command line."""
+"""Any of them on the serial console proves a running kernel, also with `quiet` on its command
+line."""
 DEAD_ENDS = re.compile(
     r"Kernel panic - not syncing.*|No bootable device|BdsDxe: No bootable option.*|Shell> |grub rescue>|"
     r"error: no such device.*|\(initramfs\) |You are in emergency mode|golden: .*: the boot stops here"
 )
 """What a console shows when no waiting will help."""
 BIOS_MEMORY_LIMIT_MIB = 2560
-"""SeaBIOS 1.16 on q35 finds no NVMe disk in guests with more memory (2048 and 2560 boot, 3072 does not)."""
+"""SeaBIOS 1.16 on q35 finds no NVMe disk in guests with more memory (2048 and 2560 boot, 3072 does
+not)."""
 KVM_LIMIT_S = 20.0
-"""A kernel speaks 2-4 s after power-on under KVM; a host that cannot run one stays silent for ever."""
+"""A kernel speaks 2-4 s after power-on under KVM; a host that cannot run one stays silent for
+ever."""
 IMDS_LIMIT_S = 15.0
 POWER_OFF_LIMIT_S = 90.0
-"""A clean power-off takes 5-15 s under emulation; systemd's own limit for one stuck unit is 90 s."""
+"""A clean power-off takes 5-15 s under emulation; systemd's own limit for one stuck unit is 90
+s."""
 POLL_S = 0.25
 
 
@@ -56,9 +62,11 @@ class Firmware(StrEnum):
 
 
 class VmConfig(Record):
-    """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); limits are seconds.
+    """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); limits are
+    seconds.
 
-    `cpu` is QEMU's -cpu under emulation (cpu.py makes it); KVM has the host's. The machine's clock is `days_ahead`.
+    `cpu` is QEMU's -cpu under emulation (cpu.py makes it); KVM has the host's. The machine's clock
+    is `days_ahead`.
     """
 
     disk: Path
@@ -80,7 +88,8 @@ class VmConfig(Record):
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that answers on SSH. `ssh_config` makes `ssh -F FILE golden` and testinfra reach it.
+    """A machine that answers on SSH. `ssh_config` makes `ssh -F FILE golden` and testinfra reach
+    it.
 
     `powered_on` is that moment by time.monotonic().
     """
@@ -103,10 +112,12 @@ class Machine:
 
 @contextlib.contextmanager
 def running(config: VmConfig) -> Iterator[Machine]:
-    """Boot `config.disk`, yield the machine once SSH lets the metadata's key in, power it off afterwards.
+    """Boot `config.disk`, yield the machine once SSH lets the metadata's key in, power it off
+    afterwards.
 
-    Raises HostNotReady for a host without tools or space, StageFailed with the console's last lines when the
-    boot ends in something else. QEMU and the metadata service die with this process, however it ends.
+    Raises HostNotReady for a host without tools or space, StageFailed with the console's last lines
+    when the boot ends in something else. QEMU and the metadata service die with this process,
+    however it ends.
     """
     _check_memory(config)
     _check_namespace()
@@ -125,7 +136,8 @@ def running(config: VmConfig) -> Iterator[Machine]:
         wait_for_ssh(process, ssh_config, serial, limit_s=config.ssh_limit_s)
         machine = Machine(
             ssh_host="127.0.0.1", ssh_port=SSH_PORT, ssh_config=ssh_config, pid=process.pid,
-            powered_on=begin, seconds_to_ssh=time.monotonic() - begin, serial_log=serial, imds_log=imds_log,
+            powered_on=begin, seconds_to_ssh=time.monotonic() - begin, serial_log=serial,
+            imds_log=imds_log,
             process=process, monitor=monitor,
         )
         yield machine
@@ -133,7 +145,8 @@ def running(config: VmConfig) -> Iterator[Machine]:
 
 
 def power_off(machine: Machine, *, limit_s: float = POWER_OFF_LIMIT_S) -> bool:
-    """Press the power button; True when the guest went down by itself within `limit_s`, else it is killed."""
+    """Press the power button; True when the guest went down by itself within `limit_s`, else it is
+    killed."""
     with contextlib.suppress(ConnectionError):
         if machine.process.poll() is None:
             machine.monitor.command("system_powerdown")
@@ -148,7 +161,8 @@ def power_off(machine: Machine, *, limit_s: float = POWER_OFF_LIMIT_S) -> bool:
 def kvm_works(disk: Path, scratch: Path, *, limit_s: float = KVM_LIMIT_S) -> bool:
     """Whether this host's /dev/kvm runs the kernel of `disk`.
 
-    Nothing less will do: there are hosts whose /dev/kvm runs SeaBIOS and a boot sector, and no Linux.
+    Nothing less will do: there are hosts whose /dev/kvm runs SeaBIOS and a boot sector, and no
+    Linux.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
@@ -156,7 +170,8 @@ def kvm_works(disk: Path, scratch: Path, *, limit_s: float = KVM_LIMIT_S) -> boo
 
 
 def speaks(disk: Path, scratch: Path, accelerator: Accel, *, limit_s: float) -> bool:
-    """Whether the kernel of `disk` is seen on the serial console within `limit_s` of power-on under BIOS."""
+    """Whether the kernel of `disk` is seen on the serial console within `limit_s` of power-on under
+    BIOS."""
     scratch.mkdir(parents=True, exist_ok=True)
     serial, said = scratch / "probe.log", scratch / "probe-qemu.log"
     for stale in (serial, said):
@@ -177,7 +192,9 @@ def speaks(disk: Path, scratch: Path, accelerator: Accel, *, limit_s: float) -> 
         return wait_until(spoke, limit_s, POLL_S) or False
 
 
-def wait_for_ssh(process: subprocess.Popen[bytes], ssh_config: Path, serial: Path, *, limit_s: float) -> None:
+def wait_for_ssh(
+    process: subprocess.Popen[bytes], ssh_config: Path, serial: Path, *, limit_s: float
+) -> None:
     """Return once `ssh -F ssh_config golden` works, or StageFailed saying where the boot got to."""
     deadline = time.monotonic() + limit_s
     cause = f"SSH did not answer within {limit_s:.0f} s"
@@ -199,7 +216,9 @@ def wait_for_ssh(process: subprocess.Popen[bytes], ssh_config: Path, serial: Pat
 
     if wait_until(let_in, limit_s, POLL_S):
         return
-    tail = "\n".join(_read(serial).splitlines()[-shell.TAIL_LINES:]) or _read(serial.with_name("qemu.log"))
+    tail = "\n".join(_read(serial).splitlines()[-shell.TAIL_LINES :]) or _read(
+        serial.with_name("qemu.log")
+    )
     raise StageFailed(
         cause, tail=tail, log=serial, hint="the serial console's last lines show how far it came",
     )
@@ -214,7 +233,8 @@ def _check_memory(config: VmConfig) -> None:
 
 
 def _check_namespace() -> None:
-    """Refuse a namespace that leads anywhere: on a host's own network the metadata address may be real."""
+    """Refuse a namespace that leads anywhere: on a host's own network the metadata address may be
+    real."""
     routes = Path("/proc/self/net/route").read_text(encoding="utf-8").splitlines()[1:]
     if routes:
         raise HostNotReady(
@@ -229,14 +249,16 @@ def _dying_with_us(argv: Sequence[str]) -> list[str]:
 
 
 def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) -> None:
-    """Put 169.254.169.254 on the loopback and serve it; StageFailed with the service's words if it does not."""
+    """Put 169.254.169.254 on the loopback and serve it; StageFailed with the service's words if it
+    does not."""
     ip = shell.require("ip", "iproute2")
     shell.output([ip, "link", "set", "lo", "up"])
     shell.output([ip, "address", "replace", f"{imds.ADDRESS}/32", "dev", "lo"])
     settings, said = config.scratch / "imds.json", config.scratch / "imds-service.log"
     imds.dump(imds.Instance(
         log=str(log), public_key=config.private_key.with_suffix(".pub").read_text(encoding="utf-8"),
-        instance_type=config.instance_type, instance_id=config.instance_id, user_data=config.user_data,
+        instance_type=config.instance_type, instance_id=config.instance_id,
+        user_data=config.user_data,
     ), settings)
     process = shell.start(
         _dying_with_us(shell.python_argv("goldenami.local.vm.imds", "--config", str(settings))),
@@ -245,7 +267,10 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
     stack.callback(shell.stop, process)
 
     def serves() -> bool | None:
-        with contextlib.suppress(OSError), socket.create_connection((imds.ADDRESS, imds.PORT), timeout=1):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((imds.ADDRESS, imds.PORT), timeout=1),
+        ):
             return True
         return None if process.poll() is None else False
 
@@ -254,13 +279,15 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
 
 
 def _identity(config: VmConfig) -> list[str]:
-    """SMBIOS as Nitro shows it: cloud-init takes a machine for EC2 by a UUID and serial that begin with `ec2`."""
+    """SMBIOS as Nitro shows it: cloud-init takes a machine for EC2 by a UUID and serial that begin
+    with `ec2`."""
     digits = f"ec2{config.instance_id.removeprefix('i-'):0<29}"
     serial = str(uuid.UUID(digits[:32]))
     uefi = ",uefi=on" if config.firmware is Firmware.UEFI else ""
     return [
         "-uuid", serial, "-smbios", f"type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017{uefi}",
-        "-smbios", f"type=1,manufacturer=Amazon EC2,product={config.instance_type},serial={serial},uuid={serial}",
+        "-smbios",
+        f"type=1,manufacturer=Amazon EC2,product={config.instance_type},serial={serial},uuid={serial}",
         "-smbios", "type=3,manufacturer=Amazon EC2,asset=Amazon EC2",
     ]
 
@@ -270,11 +297,13 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     overlay = _overlay(config.disk, config.scratch / "root.qcow2", config.size_bytes, stack)
     argv = [
-        *_machine(config.accelerator, config.memory_mib, config.cpus, config.cpu), *_firmware(config, stack),
+        *_machine(config.accelerator, config.memory_mib, config.cpus, config.cpu),
+        *_firmware(config, stack),
         *_root_disk(overlay), *_identity(config),
         "-netdev", f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
         "-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:12:34:56",
-        "-device", "virtio-rng-pci", "-serial", f"file:{serial}", *monitor.argv(), *_clock(config.days_ahead),
+        "-device", "virtio-rng-pci", "-serial", f"file:{serial}", *monitor.argv(),
+        *_clock(config.days_ahead),
     ]
     process = shell.start(argv, log=config.scratch / "qemu.log", pass_fds=[monitor.theirs.fileno()])
     stack.callback(shell.stop, process)
@@ -291,20 +320,24 @@ def _clock(days_ahead: int) -> list[str]:
 def _machine(accelerator: Accel, memory_mib: int, cpus: int, cpu: str = "max") -> list[str]:
     """QEMU without a device too many: each costs the firmware and the kernel time to look at.
 
-    `graphics=off` lets SeaBIOS speak on the serial console, where a disk that does not boot is then seen.
+    `graphics=off` lets SeaBIOS speak on the serial console, where a disk that does not boot is then
+    seen.
     """
     how = {
         Accel.KVM: ["-accel", "kvm", "-cpu", "host"],
         Accel.TCG: ["-accel", "tcg,thread=multi", "-cpu", cpu],
     }[accelerator]
     return _dying_with_us([
-        shell.require("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config", "-no-reboot",
-        "-machine", "q35,vmport=off,graphics=off", *how, "-m", str(memory_mib), "-smp", str(cpus), "-display", "none",
+        shell.require("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config",
+        "-no-reboot",
+        "-machine", "q35,vmport=off,graphics=off", *how, "-m", str(memory_mib), "-smp", str(cpus),
+        "-display", "none",
     ])
 
 
 def _firmware(config: VmConfig, stack: contextlib.ExitStack) -> list[str]:
-    """Nothing for BIOS; for UEFI the code and a copy of the empty variable store, which the guest writes."""
+    """Nothing for BIOS; for UEFI the code and a copy of the empty variable store, which the guest
+    writes."""
     if config.firmware is Firmware.BIOS:
         return []
     folder = Path("/usr/share/OVMF")
@@ -324,7 +357,8 @@ def _overlay(disk: Path, path: Path, size_bytes: int, stack: contextlib.ExitStac
     if not disk.is_file():
         raise StageFailed(f"{disk} does not exist", hint="run the stage that writes it first")
     stack.callback(path.unlink, missing_ok=True)
-    shell.output([shell.require("qemu-img", "qemu-utils"), "create", "-q", "-f", "qcow2", "-F", "raw",
+    shell.output([shell.require("qemu-img", "qemu-utils"), "create", "-q", "-f", "qcow2", "-F",
+                  "raw",
                   "-b", str(disk.resolve()), str(path), str(max(size_bytes, disk.stat().st_size))])
     return path
 
@@ -338,7 +372,8 @@ def _root_disk(overlay: Path) -> list[str]:
 
 
 def _write_ssh_config(config: VmConfig) -> Path:
-    return ssh.write_config(config.scratch, host="127.0.0.1", port=SSH_PORT, user=config.user, key=config.private_key)
+    return ssh.write_config(config.scratch, host="127.0.0.1", port=SSH_PORT, user=config.user,
+                            key=config.private_key)
 
 
 def _read(path: Path) -> str:

@@ -129,12 +129,16 @@ class BuildFolder:
     @property
     def is_verified(self) -> bool:
         """Whether it has a passing record."""
-        return self.verify.exists() and records.read(self.verify, VerifyRecord).verdict is Verdict.VERIFIED
+        return (
+            self.verify.exists()
+            and records.read(self.verify, VerifyRecord).verdict is Verdict.VERIFIED
+        )
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """`build/<image>/`: the builds of an image, their logs, and `latest`, a link to the newest verified one."""
+    """`build/<image>/`: the builds of an image, their logs, and `latest`, a link to the newest
+    verified one."""
 
     path: Path
 

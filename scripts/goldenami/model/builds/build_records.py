@@ -72,8 +72,8 @@ class Accel(StrEnum):
 
 
 class Host(Record):
-    """The machine that baked. `tools` are the versions of what made the disk and no lock fixes, by package;
-    `distribution` is whose they are (`debian-13`)."""
+    """The machine that baked. `tools` are the versions of what made the disk and no lock fixes, by
+    package; `distribution` is whose they are (`debian-13`)."""
 
     cpus: Annotated[int, Field(ge=1)]
     accel: str | None = None
@@ -98,10 +98,11 @@ class Component(Record):
 
 
 class Disk(Record):
-    """The sealed disk image. `bytes_allocated` is less than `bytes_apparent` where the file is sparse.
+    """The sealed disk image. `bytes_allocated` is less than `bytes_apparent` where the file is
+    sparse.
 
-    `note` says why its bytes depend on more than the lock; it is empty where they do not. `blocks_sha256` is the digest
-    of `disk.blocks`, which the bake wrote; older records lack it.
+    `note` says why its bytes depend on more than the lock; it is empty where they do not.
+    `blocks_sha256` is the digest of `disk.blocks`, which the bake wrote; older records lack it.
     """
 
     path: str
@@ -113,16 +114,18 @@ class Disk(Record):
 
 
 class BuilderKind(StrEnum):
-    """Where the roles ran: in a container on this machine, or on an EC2 instance of the publisher's image."""
+    """Where the roles ran: in a container on this machine, or on an EC2 instance of the publisher's
+    image."""
 
     LOCAL = "local"
     EC2 = "ec2"
 
 
 class Ami(Record):
-    """What the EC2 builder made instead of a disk: an AMI of one region and its snapshot. `base` is the publisher's AMI
-    that it began from: the one part of such a build that the lock does not fix. `blocks_sha256` is the digest of
-    `disk.blocks`, as the snapshot was read; older records lack it."""
+    """What the EC2 builder made instead of a disk: an AMI of one region and its snapshot. `base` is
+    the publisher's AMI that it began from: the one part of such a build that the lock does not fix.
+    `blocks_sha256` is the digest of `disk.blocks`, as the snapshot was read; older records lack
+    it."""
 
     id: str
     region: str
@@ -141,10 +144,11 @@ def checkout_commit(git_commit: str) -> str:
 class BakeRecord(Record):
     """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran.
 
-    `seconds` is all of it by the clock; older records lack it. `largest` are the packages and wheels that take most.
-    `packages_count` are those of the tree, of an AMI with the publisher's.
-    A build has a disk here, or an AMI in EC2, as its builder makes them; an AMI has no `layers`. Of one whose disk
-    could not be read nothing is known by file: no `components` and no `manifest_sha256`.
+    `seconds` is all of it by the clock; older records lack it. `largest` are the packages and
+    wheels that take most. `packages_count` are those of the tree, of an AMI with the publisher's. A
+    build has a disk here, or an AMI in EC2, as its builder makes them; an AMI has no `layers`. Of
+    one whose disk could not be read nothing is known by file: no `components` and no
+    `manifest_sha256`.
     """
 
     schema_version: Literal[1] = 1
@@ -168,7 +172,8 @@ class BakeRecord(Record):
 
     @property
     def checkout_commit(self) -> str:
-        """The commit of the checkout that the lock lay in; nothing where no commit has what lay there."""
+        """The commit of the checkout that the lock lay in; nothing where no commit has what lay
+        there."""
         return checkout_commit(self.git_commit)
 
     @property
@@ -194,22 +199,25 @@ class BakeRecord(Record):
     def _made_by_its_builder(self) -> Self:
         made = {BuilderKind.LOCAL: self.disk and self.manifest_sha256, BuilderKind.EC2: self.ami}
         if not made[self.builder] or (self.disk and self.ami):
-            raise ValueError(f"a build by {self.builder.value} has a disk and its manifest, or an AMI, but not both")
+            raise ValueError(f"a build by {self.builder.value} has a disk and its manifest, or an "
+                             "AMI, but not both")
         return self
 
     @model_validator(mode="after")
     def _id_is_the_locks(self) -> Self:
         if not self.lock_sha256.startswith(self.build_id):
-            raise ValueError(f"build_id {self.build_id} does not begin lock_sha256 {self.lock_sha256}")
+            raise ValueError(f"build_id {self.build_id} does not begin lock_sha256 "
+                             f"{self.lock_sha256}")
         return self
 
 
 class Allowance(Record):
-    """Code beyond the baseline that is reached only where the CPU has it, or device code for one GPU only.
+    """Code beyond the baseline that is reached only where the CPU has it, or device code for one
+    GPU only.
 
-    `files` (relative to the tree; in a recipe, to the environment's site-packages), `symbols` of functions (or `device
-    code *` for the parts of a file, never the whole) and `extensions` (instruction sets, or `sm_*`) are shell patterns;
-    `reason` says what makes it safe.
+    `files` (relative to the tree; in a recipe, to the environment's site-packages), `symbols` of
+    functions (or `device code *` for the parts of a file, never the whole) and `extensions`
+    (instruction sets, or `sm_*`) are shell patterns; `reason` says what makes it safe.
     """
 
     files: str
@@ -219,8 +227,9 @@ class Allowance(Record):
 
 
 class Finding(Record):
-    """Code that a declared machine cannot run: `extension` is what the CPU lacks (a name of instruction_sets.py, or
-    another that no baseline has), `sm_NN` for a GPU without device code, or `unreadable` for an unreadable file."""
+    """Code that a declared machine cannot run: `extension` is what the CPU lacks (a name of
+    instruction_sets.py, or another that no baseline has), `sm_NN` for a GPU without device code, or
+    `unreadable` for an unreadable file."""
 
     file: str
     symbol: str
@@ -230,8 +239,8 @@ class Finding(Record):
 
 
 class CodeFile(Record):
-    """An ELF file that the gate read: `extensions` beyond plain x86-64 and their instructions, `sass` and `ptx` the
-    architectures of its device code."""
+    """An ELF file that the gate read: `extensions` beyond plain x86-64 and their instructions,
+    `sass` and `ptx` the architectures of its device code."""
 
     path: str
     sha256: Sha256
@@ -242,7 +251,8 @@ class CodeFile(Record):
 
 
 class CoverageRecord(Record):
-    """What the coverage check saw. `allowed` counts what each allowance's reason excused, 0 where nothing needed it."""
+    """What the coverage check saw. `allowed` counts what each allowance's reason excused, 0 where
+    nothing needed it."""
 
     schema_version: Literal[1] = 1
     folders: list[str]
@@ -254,8 +264,8 @@ class CoverageRecord(Record):
 
 
 class BootTimes(Record):
-    """Where a boot's time went. `parts` follow one another; `units` are the slowest that began before SSH was there,
-    `modules` the slowest of cloud-init, before SSH and after it."""
+    """Where a boot's time went. `parts` follow one another; `units` are the slowest that began
+    before SSH was there, `modules` the slowest of cloud-init, before SSH and after it."""
 
     parts: list[Timing]
     units: list[Timing]
@@ -263,7 +273,8 @@ class BootTimes(Record):
 
 
 class Boot(Record):
-    """One boot of the sealed disk, from power-on to the first SSH session. One of a build's boots has `times`."""
+    """One boot of the sealed disk, from power-on to the first SSH session. One of a build's boots
+    has `times`."""
 
     firmware: str
     seconds_to_ssh: Seconds
@@ -271,8 +282,9 @@ class Boot(Record):
 
 
 class Check(Record):
-    """One check of the image and what it found; `detail` is its message (of a correct one: the figures that its test
-    recorded), empty when there is none. Of a comparison that failed `expected` and `actual` are its sides."""
+    """One check of the image and what it found; `detail` is its message (of a correct one: the
+    figures that its test recorded), empty when there is none. Of a comparison that failed
+    `expected` and `actual` are its sides."""
 
     id: str
     role: str
@@ -285,7 +297,8 @@ class Check(Record):
 
 
 class VerifyRecord(Record):
-    """What `verify` saw. `seconds` spans all boots and checks; `disk_sha256` or `ami` is what it booted.
+    """What `verify` saw. `seconds` spans all boots and checks; `disk_sha256` or `ami` is what it
+    booted.
 
     Records of before that was noted have neither; `publish` refuses them.
     """
@@ -303,8 +316,10 @@ class VerifyRecord(Record):
 
     @model_validator(mode="after")
     def _verdict_is_earned(self) -> Self:
-        """A record cannot claim `verified` without a check, or against one: nothing else guards `publish`."""
+        """A record cannot claim `verified` without a check, or against one: nothing else guards
+        `publish`."""
         wrong = [check.id for check in self.checks if check.outcome is not Outcome.CORRECT]
         if self.verdict is Verdict.VERIFIED and (wrong or not self.checks):
-            raise ValueError(f"verdict is verified but {wrong[0] + ' is not correct' if wrong else 'no check ran'}")
+            raise ValueError("verdict is verified but "
+                             f"{wrong[0] + ' is not correct' if wrong else 'no check ran'}")
         return self

@@ -1,8 +1,10 @@
-"""The SHA-256 of every block of a disk, as a file: what is uploaded, what changed, and what a read-back must find.
+"""The SHA-256 of every block of a disk, as a file: what is uploaded, what changed, and what a
+read-back must find.
 
-The file has a slot of 32 bytes for each block of the volume, at 32 times the block's index: its SHA-256, or zeros where
-the block is all zeros. It is 64 KiB for each GiB of volume, sparse as the disk is, and read in pieces, so that no size
-of disk needs memory. It stays beside the disk and outlives it: the next build's difference needs no older disk.
+The file has a slot of 32 bytes for each block of the volume, at 32 times the block's index: its
+SHA-256, or zeros where the block is all zeros. It is 64 KiB for each GiB of volume, sparse as the
+disk is, and read in pieces, so that no size of disk needs memory. It stays beside the disk and
+outlives it: the next build's difference needs no older disk.
 """
 
 from __future__ import annotations
@@ -41,9 +43,12 @@ class BlockMap:
         try:
             size = path.stat().st_size
         except FileNotFoundError:
-            raise BadInput(f"{path} does not exist", hint="the disk's blocks are listed when it is published") from None
+            raise BadInput(
+                f"{path} does not exist", hint="the disk's blocks are listed when it is published"
+            ) from None
         if not size or size % (PIECE * SLOT):
-            raise BadInput(f"{path} has {size} bytes: no list of blocks", hint="delete it: it is made again")
+            raise BadInput(f"{path} has {size} bytes: no list of blocks",
+                           hint="delete it: it is made again")
         return cls(path, size // (PIECE * SLOT))
 
     @classmethod
@@ -70,7 +75,8 @@ class BlockMap:
         return sum(1 for _ in self)
 
     def content(self) -> str:
-        """Hex SHA-256 that names the volume's content: equal for equal bytes, whatever holes the file has."""
+        """Hex SHA-256 that names the volume's content: equal for equal bytes, whatever holes the
+        file has."""
         digest = hashlib.sha256(f"{self.gib} GiB\n".encode())
         for _first, piece in self.pieces():
             digest.update(piece)
@@ -87,10 +93,11 @@ def _filled(first: int, piece: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def scan(disk: Path, target: Path, final: Callable[[int], int] | None = None) -> BlockMap:
-    """Hash the blocks of `disk` into `target`, which appears whole or not at all. Holes are not read.
+    """Hash the blocks of `disk` into `target`, which appears whole or not at all. Holes are not
+    read.
 
-    Of a disk that is still being written, `final` waits as `data_blocks` says. Two threads: SHA-256 runs outside
-    Python's lock at 1.8 GB/s a core, and a disk reads no faster than two take.
+    Of a disk that is still being written, `final` waits as `data_blocks` says. Two threads: SHA-256
+    runs outside Python's lock at 1.8 GB/s a core, and a disk reads no faster than two take.
     """
     aside = process.aside(target)
     block_map = BlockMap.create(aside, volume_gib(disk))
@@ -110,7 +117,8 @@ def scan(disk: Path, target: Path, final: Callable[[int], int] | None = None) ->
 
 
 def digest_of(disk: Path) -> str:
-    """Hex SHA-256 of the list of the disk's blocks, which is made for it: what a Disk has as `blocks_sha256`."""
+    """Hex SHA-256 of the list of the disk's blocks, which is made for it: what a Disk has as
+    `blocks_sha256`."""
     with tempfile.TemporaryDirectory() as folder:
         return records.sha256_file(scan(disk, Path(folder, "blocks")).path)
 
@@ -129,10 +137,11 @@ def is_as_baked(disk: Path, baked: Disk) -> bool:
 
 
 def differing(new: BlockMap, old: BlockMap | None) -> Iterator[tuple[int, bytes]]:
-    """What has to be written over `old` to get `new`: index and SHA-256 of each block that differs, ascending.
+    """What has to be written over `old` to get `new`: index and SHA-256 of each block that differs,
+    ascending.
 
-    A block that became zeros is among them: a snapshot shows its parent's data where nothing was written over it.
-    `old` may be a smaller volume, never a larger one.
+    A block that became zeros is among them: a snapshot shows its parent's data where nothing was
+    written over it. `old` may be a smaller volume, never a larger one.
     """
     if old is not None and old.gib > new.gib:
         raise BadInput(f"a volume of {new.gib} GiB cannot follow one of {old.gib} GiB",

@@ -1,4 +1,5 @@
-"""What counts as a test of a build on a GPU: which checks it needs, what a JUnit file has to say, the record of it."""
+"""What counts as a test of a build on a GPU: which checks it needs, what a JUnit file has to say,
+the record of it."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from goldenami.model.supported.hardware import Family, GpuType
 
 BUILD_PROPERTY, GPU_PROPERTY = "goldenami:build-id", "goldenami:gpu"
 AMI_PROPERTY, NONCE_PROPERTY = "goldenami:ami", "goldenami:nonce"
-"""Properties of a JUnit file: which build was tested, on which GPU, as which AMI, in which session. tests/image writes
-them."""
+"""Properties of a JUnit file: which build was tested, on which GPU, as which AMI, in which session.
+tests/image writes them."""
 NOT_ASKED = "not asked: "
 """How a skipped test says that the image's definition does not ask for what it looks at."""
 ATTEST_FILE = "attest.json"
@@ -33,7 +34,8 @@ _NONCE, _LEAST_DIGITS = re.compile(r"[0-9a-f]{32}"), 6
 
 @dataclass(frozen=True)
 class Asked:
-    """What a test of a build has to show, by the build's lock: GPU architectures, and roles that have checks on a GPU.
+    """What a test of a build has to show, by the build's lock: GPU architectures, and roles that
+    have checks on a GPU.
 
     As text, which AMIs carry as a tag: `75 86: nvidia_driver frameworks`.
     """
@@ -44,7 +46,8 @@ class Asked:
     @classmethod
     def of(cls, root: Path, lock: Lock) -> Asked:
         """What the lock asks for."""
-        return cls(tuple(lock.hardware.sm), tuple(role for role in lock.roles if required(root, [role])))
+        return cls(tuple(lock.hardware.sm),
+                   tuple(role for role in lock.roles if required(root, [role])))
 
     @classmethod
     def parsed(cls, text: str) -> Asked:
@@ -70,7 +73,8 @@ class GpuSession(Record):
 class TestedGpu(Record):
     """One instance on which all checks passed. `sm` is the CUDA compute capability without its dot.
 
-    `not_asked`: checks that the definition or the type does not ask for. By hand, what the file does not say is empty.
+    `not_asked`: checks that the definition or the type does not ask for. By hand, what the file
+    does not say is empty.
     """
 
     sm: str
@@ -83,7 +87,8 @@ class TestedGpu(Record):
     not_asked: tuple[str, ...] = ()
 
     def problem(self, checks: Sequence[str], known: Mapping[str, Family], *, by_hand: bool) -> str:
-        """What it did not answer, or what its type of the families `known` has not; nothing where it may be true."""
+        """What it did not answer, or what its type of the families `known` has not; nothing where
+        it may be true."""
         if not set(self.not_asked) < set(checks) or self.checks < len(checks) - len(self.not_asked):
             return f"{self.checks} of {len(checks)} checks passed on {self.gpu}"
         if by_hand:
@@ -97,10 +102,12 @@ class TestedGpu(Record):
 
 
 class GpuTestRecord(Record):
-    """A build's test on every GPU architecture that it declares. `checks`: by name those that every machine answered.
+    """A build's test on every GPU architecture that it declares. `checks`: by name those that every
+    machine answered.
 
-    It is of the lock, of the disk and of its manifest whose SHA-256 it names, as the AMIs do in their tags; records of
-    version 1 name no lock. `by_hand`: the person `by` vouches for a JUnit file. `signature` is a DSSE envelope.
+    It is of the lock, of the disk and of its manifest whose SHA-256 it names, as the AMIs do in
+    their tags; records of version 1 name no lock. `by_hand`: the person `by` vouches for a JUnit
+    file. `signature` is a DSSE envelope.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -121,7 +128,9 @@ class GpuTestRecord(Record):
         gpus = ", ".join(dict.fromkeys(machine.gpu for machine in self.machines))
         return f"tested on {gpus}" + (f", {self.by} vouches for it" if self.by_hand else "")
 
-    def shortfall(self, architectures: Iterable[str], needed: Iterable[str], known: Mapping[str, Family]) -> str:
+    def shortfall(
+        self, architectures: Iterable[str], needed: Iterable[str], known: Mapping[str, Family]
+    ) -> str:
         """What keeps it, read alone, from showing what is asked for; nothing where it does.
 
         `known` are the families. A person vouches for architectures.
@@ -135,9 +144,11 @@ class GpuTestRecord(Record):
         bare = {*architectures} - {machine.sm for machine in self.machines}
         if bare and not self.by_hand:
             return f"no GPU of architecture {min(bare)} was tested"
-        if not self.by_hand and not (_NONCE.fullmatch(self.nonce) and len(set(self.nonce)) >= _LEAST_DIGITS):
+        if not self.by_hand and not (_NONCE.fullmatch(self.nonce) and len(set(self.nonce))
+                                     >= _LEAST_DIGITS):
             return f"its nonce `{self.nonce[:32]}` is no random one"
-        said = (machine.problem(self.checks, known, by_hand=self.by_hand) for machine in self.machines)
+        said = (machine.problem(self.checks, known, by_hand=self.by_hand)
+                for machine in self.machines)
         return next(filter(None, said), "")
 
 
@@ -147,23 +158,30 @@ def required(root: Path, roles: Iterable[str]) -> list[str]:
     for role in roles:
         path = root / "tests/image" / role / _FILE
         if path.exists():
-            found += [f"{role}/{node.name.removeprefix('test_')}" for node in ast.parse(path.read_text("utf-8")).body
+            found += [f"{role}/{node.name.removeprefix('test_')}"
+                      for node in ast.parse(path.read_text("utf-8")).body
                       if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
     return found
 
 
 class JunitFile:
-    """A JUnit file of tests/image: its properties, and the outcome of its tests on a GPU by `role/name`."""
+    """A JUnit file of tests/image: its properties, and the outcome of its tests on a GPU by
+    `role/name`."""
 
     def __init__(self, path: Path) -> None:
         try:
             tree = ElementTree.parse(path)  # noqa: S314 - expat expands no external entity
         except FileNotFoundError:
-            raise BadInput(f"{path} does not exist", hint="name the JUnit file of the test on the GPU") from None
+            raise BadInput(
+                f"{path} does not exist", hint="name the JUnit file of the test on the GPU"
+            ) from None
         except ElementTree.ParseError as error:
-            raise BadInput(f"{path} is not JUnit XML: {error}",
-                           hint="name the JUnit file of the test on the GPU") from None
-        self.properties = {node.get("name", ""): node.get("value", "") for node in tree.iter("property")}
+            raise BadInput(
+                f"{path} is not JUnit XML: {error}",
+                hint="name the JUnit file of the test on the GPU",
+            ) from None
+        self.properties = {node.get("name", ""): node.get("value", "")
+                           for node in tree.iter("property")}
         self._cases = list(tree.iter("testcase"))
 
     @property
@@ -174,7 +192,8 @@ class JunitFile:
     @property
     def passed(self) -> list[str]:
         """Tests that passed."""
-        return [_name(case) for case in self._cases if not _has(case, "failure", "error", "skipped")]
+        return [_name(case) for case in self._cases
+                if not _has(case, "failure", "error", "skipped")]
 
     @property
     def not_asked(self) -> list[str]:
@@ -187,17 +206,24 @@ class JunitFile:
         """Tests that passed, or that nobody asks for."""
         return {*self.passed, *self.not_asked}
 
-    def problem(self, build_id: str, needed: Sequence[str], *, amis: Iterable[str] = (), nonce: str = "") -> str:
-        """Why the file is no proof for the build; nothing where it is. `amis`: one of these was to be tested."""
-        said, missing = self.properties, sorted({*needed} - {*self.answered, *self.failed}, key=[*needed].index)
+    def problem(
+        self, build_id: str, needed: Sequence[str], *, amis: Iterable[str] = (), nonce: str = ""
+    ) -> str:
+        """Why the file is no proof for the build; nothing where it is. `amis`: one of these was to
+        be tested."""
+        said, missing = self.properties, sorted({*needed} - {*self.answered, *self.failed},
+                                                key=[*needed].index)
         ami, wanted = said.get(AMI_PROPERTY, ""), list(amis)
         return (f"it is of build {said.get(BUILD_PROPERTY) or '(unnamed)'}, not {build_id}"
                 if said.get(BUILD_PROPERTY) != build_id else
-                f"it is of {ami or 'an unnamed AMI'}, not {', '.join(wanted)}" if wanted and ami not in wanted else
+                f"it is of {ami or 'an unnamed AMI'}, not {', '.join(wanted)}" if wanted
+                and ami not in wanted else
                 "it is of another session" if nonce and said.get(NONCE_PROPERTY) != nonce else
                 "it names no GPU: was there one?" if not said.get(GPU_PROPERTY) else
-                f"{len(self.failed)} of {len(self._cases)} tests failed, {self.failed[0]} first" if self.failed else
-                f"{len(missing)} of {len(needed)} checks on a GPU are not in it, {missing[0]} first" if missing else
+                f"{len(self.failed)} of {len(self._cases)} tests failed, {self.failed[0]} first"
+                if self.failed else
+                f"{len(missing)} of {len(needed)} checks on a GPU are not in it, {missing[0]} first"
+                if missing else
                 "no test ran" if not self.passed else "")
 
 
@@ -206,7 +232,8 @@ def _has(case: ElementTree.Element, *kinds: str) -> bool:
 
 
 def _name(case: ElementTree.Element) -> str:
-    """`role/name` of a test, as a check is called: pytest's class name is tests.image.<role>.test_<role>."""
+    """`role/name` of a test, as a check is called: pytest's class name is
+    tests.image.<role>.test_<role>."""
     parts = case.get("classname", "").split(".")
     role = parts[-2] if len(parts) > 1 else ""
     return f"{role}/{case.get('name', '').partition('[')[0].removeprefix('test_')}"

@@ -1,4 +1,5 @@
-"""How hard a build is, by a public guide: what `verify` records of it, and `publish` and `report` read."""
+"""How hard a build is, by a public guide: what `verify` records of it, and `publish` and `report`
+read."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class RuleOutcome(StrEnum):
 
 
 class HardeningRule(Record):
-    """One rule of the guide that fits the image; `level` is the lowest that has it, `reason` why it is waived."""
+    """One rule of the guide that fits the image; `level` is the lowest that has it, `reason` why it
+    is waived."""
 
     id: str
     title: str
@@ -55,7 +57,8 @@ class HardeningScan(Record):
 
 
 class HardeningRecord(Record):
-    """The rules of the guide of `content` and what became of each. With a `problem` no score is to be believed."""
+    """The rules of the guide of `content` and what became of each. With a `problem` no score is to
+    be believed."""
 
     schema_version: Literal[1] = 1
     image: str
@@ -66,7 +69,8 @@ class HardeningRecord(Record):
 
     def count(self, level: HardeningLevel, outcome: RuleOutcome | None = None) -> int:
         """Rules of a level, or those with an outcome."""
-        return sum(rule.level in level.within and outcome in (None, rule.outcome) for rule in self.rules)
+        return sum(rule.level in level.within and outcome in (None, rule.outcome)
+                   for rule in self.rules)
 
     def __str__(self) -> str:
         """`minimal 32/34, intermediary 152/181, enhanced 160/211`: rules of ANSSI BP-028."""

@@ -1,7 +1,8 @@
 """The lock: packer/locks/<image>.lock.json, the only thing that a bake may read.
 
-Canonical JSON; its SHA-256 is the build id and stands beside it in `sha256sum -c` form, so that an edit by
-hand is noticed. The lock also holds digests of what it was made from, so that a stale one is noticed too.
+Canonical JSON; its SHA-256 is the build id and stands beside it in `sha256sum -c` form, so that an
+edit by hand is noticed. The lock also holds digests of what it was made from, so that a stale one
+is noticed too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ ID_LENGTH = 12
 
 
 class Origin(StrEnum):
-    """Where a framework's wheel comes from: compiled for the image's hardware, or the package index."""
+    """Where a framework's wheel comes from: compiled for the image's hardware, or the package
+    index."""
 
     SOURCE = "source"
     WHEEL = "wheel"
@@ -70,13 +72,17 @@ class Package(Record):
     @classmethod
     def of(cls, deb: Deb) -> Package:
         """The lock's form of a resolved file."""
-        return cls(version=deb.version, architecture=deb.architecture, sha256=deb.sha256, size=deb.size,
-                   installed_size=deb.installed_size, origin=deb.archive, path=deb.path, source=deb.source)
+        return cls(version=deb.version, architecture=deb.architecture, sha256=deb.sha256,
+                   size=deb.size,
+                   installed_size=deb.installed_size, origin=deb.archive, path=deb.path,
+                   source=deb.source)
 
     def deb(self, name: str) -> Deb:
         """The resolver's form."""
-        return Deb(name=name, version=self.version, architecture=self.architecture, sha256=self.sha256,
-                   size=self.size, installed_size=self.installed_size, archive=self.origin, path=self.path,
+        return Deb(name=name, version=self.version, architecture=self.architecture,
+                   sha256=self.sha256,
+                   size=self.size, installed_size=self.installed_size, archive=self.origin,
+                   path=self.path,
                    source=self.source)
 
 
@@ -89,16 +95,19 @@ class Kernel(Record):
 
 
 class Signature(Record):
-    """Who signed kernel modules: what `modinfo -F signer` shows, and the SHA-256 of the certificate."""
+    """Who signed kernel modules: what `modinfo -F signer` shows, and the SHA-256 of the
+    certificate."""
 
     signer: str
     certificate_sha256: str
 
 
 class KernelModules(Record):
-    """Kernel modules that were compiled at lock time: what from, with what, and what came out, signed by whom.
+    """Kernel modules that were compiled at lock time: what from, with what, and what came out,
+    signed by whom.
 
-    `key` is the SHA-256 over everything that shapes them; `build` is the closure of the scratch tree.
+    `key` is the SHA-256 over everything that shapes them; `build` is the closure of the scratch
+    tree.
     """
 
     key: str
@@ -123,8 +132,8 @@ class Driver(Record):
 
 
 class Cuda(Record):
-    """The CUDA of the image. `wheels` are its files where they come from the package index, in `environment`, and
-    `allow` what the coverage check grants them."""
+    """The CUDA of the image. `wheels` are its files where they come from the package index, in
+    `environment`, and `allow` what the coverage check grants them."""
 
     version: str
     variant: str
@@ -137,8 +146,9 @@ class Cuda(Record):
 class HardwareLock(Record):
     """The declared families and what follows from them.
 
-    `options` make `gcc` compile for the best that all `cpus` share, `features` are all of it, by the names
-    of instruction_sets.py. `sm` are the CUDA compute capabilities that GPU code has to cover.
+    `options` make `gcc` compile for the best that all `cpus` share, `features` are all of it, by
+    the names of instruction_sets.py. `sm` are the CUDA compute capabilities that GPU code has to
+    cover.
     """
 
     families: list[str]
@@ -151,7 +161,8 @@ class HardwareLock(Record):
 
 
 class Target(Record):
-    """What compiled code is for: the CPU by GCC's name, the compiler's options for it, CUDA architectures if any."""
+    """What compiled code is for: the CPU by GCC's name, the compiler's options for it, CUDA
+    architectures if any."""
 
     cpu: str
     options: list[str]
@@ -159,10 +170,12 @@ class Target(Record):
 
 
 class CompiledWheel(Record):
-    """A wheel that is compiled here: for what, from what, with what. `key` is the SHA-256 over all that shapes it.
+    """A wheel that is compiled here: for what, from what, with what. `key` is the SHA-256 over all
+    that shapes it.
 
-    `build` names packages of the lock's toolchain; `requires` is what the build environment holds, `tests` what the
-    framework's own tests need besides, `result` how those ended ("" where the recipe runs none).
+    `build` names packages of the lock's toolchain; `requires` is what the build environment holds,
+    `tests` what the framework's own tests need besides, `result` how those ended ("" where the
+    recipe runs none).
     """
 
     key: str
@@ -176,9 +189,11 @@ class CompiledWheel(Record):
 
 
 class Framework(Record):
-    """An ML framework: where its wheel comes from and why, and the wheels that its environment holds besides.
+    """An ML framework: where its wheel comes from and why, and the wheels that its environment
+    holds besides.
 
-    `gain` is the measured speed of the image's build over the generic one, on the CPU `measured_on`.
+    `gain` is the measured speed of the image's build over the generic one, on the CPU
+    `measured_on`.
     """
 
     name: str
@@ -216,7 +231,8 @@ class Choice(Record):
 
 
 class Step(Record):
-    """Roles that make one layer, and the packages that come with them: all that apt sees there beyond the last one.
+    """Roles that make one layer, and the packages that come with them: all that apt sees there
+    beyond the last one.
 
     `stand_ins` are dummy packages in the place of a later step's (see dummy_packages.py).
     """
@@ -259,12 +275,15 @@ class Lock(Record):
         if self.cuda and self.cuda.wheels:
             found[self.cuda.environment] = {file.sha256: file for file in self.cuda.wheels}
         for one in self.frameworks:
-            found.setdefault(one.environment, {}).update((file.sha256, file) for file in [one.wheel, *one.requires])
+            found.setdefault(one.environment, {}).update(
+                (file.sha256, file) for file in [one.wheel, *one.requires]
+            )
         return {name: list(files.values()) for name, files in found.items()}
 
     def allowances(self) -> list[Allowance]:
         """What the coverage check grants the installed wheels."""
-        return [*(self.cuda.allow if self.cuda else []), *(row for one in self.frameworks for row in one.allow)]
+        return [*(self.cuda.allow if self.cuda else []),
+                *(row for one in self.frameworks for row in one.allow)]
 
     def objects(self) -> dict[str, int]:
         """SHA-256 and bytes of every file that a bake of this lock may need."""
@@ -273,7 +292,9 @@ class Lock(Record):
         debs = [*self.packages.values(), *build.values(), *dummies, *self.toolchain.values()]
         files = [file for framework in self.frameworks for file in framework.files()]
         files += self.cuda.wheels if self.cuda else []
-        return {package.sha256: package.size for package in debs} | {file.sha256: file.size for file in files}
+        return {package.sha256: package.size for package in debs} | {
+            file.sha256: file.size for file in files
+        }
 
 
 def path_of(root: Path, image: str) -> Path:
@@ -300,14 +321,18 @@ def _checksum_path(path: Path) -> Path:
 
 
 def read(path: Path) -> tuple[Lock, str]:
-    """The lock and its SHA-256, or BadInput where it is missing, edited by hand or of another shape."""
+    """The lock and its SHA-256, or BadInput where it is missing, edited by hand or of another
+    shape."""
     remake = f"run `make lock IMAGE={path.name.removesuffix('.lock.json')}`"
     if not path.is_file():
         raise BadInput(f"{path}: no lock", hint=remake)
     digest = records.sha256_file(path)
     recorded = _checksum_path(path)
-    if not recorded.is_file() or recorded.read_text(encoding="utf-8", errors="replace").split()[:1] != [digest]:
-        raise BadInput(f"{path}: does not match {recorded.name}: it was edited by hand or half-committed",
+    if not recorded.is_file() or recorded.read_text(encoding="utf-8", errors="replace").split()[
+        :1
+    ] != [digest]:
+        raise BadInput(f"{path}: does not match {recorded.name}: it was edited by hand or "
+                       "half-committed",
                        hint=f"locks are generated: {remake}, or restore both files from git")
     return records.read(path, Lock), digest
 
@@ -325,14 +350,16 @@ def read_copy(path: Path) -> tuple[Lock, str]:
 
 
 def digests(root: Path, definition: Definition) -> dict[str, str]:
-    """SHA-256 of everything in the checkout that shapes the image: definition, hardware, roles, playbook."""
+    """SHA-256 of everything in the checkout that shapes the image: definition, hardware, roles,
+    playbook."""
     text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
     inputs = {
         "definition": records.sha256_text(without_publish(text)),
         "hardware": _hardware(root, definition),
         "ansible": records.sha256_file(root / "ansible/bake.yml"),
     }
-    return inputs | {f"roles/{role}": _folder(root / "roles" / role) for role in definition.role_names}
+    return inputs | {f"roles/{role}": _folder(root / "roles" / role)
+                     for role in definition.role_names}
 
 
 def derive_hardware(root: Path, definition: Definition) -> HardwareLock:
@@ -340,14 +367,16 @@ def derive_hardware(root: Path, definition: Definition) -> HardwareLock:
     gcc = PLATFORMS[definition.base.release].gcc
     shared = hardware.baseline(root, definition.hardware, gcc)
     return HardwareLock(
-        families=definition.hardware, cpus=list(shared.cpus), gcc=f"{gcc[0]}.{gcc[1]}", march=shared.march,
+        families=definition.hardware, cpus=list(shared.cpus), gcc=f"{gcc[0]}.{gcc[1]}",
+        march=shared.march,
         options=list(shared.options), features=list(shared.features),
         sm=hardware.architectures(root, definition.hardware),
     )
 
 
 def _hardware(root: Path, definition: Definition) -> str:
-    """Digest of the rows of the families and what follows from them; another family's row does not count."""
+    """Digest of the rows of the families and what follows from them; another family's row does not
+    count."""
     known = hardware.load(root)
     rows = {name: known[name].substance() for name in definition.hardware}
     derived = derive_hardware(root, definition).model_dump(mode="json")
@@ -355,23 +384,28 @@ def _hardware(root: Path, definition: Definition) -> str:
 
 
 def _folder(folder: Path) -> str:
-    """Digest of a folder's files by relative name, mode and content; documentation does not count."""
+    """Digest of a folder's files by relative name, mode and content; documentation does not
+    count."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix not in (".md", ".pyc"):
             executable = bool(path.stat().st_mode & 0o100)
-            digest.update(f"{path.relative_to(folder)} {executable} {records.sha256_file(path)}\n".encode())
+            digest.update(
+                f"{path.relative_to(folder)} {executable} {records.sha256_file(path)}\n".encode()
+            )
     return digest.hexdigest()
 
 
 def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
     """BadInput naming what changed since the lock was made."""
     now = digests(root, definition)
-    changed = sorted(name for name in now.keys() | lock.inputs.keys() if now.get(name) != lock.inputs.get(name))
+    changed = sorted(name for name in now.keys() | lock.inputs.keys() if now.get(name)
+                     != lock.inputs.get(name))
     if changed:
         raise BadInput(
             f"the lock of {lock.image} is stale: changed since it was made: {', '.join(changed)}",
-            hint=f"run `make lock IMAGE={lock.image}` and review the difference with `git diff packer/locks`",
+            hint=f"run `make lock IMAGE={lock.image}` and review the difference with `git diff "
+                 "packer/locks`",
         )
 
 

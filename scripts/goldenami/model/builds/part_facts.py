@@ -11,7 +11,8 @@ PARTS_FILE = "parts.json"
 
 
 class PartFacts(Record):
-    """Licence as an SPDX expression, who supplies it, and the keys of the parts that it needs; empty: not said."""
+    """Licence as an SPDX expression, who supplies it, and the keys of the parts that it needs;
+    empty: not said."""
 
     licence: str = ""
     supplier: str = ""

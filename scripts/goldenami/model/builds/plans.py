@@ -1,6 +1,8 @@
-"""Plans and results: what one process hands to another, which runs in its own namespaces (`local/programs/`).
+"""Plans and results: what one process hands to another, which runs in its own namespaces
+(`local/programs/`).
 
-A plan is written as `plan.json` into its work folder, a result as `result.json` beside it. Nobody else reads them.
+A plan is written as `plan.json` into its work folder, a result as `result.json` beside it. Nobody
+else reads them.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class ProgramPlan(Record):
 
 
 class Tree(Record):
-    """A root tree: the suite's name, the repository's folder and the packages beyond the essential ones."""
+    """A root tree: the suite's name, the repository's folder and the packages beyond the essential
+    ones."""
 
     suite: str
     repository: Path
@@ -54,8 +57,9 @@ class TreePlan(ProgramPlan):
 # --- bake -----------------------------------------------------------------------------------------------------------
 
 class BakeStep(Record):
-    """Roles that run in one container. `key` names its layer, `view` what apt sees of the repository; `variables` is
-    the roles' file. `replaces` are the dummy packages that give way to the real ones."""
+    """Roles that run in one container. `key` names its layer, `view` what apt sees of the
+    repository; `variables` is the roles' file. `replaces` are the dummy packages that give way to
+    the real ones."""
 
     name: str
     key: Sha256
@@ -66,7 +70,8 @@ class BakeStep(Record):
 
 
 class CoverageRequest(Record):
-    """What the coverage check looks at: the folders of a tree, what every declared machine has, what is allowed.
+    """What the coverage check looks at: the folders of a tree, what every declared machine has,
+    what is allowed.
 
     `known` is the folder of what it read of files before, by their content.
     """
@@ -87,7 +92,8 @@ class CodePlan(ProgramPlan):
 
 
 class BakePlan(TreePlan):
-    """A bake of `lock` with the roles of the checkout `root`; `packages` are the lock's versions by name."""
+    """A bake of `lock` with the roles of the checkout `root`; `packages` are the lock's versions by
+    name."""
 
     root: Path
     lock: Path
@@ -103,8 +109,8 @@ class BakePlan(TreePlan):
 
 
 class BakeResult(Record):
-    """What a builder made: a disk, or an AMI. `sizes` are the bytes by package, "" for what none owns; of a disk
-    `layers` are those that were there already."""
+    """What a builder made: a disk, or an AMI. `sizes` are the bytes by package, "" for what none
+    owns; of a disk `layers` are those that were there already."""
 
     disk: Disk | None = None
     ami: Ami | None = None
@@ -124,7 +130,8 @@ class ContainerAccess(Record):
 # --- verify ---------------------------------------------------------------------------------------------------------
 
 class BootPlan(ProgramPlan):
-    """A boot of the disk image `disk`, for `user` to log in within `boot_limit_s`; one took `expected_s` before."""
+    """A boot of the disk image `disk`, for `user` to log in within `boot_limit_s`; one took
+    `expected_s` before."""
 
     disk: Path
     user: str
@@ -133,9 +140,9 @@ class BootPlan(ProgramPlan):
 
 
 class VerifyPlan(BootPlan):
-    """What `verify` looks at: the checkout `root` with its tests, and of the build its disk, variables and coverage
-    record. `baked` is the disk's record, `features` are what all declared CPUs have (GCC's names); the disk is booted
-    `growth_bytes` larger."""
+    """What `verify` looks at: the checkout `root` with its tests, and of the build its disk,
+    variables and coverage record. `baked` is the disk's record, `features` are what all declared
+    CPUs have (GCC's names); the disk is booted `growth_bytes` larger."""
 
     root: Path
     baked: Disk
@@ -147,7 +154,8 @@ class VerifyPlan(BootPlan):
 
 
 class VerifyResult(Record):
-    """What the boots and the checks gave, by whichever builder; `hardening` of an image with that role."""
+    """What the boots and the checks gave, by whichever builder; `hardening` of an image with that
+    role."""
 
     accel: Accel
     boots: list[Boot]
@@ -158,7 +166,8 @@ class VerifyResult(Record):
 # --- compilation ----------------------------------------------------------------------------------------------------
 
 class ModulesPlan(TreePlan):
-    """Kernel modules to compile from the DKMS package `source_deb`, and the package that they become."""
+    """Kernel modules to compile from the DKMS package `source_deb`, and the package that they
+    become."""
 
     source_deb: Path
     source_date_epoch: int
@@ -171,7 +180,8 @@ class ModulesPlan(TreePlan):
 
 
 class ModulesResult(Record):
-    """The package and the bytes that it installs; or the compiler's first error, or what the machine `lacks`."""
+    """The package and the bytes that it installs; or the compiler's first error, or what the
+    machine `lacks`."""
 
     deb: Path | None
     installed_size: Bytes
@@ -182,8 +192,9 @@ class ModulesResult(Record):
 
 
 class ScratchPlan(TreePlan):
-    """A scratch tree of a toolchain. `programs` are the recipes' folders; `mounts` are folders of this machine and
-    where they are in the tree. Wheels are named by their path below the tree's /build, and lie so in `work`."""
+    """A scratch tree of a toolchain. `programs` are the recipes' folders; `mounts` are folders of
+    this machine and where they are in the tree. Wheels are named by their path below the tree's
+    /build, and lie so in `work`."""
 
     name: str
     programs: Path
@@ -198,7 +209,8 @@ class WheelTests(Record):
 
 
 class WheelPlan(ScratchPlan):
-    """A wheel to compile from the archive `source` for the CPU `target` and the GPUs `sm`, as its recipe says.
+    """A wheel to compile from the archive `source` for the CPU `target` and the GPUs `sm`, as its
+    recipe says.
 
     `requires` is the build environment, `runs_with` what the wheel needs to run.
     """
@@ -218,8 +230,8 @@ class WheelPlan(ScratchPlan):
 
 
 class WheelResult(Record):
-    """The wheel; `seconds` are those of the compilation with `jobs` compilers, `cache` counts ccache's hits and misses,
-    `tests` is the closing line of the framework's own tests."""
+    """The wheel; `seconds` are those of the compilation with `jobs` compilers, `cache` counts
+    ccache's hits and misses, `tests` is the closing line of the framework's own tests."""
 
     wheel: Path
     compiler: str
@@ -230,7 +242,8 @@ class WheelResult(Record):
 
 
 class Side(StrEnum):
-    """What a benchmark compares: the wheel compiled for the image's hardware, and the one for any."""
+    """What a benchmark compares: the wheel compiled for the image's hardware, and the one for
+    any."""
 
     IMAGE = "image"
     GENERIC = "generic"

@@ -1,4 +1,5 @@
-"""The record of what is known against a build: what `cve` writes, and `publish`, `promote` and `report` read."""
+"""The record of what is known against a build: what `cve` writes, and `publish`, `promote` and
+`report` read."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ class Rating(StrEnum):
 
 
 class FeedStatus(Record):
-    """A feed as it was read: `entries` are its vulnerabilities, `dated` its newest change. With an `error` it was not
-    used.
+    """A feed as it was read: `entries` are its vulnerabilities, `dated` its newest change. With an
+    `error` it was not used.
 
     `known_entries` and `known_date` are of the best data so far: what later data is held against.
     """
@@ -57,9 +58,11 @@ class FeedStatus(Record):
 
 
 class Vulnerability(Record):
-    """One that the build has. `part` is a source package, a wheel or the driver; `fix` is the version that mends it.
+    """One that the build has. `part` is a source package, a wheel or the driver; `fix` is the
+    version that mends it.
 
-    `exploited`: it is used in attacks, CISA says. `fails`: the rules do not let it pass; `waived` says why it does.
+    `exploited`: it is used in attacks, CISA says. `fails`: the rules do not let it pass; `waived`
+    says why it does.
     """
 
     id: str
@@ -80,8 +83,8 @@ class Vulnerability(Record):
 
 
 class CveRecord(Record):
-    """What was found. `outcome` is `unreachable` where no list was compared, or one could not be and no other stops the
-    build.
+    """What was found. `outcome` is `unreachable` where no list was compared, or one could not be
+    and no other stops the build.
     """
 
     schema_version: Literal[1] = 1
@@ -98,7 +101,9 @@ class CveRecord(Record):
     @model_validator(mode="after")
     def _outcome_is_earned(self) -> Self:
         """A record cannot say `correct` against its own findings, or where a feed was not used."""
-        if self.outcome is Outcome.CORRECT and (not self.feeds or any(feed.error for feed in self.feeds)
+        if self.outcome is Outcome.CORRECT and (not self.feeds
+                                                or any(feed.error for feed in self.feeds)
                                                 or any(finding.stops for finding in self.findings)):
-            raise ValueError("outcome is correct, but a finding stops the build or a feed was not read")
+            raise ValueError("outcome is correct, but a finding stops the build or a feed was not "
+                             "read")
         return self

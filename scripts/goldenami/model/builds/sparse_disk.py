@@ -1,4 +1,5 @@
-"""A raw disk as EBS sees it: blocks of 512 KiB, most of which a sparse file does not hold and nobody has to read."""
+"""A raw disk as EBS sees it: blocks of 512 KiB, most of which a sparse file does not hold and
+nobody has to read."""
 
 from __future__ import annotations
 
@@ -11,14 +12,16 @@ from goldenami.core.errors import BadInput
 from goldenami.core.units import GIB
 
 BLOCK = 512 << 10
-"""Bytes of a snapshot's block, the only size that PutSnapshotBlock takes (EBS direct APIs, PutSnapshotBlock)."""
+"""Bytes of a snapshot's block, the only size that PutSnapshotBlock takes (EBS direct APIs,
+PutSnapshotBlock)."""
 ZEROS = bytes(BLOCK)
 LARGEST_GIB = 65_536
 """The largest volume: 64 TiB (EBS direct APIs, StartSnapshot: VolumeSize)."""
 
 
 def volume_gib(disk: Path) -> int:
-    """The GiB of the smallest volume that holds `disk`: volumes are whole GiB, so the rest of the last one is zeros."""
+    """The GiB of the smallest volume that holds `disk`: volumes are whole GiB, so the rest of the
+    last one is zeros."""
     size = disk.stat().st_size
     if not 0 < size <= LARGEST_GIB * GIB:
         raise BadInput(f"{disk} has {size} bytes, which is no size for a volume",
@@ -27,10 +30,11 @@ def volume_gib(disk: Path) -> int:
 
 
 def data_blocks(fd: int, final: Callable[[int], int] | None = None) -> Iterator[int]:
-    """Indexes of the blocks in which the file has data, ascending; holes are skipped by lseek(2), not read.
+    """Indexes of the blocks in which the file has data, ascending; holes are skipped by lseek(2),
+    not read.
 
-    Of a file that is still being written, `final` is asked with a byte; it waits until this byte is final and returns
-    up to which byte all are.
+    Of a file that is still being written, `final` is asked with a byte; it waits until this byte is
+    final and returns up to which byte all are.
     """
     size, at, listed = os.fstat(fd).st_size, 0, 0
     while at < size:

@@ -1,4 +1,5 @@
-"""Image definitions: packer/images/*.yml, the only facts that a person writes. All else is derived or refused."""
+"""Image definitions: packer/images/*.yml, the only facts that a person writes. All else is derived
+or refused."""
 
 from __future__ import annotations
 
@@ -15,21 +16,26 @@ from goldenami.model.definitions.update_policy import Watch
 from goldenami.model.supported.platforms import Distribution
 
 STEPS = (
-    ("os_updates",), ("cuda",), ("frameworks", "trim"), ("container_runtime", "instance_store", "tools"),
+    ("os_updates",), ("cuda",), ("frameworks", "trim"),
+    ("container_runtime", "instance_store", "tools"),
     ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",),
-    ("hardening", "limits", "network_tuning", "first_touch", "fast_boot", "immutable", "provenance", "seal"),
+    ("hardening", "limits", "network_tuning", "first_touch", "fast_boot", "immutable", "provenance",
+     "seal"),
 )
 """The steps of a bake, from what costs or changes least often to what is cheap or always changes.
 
-Each but the last is kept as a layer. Tuning is in the last: its roles take less time than a container's start.
+Each but the last is kept as a layer. Tuning is in the last: its roles take less time than a
+container's start.
 """
 ROLE_ORDER = tuple(role for step in STEPS for role in step)
-"""The order in which roles run, `seal` last: ansible/bake.yml has it from the lock, in `golden_steps`."""
+"""The order in which roles run, `seal` last: ansible/bake.yml has it from the lock, in
+`golden_steps`."""
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
 IMMUTABLE = "immutable"
 """The role that `immutable: true` adds, and nothing else does."""
 NEWEST, ANY = "newest", "any"
-"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the compiler."""
+"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the
+compiler."""
 
 
 class KernelFlavour(StrEnum):
@@ -73,7 +79,8 @@ class SourceVersion(StrEnum):
 
 
 class MetadataOptions(Record):
-    """What an instance's metadata service answers; it wants a token (IMDSv2) whatever is said here."""
+    """What an instance's metadata service answers; it wants a token (IMDSv2) whatever is said
+    here."""
 
     hop_limit: Annotated[int, Field(ge=1, le=64)] = 2
     """hops that an answer may go; 2 reaches containers"""
@@ -82,10 +89,12 @@ class MetadataOptions(Record):
 
 
 class LaunchTemplate(Record):
-    """How the image's launch template launches it. Without `instance_type` each launch names its own.
+    """How the image's launch template launches it. Without `instance_type` each launch names its
+    own.
 
-    With `id` or `name` it is a template of the user's: versions change the AMI and what is stated here, nothing else.
-    Limits are those of "Amazon EBS volume types" and "Initialize Amazon EBS volumes": IOPS, MiB/s, MiB/s.
+    With `id` or `name` it is a template of the user's: versions change the AMI and what is stated
+    here, nothing else. Limits are those of "Amazon EBS volume types" and "Initialize Amazon EBS
+    volumes": IOPS, MiB/s, MiB/s.
     """
 
     id: Annotated[str, Field(pattern=r"^lt-[0-9a-f]{8,17}$")] | None = None
@@ -149,7 +158,8 @@ class Transfer(StrEnum):
 
 _PRINCIPAL = (r"^(\d{12}|arn:aws[a-z-]*:organizations::\d{12}:(organization/o-[a-z0-9]{10,32}"
               r"|ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}))$")
-"""An account, an organization or a unit of one (EC2 API reference, LaunchPermission; Organizations, ARNs)."""
+"""An account, an organization or a unit of one (EC2 API reference, LaunchPermission; Organizations,
+ARNs)."""
 
 
 class Publish(Record):
@@ -157,12 +167,14 @@ class Publish(Record):
 
     `account` is the only one that it is published to, whatever the credentials of the day are.
 
-    `kms_key` is an alias that has to exist in each region; without it, the account's default decides on encryption.
-    `soak_hours` is how long a candidate has to stand before `promote` takes it; 0: `publish` moves `latest` itself.
-    `left_regions` had the image once: what they have stays as it is, on purpose.
+    `kms_key` is an alias that has to exist in each region; without it, the account's default
+    decides on encryption. `soak_hours` is how long a candidate has to stand before `promote` takes
+    it; 0: `publish` moves `latest` itself. `left_regions` had the image once: what they have stays
+    as it is, on purpose.
     """
 
-    regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]], Field(min_length=1)]
+    regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]],
+                       Field(min_length=1)]
     """where it is published"""
     account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
     """the only account that it is published to, whatever the credentials are"""
@@ -175,10 +187,12 @@ class Publish(Record):
     deprecate_after_days: Annotated[int, Field(ge=1, le=3650)] = 90
     """days until EC2 calls an AMI deprecated"""
     soak_hours: Annotated[int, Field(ge=0, le=720)] = 0
-    """hours that a candidate stands before `promote` takes it; 0: `publish` moves `latest` itself"""
+    """hours that a candidate stands before `promote` takes it; 0: `publish` moves `latest`
+    itself"""
     deregistration_protection: bool = False
     """EC2 lets nobody deregister the AMIs, `retire` included"""
-    share_with: Annotated[list[Annotated[str, Field(pattern=_PRINCIPAL)]], Field(default_factory=list)]
+    share_with: Annotated[list[Annotated[str, Field(pattern=_PRINCIPAL)]],
+                          Field(default_factory=list)]
     """accounts, organizations and their units, by number or ARN"""
     kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
     """alias of a key in each region; without it the account's default decides on encryption"""
@@ -200,7 +214,8 @@ class CveRule(Record):
 
 
 class HardeningGate(Record):
-    """That a build is published and promoted only where enough rules of a guide to hardening pass."""
+    """That a build is published and promoted only where enough rules of a guide to hardening
+    pass."""
 
     level: Annotated[HardeningLevel, Field(strict=False)] = HardeningLevel.INTERMEDIARY
     """level of ANSSI's BP-028"""
@@ -220,7 +235,8 @@ class Security(Record):
 
 
 class DriftAllowance(Record):
-    """A path that may differ from the bake on an instance, until a day on which somebody looks at it again."""
+    """A path that may differ from the bake on an instance, until a day on which somebody looks at
+    it again."""
 
     path: str
     """the path; `*` is any name, `**` any path below"""
@@ -245,9 +261,11 @@ class DriftSection(Record):
     """What `golden drift` lets pass besides its own policy. No part of it shapes the image."""
 
     allow: list[DriftAllowance] = Field(default_factory=list)
-    """paths that may differ from the bake: `path` (`*` a name, `**` any path below), `reason`, and `until`, a date"""
+    """paths that may differ from the bake: `path` (`*` a name, `**` any path below), `reason`, and
+    `until`, a date"""
     listen: list[ListenAllowance] = Field(default_factory=list)
-    """ports that may be heard besides the image's own: `port`, such as tcp/8000, `reason`, and `until`, a date"""
+    """ports that may be heard besides the image's own: `port`, such as tcp/8000, `reason`, and
+    `until`, a date"""
 
 
 class Definition(Record):
@@ -292,7 +310,8 @@ class Definition(Record):
     @property
     def role_names(self) -> list[str]:
         """The image's roles in the order in which they are applied."""
-        return [role for role in ROLE_ORDER if role in self.roles or (role == IMMUTABLE and self.immutable)]
+        return [role for role in ROLE_ORDER if role in self.roles
+                or (role == IMMUTABLE and self.immutable)]
 
     @property
     def steps(self) -> list[list[str]]:

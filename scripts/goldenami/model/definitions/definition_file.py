@@ -1,4 +1,5 @@
-"""Definitions as files: read, checked, and rewritten where `watch` moves to another driver branch."""
+"""Definitions as files: read, checked, and rewritten where `watch` moves to another driver
+branch."""
 
 from __future__ import annotations
 
@@ -18,12 +19,17 @@ from goldenami.model.definitions.definition import Definition
 def path_of(root: Path, image: str) -> Path:
     """The definition file of `image`, or BadInput with the nearest image there is."""
     folder = root / "packer/images"
-    known, name = sorted(found.stem for found in folder.glob("*.yml")), Path(image).name.removesuffix(".yml")
+    known, name = sorted(found.stem
+                         for found in folder.glob("*.yml")), Path(image).name.removesuffix(".yml")
     if image in known:
         return folder / f"{image}.yml"
     if not image:
         raise BadInput("IMAGE is empty", hint=f"name one of {', '.join(known)}")
-    what = f"no image `{image}`" if name == image else f"IMAGE is a name and no file, but was `{image}`"
+    what = (
+        f"no image `{image}`"
+        if name == image
+        else f"IMAGE is a name and no file, but was `{image}`"
+    )
     raise BadInput(f"{what}: {nearest(name, known)}", hint="images are the files of packer/images/")
 
 
@@ -35,33 +41,41 @@ def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Defi
     source = yaml_lines.load(path)
     definition = yaml_lines.validate(source, Definition)
     if definition.image != path.stem:
-        raise source.error(("image",), f"is `{definition.image}` but the file is named `{path.stem}`")
+        raise source.error(("image",),
+                           f"is `{definition.image}` but the file is named `{path.stem}`")
     definition_checks.check(root, source, definition, regions)
     return _located(root, definition)
 
 
 def _located(root: Path, definition: Definition) -> Definition:
-    """The definition with the whole path of its user data, which is read where a template is written."""
+    """The definition with the whole path of its user data, which is read where a template is
+    written."""
     publish = definition.publish
     if publish is None or publish.launch_template.user_data_file is None:
         return definition
     template = publish.launch_template
-    located = template.model_copy(update={"user_data_file": str(root / str(template.user_data_file))})
-    return definition.model_copy(update={"publish": publish.model_copy(update={"launch_template": located})})
+    located = template.model_copy(
+        update={"user_data_file": str(root / str(template.user_data_file))}
+    )
+    return definition.model_copy(
+        update={"publish": publish.model_copy(update={"launch_template": located})}
+    )
 
 
 APART = ("publish", "watch", "security", "drift")
-"""Sections that say where an image goes, when it is made again, what is shown of it and what may differ: no part of
-them is in it."""
+"""Sections that say where an image goes, when it is made again, what is shown of it and what may
+differ: no part of them is in it."""
 
 
 def without_publish(text: str) -> str:
     """The text of a definition without the sections of `APART`, which do not shape the image."""
     node = yaml.compose(text, Loader=yaml_lines.LOADER)
     assert isinstance(node, yaml.MappingNode)  # `load` has seen to that
-    lines, starts = text.splitlines(keepends=True), [(key.value, key.start_mark.line) for key, _ in node.value]
+    lines, starts = text.splitlines(keepends=True), [(key.value, key.start_mark.line)
+                                                     for key, _ in node.value]
     ends = [*(line for _, line in starts[1:]), len(lines)]
-    for (name, start), end in reversed(list(zip(starts, ends, strict=True))):  # from below: line numbers stay true
+    # From below: line numbers stay true.
+    for (name, start), end in reversed(list(zip(starts, ends, strict=True))):
         if name in APART:
             del lines[start:end]
     return "".join(lines)
@@ -76,5 +90,6 @@ def with_branch(path: Path, text: str, branch: str) -> str:
                            hint="write the branch, also where it is the default")
     lines = text.splitlines(keepends=True)
     number = source.lines[key] - 1
-    changed = re.sub(r"(nvidia_driver_branch:\s*)[\"']?\d+[\"']?", rf'\g<1>"{branch}"', lines[number], count=1)
+    changed = re.sub(r"(nvidia_driver_branch:\s*)[\"']?\d+[\"']?", rf'\g<1>"{branch}"',
+                     lines[number], count=1)
     return "".join([*lines[:number], changed, *lines[number + 1:]])

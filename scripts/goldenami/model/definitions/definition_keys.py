@@ -1,4 +1,5 @@
-"""The keys of a definition for a reader: values, default, meaning; from the models and the text below each field."""
+"""The keys of a definition for a reader: values, default, meaning; from the models and the text
+below each field."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def sections() -> Iterator[tuple[str, list[DefinitionKey]]]:
 
 
 def _below(
-    path: str, model: str, models: Schema, meanings: dict[tuple[str, str], str], seen: dict[str, str],
+    path: str, model: str, models: Schema, meanings: dict[tuple[str, str], str],
+    seen: dict[str, str],
 ) -> Iterator[tuple[str, list[DefinitionKey]]]:
     """The section at `path` and those in it. `seen` has the path of each model."""
     keys, inner = [], {}
@@ -44,7 +46,9 @@ def _below(
             seen[other] = inner[other] = where
         if other:
             values = f"section `{seen[other]}`"
-        keys.append(DefinitionKey(name, values, "required" if name in models[model].get("required", []) else default,
+        keys.append(DefinitionKey(name, values,
+                                  "required" if name in models[model].get("required", [])
+                                  else default,
                                   meanings.get((model, name), "")))
     yield path, keys
     for other, where in inner.items():
@@ -57,8 +61,13 @@ def _meanings(module: ModuleType) -> dict[tuple[str, str], str]:
     for node in ast.parse(inspect.getsource(module)).body:
         body = node.body if isinstance(node, ast.ClassDef) else []
         for field, below in itertools.pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(node, ast.ClassDef):
-                found[node.name, ast.unparse(field.target)] = ast.literal_eval(below.value)
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(below, ast.Expr)
+                and isinstance(node, ast.ClassDef)
+            ):
+                text = ast.literal_eval(below.value)
+                found[node.name, ast.unparse(field.target)] = " ".join(text.split())
     return found
 
 
@@ -83,7 +92,8 @@ def _values(key: Schema, models: Schema) -> str:
         return ", ".join(f"`{value}`" for value in key["enum"])
     if "minimum" in key:
         return f"{key['minimum']} to {key['maximum']}"
-    kinds = {"integer": "whole number", "string": "text", "boolean": "`true`, `false`", "object": "mapping"}
+    kinds = {"integer": "whole number", "string": "text", "boolean": "`true`, `false`",
+             "object": "mapping"}
     if key.get("format") == "date":
         return "date"
     return f"list of {_values(key['items'], models)}" if "items" in key else kinds[key["type"]]
@@ -97,5 +107,9 @@ def _default(key: Schema, models: Schema) -> str:
         own = models[model]["properties"] if model else {}
         default = {name: value for name, value in default.items()
                    if value and value != own.get(name, {}).get("default")}
-        return f"`{{{', '.join(f'{name}: {value}' for name, value in default.items())}}}`" if default else ""
+        return (
+            f"`{{{', '.join(f'{name}: {value}' for name, value in default.items())}}}`"
+            if default
+            else ""
+        )
     return "" if default in (None, "") else f"`{json.dumps(default).strip(chr(34))}`"

@@ -1,9 +1,10 @@
-"""Recipes of ML frameworks, as data: roles/frameworks/files/<name>/recipe.yml, each with its programs beside it.
+"""Recipes of ML frameworks, as data: roles/frameworks/files/<name>/recipe.yml, each with its
+programs beside it.
 
-A recipe says where a framework comes from, how it is compiled for given hardware, and by which programs it is tried
-and measured. `{options}` in a flag stands for the compiler's options of the target, `{jobs}` for the number of
-parallel compilers, `{site}` for the folder of the build environment's packages, `{sm}` and `{sm_dotted}` for the CUDA
-architectures (`80;86`, `8.0;8.6`).
+A recipe says where a framework comes from, how it is compiled for given hardware, and by which
+programs it is tried and measured. `{options}` in a flag stands for the compiler's options of the
+target, `{jobs}` for the number of parallel compilers, `{site}` for the folder of the build
+environment's packages, `{sm}` and `{sm_dotted}` for the CUDA architectures (`80;86`, `8.0;8.6`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from goldenami.core.yaml_lines import nearest
 from goldenami.model.builds.build_records import Allowance
 
 FOLDER = "roles/frameworks/files"
-"""A folder for each recipe; beside it `smoke.py`, which prints what it did, and `bench.py`: a JSON object of rates."""
+"""A folder for each recipe; beside it `smoke.py`, which prints what it did, and `bench.py`: a JSON
+object of rates."""
 DISPATCHING = f"{FOLDER}/dispatching.yml"
 
 
@@ -35,8 +37,8 @@ class SourceKind(StrEnum):
 
 
 class FrameworkSource(Record):
-    """The source of one version. An archive has an address and a size in bytes; one without a SHA-256 was never fetched
-    by whoever wrote the recipe."""
+    """The source of one version. An archive has an address and a size in bytes; one without a
+    SHA-256 was never fetched by whoever wrote the recipe."""
 
     kind: Annotated[SourceKind, Field(strict=False)] = SourceKind.SDIST
     url: str | None = None
@@ -45,19 +47,21 @@ class FrameworkSource(Record):
 
 
 PTX = "+ptx"
-"""Marks an architecture whose PTX is in a wheel besides: the driver compiles that for newer GPUs."""
+"""Marks an architecture whose PTX is in a wheel besides: the driver compiles that for newer
+GPUs."""
 
 
 class Wheel(Record):
-    """A wheel on the package index. `sm`: CUDA architectures that it holds code for ("86", "90+ptx"), where they were
-    looked up (coverage.py reads them)."""
+    """A wheel on the package index. `sm`: CUDA architectures that it holds code for ("86",
+    "90+ptx"), where they were looked up (coverage.py reads them)."""
 
     distribution: str
     sm: list[Annotated[str, Field(pattern=r"^\d+(\+ptx)?$")]] | None = None
 
 
 class CudaWheel(Wheel):
-    """A wheel with code for GPUs: the CUDA that it was compiled with, and the extra by which that CUDA comes along."""
+    """A wheel with code for GPUs: the CUDA that it was compiled with, and the extra by which that
+    CUDA comes along."""
 
     version: str
     cuda: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
@@ -65,7 +69,8 @@ class CudaWheel(Wheel):
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for; `===` takes no build of the same version for CPUs ("2.15.0+cpu")."""
+        """What pip is asked for; `===` takes no build of the same version for CPUs
+        ("2.15.0+cpu")."""
         return f"{self.distribution}{f'[{self.extra}]' if self.extra else ''}==={self.version}"
 
 
@@ -79,7 +84,8 @@ class Patch(Record):
 
 
 class CudaAdditions(Record):
-    """What is added to a build where the image declares GPUs; the fields are those of `BuildInstructions`."""
+    """What is added to a build where the image declares GPUs; the fields are those of
+    `BuildInstructions`."""
 
     requires: list[str] = Field(default_factory=list)
     runs_with: list[str] = Field(default_factory=list)
@@ -89,10 +95,11 @@ class CudaAdditions(Record):
 class BuildInstructions(Record):
     """How the wheel is compiled.
 
-    `requires` is the build environment, `packages` what the scratch tree has besides, `runs_with` what only a wheel
-    compiled here needs to run. `cuda` is what is added where the image declares GPUs. `library_path` is for
-    libraries that were linked in the build environment. `memory_mib` is what one compiler takes at most: it bounds how
-    many run at once. `not_run` says why this recipe has never been run.
+    `requires` is the build environment, `packages` what the scratch tree has besides, `runs_with`
+    what only a wheel compiled here needs to run. `cuda` is what is added where the image declares
+    GPUs. `library_path` is for libraries that were linked in the build environment. `memory_mib` is
+    what one compiler takes at most: it bounds how many run at once. `not_run` says why this recipe
+    has never been run.
     """
 
     requires: list[str]
@@ -108,7 +115,8 @@ class BuildInstructions(Record):
     not_run: str | None = None
 
     def added(self, sm: Sequence[str]) -> CudaAdditions:
-        """What the CUDA architectures `sm` add: nothing without any, or to a build that knows no CUDA."""
+        """What the CUDA architectures `sm` add: nothing without any, or to a build that knows no
+        CUDA."""
         return self.cuda if sm and self.cuda else CudaAdditions()
 
 
@@ -126,7 +134,8 @@ class UpstreamTests(Record):
 class Recipe(Record):
     """One framework. `only` names the CPUs for which compiling it is considered; absent: all.
 
-    `wheel` is what an image without GPUs gets; `cuda_wheels`, newest first, are for images with GPUs.
+    `wheel` is what an image without GPUs gets; `cuda_wheels`, newest first, are for images with
+    GPUs.
     """
 
     version: str
@@ -143,7 +152,8 @@ class Recipe(Record):
 
     @property
     def against(self) -> str:
-        """What a build for the hardware is compared with: the CPU of a generic one, or the wheel."""
+        """What a build for the hardware is compared with: the CPU of a generic one, or the
+        wheel."""
         return self.generic or "the wheel"
 
     @property
@@ -154,7 +164,8 @@ class Recipe(Record):
 
 @cache
 def dispatching(root: Path) -> dict[str, list[Allowance]]:
-    """Projects of the package index whose code chooses at run time, with what the coverage check allows them.
+    """Projects of the package index whose code chooses at run time, with what the coverage check
+    allows them.
 
     A project may be a pattern: `nvidia-*`.
     """
@@ -180,5 +191,7 @@ def load(root: Path, name: str) -> Recipe:
     if recipe.wheel is None and not recipe.has_build:
         raise source.error(("build",), "is required where there is no wheel")
     if recipe.wheel is None and recipe.generic is None:
-        raise source.error(("generic",), "is required where there is no wheel: the CPU of the build to compare with")
+        raise source.error(("generic",),
+                           "is required where there is no wheel: the CPU of the build to compare "
+                           "with")
     return recipe

@@ -1,7 +1,8 @@
-"""Which files a role brings into an image: those that its tasks copy, and those of its list `__<role>_files`.
+"""Which files a role brings into an image: those that its tasks copy, and those of its list
+`__<role>_files`.
 
-What a bake finds in a sealed tree and no package owns has to be one of them. In a name `*` stays within a folder, `**`
-crosses folders.
+What a bake finds in a sealed tree and no package owns has to be one of them. In a name `*` stays
+within a folder, `**` crosses folders.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from goldenami.core.errors import BadInput
 from goldenami.model.definitions.role_packages import rendered, variables
 from goldenami.model.definitions.role_specs import table, tasks
 
-_WRITERS = {"copy": "dest", "template": "dest", "assemble": "dest", "ini_file": "path", "lineinfile": "path",
+_WRITERS = {"copy": "dest", "template": "dest", "assemble": "dest", "ini_file": "path",
+            "lineinfile": "path",
             "blockinfile": "path"}
 """Modules of Ansible that write a file, and which of their arguments is its path."""
 _WORDS = re.compile(r"(\w+)=(\"[^\"]*\"|'[^']*'|\S+)")
@@ -29,7 +31,8 @@ _NESTED = 4
 
 
 def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
-    """Files that `role` brings where its variables are `given`; a task whose path only the machine knows has none."""
+    """Files that `role` brings where its variables are `given`; a task whose path only the machine
+    knows has none."""
     folder = root / "roles" / role
     platforms = [path for path in sorted((folder / "vars").glob("*.y*ml")) if path.stem != "main"]
     main, own, found = table(folder / "vars/main.yml"), tasks(folder), list[str]()
@@ -38,7 +41,8 @@ def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
         listed = context.get(f"__{role}_files") or []
         paths = known(listed, context)
         if not isinstance(paths, list):
-            raise BadInput(f"{folder}/vars: __{role}_files is {listed!r}, no list", hint="write `[/PATH, '/PATH/*']`")
+            raise BadInput(f"{folder}/vars: __{role}_files is {listed!r}, no list",
+                           hint="write `[/PATH, '/PATH/*']`")
         found += map(str, paths)
         for task in own:
             found += _written(folder, task, context)
@@ -46,7 +50,8 @@ def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
 
 
 def of_image(root: Path, given: Mapping[str, Any]) -> list[str]:
-    """Files that all roles of an image bring; `given` is what its roles get, as the bake wrote it."""
+    """Files that all roles of an image bring; `given` is what its roles get, as the bake wrote
+    it."""
     return [path for role in given["golden_roles"] for path in brought(root, role, given)]
 
 
@@ -54,7 +59,11 @@ def misplaced(path: str) -> str:
     """Why a role may not bring `path`; "" where it may."""
     if re.match(r"/(root|home)/", path):
         return "lies in a home, which holds what skel has: bring it below /etc or /opt"
-    return "" if re.match(r"/[^*/]+/[^*/]", path) else "names no place: begin with two names, as in /opt/agent/*"
+    return (
+        ""
+        if re.match(r"/[^*/]+/[^*/]", path)
+        else "names no place: begin with two names, as in /opt/agent/*"
+    )
 
 
 def known(value: Any, context: Mapping[str, Any]) -> Any:

@@ -1,7 +1,9 @@
-"""What a role needs installed, read from the role itself: its vars/main.yml and vars/<Distribution>_<major>.yml.
+"""What a role needs installed, read from the role itself: its vars/main.yml and
+vars/<Distribution>_<major>.yml.
 
-The same list drives the lock (what to resolve) and the role (what to install). Names stand in the platform's file as
-data; what picks from them is a Jinja expression over the role's own variables, rendered here by plain Jinja.
+The same list drives the lock (what to resolve) and the role (what to install). Names stand in the
+platform's file as data; what picks from them is a Jinja expression over the role's own variables,
+rendered here by plain Jinja.
 """
 
 from __future__ import annotations
@@ -35,15 +37,18 @@ def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]
 def facts(
     root: Path, role: str, platform: Platform, given: Mapping[str, Any], *, only: str = "",
 ) -> dict[str, Any]:
-    """What vars/main.yml and the platform's file of `role` say, every Jinja expression rendered over its variables.
+    """What vars/main.yml and the platform's file of `role` say, every Jinja expression rendered
+    over its variables.
 
-    With `only`, that fact and those that it is made of: the others may want variables that are not derived yet.
+    With `only`, that fact and those that it is made of: the others may want variables that are not
+    derived yet.
     """
     path = root / "roles" / role / "vars" / platform.vars_file
     # A role without platform files is the same everywhere.
     if not path.is_file() and list(path.parent.glob("*_*.yml")):
         raise BadInput(f"role {role} does not know {platform.distribution} {platform.major}",
-                       hint=f"write {path.relative_to(root)}, or take the role out of the definition")
+                       hint=f"write {path.relative_to(root)}, or take the role out of the "
+                            "definition")
     data = {**table(path.with_name("main.yml")), **table(path)}
     if only:
         data = _needed(path, data, only)
@@ -51,7 +56,8 @@ def facts(
     while left := data.keys() - found.keys():  # an expression may use another one
         ready = sorted(name for name in left if not _names(path, name, data[name]) & left)
         if not ready:
-            raise BadInput(f"{path}: {', '.join(sorted(left))}: these expressions use each other in a circle")
+            raise BadInput(f"{path}: {', '.join(sorted(left))}: these expressions use each other "
+                           "in a circle")
         for name in ready:
             found[name] = _render(path, name, data[name], {**context, **found})
     return found
@@ -62,12 +68,15 @@ def _needed(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
     needed, left = dict[str, Any](), {name} & data.keys()
     while left:
         needed |= {each: data[each] for each in left}
-        left = {used for each in left for used in _names(path, each, data[each])} & (data.keys() - needed.keys())
+        left = {used for each in left for used in _names(path, each, data[each])} & (
+            data.keys() - needed.keys()
+        )
     return needed
 
 
 def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
-    """The packages that `role` installs on `platform`; BadInput where their list is none, or nobody would read it."""
+    """The packages that `role` installs on `platform`; BadInput where their list is none, or nobody
+    would read it."""
     name, folder = f"__{role}_packages", root / "roles" / role
     found = {**variables(root, role, given), **facts(root, role, platform, given, only=name)}
     for path in () if name in found else sorted((folder / "vars").glob("*.y*ml")):
@@ -76,12 +85,14 @@ def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]
                            hint=f"write it into main.yml or {platform.vars_file} beside it")
     listed = found.get(name) or []
     if not isinstance(listed, list):
-        raise BadInput(f"{folder}: {name} is {listed!r}, no list", hint=f"write `{name}: [NAME, NAME]`")
+        raise BadInput(f"{folder}: {name} is {listed!r}, no list",
+                       hint=f"write `{name}: [NAME, NAME]`")
     return [str(each) for each in listed]
 
 
 def rendered(value: Any, context: Mapping[str, Any]) -> Any:
-    """`value` with its expressions rendered; raises what Jinja raises, for an undefined name, too."""
+    """`value` with its expressions rendered; raises what Jinja raises, for an undefined name,
+    too."""
     if isinstance(value, list):
         return [rendered(item, context) for item in value]
     if isinstance(value, dict):

@@ -1,6 +1,8 @@
-"""The rules that a role asserts in its preflight, asked of a definition: a bake would come to them minutes later.
+"""The rules that a role asserts in its preflight, asked of a definition: a bake would come to them
+minutes later.
 
-A rule that wants more than the role's variables (what is derived, the machine's facts) is left to the bake.
+A rule that wants more than the role's variables (what is derived, the machine's facts) is left to
+the bake.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ def broken(root: Path, role: str, given: Mapping[str, Any]) -> Iterator[tuple[st
             if within["item"] is None:
                 continue
             message = " ".join(str(known(rule.get("fail_msg", ""), within)).split())
-            named = within["item"].get("name") or next(iter(re.findall(rf"\b{role}_\w+", message)), "")
+            named = within["item"].get("name") or next(iter(re.findall(rf"\b{role}_\w+", message)),
+                                                       "")
             if named in given and known(f"{{{{ {rule.get('that')} }}}}", within) is False:
                 yield named, message.removeprefix(f"{named} ")

@@ -1,4 +1,5 @@
-"""What a role lets be set, as its argument_specs and defaults state it; a plain role may lack either."""
+"""What a role lets be set, as its argument_specs and defaults state it; a plain role may lack
+either."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class RoleSpec:
 
 @cache
 def parsed(text: str) -> Any:
-    """YAML that is asked for again for each driver branch and flavour; not to be changed by who gets it."""
+    """YAML that is asked for again for each driver branch and flavour; not to be changed by who
+    gets it."""
     return yaml.load(text, yaml_lines.LOADER)  # noqa: S506 - a safe one
 
 
@@ -49,14 +51,16 @@ def table(path: Path) -> dict[str, Any]:
 
 
 def role_spec(root: Path, role: str) -> RoleSpec:
-    """Read the inputs of `role` from the checkout at `root`. Without specifications a default may get any value."""
+    """Read the inputs of `role` from the checkout at `root`. Without specifications a default may
+    get any value."""
     folder = root / "roles" / role
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder, and STEPS in {_STEPS} names it",
                        hint="write the role, or take its name out of STEPS and of the definition")
     defaults, path = table(folder / "defaults/main.yml"), folder / "meta/argument_specs.yml"
     if not (specs := table(path)):
-        return RoleSpec(name=role, options={name: {"type": "raw"} for name in defaults}, defaults=defaults)
+        return RoleSpec(name=role, options={name: {"type": "raw"} for name in defaults},
+                        defaults=defaults)
     for key in ("argument_specs", "main", "options"):
         specs = specs.get(key) or {}
         if not isinstance(specs, dict):
@@ -68,11 +72,13 @@ def role_spec(root: Path, role: str) -> RoleSpec:
 
 
 def _malformed(path: Path, key: str) -> BadInput:
-    return BadInput(f"{path}: {key} is no mapping", hint="see roles/limits/meta/argument_specs.yml for the form")
+    return BadInput(f"{path}: {key} is no mapping",
+                    hint="see roles/limits/meta/argument_specs.yml for the form")
 
 
 def tasks(folder: Path, name: str = "*") -> list[dict[str, Any]]:
-    """The tasks and handlers of the role in `folder`, or those of one file, those of blocks among them."""
+    """The tasks and handlers of the role in `folder`, or those of one file, those of blocks among
+    them."""
     found, left = list[dict[str, Any]](), list[Any]()
     for path in sorted([*folder.glob(f"tasks/{name}.y*ml"), *folder.glob(f"handlers/{name}.y*ml")]):
         try:

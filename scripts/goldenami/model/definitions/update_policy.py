@@ -1,4 +1,5 @@
-"""When a newer version matters: the rules of a definition's `watch` section, as pure functions over what sources offer.
+"""When a newer version matters: the rules of a definition's `watch` section, as pure functions over
+what sources offer.
 
 Nothing here looks anywhere: offers come from the modules of `sources/`, the day from the caller.
 """
@@ -75,7 +76,8 @@ class UpdateRule(Record):
 
 
 class BaseImageRule(Record):
-    """Which AMI an EC2 builder starts from: its publisher's account id and the pattern of its names."""
+    """Which AMI an EC2 builder starts from: its publisher's account id and the pattern of its
+    names."""
 
     owner: Annotated[str, Field(pattern=r"^(\d{12}|self|amazon|aws-marketplace)$")]
     """the publisher's account"""
@@ -92,14 +94,15 @@ ACTING = {
     "kernel": _OF_ARCHIVES, "cuda": _OF_ARCHIVES, "packages": _OF_ARCHIVES,
     "frameworks": (UpdatePolicy.BRANCH, UpdatePolicy.NEWEST),
 }
-"""Policies beside `hold` that can ever take a version: NVIDIA names kinds of branches for drivers alone, and a package
-index names no security updates."""
+"""Policies beside `hold` that can ever take a version: NVIDIA names kinds of branches for drivers
+alone, and a package index names no security updates."""
 
 
 def _acting(component: str, rule: UpdateRule) -> None:
     allowed = (UpdatePolicy.HOLD, *ACTING[component])
     if rule.policy not in allowed:
-        raise ValueError(f"`{rule.policy.value}` would never take anything; one of {', '.join(allowed)}")
+        raise ValueError(f"`{rule.policy.value}` would never take anything; one of "
+                         f"{', '.join(allowed)}")
 
 
 class Watch(Record):
@@ -119,7 +122,8 @@ class Watch(Record):
     """the publisher's AMI that the EC2 builder starts from"""
 
     def framework(self, name: str) -> UpdateRule:
-        """The rule of one framework; what the section does not name stays in its series, as all else does."""
+        """The rule of one framework; what the section does not name stays in its series, as all
+        else does."""
         return self.frameworks.get(name, UpdateRule(policy=UpdatePolicy.BRANCH))
 
     @field_validator("kernel", "cuda", "packages", "frameworks")
@@ -134,7 +138,8 @@ class Watch(Record):
 
 @dataclass(frozen=True)
 class VersionOffer:
-    """One version that a source has. `released` is None where no source says so; `refusal` is why it can't be taken."""
+    """One version that a source has. `released` is None where no source says so; `refusal` is why
+    it can't be taken."""
 
     version: str
     branch: str
@@ -169,21 +174,28 @@ def judge(
         return Judgement(locked, UpdateVerdict.CURRENT)
     newest = newer[0]
     if rule.policy is UpdatePolicy.HOLD:
-        return Judgement(newest.version, UpdateVerdict.HELD, rule.reason or "the definition holds it", newest.source)
+        return Judgement(newest.version, UpdateVerdict.HELD,
+                         rule.reason or "the definition holds it", newest.source)
     wanted = [offer for offer in newer if _wants(rule.policy, offer, branch, types or {})]
     if not wanted:
-        return Judgement(newest.version, UpdateVerdict.HELD, _unwanted(rule.policy, newest, types or {}), newest.source)
+        return Judgement(newest.version, UpdateVerdict.HELD,
+                         _unwanted(rule.policy, newest, types or {}), newest.source)
     able = [offer for offer in wanted if not offer.refusal]
     if not able:
-        return Judgement(wanted[0].version, UpdateVerdict.REFUSED, wanted[0].refusal, wanted[0].source)
+        return Judgement(wanted[0].version, UpdateVerdict.REFUSED, wanted[0].refusal,
+                         wanted[0].source)
     old = [offer for offer in able if _old_enough(rule, offer, today)]
     if not old:
-        return Judgement(able[0].version, UpdateVerdict.YOUNG, _age(rule, able[0], today), able[0].source)
-    passed = "; ".join(f"{offer.version}: {offer.refusal}" for offer in wanted[:wanted.index(old[0])] if offer.refusal)
+        return Judgement(able[0].version, UpdateVerdict.YOUNG, _age(rule, able[0], today),
+                         able[0].source)
+    passed = "; ".join(f"{offer.version}: {offer.refusal}"
+                       for offer in wanted[:wanted.index(old[0])] if offer.refusal)
     return Judgement(old[0].version, UpdateVerdict.UPDATE, passed, old[0].source)
 
 
-def _wants(policy: UpdatePolicy, offer: VersionOffer, branch: str, types: dict[str, BranchType]) -> bool:
+def _wants(
+    policy: UpdatePolicy, offer: VersionOffer, branch: str, types: dict[str, BranchType]
+) -> bool:
     match policy:
         case UpdatePolicy.SECURITY:
             return offer.security and offer.branch == branch
@@ -210,7 +222,9 @@ def _unwanted(policy: UpdatePolicy, offer: VersionOffer, types: dict[str, Branch
 def _old_enough(rule: UpdateRule, offer: VersionOffer, today: date) -> bool:
     if rule.minimum_age_days == 0:
         return True
-    return offer.released is not None and today - offer.released >= timedelta(days=rule.minimum_age_days)
+    return offer.released is not None and today - offer.released >= timedelta(
+        days=rule.minimum_age_days
+    )
 
 
 def _age(rule: UpdateRule, offer: VersionOffer, today: date) -> str:
@@ -223,4 +237,6 @@ def overdue(component: str, rule: UpdateRule, today: date) -> str:
     """The complaint about a hold whose review date is past, or an empty string."""
     if rule.review is None or today <= rule.review:
         return ""
-    return f"the hold on {component} was to be reviewed by {rule.review}" + (f" ({rule.reason})" if rule.reason else "")
+    return f"the hold on {component} was to be reviewed by {rule.review}" + (
+        f" ({rule.reason})" if rule.reason else ""
+    )

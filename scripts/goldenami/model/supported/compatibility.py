@@ -7,23 +7,29 @@ from datetime import date, timedelta
 from goldenami.core.errors import NoFit
 
 CUDA_OF_BRANCH = {
-    "470": "11.4", "510": "11.6", "515": "11.7", "520": "11.8", "525": "12.0", "530": "12.1", "535": "12.2",
-    "545": "12.3", "550": "12.4", "555": "12.5", "560": "12.6", "565": "12.7", "570": "12.8", "575": "12.9",
+    "470": "11.4", "510": "11.6", "515": "11.7", "520": "11.8", "525": "12.0", "530": "12.1",
+    "535": "12.2",
+    "545": "12.3", "550": "12.4", "555": "12.5", "560": "12.6", "565": "12.7", "570": "12.8",
+    "575": "12.9",
     "580": "13.0", "590": "13.1", "595": "13.2",
 }
-"""The newest CUDA that each driver branch has natively (NVIDIA, CUDA Toolkit release notes, table 3; read 2026-11)."""
+"""The newest CUDA that each driver branch has natively (NVIDIA, CUDA Toolkit release notes, table
+3; read 2026-11)."""
 
 MINIMUM_DRIVER = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
 """CUDA minor-version compatibility: the oldest driver for a CUDA major (same document, table 2)."""
 
 LOWEST_ARCHITECTURE = {"11": 35, "12": 50, "13": 75}
-"""Lowest compute capability (times ten) that a CUDA major compiles for (its release notes, dropped architectures)."""
+"""Lowest compute capability (times ten) that a CUDA major compiles for (its release notes, dropped
+architectures)."""
 
 NEWEST_ARCHITECTURE = {"11.0": 80, "11.1": 86, "11.4": 87, "11.8": 90, "12.8": 120, "12.9": 121}
-"""Releases that raised the highest compute capability (NVIDIA nvcc documentation, "GPU Feature List", by release)."""
+"""Releases that raised the highest compute capability (NVIDIA nvcc documentation, "GPU Feature
+List", by release)."""
 
 LATE_ARCHITECTURE = {"103": "12.9"}
-"""Compute capabilities that a release added below the highest of the time (same list: B300's came after RTX's)."""
+"""Compute capabilities that a release added below the highest of the time (same list: B300's came
+after RTX's)."""
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
@@ -58,33 +64,39 @@ def check_architectures(cuda: str, architectures: list[str]) -> None:
         if version_tuple(cuda) >= version_tuple(release):
             highest = newest
     if not lowest or not highest:
-        raise NoFit(f"what CUDA {cuda} compiles for is not known", hint="add it to the tables of compatibility.py")
+        raise NoFit(f"what CUDA {cuda} compiles for is not known",
+                    hint="add it to the tables of compatibility.py")
     bad = [f"sm_{sm}" for sm in architectures if not lowest <= int(sm) <= highest
            or version_tuple(cuda) < version_tuple(LATE_ARCHITECTURE.get(sm, "0"))]
     if bad:
-        raise NoFit(f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, not for {', '.join(bad)}",
+        raise NoFit(f"CUDA {cuda} compiles for sm_{lowest} to sm_{highest}, not for "
+                    f"{', '.join(bad)}",
                     hint="take the family out of `hardware`, or choose another CUDA")
 
 
 def check_flavour(flavour: str, open_only: list[str], closed_only: list[str]) -> None:
     """NoFit if the module flavour cannot run a declared family's GPU."""
     if flavour == "open" and closed_only:
-        raise NoFit(f"open kernel modules need Turing or newer, which {', '.join(closed_only)} has not",
-                    hint="set nvidia_driver_flavour: proprietary, or take the family out of `hardware`")
+        raise NoFit(f"open kernel modules need Turing or newer, which {', '.join(closed_only)} "
+                    "has not",
+                    hint="set nvidia_driver_flavour: proprietary, or take the family out of "
+                         "`hardware`")
     if flavour == "proprietary" and open_only:
         raise NoFit(f"only the open kernel modules run the GPU of {', '.join(open_only)}",
                     hint="set nvidia_driver_flavour: open, or take the family out of `hardware`")
 
 
 LAST_BRANCH = {70: "580"}
-"""Last driver branch that runs GPUs up to this compute capability: R580 is the last one for Maxwell, Pascal and Volta
-(NVIDIA, CUDA Toolkit 13 release notes, "Deprecated Architectures"; read 2026-11)."""
+"""Last driver branch that runs GPUs up to this compute capability: R580 is the last one for
+Maxwell, Pascal and Volta (NVIDIA, CUDA Toolkit 13 release notes, "Deprecated Architectures"; read
+2026-11)."""
 
 
 def branch_refusal(branch: str, architectures: list[str]) -> str:
     """Why driver `branch` does not run one of the GPUs, or an empty string.
 
-    A branch knows a GPU's architecture from the one on whose own CUDA first compiles for it, until `LAST_BRANCH`.
+    A branch knows a GPU's architecture from the one on whose own CUDA first compiles for it, until
+    `LAST_BRANCH`.
     """
     for sm in architectures:
         last = next((name for limit, name in sorted(LAST_BRANCH.items()) if int(sm) <= limit), None)
@@ -97,19 +109,22 @@ def branch_refusal(branch: str, architectures: list[str]) -> str:
 
 
 def _first_branch(sm: str) -> str | None:
-    cuda = next((release for release, newest in NEWEST_ARCHITECTURE.items() if int(sm) <= newest), None)
+    cuda = next((release for release, newest in NEWEST_ARCHITECTURE.items() if int(sm) <= newest),
+                None)
     if cuda is None or cuda == next(iter(NEWEST_ARCHITECTURE)):
         return None  # older than these tables
-    return next(branch for branch, native in CUDA_OF_BRANCH.items() if version_tuple(native) >= version_tuple(cuda))
+    return next(branch for branch, native in CUDA_OF_BRANCH.items() if version_tuple(native)
+                >= version_tuple(cuda))
 
 
 BRANCH_END = {"535": "2026-06-30", "570": "2026-02-28", "580": "2028-06-30", "595": "2027-03-31"}
-"""Last day of support of driver branches (NVIDIA, data center driver `releases.json`, its lifecycle page and "Supported
-Drivers and CUDA Toolkit Versions"; read 2026-11; a month there is its last day here)."""
+"""Last day of support of driver branches (NVIDIA, data center driver `releases.json`, its lifecycle
+page and "Supported Drivers and CUDA Toolkit Versions"; read 2026-11; a month there is its last day
+here)."""
 
 ENDED_BRANCHES = frozenset({"510", "515", "525", "550", "560", "565", "575"})
-"""Branches that NVIDIA calls "end of life" without a date ("Supported Drivers and CUDA Toolkit Versions", the note
-below table 2; read 2026-11)."""
+"""Branches that NVIDIA calls "end of life" without a date ("Supported Drivers and CUDA Toolkit
+Versions", the note below table 2; read 2026-11)."""
 
 
 END_NOTICE = timedelta(days=90)
@@ -117,7 +132,8 @@ END_NOTICE = timedelta(days=90)
 
 
 def near_end(branch: str, end: date | None, today: date) -> str:
-    """The announcement that `branch` ends within `END_NOTICE`, has ended, or has an unknown end; or nothing."""
+    """The announcement that `branch` ends within `END_NOTICE`, has ended, or has an unknown end; or
+    nothing."""
     if end is None and branch in ENDED_BRANCHES:
         return f"driver branch {branch} has ended, NVIDIA says: no more fixes of its own come"
     if end is None:
@@ -135,8 +151,10 @@ def branch_end(branch: str) -> date | None:
 
 
 WITHOUT_FABRIC_MANAGER = frozenset({"debian"})
-"""Distributions that package no fabric manager (package lists of bookworm, trixie and noble; read 2026-11)."""
+"""Distributions that package no fabric manager (package lists of bookworm, trixie and noble; read
+2026-11)."""
 
 WITHOUT_EFA = frozenset({"debian"})
-"""Distributions whose kernels lack EFA's driver: CONFIG_INFINIBAND_EFA is not set in Debian 12 and 13, cloud and
-generic, and is `m` in Ubuntu's linux-aws (the packages' /boot/config-*, Ubuntu's annotations; read 2026-11)."""
+"""Distributions whose kernels lack EFA's driver: CONFIG_INFINIBAND_EFA is not set in Debian 12 and
+13, cloud and generic, and is `m` in Ubuntu's linux-aws (the packages' /boot/config-*, Ubuntu's
+annotations; read 2026-11)."""

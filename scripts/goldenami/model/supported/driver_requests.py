@@ -1,4 +1,5 @@
-"""What a definition asks of the driver, in the names of its platform: one request for each branch and flavour."""
+"""What a definition asks of the driver, in the names of its platform: one request for each branch
+and flavour."""
 
 from __future__ import annotations
 
@@ -36,12 +37,14 @@ class DriverRequest:
 def requests(
     root: Path, definition: Definition, given: Mapping[str, Any], *, branches: Sequence[str] = (),
 ) -> list[DriverRequest]:
-    """What to try, open modules before proprietary ones: a definition may leave branch and flavour to the compiler.
+    """What to try, open modules before proprietary ones: a definition may leave branch and flavour
+    to the compiler.
 
     `given` are the role's variables; `branches` are looked at instead of the definition's own.
     """
     settings = role_packages.variables(root, "nvidia_driver", given)
-    return [_request(root, definition, given, flavour, branch) for flavour in _flavours(root, definition, settings)
+    return [_request(root, definition, given, flavour, branch)
+            for flavour in _flavours(root, definition, settings)
             for branch in branches or _branches(root, definition, given, settings, flavour)]
 
 
@@ -50,20 +53,26 @@ def _flavours(root: Path, definition: Definition, settings: Mapping[str, Any]) -
     open_only, closed_only = hardware.by_modules(hardware.load(root), definition.hardware)
     flavours = [wanted]
     if wanted == ANY:
-        flavours = [flavour for flavour, others in (("open", closed_only), ("proprietary", open_only)) if not others]
+        flavours = [flavour
+                    for flavour, others in (("open", closed_only), ("proprietary", open_only))
+                    if not others]
     for flavour in flavours or ["open"]:
         compatibility.check_flavour(flavour, open_only, closed_only)
     return flavours
 
 
 def _branches(
-    root: Path, definition: Definition, given: Mapping[str, Any], settings: Mapping[str, Any], flavour: str,
+    root: Path, definition: Definition, given: Mapping[str, Any], settings: Mapping[str, Any],
+    flavour: str,
 ) -> list[str]:
-    """The driver branches to try: the definition's one, or with `newest` all that the distribution has."""
+    """The driver branches to try: the definition's one, or with `newest` all that the distribution
+    has."""
     branch = str(settings["nvidia_driver_branch"])
     if branch != NEWEST:
         return [branch]
-    found: dict[str, list[str]] = _facts(root, definition, given, flavour, branch)["__nvidia_driver_branches"]
+    found: dict[str, list[str]] = _facts(root, definition, given, flavour, branch)[
+        "__nvidia_driver_branches"
+    ]
     if settings["nvidia_driver_source"] != "debian" or not found.get(flavour):
         raise BadInput(f"nvidia_driver_branch: {NEWEST}: the branches of this source are not listed",
                        hint="name a branch, or take nvidia_driver_source: debian")
@@ -71,25 +80,31 @@ def _branches(
 
 
 def without_gsp(root: Path, definition: Definition, flavour: str) -> list[str]:
-    """The families for whose sake the GSP firmware is left out; none where the definition says what it wants, or with
-    the open modules, which always use it."""
+    """The families for whose sake the GSP firmware is left out; none where the definition says what
+    it wants, or with the open modules, which always use it."""
     if flavour != "proprietary" or GSP_VARIABLE in definition.variables("nvidia_driver"):
         return []
     return hardware.without_gsp(root, definition.hardware)
 
 
-def _facts(root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str) -> dict[str, Any]:
+def _facts(
+    root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str
+) -> dict[str, Any]:
     return role_packages.facts(root, "nvidia_driver", PLATFORMS[definition.base.release], {
-        **given, "nvidia_driver_flavour": flavour, "nvidia_driver_branch": branch, "nvidia_driver_version": VERSION,
+        **given, "nvidia_driver_flavour": flavour, "nvidia_driver_branch": branch,
+        "nvidia_driver_version": VERSION,
         "nvidia_driver_kernel_release": "", "nvidia_driver_modules_package": "",
     })
 
 
-def _request(root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str) -> DriverRequest:
+def _request(
+    root: Path, definition: Definition, given: Mapping[str, Any], flavour: str, branch: str
+) -> DriverRequest:
     names = _facts(root, definition, given, flavour, branch)
     return DriverRequest(
         branch=branch, flavour=flavour, dkms_package=names["__nvidia_driver_dkms_package"],
         userland_package=names["__nvidia_driver_userland_package"],
-        pinned_sources=names["__nvidia_driver_pinned_sources"], provides=names["__nvidia_driver_modules_provides"],
+        pinned_sources=names["__nvidia_driver_pinned_sources"],
+        provides=names["__nvidia_driver_modules_provides"],
         source_packages=names["__nvidia_driver_source_packages"],
     )

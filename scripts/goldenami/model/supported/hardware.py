@@ -18,7 +18,8 @@ from goldenami.model.supported import instruction_sets
 
 
 class OpenModules(StrEnum):
-    """Whether NVIDIA's open kernel modules run a GPU; where they are required, the proprietary ones do not."""
+    """Whether NVIDIA's open kernel modules run a GPU; where they are required, the proprietary ones
+    do not."""
 
     UNSUPPORTED = "unsupported"
     POSSIBLE = "possible"
@@ -56,8 +57,8 @@ class Cpu(Record):
 
 
 class GpuFigures(Record):
-    """What a GPU reaches at most: GB/s of its memory, TFLOPS of dense 16-bit matrix products, its PCIe link ("4x16":
-    generation 4, 16 lanes). The last two are None where the source does not say.
+    """What a GPU reaches at most: GB/s of its memory, TFLOPS of dense 16-bit matrix products, its
+    PCIe link ("4x16": generation 4, 16 lanes). The last two are None where the source does not say.
     """
 
     memory_gb_s: float
@@ -67,7 +68,8 @@ class GpuFigures(Record):
 
 
 class Gpu(Record):
-    """A GPU by EC2's name. `sm` is the CUDA compute capability without its dot ("86"); only NVIDIA's have one."""
+    """A GPU by EC2's name. `sm` is the CUDA compute capability without its dot ("86"); only
+    NVIDIA's have one."""
 
     name: str
     maker: Annotated[Maker, Field(strict=False)]
@@ -83,7 +85,8 @@ BOOT: dict[str, _Boot] = {"amd64": [BootMode.LEGACY_BIOS, BootMode.UEFI], "arm64
 
 
 class Family(Record):
-    """One instance family; the keys are explained in packer/hardware.yml. `counts` are GPUs of its sizes."""
+    """One instance family; the keys are explained in packer/hardware.yml. `counts` are GPUs of its
+    sizes."""
 
     cpu: Cpu
     gpu: Gpu | None = None
@@ -117,8 +120,9 @@ class Family(Record):
 class GpuType(Record):
     """What a GPU test expects of one instance type; tests/image reads it as JSON.
 
-    `gpus` of `memory_mib` each, as EC2 describes them; the rest are the GPU's figures. An unknown PCIe link has 0 lanes
-    of generation 0: no link is below it. `nvswitch`: it connects the GPUs, so each reaches the others' memory.
+    `gpus` of `memory_mib` each, as EC2 describes them; the rest are the GPU's figures. An unknown
+    PCIe link has 0 lanes of generation 0: no link is below it. `nvswitch`: it connects the GPUs, so
+    each reaches the others' memory.
     """
 
     type: str
@@ -133,7 +137,8 @@ class GpuType(Record):
 
 
 def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuType:
-    """One row of DescribeInstanceTypes, of a family with an NVIDIA GPU, with the figures of its GPU."""
+    """One row of DescribeInstanceTypes, of a family with an NVIDIA GPU, with the figures of its
+    GPU."""
     name: str = described["InstanceType"]
     family, row = known[name.partition(".")[0]], described["GpuInfo"]["Gpus"][0]
     assert family.gpu is not None and family.gpu.figures is not None
@@ -141,7 +146,8 @@ def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuTy
     generation, _, width = (figures.pcie or "0x0").partition("x")
     return GpuType(
         type=name, gpu=family.gpu.name, gpus=count, memory_mib=int(row["MemoryInfo"]["SizeInMiB"]),
-        memory_gb_s=figures.memory_gb_s, matmul_tflops=figures.matmul_tflops, pcie_generation=int(generation),
+        memory_gb_s=figures.memory_gb_s, matmul_tflops=figures.matmul_tflops,
+        pcie_generation=int(generation),
         pcie_width=int(width), nvswitch=family.nvswitch and count > 1)
 
 
@@ -164,8 +170,10 @@ def load(root: Path) -> dict[str, Family]:
     for name in cpus:
         known = [*instruction_sets.X86, *instruction_sets.ARM]
         if name not in known:
-            raise source.error(("cpus", name), f"what it can run is not known; {nearest(name, known)}")
-    figures = {name: _row(source, ("figures", name), GpuFigures, {}) for name in source.data["figures"]}
+            raise source.error(("cpus", name),
+                               f"what it can run is not known; {nearest(name, known)}")
+    figures = {name: _row(source, ("figures", name), GpuFigures, {})
+               for name in source.data["figures"]}
     gpus = {name: _row(source, ("gpus", name), Gpu, {"name": name, "figures": figures.get(name)})
             for name in source.data["gpus"]}
     for name in figures.keys() - gpus.keys():
@@ -179,7 +187,8 @@ def _family(source: YamlFile, name: str, cpus: dict[str, Cpu], gpus: dict[str, G
     for part, known in (("cpu", cpus), ("gpu", gpus)):
         wanted = row.get(part) if isinstance(row, dict) else None
         if wanted is not None and wanted not in known:
-            raise source.error((*key, part), f"unknown {part} `{wanted}`; {nearest(str(wanted), known)}")
+            raise source.error((*key, part),
+                               f"unknown {part} `{wanted}`; {nearest(str(wanted), known)}")
         if wanted is not None:
             linked[part] = known[wanted]
     if "cpu" in linked and "boot" not in row:
@@ -196,7 +205,8 @@ def _row(source: YamlFile, key: tuple[str, str], kind: type[R], linked: dict[str
         raise source.error(key, f"expected a mapping, got {row!r}")
     found = yaml_lines.validate(source, kind, row | linked, at=key)
     if row["source"] not in source.data["sources"]:
-        raise source.error((*key, "source"), f"unknown source; {nearest(row['source'], source.data['sources'])}")
+        raise source.error((*key, "source"),
+                           f"unknown source; {nearest(row['source'], source.data['sources'])}")
     return found
 
 
@@ -207,8 +217,13 @@ UNKNOWN = "one that is newer needs a row in packer/hardware.yml, with its source
 def refusal(name: str) -> str:
     """Why no image serves a family, known or not; "" of all others."""
     # Fabric Manager User Guide 2.3, 1.3.2: the fourth generation of NVSwitches is managed in-band.
-    return f"`{name}` joins its GPUs by NVSwitches without PCI functions: CUDA starts there only with NVLSM and the " \
-           "module ib_umad, which no image has yet" if re.match(r"p6(e|-|$)", name) else ""
+    return (
+        f"`{name}` joins its GPUs by NVSwitches without PCI functions: CUDA starts there only "
+        "with NVLSM and the "
+        "module ib_umad, which no image has yet"
+        if re.match(r"p6(e|-|$)", name)
+        else ""
+    )
 
 
 def architectures(root: Path, names: list[str]) -> list[str]:
@@ -229,7 +244,9 @@ def by_modules(known: Mapping[str, Family], names: list[str]) -> tuple[list[str]
     return required, [name for name in names if known[name].open_modules is OpenModules.UNSUPPORTED]
 
 
-def baseline(root: Path, names: list[str], gcc: instruction_sets.GccVersion) -> instruction_sets.Baseline:
+def baseline(
+    root: Path, names: list[str], gcc: instruction_sets.GccVersion
+) -> instruction_sets.Baseline:
     """What the CPUs of all the families can run, as `gcc` would be asked for it."""
     known = load(root)
     return instruction_sets.baseline([known[name].cpu.name for name in names], gcc)

@@ -1,4 +1,5 @@
-"""Dates of archives' signed Release files: a mirror whose suite is older than the lock's goes backwards."""
+"""Dates of archives' signed Release files: a mirror whose suite is older than the lock's goes
+backwards."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from goldenami.model.builds.lockfile import Lock, Suite
 
 @dataclass(frozen=True)
 class Regression:
-    """A suite whose Release file is older than the one that the lock of `image` was made from; dates ISO 8601."""
+    """A suite whose Release file is older than the one that the lock of `image` was made from;
+    dates ISO 8601."""
 
     image: str
     suite: str
@@ -22,14 +24,16 @@ class Regression:
     @property
     def error(self) -> str:
         """What is wrong, without the suite's name."""
-        return (f"goes backwards: its Release file is of {self.now}, the lock of {self.image} was made from one of "
+        return (f"goes backwards: its Release file is of {self.now}, the lock of {self.image} was "
+                "made from one of "
                 f"{self.locked}")
 
 
 def regressions(lock: Lock, suites: Sequence[Suite]) -> list[Regression]:
     """Those of `suites` that are older than the lock's."""
     found = []
-    for name in sorted({suite.suite for suite in suites} & {suite.suite for suite in lock.base.suites}):
+    for name in sorted({suite.suite for suite in suites}
+                       & {suite.suite for suite in lock.base.suites}):
         now, locked = _newest(suites, name), _newest(lock.base.suites, name)
         if _seconds(now) < _seconds(locked):
             found.append(Regression(lock.image, name, iso(now), iso(locked)))
@@ -37,7 +41,8 @@ def regressions(lock: Lock, suites: Sequence[Suite]) -> list[Regression]:
 
 
 def demand_progress(lock: Lock, suites: Sequence[Suite]) -> None:
-    """Unreachable where one of `suites` goes backwards: nothing is locked from less than the lock was made from."""
+    """Unreachable where one of `suites` goes backwards: nothing is locked from less than the lock
+    was made from."""
     for found in regressions(lock, suites):
         raise Unreachable(f"suite {found.suite} {found.error}",
                           hint="a stale mirror: use another, or wait; the lock stays")

@@ -1,4 +1,5 @@
-"""Until when the parts of an image get fixes: dated tables with their sources, held against a lock. Pure: no I/O."""
+"""Until when the parts of an image get fixes: dated tables with their sources, held against a lock.
+Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from goldenami.model.supported.platforms import Distribution
 
 @dataclass(frozen=True)
 class ReleaseSupport:
-    """A release's last days: of its security team, and of the longest support that costs nothing."""
+    """A release's last days: of its security team, and of the longest support that costs
+    nothing."""
 
     regular: date
     last: date
@@ -26,19 +28,24 @@ RELEASES = {
     "jammy": ReleaseSupport(date(2027, 6, 1), date(2027, 6, 1)),
     "noble": ReleaseSupport(date(2029, 5, 31), date(2029, 5, 31)),
 }
-RELEASES_SOURCE = "distro-info-data 0.66+deb13u2: eol and eol-lts of Debian, eol of Ubuntu; read 2026-11"
+RELEASES_SOURCE = (
+    "distro-info-data 0.66+deb13u2: eol and eol-lts of Debian, eol of Ubuntu; read 2026-11"
+)
 
 KERNELS = {"5.15": date(2026, 12, 31), "6.1": date(2027, 12, 31), "6.6": date(2027, 12, 31),
            "6.12": date(2028, 12, 31), "6.18": date(2028, 12, 31)}
 KERNELS_SOURCE = "https://www.kernel.org/category/releases.html, projected EOL as of 2026-03; a month is its last day"
-DRIVERS_SOURCE = ("https://docs.nvidia.com/datacenter/tesla/drivers, Supported Drivers and CUDA Toolkit Versions; "
+DRIVERS_SOURCE = ("https://docs.nvidia.com/datacenter/tesla/drivers, Supported Drivers and CUDA "
+                  "Toolkit Versions; "
                   "read 2026-11")
-CUDA_SOURCE = ("https://gitlab.com/nvidia/container-images/cuda, doc/support-policy.md: CUDA ends with the driver "
+CUDA_SOURCE = ("https://gitlab.com/nvidia/container-images/cuda, doc/support-policy.md: CUDA ends "
+               "with the driver "
                "branch that it came with; read 2026-11")
 
 
 class SupportState(StrEnum):
-    """How things stand on a day. A part whose end nobody has looked up is `unknown`, never `supported`."""
+    """How things stand on a day. A part whose end nobody has looked up is `unknown`, never
+    `supported`."""
 
     SUPPORTED = "supported"
     ENDING = "ends soon"
@@ -48,7 +55,8 @@ class SupportState(StrEnum):
 
 @dataclass(frozen=True)
 class PartSupport:
-    """One part of an image. `ends` is its last day, None where it is not known; `over`: it has ended, whatever the day.
+    """One part of an image. `ends` is its last day, None where it is not known; `over`: it has
+    ended, whatever the day.
 
     `note` says who gives the support, `source` where the date was read.
     """
@@ -66,20 +74,28 @@ class PartSupport:
             return SupportState.ENDED
         if self.ends is None:
             return SupportState.UNKNOWN
-        return SupportState.ENDING if self.ends - day <= compatibility.END_NOTICE else SupportState.SUPPORTED
+        return (
+            SupportState.ENDING
+            if self.ends - day <= compatibility.END_NOTICE
+            else SupportState.SUPPORTED
+        )
 
     def words(self, day: date) -> str:
-        """The state with its date: "ended 2026-06-30", "ended, the day is not known", "supported until 2028-06-30"."""
+        """The state with its date: "ended 2026-06-30", "ended, the day is not known", "supported
+        until 2028-06-30"."""
         state = self.state(day)
         if self.ends is None:
             return "ended, the day is not known" if state is SupportState.ENDED else "not known"
-        return {SupportState.SUPPORTED: f"supported until {self.ends}", SupportState.ENDED: f"ended {self.ends}",
+        return {SupportState.SUPPORTED: f"supported until {self.ends}",
+                SupportState.ENDED: f"ended {self.ends}",
                 SupportState.ENDING: f"ends {self.ends}, in {(self.ends - day).days} days"}[state]
 
 
 def of_lock(lock: Mapping[str, Any]) -> list[PartSupport]:
-    """Distribution, kernel, and where the lock has them driver and CUDA; `lock` is a lock as plain JSON."""
-    return [_distribution(lock["base"]), _kernel(lock), *_driver(lock.get("driver")), *_cuda(lock.get("cuda"))]
+    """Distribution, kernel, and where the lock has them driver and CUDA; `lock` is a lock as plain
+    JSON."""
+    return [_distribution(lock["base"]), _kernel(lock), *_driver(lock.get("driver")),
+            *_cuda(lock.get("cuda"))]
 
 
 def _distribution(base: Mapping[str, Any]) -> PartSupport:
@@ -92,18 +108,21 @@ def _distribution(base: Mapping[str, Any]) -> PartSupport:
 
 
 def _kernel(lock: Mapping[str, Any]) -> PartSupport:
-    """Debian follows a longterm series of kernel.org; Ubuntu keeps a series of its own as long as its release."""
+    """Debian follows a longterm series of kernel.org; Ubuntu keeps a series of its own as long as
+    its release."""
     release, base = str(lock["kernel"]["release"]), lock["base"]
     if base["distribution"] == Distribution.UBUNTU:
         found = RELEASES.get(base["release"])
-        return PartSupport("Kernel", release, found.last if found else None, RELEASES_SOURCE, "as long as the release")
+        return PartSupport("Kernel", release, found.last if found else None, RELEASES_SOURCE,
+                           "as long as the release")
     series = ".".join(release.split(".")[:2])
     return PartSupport("Kernel", release, KERNELS.get(series), KERNELS_SOURCE,
                        f"longterm series {series} of kernel.org")
 
 
 def _driver(driver: Mapping[str, Any] | None) -> list[PartSupport]:
-    return [] if not driver else [_branch("NVIDIA driver", driver["version"], str(driver["branch"]), DRIVERS_SOURCE,
+    return [] if not driver else [_branch("NVIDIA driver", driver["version"], str(driver["branch"]),
+                                          DRIVERS_SOURCE,
                                           f"branch {driver['branch']}")]
 
 
@@ -111,8 +130,13 @@ def _cuda(cuda: Mapping[str, Any] | None) -> list[PartSupport]:
     if not cuda:
         return []
     release = ".".join(str(cuda["version"]).split(".")[:2])
-    branch = next((name for name, native in compatibility.CUDA_OF_BRANCH.items() if native == release), "")
-    note = f"came with driver branch {branch}" if branch else "the driver branch that it came with is not known"
+    branch = next((name for name, native in compatibility.CUDA_OF_BRANCH.items() if native
+                   == release), "")
+    note = (
+        f"came with driver branch {branch}"
+        if branch
+        else "the driver branch that it came with is not known"
+    )
     return [_branch("CUDA", cuda["version"], branch, CUDA_SOURCE, note)]
 
 

@@ -1,4 +1,5 @@
-"""Vendors' archives that an image's roles want beside the distribution's own, as the roles state them."""
+"""Vendors' archives that an image's roles want beside the distribution's own, as the roles state
+them."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ from goldenami.packages.mirrors import VendorArchive
 
 
 def of(root: Path, definition: Definition) -> tuple[VendorArchive, ...]:
-    """The archives of every role that states some: `__<role>_archives` in its vars/, a list of tables.
+    """The archives of every role that states some: `__<role>_archives` in its vars/, a list of
+    tables.
 
-    It is an expression over the role's own variables, empty where the role takes the distribution's packages.
+    It is an expression over the role's own variables, empty where the role takes the distribution's
+    packages.
     """
     return _of(root, definition.base.release, definition.role_names, definition.variables)
 
@@ -33,13 +36,16 @@ def _of(
     found = dict[str, VendorArchive]()
     for role in roles:
         found |= _stated(root, release, role, variables(role))
-    if variables("cuda").get("cuda_source") == "nvidia":  # the same repository, beside any driver or none
+    # The same repository, beside any driver or none.
+    if variables("cuda").get("cuda_source") == "nvidia":
         given = {**variables("nvidia_driver"), "nvidia_driver_source": "nvidia"}
         found |= _stated(root, release, "nvidia_driver", given)
     return tuple(found.values())
 
 
-def _stated(root: Path, release: str, role: str, given: Mapping[str, Any]) -> dict[str, VendorArchive]:
+def _stated(
+    root: Path, release: str, role: str, given: Mapping[str, Any]
+) -> dict[str, VendorArchive]:
     name = f"__{role}_archives"
     facts = role_packages.facts(root, role, PLATFORMS[release], given, only=name)
     return {entry["archive"]: VendorArchive(**entry) for entry in facts.get(name, [])}

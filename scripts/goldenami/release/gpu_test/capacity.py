@@ -1,4 +1,5 @@
-"""On what a candidate can be tested: declared types by architecture and price, and what to try when one is taken."""
+"""On what a candidate can be tested: declared types by architecture and price, and what to try when
+one is taken."""
 
 from __future__ import annotations
 
@@ -11,12 +12,14 @@ from goldenami.core.errors import BadInput
 from goldenami.model.supported.hardware import Family, GpuType, gpu_type
 
 MOST_TYPES = 4
-"""Types that are tried for an architecture, cheapest first: the next ones have more GPUs and cost a multiple."""
+"""Types that are tried for an architecture, cheapest first: the next ones have more GPUs and cost a
+multiple."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """One thing to ask EC2 for. `usd_hour` is the on-demand price, which bounds Spot's; `usd_spot` is the zone's now.
+    """One thing to ask EC2 for. `usd_hour` is the on-demand price, which bounds Spot's; `usd_spot`
+    is the zone's now.
 
     None where a price is not known.
     """
@@ -42,7 +45,8 @@ class Offer:
 
 @dataclass(frozen=True)
 class RegionTypes:
-    """What a region has: rows of DescribeInstanceTypes by type, the zones of each type, dollars an hour of each.
+    """What a region has: rows of DescribeInstanceTypes by type, the zones of each type, dollars an
+    hour of each.
 
     `usd_spot` has the Spot price of a type in a zone.
     """
@@ -56,40 +60,53 @@ class RegionTypes:
 def offers(
     known: Mapping[str, Family], families: Iterable[str], regions: Mapping[str, RegionTypes],
 ) -> dict[str, list[Offer]]:
-    """For each declared architecture what to ask for, in this order; BadInput for one that no region has.
+    """For each declared architecture what to ask for, in this order; BadInput for one that no
+    region has.
 
-    Spot goes before on demand, by its price in each zone; where that is not known or the same, and on demand, a cheaper
-    type goes before a dearer one, the definition's first region before the others.
+    Spot goes before on demand, by its price in each zone; where that is not known or the same, and
+    on demand, a cheaper type goes before a dearer one, the definition's first region before the
+    others.
     """
     declared = {family: sm for family in families if (sm := known[family].sm)}
     found: dict[str, list[Offer]] = {}
     for sm in sorted(set(declared.values()), key=int):
         names = _cheapest([family for family, its in declared.items() if its == sm], regions)
         found[sm] = [
-            Offer(sm, region, zone, gpu_type(known, types.described[name]), market, types.usd_hour.get(name),
+            Offer(sm, region, zone, gpu_type(known, types.described[name]), market,
+                  types.usd_hour.get(name),
                   types.usd_spot.get((name, zone)) if market else None)
             for market in (True, False) for name in names
-            for region, types in regions.items() if name in types.described for zone in types.zones.get(name, ())]
-        found[sm].sort(key=lambda offer: (not offer.spot, offer.usd_spot is None, offer.usd_spot or 0.0))
+            for region, types in regions.items() if name in types.described
+            for zone in types.zones.get(name, ())]
+        found[sm].sort(key=lambda offer: (not offer.spot, offer.usd_spot is None,
+                                          offer.usd_spot or 0.0))
         if not found[sm]:
             lacking = ", ".join(family for family, its in declared.items() if its == sm)
-            raise BadInput(f"no region of the definition offers a GPU of architecture {sm} ({lacking})",
-                           hint="`golden regions --family NAME` shows which do; add one to `publish: regions:`")
+            raise BadInput(f"no region of the definition offers a GPU of architecture {sm} "
+                           f"({lacking})",
+                           hint="`golden regions --family NAME` shows which do; add one to "
+                                "`publish: regions:`")
     return found
 
 
 def _cheapest(families: Sequence[str], regions: Mapping[str, RegionTypes]) -> list[str]:
     """Types of the families, the cheapest first; one without a known price counts by its size."""
     rows = {name: row for types in regions.values() for name, row in types.described.items()
-            if name.partition(".")[0] in families and row["GpuInfo"]["Gpus"][0]["Count"] and not row.get("BareMetal")}
-    prices = {name: min((types.usd_hour[name] for types in regions.values() if name in types.usd_hour),
+            if name.partition(".")[0] in families and row["GpuInfo"]["Gpus"][0]["Count"]
+            and not row.get("BareMetal")}
+    prices = {name: min((types.usd_hour[name] for types in regions.values()
+                         if name in types.usd_hour),
                         default=float("inf")) for name in rows}
-    return sorted(rows, key=lambda name: (prices[name], rows[name]["VCpuInfo"]["DefaultVCpus"], name))[:MOST_TYPES]
+    return sorted(
+        rows, key=lambda name: (prices[name], rows[name]["VCpuInfo"]["DefaultVCpus"], name)
+    )[:MOST_TYPES]
 
 
 def cheapest_usd(found: Mapping[str, Sequence[Offer]], hours: float) -> float | None:
-    """The least that the whole test can be billed for, if each architecture takes all its hours; None: unknown."""
-    least = units.total(min((offer.usd_hour for offer in each if offer.usd_hour is not None), default=None)
+    """The least that the whole test can be billed for, if each architecture takes all its hours;
+    None: unknown."""
+    least = units.total(min((offer.usd_hour for offer in each if offer.usd_hour is not None),
+                            default=None)
                         for each in found.values())
     return None if least is None else least * hours
 
@@ -97,19 +114,22 @@ def cheapest_usd(found: Mapping[str, Sequence[Offer]], hours: float) -> float | 
 def affordable(
     found: Mapping[str, list[Offer]], hours: float, most_usd: float | None,
 ) -> dict[str, list[Offer]]:
-    """The offers that the limit of money leaves to each architecture; BadInput where it leaves one none.
+    """The offers that the limit of money leaves to each architecture; BadInput where it leaves one
+    none.
 
     With a limit, what has no known price is left out.
     """
     if most_usd is None:
         return dict(found)
     share = most_usd / len(found)
-    kept = {sm: [offer for offer in each if offer.usd_hour is not None and offer.usd_hour * hours <= share]
+    kept = {sm: [offer for offer in each if offer.usd_hour is not None and offer.usd_hour * hours
+                 <= share]
             for sm, each in found.items()}
     if poor := [sm for sm, each in kept.items() if not each]:
         least = cheapest_usd(found, hours)
         raise BadInput(
             f"${most_usd:.2f} do not pay {hours:g} h on a GPU of architecture {poor[0]}"
-            + ("; its prices are not known" if least is None else f"; the whole test needs at most ${least:.2f}"),
+            + ("; its prices are not known" if least is None
+               else f"; the whole test needs at most ${least:.2f}"),
             hint="give more by --max-usd, or fewer hours by --hours")
     return kept

@@ -1,7 +1,8 @@
-"""Whether the record of a test on GPUs proves what `latest` is to name: of these bytes, of this time, and signed.
+"""Whether the record of a test on GPUs proves what `latest` is to name: of these bytes, of this
+time, and signed.
 
-It counts for the AMIs alone that carry the digests which it names. What it has to show, the AMIs say, whose tags
-`publish` writes; `gpu-test` writes the record.
+It counts for the AMIs alone that carry the digests which it names. What it has to show, the AMIs
+say, whose tags `publish` writes; `gpu-test` writes the record.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def signed(record: GpuTestRecord, key: Signer | None) -> GpuTestRecord:
 def _statement(record: GpuTestRecord) -> dict[str, Any]:
     """What is signed: the digest of all the rest of the record."""
     digest = records.sha256_text(record.model_copy(update={"signature": ""}).model_dump_json())
-    subject = {"name": evidence.parameter(record.image, record.build_id), "digest": {"sha256": digest}}
+    subject = {"name": evidence.parameter(record.image, record.build_id),
+               "digest": {"sha256": digest}}
     return dsse.statement(PREDICATE, [subject], {"result": "PASSED"})
 
 
@@ -64,7 +66,8 @@ class GpuJudge:
         return signers.of_environment(self.root, self.account)
 
     def __call__(self, given: Evidence) -> GpuFinding:
-        """`TESTED` or `BY_HAND` where one region's record proves it; else what is wrong with the first."""
+        """`TESTED` or `BY_HAND` where one region's record proves it; else what is wrong with the
+        first."""
         asked = self._asked(given)
         if asked is not None and not asked.architectures:
             return GpuFinding(GpuProof.NONE)
@@ -81,7 +84,8 @@ class GpuJudge:
         return GpuFinding(GpuProof.UNTESTED, first)
 
     def _asked(self, given: Evidence) -> Asked | None:
-        """What a test has to show: by the lock here if it is the build's own, else by all AMIs' tag."""
+        """What a test has to show: by the lock here if it is the build's own, else by all AMIs'
+        tag."""
         said = {own.get(tags.GPU_TEST, "") for own in given.all_tags.values()}
         if said == {""} and not hardware.architectures(self.root, self.definition.hardware):
             return Asked((), ())
@@ -92,7 +96,8 @@ class GpuJudge:
         return Asked.parsed(said.pop()) if len(said) == 1 and "" not in said else None
 
     def _problems(self, record: GpuTestRecord, given: Evidence, asked: Asked) -> Iterator[str]:
-        """What keeps a record from being a proof, the cheapest to find first; empty texts are none."""
+        """What keeps a record from being a proof, the cheapest to find first; empty texts are
+        none."""
         needed = required(self.root, asked.roles)
         yield record.shortfall(asked.architectures, needed, hardware.load(self.root))
         yield "" if needed else "no check on a GPU is known that it has to show"
@@ -137,7 +142,8 @@ class GpuJudge:
 
 
 def _unlike(record: GpuTestRecord, own: tags.Tags) -> str:
-    """Of which other lock or bytes the record is than what has these tags; nothing where it is of the same.
+    """Of which other lock or bytes the record is than what has these tags; nothing where it is of
+    the same.
 
     What was baked on EC2 has no disk here, and its snapshot's manifest says what it is.
     """

@@ -1,4 +1,5 @@
-"""The candidate on GPUs: an instance for each declared architecture, its checks, the record, and nothing left."""
+"""The candidate on GPUs: an instance for each declared architecture, its checks, the record, and
+nothing left."""
 
 from __future__ import annotations
 
@@ -44,17 +45,20 @@ from goldenami.model.builds.lockfile import Lock
 from goldenami.release.gpu_test.capacity import Offer
 
 GRACE = timedelta(minutes=30)
-"""What an instance gets beyond the limit of hours before `golden sweep` may take it: its own timer comes first."""
+"""What an instance gets beyond the limit of hours before `golden sweep` may take it: its own timer
+comes first."""
 ROUND_S = 60.0
 """Between two rounds of asking while EC2 has no capacity."""
-_OURS = (LeftoverKind.INSTANCE, LeftoverKind.VOLUME, LeftoverKind.KEY_PAIR, LeftoverKind.SECURITY_GROUP)
+_OURS = (LeftoverKind.INSTANCE, LeftoverKind.VOLUME, LeftoverKind.KEY_PAIR,
+         LeftoverKind.SECURITY_GROUP)
 POWER_OFF_S = 180.0
 """Within which an instance that is told to power off is gone for EC2; others do it in seconds."""
 
 
 @dataclass(frozen=True)
 class GpuTest:
-    """One test of a candidate. `candidates` are its AMIs by region, `hours` what one instance may run at most."""
+    """One test of a candidate. `candidates` are its AMIs by region, `hours` what one instance may
+    run at most."""
 
     root: Path
     account: Account
@@ -71,7 +75,8 @@ class GpuTest:
     @property
     def roles(self) -> list[str]:
         """The roles whose checks on a GPU are asked for."""
-        return [role for role in image_tests.tested(self.root, self.lock.roles) if required(self.root, [role])]
+        return [role for role in image_tests.tested(self.root, self.lock.roles)
+                if required(self.root, [role])]
 
 
 def new_nonce() -> str:
@@ -80,39 +85,48 @@ def new_nonce() -> str:
 
 
 def clear(test: GpuTest) -> list[str]:
-    """Remove what a killed test of this image left: on this machine any, on another what has expired, as `sweep` does.
-    Of other images the instances that have expired go.
+    """Remove what a killed test of this image left: on this machine any, on another what has
+    expired, as `sweep` does. Of other images the instances that have expired go.
 
-    Returns what to say: how much was removed, and each thing that another run may still use: one elsewhere, or one of
-    another checkout here.
+    Returns what to say: how much was removed, and each thing that another run may still use: one
+    elsewhere, or one of another checkout here.
     """
     removed, kept = 0, list[str]()
     for region in test.candidates:
         ec2 = test.account.ec2(region)
         for left in leftovers.find(ec2):
-            is_overdue = left.kind is LeftoverKind.INSTANCE and left.is_expired  # it costs money, whatever it is of
+            # It costs money, whatever it is of.
+            is_overdue = left.kind is LeftoverKind.INSTANCE and left.is_expired
             if left.kind not in _OURS or (left.image != test.lock.image and not is_overdue):
                 continue
             if tags.has_ended(left.owner) or left.is_expired:
                 leftovers.remove(ec2, left.kind, left.id)
                 removed += 1
             else:
-                until = f"until {left.expires:%Y-%m-%d %H:%M} UTC" if left.expires else "with an expiry that is no time"
-                kept.append(f"{region}: {left.kind} {left.id} of {left.owner or 'an unknown owner'} stays: it is in "
+                until = (
+                    f"until {left.expires:%Y-%m-%d %H:%M} UTC"
+                    if left.expires
+                    else "with an expiry that is no time"
+                )
+                kept.append(f"{region}: {left.kind} {left.id} of "
+                            f"{left.owner or 'an unknown owner'} stays: it is in "
                             f"use, or was left by a kill, {until}")
     return [f"{removed} things removed that an earlier run left"] * bool(removed) + kept
 
 
 def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress) -> GpuTestRecord:
-    """Test the candidate on one instance of each architecture; NotVerified where a check fails, with its words."""
+    """Test the candidate on one instance of each architecture; NotVerified where a check fails,
+    with its words."""
     machines = []
     for sm, offered in found.items():
         with progress.step(f"architecture {sm}"):
             machines.append(_one(test, offered, progress))
     tested = next(iter(test.candidates.values())).tags
-    return GpuTestRecord(image=test.lock.image, build_id=test.build_id, nonce=test.nonce, at=clock.stamp(),
+    return GpuTestRecord(image=test.lock.image, build_id=test.build_id, nonce=test.nonce,
+                         at=clock.stamp(),
                          by=tags.owner(), lock_sha256=tested[tags.LOCK_SHA256],
-                         disk_sha256=tested.get(tags.DISK_SHA256), manifest_sha256=tested.get(tags.MANIFEST_SHA256),
+                         disk_sha256=tested.get(tags.DISK_SHA256),
+                         manifest_sha256=tested.get(tags.MANIFEST_SHA256),
                          checks=tuple(required(test.root, test.roles)), machines=tuple(machines))
 
 
@@ -132,8 +146,12 @@ def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedG
                 progress.say(error.message)
                 refused[offer.region, offer.market] = f"{error.message} ({offer.market})"
             except SpotInterrupted:
-                progress.say(f"EC2 took the Spot instance {offer.kind.type} in {offer.zone} back: trying another")
-        if all((offer.region, offer.market) in refused for offer in offered) or time.monotonic() >= deadline:
+                progress.say(f"EC2 took the Spot instance {offer.kind.type} in {offer.zone} back: "
+                             "trying another")
+        if (
+            all((offer.region, offer.market) in refused for offer in offered)
+            or time.monotonic() >= deadline
+        ):
             raise _nothing(offered, refused)
         progress.say(f"no capacity; asking again in {ROUND_S:.0f} s")
         time.sleep(min(ROUND_S, max(0.0, deadline - time.monotonic())))
@@ -143,28 +161,41 @@ def _nothing(offered: Sequence[Offer], refused: Mapping[Any, str]) -> GoldenErro
     sm, limits = offered[0].sm, sorted(set(refused.values()))
     if len(refused) == len({(offer.region, offer.market) for offer in offered}):
         quotas = " and ".join(sorted({_quota(offer) for offer in offered}))
-        return StageFailed(f"the account's limits allow no GPU of architecture {sm}: {'; '.join(limits)}",
+        return StageFailed(f"the account's limits allow no GPU of architecture {sm}: "
+                           f"{'; '.join(limits)}",
                            hint=f"raise {quotas} (Service Quotas), then run again")
     return StageFailed(f"EC2 has no GPU of architecture {sm} for us: {len(offered)} offers tried"
                        + (f"; {'; '.join(limits)}" if limits else ""),
-                       hint="run again later, wait longer by --wait-minutes, or publish to a region with capacity")
+                       hint="run again later, wait longer by --wait-minutes, or publish to a "
+                            "region with capacity")
 
 
 def _quota(offer: Offer) -> str:
     """What Service Quotas calls the limit of an offer; Spot's of P instances are several."""
     if offer.kind.type.startswith("p"):
-        return "the quota of Spot requests for P instances" if offer.spot else "`Running On-Demand P instances`"
-    return "`All G and VT Spot Instance Requests`" if offer.spot else "`Running On-Demand G and VT instances`"
+        return (
+            "the quota of Spot requests for P instances"
+            if offer.spot
+            else "`Running On-Demand P instances`"
+        )
+    return (
+        "`All G and VT Spot Instance Requests`"
+        if offer.spot
+        else "`Running On-Demand G and VT instances`"
+    )
 
 
 def _on(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
-    """Launch an offer, run the checks there, have it power off. Nothing is left, whatever happens."""
+    """Launch an offer, run the checks there, have it power off. Nothing is left, whatever
+    happens."""
     work = Path(tempfile.mkdtemp(prefix=f"{offer.sm}-", dir=test.work))
     key, ec2 = ec2_builder.new_key(work), test.account.ec2(offer.region)
     image = test.candidates[offer.region]
     progress.say(f"launch {offer}")
     with contextlib.ExitStack() as stack:
-        instance = stack.enter_context(instances.running(ec2, _launch(test, offer, image, key.with_suffix(".pub"))))
+        instance = stack.enter_context(
+            instances.running(ec2, _launch(test, offer, image, key.with_suffix(".pub")))
+        )
         progress.say(f"instance {instance.id} ({offer.kind.type}) at {instance.address}")
         config = ssh.write_config(work, host=instance.address, port=instances.SSH,
                                   user=ec2_builder.user(test.root, test.lock.base.release), key=key)
@@ -180,8 +211,10 @@ def _on(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
 def _launch(test: GpuTest, offer: Offer, image: Image, public_key: Path) -> Launch:
     minutes = int(test.hours * 60)
     return Launch(
-        name=f"golden-gpu-test-{test.build_id}-{secrets.token_hex(4)}", image=image, instance_type=offer.kind.type,
-        public_key=public_key, volume_gib=int(image.root["VolumeSize"]), spot=offer.spot, zone=offer.zone,
+        name=f"golden-gpu-test-{test.build_id}-{secrets.token_hex(4)}", image=image,
+        instance_type=offer.kind.type,
+        public_key=public_key, volume_gib=int(image.root["VolumeSize"]), spot=offer.spot,
+        zone=offer.zone,
         told=str(offer),
         # The instance ends itself, should nobody be there any more who does.
         user_data=f"#cloud-config\nbootcmd: [[shutdown, -P, '+{minutes}']]\n",
@@ -203,7 +236,9 @@ def _interruptions(ec2: Any, instance: LaunchedInstance) -> Iterator[None]:
 def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check]:
     """Run the checks on a GPU; their JUnit file is `work`/junit.xml."""
     session = work / "session.json"
-    records.write(session, GpuSession(ami=test.candidates[offer.region].ami, nonce=test.nonce, kind=offer.kind))
+    records.write(session,
+                  GpuSession(ami=test.candidates[offer.region].ami, nonce=test.nonce,
+                             kind=offer.kind))
     argv = [*image_tests.over_ssh(config), "-m", "gpu", "-vv"]  # the log names the test that runs
     with image_tests.running(test.root, test.roles, test.variables, argv, work=work, log=test.log,
                              gpu_session=session) as tests:
@@ -212,13 +247,16 @@ def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check
 
 def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> TestedGpu:
     junit, needed = JunitFile(path), required(test.root, test.roles)
-    problem = junit.problem(test.build_id, needed, amis=[test.candidates[offer.region].ami], nonce=test.nonce)
+    problem = junit.problem(test.build_id, needed, amis=[test.candidates[offer.region].ami],
+                            nonce=test.nonce)
     if problem:
         raise NotVerified(f"{test.lock.image} {test.build_id} on {offer.kind.type}: {problem}",
                           tail="\n".join(_failures(checks)), log=test.log,
-                          hint="`latest` stays where it is; mend the image, or try another instance: run again")
+                          hint="`latest` stays where it is; mend the image, or try another "
+                               "instance: run again")
     return TestedGpu(sm=offer.sm, gpu=junit.properties[GPU_PROPERTY], instance_type=offer.kind.type,
-                     region=offer.region, ami=test.candidates[offer.region].ami, checks=len(junit.passed),
+                     region=offer.region, ami=test.candidates[offer.region].ami,
+                     checks=len(junit.passed),
                      junit_sha256=records.sha256_file(path),
                      not_asked=tuple(name for name in needed if name in junit.not_asked))
 
@@ -231,12 +269,16 @@ def _failures(checks: Sequence[Check]) -> Iterator[str]:
 
 
 def _power_off(ec2: Any, instance: LaunchedInstance, config: Path) -> None:
-    """NotVerified where the machine does not end when it is told to: a group could not replace it."""
+    """NotVerified where the machine does not end when it is told to: a group could not replace
+    it."""
     with contextlib.suppress(GoldenError):  # the connection may end before the answer
         ssh.run(config, "sudo", "systemctl", "poweroff", timeout_s=30)
 
     def gone() -> bool | None:
-        return instances.describe(ec2, instance.id)["State"]["Name"] in ("shutting-down", "terminated") or None
+        return (
+            instances.describe(ec2, instance.id)["State"]["Name"] in ("shutting-down", "terminated")
+            or None
+        )
 
     if not wait_until(gone, POWER_OFF_S, 2.0):
         raise NotVerified(f"{instance.id} runs {POWER_OFF_S:.0f} s after it was told to power off",

@@ -36,10 +36,12 @@ def show(verb: str, plan: MovePlan) -> list[str]:
     lines = [f"{verb} {plan.image} to build {plan.build_id} in account {plan.account}"]
     if plan.is_repeated:
         where = ", ".join(move.region for move in plan.regions)
-        lines.append(f"  {plan.image} is already at {plan.build_id} in {where}: its pointers are written again and "
+        lines.append(f"  {plan.image} is already at {plan.build_id} in {where}: its pointers are "
+                     "written again and "
                      "read back")
         if plan.further:
-            lines.append(f"  `golden rollback {plan.image} --to {plan.further}` goes one build further")
+            lines.append(f"  `golden rollback {plan.image} --to {plan.further}` goes one build "
+                         "further")
     template = plan.template or pointers.template_name(plan.image)
     for move in plan.regions:
         lines.append(f"  {move.region:<15} latest {move.before or 'nothing'} -> {move.ami}; "
@@ -49,7 +51,8 @@ def show(verb: str, plan: MovePlan) -> list[str]:
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
     lines += [f"  {region:<15} unreachable: {cause}" for region, cause in plan.unreachable.items()]
     if plan.withdraw:
-        lines.append(f"  withdrawn, so that no publish brings it back unasked: {', '.join(plan.withdraw)}")
+        lines.append("  withdrawn, so that no publish brings it back unasked: "
+                     f"{', '.join(plan.withdraw)}")
     return lines
 
 
@@ -64,23 +67,31 @@ def evidence_of(image: str, build: str, states: Iterable[RegionBuild]) -> Eviden
                     {state.region: state.gpu_test for state in known if state.gpu_test})
 
 
-def on_gpus(account: Account, definition: Definition, build: str, regions: Iterable[str], judge: Judge) -> GpuFinding:
+def on_gpus(
+    account: Account, definition: Definition, build: str, regions: Iterable[str], judge: Judge
+) -> GpuFinding:
     """What is known on a GPU of what the regions have of a build."""
     states = for_each_region(
-        regions, lambda region: channels.read_region(account, region, definition, build)).require_all()
+        regions, lambda region: channels.read_region(account, region, definition, build)
+    ).require_all()
     return judge(evidence_of(definition.image, build, states.values()))
 
 
-def gpu(image: str, build: str, published: Iterable[GpuProof], found: GpuFinding, *, accept: bool) -> GpuProof:
-    """What is known of a build on a GPU: of the ledgers (`published`), which prove nothing, that a person accepted it.
+def gpu(
+    image: str, build: str, published: Iterable[GpuProof], found: GpuFinding, *, accept: bool
+) -> GpuProof:
+    """What is known of a build on a GPU: of the ledgers (`published`), which prove nothing, that a
+    person accepted it.
 
-    NotVerified for a build of a GPU image that no GPU has seen, unless a person accepts or accepted that.
+    NotVerified for a build of a GPU image that no GPU has seen, unless a person accepts or accepted
+    that.
     """
     if found.proof is not GpuProof.UNTESTED:
         return found.proof
     if accept or set(published) == {GpuProof.ACCEPTED}:
         return GpuProof.ACCEPTED
-    raise NotVerified(f"build {build} is not tested on a GPU" + (f": {found.problem}" if found.problem else ""),
+    raise NotVerified(f"build {build} is not tested on a GPU"
+                      + (f": {found.problem}" if found.problem else ""),
                       hint=f"`golden gpu-test {image}` tests the candidate; "
                            "--accept-untested-gpu goes on without, and that is recorded")
 
@@ -91,7 +102,8 @@ def soaked_at(since: Iterable[str], hours: int) -> datetime:
 
 
 def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
-    """NotVerified for a candidate that has not stood long enough. `since` is when it became one, in each region."""
+    """NotVerified for a candidate that has not stood long enough. `since` is when it became one, in
+    each region."""
     ready = soaked_at(since, hours)
     if clock.now() < ready:
         raise NotVerified(f"the candidate {build} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
@@ -99,18 +111,23 @@ def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
 
 
 def region_move(
-    region: str, ami: str, baked_at: str, gpu: GpuProof, ledger: Ledger, amis: Mapping[Channel, str],
+    region: str, ami: str, baked_at: str, gpu: GpuProof, ledger: Ledger,
+    amis: Mapping[Channel, str],
     template: Version | None,
 ) -> RegionMove:
-    """The move of one region, which has this ledger, these AMIs in its channels and this default version now."""
+    """The move of one region, which has this ledger, these AMIs in its channels and this default
+    version now."""
     return RegionMove(
         region=region, ami=ami, baked_at=baked_at, gpu=gpu, ledger=ledger.digest,
-        before_build=ledger.latest.build_id if ledger.latest else None, before=amis.get(Channel.LATEST),
-        candidate_before=amis.get(Channel.CANDIDATE), template_before=template.number if template else None)
+        before_build=ledger.latest.build_id if ledger.latest else None,
+        before=amis.get(Channel.LATEST),
+        candidate_before=amis.get(Channel.CANDIDATE),
+        template_before=template.number if template else None)
 
 
 def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lease) -> None:
-    """Busy where a region, looked at under its lease, is no longer what the plan was made of, or has lost the AMI.
+    """Busy where a region, looked at under its lease, is no longer what the plan was made of, or
+    has lost the AMI.
 
     The ledger is what tells: it is read consistently, and parameters are not.
     """
@@ -119,7 +136,8 @@ def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lea
     if image is None or image.state != AmiState.AVAILABLE:
         changed.append(f"{move.ami} (now {image.state if image else 'gone'})")
     if changed:
-        raise Busy(f"another run changed {', '.join(changed)} in {move.region} after the plan was made",
+        raise Busy(f"another run changed {', '.join(changed)} in {move.region} after the plan was "
+                   "made",
                    hint="run again: the plan is made anew")
 
 
@@ -127,9 +145,11 @@ def apply(
     account: Account, definition: Definition, plan: MovePlan, move: RegionMove, lease: Lease, *,
     reuse_version: bool = False,
 ) -> Version:
-    """Move one region's pointers under its lease: the ledger in one write, the parameters, the template's default last.
+    """Move one region's pointers under its lease: the ledger in one write, the parameters, the
+    template's default last.
 
-    `reuse_version`: a version of the template that launched this AMI before is taken, whatever the definition says now.
+    `reuse_version`: a version of the template that launched this AMI before is taken, whatever the
+    definition says now.
     """
     entry = channels.new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
     moving = [Channel.LATEST, *([Channel.CANDIDATE] if move.candidate else [])]
@@ -144,9 +164,12 @@ def apply(
 
 
 def record_of(
-    plan: MovePlan, versions: Mapping[str, Version], failed: Mapping[str, GoldenError] | None = None,
+    plan: MovePlan, versions: Mapping[str, Version],
+    failed: Mapping[str, GoldenError] | None = None,
 ) -> MoveRecord:
-    """What came of a move just now: the template's new default version, or the error, of each region."""
+    """What came of a move just now: the template's new default version, or the error, of each
+    region."""
     return MoveRecord(plan=plan, at=clock.stamp(), by=tags.owner(),
-                      template_versions={region: version.number for region, version in versions.items()},
+                      template_versions={region: version.number
+                                         for region, version in versions.items()},
                       failed={region: error.message for region, error in (failed or {}).items()})

@@ -25,8 +25,9 @@ from goldenami.release.publish.channel_moves import MoveOptions
 from goldenami.release.publish.publish_records import PROMOTE_FILE, MovePlan, MoveRecord, RegionMove
 
 SHOWN_S, SHOWN_POLL_S = 5.0, 0.5
-"""Seconds for which an AMI may not be shown that was made a moment ago ("Eventual consistency in the Amazon EC2 API": a
-couple of seconds at first); a promotion of one that is gone takes as many. And the pause between two looks."""
+"""Seconds for which an AMI may not be shown that was made a moment ago ("Eventual consistency in
+the Amazon EC2 API": a couple of seconds at first); a promotion of one that is gone takes as many.
+And the pause between two looks."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class RegionCandidate:
     ledger: Ledger
 
 
-def read_candidates(account: Account, image: str, regions: Sequence[str]) -> dict[str, RegionCandidate]:
+def read_candidates(
+    account: Account, image: str, regions: Sequence[str]
+) -> dict[str, RegionCandidate]:
     """The candidate of each region that has one."""
     ledgers = channels.read_ledgers(account, image, regions).require_all()
     return {region: RegionCandidate(entry, ledger) for region, ledger in ledgers.items()
@@ -45,12 +48,14 @@ def read_candidates(account: Account, image: str, regions: Sequence[str]) -> dic
 
 
 def candidates(account: Account, definition: Definition) -> dict[str, RegionCandidate]:
-    """The candidate of every region, or BadInput where one has none, they differ, or it must not become `latest`."""
+    """The candidate of every region, or BadInput where one has none, they differ, or it must not
+    become `latest`."""
     regions, image = channels.publish_section(definition).regions, definition.image
     check_regions(regions)
     found = read_candidates(account, image, regions)
     if bare := sorted(set(regions) - found.keys()):
-        raise BadInput(f"{image} has no candidate in {', '.join(bare)}", hint=f"`golden publish {image}` makes one")
+        raise BadInput(f"{image} has no candidate in {', '.join(bare)}",
+                       hint=f"`golden publish {image}` makes one")
     builds = {region: candidate.entry.build_id for region, candidate in found.items()}
     if len(set(builds.values())) > 1:
         raise BadInput(f"the candidates of {image} differ: "
@@ -65,15 +70,18 @@ def _check_forward(region: str, candidate: RegionCandidate) -> None:
     build, latest = candidate.entry.build_id, candidate.ledger.latest
     if build in candidate.ledger.withdrawn:
         raise BadInput(f"the candidate {build} was rolled back in {region}",
-                       hint="publish a new build; if this one is good after all, publish it with --again")
+                       hint="publish a new build; if this one is good after all, publish it with "
+                            "--again")
     if latest and latest.baked > candidate.entry.baked:
-        raise BadInput(f"latest in {region} names build {latest.build_id}, which is newer than the candidate {build} "
+        raise BadInput(f"latest in {region} names build {latest.build_id}, which is newer than "
+                       f"the candidate {build} "
                        f"(baked {latest.baked_at} and {candidate.entry.baked_at})",
                        hint=f"`golden rollback IMAGE --to {build}` goes back on purpose")
 
 
 def prepare(
-    account: Account, definition: Definition, found: dict[str, RegionCandidate], judge: Judge, options: MoveOptions,
+    account: Account, definition: Definition, found: dict[str, RegionCandidate], judge: Judge,
+    options: MoveOptions,
 ) -> MovePlan:
     """What would move, or NotVerified for a candidate too young, untested or unsigned.
 
@@ -99,7 +107,8 @@ def prepare(
         region: channels.current_default(state, build, entries[region].ami, definition)
         for region, state in states.items()})
     number = account.expect(channels.publish_section(definition).account, next(iter(entries)))
-    return MovePlan(image=image, build_id=build, account=number, template=str(launch_data.template_of(definition)),
+    return MovePlan(image=image, build_id=build, account=number,
+                    template=str(launch_data.template_of(definition)),
                     take_over=options.take_over, withdraw=tuple(untold(ledgers, ledgers)),
                     dropped=channels.dropped(
                         definition, (ledger.regions for ledger in ledgers.values())),
@@ -108,7 +117,8 @@ def prepare(
 
 
 def _read(account: Account, region: str, definition: Definition, entry: LedgerEntry) -> RegionBuild:
-    """What a region has of its candidate; asked again for SHOWN_S while EC2 does not show the AMI as available."""
+    """What a region has of its candidate; asked again for SHOWN_S while EC2 does not show the AMI
+    as available."""
     looks: list[RegionBuild] = []
 
     def shown() -> bool | None:
@@ -129,7 +139,8 @@ def _move(state: RegionBuild, candidate: RegionCandidate, gpu: GpuProof, image: 
     if not _is_launchable(state, entry):
         raise BadInput(f"the candidate's AMI {entry.ami} is gone or not available in {state.region}",
                        hint=f"`golden publish {image} --build {entry.build_id}` makes it again")
-    return channel_moves.region_move(state.region, entry.ami, entry.baked_at, gpu, candidate.ledger, state.pointers,
+    return channel_moves.region_move(state.region, entry.ami, entry.baked_at, gpu, candidate.ledger,
+                                     state.pointers,
                                      state.template)
 
 
@@ -150,7 +161,8 @@ def execute(
         channels.restore(account, region, definition, leases[region], restore_points[region])
 
     def follow(region: str) -> None:
-        channels.refresh_groups(account, definition, region, moves[region].refresh, versions[region], progress)
+        channels.refresh_groups(account, definition, region, moves[region].refresh,
+                                versions[region], progress)
 
     with hold_leases(account, plan.image, list(moves)) as leases, progress.step("latest"):
         hasty = account.with_short_timeouts()
@@ -161,7 +173,9 @@ def execute(
             leases[region].ledger, {Channel.LATEST: move.before}, moves_template=True,
             template_version=move.template_before) for region, move in moves.items()}
         versions = all_or_none(moves, forward, back, continues)
-        for_each_region(moves, follow).require_all("`latest` has moved, but not every group follows", continues)
+        for_each_region(moves, follow).require_all(
+            "`latest` has moved, but not every group follows", continues
+        )
     record = channel_moves.record_of(plan, versions)
     records.write(folder / PROMOTE_FILE, record)
     return record

@@ -1,9 +1,10 @@
-"""The `publish` stage: a verified disk becomes an AMI in every region, and then, last, what others launch by.
+"""The `publish` stage: a verified disk becomes an AMI in every region, and then, last, what others
+launch by.
 
-Three phases, each in all regions before the next begins: AMIs (available, read back, signed), the build's record and
-`candidate`, then `latest` and the launch template's default; where one of the last two fails in a region, it is taken
-back in all. Every step looks first and does what is missing, so a run that failed or was killed is continued by the
-same command.
+Three phases, each in all regions before the next begins: AMIs (available, read back, signed), the
+build's record and `candidate`, then `latest` and the launch template's default; where one of the
+last two fails in a region, it is taken back in all. Every step looks first and does what is
+missing, so a run that failed or was killed is continued by the same command.
 """
 
 from __future__ import annotations
@@ -44,17 +45,20 @@ from goldenami.release.publish.publish_records import (
 from goldenami.release.publish.release_gate import VerifiedBuild
 
 SNAPSHOT_LIFE = timedelta(days=2)
-"""An unfinished upload may be continued the next day; after that `golden sweep` removes its snapshot."""
+"""An unfinished upload may be continued the next day; after that `golden sweep` removes its
+snapshot."""
 READ_BACK_S, READ_BACK_POLL_S = 60.0, 2.0
 
 T = TypeVar("T")
 
 
 def prepare(
-    account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions, progress: Progress,
+    account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions,
+    progress: Progress,
     judge: Judge, signs: Signs | None = None,
 ) -> PublishPlan:
-    """The plan, also written to plan.json of the build's folder. Nothing in the account is changed."""
+    """The plan, also written to plan.json of the build's folder. Nothing in the account is
+    changed."""
     account = account.with_short_timeouts()
     with progress.step("look at the regions"):
         plan = publish_plan.make(account, definition, build, options, signs, judge)
@@ -68,14 +72,16 @@ def prepare(
         with progress.step("list the disk's blocks"):
             blocks = release_gate.listed_blocks(build)
         uploads = upload_plan.make(account, build, blocks, lacking)
-        plan = upload_plan.with_transfers(account, plan, uploads, channels.publish_section(definition).transfer)
+        plan = upload_plan.with_transfers(account, plan, uploads,
+                                          channels.publish_section(definition).transfer)
     records.write(build.folder.path / PLAN_FILE, plan)
     return plan
 
 
 def _candidates(amis: Mapping[str, Image]) -> dict[str, Published]:
     """What the record says of regions whose `latest` stays."""
-    return {region: Published(ami=image.ami, snapshot=image.snapshot, channels=(Channel.CANDIDATE.value,))
+    return {region: Published(ami=image.ami, snapshot=image.snapshot,
+                              channels=(Channel.CANDIDATE.value,))
             for region, image in amis.items()}
 
 
@@ -85,14 +91,16 @@ def is_recorded(build: VerifiedBuild, plan: PublishPlan) -> bool:
 
 
 def execute(
-    account: Account, definition: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress, *,
+    account: Account, definition: Definition, build: VerifiedBuild, plan: PublishPlan,
+    progress: Progress, *,
     wait_s: float = 0.0, signs: Signs | None = None,
 ) -> PublishRecord:
-    """Do what the plan says and write publish.json. Pointers move when every region has its AMI, and not before.
+    """Do what the plan says and write publish.json. Pointers move when every region has its AMI,
+    and not before.
 
-    AMIs are made under a lease on the build: two runs that make the same one would hinder each other. The image's own
-    lease is held only while pointers move, so that a rollback need not wait for an upload. `wait_s` is how long
-    another's leases are waited for, in seconds.
+    AMIs are made under a lease on the build: two runs that make the same one would hinder each
+    other. The image's own lease is held only while pointers move, so that a rollback need not wait
+    for an upload. `wait_s` is how long another's leases are waited for, in seconds.
     """
     steps = _RegionSteps(account, definition, build, plan, progress)
     regions = list(steps.plans)
@@ -101,16 +109,21 @@ def execute(
     with hold_leases(account, f"{plan.image}{BUILD}{plan.build_id}", regions, wait_s=wait_s):
         with progress.step("AMIs"):
             amis = steps.make_images()
-        if signs is not None and (unsigned := [planned.region for planned in plan.regions if planned.sign]):
+        if signs is not None and (unsigned := [planned.region for planned in plan.regions
+                                               if planned.sign]):
             with progress.step("provenance"):
                 steps.phase(lambda region: attesting.sign(
-                    account, region, plan.image, plan.build_id, amis[region], signs), "no pointer has moved", unsigned)
+                    account, region, plan.image, plan.build_id, amis[region], signs),
+                            "no pointer has moved", unsigned)
         with hold_leases(account, plan.image, regions, wait_s=max(wait_s, LIFE_S)) as leases:
-            steps.phase(lambda region: steps.check(region, leases[region].ledger, amis[region]), "no pointer has moved")
+            steps.phase(lambda region: steps.check(region, leases[region].ledger, amis[region]),
+                        "no pointer has moved")
             published = steps.pointers(leases, amis)
     record = PublishRecord(
-        image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256, account=plan.account,
-        disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(), by=tags.owner(),
+        image=plan.image, build_id=plan.build_id, lock_sha256=build.bake.lock_sha256,
+        account=plan.account,
+        disk_sha256=build.bake.disk_sha256, gpu=plan.gpu, published_at=clock.stamp(),
+        by=tags.owner(),
         held_back=plan.held_back, regions=published)
     records.write(build.folder.publish, record)
     return record
@@ -120,9 +133,16 @@ class _RegionSteps:
     """The steps of a publish in one region, which share the plan."""
 
     def __init__(
-        self, account: Account, definition: Definition, build: VerifiedBuild, plan: PublishPlan, progress: Progress,
+        self, account: Account, definition: Definition, build: VerifiedBuild, plan: PublishPlan,
+        progress: Progress,
     ) -> None:
-        self.account, self.definition, self.build, self.plan, self.progress = account, definition, build, plan, progress
+        self.account, self.definition, self.build, self.plan, self.progress = (
+            account,
+            definition,
+            build,
+            plan,
+            progress,
+        )
         self.plans = {planned.region: planned for planned in plan.regions}
         self.versions: dict[str, Version] = {}
         self.amis: dict[str, Image] = {}
@@ -130,27 +150,36 @@ class _RegionSteps:
         again = " --again" if plan.readmit else ""
         self.continues = f"`golden publish {plan.image} --build {plan.build_id}{again}` continues"
 
-    def phase(self, step: Callable[[str], T], what: str, regions: Iterable[str] | None = None) -> dict[str, T]:
+    def phase(
+        self, step: Callable[[str], T], what: str, regions: Iterable[str] | None = None
+    ) -> dict[str, T]:
         """`step` in all regions (or in these), or one error that says what is where."""
         names = self.plans if regions is None else regions
         return for_each_region(names, step).require_all(what, self.continues)
 
     def make_images(self) -> dict[str, Image]:
-        """The AMI of every region: first those that are copied from none of this publish, then the copies of these."""
-        waiting = [region for region, planned in self.plans.items() if planned.copy_of and not planned.copy_of.ami]
+        """The AMI of every region: first those that are copied from none of this publish, then the
+        copies of these."""
+        waiting = [region for region, planned in self.plans.items() if planned.copy_of
+                   and not planned.copy_of.ami]
         what = "no pointer has moved"
-        self.amis = self.phase(self.image, what, [region for region in self.plans if region not in waiting])
+        self.amis = self.phase(self.image, what,
+                               [region for region in self.plans if region not in waiting])
         return {**self.amis, **self.phase(self.image, what, waiting)}
 
     def check(self, region: str, ledger: Ledger, image: Image | None = None) -> None:
-        """Stop where the region's ledger is not what the plan was made of, or its AMI went meanwhile."""
+        """Stop where the region's ledger is not what the plan was made of, or its AMI went
+        meanwhile."""
         publish_plan.check_forward(region, ledger, self.plan)
         publish_plan.check_unmoved(self.plans[region], self.plan, ledger)
         if image is not None:
             images.wait_available(self.account.ec2(region), image.ami)
 
-    def pointers(self, leases: Mapping[str, Lease], amis: Mapping[str, Image]) -> dict[str, Published]:
-        """Move `candidate`, then, unless it is held back, `latest`, and ask the groups to follow."""
+    def pointers(
+        self, leases: Mapping[str, Lease], amis: Mapping[str, Image]
+    ) -> dict[str, Published]:
+        """Move `candidate`, then, unless it is held back, `latest`, and ask the groups to
+        follow."""
         with self.progress.step("candidate"):
             self.move(self.candidate, leases, amis, Channel.CANDIDATE)
         if self.plan.held_back:
@@ -161,7 +190,8 @@ class _RegionSteps:
         return published
 
     def move(
-        self, step: Callable[[str, Lease, Image], T], leases: Mapping[str, Lease], amis: Mapping[str, Image],
+        self, step: Callable[[str, Lease, Image], T], leases: Mapping[str, Lease],
+        amis: Mapping[str, Image],
         channel: Channel,
     ) -> dict[str, T]:
         """Move a channel by `step` in all regions or in none."""
@@ -169,10 +199,13 @@ class _RegionSteps:
                   for region, planned in self.plans.items()}
         return all_or_none(
             self.plans, lambda region: step(region, leases[region], amis[region]),
-            lambda region: channels.restore(self.account, region, self.definition, leases[region], points[region]),
+            lambda region: channels.restore(self.account, region, self.definition, leases[region],
+                                            points[region]),
             self.continues)
 
-    def _restore_point(self, planned: RegionPublishPlan, ledger: Ledger, channel: Channel) -> RestorePoint:
+    def _restore_point(
+        self, planned: RegionPublishPlan, ledger: Ledger, channel: Channel
+    ) -> RestorePoint:
         template = planned.template if channel is Channel.LATEST else None
         move = planned.move_of(channel)
         return RestorePoint(ledger=ledger, amis={channel: move.before if move else planned.ami},
@@ -215,7 +248,11 @@ class _RegionSteps:
         uploads = sorted(builds.path.glob(f"*/upload/{region}"))
         for text in journal.unfinished(upload for upload in uploads if own not in upload.parents):
             self.progress.say(f"{region}: {text}")
-        parent = ebs.Parent(upload.parent_snapshot, BlockMap.open(path)) if upload.parent_snapshot else None
+        parent = (
+            ebs.Parent(upload.parent_snapshot, BlockMap.open(path))
+            if upload.parent_snapshot
+            else None
+        )
         with self.progress.transfer(region, upload.bytes) as on_bytes:
             return ebs.upload(
                 self.account.ebs(region), self.account.ec2(region), self.build.disk,
@@ -229,7 +266,8 @@ class _RegionSteps:
     def _read_back(self, planned: RegionPublishPlan, ami: str) -> None:
         """StageFailed naming every attribute of the AMI or its snapshot that is not as asked for.
 
-        EC2's answers may lag behind its changes ("Eventual consistency"), so it is asked again for READ_BACK_S.
+        EC2's answers may lag behind its changes ("Eventual consistency"), so it is asked again for
+        READ_BACK_S.
         """
         wrong: list[str] = []
 
@@ -246,18 +284,25 @@ class _RegionSteps:
         image = images.get(ec2, [ami]).get(ami)
         if image is None:
             return [f"{ami} is gone"]
-        return images.differences(image, self.plan.spec, self.plan.settings, images.accounts_shared_with(ec2, ami)) + \
+        return images.differences(image, self.plan.spec, self.plan.settings,
+                                  images.accounts_shared_with(ec2, ami)) + \
             images.snapshot_differences(ec2, image, self.plan.spec, self._key(planned))
 
     def _asked_key(self, planned: RegionPublishPlan) -> str | None:
-        """The ARN of the key that a new snapshot is asked for with; None: the account's default decides."""
+        """The ARN of the key that a new snapshot is asked for with; None: the account's default
+        decides."""
         return planned.encryption.asked if planned.encryption else None
 
     def _key(self, planned: RegionPublishPlan) -> str | None:
-        """The ARN of the key that the AMI's snapshot has to be encrypted by; None: it may have any, or none."""
+        """The ARN of the key that the AMI's snapshot has to be encrypted by; None: it may have any,
+        or none."""
         if planned.encryption:
             return planned.encryption.key
-        return encryption.key_arn(self.account.kms(planned.region), planned.kms_key) if planned.kms_key else None
+        return (
+            encryption.key_arn(self.account.kms(planned.region), planned.kms_key)
+            if planned.kms_key
+            else None
+        )
 
     # --- the pointers -----------------------------------------------------------------------------------------------
 
@@ -266,7 +311,8 @@ class _RegionSteps:
         if self.plan.readmit:
             lease.record(lease.ledger.readmit(self.plan.build_id))
         if self.plans[region].record_build:
-            pointers.record_build(self.account.ssm(region), pointers.build_name(self.plan.image, self.plan.build_id),
+            pointers.record_build(self.account.ssm(region),
+                                  pointers.build_name(self.plan.image, self.plan.build_id),
                                   image.ami)
         self._move(region, Channel.CANDIDATE, lease, image)
 
@@ -277,18 +323,22 @@ class _RegionSteps:
         self.versions[region] = version
         previous, template = lease.ledger.previous(), self.plans[region].template
         return Published(
-            ami=image.ami, snapshot=image.snapshot, channels=tuple(Channel), template=version.template,
+            ami=image.ami, snapshot=image.snapshot, channels=tuple(Channel),
+            template=version.template,
             template_version=version.number, previous_ami=previous.ami if previous else None,
-            previous_template_version=template.before if template and template.before_ami != image.ami else None,
+            previous_template_version=template.before if template and template.before_ami
+            != image.ami else None,
             refreshed=self.plans[region].refresh)
 
     def _move(self, region: str, channel: Channel, lease: Lease, image: Image) -> Version | None:
         """Let a channel name the build: in the ledger, then all pointers by what it says."""
-        entry = channels.new_entry(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu, lease)
+        entry = channels.new_entry(self.plan.build_id, image.ami, self.plan.baked_at, self.plan.gpu,
+                                   lease)
         ledger = lease.ledger.moved(channel, entry).spread(self.plans)
         named = {each.build_id for each in (ledger.candidate, ledger.latest) if each}
         lease.record(ledger.withdraw(*({*self.plan.withdraw} - named)))
-        return channels.follow_ledger(self.account, region, lease, self.definition, moving=[channel],
+        return channels.follow_ledger(self.account, region, lease, self.definition,
+                                      moving=[channel],
                                       others=channel is Channel.LATEST or bool(self.plan.held_back),
                                       take_over=self.plan.take_over)
 

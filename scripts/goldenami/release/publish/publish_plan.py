@@ -1,4 +1,5 @@
-"""The plan of a publish: what each region has, what it lacks, and what must not happen. Nothing is changed here."""
+"""The plan of a publish: what each region has, what it lacks, and what must not happen. Nothing is
+changed here."""
 
 from __future__ import annotations
 
@@ -44,12 +45,13 @@ class PublishOptions:
 
 
 def make(
-    account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions, signs: Signs | None,
+    account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions,
+    signs: Signs | None,
     judge: Judge,
 ) -> PublishPlan:
-    """Read every region and say what is to be done, or refuse. One call for the account and five for a region, more
-    only where something is to be done. What is `latest` in one region was released: a region that was added gets it,
-    too, without a second soak or test.
+    """Read every region and say what is to be done, or refuse. One call for the account and five
+    for a region, more only where something is to be done. What is `latest` in one region was
+    released: a region that was added gets it, too, without a second soak or test.
     """
     section = channels.publish_section(definition)
     check_regions(section.regions)
@@ -64,20 +66,31 @@ def make(
     spec = _spec(build)
     found = _on_gpus(build, states.values(), spec, judge)
     gpu = found.proof if found.proof is not GpuProof.UNTESTED else released or accepted
-    settings = AmiSettings(share_with=tuple(sorted(section.share_with)), protect=section.deregistration_protection,
-                           deprecate_at=clock.stamp(clock.now() + timedelta(days=section.deprecate_after_days)))
+    settings = AmiSettings(share_with=tuple(sorted(section.share_with)),
+                           protect=section.deregistration_protection,
+                           deprecate_at=clock.stamp(clock.now()
+                                                    + timedelta(days=section.deprecate_after_days)))
     stays = "" if released else held_back(definition.image, section, gpu, found.problem)
     ledgers = {region: state.ledger for region, state in states.items()}
     plan = PublishPlan(
-        image=definition.image, build_id=build.bake.build_id, account=number, baked_at=build.bake.started_at, spec=spec,
+        image=definition.image, build_id=build.bake.build_id, account=number,
+        baked_at=build.bake.started_at, spec=spec,
         settings=settings, gpu=gpu, held_back=stays, regions=(),
-        differing=channels.differing(ledgers) if stays else "", readmit=options.again, take_over=options.take_over,
+        differing=channels.differing(ledgers) if stays else "", readmit=options.again,
+        take_over=options.take_over,
         dropped=channels.dropped(definition, (ledger.regions for ledger in ledgers.values())),
         withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id))
     unsigned = attesting.lacking(account, states, signs)
-    plan = plan.model_copy(update={"regions": tuple(
-        _region(state, plan, definition, build.bake.ami).model_copy(update={"sign": state.region in unsigned})
-        for state in states.values())})
+    plan = plan.model_copy(
+        update={
+            "regions": tuple(
+                _region(state, plan, definition, build.bake.ami).model_copy(
+                    update={"sign": state.region in unsigned}
+                )
+                for state in states.values()
+            )
+        }
+    )
     plan = _with_refreshes(account, plan, definition, states)
     if not plan.is_done:
         _refuse(account, plan, definition, options)
@@ -92,7 +105,9 @@ def _spec(build: VerifiedBuild) -> ImageSpec:
     return spec.model_copy(update={"tags": {**spec.tags, tags.GPU_TEST: str(build.asked)}})
 
 
-def _on_gpus(build: VerifiedBuild, states: Iterable[RegionBuild], spec: ImageSpec, judge: Judge) -> GpuFinding:
+def _on_gpus(
+    build: VerifiedBuild, states: Iterable[RegionBuild], spec: ImageSpec, judge: Judge
+) -> GpuFinding:
     """What is known on a GPU of the build that is here, which the regions' AMIs have to be of."""
     if not build.asked.architectures:
         return GpuFinding(GpuProof.NONE)
@@ -101,24 +116,34 @@ def _on_gpus(build: VerifiedBuild, states: Iterable[RegionBuild], spec: ImageSpe
 
 
 def _released(states: Iterable[RegionBuild], build: VerifiedBuild) -> GpuProof | None:
-    """What the ledger says of this build on a GPU where its AMI is `latest` in a region; None where it is in none.
+    """What the ledger says of this build on a GPU where its AMI is `latest` in a region; None where
+    it is in none.
 
     Where that AMI is gone, nobody knows of which bytes it was.
     """
     named = ((state.ledger.latest, state.image) for state in states if not state.is_abandoned)
-    return next((entry.gpu for entry, ami in named if entry and ami and entry.build_id == build.bake.build_id
+    return next((entry.gpu for entry, ami in named if entry and ami and entry.build_id
+                 == build.bake.build_id
                  and entry.ami == ami.ami), None)
 
 
 def held_back(image: str, section: Publish, gpu: GpuProof, problem: str) -> str:
-    """Why `latest` does not move with this publish; nothing where it does. `problem`: why a GPU test does not count."""
+    """Why `latest` does not move with this publish; nothing where it does. `problem`: why a GPU
+    test does not count."""
     if gpu is GpuProof.UNTESTED:
-        return (f"not tested on a GPU{f' ({problem})' if problem else ''}: `golden gpu-test {image}` tests it, "
+        return (f"not tested on a GPU{f' ({problem})' if problem else ''}: `golden gpu-test "
+                f"{image}` tests it, "
                 "`--accept-untested-gpu` goes on without")
-    return f"a candidate stands {section.soak_hours} h: then `golden promote {image}`" if section.soak_hours else ""
+    return (
+        f"a candidate stands {section.soak_hours} h: then `golden promote {image}`"
+        if section.soak_hours
+        else ""
+    )
 
 
-def _region(state: RegionBuild, plan: PublishPlan, definition: Definition, baked: Ami | None) -> RegionPublishPlan:
+def _region(
+    state: RegionBuild, plan: PublishPlan, definition: Definition, baked: Ami | None
+) -> RegionPublishPlan:
     """What one region lacks. `baked` is the AMI of a build that has no disk here."""
     section, image = channels.publish_section(definition), state.image
     home = baked if baked and baked.region == state.region else None
@@ -127,11 +152,13 @@ def _region(state: RegionBuild, plan: PublishPlan, definition: Definition, baked
                        hint=f"`golden bake {plan.image} --builder ec2 --force` makes it again")
     if image is None:
         source = Copy(region=baked.region, ami=baked.id) if baked else None
-        return _with_pointers(RegionPublishPlan(region=state.region, kms_key=section.kms_key, copy_of=source,
+        return _with_pointers(RegionPublishPlan(region=state.region, kms_key=section.kms_key,
+                                                copy_of=source,
                                                 record_build=True), state, plan, definition)
     images.check_ours(image, plan.spec)
     if home and home.id != image.ami:
-        raise BadInput(f"{image.ami} is named {plan.spec.name} and is not {home.id}, which the bake made",
+        raise BadInput(f"{image.ami} is named {plan.spec.name} and is not {home.id}, which the "
+                       "bake made",
                        hint="deregister it, if nobody needs it, and bake again")
     return _with_pointers(RegionPublishPlan(
         region=state.region, kms_key=section.kms_key, ami=image.ami, snapshot=image.snapshot,
@@ -144,26 +171,35 @@ def _with_pointers(
 ) -> RegionPublishPlan:
     """The plan of a region with the channels that move, and the template if it moves."""
     def stands(channel: Channel) -> bool:
-        """Whether ledger and parameter name the build's AMI; of a run that was killed nothing is believed."""
+        """Whether ledger and parameter name the build's AMI; of a run that was killed nothing is
+        believed."""
         entry = state.ledger.of(channel)
         return not state.is_abandoned and state.pointers.get(channel) == planned.ami and entry is not None and \
             (entry.build_id, entry.ami) == (plan.build_id, planned.ami)
 
-    moves = tuple(ChannelMove(channel=channel, before=state.pointers.get(channel)) for channel in _moving(plan)
+    moves = tuple(ChannelMove(channel=channel, before=state.pointers.get(channel))
+                  for channel in _moving(plan)
                   if not stands(channel))
     moved = {move.channel for move in moves}
-    astray = tuple(text for channel, text in channels.astray(definition, state.ledger, state.pointers, state.template)
+    astray = tuple(text
+                   for channel, text in channels.astray(definition, state.ledger, state.pointers,
+                                                        state.template)
                    if channel not in moved)
     stays = {entry.build_id for channel in Channel
              if channel not in moved and (entry := state.ledger.of(channel))}
     astray += tuple(f"the ledger, in which it is missing that {name} was withdrawn elsewhere"
                     for name in plan.withdraw if name not in {*state.ledger.withdrawn, *stays})
-    current = channels.current_default(state, plan.build_id, planned.ami, definition) if planned.ami else None
+    current = (
+        channels.current_default(state, plan.build_id, planned.ami, definition)
+        if planned.ami
+        else None
+    )
     template, default = None, state.template
     if not plan.held_back and current is None:
         channels.check_default(state, definition, take_over=plan.take_over)
         template = TemplateMove(
-            name=str(launch_data.template_of(definition)), before=default.number if default else None,
+            name=str(launch_data.template_of(definition)),
+            before=default.number if default else None,
             before_ami=default.ami if default else None)
     return planned.model_copy(update={"moves": moves, "template": template, "astray": astray,
                                       "ledger": state.ledger.digest})
@@ -176,23 +212,31 @@ def _with_refreshes(
     if plan.held_back:
         return plan
     due = channels.groups_to_refresh(account, definition, {
-        planned.region: None if planned.template else states[planned.region].template for planned in plan.regions})
+        planned.region: None if planned.template else states[planned.region].template
+        for planned in plan.regions})
     return plan.model_copy(update={"regions": tuple(
-        planned.model_copy(update={"refresh": tuple(due[planned.region])}) for planned in plan.regions)})
+        planned.model_copy(update={"refresh": tuple(due[planned.region])})
+        for planned in plan.regions)})
 
 
-def _refuse(account: Account, plan: PublishPlan, definition: Definition, options: PublishOptions) -> None:
-    """BadInput where a region lacks the hardware, or where the move would bring back what a rollback took away."""
+def _refuse(
+    account: Account, plan: PublishPlan, definition: Definition, options: PublishOptions
+) -> None:
+    """BadInput where a region lacks the hardware, or where the move would bring back what a
+    rollback took away."""
     def look(region: str) -> tuple[list[str], Ledger]:
         missing = [] if options.allow_missing_families else \
             instance_types.missing_families(account.ec2(region), definition.hardware)
         return missing, read_lease(account.dynamodb(region), definition.image).ledger
 
     found = for_each_region((planned.region for planned in plan.regions), look).require_all()
-    lacking = [f"{region} has no {', '.join(missing)}" for region, (missing, _) in found.items() if missing]
+    lacking = [f"{region} has no {', '.join(missing)}" for region, (missing, _) in found.items()
+               if missing]
     if lacking:
-        raise BadInput(f"{definition.image} declares hardware that a region lacks: {'; '.join(lacking)}",
-                       hint="correct `hardware` or `publish: regions:`; `golden regions` shows where a family is; "
+        raise BadInput(f"{definition.image} declares hardware that a region lacks: "
+                       f"{'; '.join(lacking)}",
+                       hint="correct `hardware` or `publish: regions:`; `golden regions` shows "
+                            "where a family is; "
                             "--allow-missing-families goes on")
     for planned in plan.regions:
         if planned.moves or planned.template:
@@ -200,9 +244,11 @@ def _refuse(account: Account, plan: PublishPlan, definition: Definition, options
 
 
 def check_unmoved(planned: RegionPublishPlan, plan: PublishPlan, ledger: Ledger) -> None:
-    """Busy where a region's ledger is not what the plan was made of. Parameters do not tell: reads of them may lag."""
+    """Busy where a region's ledger is not what the plan was made of. Parameters do not tell: reads
+    of them may lag."""
     if ledger.digest != planned.ledger:
-        raise Busy(f"another run changed the ledger of {plan.image} in {planned.region} after the plan was made",
+        raise Busy(f"another run changed the ledger of {plan.image} in {planned.region} after the "
+                   "plan was made",
                    hint="run again: the plan is made anew")
 
 
@@ -218,15 +264,24 @@ def check_forward(region: str, ledger: Ledger, plan: PublishPlan) -> None:
                        hint="bake a new build; if this one is good after all, --again publishes it")
     for channel in _moving(plan):
         entry = ledger.of(channel)
-        if entry and entry.build_id != plan.build_id and entry.baked > datetime.fromisoformat(plan.baked_at):
-            raise BadInput(f"{channel} in {region} names build {entry.build_id}, which is newer than {plan.build_id} "
-                           f"(baked {entry.baked_at} and {plan.baked_at})", hint=f"to go back on purpose: {again}")
+        if (
+            entry
+            and entry.build_id != plan.build_id
+            and entry.baked > datetime.fromisoformat(plan.baked_at)
+        ):
+            raise BadInput(f"{channel} in {region} names build {entry.build_id}, which is newer "
+                           f"than {plan.build_id} "
+                           f"(baked {entry.baked_at} and {plan.baked_at})",
+                           hint=f"to go back on purpose: {again}")
 
 
-def with_encryption(plan: PublishPlan, encryptions: Mapping[str, SnapshotEncryption]) -> PublishPlan:
+def with_encryption(
+    plan: PublishPlan, encryptions: Mapping[str, SnapshotEncryption]
+) -> PublishPlan:
     """The plan with what the snapshots that are to be made are encrypted by."""
     return plan.model_copy(update={"regions": tuple(
-        region.model_copy(update={"encryption": encryptions.get(region.region)}) for region in plan.regions)})
+        region.model_copy(update={"encryption": encryptions.get(region.region)})
+        for region in plan.regions)})
 
 
 def show(plan: PublishPlan) -> list[str]:
@@ -249,14 +304,21 @@ def show(plan: PublishPlan) -> list[str]:
 def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
     target = region.ami or "the new AMI"
     if region.upload:
-        since = f", the rest is in {region.upload.parent_snapshot} (build {region.upload.parent})" \
-            if region.upload.parent else f", the whole disk: {region.upload.whole}" if region.upload.whole else ""
+        since = (
+            f", the rest is in {region.upload.parent_snapshot} (build {region.upload.parent})"
+            if region.upload.parent
+            else f", the whole disk: {region.upload.whole}"
+            if region.upload.whole
+            else ""
+        )
         yield f"send {units.size(region.upload.bytes)} in {region.upload.blocks} blocks{since}"
     if region.copy_of:
-        yield (f"copy {region.copy_of.ami or 'the new AMI'} of {region.copy_of.region} to {plan.spec.name}"
+        yield (f"copy {region.copy_of.ami or 'the new AMI'} of {region.copy_of.region} to "
+               f"{plan.spec.name}"
                + _encrypted(region))
     elif region.ami is None:
-        yield (f"register {plan.spec.name}: {plan.spec.architecture}, {plan.spec.boot_mode}, IMDSv2 only, ENA, "
+        yield (f"register {plan.spec.name}: {plan.spec.architecture}, {plan.spec.boot_mode}, "
+               "IMDSv2 only, ENA, "
                f"{plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"
                + _encrypted(region))
     if region.ami is None:
@@ -269,11 +331,15 @@ def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
         yield f"record {pointers.build_name(plan.image, plan.build_id)}"
     if region.sign:
         yield f"sign where {target} comes from"
-    yield from (f"move {pointers.channel_name(plan.image, move.channel)}: {move.before or 'nothing'} -> {target}"
+    yield from (f"move {pointers.channel_name(plan.image, move.channel)}: "
+                f"{move.before or 'nothing'} -> {target}"
                 for move in region.moves)
     if region.template:
-        before = f"version {region.template.before} ({region.template.before_ami})" if region.template.before \
+        before = (
+            f"version {region.template.before} ({region.template.before_ami})"
+            if region.template.before
             else "no template"
+        )
         yield f"move the default of {region.template.name}: {before} -> a version with {target}"
     yield from (f"bring back: {text}" for text in region.astray)
     yield from (f"refresh the group {group}" for group in region.refresh)

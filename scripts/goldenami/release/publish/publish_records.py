@@ -20,7 +20,8 @@ PROMOTE_FILE = "promote.json"
 
 
 class Upload(Record):
-    """What would be sent: `blocks` of 512 KiB; `parent` is the build whose snapshot has the others, if any.
+    """What would be sent: `blocks` of 512 KiB; `parent` is the build whose snapshot has the others,
+    if any.
 
     `whole` says why the region's older build is no parent, so that the whole disk is sent.
     """
@@ -33,7 +34,8 @@ class Upload(Record):
 
 
 class Copy(Record):
-    """An AMI of another region that is copied. `ami` is empty where this publish makes it there first."""
+    """An AMI of another region that is copied. `ami` is empty where this publish makes it there
+    first."""
 
     region: str
     ami: str = ""
@@ -47,7 +49,8 @@ class ChannelMove(Record):
 
 
 class TemplateMove(Record):
-    """A launch template that gets this default; `before` is the number of the one until now (None: no template)."""
+    """A launch template that gets this default; `before` is the number of the one until now (None:
+    no template)."""
 
     name: str
     before: int | None = None
@@ -55,7 +58,8 @@ class TemplateMove(Record):
 
 
 class RegionPublishPlan(Record):
-    """What is to be done in one region. `ami` exists already; `settings` are what has to be corrected on it.
+    """What is to be done in one region. `ami` exists already; `settings` are what has to be
+    corrected on it.
 
     `encryption` is that of the snapshot which is to be made.
     """
@@ -79,7 +83,8 @@ class RegionPublishPlan(Record):
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
-        return self.ami is not None and not (self.settings or self.record_build or self.sign or self.moves
+        return self.ami is not None and not (self.settings or self.record_build or self.sign
+                                             or self.moves
                                              or self.template or self.refresh or self.astray)
 
     def move_of(self, channel: Channel) -> ChannelMove | None:
@@ -88,11 +93,13 @@ class RegionPublishPlan(Record):
 
 
 class PublishPlan(Record):
-    """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it moves. `differing` is
-    what it is then, where that is not the same everywhere: a region was added, or dropped for a while.
+    """The whole of a publish, as data. `held_back` says why `latest` stays where it is; empty: it
+    moves. `differing` is what it is then, where that is not the same everywhere: a region was
+    added, or dropped for a while.
 
-    `dropped` are regions that the definition has no longer; `take_over` allows to replace a default version of the
-    launch template that a person set. `withdraw` are other builds that a region withdrew while another did not answer.
+    `dropped` are regions that the definition has no longer; `take_over` allows to replace a default
+    version of the launch template that a person set. `withdraw` are other builds that a region
+    withdrew while another did not answer.
     """
 
     schema_version: Literal[1] = 1
@@ -118,7 +125,8 @@ class PublishPlan(Record):
 
 
 class Published(Record):
-    """What is in one region. `previous_*` are what `latest` and the template's default were before this build."""
+    """What is in one region. `previous_*` are what `latest` and the template's default were before
+    this build."""
 
     ami: str
     snapshot: str
@@ -147,11 +155,13 @@ class PublishRecord(Record):
 
 
 class RegionMove(Record):
-    """`latest` of one region that moves to the AMI of a build that exists there, and what it was before.
+    """`latest` of one region that moves to the AMI of a build that exists there, and what it was
+    before.
 
-    `ledger` is the digest of the region's ledger as the plan saw it; `candidate_before` the AMI of the candidate.
-    `candidate` says that the candidate moves along: a rollback takes the withdrawn build out of it too. `refresh` are
-    groups that a promotion asks to follow; a rollback asks all that the definition names.
+    `ledger` is the digest of the region's ledger as the plan saw it; `candidate_before` the AMI of
+    the candidate. `candidate` says that the candidate moves along: a rollback takes the withdrawn
+    build out of it too. `refresh` are groups that a promotion asks to follow; a rollback asks all
+    that the definition names.
     """
 
     region: str
@@ -168,11 +178,13 @@ class RegionMove(Record):
 
 
 class MovePlan(Record):
-    """A promotion or a rollback, as data. `withdraw` are builds that no channel may take again unasked.
+    """A promotion or a rollback, as data. `withdraw` are builds that no channel may take again
+    unasked.
 
-    `further` is the build before the target of a rollback; `dropped` are regions that the definition has no longer.
-    `template` is the launch template; `take_over` allows to replace a default version of it that a person set.
-    `unreachable` are regions that did not say what they withdrew, or what they have, and why.
+    `further` is the build before the target of a rollback; `dropped` are regions that the
+    definition has no longer. `template` is the launch template; `take_over` allows to replace a
+    default version of it that a person set. `unreachable` are regions that did not say what they
+    withdrew, or what they have, and why.
     """
 
     schema_version: Literal[1] = 1
@@ -189,13 +201,15 @@ class MovePlan(Record):
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the ledger of every region names the build already: pointers are written and read back all the same.
+        """Whether the ledger of every region names the build already: pointers are written and read
+        back all the same.
         """
         return all(move.before_build == self.build_id for move in self.regions)
 
 
 class MoveRecord(Record):
-    """What came of a move: the template's new default by region; `failed` are regions not reached, and why."""
+    """What came of a move: the template's new default by region; `failed` are regions not reached,
+    and why."""
 
     schema_version: Literal[1] = 1
     plan: MovePlan

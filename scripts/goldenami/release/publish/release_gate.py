@@ -1,4 +1,5 @@
-"""Which builds may be published: those whose verify record passes and is of this very build and disk."""
+"""Which builds may be published: those whose verify record passes and is of this very build and
+disk."""
 
 from __future__ import annotations
 
@@ -27,10 +28,12 @@ from goldenami.model.definitions.definition import CveRule, Definition, Hardenin
 IMDSV2 = {"boot/imdsv2": "that it boots where the metadata service takes session tokens only"}
 EVIDENCE = {BuilderKind.LOCAL: {**IMDSV2, "boot/disk_untouched": "that the disk is the baked one"},
             BuilderKind.EC2: IMDSV2}
-"""Checks that publishing rests on, by what they prove: ImdsSupport v2.0 can't be taken back from an AMI."""
+"""Checks that publishing rests on, by what they prove: ImdsSupport v2.0 can't be taken back from an
+AMI."""
 FIRMWARES = {BuilderKind.LOCAL: {"bios", "uefi"}, BuilderKind.EC2: {"uefi"}}
-"""What has to have booted: an AMI that prefers UEFI starts under BIOS on instance types without it. One that was baked
-on EC2 has the publisher's own loader for BIOS, which the instance that verify launches does not use."""
+"""What has to have booted: an AMI that prefers UEFI starts under BIOS on instance types without it.
+One that was baked on EC2 has the publisher's own loader for BIOS, which the instance that verify
+launches does not use."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,21 @@ class VerifiedBuild:
 
 def newest(root: Path, image: str) -> str:
     """The id of the build that was baked last, or BadInput where there is none."""
-    started = {build.build_id: build.read_bake().started_at for build in ImageFolder.of(root, image).builds}
+    started = {build.build_id: build.read_bake().started_at
+               for build in ImageFolder.of(root, image).builds}
     if not started:
         raise BadInput(f"{image} has no build here", hint=f"run `make bake IMAGE={image}`")
     return max(started, key=lambda build: started[build])
 
 
 def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
-    """The build (the newest if none is named) with its proof, or NotVerified saying what is not proven."""
+    """The build (the newest if none is named) with its proof, or NotVerified saying what is not
+    proven."""
     name = build_id or newest(root, image)
     folder = ImageFolder.of(root, image).build(name)
     if not folder.is_baked:
-        raise BadInput(f"{image} has no build {name} here", hint=f"builds are the folders of {folder.image.path}")
+        raise BadInput(f"{image} has no build {name} here",
+                       hint=f"builds are the folders of {folder.image.path}")
     bake = folder.read_bake()
     if not folder.verify.exists():
         raise NotVerified(f"{image} {name} has no verify record", hint=_again(image, name))
@@ -94,8 +100,12 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
     kind, baked, verified, shown = ("AMI", bake.ami_id, verify.ami, None) if bake.ami else \
         ("disk", bake.disk_sha256, verify.disk_sha256, 12)
     if verified != baked:
-        return f"its verify record does not say that it is of this {kind}" if verified is None else \
-            f"its verify record is of another {kind} ({verified[:shown]}, not {str(baked)[:shown]})"
+        return (
+            f"its verify record does not say that it is of this {kind}"
+            if verified is None
+            else f"its verify record is of another {kind} ({verified[:shown]}, not "
+                 f"{str(baked)[:shown]})"
+        )
     if lacking := [what for check, what in EVIDENCE[bake.builder].items() if check not in correct]:
         return f"its verify record does not prove {lacking[0]}"
     if lacking := sorted(FIRMWARES[bake.builder] - {boot.firmware for boot in verify.boots}):
@@ -104,15 +114,18 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
 
 
 def check_vulnerabilities(definition: Definition, build: BuildFolder) -> None:
-    """NotVerified where the definition asks for a record of `cve` that passes and is recent, and the build has none."""
+    """NotVerified where the definition asks for a record of `cve` that passes and is recent, and
+    the build has none."""
     rule, path = definition.security.cve, build.path / CVE_FILE
     if rule is None:
         return
     problem = _unsafe(records.read(path, CveRecord), build.build_id, rule) if path.exists() \
         else "it has no record of its vulnerabilities"
     if problem:
-        raise NotVerified(f"{definition.image} {build.build_id} must not be published: {problem}", log=path,
-                          hint=f"`golden cve {definition.image} --build {build.build_id}` asks the lists again")
+        raise NotVerified(f"{definition.image} {build.build_id} must not be published: {problem}",
+                          log=path,
+                          hint=f"`golden cve {definition.image} --build {build.build_id}` asks "
+                               "the lists again")
 
 
 def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
@@ -121,24 +134,31 @@ def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
     looked_up = f"its vulnerabilities were looked up at {record.checked_at}"
     problems = {
         f"its record of vulnerabilities is of build {record.build_id}": record.build_id != build_id,
-        f"{sum(one.stops for one in record.findings)} vulnerabilities stop it": record.outcome is Outcome.INCORRECT,
+        f"{sum(one.stops for one in record.findings)} vulnerabilities stop it": record.outcome
+        is Outcome.INCORRECT,
         "not all lists of vulnerabilities could be used": record.outcome is not Outcome.CORRECT,
         f"what nothing mends was asked for {record.fail_on.value}, not for {rule.fail_on.value}":
             record.fail_on is not rule.fail_on,
         f"{looked_up}, which is not of the past": age < timedelta(0),
-        f"{looked_up}, more than {rule.max_age_hours} hours ago": age > timedelta(hours=rule.max_age_hours),
+        f"{looked_up}, more than {rule.max_age_hours} hours ago": age
+        > timedelta(hours=rule.max_age_hours),
     }
     return next((said for said, holds in problems.items() if holds), "")
 
 
 def check_hardening(definition: Definition, build: BuildFolder) -> None:
-    """NotVerified where the definition asks for more rules of the guide than the build is known to keep."""
+    """NotVerified where the definition asks for more rules of the guide than the build is known to
+    keep."""
     gate, path = definition.security.hardening, build.path / HARDENING_FILE
     if gate is None:
         return
-    if problem := _soft(records.read(path, HardeningRecord), build.build_id, gate) if path.exists() \
-            else "it has no record of its hardening":
-        raise NotVerified(f"{definition.image} {build.build_id} must not be published: {problem}", log=path,
+    if (
+        problem := _soft(records.read(path, HardeningRecord), build.build_id, gate)
+        if path.exists()
+        else "it has no record of its hardening"
+    ):
+        raise NotVerified(f"{definition.image} {build.build_id} must not be published: {problem}",
+                          log=path,
                           hint=f"`golden verify {definition.image}` asks the rules again")
 
 
@@ -147,19 +167,24 @@ def _soft(record: HardeningRecord, build_id: str, gate: HardeningGate) -> str:
     if record.build_id != build_id:
         return f"its record of hardening is of build {record.build_id}"
     kept = record.count(gate.level, RuleOutcome.PASS)
-    short = f"it keeps {kept} {gate.level.value} rules of the guide to hardening, not {gate.minimum}"
+    short = (
+        f"it keeps {kept} {gate.level.value} rules of the guide to hardening, not {gate.minimum}"
+    )
     return record.problem or (short if kept < gate.minimum else "")
 
 
 def listed_blocks(build: VerifiedBuild) -> BlockMap:
-    """The blocks of the disk that was verified, as its bake listed them; NotVerified where the disk is another.
+    """The blocks of the disk that was verified, as its bake listed them; NotVerified where the disk
+    is another.
 
-    The disk is not read: each block goes up under its SHA-256 in the list, and EBS takes no other. Where the list is
-    not as the bake left it, or the build is older than such lists, the disk is read and compared.
+    The disk is not read: each block goes up under its SHA-256 in the list, and EBS takes no other.
+    Where the list is not as the bake left it, or the build is older than such lists, the disk is
+    read and compared.
     """
     baked, blocks = build.bake.disk, build.folder.blocks
     if baked is None or not build.disk.exists():
-        raise BadInput(f"{build.disk} does not exist", hint="bake it again: the same lock gives the same disk")
+        raise BadInput(f"{build.disk} does not exist",
+                       hint="bake it again: the same lock gives the same disk")
     if listed := disk_blocks.as_baked(blocks, baked):
         return listed
     if not disk_blocks.is_as_baked(build.disk, baked):
@@ -169,19 +194,25 @@ def listed_blocks(build: VerifiedBuild) -> BlockMap:
 
 
 def attest(root: Path, build: VerifiedBuild, file: Path, by: str) -> GpuTestRecord:
-    """What a JUnit file shows, for which the person `by` vouches: that the build was tested on a GPU.
+    """What a JUnit file shows, for which the person `by` vouches: that the build was tested on a
+    GPU.
 
-    NotVerified says why it shows nothing: every check on a GPU of the image's roles has to be in it.
+    NotVerified says why it shows nothing: every check on a GPU of the image's roles has to be in
+    it.
     """
     junit, needed = gpu_proofs.JunitFile(file), gpu_proofs.required(root, build.lock.roles)
     if problem := junit.problem(build.bake.build_id, needed):
         raise NotVerified(f"{file} proves nothing of {build.bake.image}: {problem}",
-                          hint=f"`golden gpu-test {build.bake.image}` tests the candidate on EC2 and attests it itself")
+                          hint=f"`golden gpu-test {build.bake.image}` tests the candidate on EC2 "
+                               "and attests it itself")
     machine = TestedGpu(
-        sm="", gpu=junit.properties[gpu_proofs.GPU_PROPERTY], instance_type="", region="", ami=build.bake.ami_id or "",
+        sm="", gpu=junit.properties[gpu_proofs.GPU_PROPERTY], instance_type="", region="",
+        ami=build.bake.ami_id or "",
         checks=len(junit.passed), junit_sha256=records.sha256_file(file),
         not_asked=tuple(name for name in needed if name in junit.not_asked))
     return GpuTestRecord(
-        image=build.bake.image, build_id=build.bake.build_id, nonce=junit.properties.get(gpu_proofs.NONCE_PROPERTY, ""),
-        at=clock.stamp(), by=by, by_hand=True, lock_sha256=build.bake.lock_sha256, disk_sha256=build.bake.disk_sha256,
+        image=build.bake.image, build_id=build.bake.build_id,
+        nonce=junit.properties.get(gpu_proofs.NONCE_PROPERTY, ""),
+        at=clock.stamp(), by=by, by_hand=True, lock_sha256=build.bake.lock_sha256,
+        disk_sha256=build.bake.disk_sha256,
         manifest_sha256=build.bake.manifest_sha256, checks=tuple(needed), machines=(machine,))

@@ -1,4 +1,5 @@
-"""How far a lock's build has come on its way to `latest`, and which step is next: for pipelines without a person."""
+"""How far a lock's build has come on its way to `latest`, and which step is next: for pipelines
+without a person."""
 
 from __future__ import annotations
 
@@ -31,15 +32,18 @@ class NextStep:
 
 
 def next_step(
-    build_id: str, ledgers: Mapping[str, Ledger], *, baked: bool, tested: bool, soak_hours: int, judged: bool = False,
+    build_id: str, ledgers: Mapping[str, Ledger], *, baked: bool, tested: bool, soak_hours: int,
+    judged: bool = False,
 ) -> NextStep:
     """What is to be done next for the build, by the ledgers of all its regions.
 
-    `baked`: a verified build is here. `tested`: it needs no test on a GPU, or has passed it. `judged`: its
-    vulnerabilities have to be looked up, which takes the build.
+    `baked`: a verified build is here. `tested`: it needs no test on a GPU, or has passed it.
+    `judged`: its vulnerabilities have to be looked up, which takes the build.
     """
-    if rolled_back := [region for region, ledger in ledgers.items() if build_id in ledger.withdrawn]:
-        return NextStep(ReleaseStep.WAIT, f"build {build_id} was rolled back in {', '.join(rolled_back)}: a new lock "
+    if rolled_back := [region for region, ledger in ledgers.items()
+                       if build_id in ledger.withdrawn]:
+        return NextStep(ReleaseStep.WAIT,
+                        f"build {build_id} was rolled back in {', '.join(rolled_back)}: a new lock "
                                           "goes on, or `golden publish IMAGE --again`")
     if all(ledger.latest and ledger.latest.build_id == build_id for ledger in ledgers.values()):
         return NextStep(ReleaseStep.DONE, f"build {build_id} is `latest` in {', '.join(ledgers)}")
@@ -52,6 +56,7 @@ def next_step(
         return NextStep(ReleaseStep.GPU_TEST, f"the candidate {build_id} is not tested on a GPU")
     ready = channel_moves.soaked_at([entry.since for entry in standing], soak_hours)
     if clock.now() < ready:
-        return NextStep(ReleaseStep.WAIT, f"the candidate {build_id} has to stand until {ready:%Y-%m-%d %H:%M} UTC")
+        return NextStep(ReleaseStep.WAIT,
+                        f"the candidate {build_id} has to stand until {ready:%Y-%m-%d %H:%M} UTC")
     return NextStep(ReleaseStep.BAKE if judged and not baked else ReleaseStep.PROMOTE,
                     f"the candidate {build_id} may become `latest`")

@@ -1,8 +1,9 @@
 """The `rollback` stage: `latest` and the launch template's default go back, in all regions at once.
 
-It needs no disk and no record of this machine: the account knows which build was before. A region that does not
-answer does not keep the others; the same command, perhaps with `--region`, takes it back later. Repeated, it brings
-all pointers to where the first rollback went, and no further: only `--to` goes a second step.
+It needs no disk and no record of this machine: the account knows which build was before. A region
+that does not answer does not keep the others; the same command, perhaps with `--region`, takes it
+back later. Repeated, it brings all pointers to where the first rollback went, and no further: only
+`--to` goes a second step.
 """
 
 from __future__ import annotations
@@ -42,19 +43,22 @@ class RollbackState:
 
 @dataclass(frozen=True)
 class RollbackCriteria:
-    """What AMIs that `latest` never named are judged by: what is known of them on a GPU, and what a person allows."""
+    """What AMIs that `latest` never named are judged by: what is known of them on a GPU, and what a
+    person allows."""
 
     judge: Judge
     options: MoveOptions
 
 
 def prepare(
-    account: Account, definition: Definition, *, to: str | None, regions: list[str], criteria: RollbackCriteria,
+    account: Account, definition: Definition, *, to: str | None, regions: list[str],
+    criteria: RollbackCriteria,
 ) -> Prepared[MovePlan]:
-    """What would go back: to the build `to`, else to the one before the present one. No `regions`: all of them.
+    """What would go back: to the build `to`, else to the one before the present one. No `regions`:
+    all of them.
 
-    BadInput where a region that answers cannot launch that build; a region that does not answer is only noted.
-    NotVerified for a build that `latest` never named, where `promote` would refuse it.
+    BadInput where a region that answers cannot launch that build; a region that does not answer is
+    only noted. NotVerified for a build that `latest` never named, where `promote` would refuse it.
     """
     image, take_over = definition.image, criteria.options.take_over
     hand_set = HandSet.TAKE_OVER if take_over else HandSet.REFUSE
@@ -92,8 +96,8 @@ def _look(
 ) -> tuple[dict[str, Ledger], dict[str, RollbackState], dict[str, GoldenError]]:
     """The ledgers of all regions, the states of those in `names`, and who did not answer.
 
-    A state's ledger has what any region withdrew. So those that are not in `names` are asked, too: one of
-    `names` may have been out, and would go back to a bad build.
+    A state's ledger has what any region withdrew. So those that are not in `names` are asked, too:
+    one of `names` may have been out, and would go back to a bad build.
     """
     everywhere = dict.fromkeys([*names, *channels.publish_section(definition).regions])
     ledgers = channels.read_ledgers(account, definition.image, everywhere)
@@ -109,12 +113,14 @@ def _look(
 
 def _further(states: dict[str, RollbackState]) -> str | None:
     """The build one step further back, where all regions have the same one."""
-    before = {entry.build_id if (entry := state.ledger.previous()) else None for state in states.values()}
+    before = {entry.build_id if (entry := state.ledger.previous()) else None
+              for state in states.values()}
     return before.pop() if len(before) == 1 else None
 
 
 def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str) -> bool:
-    """Whether the candidate is a withdrawn build, by this rollback or by one before that ended too early."""
+    """Whether the candidate is a withdrawn build, by this rollback or by one before that ended too
+    early."""
     candidate = ledger.candidate
     return candidate is not None and candidate.build_id in {*withdraw, *ledger.withdrawn} - {target}
 
@@ -130,8 +136,9 @@ def _read(account: Account, region: str, definition: Definition, ledger: Ledger)
 def _target(image: str, states: dict[str, RollbackState]) -> str:
     """The build to go back to, the same in all regions.
 
-    Where regions went back already, it is the build that they went to: a rollback that is repeated finishes the first.
-    Where a publish was stopped half-way, it is the older build that some have; else it is the one before.
+    Where regions went back already, it is the build that they went to: a rollback that is repeated
+    finishes the first. Where a publish was stopped half-way, it is the older build that some have;
+    else it is the one before.
     """
     latest = {entry.build_id: entry for state in states.values() if (entry := state.ledger.latest)}
     standing = {region: entry for region, state in states.items() if (entry := state.ledger.latest)
@@ -141,7 +148,8 @@ def _target(image: str, states: dict[str, RollbackState]) -> str:
         return back.pop()
     if standing and len(latest) > 1:
         return min(standing.values(), key=lambda entry: entry.baked).build_id
-    before = {region: entry.build_id for region, state in states.items() if (entry := state.ledger.previous())}
+    before = {region: entry.build_id for region, state in states.items()
+              if (entry := state.ledger.previous())}
     if len(set(before.values())) == 1 and before.keys() == states.keys():
         return next(iter(before.values()))
     told = ", ".join(f"{region}: {before.get(region, 'none')}" for region in states)
@@ -150,51 +158,64 @@ def _target(image: str, states: dict[str, RollbackState]) -> str:
 
 
 def _launchable(image: str, target: str, amis: dict[str, Image | None]) -> dict[str, Image]:
-    """The AMIs to go back to, or BadInput naming each region where there is none that can be launched."""
+    """The AMIs to go back to, or BadInput naming each region where there is none that can be
+    launched."""
     launchable = {region: ami for region, ami in amis.items()
-                  if ami and ami.state == AmiState.AVAILABLE and ami.tags.get(tags.BUILD_ID) == target}
+                  if ami and ami.state == AmiState.AVAILABLE and ami.tags.get(tags.BUILD_ID)
+                  == target}
     bad = [f"{region}: " + (f"{ami.ami} is {ami.state}" if ami else "gone")
            for region, ami in amis.items() if region not in launchable]
     if bad:
         raise BadInput(f"build {target} of {image} cannot be launched everywhere: {', '.join(bad)}",
-                       hint=f"`golden publish {image} --build {target}` makes it again, `aws ec2 enable-image` enables "
-                            "a disabled one; --to names another build, --region the regions that have it")
+                       hint=f"`golden publish {image} --build {target}` makes it again, `aws ec2 "
+                            "enable-image` enables "
+                            "a disabled one; --to names another build, --region the regions that "
+                            "have it")
     return launchable
 
 
 def _gpu_proof(
-    account: Account, definition: Definition, target: str, amis: dict[str, Image], ledgers: list[Ledger],
+    account: Account, definition: Definition, target: str, amis: dict[str, Image],
+    ledgers: list[Ledger],
     criteria: RollbackCriteria,
 ) -> GpuProof:
-    """What is known of the build on a GPU. AMIs that `latest` never named have to pass all that a promotion asks for.
+    """What is known of the build on a GPU. AMIs that `latest` never named have to pass all that a
+    promotion asks for.
     """
-    former = {entry.ami: entry.gpu for ledger in ledgers for entry in (ledger.latest, *ledger.history)
+    former = {entry.ami: entry.gpu for ledger in ledgers
+              for entry in (ledger.latest, *ledger.history)
               if entry and entry.build_id == target}
     disks = {ami.tags.get(tags.DISK_SHA256) for ami in amis.values() if ami.ami in former} - {None}
     others = [ami for ami in amis.values() if ami.ami not in former]
     if former and all(ami.tags.get(tags.DISK_SHA256) in disks for ami in others):
         return next(iter(former.values()))
-    entries = [ledger.candidate for ledger in ledgers if ledger.candidate and ledger.candidate.build_id == target]
+    entries = [ledger.candidate for ledger in ledgers if ledger.candidate
+               and ledger.candidate.build_id == target]
     found = channel_moves.on_gpus(account, definition, target, amis, criteria.judge)
     gpu = channel_moves.gpu(definition.image, target, [entry.gpu for entry in entries], found,
                             accept=criteria.options.accept_untested_gpu)
     hours = channels.publish_section(definition).soak_hours
     if hours and not criteria.options.now:
         if not entries:
-            raise NotVerified(f"build {target} was neither `latest` nor is it the candidate: whether it stood "
+            raise NotVerified(f"build {target} was neither `latest` nor is it the candidate: "
+                              "whether it stood "
                               f"{hours} h is not known", hint="--now goes on without")
         channel_moves.check_soaked(target, [entry.since for entry in entries], hours)
     return gpu
 
 
-def _move(region: str, state: RollbackState, target: str, image: Image, gpu: GpuProof) -> RegionMove:
+def _move(
+    region: str, state: RollbackState, target: str, image: Image, gpu: GpuProof
+) -> RegionMove:
     entry = state.ledger.entry_of(target)
     baked_at = entry.baked_at if entry else image.raw["CreationDate"]
-    return channel_moves.region_move(region, image.ami, baked_at, gpu, state.ledger, state.pointers, state.template)
+    return channel_moves.region_move(region, image.ami, baked_at, gpu, state.ledger, state.pointers,
+                                     state.template)
 
 
 def execute(
-    account: Account, definition: Definition, prepared: Prepared[MovePlan], folder: Path, progress: Progress,
+    account: Account, definition: Definition, prepared: Prepared[MovePlan], folder: Path,
+    progress: Progress,
 ) -> MoveRecord:
     """Take every region back under its own lease, so that none waits for another.
 
@@ -207,14 +228,18 @@ def execute(
 
     def back(region: str) -> Version:
         with hold_leases(account, plan.image, [region], wait_s=LIFE_S) as leases:
-            if begun.get(region) != leases[region].fence - 1:  # nobody came between two tries of ours
+            # Nobody came between two tries of ours.
+            if begun.get(region) != leases[region].fence - 1:
                 channel_moves.check_unmoved(account, plan, moves[region], leases[region])
             begun[region] = leases[region].fence
-            version = channel_moves.apply(account, definition, plan, moves[region], leases[region], reuse_version=True)
-        progress.say(f"{region}: latest is {moves[region].ami}, the template's default version {version.number}")
+            version = channel_moves.apply(account, definition, plan, moves[region], leases[region],
+                                          reuse_version=True)
+        progress.say(f"{region}: latest is {moves[region].ami}, the template's default version "
+                     f"{version.number}")
         if instance_refresh := channels.publish_section(definition).instance_refresh:
             groups = refresh.groups(account.autoscaling(region), instance_refresh.groups)
-            channels.refresh_groups(account, definition, region, groups, version, progress, refresh.go_back)
+            channels.refresh_groups(account, definition, region, groups, version, progress,
+                                    refresh.go_back)
         return version
 
     with progress.step("back"):
@@ -225,7 +250,9 @@ def execute(
     if failed:
         names = " ".join(f"--region {region}" for region in failed)
         raise combined_error(failed,
-                             f"{len(results.done)} of {len(moves) + len(prepared.unreachable)} regions went back",
-                             f"`golden rollback {plan.image} --to {plan.build_id} {names}` does the rest",
+                             f"{len(results.done)} of {len(moves) + len(prepared.unreachable)} "
+                             "regions went back",
+                             f"`golden rollback {plan.image} --to {plan.build_id} {names}` does "
+                             "the rest",
                              dict.fromkeys(results.done, f"is back at {plan.build_id}"))
     return record

@@ -1,4 +1,5 @@
-"""How a build's disk gets into the regions that lack it: what each is sent, and what it has already."""
+"""How a build's disk gets into the regions that lack it: what each is sent, and what it has
+already."""
 
 from __future__ import annotations
 
@@ -29,11 +30,13 @@ class _Parent:
 
 def make(account: Account, build: VerifiedBuild, blocks: BlockMap,
          encryptions: dict[str, SnapshotEncryption]) -> dict[str, Upload]:
-    """What each region would be sent: the difference to what its candidate or latest holds, where that can be told."""
+    """What each region would be sent: the difference to what its candidate or latest holds, where
+    that can be told."""
     def plan(region: str) -> Upload:
         parent = _parent(account, region, build, encryptions[region])
         upload = ebs.plan(blocks, parent.snapshot)
-        return Upload(blocks=upload.blocks, bytes=upload.bytes, parent=parent.build_id, whole=parent.unfit,
+        return Upload(blocks=upload.blocks, bytes=upload.bytes, parent=parent.build_id,
+                      whole=parent.unfit,
                       parent_snapshot=parent.snapshot.snapshot_id if parent.snapshot else None)
 
     return for_each_region(encryptions, plan).require_all()
@@ -41,7 +44,8 @@ def make(account: Account, build: VerifiedBuild, blocks: BlockMap,
 
 def encryptions_of(account: Account, regions: Iterable[str], alias: str | None,
                    share_with: tuple[str, ...]) -> dict[str, SnapshotEncryption]:
-    """What new snapshots are encrypted by in each region; BadInput where they could not be shared as asked for."""
+    """What new snapshots are encrypted by in each region; BadInput where they could not be shared
+    as asked for."""
     def look(region: str) -> SnapshotEncryption:
         found = encryption.of_region(account, region, alias)
         encryption.check_shareable(region, share_with, found)
@@ -52,15 +56,16 @@ def encryptions_of(account: Account, regions: Iterable[str], alias: str | None,
 
 @dataclass(frozen=True)
 class _Source:
-    """The region that others get copies from: the AMI that is there already, and the key of its snapshot."""
+    """The region that others get copies from: the AMI that is there already, and the key of its
+    snapshot."""
 
     region: str
     ami: str
     key: str | None
 
     def serves(self, region: RegionPublishPlan) -> bool:
-        """Whether a region can get a copy. EC2 encrypts the copy of what is encrypted, so a region without encryption
-        gets none of an encrypted source.
+        """Whether a region can get a copy. EC2 encrypts the copy of what is encrypted, so a region
+        without encryption gets none of an encrypted source.
         """
         is_plain = region.encryption is None or region.encryption.key is None
         return region.region != self.region and not (is_plain and self.key is not None)
@@ -68,9 +73,11 @@ class _Source:
 
 def with_transfers(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload],
                    transfer: Transfer) -> PublishPlan:
-    """The plan with what is sent to each region that lacks the AMI, or of which region it gets a copy.
+    """The plan with what is sent to each region that lacks the AMI, or of which region it gets a
+    copy.
 
-    Where an older build is in a region, it is sent the difference: a copy would take the whole disk.
+    Where an older build is in a region, it is sent the difference: a copy would take the whole
+    disk.
     """
     source = _source(account, plan, uploads)
 
@@ -97,24 +104,34 @@ def _source(account: Account, plan: PublishPlan, uploads: Mapping[str, Upload]) 
 
 
 def check_shares(account: Account, plan: PublishPlan) -> None:
-    """BadInput where an AMI that exists shall be shared with accounts that could not use its snapshot."""
+    """BadInput where an AMI that exists shall be shared with accounts that could not use its
+    snapshot."""
     def check(region: str) -> None:
         key = encryption.snapshot_key(account.ec2(region), snapshots[region])
         by_aws = encryption.is_aws_key(account.kms(region), key)
-        encryption.check_shareable(region, plan.settings.share_with, SnapshotEncryption(key=key, by_aws=by_aws))
+        encryption.check_shareable(region, plan.settings.share_with,
+                                   SnapshotEncryption(key=key, by_aws=by_aws))
 
-    snapshots = {planned.region: planned.snapshot for planned in plan.regions if planned.snapshot and planned.settings}
+    snapshots = {planned.region: planned.snapshot for planned in plan.regions if planned.snapshot
+                 and planned.settings}
     if plan.settings.share_with:
         for_each_region(snapshots, check).require_all()
 
 
-def _parent(account: Account, region: str, build: VerifiedBuild, wanted: SnapshotEncryption) -> _Parent:
+def _parent(
+    account: Account, region: str, build: VerifiedBuild, wanted: SnapshotEncryption
+) -> _Parent:
     """A build whose snapshot is in the region under the same key, and whose list of blocks is here.
 
-    One that was baked on EC2 has no block in its place, and may have a larger volume. A lock may have been baked twice,
-    with different bytes where `bake.json` has a note: the list counts if the AMI was made of this very disk.
+    One that was baked on EC2 has no block in its place, and may have a larger volume. A lock may
+    have been baked twice, with different bytes where `bake.json` has a note: the list counts if the
+    AMI was made of this very disk.
     """
-    ec2, amis, unfit = account.ec2(region), pointers.read_channels(account.ssm(region), build.bake.image), ""
+    ec2, amis, unfit = (
+        account.ec2(region),
+        pointers.read_channels(account.ssm(region), build.bake.image),
+        "",
+    )
     for image in images.get(ec2, amis.values()).values():
         build_id = image.tags.get(tags.BUILD_ID, "")
         folder = build.folder.image.build(build_id)

@@ -1,4 +1,5 @@
-"""`status --check`: whether what others launch by is as it has to be, for a monitor that has little patience."""
+"""`status --check`: whether what others launch by is as it has to be, for a monitor that has little
+patience."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Problem(Record):
 
 
 class CheckRecord(Record):
-    """The answer: `latest` is the build that each image's regions name; regions without an answer are `unreachable`.
+    """The answer: `latest` is the build that each image's regions name; regions without an answer
+    are `unreachable`.
 
     It is `correct` with no problem and every region read.
     """
@@ -50,8 +52,11 @@ class _Found:
     problems: list[str]
 
 
-def look(account: Account, definitions: list[Definition]) -> tuple[CheckRecord, dict[str, GoldenError]]:
-    """Ask the regions of every definition, at once; one that does not answer within seconds is given up."""
+def look(
+    account: Account, definitions: list[Definition]
+) -> tuple[CheckRecord, dict[str, GoldenError]]:
+    """Ask the regions of every definition, at once; one that does not answer within seconds is
+    given up."""
     wanted: dict[str, list[Definition]] = {}
     for definition in definitions:
         for region in definition.regions:
@@ -60,7 +65,8 @@ def look(account: Account, definitions: list[Definition]) -> tuple[CheckRecord, 
     results = for_each_region(wanted, lambda region: {
         definition.image: _look(impatient, region, definition) for definition in wanted[region]})
     found = {definition.image: {region: of[definition.image] for region, of in results.done.items()
-                                if definition.image in of} for definition in definitions if definition.publish}
+                                if definition.image in of} for definition in definitions
+             if definition.publish}
     problems = [problem for definition in definitions if definition.publish
                 for problem in _problems(definition, found[definition.image])]
     return CheckRecord(
@@ -76,7 +82,8 @@ def _look(account: Account, region: str, definition: Definition) -> _Found:
     with translated(region):
         ledger = read_lease(account.dynamodb(region), image).ledger
         amis = pointers.read_channels(account.ssm(region), image)
-        template = pointers.default_version(account.ec2(region), launch_data.template_of(definition))
+        template = pointers.default_version(account.ec2(region),
+                                            launch_data.template_of(definition))
         there = images.get(account.ec2(region), amis.values())
     problems = [text for _, text in channels.astray(definition, ledger, amis, template)]
     for channel, ami in amis.items():
@@ -95,7 +102,8 @@ def _problems(definition: Definition, found: Mapping[str, _Found]) -> Iterator[P
     for region, each in found.items():
         said = [*each.problems, *_of_withdrawn(each.ledger, withdrawn)]
         yield from (Problem(image=image, region=region, what=what) for what in said)
-    if told := channels.differing({region: each.ledger for region, each in found.items() if each.ledger.latest}):
+    if told := channels.differing({region: each.ledger for region, each in found.items()
+                                   if each.ledger.latest}):
         yield Problem(image=image, region="", what=told)
     for region in channels.dropped(definition, (ledger.regions for ledger in ledgers.values())):
         yield Problem(image=image, region=region, what=channels.DROPPED)

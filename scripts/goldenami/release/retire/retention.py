@@ -1,12 +1,16 @@
-"""Which images of an account go, when, and why the others stay. Pure: a topology and a moment in, a plan out.
+"""Which images of an account go, when, and why the others stay. Pure: a topology and a moment in, a
+plan out.
 
-An image goes when it is beyond the newest `keep_last` of its name, older than `max_age_days`, and nothing refers to it.
-It goes in steps, one a run, with waits between, so that whoever still needs it is warned before it is lost:
+An image goes when it is beyond the newest `keep_last` of its name, older than `max_age_days`, and
+nothing refers to it. It goes in steps, one a run, with waits between, so that whoever still needs
+it is warned before it is lost:
 
-    available -> deprecated -> disabled -> deregistered, its snapshots deleted, its record removed last
+    available -> deprecated -> disabled -> deregistered, its snapshots deleted, its record removed
+    last
 
-All but the last step can be taken back. The state is the account's own: deprecation, the disabled state, and tags.
-An image is the pipeline's only if its tags say so *and* the SSM record of its build names it; others are not touched.
+All but the last step can be taken back. The state is the account's own: deprecation, the disabled
+state, and tags. An image is the pipeline's only if its tags say so *and* the SSM record of its
+build names it; others are not touched.
 """
 
 from __future__ import annotations
@@ -40,9 +44,11 @@ from goldenami.model.definitions.definition import Publish
 
 PLAN_FILE = "retire.json"
 UPLOAD_GRACE = timedelta(days=2)
-"""How long a finished snapshot may wait for its AMI where no tag says when it expires: longer than any publish."""
+"""How long a finished snapshot may wait for its AMI where no tag says when it expires: longer than
+any publish."""
 ROUNDING = timedelta(minutes=10)
-"""A deprecation lies a little ahead of its announcement: EC2 takes only a moment that is yet to come."""
+"""A deprecation lies a little ahead of its announcement: EC2 takes only a moment that is yet to
+come."""
 
 Days = Annotated[int, Field(ge=0, le=3650)]
 
@@ -61,7 +67,9 @@ class RetentionPolicy(Record):
     def of(cls, publish: Publish, **instead: int | bool | None) -> RetentionPolicy:
         """The definition's policy with what the command line says `instead`."""
         said = {"keep_last": publish.keep_last, "max_age_days": publish.max_age_days}
-        return cls.model_validate(said | {name: value for name, value in instead.items() if value is not None})
+        return cls.model_validate(said
+                                  | {name: value for name, value in instead.items() if value
+                                     is not None})
 
     @property
     def max_age(self) -> timedelta:
@@ -115,8 +123,8 @@ class RegionRetirePlan(Record):
 
 
 class RetirePlan(Record):
-    """What `retire` is about to do with one image. `unreachable`: regions that could not be read, with the cause;
-    `dropped`: regions that the definition has no longer.
+    """What `retire` is about to do with one image. `unreachable`: regions that could not be read,
+    with the cause; `dropped`: regions that the definition has no longer.
     """
 
     schema_version: Literal[1] = 1
@@ -143,10 +151,12 @@ class _Region:
 
     @classmethod
     def of(cls, topology: Topology, image: str, policy: RetentionPolicy, now: datetime) -> _Region:
-        ours = [ami for ami in topology.amis if ami.image == image and is_ours(ami, topology.parameters)
+        ours = [ami for ami in topology.amis if ami.image == image
+                and is_ours(ami, topology.parameters)
                 and ami.state is AmiState.AVAILABLE]
         ours.sort(key=lambda ami: (ami.created, ami.id), reverse=True)
-        return cls(topology=topology, image=image, policy=policy, now=now, uses=references.of_amis(topology),
+        return cls(topology=topology, image=image, policy=policy, now=now,
+                   uses=references.of_amis(topology),
                    newest=frozenset(ami.id for ami in ours[:policy.keep_last]),
                    records=records_of(topology.parameters, image), idle=references.idle(topology))
 
@@ -162,14 +172,18 @@ class _Region:
         return _grouped((version.image_ref, version) for version in self.idle)
 
 
-def _grouped(pairs: Iterable[tuple[str, TemplateVersion]]) -> Mapping[str, Sequence[TemplateVersion]]:
+def _grouped(
+    pairs: Iterable[tuple[str, TemplateVersion]],
+) -> Mapping[str, Sequence[TemplateVersion]]:
     found = defaultdict[str, list[TemplateVersion]](list)
     for ami_id, version in pairs:
         found[ami_id].append(version)
     return found
 
 
-def plan(topology: Topology, image: str, policy: RetentionPolicy, now: datetime) -> RegionRetirePlan:
+def plan(
+    topology: Topology, image: str, policy: RetentionPolicy, now: datetime
+) -> RegionRetirePlan:
     """What is due at `now` for `image` in the region, and why everything else of it stays."""
     region = _Region.of(topology, image, policy, now)
     actions: list[Action] = []
@@ -179,7 +193,8 @@ def plan(topology: Topology, image: str, policy: RetentionPolicy, now: datetime)
             continue
         step, reasons = decide(region, ami)
         if step is None or step is RetireStep.RECALL:
-            survivors.append(Survivor(target=ami.id, build_id=ami.build_id, name=ami.name, reasons=reasons))
+            survivors.append(Survivor(target=ami.id, build_id=ami.build_id, name=ami.name,
+                                      reasons=reasons))
         if step is not None:
             actions += _actions(region, ami, step, "; ".join(reasons))
     going = {action.target for action in actions if action.step is RetireStep.DEREGISTER}
@@ -193,7 +208,9 @@ def plan(topology: Topology, image: str, policy: RetentionPolicy, now: datetime)
 def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[str]]:
     """The step that is due for an image of the pipeline's name, and why; no step: why it stays."""
     if reasons := list(_reasons_to_stay(region, ami)):
-        recall = ami.announced is not None and ami.state is AmiState.AVAILABLE and _is_ours(region, ami)
+        recall = (
+            ami.announced is not None and ami.state is AmiState.AVAILABLE and _is_ours(region, ami)
+        )
         return (RetireStep.RECALL if recall else None), reasons
     why = f"beyond the newest {region.policy.keep_last}, {_days(region.now - ami.created)} old, nothing refers to it"
     if ami.state is AmiState.AVAILABLE and not _is_announced(ami):
@@ -213,8 +230,13 @@ def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[st
 
 
 def _is_announced(ami: AccountAmi) -> bool:
-    """Whether both halves of the announcement were made and stand: the tag, and a deprecation that has come."""
-    return ami.announced is not None and ami.deprecated is not None and ami.deprecated <= ami.announced + ROUNDING
+    """Whether both halves of the announcement were made and stand: the tag, and a deprecation that
+    has come."""
+    return (
+        ami.announced is not None
+        and ami.deprecated is not None
+        and ami.deprecated <= ami.announced + ROUNDING
+    )
 
 
 def _is_ours(region: _Region, ami: AccountAmi) -> bool:
@@ -239,26 +261,32 @@ def _reasons_to_stay(region: _Region, ami: AccountAmi) -> Iterator[str]:
 
 
 def _shares(region: _Region, ami: AccountAmi) -> Iterator[str]:
-    """What other accounts do with an image cannot be seen: it stays, unless the user says that they are done."""
+    """What other accounts do with an image cannot be seen: it stays, unless the user says that they
+    are done."""
     if ami.state is not AmiState.AVAILABLE or not ami.shared_with:
         return
     if not region.policy.release_shared or "all" in ami.shared_with:
         yield f"shared with {', '.join(ami.shared_with)}"
-    elif ami.last_launched and region.now - ami.last_launched <= timedelta(days=region.policy.idle_days):
+    elif ami.last_launched and region.now - ami.last_launched <= timedelta(
+        days=region.policy.idle_days
+    ):
         yield f"shared with {', '.join(ami.shared_with)} and launched on {ami.last_launched:%Y-%m-%d}"
 
 
 def _actions(region: _Region, ami: AccountAmi, step: RetireStep, why: str) -> Iterator[Action]:
     if step is RetireStep.DEREGISTER:
         for version in region.idle_of.get(ami.id, ()):
-            yield Action(step=RetireStep.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
+            yield Action(step=RetireStep.DELETE_VERSION,
+                         target=f"{version.template_id}:{version.number}",
                          build_id=ami.build_id, why=f"{ami.id} goes")
     yield Action(step=step, target=ami.id, build_id=ami.build_id, why=why)
 
 
 # --- snapshots ------------------------------------------------------------------------------------------------------
 
-def _sort_snapshots(region: _Region, going: set[str], actions: list[Action], survivors: list[Survivor]) -> None:
+def _sort_snapshots(
+    region: _Region, going: set[str], actions: list[Action], survivors: list[Survivor]
+) -> None:
     uses = references.of_snapshots(region.topology)
     for snapshot in region.topology.snapshots:
         if snapshot.image != region.image:
@@ -267,18 +295,24 @@ def _sort_snapshots(region: _Region, going: set[str], actions: list[Action], sur
                    if not (use.kind is ReferenceKind.AMI and use.holder in going)]
         if any(use.kind is ReferenceKind.AMI for use in holders):
             continue  # an image that stays says for itself why
-        reasons = [f"used by {use}" for use in holders] or list(_reasons_to_keep(region, snapshot, going))
+        reasons = [f"used by {use}" for use in holders] or list(
+            _reasons_to_keep(region, snapshot, going)
+        )
         if reasons:
-            survivors.append(Survivor(target=snapshot.id, build_id=snapshot.build_id, name="snapshot",
+            survivors.append(Survivor(target=snapshot.id, build_id=snapshot.build_id,
+                                      name="snapshot",
                                       reasons=reasons))
         else:
-            actions.append(Action(step=RetireStep.DELETE_SNAPSHOT, target=snapshot.id, build_id=snapshot.build_id,
-                                  why="no AMI is made of it" if snapshot.state is SnapshotState.COMPLETED
+            actions.append(Action(step=RetireStep.DELETE_SNAPSHOT, target=snapshot.id,
+                                  build_id=snapshot.build_id,
+                                  why="no AMI is made of it" if snapshot.state
+                                  is SnapshotState.COMPLETED
                                   else "an upload that was never finished"))
 
 
 def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]) -> Iterator[str]:
-    """A snapshot that nothing needs goes with its AMI, or when a killed run's tag says that it is over."""
+    """A snapshot that nothing needs goes with its AMI, or when a killed run's tag says that it is
+    over."""
     recorded = region.records.get(snapshot.build_id)
     if recorded in going:
         return
@@ -296,7 +330,8 @@ def _reasons_to_keep(region: _Region, snapshot: AccountSnapshot, going: set[str]
 # --- records --------------------------------------------------------------------------------------------------------
 
 def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) -> Iterator[Action]:
-    """Records, and versions of our template, whose AMI is gone once `planned` is done; a record goes last."""
+    """Records, and versions of our template, whose AMI is gone once `planned` is done; a record
+    goes last."""
     present = {ami.id for ami in region.topology.amis} - gone
     deleted = {action.target for action in planned if action.step is RetireStep.DELETE_SNAPSHOT}
     staying = {snapshot.build_id for snapshot in region.topology.snapshots
@@ -306,7 +341,8 @@ def _dead_records(region: _Region, gone: set[str], planned: Sequence[Action]) ->
             continue
         if ami_id not in gone:
             for version in region.idle_naming.get(ami_id, ()):
-                yield Action(step=RetireStep.DELETE_VERSION, target=f"{version.template_id}:{version.number}",
+                yield Action(step=RetireStep.DELETE_VERSION,
+                             target=f"{version.template_id}:{version.number}",
                              build_id=build_id, why=f"{ami_id} is gone")
         if build_id in staying:
             continue  # the record proves whose they are

@@ -1,7 +1,8 @@
 """The `retire` stage: what nobody uses any more leaves the account, a step a run.
 
-What goes and what stays is decided by `retention`, over a reading of each region. A run that was killed is continued by
-the same command: it reads the account again, which holds all there is to know.
+What goes and what stays is decided by `retention`, over a reading of each region. A run that was
+killed is continued by the same command: it reads the account again, which holds all there is to
+know.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from goldenami.release.retire.retention import (
 RETIRE_FILE = "retire.json"
 
 _CHANGES: Mapping[RetireStep, removal.ImageStep] = {
-    RetireStep.RECALL: removal.recall, RetireStep.DEPRECATE: removal.deprecate, RetireStep.DISABLE: removal.disable,
+    RetireStep.RECALL: removal.recall, RetireStep.DEPRECATE: removal.deprecate,
+    RetireStep.DISABLE: removal.disable,
     RetireStep.NOTE_DISABLED: removal.note_disabled, RetireStep.DEREGISTER: removal.deregister,
 }
 _AT_ONCE = (RetireStep.DELETE_VERSION, RetireStep.DELETE_RECORD)
@@ -49,8 +51,9 @@ _SHARES_MATTER = frozenset({RetireStep.DEPRECATE, RetireStep.DISABLE})
 
 
 class RetireRecord(Record):
-    """What a run did of its plan, by region. `failed` has a line for each action that was refused, `kept` one for each
-    that was left out, since the ledger named its build by the time the lease was held.
+    """What a run did of its plan, by region. `failed` has a line for each action that was refused,
+    `kept` one for each that was left out, since the ledger named its build by the time the lease
+    was held.
     """
 
     schema_version: Literal[1] = 1
@@ -63,12 +66,16 @@ class RetireRecord(Record):
 def prepare(
     account: Account, image: str, regions: list[str], policy: RetentionPolicy, progress: Progress,
 ) -> Prepared[RetirePlan]:
-    """Read every region and decide. A region that cannot be read is named in the plan, and nothing of it is touched."""
+    """Read every region and decide. A region that cannot be read is named in the plan, and nothing
+    of it is touched."""
     now, account = clock.now(), account.with_short_timeouts()
     with progress.step("look at the regions"):
-        results = for_each_region(regions, lambda region: _plan(account, region, image, policy, now, progress))
+        results = for_each_region(regions,
+                                  lambda region: _plan(account, region, image, policy, now,
+                                                       progress))
     return Prepared(unreachable=results.failed, plan=RetirePlan(
-        image=image, planned_at=clock.stamp(now), policy=policy, regions=list(results.done.values()),
+        image=image, planned_at=clock.stamp(now), policy=policy,
+        regions=list(results.done.values()),
         unreachable=results.causes))
 
 
@@ -80,7 +87,8 @@ def with_dropped(prepared: Prepared[RetirePlan], definition: Definition) -> Prep
 
 
 def _plan(
-    account: Account, region: str, image: str, policy: RetentionPolicy, now: datetime, progress: Progress,
+    account: Account, region: str, image: str, policy: RetentionPolicy, now: datetime,
+    progress: Progress,
 ) -> RegionRetirePlan:
     topology = inventory.read(account, region, image)
     if policy.keep_last == 1:  # who keeps one build has given up rolling back
@@ -89,19 +97,26 @@ def _plan(
     plan = retention.plan(topology, image, policy, now)
     due = {action.target for action in plan.actions if action.step in _SHARES_MATTER}
     backing = {snapshot for ami in topology.amis if ami.id in due for snapshot in ami.snapshots}
-    backing |= {action.target for action in plan.actions if action.step is RetireStep.DELETE_SNAPSHOT}
+    backing |= {action.target for action in plan.actions if action.step
+                is RetireStep.DELETE_SNAPSHOT}
     if not due | backing:
         return plan
-    with progress.step(f"shares in {region}", f"of {len(due)} AMIs and {len(backing)} snapshots") as count:
-        shared = inventory.with_shares(account.ec2(region), topology, sorted(due), sorted(backing), count)
+    with progress.step(
+        f"shares in {region}", f"of {len(due)} AMIs and {len(backing)} snapshots"
+    ) as count:
+        shared = inventory.with_shares(account.ec2(region), topology, sorted(due), sorted(backing),
+                                       count)
     return retention.plan(shared, image, policy, now)
 
 
-def execute(account: Account, prepared: Prepared[RetirePlan], folder: Path, progress: Progress) -> RetireRecord:
-    """Do what the plan says, all regions at once, and write retire.json; then raise if anything was refused.
+def execute(
+    account: Account, prepared: Prepared[RetirePlan], folder: Path, progress: Progress
+) -> RetireRecord:
+    """Do what the plan says, all regions at once, and write retire.json; then raise if anything was
+    refused.
 
-    The leases of the image are held, so that no publish, promotion or rollback moves a pointer meanwhile; what one
-    moved before, after the plan was made, is left alone.
+    The leases of the image are held, so that no publish, promotion or rollback moves a pointer
+    meanwhile; what one moved before, after the plan was made, is left alone.
     """
     plan = prepared.plan
     plans = {planned.region: planned for planned in plan.regions if planned.actions}
@@ -119,7 +134,8 @@ def execute(account: Account, prepared: Prepared[RetirePlan], folder: Path, prog
         for_each_region(plans, work)
     record = RetireRecord(
         plan=plan, done=done, kept={region: lines for region, lines in kept.items() if lines},
-        failed={region: [error.message for error in errors] for region, errors in refused.items() if errors})
+        failed={region: [error.message for error in errors] for region, errors in refused.items()
+                if errors})
     records.write(folder / RETIRE_FILE, record)
     check(prepared, refused)
     return record
@@ -127,34 +143,41 @@ def execute(account: Account, prepared: Prepared[RetirePlan], folder: Path, prog
 
 def check(prepared: Prepared[RetirePlan], refused: Mapping[str, list[GoldenError]]) -> None:
     """Raise where a region could not be read or an action was refused."""
-    prepared.check(refused, "not everything was retired", f"`golden retire {prepared.plan.image}` continues")
+    prepared.check(refused, "not everything was retired",
+                   f"`golden retire {prepared.plan.image}` continues")
 
 
 def _still_due(
     planned: RegionRetirePlan, ledger: Ledger, policy: RetentionPolicy,
 ) -> tuple[list[Action], list[str]]:
-    """The actions without those on what the ledger names by now, and a line for each of these. A recall stays."""
+    """The actions without those on what the ledger names by now, and a line for each of these. A
+    recall stays."""
     entries = {inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
                "candidate": ledger.candidate, "latest": ledger.latest}
     named = {entry.build_id: name for name, entry in entries.items() if entry}
-    due = [action for action in planned.actions if action.step is RetireStep.RECALL or action.build_id not in named]
+    due = [action for action in planned.actions if action.step is RetireStep.RECALL
+           or action.build_id not in named]
     return due, [f"keep {action.target} ({action.build_id}): it is {named[action.build_id]} since the plan was made"
                  for action in planned.actions if action not in due]
 
 
 def _retire(
-    account: Account, region: str, due: list[Action], done: list[Action], refused: list[GoldenError],
+    account: Account, region: str, due: list[Action], done: list[Action],
+    refused: list[GoldenError],
     progress: Progress,
 ) -> None:
     """The actions of one region in order; one that fails ends those of its build, and no others.
 
-    Versions of templates go first and records last, many in a call: of a build, too, they are the first and the last.
+    Versions of templates go first and records last, many in a call: of a build, too, they are the
+    first and the last.
     """
     stopped: set[str] = set()
     ec2, ssm = account.ec2(region), account.ssm(region)
     present = removal.FreshImages(ec2, [action.target for action in due if action.step in _CHANGES])
 
-    def try_all(actions: list[Action], do: Callable[[list[str]], Mapping[str, GoldenError]]) -> None:
+    def try_all(
+        actions: list[Action], do: Callable[[list[str]], Mapping[str, GoldenError]]
+    ) -> None:
         """Do actions of one kind at once; `do` gets their targets, and says which were refused."""
         wanted = [action for action in actions if action.build_id not in stopped]
         try:
@@ -171,15 +194,19 @@ def _retire(
 
     of_step = {step: [action for action in due if action.step is step] for step in _AT_ONCE}
     with progress.step(region, f"{len(due)} actions") as count:
-        try_all(of_step[RetireStep.DELETE_VERSION], lambda targets: removal.delete_versions(ec2, targets))
+        try_all(of_step[RetireStep.DELETE_VERSION],
+                lambda targets: removal.delete_versions(ec2, targets))
         for action in due:
             count(len(done), len(due), "actions")
             if action.step not in _AT_ONCE:
                 try_all([action], partial(_do, ec2, action.step, present))
-        try_all(of_step[RetireStep.DELETE_RECORD], lambda targets: removal.delete_records(ec2, ssm, targets))
+        try_all(of_step[RetireStep.DELETE_RECORD],
+                lambda targets: removal.delete_records(ec2, ssm, targets))
 
 
-def _do(ec2: Client, step: RetireStep, present: FreshImages, targets: list[str]) -> dict[str, GoldenError]:
+def _do(
+    ec2: Client, step: RetireStep, present: FreshImages, targets: list[str]
+) -> dict[str, GoldenError]:
     """Take a step on each target; none is refused without an error."""
     for target in targets:
         if step is RetireStep.DELETE_SNAPSHOT:
@@ -192,7 +219,8 @@ def _do(ec2: Client, step: RetireStep, present: FreshImages, targets: list[str])
 def show(plan: RetirePlan) -> Iterator[str]:
     """The plan for a person: what happens, what stays and why, what needs a look."""
     policy = plan.policy
-    yield (f"retire {plan.image}: what is beyond the newest {policy.keep_last} and older than {policy.max_age_days} "
+    yield (f"retire {plan.image}: what is beyond the newest {policy.keep_last} and older than "
+           f"{policy.max_age_days} "
            f"days; disable {policy.disable_after_days} days after that is announced, deregister "
            f"{policy.deregister_after_days} days later")
     for region in plan.regions:
@@ -230,7 +258,8 @@ class RestorePlan(Record):
 
 
 def prepare_restore(account: Account, image: str, regions: list[str], target: str) -> RestorePlan:
-    """Find the AMI of ours that is `target`, an AMI or build id, in the regions; BadInput where none has it."""
+    """Find the AMI of ours that is `target`, an AMI or build id, in the regions; BadInput where
+    none has it."""
     hasty = account.with_short_timeouts()
     found = for_each_region(
         regions, lambda region: _find(hasty, region, image, target)).require_all()
@@ -257,7 +286,8 @@ def restore(account: Account, plan: RestorePlan, progress: Progress) -> None:
         progress.say(f"{region}: {ami} is as it was")
 
     with hold_leases(account, plan.image, list(plan.regions)):
-        for_each_region(plan.regions, back).require_all("not everything was restored", "then run again: it continues")
+        for_each_region(plan.regions, back).require_all("not everything was restored",
+                                                        "then run again: it continues")
 
 
 def show_restore(plan: RestorePlan) -> Iterator[str]:

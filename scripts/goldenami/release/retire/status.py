@@ -1,7 +1,8 @@
-"""The `status` command's work: what each region has of each image, who runs it, and what it costs a month.
+"""The `status` command's work: what each region has of each image, who runs it, and what it costs a
+month.
 
-Eight calls a region for hundreds of AMIs, and one for each image; two more for each further page of a thousand.
-The price list is asked once for all.
+Eight calls a region for hundreds of AMIs, and one for each image; two more for each further page of
+a thousand. The price list is asked once for all.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ _PRICES = "prices"
 
 
 class AmiStatus(Record):
-    """One AMI. `groups` are Auto Scaling groups with the number of their instances; `bytes` are billed a month.
+    """One AMI. `groups` are Auto Scaling groups with the number of their instances; `bytes` are
+    billed a month.
 
-    `bytes_exact` is false where the bytes are an upper bound; `usd_month` is None where the price is not known.
+    `bytes_exact` is false where the bytes are an upper bound; `usd_month` is None where the price
+    is not known.
     """
 
     build_id: str
@@ -56,10 +59,11 @@ class AmiStatus(Record):
 
 
 class Pointer(Record):
-    """What a name stands for. `build_id` is empty where the AMI is none of ours or does not exist (`exists`).
-    `signature` is `signed`, with the id of the key where a tag has it, or `unsigned`.
+    """What a name stands for. `build_id` is empty where the AMI is none of ours or does not exist
+    (`exists`). `signature` is `signed`, with the id of the key where a tag has it, or `unsigned`.
 
-    `gpu` says on which GPUs the build was tested, and who vouches for it where a person does; empty where none was.
+    `gpu` says on which GPUs the build was tested, and who vouches for it where a person does; empty
+    where none was.
     """
 
     ami: str
@@ -70,9 +74,10 @@ class Pointer(Record):
 
 
 class ImageStatus(Record):
-    """One image in one region. `published_to` are all regions that its ledger knows. `template` is the default version
-    of its launch template, `template_groups` are the Auto Scaling groups that launch from it, with the version that
-    they name. `overdue` are instances of a test or a bake that should have ended.
+    """One image in one region. `published_to` are all regions that its ledger knows. `template` is
+    the default version of its launch template, `template_groups` are the Auto Scaling groups that
+    launch from it, with the version that they name. `overdue` are instances of a test or a bake
+    that should have ended.
     """
 
     image: str
@@ -87,7 +92,8 @@ class ImageStatus(Record):
 
 
 class StatusRecord(Record):
-    """All images in all regions. A region that could not be read is in `unreachable` with the cause, and only there.
+    """All images in all regions. A region that could not be read is in `unreachable` with the
+    cause, and only there.
 
     `prices` says where prices are from and of which day, or why they are unknown.
     """
@@ -109,7 +115,8 @@ class StatusRecord(Record):
 def look(
     account: Account, images: Mapping[str, list[str]], refs: Mapping[str, TemplateRef],
 ) -> tuple[StatusRecord, dict[str, GoldenError]]:
-    """Ask every region for the images that belong there (`images`: by region). `refs`: the launch template of each."""
+    """Ask every region for the images that belong there (`images`: by region). `refs`: the launch
+    template of each."""
     hasty = account.with_short_timeouts()
     asks: dict[str, Callable[[], Any]] = {
         region: partial(_region, hasty, region, there, refs) for region, there in images.items()}
@@ -120,7 +127,8 @@ def look(
     return StatusRecord(
         asked_at=clock.stamp(), unreachable=results.causes,
         prices=listed.source if listed and results.done else "nothing to price",
-        regions={region: [_priced(image, listed.usd.get(region) if listed else None) for image in images_there]
+        regions={region: [_priced(image, listed.usd.get(region) if listed else None)
+                          for image in images_there]
                  for region, images_there in results.done.items()}), results.failed
 
 
@@ -143,13 +151,15 @@ def _region(
         templates = list(inventory.default_versions(ec2))
         values = inventory.values(account.ssm(region), [
             pointers.channel_name(image, channel) for image in images for channel in Channel])
-        named = {ami.build_id: ami.image for ami in amis if ami.image in images and ami.id in values.values()}
+        named = {ami.build_id: ami.image for ami in amis if ami.image in images
+                 and ami.id in values.values()}
         values |= inventory.values(account.ssm(region), [
             evidence.parameter(image, build_id) for build_id, image in named.items()])
         ledgers = {image: read_lease(account.dynamodb(region), image).ledger for image in images}
     defaults = {image: topology.default_of(refs[image], templates) for image in images}
     shown = {ami.id: _ami(ami, snapshots, running[ami.id]) for ami in amis if ami.image in images}
-    overdue = [each for found in running.values() for each in found if each.expires and each.expires < clock.now()]
+    overdue = [each for found in running.values() for each in found if each.expires and each.expires
+               < clock.now()]
     return [_image(image, amis, shown, groups, defaults[image], values).model_copy(update={
         "published_to": ledgers[image].regions,
         "overdue": sorted(each.id for each in overdue if each.image == image)}) for image in images]
@@ -167,33 +177,48 @@ def _image(
         build_id = known[ami].build_id if ami in known else ""
         return Pointer(ami=ami, exists=ami in known, build_id=build_id,
                        signature=_signature(known[ami]) if build_id else "",
-                       gpu=evidence.summary(values.get(evidence.parameter(image, build_id)), image, build_id))
+                       gpu=evidence.summary(values.get(evidence.parameter(image, build_id)), image,
+                                            build_id))
 
     return ImageStatus(
         image=image, latest=pointer(values.get(pointers.channel_name(image, Channel.LATEST))),
         candidate=pointer(values.get(pointers.channel_name(image, Channel.CANDIDATE))),
         template=pointer(default.image_ref) if default else None,
         template_version=default.number if default else None,
-        template_groups={group.name: version for group in groups for version in group.versions(image, default)},
+        template_groups={group.name: version for group in groups
+                         for version in group.versions(image, default)},
         amis=[shown[ami.id] for ami in
-              sorted(amis, key=lambda ami: (ami.created, ami.id), reverse=True) if ami.image == image])
+              sorted(amis, key=lambda ami: (ami.created, ami.id), reverse=True) if ami.image
+              == image])
 
 
 def _signature(ami: AccountAmi) -> str:
-    """Whether something is signed of an AMI, and by which key; `verify-provenance` says whether it is right."""
-    return f"signed{f' by key {ami.signed_by}' if ami.signed_by else ''}" if ami.signed else "unsigned"
+    """Whether something is signed of an AMI, and by which key; `verify-provenance` says whether it
+    is right."""
+    return (
+        f"signed{f' by key {ami.signed_by}' if ami.signed_by else ''}" if ami.signed else "unsigned"
+    )
 
 
 def _ami(
     ami: AccountAmi, snapshots: Mapping[str, AccountSnapshot], running: Sequence[AccountInstance],
 ) -> AmiStatus:
-    sizes = [prices.stored(snapshots[name], snapshots) for name in ami.snapshots if name in snapshots]
+    sizes = [prices.stored(snapshots[name], snapshots) for name in ami.snapshots
+             if name in snapshots]
     count = sum(size for size, _ in sizes)
     return AmiStatus(
-        build_id=ami.build_id, ami=ami.id, created=clock.stamp(ami.created), state=ami.state.value,
-        deprecated=ami.deprecated is not None and ami.deprecated <= clock.now(), instances=len(running),
-        groups=dict(sorted(Counter(instance.group for instance in running if instance.group).items())),
-        bytes=count, bytes_exact=all(exact for _, exact in sizes))
+        build_id=ami.build_id,
+        ami=ami.id,
+        created=clock.stamp(ami.created),
+        state=ami.state.value,
+        deprecated=ami.deprecated is not None and ami.deprecated <= clock.now(),
+        instances=len(running),
+        groups=dict(
+            sorted(Counter(instance.group for instance in running if instance.group).items())
+        ),
+        bytes=count,
+        bytes_exact=all(exact for _, exact in sizes),
+    )
 
 
 # --- for a person ---------------------------------------------------------------------------------------------------
@@ -206,15 +231,18 @@ def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()
 
     `with_gpus`: the images whose builds a GPU has to run.
     """
-    rows = sorted(((image, region) for region, images in record.regions.items() for image in images),
+    rows = sorted(((image, region) for region, images in record.regions.items()
+                   for image in images),
                   key=lambda row: (row[0].image, row[1]))
     yield from columns.aligned([_COLUMNS, *(_row(image, region) for image, region in rows)])
     yield from sorted({f"{image.image} {pointer.build_id}: {pointer.gpu or 'no GPU has run this build'}"
                        for image, _ in rows for pointer in (image.latest, image.candidate)
-                       if pointer and pointer.build_id and (pointer.gpu or image.image in with_gpus)})
+                       if pointer and pointer.build_id
+                       and (pointer.gpu or image.image in with_gpus)})
     yield from _signatures(rows)
     for image, region in rows:
-        yield from (f"{name} of {image.image} in {region} has expired and still runs: `golden sweep` ends it"
+        yield from (f"{name} of {image.image} in {region} has expired and still runs: `golden "
+                    "sweep` ends it"
                     for name in image.overdue)
     for region in record.unreachable:  # the error that follows says why
         yield f"{region} is unreachable"
@@ -237,18 +265,21 @@ def _signatures(rows: Sequence[tuple[ImageStatus, str]]) -> Iterator[str]:
                 said.setdefault(pointer.signature, []).append(region)
     for (name, build_id), said in sorted(found.items()):
         for signature, where in sorted(said.items()):
-            yield f"{name} {build_id}: {signature}" + (f" in {', '.join(where)}" if len(said) > 1 else "")
+            yield f"{name} {build_id}: {signature}" + (f" in {', '.join(where)}" if len(said) > 1
+                                                       else "")
 
 
 def pointed(record: StatusRecord) -> list[tuple[str, str]]:
     """Image and build id of each build that `latest` or `candidate` names somewhere, each once."""
-    return sorted({(image.image, pointer.build_id) for images in record.regions.values() for image in images
+    return sorted({(image.image, pointer.build_id) for images in record.regions.values()
+                   for image in images
                    for pointer in (image.latest, image.candidate) if pointer and pointer.build_id})
 
 
 def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
     template = f"v{image.template_version} {_build(image.template)}" if image.template else "-"
-    return (image.image, region, _build(image.latest), _build(image.candidate), template, str(len(image.amis)),
+    return (image.image, region, _build(image.latest), _build(image.candidate), template,
+            str(len(image.amis)),
             str(sum(ami.instances for ami in image.amis)),
             units.price(units.total(ami.usd_month for ami in image.amis),
                         exact=all(ami.bytes_exact for ami in image.amis)))
@@ -256,7 +287,9 @@ def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
 
 def _build(pointer: Pointer | None) -> str:
     """What a pointer stands for, in a cell."""
-    return "-" if pointer is None else pointer.build_id or ("not ours" if pointer.exists else "GONE")
+    return (
+        "-" if pointer is None else pointer.build_id or ("not ours" if pointer.exists else "GONE")
+    )
 
 
 def _pointers(image: ImageStatus) -> Iterator[str]:
@@ -265,7 +298,8 @@ def _pointers(image: ImageStatus) -> Iterator[str]:
         if pointer is None:
             yield f"  {name:<12} nothing"
         else:
-            what = pointer.build_id or ("no build of ours" if pointer.exists else "THIS AMI DOES NOT EXIST")
+            what = pointer.build_id or ("no build of ours" if pointer.exists
+                                        else "THIS AMI DOES NOT EXIST")
             yield f"  {name:<12} {what} ({pointer.ami})"
     for group, version in image.template_groups.items():
         yield f"  group {group} launches version {version}"
@@ -274,6 +308,8 @@ def _pointers(image: ImageStatus) -> Iterator[str]:
 def _line(ami: AmiStatus) -> str:
     state = "deprecated" if ami.deprecated and ami.state == "available" else ami.state
     users = ", ".join(f"{count} in {group}" for group, count in ami.groups.items())
-    return (f"    {ami.build_id} {ami.ami:<21} {ami.created[:10]} {state:<10} {ami.instances:>4} running"
-            f"{f' ({users})' if users else ''}  {'' if ami.bytes_exact else '<= '}{units.size(ami.bytes)}  "
+    return (f"    {ami.build_id} {ami.ami:<21} {ami.created[:10]} {state:<10} {ami.instances:>4} "
+            "running"
+            f"{f' ({users})' if users else ''}  "
+            f"{'' if ami.bytes_exact else '<= '}{units.size(ami.bytes)}  "
             f"{units.price(ami.usd_month, exact=ami.bytes_exact, per=' a month')}")

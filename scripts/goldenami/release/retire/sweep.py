@@ -1,4 +1,5 @@
-"""The `sweep` command's work: what killed runs left in an account, and may go because its date of expiry has passed."""
+"""The `sweep` command's work: what killed runs left in an account, and may go because its date of
+expiry has passed."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Item(Record):
 
 
 class SweepPlan(Record):
-    """What is removed and what is not, by region, in order. `unreachable`: regions that could not be read, and why."""
+    """What is removed and what is not, by region, in order. `unreachable`: regions that could not
+    be read, and why."""
 
     schema_version: Literal[1] = 1
     planned_at: Utc
@@ -39,7 +41,8 @@ def prepare(account: Account, regions: list[str]) -> Prepared[SweepPlan]:
     """Find the leftovers of every region."""
     hasty = account.with_short_timeouts()
     results = for_each_region(regions, lambda region: _items(hasty, region))
-    return Prepared(SweepPlan(planned_at=clock.stamp(), unreachable=results.causes, regions=results.done),
+    return Prepared(SweepPlan(planned_at=clock.stamp(), unreachable=results.causes,
+                              regions=results.done),
                     results.failed)
 
 
@@ -49,8 +52,10 @@ def _items(account: Account, region: str) -> list[Item]:
     going = {leftover.id for leftover in found if not _why_kept(leftover, set())}
     has_snapshots = any(leftover.kind is LeftoverKind.SNAPSHOT for leftover in found)
     used = set(leftovers.used_snapshots(ec2, going)) if has_snapshots else set()
-    return [Item(kind=leftover.kind.value, id=leftover.id, owner=leftover.owner, image=leftover.image,
-                 kept=_why_kept(leftover, used), expires=clock.stamp(leftover.expires) if leftover.expires else "")
+    return [Item(kind=leftover.kind.value, id=leftover.id, owner=leftover.owner,
+                 image=leftover.image,
+                 kept=_why_kept(leftover, used),
+                 expires=clock.stamp(leftover.expires) if leftover.expires else "")
             for leftover in found]
 
 
@@ -63,15 +68,20 @@ def _why_kept(leftover: Leftover, used: set[str]) -> str:
 
 
 def execute(account: Account, prepared: Prepared[SweepPlan]) -> dict[str, int]:
-    """Remove what has expired; returns how many things in each region. One that is refused does not stop the others."""
+    """Remove what has expired; returns how many things in each region. One that is refused does not
+    stop the others."""
     refused: dict[str, list[GoldenError]] = {}
     items = prepared.plan.regions
-    removed = for_each_region(items, lambda region: _remove(account, region, items[region], refused)).done
+    removed = for_each_region(
+        items, lambda region: _remove(account, region, items[region], refused)
+    ).done
     check(prepared, refused)
     return removed
 
 
-def _remove(account: Account, region: str, items: list[Item], refused: dict[str, list[GoldenError]]) -> int:
+def _remove(
+    account: Account, region: str, items: list[Item], refused: dict[str, list[GoldenError]]
+) -> int:
     count = 0
     for item in items:
         if item.kept:
@@ -94,7 +104,8 @@ def show(plan: SweepPlan) -> Iterator[str]:
     for name, items in plan.regions.items():
         for item in items:
             what = f"{item.kind} {item.id} of {item.owner or 'an unknown owner'}"
-            yield f"  {name:<15} " + (f"keep {what}: {item.kept}" if item.kept else f"remove {what}: expired "
+            yield f"  {name:<15} " + (f"keep {what}: {item.kept}" if item.kept
+                                      else f"remove {what}: expired "
                                       f"{item.expires}")
         if not items:
             yield f"  {name:<15} nothing is left behind"

@@ -1,7 +1,7 @@
 """NVIDIA's machine-readable list of data center driver branches: type, releases and their dates.
 
-Its form: branch -> type, driver_info[release_version, release_date, architectures]. It has no end of life; where a
-list states one as `end_of_life`, it is held against the table of compatibility.py.
+Its form: branch -> type, driver_info[release_version, release_date, architectures]. It has no end
+of life; where a list states one as `end_of_life`, it is held against the table of compatibility.py.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class _Branch(BaseModel):
 
 @dataclass(frozen=True)
 class Branches:
-    """The list as it was read: types, release dates by version, ends of life; empty where it could not be."""
+    """The list as it was read: types, release dates by version, ends of life; empty where it could
+    not be."""
 
     statuses: tuple[SourceStatus, ...] = ()
     types: Mapping[str, BranchType] | None = None
@@ -58,7 +59,8 @@ class Branches:
 
     def end(self, branch: str) -> date | None:
         """The last day of `branch`, the earlier one where the list and the table differ."""
-        known = [day for day in ((self.ends or {}).get(branch), compatibility.branch_end(branch)) if day is not None]
+        known = [day for day in ((self.ends or {}).get(branch), compatibility.branch_end(branch))
+                 if day is not None]
         return min(known, default=None)
 
 
@@ -82,7 +84,8 @@ def parse(document: http_documents.Document, where: str) -> Branches:
             branch = _Branch.model_validate(row)
         except ValidationError as error:
             first = error.errors()[0]
-            raise Unreachable(f"{where}: {'.'.join(map(str, (name, *first['loc'])))}: {first['msg']}",
+            raise Unreachable(f"{where}: {'.'.join(map(str, (name, *first['loc'])))}: "
+                              f"{first['msg']}",
                               hint="the list has another form than the one that goldenami knows") from None
         types[name] = branch.type
         released |= {release.release_version: release.release_date for release in branch.driver_info
@@ -92,26 +95,38 @@ def parse(document: http_documents.Document, where: str) -> Branches:
     newest = max(released.values(), default=None)
     day = document.changed or newest
     statuses = [SourceStatus(name=NAME, changed=day.isoformat() if day else "")]
-    statuses += [SourceStatus(name=NAME, error=f"says that branch {name} ends on {end}, the table of compatibility.py "
+    statuses += [SourceStatus(name=NAME,
+                              error=f"says that branch {name} ends on {end}, the table of "
+                                    "compatibility.py "
                                                f"{known}")
-                 for name, end in sorted(ends.items()) if (known := compatibility.branch_end(name)) not in (None, end)]
+                 for name, end in sorted(ends.items())
+                 if (known := compatibility.branch_end(name)) not in (None, end)]
     return Branches(tuple(statuses), types, released, ends)
 
 
 def complaints(branches: Branches, version: str, archive: str) -> list[SourceStatus]:
-    """What is wrong with the list for an image whose lock has driver `version`, taken from `archive`.
+    """What is wrong with the list for an image whose lock has driver `version`, taken from
+    `archive`.
 
-    A distribution's own packages may be newer or older than the data center list; NVIDIA's repository may not.
+    A distribution's own packages may be newer or older than the data center list; NVIDIA's
+    repository may not.
     """
     branch = version.partition(".")[0]
     if branches.types is None:
         return []
     if branch not in branches.types:
-        return [SourceStatus(name=NAME, error=f"branch {branch}, which the lock has, vanished from the list")]
-    versions = [version for version in branches.released or {} if version.partition(".")[0] == branch]
-    newest = max(versions, key=compatibility.version_tuple, default="")
-    if archive == "nvidia" and newest and compatibility.version_tuple(newest) < compatibility.version_tuple(version):
         return [SourceStatus(name=NAME,
-                             error=f"goes backwards or disagrees with NVIDIA's repository: its newest driver of "
+                             error=f"branch {branch}, which the lock has, vanished from the list")]
+    versions = [version for version in branches.released or {} if version.partition(".")[0]
+                == branch]
+    newest = max(versions, key=compatibility.version_tuple, default="")
+    if (
+        archive == "nvidia"
+        and newest
+        and compatibility.version_tuple(newest) < compatibility.version_tuple(version)
+    ):
+        return [SourceStatus(name=NAME,
+                             error="goes backwards or disagrees with NVIDIA's repository: its "
+                                   "newest driver of "
                                               f"branch {branch} is {newest}, locked is {version}")]
     return []

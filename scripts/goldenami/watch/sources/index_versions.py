@@ -9,7 +9,12 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_sdist_filename, parse_wheel_filename
+from packaging.utils import (
+    InvalidWheelFilename,
+    canonicalize_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
 from packaging.version import InvalidVersion, Version
 
 from goldenami.core.errors import GoldenError, Unreachable
@@ -19,8 +24,11 @@ from goldenami.packages.pypi import Index
 from goldenami.watch.watch_records import SourceStatus
 
 
-def look(name: str, index: Callable[[], Index] = Index.configured) -> tuple[SourceStatus, list[VersionOffer]]:
-    """Every version of a framework in `index` that is not withdrawn, with the day on which its first file came."""
+def look(
+    name: str, index: Callable[[], Index] = Index.configured
+) -> tuple[SourceStatus, list[VersionOffer]]:
+    """Every version of a framework in `index` that is not withdrawn, with the day on which its
+    first file came."""
     title = f"Python index: {name}"
     try:
         where, page = index().page(canonicalize_name(name))
@@ -35,14 +43,16 @@ def parse(document: http_documents.Document, where: str, title: str) -> list[Ver
     """The offers of one project page; Unreachable where it is none."""
     data = document.json(where)
     if not isinstance(data, dict) or not isinstance(data.get("files"), list):
-        raise Unreachable(f"{where} is no project page in JSON", hint="does the index speak PEP 691?")
+        raise Unreachable(f"{where} is no project page in JSON",
+                          hint="does the index speak PEP 691?")
     released: dict[str, date | None] = {}
     for file in data["files"]:
         version, day = _version(file), _day(file)
         if version is not None:
             earlier = released.get(version)
             released[version] = day if earlier is None else min(earlier, day) if day else earlier
-    return [VersionOffer(version, branch(version), title, released=day) for version, day in released.items()]
+    return [VersionOffer(version, branch(version), title, released=day)
+            for version, day in released.items()]
 
 
 def branch(version: str) -> str:

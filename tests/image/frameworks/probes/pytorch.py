@@ -1,4 +1,5 @@
-"""Runs on the image before PyTorch's smoke test and in its process: an import takes a minute under emulation.
+"""Runs on the image before PyTorch's smoke test and in its process: an import takes a minute under
+emulation.
 
 Prints as JSON, on one line, what PyTorch says of itself, of its CUDA and of the GPUs.
 """
@@ -25,7 +26,8 @@ def refusal() -> str:
 
 
 print(json.dumps({
-    "seconds": seconds, "cuda": torch.version.cuda, "available": torch.cuda.is_available(), "refusal": refusal(),
+    "seconds": seconds, "cuda": torch.version.cuda, "available": torch.cuda.is_available(),
+    "refusal": refusal(),
     # torch.cuda.get_arch_list() is empty on a machine without a GPU; it asks this.
     "code": (torch._C._cuda_getArchFlags() or "").split(),
     "nccl": list(torch.cuda.nccl.version()), "cudnn": torch.backends.cudnn.version(),

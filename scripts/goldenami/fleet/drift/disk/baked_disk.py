@@ -1,4 +1,5 @@
-"""A build's disk on this machine, held to what was published: it stands for all that did not change."""
+"""A build's disk on this machine, held to what was published: it stands for all that did not
+change."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from goldenami.model.builds.sparse_disk import BLOCK, ZEROS, read_block
 
 
 class BakedDisk:
-    """The disk of a build on this machine; each block is compared, when it is first read, with what was published."""
+    """The disk of a build on this machine; each block is compared, when it is first read, with what
+    was published."""
 
     def __init__(self, disk: Path, blocks: BlockMap) -> None:
         self._path, self._seen = disk, set[int]()
@@ -23,7 +25,8 @@ class BakedDisk:
         self.size = blocks.gib * GIB
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes at `offset`, which is within `size`; BadInput where a block is not the published one.
+        """Exactly `length` bytes at `offset`, which is within `size`; BadInput where a block is not
+        the published one.
         """
         for index in range(offset // BLOCK, -(-(offset + length) // BLOCK)):
             if index not in self._seen:
@@ -37,7 +40,9 @@ class BakedDisk:
 
     def _check(self, index: int) -> None:
         block, slot = read_block(self._disk, index), os.pread(self._blocks, SLOT, index * SLOT)
-        if (slot == EMPTY and block != ZEROS) or (slot != EMPTY and hashlib.sha256(block).digest() != slot):
+        if (slot == EMPTY and block != ZEROS) or (slot != EMPTY and hashlib.sha256(block).digest()
+                                                  != slot):
             raise BadInput(f"{self._path}: block {index} is not what was published",
-                           hint="bake again; of an instance, the AMI's snapshot is read where that disk is removed")
+                           hint="bake again; of an instance, the AMI's snapshot is read where "
+                                "that disk is removed")
         self._seen.add(index)

@@ -11,9 +11,12 @@ from goldenami.fleet.drift.disk.policy import USER, Freedom, Rule
 from goldenami.local.reader.attributes import ACLS
 from goldenami.local.reader.path_state import CAPABILITY, PathState
 
-_FLAGS = {0x1: "secure deletion", 0x2: "undelete", 0x4: "compressed", 0x8: "synchronous", 0x10: "immutable",
-          0x20: "append only", 0x40: "no dump", 0x80: "no atime", 0x800: "encrypted", 0x4000: "journalled data",
-          0x8000: "no tail", 0x10000: "synchronous folder", 0x20000: "top folder", 0x100000: "verity",
+_FLAGS = {0x1: "secure deletion", 0x2: "undelete", 0x4: "compressed", 0x8: "synchronous",
+          0x10: "immutable",
+          0x20: "append only", 0x40: "no dump", 0x80: "no atime", 0x800: "encrypted",
+          0x4000: "journalled data",
+          0x8000: "no tail", 0x10000: "synchronous folder", 0x20000: "top folder",
+          0x100000: "verity",
           0x20000000: "inherits its project", 0x40000000: "case folding"}
 """Inode flags by what they do (chattr(1))."""
 _SPECIAL = ("character", "block")
@@ -37,7 +40,8 @@ def differences(baked: PathState | None, found: PathState | None) -> list[str]:
     if baked.size != found.size:
         said.append(f"content: {baked.size} bytes, now {found.size}")
     elif baked.sha256 != found.sha256:
-        said.append(f"content: same size, SHA-256 {(baked.sha256 or '')[:12]}, now {(found.sha256 or '')[:12]}")
+        said.append(f"content: same size, SHA-256 {(baked.sha256 or '')[:12]}, now "
+                    f"{(found.sha256 or '')[:12]}")
     return said
 
 
@@ -49,7 +53,13 @@ def _metadata(baked: PathState, found: PathState) -> Iterator[str]:
     for name in sorted(baked.attributes.keys() | found.attributes.keys()):
         mine, its = baked.attributes.get(name), found.attributes.get(name)
         if mine != its:
-            kind = "capability" if name == CAPABILITY else "ACL" if name in ACLS else f"attribute {name}"
+            kind = (
+                "capability"
+                if name == CAPABILITY
+                else "ACL"
+                if name in ACLS
+                else f"attribute {name}"
+            )
             yield f"{kind}: {mine or 'none'}, now {its or 'none'}"
     if baked.flags != found.flags:
         yield f"inode flags: {_named(baked.flags)}, now {_named(found.flags)}"
@@ -79,22 +89,36 @@ def _dangers(found: PathState) -> list[str]:
     return said
 
 
-def broken(baked: PathState | None, found: PathState | None, rule: Rule | None, near: Neighbours) -> list[str]:
-    """What of the differences no rule lets pass; nothing where the path is as baked, or as its rule has it."""
+def broken(
+    baked: PathState | None, found: PathState | None, rule: Rule | None, near: Neighbours
+) -> list[str]:
+    """What of the differences no rule lets pass; nothing where the path is as baked, or as its rule
+    has it."""
     said = differences(baked, found)
     if not said or rule is None or rule.may is Freedom.NOTHING:
         return said
     if found is None or rule.may in _FREE:
-        return _free(baked, found, rule, near) if found else [] if rule.may in (*_FREE, Freedom.FOLDERS) else said
+        return (
+            _free(baked, found, rule, near)
+            if found
+            else []
+            if rule.may in (*_FREE, Freedom.FOLDERS)
+            else said
+        )
     if rule.may is Freedom.CONTENT:
         return _content(found, rule, near)
     if rule.may is Freedom.ACCOUNTS and baked:
         return _accounts(baked, found, near.user)
     if rule.may is Freedom.FOLDERS and found.kind == "directory":
         return _folder(baked, found, rule)
-    is_such = rule.may is Freedom.LINK and found.kind == "symlink" and re.fullmatch(rule.text, found.target)
+    is_such = (
+        rule.may is Freedom.LINK
+        and found.kind == "symlink"
+        and re.fullmatch(rule.text, found.target)
+    )
     has_such_mode = rule.may is Freedom.MODES and f"{found.mode:04o}" in rule.modes
-    return [line for line in said if not is_such and not (has_such_mode and line.startswith("mode: "))]
+    return [line for line in said if not is_such
+            and not (has_such_mode and line.startswith("mode: "))]
 
 
 _FREE = (Freedom.ANYTHING, Freedom.DATA, Freedom.LAYERS)
@@ -103,17 +127,24 @@ _FREE = (Freedom.ANYTHING, Freedom.DATA, Freedom.LAYERS)
 def _free(baked: PathState | None, found: PathState, rule: Rule, near: Neighbours) -> list[str]:
     is_closed = rule.may is Freedom.LAYERS and near.is_closed(found.path)
     said = [] if is_closed else _dangers(found)
-    if rule.may is Freedom.LAYERS and not is_closed and (found.uid or found.mode & 0o2) and found.kind != "symlink":
+    if (
+        rule.may is Freedom.LAYERS
+        and not is_closed
+        and (found.uid or found.mode & 0o2)
+        and found.kind != "symlink"
+    ):
         said.append(f"others than root may write: {_shown(found)}")
     if rule.may is Freedom.DATA and found.kind not in ("file", "directory"):
-        return [*differences(baked, found), *said]  # a link has a service write or read somewhere else
+        # A link has a service write or read somewhere else.
+        return [*differences(baked, found), *said]
     return said + (_folder(baked, found, rule) if found.kind == "directory" else [])
 
 
 def _folder(baked: PathState | None, found: PathState, rule: Rule) -> list[str]:
-    """A folder that was baked keeps owner and mode, a new one is root's where its rule has modes. ACLs of logs are
-    systemd's."""
-    if rule.modes and (f"{found.mode:04o}" not in rule.modes or found.uid or found.gid or found.attributes):
+    """A folder that was baked keeps owner and mode, a new one is root's where its rule has modes.
+    ACLs of logs are systemd's."""
+    if rule.modes and (f"{found.mode:04o}" not in rule.modes or found.uid or found.gid
+                       or found.attributes):
         return [f"folder: {_shown(found)}, may be {' or '.join(rule.modes)} 0:0"]
     if baked is None or baked.kind != "directory" or rule.modes:
         return []
@@ -127,9 +158,11 @@ def _content(found: PathState, rule: Rule, near: Neighbours) -> list[str]:
     if f"{found.mode:04o}" not in rule.modes:
         said.append(f"mode: {found.mode:04o}, may be {' or '.join(rule.modes)}")
     if (found.uid == 0) is (rule.owner == USER) or (rule.owner != USER and found.gid != 0):
-        said.append(f"owner: {found.uid}:{found.gid}, may be {near.user if rule.owner == USER else 'root'}")
+        said.append(f"owner: {found.uid}:{found.gid}, may be "
+                    f"{near.user if rule.owner == USER else 'root'}")
     text = rule.text.replace(USER, re.escape(near.user))
-    if found.text is None or not re.fullmatch(text or (".*" if rule.form else ""), found.text, re.DOTALL):
+    if found.text is None or not re.fullmatch(text or (".*" if rule.form else ""), found.text,
+                                              re.DOTALL):
         said.append(f"content: {found.size} bytes, not what the rule has")
     elif rule.form and (problem := forms.FORMS[rule.form](found, near)):
         said.append(f"content: {problem}")
@@ -137,7 +170,8 @@ def _content(found: PathState, rule: Rule, near: Neighbours) -> list[str]:
 
 
 def _accounts(baked: PathState, found: PathState, user: str) -> list[str]:
-    """The baked lines in their order, USER's own, and USER as a member of groups; passwords are locked."""
+    """The baked lines in their order, USER's own, and USER as a member of groups; passwords are
+    locked."""
     said = [line for line in differences(baked, found) if not line.startswith("content: ")]
     if baked.text is None or found.text is None:
         return [*said, "content: not stated in the manifest, so that its lines cannot be compared"]
@@ -145,7 +179,8 @@ def _accounts(baked: PathState, found: PathState, user: str) -> list[str]:
     others = [_without(line, user) for line in found.text.split("\n") if line.split(":")[0] != user]
     known = baked.text.split("\n")
     said += [f"line added: {line.split(':')[0]}" for line in others if line not in known]
-    said += [f"line removed or changed: {line.split(':')[0]}" for line in known if line not in others]
+    said += [f"line removed or changed: {line.split(':')[0]}" for line in known
+             if line not in others]
     if not said and others != known:
         said.append("lines in another order, or twice")
     if len(own) > 1 or any(not _is_users(baked.path, line, user, known) for line in own):
@@ -153,14 +188,16 @@ def _accounts(baked: PathState, found: PathState, user: str) -> list[str]:
     return said
 
 
-_GROUPS = ("adm", "audio", "cdrom", "dialout", "dip", "floppy", "lxd", "netdev", "plugdev", "sudo", "video")
+_GROUPS = ("adm", "audio", "cdrom", "dialout", "dip", "floppy", "lxd", "netdev", "plugdev", "sudo",
+           "video")
 """Of the default user in Debian's and Ubuntu's cloud.cfg."""
 
 
 def _without(line: str, user: str) -> str:
     """A line of one of `_GROUPS` without that member."""
     head, separator, members = line.rpartition(":")
-    left = [member for member in members.split(",") if member != user or head.split(":")[0] not in _GROUPS]
+    left = [member for member in members.split(",") if member != user
+            or head.split(":")[0] not in _GROUPS]
     return f"{head}{separator}{','.join(left)}"
 
 
@@ -181,4 +218,5 @@ def _is_users(path: str, line: str, user: str, known: list[str]) -> bool:
     if match and path.startswith("/etc/sub"):
         ends = [int(row[1]) + int(row[2]) for row in rows]
         return match[1] == str(max([_FIRST_SUBORDINATE, *ends]))
-    return match is not None and all(len(row) < 3 or row[2] != match[1] or not match[1] for row in rows)
+    return match is not None and all(len(row) < 3 or row[2] != match[1] or not match[1]
+                                     for row in rows)

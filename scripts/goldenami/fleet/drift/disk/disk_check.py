@@ -29,8 +29,9 @@ Allowed = Callable[[str], str]
 class LookedAt:
     """A disk to look at. `label` is what people call it, `user` the image's default user.
 
-    `base` is the disk as it was baked and `changed` what was written since, in bytes of the disk. With both, only what
-    is in `changed` is read, and of `base` only what lies between; without, all of it. `launch` is what is known of it.
+    `base` is the disk as it was baked and `changed` what was written since, in bytes of the disk.
+    With both, only what is in `changed` is read, and of `base` only what lies between; without, all
+    of it. `launch` is what is known of it.
     """
 
     label: str
@@ -44,8 +45,8 @@ class LookedAt:
 def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: "") -> DiskRecord:
     """Compare a disk with what `build` baked.
 
-    Raises Unreadable (exit 4) where the disk cannot be read as a whole, BadInput where the manifest is missing, of
-    another build or edited. A disk that was not read to its end has no record.
+    Raises Unreadable (exit 4) where the disk cannot be read as a whole, BadInput where the manifest
+    is missing, of another build or edited. A disk that was not read to its end has no record.
     """
     baked = manifest.read(build)
     policy = Policy.read(looked_at.user, baked.paths)
@@ -77,15 +78,18 @@ def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: 
             drift.append(_difference(path, before, what, _broken_rule(rule)))
     record = build.read_bake()
     return DiskRecord(
-        image=record.image, build_id=record.build_id, manifest_sha256=baked.sha256, disk=looked_at.label,
-        looked_at=clock.stamp(), verdict=DiskVerdict.DRIFTED if drift else DiskVerdict.AS_BAKED, paths=count,
+        image=record.image, build_id=record.build_id, manifest_sha256=baked.sha256,
+        disk=looked_at.label,
+        looked_at=clock.stamp(), verdict=DiskVerdict.DRIFTED if drift else DiskVerdict.AS_BAKED,
+        paths=count,
         expected=expected, drift=drift, passed=passed)
 
 
 def _difference(path: str, before: PathState | None, what: list[str], rule: str) -> DiskDifference:
     shown = path.encode("utf-8", "backslashreplace").decode()
     lines = [line.encode("utf-8", "backslashreplace").decode() for line in what]
-    return DiskDifference(path=shown, package=before.package if before else "", what=lines, rule=rule)
+    return DiskDifference(path=shown, package=before.package if before else "", what=lines,
+                          rule=rule)
 
 
 def _broken_rule(rule: Rule | None) -> str:
@@ -98,7 +102,8 @@ def _observe(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> O
     changed = [(max(start - root.offset, 0), min(stop - root.offset, root.size))
                for start, stop in merged(looked_at.changed or []) if stop > root.offset]
     same_place = base is not None and base.offset == root.offset
-    found = observe(Observation(root, baked.paths, baked.paths.sizes(), policy.kept, base if same_place else None,
+    found = observe(Observation(root, baked.paths, baked.paths.sizes(), policy.kept,
+                                base if same_place else None,
                                 changed if same_place else None))
     if not found.states and not found.as_baked:
         raise Unreadable("the reader found nothing")
@@ -167,7 +172,8 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
             continue
         digest = boot_regions.digest(whole.read, name, offset, size)
         if digest != baked["places"][name]:
-            yield _place(name, [f"content: SHA-256 {baked['places'][name][:12]}, now {digest[:12]}"])
+            yield _place(name,
+                         [f"content: SHA-256 {baked['places'][name][:12]}, now {digest[:12]}"])
 
 
 def _settings(baked: manifest.Manifest, name: str, found: str) -> Iterator[DiskDifference]:
@@ -182,4 +188,5 @@ def _is_untouched(looked_at: LookedAt, start: int, stop: int) -> bool:
 
 
 def _place(name: str, what: list[str]) -> DiskDifference:
-    return DiskDifference(path=name, package="", what=what, rule="what boots the disk may not change")
+    return DiskDifference(path=name, package="", what=what,
+                          rule="what boots the disk may not change")

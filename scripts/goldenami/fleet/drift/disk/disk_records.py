@@ -19,8 +19,9 @@ class DiskVerdict(StrEnum):
 
 
 class DiskDifference(Record):
-    """One path (or place that boots the disk) that is not as baked; `what` are its differences, `rule` is what it
-    breaks, or what lets it pass; `package` is that of the baked path, or empty."""
+    """One path (or place that boots the disk) that is not as baked; `what` are its differences,
+    `rule` is what it breaks, or what lets it pass; `package` is that of the baked path, or
+    empty."""
 
     path: str
     package: str
@@ -51,8 +52,9 @@ class RunningDifference(Record):
 
 
 class DiskRecord(Record):
-    """What was found on one disk. `passed` are differences that the image's definition allows; those that the policy
-    lets pass are only counted, in `expected`. `running` is what was found inside, None where nobody asked there.
+    """What was found on one disk. `passed` are differences that the image's definition allows;
+    those that the policy lets pass are only counted, in `expected`. `running` is what was found
+    inside, None where nobody asked there.
     """
 
     schema_version: Literal[1] = 1

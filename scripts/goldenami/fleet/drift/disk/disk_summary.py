@@ -1,4 +1,5 @@
-"""A compared disk for people: lines for a terminal, Markdown for a pipeline's page or a message. Pure."""
+"""A compared disk for people: lines for a terminal, Markdown for a pipeline's page or a message.
+Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +16,14 @@ def headline(record: DiskRecord) -> str:
     of = f"{record.disk} against build {record.build_id} of {record.image}"
     inside = "" if record.running is None else ", and so it runs"
     if record.verdict is DiskVerdict.AS_BAKED:
-        return f"{of}: as baked ({record.paths} paths, {record.expected} changed as they may){inside}"
-    inside = "" if record.running is None else f"; {len(record.running)} things run that are not declared"
+        return (
+            f"{of}: as baked ({record.paths} paths, {record.expected} changed as they may){inside}"
+        )
+    inside = (
+        ""
+        if record.running is None
+        else f"; {len(record.running)} things run that are not declared"
+    )
     return f"{of}: {len(record.drift)} of {record.paths} paths drifted{inside}"
 
 
@@ -48,11 +55,19 @@ def markdown(record: DiskRecord) -> str:
         lines += [f"| {row.kind} | {_cell(row.name)} | {_cell(row.what)} | {_cell(row.rule)} |"
                   for row in record.running[:SHOWN]]
         lines += [""]
-    lines += [f"* {_cell(row.path)} is allowed to differ: {_cell(row.rule)}" for row in record.passed]
-    lines += [f"* {record.expected} paths changed as the policy has it", "", f"Looked at on {record.looked_at}."]
+    lines += [f"* {_cell(row.path)} is allowed to differ: {_cell(row.rule)}"
+              for row in record.passed]
+    lines += [f"* {record.expected} paths changed as the policy has it", "",
+              f"Looked at on {record.looked_at}."]
     return "\n".join(lines) + "\n"
 
 
 def _cell(text: str) -> str:
     """Text that ends neither its cell nor its line, whatever a path is called."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", "\\n").replace("`", "\\`")
+    return (
+        text.replace("\\", "\\\\")
+        .replace("|", "\\|")
+        .replace("<", "&lt;")
+        .replace("\n", "\\n")
+        .replace("`", "\\`")
+    )

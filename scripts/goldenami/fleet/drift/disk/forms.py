@@ -1,4 +1,5 @@
-"""Forms of what cloud-init and an engine write, and root reads: a file has to be one that they write of this launch."""
+"""Forms of what cloud-init and an engine write, and root reads: a file has to be one that they
+write of this launch."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def _yaml(text: str) -> object:
 
 
 def _fits(value: object, shape: object) -> bool:
-    """Whether a value has no more than its shape: keys by regular expression, lists of one shape, texts by theirs."""
+    """Whether a value has no more than its shape: keys by regular expression, lists of one shape,
+    texts by theirs."""
     if isinstance(shape, dict):
         return isinstance(value, dict) and all(any(
             re.fullmatch(name, str(key)) and _fits(each, below) for name, below in shape.items())
@@ -57,12 +59,15 @@ _ADDRESS, _TABLE = r"(?!169\.254\.|127\.|f[ef])[0-9a-f.:]+", r"1\d\d"
 _NETWORK = _ADDRESS + r"/(1[6-9]|2\d|64|80|128)"
 """A subnet of EC2: nothing larger, and no address of the machine or of the metadata service."""
 _INTERFACE = {
-    "dhcp[46]": "True|False", "dhcp[46]-overrides": {"route-metric": r"\d+00", "use-routes": "True"},
-    "match": {"macaddress": "([0-9a-f]{2}:){5}[0-9a-f]{2}"}, "set-name": r"\w+", "addresses": [_NETWORK],
+    "dhcp[46]": "True|False",
+    "dhcp[46]-overrides": {"route-metric": r"\d+00", "use-routes": "True"},
+    "match": {"macaddress": "([0-9a-f]{2}:){5}[0-9a-f]{2}"}, "set-name": r"\w+",
+    "addresses": [_NETWORK],
     "routes": [{"to": rf"{_NETWORK}|0\.0\.0\.0/0", "via": _ADDRESS, "table": _TABLE}],
     "routing-policy": [{"from": _ADDRESS, "table": _TABLE}]}
 _NETPLAN = {"network": {"version": "2", "ethernets": {r"\w+": _INTERFACE}}}
-"""DataSourceEc2.convert_ec2_metadata_network_config: no name server, no tunnel, no gateway but that of a subnet."""
+"""DataSourceEc2.convert_ec2_metadata_network_config: no name server, no tunnel, no gateway but that
+of a subnet."""
 
 
 def netplan(found: PathState, _: Neighbours) -> str:
@@ -74,7 +79,8 @@ def netplan(found: PathState, _: Neighbours) -> str:
     for routes in [interface.get("routes", []) for interface in interfaces]:
         gateways = [route["via"] for route in routes if "via" in route]
         try:
-            firsts = [str(ipaddress.ip_network(route["to"])[1]) for route in routes if "via" not in route]
+            firsts = [str(ipaddress.ip_network(route["to"])[1]) for route in routes
+                      if "via" not in route]
         except (ValueError, KeyError, IndexError):
             return _NOT_WRITTEN
         if routes and (len(interfaces) == 1 or not set(gateways) <= set(firsts)):
@@ -83,12 +89,14 @@ def netplan(found: PathState, _: Neighbours) -> str:
 
 
 def _given(near: Neighbours) -> list[bytes]:
-    """The launch's user data and its parts: what cloud-init runs as root of it, and nothing else may be there."""
+    """The launch's user data and its parts: what cloud-init runs as root of it, and nothing else
+    may be there."""
     data = near.launch.user_data or b""
     raw = data
     with contextlib.suppress(OSError, EOFError, zlib.error):
         raw = gzip.decompress(data)
-    parts = [part.get_payload(decode=True) for part in message_from_bytes(raw).walk() if not part.is_multipart()]
+    parts = [part.get_payload(decode=True) for part in message_from_bytes(raw).walk()
+             if not part.is_multipart()]
     return [b"", data, raw, *(part for part in parts if isinstance(part, bytes))]
 
 
@@ -103,12 +111,18 @@ def _config(near: Neighbours) -> dict[str, Any]:
 
 def _line(command: object) -> str:
     """A line of runcmd's script, as cloud-init writes it (util.shellify)."""
-    return " ".join("'" + str(word).replace("'", "'\\''") + "'" for word in command) + "\n" if isinstance(
-        command, list) else f"{command}\n" if command is not None else ""
+    return (
+        " ".join("'" + str(word).replace("'", "'\\''") + "'" for word in command) + "\n"
+        if isinstance(command, list)
+        else f"{command}\n"
+        if command is not None
+        else ""
+    )
 
 
 def user_data(found: PathState, near: Neighbours) -> str:
-    """A part of the launch's user data, or what cloud-init makes of its `runcmd` and configuration."""
+    """A part of the launch's user data, or what cloud-init makes of its `runcmd` and
+    configuration."""
     text = found.text or ""
     given = _given(near)
     unix = [part.replace(b"\r\n", b"\n") for part in given]
@@ -169,7 +183,8 @@ def _unhashable(load: Callable[[Any], None]) -> Callable[[Any], None]:
 class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         code: _unhashable(load) if load.__name__.startswith("load_tuple") else load
-        for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # takes memory first
+        # Takes memory first.
+        for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
 
     def find_class(self, module: str, name: str) -> type[_Held]:
         if not _CLASSES.fullmatch(f"{module}.{name}"):
@@ -178,9 +193,12 @@ class _Unpickler(pickle._Unpickler):
 
 
 def pickled(found: PathState, near: Neighbours) -> str:
-    """The data source that cloud-init keeps, and Python would run: its classes alone, the launch's data alone."""
+    """The data source that cloud-init keeps, and Python would run: its classes alone, the launch's
+    data alone."""
     try:
-        left: list[object] = [_Unpickler(io.BytesIO((found.text or "").encode("utf-8", "surrogateescape"))).load()]
+        left: list[object] = [
+            _Unpickler(io.BytesIO((found.text or "").encode("utf-8", "surrogateescape"))).load()
+        ]
     except Exception as error:  # a pickle may raise anything
         return f"{_NOT_WRITTEN}: {error}"
     given, seen = _given(near), set[int]()
@@ -192,7 +210,9 @@ def pickled(found: PathState, near: Neighbours) -> str:
         if isinstance(value, _Held):
             if value.state is None:
                 continue
-            if not isinstance(value.state, dict) or not all(_NAMES.fullmatch(str(key)) for key in value.state):
+            if not isinstance(value.state, dict) or not all(
+                _NAMES.fullmatch(str(key)) for key in value.state
+            ):
                 return f"{_NOT_WRITTEN}: an attribute of no data source"
             if not all(_is_given(value.state.get(key), given) for key in _USER_DATA):
                 return "user data that is not the launch's"
@@ -200,7 +220,8 @@ def pickled(found: PathState, near: Neighbours) -> str:
         elif isinstance(value, dict):
             if not _is_given(value.get("user-data"), given):
                 return "user data that is not the launch's"
-            left += [each for key, each in value.items() if key not in ("sys_cfg", "_cfg")]  # has what was configured
+            # Has what was configured.
+            left += [each for key, each in value.items() if key not in ("sys_cfg", "_cfg")]
         elif isinstance(value, (list, tuple)):
             left += value
         elif isinstance(value, str) and _FOREIGN.match(value):
@@ -222,8 +243,10 @@ def authorized(found: PathState, near: Neighbours) -> str:
         key not in known for key in keys) else ""
 
 
-_CONFINED = {"Privileged": "False", "CapAdd": "None", "Devices": "None", "SecurityOpt": "None", "PidMode": "",
-             "UsernsMode": "", "CgroupParent": "", "VolumesFrom": "None", "DeviceCgroupRules": "None",
+_CONFINED = {"Privileged": "False", "CapAdd": "None", "Devices": "None", "SecurityOpt": "None",
+             "PidMode": "",
+             "UsernsMode": "", "CgroupParent": "", "VolumesFrom": "None",
+             "DeviceCgroupRules": "None",
              "Runtime": "runc"}
 """Of hostconfig.json, what an ordinary container has."""
 _SHARED = re.compile(r"/(home/[^/]+/.+|(data|scratch|srv|mnt)(/.+)?|var/lib/docker/volumes/.+)")
@@ -231,7 +254,8 @@ _SHARED = re.compile(r"/(home/[^/]+/.+|(data|scratch|srv|mnt)(/.+)?|var/lib/dock
 
 
 def _json(text: str) -> Any:
-    """JSON as Go reads it, where the case of a key says nothing; ValueError where one stands twice."""
+    """JSON as Go reads it, where the case of a key says nothing; ValueError where one stands
+    twice."""
     def folded(rows: list[tuple[str, Any]]) -> dict[str, Any]:
         found = {key.casefold(): value for key, value in rows}
         if len(found) != len(rows):
@@ -251,9 +275,11 @@ def container(found: PathState, near: Neighbours) -> str:
             return ""
         plain = host.get("readonlypaths") != [] and all(
             str(host.get(key.casefold()) or want) == want for key, want in _CONFINED.items())
-        sources = [str(mount.get("source") or "/var/lib/docker/volumes/x") for mount in mounts.values()]
+        sources = [str(mount.get("source") or "/var/lib/docker/volumes/x")
+                   for mount in mounts.values()]
         sources += [bind.split(":")[0] for bind in host.get("binds") or [] if bind.startswith("/")]
-        shared = all(_SHARED.fullmatch(posixpath.normpath(each)) and not near.has_link(each) for each in sources)
+        shared = all(_SHARED.fullmatch(posixpath.normpath(each)) and not near.has_link(each)
+                     for each in sources)
     except (ValueError, AttributeError, TypeError, RecursionError):
         return "no configuration of a container"
     return "" if plain and shared else "the engine starts it by itself, with root's rights"
@@ -265,15 +291,24 @@ def volume(found: PathState, _: Neighbours) -> str:
         device = str((_json(found.text or "") or {}).get("mountdevice") or "")
     except (ValueError, AttributeError, RecursionError):
         return "no options of a volume"
-    return "it is a folder of the machine, which no list of mounts shows" if device.startswith("/") else ""
+    return (
+        "it is a folder of the machine, which no list of mounts shows"
+        if device.startswith("/")
+        else ""
+    )
 
 
 def unstarted(found: PathState, _: Neighbours) -> str:
     """What containerd knows of containers, without the label by which it starts one by itself."""
-    return "containerd starts a container by itself" if "containerd.io/restart." in (found.text or "") else ""
+    return (
+        "containerd starts a container by itself"
+        if "containerd.io/restart." in (found.text or "")
+        else ""
+    )
 
 
 FORMS: dict[str, Form] = {
-    "netplan": netplan, "user data": user_data, "pickle": pickled, "key": authorized, "container": container,
+    "netplan": netplan, "user data": user_data, "pickle": pickled, "key": authorized,
+    "container": container,
     "volume": volume,
     "unstarted": unstarted}

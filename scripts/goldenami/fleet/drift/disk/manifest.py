@@ -14,7 +14,8 @@ from goldenami.model.builds.build_folder import BuildFolder
 
 
 class BakedPaths(Mapping[str, PathState]):
-    """The state of each path, in the manifest's order. It is made when it is asked for: most paths never differ."""
+    """The state of each path, in the manifest's order. It is made when it is asked for: most paths
+    never differ."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self._rows = {row["path"]: row for row in rows}
@@ -33,7 +34,8 @@ class BakedPaths(Mapping[str, PathState]):
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file, and -1 of what is none."""
-        return {path: row.get("size", 0) if row["type"] == "file" else -1 for path, row in self._rows.items()}
+        return {path: row.get("size", 0) if row["type"] == "file" else -1
+                for path, row in self._rows.items()}
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,15 @@ class Manifest:
 
 
 def demand_published(build: BuildFolder, sha256: str) -> None:
-    """Unreachable where the build here is not of the manifest that its AMI's tag names; older AMIs have no tag."""
+    """Unreachable where the build here is not of the manifest that its AMI's tag names; older AMIs
+    have no tag."""
     here = build.read_bake().manifest_sha256 or "none"
     if sha256 and sha256 != here:
-        raise Unreachable(f"{build.manifest} is not the manifest that was published (SHA-256 {here[:12]}, the AMI's "
+        raise Unreachable(f"{build.manifest} is not the manifest that was published (SHA-256 "
+                          f"{here[:12]}, the AMI's "
                           f"tag has {sha256[:12]})",
-                          hint="bring the build's folder from where it was published; if somebody changed the tag, "
+                          hint="bring the build's folder from where it was published; if somebody "
+                               "changed the tag, "
                                f"`golden publish {build.image.image}` sets it again")
 
 
@@ -59,14 +64,19 @@ def read(build: BuildFolder) -> Manifest:
     """The manifest of a build; BadInput where there is none, or not the one that was baked."""
     record, path = build.read_bake(), build.manifest
     if record.manifest_sha256 is None:
-        raise BadInput(f"build {record.build_id} of {record.image} has no manifest: its disk could not be read",
-                       hint="bake it again: an earlier version wrote none for EC2's; or bake it on this machine")
+        raise BadInput(f"build {record.build_id} of {record.image} has no manifest: its disk "
+                       "could not be read",
+                       hint="bake it again: an earlier version wrote none for EC2's; or bake it "
+                            "on this machine")
     if not path.exists():
-        raise BadInput(f"{path} does not exist", hint="bake it again: the same lock gives the same manifest")
+        raise BadInput(f"{path} does not exist",
+                       hint="bake it again: the same lock gives the same manifest")
     digest = records.sha256_file(path)
     if digest != record.manifest_sha256:
-        raise BadInput(f"{path} is not the manifest that {record.image} was baked with (SHA-256 {digest[:12]}, the "
-                       f"record has {record.manifest_sha256[:12]})", hint="restore it, or bake again with FORCE=1")
+        raise BadInput(f"{path} is not the manifest that {record.image} was baked with (SHA-256 "
+                       f"{digest[:12]}, the "
+                       f"record has {record.manifest_sha256[:12]})",
+                       hint="restore it, or bake again with FORCE=1")
     document = json.loads(path.read_text(encoding="utf-8"))
     if "boot" not in document:
         raise BadInput(f"{path} does not say what boots the disk: an earlier version wrote it",

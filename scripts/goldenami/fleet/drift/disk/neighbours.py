@@ -1,4 +1,5 @@
-"""What a rule looks at beside a path's own state: the disk's other paths, and what its launch is known to have said."""
+"""What a rule looks at beside a path's own state: the disk's other paths, and what its launch is
+known to have said."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from goldenami.local.reader.path_state import PathState
 
 @dataclass(frozen=True)
 class LaunchedWith:
-    """What an instance was given, as EC2 has it: `user_data` is empty without, `key` the public key; None: unknown."""
+    """What an instance was given, as EC2 has it: `user_data` is empty without, `key` the public
+    key; None: unknown."""
 
     user_data: bytes | None = None
     key: str | None = None
@@ -22,7 +24,8 @@ UNKNOWN = LaunchedWith()
 
 @dataclass(frozen=True)
 class Neighbours:
-    """A disk's paths for one default user: `found` are those that were looked at, `as_baked` are as `baked`."""
+    """A disk's paths for one default user: `found` are those that were looked at, `as_baked` are as
+    `baked`."""
 
     user: str
     launch: LaunchedWith
@@ -45,7 +48,8 @@ class Neighbours:
         return any(state.kind == "symlink" for state in states if state)
 
     def is_closed(self, path: str) -> bool:
-        """Whether a folder above lets in root alone, so that nobody else reaches what is set-id there."""
+        """Whether a folder above lets in root alone, so that nobody else reaches what is set-id
+        there."""
         while path != "/":
             path = posixpath.dirname(path)
             above = self.state(path)

@@ -1,7 +1,7 @@
 """What an instance of an immutable image sees: what it has written, above the root that was baked.
 
-The rules are the kernel's (Documentation/filesystems/overlayfs.rst); `local/disk/immutable` says how `persist` is laid
-out.
+The rules are the kernel's (Documentation/filesystems/overlayfs.rst); `local/disk/immutable` says
+how `persist` is laid out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from goldenami.local.reader.path_state import PathState
 _OPAQUE, _REDIRECT, _OWN = "trusted.overlay.opaque", "trusted.overlay.redirect", "trusted.overlay."
 _UPPER, _PLAIN, _WORK = "/upper", "/plain", "/work"
 _SCAFFOLD = re.compile(r"/|/lost\+found|/upper|/plain|/work(/[^/]+(/(work|index)(/#[0-9a-f]+)?)?)?")
-"""Of `persist` itself: what the bake made, and what the kernel keeps in an overlay's own folders."""
+"""Of `persist` itself: what the bake made, and what the kernel keeps in an overlay's own
+folders."""
 
 
 def upper(path: str) -> str:
@@ -26,7 +27,8 @@ def upper(path: str) -> str:
 
 
 def merged(root: Mapping[str, PathState], persist: Iterable[PathState]) -> dict[str, PathState]:
-    """Every path that the instance sees, in the order of paths. Unreadable for a folder that was moved to nowhere."""
+    """Every path that the instance sees, in the order of paths. Unreadable for a folder that was
+    moved to nowhere."""
     found, removals = dict(root), set[str]()
     for state in persist:
         # The kernel links one removal to many places: there, and in the overlay's own folder.
@@ -48,22 +50,34 @@ def _write(found: dict[str, PathState], root: Mapping[str, PathState], state: Pa
     """One path of an upper folder, which may hide or move what is below it."""
     path = state.path.removeprefix(_UPPER)
     below = found.get(path)
-    if _OPAQUE in state.attributes or _REDIRECT in state.attributes or (below and below.kind != state.kind):
+    if (
+        _OPAQUE in state.attributes
+        or _REDIRECT in state.attributes
+        or (below and below.kind != state.kind)
+    ):
         _remove(found, path)
     if _REDIRECT in state.attributes:
-        source = _source(path, bytes.fromhex(state.attributes[_REDIRECT]).decode("utf-8", "surrogateescape"))
+        source = _source(
+            path, bytes.fromhex(state.attributes[_REDIRECT]).decode("utf-8", "surrogateescape")
+        )
         if source not in root:
             raise Unreadable(f"{path} is said to have been {source}, which was not baked")
         for old, was in root.items():
             if old.startswith(f"{source}/"):
-                found[path + old.removeprefix(source)] = dataclasses.replace(was, path=path + old.removeprefix(source))
+                found[path + old.removeprefix(source)] = dataclasses.replace(
+                    was, path=path + old.removeprefix(source)
+                )
     _put(found, state, _UPPER, keep=False)
 
 
 def _source(path: str, redirect: str) -> str:
     """Where a moved folder was baked: a name beside it, or a path from its overlay's own top."""
     top = "/" + path.split("/")[1]
-    return top + redirect if redirect.startswith("/") else posixpath.join(posixpath.dirname(path), redirect)
+    return (
+        top + redirect
+        if redirect.startswith("/")
+        else posixpath.join(posixpath.dirname(path), redirect)
+    )
 
 
 def _remove(found: dict[str, PathState], path: str) -> None:
@@ -78,5 +92,7 @@ def _put(found: dict[str, PathState], state: PathState, top: str, *, keep: bool)
     if keep and path in found:
         return
     found[path] = dataclasses.replace(
-        state, path=path, target=state.target.removeprefix(top) if state.kind == "hardlink" else state.target,
-        attributes={name: value for name, value in state.attributes.items() if not name.startswith(_OWN)})
+        state, path=path,
+        target=state.target.removeprefix(top) if state.kind == "hardlink" else state.target,
+        attributes={name: value for name, value in state.attributes.items()
+                    if not name.startswith(_OWN)})

@@ -1,4 +1,5 @@
-"""What may differ between a disk and its bake: the rules of policy.yml, and what a definition allows besides."""
+"""What may differ between a disk and its bake: the rules of policy.yml, and what a definition
+allows besides."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ class Rule(Record):
 def expression(pattern: str) -> str:
     """A regular expression for a path pattern: `*` within a name, `**` any path below."""
     parts = re.split(r"(\*\*/|\*\*|\*)", pattern)
-    return "".join({"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
+    return "".join({"**/": "(?:[^/]+/)*", "**": ".+", "*": "[^/]*"}.get(part, re.escape(part))
+                   for part in parts)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Policy:
         """The rules of policy.yml that are of an image with these paths."""
         text = Path(__file__).with_name("policy.yml").read_text(encoding="utf-8")
         rules = [Rule.model_validate(row) for row in yaml.safe_load(text)]
-        return cls([rule for rule in rules if not rule.where or any(path in image for path in rule.where)], user)
+        return cls([rule for rule in rules if not rule.where
+                    or any(path in image for path in rule.where)], user)
 
     def rule(self, path: str) -> Rule | None:
         """The rule that decides on a path; None where nothing may change."""
@@ -82,4 +85,5 @@ class Policy:
     def kept(self) -> str:
         """A regular expression for the paths whose content the rules look at."""
         read = (Freedom.CONTENT, Freedom.ACCOUNTS)
-        return "|".join(expression(path) for rule in self.rules if rule.may in read for path in rule.paths)
+        return "|".join(expression(path) for rule in self.rules if rule.may in read
+                        for path in rule.paths)

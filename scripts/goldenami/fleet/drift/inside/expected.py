@@ -67,7 +67,9 @@ class Running(Record):
     @classmethod
     def read(cls) -> Running:
         """The rules of running.yml."""
-        return cls.model_validate(yaml.safe_load(Path(__file__).with_name("running.yml").read_text(encoding="utf-8")))
+        return cls.model_validate(
+            yaml.safe_load(Path(__file__).with_name("running.yml").read_text(encoding="utf-8"))
+        )
 
     def on_demand(self, name: str) -> bool:
         """Whether the kernel may load a module by itself."""
@@ -80,7 +82,8 @@ def _any(name: str, patterns: Iterable[str]) -> bool:
 
 def declaring(paths: Mapping[str, PathState]) -> list[str]:
     """The files of an image that say how a machine of it runs."""
-    return [path for path, state in paths.items() if state.kind == "file" and _DECLARING.fullmatch(path)]
+    return [path for path, state in paths.items() if state.kind == "file"
+            and _DECLARING.fullmatch(path)]
 
 
 def modules(paths: Iterable[str], release: str) -> set[str]:
@@ -90,28 +93,34 @@ def modules(paths: Iterable[str], release: str) -> set[str]:
 
 
 def sysctls(texts: Mapping[str, str]) -> dict[str, str]:
-    """Declared values by key. Keys with `*` are left out: they leave it open which of a machine's interfaces there are.
+    """Declared values by key. Keys with `*` are left out: they leave it open which of a machine's
+    interfaces there are.
 
     /etc/sysctl.conf counts as 99-sysctl.conf, which is its link.
     """
     by_name = _drop_ins(texts, "/sysctl.d/")
     if "/etc/sysctl.conf" in texts:
         by_name["99-sysctl.conf"] = texts["/etc/sysctl.conf"]
-    return {key: value for name in sorted(by_name) for key, value in instance_program.settings(by_name[name]).items()
+    return {key: value for name in sorted(by_name)
+            for key, value in instance_program.settings(by_name[name]).items()
             if "*" not in key}
 
 
 def limits(texts: Mapping[str, str]) -> dict[str, str]:
     """Declared hard limits of services by systemd's names, as systemd shows them."""
     by_name = _drop_ins(texts, "/system.conf.d/")
-    declared = [texts.get("/etc/systemd/system.conf", ""), *(by_name[name] for name in sorted(by_name))]
+    declared = [texts.get("/etc/systemd/system.conf", ""),
+                *(by_name[name] for name in sorted(by_name))]
     return {key.removeprefix("DefaultLimit"): _limit(value) for text in declared
-            for key, value in instance_program.settings(text).items() if key.startswith("DefaultLimit")}
+            for key, value in instance_program.settings(text).items()
+            if key.startswith("DefaultLimit")}
 
 
 def _drop_ins(texts: Mapping[str, str], folder: str) -> dict[str, str]:
-    """Files of such folders by their names, in whose order systemd takes them; of equal names that in /etc."""
-    return {PurePosixPath(path).name: texts[path] for path in sorted(texts, reverse=True) if folder in path}
+    """Files of such folders by their names, in whose order systemd takes them; of equal names that
+    in /etc."""
+    return {PurePosixPath(path).name: texts[path] for path in sorted(texts, reverse=True)
+            if folder in path}
 
 
 def _limit(value: str) -> str:
@@ -121,7 +130,8 @@ def _limit(value: str) -> str:
 
 
 def command_line(texts: Mapping[str, str]) -> list[str]:
-    """The kernel's words in the boot menu, as the kernel gets them: of its first entry, which boots by itself."""
+    """The kernel's words in the boot menu, as the kernel gets them: of its first entry, which boots
+    by itself."""
     lines = (line.split() for line in texts.get(GRUB, "").splitlines())
     return next((words[2:] for words in lines if words[:1] == ["linux"]), [])
 
@@ -129,10 +139,14 @@ def command_line(texts: Mapping[str, str]) -> list[str]:
 def mounts(texts: Mapping[str, str]) -> list[MountRule]:
     """What an immutable image declares to lie over its root; of another image nothing."""
     reason, found = f"{PERSISTENT} has it", list[MountRule]()
-    for kind, folder in (line.split() for line in texts.get(PERSISTENT, "").splitlines() if line[:1] not in ("", "#")):
-        found += [MountRule(points=[folder], kinds=["overlay"], reason=reason)] if kind == "overlay" else [
-            MountRule(points=[folder], kinds=["ext4"], parts=[f"/{kind}{folder}"], reason=reason)]
-    return [*found, *([MountRule(points=["/persist"], kinds=["ext4"], reason=reason)] if found else [])]
+    for kind, folder in (line.split() for line in texts.get(PERSISTENT, "").splitlines()
+                         if line[:1] not in ("", "#")):
+        found += [MountRule(points=[folder], kinds=["overlay"],
+                            reason=reason)] if kind == "overlay" else [
+                                MountRule(points=[folder], kinds=["ext4"],
+                                          parts=[f"/{kind}{folder}"], reason=reason)]
+    return [*found,
+            *([MountRule(points=["/persist"], kinds=["ext4"], reason=reason)] if found else [])]
 
 
 def number(text: str) -> str:

@@ -26,7 +26,8 @@ class Module(Record):
 
 
 class ServiceLimits(Record):
-    """Hard limits of a service by systemd's names: those that systemd has for it, and those of its main process."""
+    """Hard limits of a service by systemd's names: those that systemd has for it, and those of its
+    main process."""
 
     unit: str
     limits: dict[str, str]
@@ -34,7 +35,8 @@ class ServiceLimits(Record):
 
 
 class Listener(Record):
-    """A socket that hears others. `port` is such as tcp/22; `program` and `unit` are empty where nobody owns it."""
+    """A socket that hears others. `port` is such as tcp/22; `program` and `unit` are empty where
+    nobody owns it."""
 
     port: str
     address: str
@@ -43,7 +45,8 @@ class Listener(Record):
 
 
 class Mount(Record):
-    """A mounted file system: where, which part of it, of which kind, from what; `device` is the kernel's number of it.
+    """A mounted file system: where, which part of it, of which kind, from what; `device` is the
+    kernel's number of it.
     """
 
     point: str
@@ -53,14 +56,16 @@ class Mount(Record):
     source: str
 
     def shows_what_is_there(self, below: Mount) -> bool:
-        """Whether it is a folder bound over itself, of the file system that is mounted `below` it: that hides nothing.
+        """Whether it is a folder bound over itself, of the file system that is mounted `below` it:
+        that hides nothing.
         """
         place = PurePosixPath(below.part) / PurePosixPath(self.point).relative_to(below.point)
         return self.device == below.device and self.part == str(place)
 
 
 class Facts(Record):
-    """One answer. `texts` are the files that declare something; `wanted` the modules that devices and files ask for."""
+    """One answer. `texts` are the files that declare something; `wanted` the modules that devices
+    and files ask for."""
 
     nonce: str
     manifest_sha256: str
@@ -77,10 +82,12 @@ class Facts(Record):
 
 
 def read(said: str, asked: Mapping[str, object]) -> Facts:
-    """The facts in what a command printed; Unreachable where the answer is missing, broken or to another question."""
+    """The facts in what a command printed; Unreachable where the answer is missing, broken or to
+    another question."""
     lines = [line for line in said.splitlines() if line.startswith(instance_program.MARK)]
     if len(lines) != 1:
-        raise Unreachable(f"could not look: the instance gave {'no answer' if not lines else 'more than one answer'}",
+        raise Unreachable("could not look: the instance gave "
+                          f"{'no answer' if not lines else 'more than one answer'}",
                           hint="is python3 there, and does the command run as root?")
     try:
         packed = base64.b64decode(lines[0].removeprefix(instance_program.MARK), validate=True)

@@ -1,6 +1,8 @@
-"""What an instance tells of what no disk shows. It is sent there as text, run by root's python3, and never installed.
+"""What an instance tells of what no disk shows. It is sent there as text, run by root's python3,
+and never installed.
 
-Python 3.10's standard library is all that it uses. It says what is; whether that may be is decided outside.
+Python 3.10's standard library is all that it uses. It says what is; whether that may be is decided
+outside.
 """
 
 from __future__ import annotations
@@ -19,17 +21,21 @@ from typing import Any
 MARK = "golden-inside:"
 """Begins the line of the answer, among what a login may print."""
 LIMITS = {
-    "CPU": "cpu time", "FSIZE": "file size", "DATA": "data size", "STACK": "stack size", "CORE": "core file size",
+    "CPU": "cpu time", "FSIZE": "file size", "DATA": "data size", "STACK": "stack size",
+    "CORE": "core file size",
     "RSS": "resident set", "NPROC": "processes", "NOFILE": "open files", "MEMLOCK": "locked memory",
-    "AS": "address space", "SIGPENDING": "pending signals", "MSGQUEUE": "msgqueue size", "RTPRIO": "realtime priority",
+    "AS": "address space", "SIGPENDING": "pending signals", "MSGQUEUE": "msgqueue size",
+    "RTPRIO": "realtime priority",
 }
 """systemd's names of limits (systemd.exec(5)), and the kernel's in /proc/PID/limits after `Max`."""
 _LISTEN = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
-"""States of a socket that hears anybody: TCP_LISTEN and TCP_CLOSE (net/tcp_states.h), udp's without a peer."""
+"""States of a socket that hears anybody: TCP_LISTEN and TCP_CLOSE (net/tcp_states.h), udp's without
+a peer."""
 
 
 def settings(text: str) -> dict[str, str]:
-    """`key = value` lines of a file of sysctl.d or system.conf.d; a key that begins with `-` may fail, or not exist."""
+    """`key = value` lines of a file of sysctl.d or system.conf.d; a key that begins with `-` may
+    fail, or not exist."""
     found = {}
     for line in text.splitlines():
         key, separator, value = line.strip().partition("=")
@@ -55,19 +61,25 @@ def _run(*argv: str) -> str:
 
 
 def sysctl_path(key: str) -> str:
-    """Where a key of sysctl.d is: either separator may come first, and then the other is part of a name."""
+    """Where a key of sysctl.d is: either separator may come first, and then the other is part of a
+    name."""
     first = re.search(r"[./]", key)
     return f"/proc/sys/{key if first and first[0] == '/' else key.translate(str.maketrans('./', '/.'))}"
 
 
 def _modules() -> list[dict[str, Any]]:
     rows = (line.split() for line in _read("/proc/modules").splitlines())
-    return [{"name": row[0], "users": [name for name in row[3].split(",") if name not in ("", "-")]} for row in rows]
+    return [{"name": row[0], "users": [name for name in row[3].split(",") if name not in ("", "-")]}
+            for row in rows]
 
 
 def _wanted(named: list[str]) -> list[str]:
-    """Modules that the devices of this machine ask for, and those of `named`, with all that these need."""
-    aliases = {*_run("find", "/sys/devices", "-name", "modalias", "-exec", "cat", "{}", "+").split("\n"), *named} - {""}
+    """Modules that the devices of this machine ask for, and those of `named`, with all that these
+    need."""
+    aliases = {
+        *_run("find", "/sys/devices", "-name", "modalias", "-exec", "cat", "{}", "+").split("\n"),
+        *named,
+    } - {""}
     lines = _run("modprobe", "--all", "--show-depends", "--quiet", *sorted(aliases)).splitlines()
     return sorted({Path(line.split()[1]).name.split(".")[0].replace("-", "_") for line in lines
                    if line.startswith("insmod ")})
@@ -82,17 +94,33 @@ def limits_of(pid: int, names: list[str]) -> dict[str, str]:
 def _services(names: list[str]) -> list[dict[str, Any]]:
     """Each running service: the limits that systemd has for it, and those of its main process."""
     keys = ["Id", "MainPID", *(f"Limit{name}" for name in names)]
-    said = _run("systemctl", "show", "--type=service", "--state=running", f"--property={','.join(keys)}", "*")
-    rows = (dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in said.split("\n\n"))
+    said = _run("systemctl", "show", "--type=service", "--state=running",
+                f"--property={','.join(keys)}", "*")
+    rows = (dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            for block in said.split("\n\n"))
     most = {"NOFILE": _read("/proc/sys/fs/nr_open").strip()}  # the kernel gives nobody more
-    return [{"unit": row["Id"], "actual": limits_of(int(row["MainPID"]), names),
-             "limits": {name: row.get(f"Limit{name}", "").replace("infinity", most.get(name, "infinity"))
-                        for name in names}} for row in rows if row.get("MainPID", "0") != "0"]
+    return [
+        {
+            "unit": row["Id"],
+            "actual": limits_of(int(row["MainPID"]), names),
+            "limits": {
+                name: row.get(f"Limit{name}", "").replace("infinity", most.get(name, "infinity"))
+                for name in names
+            },
+        }
+        for row in rows
+        if row.get("MainPID", "0") != "0"
+    ]
 
 
 def _manager(names: list[str]) -> dict[str, str]:
-    said = _run("systemctl", "show", f"--property={','.join(f'DefaultLimit{name}' for name in names)}")
-    return {key.removeprefix("DefaultLimit"): value for key, value in settings(said).items()} if names else {}
+    said = _run("systemctl", "show",
+                f"--property={','.join(f'DefaultLimit{name}' for name in names)}")
+    return (
+        {key.removeprefix("DefaultLimit"): value for key, value in settings(said).items()}
+        if names
+        else {}
+    )
 
 
 def _owners() -> dict[str, int]:
@@ -127,9 +155,15 @@ def _listeners() -> list[dict[str, Any]]:
                 program = str(Path(f"/proc/{pid}/exe").readlink()) if pid else ""
             except OSError:
                 program = ""
-            # The system's own unit: below it, such as a user's manager, anybody names units as he likes.
-            units = re.findall(r"([^/\n]+\.(?:service|scope|socket))", _read(f"/proc/{pid}/cgroup")) if pid else []
-            found.append({"port": f"{protocol[:3]}/{int(port, 16)}", "address": _address(address), "program": program,
+            # The system's own unit: below it, such as a user's manager, anybody names units as he
+            # likes.
+            units = (
+                re.findall(r"([^/\n]+\.(?:service|scope|socket))", _read(f"/proc/{pid}/cgroup"))
+                if pid
+                else []
+            )
+            found.append({"port": f"{protocol[:3]}/{int(port, 16)}", "address": _address(address),
+                          "program": program,
                           "unit": units[0] if units else ""})
     return found
 
@@ -146,17 +180,25 @@ def _mounts() -> list[dict[str, str]]:
 
 
 def answer(asked: dict[str, Any]) -> str:
-    """The line that answers a question: what is asked for, of which files, and what it has to repeat."""
+    """The line that answers a question: what is asked for, of which files, and what it has to
+    repeat."""
     texts = {path: _read(path) for path in asked["files"]}
-    keys = {key for path, text in texts.items() if "/sysctl" in path for key in settings(text) if "*" not in key}
-    defaults = [key for path, text in texts.items() if "/system.conf" in path for key in settings(text)]
-    limits = sorted({key[12:] for key in defaults if key.startswith("DefaultLimit") and key[12:] in LIMITS})
-    named = [line.strip() for path, text in texts.items() if "/modules" in path for line in text.splitlines()
+    keys = {key for path, text in texts.items() if "/sysctl" in path for key in settings(text)
+            if "*" not in key}
+    defaults = [key for path, text in texts.items() if "/system.conf" in path
+                for key in settings(text)]
+    limits = sorted({key[12:] for key in defaults if key.startswith("DefaultLimit")
+                     and key[12:] in LIMITS})
+    named = [line.strip() for path, text in texts.items() if "/modules" in path
+             for line in text.splitlines()
              if line.strip() and line.strip()[0] not in "#;"]
     facts = {
-        **{key: asked[key] for key in ("nonce", "manifest_sha256")}, "texts": texts, "release": os.uname().release,
-        "command_line": _read("/proc/cmdline").strip(), "modules": _modules(), "wanted": _wanted(named),
+        **{key: asked[key] for key in ("nonce", "manifest_sha256")}, "texts": texts,
+        "release": os.uname().release,
+        "command_line": _read("/proc/cmdline").strip(), "modules": _modules(),
+        "wanted": _wanted(named),
         "sysctl": {key: " ".join(_read(sysctl_path(key)).split()) for key in sorted(keys)},
-        "manager": _manager(limits), "services": _services(limits), "listeners": _listeners(), "mounts": _mounts(),
+        "manager": _manager(limits), "services": _services(limits), "listeners": _listeners(),
+        "mounts": _mounts(),
     }
     return MARK + base64.b64encode(zlib.compress(json.dumps(facts).encode(), 9)).decode()

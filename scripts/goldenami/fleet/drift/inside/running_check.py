@@ -1,4 +1,5 @@
-"""A running machine against its bake: what it says of itself, compared with what its files declare."""
+"""A running machine against its bake: what it says of itself, compared with what its files
+declare."""
 
 from __future__ import annotations
 
@@ -24,15 +25,21 @@ AllowedPort = Callable[[str], str]
 """Why a definition allows a port such as tcp/8000 to be heard; empty where it does not."""
 
 
-def look(build: BuildFolder, ask: Ask, allowed: AllowedPort = lambda _: "") -> list[RunningDifference]:
-    """What a machine runs and `build` does not declare. Raises Unreachable where the machine gives no true answer.
+def look(
+    build: BuildFolder, ask: Ask, allowed: AllowedPort = lambda _: ""
+) -> list[RunningDifference]:
+    """What a machine runs and `build` does not declare. Raises Unreachable where the machine gives
+    no true answer.
 
-    The program and all that it is compared with come from here; the machine's kernel and python3 are believed.
+    The program and all that it is compared with come from here; the machine's kernel and python3
+    are believed.
     """
     baked = manifest.read(build)
-    asked = {"nonce": secrets.token_hex(16), "manifest_sha256": baked.sha256, "files": expected.declaring(baked.paths)}
+    asked = {"nonce": secrets.token_hex(16), "manifest_sha256": baked.sha256,
+             "files": expected.declaring(baked.paths)}
     said = facts.read(ask(command(asked)), asked)
-    return list(compare(said, baked.paths, Running.read(), allowed, str(baked.boot.get("command_line", ""))))
+    return list(compare(said, baked.paths, Running.read(), allowed,
+                        str(baked.boot.get("command_line", ""))))
 
 
 def command(asked: Mapping[str, object]) -> str:
@@ -43,16 +50,20 @@ def command(asked: Mapping[str, object]) -> str:
 
 
 def compare(
-    said: Facts, paths: Mapping[str, PathState], rules: Running, allowed: AllowedPort, command_line: str = "",
+    said: Facts, paths: Mapping[str, PathState], rules: Running, allowed: AllowedPort,
+    command_line: str = "",
 ) -> Iterator[RunningDifference]:
-    """Each difference, in the order of kinds. Of a file that is not as baked nothing is taken for declared.
+    """Each difference, in the order of kinds. Of a file that is not as baked nothing is taken for
+    declared.
 
-    `command_line` is the kernel's where no file of the root has it: that of an immutable image is in its manifest.
+    `command_line` is the kernel's where no file of the root has it: that of an immutable image is
+    in its manifest.
     """
     texts = {path: text for path, text in said.texts.items()
              if path in paths and records.sha256_text(text) == paths[path].sha256}
     for path in sorted(set(expected.declaring(paths)) - texts.keys()):
-        yield RunningDifference(kind=RunningKind.DECLARATION, name=path, what="the file is not as baked",
+        yield RunningDifference(kind=RunningKind.DECLARATION, name=path,
+                                what="the file is not as baked",
                                 rule="what it declares cannot be compared")
     yield from _kernel(said, command_line.split() or expected.command_line(texts), paths)
     yield from _modules(said, paths, rules)
@@ -62,7 +73,9 @@ def compare(
     yield from _mounts(said, paths, [*rules.mounts, *expected.mounts(texts)])
 
 
-def _kernel(said: Facts, declared: list[str], paths: Mapping[str, PathState]) -> Iterator[RunningDifference]:
+def _kernel(
+    said: Facts, declared: list[str], paths: Mapping[str, PathState]
+) -> Iterator[RunningDifference]:
     if f"/boot/vmlinuz-{said.release}" not in paths:
         yield RunningDifference(kind=RunningKind.KERNEL, name=said.release, what="runs",
                                 rule="the image has no such kernel")
@@ -70,15 +83,21 @@ def _kernel(said: Facts, declared: list[str], paths: Mapping[str, PathState]) ->
     if declared and words != declared:
         added, missing = ([word for word in one if word not in other]
                           for one, other in ((words, declared), (declared, words)))
-        what = "; ".join([*(f"added: {word}" for word in added), *(f"missing: {word}" for word in missing)])
-        yield RunningDifference(kind=RunningKind.COMMAND_LINE, name="/proc/cmdline", what=what or "another order",
+        what = "; ".join([*(f"added: {word}" for word in added),
+                          *(f"missing: {word}" for word in missing)])
+        yield RunningDifference(kind=RunningKind.COMMAND_LINE, name="/proc/cmdline",
+                                what=what or "another order",
                                 rule="the image's boot menu has it otherwise")
 
 
-def _modules(said: Facts, paths: Mapping[str, PathState], rules: Running) -> Iterator[RunningDifference]:
-    """A module has to be the image's, and something has to ask for it: a device, a file, the kernel, or its users."""
+def _modules(
+    said: Facts, paths: Mapping[str, PathState], rules: Running
+) -> Iterator[RunningDifference]:
+    """A module has to be the image's, and something has to ask for it: a device, a file, the
+    kernel, or its users."""
     known = expected.modules(paths, said.release)
-    wanted = {module.name for module in said.modules if module.name in said.wanted or rules.on_demand(module.name)}
+    wanted = {module.name for module in said.modules if module.name in said.wanted
+              or rules.on_demand(module.name)}
     while more := {module.name for module in said.modules if wanted & set(module.users)} - wanted:
         wanted |= more
     for module in said.modules:
@@ -107,8 +126,10 @@ def _limits(said: Facts, texts: Mapping[str, str]) -> Iterator[RunningDifference
     for service in said.services:
         for name, limit in sorted(service.limits.items()):
             now = service.actual.get(name, "")
-            if _amount(now) < _amount(limit):  # a service of root may give itself more, as udevd does
-                yield RunningDifference(kind=RunningKind.LIMIT, name=f"{name} of {service.unit}", what=f"is {now}",
+            # A service of root may give itself more, as udevd does.
+            if _amount(now) < _amount(limit):
+                yield RunningDifference(kind=RunningKind.LIMIT, name=f"{name} of {service.unit}",
+                                        what=f"is {now}",
                                         rule=f"systemd started it with {limit}")
 
 
@@ -123,7 +144,8 @@ def _listeners(said: Facts, paths: Mapping[str, PathState], rules: Running, allo
         if allowed(found.port) or (found.program in paths and _is_known(found, rules)):
             continue
         yield RunningDifference(kind=RunningKind.LISTENER, name=f"{found.port} on {found.address}",
-                                what=f"{found.program or 'nobody known'} of {found.unit or 'no unit'} listens",
+                                what=f"{found.program or 'nobody known'} of "
+                                     f"{found.unit or 'no unit'} listens",
                                 rule="no rule names it; a definition allows ports by drift.listen")
 
 
@@ -131,18 +153,23 @@ def _is_known(found: Listener, rules: Running) -> bool:
     return any(rule.allows(found.unit, found.port, found.address) for rule in rules.listeners)
 
 
-def _mounts(said: Facts, paths: Mapping[str, PathState], rules: Sequence[MountRule]) -> Iterator[RunningDifference]:
-    """What lies over a path of the image hides it from whoever runs it, and not from a disk's reader."""
+def _mounts(
+    said: Facts, paths: Mapping[str, PathState], rules: Sequence[MountRule]
+) -> Iterator[RunningDifference]:
+    """What lies over a path of the image hides it from whoever runs it, and not from a disk's
+    reader."""
     seen = dict[str, Mount]()
     for mount in said.mounts:
         if mount.point not in paths:
             continue
-        below = next((seen[str(folder)] for folder in PurePosixPath(mount.point).parents if str(folder) in seen), None)
+        below = next((seen[str(folder)] for folder in PurePosixPath(mount.point).parents
+                      if str(folder) in seen), None)
         if below and mount.shows_what_is_there(below):
             continue
         is_known = any(rule.allows(mount.point, mount.kind, mount.part) for rule in rules)
         if not is_known or mount.point in seen:
             yield RunningDifference(kind=RunningKind.MOUNT, name=mount.point,
-                                    what=f"{mount.part} of {mount.source} ({mount.kind}) is mounted over it",
+                                    what=f"{mount.part} of {mount.source} ({mount.kind}) is "
+                                         "mounted over it",
                                     rule="no rule names it")
         seen[mount.point] = mount

@@ -1,4 +1,5 @@
-"""The newest kernel, then the newest driver, that compile together: found by compiling, not by a table."""
+"""The newest kernel, then the newest driver, that compile together: found by compiling, not by a
+table."""
 
 from __future__ import annotations
 
@@ -23,16 +24,19 @@ from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.store import Store
 
 MAX_COMPILATIONS = 8
-"""Pairs tried of one series of kernels before the next one: at 1-3 minutes a pair on 2 cores, a quarter of an hour."""
+"""Pairs tried of one series of kernels before the next one: at 1-3 minutes a pair on 2 cores, a
+quarter of an hour."""
 
 
 CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
-"""The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's repository."""
+"""The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's
+repository."""
 
 
 @dataclass(frozen=True)
 class DriverCandidate:
-    """A driver version, the request that it answers, and the versions that its packages have to be pinned at."""
+    """A driver version, the request that it answers, and the versions that its packages have to be
+    pinned at."""
 
     version: str
     request: DriverRequest
@@ -56,8 +60,8 @@ class FittedDriver:
 class LockConstraints:
     """What a new lock leaves where the old one has it, because a policy of the definition says so.
 
-    `kernel` and `driver` are the only ones that may be taken. `packages` stay at their version; `stock` are files of
-    the old lock, which the archive may have dropped.
+    `kernel` and `driver` are the only ones that may be taken. `packages` stay at their version;
+    `stock` are files of the old lock, which the archive may have dropped.
     """
 
     kernel: Kernel | None = None
@@ -69,13 +73,15 @@ class LockConstraints:
 def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
     """Kernels of the meta package's series in the indexes, newest first, each with headers.
 
-    Each version of the meta package names a series (6.1): that of the release and, where the definition asks for
-    backports, theirs too. A series that no meta package names is another product (Ubuntu's HWE kernels).
+    Each version of the meta package names a series (6.1): that of the release and, where the
+    definition asks for backports, theirs too. A series that no meta package names is another
+    product (Ubuntu's HWE kernels).
     """
     meta = f"linux-image-{flavour}" + ("-amd64" if flavour == "cloud" else "")
     versions = apt.versions(meta)
     if not versions:
-        raise NoFit(f"the indexes have no kernel package {meta}", hint="check `kernel` and `base` of the definition")
+        raise NoFit(f"the indexes have no kernel package {meta}",
+                    hint="check `kernel` and `base` of the definition")
     series = dict.fromkeys(_series(apt.stanza(meta, version)["Depends"]) for version in versions)
     tail = f"(?:{'|'.join(map(re.escape, series))})" + r"\.[\w.+-]*" + re.escape(
         f"-{flavour}" + ("-amd64" if flavour == "cloud" else ""))
@@ -86,7 +92,8 @@ def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
         if f"linux-headers-{release}" in headers and (built := apt.versions(name)):
             kernels.append(Kernel(release=release, package=name, version=built[0]))
     if not kernels:
-        raise NoFit(f"the indexes have no kernel of the series {' or '.join(series)} with its headers",
+        raise NoFit(f"the indexes have no kernel of the series {' or '.join(series)} with its "
+                    "headers",
                     hint="is the mirror in the middle of an update? run again later")
     return sorted(kernels, key=lambda kernel: Version(kernel.version), reverse=True)
 
@@ -99,22 +106,27 @@ def _series(text: str) -> str:
 
 
 def candidates(apt: AptRoot, requests: Sequence[DriverRequest]) -> list[DriverCandidate]:
-    """Driver versions of every request, newest branch first, else in their order; NoFit where there is none at all."""
+    """Driver versions of every request, newest branch first, else in their order; NoFit where there
+    is none at all."""
     candidates, absent = list[DriverCandidate](), list[str]()
     for request in sorted(requests, key=lambda request: -int(request.branch)):
-        versions = dict.fromkeys(compatibility.upstream(version) for version in apt.versions(request.dkms_package))
+        versions = dict.fromkeys(compatibility.upstream(version)
+                                 for version in apt.versions(request.dkms_package))
         half = {entry.what: entry.reason for entry in half_drivers(apt, request)}
         versions_of_branch = [version for version in versions
                               if version.split(".")[0] == request.branch and version not in half]
         if not versions_of_branch:
-            absent += [f"{version}: {half[version]}" for version in versions if version in half] or [
-                f"{request.dkms_package} exists as {', '.join(versions) or 'no version at all'}"]
+            absent += [
+                f"{version}: {half[version]}" for version in versions if version in half
+            ] or [f"{request.dkms_package} exists as {', '.join(versions) or 'no version at all'}"]
         candidates += [DriverCandidate(version, request,
-                                       {f"src:{name}:any": f"{version}-*" for name in request.pinned_sources})
+                                       {f"src:{name}:any": f"{version}-*"
+                                        for name in request.pinned_sources})
                        for version in versions_of_branch]
     if not candidates:
         raise NoFit(f"no driver of branch {_branches(requests)}: {'; '.join(absent)}",
-                    hint="set nvidia_driver_branch to one of these, or nvidia_driver_source to another repository")
+                    hint="set nvidia_driver_branch to one of these, or nvidia_driver_source to "
+                         "another repository")
     return candidates
 
 
@@ -128,11 +140,13 @@ def cuda_release(version: str) -> str:
 
 
 def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) -> list[PassedOver]:
-    """Newer CUDA releases of the archives: what speaks against each, or else that the definition names another.
+    """Newer CUDA releases of the archives: what speaks against each, or else that the definition
+    names another.
 
     `driver` is "" in an image without one, `architectures` as in `policy.check_architectures`.
     """
-    releases = {cuda_release(version) for name in apt.names(CUDA_RUNTIME.pattern) for version in apt.versions(name)}
+    releases = {cuda_release(version) for name in apt.names(CUDA_RUNTIME.pattern)
+                for version in apt.versions(name)}
     newer = sorted((version for version in releases
                     if compatibility.version_tuple(version) > compatibility.version_tuple(taken)),
                    key=compatibility.version_tuple, reverse=True)
@@ -150,15 +164,20 @@ def _cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
     return ""
 
 
-def half_drivers(apt: AptRoot, request: DriverRequest, *, newer_than: str = "0") -> list[PassedOver]:
-    """Versions of the branch that an archive has half of, newest first: userland without this flavour's modules, or
-    modules without userland."""
+def half_drivers(
+    apt: AptRoot, request: DriverRequest, *, newer_than: str = "0"
+) -> list[PassedOver]:
+    """Versions of the branch that an archive has half of, newest first: userland without this
+    flavour's modules, or modules without userland."""
     userland, modules = ({compatibility.upstream(version) for version in apt.versions(name)}
                          for name in (request.userland_package, request.dkms_package))
-    found = sorted((version for version in userland ^ modules if version.split(".")[0] == request.branch
-                    and compatibility.version_tuple(version) > compatibility.version_tuple(newer_than)),
+    found = sorted((version for version in userland ^ modules if version.split(".")[0]
+                    == request.branch
+                    and compatibility.version_tuple(version)
+                    > compatibility.version_tuple(newer_than)),
                    key=compatibility.version_tuple, reverse=True)
-    return [PassedOver(what=version, reason=half_a_driver(request, has_userland=version in userland))
+    return [PassedOver(what=version,
+                       reason=half_a_driver(request, has_userland=version in userland))
             for version in found]
 
 
@@ -172,7 +191,8 @@ def half_a_driver(request: DriverRequest, *, has_userland: bool) -> str:
 
 def fit(
     apt: AptRoot, requests: Sequence[DriverRequest], kernels: list[Kernel], *,
-    compile_pair: Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]], only: str = "",
+    compile_pair: Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]],
+    only: str = "",
 ) -> FittedDriver:
     """The first pair that compiles, kernels outermost; NoFit with a table of what was tried.
 
@@ -194,7 +214,8 @@ def fit(
         if outcome.deb_sha256 is None:
             failed.append((kernel, PassedOver(what=what, reason=outcome.first_error)))
             continue
-        return FittedDriver(kernel, driver.version, driver.request.flavour, driver.pins, recipe, outcome,
+        return FittedDriver(kernel, driver.version, driver.request.flavour, driver.pins, recipe,
+                            outcome,
                             _choices(apt, kernel, driver, failed, outcome))
     table = "\n".join(f"  {entry.what}: {entry.reason}" for _, entry in failed)
     untried, which = len(kernels) * len(drivers) - len(pairs), "a kernel of this release"
@@ -202,12 +223,16 @@ def fit(
         table += f"\n  and {untried} older pairs that were not tried"
         which = f"the newest kernels of this release ({untried} older pairs were not tried)"
     flavours = " or ".join(dict.fromkeys(request.flavour for request in requests))
-    raise NoFit(f"no {flavours} driver of branch {_branches(requests)} compiles on {which}", tail=table,
+    raise NoFit(f"no {flavours} driver of branch {_branches(requests)} compiles on {which}",
+                tail=table,
                 hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
 
 
-def _pairs(kernels: list[Kernel], drivers: list[DriverCandidate]) -> list[tuple[Kernel, DriverCandidate]]:
-    """What is tried, in this order: each series as far as the limit goes, so that the next one gets its turn."""
+def _pairs(
+    kernels: list[Kernel], drivers: list[DriverCandidate]
+) -> list[tuple[Kernel, DriverCandidate]]:
+    """What is tried, in this order: each series as far as the limit goes, so that the next one gets
+    its turn."""
     return [pair for _, group in itertools.groupby(kernels, lambda kernel: _series(kernel.package))
             for pair in itertools.islice(itertools.product(group, drivers), MAX_COMPILATIONS)]
 
@@ -220,13 +245,16 @@ def _choices(
     apt: AptRoot, kernel: Kernel, driver: DriverCandidate, failed: list[tuple[Kernel, PassedOver]],
     outcome: ModuleOutcome,
 ) -> list[Choice]:
-    """Failures on a newer kernel speak against that kernel, those on the kernel that was taken against the driver."""
+    """Failures on a newer kernel speak against that kernel, those on the kernel that was taken
+    against the driver."""
     older = [entry for where, entry in failed if where != kernel]
     return [
         Choice(component="kernel", taken=kernel.release, passed_over=older,
-               why="the newest on which the driver compiles" if older else "the newest; the driver compiles on it"),
+               why="the newest on which the driver compiles" if older
+               else "the newest; the driver compiles on it"),
         Choice(component="driver", taken=driver.version,  # no seconds: equal locks on every machine
-               why=f"its {driver.request.flavour} modules compiled on {kernel.release} with {outcome.compiler}",
+               why=f"its {driver.request.flavour} modules compiled on {kernel.release} with "
+                   f"{outcome.compiler}",
                passed_over=[*(entry for where, entry in failed if where == kernel),
                             *half_drivers(apt, driver.request, newer_than=driver.version)]),
     ]
@@ -250,22 +278,28 @@ def compiler(
 
 
 def module_build(
-    apt: AptRoot, kernel: Kernel, driver: DriverCandidate, *, suite: str, signature: Signature | None,
+    apt: AptRoot, kernel: Kernel, driver: DriverCandidate, *, suite: str,
+    signature: Signature | None,
 ) -> ModuleBuild:
-    """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no solution."""
+    """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no
+    solution."""
     apt.pin(driver.pins)
-    toolchain = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod", f"linux-headers-{kernel.release}",
+    toolchain = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod",
+                           f"linux-headers-{kernel.release}",
                           *driver.request.source_packages])
     return ModuleBuild(
         kernel_release=kernel.release, driver_version=driver.version,
         package=kernel_modules.package_name(kernel.release),
-        provides=[name.replace(VERSION, driver.version) for name in driver.request.provides], depends=[kernel.package],
-        suite=suite, source=_source(apt, driver.request.dkms_package, driver.version), toolchain=toolchain,
+        provides=[name.replace(VERSION, driver.version) for name in driver.request.provides],
+        depends=[kernel.package],
+        suite=suite, source=_source(apt, driver.request.dkms_package, driver.version),
+        toolchain=toolchain,
         signature=signature,
     )
 
 
 def _source(apt: AptRoot, package: str, version: str) -> Deb:
     """The DKMS package itself, without its dependencies' solution."""
-    full = next(found for found in apt.versions(package) if compatibility.upstream(found) == version)
+    full = next(found for found in apt.versions(package) if compatibility.upstream(found)
+                == version)
     return apt.file(package, full)

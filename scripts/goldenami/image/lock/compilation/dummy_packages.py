@@ -1,9 +1,11 @@
-"""Dummy packages in the place of a later step's, so that an earlier step's dependencies hold without them.
+"""Dummy packages in the place of a later step's, so that an earlier step's dependencies hold
+without them.
 
-Debian's CUDA depends on the driver's libraries. Were they in CUDA's layer, every driver release would unpack CUDA anew.
-So CUDA's step installs a dummy of the same name and a lower version, and the driver's step upgrades it: nothing of
-a dummy remains in the image, and CUDA's layer names no driver but its branch. What compiles a wheel has the same
-dummies: no library of the driver shapes it, and the next release compiles none again.
+Debian's CUDA depends on the driver's libraries. Were they in CUDA's layer, every driver release
+would unpack CUDA anew. So CUDA's step installs a dummy of the same name and a lower version, and
+the driver's step upgrades it: nothing of a dummy remains in the image, and CUDA's layer names no
+driver but its branch. What compiles a wheel has the same dummies: no library of the driver shapes
+it, and the next release compiles none again.
 """
 
 from __future__ import annotations
@@ -23,14 +25,19 @@ EPOCH = 315532800
 
 
 def version(branch: str) -> str:
-    """Below every release of the driver's `branch`, and not below what Debian's CUDA asks for (`libcuda1 (>= 550)`)."""
+    """Below every release of the driver's `branch`, and not below what Debian's CUDA asks for
+    (`libcuda1 (>= 550)`)."""
     return f"{branch}+golden"
 
 
-def of_driver(store: Store, debs: Iterable[Deb], sources: Collection[str], driver: str) -> dict[str, Deb]:
-    """A dummy for each of `debs` that comes from the driver's own `sources`, by name; `driver` is its version."""
+def of_driver(
+    store: Store, debs: Iterable[Deb], sources: Collection[str], driver: str
+) -> dict[str, Deb]:
+    """A dummy for each of `debs` that comes from the driver's own `sources`, by name; `driver` is
+    its version."""
     branch = driver.partition(".")[0]
-    return {deb.name: make(store, deb.name, branch, deb.architecture) for deb in debs if deb.source in sources}
+    return {deb.name: make(store, deb.name, branch, deb.architecture) for deb in debs
+            if deb.source in sources}
 
 
 def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
@@ -39,13 +46,16 @@ def make(store: Store, name: str, branch: str, architecture: str) -> Deb:
         tree, built = Path(folder) / "tree", Path(folder) / "built.deb"
         (tree / "DEBIAN").mkdir(parents=True, mode=0o755)
         (tree / "DEBIAN/control").write_text(
-            f"Package: {name}\nVersion: {version(branch)}\nArchitecture: {architecture}\nSection: misc\n"
+            f"Package: {name}\nVersion: {version(branch)}\nArchitecture: {architecture}\nSection: "
+            "misc\n"
             f"Priority: optional\nMaintainer: goldenami <root@localhost>\n"
-            f"Description: stands in for {name} until a later step of the bake installs it\n", encoding="utf-8")
+            f"Description: stands in for {name} until a later step of the bake installs it\n",
+            encoding="utf-8")
         shell.output(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(built)],
                      env={"SOURCE_DATE_EPOCH": str(EPOCH)})
         size = built.stat().st_size
-        return Deb(name=name, version=version(branch), architecture=architecture, sha256=store.add(built), size=size,
+        return Deb(name=name, version=version(branch), architecture=architecture,
+                   sha256=store.add(built), size=size,
                    installed_size=0, archive="built", path=f"{name}.deb", source=name)
 
 
@@ -54,6 +64,8 @@ def have(store: Store, name: str, package: Package) -> Deb:
     if not store.has(package.sha256, package.size):
         dummy = make(store, name, package.version.partition("+")[0], package.architecture)
         if dummy.sha256 != package.sha256:
-            raise StageFailed(f"the dummy package {name} came out as {dummy.sha256[:12]}, the lock names "
-                              f"{package.sha256[:12]}", hint="another dpkg-deb packs it otherwise: run `make lock`")
+            raise StageFailed(f"the dummy package {name} came out as {dummy.sha256[:12]}, the "
+                              "lock names "
+                              f"{package.sha256[:12]}",
+                              hint="another dpkg-deb packs it otherwise: run `make lock`")
     return package.deb(name)

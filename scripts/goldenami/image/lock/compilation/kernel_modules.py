@@ -1,8 +1,9 @@
 """Kernel modules compiled for a kernel before the image exists: the proof that a driver fits it.
 
-The scratch tree holds the image's own compiler and the kernel's headers, nothing of the network and nothing
-of the running kernel. What comes out is a Debian package, so that the image's package database owns the modules.
-Results, failures included, are kept in the cache under a key of everything that shapes them.
+The scratch tree holds the image's own compiler and the kernel's headers, nothing of the network and
+nothing of the running kernel. What comes out is a Debian package, so that the image's package
+database owns the modules. Results, failures included, are kept in the cache under a key of
+everything that shapes them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from goldenami.packages.store import Store
 FORMAT = 6
 """Raise when programs/compile_modules.py changes what comes out for the same inputs."""
 EPOCH = 315532800
-"""1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index did."""
+"""1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index
+did."""
 
 
 def package_name(kernel_release: str) -> str:
@@ -37,7 +39,8 @@ def package_name(kernel_release: str) -> str:
 
 
 class ModuleOutcome(Record):
-    """What a compilation gave: the package's SHA-256 and size in bytes, or the compiler's first error line."""
+    """What a compilation gave: the package's SHA-256 and size in bytes, or the compiler's first
+    error line."""
 
     key: str
     deb_sha256: str | None
@@ -50,7 +53,8 @@ class ModuleOutcome(Record):
 
 @dataclass(frozen=True)
 class ModuleBuild:
-    """What to compile: `source` is the DKMS package, `toolchain` the closure of the scratch tree without it.
+    """What to compile: `source` is the DKMS package, `toolchain` the closure of the scratch tree
+    without it.
 
     `signature` says with whose key the modules are signed, or None.
     """
@@ -67,21 +71,26 @@ class ModuleBuild:
 
     @classmethod
     def of(cls, lock: Lock) -> ModuleBuild:
-        """The build by which a lock's modules can be compiled again on a machine that lacks them."""
+        """The build by which a lock's modules can be compiled again on a machine that lacks
+        them."""
         assert lock.driver is not None and lock.driver.modules is not None
         modules = lock.driver.modules
         toolchain = {name: package.deb(name) for name, package in modules.build.items()}
         source = toolchain.pop(modules.source_package)
-        return cls(kernel_release=lock.kernel.release, driver_version=lock.driver.version, package=modules.package,
-                   provides=modules.provides, depends=modules.depends, suite=lock.base.release, source=source,
+        return cls(kernel_release=lock.kernel.release, driver_version=lock.driver.version,
+                   package=modules.package,
+                   provides=modules.provides, depends=modules.depends, suite=lock.base.release,
+                   source=source,
                    toolchain=list(toolchain.values()), signature=modules.signature)
 
     @property
     def key(self) -> str:
         """SHA-256 over everything that shapes the modules."""
         shape = {
-            "recipe": FORMAT, "kernel": self.kernel_release, "driver": self.driver_version, "package": self.package,
-            "provides": list(self.provides), "depends": list(self.depends), "source": self.source.sha256,
+            "recipe": FORMAT, "kernel": self.kernel_release, "driver": self.driver_version,
+            "package": self.package,
+            "provides": list(self.provides), "depends": list(self.depends),
+            "source": self.source.sha256,
             "build": sorted(deb.sha256 for deb in self.toolchain), "epoch": EPOCH,
             "signature": self.signature and self.signature.certificate_sha256,
         }
@@ -97,10 +106,11 @@ class ModuleBuild:
 def compile_modules(
     build: ModuleBuild, store: Store, *, log: Path, progress: Progress | None = None,
 ) -> ModuleOutcome:
-    """The outcome of `build`: from the cache if it is there and whole, else by compiling in a sandbox.
+    """The outcome of `build`: from the cache if it is there and whole, else by compiling in a
+    sandbox.
 
-    BadInput where the modules are signed and the environment has another key than the build's, or none; HostNotReady,
-    and nothing is kept, where the machine had not the space or the memory.
+    BadInput where the modules are signed and the environment has another key than the build's, or
+    none; HostNotReady, and nothing is kept, where the machine had not the space or the memory.
     """
     if outcome := known(build, store):
         return outcome
@@ -129,38 +139,49 @@ def _check_key(build: ModuleBuild) -> None:
         return
     signer = module_signing.configured()
     if signer is None or signer.signature != build.signature:
-        signed_by = f"{build.signature.signer} (certificate {build.signature.certificate_sha256[:12]})"
+        signed_by = (
+            f"{build.signature.signer} (certificate {build.signature.certificate_sha256[:12]})"
+        )
         raise BadInput(
             f"the modules are signed by {signed_by}, and {module_signing.KEY} is "
             f"{'another key' if signer else 'not set'}",
-            hint="set it and its certificate, fetch the signed modules from a remote store, or make a new lock")
+            hint="set it and its certificate, fetch the signed modules from a remote store, or "
+                 "make a new lock")
 
 
 def _compile(
     build: ModuleBuild, store: Store, work: Path, log: Path, progress: Progress | None,
 ) -> ModuleOutcome:
     try:
-        folder = local_repository.write(store, build.toolchain, work / "repo", suite=build.suite, epoch=EPOCH)
+        folder = local_repository.write(store, build.toolchain, work / "repo", suite=build.suite,
+                                        epoch=EPOCH)
         plan = ModulesPlan(
             work=work, log=log, base_key=build.tree_key, layers=store.cache.layers,
-            kernel_release=build.kernel_release, driver_version=build.driver_version, package=build.package,
+            kernel_release=build.kernel_release, driver_version=build.driver_version,
+            package=build.package,
             provides=list(build.provides), depends=list(build.depends),
-            tree=Tree(suite=build.suite, repository=folder, include=sorted(deb.name for deb in build.toolchain)),
-            source_deb=store.path(build.source.sha256), source_date_epoch=EPOCH, signed=build.signature is not None)
+            tree=Tree(suite=build.suite, repository=folder,
+                      include=sorted(deb.name for deb in build.toolchain)),
+            source_deb=store.path(build.source.sha256), source_date_epoch=EPOCH,
+            signed=build.signature is not None)
         look = partial(how_far.of_compilation, work)
         with progress.relaying(look) if progress else contextlib.nullcontext():
             namespaces.run(program.argv("goldenami.local.programs.compile_modules", plan), log=log)
         result = records.read(work / program.RESULT_FILE, ModulesResult)
         if result.lacks:
             raise HostNotReady(f"compiling {build.package} broke off: {result.lacks}", log=log,
-                               hint="free space or memory and run again: nothing is concluded about the driver")
+                               hint="free space or memory and run again: nothing is concluded "
+                                    "about the driver")
         deb = result.deb
         return ModuleOutcome(
-            key=build.key, deb_sha256=store.add(deb) if deb else None, deb_size=deb.stat().st_size if deb else 0,
-            installed_size=result.installed_size, compiler=result.compiler, first_error=result.first_error,
+            key=build.key, deb_sha256=store.add(deb) if deb else None,
+            deb_size=deb.stat().st_size if deb else 0,
+            installed_size=result.installed_size, compiler=result.compiler,
+            first_error=result.first_error,
             seconds=result.seconds,
         )
     except shell.CommandFailed as error:
         raise StageFailed(f"the scratch tree for {build.package} could not be made: {error.message}",
-                          hint="see the log; a broken package or a full disk looks like this", log=log,
+                          hint="see the log; a broken package or a full disk looks like this",
+                          log=log,
                           tail=error.tail) from error

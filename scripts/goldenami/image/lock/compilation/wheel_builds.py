@@ -1,7 +1,8 @@
 """Wheels compiled from source for given hardware, with the image's own Python, glibc and compiler.
 
-The scratch tree has no network; sources and tools come from the store. Results are kept in the cache under a key of
-everything that shapes them, so that the second image that wants the same wheel compiles nothing.
+The scratch tree has no network; sources and tools come from the store. Results are kept in the
+cache under a key of everything that shapes them, so that the second image that wants the same wheel
+compiles nothing.
 """
 
 from __future__ import annotations
@@ -46,19 +47,24 @@ EPOCH = 315532800
 """1980-01-01, the earliest date that ZIP knows: a wheel does not change because an index did."""
 MEMORY_SHARE = 0.8
 """Part of the free memory that compilers may take together."""
-PACKAGES = ("python3-dev", "python3-venv", "g++", "make", "cmake", "ninja-build", "pkgconf", "patchelf", "ccache")
+PACKAGES = ("python3-dev", "python3-venv", "g++", "make", "cmake", "ninja-build", "pkgconf",
+            "patchelf", "ccache")
 """What every build has beside the essential packages."""
 CUDA_PACKAGES = ("nvidia-cuda-toolkit", "nvidia-cuda-toolkit-gcc")
 _COMPILERS = re.compile(r"binutils|gcc-\d+|llvm-toolchain-\d+|nvidia-cuda-toolkit")
-"""Their source packages. ccache itself looks at the driver only: not at as, ptxas and cicc, and nvcc's is a script."""
+"""Their source packages. ccache itself looks at the driver only: not at as, ptxas and cicc, and
+nvcc's is a script."""
 PIP = "pip==26.3"
-"""The build environment's own: the release's may be too old for repeated settings of a build backend (pip 23.1)."""
+"""The build environment's own: the release's may be too old for repeated settings of a build
+backend (pip 23.1)."""
 
 
 class WheelOutcome(Record):
-    """What a build gave: the wheel, the compiler's name, the closing line of the framework's own tests.
+    """What a build gave: the wheel, the compiler's name, the closing line of the framework's own
+    tests.
 
-    `seconds` are those of the compilation with `jobs` compilers; `cache` counts ccache's hits and misses.
+    `seconds` are those of the compilation with `jobs` compilers; `cache` counts ccache's hits and
+    misses.
     """
 
     key: str
@@ -72,8 +78,8 @@ class WheelOutcome(Record):
 
 @dataclass(frozen=True)
 class WheelBuild:
-    """What to build: `requires` is the build environment, `runs_with` what the wheel needs to run, `tests` for its
-    own tests besides; `debs` the closure of the scratch tree."""
+    """What to build: `requires` is the build environment, `runs_with` what the wheel needs to run,
+    `tests` for its own tests besides; `debs` the closure of the scratch tree."""
 
     name: str
     recipe: Recipe
@@ -109,7 +115,9 @@ class WheelBuild:
     @property
     def toolchain_key(self) -> str:
         """SHA-256 over the scratch tree."""
-        return records.sha256_text(records.canonical({"toolchain": sorted(deb.sha256 for deb in self.debs)}))
+        return records.sha256_text(
+            records.canonical({"toolchain": sorted(deb.sha256 for deb in self.debs)})
+        )
 
     @property
     def compilers_key(self) -> str:
@@ -122,8 +130,10 @@ class WheelBuild:
         """SHA-256 over everything that shapes the wheel."""
         instructions = self.recipe.build
         return records.sha256_text(records.canonical({
-            "format": FORMAT, "source": self.source.sha256, "target": self.target.model_dump(mode="json"),
-            "flags": self.flags, "settings": instructions.settings, "files": instructions.files, "suite": self.suite,
+            "format": FORMAT, "source": self.source.sha256,
+            "target": self.target.model_dump(mode="json"),
+            "flags": self.flags, "settings": instructions.settings, "files": instructions.files,
+            "suite": self.suite,
             "patches": [patch.model_dump(mode="json") for patch in instructions.patches],
             "library_path": instructions.library_path, "toolchain": self.toolchain_key,
             "requires": sorted(file.sha256 for file in self.requires),
@@ -139,9 +149,11 @@ def lacking(lock: Lock, store: Store) -> list[Framework]:
 
 
 def from_index(lock: Lock, store: Store) -> list[PyFile]:
-    """What the package index has to give: what environments hold, and what compiles the wheels that are lacking."""
+    """What the package index has to give: what environments hold, and what compiles the wheels that
+    are lacking."""
     compiled = {framework.wheel.sha256 for framework in lock.frameworks if framework.made}
-    files = [file for files in lock.environments().values() for file in files if file.sha256 not in compiled]
+    files = [file for files in lock.environments().values() for file in files
+             if file.sha256 not in compiled]
     for framework in lacking(lock, store):
         assert framework.made is not None
         files += [framework.made.source, *framework.made.requires, *framework.made.tests]
@@ -150,7 +162,8 @@ def from_index(lock: Lock, store: Store) -> list[PyFile]:
 
 def installed_wheels(lock: Lock) -> dict[str, str]:
     """The wheels that a bake installs: path in its repository -> SHA-256."""
-    return {f"wheels/{file.filename}": file.sha256 for files in lock.environments().values() for file in files}
+    return {f"wheels/{file.filename}": file.sha256 for files in lock.environments().values()
+            for file in files}
 
 
 def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
@@ -158,13 +171,15 @@ def rebuild(root: Path, lock: Lock, store: Store, progress: Progress, log: Path)
     for framework in lacking(lock, store):
         build = WheelBuild.of(lock, framework, recipes.load(root, framework.name))
         path_of(store, build.key).unlink(missing_ok=True)
-        with progress.step(f"build {framework.name}", f"{framework.version} for {build.target.cpu}"):
+        with progress.step(f"build {framework.name}",
+                           f"{framework.version} for {build.target.cpu}"):
             outcome = compile_wheel(root, build, store, progress, log=log)
         if outcome.wheel.sha256 != framework.wheel.sha256:
             raise StageFailed(
                 f"{outcome.wheel.filename} compiled to {outcome.wheel.sha256[:12]}, the lock names "
                 f"{framework.wheel.sha256[:12]}", log=log,
-                hint=f"the build is not reproducible on this machine: run `make lock IMAGE={lock.image}`",
+                hint="the build is not reproducible on this machine: run `make lock "
+                     f"IMAGE={lock.image}`",
             )
 
 
@@ -181,8 +196,11 @@ def known(store: Store, build: WheelBuild) -> WheelOutcome | None:
     return outcome if store.has(outcome.wheel.sha256, outcome.wheel.size) else None
 
 
-def compile_wheel(root: Path, build: WheelBuild, store: Store, progress: Progress, *, log: Path) -> WheelOutcome:
-    """The outcome of `build`: from the cache if it is there and whole, else by compiling in a sandbox.
+def compile_wheel(
+    root: Path, build: WheelBuild, store: Store, progress: Progress, *, log: Path
+) -> WheelOutcome:
+    """The outcome of `build`: from the cache if it is there and whole, else by compiling in a
+    sandbox.
 
     HostNotReady, and nothing is kept, where the machine had not the space or the memory.
     """
@@ -194,7 +212,8 @@ def compile_wheel(root: Path, build: WheelBuild, store: Store, progress: Progres
 
 @contextlib.contextmanager
 def _held(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold this lock: two processes that want one wheel compile it once. It goes with the process that holds it."""
+    """Hold this lock: two processes that want one wheel compile it once. It goes with the process
+    that holds it."""
     try:
         handle = locks.hold(path, EXCLUSIVE | AT_ONCE)
     except BlockingIOError:
@@ -204,12 +223,16 @@ def _held(path: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _compile(root: Path, build: WheelBuild, store: Store, progress: Progress, log: Path) -> WheelOutcome:
+def _compile(
+    root: Path, build: WheelBuild, store: Store, progress: Progress, log: Path
+) -> WheelOutcome:
     with workspace.scratch_in(workspace.in_cache(store), f"wheel-{build.key[:12]}") as work:
-        result = program.call("goldenami.local.programs.build_wheel", plan(root, build, store, work, log), WheelResult,
+        result = program.call("goldenami.local.programs.build_wheel",
+                              plan(root, build, store, work, log), WheelResult,
                               progress, look=partial(how_far.of_compilation, work))
         path = result.wheel
-        wheel = PyFile(project=build.source.project, version=build.recipe.version, filename=path.name,
+        wheel = PyFile(project=build.source.project, version=build.recipe.version,
+                       filename=path.name,
                        sha256=store.add(path), size=path.stat().st_size)
     outcome = WheelOutcome(key=build.key, wheel=wheel, compiler=result.compiler, tests=result.tests,
                            seconds=result.seconds, jobs=result.jobs, cache=result.cache)
@@ -221,13 +244,15 @@ def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> 
     """The plan of a build in `work`; the wheels that it names are linked there."""
     if not store.check(build.source.sha256):
         raise BadInput(f"{build.source.filename} in the store is not what the lock names "
-                       f"({build.source.sha256[:12]}): removed", hint="run again: it is fetched anew")
+                       f"({build.source.sha256[:12]}): removed",
+                       hint="run again: it is fetched anew")
     _place(work, store, _placed([*build.requires, *build.runs_with, *build.tests]))
     instructions, suite = build.recipe.build, build.recipe.suite
     cached, mounts = _cache(store, build)
     site = f"/build/venv/lib/python{_python(build.debs)}/site-packages"
     return WheelPlan(
-        work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key, layers=store.cache.layers,
+        work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key,
+        layers=store.cache.layers,
         programs=root / FOLDER, name=build.name, target=build.target.cpu,
         sm=build.target.sm if instructions.cuda else [], source=store.path(build.source.sha256),
         files=instructions.files, patches=instructions.patches, settings=instructions.settings,
@@ -235,15 +260,18 @@ def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> 
             name: value.replace("{site}", site) for name, value in build.flags.items()}},
         library_path=instructions.library_path, jobs=jobs_for(instructions.memory_mib),
         requires=list(_placed(build.requires)), runs_with=list(_placed(build.runs_with)),
-        tests=WheelTests(wheels=list(_placed(build.tests)), arguments=suite.arguments) if suite else None,
+        tests=WheelTests(wheels=list(_placed(build.tests)), arguments=suite.arguments) if suite
+        else None,
         mounts=mounts)
 
 
 def tree(build: WheelBuild, store: Store) -> Tree:
     """The scratch tree of a build."""
-    packages = local_repository.write(store, build.debs, store.cache.repositories / build.toolchain_key[:16],
+    packages = local_repository.write(store, build.debs,
+                                      store.cache.repositories / build.toolchain_key[:16],
                                       suite=build.suite, epoch=EPOCH)
-    return Tree(suite=build.suite, repository=packages, include=sorted(deb.name for deb in build.debs))
+    return Tree(suite=build.suite, repository=packages,
+                include=sorted(deb.name for deb in build.debs))
 
 
 def _place(work: Path, store: Store, files: Mapping[str, PyFile]) -> None:
@@ -255,10 +283,12 @@ def _place(work: Path, store: Store, files: Mapping[str, PyFile]) -> None:
 
 
 def compare(
-    root: Path, build: WheelBuild, image: Sequence[PyFile], generic: Sequence[PyFile], store: Store, progress: Progress,
+    root: Path, build: WheelBuild, image: Sequence[PyFile], generic: Sequence[PyFile], store: Store,
+    progress: Progress,
     *, rounds: int, log: Path,
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Run the recipe's benchmark in two environments by turns, `rounds` times each; their figures, ours first.
+    """Run the recipe's benchmark in two environments by turns, `rounds` times each; their figures,
+    ours first.
 
     The sides' wheels lie apart: two builds of one source have the same file name.
     """
@@ -266,27 +296,35 @@ def compare(
     with workspace.scratch_in(workspace.in_cache(store), f"bench-{build.key[:12]}") as work:
         _place(work, store, {**ours, **theirs})
         plan = BenchmarkPlan(
-            work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key, layers=store.cache.layers,
+            work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key,
+            layers=store.cache.layers,
             programs=root / FOLDER, name=build.name, rounds=rounds, sides={
                 Side.IMAGE: BenchmarkSide(wheels=list(ours), needs=_features(build.target.cpu)),
-                Side.GENERIC: BenchmarkSide(wheels=list(theirs), needs=_features(build.recipe.generic))})
-        figures = program.call("goldenami.local.programs.benchmark", plan, BenchmarkResult, progress).figures
+                Side.GENERIC: BenchmarkSide(wheels=list(theirs),
+                                            needs=_features(build.recipe.generic))})
+        figures = program.call(
+            "goldenami.local.programs.benchmark", plan, BenchmarkResult, progress
+        ).figures
     return figures[Side.IMAGE], figures[Side.GENERIC]
 
 
 def _features(cpu: str | None) -> list[str]:
-    """What code that a compiler makes for `cpu` may need; nothing of a wheel of the index, which is for any."""
+    """What code that a compiler makes for `cpu` may need; nothing of a wheel of the index, which is
+    for any."""
     return sorted(instruction_sets.features(cpu) - instruction_sets.NO_SPEEDUP) if cpu else []
 
 
 _COMMON = {
-    "SOURCE_DATE_EPOCH": str(EPOCH), "MAKEFLAGS": "-j{jobs}", "CMAKE_BUILD_PARALLEL_LEVEL": "{jobs}",
-    "MAX_JOBS": "{jobs}", "CMAKE_GENERATOR": "Ninja", "PYTHONHASHSEED": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    "CCACHE_DIR": "/build/ccache", "CCACHE_COMPILERCHECK": "content", "CCACHE_STATSLOG": "/build/ccache-log",
+    "SOURCE_DATE_EPOCH": str(EPOCH), "MAKEFLAGS": "-j{jobs}",
+    "CMAKE_BUILD_PARALLEL_LEVEL": "{jobs}",
+    "MAX_JOBS": "{jobs}", "CMAKE_GENERATOR": "Ninja", "PYTHONHASHSEED": "0",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "CCACHE_DIR": "/build/ccache", "CCACHE_COMPILERCHECK": "content",
+    "CCACHE_STATSLOG": "/build/ccache-log",
     "CCACHE_MAXSIZE": "5G",
 }
-"""Common to all builds. The compiler's content, not its date, tells ccache which one it is: so a shared cache fits.
-CCACHE_NAMESPACE tells it the rest."""
+"""Common to all builds. The compiler's content, not its date, tells ccache which one it is: so a
+shared cache fits. CCACHE_NAMESPACE tells it the rest."""
 
 
 def _cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[Path, str]]]:
@@ -298,7 +336,8 @@ def _cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[
 
 def jobs_for(memory_mib: int) -> int:
     """How many compilers run at once: as many as there are CPUs and memory for."""
-    found = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(r"^MemAvailable: +(\d+) kB",
+                      Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
     fitting = int(int(found[1]) / 1024 * MEMORY_SHARE / memory_mib) if found else 1
     return max(1, min(fitting, len(os.sched_getaffinity(0))))
 
