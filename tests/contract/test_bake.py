@@ -64,7 +64,8 @@ def assert_previous_build(root: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [pytest.param(LAST, marks=LONG), "role seal",
-                                  pytest.param("seal check", marks=LONG), "disk"])
+                                  pytest.param("seal check", marks=LONG),
+                                  pytest.param("disk", marks=LONG)])
 def test_kill_9_leaves_nothing(root: Path, step: str, tmp_path: Path) -> None:
     """What a kill meets differs twice: a container with Packer and Ansible, and the program that
     writes the disk."""
@@ -77,6 +78,7 @@ def test_kill_9_leaves_nothing(root: Path, step: str, tmp_path: Path) -> None:
     assert_previous_build(root)
 
 
+@LONG
 def test_kill_9_while_the_base_tree_is_made(root: Path, tmp_path: Path) -> None:
     previous_build(root)
     cache = checkout.cache(tmp_path)
@@ -131,6 +133,7 @@ def bake_with_task(root: Path, task: str, role: str = "os_updates") -> tuple[int
             path.write_text(text, encoding="utf-8")
 
 
+@LONG
 def test_a_task_that_never_ends_is_stopped_and_named(root: Path) -> None:
     settings = root / "ansible.cfg"
     before = settings.read_text(encoding="utf-8")
@@ -146,6 +149,7 @@ def test_a_task_that_never_ends_is_stopped_and_named(root: Path) -> None:
     assert settle(root) == []
 
 
+@LONG
 def test_a_step_starts_over_where_a_process_of_ansible_was_killed(
     root: Path, tmp_path: Path
 ) -> None:
@@ -205,6 +209,7 @@ def test_a_full_disk_is_refused_before_anything_is_done(root: Path) -> None:
     assert "no space: the bake needs" in done.stderr
 
 
+@LONG
 def test_two_bakes_at_once_do_not_disturb_each_other(root: Path, tmp_path: Path) -> None:
     other = again(root, tmp_path / "other")
     bakes = [checkout.golden(folder, "bake", IMAGE, "--no-verify", "--force")

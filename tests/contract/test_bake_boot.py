@@ -72,6 +72,7 @@ def test_a_boot_that_never_reaches_ssh_shows_the_console(root: Path, damaged: Pa
     assert not (damaged / "verify.json").exists()
 
 
+@pytest.mark.long
 def test_a_disk_that_boots_under_bios_only(root: Path, copied: Path) -> None:
     """Its loader for UEFI is erased, as FAT does it: by a mark in its entry's first byte. It ends
     before the checks."""

@@ -26,6 +26,7 @@ from support.builds.checkout import ROOT
 from support.debian.demo_wheel import build, have, order, sdist
 
 pytestmark = pytest.mark.slow
+LONG = pytest.mark.long
 IMAGE = "debian-13-ml-cpu"
 KILLER = '["-wrapper", "/bin/sh,-c,test $MAX_JOBS = 1 && exec \\"$0\\" \\"$@\\" || kill -9 $$"]'
 """For the compiler's driver: its compiler is killed as the kernel does when memory is short, but
@@ -110,6 +111,7 @@ def test_a_package_compiled_for_the_machine_at_hand_is_stopped(
         coverage.demand(record)
 
 
+@LONG
 def test_a_compiler_killed_for_memory_is_tried_again_with_half(
     lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_compiler_killed_for_memory_is_tried_again_with_half(
         build(order(lock, kept, tmp_path, sdist(kept, tmp_path, extra=ALWAYS)), kept, tmp_path)
 
 
+@LONG
 def test_a_build_that_is_killed_itself_and_a_full_disk_are_no_fault_of_the_recipe(
     lock: Lock, kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -179,6 +182,7 @@ def test_a_wheel_counts_only_if_the_frameworks_own_tests_pass_on_it(
     assert build(passing, kept, tmp_path).tests == "1 passed, 1 deselected"
 
 
+@LONG
 def test_a_wheel_for_another_cpu_than_this_machines_is_not_tried_here(
     lock: Lock, kept: store.Store, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -191,6 +195,7 @@ def test_a_wheel_for_another_cpu_than_this_machines_is_not_tried_here(
     )
 
 
+@LONG
 def test_what_a_build_does_in_dev_stays_in_its_tree(
     lock: Lock, kept: store.Store, tmp_path: Path
 ) -> None:
