@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from goldenami.aws.session import UnknownCredentials, translate
+from goldenami.aws.error_kinds import UnknownCredentials
+from goldenami.aws.session import translate
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed, Unreachable
 from goldenami.core.wait import growing
 from goldenami.core.worker_pool import WorkerPool

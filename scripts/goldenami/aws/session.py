@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from importlib.resources import files
@@ -22,8 +21,9 @@ from typing import Any
 
 from botocore import exceptions as aws
 
+from goldenami.aws import error_kinds
 from goldenami.core import clock
-from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
+from goldenami.core.errors import BadInput, GoldenError, HostNotReady, Unreachable
 from goldenami.core.yaml_lines import nearest
 
 Client = Any
@@ -258,125 +258,6 @@ def translated(region: str = "") -> Iterator[None]:
         raise translate(error, region) from error
 
 
-_LOGIN = (
-    "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in (`aws sso login`)"
-)
-_CONTINUES = "run again: it continues"
-
-
-@dataclass(frozen=True)
-class _ErrorKind:
-    """What AWS means by some of its error codes. `{action}`, `{where}`, `{code}` and `{text}` are
-    the error's own."""
-
-    codes: frozenset[str]
-    kind: type[GoldenError]
-    message: str
-    hint: str
-
-
-class UnknownCredentials(HostNotReady):
-    """AWS does not know the credentials; of one region alone it means that the account has not
-    enabled it."""
-
-
-_CLOCK = _ErrorKind(frozenset({"RequestTimeTooSkewed", "RequestInTheFuture"}), HostNotReady,
-                    "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
-                    "set the clock (`timedatectl set-ntp true`), then run again")
-_SKEWED = ("not yet current", "signature expired", "is now earlier than")
-"""How services word a signature of another time: the code alone does not tell it from a wrong
-secret."""
-SKEW = timedelta(minutes=5)
-"""What a request may be off (IAM user guide, "Elements of an AWS API request signature")."""
-_TIMED = frozenset({"RequestExpired", "AuthFailure", "SignatureDoesNotMatch",
-                    "InvalidSignatureException"})
-"""What a service may answer to a signature of another time."""
-_THROTTLED = frozenset({
-    "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException",
-    "RequestThrottled",
-    "RequestThrottledException", "ProvisionedThroughputExceededException", "SlowDown",
-    "BandwidthLimitExceeded",
-    "EC2ThrottledException"})
-_KINDS = (
-    _CLOCK,
-    _ErrorKind(frozenset({"RequestExpired"}), HostNotReady,  # EC2's word for both
-               "the AWS credentials have expired, or this machine's clock is off ({action}{where})",
-               "get new ones, for instance `aws sso login`, or set the clock (`timedatectl "
-               "set-ntp true`); then "
-               f"{_CONTINUES}"),
-    _ErrorKind(frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}),
-               HostNotReady,
-               "the AWS credentials have expired ({action}{where})",
-               f"get new ones, for instance `aws sso login`; then {_CONTINUES}"),
-    _ErrorKind(frozenset({"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException",
-                          "InvalidAccessKeyId",
-                          "IncompleteSignature", "MissingAuthenticationToken"}), UnknownCredentials,
-               "AWS does not know these credentials ({action}{where}: {code})", _LOGIN),
-    _ErrorKind(frozenset({"SignatureDoesNotMatch", "InvalidSignatureException",
-                          "InvalidSignature"}), HostNotReady,
-               "AWS refuses the signature ({action}{where}): the secret key is not the key id's",
-               _LOGIN),
-    _ErrorKind(frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}),
-               HostNotReady,
-               "the AWS credentials may not call {action}{where}: {text}",
-               "allow {action} in the IAM policy of these credentials; then run again: it continues"),
-    _ErrorKind(frozenset({"OptInRequired"}), HostNotReady,
-               "the account has not enabled the region{where}: {text}",
-               "enable it (account settings, AWS Regions), or take it out of the definition"),
-    _ErrorKind(_THROTTLED, Unreachable, "AWS throttled {action}{where} too many times in a row",
-               f"wait a minute; then {_CONTINUES}"),
-)
-_QUOTA = re.compile(
-    r"(Limit|Quota|LimitPerRegion)Exceeded(Exception)?$|^TooManyUpdates$|^ParameterMaxVersionLimit"
-)
-_QUOTAS: tuple[tuple[str, str], ...] = (
-    ("ResourceLimitExceeded",
-     "20 copies of snapshots may be under way to a region: wait for others"),
-    ("ParameterMaxVersionLimitExceeded",
-     "a parameter has 100 versions, and the oldest has a label: take it off"),
-    ("ParameterLimitExceeded",
-     "a region has 10,000 standard parameters: delete records that nobody needs"),
-    ("VersionLimitExceeded",
-     "a launch template has 10,000 versions: `golden retire IMAGE` deletes those of retired builds"),
-    ("PendingSnapshotLimitExceeded",
-     "100 snapshots of a region may be unfinished: `golden sweep` removes ours"),
-    ("ConcurrentSnapshotLimitExceeded",
-     "too many snapshots are unfinished: `golden sweep` removes ours"),
-    ("SnapshotLimitExceeded",
-     "a region has 100,000 snapshots: `golden retire IMAGE` deletes those of retired builds"),
-    ("ServiceQuotaExceededException",
-     "EBS's quota of unfinished snapshots: `golden sweep` removes ours"),
-)
-"""What to do about a quota, by the end of its code (EC2 and Systems Manager endpoints and quotas;
-EC2 API reference, "Error codes"). Defaults are named; Service Quotas shows the account's own."""
-_LIMIT = _ErrorKind(frozenset(), StageFailed,
-                    "a quota of the account is reached ({action}{where}: {code}): {text}",
-                    f"{{quota}}, or ask for more in Service Quotas; then {_CONTINUES}")
-_FAILED = _ErrorKind(frozenset(), Unreachable, "AWS failed at {action}{where}: {code} {text}",
-                     _CONTINUES)
-_REFUSED = _ErrorKind(frozenset(), StageFailed, "AWS refused {action}{where}: {code}: {text}",
-                      f"correct what it names, then {_CONTINUES}")
-
-_LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], ...] = (
-    ((aws.NoCredentialsError, aws.PartialCredentialsError), HostNotReady,
-     "no usable AWS credentials: {}", _LOGIN),
-    ((aws.ProfileNotFound, aws.ConfigParseError, aws.ConfigNotFound), BadInput,
-     "the AWS configuration: {}",
-     "`aws configure list` shows what is used"),
-    ((aws.TokenRetrievalError, aws.SSOError, aws.CredentialRetrievalError), HostNotReady,
-     "the AWS login is not usable: {}", "log in again, for instance `aws sso login`"),
-    ((aws.InvalidRegionError, aws.NoRegionError, aws.UnknownRegionError), BadInput,
-     "no usable region: {}",
-     "correct AWS_REGION, or the definition's `publish: regions:`"),
-    ((aws.ConnectionError, aws.HTTPClientError), Unreachable, "AWS did not answer{where}: {}",
-     f"check the network, the region's name and AWS_ENDPOINT_URL, then {_CONTINUES}"),
-    ((aws.ParamValidationError,), BadInput, "AWS would refuse the request{where}: {}",
-     "correct the definition"),
-    ((aws.BotoCoreError,), StageFailed, "AWS{where}: {}", _CONTINUES),
-)
-"""What botocore raises before or instead of an answer, most particular first."""
-
-
 def code(error: aws.ClientError) -> str:
     """AWS's name of the error: `InvalidAMIID.NotFound`."""
     return str(error.response.get("Error", {}).get("Code", ""))
@@ -394,12 +275,12 @@ def translate(error: Exception, region: str = "") -> GoldenError:
     if isinstance(error, aws.ClientError):
         text = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
         meaning = _kind_of(error, text)
-        quota = next((remedy for name, remedy in _QUOTAS if code(error).endswith(name)),
+        quota = next((remedy for name, remedy in error_kinds.QUOTAS if code(error).endswith(name)),
                      "remove what is not needed")
         names = {"action": _action(error, text), "where": where, "code": code(error), "text": text,
                  "quota": quota}
         return meaning.kind(meaning.message.format(**names), hint=meaning.hint.format(**names))
-    for types, kind, message, hint in _LOCAL:
+    for types, kind, message, hint in error_kinds.LOCAL:
         if isinstance(error, types):
             return kind(message.format(str(error).rstrip("."), where=where), hint=hint)
     raise error
@@ -415,29 +296,28 @@ def _region_of(error: Exception) -> str:
     return str(noted.get(_REGION, ""))
 
 
-def _kind_of(error: aws.ClientError, text: str) -> _ErrorKind:
-    if any(words in text.lower() for words in _SKEWED) or (
-        code(error) in _TIMED and _is_skewed(error)
-    ):
-        return _CLOCK
-    for kind in _KINDS:
+def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
+    is_said = any(words in text.lower() for words in error_kinds.SKEWED)
+    if is_said or (code(error) in error_kinds.TIMED and _is_skewed(error)):
+        return error_kinds.CLOCK
+    for kind in error_kinds.KINDS:
         if code(error) in kind.codes:
             return kind
-    if _QUOTA.search(code(error)):
-        return _LIMIT
-    return _FAILED if _is_failure(error.response) else _REFUSED
+    if error_kinds.QUOTA.search(code(error)):
+        return error_kinds.LIMIT
+    return error_kinds.FAILED if _is_failure(error.response) else error_kinds.REFUSED
 
 
 def _is_failure(parsed: Mapping[str, Any]) -> bool:
     """Whether an answer says that AWS failed; a throttle may come as 503, and is none."""
     status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-    return bool(status >= 500) and parsed.get("Error", {}).get("Code") not in _THROTTLED
+    return bool(status >= 500) and parsed.get("Error", {}).get("Code") not in error_kinds.THROTTLED
 
 
 def _is_skewed(error: aws.ClientError) -> bool:
     """Whether the answer's own date differs from this machine's."""
     date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-    return bool(date) and abs(parsedate_to_datetime(date) - clock.now()) > SKEW
+    return bool(date) and abs(parsedate_to_datetime(date) - clock.now()) > error_kinds.SKEW
 
 
 def _action(error: aws.ClientError, text: str) -> str:

@@ -1,0 +1,126 @@
+"""AWS's errors by their codes, and botocore's by their types: what each means, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+
+from botocore import exceptions as aws
+
+from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
+
+_LOGIN = (
+    "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in (`aws sso login`)"
+)
+_CONTINUES = "run again: it continues"
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """What AWS means by some of its error codes. `{action}`, `{where}`, `{code}` and `{text}` are
+    the error's own."""
+
+    codes: Collection[str]
+    kind: type[GoldenError]
+    message: str
+    hint: str
+
+
+class UnknownCredentials(HostNotReady):
+    """AWS does not know the credentials; of one region alone it means that the account has not
+    enabled it."""
+
+
+SKEWED = ("not yet current", "signature expired", "is now earlier than")
+"""How services word a signature of another time: the code alone does not tell it from a wrong
+secret."""
+SKEW = timedelta(minutes=5)
+"""What a request may be off (IAM user guide, "Elements of an AWS API request signature")."""
+TIMED = ["RequestExpired", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException"]
+"""What a service may answer to a signature of another time."""
+THROTTLED = [
+    "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException",
+    "RequestThrottled", "RequestThrottledException", "ProvisionedThroughputExceededException",
+    "SlowDown", "BandwidthLimitExceeded", "EC2ThrottledException",
+]
+CLOCK = ErrorKind(
+    ["RequestTimeTooSkewed", "RequestInTheFuture"], HostNotReady,
+    "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
+    "set the clock (`timedatectl set-ntp true`), then run again")
+KINDS = (
+    CLOCK,
+    ErrorKind(
+        ["RequestExpired"], HostNotReady,  # EC2's word for both
+        "the AWS credentials have expired, or this machine's clock is off ({action}{where})",
+        "get new ones, for instance `aws sso login`, or set the clock (`timedatectl "
+        f"set-ntp true`); then {_CONTINUES}"),
+    ErrorKind(
+        ["ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"], HostNotReady,
+        "the AWS credentials have expired ({action}{where})",
+        f"get new ones, for instance `aws sso login`; then {_CONTINUES}"),
+    ErrorKind(
+        ["AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException",
+         "InvalidAccessKeyId", "IncompleteSignature", "MissingAuthenticationToken"],
+        UnknownCredentials,
+        "AWS does not know these credentials ({action}{where}: {code})", _LOGIN),
+    ErrorKind(
+        ["SignatureDoesNotMatch", "InvalidSignatureException", "InvalidSignature"], HostNotReady,
+        "AWS refuses the signature ({action}{where}): the secret key is not the key id's", _LOGIN),
+    ErrorKind(
+        ["UnauthorizedOperation", "AccessDenied", "AccessDeniedException"], HostNotReady,
+        "the AWS credentials may not call {action}{where}: {text}",
+        f"allow {{action}} in the IAM policy of these credentials; then {_CONTINUES}"),
+    ErrorKind(
+        ["OptInRequired"], HostNotReady, "the account has not enabled the region{where}: {text}",
+        "enable it (account settings, AWS Regions), or take it out of the definition"),
+    ErrorKind(THROTTLED, Unreachable, "AWS throttled {action}{where} too many times in a row",
+              f"wait a minute; then {_CONTINUES}"),
+)
+QUOTA = re.compile(
+    r"(Limit|Quota|LimitPerRegion)Exceeded(Exception)?$|^TooManyUpdates$|^ParameterMaxVersionLimit"
+)
+QUOTAS: tuple[tuple[str, str], ...] = (
+    ("ResourceLimitExceeded",
+     "20 copies of snapshots may be under way to a region: wait for others"),
+    ("ParameterMaxVersionLimitExceeded",
+     "a parameter has 100 versions, and the oldest has a label: take it off"),
+    ("ParameterLimitExceeded",
+     "a region has 10,000 standard parameters: delete records that nobody needs"),
+    ("VersionLimitExceeded",
+     "a launch template has 10,000 versions: `golden retire IMAGE` deletes those of retired builds"),
+    ("PendingSnapshotLimitExceeded",
+     "100 snapshots of a region may be unfinished: `golden sweep` removes ours"),
+    ("ConcurrentSnapshotLimitExceeded",
+     "too many snapshots are unfinished: `golden sweep` removes ours"),
+    ("SnapshotLimitExceeded",
+     "a region has 100,000 snapshots: `golden retire IMAGE` deletes those of retired builds"),
+    ("ServiceQuotaExceededException",
+     "EBS's quota of unfinished snapshots: `golden sweep` removes ours"),
+)
+"""What to do about a quota, by the end of its code (EC2 and Systems Manager endpoints and quotas;
+EC2 API reference, "Error codes"). Defaults are named; Service Quotas shows the account's own."""
+LIMIT = ErrorKind((), StageFailed,
+                  "a quota of the account is reached ({action}{where}: {code}): {text}",
+                  f"{{quota}}, or ask for more in Service Quotas; then {_CONTINUES}")
+FAILED = ErrorKind((), Unreachable, "AWS failed at {action}{where}: {code} {text}", _CONTINUES)
+REFUSED = ErrorKind((), StageFailed, "AWS refused {action}{where}: {code}: {text}",
+                    f"correct what it names, then {_CONTINUES}")
+
+LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], ...] = (
+    ((aws.NoCredentialsError, aws.PartialCredentialsError), HostNotReady,
+     "no usable AWS credentials: {}", _LOGIN),
+    ((aws.ProfileNotFound, aws.ConfigParseError, aws.ConfigNotFound), BadInput,
+     "the AWS configuration: {}", "`aws configure list` shows what is used"),
+    ((aws.TokenRetrievalError, aws.SSOError, aws.CredentialRetrievalError), HostNotReady,
+     "the AWS login is not usable: {}", "log in again, for instance `aws sso login`"),
+    ((aws.InvalidRegionError, aws.NoRegionError, aws.UnknownRegionError), BadInput,
+     "no usable region: {}", "correct AWS_REGION, or the definition's `publish: regions:`"),
+    ((aws.ConnectionError, aws.HTTPClientError), Unreachable, "AWS did not answer{where}: {}",
+     f"check the network, the region's name and AWS_ENDPOINT_URL, then {_CONTINUES}"),
+    ((aws.ParamValidationError,), BadInput, "AWS would refuse the request{where}: {}",
+     "correct the definition"),
+    ((aws.BotoCoreError,), StageFailed, "AWS{where}: {}", _CONTINUES),
+)
+"""What botocore raises before or instead of an answer, most particular first."""
