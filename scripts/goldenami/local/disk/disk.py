@@ -21,6 +21,7 @@ from typing import BinaryIO
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.local.disk import boot_regions, checksum, free_space, grub, immutable, slots, verity
+from goldenami.local.disk.boot_files import write_boot_files
 from goldenami.local.reader import ext4
 from goldenami.local.tree import tree as trees
 from goldenami.model.builds.build_records import BLOCKS_FILE
@@ -154,7 +155,7 @@ def write_disk(
     when the tree does not fit `layout`, StageFailed for a tree that cannot be kept or booted.
     """
     _check_tools()
-    _write_boot_files(tree, layout)
+    write_boot_files(tree, layout.uuid("root"), layout.esp_id, immutable=layout.immutable)
     entries = trees.scan(tree)
     needed = _check_fit(entries, layout) + OVERHEAD_BYTES
     disk.parent.mkdir(parents=True, exist_ok=True)
@@ -180,46 +181,11 @@ def write_disk(
 def _check_tools() -> None:
     for tool, package in (
         ("sfdisk", "fdisk"), ("mke2fs", "e2fsprogs"), ("mkfs.vfat", "dosfstools"),
-        ("mcopy", "mtools"),
-        ("mmd", "mtools"), ("grub-mkimage", "grub-common"),
+        ("mcopy", "mtools"), ("mmd", "mtools"), ("grub-mkimage", "grub-common"),
     ):
         shell.require(tool, package)
     for kind in ("i386-pc", "x86_64-efi"):
         grub.modules_folder(kind)
-
-
-def _write_boot_files(tree: Path, layout: DiskLayout) -> None:
-    """Put the menu, the mount table and the ESP's mount point into the tree; writing them again
-    changes nothing."""
-    root_uuid, esp = layout.uuid("root"), layout.esp_id
-    menu = tree / "boot/grub/grub.cfg"
-    (tree / "boot/efi").mkdir(parents=True, exist_ok=True)
-    menu.parent.mkdir(parents=True, exist_ok=True)
-    if layout.immutable:
-        menu.unlink(missing_ok=True)
-    else:
-        _replace(menu, grub.menu(tree, root_uuid))
-    fstab = tree / "etc/fstab"
-    mounts = [
-        line for line in (fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else [])
-        if not line.startswith("#") and line.split()[1:2] not in ([], ["/"], ["/boot/efi"])
-    ]
-    root = "/dev/mapper/root / ext4 ro 0 0" if layout.immutable else (
-        f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1")
-    # nofail: nothing at run time needs the ESP, and a failed mount would end in a shell that no
-    # instance has.
-    _replace(fstab, "\n".join([
-        root,
-        f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail{',ro' if layout.immutable else ''} 0 0",
-        *mounts, "",
-    ]))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a new file in `path`'s place: the old one may be a link that leads out of the tree."""
-    path.unlink(missing_ok=True)
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o644)
 
 
 def _check_fit(entries: Sequence[trees.Entry], layout: DiskLayout) -> int:
@@ -255,8 +221,7 @@ class _Writer:
         """No clock, time zone or configuration of the host reaches the tools."""
         return {
             "SOURCE_DATE_EPOCH": str(self.layout.source_date_epoch), "TZ": "UTC",
-            "MTOOLSRC": os.devnull,
-            "MKE2FS_CONFIG": str(self.work / "mke2fs.conf"),
+            "MTOOLSRC": os.devnull, "MKE2FS_CONFIG": str(self.work / "mke2fs.conf"),
         }
 
     def write(self) -> tuple[bool, str]:
@@ -293,8 +258,7 @@ class _Writer:
                                     if name in self.layout.parts}
             boot |= {"command_line": line} if line else {}
             trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries,
-                                 digests=digests, boot=boot,
-                                 stored=stored)
+                                 digests=digests, boot=boot, stored=stored)
             return reads_tar, follower.result(self.layout.size_bytes)
 
     def _run(self, tool: str, package: str, *args: str) -> None:
@@ -334,9 +298,8 @@ class _Writer:
             env=self.env,
         )
         self._run(
-            "mkfs.vfat", "dosfstools", "--invariant", "--offset", str(ESP[0] // grub.SECTOR), "-F",
-            "16",
-            "-i", self.layout.esp_id, "-n", "ESP", str(self.disk), str(ESP[1] // 1024),
+            "mkfs.vfat", "dosfstools", "--invariant", "--offset", str(ESP[0] // grub.SECTOR),
+            "-F", "16", "-i", self.layout.esp_id, "-n", "ESP", str(self.disk), str(ESP[1] // 1024),
         )
         image = f"{self.disk}@@{ESP[0]}"
         self._run("mmd", "mtools", "-i", image, "::/EFI", "::/EFI/BOOT")
@@ -370,10 +333,8 @@ class _Writer:
         # Nobody writes it.
         without = ["-O", "^has_journal"] if self.layout.immutable and part == "root" else []
         return [
-            shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m",
-            "1", "-L", part,
-            *without, "-U", self.layout.uuid(part), "-d", source,
-            "-E",
+            shell.require("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-b", str(BLOCK),
+            "-m", "1", "-L", part, *without, "-U", self.layout.uuid(part), "-d", source, "-E",
             f"offset={offset},hash_seed={self.layout.uuid('hash-seed')},nodiscard,root_owner=0:0,{extended}",
             str(disk), str(size // BLOCK),
         ]
