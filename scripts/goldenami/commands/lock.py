@@ -72,12 +72,20 @@ def cmd_lock(
     """Resolve the definition to exact files and prove that the driver compiles."""
     definition = checkout.definition(image)
     if explain:
-        lockfile.explain(checkout.lock(image)[0], print)
+        _explain(checkout.lock(image)[0])
         return 0
     with workspace.image_lock(checkout.root, image, wait=wait):
         make_lock(checkout, definition)
     lead_to("bake", image)
     return 0
+
+
+def _explain(lock: Lock) -> None:
+    """For each choice: what was taken, why, and what was passed over for which reason."""
+    for choice in lock.choices:
+        print(f"{choice.component}: {choice.taken} ({choice.why})")
+        for entry in choice.passed_over:
+            print(f"  passed over {entry.what}: {entry.reason}")
 
 
 def make_lock(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,17 +72,14 @@ class Package(Record):
     def of(cls, deb: Deb) -> Package:
         """The lock's form of a resolved file."""
         return cls(version=deb.version, architecture=deb.architecture, sha256=deb.sha256,
-                   size=deb.size,
-                   installed_size=deb.installed_size, origin=deb.archive, path=deb.path,
-                   source=deb.source)
+                   size=deb.size, installed_size=deb.installed_size, origin=deb.archive,
+                   path=deb.path, source=deb.source)
 
     def deb(self, name: str) -> Deb:
         """The resolver's form."""
         return Deb(name=name, version=self.version, architecture=self.architecture,
-                   sha256=self.sha256,
-                   size=self.size, installed_size=self.installed_size, archive=self.origin,
-                   path=self.path,
-                   source=self.source)
+                   sha256=self.sha256, size=self.size, installed_size=self.installed_size,
+                   archive=self.origin, path=self.path, source=self.source)
 
 
 class Kernel(Record):
@@ -292,9 +288,8 @@ class Lock(Record):
         debs = [*self.packages.values(), *build.values(), *dummies, *self.toolchain.values()]
         files = [file for framework in self.frameworks for file in framework.files()]
         files += self.cuda.wheels if self.cuda else []
-        return {package.sha256: package.size for package in debs} | {
-            file.sha256: file.size for file in files
-        }
+        sizes = {package.sha256: package.size for package in debs}
+        return sizes | {file.sha256: file.size for file in files}
 
 
 def path_of(root: Path, image: str) -> Path:
@@ -326,11 +321,9 @@ def read(path: Path) -> tuple[Lock, str]:
     remake = f"run `make lock IMAGE={path.name.removesuffix('.lock.json')}`"
     if not path.is_file():
         raise BadInput(f"{path}: no lock", hint=remake)
-    digest = records.sha256_file(path)
-    recorded = _checksum_path(path)
-    if not recorded.is_file() or recorded.read_text(encoding="utf-8", errors="replace").split()[
-        :1
-    ] != [digest]:
+    digest, recorded = records.sha256_file(path), _checksum_path(path)
+    text = recorded.read_text(encoding="utf-8", errors="replace") if recorded.is_file() else ""
+    if text.split()[:1] != [digest]:
         raise BadInput(f"{path}: does not match {recorded.name}: it was edited by hand or "
                        "half-committed",
                        hint=f"locks are generated: {remake}, or restore both files from git")
@@ -368,10 +361,8 @@ def derive_hardware(root: Path, definition: Definition) -> HardwareLock:
     shared = hardware.baseline(root, definition.hardware, gcc)
     return HardwareLock(
         families=definition.hardware, cpus=list(shared.cpus), gcc=f"{gcc[0]}.{gcc[1]}",
-        march=shared.march,
-        options=list(shared.options), features=list(shared.features),
-        sm=hardware.architectures(root, definition.hardware),
-    )
+        march=shared.march, options=list(shared.options), features=list(shared.features),
+        sm=hardware.architectures(root, definition.hardware))
 
 
 def _hardware(root: Path, definition: Definition) -> str:
@@ -399,19 +390,10 @@ def _folder(folder: Path) -> str:
 def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
     """BadInput naming what changed since the lock was made."""
     now = digests(root, definition)
-    changed = sorted(name for name in now.keys() | lock.inputs.keys() if now.get(name)
-                     != lock.inputs.get(name))
+    changed = sorted(name for name in now.keys() | lock.inputs.keys()
+                     if now.get(name) != lock.inputs.get(name))
     if changed:
         raise BadInput(
             f"the lock of {lock.image} is stale: changed since it was made: {', '.join(changed)}",
             hint=f"run `make lock IMAGE={lock.image}` and review the difference with `git diff "
-                 "packer/locks`",
-        )
-
-
-def explain(lock: Lock, say: Callable[[str], None]) -> None:
-    """For each choice: what was taken, why, and what was passed over for which reason."""
-    for choice in lock.choices:
-        say(f"{choice.component}: {choice.taken} ({choice.why})")
-        for entry in choice.passed_over:
-            say(f"  passed over {entry.what}: {entry.reason}")
+                 "packer/locks`")
