@@ -210,11 +210,8 @@ def _instance(
     inside: _Inside, *, as_json: bool,
 ) -> int:
     """An instance's disk, from outside, and what it runs."""
-    account, definition, progress = (
-        Account(),
-        checkout.definition(image),
-        checkout.progress("drift", image),
-    )
+    account, definition = Account(), checkout.definition(image)
+    progress = checkout.progress("drift", image)
     names = only or definition.regions
     check_regions(names)
     target = running_instance.find(account, names, instance)
@@ -227,26 +224,16 @@ def _instance(
     elif key:
         published_provenance.verify(account, [target.region], target.ami, key)
     manifest.demand_published(build, target.manifest_sha256)
-    may, user = (
-        allowances.allowed(definition, clock.now().date()),
-        _user(checkout, definition, build),
-    )
+    may = allowances.allowed(definition, clock.now().date())
+    user = _user(checkout, definition, build)
     running = inside.look(definition, build, progress, {
         Way.SSH: inside.by_ssh(f"{user}@{target.address}"),
         Way.SSM: lambda command: run_command.as_root(account, target.region, instance, command)})
     with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
-        record = disk_check.check(
-            build,
-            LookedAt(
-                label=f"{instance} in {target.region}",
-                user=user,
-                disk=found.disk,
-                base=found.base,
-                changed=found.changed,
-                launch=running_instance.launch(account, target),
-            ),
-            may,
-        ).with_running(running)
+        looked_at = LookedAt(
+            label=f"{instance} in {target.region}", user=user, disk=found.disk, base=found.base,
+            changed=found.changed, launch=running_instance.launch(account, target))
+        record = disk_check.check(build, looked_at, may).with_running(running)
         progress.say(f"{units.size(found.bytes_read)} came from EBS")
     drift = _written(checkout, record, instance, as_json=as_json)
     untold = notify.tell(account, drift, disk_summary.markdown(record)) if drift else []

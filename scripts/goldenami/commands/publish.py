@@ -69,11 +69,8 @@ def cmd_publish(
     wait: Wait = False,
 ) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
-    definition, progress, account = (
-        checkout.definition(image),
-        checkout.progress("publish", image),
-        Account(),
-    )
+    definition, account = checkout.definition(image), Account()
+    progress = checkout.progress("publish", image)
     options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu, again=again,
                                           allow_missing_families=allow_missing_families,
                                           take_over=take_over)
@@ -83,11 +80,8 @@ def cmd_publish(
         release_gate.check_vulnerabilities(definition, build.folder)
         release_gate.check_hardening(definition, build.folder)
         key = provenance.demanded(checkout.root, definition, account)
-        signs = (
-            Attestor(build.folder, key, definition_file.path_of(checkout.root, image))
-            if key
-            else None
-        )
+        signs = Attestor(build.folder, key, definition_file.path_of(checkout.root, image)) \
+            if key else None
         judge = GpuJudge(checkout.root, account.with_short_timeouts(), definition)
         plan = publish.prepare(account, definition, build, options, progress, judge, signs)
         print(as_typed("\n".join(publish_plan.show(plan))), flush=True)
@@ -100,8 +94,8 @@ def cmd_publish(
             progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
             site.tell(build.folder, build.lock, progress)
         if not dry_run:
-            progress.say("provenance: "
-                         f"{f'signed by {key.public_key.keyid[:12]}' if key else 'unsigned'}")
+            signed = f"signed by {key.public_key.keyid[:12]}" if key else "unsigned"
+            progress.say(f"provenance: {signed}")
     progress.remember()
     if not plan.held_back:
         return ExitCode.OK

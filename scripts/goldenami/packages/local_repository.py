@@ -34,11 +34,8 @@ def write(
     aside = folder.with_name(f"{folder.name}.{ProcessId.current()}")
     for left in [aside, *abandoned(folder.parent, folder.name)]:
         shutil.rmtree(left, ignore_errors=True)
-    debs = sorted(debs, key=lambda deb: deb.name)
-    views, files = views or {}, files or {}
-    index = records.sha256_text("\n".join([*(deb.sha256 for deb in debs), *(
-        f"{view} {sorted(digests)}" for view, digests in sorted(views.items())), *(
-        f"{path} {sha256}" for path, sha256 in sorted(files.items()))]))
+    debs, views, files = sorted(debs, key=lambda deb: deb.name), views or {}, files or {}
+    index = _digest(debs, views, files)
     stamp = folder / "complete"
     if (
         stamp.exists()
@@ -67,6 +64,16 @@ def write(
         # Another process was first: its folder has the same name, so the same content.
         shutil.rmtree(aside)
     return folder
+
+
+def _digest(
+    debs: Iterable[Deb], views: Mapping[str, Collection[str]], files: Mapping[str, str]
+) -> str:
+    """SHA-256 of all that the repository is to have."""
+    lines = [deb.sha256 for deb in debs]
+    lines += [f"{view} {sorted(digests)}" for view, digests in sorted(views.items())]
+    lines += [f"{path} {sha256}" for path, sha256 in sorted(files.items())]
+    return records.sha256_text("\n".join(lines))
 
 
 def abandoned(folder: Path, name: str = "*") -> list[Path]:

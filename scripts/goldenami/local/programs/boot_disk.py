@@ -44,9 +44,7 @@ POLL_S = 0.2
 def verify(plan: VerifyPlan) -> VerifyResult:
     """Boot twice, look, and say what was seen."""
     work = plan.work
-    key = work / "launch_key"
-    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-verify", "-f",
-                  str(key)])
+    key = _launch_key(work)
     with events.step("probe"):
         works = vm.kvm_works(plan.disk, work / "probe")
     accelerator = Accel.KVM if works else Accel.TCG
@@ -77,14 +75,20 @@ def verify(plan: VerifyPlan) -> VerifyResult:
         booted = {vm.Firmware.BIOS: Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity,
                                            powered_off=clean), vm.Firmware.UEFI: second.outcome()}
     checks += [_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself",
-                      boot.powered_off,
-                      f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s")
+                      boot.powered_off, f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s")
                for firmware, boot in booted.items()]
     checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
     boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1),
                   times=times if firmware is vm.Firmware.BIOS else None)
              for firmware, boot in booted.items()]
     return VerifyResult(accel=accelerator, boots=boots, checks=checks, hardening=hardening)
+
+
+def _launch_key(work: Path) -> Path:
+    key = work / "launch_key"
+    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-verify", "-f",
+                  str(key)])
+    return key
 
 
 def _emulated(plan: VerifyPlan, accelerator: Accel) -> cpu.Emulated | None:

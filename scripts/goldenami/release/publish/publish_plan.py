@@ -66,35 +66,30 @@ def make(
     spec = _spec(build)
     found = _on_gpus(build, states.values(), spec, judge)
     gpu = found.proof if found.proof is not GpuProof.UNTESTED else released or accepted
-    settings = AmiSettings(share_with=tuple(sorted(section.share_with)),
-                           protect=section.deregistration_protection,
-                           deprecate_at=clock.stamp(clock.now()
-                                                    + timedelta(days=section.deprecate_after_days)))
     stays = "" if released else held_back(definition.image, section, gpu, found.problem)
     ledgers = {region: state.ledger for region, state in states.items()}
     plan = PublishPlan(
-        image=definition.image, build_id=build.bake.build_id, account=number,
-        baked_at=build.bake.started_at, spec=spec,
-        settings=settings, gpu=gpu, held_back=stays, regions=(),
-        differing=channels.differing(ledgers) if stays else "", readmit=options.again,
+        image=definition.image, build_id=build_id, account=number, spec=spec,
+        baked_at=build.bake.started_at, settings=_settings(section), gpu=gpu, held_back=stays,
+        regions=(), differing=channels.differing(ledgers) if stays else "", readmit=options.again,
         take_over=options.take_over,
         dropped=channels.dropped(definition, (ledger.regions for ledger in ledgers.values())),
         withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id))
     unsigned = attesting.lacking(account, states, signs)
-    plan = plan.model_copy(
-        update={
-            "regions": tuple(
-                _region(state, plan, definition, build.bake.ami).model_copy(
-                    update={"sign": state.region in unsigned}
-                )
-                for state in states.values()
-            )
-        }
-    )
+    regions = tuple(_region(state, plan, definition, build.bake.ami).model_copy(
+        update={"sign": state.region in unsigned}) for state in states.values())
+    plan = plan.model_copy(update={"regions": regions})
     plan = _with_refreshes(account, plan, definition, states)
     if not plan.is_done:
         _refuse(account, plan, definition, options)
     return plan
+
+
+def _settings(section: Publish) -> AmiSettings:
+    deprecate_at = clock.now() + timedelta(days=section.deprecate_after_days)
+    return AmiSettings(
+        share_with=tuple(sorted(section.share_with)), protect=section.deregistration_protection,
+        deprecate_at=clock.stamp(deprecate_at))
 
 
 def _spec(build: VerifiedBuild) -> ImageSpec:
@@ -303,24 +298,18 @@ def show(plan: PublishPlan) -> list[str]:
 
 def _steps(region: RegionPublishPlan, plan: PublishPlan) -> Iterable[str]:
     target = region.ami or "the new AMI"
-    if region.upload:
-        since = (
-            f", the rest is in {region.upload.parent_snapshot} (build {region.upload.parent})"
-            if region.upload.parent
-            else f", the whole disk: {region.upload.whole}"
-            if region.upload.whole
-            else ""
-        )
-        yield f"send {units.size(region.upload.bytes)} in {region.upload.blocks} blocks{since}"
+    if upload := region.upload:
+        since = f", the whole disk: {upload.whole}" if upload.whole else ""
+        if upload.parent:
+            since = f", the rest is in {upload.parent_snapshot} (build {upload.parent})"
+        yield f"send {units.size(upload.bytes)} in {upload.blocks} blocks{since}"
     if region.copy_of:
         yield (f"copy {region.copy_of.ami or 'the new AMI'} of {region.copy_of.region} to "
-               f"{plan.spec.name}"
-               + _encrypted(region))
+               f"{plan.spec.name}{_encrypted(region)}")
     elif region.ami is None:
         yield (f"register {plan.spec.name}: {plan.spec.architecture}, {plan.spec.boot_mode}, "
-               "IMDSv2 only, ENA, "
-               f"{plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"
-               + _encrypted(region))
+               f"IMDSv2 only, ENA, {plan.spec.volume_size_gib} GiB {plan.spec.volume_type}"
+               f"{_encrypted(region)}")
     if region.ami is None:
         yield f"deprecate on {plan.settings.deprecate_at[:10]}" + \
             (", protect from deregistration" if plan.settings.protect else "")
