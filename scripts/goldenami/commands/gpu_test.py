@@ -58,13 +58,10 @@ def cmd_gpu_test(
 
     --junit FILE records a test that a person made by hand, of the newest build here.
     """
-    if junit:
+    if junit or by is not None:
         return _by_hand(checkout, image, junit, by)
-    definition, progress, account = (
-        checkout.definition(image),
-        checkout.progress("gpu-test", image),
-        Account.tester(),
-    )
+    definition, account = checkout.definition(image), Account.tester()
+    progress = checkout.progress("gpu-test", image)
     if not hardware.architectures(checkout.root, definition.hardware):
         progress.say(f"nothing to test: {image} declares no NVIDIA GPU")
         return 0
@@ -72,28 +69,24 @@ def cmd_gpu_test(
     lock, digest = checkout.lock(image)
     build_id = digest[:lockfile.ID_LENGTH]
     with progress.step("look at the account"):
-        candidates = _amis(account, image, _candidates(account, definition, region, build_id),
-                           digest)
+        entries = _candidates(account, definition, region, build_id)
+        candidates = _amis(account, image, entries, digest)
         found = _offers(checkout, account, definition, list(candidates))
         found = capacity.affordable(found, hours, max_usd)
     print("\n".join(_plan(image, build_id, found, hours)), flush=True)
     if dry_run:
         return 0
-    builds = checkout.builds(image)
-    with (
-        workspace.image_lock(checkout.root, image),
-        workspace.scratch_in(builds.path, "gpu-test") as scratch,
-    ):
+    builds, root = checkout.builds(image), checkout.root
+    with (workspace.image_lock(root, image),
+          workspace.scratch_in(builds.path, "gpu-test") as scratch):
         variables = scratch / "vars.json"
-        records.write_text(
-            variables, records.canonical(bake_inputs.role_variables(checkout.root, lock, digest))
-        )
+        records.write_text(variables,
+                           records.canonical(bake_inputs.role_variables(root, lock, digest)))
         for name in {offer.region for each in found.values() for offer in each}:
-            workspace.note_region(checkout.root, image, name)
+            workspace.note_region(root, image, name)
         test = gpu_test.GpuTest(
-            checkout.root, account, lock, build_id, candidates, variables, scratch,
-            builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes,
-            gpu_test.new_nonce())
+            root, account, lock, build_id, candidates, variables, scratch,
+            builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes, gpu_test.new_nonce())
         for line in gpu_test.clear(test):
             progress.say(line)
         record = gpu_test.run(test, found, progress)
@@ -102,8 +95,10 @@ def cmd_gpu_test(
     return 0
 
 
-def _by_hand(checkout: Checkout, image: str, junit: Path, by: str | None) -> int:
+def _by_hand(checkout: Checkout, image: str, junit: Path | None, by: str | None) -> int:
     """Record the JUnit file of a test that the person `by` made."""
+    if junit is None:
+        raise BadInput("--by belongs to --junit", hint="--junit FILE, or leave --by out")
     if by is None:
         raise BadInput("who vouches for the file?", hint="--by NAME")
     definition, build = checkout.definition(image), release_gate.load(checkout.root, image, None)
