@@ -65,39 +65,25 @@ def alarms() -> dict[str, Any]:
 
 def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: str) -> None:
     said = golden(published, "plan", IMAGE, "--set", f"Subnets={subnets}")
-    assert (
-        f"{REGION}: a new stack {STACK}" in said
-        and said.count("add    AWS::AutoScaling::AutoScalingGroup") == 4
-    )
+    assert f"{REGION}: a new stack {STACK}" in said
+    assert said.count("add    AWS::AutoScaling::AutoScalingGroup") == 4
     assert not group("c7i")  # a plan leaves nothing
 
     said = golden(published, "apply", IMAGE, "--set", f"Subnets={subnets}",
                   "--set", "MinInstances=1", "--set", "MaxInstances=3")
     assert f"dashboards:name={STACK}" in said
     made = group("m7i")
-    assert (made["MinSize"], made["MaxSize"], made["NewInstancesProtectedFromScaleIn"]) == (
-        1,
-        3,
-        True,
-    )
+    assert (made["MinSize"], made["MaxSize"]) == (1, 3)
+    assert made["NewInstancesProtectedFromScaleIn"] is True
     assert made["VPCZoneIdentifier"] == subnets
     [machine] = made["Instances"]
     assert machine["ProtectedFromScaleIn"] is True
-    described = boto3.client("ec2", REGION).describe_instances(InstanceIds=[machine["InstanceId"]])
-    [instance] = described["Reservations"][0]["Instances"]
-    assert instance["InstanceType"].startswith("m7i.")
-    assert {"Key": "goldenami:cluster", "Value": IMAGE} in instance["Tags"]
-    # By which pipelines may end what they test on.
-    assert "goldenami:image" not in str(instance["Tags"])
-    assert set(alarms()) == {f"golden-{IMAGE}-{family}-{what}" for family in FAMILIES
-                             for what in ("missing", "disk", "idle")}
+    has_its_machine_and_alarms(machine["InstanceId"])
 
     said = golden(published, "apply", IMAGE, "--set", "MaxInstances=5",
                   "--set", "MonthlyBudget=500", "--set", "OnDemandPercent=30")
-    assert (
-        "modify AWS::AutoScaling::AutoScalingGroup M7iGroup" in said
-        and "AWS::Budgets::Budget" in said
-    )
+    assert "modify AWS::AutoScaling::AutoScalingGroup M7iGroup" in said
+    assert "AWS::Budgets::Budget" in said
     changed = group("m7i")
     assert (changed["MinSize"], changed["MaxSize"]) == (1, 5)
     assert distribution(changed)["OnDemandPercentageAboveBaseCapacity"] == 30
@@ -110,11 +96,22 @@ def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: 
     golden(published, "remove", IMAGE, "--with-machines")
     assert not group("m7i") and not alarms()
     assert boto3.client("cloudwatch", REGION).list_dashboards()["DashboardEntries"] == []
-    assert (
-        boto3.client("budgets", REGION).describe_budgets(AccountId=ACCOUNT).get("Budgets", []) == []
-    )
+    budgets = boto3.client("budgets", REGION).describe_budgets(AccountId=ACCOUNT)
+    assert budgets.get("Budgets", []) == []
     assert stacks.find(boto3.client("cloudformation", REGION), STACK) is None
     assert "there is no stack" in golden(published, "remove", IMAGE, code=2)
+
+
+def has_its_machine_and_alarms(machine: str) -> None:
+    """The cluster's machine has its type and tags, and each family its alarms."""
+    described = boto3.client("ec2", REGION).describe_instances(InstanceIds=[machine])
+    [instance] = described["Reservations"][0]["Instances"]
+    assert instance["InstanceType"].startswith("m7i.")
+    assert {"Key": "goldenami:cluster", "Value": IMAGE} in instance["Tags"]
+    # By which pipelines may end what they test on.
+    assert "goldenami:image" not in str(instance["Tags"])
+    assert set(alarms()) == {f"golden-{IMAGE}-{family}-{what}" for family in FAMILIES
+                             for what in ("missing", "disk", "idle")}
 
 
 def test_gpus_are_tracked_and_the_budget_tells_somebody(checkout: Checkout, subnets: str) -> None:

@@ -128,10 +128,8 @@ def _taken_back(stage: Stage, command: str, *args: str, soak: int) -> None:
     stage.aws.set(denied={"*": ["ec2:ModifyLaunchTemplate"]})
     assert "no pointer has moved" in stage.under_policy(command, IMAGE, *args, code=8)
     stage.aws.set(denied={})
-    assert (RegionState("us-east-1").parameter("latest"), RegionState("us-east-1").template()) == (
-        None,
-        None,
-    )
+    state = RegionState("us-east-1")
+    assert (state.parameter("latest"), state.template()) == (None, None)
 
 
 def publish(stage: Stage) -> None:
@@ -295,8 +293,7 @@ def drift_repair(stage: Stage) -> None:
     instances = [_machine(fleet.by_version(1)), _machine(fleet.group("web", "2"))]
     boto3.client("autoscaling", "us-east-1").create_or_update_tags(Tags=[
         {"ResourceId": "web", "ResourceType": "auto-scaling-group", "Key": tags.CLUSTER,
-         "Value": IMAGE,
-         "PropagateAtLaunch": True}])
+         "Value": IMAGE, "PropagateAtLaunch": True}])
     for instance in instances:
         with stage.rights("drift-repair"):
             ran = stage.checkout.golden("drift", "repair", instance)
@@ -332,9 +329,8 @@ def watch(stage: Stage) -> None:
     """What it asks AWS beside its sources: the newest base image, and to tell a topic."""
     stage.aws.set(pending_s=0)
     account = SeededAccount(stage.aws)
-    name = RegionState("us-east-1").ec2.describe_images(ImageIds=[account.ami(1)])["Images"][0][
-        "Name"
-    ]
+    [image] = RegionState("us-east-1").ec2.describe_images(ImageIds=[account.ami(1)])["Images"]
+    name = image["Name"]
     topic = boto3.client("sns", "us-east-1").create_topic(Name="golden-ami")["TopicArn"]
     with stage.rights("watch"):
         assert base_images.newest(Account().ec2("us-east-1"), "self", name).name == name

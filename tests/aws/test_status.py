@@ -37,9 +37,8 @@ def test_status_says_who_runs_which_build_and_what_it_costs(
     first = account.ami(1, snapshot=account.snapshot(1, stored_bytes=str(1024 * MIB)))
     delta = account.snapshot(2, stored_bytes=str(20 * MIB), parent_snapshot=account.backing(first))
     second = account.ami(2, snapshot=delta)
-    account.ami(3,
-                snapshot=account.snapshot(3, stored_bytes="7",
-                                          parent_snapshot="snap-00000000000000000"))
+    orphan = account.snapshot(3, stored_bytes="7", parent_snapshot="snap-00000000000000000")
+    account.ami(3, snapshot=orphan)
     account.point(f"/golden-ami/{IMAGE}/latest", first)
     account.point(f"/golden-ami/{IMAGE}/candidate", second)
     template = account.template(f"golden-{IMAGE}", [first, second], tagged=True)
@@ -55,21 +54,16 @@ def test_status_says_who_runs_which_build_and_what_it_costs(
     third, newer, older = found.amis
     assert (older.instances, older.groups) == (2, {"workers": 1})
     assert (older.bytes, older.bytes_exact, older.usd_month) == (1024 * MIB, True, 0.05)
-    assert (newer.bytes, newer.bytes_exact) == (20 * MIB,
-                                                True), "a snapshot of changed blocks counts only these"
-    assert (third.bytes, third.bytes_exact) == (1024 * MIB,
-                                                False), "without its parent it holds all of the volume"
+    assert (newer.bytes, newer.bytes_exact) == (20 * MIB, True), "its changed blocks alone"
+    assert (third.bytes, third.bytes_exact) == (1024 * MIB, False), "no parent: the whole volume"
     text = checkout.golden("status", IMAGE, "--region", account.region).text
     for expected in ("2 running (1 in workers)", "$0.05 a month", "<= 1.00 GiB",
                      "group workers launches version 1",
                      "prices: AWS's price list (pricing:GetProducts) of 2024-12-02"):
         assert expected in text, text
     said = checkout.golden("status", "--region", account.region).text.splitlines()
-    assert [f"{IMAGE} {build_id(number)}: unsigned" in said for number in (1, 2, 3)] == [
-        True,
-        True,
-        False,
-    ]
+    unsigned = [f"{IMAGE} {build_id(number)}: unsigned" in said for number in (1, 2, 3)]
+    assert unsigned == [True, True, False]
     head, *rows = (line.split() for line in said if ": " not in line)
     assert head == ["image", "region", "latest", "candidate", "template", "AMIs", "running", "a",
                     "month"]

@@ -48,8 +48,7 @@ def test_the_role_s_defaults_are_settings_and_those_of_the_traces() -> None:
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"window_minutes": 14}, "window_minutes is 14: it has to be a whole number from 15 on"),
-    ({"grace_minutes": 4}, "grace_minutes is 4"),
-    ({"longest_hold_hours": 0}, "longest_hold_hours is 0"),
+    ({"grace_minutes": 4}, "grace_minutes is 4"), ({"longest_hold_hours": 0}, "hold_hours is 0"),
     ({"gpu_percent": -1}, "gpu_percent is -1"), ({"cores": float("inf")}, "cores is inf"),
     ({"network_mb_s": float("nan")}, "network_mb_s is nan"),
     ({"action": "notify"}, "action is notify, and target is empty: nobody would be told"),
@@ -154,9 +153,8 @@ def test_a_hold_is_for_a_time_that_ends() -> None:
 
 def test_a_hold_has_its_writer_s_name_and_ends(tmp_path: Path) -> None:
     holds.write(tmp_path, 500.0, "a demo\nat noon")
-    assert holds.read(tmp_path, 100.0, 72) == [
-        Hold(500.0, holds.user_name(os.getuid()), "a demo at noon")
-    ]
+    hold = Hold(500.0, holds.user_name(os.getuid()), "a demo at noon")
+    assert holds.read(tmp_path, 100.0, 72) == [hold]
     assert holds.read(tmp_path, 500.0, 72) == []
     assert holds.release(tmp_path) == 1 and holds.read(tmp_path, 100.0, 72) == []
     for reason in ("", " \n", "x" * 201):
@@ -185,8 +183,7 @@ def test_what_is_no_hold_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_nobody_hides_the_holds_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one user those count that last longest; what has ended, or never was a hold, goes once it
-    is old enough."""
+    """Of one user those count that last longest; what has ended or is no hold goes with time."""
     def put(number: int, until: float, owner: int) -> None:
         path = tmp_path / f"{number}.json"
         path.write_text(json.dumps({"until": until, "reason": str(number)}), encoding="utf-8")
@@ -215,8 +212,7 @@ def write(path: Path, text: str = "") -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A machine with two cores, a disk with a partition, a network card, a bridge and one
-    terminal."""
+    """A machine with two cores, a disk with a partition, a network card, a bridge, a terminal."""
     counters(tmp_path)
     for name in ("sys/block/nvme0n1/device", "sys/block/md0", "sys/class/net/ens5/device",
                  "sys/class/net/docker0"):
@@ -225,10 +221,10 @@ def root(tmp_path: Path) -> Path:
     write(tmp_path / "dev/pts/ptmx")
     write(tmp_path / "proc/meminfo",
           "MemTotal: 1000 kB\nMemFree: 300 kB\nBuffers: 100 kB\nCached: 90 kB\n"
-                                     "SReclaimable: 10 kB\n")
+          "SReclaimable: 10 kB\n")
     write(tmp_path / "proc/1/mounts",
           f"/dev/nvme0n1p1 {tmp_path} ext4 rw 0 0\n/dev/nvme0n1p1 /b ext4 rw 0 0\n"
-                                      "tmpfs /run tmpfs rw 0 0\n/dev/gone /no/such ext4 rw 0 0\n")
+          "tmpfs /run tmpfs rw 0 0\n/dev/gone /no/such ext4 rw 0 0\n")
     return tmp_path
 
 
@@ -287,22 +283,16 @@ def test_figures_have_the_names_and_dimensions_of_cloudwatch_s_agent(root: Path)
     metrics.add(minute, iter([metrics.Figure("mem_used_percent", 70.0, "Percent")]))
     data = {each["MetricName"]: each for each in metrics.data(minute, 5.0, {"InstanceId": "i-1"})}
     own = [{"Name": "index", "Value": "1"}, {"Name": "name", "Value": "Tesla T4"},
-           {"Name": "arch", "Value": "Turing"},
-           {"Name": "InstanceId", "Value": "i-1"}]
+           {"Name": "arch", "Value": "Turing"}, {"Name": "InstanceId", "Value": "i-1"}]
     assert data["nvidia_smi_utilization_gpu"]["Dimensions"] == own
     assert data["nvidia_smi_memory_used"]["StatisticValues"]["Sum"] == 300
     assert data["nvidia_smi_memory_total"]["Unit"] == "None"
     assert data["cpu_usage_active"]["StatisticValues"]["Maximum"] == pytest.approx(100)
     assert data["mem_used_percent"]["StatisticValues"] == {
-        "SampleCount": 2,
-        "Sum": 120,
-        "Minimum": 50,
-        "Maximum": 70,
-    }
+        "SampleCount": 2, "Sum": 120, "Minimum": 50, "Maximum": 70}
     disk = data["disk_used_percent"]
-    assert disk["Dimensions"][:3] == [{"Name": "path", "Value": str(root)},
-                                      {"Name": "device", "Value": "nvme0n1p1"},
-                                      {"Name": "fstype", "Value": "ext4"}]
+    named = [(one["Name"], one["Value"]) for one in disk["Dimensions"][:3]]
+    assert named == [("path", str(root)), ("device", "nvme0n1p1"), ("fstype", "ext4")]
     assert 0 < disk["StatisticValues"]["Sum"] < 100 and disk["StatisticValues"]["SampleCount"] == 1
 
 
@@ -313,9 +303,8 @@ def test_costs_take_a_sample_for_as_long_as_the_agent_does() -> None:
 def test_a_group_is_scaled_by_the_use_of_all_of_its_gpus() -> None:
     minute: metrics.Minute = {}
     for index, used in ((0, 10.0), (1, 90.0), (0, 30.0)):
-        metrics.add(minute,
-                    iter([metrics.Figure(metrics.GPU_USE, used,
-                                         dimensions=(("index", str(index)),))]))
+        figure = metrics.Figure(metrics.GPU_USE, used, dimensions=(("index", str(index)),))
+        metrics.add(minute, iter([figure]))
     assert len(metrics.data(minute, 5.0, {"InstanceId": "i-1"})) == 2
     *_, whole = metrics.data(minute, 5.0, {"InstanceId": "i-1", "AutoScalingGroupName": "web"})
     assert whole["Dimensions"] == [{"Name": "AutoScalingGroupName", "Value": "web"}]
@@ -380,8 +369,7 @@ def test_a_gpu_that_cannot_be_asked_says_why(
 def test_gpus_on_the_bus_count_with_and_without_a_display(tmp_path: Path) -> None:
     assert machine.gpus_on_bus(tmp_path) == 0
     for slot, vendor, kind in (("a", "0x10de", "0x030200"), ("b", "0x10de", "0x030000"),
-                               ("c", "0x10de", "0x068000"),
-                               ("d", "0x1d0f", "0x030000")):
+                               ("c", "0x10de", "0x068000"), ("d", "0x1d0f", "0x030000")):
         device = tmp_path / "sys/bus/pci/devices" / slot
         files.write(device, {"vendor": f"{vendor}\n", "class": f"{kind}\n"})
     assert machine.gpus_on_bus(tmp_path) == 2
@@ -391,16 +379,14 @@ def test_gpus_on_the_bus_count_with_and_without_a_display(tmp_path: Path) -> Non
 
 
 def test_a_notice_says_what_will_happen_and_how_to_keep_the_machine() -> None:
-    here, wanted = Instance("i-1", "g6.xlarge", "ami-1",
-                            "us-east-1"), traces.settings(action=Action.POWEROFF)
+    here = Instance("i-1", "g6.xlarge", "ami-1", "us-east-1")
+    wanted = traces.settings(action=Action.POWEROFF)
     said = notice.lines(here, wanted, 61.2)
     assert said[0] == "i-1 has been idle for 61 minutes."
     assert "powers off in 15 minutes" in said[1] and "golden-idle hold 4h REASON" in said[2]
     [holding] = notice.of_holders(notice.holders([os.getpid(), 2**22 + 1], Path("/")))
-    assert (
-        holding.endswith(f"({holds.user_name(os.getuid())}, {os.getpid()}).")
-        and notice.of_holders([]) == []
-    )
+    assert holding.endswith(f"({holds.user_name(os.getuid())}, {os.getpid()}).")
+    assert notice.of_holders([]) == []
     assert notice.subject(here, wanted).isascii() and len(notice.subject(here, wanted)) < 100
 
 

@@ -124,33 +124,17 @@ def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) 
     assert "no GPU has run this build" in page.text() and "Published" not in page.text()
     short = report.summary(folder, previous, lock)
     assert "| NVIDIA driver's support | ended 2026-06-30 |" in short
-    folder.publish.write_text(
-        json.dumps(
-            {
-                "published_at": "2026-11-26T12:00:00Z",
-                "account": "123456789012",
-                "gpu": "tested on a GPU",
-                "regions": {
-                    "us-east-1": {
-                        "ami": "ami-0abc",
-                        "snapshot": "snap-0abc",
-                        "channels": ["candidate", "latest"],
-                        "template": "golden-x",
-                        "template_version": 3,
-                    }
-                },
-            }
-        ),
-        encoding="utf-8",
-    )
+    region = {"ami": "ami-0abc", "snapshot": "snap-0abc", "channels": ["candidate", "latest"],
+              "template": "golden-x", "template_version": 3}
+    folder.publish.write_text(json.dumps({
+        "published_at": "2026-11-26T12:00:00Z", "account": "123456789012",
+        "gpu": "tested on a GPU", "regions": {"us-east-1": region}}), encoding="utf-8")
     folder.log("bake").parent.mkdir(parents=True)
     folder.log("bake").write_text("", encoding="utf-8")
     report.write_report(previous, None, json.loads(previous.lock.read_text(encoding="utf-8")))
     report.write_report(folder, previous, lock)
-    page, summary = (
-        Page(folder.report.read_text(encoding="utf-8")),
-        folder.summary.read_text(encoding="utf-8"),
-    )
+    page = Page(folder.report.read_text(encoding="utf-8"))
+    summary = folder.summary.read_text(encoding="utf-8")
     for text in ("ami-0abc", "snap-0abc", "candidate, latest", "golden-x 3", "123456789012"):
         assert text in page.text(), text
     assert "no GPU has run this build" not in page.text()

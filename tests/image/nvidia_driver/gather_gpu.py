@@ -68,9 +68,7 @@ END:
     ret;
 }
 """
-"""PTX for every GPU since Maxwell: out[i] = 3 * i + 1. The driver compiles it for the GPU that it
-finds."""
-
+"""PTX for every GPU since Maxwell, which the driver compiles for its own: out[i] = 3 * i + 1."""
 
 Facts = dict[str, Any]
 _under_way: dict[int, tuple[str, float]] = {}
@@ -83,8 +81,7 @@ class Failed(Exception):
 
 
 def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
-    """What a question answers in a process of its own; `error` where it fails, or where a call does
-    not return."""
+    """What a question answers in a process of its own; `error` where it fails or does not return."""
     end, pipe = os.pipe()
     child = os.fork()
     if not child:
@@ -102,8 +99,7 @@ def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
 
 
 def _answer(pipe: int, question: Callable[..., Facts], arguments: tuple[Any, ...]) -> None:
-    """Answer into the pipe and end. SSH's connection is let go: it stays open as long as any
-    process has it."""
+    """Answer into the pipe and end, without SSH's connection, which any process keeps open."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nowhere, stream)
@@ -198,9 +194,10 @@ class Pci(ctypes.Structure):
                 ("bus_id", c_char * 32))
 
 
-def state(nvml: Library, device: c_void_p) -> dict[str, Any]:
+def at_rest(number: int) -> Facts:
     """What NVML says of one GPU that does not change while it works."""
-    memory, pci = Memory(), Pci()
+    nvml, memory, pci = management(), Memory(), Pci()
+    device = handle(nvml, number)
     nvml("nvmlDeviceGetMemoryInfo", device, byref(memory))
     nvml("nvmlDeviceGetPciInfo_v3", device, byref(pci))
     ask = nvml.optional
@@ -212,8 +209,7 @@ def state(nvml: Library, device: c_void_p) -> dict[str, Any]:
         "persistence": nvml.number("nvmlDeviceGetPersistenceMode", device),
         "ecc": ask(lambda: nvml.numbers(2, "nvmlDeviceGetEccMode", device)[0]),
         "uncorrected": ask(lambda: nvml.number("nvmlDeviceGetTotalEccErrors", device, UNCORRECTED,
-                                               VOLATILE,
-                                               kind=c_ulonglong)),
+                                               VOLATILE, kind=c_ulonglong)),
         "remapped": ask(lambda: nvml.numbers(4, "nvmlDeviceGetRemappedRows", device)),
         "pages_pending": ask(lambda: nvml.number("nvmlDeviceGetRetiredPagesPendingStatus", device)),
         "mig": ask(lambda: nvml.numbers(2, "nvmlDeviceGetMigMode", device)[0]),
@@ -223,8 +219,8 @@ def state(nvml: Library, device: c_void_p) -> dict[str, Any]:
 
 def links(nvml: Library, device: c_void_p) -> list[int]:
     """Whether each NVLink that the GPU has is up."""
-    found = [nvml.optional(lambda link=link: nvml.number("nvmlDeviceGetNvLinkState", device, link))
-             for link in range(LINKS)]
+    ask = functools.partial(nvml.number, "nvmlDeviceGetNvLinkState", device)
+    found = [nvml.optional(functools.partial(ask, link)) for link in range(LINKS)]
     return [up for up in found if up is not None]
 
 
@@ -234,40 +230,22 @@ def strangers(numbers: list[int]) -> Facts:
     handles = {number: handle(nvml, number) for number in numbers}
 
     def reaches(one: int, other: int) -> bool:
-        return not any(
-            nvml.optional(
-                lambda what=what: nvml.number(
-                    "nvmlDeviceGetP2PStatus", handles[one], handles[other], what
-                )
-            )
-            for what in (READ, WRITE)
-        )
+        ask = functools.partial(nvml.number, "nvmlDeviceGetP2PStatus", handles[one], handles[other])
+        return not any(nvml.optional(functools.partial(ask, what)) for what in (READ, WRITE))
 
-    return {"not_peers": [pair for pair in itertools.permutations(numbers, 2)
-                          if not reaches(*pair)]}
-
-
-def working(nvml: Library, device: c_void_p) -> dict[str, int]:
-    """What NVML says of one GPU that changes with its load."""
-    return {
-        "pcie_generation": nvml.number("nvmlDeviceGetCurrPcieLinkGeneration", device),
-        "pcie_width": nvml.number("nvmlDeviceGetCurrPcieLinkWidth", device),
-        "throttled_by": nvml.number("nvmlDeviceGetCurrentClocksThrottleReasons", device,
-                                    kind=c_ulonglong),
-    }
+    pairs = itertools.permutations(numbers, 2)
+    return {"not_peers": [pair for pair in pairs if not reaches(*pair)]}
 
 
 class Cuda:
-    """The work that each GPU does through the driver alone: no toolkit and no framework is
-    needed."""
+    """The work that each GPU does through the driver alone, without toolkit or framework."""
 
     def __init__(self) -> None:
         self.library = Library("libcuda.so.1", "cuGetErrorName")
         self.library("cuInit", 0)
 
     def facts(self) -> Facts:
-        """The library's file, and CUDA's number of each GPU by PCI address: NVML counts in another
-        order."""
+        """The library's file, and CUDA's number of each GPU by PCI address: NVML has others."""
         found = {}
         for number in range(self.library.number("cuDeviceGetCount", kind=c_int)):
             address = (c_char * 32)()
@@ -276,8 +254,7 @@ class Cuda:
         return {"file": self.library.file, "numbers": found}
 
     def work(self, number: int) -> dict[str, Any]:
-        """Numbers that a kernel got wrong, GB/s of copies within the GPU's memory (each byte is
-        read and written)."""
+        """Numbers that a kernel got wrong, GB/s of copies in the GPU's memory, read and written."""
         call = self.library
         context, source, target = c_void_p(), c_ulonglong(), c_ulonglong()
         call("cuCtxCreate_v2", byref(context), 0, number)
@@ -288,10 +265,11 @@ class Cuda:
             events = (c_void_p(), c_void_p())
             for event in events:
                 call("cuEventCreate", byref(event), 0)
-            self._copy(target, source)
+            copy = ("cuMemcpyDtoDAsync_v2", target, source, c_size_t(COPY_BYTES), None)
+            call(*copy)
             call("cuEventRecord", events[0], None)
             for _ in range(COPIES):
-                self._copy(target, source)
+                call(*copy)
             call("cuEventRecord", events[1], None)
             call("cuEventSynchronize", events[1])
             milliseconds = ctypes.c_float()
@@ -300,9 +278,6 @@ class Cuda:
                     "copy_gb_s": round(2 * COPIES * COPY_BYTES / milliseconds.value / 1e6, 1)}
         finally:
             call("cuCtxDestroy_v2", context)
-
-    def _copy(self, target: c_ulonglong, source: c_ulonglong) -> None:
-        self.library("cuMemcpyDtoDAsync_v2", target, source, c_size_t(COPY_BYTES), None)
 
     def _wrong(self, memory: c_ulonglong, count: int = 1 << 20) -> int:
         call, module, function = self.library, c_void_p(), c_void_p()
@@ -318,15 +293,9 @@ class Cuda:
 
 def gpus() -> Facts:
     """The driver's version and each GPU, at rest and at work, and what a library says where it
-    fails. A GPU that does not answer is in `lost` by its number, and only there.
-    """
-    answer: Facts = {
-        "error": "",
-        "cuda_error": "",
-        "gpus": [],
-        "lost": [],
-        "not_peers": [],
-    } | bounded(driver)
+    fails. A GPU that does not answer is in `lost` by its number, and only there."""
+    nothing: Facts = {"error": "", "cuda_error": "", "gpus": [], "lost": [], "not_peers": []}
+    answer = nothing | bounded(driver)
     for number in range(answer.get("count", 0)):
         row = bounded(at_rest, number)
         answer["lost" if "error" in row else "gpus"].append({"number": number} | row)
@@ -340,11 +309,9 @@ def gpus() -> Facts:
     if not answer["cuda_error"]:
         for row in answer["gpus"]:
             at = cuda["numbers"].get(row["bus"])
-            found = (
-                {"error": "CUDA does not see it"}
-                if at is None
-                else bounded(at_work, row["number"], at)
-            )
+            found = {"error": "CUDA does not see it"}
+            if at is not None:
+                found = bounded(at_work, row["number"], at)
             row |= {("work_error" if name == "error" else name): value
                     for name, value in found.items()}
     return answer
@@ -371,15 +338,8 @@ def driver() -> Facts:
             "count": nvml.number("nvmlDeviceGetCount_v2")}
 
 
-def at_rest(number: int) -> Facts:
-    """One GPU that does nothing."""
-    nvml = management()
-    return state(nvml, handle(nvml, number))
-
-
 def at_work(number: int, cuda_number: int) -> Facts:
-    """One GPU's result and speed, its fastest PCIe link meanwhile, and what throttled it
-    meanwhile."""
+    """One GPU's result and speed, its fastest PCIe link and what throttled it meanwhile."""
     nvml, cuda = management(), Cuda()
     device, results = handle(nvml, number), Facts()
 
@@ -389,16 +349,20 @@ def at_work(number: int, cuda_number: int) -> Facts:
         except Failed as error:
             results["error"] = str(error)
 
+    def sample() -> tuple[int, int, int]:
+        return (nvml.number("nvmlDeviceGetCurrPcieLinkGeneration", device),
+                nvml.number("nvmlDeviceGetCurrPcieLinkWidth", device),
+                nvml.number("nvmlDeviceGetCurrentClocksThrottleReasons", device, kind=c_ulonglong))
+
     thread = threading.Thread(target=work)
     thread.start()
-    samples = [working(nvml, device)]
+    samples = [sample()]
     while thread.is_alive():
         thread.join(0.02)
-        samples.append(working(nvml, device))
-    throttled = functools.reduce(operator.or_, [sample["throttled_by"] for sample in samples])
-    return results | {"throttled_by": throttled, **{
-        name: max(sample[name] for sample in samples)
-        for name in ("pcie_generation", "pcie_width")}}
+        samples.append(sample())
+    generations, widths, throttles = zip(*samples, strict=True)
+    return results | {"throttled_by": functools.reduce(operator.or_, throttles),
+                      "pcie_generation": max(generations), "pcie_width": max(widths)}
 
 
 def on_bus() -> tuple[list[str], int]:
@@ -416,35 +380,21 @@ def output(*argv: str) -> str:
     """What a command prints; nothing where it is not installed, and that it hangs where it does."""
     try:
         return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              check=False,
-                              timeout=COMMAND_S).stdout
+                              check=False, timeout=COMMAND_S).stdout
     except FileNotFoundError:
         return ""
     except subprocess.TimeoutExpired:
         return f"{argv[0]} gave no answer in {COMMAND_S:g} s"
 
 
-def module_version() -> str:
-    """The version of the kernel module that is loaded."""
-    path = ROOT / "sys/module/nvidia/version"
-    return path.read_text().strip() if path.exists() else ""
-
-
 ADDRESSES, SWITCHES = on_bus()
-print(
-    json.dumps(
-        gpus()
-        | {
-            "bus": ADDRESSES,
-            "switches": SWITCHES,
-            "module": module_version(),
-            "fabricmanager": output(
-                "systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager"
-            ).strip(),
-            "fabricmanager_version": "".join(
-                re.findall(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))[:1]
-            ),
-            "xids": [list(match.groups()) for match in XID.finditer(output("dmesg"))],
-        }
-    )
-)
+MODULE = ROOT / "sys/module/nvidia/version"  # of the kernel module that is loaded
+STATE = ("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager")
+VERSION = re.search(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
+print(json.dumps(gpus() | {
+    "bus": ADDRESSES, "switches": SWITCHES,
+    "module": MODULE.read_text().strip() if MODULE.exists() else "",
+    "fabricmanager": output(*STATE).strip(),
+    "fabricmanager_version": VERSION[0] if VERSION else "",
+    "xids": [list(match.groups()) for match in XID.finditer(output("dmesg"))],
+}))

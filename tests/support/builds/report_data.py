@@ -109,9 +109,9 @@ CHOICES = [
 """What a lock took and passed over."""
 
 
-def lock(**changes: Any) -> dict[str, Any]:
-    """A complete lock with 400 packages; `changes` replace whole keys."""
-    packages = {
+def packages_of() -> dict[str, Any]:
+    """The 400 packages of a lock."""
+    return {
         f"libexample{number}": package(f"{number % 7}.{number}-1") for number in range(388)
     } | {
         "nvidia-driver-libs": package("535.309.01-1~deb12u1", size=512 * 1024),
@@ -127,6 +127,10 @@ def lock(**changes: Any) -> dict[str, Any]:
         "libxml2": package("2.9.14+dfsg-1.3~deb12u6"),
         f"golden-nvidia-modules-{KERNEL}": package("535.309.01-1", size=18 * MIB, origin="built"),
     }
+
+
+def lock(**changes: Any) -> dict[str, Any]:
+    """A complete lock; `changes` replace whole keys."""
     return {
         "schema_version": 1, "image": IMAGE, "source_date_epoch": 1795219200, "disk_size_gib": 10,
         "description": "Debian 12 with NVIDIA's driver and the CUDA toolkit, for training and inference on EC2",
@@ -143,8 +147,7 @@ def lock(**changes: Any) -> dict[str, Any]:
             "cuda": "12.2",
             "modules": {
                 "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 12.2.0-14+deb12u1",
-                "signature": None,
-                "key": "0" * 64,
+                "signature": None, "key": "0" * 64,
             },
         },
         "cuda": {"version": "11.8", "variant": "toolkit", "why": "the archive's"},
@@ -154,7 +157,7 @@ def lock(**changes: Any) -> dict[str, Any]:
             "options": ["-march=skylake", "-mtune=generic"], "features": ["avx2"],
         },
         "choices": CHOICES,
-        "packages": packages, "roles": list(ROLES), "steps": [], "base_packages": [],
+        "packages": packages_of(), "roles": list(ROLES), "steps": [], "base_packages": [],
         "variables": {}, "inputs": {},
         **changes,
     }
