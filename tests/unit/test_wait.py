@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from botocore.exceptions import ClientError
+from goldenami.aws import calls
 from goldenami.core import wait
 
 
@@ -75,3 +77,43 @@ def test_growing_pauses() -> None:
         0.8,
         0.8,
     ]
+
+
+def refused(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": ""}}, "DescribeThing")
+
+
+def test_aws_is_asked_again_where_a_refusal_passes(clock: Clock) -> None:
+    answers = iter([None, "there"])
+    refusals = [refused("InvalidThing.NotFound")]
+
+    def ask() -> str | None:
+        if refusals:
+            raise refusals.pop()
+        return next(answers)
+
+    assert calls.wait_for(ask, *calls.NOT_YET, limit_s=10.0) == "there"
+    assert clock.pauses == [0.5, 1]
+
+
+def test_aws_refusal_that_stays_is_raised_at_the_limit_and_another_at_once(clock: Clock) -> None:
+    def ask() -> None:
+        raise refused("InvalidThing.NotFound")
+
+    with pytest.raises(ClientError, match="NotFound"):
+        calls.wait_for(ask, *calls.NOT_YET, limit_s=3.0, pauses=2.0)
+    assert clock.pauses == [2.0, 1.0]
+    with pytest.raises(ClientError, match="NotFound"):
+        calls.wait_for(ask, ".InUse", passes=lambda error: isinstance(error, ValueError))
+    assert clock.pauses == [2.0, 1.0], "what does not pass is not asked again"
+    assert calls.wait_for(lambda: None, limit_s=1.0) is None
+
+
+def test_aws_refusal_counts_only_if_it_was_the_last_answer(clock: Clock) -> None:
+    answers = iter([refused("Thing.NotFound"), None, None])
+
+    def ask() -> None:
+        if error := next(answers):
+            raise error
+
+    assert calls.wait_for(ask, ".NotFound", limit_s=2.0, pauses=1.0) is None

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from goldenami.core.wait import wait_until
 from goldenami.core.worker_pool import Budget, WorkerPool
 
 MOST, POOLS = 16, 8
@@ -98,3 +99,22 @@ def test_nothing_to_do_is_done_at_once() -> None:
     WorkerPool(0).run([], done.append)
     WorkerPool(4).run([], done.append)
     assert done == []
+
+
+def test_a_worker_that_waits_ends_with_its_pool() -> None:
+    """An hour's wait in a worker does not outlive the work, and nobody sees how it ended."""
+    waiting, ended = threading.Event(), threading.Event()
+
+    def work(item: int) -> None:
+        if item == 0:
+            waiting.set()
+            try:
+                wait_until(lambda: None, 3600.0, 3600.0)
+            finally:
+                ended.set()
+        waiting.wait()
+        raise ValueError(item)
+
+    with pytest.raises(ValueError, match="1"):
+        WorkerPool(2).run(range(2), work)
+    assert ended.is_set()

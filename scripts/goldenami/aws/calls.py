@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from botocore.exceptions import ClientError
 
@@ -50,16 +50,31 @@ def tolerate(*codes: str) -> Iterator[None]:
             raise
 
 
-def settled(call: Callable[[], T], *codes: str, limit_s: float | None = None) -> T:
-    """What `call` returns, tried again while it is refused with a code that ends in one of `codes`.
+def wait_for(
+    ask: Callable[[], T], *codes: str, limit_s: float | None = None,
+    pauses: float | Iterable[float] = SETTLE_POLLS_S,
+    passes: Callable[[Exception], bool] | None = None,
+) -> T:
+    """The first answer of AWS that is not None; None where there is none in `limit_s` seconds.
 
-    For what follows a change that EC2 may not show yet (SETTLE_S), or what waits for others
-    (`limit_s`); `call` has to bear being made again.
+    A refusal whose code ends in one of `codes`, or of which `passes` says that it will pass, is no
+    answer yet; the last one is raised at the limit. By default it waits for what EC2 may not show
+    yet (SETTLE_S). `ask` has to bear being made again.
     """
-    def once() -> tuple[T] | None:
-        with tolerate(*codes):
-            return (call(),)
+    refusals = list[Exception]()
+
+    def answer() -> T | None:
+        refusals.clear()
+        try:
+            return ask()
+        except Exception as error:
+            named = isinstance(error, ClientError) and code(error).endswith(codes)
+            if not (named or (passes and passes(error))):
+                raise
+            refusals.append(error)
         return None
 
-    answer = wait_until(once, SETTLE_S if limit_s is None else limit_s, SETTLE_POLLS_S)
-    return answer[0] if answer else call()
+    found = wait_until(answer, SETTLE_S if limit_s is None else limit_s, pauses)
+    if refusals:
+        raise refusals[0]
+    return cast(T, found)

@@ -14,13 +14,12 @@ from botocore import exceptions as aws
 from pydantic import Field
 
 from goldenami.aws import tags
-from goldenami.aws.calls import NOT_YET, settled
+from goldenami.aws.calls import NOT_YET, wait_for
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.session import Client, code
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.units import GIB
-from goldenami.core.wait import wait_until
 from goldenami.model.builds.build_records import BakeRecord, Utc
 
 ARCHITECTURES = {"amd64": "x86_64"}
@@ -170,7 +169,7 @@ def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
            "VolumeSize": spec.volume_size_gib,
            "DeleteOnTermination": True}
     try:
-        answer = settled(lambda: ec2.register_image(
+        answer = wait_for(lambda: ec2.register_image(
             Name=spec.name, Description=spec.description, Architecture=spec.architecture,
             VirtualizationType="hvm",
             RootDeviceName=ROOT_DEVICE,
@@ -194,7 +193,7 @@ def deregister(ec2: Client, image: Image) -> None:
 def remove(ec2: Client, image: Image) -> None:
     """Deregister an AMI and delete its snapshot."""
     deregister(ec2, image)
-    settled(lambda: ec2.delete_snapshot(SnapshotId=image.snapshot), "InvalidSnapshot.InUse")
+    wait_for(lambda: ec2.delete_snapshot(SnapshotId=image.snapshot), "InvalidSnapshot.InUse")
 
 
 def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key: str | None) -> str:
@@ -202,7 +201,7 @@ def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key:
     ARN) encrypts it."""
     encryption: dict[str, Any] = {"Encrypted": True, "KmsKeyId": key} if key else {}
     token = secrets.token_hex(16)  # an answer that is lost does not make a second copy
-    answer = settled(lambda: ec2.copy_image(
+    answer = wait_for(lambda: ec2.copy_image(
         Name=spec.name, Description=spec.description, SourceRegion=source_region,
         SourceImageId=source_ami,
         ClientToken=token, TagSpecifications=tags.specifications(spec.tags, "image", "snapshot"),
@@ -221,7 +220,7 @@ def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _:
         return seen[0] if seen and seen[0].state != AmiState.PENDING else None
 
     began = time.monotonic()
-    image = wait_until(settled_image, WAIT_S, POLLS_S)
+    image = wait_for(settled_image, limit_s=WAIT_S, pauses=POLLS_S)
     while (
         image is None
         and seen
@@ -229,7 +228,7 @@ def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _:
         and time.monotonic() - began < COPY_WAIT_S
     ):
         say(f"{ami} is being copied for {(time.monotonic() - began) / 60:.0f} min")
-        image = wait_until(settled_image, COPY_SAY_S, POLLS_S[-1])
+        image = wait_for(settled_image, limit_s=COPY_SAY_S, pauses=POLLS_S[-1])
     if image is None:
         raise StageFailed(f"{ami} is not available after {time.monotonic() - began:.0f} s",
                           hint="run again: it goes on waiting; status.aws.amazon.com says whether "
@@ -243,7 +242,7 @@ def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _:
 def launch_permissions(ec2: Client, ami: str) -> list[dict[str, str]]:
     """Who may launch the AMI, as EC2 lists it: a key and a value, such as {"UserId":
     "111122223333"}, for each."""
-    answer = settled(
+    answer = wait_for(
         lambda: ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission"), *NOT_YET
     )
     return [dict(permission) for permission in answer.get("LaunchPermissions", [])]
@@ -260,10 +259,10 @@ def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> 
 
     An AMI that was registered a moment ago may be unknown to some of EC2's servers.
     """
-    settled(lambda: _apply(ec2, image, spec, settings), *NOT_YET)
+    wait_for(lambda: _apply(ec2, image, spec, settings), *NOT_YET)
 
 
-def _apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> None:
+def _apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> Literal[True]:
     if not spec.tags.items() <= image.tags.items():
         ec2.create_tags(Resources=[image.ami, image.snapshot], Tags=tags.to_list(spec.tags))
     if not image.raw.get("DeprecationTime"):
@@ -277,6 +276,7 @@ def _apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) ->
         ec2.modify_image_attribute(ImageId=image.ami, Attribute="launchPermission",
                                    LaunchPermission={verb: rows for verb, rows in change.items()
                                                      if rows})
+    return True
 
 
 def _accounts(names: set[str]) -> list[dict[str, str]]:
@@ -320,7 +320,7 @@ def differences(
 def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | None) -> list[str]:
     """How the AMI's snapshot differs: state, tags, encryption (`key` is an ARN; None: whatever it
     is)."""
-    answer = settled(lambda: ec2.describe_snapshots(SnapshotIds=[image.snapshot]), *NOT_YET)
+    answer = wait_for(lambda: ec2.describe_snapshots(SnapshotIds=[image.snapshot]), *NOT_YET)
     snapshot = answer["Snapshots"][0]
     snapshot_tags = tags.from_list(snapshot.get("Tags"))
     facts = [("snapshot state", "completed", snapshot["State"]),
@@ -336,5 +336,5 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
 def clear_temporary_tags(ec2: Client, image: Image) -> None:
     """Take off what marks the AMI and its snapshot as unfinished or unpublished, which may be
     swept."""
-    settled(lambda: ec2.delete_tags(Resources=[image.ami, image.snapshot],
+    wait_for(lambda: ec2.delete_tags(Resources=[image.ami, image.snapshot],
                                     Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}]), *NOT_YET)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from goldenami.aws.calls import wait_for
 from goldenami.aws.error_kinds import UnknownCredentials
 from goldenami.aws.session import translate
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed, Unreachable
@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 FORWARD_S, BACK_S = 60.0, 300.0
 """For how long a move is tried where AWS throttles it or does not answer, and then its way back."""
-AGAIN_S, MOST_AGAIN_S = 0.5, 8.0
+AGAIN_S = (0.5, 2, 8.0)
+"""Pauses between two tries: the first, its growth, the longest."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,14 @@ class RegionResults(Generic[T]):
         raise combined_error(self.failed, what, hint, dict.fromkeys(self.done, "done"))
 
 
-def for_each_region(regions: Iterable[str], work: Callable[[str], T]) -> RegionResults[T]:
+def for_each_region(
+    regions: Iterable[str], work: Callable[[str], T], *, again_s: float = 0.0,
+) -> RegionResults[T]:
     """Call `work` with every region, in parallel. An error in one does not stop the others; a
     defect is raised.
 
+    For `again_s` seconds `work` is begun again where AWS throttles or is silent: it then has to
+    bear that it was done before, or half of it.
     What only looks asks by `Account.with_short_timeouts`, which gives up a region that hangs. An
     interrupt does not wait: what is under way then ends with the process.
     """
@@ -56,7 +61,10 @@ def for_each_region(regions: Iterable[str], work: Callable[[str], T]) -> RegionR
 
     def keep_outcome(region: str) -> None:
         try:
-            done[region] = work(region)
+            # A tuple, since the work itself may return None.
+            (done[region],) = wait_for(
+                lambda: (work(region),), limit_s=again_s, pauses=growing(*AGAIN_S),
+                passes=lambda error: isinstance(translate(error, region), Unreachable))
         except Exception as error:  # raised below, when all have ended
             errors[region] = error
 
@@ -72,28 +80,6 @@ def for_each_region(regions: Iterable[str], work: Callable[[str], T]) -> RegionR
     return RegionResults({region: done[region] for region in names if region in done}, failed)
 
 
-def persist(regions: Iterable[str], work: Callable[[str], T], limit_s: float) -> RegionResults[T]:
-    """As `for_each_region`, but `work` is begun again, for at most `limit_s` seconds, where AWS
-    throttles or is silent.
-
-    `work` has to bear that it was done before, or half of it.
-    """
-    names, ends = list(regions), time.monotonic() + limit_s
-    results = for_each_region(names, work)
-    pauses = growing(AGAIN_S, 2, MOST_AGAIN_S)
-    while time.monotonic() < ends and any(isinstance(error, Unreachable)
-                                          for error in results.failed.values()):
-        time.sleep(next(pauses))
-        again = for_each_region([region for region, error in results.failed.items()
-                                 if isinstance(error, Unreachable)],
-                                work)
-        done = {**results.done, **again.done}
-        failed = {region: error for region, error in {**results.failed, **again.failed}.items()
-                  if region not in done}
-        results = RegionResults({name: done[name] for name in names if name in done}, failed)
-    return results
-
-
 def all_or_none(
     regions: Iterable[str], forward: Callable[[str], T], back: Callable[[str], None], hint: str,
 ) -> dict[str, T]:
@@ -105,10 +91,10 @@ def all_or_none(
     work. Where it fails too, the error says so.
     """
     names = list(regions)
-    moved = persist(names, forward, FORWARD_S)
+    moved = for_each_region(names, forward, again_s=FORWARD_S)
     if not moved.failed:
         return moved.done
-    undone = persist(names, back, BACK_S)
+    undone = for_each_region(names, back, again_s=BACK_S)
     state = {**dict.fromkeys(names, "is as it was"),
              **{f"{region}, back": error.message for region, error in undone.failed.items()}}
     what = "no pointer has moved" if not undone.failed else \

@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 from botocore import exceptions as aws
 
-from goldenami.aws.calls import pages
+from goldenami.aws.calls import pages, wait_for
 from goldenami.aws.session import Client
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, Busy, GoldenError, HostNotReady, StageFailed
-from goldenami.core.wait import growing, wait_until
+from goldenami.core.wait import growing
 from goldenami.core.yaml_lines import nearest
 
 LIMIT_S = 3600.0
@@ -216,7 +216,7 @@ def propose(
         return None if found["Status"] in ("CREATE_PENDING", "CREATE_IN_PROGRESS") else found
 
     proposed = ChangeSet(made["Id"], made["StackId"], template.name, is_first, ())
-    found = wait_until(ended, LIMIT_S, growing(FIRST_POLL_S, 2, MOST_POLL_S))
+    found = wait_for(ended, limit_s=LIMIT_S, pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S))
     if found and found["Status"] == "CREATE_COMPLETE":
         return replace(proposed, changes=tuple(_changes(cloudformation, made["Id"])))
     reason = (found or {}).get("StatusReason", "it is not made after an hour")
@@ -310,7 +310,7 @@ def _wait(
             say(f"{stack.status}, for {said - began:.0f} s")
         return None if stack.status.endswith("_IN_PROGRESS") else stack
 
-    stack = wait_until(ended, LIMIT_S, growing(FIRST_POLL_S, 2, MOST_POLL_S))
+    stack = wait_for(ended, limit_s=LIMIT_S, pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S))
     if stack is None:
         raise StageFailed(f"the stack {name} has not ended its change after {LIMIT_S / 60:.0f} "
                           "minutes",

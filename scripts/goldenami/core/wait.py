@@ -1,13 +1,38 @@
-"""Waiting for something to come true: the one polling loop."""
+"""Waiting for something to come true: the one polling loop.
+
+What asks AWS waits by `aws.calls.wait_for`, which knows AWS's refusals.
+"""
 
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+class WorkEnded(Exception):
+    """Raised in a worker that was waiting when its pool's work ended; nobody sees it."""
+
+
+class _Worker(threading.local):
+    """What ends the work that this thread is part of; None in a thread of no pool."""
+
+    ended: threading.Event | None = None
+
+
+WORKER = _Worker()
+
+
+def pause(seconds: float) -> None:
+    """Sleep. A worker of a pool sleeps no longer than the pool's work lasts, then WorkEnded."""
+    if WORKER.ended is None:
+        time.sleep(seconds)
+    elif WORKER.ended.wait(seconds):
+        raise WorkEnded
 
 
 def wait_until(
@@ -21,7 +46,7 @@ def wait_until(
     """
     ends, pauses = time.monotonic() + limit_s, _pauses(poll_s)
     while (value := condition()) is None and (left := ends - time.monotonic()) > 0:
-        time.sleep(min(next(pauses), left))
+        pause(min(next(pauses), left))
     return value
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
+from goldenami.core.wait import WORKER, WorkEnded
+
 T = TypeVar("T")
 
 POLL_S = 0.2
@@ -17,10 +19,6 @@ GRACE_S, GRACE_POLL_S = 2.0, 0.01
 """Seconds for which an ended pool waits for its threads: local work is done by then, a request may
 not be."""
 _END = object()
-
-
-class PoolStopped(Exception):
-    """Raised in a worker that was waiting when the work ended; nobody sees it."""
 
 
 class Budget:
@@ -65,8 +63,8 @@ class Budget:
 
 
 class WorkerPool:
-    """At most `workers` threads that take items from one iterator; `pause` lets a worker wait
-    without missing the end.
+    """At most `workers` threads that take items from one iterator. A worker that waits by
+    `core.wait` does not miss the end.
 
     Memory does not grow with the number of items: no queue, each thread holds the one item that it
     works on. The threads are daemons, so that an interrupted process ends at once although a
@@ -101,11 +99,6 @@ class WorkerPool:
         while self._active and time.monotonic() < until:
             time.sleep(GRACE_POLL_S)
 
-    def pause(self, seconds: float) -> None:
-        """Wait inside `work`; raises Stopped when the work has ended meanwhile."""
-        if self._ended.wait(seconds):
-            raise PoolStopped
-
     def _hire(self, source: Iterator[T], work: Callable[[T], None]) -> None:
         """Start a thread, if there may be one more and there is work for it."""
         with self._lock:
@@ -116,6 +109,7 @@ class WorkerPool:
         threading.Thread(target=self._work, args=(source, work), daemon=True).start()
 
     def _work(self, source: Iterator[T], work: Callable[[T], None]) -> None:
+        WORKER.ended = self._ended
         try:
             while True:
                 with self._lock:
@@ -127,7 +121,7 @@ class WorkerPool:
                         break
                 self._hire(source, work)
                 work(cast(T, item))
-        except PoolStopped:
+        except WorkEnded:
             pass
         except BaseException as error:
             with self._lock:

@@ -20,7 +20,6 @@ from goldenami.aws import session
 from goldenami.aws.snapshots import ebs, readback
 from goldenami.aws.snapshots.fetch import SnapshotSource
 from goldenami.core.errors import GoldenError
-from goldenami.core.worker_pool import WorkerPool
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.disk_blocks import BlockMap
 
@@ -97,7 +96,7 @@ def holds(
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> bool:
     """Whether the snapshot, read back from EBS, has the listed blocks and no others."""
-    source = SnapshotSource(client, snapshot_id, WorkerPool(4))
+    source = SnapshotSource(client, snapshot_id)
     with tempfile.TemporaryDirectory() as scratch:
         found = readback.scan_snapshot(
             source, list(source.listed()), Path(scratch, "blocks"), on_bytes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from goldenami.aws import tags
-from goldenami.aws.calls import NOT_YET, settled
+from goldenami.aws.calls import NOT_YET, wait_for
 from goldenami.aws.channels.pointers import PROVENANCE, VERIFICATION, build_name
 from goldenami.aws.images import Image
 from goldenami.aws.session import Client
@@ -61,12 +61,12 @@ def write(
                           Description="golden publish: signed, a DSSE envelope")
     mark = tags.to_list({tags.PROVENANCE_SHA256: attestations.digest,
                          tags.SIGNED_BY: attestations.key_id})
-    settled(lambda: ec2.create_tags(Resources=[ami.ami, ami.snapshot], Tags=mark), *NOT_YET)
+    wait_for(lambda: ec2.create_tags(Resources=[ami.ami, ami.snapshot], Tags=mark), *NOT_YET)
 
 
 def snapshot_tags(ec2: Client, ami: Image) -> tags.Tags:
     """The tags of the AMI's snapshot."""
-    answer = settled(lambda: ec2.describe_snapshots(SnapshotIds=[ami.snapshot]), *NOT_YET)
+    answer = wait_for(lambda: ec2.describe_snapshots(SnapshotIds=[ami.snapshot]), *NOT_YET)
     return tags.from_list(answer["Snapshots"][0].get("Tags"))
 
 

@@ -24,14 +24,13 @@ from typing import Any
 from botocore import exceptions as aws
 
 from goldenami.aws import tags
-from goldenami.aws.calls import tolerate
+from goldenami.aws.calls import tolerate, wait_for
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.session import HASTY_ATTEMPTS, Account, Client, code, translated
 from goldenami.core import clock
 from goldenami.core.errors import Busy, GoldenError, StageFailed
 from goldenami.core.process import ProcessId
 from goldenami.core.records import Record
-from goldenami.core.wait import wait_until
 
 TABLE, BUILD = "golden-ami", "/"
 """An image has an item, and while it is uploaded each `image/build`."""
@@ -196,14 +195,8 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
 
 def _take_when_free(dynamodb: Client, image: str, wait_s: float) -> Lease:
     """As `take_lease`; Busy only when another has held it for `wait_s` seconds."""
-    ends = time.monotonic() + wait_s
-    while True:
-        try:
-            return take_lease(dynamodb, image)
-        except Busy:
-            if time.monotonic() >= ends:
-                raise
-        time.sleep(WAIT_POLL_S)
+    return wait_for(lambda: take_lease(dynamodb, image), limit_s=wait_s, pauses=WAIT_POLL_S,
+                    passes=lambda error: isinstance(error, Busy))
 
 
 def _make_table(dynamodb: Client) -> None:
@@ -220,7 +213,7 @@ def _make_table(dynamodb: Client) -> None:
     def active() -> bool | None:
         return dynamodb.describe_table(TableName=TABLE)["Table"]["TableStatus"] == "ACTIVE" or None
 
-    if not wait_until(active, TABLE_LIMIT_S, POLL_S):
+    if not wait_for(active, limit_s=TABLE_LIMIT_S, pauses=POLL_S):
         raise StageFailed(f"the DynamoDB table {TABLE} is not active after {TABLE_LIMIT_S:.0f} s",
                           hint="run again; if it stays so, look at it in the console")
 

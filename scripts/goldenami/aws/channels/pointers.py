@@ -12,12 +12,11 @@ from typing import Any
 from botocore import exceptions as aws
 
 from goldenami.aws import tags
-from goldenami.aws.calls import pages, tolerate
+from goldenami.aws.calls import pages, tolerate, wait_for
 from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.session import Client, code
 from goldenami.core import records
 from goldenami.core.errors import BadInput, StageFailed
-from goldenami.core.wait import wait_until
 
 PREFIX = "/golden-ami"
 EVIDENCE = "/gpu-test"
@@ -119,7 +118,7 @@ def move_channel(ssm: Client, name: str, ami: str, description: str) -> int:
         )
         return int(parameter["Version"]) if parameter and is_taken else None
 
-    moved = wait_until(taken, LATE_S, POLL_S)
+    moved = wait_for(taken, limit_s=LATE_S, pauses=POLL_S)
     if moved is None:
         raise StageFailed(f"SSM did not take {ami} for {name} within {LATE_S:.0f} s: it names "
                           f"{parameter['Value'] if parameter else 'nothing'}",
@@ -139,7 +138,7 @@ def restore_channel(ssm: Client, name: str, ami: str | None, description: str) -
         return
     with tolerate("ParameterNotFound"):
         ssm.delete_parameter(Name=name)
-    if not wait_until(lambda: _get(ssm, name) is None or None, LATE_S, POLL_S):
+    if not wait_for(lambda: _get(ssm, name) is None or None, limit_s=LATE_S, pauses=POLL_S):
         raise StageFailed(f"SSM still has {name} {LATE_S:.0f} s after it was deleted",
                           hint="run again")
 
@@ -316,7 +315,7 @@ def _make_default(ec2: Client, ref: TemplateRef, number: int) -> None:
     """Set the default and wait until the template says so ("Eventual consistency in the Amazon EC2
     API")."""
     ec2.modify_launch_template(**ref.named, DefaultVersion=str(number))
-    if not wait_until(lambda: _default_is(ec2, ref, number) or None, LATE_S, POLL_S):
+    if not wait_for(lambda: _default_is(ec2, ref, number) or None, limit_s=LATE_S, pauses=POLL_S):
         raise StageFailed(f"the default of {ref} is not version {number} after {LATE_S:.0f} s",
                           hint="run again: it is set and read back anew")
 
@@ -340,7 +339,7 @@ def restore_template(
             return
         with tolerate(*_NO_TEMPLATE):
             ec2.delete_launch_template(**ref.named)
-        if not wait_until(lambda: _default_is(ec2, ref, None) or None, LATE_S, POLL_S):
+        if not wait_for(lambda: _default_is(ec2, ref, None) or None, limit_s=LATE_S, pauses=POLL_S):
             raise StageFailed(f"{ref} is still there {LATE_S:.0f} s after it was deleted",
                               hint="run again")
         return
@@ -373,12 +372,12 @@ def _create(
     except aws.ClientError as error:
         if code(error) != "InvalidLaunchTemplateName.AlreadyExistsException":
             raise
-        if not wait_until(lambda: default_version(ec2, ref), LATE_S, POLL_S):
+        if not wait_for(lambda: default_version(ec2, ref), limit_s=LATE_S, pauses=POLL_S):
             raise StageFailed(
                 f"{ref} exists, and is not found for {LATE_S:.0f} s", hint="run again"
             ) from None
         return move_template(ec2, ref, build_id, data, template_tags, hand_set=hand_set)
-    wait_until(lambda: default_version(ec2, ref), LATE_S, POLL_S)
+    wait_for(lambda: default_version(ec2, ref), limit_s=LATE_S, pauses=POLL_S)
     return Version(template["LaunchTemplateId"], 1, title, data.data)
 
 

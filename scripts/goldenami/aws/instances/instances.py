@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from goldenami.aws import tags
-from goldenami.aws.calls import NOT_YET, settled, tolerate
+from goldenami.aws.calls import NOT_YET, tolerate, wait_for
 from goldenami.aws.images import Image
 from goldenami.aws.session import Client, code
 from goldenami.aws.tags import Tags
@@ -28,10 +28,11 @@ SSH, SSH_FROM = 22, "GOLDEN_SSH_FROM"
 _SPOT = {"MarketType": "spot",
          "SpotOptions": {"SpotInstanceType": "one-time",
                          "InstanceInterruptionBehavior": "terminate"}}
-WAIT = {"Delay": 3, "MaxAttempts": 200}
-"""Ten minutes: an instance runs within one, and terminates within two or three."""
+LIMIT_S, POLL_S = 600.0, 3.0
+"""An instance runs within a minute, and terminates within two or three."""
 
 
+_ALIVE = ("pending", "running", "shutting-down", "stopping", "stopped")
 _NO_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow",
                 "Unsupported")
 _QUOTA = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded")
@@ -127,9 +128,9 @@ def access(ec2: Client, name: str, public_key: Path, own_tags: Tags) -> Iterator
             ec2.create_security_group(
                 GroupName=name, Description="SSH to an image that is being made or verified",
                 TagSpecifications=tags.specifications(own_tags, "security-group"))
-        found = settled(lambda: ec2.describe_security_groups(GroupNames=[name]), *NOT_YET)
+        found = wait_for(lambda: ec2.describe_security_groups(GroupNames=[name]), *NOT_YET)
         group = str(found["SecurityGroups"][0]["GroupId"])
-        settled(lambda: ec2.authorize_security_group_ingress(
+        wait_for(lambda: ec2.authorize_security_group_ingress(
             GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH,
                                            "IpRanges": [{"CidrIp": network}]}]), *NOT_YET)
         yield Access(name, group)
@@ -157,7 +158,7 @@ def _end(ec2: Client, launch: Launch, instance: str) -> None:
     try:
         # One that was launched a moment ago may be unknown, and must not be left.
         with tolerate(*NOT_YET):
-            settled(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
+            wait_for(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
         terminate(ec2, instance)
     except (ClientError, BotoCoreError) as error:
         region = ec2.meta.region_name
@@ -169,11 +170,24 @@ def _end(ec2: Client, launch: Launch, instance: str) -> None:
 
 
 def _await_running(ec2: Client, launch: Launch, instance: str) -> None:
-    try:
-        ec2.get_waiter("instance_running").wait(InstanceIds=[instance], WaiterConfig=WAIT)
-    except WaiterError:
+    state = _state_after(ec2, instance, "pending")
+    if state != "running":
         _check_kept(ec2, launch, instance)
-        raise
+        raise StageFailed(f"{instance} is {state} and was to run: {ended_by(ec2, instance)}",
+                          hint="look at it in the console, then run again")
+
+
+def _state_after(ec2: Client, instance: str, *before: str) -> str:
+    """The state of an instance when it is none of `before` any more, or after LIMIT_S."""
+    seen = ""
+
+    def left() -> bool | None:
+        nonlocal seen
+        seen = describe(ec2, instance)["State"]["Name"]
+        return seen not in before or None
+
+    wait_for(left, limit_s=LIMIT_S, pauses=POLL_S)
+    return seen
 
 
 def _check_kept(ec2: Client, launch: Launch, instance: str) -> None:
@@ -206,7 +220,7 @@ def _launch(ec2: Client, launch: Launch, access: Access) -> str:
         **({"Placement": {"AvailabilityZone": launch.zone}} if launch.zone else {}),
         **({"UserData": launch.user_data} if launch.user_data else {})}
     with _refusals(launch):
-        answer = settled(lambda: ec2.run_instances(
+        answer = wait_for(lambda: ec2.run_instances(
             ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1,
             KeyName=access.key,
             SecurityGroupIds=[access.group], ClientToken=launch.name,
@@ -222,7 +236,7 @@ def _launch(ec2: Client, launch: Launch, access: Access) -> str:
 def describe(ec2: Client, instance: str) -> dict[str, Any]:
     """What EC2 says of an instance; one that was launched a moment ago may be unknown for a
     while."""
-    answer = settled(lambda: ec2.describe_instances(InstanceIds=[instance]), *NOT_YET)
+    answer = wait_for(lambda: ec2.describe_instances(InstanceIds=[instance]), *NOT_YET)
     return dict(answer["Reservations"][0]["Instances"][0])
 
 
@@ -246,7 +260,10 @@ def terminate(ec2: Client, instance: str) -> None:
     """Terminate an instance, if there is one of that id, and wait until it is gone."""
     with tolerate(".NotFound"):
         ec2.terminate_instances(InstanceIds=[instance])
-        ec2.get_waiter("instance_terminated").wait(InstanceIds=[instance], WaiterConfig=WAIT)
+        state = _state_after(ec2, instance, *_ALIVE)
+        if state != "terminated":
+            raise StageFailed(f"{instance} is {state} {LIMIT_S:.0f} s after it was to terminate",
+                              hint="run again; look at it in the console")
 
 
 def _remove(call: Callable[..., object], **arguments: object) -> None:
@@ -258,4 +275,4 @@ def _remove(call: Callable[..., object], **arguments: object) -> None:
     if isinstance(sys.exc_info()[1], StillRuns):
         return
     with tolerate(".NotFound"):
-        settled(lambda: call(**arguments), "DependencyViolation")
+        wait_for(lambda: call(**arguments), "DependencyViolation")

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from goldenami.aws.calls import wait_for
 from goldenami.aws.session import Account, translated
 from goldenami.core.errors import Unreachable
-from goldenami.core.wait import growing, wait_until
+from goldenami.core.wait import growing
 
 DOCUMENT = "AWS-RunShellScript"
 FETCH_S, RUN_S, LIMIT_S = 30, 120, 180
@@ -27,7 +28,8 @@ def as_root(account: Account, region: str, instance: str, command: str) -> str:
     client = account.ssm(region)
     with translated(region):
         sent = _send(client, instance, command)
-        said = wait_until(lambda: _ended(client, sent, instance), LIMIT_S, growing(0.3, 1.5, 3))
+        said = wait_for(lambda: _ended(client, sent, instance), limit_s=LIMIT_S,
+                        pauses=growing(0.3, 1.5, 3))
     if said is None:
         raise Unreachable(f"could not look: no agent on {instance} took command {sent} in "
                           f"{LIMIT_S} s", hint=_AGENT)

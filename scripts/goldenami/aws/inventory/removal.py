@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from goldenami.aws import images, tags
-from goldenami.aws.calls import FILTER_VALUES, batches, pages, settled, tolerate
+from goldenami.aws.calls import FILTER_VALUES, batches, pages, tolerate, wait_for
 from goldenami.aws.channels.pointers import EVIDENCE, PROVENANCE, VERIFICATION
 from goldenami.aws.inventory.topology import AMI_ID
 from goldenami.aws.session import Client
@@ -149,7 +149,7 @@ def delete_snapshot(ec2: Client, snapshot_id: str) -> None:
     """Delete a snapshot; EC2 refuses one that an image is made of, and for a while one that an
     image was made of."""
     with tolerate(*_GONE):
-        settled(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), "InvalidSnapshot.InUse")
+        wait_for(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), "InvalidSnapshot.InUse")
 
 
 def delete_versions(ec2: Client, targets: Sequence[str]) -> dict[str, StageFailed]:

@@ -22,13 +22,13 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from goldenami.aws import session
-from goldenami.aws.calls import tolerate
+from goldenami.aws.calls import tolerate, wait_for
 from goldenami.aws.snapshots.journal import Journal, SnapshotRequest, UploadState
-from goldenami.aws.snapshots.send import Sender, patiently
+from goldenami.aws.snapshots.send import Patience, Sender
 from goldenami.aws.tags import of_blocks, to_list
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed
-from goldenami.core.wait import growing, wait_until
+from goldenami.core.wait import growing
 from goldenami.core.worker_pool import Budget, WorkerPool
 from goldenami.model.builds.disk_blocks import BlockMap, differing
 from goldenami.model.builds.sparse_disk import BLOCK, read_block
@@ -191,7 +191,7 @@ class _Upload:
             return self._started(earlier)
         status = self.status(earlier.snapshot_id)
         if status == "pending":
-            patiently(f"tagged {earlier.snapshot_id}", lambda: self.ec2.create_tags(
+            Patience(f"tagged {earlier.snapshot_id}").ask(lambda: self.ec2.create_tags(
                 Resources=[earlier.snapshot_id], Tags=to_list(self.tags)))
             return earlier
         self.say(f"{earlier.snapshot_id}, begun {earlier.started_at}, is {status}: a new snapshot "
@@ -218,8 +218,8 @@ class _Upload:
     def status(self, snapshot_id: str) -> str:
         """The snapshot's state in EC2's words (`pending`, `completed`, `error`), or `gone`."""
         with tolerate("InvalidSnapshot.NotFound", "InvalidSnapshotID.NotFound"):
-            answer = patiently(f"described {snapshot_id}", lambda: self.ec2.describe_snapshots(
-                SnapshotIds=[snapshot_id]))
+            answer = Patience(f"described {snapshot_id}").ask(
+                lambda: self.ec2.describe_snapshots(SnapshotIds=[snapshot_id]))
             for snapshot in answer["Snapshots"]:
                 return str(snapshot["State"])
         return "gone"
@@ -253,8 +253,8 @@ class _Upload:
         done without.
         """
         try:
-            reply = patiently("begun a snapshot",
-                              lambda: self.ebs.start_snapshot(**_start_arguments(state.request)))
+            reply = Patience("begun a snapshot").ask(
+                lambda: self.ebs.start_snapshot(**_start_arguments(state.request)))
             if reply["Status"] == "pending":
                 return self.journal.save(
                     state.model_copy(update={"snapshot_id": reply["SnapshotId"]})
@@ -276,7 +276,7 @@ class _Upload:
     def send(self, state: UploadState, pool: WorkerPool, on_bytes: Callable[[int], None]) -> int:
         """Send what EBS has not confirmed; returns the number of blocks."""
         count = itertools.count()
-        sender = Sender(self.ebs, state.snapshot_id, pool)
+        sender = Sender(self.ebs, state.snapshot_id)
         with (
             self.journal.sent(state.snapshot_id, self.blocks.gib) as sent,
             self.disk.open("rb") as source,
@@ -302,7 +302,7 @@ class _Upload:
             count += 1
         limit_s, refused = SEAL_S, None
         try:
-            patiently(f"completed {state.snapshot_id}", lambda: self.ebs.complete_snapshot(
+            Patience(f"completed {state.snapshot_id}").ask(lambda: self.ebs.complete_snapshot(
                 SnapshotId=state.snapshot_id, ChangedBlocksCount=count, ChecksumAlgorithm="SHA256",
                 Checksum=base64.b64encode(digest.digest()).decode(),
                 ChecksumAggregationMethod="LINEAR"))
@@ -318,7 +318,7 @@ class _Upload:
             status = self.status(snapshot_id)
             return status if status in ("completed", "error") else None
 
-        if wait_until(ended, limit_s, growing(*POLLS_S)) == "completed":
+        if wait_for(ended, limit_s=limit_s, pauses=growing(*POLLS_S)) == "completed":
             return
         if refused is not None:
             raise refused

@@ -9,10 +9,9 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from botocore.exceptions import ClientError, IncompleteReadError
+from botocore.exceptions import ClientError
 
-from goldenami.aws.snapshots.send import LOST, Patience, passes, patiently, pause_s
-from goldenami.core.worker_pool import WorkerPool
+from goldenami.aws.snapshots.send import Patience
 
 IN_FLIGHT = 64
 """Blocks under way at once; a snapshot gives 1,000 a second (EBS quotas, GetSnapshotBlock)."""
@@ -20,11 +19,11 @@ _UNRELATED = "UNRELATED_SNAPSHOTS"
 
 
 class SnapshotSource:
-    """The blocks of one snapshot, asked for by threads of `pool`. `gib` is its volume's size, once
-    it was listed."""
+    """The blocks of one snapshot; many threads may ask. `gib` is its volume's size, once it was
+    listed."""
 
-    def __init__(self, ebs: Any, snapshot_id: str, pool: WorkerPool) -> None:
-        self.ebs, self.id, self.pool, self.gib = ebs, snapshot_id, pool, 0
+    def __init__(self, ebs: Any, snapshot_id: str) -> None:
+        self.ebs, self.id, self.gib = ebs, snapshot_id, 0
         self._patience = Patience(f"given a block of {snapshot_id}")
 
     def listed(self) -> Iterator[tuple[int, str]]:
@@ -53,8 +52,8 @@ class SnapshotSource:
     def _pages(self, key: str, call: Callable[..., Any], **asked: str) -> Iterator[Any]:
         page: dict[str, Any] = {}
         while True:
-            reply = patiently(f"listed the blocks of {self.id}",
-                              functools.partial(call, **asked, **page))
+            reply = Patience(f"listed the blocks of {self.id}").ask(
+                functools.partial(call, **asked, **page))
             self.gib = reply["VolumeSize"]
             yield from reply[key]
             if not reply.get("NextToken"):
@@ -64,17 +63,9 @@ class SnapshotSource:
     def block(self, index: int, token: str) -> bytes:
         """The block as it arrives. Raises Unreachable when EBS gives none of the snapshot for
         PATIENCE_S."""
-        tries = 0
-        while True:
-            try:
-                reply = self.ebs.get_snapshot_block(SnapshotId=self.id, BlockIndex=index,
-                                                    BlockToken=token)
-                data: bytes = reply["BlockData"].read()
-                self._patience.success()
-                return data
-            except (ClientError, IncompleteReadError, *LOST) as error:
-                if isinstance(error, ClientError) and not passes(error):
-                    raise
-                self._patience.failure(error)
-            self.pool.pause(pause_s(tries))
-            tries += 1
+        def read() -> bytes:
+            reply = self.ebs.get_snapshot_block(SnapshotId=self.id, BlockIndex=index,
+                                                BlockToken=token)
+            return bytes(reply["BlockData"].read())
+
+        return self._patience.ask(read)

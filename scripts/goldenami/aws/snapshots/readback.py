@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from goldenami.aws.snapshots.fetch import SnapshotSource
+from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
+from goldenami.core.worker_pool import WorkerPool
 from goldenami.model.builds.disk_blocks import SLOT, BlockMap
 from goldenami.model.builds.sparse_disk import BLOCK, ZEROS
 
@@ -32,5 +33,5 @@ def scan_snapshot(
                 os.pwrite(sink.fileno(), hashlib.sha256(data).digest(), index * SLOT)
             on_bytes(BLOCK)
 
-        source.pool.run(listed, note)
+        WorkerPool(IN_FLIGHT).run(listed, note)
     return blocks

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+)
 from botocore.parsers import ResponseParserError
 
 from goldenami.aws import session
+from goldenami.aws.calls import wait_for
 from goldenami.core.errors import NotVerified, StageFailed, Unreachable
-from goldenami.core.worker_pool import WorkerPool
+from goldenami.core.wait import growing
 from goldenami.model.builds.sparse_disk import BLOCK
 
 T = TypeVar("T")
@@ -36,7 +43,7 @@ _PASSING = frozenset({"RequestThrottledException", "ThrottlingException",
                       "ConcurrentLimitExceededException"})
 """Refusals that pass: of the first two EBS itself asks to try again (EBS direct APIs,
 PutSnapshotBlock)."""
-LOST = (ConnectionError, HTTPClientError, ResponseParserError)
+_LOST = (ConnectionError, HTTPClientError, ResponseParserError, IncompleteReadError)
 """What botocore raises where the network failed: no connection, no answer, or half of one."""
 
 
@@ -47,42 +54,41 @@ class Patience:
     def __init__(self, what: str) -> None:
         self._what, self._succeeded = what, time.monotonic()
 
-    def success(self) -> None:
-        """A block went through."""
-        self._succeeded = time.monotonic()
+    def bears(self, why: Exception) -> bool:
+        """Whether the call may be tried again after this error: the network failed, or AWS is busy.
 
-    def failure(self, why: object) -> None:
-        """Return if the call may be tried again; raises Unreachable after PATIENCE_S without a
-        success."""
+        Raises Unreachable after PATIENCE_S without a success.
+        """
+        if not (isinstance(why, _LOST) or (isinstance(why, ClientError) and _passes(why))):
+            return False
+        self.check(why)
+        return True
+
+    def check(self, why: Exception) -> None:
+        """Raises Unreachable after PATIENCE_S without a success."""
         if time.monotonic() - self._succeeded > PATIENCE_S:
             raise Unreachable(f"EBS has not {self._what} for {PATIENCE_S:.0f} s: {why}",
                               hint="check the network and the account's quotas; run again: it "
                                    "continues")
 
 
-def patiently(what: str, call: Callable[[], T]) -> T:
-    """What `call` returns, tried again while the network fails or AWS is busy; it has to bear being
-    made twice.
+    def ask(
+        self, call: Callable[[], T], passes: Callable[[Exception], bool] | None = None
+    ) -> T:
+        """What `call` returns, tried again while its errors pass; it has to bear being made twice.
 
-    Raises Unreachable after PATIENCE_S, and what else AWS refuses as botocore's.
-    """
-    patience, tries = Patience(what), 0
-    while True:
-        try:
-            return call()
-        except (ClientError, *LOST) as error:
-            if isinstance(error, ClientError) and not passes(error):
-                raise
-            patience.failure(error)
-        time.sleep(pause_s(tries))
-        tries += 1
+        Raises what else AWS refuses as botocore's.
+        """
+        answer = wait_for(call, limit_s=math.inf, pauses=_pauses(), passes=passes or self.bears)
+        self._succeeded = time.monotonic()
+        return answer
 
 
 class Sender:
     """Sends blocks of one snapshot by the client `ebs`; many threads use one."""
 
-    def __init__(self, ebs: Any, snapshot_id: str, pool: WorkerPool) -> None:
-        self._ebs, self._id, self._pool = ebs, snapshot_id, pool
+    def __init__(self, ebs: Any, snapshot_id: str) -> None:
+        self._ebs, self._id = ebs, snapshot_id
         self._began, self._patience = time.monotonic(), Patience("confirmed a block of "
                                                                  f"{snapshot_id}")
 
@@ -93,50 +99,40 @@ class Sender:
         the snapshot is gone, NotVerified when the block is not the one that was hashed; what else
         AWS refuses is raised as botocore's.
         """
-        checksum, tries = base64.b64encode(sha256).decode(), 0
-        while not self._is_confirmed(index, sha256, checksum, block):
-            self._pool.pause(pause_s(tries))
-            tries += 1
-        self._patience.success()
+        checksum = base64.b64encode(sha256).decode()
+        self._patience.ask(
+            lambda: self._ebs.put_snapshot_block(
+                SnapshotId=self._id, BlockIndex=index, BlockData=block, DataLength=BLOCK,
+                Checksum=checksum, ChecksumAlgorithm="SHA256"),
+            lambda error: self._passes(error, index, sha256, block))
 
-    def _is_confirmed(self, index: int, sha256: bytes, checksum: str, block: bytes) -> bool:
-        """Whether EBS confirms the block; False where it may be sent again."""
-        try:
-            self._ebs.put_snapshot_block(SnapshotId=self._id, BlockIndex=index, BlockData=block,
-                                         DataLength=BLOCK,
-                                         Checksum=checksum, ChecksumAlgorithm="SHA256")
-        except (ClientError, *LOST) as error:
-            self._weigh(error, index, sha256, block)
-            return False
-        return True
-
-    def _weigh(self, error: Exception, index: int, sha256: bytes, block: bytes) -> None:
-        """Return if the block may be sent again after `error`, else raise."""
-        if isinstance(error, ClientError) and not passes(error):
+    def _passes(self, error: Exception, index: int, sha256: bytes, block: bytes) -> bool:
+        """Whether the block may be sent again after `error`; raises what it means where not."""
+        if isinstance(error, ClientError) and not _passes(error):
             if session.code(error) == "ResourceNotFoundException":
                 if time.monotonic() - self._began > SETTLE_S:
                     raise _gone(self._id) from error
-            elif hashlib.sha256(block).digest() != sha256:
+                self._patience.check(error)
+                return True
+            if hashlib.sha256(block).digest() != sha256:
                 raise NotVerified(f"block {index} of the disk is not the one that its bake listed",
                                   hint="the disk was changed: bake it again (FORCE=1), then run "
                                        "again") from error
-            elif error.response.get("Reason") == "WRITE_REQUEST_TIMEOUT":
+            if error.response.get("Reason") == "WRITE_REQUEST_TIMEOUT":
                 raise _gone(self._id) from error
-            else:
-                raise error
-        self._patience.failure(error)
+        return self._patience.bears(error)
 
 
-def passes(error: ClientError) -> bool:
+def _passes(error: ClientError) -> bool:
     """Whether AWS will answer otherwise later: it is busy, or failed itself."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return session.code(error) in _PASSING or status >= 500
 
 
-def pause_s(tries: int) -> float:
-    """Seconds to wait after `tries` repetitions."""
-    bound: float = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** tries)
-    return bound * random.random()  # noqa: S311 - spreads requests, hides nothing
+def _pauses() -> Iterator[float]:
+    """Pauses in seconds before one repetition after another."""
+    for bound in growing(FIRST_PAUSE_S, 2, LONGEST_PAUSE_S):
+        yield bound * random.random()  # noqa: S311 - spreads requests, hides nothing
 
 
 def _gone(snapshot_id: str) -> StageFailed:

@@ -71,12 +71,8 @@ class SnapshotDisk:
             self._keep(index)
             on_bytes(BLOCK)
 
-        self._source.pool = WorkerPool(IN_FLIGHT)
-        try:
-            with session.translated(self._source.ebs.meta.region_name):
-                self._source.pool.run(sorted(self._tokens), keep)
-        finally:
-            self._source.pool = WorkerPool(1)
+        with session.translated(self._source.ebs.meta.region_name):
+            WorkerPool(IN_FLIGHT).run(sorted(self._tokens), keep)
 
     def hashed(self, target: Path) -> BlockMap:
         """Fetch what is not here yet, and write the list of the volume's blocks, as

@@ -13,13 +13,13 @@ from datetime import timedelta
 from typing import Any
 
 from goldenami.aws import tags
-from goldenami.aws.calls import NOT_YET, pages, settled, tolerate
+from goldenami.aws.calls import NOT_YET, pages, tolerate, wait_for
 from goldenami.aws.inventory.inventory import optional
 from goldenami.aws.session import Client
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed, Unreachable
 from goldenami.core.process import ProcessId
-from goldenami.core.wait import growing, wait_until
+from goldenami.core.wait import growing
 
 PENDING_S = 2 * 3600.0
 """Seconds that a snapshot may be pending: the first one of a volume has all its blocks to copy."""
@@ -86,12 +86,12 @@ def _complete(ec2: Client, snapshot_id: str) -> None:
 
     def finished() -> bool | None:
         nonlocal seen
-        seen = settled(lambda: ec2.describe_snapshots(SnapshotIds=[snapshot_id]), *NOT_YET)[
+        seen = wait_for(lambda: ec2.describe_snapshots(SnapshotIds=[snapshot_id]), *NOT_YET)[
             "Snapshots"
         ][0]
         return None if seen["State"] == "pending" else True
 
-    if not wait_until(finished, PENDING_S, growing(*POLLS_S)):
+    if not wait_for(finished, limit_s=PENDING_S, pauses=growing(*POLLS_S)):
         raise Unreachable(f"{snapshot_id} is pending after {PENDING_S:.0f} s "
                           f"({seen.get('Progress') or 'no progress'})",
                           hint="EBS is slow with this volume: run again later")
@@ -105,4 +105,4 @@ def _remove(ec2: Client, snapshot_id: str) -> None:
     """Remove a snapshot; one that was made a moment ago may be unknown for a while, and one that is
     gone stays so."""
     with tolerate(*NOT_YET):
-        settled(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), *NOT_YET, limit_s=UNKNOWN_S)
+        wait_for(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), *NOT_YET, limit_s=UNKNOWN_S)

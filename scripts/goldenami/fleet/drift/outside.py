@@ -19,7 +19,6 @@ from goldenami.aws.snapshots.temporary import temporary_snapshot
 from goldenami.core import units
 from goldenami.core.errors import Unreachable
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.worker_pool import WorkerPool
 from goldenami.fleet.drift.disk.baked_disk import BakedDisk
 from goldenami.fleet.drift.running_instance import RunningInstance
 from goldenami.local.reader.block_source import BlockSource, ChangedBlocks, Extent, merged
@@ -67,7 +66,7 @@ def opened(account: Account, target: RunningInstance, build: BuildFolder, folder
             base = _base(ebs, target, build, folder)
             if base is not None:
                 stack.callback(base.close)
-            disk = SnapshotDisk(SnapshotSource(ebs, snapshot, WorkerPool(1)), folder)
+            disk = SnapshotDisk(SnapshotSource(ebs, snapshot), folder)
             stack.callback(disk.close)
             found = _open(disk, base, target)
         if found.changed is None:
@@ -101,6 +100,6 @@ def _base(
         return BakedDisk(build.disk, blocks)
     if not target.baked:
         return None
-    disk = SnapshotDisk(SnapshotSource(ebs, target.baked, WorkerPool(1)), folder)
+    disk = SnapshotDisk(SnapshotSource(ebs, target.baked), folder)
     disk.list()
     return disk

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from goldenami.aws import tags
-from goldenami.aws.calls import pages
+from goldenami.aws.calls import pages, wait_for
 from goldenami.aws.channels import pointers
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, LedgerEntry
@@ -22,7 +22,7 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput, StageFailed, Unreachable
 from goldenami.core.records import Record
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.wait import growing, wait_until
+from goldenami.core.wait import growing
 from goldenami.fleet.drift.running_instance import RunningInstance
 
 TASK_S = 1800.0
@@ -214,7 +214,7 @@ def _replace_root(ec2: Client, plan: RepairPlan) -> None:
                       if each["ReplaceRootVolumeTaskId"] == name), "pending")
         return None if state in _UNDER_WAY else True
 
-    if not wait_until(ended, TASK_S, growing(*POLLS_S)):
+    if not wait_for(ended, limit_s=TASK_S, pauses=growing(*POLLS_S)):
         raise Unreachable(f"{name} is {state} after {TASK_S:.0f} s",
                           hint="run again: it waits for the same task")
     if state != "succeeded":

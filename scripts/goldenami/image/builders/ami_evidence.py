@@ -16,7 +16,6 @@ from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.core import records
 from goldenami.core.errors import Unreachable
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.worker_pool import WorkerPool
 from goldenami.local.reader import disk_manifest
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Ami
@@ -37,8 +36,7 @@ def read(
         tempfile.TemporaryDirectory(dir=work, prefix="snapshot-") as scratch,
         translated(ami.region),
     ):
-        disk = SnapshotDisk(SnapshotSource(account.ebs(ami.region), ami.snapshot, WorkerPool(1)),
-                            Path(scratch))
+        disk = SnapshotDisk(SnapshotSource(account.ebs(ami.region), ami.snapshot), Path(scratch))
         try:
             disk.list()
             with progress.download(

@@ -16,11 +16,10 @@ from goldenami.aws.images import Image
 from goldenami.aws.regions import combined_error, for_each_region
 from goldenami.aws.session import Account, translated
 from goldenami.aws.snapshots import readback
-from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
+from goldenami.aws.snapshots.fetch import SnapshotSource
 from goldenami.core import records
 from goldenami.core.errors import BadInput, NotVerified, Unreachable
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.worker_pool import WorkerPool
 from goldenami.image.security import provenance, signers
 from goldenami.image.security.provenance import LIST
 from goldenami.model.builds.build_records import checkout_commit
@@ -84,7 +83,7 @@ def verify_blocks(account: Account, region: str, image: Image, statement: dict[s
                           hint="it was baked on EC2 by a version that read no snapshots: bake it "
                                "again")
     with translated(region):
-        source = SnapshotSource(account.ebs(region), image.snapshot, WorkerPool(IN_FLIGHT))
+        source = SnapshotSource(account.ebs(region), image.snapshot)
         listed = list(source.listed())
         with progress.transfer(f"{region} {image.snapshot}", len(listed) * BLOCK) as advance:
             blocks = readback.scan_snapshot(source, listed, scratch / "snapshot.blocks", advance)

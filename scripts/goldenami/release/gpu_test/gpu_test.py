@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.aws import tags
+from goldenami.aws.calls import wait_for
 from goldenami.aws.images import Image
 from goldenami.aws.instances import instances
 from goldenami.aws.instances.instances import (
@@ -29,7 +29,6 @@ from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError, NotVerified, StageFailed
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.wait import wait_until
 from goldenami.image.builders import ec2 as ec2_builder
 from goldenami.local import image_tests, ssh
 from goldenami.model.builds.build_records import Check, Outcome
@@ -133,8 +132,8 @@ def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress)
 def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedGpu:
     """The first instance that EC2 gives and leaves us."""
     refused: dict[tuple[str, str], str] = {}
-    deadline = time.monotonic() + test.wait_s
-    while True:
+
+    def one_round() -> TestedGpu | None:
         for offer in offered:
             if (offer.region, offer.market) in refused:
                 continue
@@ -148,13 +147,15 @@ def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedG
             except SpotInterrupted:
                 progress.say(f"EC2 took the Spot instance {offer.kind.type} in {offer.zone} back: "
                              "trying another")
-        if (
-            all((offer.region, offer.market) in refused for offer in offered)
-            or time.monotonic() >= deadline
-        ):
+        if all((offer.region, offer.market) in refused for offer in offered):
             raise _nothing(offered, refused)
-        progress.say(f"no capacity; asking again in {ROUND_S:.0f} s")
-        time.sleep(min(ROUND_S, max(0.0, deadline - time.monotonic())))
+        progress.say("no capacity in this round")
+        return None
+
+    tested = wait_for(one_round, limit_s=test.wait_s, pauses=ROUND_S)
+    if tested is None:
+        raise _nothing(offered, refused)
+    return tested
 
 
 def _nothing(offered: Sequence[Offer], refused: Mapping[Any, str]) -> GoldenError:
@@ -280,6 +281,6 @@ def _power_off(ec2: Any, instance: LaunchedInstance, config: Path) -> None:
             or None
         )
 
-    if not wait_until(gone, POWER_OFF_S, 2.0):
+    if not wait_for(gone, limit_s=POWER_OFF_S, pauses=2.0):
         raise NotVerified(f"{instance.id} runs {POWER_OFF_S:.0f} s after it was told to power off",
                           hint="look at its console: which unit does not stop?")

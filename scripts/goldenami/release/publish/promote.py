@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from goldenami.aws.calls import wait_for
 from goldenami.aws.channels import channels, launch_data
 from goldenami.aws.channels.channels import RegionBuild, RestorePoint
 from goldenami.aws.channels.evidence import Judge
@@ -18,7 +19,6 @@ from goldenami.aws.session import Account, check_regions
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.wait import wait_until
 from goldenami.model.definitions.definition import Definition
 from goldenami.release.publish import attesting, channel_moves
 from goldenami.release.publish.channel_moves import MoveOptions
@@ -125,7 +125,7 @@ def _read(account: Account, region: str, definition: Definition, entry: LedgerEn
         looks.append(channels.read_region(account, region, definition, entry.build_id))
         return _is_launchable(looks[-1], entry) or None
 
-    wait_until(shown, SHOWN_S, SHOWN_POLL_S)
+    wait_for(shown, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
     return looks[-1]
 
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from goldenami.aws import encryption, images, tags
+from goldenami.aws.calls import wait_for
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RestorePoint
 from goldenami.aws.channels.evidence import Judge
@@ -28,7 +29,6 @@ from goldenami.aws.snapshots import ebs, journal
 from goldenami.core import clock, records
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.wait import wait_until
 from goldenami.core.worker_pool import Budget
 from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.model.definitions.definition import Definition
@@ -275,7 +275,7 @@ class _RegionSteps:
             wrong[:] = self._differences(planned, ami)
             return not wrong or None
 
-        if not wait_until(right, READ_BACK_S, READ_BACK_POLL_S):
+        if not wait_for(right, limit_s=READ_BACK_S, pauses=READ_BACK_POLL_S):
             raise StageFailed(f"{ami} is not what was asked for: {wrong[0]}", tail="\n".join(wrong),
                               hint="deregister it, if nobody needs it")
 

@@ -21,7 +21,7 @@ from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, untold, wit
 from goldenami.aws.channels.pointers import HandSet, Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
-from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region, persist
+from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region
 from goldenami.aws.session import HASTY_ATTEMPTS, Account, check_regions
 from goldenami.core import records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
@@ -243,7 +243,7 @@ def execute(
         return version
 
     with progress.step("back"):
-        results = persist(moves, back, FORWARD_S)
+        results = for_each_region(moves, back, again_s=FORWARD_S)
     failed = {**prepared.unreachable, **results.failed}
     record = channel_moves.record_of(plan, results.done, failed)
     records.write(folder / f"rollback-{record.at}.json", record)
