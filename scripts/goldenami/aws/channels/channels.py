@@ -86,10 +86,10 @@ def read_ledgers(account: Account, image: str, regions: Iterable[str]) -> Region
 
 
 def astray(
-    definition: Definition, ledger: Ledger, amis: Mapping[Channel, str], template: Version | None,
+    definition: Definition, ledger: Ledger, amis: Mapping[Channel, str], template: str | None,
 ) -> Iterator[tuple[Channel, str]]:
     """Pointers that name something else than the ledger: the channel that is meant, and what is
-    wrong as text."""
+    wrong as text. `template` is the AMI that the launch template's default version launches."""
     image, ref = definition.image, launch_data.template_of(definition)
     for channel in Channel:
         entry = ledger.of(channel)
@@ -97,9 +97,8 @@ def astray(
             yield channel, (f"{pointers.channel_name(image, channel)} names "
                             f"{amis.get(channel, 'nothing')}, "
                             f"not {entry.ami} as the ledger does")
-    if ledger.latest and (template is None or template.ami != ledger.latest.ami):
-        yield Channel.LATEST, (f"the default of {ref} launches "
-                               f"{template.ami if template else 'nothing'}, not "
+    if ledger.latest and template != ledger.latest.ami:
+        yield Channel.LATEST, (f"the default of {ref} launches {template or 'nothing'}, not "
                                f"{ledger.latest.ami} as the ledger says")
 
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from goldenami.aws import regions
-from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, Ledger
 from goldenami.aws.channels.pointers import TemplateRef
-from goldenami.aws.inventory import inventory, topology
-from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, Launcher, TemplateVersion
-from goldenami.aws.session import Account, translated
+from goldenami.aws.inventory.region_look import RegionLook, looks
+from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, TemplateVersion
+from goldenami.aws.session import Account
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
 from goldenami.fleet.drift.fleet_records import (
@@ -31,19 +30,6 @@ from goldenami.fleet.drift.fleet_records import (
 )
 
 DAY_S = 86_400
-
-
-@dataclass(frozen=True)
-class _RegionHolds:
-    """What a region has, of all images. `made_from` is the snapshot of each volume that was made
-    from an AMI's."""
-
-    amis: Mapping[str, AccountAmi]
-    instances: Sequence[AccountInstance]
-    groups: Sequence[Launcher]
-    defaults: Sequence[TemplateVersion]
-    made_from: Mapping[str, str]
-    ledgers: Mapping[str, Ledger]
 
 
 @dataclass(frozen=True)
@@ -72,13 +58,14 @@ def look(
     """Ask every region for the images that belong there (`images`: by region). `refs`: the launch
     template of each."""
     hasty = account.with_short_timeouts()
-    results = regions.for_each_region(images, lambda region: _region(hasty, region, images[region]))
+    asks = looks(hasty, images, refs, _read)
+    results = regions.for_each_region(asks, lambda region: asks[region]())
     withdrawn = {build_id for there in results.done.values() for ledger in there.ledgers.values()
                  for build_id in ledger.withdrawn}
 
-    def published(there: _RegionHolds, image: str) -> _Published:
+    def published(there: RegionLook, image: str) -> _Published:
         ledger = there.ledgers[image].withdraw(*withdrawn)  # ids of builds are of one image
-        return _Published(image, ledger, topology.default_of(refs[image], there.defaults))
+        return _Published(image, ledger, there.defaults[image])
 
     fleets = {region: [_fleet(there, published(there, image)) for image in there.ledgers]
               for region, there in results.done.items()}
@@ -86,21 +73,14 @@ def look(
                        unreachable=results.causes), results.failed
 
 
-def _region(account: Account, region: str, images: list[str]) -> _RegionHolds:
-    ec2 = account.ec2(region)
-    with translated(region):
-        amis = {ami.id: ami for ami in inventory.amis(ec2, tagged=True)}
-        snapshots = {snapshot for ami in amis.values() for snapshot in ami.snapshots}
-        return _RegionHolds(
-            amis=amis, instances=list(inventory.instances(ec2)),
-            made_from={volume.id: volume.snapshot_id
-                       for volume in inventory.volumes(ec2, snapshots)},
-            groups=list(inventory.groups(account.autoscaling(region))),
-            defaults=list(inventory.default_versions(ec2)),
-            ledgers={image: read_lease(account.dynamodb(region), image).ledger for image in images})
+def _read(look: RegionLook) -> RegionLook:
+    """Read here, in the region's thread, what is told when all regions have been read."""
+    for part in ("amis", "instances", "made_from", "groups", "defaults", "ledgers"):
+        getattr(look, part)
+    return look
 
 
-def _fleet(there: _RegionHolds, published: _Published) -> ImageFleet:
+def _fleet(there: RegionLook, published: _Published) -> ImageFleet:
     groups = {group.name: version for group in there.groups
               for version in group.versions(published.image, published.default)}
     rows = [_instance(instance, there, published) for instance in there.instances
@@ -118,7 +98,7 @@ def _fleet(there: _RegionHolds, published: _Published) -> ImageFleet:
 
 
 def _belongs(
-    instance: AccountInstance, there: _RegionHolds, published: _Published,
+    instance: AccountInstance, there: RegionLook, published: _Published,
     groups: Mapping[str, str],
 ) -> bool:
     """Whether an instance is of this image's fleet: by its AMI, by the template that launched it,
@@ -128,7 +108,7 @@ def _belongs(
         bool(published.template and instance.template == published.template)
 
 
-def _instance(instance: AccountInstance, there: _RegionHolds, published: _Published) -> InstanceRow:
+def _instance(instance: AccountInstance, there: RegionLook, published: _Published) -> InstanceRow:
     ami = there.amis.get(instance.image_id)
     ours = ami is not None and ami.image == published.image
     version = instance.template_version if instance.template == published.template else ""
@@ -143,7 +123,7 @@ def _instance(instance: AccountInstance, there: _RegionHolds, published: _Publis
 
 
 def _of_root(
-    instance: AccountInstance, ami: AccountAmi | None, there: _RegionHolds
+    instance: AccountInstance, ami: AccountAmi | None, there: RegionLook
 ) -> Iterator[DriftRow]:
     """A root volume that was made of anything but the AMI's snapshot: attached by hand, or by a
     task.
@@ -205,7 +185,7 @@ def _row(kind: FleetDrift, what: str, *moments: datetime | None) -> DriftRow:
     return DriftRow(kind=kind, what=what, since=clock.stamp(max(known)) if known else None)
 
 
-def _metrics(rows: Sequence[InstanceRow], there: _RegionHolds) -> FleetMetrics:
+def _metrics(rows: Sequence[InstanceRow], there: RegionLook) -> FleetMetrics:
     made = [there.amis[row.ami].created for row in rows if row.build_id]
     days = (clock.now() - min(made)).total_seconds() / DAY_S if made else None
     return FleetMetrics(

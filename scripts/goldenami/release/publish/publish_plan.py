@@ -178,7 +178,8 @@ def _with_pointers(
     moved = {move.channel for move in moves}
     astray = tuple(text
                    for channel, text in channels.astray(definition, state.ledger, state.pointers,
-                                                        state.template)
+                                                        state.template.ami
+                                                        if state.template else None)
                    if channel not in moved)
     stays = {entry.build_id for channel in Channel
              if channel not in moved and (entry := state.ledger.of(channel))}

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from goldenami.aws import images
-from goldenami.aws.channels import channels, launch_data, pointers
-from goldenami.aws.channels.lease import read_lease
+from goldenami.aws.channels import channels, launch_data
 from goldenami.aws.channels.ledger import Channel, Ledger, withdrawn_in
+from goldenami.aws.inventory.region_look import RegionLook, looks
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import HASTY_ATTEMPTS, Account, translated
+from goldenami.aws.session import HASTY_ATTEMPTS, Account
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
@@ -57,13 +56,15 @@ def look(
 ) -> tuple[CheckRecord, dict[str, GoldenError]]:
     """Ask the regions of every definition, at once; one that does not answer within seconds is
     given up."""
-    wanted: dict[str, list[Definition]] = {}
+    by_name = {definition.image: definition for definition in definitions}
+    wanted: dict[str, list[str]] = {}
     for definition in definitions:
         for region in definition.regions:
-            wanted.setdefault(region, []).append(definition)
-    impatient = account.with_short_timeouts(HASTY_ATTEMPTS)
-    results = for_each_region(wanted, lambda region: {
-        definition.image: _look(impatient, region, definition) for definition in wanted[region]})
+            wanted.setdefault(region, []).append(definition.image)
+    asks = looks(account.with_short_timeouts(HASTY_ATTEMPTS), wanted,
+                 {image: launch_data.template_of(one) for image, one in by_name.items()},
+                 lambda look: {image: _told(look, by_name[image]) for image in look.images})
+    results = for_each_region(asks, lambda region: asks[region]())
     found = {definition.image: {region: of[definition.image] for region, of in results.done.items()
                                 if definition.image in of} for definition in definitions
              if definition.publish}
@@ -76,21 +77,16 @@ def look(
         unreachable=results.causes), results.failed
 
 
-def _look(account: Account, region: str, definition: Definition) -> _Found:
-    """Four calls."""
+def _told(look: RegionLook, definition: Definition) -> _Found:
     image = definition.image
-    with translated(region):
-        ledger = read_lease(account.dynamodb(region), image).ledger
-        amis = pointers.read_channels(account.ssm(region), image)
-        template = pointers.default_version(account.ec2(region),
-                                            launch_data.template_of(definition))
-        there = images.get(account.ec2(region), amis.values())
-    problems = [text for _, text in channels.astray(definition, ledger, amis, template)]
+    ledger, amis, default = look.ledgers[image], look.pointers[image], look.defaults[image]
+    problems = [text for _, text in channels.astray(
+        definition, ledger, amis, default.image_ref if default else None)]
     for channel, ami in amis.items():
-        if ami not in there:
+        if ami not in look.amis:
             problems.append(f"`{channel}` names {ami}, which does not exist")
-        elif there[ami].state != AmiState.AVAILABLE:
-            problems.append(f"`{channel}` names {ami}, which is {there[ami].state}")
+        elif look.amis[ami].state is not AmiState.AVAILABLE:
+            problems.append(f"`{channel}` names {ami}, which is {look.amis[ami].state}")
     if Channel.LATEST not in amis:
         problems.append("`latest` does not exist")
     return _Found(ledger, problems)

@@ -15,20 +15,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from goldenami.aws import regions
-from goldenami.aws.channels import evidence, pointers
-from goldenami.aws.channels.lease import read_lease
+from goldenami.aws.channels import evidence
 from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.channels.pointers import TemplateRef
-from goldenami.aws.inventory import inventory, topology
-from goldenami.aws.inventory.topology import (
-    AccountAmi,
-    AccountInstance,
-    AccountSnapshot,
-    Launcher,
-    TemplateVersion,
-)
+from goldenami.aws.inventory.region_look import RegionLook, looks
+from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot
 from goldenami.aws.pricing import price_list, prices
-from goldenami.aws.session import Account, translated
+from goldenami.aws.session import Account
 from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
@@ -118,8 +111,7 @@ def look(
     """Ask every region for the images that belong there (`images`: by region). `refs`: the launch
     template of each."""
     hasty = account.with_short_timeouts()
-    asks: dict[str, Callable[[], Any]] = {
-        region: partial(_region, hasty, region, there, refs) for region, there in images.items()}
+    asks: dict[str, Callable[[], Any]] = {**looks(hasty, images, refs, _told)}
     if images:
         asks[_PRICES] = partial(price_list.of_usage, hasty, price_list.SNAPSHOT_GIB_MONTH, images)
     results = regions.for_each_region(asks, lambda what: asks[what]())
@@ -137,59 +129,48 @@ def _priced(image: ImageStatus, usd_gib_month: float | None) -> ImageStatus:
         "usd_month": prices.monthly(ami.bytes, usd_gib_month)}) for ami in image.amis]})
 
 
-def _region(
-    account: Account, region: str, images: list[str], refs: Mapping[str, TemplateRef],
-) -> list[ImageStatus]:
-    ec2 = account.ec2(region)
-    with translated(region):
-        amis = list(inventory.amis(ec2, tagged=True))
-        snapshots = {snapshot.id: snapshot for snapshot in inventory.snapshots(ec2)}
-        running = defaultdict[str, list[AccountInstance]](list)
-        for instance in inventory.instances(ec2):
-            running[instance.image_id].append(instance)
-        groups = list(inventory.groups(account.autoscaling(region)))
-        templates = list(inventory.default_versions(ec2))
-        values = inventory.values(account.ssm(region), [
-            pointers.channel_name(image, channel) for image in images for channel in Channel])
-        named = {ami.build_id: ami.image for ami in amis if ami.image in images
-                 and ami.id in values.values()}
-        values |= inventory.values(account.ssm(region), [
-            evidence.parameter(image, build_id) for build_id, image in named.items()])
-        ledgers = {image: read_lease(account.dynamodb(region), image).ledger for image in images}
-    defaults = {image: topology.default_of(refs[image], templates) for image in images}
-    shown = {ami.id: _ami(ami, snapshots, running[ami.id]) for ami in amis if ami.image in images}
-    overdue = [each for found in running.values() for each in found if each.expires and each.expires
-               < clock.now()]
-    return [_image(image, amis, shown, groups, defaults[image], values).model_copy(update={
-        "published_to": ledgers[image].regions,
-        "overdue": sorted(each.id for each in overdue if each.image == image)}) for image in images]
+def _told(look: RegionLook) -> list[ImageStatus]:
+    running = defaultdict[str, list[AccountInstance]](list)
+    for instance in look.instances:
+        running[instance.image_id].append(instance)
+    shown = {ami.id: _ami(ami, look.snapshots, running[ami.id]) for ami in look.amis.values()
+             if ami.image in look.images}
+    named = {ami_id for channels in look.pointers.values() for ami_id in channels.values()}
+    tests = look.parameters([evidence.parameter(ami.image, ami.build_id)
+                             for ami in look.amis.values()
+                             if ami.image in look.images and ami.id in named])
+    overdue = [each for each in look.instances if each.expires and each.expires < clock.now()]
+    return [_image(image, look, shown, tests).model_copy(update={
+        "published_to": look.ledgers[image].regions,
+        "overdue": sorted(each.id for each in overdue if each.image == image)})
+        for image in look.images]
 
 
 def _image(
-    image: str, amis: list[AccountAmi], shown: Mapping[str, AmiStatus], groups: list[Launcher],
-    default: TemplateVersion | None, values: Mapping[str, str],
+    image: str, look: RegionLook, shown: Mapping[str, AmiStatus], tests: Mapping[str, str]
 ) -> ImageStatus:
-    known = {ami.id: ami for ami in amis}
+    """`tests` are the records of tests on GPUs."""
+    default, channels = look.defaults[image], look.pointers[image]
 
     def pointer(ami: str | None) -> Pointer | None:
         if ami is None:
             return None
-        build_id = known[ami].build_id if ami in known else ""
-        return Pointer(ami=ami, exists=ami in known, build_id=build_id,
-                       signature=_signature(known[ami]) if build_id else "",
-                       gpu=evidence.summary(values.get(evidence.parameter(image, build_id)), image,
+        known = look.amis.get(ami)
+        build_id = known.build_id if known else ""
+        return Pointer(ami=ami, exists=known is not None, build_id=build_id,
+                       signature=_signature(known) if known and build_id else "",
+                       gpu=evidence.summary(tests.get(evidence.parameter(image, build_id)), image,
                                             build_id))
 
+    newest_first = sorted(look.amis.values(), key=lambda ami: (ami.created, ami.id), reverse=True)
     return ImageStatus(
-        image=image, latest=pointer(values.get(pointers.channel_name(image, Channel.LATEST))),
-        candidate=pointer(values.get(pointers.channel_name(image, Channel.CANDIDATE))),
+        image=image, latest=pointer(channels.get(Channel.LATEST)),
+        candidate=pointer(channels.get(Channel.CANDIDATE)),
         template=pointer(default.image_ref) if default else None,
         template_version=default.number if default else None,
-        template_groups={group.name: version for group in groups
+        template_groups={group.name: version for group in look.groups
                          for version in group.versions(image, default)},
-        amis=[shown[ami.id] for ami in
-              sorted(amis, key=lambda ami: (ami.created, ami.id), reverse=True) if ami.image
-              == image])
+        amis=[shown[ami.id] for ami in newest_first if ami.image == image])
 
 
 def _signature(ami: AccountAmi) -> str:

@@ -1,0 +1,101 @@
+"""One look at a region: who runs which build, and what the pointers, templates and groups name.
+
+`status`, `status --check` and `drift` each tell their part of it. A list is read when somebody
+first needs it, so that a monitor's check makes only the calls that it tells of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TypeVar
+
+from goldenami.aws.channels import pointers
+from goldenami.aws.channels.lease import read_lease
+from goldenami.aws.channels.ledger import Channel, Ledger
+from goldenami.aws.channels.pointers import TemplateRef
+from goldenami.aws.inventory import inventory, topology
+from goldenami.aws.inventory.topology import (
+    AccountAmi,
+    AccountInstance,
+    AccountSnapshot,
+    Launcher,
+    TemplateVersion,
+)
+from goldenami.aws.session import Account, translated
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RegionLook:
+    """What a region has of `images`. `refs` are the launch templates of these."""
+
+    account: Account
+    region: str
+    images: Sequence[str]
+    refs: Mapping[str, TemplateRef]
+
+    @cached_property
+    def amis(self) -> dict[str, AccountAmi]:
+        """The pipeline's AMIs, of all images, by id."""
+        return {ami.id: ami for ami in inventory.amis(self.account.ec2(self.region), tagged=True)}
+
+    @cached_property
+    def snapshots(self) -> dict[str, AccountSnapshot]:
+        """The pipeline's snapshots by id."""
+        return {each.id: each for each in inventory.snapshots(self.account.ec2(self.region))}
+
+    @cached_property
+    def instances(self) -> list[AccountInstance]:
+        """Instances that are not terminated."""
+        return list(inventory.instances(self.account.ec2(self.region)))
+
+    @cached_property
+    def made_from(self) -> dict[str, str]:
+        """The snapshot of each volume that was made from an AMI's."""
+        snapshots = {snapshot for ami in self.amis.values() for snapshot in ami.snapshots}
+        return {volume.id: volume.snapshot_id for volume in
+                inventory.volumes(self.account.ec2(self.region), snapshots)}
+
+    @cached_property
+    def groups(self) -> list[Launcher]:
+        """Auto Scaling groups."""
+        return list(inventory.groups(self.account.autoscaling(self.region)))
+
+    @cached_property
+    def defaults(self) -> dict[str, TemplateVersion | None]:
+        """The default version of each image's launch template; None where there is none."""
+        every = list(inventory.default_versions(self.account.ec2(self.region)))
+        return {image: topology.default_of(self.refs[image], every) for image in self.images}
+
+    @cached_property
+    def pointers(self) -> dict[str, dict[Channel, str]]:
+        """The AMI that each channel's parameter names, by image."""
+        names = {image: pointers.channel_names(image) for image in self.images}
+        values = self.parameters([name for each in names.values() for name in each.values()])
+        return {image: {channel: values[name] for channel, name in each.items() if name in values}
+                for image, each in names.items()}
+
+    def parameters(self, names: Sequence[str]) -> dict[str, str]:
+        """The values of the parameters that exist, by name."""
+        return inventory.values(self.account.ssm(self.region), names)
+
+    @cached_property
+    def ledgers(self) -> dict[str, Ledger]:
+        """The ledger of each image."""
+        dynamodb = self.account.dynamodb(self.region)
+        return {image: read_lease(dynamodb, image).ledger for image in self.images}
+
+
+def looks(
+    account: Account, images: Mapping[str, Sequence[str]], refs: Mapping[str, TemplateRef],
+    tell: Callable[[RegionLook], T],
+) -> dict[str, Callable[[], T]]:
+    """For each region what looks at it and tells of it; `images`: those of each region."""
+    def told(region: str) -> T:
+        with translated(region):
+            return tell(RegionLook(account, region, images[region], refs))
+
+    return {region: partial(told, region) for region in images}
