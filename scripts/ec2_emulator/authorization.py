@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import Any
 
 import botocore.session
-from moto.core.exceptions import ServiceException
 from moto.core.model import OperationModel, ServiceModel
 from moto.core.request import Request, determine_request_protocol
 from moto.core.responses import BaseResponse
@@ -81,15 +80,18 @@ def authorize(state: EmulatorState, call: ApiCall, environ: Environ) -> None:
         or call.region in settings.disabled_regions
         or call.key in settings.unknown_keys
     ):
-        raise _invalid_credentials(call.service)
+        raise _not_valid(call.service, "unknown",
+                         "The security token included in the request is invalid.")
     if environ.get("HTTP_X_AMZ_SECURITY_TOKEN") in settings.expired_tokens:
-        raise _expired(call.service)
+        raise _not_valid(call.service, "expired",
+                         "The security token included in the request is expired")
     sent = environ.get("HTTP_X_AMZ_DATE", "")
-    if (
-        sent
-        and abs(state.now() - datetime.datetime.strptime(sent + "+0000", "%Y%m%dT%H%M%SZ%z")) > SKEW
-    ):
-        raise _skewed(call.service, sent, state.now())
+    signed = datetime.datetime.strptime(sent + "+0000", "%Y%m%dT%H%M%SZ%z") if sent else None
+    if signed and abs(state.now() - signed) > SKEW:
+        limit, here = (moment.strftime("%Y%m%dT%H%M%SZ")
+                       for moment in (state.now() - SKEW, state.now()))
+        raise _not_valid(call.service, "skewed", f"Signature expired: {sent} is now earlier than "
+                                                 f"{limit} ({here} - 15 min.)")
     for action in call.actions:
         demand(state, call, action)
 
@@ -108,38 +110,26 @@ def matches(action: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(action, pattern) for pattern in patterns)
 
 
-def _invalid_credentials(service: str) -> ApiError:
-    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html (AuthFailure) and
-    https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html (UnrecognizedClient).
-    """
-    if service == "ec2":
+_JSON = {"unknown": "UnrecognizedClientException", "expired": "ExpiredTokenException",
+         "skewed": "InvalidSignatureException"}
+_QUERIED = {"unknown": "InvalidClientTokenId", "expired": "ExpiredToken",
+            "skewed": "SignatureDoesNotMatch"}
+_CODES = {"autoscaling": _QUERIED, "sts": _QUERIED,
+          "s3": {"unknown": "InvalidAccessKeyId", "expired": "ExpiredToken",
+                 "skewed": "RequestTimeTooSkewed"}}
+"""Codes of refused credentials of services that do not speak JSON
+(https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html)."""
+
+
+def _not_valid(service: str, why: str, message: str) -> ApiError:
+    """EC2 says AuthFailure or RequestExpired
+    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html)."""
+    if service == "ec2" and why == "unknown":
         return ApiError("AuthFailure",
                         "AWS was not able to validate the provided access credentials", 401)
-    code = {"autoscaling": "InvalidClientTokenId", "sts": "InvalidClientTokenId",
-            "s3": "InvalidAccessKeyId"}
-    return ApiError(code.get(service, "UnrecognizedClientException"),
-                    "The security token included in the request is invalid.",
-                    403 if service in code else 400)
-
-
-def _expired(service: str) -> ApiError:
-    """EC2 says RequestExpired for expired temporary credentials, the others ExpiredToken."""
     if service == "ec2":
         return ApiError("RequestExpired", "Request has expired.")
-    query = service in ("autoscaling", "sts", "s3")
-    return ApiError("ExpiredToken" if query else "ExpiredTokenException",
-                    "The security token included in the request is expired", 403 if query else 400)
-
-
-def _skewed(service: str, sent: str, now: datetime.datetime) -> ApiError:
-    if service == "ec2":
-        return ApiError("RequestExpired", "Request has expired.")
-    limit, here = (moment.strftime("%Y%m%dT%H%M%SZ") for moment in (now - SKEW, now))
-    message = f"Signature expired: {sent} is now earlier than {limit} ({here} - 15 min.)"
-    code = {"autoscaling": "SignatureDoesNotMatch", "sts": "SignatureDoesNotMatch",
-            "s3": "RequestTimeTooSkewed"}
-    return ApiError(code.get(service, "InvalidSignatureException"), message,
-                    403 if service in code else 400)
+    return ApiError(_CODES.get(service, _JSON)[why], message, 403 if service in _CODES else 400)
 
 
 def _denied(call: ApiCall, action: str, account: str) -> ApiError:
@@ -160,14 +150,15 @@ def unimplemented(call: ApiCall) -> ApiError:
 
 
 def render(
-    error: ServiceException, service: str, content_type: str
+    result: object, service: str, content_type: str, action: str = ""
 ) -> tuple[str, Mapping[str, str], bytes]:
-    """(status line, headers, body) of an error, in the protocol that the service speaks."""
+    """(status line, headers, body) of an error, or of an action's answer, in the protocol that the
+    service speaks."""
     model: ServiceModel = get_service_model(service)
     protocol = determine_request_protocol(model, content_type)
-    serializer = get_serializer_class(service, protocol)(operation_model=OperationModel({}, model))
-    answer = serializer.serialize(error)
-    status = HTTPStatus(getattr(error, "status", None) or answer["status_code"])
+    operation = model.operation_model(action) if action else OperationModel({}, model)
+    answer = get_serializer_class(service, protocol)(operation_model=operation).serialize(result)
+    status = HTTPStatus(getattr(result, "status", None) or answer["status_code"])
     body = answer["body"]
     return (f"{status.value} {status.phrase}",
             {key: str(value) for key, value in answer["headers"].items()},

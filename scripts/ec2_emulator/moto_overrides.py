@@ -15,22 +15,20 @@ import moto.ec2.models
 import moto.ec2.models.core
 import moto.ec2.models.elastic_block_store
 import moto.ec2.models.launch_templates
-import moto.ec2.models.spot_requests
 import moto.ec2.urls
 import moto.kms.urls
 import moto.ssm.urls
+from moto.autoscaling.models import FakeAutoScalingGroup
 from moto.cloudformation.models import CloudFormationBackend
 from moto.core.utils import method_names_from_class
 from moto.ec2.responses import EC2Response
 
 from ec2_emulator.compute import launches, resource_tags, type_choice
-from ec2_emulator.compute.fleets import FleetApi, SpotRequest
 from ec2_emulator.compute.image_lifecycle import ImageLifecycleApi, SnapshotApi
 from ec2_emulator.compute.image_registration import ImageRegistrationApi
 from ec2_emulator.compute.instance_refresh import GroupInstance, InstanceRefreshApi
 from ec2_emulator.compute.launch_templates import EmulatedTemplate, LaunchTemplateApi
 from ec2_emulator.services import stack_resources, stacks
-from ec2_emulator.services.billing import ReservationApi
 from ec2_emulator.services.kms_signatures import SigningApi
 from ec2_emulator.services.price_list import SpotPriceApi
 from ec2_emulator.services.run_command import RunCommandApi
@@ -42,10 +40,8 @@ from ec2_emulator.storage.root_volumes import RootVolumeApi
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 
-# Type: ignore[misc].
-class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi, FleetApi,
-             launches.LaunchApi, EncryptionApi, RootVolumeApi, SpotPriceApi, ReservationApi,
-             EC2Response):
+class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi,
+             launches.LaunchApi, EncryptionApi, RootVolumeApi, SpotPriceApi, EC2Response):
     """EC2: the handlers of this package, then moto's."""
 
 
@@ -55,36 +51,27 @@ class SsmApi(ParameterApi, RunCommandApi):
 
 def install() -> None:
     """Replace moto's handlers and models; an application that is made afterwards has them."""
-    vars(moto.ec2.models.elastic_block_store)["Snapshot"] = EmulatedSnapshot
-    vars(moto.ec2.models.launch_templates)["LaunchTemplate"] = EmulatedTemplate
-    vars(moto.ec2.models.spot_requests)["SpotInstanceRequest"] = SpotRequest
-    vars(moto.autoscaling.models)["InstanceState"] = GroupInstance
-    # Type: ignore[method-assign, assignment].
-    moto.ec2.models.core.TaggedEC2Resource.get_tags = resource_tags.get_tags
-    moto.ec2.models.EC2Backend.get_snapshot = snapshots.get_snapshot  # type: ignore[method-assign]
-    # Type: ignore[method-assign, assignment].
-    moto.ec2.models.EC2Backend.run_instances = launches.run_instances
-    # Type: ignore[method-assign, assignment].
-    moto.ec2.models.EC2Backend.create_fleet = type_choice.create_fleet
-    # Type: ignore[method-assign, assignment].
-    moto.autoscaling.models.FakeAutoScalingGroup.instance_type = property(
-        type_choice.group_type)
-    # Type: ignore[method-assign, assignment].
-    CloudFormationBackend.create_change_set = stacks.create_change_set
-    # Type: ignore[method-assign, assignment].
-    CloudFormationBackend.execute_change_set = stacks.execute_change_set
-    # Type: ignore[method-assign, assignment].
-    CloudFormationBackend.delete_stack = stacks.delete_stack
-    # Type: ignore[method-assign, assignment].
-    moto.cloudformation.models.ChangeSet.diff = stacks.differences
-    # Type: ignore[method-assign, assignment].
-    moto.cloudformation.models.Stack.parameter_list = property(
-        stacks.parameter_list)
-    moto.cloudwatch.models.Dimension.__lt__ = (  # type: ignore[method-assign]
-        # Moto's is no order, so queries miss.
-        lambda one, other: (one.name, one.value) < (other.name, other.value))
-    # Of each request.
-    vars(moto.core.responses)["method_names_from_class"] = functools.cache(method_names_from_class)
+    for where, name, replacement in (
+            (moto.ec2.models.elastic_block_store, "Snapshot", EmulatedSnapshot),
+            (moto.ec2.models.launch_templates, "LaunchTemplate", EmulatedTemplate),
+            (moto.autoscaling.models, "InstanceState", GroupInstance),
+            (moto.ec2.models.core.TaggedEC2Resource, "get_tags", resource_tags.get_tags),
+            (moto.ec2.models.EC2Backend, "get_snapshot", snapshots.get_snapshot),
+            (moto.ec2.models.EC2Backend, "run_instances", launches.run_instances),
+            (moto.ec2.models.EC2Backend, "create_fleet", type_choice.create_fleet),
+            (FakeAutoScalingGroup, "instance_type", property(type_choice.group_type)),
+            (CloudFormationBackend, "create_change_set", stacks.create_change_set),
+            (CloudFormationBackend, "execute_change_set", stacks.execute_change_set),
+            (CloudFormationBackend, "delete_stack", stacks.delete_stack),
+            (moto.cloudformation.models.ChangeSet, "diff", stacks.differences),
+            (moto.cloudformation.models.Stack, "parameter_list", property(stacks.parameter_list)),
+            # moto's is no order, so queries miss
+            (moto.cloudwatch.models.Dimension, "__lt__",
+             lambda one, other: (one.name, one.value) < (other.name, other.value)),
+            # of each request
+            (moto.core.responses, "method_names_from_class",
+             functools.cache(method_names_from_class))):
+        setattr(where, name, replacement)
     stack_resources.install()
     for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi),
                           (moto.ssm.urls, SsmApi),

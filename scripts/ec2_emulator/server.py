@@ -31,10 +31,10 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from ec2_emulator import authorization, lateness, moto_overrides
+from ec2_emulator import answers, authorization, lateness, moto_overrides, request_fields
 from ec2_emulator.errors import ApiError
 from ec2_emulator.lateness import HttpAnswer
-from ec2_emulator.services import billing, price_list
+from ec2_emulator.services import price_list
 from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
 from ec2_emulator.storage import ebs_direct, root_volumes
 
@@ -46,8 +46,6 @@ _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
 for threads."""
 
 
-_OWN = {"pricing:GetProducts": price_list.get_products, **billing.HANDLERS}
-"""Calls of services that moto lacks, or has without an answer."""
 _POLL_S = 0.02
 
 
@@ -108,26 +106,29 @@ class EmulatorApplication:
             return [text]
 
     def _answer(self, call: ApiCall, environ: authorization.Environ) -> HttpAnswer:
-        if call.name in _OWN:
-            found = _OWN[call.name](json.loads(environ["wsgi.input"].read()))
-            return HttpAnswer("200 OK", [("Content-Type", "application/x-amz-json-1.1")],
-                              json.dumps(found).encode())
+        if call.name in _PARALLEL:
+            return self._ask_moto(call, environ)
+        body = environ["wsgi.input"].getvalue()
+        stated = price_list.get_products(answers.fields(body)) \
+            if call.name == "pricing:GetProducts" else answers.find(call, body)
+        if stated is not None:
+            status, headers, text = authorization.render(
+                stated, call.service, environ.get("CONTENT_TYPE", ""), call.action)
+            return HttpAnswer(status, list(headers.items()), text)
+        with STATE.lock:
+            return request_fields.same_token_same_answer(
+                call, body, lambda: self._ask_moto(call, environ))
+
+    def _ask_moto(self, call: ApiCall, environ: authorization.Environ) -> HttpAnswer:
+        begun: list[tuple[str, list[tuple[str, str]]]] = []
         try:
-            if call.name in _PARALLEL:
-                return self._ask_moto(environ)
-            with STATE.lock:
-                return self._ask_moto(environ)
+            body = b"".join(self._moto(
+                environ, lambda status, headers, *_: begun.append((status, list(headers)))))
         except NotImplementedError:
             raise authorization.unimplemented(call) from None
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             raise ApiError("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
-
-    def _ask_moto(self, environ: authorization.Environ) -> HttpAnswer:
-        begun: list[tuple[str, list[tuple[str, str]]]] = []
-        body = b"".join(
-            self._moto(environ, lambda status, headers, *_: begun.append((status, list(headers))))
-        )
         return HttpAnswer(*begun[-1], body)
 
 

@@ -38,35 +38,14 @@ USD_HOUR = {
 here in all regions."""
 
 
-class BilledLine(Record):
-    """What one usage type cost this month, of what has these tags."""
+class StatedAnswer(Record):
+    """What a call of a region is answered where its request has all of `asked`. Lists of several
+    answers to one request are one list, which comes in pages."""
 
-    tags: dict[str, str]
-    usage_type: str
-    amount: float
-
-
-class Reserved(Record):
-    """An active reservation (`region` and `type`) or, without them, a savings plan of so many
-    dollars an hour."""
-
-    id: str
-    end: str
-    region: str = ""
-    type: str = ""
-    hourly: float = 0.0
-
-
-class Billing(Record):
-    """What AWS says of the account's money. `used` is the percentage of what is reserved, `advised`
-    what its recommender would reserve, with the dollars that it saves a month.
-    """
-
-    currency: str = "USD"
-    lines: tuple[BilledLine, ...] = ()
-    reserved: tuple[Reserved, ...] = ()
-    used: float = 80.0
-    advised: dict[str, float] = Field(default_factory=dict)
+    call: str
+    answer: dict[str, Any]
+    region: str = "*"
+    asked: dict[str, Any] = Field(default_factory=dict)
 
 
 class EmulatorSettings(Record):
@@ -102,11 +81,6 @@ class EmulatorSettings(Record):
     agents: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Instances on which SSM Agent runs, each with what runs a command there as it would; the
     command follows."""
-    launch_report_s: float = 24 * 3600.0
-    """Seconds until a launch shows in an AMI's LastLaunchedTime (API_Image: a delay of 24
-    hours)."""
-    block_life_s: float = 3600.0
-    """Seconds for which a token of a block is good."""
     usd_hour: dict[str, dict[str, float]] = Field(default_factory=lambda: {"*": USD_HOUR})
     """The price list: region (or `*`) to type to dollars for an hour of Linux on demand."""
     usd_snapshot_gib: float = 0.05
@@ -116,8 +90,8 @@ class EmulatorSettings(Record):
     us-east-2); 0: not listed."""
     prices_published: str = "2024-12-02T18:00:00Z"
     """When the price list was published."""
-    billing: Billing = Billing()
-    """What was spent, is reserved and is recommended."""
+    answers: tuple[StatedAnswer, ...] = ()
+    """What calls answer that read what no command makes: bills, reservations, fleets."""
     usd_spot: dict[str, float] = Field(default_factory=dict)
     """Spot prices of availability zones, in shares of the price on demand."""
     spot_taken: int = 0
@@ -155,7 +129,8 @@ class EmulatorState:
     settings: EmulatorSettings = field(default_factory=EmulatorSettings)
     history: list[tuple[float, EmulatorSettings]] = field(default_factory=list)
     calls: list[ApiCall] = field(default_factory=list)
-    tokens: dict[tuple[str, ...], tuple[str, Any]] = field(default_factory=dict)
+    tokens: dict[tuple[str, ...], tuple[dict[str, Any], Any]] = field(default_factory=dict)
+    """First requests with a client token, and their answers."""
     pending_parameters: list[Any] = field(default_factory=list)
     invocations: dict[tuple[str, str], Any] = field(default_factory=dict)
     """Commands of Run Command, by their id and instance."""

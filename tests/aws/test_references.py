@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from goldenami.aws.inventory import removal
+from goldenami.aws.inventory import inventory, removal
 from goldenami.release.retire.retention import RetireStep
 from support.aws import references
 from support.aws.emulator import Emulator
@@ -63,21 +63,13 @@ def test_what_launches_no_more_is_no_use(account: SeededAccount) -> None:
     """Fleets and requests that were ended stay listed for hours or days."""
     old = account.ami(1)
     account.ami(2)
-    fleet = account.fleet(account.template("theirs", ["ami-00000000000000000"]), "1", ImageId=old)
-    spot = {"LaunchSpecifications": [{"ImageId": old, "InstanceType": "c7i.large"}]}
-    running, terminating = account.spot_fleet(**spot), account.spot_fleet(**spot)
-    request = account.spot_request(old)
-    closed = account.ec2.request_spot_instances(LaunchSpecification=spot["LaunchSpecifications"][0])[
-        "SpotInstanceRequests"][0]["InstanceId"]
-    launchers = [reason for reason in reasons(plan(account))[old] if "leet" in reason
-                 or "Spot" in reason]
-    assert len(launchers) == 5
-    account.ec2.delete_fleets(FleetIds=[fleet], TerminateInstances=False)
-    account.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[running], TerminateInstances=False)
-    account.ec2.cancel_spot_fleet_requests(SpotFleetRequestIds=[terminating],
-                                           TerminateInstances=True)
-    account.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[request])
-    account.ec2.terminate_instances(InstanceIds=[closed])
+    theirs = account.template("theirs", ["ami-00000000000000000"])
+    for state in inventory.FLEET_ENDED:
+        account.fleet(theirs, "1", state, ImageId=old)
+    for state in inventory.SPOT_FLEET_ENDED:
+        account.spot_fleet(state, LaunchSpecifications=[{"ImageId": old}])
+    for state in inventory.SPOT_REQUEST_ENDED:
+        account.spot_request(old, state)
     assert (RetireStep.DEPRECATE, old) in steps(plan(account))
 
 

@@ -62,28 +62,6 @@ def default_key_is_not_shared(image: EmulatedImage, adding: bool) -> None:
             raise ApiError("OperationNotPermitted", f"{name} is encrypted with the default key")
 
 
-@rule(EC2_API + "API_ModifyImageAttribute.html")
-def imds_support_stays(image: EmulatedImage, value: str) -> None:
-    """ImdsSupport can be set to v2.0, and that cannot be undone."""
-    if value != "v2.0":
-        raise invalid_parameter(f"imdsSupport is v2.0 or nothing, not '{value}'")
-    image.fields["ImdsSupport"] = value
-
-
-@rule(EC2_API + "API_ModifyImageAttribute.html")
-def one_attribute_at_a_time(params: Any) -> str:
-    """ModifyImageAttribute changes exactly one of description, imdsSupport and launchPermission."""
-    direct = {"Description": "description", "ImdsSupport": "imdsSupport",
-              "LaunchPermission": "launchPermission"}
-    attributes = {direct[key] for key in direct if params.get(key) is not None}
-    attributes |= {params["Attribute"]} if params.get("Attribute") else set()
-    if len(attributes) != 1 or not attributes <= set(direct.values()):
-        raise ApiError("InvalidParameterCombination", "exactly one of description, imdsSupport and "
-                               "launchPermission can be modified, not "
-                               f"{', '.join(sorted(attributes)) or 'none'}")
-    return attributes.pop()
-
-
 @rule(EC2_GUIDE + "ami-deregistration-protection.html")
 def protected_is_not_deregistered(image: EmulatedImage) -> None:
     """A protected AMI cannot be deregistered."""
@@ -96,19 +74,6 @@ def users(backend: Any, snapshot_id: str) -> list[str]:
     """Ids of the AMIs that a snapshot is mapped in, disabled ones included."""
     return [image.id for image in backend.amis.values() if isinstance(image, EmulatedImage)
             and snapshot_id in image.snapshots()]
-
-
-@rule(EC2_API + "API_DeregisterImage.html")
-def delete_associated(backend: Any, snapshots: list[str]) -> list[dict[str, str]]:
-    """DeleteAssociatedSnapshots deletes those that no other AMI uses, and says what became of
-    each."""
-    results = []
-    for name in snapshots:
-        code = "skipped" if users(backend, name) else "success"
-        if code == "success":
-            backend.snapshots.pop(name, None)
-        results.append({"SnapshotId": name, "ReturnCode": code})
-    return results
 
 
 @rule(EBS_GUIDE + "ebs-deleting-snapshot.html")
@@ -165,36 +130,26 @@ class ImageLifecycleApi(EC2BaseResponse):
         return ActionResult({"Images": [image.shown() for image in page], "NextToken": next_token})
 
     def describe_image_attribute(self) -> ActionResult:
-        """One attribute."""
-        image, name = self._image(), self._get_param("Attribute")
-        if name == "launchPermission":
-            return ActionResult({"ImageId": image.id,
-                                 "LaunchPermissions": image.launch_permissions})
-        shown = image.shown()
-        member = name[:1].upper() + name[1:]
-        return ActionResult({"ImageId": image.id, member: {"Value": shown.get(member)}})
+        """Who may launch it."""
+        image = self._image()
+        if self._get_param("Attribute") != "launchPermission":
+            raise NotImplementedError
+        return ActionResult({"ImageId": image.id, "LaunchPermissions": image.launch_permissions})
 
     def modify_image_attribute(self) -> ActionResult:
-        """Description, ImdsSupport or LaunchPermission."""
-        image, attribute = self._image(), one_attribute_at_a_time(self.params)
-        if attribute == "description":
-            image.description = (
-                self._get_param("Description.Value") or self._get_param("Value") or ""
-            )
-        elif attribute == "imdsSupport":
-            imds_support_stays(image,
-                               self._get_param("ImdsSupport.Value") or self._get_param("Value")
-                               or "")
-        else:
-            self._share(image)
-        return EmptyResult()
-
-    def _share(self, image: EmulatedImage) -> None:
+        """Its description, as Packer sets it, or who may launch it."""
+        image = self._image()
+        if (description := self._get_param("Description.Value")) is not None:
+            image.description = description
+            return EmptyResult()
+        if self._get_param("LaunchPermission") is None:
+            raise NotImplementedError
         disabled_is_not_shared(image)
         add, remove = (list(self._get_param(f"LaunchPermission.{kind}", []))
                        for kind in ("Add", "Remove"))
         default_key_is_not_shared(image, bool(add))
         self.ec2_backend.modify_image_attribute(image.id, add, remove)
+        return EmptyResult()
 
     def disable_image(self) -> ActionResult:
         """Nobody may launch it, and it is shared with nobody."""
@@ -232,17 +187,11 @@ class ImageLifecycleApi(EC2BaseResponse):
         return ActionResult({"Return": image.protection})
 
     def deregister_image(self) -> ActionResult:
-        """Remove the AMI, and where asked its snapshots."""
+        """Remove the AMI; its snapshots stay."""
         image = self._image()
         protected_is_not_deregistered(image)
-        snapshots = image.snapshots()
         self.ec2_backend.deregister_image(image.id)
-        results = (
-            delete_associated(self.ec2_backend, snapshots)
-            if self._get_param("DeleteAssociatedSnapshots")
-            else []
-        )
-        return ActionResult({"Return": True, "DeleteSnapshotResults": results})
+        return ActionResult({"Return": True})
 
 
 def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
@@ -286,23 +235,6 @@ class SnapshotApi(EC2BaseResponse):
         page, next_token = listing.paginate(snapshots, limit, self._get_param("NextToken"), least=5)
         return ActionResult({"Snapshots": [_snapshot(snapshot) for snapshot in page],
                              "NextToken": next_token})
-
-    @rule(EC2_API + "API_ModifySnapshotAttribute.html")
-    def modify_snapshot_attribute(self) -> ActionResult:
-        """CreateVolumePermission adds or removes accounts; a snapshot under the default key is not
-        shared."""
-        self.error_on_dryrun()
-        backend, name = self.ec2_backend, self._get_param("SnapshotId")
-        snapshot = backend.get_snapshot(name)
-        add, remove = (list(self._get_param(f"CreateVolumePermission.{kind}", []))
-                       for kind in ("Add", "Remove"))
-        if add and snapshot.encrypted and snapshot.kms_key_id == encryption.aws_key(backend):
-            raise ApiError("OperationNotPermitted", f"{name} is encrypted with the default key")
-        for change, given in ((backend.add_create_volume_permission, add),
-                              (backend.remove_create_volume_permission, remove)):
-            change(name, user_ids=[each["UserId"] for each in given if "UserId" in each],
-                   groups=[each["Group"] for each in given if "Group" in each])
-        return EmptyResult()
 
     def delete_snapshot(self) -> ActionResult:
         """Delete what no AMI uses; those that inherit from it keep their content."""

@@ -144,21 +144,9 @@ class ImageRegistrationApi(EC2BaseResponse):
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 
-    @rule(EC2_API + "Run_Instance_Idempotency.html")
     def copy_image(self) -> ActionResult:
-        """The same ClientToken gives the same copy again, and IdempotentParameterMismatch for
-        another request."""
+        """A copy of an AMI of another region, with its snapshots."""
         self.error_on_dryrun()
-        token = self._get_param("ClientToken")
-        request = {key: value for key, value in self.params.items()
-                   if key not in ("ClientToken", "DryRun")}
-        image = request_fields.idempotent(
-            ("copy-image", self.current_account, self.region), token, request, self._copy,
-            ApiError("IdempotentParameterMismatch",
-                     f"the client token {token} belongs to another request"))
-        return ActionResult({"ImageId": image.id})
-
-    def _copy(self) -> EmulatedImage:
         name, region = self._get_param("Name"), self._get_param("SourceRegion")
         name_is_well_formed(name)
         source = _source(self.current_account, region, self._get_param("SourceImageId"))
@@ -170,8 +158,8 @@ class ImageRegistrationApi(EC2BaseResponse):
                                   **source.fields, "RootDeviceName": source.root_device_name}, [])
         image.devices = self._copied_devices(source, image, snapshot_tags)
         image.source = copy_names_its_source(source, region)
-        image.add_tags({**(source.tags() if self._get_param("CopyImageTags") else {}), **tags})
-        return image
+        image.add_tags(tags)
+        return ActionResult({"ImageId": image.id})
 
     def _copied_devices(
         self, source: EmulatedImage, image: EmulatedImage, tags: Mapping[str, str]

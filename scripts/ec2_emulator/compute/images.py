@@ -60,7 +60,6 @@ class EmulatedImage(Ami):
         self.source: tuple[str, str] | None = None
         self.deprecation: datetime.datetime | None = None
         self.protection = "disabled"
-        self.launched: datetime.datetime | None = None
         backend.amis[self.id] = self
 
     @property
@@ -95,17 +94,8 @@ class EmulatedImage(Ami):
             "SourceInstanceId": self.instance_id, "SourceImageId": source,
             "SourceImageRegion": region,
             "DeprecationTime": _iso(self.deprecation) if self.deprecation else None,
-            "DeregistrationProtection": self.protection, "LastLaunchedTime": last_launched(self),
+            "DeregistrationProtection": self.protection,
         }
-
-
-@rule(EC2_API + "API_Image.html")
-def last_launched(image: EmulatedImage) -> str | None:
-    """LastLaunchedTime tells of a launch 24 hours later."""
-    if image.launched is None:
-        return None
-    age = (STATE.now() - image.launched).total_seconds()
-    return _iso(image.launched) if age >= STATE.settings.launch_report_s else None
 
 
 def _iso(moment: datetime.datetime) -> str:

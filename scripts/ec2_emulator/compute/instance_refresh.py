@@ -16,15 +16,12 @@ from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 
 from ec2_emulator import listing
-from ec2_emulator.compute import launches
 from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import ASG_API, ASG_GUIDE, EC2_GUIDE, rule
 from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
-from ec2_emulator.storage import root_volumes
 
 RUNNING = ("Pending", "InProgress", "RollbackInProgress")
-ROOT_VOLUME = "ReplaceRootVolume"
 _NEXT = {"Pending": "InProgress", "InProgress": "Successful",
          "RollbackInProgress": "RollbackSuccessful"}
 
@@ -37,7 +34,6 @@ class EmulatedRefresh:
     desired: dict[str, Any] | None
     preferences: dict[str, Any]
     before: dict[str, Any] | None
-    strategy: str = "Rolling"
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     status: str = "Pending"
     reason: str | None = None
@@ -72,8 +68,6 @@ class EmulatedRefresh:
         skip = bool(self.preferences.get("SkipMatching"))
         old = [each for each in group.instance_states
                if not (skip and each.instance.image_id == image)]
-        if self.strategy == ROOT_VOLUME:
-            return self._replace_roots(group.mixed_instances_policy or {}, skip=skip)
         try:
             if old:
                 group.replace_autoscaling_group_instances(len(old), group.get_propagated_tags())
@@ -87,18 +81,6 @@ class EmulatedRefresh:
         group.instance_states = [each for each in group.instance_states if each not in old]
         return "Successful"
 
-    def _replace_roots(self, policy: dict[str, Any], *, skip: bool) -> str:
-        """Give each instance a root volume of the AMI that the override of its type names."""
-        wanted = {each.get("InstanceType"): each["ImageId"]
-                  for each in policy["LaunchTemplate"]["Overrides"]}
-        for each in self.group.instance_states:
-            image = wanted.get(each.instance.instance_type, next(iter(wanted.values())))
-            if not (skip and each.instance.image_id == image):
-                root_volumes.replace(each.instance,
-                                     launches.launchable(self.group.ec2_backend, image), None,
-                                     delete=True)
-        return "Successful"
-
     def shown(self) -> dict[str, Any]:
         """The refresh as DescribeInstanceRefreshes shows it."""
         done = self.status in ("Successful", "RollbackSuccessful")
@@ -106,7 +88,7 @@ class EmulatedRefresh:
                 "Status": self.status,
                 "StatusReason": self.reason, "StartTime": self.started, "EndTime": self.ended,
                 "PercentageComplete": 100 if done else 0, "Preferences": self.preferences,
-                "Strategy": self.strategy,
+                "Strategy": "Rolling",
                 "InstancesToUpdate": 0 if done else len(self.group.instance_states),
                 "DesiredConfiguration": self.desired}
 
@@ -198,23 +180,6 @@ def why_irreversible(refresh: EmulatedRefresh) -> str | None:
     return None
 
 
-@rule(ASG_GUIDE + "replace-root-volume.html")
-def roots_can_be_replaced(group: FakeAutoScalingGroup, desired: dict[str, Any] | None) -> None:
-    """ReplaceRootVolume wants a group with a mixed instances policy, and one whose every override
-    has an ImageId."""
-    policy = (desired or {}).get("MixedInstancesPolicy") or {}
-    overrides = policy.get("LaunchTemplate", {}).get("Overrides") or []
-    if (
-        not group.mixed_instances_policy
-        or not overrides
-        or not all(each.get("ImageId") for each in overrides)
-    ):
-        raise ApiError("ValidationError",
-                       "Strategy ReplaceRootVolume needs a mixed instances policy, in the group "
-                       "and "
-                       "in the desired configuration, with an ImageId in every override")
-
-
 @rule(ASG_API + "API_RollbackInstanceRefresh.html#API_RollbackInstanceRefresh_Errors")
 def in_progress(group: FakeAutoScalingGroup) -> EmulatedRefresh:
     """What is not in progress cannot be rolled back."""
@@ -248,11 +213,8 @@ class InstanceRefreshApi(AutoScalingResponse):
         group = self._group()
         one_refresh_at_a_time(group)
         desired = self._get_param("DesiredConfiguration")
-        strategy = self._get_param("Strategy") or "Rolling"
-        if strategy == ROOT_VOLUME:
-            roots_can_be_replaced(group, desired)
         refresh = EmulatedRefresh(group, desired, self._get_param("Preferences") or {},
-                                  _before(group), strategy)
+                                  _before(group))
         for each in _named(desired or {}):
             _template_version(group, each)
         why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None

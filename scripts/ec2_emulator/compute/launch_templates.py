@@ -15,7 +15,6 @@ from ec2_emulator import listing, request_fields
 from ec2_emulator.compute import launches
 from ec2_emulator.errors import ApiError, invalid_parameter
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
-from ec2_emulator.services import ssm_parameters
 
 MOST = 200
 """Versions a page, and versions a deletion."""
@@ -107,14 +106,6 @@ class LaunchTemplateApi(EC2BaseResponse):
             data["UserData"] = parse_user_data(data["UserData"])
         return data
 
-    def _once(self, what: str, make: Any) -> Any:
-        request = {key: value for key, value in self.params.items()
-                   if key not in ("ClientToken", "DryRun")}
-        return request_fields.idempotent(
-            (what, self.current_account, self.region), self._get_param("ClientToken"), request,
-            make,
-            ApiError("IdempotentParameterMismatch", "the client token belongs to another request"))
-
     def _shown(self, template: LaunchTemplate) -> dict[str, Any]:
         return {"CreateTime": template.create_time,
                 "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
@@ -125,13 +116,10 @@ class LaunchTemplateApi(EC2BaseResponse):
                 "Tags": template.get_tags()}
 
     def _version(self, version: LaunchTemplateVersion) -> dict[str, Any]:
-        template, data = version.template, dict(version.data)
-        if self._get_param("ResolveAlias") and data.get("ImageId"):
-            data["ImageId"] = ssm_parameters.resolve(self.current_account, self.region,
-                                                     data["ImageId"])
+        template = version.template
         return {"CreateTime": version.create_time,
                 "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
-                "DefaultVersion": template.is_default(version), "LaunchTemplateData": data,
+                "DefaultVersion": template.is_default(version), "LaunchTemplateData": version.data,
                 "LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
                 "VersionDescription": version.description, "VersionNumber": version.number}
 
@@ -140,26 +128,20 @@ class LaunchTemplateApi(EC2BaseResponse):
         self.error_on_dryrun()
         tags = {"launch-template": request_fields.tags_for(
             "launch-template", self._get_param("TagSpecifications", []), ["launch-template"])}
-        template = self._once("template", lambda: self.ec2_backend.create_launch_template(
+        template = self.ec2_backend.create_launch_template(
             self._get_param("LaunchTemplateName"), self._get_param("VersionDescription"),
-            self._data(), tags))
+            self._data(), tags)
         return ActionResult({"LaunchTemplate": self._shown(template)})
 
-    @rule(EC2_API + "Run_Instance_Idempotency.html")
     def create_launch_template_version(self) -> ActionResult:
-        """The same ClientToken gives the same version again, and IdempotentParameterMismatch for
-        another request."""
+        """The next version of a template."""
         self.error_on_dryrun()
-        return ActionResult(
-            {"LaunchTemplateVersion": self._version(self._once("version", self._next))}
-        )
-
-    def _next(self) -> LaunchTemplateVersion:
         template, data, source = self._template(), self._data(), self._get_param("SourceVersion")
         if source is not None:
             data = inherited(template.get_version(source).data, data)
             type_or_requirements(data)
-        return template.create_version(data, self._get_param("VersionDescription"))
+        version = template.create_version(data, self._get_param("VersionDescription"))
+        return ActionResult({"LaunchTemplateVersion": self._version(version)})
 
     def delete_launch_template(self) -> ActionResult:
         """Delete a template with its versions; one that does not exist is not found, and moto

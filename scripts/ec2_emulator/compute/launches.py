@@ -14,7 +14,7 @@ from moto.ec2.models.instances import StateReason
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.responses.instances import InstanceResponse
 
-from ec2_emulator import listing, request_fields
+from ec2_emulator import listing
 from ec2_emulator.compute import image_registration, images, type_choice
 from ec2_emulator.compute.images import EmulatedImage
 from ec2_emulator.errors import ApiError, invalid_parameter
@@ -133,7 +133,6 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
     _volumes_hold(image, kwargs["block_device_mappings"])
     kwargs["metadata_options"] = metadata_of(image, data.get("MetadataOptions"),
                                              kwargs.get("metadata_options"))
-    image.launched = STATE.now()
     reservation = _moto_run_instances(self, image.id, count, *args, **kwargs)
     for instance in reservation.instances:  # moto asks the own account's AMIs only
         instance.root_device_name, instance.architecture = (
@@ -162,18 +161,12 @@ def take_back(instance: Any) -> None:
 class LaunchApi(EC2BaseResponse):
     """The handlers."""
 
-    @rule(EC2_API + "Run_Instance_Idempotency.html")
     def run_instances(self) -> ActionResult:
-        """The same ClientToken gives the same instances again."""
+        """As moto does, by templates that name a type."""
         template = self._get_param("LaunchTemplate")
         if template:
             requirements_need_a_group(self.ec2_backend._get_template_from_args(template).data)
-        request = {key: value for key, value in self.params.items() if key != "ClientToken"}
-        return request_fields.idempotent(
-            ("run-instances", self.current_account, self.region), self._get_param("ClientToken"),
-            request,
-            lambda: InstanceResponse.run_instances(self),  # type: ignore[arg-type]
-            ApiError("IdempotentParameterMismatch", "the client token belongs to another request"))
+        return InstanceResponse.run_instances(self)  # type: ignore[arg-type]
 
     @rule(EC2_API + "API_DescribeInstanceTypeOfferings.html")
     def describe_instance_type_offerings(self) -> ActionResult:

@@ -12,7 +12,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from ec2_emulator import listing
 from ec2_emulator.errors import ApiError
-from ec2_emulator.rules import ASG_API, ASG_GUIDE, EC2_API, rule
+from ec2_emulator.rules import ASG_GUIDE, EC2_API, rule
 
 _moto_create_fleet = EC2Backend.create_fleet
 
@@ -29,20 +29,14 @@ def some_type(requirements: Mapping[str, Any]) -> str | None:
                 None)
 
 
-@rule(ASG_API + "API_LaunchTemplateOverrides.html")
-def override_type(override: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
-    """An override's InstanceType or InstanceRequirements, never both, replace the type of the
-    group's template."""
-    requirements = override.get("InstanceRequirements")
-    if requirements and override.get("InstanceType"):
-        raise ApiError("ValidationError",
-                       "If you specify InstanceRequirements, you can't specify InstanceType")
-    return (
-        override.get("InstanceType")
-        or some_type(requirements or {})
-        or data.get("InstanceType")
-        or some_type(data.get("InstanceRequirements", {}))
-    )
+def chosen_type(override: Mapping[str, Any], data: Mapping[str, Any]) -> str | None:
+    """The type of an override or, where it has none, of the template; None where neither leads to
+    one."""
+    for each in (override, data):
+        chosen = each.get("InstanceType") or some_type(each.get("InstanceRequirements") or {})
+        if chosen:
+            return str(chosen)
+    return None
 
 
 @rule(ASG_GUIDE + "ts-as-launch-template.html")
@@ -54,36 +48,17 @@ def group_type(group: FakeAutoScalingGroup) -> str | None:
     policy = (group.mixed_instances_policy or {}).get("LaunchTemplate", {})
     data = group.ec2_launch_template.get_version(group.launch_template_version).data
     for override in policy.get("Overrides") or [{}]:
-        if (chosen := override_type(override, data)) is not None:
+        if (chosen := chosen_type(override, data)) is not None:
             return chosen
     raise ApiError("ValidationError", "You must use a valid fully-formed launch template. "
                                       "The request must contain the parameter InstanceType")
 
 
 @rule(EC2_API + "API_FleetLaunchTemplateOverridesRequest.html")
-def fleet_type(override: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """An override of a fleet has an InstanceType or InstanceRequirements, never both; one of them
-    or the template's has to lead to a type.
-    """
-    if override.get("InstanceRequirements") and override.get("InstanceType"):
-        raise ApiError("InvalidParameterCombination",
-                       "InstanceType and InstanceRequirements exclude each other")
-    chosen = override_type(override, data)
-    if chosen is None:
-        raise ApiError("InvalidFleetConfig",
-                       "neither the launch template nor its overrides lead to an instance type")
-    return chosen
-
-
 def create_fleet(self: EC2Backend, *args: Any, **kwargs: Any) -> Any:
-    """In the place of `EC2Backend.create_fleet`, which knows no requirements: a type for each
-    override."""
-    asked = kwargs["launch_template_configs"]
-    kwargs["launch_template_configs"] = [{**config, "Overrides": [
-        {**override, "InstanceType": fleet_type(override, self._get_template_from_args(
-            config["LaunchTemplateSpecification"]).data)} for override in config.get("Overrides")
-            or [{}]]}
-        for config in asked]
-    fleet = _moto_create_fleet(self, *args, **kwargs)
-    fleet.launch_template_configs = asked
-    return fleet
+    """An override of a fleet, or its template, leads to a type by its requirements."""
+    for config in kwargs["launch_template_configs"]:
+        data = self._get_template_from_args(config["LaunchTemplateSpecification"]).data
+        config["Overrides"] = [{**override, "InstanceType": chosen_type(override, data)}
+                               for override in config.get("Overrides") or [{}]]
+    return _moto_create_fleet(self, *args, **kwargs)

@@ -12,7 +12,7 @@ from moto.core.responses import ActionResult
 from moto.ebs.responses import EBSResponse
 from moto.ec2.models import ec2_backends
 
-from ec2_emulator import authorization, listing, request_fields
+from ec2_emulator import authorization, listing
 from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import EBS_API, EBS_GUIDE, rule
 from ec2_emulator.state import STATE, ApiCall
@@ -117,34 +117,24 @@ def snapshot_is_what_was_meant(snapshot: EmulatedSnapshot, checksum: str | None,
 
 
 @rule(EBS_API + "API_StartSnapshot.html#ebs-StartSnapshot-request-ParentSnapshotId")
-def parent_fits(parent: EmulatedSnapshot | None, size_gib: int, encrypted: bool | None) -> None:
-    """A parent is a complete snapshot, no larger than its child, and decides about encryption."""
-    if parent is None:
-        return
-    if encrypted is not None:
-        raise InvalidRequest("Encrypted and ParentSnapshotId exclude each other")
+def parent_fits(parent: EmulatedSnapshot, size_gib: int, encrypted: bool | None, key: str | None,
+                *, by_default: bool) -> None:
+    """A parent is a complete snapshot, no larger than its child, and decides about encryption; an
+    unencrypted one is refused where encryption by default is on.
+
+    https://docs.aws.amazon.com/ebs/latest/userguide/ebsapis-using-encryption.html
+    """
+    if encrypted is not None or key is not None:
+        raise InvalidRequest("ParentSnapshotId excludes Encrypted and KmsKeyArn")
+    if by_default and not parent.encrypted:
+        raise InvalidRequest(f"encryption by default is on, and the parent {parent.id} is not "
+                             "encrypted")
     if parent.status != "completed":
         raise InvalidRequest(f"the parent {parent.id} is {parent.status}",
                              "INVALID_DEPENDENCY_REQUEST")
     if size_gib < parent.volume_size:
         raise InvalidRequest(f"{size_gib} GiB are less than the parent's {parent.volume_size}",
                              "INVALID_VOLUME_SIZE")
-
-
-@rule(EBS_GUIDE + "ebsapis-using-encryption.html")
-def encryption_fits_parent(
-    parent: EmulatedSnapshot | None, key: str | None, *, by_default: bool
-) -> None:
-    """A key and a parent exclude each other, and where encryption by default is on, an unencrypted
-    parent is refused.
-    """
-    if parent is None:
-        return
-    if key is not None:
-        raise InvalidRequest("KmsKeyArn and ParentSnapshotId exclude each other")
-    if by_default and not parent.encrypted:
-        raise InvalidRequest(f"encryption by default is on, and the parent {parent.id} is not "
-                             "encrypted")
 
 
 @rule(EBS_API + "API_ListChangedBlocks.html")
@@ -157,15 +147,9 @@ def snapshots_are_related(first: EmulatedSnapshot, second: EmulatedSnapshot) -> 
 
 @rule(EBS_API + "API_GetSnapshotBlock.html#ebs-GetSnapshotBlock-request-BlockToken")
 def token_is_ours(snapshot: EmulatedSnapshot, index: int, token: str) -> None:
-    """A block is read with the token that a list call gave for it, before that token expires."""
-    try:
-        name, at, until = base64.b64decode(token, validate=True).decode().split("|")
-        good = (name, int(at)) == (snapshot.id, index) and float(until) > time.monotonic()
-    except ValueError:
-        good = False
-    if not good:
-        raise InvalidRequest(f"the token of block {index} is not valid, or no longer",
-                             "INVALID_BLOCK_TOKEN")
+    """A block is read with the token that a list call gave for it."""
+    if token != _token(snapshot, index):
+        raise InvalidRequest(f"the token of block {index} is not valid", "INVALID_BLOCK_TOKEN")
 
 
 @rule(EBS_GUIDE + "ebsapi-permissions.html")
@@ -176,8 +160,7 @@ def key_opens_blocks(caller: ApiCall, snapshot: EmulatedSnapshot) -> None:
 
 
 def _token(snapshot: EmulatedSnapshot, index: int) -> str:
-    until = time.monotonic() + STATE.settings.block_life_s
-    return base64.b64encode(f"{snapshot.id}|{index}|{until:.3f}".encode()).decode()
+    return base64.b64encode(f"{snapshot.id}|{index}".encode()).decode()
 
 
 def damage(snapshot: str, region: str, block: int, bit: int = 0) -> str:
@@ -206,42 +189,33 @@ class EbsDirectApi(EBSResponse):
             raise SnapshotMissing(self._get_param(name))
         return snapshot  # type: ignore[no-any-return]
 
-    @rule(EBS_GUIDE + "ebs-direct-api-idempotency.html")
     def start_snapshot(self) -> ActionResult:
-        """The same ClientToken gives the same snapshot again, and ConflictException for another
-        request."""
-        request = {name: self._get_param(name) for name in (
-            "VolumeSize", "ParentSnapshotId", "Tags", "Description", "Encrypted", "KmsKeyArn",
-            "Timeout")}
-        snapshot = request_fields.idempotent(
-            ("ebs", self.current_account, self.region), self._get_param("ClientToken"), request,
-            lambda: self._start(request),
-            ApiError("ConflictException", "this ClientToken belongs to another request"))
-        return ActionResult({
-            "SnapshotId": snapshot.id, "OwnerId": snapshot.owner_id, "Status": snapshot.status,
-            "StartTime": snapshot.start_time, "VolumeSize": snapshot.volume_size,
-            "BlockSize": BLOCK,
-            "Description": snapshot.description, "Tags": request["Tags"],
-            "ParentSnapshotId": request["ParentSnapshotId"], "KmsKeyArn": snapshot.kms_key_id,
-        })
-
-    def _start(self, request: dict[str, Any]) -> EmulatedSnapshot:
-        size, backend = request["VolumeSize"], ec2_backends[self.current_account][self.region]
+        """A snapshot that waits for blocks."""
+        size, backend = self._get_param("VolumeSize"), ec2_backends[self.current_account][
+            self.region]
         if size is None or not 1 <= size <= 65536:
             raise InvalidRequest(f"the size of a volume is 1 to 65536 GiB, not {size}",
                                  "INVALID_VOLUME_SIZE")
-        parent = self._find("ParentSnapshotId") if request["ParentSnapshotId"] else None
-        parent_fits(parent, size, request["Encrypted"])
-        encryption_fits_parent(parent, request["KmsKeyArn"],
-                               by_default=backend.ebs_encryption_by_default)
-        key = parent.kms_key_id if parent is not None else \
-            encryption.key_of_new(backend, request["Encrypted"], request["KmsKeyArn"])
-        snapshot = snapshots.make(backend, size, request["Description"] or "", parent=parent,
-                                  kms_key=key)
+        named, key = self._get_param("ParentSnapshotId"), self._get_param("KmsKeyArn")
+        parent, encrypted = self._find("ParentSnapshotId") if named else None, \
+            self._get_param("Encrypted")
+        if parent is None:
+            key = encryption.key_of_new(backend, encrypted, key)
+        else:
+            parent_fits(parent, size, encrypted, key,
+                        by_default=backend.ebs_encryption_by_default)
+            key = parent.kms_key_id
+        snapshot = snapshots.make(backend, size, self._get_param("Description") or "",
+                                  parent=parent, kms_key=key)
         snapshot.sealed_at = None
-        snapshot.timeout_s = 60.0 * (request["Timeout"] or 60)
-        snapshot.add_tags({tag["Key"]: tag["Value"] for tag in request["Tags"] or []})
-        return snapshot
+        snapshot.timeout_s = 60.0 * (self._get_param("Timeout") or 60)
+        tags = self._get_param("Tags") or []
+        snapshot.add_tags({tag["Key"]: tag["Value"] for tag in tags})
+        return ActionResult({
+            "SnapshotId": snapshot.id, "OwnerId": snapshot.owner_id, "Status": snapshot.status,
+            "StartTime": snapshot.start_time, "VolumeSize": size, "BlockSize": BLOCK,
+            "Description": snapshot.description, "Tags": tags, "ParentSnapshotId": named,
+            "KmsKeyArn": key})
 
     def put_snapshot_block(self) -> ActionResult:
         """Verify and keep a block; one that exists is overwritten."""
@@ -307,10 +281,9 @@ class EbsDirectApi(EBSResponse):
             start=sum(entry["BlockIndex"] < first for entry in entries),
             bad_token=lambda text: InvalidRequest(text, "INVALID_PAGE_TOKEN"),
         )
-        life = STATE.settings.block_life_s
         return ActionResult({name: page, "NextToken": next_token,
                              "VolumeSize": snapshot.volume_size,
-                             "BlockSize": BLOCK, "ExpiryTime": STATE.now().timestamp() + life})
+                             "BlockSize": BLOCK, "ExpiryTime": STATE.now().timestamp() + 3600})
 
     def list_snapshot_blocks(self) -> ActionResult:
         """Index and token of each block, in ascending order."""

@@ -65,8 +65,7 @@ class ReplacementTask:
     """One replacement of a root volume: it moves on whenever somebody looks."""
 
     instance: Any
-    image: EmulatedImage | None
-    snapshot_id: str | None
+    image: EmulatedImage
     delete: bool
     tags: dict[str, str]
     id: str = field(default_factory=lambda: f"replacevol-{mock_random.get_random_hex(17)}")
@@ -80,7 +79,7 @@ class ReplacementTask:
         while self.state in STATES[:2] and STATE.is_over(self.moved_at, lambda at: at.pending_s):
             self.state, self.moved_at = STATES[STATES.index(self.state) + 1], time.monotonic()
             if self.state == STATES[2]:
-                replace(self.instance, self.image, self.snapshot_id, delete=self.delete)
+                replace(self.instance, self.image, delete=self.delete)
                 self.ended = STATE.now()
 
     def shown(self) -> dict[str, Any]:
@@ -89,27 +88,24 @@ class ReplacementTask:
                 "TaskState": self.state,
                 "StartTime": self.started.isoformat(),
                 "CompleteTime": self.ended.isoformat() if self.ended else None,
-                "ImageId": self.image.id if self.image else None, "SnapshotId": self.snapshot_id,
+                "ImageId": self.image.id,
                 "DeleteReplacedRootVolume": self.delete,
                 "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()]}
 
 
 @rule(EC2_GUIDE + "replace-root.html")
-def replace(
-    instance: Any, image: EmulatedImage | None, snapshot_id: str | None, *, delete: bool
-) -> None:
+def replace(instance: Any, image: EmulatedImage, *, delete: bool) -> None:
     """The old root volume is detached, a new one of the same type takes its place, and all else of
-    the instance stays; from another AMI the instance has that AMI's id from then on.
-    """
+    the instance stays, but that it has the new AMI's id from then on."""
     backend, old, device = instance.ec2_backend, root_of(instance), instance.root_device_name
-    source = image.snapshots()[0] if image is not None else snapshot_id or old.snapshot_id
+    source = image.snapshots()[0]
     on_termination = instance.block_device_mapping[device].delete_on_termination
     backend.detach_volume(old.id, instance.id, device)
     new = backend.create_volume(size=max(old.size, backend.get_snapshot(source).volume_size),
                                 zone_name=old.zone.name,
                                 snapshot_id=source, volume_type=old.volume_type)
     backend.attach_volume(new.id, instance.id, device, on_termination)
-    instance.image_id = image.id if image is not None else instance.image_id
+    instance.image_id = image.id
     if delete:
         backend.delete_volume(old.id)
 
@@ -122,14 +118,6 @@ def instance_runs(instance: Any) -> None:
                        f"The instance '{instance.id}' is not in the 'running' state")
 
 
-@rule(EC2_API + "API_CreateReplaceRootVolumeTask.html#API_CreateReplaceRootVolumeTask_RequestParameters")
-def source_is_one(image: str | None, snapshot: str | None) -> None:
-    """The replacement is made from an AMI, or from a snapshot, or from neither: the launch
-    state."""
-    if image and snapshot:
-        raise ApiError("InvalidParameterCombination", "ImageId and SnapshotId exclude each other")
-
-
 @rule(EC2_API + "API_CreateReplaceRootVolumeTask.html#API_CreateReplaceRootVolumeTask_ImageId")
 def image_is_alike(instance: Any, image: EmulatedImage) -> None:
     """The AMI has the architecture and the virtualization type of the instance."""
@@ -138,13 +126,6 @@ def image_is_alike(instance: Any, image: EmulatedImage) -> None:
             raise invalid_parameter(f"the {name.replace('_', ' ')} of {image.id} is "
                                     f"{getattr(image, name)}, that of "
                                     f"{instance.id} is {getattr(instance, name)}")
-
-
-@rule(EC2_API + "API_CreateReplaceRootVolumeTask.html#API_CreateReplaceRootVolumeTask_SnapshotId")
-def snapshot_is_of_this_volume(instance: Any, snapshot: snapshots.EmulatedSnapshot) -> None:
-    """The snapshot was made from the original root volume."""
-    if getattr(snapshot.volume, "id", "") != root_of(instance).id:
-        raise invalid_parameter(f"{snapshot.id} is no snapshot of the root volume of {instance.id}")
 
 
 def _tasks(backend: Any) -> dict[str, ReplacementTask]:
@@ -158,35 +139,21 @@ class RootVolumeApi(EC2BaseResponse):
     """The handlers."""
 
     def create_replace_root_volume_task(self) -> ActionResult:
-        """Begin a replacement; the same ClientToken gives the same task again."""
-        request = {key: value for key, value in self.params.items() if key != "ClientToken"}
-        task = request_fields.idempotent(
-            ("root-volume", self.current_account, self.region), self._get_param("ClientToken"),
-            request, self._begin,
-            ApiError("IdempotentParameterMismatch", "the client token belongs to another request"))
-        return ActionResult({"ReplaceRootVolumeTask": task.shown()})
-
-    def _begin(self) -> ReplacementTask:
-        backend, name, snapshot_id = (
-            self.ec2_backend,
-            self._get_param("ImageId"),
-            self._get_param("SnapshotId"),
-        )
+        """Begin a replacement by an AMI; by a snapshot nobody here asks."""
+        backend, name = self.ec2_backend, self._get_param("ImageId")
+        if not name:
+            raise NotImplementedError
         instance = backend.get_instance(self._get_param("InstanceId"))
         instance_runs(instance)
-        source_is_one(name, snapshot_id)
-        image = launches.launchable(backend, name) if name else None
-        if image is not None:
-            image_is_alike(instance, image)
-        if snapshot_id:
-            snapshot_is_of_this_volume(instance, backend.get_snapshot(snapshot_id))
+        image = launches.launchable(backend, name)
+        image_is_alike(instance, image)
         tags = request_fields.tags_for("replace-root-volume-task",
                                        self._get_param("TagSpecifications", []),
                                        ("replace-root-volume-task",))
-        task = ReplacementTask(instance, image, snapshot_id,
+        task = ReplacementTask(instance, image,
                                bool(self._get_param("DeleteReplacedRootVolume")), tags)
         _tasks(backend)[task.id] = task
-        return task
+        return ActionResult({"ReplaceRootVolumeTask": task.shown()})
 
     @rule(EC2_API + "API_DescribeReplaceRootVolumeTasks.html")
     def describe_replace_root_volume_tasks(self) -> ActionResult:

@@ -44,6 +44,7 @@ class Emulator:
     def __init__(self, url: str) -> None:
         self.url = url
         self._http = urllib3.PoolManager()
+        self._answers: list[dict[str, Any]] = []
 
     def _ask(self, method: str, what: str, **fields: Any) -> Any:
         answer = self._http.request(method, f"{self.url}/_emulator/{what}",
@@ -54,6 +55,7 @@ class Emulator:
     def reset(self) -> None:
         """An account with nothing in it, default settings, an empty log of calls."""
         self._ask("POST", "reset")
+        self._answers.clear()
 
     def calls(self) -> list[tuple[str, str]]:
         """(`service:Action`, region) of each call since the reset, in order."""
@@ -72,6 +74,13 @@ class Emulator:
         """Change `ec2_emulator.state.EmulatorSettings`, for instance `denied={"*":
         ["ec2:RegisterImage"]}`."""
         self._ask("PATCH", "settings", **settings)
+
+    def answer(self, call: str, /, region: str = "*", asked: dict[str, Any] | None = None,
+               **answer: Any) -> None:
+        """State one more answer (`ec2_emulator.state.StatedAnswer`) to a call that reads."""
+        self._answers.append({"call": call, "region": region, "asked": asked or {},
+                              "answer": answer})
+        self.set(answers=self._answers)
 
     def late(self, *rules: dict[str, Any], seed: int = 0) -> None:
         """Set `ec2_emulator.late_rules.LateRule`s, for instance `{"mode": "stale", "share": 0.5}`,

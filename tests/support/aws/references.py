@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 
 from support.aws.retirement import LATER
 from support.aws.seeded_account import IMAGE, PARTNER, SeededAccount, iso
@@ -83,10 +82,7 @@ def by_spot_request(account: SeededAccount, ami: str) -> None:
 
 
 def by_stopped_spot_instance(account: SeededAccount, ami: str) -> None:
-    request = account.ec2.request_spot_instances(
-        LaunchSpecification={"ImageId": ami, "InstanceType": "c7i.large"}, Type="persistent"
-    )["SpotInstanceRequests"][0]
-    account.ec2.stop_instances(InstanceIds=[request["InstanceId"]])
+    account.spot_request(ami, "disabled")
 
 
 def by_launch_configuration(account: SeededAccount, ami: str) -> None:
@@ -137,15 +133,14 @@ def by_override_of_a_fleet_of_a_volume(account: SeededAccount, ami: str) -> None
 
 
 def by_spot_request_of_a_volume(account: SeededAccount, ami: str) -> None:
-    account.ec2.request_spot_instances(
-        LaunchSpecification={**_data_volume(account, ami), "ImageId": account.ami(90)},
-        ValidFrom=datetime.now(UTC) + timedelta(days=1),
-    )
+    devices = _data_volume(account, ami)["BlockDeviceMappings"]
+    account.spot_request(account.ami(90), BlockDeviceMappings=devices)
 
 
 def by_share_of_a_snapshot(account: SeededAccount, ami: str) -> None:
-    account.ec2.modify_snapshot_attribute(SnapshotId=account.backing(ami),
-                                          CreateVolumePermission={"Add": [{"UserId": PARTNER}]})
+    account.ec2.modify_snapshot_attribute(
+        SnapshotId=account.backing(ami), Attribute="createVolumePermission", OperationType="add",
+        UserIds=[PARTNER])
 
 
 def by_upload(account: SeededAccount, ami: str) -> None:

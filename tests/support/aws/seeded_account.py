@@ -109,26 +109,29 @@ class SeededAccount:
             AutoScalingGroupName=name, MinSize=0, MaxSize=1, AvailabilityZones=[f"{self.region}a"],
             **given)
 
-    def fleet(self, template: str, version: str, **override: Any) -> str:
+    def _state(self, call: str, listed: str, **row: Any) -> None:
+        self.emulator.answer(f"ec2:{call}", self.region, **{listed: [row]})
+
+    def fleet(
+        self, template: str, version: str, state: str = "active", **override: Any
+    ) -> None:
         """An EC2 Fleet without instances."""
         named = {"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": version}}
-        return str(self.ec2.create_fleet(
-            LaunchTemplateConfigs=[{**named, **({"Overrides": [override]} if override else {})}],
-            TargetCapacitySpecification={"TotalTargetCapacity": 0,
-                                         "DefaultTargetCapacityType": "spot"})["FleetId"])
+        overrides = {"Overrides": [override]} if override else {}
+        self._state("DescribeFleets", "Fleets", FleetId="fleet-1", FleetState=state,
+                    LaunchTemplateConfigs=[{**named, **overrides}])
 
-    def spot_fleet(self, **config: Any) -> str:
+    def spot_fleet(self, state: str = "active", **config: Any) -> None:
         """A Spot fleet request without instances."""
-        return str(self.ec2.request_spot_fleet(SpotFleetRequestConfig={
-            "IamFleetRole": "arn:aws:iam::123456789012:role/fleet", "TargetCapacity": 0, **config})[
-                "SpotFleetRequestId"])
+        self._state("DescribeSpotFleetRequests", "SpotFleetRequestConfigs",
+                    SpotFleetRequestId="sfr-1", SpotFleetRequestState=state,
+                    SpotFleetRequestConfig=config)
 
-    def spot_request(self, ami: str, **given: Any) -> str:
-        """A Spot instance request without an instance: it waits for a day."""
-        return str(self.ec2.request_spot_instances(
-            LaunchSpecification={"ImageId": ami, "InstanceType": "c7i.large"},
-            ValidFrom=datetime.now(UTC) + timedelta(days=1), **given)[
-                "SpotInstanceRequests"][0]["SpotInstanceRequestId"])
+    def spot_request(self, ami: str, state: str = "open", **launch: Any) -> None:
+        """A Spot instance request."""
+        self._state("DescribeSpotInstanceRequests", "SpotInstanceRequests",
+                    SpotInstanceRequestId="sir-1", State=state,
+                    LaunchSpecification={"ImageId": ami, **launch})
 
     def share(self, ami: str, *accounts: str) -> None:
         self.ec2.modify_image_attribute(
