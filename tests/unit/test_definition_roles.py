@@ -74,14 +74,22 @@ def test_a_role_that_steps_name_and_nobody_wrote(root: Path) -> None:
     assert f"roles/limits: no such folder, and STEPS in {steps}" in refused(root)
 
 
-def test_a_rule_of_an_own_role_is_asked(root: Path) -> None:
-    (root / "roles/limits/tasks/preflight.yml").write_text(
-        "- name: Check\n  ansible.builtin.assert:\n    that: limits_nofile is search(pattern)\n"
-        "    fail_msg: 'limits_nofile is {{ limits_nofile }}, not even'\n  vars: {pattern: "
-        "'[02468]$'}\n"
-        "- name: Leave to the machine\n  ansible.builtin.assert: {that: ansible_facts.x == "
-        "limits_nofile}\n",
-        encoding="utf-8")
-    (root / "roles/limits/meta/argument_specs.yml").unlink()
-    edit(root, "  limits:\n", "  limits:\n    limits_nofile: '5001'\n")
-    assert refused(root) == f"{IMAGE}.yml:13: roles.limits.limits_nofile: is 5001, not even"
+@pytest.mark.parametrize(("rule", "complaint"), [
+    ("that: \"'kernel' in golden_roles and cuda_source is undefined\"", None),
+    ("that: ansible_facts.hostname is search('x')", None),
+    ("that: false\n  when: golden_definition is undefined", None),
+    ("that: false", "12: roles.limits: wants `False`"),
+    ("that: [true, limits_stack is search(pattern)]\n  vars: {pattern: '[02468]$'}",
+     "12: roles.limits.limits_stack: wants `[True, 'limits_stack is search(pattern)']`"),
+    ("that: false\n    fail_msg: limits_stack is odd in {{ golden_definition.base.release }}",
+     "12: roles.limits.limits_stack: is odd in trixie"),
+    ("that: ansible_facts.distribution == 'Ubuntu'\n    fail_msg: '{{ item.name }} is odd'\n"
+     "  loop: [{name: base.release}]", "5: base.release: is odd"),
+])
+def test_a_rule_of_an_own_role_is_asked(root: Path, rule: str, complaint: str | None) -> None:
+    (root / "roles/limits/tasks/main.yml").write_text(
+        f"- name: Check\n  ansible.builtin.assert:\n    {rule}\n", encoding="utf-8")
+    if complaint is None:
+        load(root)
+    else:
+        assert refused(root) == f"{IMAGE}.yml:{complaint}"

@@ -268,6 +268,6 @@ def test_the_branch_alone_is_changed(root: Path) -> None:
 @pytest.mark.parametrize("component", ["driver", "cuda"])
 def test_nvidias_repository_has_no_security_updates(root: Path, component: str) -> None:
     with pytest.raises(BadInput,
-                       match=f"watch.{component}.policy: NVIDIA's repository marks no security "
-                             "updates"):
+                       match=f"watch.{component}.policy: is `security`, but NVIDIA's repository "
+                             "marks no security updates"):
         written(root, f"watch: {{{component}: {{policy: security}}}}\n", "ubuntu-24.04-ml-gpu")

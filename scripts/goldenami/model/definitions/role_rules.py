@@ -1,38 +1,105 @@
-"""The rules that a role asserts in its preflight, asked of a definition: a bake would come to them
+"""The rules that roles assert in their preflight, asked of a definition: a bake would come to them
 minutes later.
 
-A rule that wants more than the role's variables (what is derived, the machine's facts) is left to
-the bake.
+A rule may use the variables of every role of the image, the facts of its own role, `golden_roles`,
+the distribution in `ansible_facts`, and `golden_definition`, which a bake has not. A rule that
+wants more (what is derived, the machine's other facts) is left to the bake.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from goldenami.core.errors import BadInput
+from goldenami.core.yaml_lines import Key, YamlFile
+from goldenami.model.definitions import role_packages
+from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.role_files import known
-from goldenami.model.definitions.role_packages import variables
 from goldenami.model.definitions.role_specs import table, tasks
+from goldenami.model.supported import hardware
+from goldenami.model.supported.platforms import PLATFORMS, Platform
+
+_FILES = ("main", "preflight")
+"""Task files that begin a role."""
 
 
-def broken(root: Path, role: str, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Variables among `given` whose values the role refuses, and why."""
-    folder = root / "roles" / role
-    context = {**variables(root, role, given), **table(folder / "vars/main.yml")}
-    for task in tasks(folder, "preflight"):
-        rule, items = task.get("ansible.builtin.assert"), task.get("loop", [{}])
-        if not isinstance(rule, dict) or not isinstance(items, list):
+def broken(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
+    """What the roles of `definition`, read from `source`, refuse, with its line."""
+    platform = PLATFORMS[definition.base.release]
+    image = _image(root, definition, platform)
+    for role in definition.role_names:
+        context = {**image, **_facts(root, role, platform, image)}
+        for name in _FILES:
+            for task in tasks(root / "roles" / role, name):
+                for key, message in _refused(role, task, context):
+                    yield source.error(key, message)
+
+
+def _image(root: Path, definition: Definition, platform: Platform) -> dict[str, Any]:
+    """What every rule may use."""
+    variables, families = dict[str, Any](), hardware.load(root)
+    for role in definition.role_names:
+        variables |= role_packages.variables(root, role, definition.variables(role))
+    declared = [{"name": name, "efa": families[name].efa, "nvswitch": families[name].nvswitch}
+                for name in definition.hardware]
+    return {
+        **variables,
+        "golden_roles": definition.role_names,
+        "golden_definition": {**definition.model_dump(mode="json"), "hardware": declared},
+        "ansible_facts": {"distribution": platform.distribution,
+                          "distribution_major_version": str(platform.major)},
+    }
+
+
+def _facts(
+    root: Path, role: str, platform: Platform, image: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those facts of `role` that need nothing that the lock derives."""
+    folder, found = root / "roles" / role / "vars", dict[str, Any]()
+    for name in {**table(folder / "main.yml"), **table(folder / platform.vars_file)}:
+        with contextlib.suppress(BadInput):
+            found |= role_packages.facts(root, role, platform, image, only=name)
+    return found
+
+
+def _refused(
+    role: str, task: Mapping[str, Any], context: Mapping[str, Any]
+) -> Iterator[tuple[Key, str]]:
+    """The key that a task refuses, and why, once for each item of its loop."""
+    rule, items = task.get("ansible.builtin.assert"), task.get("loop", [{}])
+    if not isinstance(rule, dict) or not isinstance(items, list):
+        return
+    within = {**context}
+    for name, value in (task.get("vars") or {}).items():
+        within[name] = known(value, within)
+    for item in items:
+        within["item"] = known(item, within) if isinstance(item, dict) else {}
+        if within["item"] is None or _outcome(task.get("when", True), within) is not True:
             continue
-        own = {name: known(value, context) for name, value in (task.get("vars") or {}).items()}
-        for item in items:
-            within = {**context, **own}
-            within["item"] = known(item, within) if isinstance(item, dict) else {}
-            if within["item"] is None:
-                continue
-            message = " ".join(str(known(rule.get("fail_msg", ""), within)).split())
-            named = within["item"].get("name") or next(iter(re.findall(rf"\b{role}_\w+", message)),
-                                                       "")
-            if named in given and known(f"{{{{ {rule.get('that')} }}}}", within) is False:
-                yield named, message.removeprefix(f"{named} ")
+        if _outcome(rule.get("that"), within) is False:
+            default = f"wants `{rule['that']}`"
+            message = " ".join(str(known(rule.get("fail_msg", default), within)).split())
+            named = re.search(rf"\b{role}_\w+", message)
+            name = within["item"].get("name") or (named[0] if named else "")
+            yield _key(role, name), message.removeprefix(f"{name} ")
+
+
+def _key(role: str, name: str) -> Key:
+    """Where `name` stands in a definition: a variable of the role, or a key such as
+    `watch.cuda.policy`."""
+    if not name:
+        return ("roles", role)
+    return ("roles", role, name) if name.startswith(f"{role}_") else tuple(name.split("."))
+
+
+def _outcome(conditions: Any, context: Mapping[str, Any]) -> bool | None:
+    """Whether all `conditions` are true; None where one is unknown and none is false."""
+    listed = conditions if isinstance(conditions, list) else [conditions]
+    found = [known(f"{{{{ {condition} }}}}", context) for condition in listed]
+    if False in found:
+        return False
+    return None if None in found else True

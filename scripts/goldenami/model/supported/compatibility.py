@@ -148,13 +148,3 @@ def near_end(branch: str, end: date | None, today: date) -> str:
 def branch_end(branch: str) -> date | None:
     """The last day of `branch`, if the table knows it."""
     return date.fromisoformat(BRANCH_END[branch]) if branch in BRANCH_END else None
-
-
-WITHOUT_FABRIC_MANAGER = frozenset({"debian"})
-"""Distributions that package no fabric manager (package lists of bookworm, trixie and noble; read
-2026-11)."""
-
-WITHOUT_EFA = frozenset({"debian"})
-"""Distributions whose kernels lack EFA's driver: CONFIG_INFINIBAND_EFA is not set in Debian 12 and
-13, cloud and generic, and is `m` in Ubuntu's linux-aws (the packages' /boot/config-*, Ubuntu's
-annotations; read 2026-11)."""
