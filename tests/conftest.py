@@ -77,7 +77,7 @@ def key() -> Iterator[debrepo.Key]:
 
 @pytest.fixture(scope="session")
 def names() -> list[str]:
-    """Everything that the CPU image's roles name on Debian 12."""
+    """Everything that the CPU image's roles name on Debian 13."""
     from goldenami.image.lock.resolution import BASE_PACKAGES
     from goldenami.model.definitions import role_packages
     from goldenami.model.supported.platforms import PLATFORMS
@@ -126,7 +126,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def debian(
     mirror: debrepo.Mirror, key: debrepo.Key, offline: None, monkeypatch: pytest.MonkeyPatch
 ) -> debrepo.Mirror:
-    """The environment in which `golden lock` resolves Debian 12 from the synthetic mirror."""
+    """The environment in which `golden lock` resolves Debian 13 from the synthetic mirror."""
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", f"{mirror.uri}/debian")
     monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{mirror.uri}/security/")
     monkeypatch.setenv("GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING", str(key.keyring))

@@ -212,13 +212,13 @@ def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(
     record = records.read(ec2_builds.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
     assert record.ami is not None
     # Which is what a bake begins from.
-    with pytest.raises(Unreachable, match="has no AMI named debian-12-amd64"):
+    with pytest.raises(Unreachable, match="has no AMI named debian-13-amd64"):
         _bake(tmp_path, record, force=True)
     ec2 = boto3.client("ec2", REGION)
     assert [image["ImageId"] for image in ec2.describe_images(Owners=["self"])["Images"]] == [
         record.ami.id
     ]
-    spec = ImageSpec.of(record, "Debian 12 for tests", "amd64")
+    spec = ImageSpec.of(record, "Debian 13 for tests", "amd64")
     snapshot = _builders(ec2, spec.name)
     registered = builder()._registered(spec, None, force=True)
     assert (registered.snapshot, registered.id != record.ami.id) == (snapshot, True)
@@ -234,7 +234,7 @@ def test_force_makes_an_ami_anew_and_the_old_one_goes_with_its_snapshot(
 def test_force_leaves_a_published_ami_alone(aws: Emulator, tmp_path: Path) -> None:
     aws.set(pending_s=0)
     record = records.read(ec2_builds.build(tmp_path, 1, REGION) / BAKE_FILE, BakeRecord)
-    ec2, spec = boto3.client("ec2", REGION), ImageSpec.of(record, "Debian 12 for tests", "amd64")
+    ec2, spec = boto3.client("ec2", REGION), ImageSpec.of(record, "Debian 13 for tests", "amd64")
     image = images.find(ec2, spec.name)
     assert image is not None
     images.clear_temporary_tags(ec2, image)  # as a publish does

@@ -72,7 +72,7 @@ def check_first(checkout: Checkout, build: Path) -> None:
             "goldenami:manifest-sha256": bake.manifest_sha256}
     wanted = {"Architecture": "x86_64", "BootMode": "uefi-preferred", "ImdsSupport": "v2.0",
               "EnaSupport": True, "RootDeviceName": "/dev/xvda",
-              "Description": "Debian 12 for tests"}
+              "Description": "Debian 13 for tests"}
     for region in REGIONS:
         state, published = RegionState(region), record.regions[region]
         state.check([build.name], build.name)

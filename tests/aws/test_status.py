@@ -92,7 +92,7 @@ def test_of_a_build_for_gpus_its_test_and_its_support_are_said(
         f"{name} {build}: NVIDIA driver 535.309.01 ended 2026-06-30" in said
         and "Distribution" not in said
     )
-    assert "Distribution debian bookworm supported until" in checkout.golden(
+    assert "Distribution debian trixie supported until" in checkout.golden(
         "status", name, "--region", account.region).text
 
 

@@ -60,7 +60,7 @@ def test_watch_compares_base_images_with_what_the_newest_build_began_from(
     monkeypatch.chdir(root)
     path = definition_file.path_of(root, IMAGE)
     path.write_text(f"{path.read_text(encoding='utf-8')}watch:\n  base_image: "
-                    f"{{owner: self, name: 'debian-12-amd64-*', region: {REGION}}}\n",
+                    f"{{owner: self, name: 'debian-13-amd64-*', region: {REGION}}}\n",
                     encoding="utf-8")
     lockfile.write(lockfile.path_of(root, IMAGE), sample(packages={}))
 
@@ -69,12 +69,12 @@ def test_watch_compares_base_images_with_what_the_newest_build_began_from(
         last = records.read(root / "build/watch/watch.json", WatchRecord).rows[-1]
         return code, last.verdict.value, last.locked
 
-    first = _register(ec2, "debian-12-amd64-1")
+    first = _register(ec2, "debian-13-amd64-1")
     assert row() == (10, "update", "lock of 1970-01-01")
     _baked(root, 1, first)
     _baked(root, 0, "ami-before")
     assert row() == (0, "current", f"{first} of 2026-01-01")
-    _register(ec2, "debian-12-amd64-2")
+    _register(ec2, "debian-13-amd64-2")
     assert row() == (10, "update", f"{first} of 2026-01-01")
     capsys.readouterr()
     assert cli.main(["watch", IMAGE, "--json"]) == 10

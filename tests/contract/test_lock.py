@@ -38,7 +38,7 @@ def test_a_definition_becomes_exact_files(
         "6.1.0-50-cloud-amd64",
     ) * 2
     # Of the security archive, over the main one's.
-    assert data["packages"]["sed"]["version"] == "12.4+deb12u6"
+    assert data["packages"]["sed"]["version"] == "12.4+deb13u6"
     assert (data["packages"]["sed"]["origin"], data["packages"]["bash"]["origin"]) == (
         "debian-security",
         "debian",

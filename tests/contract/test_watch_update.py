@@ -149,7 +149,7 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
 
 @pytest.mark.parametrize(("sed", "day", "said"), [
     (SED, -86400, "suite trixie-security: goes backwards: its Release file is of 2025-06-14T15:06:40Z"),
-    (replace(SED, version="12.4+deb12u5.1"), 1, "debian-security: goes backwards: sed 12.4+deb12u6 -> 12.4+deb12u5.1"),
+    (replace(SED, version="12.4+deb13u5.1"), 1, "debian-security: goes backwards: sed 12.4+deb13u6 -> 12.4+deb13u5.1"),
 ])
 def test_what_goes_backwards_makes_no_new_lock(
     checkout: WatchCheckout, sed: Package, day: int, said: str

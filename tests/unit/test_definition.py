@@ -12,8 +12,8 @@ from goldenami.model.supported import hardware
 from support.builds.definitions import IMAGE, edit, edited, load, refused, with_variable
 from support.rules import trees
 
-FRAMEWORKS = "debian-12-ml-frameworks"
-GPU = "debian-12-ml-gpu-frameworks"
+FRAMEWORKS = "debian-13-ml-frameworks"
+GPU = "debian-13-ml-gpu-frameworks"
 HUB = "debian-13-jupyterhub"
 UBUNTU = "ubuntu-24.04-ml-gpu"
 
@@ -51,8 +51,9 @@ FAMILIES = "[c7i, m7i, c7a, m7a]"
      "13: roles.network_tunning: unknown role; did you mean `network_tuning`?"),
     ("  seal:\n", "", "9: roles: `seal` is missing"),
     ("  limits:", "  immutable:", "12: roles.immutable: is no role to list"),
-    ("release: trixie\nkernel:", "release: bookworm\nimmutable: true\nkernel:",
-     "6: immutable: is for Debian 13, not for Debian 12"),
+    ("distribution: debian\n  release: trixie\n",
+     "distribution: ubuntu\n  release: noble\nimmutable: true\n",
+     "6: immutable: is for Debian 13, not for Ubuntu 24"),
     (f"image: {IMAGE}", "image: other", f"1: image: is `other` but the file is named `{IMAGE}`"),
 ])
 def test_a_definition_that_is_wrong(shared: Path, old: str, new: str, complaint: str) -> None:
@@ -159,7 +160,6 @@ def test_the_text_that_shapes_the_image(text: str) -> None:
 
 CONTAINERS = ("  container_runtime:\n    container_runtime_engine: {}\n"
               "    container_runtime_gpu_source: {}\n").format
-NO_CDI = "the docker of Debian 12 cannot give containers GPUs: it has no CDI"
 DISKS = "  instance_store:\n    instance_store_container_engine: {}\n".format
 USERS = "    jupyterhub_users: [debian, admin]\n"
 ADMINS = "    jupyterhub_admins: [debian, admin]\n"
@@ -179,7 +179,6 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
     *((FRAMEWORKS, "  frameworks:\n", SHARED(name),
        f"frameworks_shared_environment: or a framework is named `{name}`, which is no name")
       for name in ("My Env", "../x", "bin")),
-    (GPU, "  kernel:\n", f"{CONTAINERS('docker', 'debian')}  kernel:\n", NO_CDI),
     (IMAGE, "  kernel:\n", f"{CONTAINERS('podman', 'debian')}  kernel:\n",
      "is `debian`: it gives containers GPUs, but the image has no driver; add the role"),
     (GPU, "  kernel:\n",
@@ -194,7 +193,8 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
      "jupyterhub_admins: is `admni`: not in jupyterhub_users, which has debian, admin"),
     (HUB, ADMINS, "    jupyterhub_bind_address: localhost\n", "is `localhost`: it has to be"),
     (HUB, ADMINS, "    jupyterhub_port: 8081\n", "is `8081`: it has to be from 1 to 65535"),
-    (HUB, "release: trixie", "release: bookworm", "is for Debian 13, not for Debian 12"),
+    (HUB, "distribution: debian\n  release: trixie\n",
+     "distribution: ubuntu\n  release: noble\n", "is for Debian 13, not for Ubuntu 24"),
     ("debian-13-ml", "    cuda_source: wheels\n", "",
      "13: roles.cuda.cuda_variant: is `jit`, which is for cuda_source: wheels only"),
     ("debian-13-ml", "    frameworks_shared_environment: ml\n", "",

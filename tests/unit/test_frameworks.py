@@ -52,7 +52,7 @@ ARCHIVE = [Package("python3", "3.11.2-1", depends="libc6"), Package("libc6", "2.
            Package("base-files", fields={"Essential": "yes", "Priority": "required"}),
            *(Package(name, depends="python3" if name == "python3-dev" else "") for name in TOOLS)]
 REQUEST = FrameworkRequest(names=["solo", "plain", "loose"], shared_environment="", cpus=["znver4"],
-                           suite="bookworm",
+                           suite="trixie",
                            gcc=(12, 2), target=Target(cpu="znver4", options=["-march=znver3"]))
 
 

@@ -13,10 +13,10 @@ NVIDIA = mirrors.VendorArchive("nvidia", "https://vendor.example/debian13/x86_64
 
 
 def test_what_an_image_is_resolved_from() -> None:
-    debian = mirrors.sources("debian", "bookworm", backports=False)
+    debian = mirrors.sources("debian", "trixie", backports=False)
     assert [(source.archive, source.suites) for source in debian] == [
-        ("debian", ("bookworm", "bookworm-updates")), ("debian-security", ("bookworm-security",))]
-    assert "bookworm-backports" in mirrors.sources("debian", "bookworm", backports=True)[0].suites
+        ("debian", ("trixie", "trixie-updates")), ("debian-security", ("trixie-security",))]
+    assert "trixie-backports" in mirrors.sources("debian", "trixie", backports=True)[0].suites
     ubuntu = mirrors.sources("ubuntu", "noble", backports=False, vendors=[NVIDIA])
     assert [(source.archive, source.flat) for source in ubuntu] == [
         ("ubuntu", False),

@@ -138,12 +138,12 @@ def test_images_that_are_published_nowhere_are_left_out(
 ) -> None:
     monkeypatch.chdir(root)
     (root / "packer/locks").mkdir()
-    for name in ("debian-12-ml-frameworks", "debian-13-ml"):
+    for name in ("debian-13-ml", "debian-13-ml-frameworks"):
         (root / f"packer/locks/{name}.lock.json").write_text("{}", encoding="utf-8")
     assert cli.main(["images"]) == 0
     assert cli.main(["images", "--published"]) == 0
     assert (
-        capsys.readouterr().out == '["debian-12-ml-frameworks", "debian-13-ml"]\n["debian-13-ml"]\n'
+        capsys.readouterr().out == '["debian-13-ml", "debian-13-ml-frameworks"]\n["debian-13-ml"]\n'
     )
 
 

@@ -22,20 +22,20 @@ from goldenami.watch.watch_summary import BODY_LIMIT, LOG_LINES, headline, markd
 from support.builds.sample_lock import sample
 from support.files import write
 
-LOG = """tool (1:2.0-1) bookworm-security; urgency=high
+LOG = """tool (1:2.0-1) trixie-security; urgency=high
 
   * Do not trust a length (CVE-2026-1111, CVE-2026-22222).
   * DSA-5999-1.
 
  -- Nobody <nobody@localhost>  Tue, 24 Nov 2026 10:00:00 +0000
 
-tool (1:2.0~rc1-1) bookworm; urgency=medium
+tool (1:2.0~rc1-1) trixie; urgency=medium
 
   * The first of the second.
 
  -- Nobody <nobody@localhost>  Mon, 23 Nov 2026 10:00:00 +0000
 
-tool (1.9-1) bookworm; urgency=low
+tool (1.9-1) trixie; urgency=low
 
   * Locked (CVE-2020-3333).
 
@@ -125,20 +125,20 @@ def test_a_package_without_a_readable_changelog(
     assert release_notes.compare(before, "a" * 64, after, "b" * 64, store).moved[0].entries == []
 
 
-SIGNED = """linux-signed-amd64 (6.1.192+2) bookworm-security; urgency=high
+SIGNED = """linux-signed-amd64 (6.1.192+2) trixie-security; urgency=high
 
   * Sign kernel from linux 6.1.192-2
   * ext4: fix NULL folio dereference (CVE-2026-4444)
 
  -- Nobody <nobody@localhost>  Tue, 24 Nov 2026 10:00:00 +0000
 
-linux (6.1.192-1) bookworm-security; urgency=high
+linux (6.1.192-1) trixie-security; urgency=high
 
   * io-wq: order the exit bit (CVE-2026-5555)
 
  -- Nobody <nobody@localhost>  Mon, 23 Nov 2026 10:00:00 +0000
 
-linux (6.1.140-1) bookworm; urgency=low
+linux (6.1.140-1) trixie; urgency=low
 
   * Locked (CVE-2020-3333).
 
@@ -184,7 +184,7 @@ def record(
 ) -> WatchRecord:
     return WatchRecord(looked_at="2026-11-25T04:17:00Z", rows=list(rows),
                        warnings=["branch 535 ended"],
-                       sources=[SourceStatus(name="debian bookworm", changed="2026-11-24T00:00:00Z",
+                       sources=[SourceStatus(name="debian trixie", changed="2026-11-24T00:00:00Z",
                                              error=error)],
                        changes=list(changes))
 
@@ -207,7 +207,7 @@ def change(*entries: ChangelogEntry) -> LockChange:
      "nothing newer that matters; blocked: driver 535.309.01 of debian-13-ml"),
     (record(row("driver", UpdateVerdict.UPDATE), changes=(change(),)), "new lock of debian-13-ml"),
     (record(row("driver", UpdateVerdict.UPDATE), error="down"),
-     "newer for debian-13-ml; could not look at debian bookworm"),
+     "newer for debian-13-ml; could not look at debian trixie"),
 ])
 def test_the_headline(given: WatchRecord, said: str) -> None:
     assert headline(given) == said
@@ -236,7 +236,7 @@ def test_the_markdown_of_a_change() -> None:
     assert "* Advisories named in changelogs: CVE-2026-1\n" in text
     assert "* Installed: 4.00 KiB less; to download: 1.00 MiB more\n" in text
     assert "```text\n2  today\n  * Fix\n```\n" in text
-    assert "| debian bookworm | 2026-11-24T00:00:00Z | read |" in text
+    assert "| debian trixie | 2026-11-24T00:00:00Z | read |" in text
     assert "Reports of the bakes" not in markdown(record(row("driver", UpdateVerdict.UPDATE)),
                                                   "https://run")
     assert "No changelog in the package." in markdown(record(changes=(change(),)))

@@ -26,10 +26,9 @@ DERIVED: dict[str, dict[str, Any]] = {
     },
     "cuda": {"cuda_architectures": ["75"], "cuda_version": "12.8"},
 }
-ELSEWHERE = {role: {"Debian_12.yml", "Ubuntu_24.yml"}
-             for role in ("hardening", "immutable", "jupyterhub")}
+ELSEWHERE = {role: {"Ubuntu_24.yml"} for role in ("hardening", "immutable", "jupyterhub")}
 """Roles that know not every platform: those that they refuse."""
-TARGETS = [PLATFORMS[release] for release in ("bookworm", "trixie", "noble")]
+TARGETS = [PLATFORMS[release] for release in ("trixie", "noble")]
 
 
 def combinations(role: str) -> list[dict[str, Any]]:
@@ -63,7 +62,7 @@ def test_every_setting_of_a_role_gives_package_names(role: str, platform: Platfo
         assert len(names) == len(set(names))
 
 
-def role(root: Path, text: str, platform: str = "Debian_12.yml") -> Path:
+def role(root: Path, text: str, platform: str = "Debian_13.yml") -> Path:
     """A role `limits` whose platform file is `text`."""
     write(root / "roles/limits", {
         "defaults/main.yml": "limits_nofile: 5\nlimits_extra: [b]\n",
@@ -73,8 +72,8 @@ def role(root: Path, text: str, platform: str = "Debian_12.yml") -> Path:
 
 def test_a_list_or_an_expression(tmp_path: Path) -> None:
     plain = role(tmp_path / "a", "__limits_packages: [a, 'lib-{{ limits_nofile }}']\n")
-    assert role_packages.packages(plain, "limits", PLATFORMS["bookworm"], {}) == ["a", "lib-5"]
-    assert role_packages.packages(plain, "limits", PLATFORMS["bookworm"], {"limits_nofile": 7}) == [
+    assert role_packages.packages(plain, "limits", PLATFORMS["trixie"], {}) == ["a", "lib-5"]
+    assert role_packages.packages(plain, "limits", PLATFORMS["trixie"], {"limits_nofile": 7}) == [
         "a",
         "lib-7",
     ]
@@ -82,7 +81,7 @@ def test_a_list_or_an_expression(tmp_path: Path) -> None:
                 "__limits_packages: \"{{ ['a'] + limits_extra + __limits_more }}\"\n"
                                 "__limits_more: \"{{ ['c'] if limits_nofile > 4 else [] }}\"\n")
     assert role_packages.packages(
-        root, "limits", PLATFORMS["bookworm"], {"limits_extra": ["x"]}
+        root, "limits", PLATFORMS["trixie"], {"limits_extra": ["x"]}
     ) == ["a", "x", "c"]
 
 
@@ -94,8 +93,8 @@ def test_a_list_or_an_expression(tmp_path: Path) -> None:
 ])
 def test_an_expression_that_fails_is_named(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(BadInput) as caught:
-        role_packages.packages(role(tmp_path, text), "limits", PLATFORMS["bookworm"], {})
-    assert caught.value.message.startswith(f"{tmp_path}/roles/limits/vars/Debian_12.yml: __limits_")
+        role_packages.packages(role(tmp_path, text), "limits", PLATFORMS["trixie"], {})
+    assert caught.value.message.startswith(f"{tmp_path}/roles/limits/vars/Debian_13.yml: __limits_")
     assert complaint in caught.value.message
 
 
@@ -108,7 +107,7 @@ def test_a_platform_that_a_role_does_not_know(tmp_path: Path) -> None:
 
 def test_a_role_that_is_the_same_everywhere(tmp_path: Path) -> None:
     root = role(tmp_path, "__limits_packages: [htop, 'lib{{ limits_nofile }}']\n", "main.yml")
-    for release in ("bookworm", "trixie", "noble"):
+    for release in ("trixie", "noble"):
         assert role_packages.packages(root, "limits", PLATFORMS[release], {}) == ["htop", "lib5"]
     nothing = role(tmp_path / "b", "{}\n", "main.yml")
     assert role_packages.packages(nothing, "limits", PLATFORMS["noble"], {}) == []

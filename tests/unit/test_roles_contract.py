@@ -52,7 +52,7 @@ GOOD = {
     - name: Make
       ansible.builtin.command: {cmd: make, creates: /x}
 """,
-    "roles/demo/vars/Debian_12.yml": "__demo_packages: [a]\n",
+    "roles/demo/vars/Debian_13.yml": "__demo_packages: [a]\n",
     "roles/demo/README.md": f"{TABLE}| `demo_size` | `4` | x |\n| `demo_kernel` | derived | x |\n",
     "molecule/demo/molecule.yml": "",
     "tests/image/demo/test_demo.py": "",

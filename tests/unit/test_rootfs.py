@@ -37,12 +37,12 @@ def test_a_tree_to_compile_in_is_made_once_and_anew_where_it_was_damaged(
     monkeypatch.setattr(container, "overlay", folders)
     plan = TreePlan(work=tmp_path / "work-0", log=tmp_path / "log", layers=tmp_path / "layers",
                     base_key=KEY,
-                    tree=Tree(suite="bookworm", repository=tmp_path, include=[]))
+                    tree=Tree(suite="trixie", repository=tmp_path, include=[]))
     for number in range(2):
         with rootfs.scratch(plan.model_copy(update={"work": tmp_path / f"work-{number}"})) as root:
             assert root == tmp_path / f"work-{number}/layer/upper"
-    assert bootstrapped == ["bookworm"]
+    assert bootstrapped == ["trixie"]
     (tmp_path / "layers" / KEY / "root/gcc").write_text("wrong", encoding="utf-8")
     with rootfs.scratch(plan.model_copy(update={"work": tmp_path / "work-2"})):
         assert (tmp_path / "layers" / KEY / "root/gcc").read_text(encoding="utf-8") == "whole"
-    assert bootstrapped == ["bookworm"] * 2
+    assert bootstrapped == ["trixie"] * 2

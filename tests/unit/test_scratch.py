@@ -84,13 +84,13 @@ def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> No
     killed(workspace.in_cache(store))
     recipe = ModuleBuild(kernel_release="6.1.0-1", driver_version="1", package="m", provides=[],
                          depends=[],
-                         suite="bookworm", source=DEB, toolchain=[DEB])
+                         suite="trixie", source=DEB, toolchain=[DEB])
     with pytest.raises((OSError, GoldenError)):
         compile_modules(recipe, store, log=log)
     assert list(workspace.in_cache(store).iterdir()) == []
     killed(workspace.in_cache(store))
     order = WheelBuild(name="w", recipe=RECIPE, target=Target(cpu="znver4", options=[]),
-                       suite="bookworm", debs=[DEB],
+                       suite="trixie", debs=[DEB],
                        source=PyFile(project="w", version="1", filename="w-1.whl", sha256="0" * 64,
                                      size=3),
                        requires=[], runs_with=[], tests=[])

@@ -27,12 +27,12 @@ TYPES = {"535": BranchType.LTS, "550": BranchType.PRODUCTION, "575": BranchType.
          "580": BranchType.LTS}
 
 
-def offer(version: str, source: str = "debian bookworm", **more: Any) -> VersionOffer:
+def offer(version: str, source: str = "debian trixie", **more: Any) -> VersionOffer:
     return VersionOffer(version, version.partition(".")[0], source, **more)
 
 
 OFFERS = [offer("535.261.03"),
-          offer("535.309.01", "debian-security bookworm-security", security=True),
+          offer("535.309.01", "debian-security trixie-security", security=True),
           offer("550.163.01"), offer("575.64"), offer("580.95")]
 
 
@@ -55,7 +55,7 @@ def test_each_policy_takes_its_own(name: str, available: str, verdict: UpdateVer
 
 
 @pytest.mark.parametrize(("name", "offers", "reason"), [
-    ("security", [offer("535.261.03")], "no security update: it comes from debian bookworm"),
+    ("security", [offer("535.261.03")], "no security update: it comes from debian trixie"),
     ("security", [offer("550.1", security=True)], "no security update"),
     ("branch", [offer("550.163.01")], "of branch 550"),
     ("lts", [offer("550.163.01")], "branch 550 is no lts branch but production branch"),
@@ -182,7 +182,7 @@ def test_which_branch_runs_which_gpu(branch: str, sms: list[str], said: str) -> 
 
 # --- the section of a definition --------------------------------------------------------------------------------------
 
-IMAGE = "debian-12-ml-gpu-frameworks"
+IMAGE = "debian-13-ml-gpu-frameworks"
 
 
 def written(root: Path, section: str, image: str = IMAGE) -> definition.Definition:
@@ -201,7 +201,7 @@ def test_a_section_may_say_everything_or_be_absent(root: Path) -> None:
   cuda: {policy: hold, review: 2027-03-31, reason: the models were validated on it}
   packages: {policy: newest}
   frameworks: {torch: {policy: branch}}
-  base_image: {owner: "136693071363", name: "debian-12-amd64-*", region: us-east-1}
+  base_image: {owner: "136693071363", name: "debian-13-amd64-*", region: us-east-1}
 """).watch
     assert (watch.driver.minimum_age_days, watch.cuda.review) == (14, date(2027, 3, 31))
     assert watch.frameworks["torch"].policy is UpdatePolicy.BRANCH
@@ -241,7 +241,7 @@ def test_a_branch_that_does_not_run_the_gpu(root: Path) -> None:
     path = definition_file.path_of(root, IMAGE)
     text = path.read_text(encoding="utf-8")
     path.write_text(
-        text.replace("[g4dn, g5, g6, g6e]", "[p3]").replace('branch: "535"', 'branch: "590"'),
+        text.replace("[g4dn, g5, g6, g6e]", "[p3]").replace('branch: "550"', 'branch: "590"'),
         encoding="utf-8",
     )
     with pytest.raises(BadInput) as caught:
@@ -250,7 +250,7 @@ def test_a_branch_that_does_not_run_the_gpu(root: Path) -> None:
     assert caught.value.message == (f"{path}:{line}: roles.nvidia_driver.nvidia_driver_branch: "
                                     "branch 590 does not run "
                                     f"sm_70: 580 was the last branch that does")
-    path.write_text(text.replace('branch: "535"', "branch: newst"), encoding="utf-8")
+    path.write_text(text.replace('branch: "550"', "branch: newst"), encoding="utf-8")
     with pytest.raises(BadInput, match="`newst` is no branch such as `535`"):
         definition_file.load(root, path)
 
@@ -259,8 +259,8 @@ def test_the_branch_alone_is_changed(root: Path) -> None:
     path = definition_file.path_of(root, IMAGE)
     text = path.read_text(encoding="utf-8")
     changed = definition_file.with_branch(path, text, "580")
-    assert changed == text.replace('"535"', '"580"')
-    path.write_text(text.replace('    nvidia_driver_branch: "535"\n', ""), encoding="utf-8")
+    assert changed == text.replace('"550"', '"580"')
+    path.write_text(text.replace('    nvidia_driver_branch: "550"\n', ""), encoding="utf-8")
     with pytest.raises(BadInput, match="states no nvidia_driver_branch that could be moved"):
         definition_file.with_branch(path, path.read_text(encoding="utf-8"), "580")
 

@@ -134,7 +134,7 @@ def test_the_index_is_the_one_that_locks_resolve_from(monkeypatch: pytest.Monkey
     assert "127.0.0.1:9/mirror/torch/" in index_versions.look("torch")[0].error
 
 
-RULE = BaseImageRule(owner="136693071363", name="debian-12-amd64-*", region="us-east-1",
+RULE = BaseImageRule(owner="136693071363", name="debian-13-amd64-*", region="us-east-1",
                      minimum_age_days=3)
 
 
@@ -147,9 +147,9 @@ def test_a_base_image_against_what_the_newest_build_began_from(
     created: str, verdict: UpdateVerdict, reason: str,
 ) -> None:
     begun = BuiltFrom("ami-0", datetime(2026, 11, 15, tzinfo=UTC))
-    found = base_image.judge(RULE, begun, BaseImage("ami-1", "debian-12-amd64-1", created), TODAY)
+    found = base_image.judge(RULE, begun, BaseImage("ami-1", "debian-13-amd64-1", created), TODAY)
     assert (str(begun), found.verdict, found.reason) == ("ami-0 of 2026-11-15", verdict, reason)
-    assert found.available == "debian-12-amd64-1 (ami-1)"
+    assert found.available == "debian-13-amd64-1 (ami-1)"
     same = base_image.judge(RULE, BuiltFrom("ami-1", begun.when), BaseImage("ami-1", "x", created),
                             TODAY)
     assert same.verdict is UpdateVerdict.CURRENT
@@ -157,7 +157,7 @@ def test_a_base_image_against_what_the_newest_build_began_from(
 
 def test_without_a_build_the_day_of_the_locks_indexes_counts(tmp_path: Path) -> None:
     """An image of before the lock is not newer, though its newest package may be older still."""
-    suites = [Suite(suite="bookworm", date="Sun, 15 Nov 2026 10:00:00 UTC", sha256="0" * 64)]
+    suites = [Suite(suite="trixie", date="Sun, 15 Nov 2026 10:00:00 UTC", sha256="0" * 64)]
     lock = sample(source_date_epoch=1_794_000_000)
     assert base_image.built_from(tmp_path, lock, "us-east-1").when.date() == date(2026, 11, 6)
     begun = base_image.built_from(tmp_path, lock.model_copy(update={"base": lock.base.model_copy(

@@ -54,7 +54,7 @@ BUILD = BuildInstructions(requires=["setuptools"],
                           patches=[Patch(file="f", find="x", replace="y")])
 RECIPE = Recipe(version="1.0", distribution="demo", module="demo", generic="x86-64-v3", build=BUILD)
 ORDER = WheelBuild(name="demo", recipe=RECIPE,
-                   target=Target(cpu="znver4", options=["-march=znver4"]), suite="bookworm",
+                   target=Target(cpu="znver4", options=["-march=znver4"]), suite="trixie",
                    source=pyfile("demo", "1"), debs=[deb("python3")], requires=[pyfile("pip", "2")],
                    runs_with=[pyfile("numpy", "3")], tests=[])
 
@@ -75,7 +75,7 @@ def rebuilt(**changes: Any) -> WheelBuild:
     dataclasses.replace(ORDER, target=Target(cpu="znver3", options=["-march=znver3"])),
     dataclasses.replace(ORDER, target=ORDER.target.model_copy(update={"sm": ["80"]})),
     dataclasses.replace(ORDER, source=pyfile("demo", "9")), dataclasses.replace(ORDER, debs=[deb("python3", "b")]),
-    dataclasses.replace(ORDER, requires=[pyfile("pip", "9")]), dataclasses.replace(ORDER, suite="trixie"),
+    dataclasses.replace(ORDER, requires=[pyfile("pip", "9")]), dataclasses.replace(ORDER, suite="noble"),
     rebuilt(environment={"CFLAGS": "-O1 {options}"}), rebuilt(settings={}), rebuilt(files={"f": "x"}),
     rebuilt(patches=[]), rebuilt(library_path="$ORIGIN"),
     dataclasses.replace(TESTED, recipe=OTHER_SUITE),

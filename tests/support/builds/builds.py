@@ -81,7 +81,7 @@ def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
     """A lock whose parts fit; `number` makes it another one."""
     plain = sample_lock.sample()
     kernel = plain.packages["bash"].model_copy(update={"version": plain.kernel.version})
-    return sample_lock.sample(image=image, description="Debian 12 for tests",
+    return sample_lock.sample(image=image, description="Debian 13 for tests",
                               source_date_epoch=number, disk_size_gib=1,
                               hardware=sample_lock.HARDWARE.model_copy(update={"sm": list(sm)}),
                               packages=plain.packages | {plain.kernel.package: kernel},

@@ -96,12 +96,12 @@ CHOICES = [
     {"component": "kernel", "taken": KERNEL,
      "why": "the newest whose headers the driver compiles against",
      "passed_over": [{
-         "what": "6.12.118+deb12-cloud-amd64",
+         "what": "6.12.118+deb13-cloud-amd64",
          "reason": "nv-pci.c:237: too few arguments to function 'pci_resize_resource'"}]},
     {"component": "driver", "taken": "535.309.01 proprietary",
      "why": "the newest of branch 535 in the archive",
      "passed_over": [
-         {"what": "535.216.03", "reason": "older; from bookworm-backports"},
+         {"what": "535.216.03", "reason": "older; from trixie-backports"},
          {"what": "open modules", "reason": "the definition asks for proprietary ones"}]},
     {"component": "cuda", "taken": "11.8 toolkit", "passed_over": [],
      "why": "the only one of the archive; the driver supports 12.2"},
@@ -114,17 +114,17 @@ def packages_of() -> dict[str, Any]:
     return {
         f"libexample{number}": package(f"{number % 7}.{number}-1") for number in range(388)
     } | {
-        "nvidia-driver-libs": package("535.309.01-1~deb12u1", size=512 * 1024),
-        "libcuda1": package("535.309.01-1~deb12u1"),
+        "nvidia-driver-libs": package("535.309.01-1~deb13u1", size=512 * 1024),
+        "libcuda1": package("535.309.01-1~deb13u1"),
         f"linux-image-{KERNEL}": package("6.1.172-1", size=30 * MIB),
-        "openssh-server": package("1:9.2p1-2+deb12u9"),
-        "openssl": package("3.0.19-1~deb12u1"),
-        "tzdata": package("2026c-0+deb12u1"),
+        "openssh-server": package("1:9.2p1-2+deb13u9"),
+        "openssl": package("3.0.19-1~deb13u1"),
+        "tzdata": package("2026c-0+deb13u1"),
         "nvidia-cuda-toolkit": package("11.8.89~11.8.0-5"),
-        "libc6": package("2.36-9+deb12u14"),
-        "systemd": package("252.42-1~deb12u1"),
-        "cloud-init": package("22.4.2-1+deb12u4"),
-        "libxml2": package("2.9.14+dfsg-1.3~deb12u6"),
+        "libc6": package("2.36-9+deb13u14"),
+        "systemd": package("252.42-1~deb13u1"),
+        "cloud-init": package("22.4.2-1+deb13u4"),
+        "libxml2": package("2.9.14+dfsg-1.3~deb13u6"),
         f"golden-nvidia-modules-{KERNEL}": package("535.309.01-1", size=18 * MIB, origin="built"),
     }
 
@@ -133,12 +133,12 @@ def lock(**changes: Any) -> dict[str, Any]:
     """A complete lock; `changes` replace whole keys."""
     return {
         "schema_version": 1, "image": IMAGE, "source_date_epoch": 1795219200, "disk_size_gib": 10,
-        "description": "Debian 12 with NVIDIA's driver and the CUDA toolkit, for training and inference on EC2",
+        "description": "Debian 13 with NVIDIA's driver and the CUDA toolkit, for training and inference on EC2",
         "base": {
-            "distribution": "debian", "release": "bookworm", "major": 12, "architecture": "amd64",
+            "distribution": "debian", "release": "trixie", "major": 13, "architecture": "amd64",
             "suites": [
                 {"suite": suite, "date": "Sat, 21 Nov 2026 10:12:30 UTC", "sha256": "0" * 64}
-                for suite in ("bookworm", "bookworm-updates", "bookworm-security")
+                for suite in ("trixie", "trixie-updates", "trixie-security")
             ],
         },
         "kernel": {"release": KERNEL, "package": f"linux-image-{KERNEL}", "version": "6.1.172-1"},
@@ -146,14 +146,14 @@ def lock(**changes: Any) -> dict[str, Any]:
             "version": "535.309.01", "branch": "535", "flavour": "proprietary", "source": "debian",
             "cuda": "12.2",
             "modules": {
-                "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 12.2.0-14+deb12u1",
+                "package": f"golden-nvidia-modules-{KERNEL}", "compiler": "gcc 14.2.0-19",
                 "signature": None, "key": "0" * 64,
             },
         },
         "cuda": {"version": "11.8", "variant": "toolkit", "why": "the archive's"},
         "hardware": {
             "families": ["g4dn", "g5", "g6", "p4d", "p5"], "sm": ["75", "80", "86", "89", "90"],
-            "cpus": ["cascadelake", "znver2", "znver3"], "gcc": "12.2", "march": "skylake",
+            "cpus": ["cascadelake", "znver2", "znver3"], "gcc": "14.2", "march": "skylake",
             "options": ["-march=skylake", "-mtune=generic"], "features": ["avx2"],
         },
         "choices": CHOICES,
@@ -170,11 +170,11 @@ def previous_lock() -> dict[str, Any]:
     old["driver"]["version"] = "535.261.03"
     packages = old["packages"]
     for name in ("nvidia-driver-libs", "libcuda1"):
-        packages[name] = package("535.261.03-1~deb12u1", size=500_000)
-    packages["openssl"] = package("3.0.9-1~deb12u1")
-    packages["tzdata"] = package("2026d-0+deb12u1")
-    packages["libxml2"] = package("2.9.14+dfsg-1.3~deb12u6", seed="rebuilt")
-    packages["nvidia-kernel-dkms"] = package("535.261.03-1~deb12u1")
+        packages[name] = package("535.261.03-1~deb13u1", size=500_000)
+    packages["openssl"] = package("3.0.9-1~deb13u1")
+    packages["tzdata"] = package("2026d-0+deb13u1")
+    packages["libxml2"] = package("2.9.14+dfsg-1.3~deb13u6", seed="rebuilt")
+    packages["nvidia-kernel-dkms"] = package("535.261.03-1~deb13u1")
     del packages["cloud-init"], packages["libexample7"]
     return old
 

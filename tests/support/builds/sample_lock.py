@@ -7,7 +7,7 @@ from typing import Any
 from goldenami.model.builds.lockfile import BaseLock, HardwareLock, Kernel, Lock, Package
 
 IMAGE = "debian-13-ml-cpu"
-HARDWARE = HardwareLock(families=["m7i"], cpus=["sapphirerapids"], gcc="12.2",
+HARDWARE = HardwareLock(families=["m7i"], cpus=["sapphirerapids"], gcc="14.2",
                         march="sapphirerapids",
                         options=["-march=sapphirerapids"], features=["avx2"], sm=[])
 
@@ -15,7 +15,7 @@ HARDWARE = HardwareLock(families=["m7i"], cpus=["sapphirerapids"], gcc="12.2",
 def sample(**changes: Any) -> Lock:
     found = Lock(
         image=IMAGE, description="ä", source_date_epoch=1, disk_size_gib=4,
-        base=BaseLock(distribution="debian", release="bookworm", major=12, architecture="amd64",
+        base=BaseLock(distribution="debian", release="trixie", major=13, architecture="amd64",
                       suites=[]),
         kernel=Kernel(release="6.1.0-50-cloud-amd64", package="linux-image-6.1.0-50-cloud-amd64",
                       version="6.1.140-1"),

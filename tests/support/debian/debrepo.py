@@ -357,13 +357,13 @@ def kernel_packages(
 
 def base_packages() -> list[Package]:
     """The essential set, apt and two kernels with their meta package."""
-    essential = [Package(name, "12.4+deb12u5", depends="libc6",
+    essential = [Package(name, "12.4+deb13u5", depends="libc6",
                          fields={"Essential": "yes", "Priority": "required"})
                  for name in ESSENTIAL]
     meta = Package("linux-image-cloud-amd64", "6.1.140-1",
                    depends=f"linux-image-{KERNELS[1]}-cloud-amd64 (= 6.1.140-1)")
     return [
-        *essential, Package("libc6", "2.36-9+deb12u10", fields={"Priority": "required"}),
+        *essential, Package("libc6", "2.36-9+deb13u10", fields={"Priority": "required"}),
         Package("apt", "2.6.1", depends="libc6", fields={"Priority": "required"}),
         Package("nano", "7.2-1", fields={"Priority": "important"}), Package("hello", "2.10-3"),
         *kernel_packages(KERNELS[0], "6.1.130-1"), *kernel_packages(KERNELS[1], "6.1.140-1"), meta,
@@ -371,13 +371,13 @@ def base_packages() -> list[Package]:
 
 
 def trixie(folder: Path, key: Key, wanted: Iterable[str]) -> Path:
-    """Both archives of a synthetic Debian 12 that holds `wanted`; returns the folder to serve."""
+    """Both archives of a synthetic Debian 13 that holds `wanted`; returns the folder to serve."""
     known = base_packages()
     names = sorted(set(wanted) - {package.name for package in known})
     Archive(folder / "debian", key, label="Debian", suites=("trixie", "trixie-updates")).add(
         [*known, *(Package(name, depends="libc6") for name in names)]).publish()
     Archive(folder / "security", key, label="Debian-Security", suites=("trixie-security",)).add(
-        [Package("sed", "12.4+deb12u6", depends="libc6",
+        [Package("sed", "12.4+deb13u6", depends="libc6",
                  fields={"Essential": "yes", "Priority": "required"})]
     ).publish()
     return folder

@@ -62,7 +62,7 @@ def write_verify(folder: Path, **changes: Any) -> None:
 def _register(bake: BakeRecord, region: str, snapshot: str) -> Ami:
     """The AMI as the bake leaves it: with the build's tags, and a date at which it may be swept."""
     ec2, ebs = boto3.client("ec2", region), boto3.client("ebs", region)
-    spec = ImageSpec.of(bake, "Debian 12 for tests", "amd64")
+    spec = ImageSpec.of(bake, "Debian 13 for tests", "amd64")
     marks = {**spec.tags, **tags.temporary(ec2_builder.UNPUBLISHED_LIFE)}
     if snapshot:
         ec2.create_tags(Resources=[snapshot], Tags=tags.to_list({**spec.tags, **marks}))
