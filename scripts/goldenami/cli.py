@@ -58,8 +58,7 @@ class Commands(TyperGroup):
         """The names, in the order of the help."""
         return list(MODULES)
 
-    # Type: ignore[override].
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:  # type: ignore[override]
         """The command of that name as the help and a shell show it; BadInput where there is
         none."""
         if cmd_name not in MODULES:

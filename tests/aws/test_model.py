@@ -330,8 +330,8 @@ def test_whatever_happens_the_pointers_hold(
 
     AccountModel.steps = 0
     run_state_machine_as_test(
-        # Type: ignore[arg-type].
-        seed(part)(lambda: AccountModel(aws, kill_proxy, checkouts)), settings=settings(
+        seed(part)(lambda: AccountModel(aws, kill_proxy, checkouts)),  # type: ignore[arg-type]
+        settings=settings(
             max_examples=examples, stateful_step_count=steps, database=None, deadline=None,
             phases=[Phase.generate], suppress_health_check=list(HealthCheck)))
     print(f"{AccountModel.steps} steps without a violation")

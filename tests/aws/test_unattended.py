@@ -64,8 +64,7 @@ def test_what_is_due(
 ) -> None:
     monkeypatch.setattr(clock, "now", lambda: NOW)
     known = {"baked": True, "tested": True, "soak_hours": 0, **facts}
-    # Type: ignore[arg-type].
-    due = next_step(NEW, {f"r{index}": each for index, each in enumerate(ledgers)}, **known)
+    due = next_step(NEW, {f"r{index}": each for index, each in enumerate(ledgers)}, **known)  # type: ignore[arg-type]
     assert due.step is step and why in due.why
 
 

@@ -132,5 +132,4 @@ def test_cuda_that_the_driver_does_not_run_is_refused(context: ResolverContext) 
     state = resolution(context, release="13.2")
     with pytest.raises(GoldenError,
                        match=r"CUDA 13.2 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"):
-        # Type: ignore[arg-type].
-        cuda.of_wheels(state, "cuda-toolkit==13.2.*", Fitted(), REQUEST, context)
+        cuda.of_wheels(state, "cuda-toolkit==13.2.*", Fitted(), REQUEST, context)  # type: ignore[arg-type]

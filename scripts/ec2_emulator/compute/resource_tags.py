@@ -12,7 +12,6 @@ def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
     name = resource.id  # type: ignore[attr-defined]
     if not name:
         return []
-    # Type: ignore[attr-defined].
-    kind, tags = EC2_PREFIX_TO_RESOURCE.get(get_prefix(name), ""), resource.ec2_backend.tags
+    kind, tags = EC2_PREFIX_TO_RESOURCE.get(get_prefix(name), ""), resource.ec2_backend.tags  # type: ignore[attr-defined]
     return [{"resource_id": name, "key": key, "value": value, "resource_type": kind}
             for key, value in tags.get(name, {}).items()]

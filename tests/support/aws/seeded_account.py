@@ -110,7 +110,7 @@ class SeededAccount:
             **given)
 
     def _state(self, call: str, listed: str, **row: Any) -> None:
-        self.emulator.answer(f"ec2:{call}", self.region, **{listed: [row]})
+        self.emulator.answer(f"ec2:{call}", self.region, None, **{listed: [row]})
 
     def fleet(
         self, template: str, version: str, state: str = "active", **override: Any
