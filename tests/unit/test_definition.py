@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput
-from goldenami.model.definitions import definition, definition_file
+from goldenami.model.definitions import definition, definition_file, role_order
 from goldenami.model.supported import hardware
 from support.builds.definitions import IMAGE, edit, edited, load, refused, with_variable
 from support.rules import trees
@@ -28,7 +28,7 @@ def test_every_definition_of_the_checkout_is_good(shared: Path) -> None:
     for path in trees.scanned(8, shared, "packer/images/*.yml"):
         found = definition_file.load(shared, path)
         named = {*found.roles, *([definition.IMMUTABLE] if found.immutable else [])}
-        assert found.role_names == [role for role in definition.ROLE_ORDER if role in named]
+        assert found.role_names == [role for role in role_order.ROLE_ORDER if role in named]
         assert found.role_names[-1] == "seal"
 
 
@@ -89,7 +89,7 @@ def test_a_definition_that_is_wrong(shared: Path, old: str, new: str, complaint:
      "is `docker`: the image's container engine is `none`; set it to that"),
 ])
 def test_a_role_variable_that_is_wrong(shared: Path, variable: str, complaint: str) -> None:
-    role = next(role for role in definition.ROLE_ORDER if variable.startswith(f"{role}_"))
+    role = next(role for role in role_order.ROLE_ORDER if variable.startswith(f"{role}_"))
     text = definition_file.path_of(shared, IMAGE).read_text(encoding="utf-8")
     with edited(shared, *with_variable(role, variable, text)):
         _, _, said = refused(shared).partition(f": roles.{role}.{variable.partition(':')[0]}")

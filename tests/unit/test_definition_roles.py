@@ -70,7 +70,7 @@ def test_a_variable_that_would_not_reach_its_role(root: Path) -> None:
 
 def test_a_role_that_steps_name_and_nobody_wrote(root: Path) -> None:
     shutil.rmtree(root / "roles/limits")
-    steps = "scripts/goldenami/model/definitions/definition.py"
+    steps = "scripts/goldenami/model/definitions/role_order.py"
     assert f"roles/limits: no such folder, and STEPS in {steps}" in refused(root)
 
 

@@ -13,7 +13,7 @@ import pytest
 from goldenami.core.errors import StageFailed
 from goldenami.local.tree import residue, sealed, secret_patterns
 from goldenami.model.definitions import role_files
-from goldenami.model.definitions.definition import ROLE_ORDER
+from goldenami.model.definitions.role_order import ROLE_ORDER
 from support.builds.tools import ROOT
 from support.rules import trees
 from support.security import canaries

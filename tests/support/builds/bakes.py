@@ -11,13 +11,13 @@ from pathlib import Path
 
 from goldenami.core.wait import wait_until
 from goldenami.model.builds import lockfile
-from goldenami.model.definitions import definition, definition_file
+from goldenami.model.definitions import definition, definition_file, role_order
 
 from support.builds import checkout
 
 IMAGE = "debian-13-ml-cpu"
 LIMIT_S = 900
-LAST = "+".join(role for role in definition.STEPS[-1] if role != definition.IMMUTABLE)
+LAST = "+".join(role for role in role_order.STEPS[-1] if role != definition.IMMUTABLE)
 """The step that makes the image what it is; each run does it anew."""
 
 

@@ -61,9 +61,10 @@ class Resolution:
 
     def names(self, roles: Sequence[str]) -> list[str]:
         """What apt is asked for: the system itself, and what `roles` install."""
-        packages = [name for role in roles
-                    for name in role_packages.packages(self.root, role, self.platform,
-                                                       self.given(role))]
+        packages = list[str]()
+        for role in roles:
+            packages += role_packages.packages(self.root, role, self.platform, self.given(role))
+            packages += self.definition.packages(role)
         return list(dict.fromkeys([*SEED, *BASE_PACKAGES, *packages]))
 
     def driver_sources(self) -> list[str]:

@@ -12,24 +12,10 @@ from pydantic import Field
 from goldenami.core.records import Record
 from goldenami.model.builds.hardening_records import HardeningLevel
 from goldenami.model.builds.security_records import Rating
+from goldenami.model.definitions import role_order
 from goldenami.model.definitions.update_policy import Watch
 from goldenami.model.supported.platforms import Distribution
 
-STEPS = (
-    ("os_updates",), ("cuda",), ("frameworks", "trim"),
-    ("container_runtime", "instance_store", "tools"),
-    ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",),
-    ("hardening", "limits", "network_tuning", "first_touch", "fast_boot", "immutable", "provenance",
-     "seal"),
-)
-"""The steps of a bake, from what costs or changes least often to what is cheap or always changes.
-
-Each but the last is kept as a layer. Tuning is in the last: its roles take less time than a
-container's start.
-"""
-ROLE_ORDER = tuple(role for step in STEPS for role in step)
-"""The order in which roles run, `seal` last: ansible/bake.yml has it from the lock, in
-`golden_steps`."""
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
 IMMUTABLE = "immutable"
 """The role that `immutable: true` adds, and nothing else does."""
@@ -300,7 +286,12 @@ class Definition(Record):
 
     def variables(self, role: str) -> dict[str, Any]:
         """What the definition sets for `role` (nothing: an empty mapping)."""
-        return dict(self.roles.get(role) or {})
+        return {name: value for name, value in (self.roles.get(role) or {}).items()
+                if name not in role_order.OWN_KEYS}
+
+    def packages(self, role: str) -> list[str]:
+        """What the definition says that an own role installs, beside what the role says itself."""
+        return list((self.roles.get(role) or {}).get("packages") or [])
 
     @property
     def regions(self) -> list[str]:
@@ -308,13 +299,13 @@ class Definition(Record):
         return self.publish.regions if self.publish else []
 
     @property
-    def role_names(self) -> list[str]:
-        """The image's roles in the order in which they are applied."""
-        return [role for role in ROLE_ORDER if role in self.roles
-                or (role == IMMUTABLE and self.immutable)]
+    def steps(self) -> list[list[str]]:
+        """The roles of each step that this image has, in the order in which they are applied."""
+        named = {*self.roles, *([IMMUTABLE] if self.immutable else [])}
+        found = [[role for role in step if role in named] for step in role_order.steps(self.roles)]
+        return [roles for roles in found if roles]
 
     @property
-    def steps(self) -> list[list[str]]:
-        """The roles of each step that this image has."""
-        found = [[role for role in step if role in self.role_names] for step in STEPS]
-        return [roles for roles in found if roles]
+    def role_names(self) -> list[str]:
+        """The image's roles in that order."""
+        return [role for step in self.steps for role in step]

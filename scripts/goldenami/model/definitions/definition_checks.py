@@ -13,12 +13,16 @@ from typing import Any
 
 from goldenami.core.errors import BadInput, together
 from goldenami.core.yaml_lines import Key, YamlFile, about_quotes, nearest
-from goldenami.model.definitions import recipes, role_files, role_rules
+from goldenami.model.definitions import (
+    own_roles,
+    recipes,
+    role_files,
+    role_rules,
+)
 from goldenami.model.definitions.definition import (
     IMMUTABLE,
     NEWEST,
     REQUIRED_ROLES,
-    ROLE_ORDER,
     Architecture,
     Base,
     Definition,
@@ -41,6 +45,7 @@ def check(
     `regions` are those that exist, where that is to be looked at.
     """
     found = [*_check_release(source, definition.base), *_check_hardware(root, source, definition),
+             *own_roles.mistakes(root, source, definition.roles),
              *_check_roles(root, source, definition), *_check_platforms(root, source, definition),
              *_check_frameworks(root, source, definition), *_check_drift(source, definition)]
     if definition.publish:
@@ -170,16 +175,17 @@ def _check_publish(
 
 
 def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    for role, variables in definition.roles.items():
-        if role not in ROLE_ORDER:
-            yield source.error(("roles", role), f"unknown role; {nearest(role, ROLE_ORDER)}")
-            continue
+    there = own_roles.known(root)
+    for role in definition.roles:
+        if role not in there:
+            continue  # own_roles says so
+        variables = definition.variables(role)
         if role == IMMUTABLE:
             yield source.error(("roles", role), "is no role to list",
                                hint="write `immutable: true` beside `roles`")
             continue
         spec = role_spec(root, role)
-        for name, value in (variables or {}).items():
+        for name, value in variables.items():
             key = ("roles", role, name)
             if name not in spec.options:
                 known = nearest(name, spec.settable) if spec.settable else \
@@ -193,7 +199,7 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistak
                                    hint=f"rename it in roles/{role}")
             elif value is not None or spec.defaults[name] is not None:
                 yield from _check_type(source, key, spec.options[name], value)
-        for path in role_files.brought(root, role, variables or {}):
+        for path in role_files.brought(root, role, variables):
             if problem := role_files.misplaced(path):
                 yield source.error(("roles", role), f"brings {path}, which {problem}")
     for role in REQUIRED_ROLES:

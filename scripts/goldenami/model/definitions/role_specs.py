@@ -13,7 +13,7 @@ import yaml
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput
 
-_STEPS = "scripts/goldenami/model/definitions/definition.py"
+_STEPS = "scripts/goldenami/model/definitions/role_order.py"
 """Where the order of the roles is written."""
 
 

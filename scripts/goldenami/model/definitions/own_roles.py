@@ -1,0 +1,94 @@
+"""Whether the own roles of a definition are there and have a place: a role of somebody's own is any
+folder of roles/ that the program's steps do not name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from goldenami.core.errors import BadInput
+from goldenami.core.yaml_lines import YamlFile, nearest
+from goldenami.model.definitions import role_order
+from goldenami.model.definitions.role_order import (
+    AFTER,
+    BEFORE,
+    ENDING,
+    FIRST,
+    OWN_KEYS,
+    ROLE_ORDER,
+)
+from goldenami.model.definitions.role_specs import table
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def known(root: Path) -> list[str]:
+    """The program's roles, and those that lie in the checkout at `root`."""
+    found = {path.parent.name for path in (root / "roles").glob("*/tasks")}
+    return sorted(found | {*ROLE_ORDER})
+
+
+def mistakes(root: Path, source: YamlFile, roles: role_order.Entries) -> Iterator[BadInput]:
+    """What is wrong with the names and places of `roles`, read from `source`."""
+    there = known(root)
+    for role, said in roles.items():
+        key = ("roles", role)
+        if role not in there:
+            yield source.error(key, f"unknown role; {nearest(role, there)}")
+        elif not _NAME.fullmatch(role):
+            yield source.error(key, "is no name for a role: small letters, digits and `_`",
+                               hint="rename its folder, as its variables begin")
+        elif role in ROLE_ORDER:
+            for name in OWN_KEYS:
+                if name in (said or {}):
+                    yield source.error((*key, name), f"is for own roles; `{role}` is goldenami's")
+        else:
+            yield from _misplaced(source, role, said or {}, {*roles, *ROLE_ORDER})
+            yield from _unnamed(root, source, role, roles)
+    placed = {role for step in role_order.steps(roles) for role in step}
+    waiting = [role for role in role_order.own(roles) if role not in placed]
+    # Only what every other rule lets pass waits in a circle.
+    circle = [role for role in waiting if role in there and _beside(roles, role) in waiting]
+    for role in circle:
+        yield source.error(("roles", role), f"never gets its turn: {', '.join(circle)} stand "
+                                            "before and after each other in a circle",
+                           hint="take one `before` or `after` away")
+
+
+def _beside(roles: role_order.Entries, role: str) -> str:
+    said = roles[role] or {}
+    return str(said.get(BEFORE, said.get(AFTER)))
+
+
+def _misplaced(
+    source: YamlFile, role: str, said: role_order.Entry, others: set[str]
+) -> Iterator[BadInput]:
+    """What is wrong with the keys beside the role's variables."""
+    if BEFORE in said and AFTER in said:
+        yield source.error(("roles", role, AFTER), "and `before` are both given",
+                           hint="keep one of them: a role has one place")
+    for where, never in ((BEFORE, (FIRST,)), (AFTER, ENDING)):
+        beside, key = str(said.get(where)), ("roles", role, where)
+        if where in said and beside not in others:
+            yield source.error(key, f"unknown role `{beside}`; {nearest(beside, others)}",
+                               hint="name a role of this definition, or one of goldenami's")
+        elif beside in never:
+            yield source.error(key, f"no role runs {where} `{beside}`",
+                               hint="leave the line out for a place after the driver")
+    names: Any = said.get("packages", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        yield source.error(("roles", role, "packages"), f"is {names!r}, no list of packages",
+                           hint="write `[NAME, NAME]`")
+
+
+def _unnamed(
+    root: Path, source: YamlFile, role: str, roles: role_order.Entries
+) -> Iterator[BadInput]:
+    """A role that Ansible would run as another's dependency has to be in the lock, too."""
+    for each in table(root / "roles" / role / "meta/main.yml").get("dependencies") or []:
+        name = each.get("role", each.get("name")) if isinstance(each, dict) else each
+        if name not in roles:
+            yield source.error(("roles", role), f"depends on the role `{name}` (its meta/main.yml)",
+                               hint=f"write `{name}:` under `roles`, so that the lock knows it")
