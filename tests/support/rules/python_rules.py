@@ -14,11 +14,11 @@ from support.rules import trees
 FILE_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 40, 15
 COLUMNS, WIDE_PERCENT = 100, 3
 WEIGHTS = {
-    "scripts/goldenami/core": 70, "scripts/goldenami/packages": 78, "scripts/goldenami/model": 190,
+    "scripts/goldenami/core": 70, "scripts/goldenami/packages": 78, "scripts/goldenami/model": 191,
     "scripts/goldenami/aws": 280, "scripts/goldenami/local": 397, "scripts/goldenami/image": 342,
     "scripts/goldenami/release": 174, "scripts/goldenami/fleet": 182, "scripts/goldenami/watch": 89,
     "scripts/goldenami/commands": 103, "scripts/ec2_emulator": 216,
-    "tests/unit": 912, "tests/contract": 182, "tests/aws": 475, "tests/image": 228,
+    "tests/unit": 915, "tests/contract": 182, "tests/aws": 475, "tests/image": 228,
     "tests/bench": 36,
     "tests/support": 492,
 }

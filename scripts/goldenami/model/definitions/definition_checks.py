@@ -14,6 +14,7 @@ from typing import Any
 from goldenami.core.errors import BadInput, together
 from goldenami.core.yaml_lines import Key, YamlFile, about_quotes, nearest
 from goldenami.model.definitions import (
+    customize_checks,
     own_roles,
     recipes,
     role_files,
@@ -51,7 +52,8 @@ def check(
     if definition.publish:
         found += _check_publish(root, source, definition, definition.publish, regions)
     # What goes together can be asked of parts that are right by themselves.
-    found = found or [*_check_branch(root, source, definition)]
+    found = found or [*_check_branch(root, source, definition),
+                      *customize_checks.mistakes(root, source, definition)]
     found = found or [*role_rules.broken(root, source, definition)]
     if found:
         raise together(found, source.path)
@@ -275,10 +277,26 @@ def _check_type(source: YamlFile, key: Key, option: dict[str, Any], value: Any) 
         yield source.error(key, f"expected {wanted}, got {given}{about_quotes(wanted, value)}")
         return
     choices = option.get("choices")
-    if isinstance(value, list):
+    if isinstance(value, dict) and "options" in option:
+        yield from _check_keys(source, key, option["options"], value)
+    elif isinstance(value, list):
         for index, item in enumerate(value):
-            inner = {"type": option.get("elements", "raw"), "choices": choices}
+            inner = {**option, "type": option.get("elements", "raw"), "elements": "raw"}
             yield from _check_type(source, (*key, index), inner, item)
     elif choices and value not in choices:
         yield source.error(key,
                            f"unknown value `{value}`; {nearest(str(value), map(str, choices))}")
+
+
+def _check_keys(
+    source: YamlFile, key: Key, options: dict[str, Any], given: dict[str, Any]
+) -> Mistakes:
+    """A mapping of which the specification says the keys."""
+    for name, value in given.items():
+        if name in options:
+            yield from _check_type(source, (*key, name), options[name], value)
+        else:
+            yield source.error((*key, name), f"unknown key; {nearest(name, options)}")
+    for name, option in options.items():
+        if option.get("required") and name not in given:
+            yield source.error(key, f"`{name}` is missing")

@@ -1,0 +1,81 @@
+"""Each thing that a company asked for is in the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FILES = Path(__file__).resolve().parents[3] / "roles/customize/files"
+BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@pytest.fixture
+def image(host: Any) -> Iterator[Any]:
+    """The machine, asked as root."""
+    with nullcontext() if host.user().name == "root" else host.sudo():
+        yield host
+
+
+@pytest.mark.no_boot
+def test_packages_are_installed(image: Any, lock: dict[str, Any]) -> None:
+    missing = [name for name in lock["customize_packages"] if not image.package(name).is_installed]
+    assert missing == []
+
+
+@pytest.mark.no_boot
+def test_files_are_there_as_they_are_in_the_checkout(image: Any, lock: dict[str, Any]) -> None:
+    for wanted in lock["customize_files"]:
+        found = image.file(wanted["path"])
+        assert found.content == (FILES / wanted["source"]).read_bytes(), wanted["path"]
+        assert found.user == wanted.get("owner", "root"), wanted["path"]
+        assert found.mode == int(wanted.get("mode", "0644"), 8), wanted["path"]
+
+
+@pytest.mark.no_boot
+def test_certificates_are_trusted(image: Any, lock: dict[str, Any]) -> None:
+    bundle = image.file(BUNDLE).content_string
+    for name in lock["customize_ca_certificates"]:
+        assert (FILES / name).read_text(encoding="utf-8").strip() in bundle, name
+
+
+@pytest.mark.no_boot
+def test_users_have_their_groups_and_no_password(image: Any, lock: dict[str, Any]) -> None:
+    for wanted in lock["customize_users"]:
+        found = image.user(wanted["name"])
+        assert found.exists and found.shell == "/bin/bash", wanted["name"]
+        assert set(wanted.get("groups", [])) <= set(found.groups), wanted["name"]
+        assert found.password.startswith("!"), wanted["name"]
+
+
+def test_sshd_takes_their_keys(image: Any, lock: dict[str, Any]) -> None:
+    for wanted in lock["customize_users"]:
+        name, keys = wanted["name"], wanted.get("ssh_keys", [])
+        found = image.file(f"/etc/ssh/keys.d/{name}").content_string
+        assert found.splitlines() == (keys or [""]), name
+        asked = f"mkdir -p /run/sshd; /usr/sbin/sshd -T -C user={name},host=x,addr=127.0.0.1"
+        assert "/etc/ssh/keys.d/%u" in image.check_output(asked), name
+
+
+@pytest.mark.no_boot
+def test_time_zone_is_set(image: Any, lock: dict[str, Any]) -> None:
+    wanted = lock["customize_timezone"]
+    if wanted:
+        assert image.file("/etc/localtime").linked_to == f"/usr/share/zoneinfo/{wanted}"
+
+
+@pytest.mark.no_boot
+def test_locale_is_set_and_works(image: Any, lock: dict[str, Any]) -> None:
+    wanted = lock["customize_locale"]
+    assert f"LANG={wanted}" in image.file("/etc/default/locale").content_string.splitlines()
+    assert image.check_output(f"LC_ALL={wanted} locale charmap 2>&1") == "UTF-8"
+
+
+def test_units_are_on_or_off(image: Any, lock: dict[str, Any]) -> None:
+    for name in lock["customize_units_enabled"]:
+        assert image.service(name).is_enabled, name
+    for name in lock["customize_units_disabled"]:
+        assert not image.service(name).is_enabled, name
