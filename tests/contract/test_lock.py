@@ -16,6 +16,7 @@ from support.builds.checkout import ROOT
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Fault
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path
+from support.files import write
 
 pytestmark = pytest.mark.usefixtures("debian")
 MISSPELT = (ROOT / f"packer/images/{IMAGE}.yml").read_bytes().replace(b"image:", b"imge:", 1)
@@ -240,3 +241,15 @@ def test_an_expired_index(
         f"Release file for {debian.uri}/debian/dists/trixie/InRelease is expired"
         in capsys.readouterr().err
     )
+
+
+def test_what_an_own_role_installs_is_locked(locked: Path) -> None:
+    """A role of Galaxy's form says nothing of packages; the definition does."""
+    write(locked / "roles/agent", {"tasks/main.yml": "- apt: name=hello\n"})
+    edit(locked, "  limits:\n", "  agent: {packages: [hello], before: kernel}\n  limits:\n")
+    done = golden(locked, "lock", IMAGE)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(lock_path(locked).read_text(encoding="utf-8"))
+    step, after = data["steps"][-3:-1]
+    assert (step["roles"], step["packages"]) == (["agent"], ["hello"])
+    assert after["roles"] == ["kernel"] and data["inputs"]["roles/agent"]
