@@ -121,12 +121,12 @@ def test_a_signal_ends_the_bake_cleanly(root: Path, number: signal.Signals) -> N
 
 
 def bake_with_task(root: Path, task: str, role: str = "os_updates") -> tuple[int, str]:
-    """Bake with one task more in a role's preflight; the role and its lock are put back."""
-    tasks, lock = root / f"roles/{role}/tasks/preflight.yml", lockfile.path_of(root, IMAGE)
+    """Bake with one task more, the first of a role; the role and its lock are put back."""
+    tasks, lock = root / f"roles/{role}/tasks/main.yml", lockfile.path_of(root, IMAGE)
     before = {path: path.read_text(encoding="utf-8")
               for path in (tasks, lock, lock.with_name(f"{lock.name}.sha256"))}
     try:
-        changed(root, tasks, f"{before[tasks]}\n{task}")
+        changed(root, tasks, f"{task}\n{before[tasks].removeprefix('---')}")
         return finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force"))
     finally:
         for path, text in before.items():

@@ -45,7 +45,9 @@ GOOD = {
   ansible.builtin.command: uname
   register: __demo_kernel
   changed_when: false  # a query
+# Longer than a stub.
 - name: Change
+
   block:
     - name: Copy
       ansible.builtin.copy: {src: a, dest: /b, mode: "0644"}
@@ -63,7 +65,7 @@ DEFAULTS, README = "roles/demo/defaults/main.yml", "roles/demo/README.md"
 BAD: list[tuple[Rule, dict[str, str | None], str]] = [
     (rules.skeleton, {README: None}, "roles/demo/README.md is missing"),
     (rules.skeleton, {"roles/demo/library/x.py": ""}, "library/ is not part of the skeleton"),
-    (rules.contents, {TASKS: "- name: Work\n  ansible.builtin.command: x"}, "Work: does work"),
+    (rules.contents, {ASK: "- name: Ask\n"}, "preflight.yml is a stub of 1 lines: main.yml has"),
     (rules.contents, {"roles/demo/tasks/lost.yml": "[]"}, "lost.yml is never included"),
     (rules.specification, {DEFAULTS: "demo_size: 5"}, "demo_size is 5 in defaults, 4 in"),
     (rules.specification, {DEFAULTS: "{demo_size: 4, demo_odd: 1}"},

@@ -26,7 +26,8 @@ _KEYWORDS = frozenset({
     "poll", "diff",
 })
 _FREE_FORM = frozenset({"command", "shell", "script", "raw"})
-_CONTENTS = frozenset({"include_vars", "import_tasks", "include_tasks"})
+MOST_LINES, STUB = 60, 12
+"""Lines of tasks/main.yml, and of a task file that belongs there."""
 
 Task = dict[str, Any]
 
@@ -74,21 +75,16 @@ def skeleton(root: Path, role: str) -> list[str]:
 
 
 def contents(root: Path, role: str) -> list[str]:
-    """tasks/main.yml is a table of contents that begins with preflight and names every task
-    file."""
+    """tasks/main.yml names every other task file, and has itself what would be a stub."""
     folder = root / "roles" / role / "tasks"
-    main = list(_tasks(folder / "main.yml"))
-    problems = [f"{_label(root, folder / 'main.yml', task)}: does work; main.yml is a table of contents"
-                for task in main if _action(task).rpartition(".")[2] not in _CONTENTS]
     named = [str(task[_action(task)]) for path in folder.glob("*.yml") for task in _tasks(path)
              if _action(task).rpartition(".")[2] in ("import_tasks", "include_tasks")]
-    first = next((str(task[_action(task)]) for task in main if _action(task).endswith("_tasks")),
-                 "nothing")
-    if first != "preflight.yml":
-        problems.append(f"roles/{role}/tasks/main.yml begins with {first}, not with preflight.yml")
-    return problems + [f"roles/{role}/tasks/{path.name} is never included"
-                       for path in sorted(folder.glob("*.yml"))
-                       if path.name not in ("main.yml", *named)]
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines())
+             for path in sorted(folder.glob("*.yml"))}
+    room = MOST_LINES - lines.pop("main.yml", 0)
+    return [f"roles/{role}/tasks/{name} is never included" for name in lines if name not in named] + \
+        [f"roles/{role}/tasks/{name} is a stub of {count} lines: main.yml has room for it"
+         for name, count in lines.items() if count <= min(STUB, room)]
 
 
 def specification(root: Path, role: str) -> list[str]:
