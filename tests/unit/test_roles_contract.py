@@ -38,7 +38,6 @@ TABLE = "| variable | default | meaning |\n| --- | --- | --- |\n"
 GOOD = {
     "roles/demo/defaults/main.yml": "demo_size: 4\n",
     "roles/demo/meta/argument_specs.yml": SPECS,
-    "roles/demo/meta/main.yml": "galaxy_info: {license: Apache-2.0}\n",
     "roles/demo/tasks/main.yml": "- name: Preflight\n  ansible.builtin.import_tasks: preflight.yml\n",
     "roles/demo/tasks/preflight.yml": """
 - name: Ask

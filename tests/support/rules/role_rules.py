@@ -12,10 +12,8 @@ from typing import Any
 
 import yaml
 
-SKELETON = ("defaults/main.yml", "meta/argument_specs.yml", "meta/main.yml", "tasks/main.yml",
-            "README.md")
+SKELETON = ("defaults/main.yml", "meta/argument_specs.yml", "tasks/main.yml", "README.md")
 FOLDERS = frozenset({"defaults", "files", "handlers", "meta", "tasks", "templates", "vars"})
-LICENCE = "Apache-2.0"
 
 _KEYWORDS = frozenset({
     "name", "when", "loop", "loop_control", "register", "changed_when", "failed_when", "notify",
@@ -156,12 +154,9 @@ def prefixes(root: Path, role: str) -> list[str]:
 
 
 def company(root: Path, role: str) -> list[str]:
-    """A role has a Molecule scenario and tests of the image, and says its licence."""
+    """A role has a Molecule scenario and tests of the image."""
     wanted = (f"molecule/{role}/molecule.yml", f"tests/image/{role}/test_{role}.py")
-    problems = [f"{name} is missing" for name in wanted if not (root / name).is_file()]
-    info = (_yaml(root / "roles" / role / "meta/main.yml") or {}).get("galaxy_info", {})
-    return problems + ([f"roles/{role}/meta/main.yml: licence {info.get('license')}, not {LICENCE}"]
-                       if info.get("license") != LICENCE else [])
+    return [f"{name} is missing" for name in wanted if not (root / name).is_file()]
 
 
 def commands(root: Path, role: str) -> list[str]:
