@@ -19,7 +19,7 @@ from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account
 from goldenami.aws.site_bucket import SiteBucket
 from goldenami.core import records
-from support.aws import own_template, references, retirement
+from support.aws import references, retirement
 from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, document
 from support.aws.emulator import Emulator, Process
 from support.aws.fleet import Fleet
@@ -151,8 +151,15 @@ def publish(stage: Stage) -> None:
         stage.under_policy("publish", IMAGE)
     ec2_builds.build(stage.checkout.root, 5, "us-west-2")
     stage.under_policy("publish", IMAGE)
-    own_template.use(stage.checkout)
-    stage.under_policy("publish", IMAGE, "--take-over")
+    _security_group(stage.checkout)
+    stage.under_policy("publish", IMAGE)
+
+
+def _security_group(checkout: Checkout, *, soak: int = 0) -> None:
+    """One that the launch template names from now on."""
+    boto3.client("ec2", "us-east-1").create_security_group(GroupName="front", Description="x")
+    checkout.define(f"publish: {{regions: [us-east-1], soak_hours: {soak}, left_regions: [us-west-2], "
+                    "launch_template: {security_groups: [front]}}\n")
 
 
 def _two_builds(stage: Stage, *, soak: int = 0) -> None:
@@ -179,8 +186,8 @@ def promote(stage: Stage) -> None:
     _two_builds(stage, soak=1)
     assert f"refresh of {GROUP}: started" in stage.under_policy("promote", IMAGE, "--now")
     assert f"refresh of {GROUP}" not in stage.under_policy("promote", IMAGE, "--now")
-    own_template.use(stage.checkout, soak=1)
-    stage.under_policy("promote", IMAGE, "--now", "--take-over")
+    _security_group(stage.checkout, soak=1)
+    stage.under_policy("promote", IMAGE, "--now")
 
 
 def rollback(stage: Stage) -> None:
@@ -201,8 +208,8 @@ def rollback(stage: Stage) -> None:
     )
     stage.under_policy("rollback", IMAGE)
     assert state.template() is not None
-    own_template.use(stage.checkout)
-    stage.under_policy("rollback", IMAGE, "--take-over")
+    _security_group(stage.checkout)
+    stage.under_policy("rollback", IMAGE)
 
 
 def retire(stage: Stage) -> None:

@@ -132,19 +132,6 @@ def test_the_names_are_those_that_machines_send() -> None:
     assert set(re.findall(r'(?:MetricName=\\"|MetricName: |AVG\(|MAX\()([a-z]\w+)', body)) == sent
 
 
-def test_a_template_of_the_users_own() -> None:
-    text = (ROOT / f"packer/images/{GPU_IMAGE}.yml").read_text(encoding="utf-8")
-    raw = yaml.safe_load(text)
-    raw["publish"]["launch_template"] = {"id": "lt-0123456789abcdef0"}
-    raw["publish"]["regions"] = ["us-east-1"]
-    theirs = Definition.model_validate(raw)
-    groups = cluster_template.families_of(theirs, hardware.load(ROOT), ["g5"], prices(GPU_IMAGE))
-    assert (
-        "LaunchTemplateId: lt-0123456789abcdef0"
-        in cluster_template.render(theirs, groups, prices(GPU_IMAGE)).body
-    )
-
-
 def test_more_families_than_a_template_holds() -> None:
     many = definition(GPU_IMAGE).model_copy(update={"hardware": sorted(hardware.load(ROOT))[:40]})
     groups = cluster_template.families_of(many, hardware.load(ROOT), many.hardware,

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
@@ -21,9 +20,6 @@ from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
 from goldenami.packages import mirrors
 from goldenami.packages.store import Remote, Store
-
-if TYPE_CHECKING:
-    from goldenami.aws.channels.pointers import TemplateRef
 
 IMAGES = "packer/images"
 """The folder by which a checkout is known."""
@@ -93,12 +89,6 @@ class Checkout:
                 images.setdefault(region, []).append(definition.image)
         check_regions(images)
         return images
-
-    def template_refs(self, image: str | None) -> dict[str, TemplateRef]:
-        """The launch template of each image, by its definition."""
-        from goldenami.aws.channels import launch_data  # noqa: PLC0415 - botocore, as below
-
-        return {one.image: launch_data.template_of(one) for one in self.definitions(image)}
 
     def lock(self, image: str) -> tuple[Lock, str]:
         """The lock of an image with its SHA-256."""

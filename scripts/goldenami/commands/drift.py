@@ -248,8 +248,7 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
     for definition in checkout.definitions(image):
         if definition.publish and definition.publish.account:
             account.expect(definition.publish.account, (only or definition.regions)[0])
-    images, templates = checkout.images_by_region(image, only), checkout.template_refs(image)
-    record, failed = fleet.look(account, images, templates)
+    record, failed = fleet.look(account, checkout.images_by_region(image, only))
     summary = fleet_summary.markdown(record, run_url())
     folder = checkout.root / FOLDER
     records.write(folder / DRIFT_FILE, record)

@@ -78,8 +78,8 @@ def cmd_site(
 
 def _status(checkout: Checkout) -> tuple[dict[str, Any], dict[str, GoldenError]]:
     """What `golden status` records of all images."""
-    images, templates = checkout.images_by_region(None, []), checkout.template_refs(None)
-    record, failed = status.look(Account(), images, templates)
+    images = checkout.images_by_region(None, [])
+    record, failed = status.look(Account(), images)
     return record.model_dump(mode="json"), failed
 
 

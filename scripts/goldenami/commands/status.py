@@ -41,8 +41,7 @@ def cmd_status(
                        hint="name an IMAGE, or leave --region out")
     if check:
         return _check(checkout, image, as_json=as_json)
-    record, failed = status.look(
-        Account(), checkout.images_by_region(image, region), checkout.template_refs(image))
+    record, failed = status.look(Account(), checkout.images_by_region(image, region))
     families = checkout.families
     dropped = [f"{one.image} in {name}: {channels.DROPPED}"
                for one in checkout.definitions(image) if one.publish

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from goldenami.aws import images, tags
 from goldenami.aws.channels import attestations, evidence, launch_data, pointers, refresh
 from goldenami.aws.channels.attestations import Attestations
-from goldenami.aws.channels.launch_data import TemplateBase
 from goldenami.aws.channels.lease import Lease, read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import HandSet, Version
@@ -45,7 +44,7 @@ class RegionBuild:
     gpu_test: str | None
     pointers: dict[Channel, str]
     template: Version | None
-    base: TemplateBase
+    groups: tuple[str, ...]
     ledger: Ledger
     is_abandoned: bool
 
@@ -53,13 +52,10 @@ class RegionBuild:
 def read_region(
     account: Account, region: str, definition: Definition, build_id: str
 ) -> RegionBuild:
-    """Read what a region has of a build: five calls, four where its AMI does not exist; two more
-    for a template of the user's, and one for names of security groups. BadInput for a template that
-    is not to be changed.
+    """Read what a region has of a build: five calls, four where its AMI does not exist; one more
+    for names of security groups.
     """
-    ec2, image, ref = account.ec2(region), definition.image, launch_data.template_of(definition)
-    if ref.source:
-        pointers.check_theirs(ec2, ref, image)
+    ec2, image = account.ec2(region), definition.image
     ami = images.find(ec2, f"{image}-{build_id}")
     build_name, names = pointers.build_name(image, build_id), pointers.channel_names(image)
     gpu_test = evidence.parameter(image, build_id)
@@ -73,7 +69,8 @@ def read_region(
         recorded=values.get(build_name), attested=attestations.found(values, image, build_id),
         gpu_test=values.get(gpu_test),
         pointers={channel: values[name] for channel, name in names.items() if name in values},
-        template=pointers.default_version(ec2, ref), base=launch_data.read_base(ec2, definition),
+        template=pointers.default_version(ec2, pointers.template_name(image)),
+        groups=launch_data.read_groups(ec2, definition),
         ledger=lease.ledger, is_abandoned=lease.holder is not None,
     )
 
@@ -90,7 +87,7 @@ def astray(
 ) -> Iterator[tuple[Channel, str]]:
     """Pointers that name something else than the ledger: the channel that is meant, and what is
     wrong as text. `template` is the AMI that the launch template's default version launches."""
-    image, ref = definition.image, launch_data.template_of(definition)
+    image = definition.image
     for channel in Channel:
         entry = ledger.of(channel)
         if entry and amis.get(channel) != entry.ami:
@@ -98,7 +95,8 @@ def astray(
                             f"{amis.get(channel, 'nothing')}, "
                             f"not {entry.ami} as the ledger does")
     if ledger.latest and template != ledger.latest.ami:
-        yield Channel.LATEST, (f"the default of {ref} launches {template or 'nothing'}, not "
+        yield Channel.LATEST, (f"the default of {pointers.template_name(image)} launches "
+                               f"{template or 'nothing'}, not "
                                f"{ledger.latest.ami} as the ledger says")
 
 
@@ -168,8 +166,8 @@ def follow_ledger(
         return None
     hand_set = HandSet.REFUSE if Channel.LATEST in moving else HandSet.LEAVE
     return pointers.move_template(
-        ec2, launch_data.template_of(definition), latest.build_id,
-        launch_data.of_image(definition, latest.ami, launch_data.read_base(ec2, definition)),
+        ec2, pointers.template_name(image), latest.build_id,
+        launch_data.of_image(definition, latest.ami, launch_data.read_groups(ec2, definition)),
         {tags.IMAGE: image},
         reuse_version=reuse_version or Channel.LATEST not in moving,
         hand_set=HandSet.TAKE_OVER if take_over else hand_set)
@@ -202,7 +200,7 @@ def restore(
     lease.renew()  # or another has the lease by now
     before, image = restore_point.ledger, definition.image
     if restore_point.moves_template:
-        pointers.restore_template(account.ec2(region), launch_data.template_of(definition),
+        pointers.restore_template(account.ec2(region), pointers.template_name(image),
                                   restore_point.template_version,
                                   before.latest.ami if before.latest else None)
     for channel, ami in restore_point.amis.items():
@@ -219,14 +217,14 @@ def current_default(
     None."""
     default = state.template
     is_current = default is not None and default.description == pointers.description(build_id) and \
-        pointers.fits(default.data, launch_data.of_image(definition, ami, state.base).data)
+        pointers.fits(default.data, launch_data.of_image(definition, ami, state.groups))
     return default if is_current else None
 
 
 def check_default(state: RegionBuild, definition: Definition, *, take_over: bool) -> None:
     """BadInput where `latest` would replace a default version that a person set, and nobody allowed
     it."""
-    pointers.check_default(state.template, launch_data.template_of(definition), state.region,
+    pointers.check_default(state.template, pointers.template_name(definition.image), state.region,
                            HandSet.TAKE_OVER if take_over else HandSet.REFUSE)
 
 

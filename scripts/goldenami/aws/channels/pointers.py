@@ -51,31 +51,6 @@ def template_name(image: str) -> str:
     return f"golden-{image}"
 
 
-@dataclass(frozen=True)
-class TemplateRef:
-    """A launch template by name or id. `source` is the version of a user's own that new ones are
-    made from.
-
-    Without `source` it is the pipeline's own.
-    """
-
-    name: str = ""
-    id: str = ""
-    source: str = ""
-
-    @property
-    def named(self) -> dict[str, str]:
-        """As a request names it."""
-        return {"LaunchTemplateId": self.id} if self.id else {"LaunchTemplateName": self.name}
-
-    def __str__(self) -> str:
-        return self.name or self.id
-
-    def means(self, template_id: str, name: str) -> bool:
-        """Whether it is that template."""
-        return self.id == template_id if self.id else self.name == name
-
-
 class HandSet(StrEnum):
     """What is done with a default version that a person set."""
 
@@ -186,66 +161,31 @@ class Version:
                    data=dict(raw.get("LaunchTemplateData", {})))
 
 
-@dataclass(frozen=True)
-class LaunchData:
-    """What a version has to say (`data`), and what a request for it names: `changes` to the version
-    `source`, or all.
-    """
-
-    data: Data
-    changes: Data
-    source: int | None = None
-
-    @classmethod
-    def whole(cls, data: Data) -> LaunchData:
-        """Of a version that inherits nothing."""
-        return cls(data, data)
+_NO_TEMPLATE = "InvalidLaunchTemplateName.NotFoundException"
 
 
-_NO_TEMPLATE = ("InvalidLaunchTemplateName.NotFoundException", "InvalidLaunchTemplateId.NotFound")
-
-
-def default_version(ec2: Client, ref: TemplateRef, alias: str = "$Default") -> Version | None:
-    """The template's default version (or `$Latest`); None where there is no such template."""
-    with tolerate(*_NO_TEMPLATE):
-        answer = ec2.describe_launch_template_versions(**ref.named, Versions=[alias])
+def default_version(ec2: Client, template: str) -> Version | None:
+    """The default version of the launch template of that name; None where there is none."""
+    with tolerate(_NO_TEMPLATE):
+        answer = ec2.describe_launch_template_versions(
+            LaunchTemplateName=template, Versions=["$Default"])
         return Version.of(answer["LaunchTemplateVersions"][0])
     return None
 
 
-def versions(ec2: Client, ref: TemplateRef) -> Iterator[Version]:
+def versions(ec2: Client, template: str) -> Iterator[Version]:
     """All versions of a template that exists."""
     return map(Version.of,
                pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", None,
-                     **ref.named))
-
-
-def check_theirs(ec2: Client, ref: TemplateRef, image: str) -> None:
-    """BadInput for a user's template that does not exist or has no tag by which it is the image's
-    to change."""
-    found = {"LaunchTemplateIds": [ref.id]} if ref.id else {"LaunchTemplateNames": [ref.name]}
-    templates: list[dict[str, Any]] = []
-    with tolerate(*_NO_TEMPLATE, "InvalidLaunchTemplateId.NotFoundException"):
-        templates = ec2.describe_launch_templates(**found)["LaunchTemplates"]
-    if not templates:
-        raise BadInput(f"there is no launch template {ref} in {ec2.meta.region_name}",
-                       hint="correct `publish: launch_template:`, or create the template there")
-    owner = tags.from_list(templates[0].get("Tags")).get(tags.IMAGE)
-    if owner != image:
-        whose = f"is the image {owner}'s" if owner else f"has no tag {tags.IMAGE}"
-        raise BadInput(f"the launch template {ref} in {ec2.meta.region_name} {whose}: it is not "
-                       "changed",
-                       hint=f"`aws ec2 create-tags --region {ec2.meta.region_name} --resources "
-                            f"{templates[0]['LaunchTemplateId']} --tags "
-                            f"Key={tags.IMAGE},Value={image}` allows it")
+                     LaunchTemplateName=template))
 
 
 def check_default(
-    default: Version | None, ref: TemplateRef, region: str, hand_set: HandSet
+    default: Version | None, template: str, region: str, hand_set: HandSet
 ) -> None:
     """BadInput for a default version that a person set, unless it is to be taken over."""
     if default and default.is_by_hand and hand_set is HandSet.REFUSE:
-        raise BadInput(f"somebody set version {default.number} as the default of {ref} in "
+        raise BadInput(f"somebody set version {default.number} as the default of {template} in "
                        f"{region}: it stays",
                        hint="--take-over replaces it, and the version itself is kept")
 
@@ -276,7 +216,7 @@ def is_of_build(text: str) -> bool:
 
 
 def move_template(
-    ec2: Client, ref: TemplateRef, build_id: str, data: LaunchData, template_tags: tags.Tags, *,
+    ec2: Client, template: str, build_id: str, data: Data, template_tags: tags.Tags, *,
     reuse_version: bool = False, hand_set: HandSet = HandSet.REFUSE,
 ) -> Version:
     """Make a version with `data` the template's default; one that exists is used. Returns it.
@@ -285,74 +225,71 @@ def move_template(
     `reuse_version`: the newest version of the build that launches the AMI of `data` will do,
     whatever else it says.
     """
-    default = default_version(ec2, ref)
+    default = default_version(ec2, template)
     if default is None:
-        return _create(ec2, ref, build_id, data, template_tags, hand_set)
-    check_default(default, ref, ec2.meta.region_name, hand_set)
+        return _create(ec2, template, build_id, data, template_tags, hand_set)
+    check_default(default, template, ec2.meta.region_name, hand_set)
     if default.is_by_hand and hand_set is HandSet.LEAVE:
         return default
     title = description(build_id)
 
     def is_right(version: Version) -> bool:
-        same = (
-            version.ami == data.data["ImageId"] if reuse_version else fits(version.data, data.data)
-        )
+        same = version.ami == data["ImageId"] if reuse_version else fits(version.data, data)
         return same and version.description == title
 
     version = default if is_right(default) else max(
-        filter(is_right, versions(ec2, ref)), key=lambda version: version.number, default=None)
-    source = {} if data.source is None else {"SourceVersion": str(data.source)}
-    version = version or Version.of(ec2.create_launch_template_version(
-        **ref.named, **source, ClientToken=_token(str(ref), title, data.data, data.source),
-        VersionDescription=title,
-        LaunchTemplateData=data.changes)["LaunchTemplateVersion"]
-                                    | {"LaunchTemplateData": data.data})
-    _make_default(ec2, ref, version.number)
+        filter(is_right, versions(ec2, template)), key=lambda version: version.number, default=None)
+    if version is None:
+        made = ec2.create_launch_template_version(
+            LaunchTemplateName=template, ClientToken=_token(template, title, data),
+            VersionDescription=title, LaunchTemplateData=data)["LaunchTemplateVersion"]
+        version = Version.of(made | {"LaunchTemplateData": data})
+    _make_default(ec2, template, version.number)
     return version
 
 
-def _make_default(ec2: Client, ref: TemplateRef, number: int) -> None:
+def _make_default(ec2: Client, template: str, number: int) -> None:
     """Set the default and wait until the template says so ("Eventual consistency in the Amazon EC2
     API")."""
-    ec2.modify_launch_template(**ref.named, DefaultVersion=str(number))
-    if not wait_for(lambda: _default_is(ec2, ref, number) or None, limit_s=LATE_S, pauses=POLL_S):
-        raise StageFailed(f"the default of {ref} is not version {number} after {LATE_S:.0f} s",
+    ec2.modify_launch_template(LaunchTemplateName=template, DefaultVersion=str(number))
+    if not wait_for(lambda: _default_is(ec2, template, number) or None, limit_s=LATE_S,
+                    pauses=POLL_S):
+        raise StageFailed(f"the default of {template} is not version {number} after {LATE_S:.0f} s",
                           hint="run again: it is set and read back anew")
 
 
-def _default_is(ec2: Client, ref: TemplateRef, number: int | None) -> bool:
-    default = default_version(ec2, ref)
+def _default_is(ec2: Client, template: str, number: int | None) -> bool:
+    default = default_version(ec2, template)
     return (default.number if default else None) == number
 
 
 def restore_template(
-    ec2: Client, ref: TemplateRef, number: int | None, ami: str | None = None
+    ec2: Client, template: str, number: int | None, ami: str | None = None
 ) -> None:
     """Make the version that was the default so again; with neither number nor AMI there was no
     template: it goes.
 
     `ami` is what the default launched by the ledger, which is never out of date; `number` may have
-    been, but not where it is a version that a person made. A user's own template never goes.
+    been, but not where it is a version that a person made.
     """
     if number is None and ami is None:
-        if ref.source:
-            return
-        with tolerate(*_NO_TEMPLATE):
-            ec2.delete_launch_template(**ref.named)
-        if not wait_for(lambda: _default_is(ec2, ref, None) or None, limit_s=LATE_S, pauses=POLL_S):
-            raise StageFailed(f"{ref} is still there {LATE_S:.0f} s after it was deleted",
+        with tolerate(_NO_TEMPLATE):
+            ec2.delete_launch_template(LaunchTemplateName=template)
+        if not wait_for(lambda: _default_is(ec2, template, None) or None, limit_s=LATE_S,
+                        pauses=POLL_S):
+            raise StageFailed(f"{template} is still there {LATE_S:.0f} s after it was deleted",
                               hint="run again")
         return
-    fitting = [version.number for version in versions(ec2, ref)
+    fitting = [version.number for version in versions(ec2, template)
                if ami in (None, version.ami) or (version.number == number and version.is_by_hand)]
     wanted = number if number in fitting else max(fitting, default=number)
     if wanted is not None:
-        with _unless(lambda: _default_is(ec2, ref, wanted)):
-            _make_default(ec2, ref, wanted)
+        with _unless(lambda: _default_is(ec2, template, wanted)):
+            _make_default(ec2, template, wanted)
 
 
 def _create(
-    ec2: Client, ref: TemplateRef, build_id: str, data: LaunchData, template_tags: tags.Tags,
+    ec2: Client, template: str, build_id: str, data: Data, template_tags: tags.Tags,
     hand_set: HandSet,
 ) -> Version:
     """The template with its first version, which is its default.
@@ -360,25 +297,22 @@ def _create(
     A ClientToken of our own, made of what is asked for, would find a template that was deleted
     since.
     """
-    if ref.source:
-        raise BadInput(f"there is no launch template {ref} in {ec2.meta.region_name} any more",
-                       hint="correct `publish: launch_template:`, or create the template there")
     title = description(build_id)
     try:
-        template = ec2.create_launch_template(
-            **ref.named, VersionDescription=title, LaunchTemplateData=data.data,
+        made = ec2.create_launch_template(
+            LaunchTemplateName=template, VersionDescription=title, LaunchTemplateData=data,
             TagSpecifications=tags.specifications(template_tags,
                                                   "launch-template"))["LaunchTemplate"]
     except aws.ClientError as error:
         if code(error) != "InvalidLaunchTemplateName.AlreadyExistsException":
             raise
-        if not wait_for(lambda: default_version(ec2, ref), limit_s=LATE_S, pauses=POLL_S):
+        if not wait_for(lambda: default_version(ec2, template), limit_s=LATE_S, pauses=POLL_S):
             raise StageFailed(
-                f"{ref} exists, and is not found for {LATE_S:.0f} s", hint="run again"
+                f"{template} exists, and is not found for {LATE_S:.0f} s", hint="run again"
             ) from None
-        return move_template(ec2, ref, build_id, data, template_tags, hand_set=hand_set)
-    wait_for(lambda: default_version(ec2, ref), limit_s=LATE_S, pauses=POLL_S)
-    return Version(template["LaunchTemplateId"], 1, title, data.data)
+        return move_template(ec2, template, build_id, data, template_tags, hand_set=hand_set)
+    wait_for(lambda: default_version(ec2, template), limit_s=LATE_S, pauses=POLL_S)
+    return Version(made["LaunchTemplateId"], 1, title, data)
 
 
 def _token(*parts: object) -> str:

@@ -15,7 +15,7 @@ from goldenami.aws import images, tags
 from goldenami.aws.calls import batches, pages, tolerate
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Ledger
-from goldenami.aws.channels.pointers import build_name, is_of_build
+from goldenami.aws.channels.pointers import build_name
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
     AccountAmi,
@@ -202,7 +202,7 @@ def template_version(described: Mapping[str, Any], latest: int, image: str) -> T
         number=described["VersionNumber"], image_ref=data.get("ImageId", ""),
         default=described["DefaultVersion"], latest=described["VersionNumber"] == latest,
         image=image,
-        snapshots=_volumes_of(data), built=is_of_build(described.get("VersionDescription", "")))
+        snapshots=_volumes_of(data))
 
 
 def _volumes_of(launch: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,8 +14,7 @@ from typing import TypeVar
 from goldenami.aws.channels import pointers
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, Ledger
-from goldenami.aws.channels.pointers import TemplateRef
-from goldenami.aws.inventory import inventory, topology
+from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.topology import (
     AccountAmi,
     AccountInstance,
@@ -30,12 +29,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RegionLook:
-    """What a region has of `images`. `refs` are the launch templates of these."""
+    """What a region has of `images`."""
 
     account: Account
     region: str
     images: Sequence[str]
-    refs: Mapping[str, TemplateRef]
 
     @cached_property
     def amis(self) -> dict[str, AccountAmi]:
@@ -67,8 +65,9 @@ class RegionLook:
     @cached_property
     def defaults(self) -> dict[str, TemplateVersion | None]:
         """The default version of each image's launch template; None where there is none."""
-        every = list(inventory.default_versions(self.account.ec2(self.region)))
-        return {image: topology.default_of(self.refs[image], every) for image in self.images}
+        by_name = {version.template: version
+                   for version in inventory.default_versions(self.account.ec2(self.region))}
+        return {image: by_name.get(pointers.template_name(image)) for image in self.images}
 
     @cached_property
     def pointers(self) -> dict[str, dict[Channel, str]]:
@@ -90,12 +89,11 @@ class RegionLook:
 
 
 def looks(
-    account: Account, images: Mapping[str, Sequence[str]], refs: Mapping[str, TemplateRef],
-    tell: Callable[[RegionLook], T],
+    account: Account, images: Mapping[str, Sequence[str]], tell: Callable[[RegionLook], T],
 ) -> dict[str, Callable[[], T]]:
     """For each region what looks at it and tells of it; `images`: those of each region."""
     def told(region: str) -> T:
         with translated(region):
-            return tell(RegionLook(account, region, images[region], refs))
+            return tell(RegionLook(account, region, images[region]))
 
     return {region: partial(told, region) for region in images}

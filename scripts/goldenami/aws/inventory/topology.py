@@ -7,12 +7,12 @@ Identifiers are EC2's own (`ami-...`, `snap-...`, `lt-...`); times are in UTC. `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from goldenami.aws.channels.pointers import EVIDENCE, PREFIX, TemplateRef, build_name, template_name
+from goldenami.aws.channels.pointers import EVIDENCE, PREFIX, build_name, template_name
 
 AMI_ID = re.compile(r"\bami-[0-9a-f]{8,17}\b")
 _RECORD = re.compile(
@@ -95,8 +95,8 @@ class TemplateVersion:
     """One version of a launch template. `image_ref` is what it names: an AMI, `resolve:ssm:...`, or
     nothing.
 
-    `image` is the template's tag; `built` says that the version is described as one of a build's.
-    `snapshots` are those that it makes further volumes from (block device mappings).
+    `image` is the template's tag. `snapshots` are those that it makes further volumes from (block
+    device mappings).
     """
 
     template_id: str
@@ -107,20 +107,11 @@ class TemplateVersion:
     latest: bool = False
     image: str = ""
     snapshots: tuple[str, ...] = ()
-    built: bool = False
 
     @property
     def ours(self) -> bool:
-        """Whether this pipeline made it: its template has the image's tag, and its name, or the
-        version a build's."""
-        return bool(self.image) and (self.template == template_name(self.image) or self.built)
-
-
-def default_of(ref: TemplateRef, defaults: Iterable[TemplateVersion]) -> TemplateVersion | None:
-    """The default version of the launch template `ref`, of those of a region; None where it is not
-    there."""
-    return next((version for version in defaults
-                 if ref.means(version.template_id, version.template)), None)
+        """Whether this pipeline made it: its template has the image's tag and name."""
+        return bool(self.image) and self.template == template_name(self.image)
 
 
 @dataclass(frozen=True)

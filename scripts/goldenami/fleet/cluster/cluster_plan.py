@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from goldenami.aws import stacks
-from goldenami.aws.channels import channels, launch_data, pointers
+from goldenami.aws.channels import channels, pointers
 from goldenami.aws.instances import instance_types
 from goldenami.aws.pricing import price_list
 from goldenami.aws.pricing.price_list import RegionPrices
@@ -116,10 +116,10 @@ def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
 
 
 def _default_version(account: Account, definition: Definition, region: str) -> str:
-    ref = launch_data.template_of(definition)
-    version = pointers.default_version(account.ec2(region), ref)
+    template = pointers.template_name(definition.image)
+    version = pointers.default_version(account.ec2(region), template)
     if version is None:
-        raise BadInput(f"there is no launch template {ref} in {region}",
+        raise BadInput(f"there is no launch template {template} in {region}",
                        hint=f"`golden publish {definition.image}` makes it")
     return str(version.number)
 

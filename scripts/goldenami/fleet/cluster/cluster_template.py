@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from goldenami.aws import metrics, tags
-from goldenami.aws.channels import launch_data
+from goldenami.aws.channels import pointers
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.stacks import StackIdentity, StackTemplate
 from goldenami.core.errors import BadInput
@@ -82,7 +82,7 @@ def render(
     body = environment.get_template(FILE).render(
         image=image, stack=stack.name, region=prices.region, groups=groups, prices=prices,
         quarters=QUARTERS,
-        description=stack.description, template=launch_data.template_of(definition),
+        description=stack.description, template=pointers.template_name(image),
         metrics=metrics, tags=tags,
         no_price_limit=_NO_PRICE_LIMIT)
     if len(body.encode()) > TEMPLATE_BYTES:

@@ -13,7 +13,6 @@ from datetime import datetime
 
 from goldenami.aws import regions
 from goldenami.aws.channels.ledger import Channel, Ledger
-from goldenami.aws.channels.pointers import TemplateRef
 from goldenami.aws.inventory.region_look import RegionLook, looks
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, TemplateVersion
 from goldenami.aws.session import Account
@@ -53,12 +52,11 @@ class _Published:
 
 
 def look(
-    account: Account, images: Mapping[str, list[str]], refs: Mapping[str, TemplateRef],
+    account: Account, images: Mapping[str, list[str]],
 ) -> tuple[FleetRecord, dict[str, GoldenError]]:
-    """Ask every region for the images that belong there (`images`: by region). `refs`: the launch
-    template of each."""
+    """Ask every region for the images that belong there (`images`: by region)."""
     hasty = account.with_short_timeouts()
-    asks = looks(hasty, images, refs, _read)
+    asks = looks(hasty, images, _read)
     results = regions.for_each_region(asks, lambda region: asks[region]())
     withdrawn = {build_id for there in results.done.values() for ledger in there.ledgers.values()
                  for build_id in ledger.withdrawn}

@@ -57,13 +57,6 @@ class VolumeType(StrEnum):
     IO2 = "io2"
 
 
-class SourceVersion(StrEnum):
-    """Which version of a user's own template new ones are made from."""
-
-    LATEST = "latest"
-    DEFAULT = "default"
-
-
 class MetadataOptions(Record):
     """What an instance's metadata service answers; it wants a token (IMDSv2) whatever is said
     here."""
@@ -78,17 +71,10 @@ class LaunchTemplate(Record):
     """How the image's launch template launches it. Without `instance_type` each launch names its
     own.
 
-    With `id` or `name` it is a template of the user's: versions change the AMI and what is stated
-    here, nothing else. Limits are those of "Amazon EBS volume types" and "Initialize Amazon EBS
-    volumes": IOPS, MiB/s, MiB/s.
+    Limits are those of "Amazon EBS volume types" and "Initialize Amazon EBS volumes": IOPS, MiB/s,
+    MiB/s.
     """
 
-    id: Annotated[str, Field(pattern=r"^lt-[0-9a-f]{8,17}$")] | None = None
-    """your own template, in one region; it keeps all that is not stated here"""
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9().\-/_]{3,128}$")] | None = None
-    """your own template, of this name in each region"""
-    source_version: Annotated[SourceVersion, Field(strict=False)] = SourceVersion.LATEST
-    """version of your own template that a new one is made from"""
     security_groups: list[str] = Field(default_factory=list, max_length=16)
     """names, looked up in each region, or ids in a definition of one region"""
     instance_profile: Annotated[str, Field(pattern=r"^[\w+=,.@-]{1,128}$")] | None = None
@@ -111,12 +97,6 @@ class LaunchTemplate(Record):
     """MiB/s at which EBS loads the snapshot's blocks, for a price that docs/launching.md names"""
     instance_type: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None = None
     """type of a launch that names none"""
-
-    @property
-    def is_theirs(self) -> bool:
-        """Whether it is a template of the user's, which the pipeline did not make."""
-        return bool(self.id or self.name)
-
 
 class InstanceRefresh(Record):
     """Auto Scaling groups that take a new `latest` at once, by a refresh that rolls itself back."""

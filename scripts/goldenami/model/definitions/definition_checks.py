@@ -107,23 +107,12 @@ MOST_USER_DATA = 16 * 1024
 def _check_template(
     root: Path, source: YamlFile, definition: Definition, wanted: Publish
 ) -> Mistakes:
-    """A user's own template and what templates name: ids are of one region, a file is there and not
-    too long."""
+    """What the template names: ids are of one region, a file is there and not too long."""
     template, several = wanted.launch_template, len(wanted.regions) > 1
 
     def mistake(key: str, what: str, hint: str = "") -> BadInput:
         return source.error(("publish", "launch_template", key), what, hint=hint)
 
-    if template.id and template.name:
-        yield mistake("id", "and `name` are both given", "keep one of them")
-    if template.id and several:
-        yield mistake("id", "is of one region, and `regions` names several", "take `name:` instead")
-    if template.name == f"golden-{definition.image}":
-        yield mistake("name", "is the template that the pipeline makes by itself",
-                      "take the line out")
-    if "source_version" in template.model_fields_set and not template.is_theirs:
-        yield mistake("source_version", "is for a template of your own",
-                      "name it by `name:` or `id:`")
     for index, group in enumerate(template.security_groups):
         if group.startswith("sg-") and several:
             yield source.error(("publish", "launch_template", "security_groups", index),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.aws.calls import wait_for
-from goldenami.aws.channels import channels, launch_data
+from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RegionBuild, RestorePoint
 from goldenami.aws.channels.evidence import Judge
 from goldenami.aws.channels.lease import hold_leases
@@ -108,7 +108,7 @@ def prepare(
         for region, state in states.items()})
     number = account.expect(channels.publish_section(definition).account, next(iter(entries)))
     return MovePlan(image=image, build_id=build, account=number,
-                    template=str(launch_data.template_of(definition)),
+                    template=pointers.template_name(image),
                     take_over=options.take_over, withdraw=tuple(untold(ledgers, ledgers)),
                     dropped=channels.dropped(
                         definition, (ledger.regions for ledger in ledgers.values())),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from goldenami.aws import images, tags
-from goldenami.aws.channels import channels, launch_data, pointers
+from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RegionBuild
 from goldenami.aws.channels.evidence import GpuFinding, Judge
 from goldenami.aws.channels.lease import read_lease
@@ -194,7 +194,7 @@ def _with_pointers(
     if not plan.held_back and current is None:
         channels.check_default(state, definition, take_over=plan.take_over)
         template = TemplateMove(
-            name=str(launch_data.template_of(definition)),
+            name=pointers.template_name(definition.image),
             before=default.number if default else None,
             before_ami=default.ami if default else None)
     return planned.model_copy(update={"moves": moves, "template": template, "astray": astray,

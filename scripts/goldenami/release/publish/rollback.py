@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from goldenami.aws import images, tags
-from goldenami.aws.channels import channels, launch_data, pointers, refresh
+from goldenami.aws.channels import channels, pointers, refresh
 from goldenami.aws.channels.evidence import Judge
 from goldenami.aws.channels.lease import LIFE_S, hold_leases
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, untold, withdrawn_in
@@ -64,10 +64,10 @@ def prepare(
     hand_set = HandSet.TAKE_OVER if take_over else HandSet.REFUSE
     names = regions or channels.publish_section(definition).regions
     check_regions(names)
-    hasty, ref = account.with_short_timeouts(HASTY_ATTEMPTS), launch_data.template_of(definition)
+    hasty = account.with_short_timeouts(HASTY_ATTEMPTS)
     known, states, failed = _look(hasty, definition, names)
     for region, state in states.items():
-        pointers.check_default(state.template, ref, region, hand_set)
+        pointers.check_default(state.template, pointers.template_name(image), region, hand_set)
     target = to or _target(image, states)
     builds = for_each_region(
         states, lambda region: images.find(hasty.ec2(region), f"{image}-{target}"))
@@ -81,7 +81,7 @@ def prepare(
     withdraw |= {state.ledger.latest.build_id for state in states.values()
                  if state.ledger.latest and state.ledger.latest.baked > baked}
     return Prepared(MovePlan(
-        image=image, build_id=target, template=str(ref), take_over=take_over,
+        image=image, build_id=target, template=pointers.template_name(image), take_over=take_over,
         account=hasty.expect(channels.publish_section(definition).account, next(iter(states))),
         further=_further(states), withdraw=tuple(sorted(withdraw)),
         dropped=channels.dropped(definition, (ledger.regions for ledger in known.values())),
@@ -100,10 +100,11 @@ def _look(
     one of `names` may have been out, and would go back to a bad build.
     """
     everywhere = dict.fromkeys([*names, *channels.publish_section(definition).regions])
-    ledgers = channels.read_ledgers(account, definition.image, everywhere)
+    image = definition.image
+    ledgers = channels.read_ledgers(account, image, everywhere)
     known = ledgers.done
     results = for_each_region([name for name in names if name in known], lambda region: _read(
-        account, region, definition, known[region].withdraw(*withdrawn_in(known))))
+        account, region, image, known[region].withdraw(*withdrawn_in(known))))
     failed = {**ledgers.failed, **results.failed}
     if not results.done:
         here = {name: failed[name] for name in names}
@@ -125,12 +126,10 @@ def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str) -> bool:
     return candidate is not None and candidate.build_id in {*withdraw, *ledger.withdrawn} - {target}
 
 
-def _read(account: Account, region: str, definition: Definition, ledger: Ledger) -> RollbackState:
-    image, ec2, ref = definition.image, account.ec2(region), launch_data.template_of(definition)
-    if ref.source:
-        pointers.check_theirs(ec2, ref, image)
+def _read(account: Account, region: str, image: str, ledger: Ledger) -> RollbackState:
+    template = pointers.template_name(image)
     return RollbackState(ledger=ledger, pointers=pointers.read_channels(account.ssm(region), image),
-                         template=pointers.default_version(ec2, ref))
+                         template=pointers.default_version(account.ec2(region), template))
 
 
 def _target(image: str, states: dict[str, RollbackState]) -> str:

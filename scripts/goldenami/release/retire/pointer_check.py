@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from goldenami.aws.channels import channels, launch_data
+from goldenami.aws.channels import channels
 from goldenami.aws.channels.ledger import Channel, Ledger, withdrawn_in
 from goldenami.aws.inventory.region_look import RegionLook, looks
 from goldenami.aws.inventory.topology import AmiState
@@ -62,7 +62,6 @@ def look(
         for region in definition.regions:
             wanted.setdefault(region, []).append(definition.image)
     asks = looks(account.with_short_timeouts(HASTY_ATTEMPTS), wanted,
-                 {image: launch_data.template_of(one) for image, one in by_name.items()},
                  lambda look: {image: _told(look, by_name[image]) for image in look.images})
     results = for_each_region(asks, lambda region: asks[region]())
     found = {definition.image: {region: of[definition.image] for region, of in results.done.items()

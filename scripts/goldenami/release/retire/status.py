@@ -17,7 +17,6 @@ from pydantic import Field
 from goldenami.aws import regions
 from goldenami.aws.channels import evidence
 from goldenami.aws.channels.ledger import Channel
-from goldenami.aws.channels.pointers import TemplateRef
 from goldenami.aws.inventory.region_look import RegionLook, looks
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot
 from goldenami.aws.pricing import price_list, prices
@@ -106,12 +105,11 @@ class StatusRecord(Record):
 
 
 def look(
-    account: Account, images: Mapping[str, list[str]], refs: Mapping[str, TemplateRef],
+    account: Account, images: Mapping[str, list[str]],
 ) -> tuple[StatusRecord, dict[str, GoldenError]]:
-    """Ask every region for the images that belong there (`images`: by region). `refs`: the launch
-    template of each."""
+    """Ask every region for the images that belong there (`images`: by region)."""
     hasty = account.with_short_timeouts()
-    asks: dict[str, Callable[[], Any]] = {**looks(hasty, images, refs, _told)}
+    asks: dict[str, Callable[[], Any]] = {**looks(hasty, images, _told)}
     if images:
         asks[_PRICES] = partial(price_list.of_usage, hasty, price_list.SNAPSHOT_GIB_MONTH, images)
     results = regions.for_each_region(asks, lambda what: asks[what]())

@@ -1,0 +1,81 @@
+"""The launch template of an image: what the definition states, and versions that a person made."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import boto3
+import pytest
+from support.aws.emulator import Emulator
+from support.builds import builds
+from support.builds.builds import IMAGE, REGIONS, Checkout
+
+NAME = f"golden-{IMAGE}"
+
+
+def define(checkout: Checkout, template: str) -> None:
+    checkout.define(
+        f"publish: {{regions: [{', '.join(REGIONS)}], launch_template: {{{template}}}}}\n")
+
+
+def versions(region: str) -> dict[int, dict[str, Any]]:
+    rows = boto3.client("ec2", region_name=region).describe_launch_template_versions(
+        LaunchTemplateName=NAME)
+    return {row["VersionNumber"]: row for row in rows["LaunchTemplateVersions"]}
+
+
+def default(region: str) -> dict[str, Any]:
+    (row,) = (row for row in versions(region).values() if row["DefaultVersion"])
+    return row
+
+
+@pytest.fixture
+def published(checkout: Checkout, aws: Emulator) -> str:
+    """The id of a build that is published."""
+    aws.set(pending_s=0.01)
+    return checkout.publish(1)
+
+
+@pytest.mark.usefixtures("published")
+def test_a_version_says_what_the_definition_states(checkout: Checkout) -> None:
+    groups = [boto3.client("ec2", region_name=region).create_security_group(
+        GroupName="front", Description="x")["GroupId"] for region in REGIONS]
+    (checkout.root / "packer/user-data.sh").write_text("#!/bin/sh\necho new\n", encoding="utf-8")
+    define(checkout, "security_groups: [front], key: dev, instance_profile: other, "
+                     "user_data_file: packer/user-data.sh, iops: 4000, "
+                     "metadata_options: {hop_limit: 3}")
+    assert f"move the default of {NAME}: version 1" in checkout.run("publish", IMAGE)
+    for region, group in zip(REGIONS, groups, strict=True):
+        data = default(region)["LaunchTemplateData"]
+        assert (data["SecurityGroupIds"], data["KeyName"]) == ([group], "dev")
+        assert data["IamInstanceProfile"]["Name"] == "other"
+        assert base64.b64decode(data["UserData"]) == b"#!/bin/sh\necho new\n"
+        assert data["BlockDeviceMappings"][0]["Ebs"]["Iops"] == 4000
+        assert data["MetadataOptions"] == {"HttpTokens": "required", "HttpEndpoint": "enabled",
+                                           "HttpPutResponseHopLimit": 3}
+    for name in ("fro*", "nowhere"):
+        define(checkout, f"security_groups: ['{name}']")
+        text = checkout.run("publish", IMAGE, code=2)
+        assert f"no security groups are named {name} in us-" in text
+
+
+def test_a_default_that_a_person_set_is_taken_over_only_by_name(
+    checkout: Checkout, published: str
+) -> None:
+    ec2 = boto3.client("ec2", region_name=REGIONS[1])
+    ec2.create_launch_template_version(LaunchTemplateName=NAME, SourceVersion="1",
+                                       LaunchTemplateData={"InstanceType": "m7i.xlarge"})
+    second = builds.build(checkout.root, 2).name
+    ec2.modify_launch_template(LaunchTemplateName=NAME, DefaultVersion="2")
+    for command in ("publish", "rollback"):
+        text = checkout.run(command, IMAGE, code=2)
+        assert f"somebody set version 2 as the default of {NAME} in {REGIONS[1]}: it stays" in text
+        assert "--take-over replaces it" in text
+    assert (default(REGIONS[0])["VersionNumber"], default(REGIONS[1])["VersionNumber"]) == (1, 2)
+    checkout.run("publish", IMAGE, "--take-over")
+    taken = default(REGIONS[1])
+    assert (taken["VersionDescription"], taken["VersionNumber"]) == (f"build {second}", 3)
+    assert versions(REGIONS[1])[2]["LaunchTemplateData"]["InstanceType"] == "m7i.xlarge", (
+        "a person's version is kept")
+    assert versions(REGIONS[1])[1]["VersionDescription"] == f"build {published}"
