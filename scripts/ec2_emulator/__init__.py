@@ -7,9 +7,11 @@ with the process: nothing is stored.
 
 * `server`: the application. It logs each call, authorizes it (`authorization`, `iam`) and hands it to moto, whose
   handlers and models `moto_overrides` has replaced. `state` holds what moto has no place for.
-* `rules`: a rule is a function that `@rule` registers with the page that demands it. A handler in `compute/`,
-  `storage/` or `services/` keeps it, with `listing`, `request_fields` and `errors` in common. Tests in
-  `tests/aws/test_rules_*` show that the emulator keeps it and, weekly, that moto alone does not.
+* `rules`: a rule is a function that `@rule` registers with the page that demands it. A handler in
+  `compute/`, `storage/` or `services/` keeps it, with `listing`, `request_fields` and `errors` in
+  common. Tests in `tests/aws/test_rules_*` show that the emulator keeps it and, with a new pin of
+  moto, that moto alone does not. What moto lacks and commands need without a refusal is no rule.
+* `answers`: what a command reads and none makes (bills, reservations, fleets) a test states.
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings` (`state.EmulatorSettings`: waits,
   page sizes, IAM denials, other accounts), `GET /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block),
   `POST /_emulator/write` (bytes of an instance's root volume),

@@ -60,13 +60,10 @@ def identify(environ: Environ, body: bytes) -> ApiCall | None:
 def _action(environ: Environ, body: bytes, service: str) -> str:
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return str(target).rpartition(".")[2]
-    form = (
-        body
-        if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded")
-        else b""
-    )
-    if found := re.search(rb"(?:^|&)Action=(\w+)",
-                          form + b"&" + environ.get("QUERY_STRING", "").encode()):
+    sent = environ.get("QUERY_STRING", "").encode()
+    if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        sent += b"&" + body
+    if found := re.search(rb"(?:^|&)Action=(\w+)", sent):
         return found[1].decode()
     handler = BaseResponse(service_name=service)
     return handler._get_action_from_method_and_request_uri(Request(environ.copy())) or "Unknown"

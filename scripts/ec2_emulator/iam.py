@@ -8,14 +8,12 @@ from ec2_emulator.rules import EBS_GUIDE, EC2_GUIDE, SSM_GUIDE
 
 OTHER_ACTIONS: dict[str, tuple[str, ...]] = {
     "sts:GetCallerIdentity": (), "budgets:DescribeBudgets": ("budgets:ViewBudget",),
-    "s3:HeadBucket": ("s3:ListBucket",), "s3:ListObjects": ("s3:ListBucket",),
-    "s3:ListObjectsV2": ("s3:ListBucket",),
+    "s3:HeadBucket": ("s3:ListBucket",), "s3:ListObjectsV2": ("s3:ListBucket",),
     "s3:GetObject": ("s3:GetObject", "s3:ListBucket"),
     "s3:HeadObject": ("s3:GetObject", "s3:ListBucket"),
     "s3:ListBuckets": ("s3:ListAllMyBuckets",),
     "s3:CreateMultipartUpload": ("s3:PutObject",), "s3:UploadPart": ("s3:PutObject",),
     "s3:CompleteMultipartUpload": ("s3:PutObject",), "s3:DeleteObjects": ("s3:DeleteObject",),
-    "s3:CopyObject": ("s3:GetObject", "s3:PutObject"),
 }
 """Calls to the actions that they need instead of their own: none for GetCallerIdentity
 (https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html), and for S3

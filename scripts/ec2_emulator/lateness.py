@@ -187,12 +187,8 @@ def apply(
     if LateMode.STALE in modes and is_read(call) and \
             (old := stale_answer(call, body, modes[LateMode.STALE].seconds, now)):
         return old
-    hidden = (
-        unknown_yet(body, modes[LateMode.NOT_FOUND].seconds, now)
-        if LateMode.NOT_FOUND in modes
-        else {}
-    )
-    if hidden:
+    if LateMode.NOT_FOUND in modes and \
+            (hidden := unknown_yet(body, modes[LateMode.NOT_FOUND].seconds, now)):
         return _without(hidden, environ, body, answer)
     given = answer(environ)
     MEMORY.note(call, body, given, now)

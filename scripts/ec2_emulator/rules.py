@@ -28,7 +28,7 @@ class AwsRule:
 
 
 RULES: dict[str, AwsRule] = {}
-"""Every rule by name; each has a probe in tests/aws that moto alone fails."""
+"""Every rule by name; each has a probe in tests/aws, which moto alone fails."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,10 +36,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def rule(page: str) -> Callable[[F], F]:
     """Register the decorated function as the rule that `page` demands."""
     def register(function: F) -> F:
-        name, demand = (
-            function.__name__,
-            " ".join((function.__doc__ or "").split("\n\n")[0].split()),
-        )
+        name = function.__name__
+        demand = " ".join((function.__doc__ or "").split("\n\n")[0].split())
         assert demand and name not in RULES, name
         RULES[name] = AwsRule(name, demand, page)
         return function

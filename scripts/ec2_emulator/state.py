@@ -83,13 +83,6 @@ class EmulatorSettings(Record):
     command follows."""
     usd_hour: dict[str, dict[str, float]] = Field(default_factory=lambda: {"*": USD_HOUR})
     """The price list: region (or `*`) to type to dollars for an hour of Linux on demand."""
-    usd_snapshot_gib: float = 0.05
-    """Dollars for a GiB of a snapshot in a month, in all regions; 0: it is not listed."""
-    usd_transfer_gb: float = 0.02
-    """Dollars for 10^9 bytes that go to another region (half of it between us-east-1 and
-    us-east-2); 0: not listed."""
-    prices_published: str = "2024-12-02T18:00:00Z"
-    """When the price list was published."""
     answers: tuple[StatedAnswer, ...] = ()
     """What calls answer that read what no command makes: bills, reservations, fleets."""
     usd_spot: dict[str, float] = Field(default_factory=dict)

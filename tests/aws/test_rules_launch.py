@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ec2_emulator.storage.block_store import BLOCK
 from support.aws.emulator_probe import (
-    NEED,
-    REGION,
     STRANGER,
     STRANGERS_KEY,
     TYPE,
     ProbeAccount,
-    block,
     probe,
     refused,
 )
+from support.waiting import until
 
 LATEST = "/golden-ami/x/latest"
 
@@ -80,18 +77,6 @@ def test_an_instance_has_the_devices_and_the_options_of_the_image(account: Probe
     assert instance["MetadataOptions"]["HttpTokens"] == "optional"
 
 
-@probe("last_launched")
-def test_a_launch_is_reported_a_day_later(account: ProbeAccount) -> None:
-    image = account.image()
-    account.launch(ImageId=image)
-    ask = {"ImageId": image, "Attribute": "lastLaunchedTime"}
-    reported = account.ec2.describe_image_attribute(**ask).get("LastLaunchedTime", {})
-    assert not reported.get("Value")
-    account.set(launch_report_s=0)
-    reported = account.ec2.describe_image_attribute(**ask)["LastLaunchedTime"]
-    assert reported["Value"].endswith("Z")
-
-
 @probe("resolve")
 def test_a_parameter_names_the_image(account: ProbeAccount) -> None:
     old, new = account.image("old"), account.image("new")
@@ -99,10 +84,6 @@ def test_a_parameter_names_the_image(account: ProbeAccount) -> None:
     put(account, new, Overwrite=True)
     for suffix, image in (("", new), (":1", old)):
         assert account.launch(ImageId=f"resolve:ssm:{LATEST}{suffix}")["ImageId"] == image
-    ask = {"LaunchTemplateId": account.template(ImageId=f"resolve:ssm:{LATEST}"), "Versions": ["1"]}
-    for more, wanted in (({}, f"resolve:ssm:{LATEST}"), ({"ResolveAlias": True}, new)):
-        answer = account.ec2.describe_launch_template_versions(**ask, **more)
-        assert answer["LaunchTemplateVersions"][0]["LaunchTemplateData"]["ImageId"] == wanted
 
 
 @probe("settle")
@@ -120,15 +101,6 @@ def test_an_image_parameter_appears_late_or_never(account: ProbeAccount) -> None
         assert latest(account) == (image, 1)
 
 
-@probe("delete_key_pair")
-def test_a_key_pair_is_deleted_by_its_id_or_its_name(account: ProbeAccount) -> None:
-    first, _second = (account.ec2.create_key_pair(KeyName=name) for name in ("a", "b"))
-    for named, left in (({"KeyPairId": first["KeyPairId"]}, ["b"]), ({"KeyName": "none"}, ["b"]),
-                        ({"KeyName": "b"}, [])):
-        account.ec2.delete_key_pair(**named)
-        assert [pair["KeyName"] for pair in account.ec2.describe_key_pairs()["KeyPairs"]] == left
-
-
 # --- launch templates ---------------------------------------------------------------------------
 
 
@@ -137,25 +109,6 @@ def version(account: ProbeAccount, template: str, **more: Any) -> dict[str, Any]
     made: dict[str, Any] = account.ec2.create_launch_template_version(
         LaunchTemplateId=template, **asked)["LaunchTemplateVersion"]
     return made
-
-
-@probe("why_it_stays", "next_number")
-def test_versions_are_deleted_but_not_the_default(account: ProbeAccount) -> None:
-    template = account.template(ImageId="ami-1")
-    assert [version(account, template)["VersionNumber"] for _ in range(2)] == [2, 3]
-    answer = account.ec2.delete_launch_template_versions(LaunchTemplateId=template,
-                                                         Versions=["1", "3", "9"])
-    gone = answer["SuccessfullyDeletedLaunchTemplateVersions"]
-    kept = {each["VersionNumber"]: each["ResponseError"]["Code"]
-            for each in answer["UnsuccessfullyDeletedLaunchTemplateVersions"]}
-    assert [each["VersionNumber"] for each in gone] == [3]
-    assert kept == {1: "unexpectedError", 9: "launchTemplateVersionDoesNotExist"}
-    assert version(account, template)["VersionNumber"] == 4
-    account.ec2.modify_launch_template(LaunchTemplateId=template, DefaultVersion="4")
-    account.ec2.delete_launch_template_versions(LaunchTemplateId=template, Versions=["1"])
-    left = account.ec2.describe_launch_template_versions(LaunchTemplateId=template)
-    assert [(each["VersionNumber"], each["DefaultVersion"])
-            for each in left["LaunchTemplateVersions"]] == [(2, False), (4, True)]
 
 
 @probe("inherited")
@@ -202,7 +155,7 @@ class Group:
         return refreshes["InstanceRefreshes"][0]["Status"], running
 
 
-@probe("describe_instance_refreshes", "launched_with", "tagged_by_template")
+@probe("describe_instance_refreshes", "launched_with")
 def test_a_refresh_replaces_the_instances(account: ProbeAccount) -> None:
     group = Group(account)
     account.set(refresh_s=3600)
@@ -249,84 +202,20 @@ def test_a_refresh_that_fails_rolls_back_where_asked(
         assert group.state() == (status, {(group.old, "1")})
 
 
-# --- types --------------------------------------------------------------------------------------
+@probe("kept")
+def test_what_a_command_printed_is_kept_in_part(account: ProbeAccount) -> None:
+    instance = "i-0123456789abcdef0"
+    account.set(agents={instance: ["sh", "-c"]})
+    text = "head -c 30000 /dev/zero | tr '\\0' x; head -c 9000 /dev/zero >&2; exit 3"
+    command = account.ssm.send_command(
+        InstanceIds=[instance], DocumentName="AWS-RunShellScript",
+        Parameters={"commands": [text]})["Command"]["CommandId"]
 
+    def ended() -> Any:
+        answer = account.ssm.get_command_invocation(CommandId=command, InstanceId=instance)
+        return answer if answer["Status"] != "InProgress" else None
 
-@probe("override_type", "group_type", "type_or_requirements")
-def test_a_groups_policy_or_its_template_says_its_types(account: ProbeAccount) -> None:
-    account.group(account.template(ImageId=account.image(), InstanceType=TYPE),
-                  {"InstanceRequirements": NEED})
-    (instance,) = launched(account)
-    assert instance["InstanceType"].startswith("m7i.")
-    (described,) = account.ec2.describe_instance_types(
-        InstanceTypes=[instance["InstanceType"]])["InstanceTypes"]
-    assert described["VCpuInfo"]["DefaultVCpus"] >= 4
-
-
-@probe("fleet_type")
-def test_a_fleets_overrides_say_its_types(account: ProbeAccount) -> None:
-    named = {"LaunchTemplateId": account.template(ImageId=account.image()), "Version": "$Default"}
-    config = {"LaunchTemplateSpecification": named, "Overrides": [{"InstanceRequirements": NEED}]}
-    account.ec2.create_fleet(
-        Type="instant", LaunchTemplateConfigs=[config],
-        TargetCapacitySpecification={"TotalTargetCapacity": 1,
-                                     "DefaultTargetCapacityType": "on-demand"})
-    assert [each["InstanceType"].partition(".")[0] for each in launched(account)] == ["m7i"]
-
-
-# --- root volumes -------------------------------------------------------------------------------
-
-
-def test_a_snapshot_has_what_was_written_before_it(
-    account_at: Callable[[str], ProbeAccount], emulator: Any,
-) -> None:
-    """And only the changed blocks differ from the AMI's snapshot, whose content it inherits."""
-    account = account_at("emulator")
-    origin = account.snapshot(blocks={0: block("a"), 1: block("b")})
-    instance = account.launch(ImageId=account.image(snapshot=origin))
-    before = account.shot(instance)
-    emulator.write(instance["InstanceId"], REGION, BLOCK - 2, b"1234")
-    after = account.shot(instance)
-    assert account.blocks(before) == {0: block("a"), 1: block("b")}
-    assert account.blocks(after) == {0: block("a")[:-2] + b"12", 1: b"34" + block("b")[2:]}
-    for snapshot, indexes in ((before, []), (after, [0, 1])):
-        changed = account.ebs.list_changed_blocks(FirstSnapshotId=origin, SecondSnapshotId=snapshot)
-        assert [each["BlockIndex"] for each in changed["ChangedBlocks"]] == indexes
-
-
-@probe("replace", "describe_replace_root_volume_tasks", "key_opens_blocks")
-def test_a_root_volume_is_replaced_by_that_of_another_ami(account: ProbeAccount) -> None:
-    """The snapshot of a volume is encrypted as the AMI's is."""
-    new = account.image("new", account.snapshot(1, {3: block("new")}, Encrypted=True))
-    instance = account.launch(ImageId=account.image("old"))
-    before = volume(account, instance)["VolumeId"]
-    account.ec2.create_replace_root_volume_task(
-        InstanceId=instance["InstanceId"], ImageId=new, DeleteReplacedRootVolume=True)
-    (done,) = account.ec2.describe_replace_root_volume_tasks(Filters=[
-        {"Name": "instance-id", "Values": [instance["InstanceId"]]}])["ReplaceRootVolumeTasks"]
-    assert done["TaskState"] == "succeeded"
-    (after,) = launched(account)
-    assert (after["InstanceId"], after["ImageId"]) == (instance["InstanceId"], new)
-    snapshot = account.shot(after)
-    assert account.blocks(snapshot) == {3: block("new")}
-    found = account.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
-    assert found["Encrypted"]
-    refused("InvalidVolume.NotFound", account.ec2.describe_volumes, VolumeIds=[before])
-
-
-@probe("roots_can_be_replaced")
-def test_a_refresh_that_replaces_root_volumes(account: ProbeAccount) -> None:
-    old, new = account.image("old"), account.image("new")
-    template = account.template(ImageId=old, InstanceType=TYPE)
-    account.group(template, {"InstanceType": TYPE, "ImageId": old})
-    (before,) = launched(account)
-    named = {"LaunchTemplateId": template, "Version": "1"}
-    policy = {"LaunchTemplate": {"LaunchTemplateSpecification": named,
-                                 "Overrides": [{"InstanceType": TYPE, "ImageId": new}]}}
-    account.groups.start_instance_refresh(
-        AutoScalingGroupName="g", Strategy="ReplaceRootVolume",
-        DesiredConfiguration={"MixedInstancesPolicy": policy})
-    refreshes = account.groups.describe_instance_refreshes(AutoScalingGroupName="g")
-    assert refreshes["InstanceRefreshes"][0]["Status"] == "Successful"
-    (after,) = launched(account)
-    assert (after["InstanceId"], after["ImageId"]) == (before["InstanceId"], new)
+    answer = until("the end of the command", ended)
+    assert (answer["Status"], answer["ResponseCode"]) == ("Failed", 3)
+    assert answer["StandardOutputContent"] == "x" * 24_000
+    assert len(answer["StandardErrorContent"]) == 8_000

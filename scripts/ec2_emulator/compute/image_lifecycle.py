@@ -8,7 +8,6 @@ from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import InvalidAMIIdError, UnvailableAMIIdError
-from moto.ec2.models import ec2_backends
 from moto.ec2.responses._base_response import EC2BaseResponse
 
 from ec2_emulator import listing
@@ -86,39 +85,26 @@ def snapshot_of_an_ami_stays(backend: Any, snapshot_id: str) -> None:
                                f"{', '.join(used_by)}")
 
 
-@rule(EC2_API + "API_DescribeImages.html")
-def every_image_is_known(
-    account: str, region: str, ids: list[str], visible: list[EmulatedImage]
-) -> None:
-    """A request for AMIs by id fails as a whole when one of them does not exist."""
-    known = {image.id for image in visible}
-    gone = [each for each in ids if each not in known]
-    if gone and gone[0] in ec2_backends[account][region].deleted_amis:
-        raise UnvailableAMIIdError(gone[0])
-    if gone:
-        raise InvalidAMIIdError(gone)
-
-
 class ImageLifecycleApi(EC2BaseResponse):
     """The handlers."""
 
     def _image(self) -> EmulatedImage:
         self.error_on_dryrun()
-        return images.find(self.ec2_backend, self._get_param("ImageId"))
+        image = images.find(self.ec2_backend, self._get_param("ImageId"))
+        if image.owner_id != self.current_account:
+            raise InvalidAMIIdError([image.id])
+        return image
 
     def describe_images(self) -> ActionResult:
         """AMIs that the caller may see, by owner, user, id and filter."""
         self.error_on_dryrun()
         account, ids = self.current_account, self._get_param("ImageIds", [])
         visible = images.visible(account, self.region)
-        every_image_is_known(account, self.region, ids, visible)
+        for each in ids:
+            images.find(self.ec2_backend, each)
         owners = [account if owner == "self" else owner for owner in self._get_param("Owners", [])]
-        people = [account if each == "self" else each
-                  for each in self._get_param("ExecutableUsers", [])]
         visible = [image for image in visible if (not ids or image.id in ids)
                    and (not owners or image.owner_id in owners)
-                   and (not people or ("all" in people and image.is_public)
-                        or any({"UserId": each} in image.launch_permissions for each in people))
                    and not images.disabled_is_hidden(image,
                                                      bool(self._get_param("IncludeDisabled")))
                    and not images.deprecated_is_hidden(image, account,
@@ -195,12 +181,10 @@ class ImageLifecycleApi(EC2BaseResponse):
 
 
 def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
-    return {"SnapshotId": snapshot.id, "State": snapshot.status, "Progress": snapshot.progress,
-            "OwnerId": snapshot.owner_id, "VolumeId": snapshot.volume_id,
-            "VolumeSize": snapshot.volume_size,
+    return {"SnapshotId": snapshot.id, "State": snapshot.status, "OwnerId": snapshot.owner_id,
+            "VolumeId": snapshot.volume_id, "VolumeSize": snapshot.volume_size,
             "Description": snapshot.description, "StartTime": snapshot.start_time,
-            "Encrypted": snapshot.encrypted,
-            "KmsKeyId": snapshot.kms_key_id, "StorageTier": snapshot.storage_tier,
+            "Encrypted": snapshot.encrypted, "KmsKeyId": snapshot.kms_key_id,
             "FullSnapshotSizeInBytes": snapshot.full_snapshot_size_in_bytes,
             "Tags": [{"Key": tag["key"], "Value": tag["value"]} for tag in snapshot.get_tags()]}
 
@@ -218,8 +202,8 @@ class SnapshotApi(EC2BaseResponse):
     @rule(EC2_API + "API_DescribeSnapshots.html")
     def describe_snapshots(self) -> ActionResult:
         """Snapshots are listed by owner and filter in pages, and MaxResults excludes ids."""
-        ids, limit, me = self._get_param("SnapshotIds",
-                                         []), self._get_param("MaxResults"), self.current_account
+        ids, limit = self._get_param("SnapshotIds", []), self._get_param("MaxResults")
+        me = self.current_account
         if ids and limit is not None:
             raise ApiError("InvalidParameterCombination",
                            "maxResults and snapshotIds exclude each other")

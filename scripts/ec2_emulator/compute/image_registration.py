@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moto.core.responses import ActionResult
-from moto.ec2.exceptions import InvalidAMIIdError
+from moto.ec2.models import ec2_backends
 from moto.ec2.responses._base_response import EC2BaseResponse
 
 from ec2_emulator import request_fields
@@ -62,22 +62,6 @@ def volume_holds_snapshot(size_gib: int, snapshot: EmulatedSnapshot) -> None:
                                f"'{snapshot.id}', expect size >= {snapshot.volume_size}GB")
 
 
-@rule(EC2_API + "API_RegisterImage.html#API_RegisterImage_Contents")
-def encryption_is_the_snapshots(ebs: Mapping[str, Any]) -> None:
-    """The encryption of a device that comes from a snapshot cannot be stated: it is the
-    snapshot's."""
-    if ebs.get("Encrypted") is not None:
-        raise ApiError("InvalidBlockDeviceMapping",
-                       "the encryption state of a snapshot cannot be changed here")
-
-
-@rule(EC2_GUIDE + "enable-nitrotpm-support-on-ami.html")
-def tpm_needs_uefi(fields: Mapping[str, Any]) -> None:
-    """An AMI with NitroTPM boots by UEFI."""
-    if fields.get("TpmSupport") and fields.get("BootMode") != "uefi":
-        raise ApiError("InvalidParameterCombination", "TpmSupport requires BootMode uefi")
-
-
 def _root_is_mapped(devices: Sequence[Mapping[str, Any]], root: str | None) -> None:
     if not any(device["DeviceName"] == root and device.get("Ebs", {}).get("SnapshotId")
                for device in devices):
@@ -86,30 +70,15 @@ def _root_is_mapped(devices: Sequence[Mapping[str, Any]], root: str | None) -> N
 
 
 def _device(backend: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    ebs = given.get("Ebs")
-    if ebs is None:
-        return dict(given)
+    ebs = given.get("Ebs", {})
     if "SnapshotId" not in ebs:
-        return {**given,
-                "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp2", "Encrypted": False,
-                        **ebs}}
-    encryption_is_the_snapshots(ebs)
+        return dict(given)
     snapshot = snapshot_is_ready(backend, ebs["SnapshotId"])
     size = ebs.get("VolumeSize", snapshot.volume_size)
     volume_holds_snapshot(size, snapshot)
     return {**given,
             "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp2", **ebs, "VolumeSize": size,
                     "Encrypted": snapshot.encrypted}}
-
-
-@rule(EC2_API + "API_CopyImage.html")
-def copy_is_encrypted_like_this(
-    source_encrypted: bool, encrypted: bool | None, key: str | None
-) -> bool:
-    """A copy of an encrypted snapshot is encrypted, and a key is given only with Encrypted."""
-    if key and not encrypted:
-        raise ApiError("InvalidParameterDependency", "KmsKeyId requires Encrypted")
-    return source_encrypted or bool(encrypted)
 
 
 def _copy_snapshot(backend: Any, source: EmulatedSnapshot, image: EmulatedImage, encrypted: bool,
@@ -125,7 +94,6 @@ def _copy_snapshot(backend: Any, source: EmulatedSnapshot, image: EmulatedImage,
 class ImageRegistrationApi(EC2BaseResponse):
     """The handlers."""
 
-    @rule(EC2_API + "API_RegisterImage.html")
     def register_image(self) -> ActionResult:
         """An AMI keeps every field it was registered with; the defaults are i386 and
         paravirtual."""
@@ -134,7 +102,6 @@ class ImageRegistrationApi(EC2BaseResponse):
         name = self._get_param("Name")
         name_is_well_formed(name)
         name_is_free(self.ec2_backend, name)
-        tpm_needs_uefi(fields)
         devices = [_device(self.ec2_backend, each)
                    for each in self._get_param("BlockDeviceMappings", [])]
         _root_is_mapped(devices, fields.get("RootDeviceName"))
@@ -144,20 +111,23 @@ class ImageRegistrationApi(EC2BaseResponse):
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 
+    def _tags(self, kind: str) -> dict[str, str]:
+        given = self._get_param("TagSpecifications", [])
+        return request_fields.tags_for(kind, given, ["image", "snapshot"])
+
     def copy_image(self) -> ActionResult:
         """A copy of an AMI of another region, with its snapshots."""
         self.error_on_dryrun()
         name, region = self._get_param("Name"), self._get_param("SourceRegion")
         name_is_well_formed(name)
-        source = _source(self.current_account, region, self._get_param("SourceImageId"))
-        given = self._get_param("TagSpecifications", [])
-        tags, snapshot_tags = (request_fields.tags_for(kind, given, ["image", "snapshot"]) for kind
-                               in ("image", "snapshot"))
+        source = images.launchable(ec2_backends[self.current_account][region],
+                                   self._get_param("SourceImageId"))
+        tags, snapshot_tags = self._tags("image"), self._tags("snapshot")
         image = EmulatedImage(self.ec2_backend, name,
                               self._get_param("Description", source.description), {
                                   **source.fields, "RootDeviceName": source.root_device_name}, [])
         image.devices = self._copied_devices(source, image, snapshot_tags)
-        image.source = copy_names_its_source(source, region)
+        image.source = (source.id, region)
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 
@@ -170,27 +140,22 @@ class ImageRegistrationApi(EC2BaseResponse):
             ebs = device.get("Ebs", {})
             if "SnapshotId" in ebs:
                 original = source.ec2_backend.snapshots[ebs["SnapshotId"]]
-                secret = copy_is_encrypted_like_this(original.encrypted, encrypted, key)
-                snapshot = _copy_snapshot(self.ec2_backend, original, image, secret, key)
+                snapshot = _copy_snapshot(self.ec2_backend, original, image,
+                                          original.encrypted or bool(encrypted), key)
                 snapshot.add_tags(dict(tags))
                 ebs = {**ebs, "SnapshotId": snapshot.id, "Encrypted": snapshot.encrypted}
             devices.append({**device, "Ebs": ebs} if ebs else dict(device))
         return devices
 
-    @rule(EC2_API + "API_CreateImage.html")
     def create_image(self) -> ActionResult:
         """CreateImage tags the AMI and its snapshots, and its devices are the volumes of the
         instance."""
         self.error_on_dryrun()
-        name, instance = (
-            self._get_param("Name"),
-            self.ec2_backend.get_instance(self._get_param("InstanceId")),
-        )
+        name = self._get_param("Name")
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
         name_is_well_formed(name)
         name_is_free(self.ec2_backend, name)
-        given = self._get_param("TagSpecifications", [])
-        tags, snapshot_tags = (request_fields.tags_for(kind, given, ["image", "snapshot"]) for kind
-                               in ("image", "snapshot"))
+        tags, snapshot_tags = self._tags("image"), self._tags("snapshot")
         seen = images.visible(self.current_account, self.region)
         parent = next((image for image in seen if image.id == instance.image_id), None)
         fields = dict(parent.fields) if parent else {"Architecture": instance.architecture,
@@ -209,25 +174,3 @@ class ImageRegistrationApi(EC2BaseResponse):
                 "DeleteOnTermination": True, "Encrypted": bool(snapshot.encrypted)}})
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
-
-
-def _source(account: str, region: str, image_id: str) -> EmulatedImage:
-    source = next((image for image in images.visible(account, region) if image.id == image_id),
-                  None)
-    if source is None:
-        raise InvalidAMIIdError([image_id])
-    return source_is_available(source)
-
-
-@rule(EC2_GUIDE + "CopyingAMIs.html")
-def source_is_available(source: EmulatedImage) -> EmulatedImage:
-    """Only an AMI that is available can be copied."""
-    if source.state != "available":
-        raise ApiError("InvalidAMIID.Unavailable", f"The image ID '{source.id}' is {source.state}")
-    return source
-
-
-@rule(EC2_GUIDE + "ami-ancestry.html")
-def copy_names_its_source(source: EmulatedImage, region: str) -> tuple[str, str]:
-    """DescribeImages shows SourceImageId and SourceImageRegion of a copy."""
-    return source.id, region

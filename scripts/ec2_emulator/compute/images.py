@@ -28,29 +28,17 @@ class EmulatedImage(Ami):
 
     def __init__(self, backend: Any, name: str, description: str, fields: Mapping[str, Any],
                  devices: Sequence[Mapping[str, Any]]) -> None:
-        self.ec2_backend, self.id, self.name, self.description = (
-            backend,
-            random_ami_id(),
-            name,
-            description,
-        )
-        self.owner_id, self.owner_alias, self.image_type, self.hypervisor = (
-            backend.account_id,
-            None,
-            "machine",
-            "xen",
-        )
-        self.fields = {key: value for key, value in fields.items() if key in KEPT and value
-                       is not None}
+        self.ec2_backend, self.id = backend, random_ami_id()
+        self.name, self.description = name, description
+        self.owner_id, self.owner_alias = backend.account_id, None
+        self.image_type, self.hypervisor = "machine", "xen"
+        self.fields = {key: value for key, value in fields.items()
+                       if key in KEPT and value is not None}
         self.devices = [dict(device) for device in devices]
-        self.architecture, self.virtualization_type = (
-            self.fields["Architecture"],
-            self.fields["VirtualizationType"],
-        )
-        self.root_device_name, self.root_device_type = (
-            self.fields.get("RootDeviceName", "/dev/sda1"),
-            "ebs",
-        )
+        self.architecture = self.fields["Architecture"]
+        self.virtualization_type = self.fields["VirtualizationType"]
+        self.root_device_name = self.fields.get("RootDeviceName", "/dev/sda1")
+        self.root_device_type = "ebs"
         self.boot_mode = self.fields.get("BootMode", "")
         self.platform, self.kernel_id, self.instance_id, self.sriov = None, None, None, "simple"
         self.product_codes, self.launch_permissions = set(), []
@@ -90,7 +78,6 @@ class EmulatedImage(Ami):
             "RootDeviceType": "ebs",
             "RootDeviceName": self.root_device_name, "BlockDeviceMappings": self.devices,
             "Tags": [{"Key": key, "Value": value} for key, value in self.tags().items()],
-            "PlatformDetails": "Linux/UNIX", "UsageOperation": "RunInstances",
             "SourceInstanceId": self.instance_id, "SourceImageId": source,
             "SourceImageRegion": region,
             "DeprecationTime": _iso(self.deprecation) if self.deprecation else None,
@@ -102,18 +89,6 @@ def _iso(moment: datetime.datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-@rule(EC2_API + "errors-overview.html")
-def find(backend: Any, image_id: str) -> EmulatedImage:
-    """An AMI that was deregistered is InvalidAMIID.Unavailable, one that never was
-    InvalidAMIID.NotFound."""
-    if image_id in backend.deleted_amis:
-        raise UnvailableAMIIdError(image_id)
-    image = backend.amis.get(image_id)
-    if image is None:
-        raise InvalidAMIIdError([image_id])
-    return image  # type: ignore[no-any-return]
-
-
 def visible(account: str, region: str) -> list[EmulatedImage]:
     """AMIs of that region which `account` owns, or may launch."""
     images = [image for owner in list(ec2_backends)
@@ -121,6 +96,28 @@ def visible(account: str, region: str) -> list[EmulatedImage]:
     return [image for image in images if isinstance(image, EmulatedImage) and (
         image.owner_id == account or image.is_public
         or {"UserId": account} in image.launch_permissions)]
+
+
+@rule(EC2_API + "errors-overview.html")
+def find(backend: Any, image_id: str) -> EmulatedImage:
+    """An AMI that was deregistered is InvalidAMIID.Unavailable, one that never was
+    InvalidAMIID.NotFound, as is another account's that is not shared."""
+    for image in visible(backend.account_id, backend.region_name):
+        if image.id == image_id:
+            return image
+    if image_id in backend.deleted_amis:
+        raise UnvailableAMIIdError(image_id)
+    raise InvalidAMIIdError([image_id])
+
+
+@rule(EC2_GUIDE + "disable-an-ami.html#disable-ami")
+def launchable(backend: Any, image_id: str) -> EmulatedImage:
+    """An AMI that is disabled, pending or deregistered cannot be launched or copied, by whatever
+    refers to it."""
+    image = find(backend, image_id)
+    if image.state != "available":
+        raise UnvailableAMIIdError(image_id)
+    return image
 
 
 @rule(EC2_GUIDE + "disable-an-ami.html")

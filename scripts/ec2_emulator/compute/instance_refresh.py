@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from moto.core.responses import ActionResult
 
 from ec2_emulator import listing
 from ec2_emulator.errors import ApiError
-from ec2_emulator.rules import ASG_API, ASG_GUIDE, EC2_GUIDE, rule
+from ec2_emulator.rules import ASG_API, ASG_GUIDE, rule
 from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
 
@@ -36,9 +35,6 @@ class EmulatedRefresh:
     before: dict[str, Any] | None
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     status: str = "Pending"
-    reason: str | None = None
-    started: datetime.datetime = field(default_factory=STATE.now)
-    ended: datetime.datetime | None = None
     moved_at: float = field(default_factory=time.monotonic)
 
     def advance(self) -> None:
@@ -54,7 +50,6 @@ class EmulatedRefresh:
         elif status == "RollbackSuccessful":
             self._replace(self.before)
         self.status = status
-        self.ended = None if status in RUNNING else STATE.now()
 
     def _replace(self, configuration: dict[str, Any] | None) -> str:
         """Take a configuration as it is, a launch template in the place of a mixed instances
@@ -71,8 +66,7 @@ class EmulatedRefresh:
         try:
             if old:
                 group.replace_autoscaling_group_instances(len(old), group.get_propagated_tags())
-        except ServiceException as error:
-            self.reason = str(error)
+        except ServiceException:
             if self.preferences.get("AutoRollback") and self.status == "InProgress":
                 return "RollbackInProgress"
             return "Failed"
@@ -83,13 +77,8 @@ class EmulatedRefresh:
 
     def shown(self) -> dict[str, Any]:
         """The refresh as DescribeInstanceRefreshes shows it."""
-        done = self.status in ("Successful", "RollbackSuccessful")
         return {"InstanceRefreshId": self.id, "AutoScalingGroupName": self.group.name,
-                "Status": self.status,
-                "StatusReason": self.reason, "StartTime": self.started, "EndTime": self.ended,
-                "PercentageComplete": 100 if done else 0, "Preferences": self.preferences,
-                "Strategy": "Rolling",
-                "InstancesToUpdate": 0 if done else len(self.group.instance_states),
+                "Status": self.status, "Preferences": self.preferences,
                 "DesiredConfiguration": self.desired}
 
 
@@ -101,7 +90,9 @@ class GroupInstance(InstanceState):
         super().__init__(*args, **kwargs)
         self._launched_with = launched_with(self.auto_scaling_group)
         if self._launched_with:
-            self.instance.add_tags(tagged_by_template(self._launched_with))
+            self.instance.add_tags({
+                "aws:ec2launchtemplate:id": self._launched_with["LaunchTemplateId"],
+                "aws:ec2launchtemplate:version": self._launched_with["Version"]})
 
     @property
     def launch_template(self) -> dict[str, Any] | None:
@@ -111,20 +102,13 @@ class GroupInstance(InstanceState):
 
 @rule(ASG_API + "API_Instance.html")
 def launched_with(group: Any) -> dict[str, Any] | None:
-    """An instance of a group shows the template and version that it was launched with."""
+    """An instance of a group shows the template and version that it was launched with, also by two
+    tags of EC2's own."""
     if group is None or group.ec2_launch_template is None:
         return None
     template = group.ec2_launch_template
     return {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
             "Version": str(template.get_version(group.launch_template_version).number)}
-
-
-@rule(EC2_GUIDE + "launch-instances-from-launch-template.html")
-def tagged_by_template(launched: dict[str, str]) -> dict[str, str]:
-    """An instance has two tags of EC2's own with the id and the version of the template that its
-    group names."""
-    return {"aws:ec2launchtemplate:id": launched["LaunchTemplateId"],
-            "aws:ec2launchtemplate:version": launched["Version"]}
 
 
 def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
@@ -226,9 +210,7 @@ class InstanceRefreshApi(AutoScalingResponse):
     @rule(ASG_API + "API_DescribeInstanceRefreshes.html")
     def describe_instance_refreshes(self) -> ActionResult:
         """Refreshes are listed newest first, in pages of 50 or up to 100."""
-        ids = self._get_param("InstanceRefreshIds", [])
-        refreshes = [each for each in reversed(_refreshes(self._group())) if not ids
-                     or each.id in ids]
+        refreshes = _refreshes(self._group())[::-1]
         page, next_token = listing.paginate(refreshes, self._get_param("MaxRecords") or 50,
                                             self._get_param("NextToken"), most=100)
         return ActionResult({"InstanceRefreshes": [each.shown() for each in page],

@@ -14,7 +14,7 @@ from moto.ec2.utils import parse_user_data
 from ec2_emulator import listing, request_fields
 from ec2_emulator.compute import launches
 from ec2_emulator.errors import ApiError, invalid_parameter
-from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
+from ec2_emulator.rules import EC2_API, rule
 
 MOST = 200
 """Versions a page, and versions a deletion."""
@@ -46,7 +46,6 @@ class EmulatedTemplate(LaunchTemplate):
         return self.get_version(self.default_version_number)
 
 
-@rule(EC2_GUIDE + "manage-launch-template-versions.html")
 def next_number(template: EmulatedTemplate) -> int:
     """Versions are numbered in the order of their creation, and a number is never used again."""
     return int(getattr(template, "highest", 0)) + 1
@@ -76,7 +75,6 @@ def type_or_requirements(data: Mapping[str, Any]) -> None:
         raise ApiError("MissingParameter", "InstanceRequirements need VCpuCount and MemoryMiB")
 
 
-@rule(EC2_API + "API_DeleteLaunchTemplateVersions.html")
 def why_it_stays(template: EmulatedTemplate, number: str) -> tuple[str, str] | None:
     """Versions can be deleted, up to 200 at once, but not the default one; each is answered for."""
     if all(str(version.number) != number for version in template.versions):
@@ -108,7 +106,6 @@ class LaunchTemplateApi(EC2BaseResponse):
 
     def _shown(self, template: LaunchTemplate) -> dict[str, Any]:
         return {"CreateTime": template.create_time,
-                "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
                 "DefaultVersionNumber": template.default_version_number,
                 "LaunchTemplateId": template.id,
                 "LatestVersionNumber": template.latest_version_number,
@@ -118,7 +115,6 @@ class LaunchTemplateApi(EC2BaseResponse):
     def _version(self, version: LaunchTemplateVersion) -> dict[str, Any]:
         template = version.template
         return {"CreateTime": version.create_time,
-                "CreatedBy": f"arn:aws:iam::{self.current_account}:user/golden",
                 "DefaultVersion": template.is_default(version), "LaunchTemplateData": version.data,
                 "LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
                 "VersionDescription": version.description, "VersionNumber": version.number}

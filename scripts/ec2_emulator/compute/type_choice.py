@@ -12,7 +12,7 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from ec2_emulator import listing
 from ec2_emulator.errors import ApiError
-from ec2_emulator.rules import ASG_GUIDE, EC2_API, rule
+from ec2_emulator.rules import ASG_GUIDE, rule
 
 _moto_create_fleet = EC2Backend.create_fleet
 
@@ -54,7 +54,6 @@ def group_type(group: FakeAutoScalingGroup) -> str | None:
                                       "The request must contain the parameter InstanceType")
 
 
-@rule(EC2_API + "API_FleetLaunchTemplateOverridesRequest.html")
 def create_fleet(self: EC2Backend, *args: Any, **kwargs: Any) -> Any:
     """An override of a fleet, or its template, leads to a type by its requirements."""
     for config in kwargs["launch_template_configs"]:

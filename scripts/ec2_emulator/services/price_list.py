@@ -15,7 +15,6 @@ from moto.ec2.responses._base_response import EC2BaseResponse
 
 from ec2_emulator import listing
 from ec2_emulator.errors import ApiError
-from ec2_emulator.rules import EC2_API, rule
 from ec2_emulator.state import STATE
 
 PRICING_API = "https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/"
@@ -25,7 +24,14 @@ EVERYWHERE = "*"
 """In the settings: a price in all regions that have none of their own."""
 REGIONS = ("us-east-1", "us-east-2", "us-west-2", "eu-west-1", "eu-central-1")
 NEAR = {"us-east-1", "us-east-2"}
-TABLES, PER_REQUEST = "AmazonDynamoDB", "Amazon DynamoDB PayPerRequest Throughput"
+PUBLISHED = "2024-12-02T18:00:00Z"
+BY_USAGE = (
+    ("AmazonEC2", "EBS:SnapshotUsage", 0.05, "GB-Mo", "productFamily", "Storage Snapshot"),
+    ("AmazonS3", "TimedStorage-ByteHrs", 0.023, "GB-Mo", "volumeType", "Standard"),
+    ("AmazonDynamoDB", "WriteRequestUnits", 0.625e-6, "Requests", "group", "DDB-WriteUnits"),
+    ("AmazonDynamoDB", "IA-WriteRequestUnits", 0.78e-6, "Requests", "group", "DDB-WriteUnits"),
+    ("AmazonDynamoDB", "ReadRequestUnits", 0.125e-6, "Requests", "group", "DDB-ReadUnits"))
+"""What is sold by usage, alike in all regions; one row of it is of a class that nobody here uses."""
 SPOT_SHARE = 0.4
 """Of the price on demand, where the settings name no Spot price: about what GPUs cost."""
 
@@ -40,49 +46,26 @@ def _products() -> Iterator[dict[str, Any]]:
     named = STATE.settings.usd_hour.keys() - {EVERYWHERE}
     for region in sorted(named | set(REGIONS)):
         for name, usd in sorted(usd_hour(region).items()):
-            yield _product(usd, "Hrs", {
-                "productFamily": "Compute Instance", "instanceType": name, "regionCode": region,
-                "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA",
-                "capacitystatus": "Used",
+            yield _product("AmazonEC2", usd, "Hrs", {
+                "instanceType": name, "regionCode": region, "operatingSystem": "Linux",
+                "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used",
                 "licenseModel": "No License required", "usagetype": f"BoxUsage:{name}"})
-        yield from _of_region(region)
-        for other in set(REGIONS) - {region} if STATE.settings.usd_transfer_gb else ():
-            share = 0.5 if {region, other} == NEAR else 1
-            yield _product(STATE.settings.usd_transfer_gb * share, "GB", {
-                "productFamily": "Data Transfer", "transferType": "InterRegion Outbound",
-                "fromRegionCode": region,
-                "toRegionCode": other, "usagetype": f"{region}-{other}-AWS-Out-Bytes"},
-                           "AWSDataTransfer")
+        for service, usage, usd, unit, attribute, value in BY_USAGE:
+            yield _product(service, usd, unit, {
+                "regionCode": region, "usagetype": usage, attribute: value})
+        for other in set(REGIONS) - {region}:
+            yield _product("AWSDataTransfer", 0.01 if {region, other} == NEAR else 0.02, "GB", {
+                "transferType": "InterRegion Outbound", "fromRegionCode": region,
+                "toRegionCode": other, "usagetype": f"{region}-{other}-AWS-Out-Bytes"})
 
 
-def _of_region(region: str) -> Iterator[dict[str, Any]]:
-    """What is sold by usage; the price of the first units, and of a class that nobody here uses."""
-    for usd, unit, service, family, usage, more in (
-            (STATE.settings.usd_snapshot_gib, "GB-Mo", "AmazonEC2", "Storage Snapshot",
-             "EBS:SnapshotUsage", {}),
-            (0.023, "GB-Mo", "AmazonS3", "Storage", "TimedStorage-ByteHrs",
-             {"volumeType": "Standard"}),
-            (0.625e-6, "WriteRequestUnits", TABLES, PER_REQUEST, "WriteRequestUnits",
-             {"group": "DDB-WriteUnits"}),
-            (0.78e-6, "WriteRequestUnits", TABLES, PER_REQUEST, "IA-WriteRequestUnits",
-             {"group": "DDB-WriteUnits"}),
-            (0.125e-6, "ReadRequestUnits", TABLES, PER_REQUEST, "ReadRequestUnits",
-             {"group": "DDB-ReadUnits"})):
-        if usd:
-            yield _product(usd, unit, {
-                "productFamily": family, "regionCode": region, "usagetype": usage, **more}, service)
-
-
-def _product(
-    usd: float, unit: str, attributes: dict[str, str], service: str = "AmazonEC2"
-) -> dict[str, Any]:
+def _product(service: str, usd: float, unit: str, attributes: dict[str, str]) -> dict[str, Any]:
     rate = {"pricePerUnit": {"USD": f"{usd:.10f}"}, "unit": unit, "beginRange": "0"}
-    return {"serviceCode": service, "terms": {"OnDemand": {"T": {"priceDimensions": {"D": rate}}}},
-            "publicationDate": STATE.settings.prices_published, "version": "1",
-            "product": {"productFamily": attributes["productFamily"], "attributes": attributes}}
+    return {"serviceCode": service, "publicationDate": PUBLISHED, "version": "1",
+            "terms": {"OnDemand": {"T": {"priceDimensions": {"D": rate}}}},
+            "product": {"attributes": attributes}}
 
 
-@rule(PRICING_API + "API_pricing_GetProducts.html")
 def get_products(asked: dict[str, Any]) -> dict[str, Any]:
     """The price list has the products that match every filter, each as JSON in a string, a hundred
     in a page."""
@@ -101,7 +84,6 @@ def get_products(asked: dict[str, Any]) -> dict[str, Any]:
 class SpotPriceApi(EC2BaseResponse):
     """The handlers."""
 
-    @rule(EC2_API + "API_DescribeSpotPriceHistory.html")
     def describe_spot_price_history(self) -> ActionResult:
         """Each type has a Spot price in each of its zones, which the region's price on demand
         bounds."""

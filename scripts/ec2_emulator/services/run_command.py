@@ -76,10 +76,8 @@ class RunCommandApi(SimpleSystemManagerResponse):
 
     def send_command(self) -> ActionResult:
         """Run a shell's commands on instances."""
-        parameters, instances = (
-            self._get_param("Parameters", {}),
-            self._get_param("InstanceIds", []),
-        )
+        parameters = self._get_param("Parameters", {})
+        instances = self._get_param("InstanceIds", [])
         if self._get_param("DocumentName") != "AWS-RunShellScript":
             raise ApiError("InvalidDocument", "the emulator has no document but AWS-RunShellScript")
         limit_s = float(parameters.get("executionTimeout", ["3600"])[0])

@@ -36,10 +36,8 @@ _CREATES = {
 _TABLE, _BUCKET = "AWS::DynamoDB::Table", "AWS::S3::Bucket"
 _LEAVES_NOTHING: set[str] = set()
 """Ids of change sets that were made with OnStackFailure=DELETE."""
-_moto_create, _moto_delete = (
-    CloudFormationBackend.create_change_set,
-    CloudFormationBackend.delete_stack,
-)
+_moto_create = CloudFormationBackend.create_change_set
+_moto_delete = CloudFormationBackend.delete_stack
 
 
 def _parsed(template: str) -> dict[str, Any]:
@@ -148,10 +146,8 @@ def execute_change_set(
     change_set.execution_status = "EXECUTE_COMPLETE"
     stack, kind = backend.stacks[change_set.stack_id], change_set.change_set_type
     stack._add_stack_event(f"{kind}_IN_PROGRESS", resource_status_reason="User Initiated")
-    before, stack.description = (
-        set(stack.resource_map._parsed_resources),
-        change_set.template_dict.get("Description"),
-    )
+    before = set(stack.resource_map._parsed_resources)
+    stack.description = change_set.template_dict.get("Description")
     try:
         for refusal in _refused(change_set.changes):
             raise ApiError("AccessDenied", refusal)

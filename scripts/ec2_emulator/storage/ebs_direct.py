@@ -47,8 +47,6 @@ def _sha256(given: str) -> bytes:
         raise InvalidRequest(f"{given!r} is not Base64") from None
 
 
-# --- what a block must be ---------------------------------------------------------------------------------------------
-
 @rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-DataLength")
 def block_is_whole(data: bytes, stated: int | None) -> None:
     """The only size of a block is 524288 bytes, and DataLength says so."""
@@ -89,8 +87,6 @@ def block_comes_in_time(snapshot: EmulatedSnapshot) -> None:
         raise InvalidRequest(f"the snapshot {snapshot.id} was cancelled after its timeout",
                              "WRITE_REQUEST_TIMEOUT")
 
-
-# --- what a snapshot must be ------------------------------------------------------------------------------------------
 
 @rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-ChangedBlocksCount")
 def count_is_what_was_written(snapshot: EmulatedSnapshot, stated: int | None) -> None:
@@ -152,6 +148,15 @@ def token_is_ours(snapshot: EmulatedSnapshot, index: int, token: str) -> None:
         raise InvalidRequest(f"the token of block {index} is not valid", "INVALID_BLOCK_TOKEN")
 
 
+@rule(EBS_GUIDE + "ebsapi-faq.html")
+def readable_when_complete(snapshot: EmulatedSnapshot) -> EmulatedSnapshot:
+    """The blocks of a snapshot can be read only while its status is completed."""
+    if snapshot.status != "completed":
+        raise InvalidRequest(f"the snapshot {snapshot.id} is {snapshot.status}",
+                             "INVALID_SNAPSHOT_ID")
+    return snapshot
+
+
 @rule(EBS_GUIDE + "ebsapi-permissions.html")
 def key_opens_blocks(caller: ApiCall, snapshot: EmulatedSnapshot) -> None:
     """Who reads blocks of an encrypted snapshot has to be allowed kms:Decrypt."""
@@ -180,25 +185,24 @@ class EbsDirectApi(EBSResponse):
     """The handlers."""
 
     @property
-    def _snapshots(self) -> Any:
-        return ec2_backends[self.current_account][self.region].snapshots
+    def _backend(self) -> Any:
+        return ec2_backends[self.current_account][self.region]
 
     def _find(self, name: str) -> EmulatedSnapshot:
-        snapshot = self._snapshots.get(self._get_param(name))
+        snapshot = self._backend.snapshots.get(self._get_param(name))
         if snapshot is None:
             raise SnapshotMissing(self._get_param(name))
         return snapshot  # type: ignore[no-any-return]
 
     def start_snapshot(self) -> ActionResult:
         """A snapshot that waits for blocks."""
-        size, backend = self._get_param("VolumeSize"), ec2_backends[self.current_account][
-            self.region]
+        size, backend = self._get_param("VolumeSize"), self._backend
         if size is None or not 1 <= size <= 65536:
             raise InvalidRequest(f"the size of a volume is 1 to 65536 GiB, not {size}",
                                  "INVALID_VOLUME_SIZE")
         named, key = self._get_param("ParentSnapshotId"), self._get_param("KmsKeyArn")
-        parent, encrypted = self._find("ParentSnapshotId") if named else None, \
-            self._get_param("Encrypted")
+        parent = self._find("ParentSnapshotId") if named else None
+        encrypted = self._get_param("Encrypted")
         if parent is None:
             key = encryption.key_of_new(backend, encrypted, key)
         else:
@@ -219,11 +223,8 @@ class EbsDirectApi(EBSResponse):
 
     def put_snapshot_block(self) -> ActionResult:
         """Verify and keep a block; one that exists is overwritten."""
-        snapshot, index, data = (
-            self._find("SnapshotId"),
-            self._get_param("BlockIndex"),
-            self._get_param("BlockData"),
-        )
+        snapshot, index = self._find("SnapshotId"), self._get_param("BlockIndex")
+        data = self._get_param("BlockData")
         block_comes_in_time(snapshot)
         block_is_whole(data, self._get_param("DataLength"))
         block_is_inside(snapshot, index)
@@ -247,11 +248,7 @@ class EbsDirectApi(EBSResponse):
         return ActionResult({"Status": snapshot.status})
 
     def _readable(self, name: str) -> EmulatedSnapshot:
-        snapshot = self._find(name)
-        if not snapshots.readable_when_complete(snapshot):
-            raise InvalidRequest(f"the snapshot {snapshot.id} is {snapshot.status}",
-                                 "INVALID_SNAPSHOT_ID")
-        return snapshot
+        return readable_when_complete(self._find(name))
 
     def get_snapshot_block(self) -> ActionResult:
         """The data of a block, inherited or its own."""

@@ -14,10 +14,9 @@ from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.moto_api._internal import mock_random
 
 from ec2_emulator import listing, request_fields
-from ec2_emulator.compute import launches
+from ec2_emulator.compute import images
 from ec2_emulator.compute.images import EmulatedImage
-from ec2_emulator.errors import ApiError, invalid_parameter
-from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
+from ec2_emulator.errors import ApiError
 from ec2_emulator.state import MY_ACCOUNT, STATE
 from ec2_emulator.storage import snapshots
 from ec2_emulator.storage.block_store import BLOCK
@@ -93,7 +92,6 @@ class ReplacementTask:
                 "Tags": [{"Key": key, "Value": value} for key, value in self.tags.items()]}
 
 
-@rule(EC2_GUIDE + "replace-root.html")
 def replace(instance: Any, image: EmulatedImage, *, delete: bool) -> None:
     """The old root volume is detached, a new one of the same type takes its place, and all else of
     the instance stays, but that it has the new AMI's id from then on."""
@@ -110,24 +108,6 @@ def replace(instance: Any, image: EmulatedImage, *, delete: bool) -> None:
         backend.delete_volume(old.id)
 
 
-@rule(EC2_API + "API_CreateReplaceRootVolumeTask.html")
-def instance_runs(instance: Any) -> None:
-    """The root volume of a running instance is replaced, and of no other."""
-    if instance.state != "running":
-        raise ApiError("IncorrectInstanceState",
-                       f"The instance '{instance.id}' is not in the 'running' state")
-
-
-@rule(EC2_API + "API_CreateReplaceRootVolumeTask.html#API_CreateReplaceRootVolumeTask_ImageId")
-def image_is_alike(instance: Any, image: EmulatedImage) -> None:
-    """The AMI has the architecture and the virtualization type of the instance."""
-    for name in ("architecture", "virtualization_type"):
-        if getattr(image, name) != getattr(instance, name):
-            raise invalid_parameter(f"the {name.replace('_', ' ')} of {image.id} is "
-                                    f"{getattr(image, name)}, that of "
-                                    f"{instance.id} is {getattr(instance, name)}")
-
-
 def _tasks(backend: Any) -> dict[str, ReplacementTask]:
     tasks: dict[str, ReplacementTask] = vars(backend).setdefault("replacement_tasks", {})
     for task in tasks.values():
@@ -140,33 +120,20 @@ class RootVolumeApi(EC2BaseResponse):
 
     def create_replace_root_volume_task(self) -> ActionResult:
         """Begin a replacement by an AMI; by a snapshot nobody here asks."""
-        backend, name = self.ec2_backend, self._get_param("ImageId")
-        if not name:
-            raise NotImplementedError
-        instance = backend.get_instance(self._get_param("InstanceId"))
-        instance_runs(instance)
-        image = launches.launchable(backend, name)
-        image_is_alike(instance, image)
-        tags = request_fields.tags_for("replace-root-volume-task",
-                                       self._get_param("TagSpecifications", []),
-                                       ("replace-root-volume-task",))
-        task = ReplacementTask(instance, image,
-                               bool(self._get_param("DeleteReplacedRootVolume")), tags)
+        backend, kind = self.ec2_backend, "replace-root-volume-task"
+        tags = request_fields.tags_for(kind, self._get_param("TagSpecifications", []), [kind])
+        task = ReplacementTask(
+            backend.get_instance(self._get_param("InstanceId")),
+            images.launchable(backend, self._get_param("ImageId")),
+            bool(self._get_param("DeleteReplacedRootVolume")), tags)
         _tasks(backend)[task.id] = task
         return ActionResult({"ReplaceRootVolumeTask": task.shown()})
 
-    @rule(EC2_API + "API_DescribeReplaceRootVolumeTasks.html")
     def describe_replace_root_volume_tasks(self) -> ActionResult:
-        """A task is pending, then in-progress, then succeeded, and is listed by id and by filter in
+        """A task is pending, then in-progress, then succeeded; tasks are listed by instance, in
         pages."""
-        ids = self._get_param("ReplaceRootVolumeTaskIds", [])
-        tasks = [task for task in _tasks(self.ec2_backend).values() if not ids or task.id in ids]
-
-        def value(task: ReplacementTask, name: str) -> list[str]:
-            if name != "instance-id":
-                raise invalid_parameter(f"The filter '{name}' is invalid")
-            return [task.instance.id]
-        tasks = listing.select(tasks, listing.filters_of(self._get_param("Filters")), value)
+        wanted = listing.filters_of(self._get_param("Filters"))["instance-id"]
+        tasks = [task for task in _tasks(self.ec2_backend).values() if task.instance.id in wanted]
         page, next_token = listing.paginate(tasks, self._get_param("MaxResults"),
                                             self._get_param("NextToken"), most=50)
         return ActionResult({"ReplaceRootVolumeTasks": [task.shown() for task in page],

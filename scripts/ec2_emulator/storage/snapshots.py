@@ -14,7 +14,7 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.utils import random_snapshot_id
 
-from ec2_emulator.rules import EBS_API, EBS_GUIDE, rule
+from ec2_emulator.rules import EBS_API, rule
 from ec2_emulator.state import STATE
 from ec2_emulator.storage.block_store import BLOCK
 
@@ -58,11 +58,6 @@ class EmulatedSnapshot(Snapshot):
     @status.setter
     def status(self, _value: str) -> None:
         """moto sets `completed` at once."""
-
-    @property
-    def progress(self) -> str:
-        """As DescribeSnapshots shows it."""
-        return "100%" if self.status == "completed" else "0%"
 
     def content(self) -> dict[int, bytes]:
         """Digest by index of every block that is not known to be zero."""
@@ -123,7 +118,6 @@ def pending_until_complete(snapshot: EmulatedSnapshot) -> str:
     return "error" if time.monotonic() - snapshot.touched_at > snapshot.timeout_s else "pending"
 
 
-@rule(EBS_API + "API_CompleteSnapshot.html#ebs-CompleteSnapshot-request-Checksum")
 def linear_checksum(written: dict[int, bytes]) -> str:
     """The checksum of a snapshot is that of its blocks' checksums, in ascending order of their
     index.
@@ -133,9 +127,3 @@ def linear_checksum(written: dict[int, bytes]) -> str:
     """
     return base64.b64encode(hashlib.sha256(b"".join(written[index]
                                                     for index in sorted(written))).digest()).decode()
-
-
-@rule(EBS_GUIDE + "ebsapi-faq.html")
-def readable_when_complete(snapshot: EmulatedSnapshot) -> bool:
-    """The blocks of a snapshot can be read only while its status is completed."""
-    return snapshot.status == "completed"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from support.aws.emulator_probe import NEED, REGION, STRANGER, TYPE, ProbeAccount, block
+from support.aws.emulator_probe import REGION, STRANGER, TYPE, ProbeAccount, block
 
 Asked = dict[str, Any]
 NO_IMAGE, NO_SNAPSHOT = "ami-00000000000000000", "snap-00000000000000000"
@@ -42,9 +41,8 @@ def encrypting(account: ProbeAccount, parent: str) -> str:
     return parent
 
 
-def token(account: ProbeAccount, index: int = 0, life_s: float = 60, **more: Any) -> Asked:
+def token(account: ProbeAccount, index: int = 0, **more: Any) -> Asked:
     """A GetSnapshotBlock with the token of block 0."""
-    account.set(block_life_s=life_s)
     snapshot = account.snapshot(1, {0: block("a"), 1: block("b")}, **more)
     listed = account.ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]
     return {"SnapshotId": snapshot, "BlockIndex": index, "BlockToken": listed[0]["BlockToken"]}
@@ -137,51 +135,9 @@ def desired(template: str, version: str) -> Asked:
     return {"DesiredConfiguration": {"LaunchTemplate": named}} if version else {}
 
 
-def fleet(account: ProbeAccount, *overrides: Asked) -> Asked:
-    """A CreateFleet from a template without a type."""
-    named = {"LaunchTemplateId": account.template(ImageId=account.image()), "Version": "1"}
-    return {"Type": "instant", "LaunchTemplateConfigs": [
-        {"LaunchTemplateSpecification": named, "Overrides": list(overrides)}],
-        "TargetCapacitySpecification": {"TotalTargetCapacity": 1,
-                                        "DefaultTargetCapacityType": "on-demand"}}
-
-
-def spot_fleet(account: ProbeAccount) -> Asked:
-    """A RequestSpotFleet with both kinds of specification."""
-    named = {"LaunchTemplateId": account.template(ImageId=account.image()), "Version": "1"}
-    return {"SpotFleetRequestConfig": {
-        "IamFleetRole": "arn:aws:iam::123456789012:role/fleet", "TargetCapacity": 0,
-        "LaunchSpecifications": [{"ImageId": account.image("other"), "InstanceType": TYPE}],
-        "LaunchTemplateConfigs": [{"LaunchTemplateSpecification": named}]}}
-
-
 def grouped(account: ProbeAccount, **override: Any) -> Asked:
     """Arguments of `ProbeAccount.group`, whose template has no type."""
     return {"template": account.template(ImageId=account.image(), **override)}
-
-
-def both_types(account: ProbeAccount) -> Asked:
-    """A group whose override has a type and requirements."""
-    named = {"LaunchTemplateId": account.template(ImageId=account.image()), "Version": "1"}
-    override = {"InstanceType": TYPE, "InstanceRequirements": NEED}
-    return {"AutoScalingGroupName": "g", "MinSize": 1, "MaxSize": 1,
-            "AvailabilityZones": [f"{REGION}a"],
-            "MixedInstancesPolicy": {"LaunchTemplate": {
-                "LaunchTemplateSpecification": named, "Overrides": [override]}}}
-
-
-def root(account: ProbeAccount, stopped: bool = False, **more: Any) -> Asked:
-    """A CreateReplaceRootVolumeTask of an instance."""
-    ran = account.launch(ImageId=account.image("launched"))
-    if stopped:
-        account.ec2.stop_instances(InstanceIds=[ran["InstanceId"]])
-    return {"InstanceId": ran["InstanceId"], **more}
-
-
-def roots(account: ProbeAccount, **more: Any) -> Asked:
-    """A StartInstanceRefresh that replaces root volumes of a group with a mixed policy."""
-    account.group(account.template(ImageId=account.image()), {"InstanceType": TYPE})
-    return {"AutoScalingGroupName": "g", "Strategy": "ReplaceRootVolume", **more}
 
 
 def sent(account: ProbeAccount) -> Asked:
@@ -190,16 +146,6 @@ def sent(account: ProbeAccount) -> Asked:
     account.set(agents={instance: ["sh", "-c"]}, pending_s=3600)
     command = account.ssm.send_command(**AGENTLESS)["Command"]["CommandId"]
     return {"CommandId": command, "InstanceId": instance}
-
-
-def stack(account: ProbeAccount, kind: str) -> Asked:
-    """A change set that names a parameter of that kind, or one that does not exist."""
-    if kind:
-        account.ssm.put_parameter(Name="/p", Value="ami-1", Type=kind)
-    body = {"Resources": {"Template": {"Type": "AWS::EC2::LaunchTemplate", "Properties": {
-        "LaunchTemplateData": {"ImageId": "{{resolve:ssm:/p}}"}}}}}
-    return {"StackName": "s", "ChangeSetName": "c", "ChangeSetType": "CREATE",
-            "TemplateBody": json.dumps(body)}
 
 
 def late(account: ProbeAccount, mode: str, asked: Asked) -> Asked:
@@ -237,31 +183,4 @@ def templates(account: ProbeAccount) -> Asked:
     for number in range(7):
         account.ec2.create_launch_template(LaunchTemplateName=f"golden-{number}",
                                            LaunchTemplateData={"KeyName": "x"})
-    return {}
-
-
-def versions(account: ProbeAccount) -> Asked:
-    """Seven versions of a template."""
-    made = account.template(ImageId="ami-1")
-    for _ in range(6):
-        account.ec2.create_launch_template_version(LaunchTemplateId=made,
-                                                   LaunchTemplateData={"KeyName": "x"})
-    return {"LaunchTemplateId": made}
-
-
-def fleets(account: ProbeAccount) -> Asked:
-    """Three fleets, and an instant one, which is not listed."""
-    asked = fleet(account, {"InstanceType": TYPE})
-    for kind in ("instant", "maintain", "maintain", "maintain"):
-        account.ec2.create_fleet(**{**asked, "Type": kind})
-    return {}
-
-
-def spot_requests(account: ProbeAccount) -> Asked:
-    """Seven Spot requests, one of them cancelled."""
-    launch = {"ImageId": account.image(), "InstanceType": TYPE}
-    for _ in range(7):
-        made = account.ec2.request_spot_instances(LaunchSpecification=launch)
-    name = made["SpotInstanceRequests"][0]["SpotInstanceRequestId"]
-    account.ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[name])
     return {}
