@@ -5,21 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import pytest
 from goldenami import cli
-from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
-from goldenami.image.lock.compilation import driver_fit, kernel_modules
-from goldenami.image.lock.compilation.kernel_modules import ModuleOutcome
+from goldenami.core.errors import NoFit
+from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import BaseLock, Cuda, Driver, Lock
 from goldenami.model.definitions import definition_file
-from goldenami.model.definitions.update_policy import BranchType
-from goldenami.packages.store import Store
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.definitions.update_policy import BranchType, UpdateVerdict
+from goldenami.watch import watch, watch_summary
+from goldenami.watch.relock import Relock
 from goldenami.watch.sources import archive_indexes, branches, driver_branches
 from goldenami.watch.watch_records import ComponentRow, WatchRecord
+from goldenami.watch.watch_results import WatchContext, WatchedImage
 from support.builds.sample_lock import sample
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Fault, Package
@@ -71,11 +74,6 @@ def gpu_lock(version: str, flavour: str = "proprietary", kernel: lockfile.Kernel
     )
 
 
-def untried(version: str) -> str:
-    """What is said of an update on a machine that never compiled it."""
-    return f"not yet compiled: driver {version} on {NEW.release}"
-
-
 @dataclass
 class GpuCheckout:
     """A checkout with a GPU image, served archives, and `golden watch` on it."""
@@ -104,27 +102,6 @@ class GpuCheckout:
         path = definition_file.path_of(self.root, IMAGE)
         path.write_text(path.read_text(encoding="utf-8").replace(old, new) + section + "\n",
                         encoding="utf-8")
-
-    def refuse(self, version: str, reason: str) -> None:
-        """Remember that `version` was compiled on the newest kernel and failed, as a try on this
-        machine does.
-
-        Without a reason it did not fail.
-        """
-        wanted = definition_file.load(self.root, definition_file.path_of(self.root, IMAGE))
-        seen = archive_indexes.look(wanted.base, CachePaths(self.cache))
-        known = driver_branches.requests(self.root, wanted, [version.partition(".")[0]])
-        candidate = next(one for one in driver_fit.candidates(seen.apt, known) if one.version
-                         == version)
-        recipe = driver_fit.module_build(seen.apt, NEW, candidate, suite="trixie", signature=None)
-        store = Store(self.cache)
-        assert kernel_modules.known(recipe, store) is None
-        made = None if reason else store.add(definition_file.path_of(self.root, IMAGE))
-        size = 0 if made is None else store.path(made).stat().st_size
-        records.write(store.cache.modules / f"{recipe.key}.json", ModuleOutcome(
-            key=recipe.key, deb_sha256=made, deb_size=size, installed_size=0, compiler="gcc 14",
-            first_error=reason,
-            seconds=1.0))
 
 
 @pytest.fixture(scope="module")
@@ -162,56 +139,48 @@ def told(row: ComponentRow) -> tuple[str, str, str]:
 def test_the_branch_moves_by_a_security_update(checkout: GpuCheckout) -> None:
     code, said = checkout.watch()
     assert code == 10, said
-    assert told(checkout.row()) == ("550.163.01", "update", untried("550.163.01"))
+    assert told(checkout.row()) == ("550.163.01", "update", "")
     assert checkout.row().source == "debian-security trixie-security"
-    assert "driver branch 550 has ended" in said
+    assert "driver branch 550" in said
 
 
-def test_what_compiled_on_this_machine_is_no_longer_said_to_be_untried(
-    checkout: GpuCheckout,
+FAILED = "driver 535.309.01 on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x_y"
+
+
+@pytest.mark.parametrize(("fits", "driver", "kernel"), [
+    (("535.309.01", "6.1.140-1"), "update", "update"),
+    (("535.261.03", "6.1.140-1"), "blocked", "update"),
+    (("535.309.01", "6.1.130-1"), "update", "blocked"),
+    (None, "blocked", "blocked"),
+])
+def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
+    checkout: GpuCheckout, fits: tuple[str, str] | None, driver: str, kernel: str,
 ) -> None:
+    """The pairs that were tried say so; the one that fits becomes the lock."""
     checkout.lock("550.144.03", kernel=OLD)
-    assert checkout.watch()[0] == 10
-    assert told(checkout.row()) == ("550.163.01", "update",
-                                    untried("550.163.01").replace(NEW.release, OLD.release))
-    assert told(checkout.row("kernel")) == ("6.1.140-1", "update", untried("550.163.01"))
-    checkout.refuse("550.163.01", "")
-    assert checkout.watch()[0] == 10
-    assert told(checkout.row("kernel")) == ("6.1.140-1", "update", "")
+    image = WatchedImage(definition_file.load(checkout.root, definition_file.path_of(
+        checkout.root, IMAGE)), *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
+    record, results = watch.look(WatchContext(checkout.root, CachePaths(checkout.cache),
+                                              date(2026, 11, 25)), [image], "2026-11-25T00:00:00Z")
+    tried = list[tuple[str, str]]()
 
+    def make_lock(_: Definition, wanted: LockConstraints) -> tuple[Lock, str]:
+        assert wanted.kernel is not None
+        tried.append((wanted.driver, wanted.kernel.version))
+        if tried[-1] != fits:
+            raise NoFit("no driver compiles", tail=FAILED)
+        return gpu_lock(wanted.driver, kernel=wanted.kernel), "f" * 64
 
-def test_a_candidate_that_failed_to_compile_is_blocked_and_never_locked(
-    checkout: GpuCheckout,
-) -> None:
-    error = "nv-pci.c:237: error: too few arguments to function 'pci_resize_resource'"
-    checkout.refuse("550.163.01", error)
-    before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
-    blocked = ("550.163.01", "blocked",
-               f"driver 550.163.01 does not compile on 6.1.0-50-cloud-amd64: {error}")
-    for args in ((), ("--update",)):
-        code, said = checkout.watch(*args)
-        assert code == 0, said
-        assert told(checkout.row()) == blocked
-        assert f"blocked: driver 550.163.01 of {IMAGE}" in said
-    assert error.replace("_", r"\_") in (checkout.root / "build/watch/summary.md").read_text(
-        encoding="utf-8"
-    )
-    assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
-
-
-def test_a_kernel_on_which_the_driver_does_not_compile_is_blocked(checkout: GpuCheckout) -> None:
-    """The driver is the one that the new lock would have: the one that moves, or the locked one."""
-    checkout.refuse("550.163.01", "nv-pci.c:237: error: x")
-    blocked = ("6.1.140-1", "blocked", "driver 550.163.01 does not compile on "
-               "6.1.0-50-cloud-amd64: nv-pci.c:237: error: x")
-    for locked, verdict, code in (("550.144.03", "update", 10), ("550.163.01", "held", 0)):
-        checkout.lock(locked, kernel=OLD)
-        assert checkout.watch()[0] == code
-        assert checkout.row().verdict.value == verdict
-        assert told(checkout.row("kernel")) == blocked
-    before = lockfile.path_of(checkout.root, IMAGE).read_bytes()
-    assert checkout.watch("--update")[0] == 0
-    assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == before
+    done, failures = Relock(checkout.root, make_lock, wait=False).run(record, results)
+    rows = {row.component: row for row in done.rows}
+    assert (rows["driver"].verdict.value, rows["kernel"].verdict.value) == (driver, kernel)
+    assert {row.reason for row in done.rows if row.verdict is UpdateVerdict.BLOCKED} <= {
+        f"no driver compiles: {FAILED}"}
+    assert (tried[0], len(tried), failures) == (("550.163.01", "6.1.140-1"), len(set(tried)), [])
+    assert len(done.changes) == (fits is not None)
+    for text in (watch_summary.headline(done), watch_summary.markdown(done)):
+        blocked = text.splitlines()[0].partition("blocked:")[2]
+        assert ("driver 550.163.01" in blocked) == (driver == "blocked")
 
 
 def lock_cuda_12_3(checkout: GpuCheckout) -> Path:
@@ -226,19 +195,6 @@ def lock_cuda_12_3(checkout: GpuCheckout) -> Path:
                    lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "12.3"}),
                                            "packages": {"libcudart12": runtime}}))
     return path
-
-
-def test_the_newest_kernel_that_the_driver_fits_is_taken(checkout: GpuCheckout) -> None:
-    """A newer one, on which it does not compile, is named."""
-    checkout.lock("550.163.01",
-                  kernel=lockfile.Kernel(release="6.1.0-48-cloud-amd64", package="x",
-                                         version="6.1.120-1"))
-    checkout.refuse("550.163.01", "nv-pci.c:237: error: x")
-    assert checkout.watch()[0] == 10
-    assert told(checkout.row("kernel")) == ("6.1.130-1", "update", (
-        "6.1.140-1: driver 550.163.01 does not compile on 6.1.0-50-cloud-amd64: nv-pci.c:237: "
-        "error: x; "
-        f"not yet compiled: driver 550.163.01 on {OLD.release}"))
 
 
 def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
@@ -297,7 +253,8 @@ def test_a_pin_does_not_hide_a_release(checkout: GpuCheckout, served: debrepo.Mi
     seen = archive_indexes.look(wanted.base, CachePaths(checkout.cache))
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "550.90.07-*"})
     offers = driver_branches.offers(checkout.root, wanted, seen.apt,
-                                    branches.Branches(types={"550": BranchType.LTS}))
+                                    branches.Branches(types={"550": BranchType.LTS}),
+                                    lambda *_: None)
     assert {"550.90.07", "550.144.03", "550.163.01", "560.35.05"} <= {
         offer.version for offer in offers
     }

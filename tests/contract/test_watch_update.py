@@ -11,7 +11,6 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from goldenami.aws.base_images import BaseImage
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import resolve
@@ -25,7 +24,6 @@ from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.packages import store
 from goldenami.watch import watch
 from goldenami.watch.relock import Relock
-from goldenami.watch.sources.driver_branches import Prover
 from goldenami.watch.watch_results import WatchContext, WatchedImage
 from support.debian import debrepo
 from support.debian.debrepo import Fault, Package
@@ -123,15 +121,11 @@ def test_a_kernel_moves_to_the_one_that_was_judged(checkout: WatchCheckout) -> N
 
 
 def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) -> None:
-    def nobody(*_: str) -> BaseImage:
-        raise AssertionError
-
     kept = store.Store(CachePaths.default().root)
-    prover = Prover(checkout.root, kept, checkout.folder / "log", print)
     image = WatchedImage(definition_file.load(checkout.root,
                                               definition_file.path_of(checkout.root, IMAGE)),
                          *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
-    context = WatchContext(checkout.root, CachePaths.default(), date(2026, 11, 25), nobody, prover)
+    context = WatchContext(checkout.root, CachePaths.default(), date(2026, 11, 25))
     record, [result] = watch.look(context, [image], "2026-11-25T00:00:00Z")
     moving = tuple(row.model_copy(update={"verdict": UpdateVerdict.UPDATE}) for row in result.rows)
 
@@ -140,7 +134,7 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
                            checkout.folder / "log",
                            constraints=constraints)
 
-    relock = Relock(checkout.root, kept, prover, make_lock, wait=False)
+    relock = Relock(checkout.root, make_lock, wait=False)
     done, failures = relock.run(record, [replace(result, rows=moving)])
     assert (done.changes, failures) == ([], [])
     assert {(row.verdict, row.reason.partition(":")[0]) for row in done.rows} == {

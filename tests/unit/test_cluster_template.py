@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from cfnlint.decode import cfn_yaml
 from ec2_emulator.state import USD_HOUR
 from goldenami.aws import metrics

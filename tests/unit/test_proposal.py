@@ -78,10 +78,9 @@ def test_a_refused_push_does_not_show_the_token(
 ) -> None:
     (clone / "packer/locks/a.lock.json").write_text("x", encoding="utf-8")
     url = "http://watch:glpat-secret@127.0.0.1:9/group/golden.git"
-    wanted = proposal.plan(clone, target="main", title="t", summary="s")
-    assert wanted is not None
+    proposal.commit(clone, proposal.files(clone), "s")
     with pytest.raises(StageFailed) as caught:
-        proposal.push(clone, wanted, url)
+        proposal.push(clone, url, target="main", title="t")
     assert caught.value.message == "the branch golden/watch could not be pushed"
     assert "127.0.0.1" in caught.value.tail  # git's own words are there
     assert "glpat-secret" not in caught.value.tail + caught.value.hint
@@ -104,14 +103,13 @@ def test_the_token_is_sent_and_on_no_command_line(
             pass
 
     (clone / "packer/locks/a.lock.json").write_text("x", encoding="utf-8")
-    wanted = proposal.plan(clone, target="main", title="t", summary="s")
-    assert wanted is not None
+    proposal.commit(clone, proposal.files(clone), "s")
     monkeypatch.setenv("GIT_TRACE", str(clone.parent / "lines"))
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(StageFailed):
-            proposal.push(clone, wanted,
-                          f"http://watch:glpat%2Dsecret@127.0.0.1:{server.server_port}/golden.git")
+            url = f"http://watch:glpat%2Dsecret@127.0.0.1:{server.server_port}/golden.git"
+            proposal.push(clone, url, target="main", title="t")
         server.shutdown()
     assert asked[0] == f"Basic {base64.b64encode(b'watch:glpat-secret').decode()}"
     lines = (clone.parent / "lines").read_text(encoding="utf-8")

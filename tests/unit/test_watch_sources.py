@@ -1,22 +1,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 import pytest
-from goldenami.aws.base_images import BaseImage
 from goldenami.core.errors import Unreachable
-from goldenami.model.builds.lockfile import Package, Suite
-from goldenami.model.definitions.update_policy import BaseImageRule, BranchType, UpdateVerdict
-from goldenami.model.supported import compatibility
+from goldenami.model.builds.lockfile import Package
+from goldenami.model.definitions.update_policy import BranchType
 from goldenami.packages.http_documents import Document
-from goldenami.watch.sources import base_image, branches, index_versions, packages
-from goldenami.watch.sources.base_image import BuiltFrom
+from goldenami.watch.sources import branches, index_versions, packages
 from goldenami.watch.sources.packages import WatchedComponent
-from support.builds.sample_lock import sample
-
-TODAY = date(2026, 11, 25)
 
 
 def listing(**rows: object) -> Document:
@@ -40,11 +34,9 @@ def test_nvidias_list() -> None:
     found = branches.parse(GOOD, "list")
     assert found.types == {"535": BranchType.LTS, "580": BranchType.LTS,
                            "575": BranchType.NEW_FEATURE}
-    assert (found.released or {})["535.309.01"] == date(2026, 5, 20)
+    assert found.released["535.309.01"] == date(2026, 5, 20)
     assert [(source.name, source.changed, source.error) for source in found.statuses] == [
         ("NVIDIA releases.json", "2026-05-20", "")]
-    assert found.end("580") == date(2028, 6, 30)  # the table's, as the list has none
-    assert found.end("575") is None
 
 
 @pytest.mark.parametrize(("document", "said"), [
@@ -65,39 +57,17 @@ def test_a_list_that_cannot_be_read_is_an_error_of_its_source(
 ) -> None:
     monkeypatch.setenv(branches.VARIABLE, str(tmp_path / "no.json"))
     found = branches.look()
-    assert found.types is None
+    assert found.types == {}
     assert found.statuses[0].error == f"{tmp_path}/no.json: No such file or directory"
     (tmp_path / "no.json").write_bytes(GOOD.data)
-    assert branches.look().listed
+    assert branches.look().types
 
 
 def test_a_branch_that_vanishes_from_the_list() -> None:
     found = branches.parse(listing(b580=branch("lts branch", "580.95.05@2025-09-30")), "list")
-    said = [source.error for source in branches.complaints(found, "535.309.01", "debian")]
+    said = [source.error for source in found.complaints("535")]
     assert said == ["branch 535, which the lock has, vanished from the list"]
-    assert branches.complaints(branches.Branches(), "535.309.01", "debian") == []
-
-
-def test_a_list_that_goes_backwards() -> None:
-    found = branches.parse(GOOD, "list")
-    assert branches.complaints(found, "580.95.05", "nvidia") == []
-    said = [source.error for source in branches.complaints(found, "580.105.08", "nvidia")]
-    assert said == ["goes backwards or disagrees with NVIDIA's repository: its newest driver of branch 580 is "
-                    "580.95.05, locked is 580.105.08"]
-    # A distribution has releases of its own.
-    assert branches.complaints(found, "580.105.08", "debian") == []
-
-
-def test_two_sources_that_disagree_on_an_end() -> None:
-    found = branches.parse(listing(b580=branch("lts branch", "580.1@2025-01-01",
-                                               end_of_life="2027-01-31")), "list")
-    error = "says that branch 580 ends on 2027-01-31, the table of compatibility.py 2028-06-30"
-    assert found.statuses[1].error == error
-    assert found.end("580") == date(2027, 1, 31)
-    assert (
-        compatibility.near_end("580", found.end("580"), TODAY)
-        == "driver branch 580 ends on 2027-01-31, in 67 days"
-    )
+    assert branches.Branches().complaints("535") == []
 
 
 def page(*files: dict[str, object]) -> Document:
@@ -132,37 +102,6 @@ def test_the_index_is_the_one_that_locks_resolve_from(monkeypatch: pytest.Monkey
     assert "127.0.0.1:9/simple/torch/" in source.error
     monkeypatch.setenv("GOLDEN_MIRROR_PYPI", "http://127.0.0.1:9/mirror")
     assert "127.0.0.1:9/mirror/torch/" in index_versions.look("torch")[0].error
-
-
-RULE = BaseImageRule(owner="136693071363", name="debian-13-amd64-*", region="us-east-1",
-                     minimum_age_days=3)
-
-
-@pytest.mark.parametrize(("created", "verdict", "reason"), [
-    ("2026-11-10T01:02:03.000Z", UpdateVerdict.CURRENT, ""),
-    ("2026-11-20T01:02:03.000Z", UpdateVerdict.UPDATE, "made on 2026-11-20"),
-    ("2026-11-24T01:02:03.000Z", UpdateVerdict.YOUNG, "made on 2026-11-24, has to be 3 days old"),
-])
-def test_a_base_image_against_what_the_newest_build_began_from(
-    created: str, verdict: UpdateVerdict, reason: str,
-) -> None:
-    begun = BuiltFrom("ami-0", datetime(2026, 11, 15, tzinfo=UTC))
-    found = base_image.judge(RULE, begun, BaseImage("ami-1", "debian-13-amd64-1", created), TODAY)
-    assert (str(begun), found.verdict, found.reason) == ("ami-0 of 2026-11-15", verdict, reason)
-    assert found.available == "debian-13-amd64-1 (ami-1)"
-    same = base_image.judge(RULE, BuiltFrom("ami-1", begun.when), BaseImage("ami-1", "x", created),
-                            TODAY)
-    assert same.verdict is UpdateVerdict.CURRENT
-
-
-def test_without_a_build_the_day_of_the_locks_indexes_counts(tmp_path: Path) -> None:
-    """An image of before the lock is not newer, though its newest package may be older still."""
-    suites = [Suite(suite="trixie", date="Sun, 15 Nov 2026 10:00:00 UTC", sha256="0" * 64)]
-    lock = sample(source_date_epoch=1_794_000_000)
-    assert base_image.built_from(tmp_path, lock, "us-east-1").when.date() == date(2026, 11, 6)
-    begun = base_image.built_from(tmp_path, lock.model_copy(update={"base": lock.base.model_copy(
-        update={"suites": suites})}), "us-east-1")
-    assert str(begun) == "lock of 2026-11-15"
 
 
 def test_the_component_of_a_source_package() -> None:

@@ -29,9 +29,7 @@ def newest(ec2: Client, owner: str, pattern: str) -> BaseImage:
             {"Name": "name", "Values": [pattern]}, {"Name": "state", "Values": ["available"]}]))
     if not images:
         raise Unreachable(f"account {owner} has no AMI named {pattern}",
-                          hint="check owner, name and region: `watch.base_image` of the "
-                               "definition, or "
-                               "packer/base_images.json for a bake on EC2")
+                          hint="check owner and name in packer/base_images.json")
     latest = max(images, key=lambda image: str(image["CreationDate"]))
     return BaseImage(latest["ImageId"], latest["Name"], latest["CreationDate"],
                      int(Image(latest).root.get("VolumeSize", 0)))

@@ -12,8 +12,7 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws import base_images, notify
-from goldenami.aws.base_images import BaseImage
+from goldenami.aws import notify
 from goldenami.aws.session import Account
 from goldenami.commands import AsJson, OptionalImage, Strict, Wait, print_record, run_url
 from goldenami.commands.checkout import Checkout
@@ -23,8 +22,7 @@ from goldenami.core.errors import BadInput, ExitCode, GoldenError, Unreachable
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch import proposal, watch, watch_summary, watched_images
 from goldenami.watch.relock import Relock
-from goldenami.watch.sources.driver_branches import Prover
-from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, WatchRecord
+from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, SourceStatus, WatchRecord
 from goldenami.watch.watch_results import WatchContext
 
 FOLDER = "build/watch"
@@ -53,25 +51,21 @@ def cmd_watch(
     it."""
     if propose:
         return _propose(checkout)
-    progress, account = checkout.progress("watch", image or "all"), Account()
-    store, watched = checkout.store, watched_images.read(checkout.root, image)
-
-    def newest(region: str, owner: str, pattern: str) -> BaseImage:
-        return base_images.newest(account.ec2(region), owner, pattern)
-
+    progress, watched = checkout.progress("watch", image or "all"), watched_images.read(
+        checkout.root, image)
     folder = checkout.root / FOLDER
-    prover = Prover(checkout.root, store, folder / "watch.log", progress.say)
     with progress.step("sources", f"{len(watched.images)} images"):
-        record, results = watch.look(WatchContext(checkout.root, checkout.cache, clock.now().date(),
-                                                  newest, prover),
-                                     watched.images, clock.stamp())
+        record, results = watch.look(
+            WatchContext(checkout.root, checkout.cache, clock.now().date()), watched.images,
+            clock.stamp())
+    unread = [SourceStatus(name=name, error=error.message)
+              for name, error in watched.errors.items()]
     record = record.model_copy(update={"warnings": [*record.warnings, *watched.warnings],
-                                       "sources": [*record.sources, *watched.sources]})
+                                       "sources": [*record.sources, *unread]})
     failures = list(watched.errors.values())
     if update:
-        record, failed = Relock(
-            checkout.root, store, prover, partial(make_lock, checkout), wait
-        ).run(record, results)
+        record, failed = Relock(checkout.root, partial(make_lock, checkout), wait).run(record,
+                                                                                       results)
         failures += failed
     records.write(folder / RECORD_FILE, record)
     summary = watch_summary.markdown(record, run_url())
@@ -80,7 +74,7 @@ def cmd_watch(
     progress.say(f"summary: {folder / SUMMARY_FILE}")
     failures += _unseen(record)
     if watch_summary.is_news(record):
-        failures += notify.tell(account, watch_summary.headline(record), summary)
+        failures += notify.tell(Account(), watch_summary.headline(record), summary)
     return _end(record, failures, strict=strict, update=update)
 
 
@@ -152,11 +146,12 @@ def _propose(checkout: Checkout) -> int:
     record = records.read(folder / RECORD_FILE, WatchRecord)
     summary = (folder / SUMMARY_FILE).read_text(encoding="utf-8")
     target = os.environ.get("CI_DEFAULT_BRANCH", "main")
-    plan = proposal.plan(checkout.root, target=target, title=watch_summary.headline(record),
-                         summary=summary)
-    if plan is None:
+    files = proposal.files(checkout.root)
+    if not files:
         print("no new lock: nothing to propose")
         return 0
-    print(records.canonical(plan.model_dump(mode="json")), end="", flush=True)
-    proposal.push(checkout.root, plan, os.environ.get(proposal.URL, ""))
+    print(f"{target} <- {proposal.BRANCH}: {', '.join(files)}", flush=True)
+    proposal.commit(checkout.root, files, summary)
+    proposal.push(checkout.root, os.environ.get(proposal.URL, ""), target=target,
+                  title=watch_summary.headline(record))
     return 0

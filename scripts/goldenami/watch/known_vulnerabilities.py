@@ -56,7 +56,7 @@ def of_lock(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
     return KnownVulnerabilities(tuple(one for one in found if one.fix and one.feed in _FEEDS))
 
 
-def said(ids: Sequence[str], limit: int = 4) -> str:
-    """`mends CVE-..., CVE-... and 3 more`; nothing of none."""
-    more = f" and {len(ids) - limit} more" if len(ids) > limit else ""
-    return f"mends {', '.join(ids[:limit])}{more}" if ids else ""
+def some(names: Sequence[str], limit: int) -> str:
+    """The first of `names`, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, StageFailed
-from goldenami.core.records import Record
 from goldenami.core.web_address import without_login
 
 BRANCH = "golden/watch"
@@ -18,17 +17,6 @@ SUBJECT = "packer: Lock what `make watch` found"
 URL = "GOLDEN_PUSH_URL"
 """Environment variable with the address to push to, its token included; else the remote
 `origin`."""
-
-
-class Proposal(Record):
-    """What will be pushed: the changed files, to which branch, to be merged into which other
-    one."""
-
-    files: list[str]
-    branch: str
-    target: str
-    title: str
-    message: str
 
 
 def changed(root: Path, ref: str) -> set[str]:
@@ -46,36 +34,34 @@ def changed(root: Path, ref: str) -> set[str]:
             if line.endswith(".lock.json")}
 
 
-def plan(root: Path, *, target: str, title: str, summary: str) -> Proposal | None:
-    """The proposal of the changed files below packer/; None where nothing changed."""
+def files(root: Path) -> list[str]:
+    """The changed files below packer/."""
     text = shell.output(["git", "status", "--porcelain", "--untracked-files=all", "--", "packer"],
                         cwd=root)
-    files = sorted(line[3:] for line in text.splitlines())
-    if not files:
-        return None
-    return Proposal(files=files, branch=BRANCH, target=target, title=" ".join(title.split()),
-                    message=f"{SUBJECT}\n\n{summary}")
+    return sorted(line[3:] for line in text.splitlines())
 
 
-def push(root: Path, proposal: Proposal, url: str) -> None:
-    """Commit the files on the proposal's branch and push it over an earlier proposal; the working
-    tree stays on it."""
+def commit(root: Path, changes: list[str], summary: str) -> None:
+    """Commit the files on the branch, which the working tree stays on."""
     identity = ["-c", "user.name=golden watch", "-c", "user.email=golden@localhost"]
-    shell.output(["git", "switch", "--quiet", "--force-create", proposal.branch], cwd=root)
-    shell.output(["git", "add", "--", *proposal.files], cwd=root)
+    shell.output(["git", "switch", "--quiet", "--force-create", BRANCH], cwd=root)
+    shell.output(["git", "add", "--", *changes], cwd=root)
     shell.output(["git", *identity, "commit", "--quiet", "--cleanup=verbatim", "--file=-"],
-                 cwd=root,
-                 stdin=proposal.message)
-    options = ["merge_request.create", f"merge_request.target={proposal.target}",
-               f"merge_request.title={proposal.title}", "merge_request.remove_source_branch"]
+                 cwd=root, stdin=f"{SUBJECT}\n\n{summary}")
+
+
+def push(root: Path, url: str, *, target: str, title: str) -> None:
+    """Push the branch over an earlier one, to be merged into `target`."""
+    options = ["merge_request.create", f"merge_request.target={target}",
+               f"merge_request.title={' '.join(title.split())}", "merge_request.remove_source_branch"]
     address, token = _without_token(url or "origin")
     argv = ["git", "push", "--force", *(f"--push-option={option}" for option in options), address,
-            f"HEAD:refs/heads/{proposal.branch}"]
+            f"HEAD:refs/heads/{BRANCH}"]
     try:
         shell.output(argv, cwd=root, env=token)
     except shell.CommandFailed as error:
         # git's own words name the server without name and token
-        raise StageFailed(f"the branch {proposal.branch} could not be pushed", tail=error.tail,
+        raise StageFailed(f"the branch {BRANCH} could not be pushed", tail=error.tail,
                           hint=f"check {URL}: does its token have the scope write_repository?") from None
 
 

@@ -8,32 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core import records
-from goldenami.core.errors import GoldenError, NoFit
+from goldenami.core.errors import GoldenError, NoFit, Unreachable
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.local import workspace
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition, definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
-from goldenami.packages.store import Store
-from goldenami.watch import pair_proofs, release_notes, watch
-from goldenami.watch.sources.driver_branches import Prover
+from goldenami.watch import watch
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, LockChange, WatchRecord
 from goldenami.watch.watch_results import WatchResult
 
 MakeLock = Callable[[Definition, LockConstraints], tuple[Lock, str]]
 """Resolves a definition within constraints and writes its lock; gives it with its SHA-256."""
+KEPT = ((), (WatchedComponent.DRIVER,), (WatchedComponent.KERNEL,),
+        (WatchedComponent.DRIVER, WatchedComponent.KERNEL))
+"""What stays where it is, try by try, until a lock fits: a new driver that does not compile keeps no
+security update away."""
 
 
 @dataclass(frozen=True)
 class Relock:
-    """How new locks are made: in which checkout and store, by whom, and whether a busy image is
-    waited for."""
+    """How new locks are made: where, by whom, and whether a busy image is waited for."""
 
     root: Path
-    store: Store
-    prover: Prover
     make_lock: MakeLock
     wait: bool
 
@@ -44,21 +43,39 @@ class Relock:
         stops no other."""
         rows, changes, failures = list[ComponentRow](), list[LockChange](), list[GoldenError]()
         for result in results:
+            done = result
             try:
-                result = pair_proofs.with_proofs(result, self.prover, compiles=True)  # noqa: PLW2901 - its rows go on
                 if result.needs_a_lock:
-                    result.demand_trust()
+                    for stale in result.distrusted:  # a new lock would be made from less
+                        raise Unreachable(f"{stale.name}: {stale.error}",
+                                          hint="use another mirror, or wait")
                     with workspace.image_lock(self.root, result.image.lock.image, wait=self.wait):
-                        changes.append(self._change(result))
-            except NoFit as error:
-                result = result.stopped(UpdateVerdict.BLOCKED, error.message)  # noqa: PLW2901 - as above
+                        done, made = self._lock(result)
+                    changes += made
             except GoldenError as error:
-                result = result.stopped(UpdateVerdict.FAILED, error.message)  # noqa: PLW2901 - as above
+                done = result.stopped(UpdateVerdict.FAILED, error.message)
                 failures.append(error)
-            rows += result.rows
+            rows += done.rows
         return record.model_copy(update={"rows": rows, "changes": changes}), failures
 
-    def _change(self, result: WatchResult) -> LockChange:
+    def _lock(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
+        """The first lock that fits; a driver or kernel that it leaves is `blocked`, with the
+        compiler's reason."""
+        tried, reason = list[WatchResult](), ""
+        for kept in KEPT:
+            attempt = result.stopped(UpdateVerdict.BLOCKED, reason, kept)
+            if attempt in tried:
+                continue
+            if not attempt.needs_a_lock:
+                return attempt, []
+            tried.append(attempt)
+            try:
+                return self._change(attempt)
+            except NoFit as error:
+                reason = reason or " ".join(f"{error.message}: {error.tail}".split()).strip(": ")
+        return result.stopped(UpdateVerdict.BLOCKED, reason), []
+
+    def _change(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
         """A new lock of one image. Where that fails, the old lock and the definition stay as they
         are."""
         path = definition_file.path_of(self.root, result.image.definition.image)
@@ -70,10 +87,9 @@ class Relock:
             records.write_text(path, text)  # the branch in the definition is that of the lock
             raise
         if digest == result.image.sha256:
-            raise NoFit("resolved again, the lock is the same: nothing that the image may have "
-                        "has moved")
-        return release_notes.compare(result.image.lock, result.image.sha256, lock, digest,
-                                     self.store)
+            return result.stopped(UpdateVerdict.BLOCKED, "resolved again, the lock is the same: "
+                                  "nothing that the image may have has moved"), []
+        return result, [LockChange.between(result.image.lock, result.image.sha256, lock, digest)]
 
     def _follow_branch(self, result: WatchResult, path: Path, text: str) -> Definition:
         """The definition, with the driver branch that its policy moves to written into it, if it

@@ -45,15 +45,11 @@ def look(
         watcher = ImageWatcher(context, image, archives_by_base[key], branch_list, lookup)
         result = watcher.run()
         results.append(result)
-        rows += watcher.with_earlier_proofs(result).rows
-        sources += watcher.sources(result)
+        rows += result.rows
+        sources += watcher.statuses
         warnings += watcher.warnings()
-    return WatchRecord(looked_at=looked_at, sources=_once(sources), rows=rows,
+    return WatchRecord(looked_at=looked_at, sources=list(dict.fromkeys(sources)), rows=rows,
                        warnings=warnings), results
-
-
-def _once(sources: Sequence[SourceStatus]) -> list[SourceStatus]:
-    return list(dict.fromkeys(sources))
 
 
 def _needs_branches(image: WatchedImage) -> bool:

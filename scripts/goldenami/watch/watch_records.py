@@ -11,8 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from goldenami.core.records import Record
+from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import BuildId, Utc
+from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions.update_policy import UpdateVerdict
+from goldenami.packages import package_diff
 
 RECORD_FILE = "watch.json"
 SUMMARY_FILE = "summary.md"
@@ -28,19 +31,17 @@ class SourceStatus(Record):
 
 
 class PackageUpdate(Record):
-    """One package of a row that stands for many. `mends` are the known vulnerabilities that it no
-    longer has."""
+    """One package of a row that stands for many."""
 
     name: str
     locked: str
     available: str
     security: bool
-    mends: list[str] = Field(default_factory=list)
 
 
 class ComponentRow(Record):
-    """One component of one image, and what its policy makes of what there is; `mends` as in
-    PackageUpdate."""
+    """One component of one image, and what its policy makes of what there is; `mends` are the
+    known vulnerabilities that what is available no longer has."""
 
     image: str
     component: str
@@ -54,23 +55,13 @@ class ComponentRow(Record):
     mends: list[str] = Field(default_factory=list)
 
 
-class ChangelogEntry(Record):
-    """One entry of a package's changelog."""
+class PackageMove(Record):
+    """A package that a new lock moved; `before` is "" of one that came, `after` of one that
+    went."""
 
-    version: str
-    date: str
-    text: str
-
-
-class SourcePackageChange(Record):
-    """A source package that a new lock moved, with its changelog between the two versions."""
-
-    source: str
-    packages: list[str]
+    name: str
     before: str
     after: str
-    entries: list[ChangelogEntry]
-    advisories: list[str]
 
 
 class LockChange(Record):
@@ -81,11 +72,30 @@ class LockChange(Record):
     build_after: BuildId
     kernel: list[str]
     driver: list[str]
-    moved: list[SourcePackageChange]
-    added: list[str]
-    removed: list[str]
+    packages: list[PackageMove]
     installed_bytes: int
-    download_bytes: int
+
+    @classmethod
+    def between(cls, old: Lock, old_sha256: str, new: Lock, new_sha256: str) -> LockChange:
+        """The change from one lock of an image to another, by their SHA-256."""
+        diff = package_diff.compare(*(lock.model_dump(mode="json")["packages"]
+                                      for lock in (old, new)))
+        moves = [PackageMove(name=one.name, before=one.before, after=one.after)
+                 for one in diff.changed]
+        moves += [PackageMove(name=one.name, before="", after=one.version) for one in diff.added]
+        moves += [PackageMove(name=one.name, before=one.version, after="") for one in diff.removed]
+        return cls(
+            image=new.image, build_before=old_sha256[:lockfile.ID_LENGTH],
+            build_after=new_sha256[:lockfile.ID_LENGTH],
+            kernel=_pair(old.kernel.release, new.kernel.release),
+            driver=_pair(old.driver.version if old.driver else "",
+                         new.driver.version if new.driver else ""),
+            packages=sorted(moves, key=lambda move: move.name),
+            installed_bytes=diff.installed_bytes)
+
+
+def _pair(before: str, after: str) -> list[str]:
+    return [] if before == after else [before, after]
 
 
 class WatchRecord(Record):

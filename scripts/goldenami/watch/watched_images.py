@@ -8,7 +8,6 @@ from pathlib import Path
 from goldenami.core.errors import GoldenError
 from goldenami.model.builds import lockfile
 from goldenami.model.definitions import definition_file
-from goldenami.watch.watch_records import SourceStatus
 from goldenami.watch.watch_results import WatchedImage
 
 
@@ -21,28 +20,22 @@ class WatchedImages:
     warnings: list[str] = field(default_factory=list)
     errors: dict[str, GoldenError] = field(default_factory=dict)
 
-    @property
-    def sources(self) -> list[SourceStatus]:
-        """The errors as sources that could not be looked at."""
-        return [SourceStatus(name=image, error=error.message)
-                for image, error in self.errors.items()]
-
 
 def read(root: Path, name: str | None) -> WatchedImages:
     """All images of the checkout `root`, or the one that is named: what is wrong with that one is
     raised."""
-    if name:
-        named = definition_file.load(root, definition_file.path_of(root, name))
-        return WatchedImages([WatchedImage(named, *lockfile.read(lockfile.path_of(root, name)))])
     watched = WatchedImages()
-    for path in sorted((root / "packer/images").glob("*.yml")):
+    named = definition_file.path_of(root, name) if name else None
+    for path in [named] if named else sorted((root / "packer/images").glob("*.yml")):
         try:
             loaded, lock = definition_file.load(root, path), lockfile.path_of(root, path.stem)
-            if lock.exists():
+            if lock.exists() or named:
                 watched.images.append(WatchedImage(loaded, *lockfile.read(lock)))
             else:
                 watched.warnings.append(f"{loaded.image}: no lock, so nothing to compare with: "
                                         f"make lock IMAGE={loaded.image}")
         except GoldenError as error:
+            if named:
+                raise
             watched.errors[path.stem] = error
     return watched

@@ -43,7 +43,6 @@ class Package:
     fields: Mapping[str, str] = field(default_factory=dict)
     component: str = "main"
     suite: str = ""
-    changelog: str = ""
 
     @property
     def file(self) -> str:
@@ -125,10 +124,6 @@ class Archive:
             content = tree / "usr/share/tiny" / package.name
             content.parent.mkdir(parents=True)
             content.write_text(f"{package.name} {package.version}\n" * 64, encoding="utf-8")
-            if package.changelog:
-                notes = tree / "usr/share/doc" / package.name / "changelog.Debian.gz"
-                notes.parent.mkdir(parents=True)
-                notes.write_bytes(gzip.compress(package.changelog.encode(), mtime=0))
             subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree),
                             str(target)], check=True,
                            capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(DATE)})

@@ -17,19 +17,7 @@ from support.debian.debrepo import Archive, Package
 IMAGE = "debian-13-ml-cpu"
 SECURE = {"Essential": "yes", "Priority": "required"}
 SED = Package("sed", "12.4+deb13u6", depends="libc6", fields=SECURE)
-FIXED = """less (1.0-1+deb13u1) trixie-security; urgency=high
-
-  * Refuse a file name that is a command (CVE-2026-12345, DSA-5999-1).
-
- -- Nobody <nobody@localhost>  Tue, 24 Nov 2026 10:00:00 +0000
-
-less (1.0-1) trixie; urgency=low
-
-  * The locked version, with CVE-2020-11111 in it.
-
- -- Nobody <nobody@localhost>  Tue, 24 Nov 2020 10:00:00 +0000
-"""
-LESS = Package("less", "1.0-1+deb13u1", depends="libc6", changelog=FIXED)
+LESS = Package("less", "1.0-1+deb13u1", depends="libc6")
 KERNEL = [*debrepo.kernel_packages("6.1.0-51", "6.1.150-1"),
           Package("linux-image-cloud-amd64", "6.1.150-1",
                   depends="linux-image-6.1.0-51-cloud-amd64 (= 6.1.150-1)")]

@@ -75,20 +75,6 @@ class UpdateRule(Record):
         return self
 
 
-class BaseImageRule(Record):
-    """Which AMI an EC2 builder starts from: its publisher's account id and the pattern of its
-    names."""
-
-    owner: Annotated[str, Field(pattern=r"^(\d{12}|self|amazon|aws-marketplace)$")]
-    """the publisher's account"""
-    name: str
-    """pattern of the AMIs' names"""
-    region: str
-    """where to look"""
-    minimum_age_days: Annotated[int, Field(ge=0, le=365)] = 0
-    """days that others have to find its faults"""
-
-
 _OF_ARCHIVES = (UpdatePolicy.SECURITY, UpdatePolicy.BRANCH, UpdatePolicy.NEWEST)
 ACTING = {
     "kernel": _OF_ARCHIVES, "cuda": _OF_ARCHIVES, "packages": _OF_ARCHIVES,
@@ -118,8 +104,6 @@ class Watch(Record):
     """all other packages"""
     frameworks: dict[str, UpdateRule] = Field(default_factory=dict)
     """by name; what is not named stays in its branch"""
-    base_image: BaseImageRule | None = None
-    """the publisher's AMI that the EC2 builder starts from"""
 
     def framework(self, name: str) -> UpdateRule:
         """The rule of one framework; what the section does not name stays in its series, as all
@@ -139,7 +123,7 @@ class Watch(Record):
 @dataclass(frozen=True)
 class VersionOffer:
     """One version that a source has. `released` is None where no source says so; `refusal` is why
-    it can't be taken."""
+    it can't be taken; `mends` are the known vulnerabilities that it no longer has."""
 
     version: str
     branch: str
@@ -147,6 +131,7 @@ class VersionOffer:
     security: bool = False
     released: date | None = None
     refusal: str = ""
+    mends: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +142,12 @@ class Judgement:
     verdict: UpdateVerdict
     reason: str = ""
     source: str = ""
+    mends: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, offer: VersionOffer, verdict: UpdateVerdict, reason: str) -> Judgement:
+        """The judgement on one offer."""
+        return cls(offer.version, verdict, reason, offer.source, offer.mends)
 
 
 VersionOrder = Callable[[str], Any]
@@ -174,23 +165,19 @@ def judge(
         return Judgement(locked, UpdateVerdict.CURRENT)
     newest = newer[0]
     if rule.policy is UpdatePolicy.HOLD:
-        return Judgement(newest.version, UpdateVerdict.HELD,
-                         rule.reason or "the definition holds it", newest.source)
+        return Judgement.of(newest, UpdateVerdict.HELD, rule.reason or "the definition holds it")
     wanted = [offer for offer in newer if _wants(rule.policy, offer, branch, types or {})]
     if not wanted:
-        return Judgement(newest.version, UpdateVerdict.HELD,
-                         _unwanted(rule.policy, newest, types or {}), newest.source)
+        return Judgement.of(newest, UpdateVerdict.HELD, _unwanted(rule.policy, newest, types or {}))
     able = [offer for offer in wanted if not offer.refusal]
     if not able:
-        return Judgement(wanted[0].version, UpdateVerdict.REFUSED, wanted[0].refusal,
-                         wanted[0].source)
+        return Judgement.of(wanted[0], UpdateVerdict.REFUSED, wanted[0].refusal)
     old = [offer for offer in able if _old_enough(rule, offer, today)]
     if not old:
-        return Judgement(able[0].version, UpdateVerdict.YOUNG, _age(rule, able[0], today),
-                         able[0].source)
+        return Judgement.of(able[0], UpdateVerdict.YOUNG, _age(rule, able[0], today))
     passed = "; ".join(f"{offer.version}: {offer.refusal}"
                        for offer in wanted[:wanted.index(old[0])] if offer.refusal)
-    return Judgement(old[0].version, UpdateVerdict.UPDATE, passed, old[0].source)
+    return Judgement.of(old[0], UpdateVerdict.UPDATE, passed)
 
 
 def _wants(

@@ -1,24 +1,26 @@
 """The apt archives of an image, each looked at by itself: apt checks signature, expiry, digests and
 sizes.
 
-Indexes are fetched anew unless the mirror's signed lists of them are, byte for byte, those of the
-last look. apt keeps the newer of two Release files, so that with yesterday's at hand a mirror that
-serves an older one would go unseen.
+Indexes are fetched anew each time: apt keeps the newer of two Release files, so that with
+yesterday's at hand a mirror that serves an older one would go unseen.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from debian.debian_support import Version
+
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
-from goldenami.core.records import sha256_file, sha256_text
+from goldenami.core.records import sha256_text
 from goldenami.model.builds.lockfile import Lock, Suite
 from goldenami.model.definitions.definition import Base
+from goldenami.model.definitions.update_policy import UpdateRule
 from goldenami.model.supported.release_dates import iso, regressions
 from goldenami.packages import http_documents, mirrors
 from goldenami.packages.apt import AptRoot
@@ -30,8 +32,6 @@ from goldenami.watch.watch_records import SourceStatus
 class Archives:
     """The archives of one base: `apt` knows those that answered, `down` are the names of those that
     did not.
-
-    `each` is one root for each archive that answered, by its name.
     """
 
     apt: AptRoot
@@ -70,30 +70,10 @@ def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -
 
 def _update(root: AptRoot) -> list[Suite]:
     with root.locked():
-        if not _is_unchanged(root):
-            shutil.rmtree(root.folder / "lists", ignore_errors=True)
+        shutil.rmtree(root.folder / "lists", ignore_errors=True)
         root.configure()
-        root.update()  # checks signature and expiry of what is there already, too
+        root.update()
         return [Suite(**entry) for entry in root.releases()]
-
-
-def _is_unchanged(root: AptRoot) -> bool:
-    """Whether the mirror serves just the signed lists that are here; where it has none in one file,
-    they changed."""
-    served = list[str]()
-    for source in root.sources:
-        for suite in source.suites:
-            where = (
-                root.uris[source.archive]
-                if source.flat
-                else f"{root.uris[source.archive]}/dists/{suite}"
-            )
-            try:
-                served.append(http_documents.read(f"{where}/InRelease").sha256)
-            except GoldenError:
-                return False
-    return sorted(served) == sorted(sha256_file(path)
-                                    for path in (root.folder / "lists").glob("*InRelease"))
 
 
 def _merged(
@@ -122,41 +102,62 @@ ReleasedOn = Callable[[str, str], date | None]
 """The day on which an archive got a version of a package, if its server says so."""
 
 
-def released_on(apt: AptRoot) -> ReleasedOn:
-    """An index has no dates, so the file's own is asked for: mirrors keep it."""
+def released_on(apt: AptRoot, rule: UpdateRule) -> ReleasedOn:
+    """An index has no dates, so the file's own is asked for, where the rule wants an age: mirrors
+    keep it."""
 
     def age(name: str, version: str) -> date | None:
+        if not rule.minimum_age_days:
+            return None
         deb = apt.file(name, version)
-        return (
-            http_documents.changed(f"{apt.uris[deb.archive]}/{deb.path}")
-            if deb.archive in apt.uris
-            else None
-        )
+        if deb.archive not in apt.uris:
+            return None
+        return http_documents.changed(f"{apt.uris[deb.archive]}/{deb.path}")
 
     return age
 
 
-def regressed(lock: Lock, archives: Archives) -> list[SourceStatus]:
+def distrusted(lock: Lock, archives: Archives) -> list[SourceStatus]:
+    """Archives that contradict the lock; one that can't even be asked is among them."""
+    try:
+        return [SourceStatus(name=name, error=error)
+                for find in (_regressed, _backwards, _disagreements)
+                for name, error in find(lock, archives)]
+    except GoldenError as error:
+        return [SourceStatus(name=f"archives of {lock.image}", error=error.message)]
+
+
+def _regressed(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
     """Suites that are older than the lock's."""
-    return [SourceStatus(name=f"suite {regression.suite}", changed=regression.now,
-                         error=regression.error)
-            for regression in regressions(lock, archives.suites)]
+    for found in regressions(lock, archives.suites):
+        yield f"suite {found.suite}", found.error
 
 
-def disagreements(lock: Lock, archives: Archives) -> list[SourceStatus]:
-    """Files that the lock and the indexes, or two indexes, state different digests of: one version
-    is one file."""
+def _backwards(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
+    """Archives that answer, and have nothing any more of what the lock took from them, which apt
+    calls a success; or only an older version of a package."""
+    for archive, root in archives.roots.items():
+        names = [name for name, package in lock.packages.items() if package.origin == archive]
+        found = root.entries(names)
+        if names and not found:
+            yield archive, (f"is empty: it has none of the {len(names)} packages that the lock of "
+                            f"{lock.image} took from it")
+        anywhere = archives.apt.entries(sorted(found))
+        for name, (newest, *_) in sorted(anywhere.items()):
+            locked = lock.packages[name].version
+            if Version(newest.version) < Version(locked):
+                yield archive, f"goes backwards: {name} {locked} -> {newest.version}"
+                break
+
+
+def _disagreements(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
+    """Files of which lock and index state different digests: one version is one file."""
     names = [name for name, package in lock.packages.items() if package.origin != "built"]
-    statuses = []
     for archive, root in archives.roots.items():
         digests = root.digests(names)
         for name in names:
             locked = lock.packages[name]
-            if digests.get((name, locked.version), locked.sha256) != locked.sha256:
-                statuses.append(SourceStatus(name=archive,
-                                             error=f"disagrees about {name} {locked.version}: "
-                                                   "SHA-256 "
-                                                         f"{digests[name, locked.version][:12]}, "
-                                                         "locked from "
-                                                         f"{locked.origin} {locked.sha256[:12]}"))
-    return statuses
+            served = digests.get((name, locked.version), locked.sha256)
+            if served != locked.sha256:
+                yield archive, (f"disagrees about {name} {locked.version}: SHA-256 {served[:12]}, "
+                                f"locked from {locked.origin} {locked.sha256[:12]}")

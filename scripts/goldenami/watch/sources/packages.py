@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import date
 from enum import StrEnum
 
 from debian.debian_support import Version
 
-from goldenami.core.errors import NoFit
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.model.builds.lockfile import Kernel, Lock, Package
 from goldenami.model.definitions.definition import Definition
@@ -20,19 +18,15 @@ from goldenami.model.definitions.update_policy import (
     VersionOffer,
     judge,
 )
-from goldenami.model.supported import compatibility
 from goldenami.packages.apt import AptRoot, IndexEntry
+from goldenami.watch import known_vulnerabilities
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
-from goldenami.watch.sources.archive_indexes import Archives, ReleasedOn
-from goldenami.watch.watch_records import PackageUpdate, SourceStatus
-
-RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-(?P<release>\d+-\d+)")
-"""The package whose version is CUDA's own; in NVIDIA's repository each release is a package of its
-own."""
+from goldenami.watch.sources.archive_indexes import ReleasedOn
+from goldenami.watch.watch_records import PackageUpdate
 
 
 class WatchedComponent(StrEnum):
-    """What a definition's `watch` section can name, beside frameworks and the base image."""
+    """What a definition's `watch` section can name, beside frameworks."""
 
     KERNEL = "kernel"
     DRIVER = "driver"
@@ -59,10 +53,10 @@ def component(package: Package) -> WatchedComponent:
 
 
 def kernel_offers(
-    definition: Definition, apt: AptRoot, released_on: ReleasedOn | None = None,
-    mends: Callable[[str], list[str]] = lambda _: [],
+    definition: Definition, apt: AptRoot, lock: Lock, known: KnownVulnerabilities,
+    released_on: ReleasedOn,
 ) -> list[VersionOffer]:
-    """The kernels that the image could have; their branch is their series. One that `mends`
+    """The kernels that the image could have; their branch is their series. One that mends
     something is a security update.
     """
     kernels = driver_fit.kernels(apt, definition.kernel)
@@ -70,10 +64,10 @@ def kernel_offers(
     offers = []
     for kernel in kernels:
         entry = next(entry for entry in entries[kernel.package] if entry.version == kernel.version)
+        mends = known.mended("linux", lock.kernel.version, entry.version)
         offers.append(VersionOffer(kernel.version, series(kernel.release), entry.place,
-                                   entry.security or bool(mends(entry.version)),
-                                   released_on(kernel.package, kernel.version) if released_on
-                                   else None))
+                                   entry.security or bool(mends),
+                                   released_on(kernel.package, kernel.version), mends=mends))
     return offers
 
 
@@ -88,111 +82,59 @@ def series(release: str) -> str:
     return ".".join(release.split(".")[:2])
 
 
-def cuda_offers(
-    lock: Lock, apt: AptRoot, released_on: ReleasedOn | None = None
-) -> list[VersionOffer]:
+def cuda_offers(lock: Lock, apt: AptRoot, released_on: ReleasedOn) -> list[VersionOffer]:
     """CUDA releases in the archives; one that the locked driver or a declared GPU can't take says
     so."""
-    names = [name for name in apt.names(RUNTIME.pattern) if name in lock.packages or "-" in name]
+    names = [name for name in apt.names(driver_fit.CUDA_RUNTIME.pattern)
+             if name in lock.packages or "-" in name]
     newest = dict[str, tuple[str, IndexEntry]]()
     for name, entries in apt.entries(names).items():
         for entry in entries:
-            newest.setdefault(".".join(compatibility.upstream(entry.version).split(".")[:2]),
-                              (name, entry))
+            newest.setdefault(driver_fit.cuda_release(entry.version), (name, entry))
+    driver = lock.driver.version if lock.driver else ""
     return [VersionOffer(version, version.partition(".")[0], entry.place, entry.security,
-                         released_on(name, entry.version) if released_on else None,
-                         _cuda_refusal(version, lock))
+                         released_on(name, entry.version),
+                         driver_fit.cuda_refusal(version, driver, lock.hardware.sm))
             for version, (name, entry) in newest.items()]
-
-
-def _cuda_refusal(version: str, lock: Lock) -> str:
-    try:
-        if lock.driver is not None:
-            compatibility.check_cuda(version, lock.driver.version)
-        compatibility.check_architectures(version, lock.hardware.sm)
-    except NoFit as error:
-        return error.message
-    return ""
 
 
 def judge_packages(
     rule: UpdateRule, lock: Lock, names: list[str], apt: AptRoot, today: date,
-    released_on: ReleasedOn | None = None,
-    known: KnownVulnerabilities | None = None,
-) -> tuple[list[PackageUpdate], list[PackageUpdate], Judgement]:
-    """What of `names` the rule moves, what it leaves, and the verdict on all of them together."""
-    known = known or KnownVulnerabilities()
+    released_on: ReleasedOn, known: KnownVulnerabilities,
+) -> tuple[list[PackageUpdate], Judgement]:
+    """What of `names` the rule moves, or else what it leaves, and the verdict on all of them."""
     found, preferred = apt.entries(names), apt.preferred(names)
-    updates, held, reasons = list[PackageUpdate](), list[PackageUpdate](), list[Judgement]()
+    judged = dict[str, tuple[PackageUpdate, Judgement]]()
     for name in sorted(preferred.keys() & found.keys()):
-        package, wanted = lock.packages[name], Version(preferred[name])
-        newer = [entry for entry in found[name] if Version(package.version) < Version(entry.version)
-                 <= wanted]
-        mends = {entry.version: known.mended(package.source, package.version, entry.version)
-                 for entry in newer}
-        offers = [VersionOffer(entry.version, "", entry.place,
-                               entry.security or bool(mends[entry.version]),
-                               released_on(name, entry.version) if released_on else None)
-                  for entry in newer]
+        package, offers = lock.packages[name], list[VersionOffer]()
+        for entry in found[name]:
+            if not Version(package.version) < Version(entry.version) <= Version(preferred[name]):
+                continue
+            mends = known.mended(package.source, package.version, entry.version)
+            offers.append(VersionOffer(entry.version, "", entry.place,
+                                       entry.security or bool(mends),
+                                       released_on(name, entry.version), mends=mends))
         judgement = judge(rule, package.version, "", offers, today)
-        security = any(offer.security and offer.version == judgement.available for offer in offers)
-        update = PackageUpdate(name=name, locked=package.version, available=judgement.available,
-                               security=security,
-                               mends=mends.get(judgement.available, []))
-        if judgement.verdict is UpdateVerdict.UPDATE:
-            updates.append(update)
-        elif judgement.verdict is not UpdateVerdict.CURRENT:
-            held.append(update)
-            reasons.append(judgement)
-    return updates, held, _together(updates, held, reasons, len(names))
+        security = {offer.version for offer in offers if offer.security}
+        if judgement.verdict is not UpdateVerdict.CURRENT:
+            judged[name] = (PackageUpdate(name=name, locked=package.version,
+                                          available=judgement.available,
+                                          security=judgement.available in security), judgement)
+    return _together(list(judged.values()), len(names))
 
 
 def _together(
-    updates: list[PackageUpdate], held: list[PackageUpdate], reasons: list[Judgement], count: int,
-) -> Judgement:
+    judged: list[tuple[PackageUpdate, Judgement]], count: int,
+) -> tuple[list[PackageUpdate], Judgement]:
+    """What moves outweighs what stays."""
+    moving = [one for one in judged if one[1].verdict is UpdateVerdict.UPDATE]
+    shown = moving or judged
+    if not shown:
+        return [], Judgement(f"{count} packages", UpdateVerdict.CURRENT)
+    updates, first = [update for update, _ in shown], shown[0][1]
     security = sum(update.security for update in updates)
-    if updates:
-        return Judgement(f"{len(updates)} newer, {security} by security", UpdateVerdict.UPDATE,
-                         _names(updates))
-    if held:
-        return Judgement(f"{len(held)} newer", reasons[0].verdict,
-                         f"{reasons[0].reason} ({_names(held)})")
-    return Judgement(f"{count} packages", UpdateVerdict.CURRENT)
-
-
-def _names(updates: list[PackageUpdate], limit: int = 6) -> str:
-    more = f" and {len(updates) - limit} more" if len(updates) > limit else ""
-    return ", ".join(update.name for update in updates[:limit]) + more
-
-
-def emptied(lock: Lock, archives: Archives) -> list[SourceStatus]:
-    """Archives that answer, and have nothing any more of what the lock took from them: apt calls
-    that a success."""
-    statuses = []
-    for archive, root in archives.roots.items():
-        names = [name for name, package in lock.packages.items() if package.origin == archive]
-        if names and not root.entries(names):
-            statuses.append(SourceStatus(name=archive,
-                                         error=f"is empty: it has none of the {len(names)} "
-                                               "packages that "
-                                                             f"the lock of {lock.image} took from "
-                                                             "it"))
-    return statuses
-
-
-def backwards(lock: Lock, apt: AptRoot, down: frozenset[str]) -> list[SourceStatus]:
-    """Packages of which the archive that had them has only older versions now, by archive."""
-    names = [name for name, package in lock.packages.items()
-             if package.origin not in down | {"built"}]
-    gone: dict[str, list[str]] = {}
-    for name, entries in apt.entries(names).items():
-        package = lock.packages[name]
-        own = [entry.version for entry in entries if entry.archive == package.origin]
-        if own and Version(entries[0].version) < Version(package.version):
-            gone.setdefault(package.origin, []).append(
-                f"{name} {package.version} -> {entries[0].version}"
-            )
-    return [SourceStatus(name=archive, error=f"goes backwards: {', '.join(sorted(rows)[:3])}"
-                                             + (f" and {len(rows) - 3} more" if len(rows) > 3
-                                                else ""))
-            for archive, rows in sorted(gone.items())]
+    mends = sorted({name for _, judgement in shown for name in judgement.mends})
+    names = known_vulnerabilities.some([update.name for update in updates], 6)
+    return updates, Judgement(
+        f"{len(updates)} newer, {security} by security" if moving else f"{len(updates)} newer",
+        first.verdict, names if moving else f"{first.reason} ({names})", mends=mends)

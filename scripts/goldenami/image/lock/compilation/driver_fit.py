@@ -150,11 +150,12 @@ def newer_cuda(apt: AptRoot, taken: str, driver: str, architectures: list[str]) 
     newer = sorted((version for version in releases
                     if compatibility.version_tuple(version) > compatibility.version_tuple(taken)),
                    key=compatibility.version_tuple, reverse=True)
-    return [PassedOver(what=f"CUDA {version}", reason=_cuda_refusal(version, driver, architectures)
+    return [PassedOver(what=f"CUDA {version}", reason=cuda_refusal(version, driver, architectures)
                        or f"the definition asks for CUDA {taken}") for version in newer]
 
 
-def _cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
+def cuda_refusal(version: str, driver: str, architectures: list[str]) -> str:
+    """Why a CUDA release can't be taken; `driver` is "" in an image without one."""
     try:
         if driver:
             compatibility.check_cuda(version, driver)
