@@ -144,13 +144,13 @@ def test_the_branch_moves_by_a_security_update(checkout: GpuCheckout) -> None:
     assert "driver branch 550" in said
 
 
-FAILED = "driver 535.309.01 on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x_y"
+FAILED = "driver 550.163.01 on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x_y"
 
 
 @pytest.mark.parametrize(("fits", "driver", "kernel"), [
-    (("535.309.01", "6.1.140-1"), "update", "update"),
-    (("535.261.03", "6.1.140-1"), "blocked", "update"),
-    (("535.309.01", "6.1.130-1"), "update", "blocked"),
+    (("550.163.01", "6.1.140-1"), "update", "update"),
+    (("550.144.03", "6.1.140-1"), "blocked", "update"),
+    (("550.163.01", "6.1.130-1"), "update", "blocked"),
     (None, "blocked", "blocked"),
 ])
 def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
