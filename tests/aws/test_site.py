@@ -13,7 +13,7 @@ from goldenami.aws.session import Account
 from goldenami.aws.site_bucket import SiteBucket
 from goldenami.core.errors import BadInput
 from goldenami.image.report import site_folder
-from goldenami.image.report.site_records import SITE_FILE
+from goldenami.image.report.site_folder import SITE_FILE
 from goldenami.model.builds.build_folder import ImageFolder
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
@@ -52,7 +52,7 @@ def test_the_bucket_keeps_builds_that_no_machine_has(
     page = s3.head_object(Bucket=BUCKET, Key="pages/index.html")
     assert page["ContentType"] == "text/html; charset=utf-8"
     assert bucket.pull(there, SITE_FILE) == site_data.COUNT and bucket.pull(there, SITE_FILE) == 0
-    assert [build.build_id for build in site_folder.builds(there)[data.IMAGE]][-1] == gone.build_id
+    assert [build.build_id for build in site_folder.builds(there, [])[data.IMAGE]][-1] == gone.build_id
     assert not list(there.rglob("report.html")), "the page alone needs no reports"
     s3.put_object(Bucket=BUCKET, Key=f"pages/../../{SITE_FILE}", Body=b"{}")
     bucket.pull(there, SITE_FILE)

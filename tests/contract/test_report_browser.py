@@ -105,16 +105,11 @@ def problems(seen: dict[str, Any]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Pages of a verified, a failing, a bare and a hostile build."""
+    """Pages of a failing and a hostile build, and of a site and a hostile one."""
     root = tmp_path_factory.mktemp("pages")
-    cpu = data.lock(image="debian-13-ml-cpu", driver=None, cuda=None, choices=[])
-    bare = data.write_build(root / "bare",
-                            data.bake_record(cpu, components=[], phases=[], roles=[]), None)
     return {
-        "verified": report.render(*data.write_pair(root / "verified")),
         "failing": report.render(*data.write_pair(root / "failing", data.FAILING)),
-        "bare": report.render(bare, None, cpu), "hostile": hostile(root / "hostile"),
-        "site": site_data.page(root / "site"),
+        "hostile": hostile(root / "hostile"), "site": site_data.page(root / "site"),
         "hostile site": site_data.page(root / "bad", bad="W" * 200 + data.HOSTILE),
     }
 
@@ -151,14 +146,14 @@ def measured(
     """Every page at every width, and every broken page, seen by one browser."""
     views = {f"{name} {width}": (html, width) for name, html in pages.items() for width in WIDTHS}
     broken = {
-        message: (pages["verified"].replace("</main>", f"{code}</main>"), WIDTHS[0])
+        message: (pages["failing"].replace("</main>", f"{code}</main>"), WIDTHS[0])
         for code, message in BROKEN.items()
     }
     return probe(tmp_path_factory.mktemp("measured"), views | broken)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["verified", "failing", "bare", "hostile", "site", "hostile site"])
+@pytest.mark.parametrize("name", ["failing", "hostile", "site", "hostile site"])
 def test_layout_holds(measured: dict[str, dict[str, Any]], name: str, width: int) -> None:
     seen = measured[f"{name} {width}"]
     assert seen["inner"] == width
@@ -171,8 +166,8 @@ def test_a_broken_page_is_noticed(measured: dict[str, dict[str, Any]], message: 
 
 
 def test_follows_the_readers_colour_scheme(pages: dict[str, str], tmp_path: Path) -> None:
-    page = {"verified": (pages["verified"], 375)}
-    papers = [probe(tmp_path, page, scheme)["verified"]["paper"] for scheme in (LIGHT, DARK)]
+    page = {"site": (pages["site"], 375)}
+    papers = [probe(tmp_path, page, scheme)["site"]["paper"] for scheme in (LIGHT, DARK)]
     assert papers == ["rgb(253, 252, 250)", "rgb(19, 20, 23)"]
 
 

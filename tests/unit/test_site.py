@@ -11,8 +11,7 @@ import pytest
 from goldenami.core import units
 from goldenami.core.errors import GoldenError
 from goldenami.image.report import charts, site, site_folder
-from goldenami.image.report.site import AccountAnswers
-from goldenami.image.report.site_records import SITE_FILE
+from goldenami.image.report.site_folder import SITE_FILE
 from goldenami.model.builds.build_folder import ImageFolder
 from support.builds import report_data as data
 from support.builds import site_data
@@ -25,14 +24,12 @@ def text(html: str) -> str:
 
 def test_the_page_says_what_is_known_of_each_image(tmp_path: Path) -> None:
     html = site_data.page(tmp_path)
-    newest = site_folder.builds(tmp_path / "site")[data.IMAGE][0]
+    newest = site_folder.builds(tmp_path / "site", [])[data.IMAGE][0]
     said = text(html)
     # A silent region is unknown: not unpublished, and not without instances.
-    for expected in (f"{site_data.BARE} no build is known unknown nothing runs unknown",
-                     "Verified 1 of 2 images", "no GPU has run it",
+    for expected in ("no build is known Where it runs: unknown.", "no GPU has run it",
                      "NVIDIA driver ended 2026-06-30", "1 high",
                      "1 stops a publish", "not verified", f"3 of {newest.build_id}", "&lt;= $0.42",
-                     "1 of 4 instances and groups have drifted: withdrawn build",
                      "Silent: 1 of 2 regions",
                      "no build is known", "+10 %", "2026-10-24 22:10", "6 min 43 s"):
         assert expected in said, f"{expected} is not in {said}"
@@ -41,10 +38,8 @@ def test_the_page_says_what_is_known_of_each_image(tmp_path: Path) -> None:
 def test_what_nobody_asked_is_said_and_never_a_zero(tmp_path: Path) -> None:
     site_data.builds(tmp_path)
     site_folder.collect([ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site")
-    said = text(site.render([], site_folder.builds(tmp_path / "site"), AccountAnswers(),
-                            site_data.MADE_AT))
-    assert said.count("not asked") == 4 and "$" not in said
-    assert "Running not asked" in said
+    said = text(site.render([], site_folder.builds(tmp_path / "site", []), site_data.MADE_AT))
+    assert "Where it runs: not asked." in said and "$" not in said
 
 
 def test_every_link_leads_to_a_file_of_the_folder(tmp_path: Path) -> None:
@@ -73,25 +68,24 @@ def test_a_build_that_is_gone_stays_and_one_that_is_damaged_is_named(tmp_path: P
     damaged.bake.write_text("{}", encoding="utf-8")
     (error,) = site_folder.collect(images, folder)
     assert str(damaged.bake) in error.message
-    assert len(site_folder.builds(folder)[data.IMAGE]) == site_data.COUNT
+    assert len(site_folder.builds(folder, [])[data.IMAGE]) == site_data.COUNT
     kept = folder / data.IMAGE / damaged.build_id / SITE_FILE
     kept.write_text("{}", encoding="utf-8")
     errors: list[GoldenError] = []
     assert len(site_folder.builds(folder, errors)[data.IMAGE]) == site_data.COUNT - 1
     assert str(kept) in errors[0].message
     kept.unlink()
-    assert [build.build_id for build in site_folder.builds(folder)[data.IMAGE]][
-        -1
-    ] == gone.build_id, "newest first"
+    oldest = site_folder.builds(folder, [])[data.IMAGE][-1]
+    assert oldest.build_id == gone.build_id, "newest first"
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, charts.HISTORY_LIMIT + 5])
-def test_a_chart_over_time_begins_with_two_builds_and_has_an_end(count: int) -> None:
-    rows = [(str(number), str(number), 100.0 + number) for number in range(count)]
-    chart = charts.history("x", "X", rows, units.duration)
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_a_chart_over_time_begins_with_two_builds(count: int) -> None:
+    rows = [(str(number), 100.0 + number) for number in range(count)]
+    chart = charts.history("X", rows, units.duration)
     if count < 2:
         assert chart is None
     else:
-        assert chart and len(chart.bars) == min(count, charts.HISTORY_LIMIT)
+        assert chart and len(chart.bars) == count
         assert chart.bars[-1].width == 1.0 and chart.bars[-1].label == str(count - 1)
-        assert chart.bars[-1].share == units.change(rows[-1][2], rows[-2][2])
+        assert chart.bars[-1].note == units.change(rows[-1][1], rows[-2][1])

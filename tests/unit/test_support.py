@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records
-from goldenami.image.report import beside, report
+from goldenami.image.report import report
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.security_records import (
     CVE_FILE,
@@ -79,7 +79,7 @@ def test_no_gpu_is_missed_by_an_image_for_none(tmp_path: Path) -> None:
     assert "GPU has run" not in report.render(bare, None, cpu)
 
 
-def test_vulnerabilities_are_counted_by_part(tmp_path: Path) -> None:
+def test_those_that_stop_a_publish_come_first(tmp_path: Path) -> None:
     folder, _, lock = data.write_pair(tmp_path)
     bake = folder.read_bake()
 
@@ -98,7 +98,8 @@ def test_vulnerabilities_are_counted_by_part(tmp_path: Path) -> None:
         warnings=[],
         outcome=Outcome.INCORRECT)
     records.write(folder.path / CVE_FILE, record)
-    assert [(row.part, row.rated, row.stops, row.waived) for row in beside.by_part(record)] == [
-        ("openssl", "1 unknown", 1, 0), ("expat", "1 high, 1 low", 0, 0), ("zlib", "1 high", 0, 1)]
-    assert "seen on 2026-12-01" in report.render(folder, None,
-                                                 lock), "the newest record dates the page"
+    page = report.render(folder, None, lock)
+    assert page.index("CVE-2026-3") < page.index("CVE-2026-1"), "openssl stops a publish"
+    assert "2 high, 1 low, 1 unknown" in page and "1 of them stops a publish" in page
+    assert "waived: not reachable" in page
+    assert "seen on 2026-12-01" in page, "the newest record dates the page"

@@ -17,15 +17,14 @@ from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.report import report, site, site_folder
-from goldenami.image.report.site import AccountAnswers
-from goldenami.image.report.site_records import SITE_FILE
+from goldenami.image.report.site_folder import SITE_FILE
 from goldenami.image.verify import verify
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.lockfile import Lock
 from goldenami.release.retire import status
 
-SITE, DRIFT = "build/site", "build/drift/drift.json"
-"""The folder of the site in the checkout, and what `golden drift` kept."""
+SITE = "build/site"
+"""The folder of the site in the checkout."""
 
 
 def written(build: BuildFolder, lock: Lock) -> Path:
@@ -62,9 +61,7 @@ def cmd_site(
     asked, failed = _status(checkout) if account else (None, {})
     page = folder / "index.html"
     records.write_text(page, site.render(
-        checkout.images, site_folder.builds(folder, damaged),
-        AccountAnswers(asked, _drift(checkout.root / DRIFT)),
-        clock.stamp()))
+        checkout.images, site_folder.builds(folder, damaged), clock.stamp(), status=asked))
     if bucket:
         progress.say(f"{bucket.push(folder)} files to {location}")
     print(page)
@@ -81,8 +78,3 @@ def _status(checkout: Checkout) -> tuple[dict[str, Any], dict[str, GoldenError]]
     images = checkout.images_by_region(None, [])
     record, failed = status.look(Account(), images)
     return record.model_dump(mode="json"), failed
-
-
-def _drift(path: Path) -> dict[str, Any] | None:
-    """What `golden drift` kept last; None where it did not run here."""
-    return records.read_object(path, "`golden drift` writes it again") if path.exists() else None

@@ -1,4 +1,4 @@
-"""A site over several builds, with what an account and `drift` would say."""
+"""A site over several builds, with what an account would say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from goldenami.core import records
 from goldenami.image.report import report, site, site_folder
-from goldenami.image.report.site import AccountAnswers
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.security_records import (
@@ -50,20 +49,14 @@ def builds(root: Path, description: str = "") -> list[BuildFolder]:
     return made
 
 
-def answers(build_id: str, bad: str = "") -> AccountAnswers:
-    """Three instances of a build in one region, one of them drifted; another region is silent."""
+def answers(build_id: str, bad: str = "") -> dict[str, Any]:
+    """Three instances of a build in one region; another region is silent."""
     pointer = {"ami": "ami-1", "build_id": build_id, "exists": True, "gpu": ""}
     amis: list[dict[str, Any]] = [
         {"build_id": build_id, "instances": 3, "usd_month": 0.31, "bytes_exact": True},
         {"build_id": "0" * 12, "instances": 0, "usd_month": 0.11, "bytes_exact": False}]
-    status = {"unreachable": {"eu-west-1": f"AWS did not answer {bad}"}, "regions": {
+    return {"unreachable": {"eu-west-1": f"AWS did not answer {bad}"}, "regions": {
         "us-east-1": [{"image": data.IMAGE, "latest": pointer, "candidate": None, "amis": amis}]}}
-    drifted = {"drift": [{"kind": f"withdrawn build {bad}"}]}
-    return AccountAnswers(status,
-                          {"asked_at": MADE_AT, "unreachable": {}, "regions": {"us-east-1": [
-                              {"image": data.IMAGE,
-                               "instances": [drifted, {"drift": []}, {"drift": []}],
-                               "groups": [{"drift": []}]}]}})
 
 
 def page(root: Path, bad: str = "") -> str:
@@ -71,5 +64,5 @@ def page(root: Path, bad: str = "") -> str:
     made = builds(root, description=bad)
     folder = root / "site"
     assert site_folder.collect([ImageFolder.of(root, data.IMAGE)], folder) == []
-    return site.render([BARE, data.IMAGE], site_folder.builds(folder),
-                       answers(made[-1].build_id, bad), MADE_AT)
+    return site.render([BARE, data.IMAGE], site_folder.builds(folder, []), MADE_AT,
+                       status=answers(made[-1].build_id, bad))

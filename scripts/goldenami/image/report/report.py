@@ -6,8 +6,7 @@ depends on the records alone (no clock is read), so equal records give equal byt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,6 @@ from goldenami.model.supported import support
 from goldenami.packages import package_diff
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True)
-class BuildRecords:
-    """One build's records; `verify` is None for a disk that was never booted."""
-
-    bake: BakeRecord
-    verify: VerifyRecord | None
-    lock: Mapping[str, Any] | None
 
 
 @cache
@@ -73,35 +63,31 @@ def write_report(folder: BuildFolder, previous: BuildFolder | None, lock: dict[s
 def _context(
     folder: BuildFolder, previous: BuildFolder | None, lock: dict[str, Any]
 ) -> dict[str, Any]:
-    build = _load(folder)
-    _check_lock(build.bake, lock, folder)
-    old = _load_previous(previous, build.bake) if previous else None
-    bake, verify = build.bake, build.verify
-    old_bake, old_verify = (old.bake, old.verify) if old else (None, None)
-    gpu, security, day = beside.gpu_test(folder, lock), beside.security(folder), beside.day(folder)
+    bake, verify = _load(folder)
+    _check_lock(bake, lock, folder)
+    old_bake, old_verify, old_lock = _load_previous(previous, bake)
+    gpu, security = beside.gpu_test(folder, lock), beside.security(folder)
+    newest = max(bake.started_at, security.checked_at if security else "")
     return {
         "bake": bake, "verify": verify, "previous": old_bake,
         "description": lock.get("description") or "",
         "conclusion": view.conclusion(verify, bake.image),
         "figures": view.figures(bake, verify, old_bake, old_verify),
-        "facts": [*view.facts(lock), *gpu, *beside.vulnerabilities(folder),
+        "facts": [*view.facts(lock), *gpu, *beside.vulnerabilities(security),
                   *beside.hardness(folder)],
         "untested": any(fact.value == beside.NO_GPU for fact in gpu),
-        "support": support.of_lock(lock), "day": day,
-        "security": security, "parts": beside.by_part(security),
-        "publication": beside.publication(folder),
-        "files": beside.files(folder, previous if old else None),
-        "choices": view.choices(lock),
-        "sizes": charts.sizes(bake, old_bake), "timings": charts.timings(bake, old_bake),
-        "outcomes": charts.outcomes(verify.checks if verify else ()),
-        "groups": view.groups(verify, old_verify),
-        "diff": package_diff.compare(old.lock["packages"], lock["packages"]) if old and old.lock
-        else None,
-        "packages": view.packages(lock),
+        # no clock is read: the newest record dates what is supported
+        "support": support.of_lock(lock), "day": date.fromisoformat(newest[:10]),
+        "security": security, "publication": beside.publication(folder),
+        "files": beside.files(folder, previous if old_bake else None),
+        "choices": lock.get("choices") or (), "charts": charts.of_bake(bake),
+        "groups": view.groups(verify), "packages": lock["packages"],
+        "diff": package_diff.compare(old_lock["packages"], lock["packages"]) if old_lock else None,
     }
 
 
-def _load(folder: BuildFolder) -> BuildRecords:
+def _load(folder: BuildFolder) -> tuple[BakeRecord, VerifyRecord | None]:
+    """A build's records; without that of `verify` for a disk that was never booted."""
     bake = folder.read_bake()
     verify = records.read(folder.verify, VerifyRecord) if folder.verify.exists() else None
     if verify and (verify.image, verify.build_id) != (bake.image, bake.build_id):
@@ -110,24 +96,21 @@ def _load(folder: BuildFolder) -> BuildRecords:
             f"but {folder.bake.name} of {bake.image} {bake.build_id}",
             hint=f"run `make verify IMAGE={bake.image}` again",
         )
-    return BuildRecords(bake=bake, verify=verify, lock=None)
+    return bake, verify
 
 
-def _load_previous(folder: BuildFolder, bake: BakeRecord) -> BuildRecords | None:
-    old = _load(folder)
-    if old.bake.image != bake.image:
-        raise BadInput(
-            f"{folder.path} is a build of {old.bake.image}, not of {bake.image}",
-            hint="compare builds of one image"
-        )
-    if old.bake.build_id == bake.build_id:
-        return None
-    path = folder.lock
-    if not path.exists():
-        return old
-    lock = records.read_object(path, "restore it from packer/locks/ or name another build")
-    _check_lock(old.bake, lock, folder)
-    return BuildRecords(bake=old.bake, verify=old.verify, lock=lock)
+def _load_previous(
+    folder: BuildFolder | None, bake: BakeRecord
+) -> tuple[BakeRecord | None, VerifyRecord | None, dict[str, Any] | None]:
+    """Records and lock of the build before; nothing of the same build."""
+    if folder is None or (old := _load(folder))[0].build_id == bake.build_id:
+        return None, None, None
+    if old[0].image != bake.image:
+        raise BadInput(f"{folder.path} is a build of {old[0].image}, not of {bake.image}",
+                       hint="compare builds of one image")
+    lock = records.read_object(folder.lock, "restore it from packer/locks/")
+    _check_lock(old[0], lock, folder)
+    return *old, lock
 
 
 def _check_lock(bake: BakeRecord, lock: Any, folder: BuildFolder) -> None:
@@ -136,6 +119,4 @@ def _check_lock(bake: BakeRecord, lock: Any, folder: BuildFolder) -> None:
         raise BadInput(
             f"{folder.path} was baked from lock {bake.lock_sha256[:12]}, but the lock given is "
             f"{found[:12]}",
-            hint=f"run `make bake IMAGE={bake.image}` for the lock as it is now, or give the lock "
-                 "that was baked",
-        )
+            hint=f"run `make bake IMAGE={bake.image}`, or give the lock that was baked")
