@@ -16,15 +16,11 @@ from typing import Any
 import pytest
 from goldenami.core import shell
 from goldenami.image.report import report
-from goldenami.model.builds.build_records import Check, Component, Outcome, Timing, Verdict
 from support.builds import report_data as data
 from support.builds import site_data, tools
 
 WIDTHS = (1280, 375)
 HEIGHT = 900
-DARK = "--blink-settings=preferredColorScheme=0"
-"""Blink's enum mojom::PreferredColorScheme: 0 is dark, 1 is light."""
-LIGHT = "--blink-settings=preferredColorScheme=1"
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
     "--disable-background-networking",
@@ -37,9 +33,7 @@ const boxes = (selector) => [...document.querySelectorAll(selector)].map(box);
 document.querySelectorAll('details').forEach((node) => { node.open = true; });
 parent.seen[KEY] = {
   inner: window.innerWidth, scroll: document.documentElement.scrollWidth,
-  resources: performance.getEntriesByType('resource').length, scripts: document.scripts.length - 1,
   narrowest: Math.min(...boxes('h1, .matter, .verdict').map((box) => box.width)),
-  paper: getComputedStyle(document.body).backgroundColor,
   beyond: boxes('main *, header *').filter((box) => box.right > window.innerWidth + 0.5 && box.width > 1).length,
 };
 });</script>"""
@@ -47,27 +41,22 @@ COLLECT = "<script>seen = {}; addEventListener('load', () => { document.title = 
 BROKEN = {
     "<p style='width:1400px'>wide</p>": "wider than the window",
     "<style>.verdict { width: 20px; }</style>": "squeezed",
-    "<img src='http://127.0.0.1:9/missing.png'>": "1 requests, 0 scripts",
-    "<script>1</script>": "1 scripts",
 }
 
 
-def run(scratch: Path, page: Path, width: int, *wanted: str, scheme: str = LIGHT) -> str:
+def run(scratch: Path, page: Path, width: int, *wanted: str) -> str:
     """What chromium prints for `page` in a window of `width` CSS pixels, with a new profile each
     time."""
     profile = scratch / "profile"
     argv = (tools.find("chromium"), *FLAGS, f"--user-data-dir={profile}",
-            f"--window-size={width},{HEIGHT}", scheme,
-            *wanted)
+            f"--window-size={width},{HEIGHT}", *wanted)
     try:
         return shell.output([*argv, page.as_uri()], env={"HOME": str(scratch)}, timeout_s=120)
     finally:
         shutil.rmtree(profile, ignore_errors=True)
 
 
-def probe(
-    scratch: Path, pages: dict[str, tuple[str, int]], scheme: str = LIGHT
-) -> dict[str, dict[str, Any]]:
+def probe(scratch: Path, pages: dict[str, tuple[str, int]]) -> dict[str, dict[str, Any]]:
     """What one browser made of each page (its HTML, its width in CSS pixels), with all details
     open.
 
@@ -83,7 +72,7 @@ def probe(
     page = scratch / "frames.html"
     page.write_text(f"<meta charset='utf-8'><title></title>{''.join(frames)}", encoding="utf-8")
     title = re.search(r"<title>(\{.*?\})</title>",
-                      run(scratch, page, WIDTHS[0], "--dump-dom", scheme=scheme))
+                      run(scratch, page, WIDTHS[0], "--dump-dom"))
     assert title is not None, "the probe did not run"
     found: dict[str, dict[str, Any]] = json.loads(unescape(title[1]))
     assert found.keys() == pages.keys()
@@ -98,8 +87,6 @@ def problems(seen: dict[str, Any]) -> list[str]:
                      f"{seen['beyond']} boxes beyond it")
     if seen["narrowest"] < 0.6 * min(seen["inner"], 480):
         found.append(f"a column is squeezed to {seen['narrowest']} px")
-    if seen["resources"] or seen["scripts"]:
-        found.append(f"{seen['resources']} requests, {seen['scripts']} scripts")
     return found
 
 
@@ -107,36 +94,12 @@ def problems(seen: dict[str, Any]) -> list[str]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Pages of a failing and a hostile build, and of a site and a hostile one."""
     root = tmp_path_factory.mktemp("pages")
+    folder, lock = data.hostile(root / "hostile")
     return {
         "failing": report.render(*data.write_pair(root / "failing", data.FAILING)),
-        "hostile": hostile(root / "hostile"), "site": site_data.page(root / "site"),
+        "hostile": report.render(folder, None, lock), "site": site_data.page(root / "site"),
         "hostile site": site_data.page(root / "bad", bad="W" * 200 + data.HOSTILE),
     }
-
-
-def hostile(root: Path) -> str:
-    """A page whose every name is markup or has no place to break."""
-    bad, endless = data.HOSTILE + data.LONG, "W" * 400
-    choice = {"component": endless, "taken": bad, "why": endless,
-              "passed_over": [{"what": endless, "reason": bad}]}
-    packages = data.lock()["packages"] | {bad: data.package("1"),
-                                          endless: data.package(endless, origin=endless)}
-    lock = data.lock(description=bad, choices=[choice], packages=packages)
-    steps = [Timing(name=name, seconds=value)
-             for name, value in ((endless, 9_000), ("i" * 400, 0), (bad, 70))]
-    bake = data.bake_record(
-        lock, git_commit=endless, layers=[endless], phases=steps, roles=steps,
-        components=[Component(name=name, bytes=value)
-                    for name, value in ((endless, 1023 << 20), (bad, 0))],
-    )
-    checks = [
-        Check(id=endless, role=role, title=endless, outcome=outcome, detail=f"{bad}\n{endless}",
-              seconds=5_000)
-        for outcome in Outcome for role in (bad, endless)
-    ]
-    folder = data.write_build(root, bake,
-                              data.verify_record(bake, checks=checks, verdict=Verdict.NOT_VERIFIED))
-    return report.render(folder, None, lock)
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +128,6 @@ def test_a_broken_page_is_noticed(measured: dict[str, dict[str, Any]], message: 
     assert message in " ".join(problems(measured[message]))
 
 
-def test_follows_the_readers_colour_scheme(pages: dict[str, str], tmp_path: Path) -> None:
-    page = {"site": (pages["site"], 375)}
-    papers = [probe(tmp_path, page, scheme)["site"]["paper"] for scheme in (LIGHT, DARK)]
-    assert papers == ["rgb(253, 252, 250)", "rgb(19, 20, 23)"]
-
-
 def test_the_page_itself_is_drawn(pages: dict[str, str], tmp_path: Path) -> None:
     """As written, with its policy: where that refuses its style, it looks as if it had none."""
     page, shot = tmp_path / "report.html", tmp_path / "report.png"
@@ -178,7 +135,7 @@ def test_the_page_itself_is_drawn(pages: dict[str, str], tmp_path: Path) -> None
     drawn = []
     for html in (pages["failing"], bare, "<title>blank</title>"):
         page.write_text(html, encoding="utf-8")
-        run(tmp_path, page, 375, f"--screenshot={shot}", scheme=DARK)
+        run(tmp_path, page, 375, f"--screenshot={shot}")
         drawn.append(shot.read_bytes())
     whole, plain, blank = drawn
     assert len(whole) > 4 * len(blank), "next to nothing is on it"

@@ -19,7 +19,6 @@ from goldenami.model.builds.security_records import (
     Rating,
     Vulnerability,
 )
-from goldenami.packages import apt
 from goldenami.packages.pypi import PyFile
 from support.debian import debrepo, pyindex
 from support.debian.debrepo import Fault, Package
@@ -161,18 +160,14 @@ def test_what_mends_a_known_vulnerability_is_a_security_update_and_named(
 
 
 @pytest.mark.parametrize(("faults", "broken", "said"), [
-    ({"/security/*/Packages*": Fault.TRUNCATED}, "debian-security", "Packages"),
     ({"/debian/*/InRelease": Fault.LOST, "/debian/*/Release.gpg": Fault.LOST}, "debian", "is not signed"),
     ({"/security/*": Fault.CIRCLE}, "debian-security", "Redirection loop"),
-    ({"/security/*": Fault.HANG}, "debian-security", "/security"),
 ])
 def test_a_source_that_cannot_be_looked_at(checkout: WatchCheckout, faults: dict[str, Fault],
                                            broken: str,
                                            said: str) -> None:
     """The others still report; nothing is called current."""
     checkout.mirror.faults = faults
-    if Fault.HANG in faults.values():
-        checkout.patch.setattr(apt, "FETCH_TIMEOUT_S", 1)
     code, printed = checkout.watch()
     assert code == 4, printed
     assert (
@@ -290,15 +285,6 @@ def test_a_webhook_that_refuses_is_an_error_without_its_address(
     assert "the webhook of GOLDEN_WEBHOOK answered 403" in said
     assert "services" not in said
     assert checkout.record.rows  # what was found is on disk all the same
-
-
-def test_a_two_gigabyte_release_file_is_not_read(checkout: WatchCheckout) -> None:
-    """apt stops at Acquire::MaxReleaseFileSize; here 12 MB stand for all that is too much."""
-    checkout.mirror.instead = {"/security/*Release": b"x" * 12_000_000}
-    code, said = checkout.watch()
-    assert code == 4, said
-    assert "debian-security: apt could not read the indexes: " in said
-    assert any(word in said for word in ("Writing more data than expected", "unexpected size"))
 
 
 def test_an_archive_that_is_empty_is_not_one_without_news(checkout: WatchCheckout) -> None:

@@ -12,16 +12,10 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import resolve
-from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.local import workspace
 from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
-from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
-from goldenami.packages import store
 from goldenami.watch import watch
 from goldenami.watch.relock import Relock
 from goldenami.watch.watch_results import WatchContext, WatchedImage
@@ -121,20 +115,13 @@ def test_a_kernel_moves_to_the_one_that_was_judged(checkout: WatchCheckout) -> N
 
 
 def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) -> None:
-    kept = store.Store(CachePaths.default().root)
     image = WatchedImage(definition_file.load(checkout.root,
                                               definition_file.path_of(checkout.root, IMAGE)),
                          *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
     context = WatchContext(checkout.root, CachePaths.default(), date(2026, 11, 25))
     record, [result] = watch.look(context, [image], "2026-11-25T00:00:00Z")
     moving = tuple(row.model_copy(update={"verdict": UpdateVerdict.UPDATE}) for row in result.rows)
-
-    def make_lock(wanted: Definition, constraints: LockConstraints) -> tuple[Lock, str]:
-        return resolve.run(checkout.root, wanted, kept, Progress.of("lock", IMAGE, kept.cache),
-                           checkout.folder / "log",
-                           constraints=constraints)
-
-    relock = Relock(checkout.root, make_lock, wait=False)
+    relock = Relock(checkout.root, lambda *_: (image.lock, image.sha256), wait=False)
     done, failures = relock.run(record, [replace(result, rows=moving)])
     assert (done.changes, failures) == ([], [])
     assert {(row.verdict, row.reason.partition(":")[0]) for row in done.rows} == {
