@@ -50,16 +50,12 @@ def mistakes(root: Path, source: YamlFile, roles: role_order.Entries) -> Iterato
     placed = {role for step in role_order.steps(roles) for role in step}
     waiting = [role for role in role_order.own(roles) if role not in placed]
     # Only what every other rule lets pass waits in a circle.
-    circle = [role for role in waiting if role in there and _beside(roles, role) in waiting]
+    circle = [role for role in waiting
+              if role in there and role_order.place(roles[role] or {})[1] in waiting]
     for role in circle:
         yield source.error(("roles", role), f"never gets its turn: {', '.join(circle)} stand "
                                             "before and after each other in a circle",
                            hint="take one `before` or `after` away")
-
-
-def _beside(roles: role_order.Entries, role: str) -> str:
-    said = roles[role] or {}
-    return str(said.get(BEFORE, said.get(AFTER)))
 
 
 def _misplaced(

@@ -40,6 +40,12 @@ def own(roles: Entries) -> list[str]:
     return [role for role in roles if role not in ROLE_ORDER]
 
 
+def place(said: Entry) -> tuple[str, str]:
+    """Where an own role stands of which the definition says `said`: `before` or `after`, and
+    which role."""
+    return next(((key, str(said[key])) for key in (BEFORE, AFTER) if key in said), DEFAULT)
+
+
 def steps(roles: Entries) -> list[list[str]]:
     """The steps of an image with `roles`: the program's own, with own roles in their places.
 
@@ -47,29 +53,20 @@ def steps(roles: Entries) -> list[list[str]]:
     below alone. One after a role of the last step, or beside another own role, is in its step. A
     role that waits for itself is in none.
     """
-    found, left = [list(step) for step in STEPS], _places(roles)
-    while ready := [place for place in left if any(place[1] in step for step in found)]:
+    found, left = [list(step) for step in STEPS], dict[tuple[str, str], list[str]]()
+    for role in own(roles):
+        left.setdefault(place(roles[role] or {}), []).append(role)
+    while ready := [each for each in left if any(each[1] in step for step in found)]:
         for where, beside in ready:
             _insert(found, where, beside, left.pop((where, beside)))
     return found
 
 
-def _places(roles: Entries) -> dict[tuple[str, str], list[str]]:
-    """Own roles by the place that they name."""
-    places = dict[tuple[str, str], list[str]]()
-    for role in own(roles):
-        said = [(key, str(value)) for key, value in (roles[role] or {}).items()
-                if key in (BEFORE, AFTER)]
-        places.setdefault(said[0] if said else DEFAULT, []).append(role)
-    return places
-
-
 def _insert(found: list[list[str]], where: str, beside: str, roles: list[str]) -> None:
     number = next(number for number, step in enumerate(found) if beside in step)
     step, later = found[number], int(where == AFTER)
-    in_step = beside not in ROLE_ORDER or (later and step is found[-1])
-    if in_step:
-        place = step.index(beside) + later
-        step[place:place] = roles
+    if beside not in ROLE_ORDER or (later and step is found[-1]):
+        index = step.index(beside) + later
+        step[index:index] = roles
     else:
         found.insert(number + later, list(roles))
