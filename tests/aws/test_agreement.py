@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from support.aws.emulator import Emulator, retry_at_once
+from support.aws.emulator import Emulator
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
@@ -121,22 +121,3 @@ def test_a_rollback_goes_through_while_the_next_build_uploads(
     ), ended
     golden(checkout, "publish", IMAGE)
     assert latest() == [fourth] * 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_throttling_that_lasts_leaves_no_pointer_half_way(
-    checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch,
-    seed: int,
-) -> None:
-    """Writes of pointers are refused nine times out of ten: ten tries of one call are often not
-    enough."""
-    retry_at_once(monkeypatch)
-    fourth = builds.build(checkout.root, 4).name
-    aws.late({"mode": "throttled", "calls": ["ssm:Put*", "ec2:Modify*"], "share": 0.9}, seed=seed)
-    for args, at in ((("publish", IMAGE), fourth), (("rollback", IMAGE), published[2])):
-        golden(checkout, *args)
-        aws.late()
-        assert latest() == [at] * 2
-        aws.late({"mode": "throttled", "calls": ["ssm:Put*", "ec2:Modify*"], "share": 0.9},
-                 seed=seed)

@@ -12,6 +12,7 @@ def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
     name = resource.id  # type: ignore[attr-defined]
     if not name:
         return []
-    kind, tags = EC2_PREFIX_TO_RESOURCE.get(get_prefix(name), ""), resource.ec2_backend.tags  # type: ignore[attr-defined]
+    kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(name), "")
+    tags = resource.ec2_backend.tags  # type: ignore[attr-defined]
     return [{"resource_id": name, "key": key, "value": value, "resource_type": kind}
             for key, value in tags.get(name, {}).items()]

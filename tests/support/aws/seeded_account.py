@@ -110,7 +110,8 @@ class SeededAccount:
             **given)
 
     def _state(self, call: str, listed: str, **row: Any) -> None:
-        self.emulator.answer(f"ec2:{call}", self.region, None, **{listed: [row]})
+        answer: dict[str, Any] = {listed: [row]}
+        self.emulator.answer(f"ec2:{call}", self.region, **answer)
 
     def fleet(
         self, template: str, version: str, state: str = "active", **override: Any
