@@ -146,27 +146,3 @@ def test_anomalies_are_those_of_the_cluster(linted: dict[str, dict[str, Any]]) -
     keys = [each["Tags"]["Key"] for each in
             resources["Budget"]["Properties"]["Budget"]["FilterExpression"]["Or"]]
     assert keys == ["goldenami:cluster", "goldenami:image"]
-
-
-def test_gpus_are_tracked_and_the_budget_tells_the_topic(
-    linted: dict[str, dict[str, Any]],
-) -> None:
-    resources = linted[GPU_IMAGE]
-    tracking = resources["G5Tracking"]["Properties"]
-    assert tracking["AutoScalingGroupName"] == {"Ref": "G5Group"}
-    assert tracking["TargetTrackingConfiguration"] == {
-        "TargetValue": {"Ref": "GpuTargetPercent"}, "CustomizedMetricSpecification": {
-            "Namespace": metrics.NAMESPACE, "MetricName": metrics.GPU_PERCENT,
-            "Statistic": "Average", "Dimensions": [
-                {"Name": metrics.GROUP, "Value": f"golden-{GPU_IMAGE}-g5"}]}}
-    disk = resources["G5Disk"]["Properties"]
-    assert disk["AlarmActions"] == [{"Ref": "Topic"}]
-    assert f"WHERE AutoScalingGroupName = 'golden-{GPU_IMAGE}-g5'" in disk["Metrics"][0][
-        "Expression"]
-    budget = resources["Budget"]["Properties"]
-    assert budget["Budget"]["Metrics"] == ["UnblendedCost"]
-    told = {(row["Notification"]["NotificationType"], row["Notification"]["Threshold"],
-             row["Subscribers"][0]["Address"]["Ref"])
-            for row in budget["NotificationsWithSubscribers"]}
-    assert told == {(kind, percent, "Topic") for kind in ("ACTUAL", "FORECASTED")
-                    for percent in (25, 50, 75, 100)}

@@ -11,7 +11,6 @@ from goldenami.aws.channels.pointers import build_name
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
     AccountAmi,
-    AmiState,
     Launcher,
     LauncherKind,
     TemplateUse,
@@ -238,22 +237,6 @@ def test_the_oracle_notices_each_defect() -> None:
     with pytest.raises(AllSeen):
         judge()
         pytest.fail(f"not noticed: {', '.join(unseen)}")
-
-
-@pytest.mark.parametrize(("days", "stays"), [(1, True), (300, False)])
-def test_what_a_partner_launched_lately_is_not_released(days: int, stays: bool) -> None:
-    shared = AccountAmi(
-        id="ami-1", name="x", created=NOW - timedelta(days=400), state=AmiState.AVAILABLE,
-        image=IMAGE, build_id=BUILDS[0], snapshots=(), shared_with=("111122223333",),
-        last_launched=NOW - timedelta(days=days))
-    newest = replace(shared, id="ami-2", created=NOW, build_id=BUILDS[1])
-    records = {build_name(IMAGE, each.build_id): each.id for each in (shared, newest)}
-    found = Topology("eu-west-1", amis=(shared, newest), parameters=records)
-    policy = RetentionPolicy(keep_last=1, max_age_days=30, release_shared=True, idle_days=90)
-    planned = retention.plan(found, IMAGE, policy, NOW)
-    said = [reason for each in planned.survivors for reason in each.reasons]
-    assert any("and launched on" in reason for reason in said) is stays
-    assert bool(planned.actions) is not stays
 
 
 @pytest.mark.parametrize("kind", LauncherKind)
