@@ -31,7 +31,7 @@ from goldenami.model.builds.security_records import (
     Vulnerability,
 )
 from goldenami.model.supported import compatibility
-from goldenami.model.supported.platforms import PLATFORMS
+from goldenami.model.supported.platforms import DEBIAN_CODENAMES
 from goldenami.packages.store import Store
 
 VEX_FILE = "cve.vex.json"
@@ -134,11 +134,10 @@ def _versions(pairs: set[tuple[str, str]]) -> dict[str, list[str]]:
 
 def _debian_sources(materials: Materials) -> list[tuple[SourcePackage, str]]:
     """Debian's source packages with the codename of their release: the loader's is the host's."""
-    codenames = {f"{platform.distribution.lower()}-{platform.major}": name
-                 for name, platform in PLATFORMS.items()}
     found = {(part.source, codename) for part in materials.parts if part.vendor == "debian"
              and part.source
-             for release, codename in codenames.items() if f"distro={release}" in part.purl}
+             for major, codename in DEBIAN_CODENAMES.items()
+             if f"distro=debian-{major}" in part.purl}
     return sorted(found, key=lambda pair: (pair[0].name, pair[0].version))
 
 

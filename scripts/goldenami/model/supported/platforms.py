@@ -34,3 +34,6 @@ PLATFORMS = {
     "jammy": Platform("Ubuntu", 22, (11, 4)), "noble": Platform("Ubuntu", 24, (13, 3)),
 }
 """Releases by codename; what their package `gcc` depends on (read 2026-11)."""
+
+DEBIAN_CODENAMES = {12: "bookworm", 13: "trixie"}
+"""Also of the machines that bake: an image has their boot loader."""
