@@ -41,17 +41,32 @@ def _sweep(ec2: Any, image: images.Image) -> None:
         leftovers.remove(ec2, kind, name)
 
 
+def a_launch(account: SeededAccount, folder: Path) -> instances.Launch:
+    ami = account.ami(1)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")],
+                   check=True)
+    return instances.Launch(
+        name="golden-x", image=images.get(account.ec2, [ami])[ami], instance_type="c7i.large",
+        tags={"a": "b"}, public_key=folder / "key.pub", volume_gib=8)
+
+
+def test_an_instance_that_does_not_end_in_time_is_said_to_run(
+    account: SeededAccount, aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It costs money: the error has its region and the command that ends it."""
+    launch, ec2 = a_launch(account, tmp_path), boto3.client("ec2")
+    monkeypatch.setattr(instances, "LIMIT_S", 1.0)
+    said = r"may still run in us-east-1: i-\w+ is running 1 s after it was to terminate"
+    with pytest.raises(instances.StillRuns, match=said), instances.running(ec2, launch):
+        aws.late({"mode": "stale", "seconds": 60.0})
+    aws.late()
+
+
 def test_an_instance_and_its_group_are_not_found_at_first(
     account: SeededAccount, aws: Emulator, tmp_path: Path,
 ) -> None:
     """Both are used, and both are gone in the end."""
-    ami = account.ami(1)
-    image, ec2 = images.get(account.ec2, [ami])[ami], boto3.client("ec2")
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")],
-                   check=True)
-    launch = instances.Launch(name="golden-x", image=image, instance_type="c7i.large",
-                              tags={"a": "b"},
-                              public_key=tmp_path / "key.pub", volume_gib=8)
+    launch, ec2 = a_launch(account, tmp_path), boto3.client("ec2")
     aws.late({**NOT_FOUND, "seconds": 1.0}, IN_USE)
     with pytest.raises(ZeroDivisionError), instances.running(ec2, launch):
         raise ZeroDivisionError

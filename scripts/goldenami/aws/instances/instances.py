@@ -160,7 +160,7 @@ def _end(ec2: Client, launch: Launch, instance: str) -> None:
         with tolerate(*NOT_YET):
             wait_for(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
         terminate(ec2, instance)
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, StageFailed) as error:
         region = ec2.meta.region_name
         raise StillRuns(f"{instance} ({launch.told}) may still run in {region}: {error}",
                         hint=f"`aws ec2 terminate-instances --region {region} --instance-ids "
