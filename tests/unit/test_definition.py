@@ -213,6 +213,7 @@ def test_parts_that_do_not_go_together(
     (HUB, CONTAINERS("docker", "debian"), CONTAINERS("docker", "nvidia")),
     ("debian-13-ml", "    nvidia_driver_source:",
      "    nvidia_driver_gsp_enabled: null\n    nvidia_driver_source:"),
+    ("debian-13-ml", "flavour: any", "flavour: proprietary"),
     (UBUNTU, "    nvidia_driver_source: nvidia\n", ""), (UBUNTU, "  kernel:\n", EFA),
     (IMAGE, "  limits:\n", "  limits:\n    limits_nofile: 1048576\n    limits_memlock: '64'\n"),
     (IMAGE, REGIONS, f"{REGIONS}\n  soak_hours: 24\n"

@@ -17,7 +17,7 @@ from typing import Any
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import Key, YamlFile
 from goldenami.model.definitions import role_packages
-from goldenami.model.definitions.definition import Definition
+from goldenami.model.definitions.definition import ANY, NEWEST, Definition
 from goldenami.model.definitions.role_files import known
 from goldenami.model.definitions.role_specs import table, tasks
 from goldenami.model.supported import hardware
@@ -44,10 +44,12 @@ def _image(root: Path, definition: Definition, platform: Platform) -> dict[str, 
     variables, families = dict[str, Any](), hardware.load(root)
     for role in definition.role_names:
         variables |= role_packages.variables(root, role, definition.variables(role))
+    # The lock puts a value in their place.
+    decided = {name: value for name, value in variables.items() if value not in (ANY, NEWEST)}
     declared = [{"name": name, "efa": families[name].efa, "nvswitch": families[name].nvswitch}
                 for name in definition.hardware]
     return {
-        **variables,
+        **decided,
         "golden_roles": definition.role_names,
         "golden_definition": {**definition.model_dump(mode="json"), "hardware": declared},
         "ansible_facts": {"distribution": platform.distribution,
