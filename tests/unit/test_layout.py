@@ -32,7 +32,7 @@ LEAST = {
         "names": LEAST_TEXTS, "scans": 350, "class_names": 350, "sizes": 750, "widths": 750,
         "docstrings": 750},
     "text_rules": {
-        "top_level": LEAST_TEXTS, "sizes": 240, "folder_readmes": 8, "variables": LEAST_TEXTS,
+        "top_level": LEAST_TEXTS, "sizes": 175, "folder_readmes": 8, "variables": LEAST_TEXTS,
         "make_targets": 1,
         "module_map": 320, "libraries": 2, "prose_width": 55, "local_hooks": 1, "benches": 7},
     "requirement_rules": {"pins": 4}, "policy_rules": {"template": 19},
