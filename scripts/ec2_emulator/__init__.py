@@ -5,20 +5,23 @@ lacks.
 export; `--port N`, `--backdate-days N`, `--rules` (the rules with AWS's page for each). It ends
 with the process: nothing is stored.
 
-* `server`: the application. It logs each call, authorizes it (`authorization`, `iam`) and hands it to moto, whose
-  handlers and models `moto_overrides` has replaced. `state` holds what moto has no place for.
+* `server`: the application. It logs each call, authorizes it (`authorization`, `iam`) and hands it
+  to moto, whose handlers and models `moto_overrides` has replaced. `state` holds what moto has no
+  place for.
 * `rules`: a rule is a function that `@rule` registers with the page that demands it. A handler in
   `compute/`, `storage/` or `services/` keeps it, with `listing`, `request_fields` and `errors` in
   common. Tests in `tests/aws/test_rules_*` show that the emulator keeps it and, with a new pin of
   moto, that moto alone does not. What moto lacks and commands need without a refusal is no rule.
 * `answers`: what a command reads and none makes (bills, reservations, fleets) a test states.
-* The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings` (`state.EmulatorSettings`: waits,
-  page sizes, IAM denials, other accounts), `GET /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block),
-  `POST /_emulator/write` (bytes of an instance's root volume),
-  `POST /_emulator/refuse` (nobody listens for so many seconds).
-* Lateness: the setting `late` is a list of `late_rules.LateRule` (a mode for some calls of some regions, by seed);
-  `lateness` applies them, in one place: reads that are out of date, things not found yet or still in use, throttling,
-  a region that hangs or is out, connections that break before a call or before its answer.
+* The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings`
+  (`state.EmulatorSettings`: waits, page sizes, IAM denials, other accounts), `GET
+  /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block), `POST /_emulator/write`
+  (bytes of an instance's root volume), `POST /_emulator/refuse` (nobody listens for so many
+  seconds).
+* Lateness: the setting `late` is a list of `late_rules.LateRule` (a mode for some calls of some
+  regions, by seed); `lateness` applies them, in one place: reads that are out of date, things not
+  found yet or still in use, throttling, a region that hangs or is out, connections that break
+  before a call or before its answer.
 
 It is not AWS: no instance runs, no quota counts, no policy document is evaluated (settings allow
 and deny by action), and services that this project does not call are moto's. It proves what this

@@ -31,7 +31,7 @@ BY_USAGE = (
     ("AmazonDynamoDB", "WriteRequestUnits", 0.625e-6, "Requests", "group", "DDB-WriteUnits"),
     ("AmazonDynamoDB", "IA-WriteRequestUnits", 0.78e-6, "Requests", "group", "DDB-WriteUnits"),
     ("AmazonDynamoDB", "ReadRequestUnits", 0.125e-6, "Requests", "group", "DDB-ReadUnits"))
-"""What is sold by usage, alike in all regions; one row of it is of a class that nobody here uses."""
+"""What is sold by usage, alike in all regions; one row is of a class that nobody here uses."""
 SPOT_SHARE = 0.4
 """Of the price on demand, where the settings name no Spot price: about what GPUs cost."""
 
