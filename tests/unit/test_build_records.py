@@ -35,7 +35,7 @@ def test_bake_record_refuses(changes: dict[str, Any], message: str) -> None:
 def test_verdict_must_be_earned() -> None:
     bake = data.bake_record(data.lock())
     with pytest.raises(ValidationError,
-                       match="verdict is verified but network_tuning::00 is not correct"):
+                       match="verdict is verified but network_tuning::01 is not correct"):
         data.verify_record(bake, data.FAILING, verdict=Verdict.VERIFIED)
     with pytest.raises(ValidationError, match="verdict is verified but no check ran"):
         data.verify_record(bake, checks=[])
