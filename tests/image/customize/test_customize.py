@@ -70,7 +70,8 @@ def test_time_zone_is_set(image: Any, lock: dict[str, Any]) -> None:
 @pytest.mark.no_boot
 def test_locale_is_set_and_works(image: Any, lock: dict[str, Any]) -> None:
     wanted = lock["customize_locale"]
-    assert f"LANG={wanted}" in image.file("/etc/default/locale").content_string.splitlines()
+    for path in ("/etc/default/locale", "/etc/locale.conf")[:1 if wanted == "C.UTF-8" else 2]:
+        assert f"LANG={wanted}" in image.file(path).content_string.splitlines(), path
     assert image.check_output(f"LC_ALL={wanted} locale charmap 2>&1") == "UTF-8"
 
 
