@@ -1,8 +1,7 @@
 """The policy of each command allows what the command does, and nothing else.
 
-A command runs through all that it can do under exactly its policy, which the emulator enforces;
-what it asked for is then compared with what the policy grants.
-"""
+A command runs through all that it can do under exactly its policy, which the emulator enforces.
+What it asked for is then compared with what the policy grants."""
 
 from __future__ import annotations
 
