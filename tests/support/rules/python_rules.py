@@ -18,7 +18,7 @@ WEIGHTS = {
     "scripts/goldenami/aws": 280, "scripts/goldenami/local": 397, "scripts/goldenami/image": 342,
     "scripts/goldenami/release": 174, "scripts/goldenami/fleet": 182, "scripts/goldenami/watch": 89,
     "scripts/goldenami/commands": 103, "scripts/ec2_emulator": 216,
-    "tests/unit": 915, "tests/contract": 182, "tests/aws": 475, "tests/image": 228,
+    "tests/unit": 915, "tests/contract": 183, "tests/aws": 475, "tests/image": 228,
     "tests/bench": 36,
     "tests/support": 492,
 }
