@@ -89,6 +89,19 @@ def _is_named(name: str, said: str) -> bool:
     return any(re.search(rf": {re.escape(path)}( \(.*\))?$", said, re.MULTILINE) for path in paths)
 
 
+def test_a_user_of_the_definition_has_a_home_and_keys(tree: Path) -> None:
+    """A home below /home is its own, not a part of /home; its keys are those of a role's task."""
+    with (tree / "etc/passwd").open("a", encoding="utf-8") as accounts:
+        accounts.write("ann:x:2000:2000::/home/ann:/bin/bash\n")
+    plant(tree, "home/ann/.bashrc", "# as in skel\n")
+    plant(tree, "etc/ssh/keys.d/ann", canaries.KNOWN["root/.ssh/authorized_keys"])
+    keys = "/etc/ssh/keys.d/ann"
+    assert residue.find(tree, [*BROUGHT, "/etc/ssh/**"]) == [f"authorized key: {keys}"]
+    assert residue.find(tree, [*BROUGHT, keys]) == []
+    plant(tree, "home/ann/notes", "")
+    assert residue.find(tree, [*BROUGHT, keys]) == ["home: /home/ann/notes"]
+
+
 def test_a_package_s_file_is_read_where_it_is_not_as_packaged(tree: Path) -> None:
     """The package's digest says so; times do not, since programs keep them."""
     key, name = canaries.KNOWN["opt/app/key.pem"], "usr/share/doc/bash/README"

@@ -26,6 +26,8 @@ READ_BYTES = 1 << 20
 rule 2 names."""
 _PYC = re.compile(r"^(.*)/__pycache__/([^/]+?)\.[a-z]+-\d+(?:\.opt-\d)?\.pyc$")
 _PATHS = re.compile(r"/(?:etc|var|usr)/[\w./+@-]*\w")
+ACCESS, KEYS = "authorized key", "/etc/ssh/keys.d/"
+"""What secret_patterns calls a line of authorized_keys, and where the role customize has them."""
 _CORE = 4
 """e_type of a core dump (elf(5))."""
 
@@ -53,7 +55,9 @@ def find(root: Path, brought: Collection[str] = ()) -> list[str]:
             lines.append(f"nobody's file: {path}")
             continue
         digests = [] if path.startswith("/etc/") else packed.get(path, [])
-        if kind := _secret(root, path, status, digests):
+        kind = _secret(root, path, status, digests)
+        # Who may log in is no secret where a definition names the users.
+        if kind and not (kind == ACCESS and path in brought and path.startswith(KEYS)):
             lines.append(f"{kind}: {path}")
     return sorted(lines)
 
@@ -116,11 +120,11 @@ def _scripts(root: Path) -> frozenset[str]:
 
 
 def _homes(root: Path) -> list[str]:
-    """Homes of people: below /home, root's, and those of accounts from 1000 on."""
+    """Homes of people, the longest first: below /home, root's, those of accounts from 1000 on."""
     lines = (root / "etc/passwd").read_text(encoding="utf-8").splitlines()
     fields = [line.split(":") for line in lines if line.count(":") == 6]
     own = {row[5].rstrip("/") for row in fields if row[2].isdigit() and 1000 <= int(row[2]) < 65534}
-    return sorted(own - {""} | set(declared_files.PRIVATE))
+    return sorted(own - {""} | set(declared_files.PRIVATE), key=len, reverse=True)
 
 
 def _compiled(path: str, owned: Mapping[str, str]) -> bool:
