@@ -19,7 +19,7 @@ def facts(gather: Any) -> Any:
         "enabled": "systemctl is-enabled " + " ".join(ENABLED),
         "updaters": "systemctl is-enabled " + " ".join(UPDATERS),
         "apt": "apt-config dump",
-        "reboot": "ls /run/reboot-required /run/reboot-required.pkgs",
+        "reboot": "LC_ALL=C ls /run/reboot-required /run/reboot-required.pkgs",
         "wait-online": "systemctl cat systemd-networkd-wait-online.service | grep ^ExecStart= | tail -n 1",
         "policy": "test -e /usr/sbin/policy-rc.d",
         "locale": "locale 2>&1",
