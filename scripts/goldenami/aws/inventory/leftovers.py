@@ -94,7 +94,8 @@ def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
     """Remove one thing by its id; what is gone already is removed. An instance is waited for:
     others may need it."""
     with tolerate(".NotFound", ".Unavailable"):
-        wait_for(lambda: _REMOVERS[kind](ec2, name), *_IN_USE)
+        # A tuple, since the end of an instance returns None, which is no answer.
+        wait_for(lambda: (_REMOVERS[kind](ec2, name),), *_IN_USE)
 
 
 _REMOVERS: Mapping[LeftoverKind, Callable[[Client, str], object]] = {
