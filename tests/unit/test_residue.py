@@ -92,14 +92,14 @@ def _is_named(name: str, said: str) -> bool:
 def test_a_user_of_the_definition_has_a_home_and_keys(tree: Path) -> None:
     """A home below /home is its own, not a part of /home; its keys are those of a role's task."""
     with (tree / "etc/passwd").open("a", encoding="utf-8") as accounts:
-        accounts.write("ann:x:2000:2000::/home/ann:/bin/bash\n")
-    plant(tree, "home/ann/.bashrc", "# as in skel\n")
-    plant(tree, "etc/ssh/keys.d/ann", canaries.KNOWN["root/.ssh/authorized_keys"])
-    keys = "/etc/ssh/keys.d/ann"
+        accounts.write("admin:x:2000:2000::/home/admin:/bin/bash\n")
+    plant(tree, "home/admin/.bashrc", "# as in skel\n")
+    plant(tree, "etc/ssh/keys.d/admin", canaries.KNOWN["root/.ssh/authorized_keys"])
+    keys = "/etc/ssh/keys.d/admin"
     assert residue.find(tree, [*BROUGHT, "/etc/ssh/**"]) == [f"authorized key: {keys}"]
     assert residue.find(tree, [*BROUGHT, keys]) == []
-    plant(tree, "home/ann/notes", "")
-    assert residue.find(tree, [*BROUGHT, keys]) == ["home: /home/ann/notes"]
+    plant(tree, "home/admin/notes", "")
+    assert residue.find(tree, [*BROUGHT, keys]) == ["home: /home/admin/notes"]
 
 
 def test_a_package_s_file_is_read_where_it_is_not_as_packaged(tree: Path) -> None:
