@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -219,3 +220,19 @@ def test_what_a_command_printed_is_kept_in_part(account: ProbeAccount) -> None:
     assert (answer["Status"], answer["ResponseCode"]) == ("Failed", 3)
     assert answer["StandardOutputContent"] == "x" * 24_000
     assert len(answer["StandardErrorContent"]) == 8_000
+
+
+@probe("dynamic_reference")
+def test_a_template_names_an_image_by_its_parameter(account: ProbeAccount) -> None:
+    """As docs/launching.md shows it: what the parameter holds when the stack is made."""
+    account.ssm.put_parameter(Name="/p", Value="ami-00000000000000001", Type="String")
+    body = {"Resources": {"Template": {"Type": "AWS::EC2::LaunchTemplate", "Properties": {
+        "LaunchTemplateName": "by-parameter",
+        "LaunchTemplateData": {"ImageId": "{{resolve:ssm:/p:1}}"}}}}}
+    cloudformation = account.client("cloudformation")
+    made = cloudformation.create_change_set(
+        StackName="s", ChangeSetName="c", ChangeSetType="CREATE", TemplateBody=json.dumps(body))
+    cloudformation.execute_change_set(ChangeSetName=made["Id"])
+    (found,) = account.ec2.describe_launch_template_versions(
+        LaunchTemplateName="by-parameter")["LaunchTemplateVersions"]
+    assert found["LaunchTemplateData"]["ImageId"] == "ami-00000000000000001"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from goldenami import cli
 from goldenami.core import records
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Outcome
@@ -20,6 +21,7 @@ from goldenami.model.builds.security_records import (
     Vulnerability,
 )
 from goldenami.packages.pypi import PyFile
+from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo, pyindex
 from support.debian.debrepo import Fault, Package
 from support.debian.watch_checkout import IMAGE, KERNEL, LESS, SED, WatchCheckout
@@ -47,6 +49,9 @@ def test_a_security_update_is_something_and_becomes_a_lock(checkout: WatchChecko
     assert checkout.verdicts() == {"kernel": "update", "packages": "update"}
     assert "1 newer, 1 by security" in said
     assert lockfile.path_of(checkout.root, IMAGE).read_bytes() == text  # looking changes nothing
+    assert cli.main(["watch", IMAGE, "--json"]) == 10
+    alone = WatchRecord.model_validate_json(checkout.capsys.readouterr().out)
+    assert alone.rows == checkout.record.rows, "JSON alone is on standard output"
     code, said = checkout.watch("--update")
     assert code == 0, said
     after = checkout.lock()

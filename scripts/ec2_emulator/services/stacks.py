@@ -7,6 +7,7 @@ Pages are of https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,11 +21,14 @@ from moto.core.responses import ActionResult
 from moto.dynamodb.models import dynamodb_backends
 from moto.iam.models import IAMBackend, ManagedPolicy, iam_backends
 from moto.s3.models import s3_backends
+from moto.ssm.models import ssm_backends
 from moto.utilities.utils import get_partition
 
 from ec2_emulator import authorization
 from ec2_emulator.errors import ApiError
+from ec2_emulator.rules import rule
 from ec2_emulator.services import stack_resources
+from ec2_emulator.services.ssm_parameters import settled
 from ec2_emulator.state import STATE
 
 _CREATES = {
@@ -63,7 +67,19 @@ def holding(template: str, parameters: dict[str, str], account: str, region: str
             del body["Properties"]["BucketName"]
             if chosen != "AWS::NoValue":
                 body["Properties"]["BucketName"] = known.resolved_parameters[chosen]
-    return json.dumps(whole)
+    return re.sub(r"\{\{resolve:ssm:([^}]+)\}\}",
+                  lambda match: dynamic_reference(account, region, match[1]), json.dumps(whole))
+
+
+@rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references-ssm.html")
+def dynamic_reference(account: str, region: str, name: str) -> str:
+    """`{{resolve:ssm:NAME}}` in a template, with a version or without, is the parameter's value
+    when it is deployed."""
+    settled()
+    found = ssm_backends[account][region].get_parameter(name)
+    if found is None or found.parameter_type == "SecureString":
+        raise ApiError("ValidationError", f"Parameters: [ssm:{name}] cannot be found.")
+    return json.dumps(found.value)[1:-1]
 
 
 def create_change_set(

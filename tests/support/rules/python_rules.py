@@ -17,8 +17,8 @@ WEIGHTS = {
     "scripts/goldenami/core": 70, "scripts/goldenami/packages": 78, "scripts/goldenami/model": 181,
     "scripts/goldenami/aws": 276, "scripts/goldenami/local": 398, "scripts/goldenami/image": 324,
     "scripts/goldenami/release": 173, "scripts/goldenami/fleet": 181, "scripts/goldenami/watch": 63,
-    "scripts/goldenami/commands": 102, "scripts/ec2_emulator": 176,
-    "tests/unit": 902, "tests/contract": 176, "tests/aws": 436, "tests/image": 226,
+    "scripts/goldenami/commands": 102, "scripts/ec2_emulator": 177,
+    "tests/unit": 902, "tests/contract": 176, "tests/aws": 437, "tests/image": 226,
     "tests/bench": 36,
     "tests/support": 483,
 }
