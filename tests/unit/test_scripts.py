@@ -140,6 +140,26 @@ def test_scenarios_run_two_at_once_and_one_that_fails_is_told(tmp_path: Path) ->
     assert (tmp_path / "ran-limits").exists()
 
 
+ONCE = """#!/bin/sh
+echo "run of $3" >>runs
+[ -e began ] && exit 0
+touch began; echo "fatal: $1"; exit 1
+"""
+
+
+@pytest.mark.parametrize(("failed", "code", "runs"), [("create", 0, 2), ("converge", 1, 1)])
+def test_a_container_that_did_not_start_is_tried_again(
+    tmp_path: Path, failed: str, code: int, runs: int
+) -> None:
+    """But not a role that failed in one; why the first did not start is kept."""
+    program = scenarios(tmp_path, ONCE.replace("$1", failed), "first")
+    ran = subprocess.run([program, "first"], capture_output=True, text=True)
+    assert ran.returncode == code, ran.stdout
+    assert (tmp_path / "runs").read_text(encoding="utf-8") == "run of first\n" * runs
+    kept = tmp_path / "build/molecule" / ("first.log.first" if runs == 2 else "first.log")
+    assert kept.read_text(encoding="utf-8") == f"fatal: {failed}\n"
+
+
 def test_what_setup_adds_to_apt_is_in_its_page() -> None:
     """With the command that takes it away."""
     page = (ROOT / "docs/installing.md").read_text(encoding="utf-8")
