@@ -147,7 +147,7 @@ touch began; echo "fatal: $1"; exit 1
 """
 
 
-@pytest.mark.parametrize(("failed", "code", "runs"), [("create", 0, 2), ("converge", 1, 1)])
+@pytest.mark.parametrize(("failed", "code", "runs"), [("create.yml", 0, 2), ("converge.yml", 1, 1)])
 def test_a_container_that_did_not_start_is_tried_again(
     tmp_path: Path, failed: str, code: int, runs: int
 ) -> None:
