@@ -18,7 +18,7 @@ WEIGHTS = {
     "scripts/goldenami/aws": 276, "scripts/goldenami/local": 398, "scripts/goldenami/image": 324,
     "scripts/goldenami/release": 173, "scripts/goldenami/fleet": 181, "scripts/goldenami/watch": 63,
     "scripts/goldenami/commands": 102, "scripts/ec2_emulator": 177,
-    "tests/unit": 902, "tests/contract": 176, "tests/aws": 437, "tests/image": 226,
+    "tests/unit": 903, "tests/contract": 176, "tests/aws": 437, "tests/image": 226,
     "tests/bench": 36,
     "tests/support": 483,
 }
