@@ -78,3 +78,14 @@ def wait_for(
     if refusals:
         raise refusals[0]
     return cast(T, found)
+
+
+def retry(
+    call: Callable[[], T], *codes: str, limit_s: float | None = None,
+    pauses: float | Iterable[float] = SETTLE_POLLS_S,
+    passes: Callable[[Exception], bool] | None = None,
+) -> T:
+    """What `call` returns, None too, as soon as AWS does not refuse it as in `wait_for`."""
+    # A tuple is an answer, whatever is in it.
+    (result,) = wait_for(lambda: (call(),), *codes, limit_s=limit_s, pauses=pauses, passes=passes)
+    return result

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from goldenami.aws.calls import wait_for
+from goldenami.aws.calls import retry
 from goldenami.aws.error_kinds import UnknownCredentials
 from goldenami.aws.session import translate
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed, Unreachable
@@ -61,9 +61,8 @@ def for_each_region(
 
     def keep_outcome(region: str) -> None:
         try:
-            # A tuple, since the work itself may return None.
-            (done[region],) = wait_for(
-                lambda: (work(region),), limit_s=again_s, pauses=growing(*AGAIN_S),
+            done[region] = retry(
+                lambda: work(region), limit_s=again_s, pauses=growing(*AGAIN_S),
                 passes=lambda error: isinstance(translate(error, region), Unreachable))
         except Exception as error:  # raised below, when all have ended
             errors[region] = error

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from goldenami.aws import tags
-from goldenami.aws.calls import pages, tolerate, wait_for
+from goldenami.aws.calls import pages, retry, tolerate
 from goldenami.aws.instances import instances
 from goldenami.aws.inventory.inventory import NOT_TERMINATED, optional
 from goldenami.aws.session import Client
@@ -94,8 +94,7 @@ def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
     """Remove one thing by its id; what is gone already is removed. An instance is waited for:
     others may need it."""
     with tolerate(".NotFound", ".Unavailable"):
-        # A tuple, since the end of an instance returns None, which is no answer.
-        wait_for(lambda: (_REMOVERS[kind](ec2, name),), *_IN_USE)
+        retry(lambda: _REMOVERS[kind](ec2, name), *_IN_USE)
 
 
 _REMOVERS: Mapping[LeftoverKind, Callable[[Client, str], object]] = {
