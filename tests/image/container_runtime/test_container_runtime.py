@@ -29,6 +29,8 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "cdi": "systemctl show -p UnitFileState -p Before golden-cdi.service",
         "rule": f"cat {RULE}",
         "held": "apt-mark showhold",
+        "plugins": "for name in buildx compose; do "
+                   "! docker $name version >/dev/null 2>&1 || echo $name; done",
     })
 
 
@@ -196,6 +198,7 @@ def test_one_gpu_is_the_first_on_the_bus_and_no_other(made_up: dict[str, Any]) -
 
 
 def test_gpu_by_its_uuid_is_another(made_up: dict[str, Any]) -> None:
+    """With Docker by `--gpus`."""
     assert set(said(made_up["careful"])["nodes"]) == CONTROL | {"nvidia0"}
 
 
@@ -218,6 +221,22 @@ def test_driver_of_an_image_is_hidden_and_its_links_lead_nowhere(
     no file outside."""
     assert said(gpus["hostile"])["cuda"] == (CUDA_SUCCESS if asked["gpu"] else CUDA_ERROR_NO_DEVICE)
     assert gpus["outside"] == []
+
+
+def test_gpus_of_docker_are_refused_without_a_gpu(
+    asked: dict[str, Any], made_up: dict[str, Any], lock: dict[str, Any]
+) -> None:
+    if lock["container_runtime_engine"] != "docker":
+        pytest.skip("not asked: the engine is not Docker")
+    assert made_up and asked["no gpu"]["rc"] != 0
+    assert "golden-gpus: this machine has no GPU for containers: " in asked["no gpu"]["err"]
+
+
+def test_docker_has_its_plugins(facts: Any, lock: dict[str, Any]) -> None:
+    if lock["container_runtime_engine"] != "docker":
+        pytest.skip("not asked: the engine is not Docker")
+    wanted = ["buildx", "compose"] if lock["container_runtime_plugins_enabled"] else []
+    assert facts["plugins"].text.split() == wanted
 
 
 def test_golden_cdi_is_idle_without_a_gpu_and_fails_loudly_on_a_misfit(

@@ -1,0 +1,86 @@
+#!/usr/bin/python3
+"""Give a container the GPUs that Docker's `--gpus` asks for, as `--device nvidia.com/gpu=...` would.
+
+    golden-gpus BUNDLE
+
+Docker says what is asked for by a hook, and by NVIDIA_VISIBLE_DEVICES. golden-runc calls this program before runc reads
+BUNDLE/config.json: the hook goes, and devices and mounts of golden-cdi's specification come. Nothing of the image is
+run. Where a GPU is not there, the exit status is 1 and one line says what to do.
+
+Sources: daemon/nvidia_linux.go of Moby 26 (what Docker writes), config-linux.md of the OCI runtime specification 1.2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+HOOK = "nvidia-container-runtime-hook"
+SPECIFICATION = Path("/run/cdi/golden-nvidia.json")
+NONE = ("", "void", "none")
+ANYBODY = 0o666
+"""Mode of the driver's device nodes, on the machine too."""
+
+Json = dict[str, Any]
+
+
+class Refused(Exception):
+    """A GPU that is asked for is not there: one line, with what to do."""
+
+
+def asked(config: Json) -> list[str]:
+    """Names of GPUs: `all`, numbers or UUIDs. Docker's own word is the last, after the image's."""
+    values = [entry.partition("=")[2] for entry in config["process"].get("env", [])
+              if entry.startswith("NVIDIA_VISIBLE_DEVICES=")]
+    value = values[-1] if values else ""
+    return [] if value in NONE else value.split(",")
+
+
+def edits(specification: Path, names: list[str]) -> list[Json]:
+    """CDI's edits for GPUs of these names, those of every container first."""
+    if not specification.is_file():
+        raise Refused("this machine has no GPU for containers: `systemctl status golden-cdi` says why")
+    found: Json = json.loads(specification.read_text())
+    devices = {device["name"]: device["containerEdits"] for device in found["devices"]}
+    for name in names:
+        if name not in devices:
+            raise Refused(f"no GPU is named `{name}`: take one of {', '.join(devices)}")
+    return [found["containerEdits"], *(devices[name] for name in names)]
+
+
+def give(config: Json, containers: list[Json]) -> None:
+    """Put edits of CDI into a container's configuration, as runc reads it."""
+    linux = config.setdefault("linux", {})
+    allowed = linux.setdefault("resources", {}).setdefault("devices", [])
+    for entry in containers:
+        for node in entry.get("deviceNodes", []):
+            number = Path(node["path"]).stat().st_rdev
+            device = {"type": "c", "major": os.major(number), "minor": os.minor(number)}
+            linux.setdefault("devices", []).append({"path": node["path"], "fileMode": ANYBODY, **device})
+            allowed.append({"allow": True, "access": "rwm", **device})
+        config.setdefault("mounts", []).extend(
+            {"destination": mount["containerPath"], "source": mount["hostPath"], "type": "bind",
+             "options": mount["options"]} for mount in entry.get("mounts", []))
+
+
+def main(bundle: Path, specification: Path = SPECIFICATION) -> int:
+    """Rewrite the bundle's configuration, in its place."""
+    path = bundle / "config.json"
+    config: Json = json.loads(path.read_text())
+    hooks = config["hooks"]
+    hooks["prestart"] = [hook for hook in hooks["prestart"] if not hook["path"].endswith(f"/{HOOK}")]
+    try:
+        if names := asked(config):
+            give(config, edits(specification, names))
+    except (Refused, OSError) as refusal:
+        print(f"golden-gpus: {refusal}", file=sys.stderr)
+        return 1
+    path.write_text(json.dumps(config))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
