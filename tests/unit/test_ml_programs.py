@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from support.files import write
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "roles/frameworks/files"
-OWN = "Packages of your own: python3 -m venv --system-site-packages ~/env && ~/env/bin/pip install NAME\n"
+OWN = "Packages of your own: ml env NAME && pip install PACKAGE. Slow, or no GPU: ml doctor\n"
 HERE = len(os.sched_getaffinity(0))
 
 
@@ -62,7 +62,8 @@ def login_file(name: str, *environments: str) -> str:
     installed = [{"name": f"f{number}", "module": f"m{number}", "environment": environment}
                  for number, environment in enumerate(environments)]
     # As Ansible has it: a block's own line leaves no empty one.
-    return Environment(trim_blocks=True, undefined=StrictUndefined).from_string(
+    return Environment(
+        trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined).from_string(
         template.read_text(encoding="utf-8")).render(
             frameworks_installed=installed, __frameworks_home="/opt/ml", __frameworks_python="3.13",
             ansible_managed="managed")
@@ -72,7 +73,7 @@ def login_file(name: str, *environments: str) -> str:
     (["ml", "ml"], "/opt/ml/ml/bin:/opt/ml/bin:/bin", f"python3 has f0, f1 (from /opt/ml/ml).\n{OWN}"),
     (["numpy"], "/opt/ml/numpy/bin:/opt/ml/bin:/bin", f"python3 has f0 (from /opt/ml/numpy).\n{OWN}"),
     (["a", "b"], "/opt/ml/bin:/bin", "Each framework has an environment of its own. To use one:\n"
-     '    ml a && python3 -c "import m0"\n    ml b && python3 -c "import m1"\n'),
+     f'    ml a && python3 -c "import m0"\n    ml b && python3 -c "import m1"\n{OWN}'),
 ])
 def test_a_login_has_the_only_environment_or_is_told_of_each(
     environments: list[str], path: str, told: str
@@ -84,9 +85,7 @@ def test_a_login_has_the_only_environment_or_is_told_of_each(
     done = subprocess.run(["/bin/bash", "--norc", "-c", script], capture_output=True, text=True,
                           check=False,
                           env={"PATH": "/bin", "OMP_NUM_THREADS": "1"})
-    assert done.stdout.split() == [path,
-                                   *(["function"] if len(set(environments)) > 1
-                                     else [])], done.stderr
+    assert done.stdout.split() == [path, "function"], done.stderr
     assert login_file("etc/motd.d/60-golden-frameworks", *environments) == told
 
 
@@ -122,6 +121,36 @@ def test_pip_serves_an_environment_of_one_s_own_and_else_the_system(image: Path)
     said = typed(image, "install", "x", active=str(own)).stderr
     assert "No matching distribution found for x" in said
     assert typed(image, "--version", active="").returncode == 0
+
+
+def made(home: Path, name: str, active: str = "") -> subprocess.CompletedProcess[str]:
+    """`ml env NAME` of somebody whose home is beside the image's environments."""
+    text = (PROGRAMS / "ml").read_text(encoding="utf-8").replace("/opt/ml", str(home))
+    write(home, {"bin/ml": text.replace("/usr/bin/python3", sys.executable)})
+    return subprocess.run(["sh", home / "bin/ml", "env", name], capture_output=True, text=True,
+                          env={"PATH": os.environ["PATH"], "HOME": str(home.parent / "home"),
+                               **({"VIRTUAL_ENV": str(home / active)} if active else {})})
+
+
+def test_an_environment_of_one_s_own_sees_the_active_one_and_has_a_pip(image: Path) -> None:
+    """Made again, it stays; one that a kill left half is made anew."""
+    packages = next(image.glob("ml/lib/python3*/site-packages"))
+    write(packages, {"seen_by_all.py": ""})
+    own = image.parent / "home/envs/mine"
+    write(own, {"pyvenv.cfg": "half"})
+    for _ in range(2):
+        done = made(image, "mine", active="ml")
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (
+            0, f"ml: {own} is ready; outside of a login shell: . {own}/bin/activate")
+        subprocess.run([own / "bin/python", "-c", "import seen_by_all"], check=True)
+    assert "makes" not in done.stderr and (own / "bin/pip").is_file()
+
+
+@pytest.mark.parametrize("name", ["", "../x", "-x", "a b", "."])
+def test_an_environment_has_a_name_that_a_folder_may_have(image: Path, name: str) -> None:
+    done = made(image, name)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert f"`{name}` is no name" in done.stderr
 
 
 def test_only_environments_of_people_see_the_image_s(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ HOME = Path("/opt/ml")
 ENVIRONMENTS = sorted({framework["environment"] for framework in INSTALLED})
 NOBODY = ("runuser", "-u", "nobody", "--")
 COMPILE = "g++ -fsyntax-only -x c++ -I$(python -c 'import sysconfig; print(sysconfig.get_paths()[\"include\"])') -"
-OWN = """cd "$(mktemp -d)" && python3 -m venv --system-site-packages env && env/bin/python -m pip --version
-status=$?; [ $status = 0 ] && env/bin/python -c 'import {}'; status=$?; rm -r "$PWD"; exit $status"""
+OWN = """export HOME=$(mktemp -d) && cd $HOME && /opt/ml/bin/ml env own && envs/own/bin/python -m pip --version &&
+envs/own/bin/python -c 'import {}'; status=$?; rm -r "$HOME"; exit $status"""
 """What the login's message and pip say to whoever wants packages of their own."""
 
 

@@ -90,7 +90,7 @@ def test_pip_of_a_login_is_its_python3_s(files: dict[str, Any], lock: dict[str, 
     assert len(refused) == 6
     for name, done in refused.items():
         assert done["rc"] == 1 and len(done["err"].splitlines()) == 1, f"{name}: {done}"
-        assert "python3 -m venv --system-site-packages ~/env" in done["err"], f"{name}: {done}"
+        assert "ml env NAME" in done["err"], f"{name}: {done}"
 
 
 @pytest.mark.no_boot
