@@ -114,6 +114,12 @@ def test_libcuda_loads_and_finds_what_is_there(facts: dict[str, Any], lock: dict
     }
 
 
+def test_video_libraries_load_where_they_are_wanted(host: Any, lock: dict[str, Any]) -> None:
+    program = "import ctypes; ctypes.CDLL('libnvcuvid.so.1'); ctypes.CDLL('libnvidia-encode.so.1')"
+    done = host.run("python3 -c %s", program)
+    assert (done.rc == 0) is lock["nvidia_driver_video_enabled"], done.stderr
+
+
 def test_management_library_and_tool_are_of_the_locked_driver(
     facts: dict[str, Any], lock: dict[str, Any]
 ) -> None:
