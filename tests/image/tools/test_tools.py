@@ -19,14 +19,16 @@ COMMANDS: dict[str, dict[str, str]] = {
         "git-lfs": "git lfs version",
     },
     "aws": {"aws": "aws --version", "ec2-metadata": "command -v ec2-metadata"},
+    "vim": {"syntax": "ls /usr/share/vim/vim*/syntax/python.vim"},
     "gpu": {"nvtop": "nvtop --version"},
     "diagnostics": {
-        "dig": "dig -v", "ethtool": "ethtool --version", "iostat": "iostat -V",
+        "dig": "dig -v", "ethtool": "ethtool --version", "gdb": "gdb --version", "iostat": "iostat -V",
         "iperf3": "iperf3 --version", "lsof": "lsof -v", "numactl": "command -v numactl",
         "strace": "strace --version",
     },
     "compiler": {"compiler": "cd $(mktemp -d) && echo 'int main(void) { return 7; }' > a.c && cc -o a a.c && ./a; "
-                             "test $? = 7", "headers": "python3-config --includes"},
+                             "test $? = 7", "headers": "python3-config --includes",
+                 "cmake": "cmake --version"},
     "shared_file_systems": {"nfs": "command -v mount.nfs4"},
 }
 """Group -> what is asked for -> a command that works without rights, network or GPU."""
