@@ -38,6 +38,13 @@ def says(name: str, output: str) -> Break:
     return lambda machine: machine.program(name, output)
 
 
+def without_switch(machine: GpuMachine) -> None:
+    device = machine.path / "sys/bus/pci/devices/0000:00:05.0"
+    for file in device.iterdir():
+        file.unlink()
+    device.rmdir()
+
+
 def xid(number: int) -> str:
     return f"[  812.3] NVRM: Xid (PCI:0000:00:13): {number}, pid='<unknown>', name=<unknown>"
 
@@ -50,6 +57,9 @@ def off_the_bus(machine: GpuMachine) -> None:
     machine.set({"count": 7})
 
 
+SXID = "nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"
+RM_INIT = "NVRM: GPU 0000:00:13.0: RmInitAdapter failed! (0x24:0x65:1568)"
+"""Lines as NVIDIA's Fabric Manager User Guide and its driver's forum have them."""
 ALONE: dict[str, tuple[Break, str, str]] = {
     "GPU missing": (off_the_bus, "every_gpu_of_the_type_is_on_the_bus", "p5.48xlarge has 8 GPUs"),
     "GPU unknown to the driver": (
@@ -64,12 +74,19 @@ ALONE: dict[str, tuple[Break, str, str]] = {
     "CUDA does not start": (sets(cuda_init=802), "driver_answers", "cuInit returned 802"),
     "page retirement pending": (
         sets(pages_pending_0=1), "no_memory_waits_for_repair", "page waits"),
-    "no NVLink": (sets(nvlinks_2=0), "every_nvlink_is_up", "has no NVLink"),
+    "no NVLink": (sets(nvlinks_2=0), "every_nvlink_is_up", "18 wanted: ['GPU 2: 0']"),
+    "some NVLinks": (sets(nvlinks_2=12), "every_nvlink_is_up", "18 wanted: ['GPU 2: 12']"),
     "fabric manager of another version": (
         says("nv-fabricmanager", "Fabric Manager version is : 570.1.1"),
         "fabric_manager_runs_where_an_nvswitch_is", "570.1.1 beside driver"),
 }
 TOGETHER: list[tuple[Break, str, str]] = [
+    (sets(name_0="NVIDIA H200"), "every_gpu_is_the_type_s_model", "GPU 0 (0000:00:10.0): NVIDIA H200"),
+    (without_switch, "every_nvswitch_is_on_the_bus", "has 4 NVSwitches; on the bus: 3"),
+    (sets(uncorrected_ever_0=3), "no_memory_error_was_ever_left_uncorrected", "GPU 0"),
+    (sets(remapped_3=2), "no_memory_error_was_ever_left_uncorrected", "GPU 3: 2 rows remapped"),
+    (sets(copy_bits_0=4), "copies_are_whole", "GPU 0: 1"),
+    (sets(memory_bits_4=4), "memory_keeps_what_is_written", "memory lost: ['GPU 4: "),
     (sets(memory_mib_2=40960), "every_gpu_has_the_type_s_memory", "GPU 2"),
     (sets(ecc_1=0), "memory_has_error_correction_on", "ECC is off"),
     (sets(uncorrected_4=2), "no_memory_error_was_left_uncorrected", "GPU 4"),
@@ -82,15 +99,19 @@ TOGETHER: list[tuple[Break, str, str]] = [
     (sets(throttled_by_5=0x80), "nothing_throttles_a_busy_gpu", "power brake"),
     (sets(persistence=0), "persistence_is_on", "persistence mode is off"),
     (sets(mig_0=1), "no_gpu_is_divided", "MIG is on"),
-    (says("dmesg", "\n".join(map(xid, (79, 74, 48, 94, 140)))),
+    (says("dmesg", "\n".join([*map(xid, (79, 74, 48, 94, 140)), SXID, RM_INIT])),
      "kernel_log_has_no_gpu_error", "fallen off the bus"),
+    (lambda _: None, "kernel_log_has_no_nvswitch_error", "SXid 20034 of PCI:0000:05:00.0"),
+    (lambda _: None, "kernel_log_has_no_gpu_that_failed_to_start", "0000:00:13.0: RmInitAdapter"),
     *((lambda _: None, "kernel_log_has_no_gpu_error", cause) for cause in (
         "NVLink error", "uncorrected memory error", "contained memory error", "Xid 140")),
     (sets(nvlinks_down_2=1), "every_nvlink_is_up", "GPU 2: link 0"),
     (sets(p2p_1=1), "gpus_reach_each_other", "1 to 0"),
+    (sets(p2p_error_5=999), "gpus_reach_each_other", "5 to 0"),
     (says("systemctl", "inactive"), "fabric_manager_runs_where_an_nvswitch_is", "is inactive"),
     (sets(wrong_bits_7=4), "every_gpu_computes_right", "GPU 7 (0000:00:17.0): 1"),
     (sets(copy_gb_s_1=1500), "memory_is_fast_enough", "GPU 1"),
+    (lambda _: None, "no_gpu_is_slower_than_the_others", "GPU 1: 1500"),
 ]
 """Faults of one machine: none hides another, and each is named as if it were the only one."""
 
@@ -112,7 +133,9 @@ def complaints(machine: GpuMachine, kind: GpuType) -> dict[str, str]:
                                   "lock": LOCK})
 
 
-@pytest.mark.parametrize("name", [SMALL, "g5.12xlarge", "p4d.24xlarge", BIG])
+@pytest.mark.parametrize("name", [
+    SMALL, "g4dn.12xlarge", "g5.xlarge", "g5.12xlarge", "g5g.16xlarge", "g6.xlarge", "g6e.12xlarge",
+    "g6e.48xlarge", "p4d.24xlarge", "p4de.24xlarge", BIG, "p5en.48xlarge"])
 def test_a_healthy_machine_raises_no_alarm(tmp_path: Path, libraries: Path, name: str) -> None:
     kind = gpu_type(name)
     assert complaints(gpu_machine.healthy(tmp_path / "machine", libraries, kind), kind) == {}
@@ -147,6 +170,24 @@ def test_each_fault_is_found_and_named(tmp_path: Path, libraries: Path) -> None:
     missed = [(check, cause) for _, check, cause in TOGETHER if cause not in found.get(check, "")]
     assert missed == []
     assert found.keys() == {check for _, check, _ in TOGETHER}
+
+
+def test_a_gpu_that_slows_down_under_load_is_found(tmp_path: Path, libraries: Path) -> None:
+    """Not at once, as one that is badly cooled."""
+    kind = gpu_type("g5.12xlarge")
+    machine = gpu_machine.healthy(tmp_path / "machine", libraries, kind)
+    machine.set({"throttled_by.2": 0x40, "throttled_after_s": 2})
+    found = gpu_checks.complaints(CHECKS, {"gpus": machine.gather(load_s=3.0),
+                                           "gpu_type": kind.model_dump(), "lock": LOCK})
+    assert found == {"nothing_throttles_a_busy_gpu": "['GPU 2: hardware thermal slowdown']"}, found
+
+
+def test_memory_that_another_program_holds_is_named(tmp_path: Path, libraries: Path) -> None:
+    """It was not tested, which is no pass."""
+    kind = gpu_type(SMALL)
+    machine = gpu_machine.healthy(tmp_path / "machine", libraries, kind)
+    machine.set({"used_mib": kind.memory_mib // 2})
+    assert "GPU 0: 54%" in complaints(machine, kind)["memory_keeps_what_is_written"]
 
 
 THROTTLES = "nvmlDeviceGetCurrentClocksThrottleReasons"

@@ -17,7 +17,8 @@ from support.gpu import gpu_checks
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = gpu_checks.module(ROOT / "tests/image/frameworks/test_gpu.py")
-TYPE = {"type": "g5.12xlarge", "gpus": 4, "matmul_tflops": 70.0}
+TYPE = {"type": "g5.12xlarge", "gpus": 4, "matmul_tflops": 70.0, "nvswitch": False,
+        "nvlink_gb_s": 0.0, "pcie_generation": 4, "pcie_width": 16}
 LOSSES = [1.0923, 1.0455, 0.4851]
 GPU = {"name": "NVIDIA A10G", "numbers": "bfloat16", "trained": LOSSES,
        "half": [1.0924, 1.0452, 0.4850],
@@ -66,15 +67,20 @@ FAULTS: dict[str, tuple[Break, str, str]] = {
     "wrong sum": (lambda worked: worked["sums"].__setitem__(3, {"wrong": 12, "gb_s": 5.1}),
                   "gpus_sum_by_nccl",
                   "GPU 3: 12 wrong sums"),
+    "slow sum": (lambda worked: worked["sums"].__setitem__(3, {"wrong": 0, "gb_s": 0.8}),
+                 "gpus_sum_fast_enough", "3.9 wanted: ['GPU 3: 0.8']"),
+    "no Triton": (lambda worked: worked.update(triton=False), "compiled_training_is_that_of_the_cpu",
+                  "Triton was baked, and"),
     "ranks not started": (lambda worked: worked.update(sums="OSError: no space"),
                           "gpus_sum_by_nccl", "no space"),
 }
 
 
-def complaints(worked: dict[str, Any], **lock: bool) -> dict[str, str]:
+def complaints(worked: dict[str, Any], **lock: Any) -> dict[str, str]:
     return gpu_checks.complaints(CHECKS, {
         "worked": worked, "gpu_type": TYPE, "record_figure": lambda *_: None,
-        "lock": {"frameworks_compiler_enabled": True, **lock}})
+        "lock": {"frameworks_compiler_enabled": True,
+                 "frameworks_installed": [{"wheels": {"triton": {}}}], **lock}})
 
 
 def test_healthy_gpus_raise_no_alarm() -> None:
@@ -93,4 +99,4 @@ def test_each_fault_is_found_and_named(fault: str) -> None:
 def test_without_a_compiler_nothing_is_compiled() -> None:
     worked = WORKED | {"devices": [GPU | {"compiled": "InvalidCxxCompiler: no g++"}] * 4}
     assert complaints(worked, frameworks_compiler_enabled=False) == {}
-    assert complaints(worked | {"triton": False}) == {}
+    assert complaints(worked | {"triton": False}, frameworks_installed=[]) == {}

@@ -71,10 +71,7 @@ class Machine:
 
     def text(self, path):
         """A file's text; "" where it cannot be read."""
-        try:
-            return self.at(path).read_text(errors="replace")
-        except OSError:
-            return ""
+        return read(self.at(path))
 
     @property
     def gpus(self):
@@ -124,11 +121,9 @@ def machine_findings(machine):
         return ["NVIDIA's kernel module is not loaded: run `sudo modprobe nvidia`, see `dmesg`"]
     nodes = sorted(path.name for path in machine.at("/dev").glob("nvidia[0-9]*"))
     missing = [name for name in ("nvidiactl", "nvidia-uvm") if not machine.at(f"/dev/{name}").exists()]
-    if machine.is_container and (not nodes or missing):
-        return [f"the container was given no GPU (no /dev/{(missing or ['nvidia0'])[0]}): "
-                "start it with `--gpus all`"]
-    if not nodes:
-        return ["/dev/nvidia0 is missing: run `sudo nvidia-modprobe -c 0`"]
+    missing += [] if nodes else ["nvidia0"]
+    if missing and machine.is_container:
+        return [f"the container was given no GPU (no /dev/{missing[0]}): start it with `--gpus all`"]
     if missing:
         return [f"/dev/{missing[0]} is missing: run `sudo nvidia-modprobe -u -c 0`"]
     return _closed_nodes(machine, [*nodes, "nvidiactl", "nvidia-uvm"])
@@ -237,7 +232,8 @@ def framework_findings(driver, capabilities):
             found.append(f"{name} is built without CUDA ({_version(name)}): {_BUILDS[name]}")
         elif cuda:
             found += _misfits(name, int(cuda.split(".")[0]), driver, capabilities)
-    if builds["TensorFlow"] and not installed(f"nvidia-cudnn-cu{_major(builds['TensorFlow'])}")[0]:
+    major = (builds["TensorFlow"] or "").split(".")[0]
+    if major and not installed(f"nvidia-cudnn-cu{major}")[0]:
         found.append("TensorFlow finds no cuDNN of its own: "
                      "`pip install tensorflow[and-cuda]` brings it")
     if builds["JAX"]:
@@ -251,10 +247,6 @@ def framework_findings(driver, capabilities):
 _BUILDS = {"torch": "take the index's own build, whose version has no `+cpu`",
            "TensorFlow": "`pip install tensorflow[and-cuda]`",
            "JAX": "`pip install jax[cuda12]`"}
-
-
-def _major(cuda):
-    return int(cuda.split(".")[0])
 
 
 def _version(name):

@@ -15,6 +15,11 @@ pytestmark = pytest.mark.gpu
 MATMUL_SHARE = 1 / 3
 """Of the GPU's 16-bit TFLOPS: half is what a card with a low power limit keeps, an eighth what one
 without its tensor cores reaches (a T4: 8 of 65)."""
+PCIE_GB_S = {3: 0.985, 4: 1.97, 5: 3.94}
+"""Generation -> GB/s of a lane in one direction (PCI-SIG)."""
+NVLINK_SHARE, PCIE_SHARE = 0.4, 1 / 8
+"""Of the link's speed, which an all-reduce of 256 MiB reaches on a healthy machine: by NVLink 0.5 to
+0.8, by PCIe and the processor's memory 0.2 to 0.4 (bus bandwidth, as NCCL's tests define it)."""
 EXACT, ROUNDED = 1e-3, 0.05
 """How far a loss may be from the CPU's, in shares of the first one: sums in another order; 16-bit
 numbers."""
@@ -67,8 +72,10 @@ def test_training_works_in_16_bits(worked: dict[str, Any], record_figure: Any) -
 def test_compiled_training_is_that_of_the_cpu(worked: dict[str, Any], lock: dict[str, Any]) -> None:
     """torch.compile: Triton compiles for the GPU, and its launchers with g++ and Python's
     headers."""
-    if not (worked["triton"] and lock["frameworks_compiler_enabled"]):
+    baked = any("triton" in one["wheels"] for one in lock["frameworks_installed"])
+    if not (baked and lock["frameworks_compiler_enabled"]):
         pytest.skip("not asked: the image has no Triton, or no compiler for it")
+    assert worked["triton"], "Triton was baked, and PyTorch's environment has none"
     found = wrong(worked, lambda device: differs(device["compiled"], worked["reference"], EXACT))
     assert not found, f"training by torch.compile: {found}"
 
@@ -118,3 +125,14 @@ def test_gpus_sum_by_nccl(
     assert not found, f"all-reduce over {gpu_type['gpus']} GPUs: {found}"
     assert len(sums) == gpu_type["gpus"], f"{len(sums)} GPUs of {gpu_type['gpus']} took part"
     record_figure("GB/s of all-reduce", min(said["gb_s"] for said in sums))
+
+
+def test_gpus_sum_fast_enough(worked: dict[str, Any], gpu_type: dict[str, Any]) -> None:
+    least = NVLINK_SHARE * gpu_type["nvlink_gb_s"] if gpu_type["nvswitch"] else (
+        PCIE_SHARE * gpu_type["pcie_width"] * PCIE_GB_S.get(gpu_type["pcie_generation"], 0))
+    sums = worked["sums"]
+    if gpu_type["gpus"] < 2 or isinstance(sums, str):
+        pytest.skip("not asked: there is no other GPU, or there are no sums")
+    found = [f"GPU {number}: {said['gb_s']}" for number, said in enumerate(sums)
+             if not isinstance(said, str) and said["gb_s"] < least]
+    assert not found, f"GB/s of all-reduce, {least:.1f} wanted: {found}"

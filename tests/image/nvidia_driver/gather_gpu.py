@@ -1,58 +1,60 @@
 """Runs on the machine with the GPU, as root: prints as JSON what the GPU checks look at, in one SSH
 command.
 
-argv: a folder to look for /sys in; "/" but in tests; the seconds that a call may take. Needs only
-the standard library and the driver. Clocks and PCIe links rest while nothing runs, so both are read
-while each GPU copies. Each GPU is asked in processes of its own: a call that hangs in the kernel
-cannot be ended, but its process can be left.
+argv: a folder to look for /sys in; "/" but in tests; the seconds that a call may take, and those of
+the load. Needs only the standard library and the driver. Clocks and PCIe links rest while nothing
+runs, so both are read while each GPU copies, all of them at once. Each GPU is asked in processes of
+its own: a call that hangs in the kernel cannot be ended, but its process can be left.
 """
-
-from __future__ import annotations
 
 import ctypes
 import functools
 import itertools
 import json
 import operator
-import os
 import re
-import select
-import signal
 import subprocess
 import sys
 import threading
 import time
 from array import array
-from collections.abc import Callable
-from ctypes import byref, c_char, c_char_p, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
+from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
 from typing import Any
 
+from gpu_calls import (  # type: ignore[import-not-found] # the test puts it in front
+    LOAD_S,
+    Facts,
+    Failed,
+    Library,
+    bounded,
+    together,
+)
+
 ROOT = Path(sys.argv[1])
-# A healthy cuInit of eight GPUs takes some seconds.
-CALL_S = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
-# While a library is loaded, Python's lock keeps `_watch` from counting.
-PROCESS_S, COMMAND_S = 5 * CALL_S, 30.0
+COMMAND_S = 30.0
 # PCI vendor and classes.
 NVIDIA, GPU_CLASSES, SWITCH_CLASS = "0x10de", ("0x0300", "0x0302"), "0x0680"
 LINKS = 18  # nvml.h, NVML_NVLINK_MAX_LINKS
-UNCORRECTED, VOLATILE = 1, 0  # nvml.h, nvmlMemoryErrorType_t and nvmlEccCounterType_t
+# nvml.h, nvmlMemoryErrorType_t, and nvmlEccCounterType_t: since the driver started, and of its life.
+UNCORRECTED, VOLATILE, AGGREGATE = 1, 0, 1
 READ, WRITE = 0, 1  # nvml.h, nvmlGpuP2PCapsIndex_t
 # Far larger than any GPU's cache; some milliseconds for each copy.
 COPY_BYTES, COPIES = 256 << 20, 20
+NUMBERS = COPY_BYTES // 4
+MEMORY_SHARE = 0.9  # of the memory is written and read again; CUDA itself takes the rest
+NO_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
 XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-f:.]+)\): (\d+)")
+SXID = re.compile(r"SXid \((PCI:[0-9a-f:.]+)\): (\d+)")
+FAILURE = re.compile(r"NVRM: (?:GPU (\S+): )?(RmInitAdapter failed!.*)")
 
-FILL = b"""
-.version 6.0
-.target sm_50
-.address_size 64
-.visible .entry fill(.param .u64 out, .param .u32 n)
-{
+BEGIN = """
     .reg .pred %p;
-    .reg .b32 %r<6>;
-    .reg .b64 %d<4>;
-    ld.param.u64 %d1, [out];
+    .reg .b32 %r<7>;
+    .reg .b64 %d<5>;
+    ld.param.u64 %d1, [memory];
     ld.param.u32 %r1, [n];
+    ld.param.u32 %r6, [first];
     mov.u32 %r2, %ctaid.x;
     mov.u32 %r3, %ntid.x;
     mov.u32 %r4, %tid.x;
@@ -62,123 +64,33 @@ FILL = b"""
     cvta.to.global.u64 %d2, %d1;
     mul.wide.u32 %d3, %r5, 4;
     add.u64 %d2, %d2, %d3;
+    add.u32 %r5, %r5, %r6;
     mad.lo.u32 %r5, %r5, 3, 1;
+"""
+PTX = f"""
+.version 6.0
+.target sm_50
+.address_size 64
+.visible .entry fill(.param .u64 memory, .param .u32 n, .param .u32 first)
+{{{BEGIN}
     st.global.u32 [%d2], %r5;
 END:
     ret;
-}
-"""
-"""PTX for every GPU since Maxwell, which the driver compiles for its own: out[i] = 3 * i + 1."""
-
-Facts = dict[str, Any]
-_under_way: dict[int, tuple[str, float]] = {}
-"""Thread -> the call that it waits for, and since when (monotonic seconds)."""
-_sending = threading.Lock()
-
-
-class Failed(Exception):
-    """A call into one of NVIDIA's libraries that did not return 0."""
-
-
-def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
-    """What a question answers in a process of its own; `error` where it fails or does not return."""
-    end, pipe = os.pipe()
-    child = os.fork()
-    if not child:
-        _answer(pipe, question, arguments)
-    os.close(pipe)
-    text, deadline = b"", time.monotonic() + PROCESS_S
-    while select.select([end], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        if not (piece := os.read(end, 1 << 16)):
-            break
-        text += piece
-    os.close(end)
-    # It is not waited for: a process that hangs in the kernel does not end.
-    os.kill(child, signal.SIGKILL)
-    return dict(json.loads(text)) if text else {"error": f"no answer within {PROCESS_S:g} s"}
-
-
-def _answer(pipe: int, question: Callable[..., Facts], arguments: tuple[Any, ...]) -> None:
-    """Answer into the pipe and end, without SSH's connection, which any process keeps open."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in range(3):
-        os.dup2(nowhere, stream)
-    threading.Thread(target=_watch, args=(pipe,), daemon=True).start()
-    try:
-        found = question(*arguments)
-    except Exception as error:
-        found = {"error": str(error) or repr(error)}
-    _send(pipe, found)
-
-
-def _watch(pipe: int) -> None:
-    """Answer in place of a call that does not return."""
-    while True:
-        time.sleep(0.05)
-        for name, since in list(_under_way.values()):
-            if time.monotonic() - since > CALL_S:
-                _send(pipe, {"error": f"{name} did not return within {CALL_S:g} s"})
-
-
-def _send(pipe: int, found: Facts) -> None:
-    _sending.acquire()  # for good: one answer is enough
-    with os.fdopen(pipe, "w") as sink:
-        json.dump(found, sink)
-    os._exit(0)
-
-
-class Library:
-    """A library whose calls return 0 or a number that says why not. `words`: its call for what a
-    number means."""
-
-    def __init__(self, name: str, words: str) -> None:
-        self._library, self._words = ctypes.CDLL(name), words
-        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
-                  if ".so" in line}
-        stem = name.split(".so")[0]
-        self.file = next(Path(path).resolve().name for path in mapped if f"/{stem}.so" in path)
-
-    def __call__(self, name: str, *arguments: Any) -> None:
-        _under_way[threading.get_ident()] = name, time.monotonic()
-        status = getattr(self._library, name)(*arguments)
-        del _under_way[threading.get_ident()]
-        if status:
-            raise Failed(f"{name} returned {status} ({self.words(status)})")
-
-    def words(self, status: int) -> str:
-        """What a number means; NVML returns the text, CUDA writes where it is."""
-        ask, text = getattr(self._library, self._words), c_char_p()
-        if self._words == "nvmlErrorString":
-            ask.restype = c_char_p
-            return str(ask(status).decode())
-        ask(status, byref(text))
-        return (text.value or b"unknown").decode()
-
-    def number(self, name: str, *arguments: Any, kind: Any = c_uint) -> int:
-        """The number that a call writes through its last argument."""
-        value = kind()
-        self(name, *arguments, byref(value))
-        return int(value.value)
-
-    def numbers(self, count: int, name: str, *arguments: Any) -> list[int]:
-        """The numbers that a call writes through its last `count` arguments."""
-        values = [c_uint() for _ in range(count)]
-        self(name, *arguments, *(byref(value) for value in values))
-        return [value.value for value in values]
-
-    def text(self, name: str, *arguments: Any) -> str:
-        """The text that a call writes to a buffer."""
-        buffer = (c_char * 96)()
-        self(name, *arguments, buffer, c_uint(len(buffer)))
-        return buffer.value.decode()
-
-    def optional(self, question: Any) -> Any:
-        """An answer, or None where this GPU or this driver has none."""
-        try:
-            return question()
-        except (Failed, AttributeError):
-            return None
-
+}}
+.visible .entry check(.param .u64 memory, .param .u32 n, .param .u32 first, .param .u64 count)
+{{{BEGIN}
+    ld.global.u32 %r4, [%d2];
+    setp.eq.u32 %p, %r4, %r5;
+    @%p bra END;
+    ld.param.u64 %d4, [count];
+    cvta.to.global.u64 %d4, %d4;
+    red.global.add.u32 [%d4], 1;
+END:
+    ret;
+}}
+""".encode()
+"""PTX for every GPU since Maxwell, which the driver compiles for its own. `fill` writes
+memory[i] = 3 * (first + i) + 1, in 32 bits; `check` counts the numbers that are others."""
 
 class Memory(ctypes.Structure):
     """nvml.h, nvmlMemory_t: bytes."""
@@ -210,6 +122,8 @@ def at_rest(number: int) -> Facts:
         "ecc": ask(lambda: nvml.numbers(2, "nvmlDeviceGetEccMode", device)[0]),
         "uncorrected": ask(lambda: nvml.number("nvmlDeviceGetTotalEccErrors", device, UNCORRECTED,
                                                VOLATILE, kind=c_ulonglong)),
+        "uncorrected_ever": ask(lambda: nvml.number(
+            "nvmlDeviceGetTotalEccErrors", device, UNCORRECTED, AGGREGATE, kind=c_ulonglong)),
         "remapped": ask(lambda: nvml.numbers(4, "nvmlDeviceGetRemappedRows", device)),
         "pages_pending": ask(lambda: nvml.number("nvmlDeviceGetRetiredPagesPendingStatus", device)),
         "mig": ask(lambda: nvml.numbers(2, "nvmlDeviceGetMigMode", device)[0]),
@@ -231,7 +145,8 @@ def strangers(numbers: list[int]) -> Facts:
 
     def reaches(one: int, other: int) -> bool:
         ask = functools.partial(nvml.number, "nvmlDeviceGetP2PStatus", handles[one], handles[other])
-        return not any(nvml.optional(functools.partial(ask, what)) for what in (READ, WRITE))
+        # 0 is nvml.h's NVML_P2P_STATUS_OK; a question that fails is no way.
+        return all(nvml.optional(functools.partial(ask, what)) == 0 for what in (READ, WRITE))
 
     pairs = itertools.permutations(numbers, 2)
     return {"not_peers": [pair for pair in pairs if not reaches(*pair)]}
@@ -253,42 +168,93 @@ class Cuda:
             found[address.value.decode().lower()[-12:]] = number
         return {"file": self.library.file, "numbers": found}
 
-    def work(self, number: int) -> dict[str, Any]:
-        """Numbers that a kernel got wrong, GB/s of copies in the GPU's memory, read and written."""
-        call = self.library
-        context, source, target = c_void_p(), c_ulonglong(), c_ulonglong()
-        call("cuCtxCreate_v2", byref(context), 0, number)
+    def work(self, number: int, memory_mib: int) -> dict[str, Any]:
+        """Numbers that a kernel got wrong, that a copy lost and that memory lost; GB/s of copies in
+        the GPU's memory, read and written, the fastest of those that fill LOAD_S."""
+        context = c_void_p()
+        self.library("cuCtxCreate_v2", byref(context), 0, number)
         try:
-            for pointer in (source, target):
-                call("cuMemAlloc_v2", byref(pointer), c_size_t(COPY_BYTES))
+            self._load_kernels()
+            self.count = self._memory(4)  # before another program or this one has all memory
+            source, target = self._memory(COPY_BYTES), self._memory(COPY_BYTES)
             wrong = self._wrong(source)
-            events = (c_void_p(), c_void_p())
-            for event in events:
-                call("cuEventCreate", byref(event), 0)
-            copy = ("cuMemcpyDtoDAsync_v2", target, source, c_size_t(COPY_BYTES), None)
-            call(*copy)
-            call("cuEventRecord", events[0], None)
-            for _ in range(COPIES):
-                call(*copy)
-            call("cuEventRecord", events[1], None)
-            call("cuEventSynchronize", events[1])
-            milliseconds = ctypes.c_float()
-            call("cuEventElapsedTime", byref(milliseconds), *events)
-            return {"wrong": wrong,
-                    "copy_gb_s": round(2 * COPIES * COPY_BYTES / milliseconds.value / 1e6, 1)}
+            self._launch(self.fill, source, NUMBERS, 0)
+            ends, best = time.monotonic() + LOAD_S, 0.0
+            while not best or time.monotonic() < ends:
+                best = max(best, self._copied(source, target))
+            found = {"wrong": wrong, "copy_gb_s": round(best, 1),
+                     "copy_wrong": self._counted([(target, 0)])}
+            self.library("cuMemFree_v2", source)
+            self.library("cuMemFree_v2", target)
+            return found | self._whole_memory(int(MEMORY_SHARE * memory_mib) << 20)
         finally:
-            call("cuCtxDestroy_v2", context)
+            self.library("cuCtxDestroy_v2", context)
+
+    def _load_kernels(self) -> None:
+        module, self.fill, self.check = c_void_p(), c_void_p(), c_void_p()
+        self.library("cuModuleLoadData", byref(module), PTX)
+        self.library("cuModuleGetFunction", byref(self.fill), module, b"fill")
+        self.library("cuModuleGetFunction", byref(self.check), module, b"check")
+
+    def _memory(self, size: int) -> c_ulonglong:
+        pointer = c_ulonglong()
+        self.library("cuMemAlloc_v2", byref(pointer), c_size_t(size))
+        return pointer
+
+    def _launch(self, kernel: c_void_p, memory: c_ulonglong, count: int, first: int,
+                *more: c_ulonglong) -> None:
+        values = (memory, c_uint(count), c_uint(first), *more)
+        arguments = (c_void_p * len(values))(*map(ctypes.addressof, values))
+        self.library("cuLaunchKernel", kernel, -(-count // 256), 1, 1, 256, 1, 1, 0, None,
+                     arguments, None)
+
+    def _copied(self, source: c_ulonglong, target: c_ulonglong) -> float:
+        """GB/s of some copies, after one that wakes the memory."""
+        call, events = self.library, (c_void_p(), c_void_p())
+        for event in events:
+            call("cuEventCreate", byref(event), 0)
+        copy = ("cuMemcpyDtoDAsync_v2", target, source, c_size_t(COPY_BYTES), None)
+        call(*copy)
+        call("cuEventRecord", events[0], None)
+        for _ in range(COPIES):
+            call(*copy)
+        call("cuEventRecord", events[1], None)
+        call("cuEventSynchronize", events[1])
+        milliseconds = ctypes.c_float()
+        call("cuEventElapsedTime", byref(milliseconds), *events)
+        for event in events:
+            call("cuEventDestroy_v2", event)
+        return 2 * COPIES * COPY_BYTES / milliseconds.value / 1e6
 
     def _wrong(self, memory: c_ulonglong, count: int = 1 << 20) -> int:
-        call, module, function = self.library, c_void_p(), c_void_p()
-        call("cuModuleLoadData", byref(module), FILL)
-        call("cuModuleGetFunction", byref(function), module, b"fill")
-        length = c_uint(count)
-        arguments = (c_void_p * 2)(ctypes.addressof(memory), ctypes.addressof(length))
-        call("cuLaunchKernel", function, count // 256, 1, 1, 256, 1, 1, 0, None, arguments, None)
+        """Numbers that this machine's processor finds others than what the kernel had to write."""
+        self._launch(self.fill, memory, count, 0)
         answer, right = (c_uint * count)(), array("I", range(1, 3 * count, 3))
-        call("cuMemcpyDtoH_v2", answer, memory, c_size_t(4 * count))
+        self.library("cuMemcpyDtoH_v2", answer, memory, c_size_t(4 * count))
         return 0 if bytes(answer) == right.tobytes() else sum(map(operator.ne, answer, right))
+
+    def _whole_memory(self, size: int) -> dict[str, Any]:
+        """Numbers that are others when `size` bytes are read again, all written before."""
+        blocks: list[tuple[c_ulonglong, int]] = []
+        while len(blocks) < size // COPY_BYTES:
+            try:
+                blocks.append((self._memory(COPY_BYTES), len(blocks) * NUMBERS & 0xffffffff))
+            except Failed as error:
+                if NO_MEMORY not in str(error):
+                    raise
+                break  # somebody else has the rest, which `memory_share` shows
+        for memory, first in blocks:
+            self._launch(self.fill, memory, NUMBERS, first)
+        return {"memory_wrong": self._counted(blocks),
+                "memory_share": round(len(blocks) / max(1, size // COPY_BYTES), 2)}
+
+    def _counted(self, blocks: list[tuple[c_ulonglong, int]]) -> int:
+        answer = c_uint()
+        self.library("cuMemsetD32_v2", self.count, 0, c_size_t(1))
+        for memory, first in blocks:
+            self._launch(self.check, memory, NUMBERS, first, self.count)
+        self.library("cuMemcpyDtoH_v2", byref(answer), self.count, c_size_t(4))
+        return answer.value
 
 
 def gpus() -> Facts:
@@ -307,14 +273,19 @@ def gpus() -> Facts:
                "error": answer["error"] or peers.get("error", ""),
                "cuda_error": cuda.get("error", ""), "cuda_library": cuda.get("file", "")}
     if not answer["cuda_error"]:
-        for row in answer["gpus"]:
-            at = cuda["numbers"].get(row["bus"])
-            found = {"error": "CUDA does not see it"}
-            if at is not None:
-                found = bounded(at_work, row["number"], at)
-            row |= {("work_error" if name == "error" else name): value
-                    for name, value in found.items()}
+        _work(answer["gpus"], cuda["numbers"])
     return answer
+
+
+def _work(rows: list[Facts], numbers: dict[str, int]) -> None:
+    """Let all GPUs work, and put what came out into their rows."""
+    for row in rows:
+        if row["bus"] not in numbers:
+            row["work_error"] = "CUDA does not see it"
+    seen = [row for row in rows if row["bus"] in numbers]
+    cases = [(row["number"], numbers[row["bus"]], row["memory_mib"]) for row in seen]
+    for row, found in zip(seen, together(at_work, cases), strict=True):
+        row |= {("work_error" if name == "error" else name): value for name, value in found.items()}
 
 
 def management() -> Library:
@@ -338,14 +309,14 @@ def driver() -> Facts:
             "count": nvml.number("nvmlDeviceGetCount_v2")}
 
 
-def at_work(number: int, cuda_number: int) -> Facts:
+def at_work(number: int, cuda_number: int, memory_mib: int) -> Facts:
     """One GPU's result and speed, its fastest PCIe link and what throttled it meanwhile."""
     nvml, cuda = management(), Cuda()
     device, results = handle(nvml, number), Facts()
 
     def work() -> None:
         try:
-            results.update(cuda.work(cuda_number))
+            results.update(cuda.work(cuda_number, memory_mib))
         except Failed as error:
             results["error"] = str(error)
 
@@ -391,10 +362,14 @@ ADDRESSES, SWITCHES = on_bus()
 MODULE = ROOT / "sys/module/nvidia/version"  # of the kernel module that is loaded
 STATE = ("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager")
 VERSION = re.search(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
-print(json.dumps(gpus() | {
+FOUND = gpus()
+LOG = output("dmesg")
+print(json.dumps(FOUND | {
     "bus": ADDRESSES, "switches": SWITCHES,
     "module": MODULE.read_text().strip() if MODULE.exists() else "",
     "fabricmanager": output(*STATE).strip(),
     "fabricmanager_version": VERSION[0] if VERSION else "",
-    "xids": [list(match.groups()) for match in XID.finditer(output("dmesg"))],
+    "xids": [list(match.groups()) for match in XID.finditer(LOG)],
+    "sxids": [list(match.groups()) for match in SXID.finditer(LOG)],
+    "failures": [list(match.groups()) for match in FAILURE.finditer(LOG)],
 }))

@@ -63,11 +63,11 @@ class GpuMachine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{version}\n", encoding="utf-8")
 
-    def gather(self, call_s: float = 60.0) -> dict[str, Any]:
-        """What the GPU checks look at, if no call takes longer."""
-        done = subprocess.run([sys.executable, str(GATHER), str(self.path), str(call_s)],
-                              env=self.environment,
-                              text=True, capture_output=True, check=True)
+    def gather(self, call_s: float = 60.0, load_s: float = 0.0) -> dict[str, Any]:
+        """What the GPU checks look at, if no call takes longer, under so long a load."""
+        argv = [sys.executable, str(GATHER), str(self.path), str(call_s), str(load_s)]
+        done = subprocess.run(argv, env=self.environment, text=True, capture_output=True,
+                              check=True)
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
@@ -90,11 +90,11 @@ def healthy(path: Path, libraries: Path, kind: GpuType) -> GpuMachine:
     machine.set({"driver": DRIVER, "count": kind.gpus, "name": f"NVIDIA {kind.gpu}",
                  "memory_mib": kind.memory_mib,
                  "copy_gb_s": int(0.85 * kind.memory_gb_s), "pcie_generation": kind.pcie_generation,
-                 "pcie_width": kind.pcie_width, "nvlinks": 18 if kind.nvswitch else 0})
+                 "pcie_width": kind.pcie_width, "nvlinks": kind.nvlinks if kind.nvswitch else 0})
     machine.module(DRIVER)
     for number in range(kind.gpus):
         machine.put_on_bus(f"0000:00:{0x10 + number:02x}.0", "0x030200")
-    for number in range(4 if kind.nvswitch else 0):
+    for number in range(kind.nvswitches if kind.nvswitch else 0):
         machine.put_on_bus(f"0000:00:{0x05 + number:02x}.0", "0x068000")
     machine.program("dmesg", "[    4.2] nvidia: loading out-of-tree module taints kernel.")
     machine.program("systemctl", "active" if kind.nvswitch else "inactive")

@@ -1,5 +1,6 @@
 /* libnvidia-ml.so.1 without a driver: the calls that the GPU checks and golden-idle make, with nvml.h's signatures. */
 #include "settings.h"
+#include <time.h>
 
 #define OK 0
 #define NOT_SUPPORTED 3
@@ -75,13 +76,14 @@ int nvmlDeviceGetEccMode(device_t d, unsigned *current, unsigned *pending)
 
 int nvmlDeviceGetTotalEccErrors(device_t d, int kind, int counter, unsigned long long *to)
 {
-	*to = kind == 1 && counter == 0 ? number("uncorrected", GPU(d), 0) : 0;
+	*to = kind == 1 ? number(counter ? "uncorrected_ever" : "uncorrected", GPU(d), 0) : 0;
 	return OK;
 }
 
 int nvmlDeviceGetRemappedRows(device_t d, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed)
 {
-	*corrected = *uncorrected = 0;
+	*corrected = 0;
+	*uncorrected = number("remapped", GPU(d), 0);
 	*failed = number("remap_failed", GPU(d), 0);
 	return answer(pending, "remap_pending", d, 0);
 }
@@ -92,7 +94,10 @@ int nvmlDeviceGetCurrPcieLinkWidth(device_t d, unsigned *to) { return answer(to,
 
 int nvmlDeviceGetCurrentClocksThrottleReasons(device_t d, unsigned long long *to)
 {
-	*to = number("throttled_by", GPU(d), 0);
+	static time_t first;
+
+	first = first ? first : time(NULL);
+	*to = time(NULL) - first >= (time_t)number("throttled_after_s", GPU(d), 0) ? number("throttled_by", GPU(d), 0) : 0;
 	may_hang("nvmlDeviceGetCurrentClocksThrottleReasons", GPU(d));
 	return number("clocks_error", GPU(d), OK);
 }
@@ -114,7 +119,8 @@ int nvmlDeviceGetNvLinkState(device_t d, unsigned link, unsigned *to)
 int nvmlDeviceGetP2PStatus(device_t one, device_t other, int what, unsigned *to)
 {
 	(void)other, (void)what;
-	return answer(to, "p2p", one, 0);
+	answer(to, "p2p", one, 0);
+	return number("p2p_error", GPU(one), OK);
 }
 
 /* What the agent of the role golden_idle asks. */

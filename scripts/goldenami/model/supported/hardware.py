@@ -58,12 +58,16 @@ class Cpu(Record):
 
 class GpuFigures(Record):
     """What a GPU reaches at most: GB/s of its memory, TFLOPS of dense 16-bit matrix products, its
-    PCIe link ("4x16": generation 4, 16 lanes). The last two are None where the source does not say.
+    PCIe link ("4x16": generation 4, 16 lanes), its NVLinks ("18x50": 18 of 50 GB/s in both
+    directions), and the NVSwitches of a machine with 8. None where the source does not say, or the
+    GPU has none.
     """
 
     memory_gb_s: float
     matmul_tflops: float | None = None
     pcie: Annotated[str, Field(pattern=r"^[3-6]x(8|16)$")] | None = None
+    nvlink: Annotated[str, Field(pattern=r"^\d{1,2}x\d{2,3}$")] | None = None
+    nvswitches: int = 0
     source: str
 
 
@@ -122,7 +126,7 @@ class GpuType(Record):
 
     `gpus` of `memory_mib` each, as EC2 describes them; the rest are the GPU's figures. An unknown
     PCIe link has 0 lanes of generation 0: no link is below it. `nvswitch`: it connects the GPUs, so
-    each reaches the others' memory.
+    each reaches the others' memory, by `nvlinks` of `nvlink_gb_s` in one direction together.
     """
 
     type: str
@@ -134,6 +138,9 @@ class GpuType(Record):
     pcie_generation: int
     pcie_width: int
     nvswitch: bool
+    nvswitches: int
+    nvlinks: int
+    nvlink_gb_s: float
 
 
 def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuType:
@@ -144,11 +151,14 @@ def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuTy
     assert family.gpu is not None and family.gpu.figures is not None
     figures, count = family.gpu.figures, int(row["Count"])
     generation, _, width = (figures.pcie or "0x0").partition("x")
+    is_switched = family.nvswitch and count > 1
+    links, _, speed = (figures.nvlink or "0x0").partition("x")
     return GpuType(
         type=name, gpu=family.gpu.name, gpus=count, memory_mib=int(row["MemoryInfo"]["SizeInMiB"]),
         memory_gb_s=figures.memory_gb_s, matmul_tflops=figures.matmul_tflops,
         pcie_generation=int(generation),
-        pcie_width=int(width), nvswitch=family.nvswitch and count > 1)
+        pcie_width=int(width), nvswitch=is_switched, nvswitches=figures.nvswitches,
+        nvlinks=int(links), nvlink_gb_s=int(links) * int(speed) / 2)
 
 
 R = TypeVar("R", bound=Record)
