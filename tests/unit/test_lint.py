@@ -17,12 +17,15 @@ from goldenami.model.supported.support import SupportState
 from support.rules import trees
 
 ROOT = Path(__file__).resolve().parents[2]
-GPU = ROOT / "packer/locks/debian-12-ml-gpu-frameworks.lock.json"
+GPU = ROOT / "packer/locks/debian-13-ml-gpu-frameworks.lock.json"
 Data = dict[str, Any]
 
 
 def findings(change: Callable[[Data], None], day: str = "2026-01-01") -> list[str]:
-    data = json.loads(GPU.read_text(encoding="utf-8"))
+    # Of a driver branch whose last day is known, as that of its CUDA then is.
+    text = GPU.read_text(encoding="utf-8").replace("550.163.01", "535.309.01")
+    data = json.loads(text)
+    data["driver"]["branch"], data["cuda"]["version"] = "535", "12.2"
     # Those that need the fabric manager lack it on Debian.
     data["hardware"]["families"] = ["g4dn", "g5", "g6"]
     change(data)
@@ -149,7 +152,7 @@ def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
     (other_version("libcuda1", "535.261.03-1"), "one_driver: libcuda1 is 535.261.03-1, the driver is 535."),
     (other_version("nvidia-persistenced", "470.1-1"), "same_branch: nvidia-persistenced is 470.1-1"),
     (lambda data: data["cuda"].update(version="13.0"), "cuda_runs_on_driver: CUDA 13.0 does not run on driver 535."),
-    (lambda data: data["hardware"].update(sm=["120"]), "cuda_reaches_hardware: CUDA 11.8 compiles for sm_35 to sm_90"),
+    (lambda data: data["hardware"].update(sm=["120"]), "cuda_reaches_hardware: CUDA 12.2 compiles for sm_50 to sm_90"),
     (open_volta, "flavour_runs_hardware: open kernel modules need Turing or newer, which p3 has not"),
     (proprietary_blackwell, "flavour_runs_hardware: only the open kernel modules run the GPU of p6-b200"),
     (families("c7i", "g5", "g6", driver=False), "used_accelerators: the GPUs of g5, g6 stay idle: the image has no "),
@@ -163,7 +166,7 @@ def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
     (fabric_manager, "one_driver: nvidia-fabricmanager-535 is 535.1-1, the driver is 535."),
     (nvidias_own, "one_driver: nvidia-persistenced is 535.1-1, the driver is 535."),
     (lambda data: data["driver"]["modules"]["build"]["libc6"].update(version="2.36-1"),
-     "one_version: libc6 is 2.36-9+deb12u"),
+     "one_version: libc6 is 2.41-12+deb13u"),
     (lambda data: data["variables"].update(container_runtime_gpu_source="nvidia"),
      "container_toolkit: nvidia-container-toolkit is asked for"),
     (toolkit("1.17.4-1", "1.17.8-1"), "container_toolkit: the container toolkit is of several versions: "
@@ -209,9 +212,11 @@ def test_what_fits_is_no_finding() -> None:
 
 def test_a_branch_is_past_its_end_on_the_day_after() -> None:
     assert findings(lambda _: None, "2026-06-30") == []
-    assert findings(lambda _: None, "2026-07-01") == [
+    driver, cuda = findings(lambda _: None, "2026-07-01")
+    assert driver == (
         "supported_parts: support of NVIDIA driver 535.309.01 (branch 535) ended 2026-06-30: "
-        "plan the move to a newer one"]
+        "plan the move to a newer one")
+    assert cuda.startswith("supported_parts: support of CUDA 12.2 (came with driver branch 535) ")
 
 
 def test_check_warns_of_what_the_report_calls_ended() -> None:

@@ -25,7 +25,7 @@ from support.builds import builds
 from support.builds.tools import complaints
 from support.security import materials, signing_key
 
-IMAGE = "debian-12-ml-frameworks"
+IMAGE = "debian-13-ml-frameworks"
 AMI, REGION, OTHER = "ami-0123456789abcdef0", "us-east-1", "cn-north-1"
 PUBLISHED = {REGION: AMI, OTHER: "ami-0fedcba9876543210"}
 SCHEMA = json.loads(

@@ -251,7 +251,7 @@ def facts(image: str) -> dict[str, view.Fact]:
 
 
 def test_frameworks_are_named_with_their_versions() -> None:
-    found = facts("debian-12-ml-frameworks")["Frameworks"]
+    found = facts("debian-13-ml-frameworks")["Frameworks"]
     assert re.fullmatch(r"numpy 2[.\d]+, hnswlib [.\d]+, lightgbm [.\d]+, llama-cpp-python [.\d]+, xgboost [.\d]+",
                         found.value)
     assert found.note.startswith("compiled for these CPUs and GPUs: numpy, ")

@@ -29,7 +29,7 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from support.builds.checkout import ROOT
 from support.security import materials
 
-WHEELS, DRIVER = "debian-12-ml-frameworks", "debian-13-ml"
+WHEELS, DRIVER = "debian-13-ml-frameworks", "debian-13-ml"
 """Images with compiled wheels, and with a driver and CUDA's wheels."""
 
 WRITE = """

@@ -53,7 +53,7 @@ def record(
 ) -> WatchRecord:
     return WatchRecord(looked_at="2026-11-25T04:17:00Z", rows=list(rows),
                        warnings=["branch 535 ended"],
-                       sources=[SourceStatus(name="debian bookworm", changed="2026-11-24T00:00:00Z",
+                       sources=[SourceStatus(name="debian trixie", changed="2026-11-24T00:00:00Z",
                                              error=error)],
                        changes=list(changes))
 
@@ -71,7 +71,7 @@ def change(*packages: PackageMove) -> LockChange:
      "nothing newer that matters; blocked: driver 535.309.01 of debian-13-ml"),
     (record(row("driver", UpdateVerdict.UPDATE), changes=(change(),)), "new lock of debian-13-ml"),
     (record(row("driver", UpdateVerdict.UPDATE), error="down"),
-     "newer for debian-13-ml; could not look at debian bookworm"),
+     "newer for debian-13-ml; could not look at debian trixie"),
 ])
 def test_the_headline(given: WatchRecord, said: str) -> None:
     assert headline(given) == said
@@ -91,12 +91,12 @@ def test_the_markdown_of_a_change() -> None:
     text = markdown(record(row("driver", UpdateVerdict.UPDATE), changes=(change(moves),),
                            error="down"), "https://run")
     for line in ("Reports of the bakes: https://run", "* **warning**: branch 535 ended",
-                 "* **could not look**: debian bookworm: down",
+                 "* **could not look**: debian trixie: down",
                  "## debian-13-ml: build aaaaaaaaaaaa to bbbbbbbbbbbb",
                  "* Driver: 535.216.03 to **535.309.01**",
                  "* Installed: 4.00 KiB less",
                  r"| libcuda1 | 1 | 2\|\@x |",
-                 "| debian bookworm | 2026-11-24T00:00:00Z | down |"):
+                 "| debian trixie | 2026-11-24T00:00:00Z | down |"):
         assert line in text.splitlines(), line
     assert "Reports of the bakes" not in markdown(record(row("driver", UpdateVerdict.UPDATE)),
                                                   "https://run")

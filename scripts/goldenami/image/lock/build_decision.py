@@ -22,6 +22,7 @@ from goldenami.local.vm import cpu
 from goldenami.model.builds.lockfile import Origin
 from goldenami.model.definitions.recipes import CudaWheel, Recipe
 from goldenami.model.supported import instruction_sets
+from goldenami.model.supported.architectures import X86
 
 FILE = "roles/frameworks/files/measurements.json"
 LEAST_SPEEDUP = 1.10
@@ -92,10 +93,11 @@ class Decision:
     key: str | None = None
 
     def of(self, key: str) -> Decision:
-        """The same for the build `key`; where another build was measured, the reason says so."""
+        """The same for the build `key`. Where another build was measured, its speedup is not this
+        one's, and the reason says so."""
         if self.key in (None, key):
             return self
-        return replace(self,
+        return replace(self, speedup=None, measured_on=None,
                        why=f"{self.why}; that was another build of this version: measure again")
 
 
@@ -166,11 +168,11 @@ def micro_architecture(cpuinfo: str) -> str:
     """
     facts = {name.strip(): value.strip()
              for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
-    every = {feature for name in instruction_sets.X86
+    every = {feature for name in X86
              for feature in instruction_sets.features(name)}
     has = cpu.shown(facts.get("flags", "").split(), every) | instruction_sets.NO_SPEEDUP
     fitting = {name: len(instruction_sets.features(name) - instruction_sets.NO_SPEEDUP)
-               for name in instruction_sets.X86
+               for name in X86
                if instruction_sets.features(name) <= has}
     alike = [name for name, count in fitting.items() if count == max(fitting.values())]
     family, model = (int(facts.get(name, "0")) for name in ("cpu family", "model"))
