@@ -17,7 +17,7 @@ from goldenami.local.programs import read_code
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Allowance, CoverageRecord, Finding
 from goldenami.model.builds.plans import CoverageRequest
-from goldenami.model.supported import instruction_sets
+from goldenami.model.supported import architectures, instruction_sets
 from iced_x86 import CpuidFeature
 from support.builds import sample_plan, tools
 from support.builds.device_code import EXACT, FAMILY, PTX, SASS, fat_binary, library
@@ -230,7 +230,7 @@ def test_every_extension_of_the_decoder_has_gccs_name() -> None:
     """A feature of a -march that the decoder calls otherwise would be a finding on its own
     baseline."""
     known = {instructions.option(name) for name in vars(CpuidFeature)}
-    assert {name for row in instruction_sets.X86.values() for name in row.adds} - known == {"sahf"}
+    assert {name for row in architectures.X86.values() for name in row.adds} - known == {"sahf"}
 
 
 # --- device code ----------------------------------------------------------------------------------------------------

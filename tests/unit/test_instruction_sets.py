@@ -8,7 +8,7 @@ import re
 import pytest
 from goldenami.core import shell
 from goldenami.core.errors import NoFit
-from goldenami.model.supported import instruction_sets
+from goldenami.model.supported import architectures, instruction_sets
 from support.builds import tools
 
 MACROS = {"sse4_1": "sse4.1", "sse4_2": "sse4.2", "lahf_sahf": "sahf",
@@ -18,7 +18,7 @@ UNSEEN = {"mwaitx", "waitpkg"}
 """Features for which some of the supported compilers predefine no macro."""
 
 
-def gcc_version() -> instruction_sets.GccVersion:
+def gcc_version() -> architectures.GccVersion:
     found = re.match(r"(\d+)\.(\d+)", shell.output([tools.find("gcc"), "-dumpfullversion"]))
     assert found is not None
     return int(found[1]), int(found[2])
@@ -29,13 +29,13 @@ def predefined(march: str) -> set[str]:
     text = shell.output([tools.find("gcc"), f"-march={march}", "-dM", "-E", "-xc", "/dev/null"])
     names = {name.strip("_").lower()
              for name in re.findall(r"#define (__\w+__|__GCC_HAVE\w+) 1", text)}
-    known = {name for row in instruction_sets.X86.values() for name in row.adds} - UNSEEN
+    known = {name for row in architectures.X86.values() for name in row.adds} - UNSEEN
     return {MACROS.get(name, name.replace("_", "-")) for name in names} & known
 
 
-@pytest.mark.parametrize("march", instruction_sets.X86)
+@pytest.mark.parametrize("march", architectures.X86)
 def test_gcc_agrees_with_the_table(march: str) -> None:
-    newer = gcc_version() >= instruction_sets.X86[march].since
+    newer = gcc_version() >= architectures.X86[march].since
     try:
         found = predefined(march)
     except shell.CommandFailed as error:
@@ -57,7 +57,7 @@ def test_gcc_agrees_with_the_table(march: str) -> None:
     (["neoverse-v2"], (12, 2), "-mcpu=neoverse-v1"),
 ])
 def test_the_best_that_all_share(
-    cpus: list[str], gcc: instruction_sets.GccVersion, options: str
+    cpus: list[str], gcc: architectures.GccVersion, options: str
 ) -> None:
     found = instruction_sets.baseline(cpus, gcc)
     assert " ".join(found.options) == options
@@ -72,7 +72,7 @@ def test_gcc_takes_the_options_and_stays_within_the_features(cpus: list[str]) ->
     text = shell.output([tools.find("gcc"), *found.options, "-dM", "-E", "-xc", "/dev/null"])
     asked = {name.strip("_").lower()
              for name in re.findall(r"#define (__\w+__|__GCC_HAVE\w+) 1", text)}
-    known = {name for row in instruction_sets.X86.values() for name in row.adds}
+    known = {name for row in architectures.X86.values() for name in row.adds}
     assert {MACROS.get(name, name.replace("_", "-")) for name in asked} & known <= set(
         found.features
     )
@@ -85,6 +85,6 @@ def test_no_program_runs_on_arm_and_x86() -> None:
 
 
 def test_every_parent_is_a_row_and_older() -> None:
-    for table in instruction_sets.MARCHES.values():
+    for table in (architecture.cpus for architecture in architectures.ARCHITECTURES.values()):
         for row in table.values():
             assert row.parent is None or table[row.parent].since <= row.since

@@ -21,9 +21,8 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.units import GIB
 from goldenami.model.builds.build_records import BakeRecord, Utc
+from goldenami.model.supported.architectures import ARCHITECTURES
 
-ARCHITECTURES = {"amd64": "x86_64"}
-"""EC2's names of Debian's architectures (RegisterImage, `Architecture`)."""
 ROOT_DEVICE = "/dev/xvda"
 """A name only: on Nitro the disk appears as NVMe whatever it is called ("Device names for
 volumes")."""
@@ -69,7 +68,7 @@ class ImageSpec(Record):
             else 0
         )
         return cls(name=f"{bake.image}-{bake.build_id}", description=description[:255],
-                   architecture=ARCHITECTURES[architecture], volume_size_gib=size,
+                   architecture=ARCHITECTURES[architecture].ec2, volume_size_gib=size,
                    tags=tags.of_build(
                        bake.image, bake.lock_sha256, bake.build_id, bake.git_commit,
                        bake.disk_sha256,

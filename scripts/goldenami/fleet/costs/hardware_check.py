@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from goldenami.core.records import Record
-from goldenami.model.supported.hardware import BootMode, Family
+from goldenami.model.supported.architectures import ARCHITECTURES, BootMode
+from goldenami.model.supported.hardware import Family
 
 InstanceType = Mapping[str, Any]
 """One entry of DescribeInstanceTypes."""
 
-ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
-"""EC2's names to Debian's; EC2's i386 and Mac names concern no family here."""
+_DEBIAN_NAMES = {row.ec2: name for name, row in ARCHITECTURES.items()}
+"""By EC2's; its i386 and Mac names concern no family here."""
 
 
 class Difference(Record):
@@ -56,9 +57,9 @@ def _facts(family: Family, sizes: list[InstanceType]) -> Iterator[tuple[str, Any
     gpus = [gpu for size in sizes for gpu in size.get("GpuInfo", {}).get("Gpus", [])]
     virtual = [size for size in sizes if not size.get("BareMetal")] or sizes
     yield "architecture", family.cpu.architecture, {
-        ARCHITECTURES[name] for size in sizes
+        _DEBIAN_NAMES[name] for size in sizes
         for name in size["ProcessorInfo"]["SupportedArchitectures"]
-        if name in ARCHITECTURES}
+        if name in _DEBIAN_NAMES}
     yield "CPU's maker", family.cpu.maker.value, {
         maker for size in sizes if (maker := size["ProcessorInfo"].get("Manufacturer"))}
     yield "GPU", f"{family.gpu.maker.value} {family.gpu.name}" if family.gpu else (), {

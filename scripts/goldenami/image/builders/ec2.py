@@ -46,6 +46,7 @@ from goldenami.model.builds.build_records import (
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan, BakeResult, VerifyResult
 from goldenami.model.definitions.definition import IMMUTABLE
+from goldenami.model.supported.architectures import ARCHITECTURES
 
 LIFE = timedelta(hours=6)
 """After which `golden sweep` may remove what a bake or a verify made in the account; both take well
@@ -114,7 +115,7 @@ class Ec2Builder:
         variables = json.loads((plan.work / "out/vars.json").read_text(encoding="utf-8"))
         spec = ImageSpec(
             name=f"{lock.image}-{plan.build_id}", description=lock.description[:255],
-            architecture=images.ARCHITECTURES[lock.base.architecture],
+            architecture=ARCHITECTURES[lock.base.architecture].ec2,
             volume_size_gib=lock.disk_size_gib,
             tags=tags.of_build(lock.image, plan.lock_sha256, plan.build_id,
                                variables["golden_git_commit"]))

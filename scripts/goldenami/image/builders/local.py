@@ -19,8 +19,6 @@ from goldenami.model.builds.build_records import BakeRecord, BuilderKind, Verify
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan, BakeResult, BootPlan, VerifyPlan, VerifyResult
 
-USERS = {"debian": "debian", "ubuntu": "ubuntu"}
-"""cloud-init's default user of each distribution's own package."""
 GROWTH_BYTES = 1 << 30
 """The volume is launched this much larger than the image, so that growing the root can be seen."""
 
@@ -65,7 +63,7 @@ class LocalBuilder:
         plan = VerifyPlan(
             work=work, log=log, root=self.root, disk=build.disk, baked=disk,
             variables=build.variables,
-            coverage=build.coverage, user=USERS[lock.base.distribution], roles=lock.roles,
+            coverage=build.coverage, user=lock.base.distribution, roles=lock.roles,
             features=lock.hardware.features, growth_bytes=GROWTH_BYTES,
             boot_limit_s=ssh.boot_limit_s())
         return program.call("goldenami.local.programs.boot_disk", plan, VerifyResult, progress,
@@ -88,7 +86,7 @@ class LocalBuilder:
         ):
             boots = records.read(build.verify, VerifyRecord).boots
             plan = BootPlan(work=work, log=work / "log", disk=build.disk,
-                            user=USERS[lock.base.distribution],
+                            user=lock.base.distribution,
                             boot_limit_s=ssh.boot_limit_s(),
                             expected_s=max((boot.seconds_to_ssh for boot in boots), default=0.0))
             argv = program.argv("goldenami.local.programs.open_session", plan)

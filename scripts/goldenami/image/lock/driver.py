@@ -42,7 +42,7 @@ def _offer_modules(resolution: Resolution, fitted: FittedDriver) -> None:
     it."""
     package, outcome = fitted.build.package, fitted.outcome
     assert outcome.deb_sha256 is not None
-    deb = Deb(name=package, version=f"{fitted.driver}-1", architecture="amd64",
+    deb = Deb(name=package, version=f"{fitted.driver}-1", architecture=resolution.apt.architecture,
               sha256=outcome.deb_sha256,
               size=outcome.deb_size, installed_size=outcome.installed_size, archive="built",
               path=f"{package}.deb",

@@ -35,6 +35,7 @@ from goldenami.model.builds.lockfile import (
 from goldenami.model.definitions import recipes
 from goldenami.model.definitions.recipes import Recipe, SourceKind
 from goldenami.model.supported import instruction_sets
+from goldenami.model.supported.architectures import GccVersion
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.pypi import Archive, Index, Interpreter, PyFile
 from goldenami.packages.store import Store
@@ -53,7 +54,7 @@ class FrameworkRequest:
     cpus: Sequence[str]
     target: Target
     suite: str
-    gcc: instruction_sets.GccVersion
+    gcc: GccVersion
     driver: str = ""
     driver_sources: Sequence[str] = ()
     beside: Sequence[str] = ()

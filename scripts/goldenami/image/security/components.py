@@ -23,17 +23,17 @@ from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Host
 from goldenami.model.builds.lockfile import CompiledWheel, Lock, Package
 from goldenami.model.builds.part_facts import PARTS_FILE, TreeFacts, wheel_key
+from goldenami.model.supported.architectures import ARCHITECTURES
+from goldenami.model.supported.platforms import RELEASES
 from goldenami.packages import local_repository
 from goldenami.packages.pypi import Archive, PyFile
 from goldenami.packages.store import Store
 
-MINORS = {"ubuntu": ".04"}
-"""Ubuntu's long-term releases, the only ones here, are of April: 24 is 24.04."""
 LOADER = ("grub-efi-amd64-bin", "grub-pc-bin")
 """Packages of the host whose modules are in both core images of the loader (local/disk/grub.py)."""
 _SOURCE = re.compile(r"^Source: (\S+)(?: \((\S+)\))?$", re.MULTILINE)
 """deb-src-control(5): the version stands there only where it is not the binary's."""
-_SIGNED = re.compile(r"^linux-signed(?:-(?:amd64|arm64)$|(?=-|$))")
+_SIGNED = re.compile(rf"^linux-signed(?:-(?:{'|'.join(ARCHITECTURES)})$|(?=-|$))")
 """Sources that only sign another's kernel, under versions of their own (Debian's `6.1.192+2` of
 `6.1.192-2`): trackers know `linux` and Ubuntu's `linux-aws`."""
 _WHEEL = re.compile(
@@ -92,13 +92,13 @@ class Materials:
 
     @property
     def distribution(self) -> str:
-        """The release as scanners name it: `debian-12`, `ubuntu-24.04`."""
+        """The release as scanners name it: `debian-13`, `ubuntu-24.04`."""
         return distribution(self.lock)
 
 
 def distribution(lock: Lock) -> str:
     """The release of a lock as scanners name it."""
-    return f"{lock.base.distribution}-{lock.base.major}{MINORS.get(lock.base.distribution, '')}"
+    return RELEASES[lock.base.release].id
 
 
 def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:

@@ -31,7 +31,7 @@ from goldenami.model.builds.security_records import (
     Vulnerability,
 )
 from goldenami.model.supported import compatibility
-from goldenami.model.supported.platforms import DEBIAN_CODENAMES
+from goldenami.model.supported.platforms import RELEASES
 from goldenami.packages.store import Store
 
 VEX_FILE = "cve.vex.json"
@@ -136,8 +136,7 @@ def _debian_sources(materials: Materials) -> list[tuple[SourcePackage, str]]:
     """Debian's source packages with the codename of their release: the loader's is the host's."""
     found = {(part.source, codename) for part in materials.parts if part.vendor == "debian"
              and part.source
-             for major, codename in DEBIAN_CODENAMES.items()
-             if f"distro=debian-{major}" in part.purl}
+             for codename, release in RELEASES.items() if f"distro={release.id}" in part.purl}
     return sorted(found, key=lambda pair: (pair[0].name, pair[0].version))
 
 

@@ -186,8 +186,8 @@ def _package(root: Path, plan: ModulesPlan) -> tuple[Path, int]:
     control = tree / "DEBIAN"
     control.mkdir(mode=0o755)
     (control / "control").write_text(
-        f"Package: {plan.package}\nVersion: {plan.driver_version}-1\nArchitecture: "
-        "amd64\nSection: kernel\n"
+        f"Package: {plan.package}\nVersion: {plan.driver_version}-1\n"
+        f"Architecture: {plan.tree.architecture}\nSection: kernel\n"
         "Priority: optional\nMaintainer: goldenami <root@localhost>\nInstalled-Size: "
         f"{size // 1024}\n"
         f"Depends: {', '.join(plan.depends)}\n"

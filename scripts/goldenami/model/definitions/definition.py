@@ -31,21 +31,15 @@ class KernelFlavour(StrEnum):
     AWS = "aws"
 
 
-class Architecture(StrEnum):
-    """Debian architecture names."""
-
-    AMD64 = "amd64"
-
-
 class Base(Record):
     """What the image starts from."""
 
     distribution: Annotated[Distribution, Field(strict=False)]
     """Debian or Ubuntu"""
     release: str
-    """its codename: bookworm, trixie, noble"""
-    architecture: Annotated[Architecture, Field(strict=False)] = Architecture.AMD64
-    """in Debian's words"""
+    """its codename, such as trixie"""
+    architecture: str = "amd64"
+    """by Debian's name"""
     backports: bool = False
     """take kernels and drivers from the release's backports, too"""
 

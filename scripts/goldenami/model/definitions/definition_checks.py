@@ -24,7 +24,6 @@ from goldenami.model.definitions.definition import (
     IMMUTABLE,
     NEWEST,
     REQUIRED_ROLES,
-    Architecture,
     Base,
     Definition,
     Publish,
@@ -32,9 +31,12 @@ from goldenami.model.definitions.definition import (
 )
 from goldenami.model.definitions.role_specs import role_spec
 from goldenami.model.supported import compatibility, hardware
+from goldenami.model.supported.architectures import ARCHITECTURES
 from goldenami.model.supported.platforms import PLATFORMS
 
 Mistakes = Iterator[BadInput]
+SERVED = [name for name, architecture in ARCHITECTURES.items() if architecture.images]
+"""Architectures that images are made for."""
 
 
 def check(
@@ -66,10 +68,14 @@ def _check_release(source: YamlFile, base: Base) -> Mistakes:
         yield source.error(("base", "release"),
                            f"unknown release of {base.distribution} `{base.release}`; "
                            f"{nearest(base.release, known)}")
+    if base.architecture not in SERVED:
+        yield source.error(("base", "architecture"),
+                           f"unknown value `{base.architecture}`; "
+                           f"{nearest(base.architecture, SERVED)}")
 
 
 def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    known, served = hardware.load(root), " and ".join(Architecture)
+    known = hardware.load(root)
     for index, name in enumerate(definition.hardware):
         key = ("hardware", index)
         if refused := hardware.refusal(name):
@@ -81,7 +87,7 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mis
             yield source.error(key,
                                f"`{name}` is {architecture}, the image "
                                f"{definition.base.architecture}",
-                               hint=f"images are made for {served} only: take a family of that, "
+                               hint=f"images are made for {' and '.join(SERVED)} only: take a family of that, "
                                     "such as m7i or g6")
 
 

@@ -15,6 +15,12 @@ from goldenami.core import yaml_lines
 from goldenami.core.records import Record
 from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model.supported import instruction_sets
+from goldenami.model.supported.architectures import (
+    ARCHITECTURES,
+    BootMode,
+    GccVersion,
+    of_cpu,
+)
 
 
 class OpenModules(StrEnum):
@@ -24,13 +30,6 @@ class OpenModules(StrEnum):
     UNSUPPORTED = "unsupported"
     POSSIBLE = "possible"
     REQUIRED = "required"
-
-
-class BootMode(StrEnum):
-    """EC2's names."""
-
-    LEGACY_BIOS = "legacy-bios"
-    UEFI = "uefi"
 
 
 class Maker(StrEnum):
@@ -53,7 +52,7 @@ class Cpu(Record):
     @property
     def architecture(self) -> str:
         """Debian's name of the architecture."""
-        return instruction_sets.architecture(self.name)
+        return of_cpu(self.name)
 
 
 class GpuFigures(Record):
@@ -84,8 +83,6 @@ class Gpu(Record):
 
 
 _Boot = list[Annotated[BootMode, Field(strict=False)]]
-BOOT: dict[str, _Boot] = {"amd64": [BootMode.LEGACY_BIOS, BootMode.UEFI], "arm64": [BootMode.UEFI]}
-"""Boot modes of a family that states none (EC2 user guide, "Instance type boot modes")."""
 
 
 class Family(Record):
@@ -178,7 +175,7 @@ def load(root: Path) -> dict[str, Family]:
                                f"expected a mapping, got {section!r}")
     cpus = {name: _row(source, ("cpus", name), Cpu, {"name": name}) for name in source.data["cpus"]}
     for name in cpus:
-        known = [*instruction_sets.X86, *instruction_sets.ARM]
+        known = [march for row in ARCHITECTURES.values() for march in row.cpus]
         if name not in known:
             raise source.error(("cpus", name),
                                f"what it can run is not known; {nearest(name, known)}")
@@ -202,7 +199,7 @@ def _family(source: YamlFile, name: str, cpus: dict[str, Cpu], gpus: dict[str, G
         if wanted is not None:
             linked[part] = known[wanted]
     if "cpu" in linked and "boot" not in row:
-        linked["boot"] = BOOT[linked["cpu"].architecture]
+        linked["boot"] = list(ARCHITECTURES[linked["cpu"].architecture].boot)
     family = _row(source, key, Family, linked)
     if bool(family.gpu) != bool(family.counts):
         raise source.error(key, "`gpu` and `counts` go together")
@@ -255,7 +252,7 @@ def by_modules(known: Mapping[str, Family], names: list[str]) -> tuple[list[str]
 
 
 def baseline(
-    root: Path, names: list[str], gcc: instruction_sets.GccVersion
+    root: Path, names: list[str], gcc: GccVersion
 ) -> instruction_sets.Baseline:
     """What the CPUs of all the families can run, as `gcc` would be asked for it."""
     known = load(root)

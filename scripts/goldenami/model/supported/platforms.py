@@ -1,11 +1,13 @@
-"""Releases that goldenami knows how to resolve and boot, as Ansible and roles name them."""
+"""Releases by codename, as everything that asks for them wants them: a new one is one row."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
-from goldenami.model.supported import instruction_sets
+from goldenami.model.supported.architectures import GccVersion
 
 
 class Distribution(StrEnum):
@@ -17,11 +19,30 @@ class Distribution(StrEnum):
 
 @dataclass(frozen=True)
 class Platform:
-    """The distribution as Ansible names it, `Debian`, 12, and the version of its own GCC."""
+    """A release: its distribution as Ansible names it (`Debian`), its number by os-release(5)
+    ("24.04"), the version of its own GCC.
+
+    Its security team mends it until `regular`; the longest support that costs nothing ends on
+    `last`. `images`: images are made of it; else it is a machine's that bakes them, and of images
+    that were published before.
+    """
 
     distribution: str
-    major: int
-    gcc: instruction_sets.GccVersion
+    version: str
+    gcc: GccVersion
+    regular: date
+    last: date
+    images: bool
+
+    @property
+    def major(self) -> int:
+        """The number as Ansible has it: 24."""
+        return int(self.version.partition(".")[0])
+
+    @property
+    def id(self) -> str:
+        """The release as scanners name it: `debian-13`, `ubuntu-24.04`."""
+        return f"{self.distribution.lower()}-{self.version}"
 
     @property
     def vars_file(self) -> str:
@@ -29,11 +50,19 @@ class Platform:
         return f"{self.distribution}_{self.major}.yml"
 
 
-PLATFORMS = {
-    "bookworm": Platform("Debian", 12, (12, 2)), "trixie": Platform("Debian", 13, (14, 2)),
-    "jammy": Platform("Ubuntu", 22, (11, 4)), "noble": Platform("Ubuntu", 24, (13, 3)),
+RELEASES: Mapping[str, Platform] = {
+    "bookworm": Platform("Debian", "12", (12, 2), date(2026, 7, 11), date(2028, 6, 30),
+                         images=False),
+    "trixie": Platform("Debian", "13", (14, 2), date(2028, 8, 9), date(2030, 6, 30), images=True),
+    "jammy": Platform("Ubuntu", "22.04", (11, 4), date(2027, 6, 1), date(2027, 6, 1),
+                      images=False),
+    "noble": Platform("Ubuntu", "24.04", (13, 3), date(2029, 5, 31), date(2029, 5, 31),
+                      images=True),
 }
-"""Releases by codename; what their package `gcc` depends on (read 2026-11)."""
+RELEASES_SOURCE = (
+    "distro-info-data 0.66+deb13u2: eol and eol-lts of Debian, eol of Ubuntu; read 2026-11"
+)
+"""Of the dates. GCC is what the release's package `gcc` depends on (read 2026-11)."""
 
-DEBIAN_CODENAMES = {12: "bookworm", 13: "trixie"}
-"""Also of the machines that bake: an image has their boot loader."""
+PLATFORMS = {codename: release for codename, release in RELEASES.items() if release.images}
+"""What an image may start from."""

@@ -10,27 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from goldenami.model.supported import compatibility
-from goldenami.model.supported.platforms import Distribution
-
-
-@dataclass(frozen=True)
-class ReleaseSupport:
-    """A release's last days: of its security team, and of the longest support that costs
-    nothing."""
-
-    regular: date
-    last: date
-
-
-RELEASES = {
-    "bookworm": ReleaseSupport(date(2026, 7, 11), date(2028, 6, 30)),
-    "trixie": ReleaseSupport(date(2028, 8, 9), date(2030, 6, 30)),
-    "jammy": ReleaseSupport(date(2027, 6, 1), date(2027, 6, 1)),
-    "noble": ReleaseSupport(date(2029, 5, 31), date(2029, 5, 31)),
-}
-RELEASES_SOURCE = (
-    "distro-info-data 0.66+deb13u2: eol and eol-lts of Debian, eol of Ubuntu; read 2026-11"
-)
+from goldenami.model.supported.platforms import RELEASES, RELEASES_SOURCE, Distribution
 
 KERNELS = {"5.15": date(2026, 12, 31), "6.1": date(2027, 12, 31), "6.6": date(2027, 12, 31),
            "6.12": date(2028, 12, 31), "6.18": date(2028, 12, 31)}

@@ -18,6 +18,7 @@ from goldenami.image.lock.compilation import kernel_modules
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.local import container
 from goldenami.model.builds.lockfile import Choice, Kernel, Package, PassedOver, Signature
+from goldenami.model.definitions.definition import KernelFlavour
 from goldenami.model.supported import compatibility
 from goldenami.model.supported.driver_requests import VERSION, DriverRequest
 from goldenami.packages.apt import AptRoot, Deb
@@ -77,14 +78,15 @@ def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
     definition asks for backports, theirs too. A series that no meta package names is another
     product (Ubuntu's HWE kernels).
     """
-    meta = f"linux-image-{flavour}" + ("-amd64" if flavour == "cloud" else "")
+    # Debian names the architecture, too.
+    named = f"{flavour}-{apt.architecture}" if flavour == KernelFlavour.CLOUD else flavour
+    meta = f"linux-image-{named}"
     versions = apt.versions(meta)
     if not versions:
         raise NoFit(f"the indexes have no kernel package {meta}",
                     hint="check `kernel` and `base` of the definition")
     series = dict.fromkeys(_series(apt.stanza(meta, version)["Depends"]) for version in versions)
-    tail = f"(?:{'|'.join(map(re.escape, series))})" + r"\.[\w.+-]*" + re.escape(
-        f"-{flavour}" + ("-amd64" if flavour == "cloud" else ""))
+    tail = f"(?:{'|'.join(map(re.escape, series))})" + r"\.[\w.+-]*" + re.escape(f"-{named}")
     names, headers = apt.names(rf"linux-image-{tail}"), set(apt.names(rf"linux-headers-{tail}"))
     kernels = []
     for name in names:
