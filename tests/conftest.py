@@ -94,7 +94,7 @@ def distribution(
     key: debrepo.Key, names: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A Debian 13 that has it."""
-    return debrepo.trixie(tmp_path_factory.mktemp("archives"), key, names)
+    return debrepo.debian(tmp_path_factory.mktemp("archives"), key, names)
 
 
 @pytest.fixture

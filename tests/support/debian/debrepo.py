@@ -2,7 +2,7 @@
 with faults.
 
 `Key` signs, `Archive` is a folder with `pool/` and `dists/`, `Mirror` serves a folder over HTTP and
-can be told to hang, refuse, lose, truncate or corrupt what it serves. `trixie` makes the two
+can be told to hang, refuse, lose, truncate or corrupt what it serves. `debian` makes the two
 archives from which the CPU image resolves. Nothing here imitates apt: apt-get, dpkg-deb and gpg are
 the real ones.
 """
@@ -365,13 +365,15 @@ def base_packages() -> list[Package]:
     ]
 
 
-def trixie(folder: Path, key: Key, wanted: Iterable[str]) -> Path:
-    """Both archives of a synthetic Debian 13 that holds `wanted`; returns the folder to serve."""
+def debian(
+    folder: Path, key: Key, wanted: Iterable[str], release: str = "trixie"
+) -> Path:
+    """Both archives of a synthetic Debian that holds `wanted`; returns the folder to serve."""
     known = base_packages()
     names = sorted(set(wanted) - {package.name for package in known})
-    Archive(folder / "debian", key, label="Debian", suites=("trixie", "trixie-updates")).add(
+    Archive(folder / "debian", key, label="Debian", suites=(release, f"{release}-updates")).add(
         [*known, *(Package(name, depends="libc6") for name in names)]).publish()
-    Archive(folder / "security", key, label="Debian-Security", suites=("trixie-security",)).add(
+    Archive(folder / "security", key, label="Debian-Security", suites=(f"{release}-security",)).add(
         [Package("sed", "12.4+deb13u6", depends="libc6",
                  fields={"Essential": "yes", "Priority": "required"})]
     ).publish()
