@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 from goldenami.core.errors import StageFailed
 from goldenami.local import image_tests
+from goldenami.model import program_files
 from goldenami.model.builds.build_records import Check
 from support.files import write
 from support.waiting import until
 
 RIGHT, WRONG = "def test_right():\n    pass\n", "def test_wrong():\n    assert False\n"
 BREAKS_OFF = "def pytest_runtest_logreport(report):\n    raise RuntimeError('the disk is full')\n"
+
+
+@pytest.fixture(autouse=True)
+def clone(tmp_path: Path) -> None:
+    write(tmp_path, {program_files.PLAYBOOK: ""})
 
 
 def run(root: Path, files: dict[str, str]) -> list[Check]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from goldenami.core import shell
 from goldenami.core.errors import StageFailed
 from goldenami.local import ssh
+from goldenami.model import program_files
 from goldenami.model.builds.build_records import Check, CoverageRecord, Outcome
 
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
@@ -69,13 +70,14 @@ def running(
     one run in `work` from another's. `variables` is the build's vars.json; `gpu_session` is a
     GpuSession's file, where the machine has a GPU.
     """
-    found = work / f"checks{name}.json"
+    found, asked = work / f"checks{name}.json", tested(root, roles)
+    folder = program_files.checks(root, asked, work)
     words = [
         sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider",
         "-p", "goldenami.image.verify.pytest_plugin", "--continue-on-collection-errors", *argv,
         f"--checks={found}", "--booted", *([f"--gpu-session={gpu_session}"] if gpu_session else []),
         f"--junitxml={work / f'junit{name}.xml'}",
-        *(str(root / "tests/image" / role) for role in tested(root, roles)),
+        *(str(folder / role) for role in asked),
     ]
     # A person's own could leave tests out.
     env = {**shell.python_env(), "PYTEST_ADDOPTS": "", "PYTEST_PLUGINS": "",
@@ -103,7 +105,7 @@ def without_boot(tree: Path) -> list[str]:
 
 def tested(root: Path, roles: Sequence[str]) -> list[str]:
     """The roles that have tests."""
-    return [role for role in roles if (root / "tests/image" / role).is_dir()]
+    return [role for role in roles if program_files.find(root, f"{program_files.CHECKS}/{role}").is_dir()]
 
 
 def run(

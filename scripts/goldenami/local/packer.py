@@ -14,6 +14,7 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.sandbox import namespaces
+from goldenami.model import program_files
 
 _QUIET = {"CHECKPOINT_DISABLE": "1"}
 """Packer asks its vendor for news else, and says on standard output that it is out of date."""
@@ -49,7 +50,7 @@ def build(
     source: str, variables: Mapping[str, object], *, work: Path, step: str, root: Path, log: Path,
     env: Mapping[str, str], on_line: Callable[[str], None],
 ) -> None:
-    """`packer build` of `source` in the checkout `root`; a failure names the role's task and its
+    """`packer build` of `source` for the repository `root`; a failure names the role's task and its
     message.
 
     `step` names this run's files in `work`: one bake may run Packer several times. Raises
@@ -58,6 +59,8 @@ def build(
     """
     forget_settings()
     tail: list[str] = []
+    env = {**_environment(work, step), "ANSIBLE_ROLES_PATH": program_files.roles_path(root, work),
+           **env}
 
     def watch(line: str) -> None:
         tail.append(line)
@@ -67,9 +70,8 @@ def build(
     for name, value in variables.items():
         argv += ["-var", f"{name}={value}"]
     try:
-        shell.stream([*argv, str(templates(root, work))], log=log, cwd=root,
-                     env={**_environment(work, step), **env},
-                     on_line=watch)
+        shell.stream([*argv, str(templates(root, work))], log=log,
+                     cwd=program_files.home(root), env=env, on_line=watch)
     except shell.CommandFailed:
         if any(map(_DIED.search, tail)):
             raise AnsibleDied(f"ansible: the process that ran task [{_last_task(tail)}] died",
@@ -82,13 +84,13 @@ def build(
 
 
 def templates(root: Path, work: Path) -> Path:
-    """The folder to build from: packer/ of the checkout `root`, for Packer 1.6 a copy in `work` of
+    """The folder to build from: packer/ for the repository `root`, for Packer 1.6 a copy in `work` of
     what that knows.
 
     Without `metadata_options` EC2 gives the builder's instance what its AMI or the account says of
     IMDSv2.
     """
-    source = root / "packer"
+    source = program_files.home(root) / "packer"
     if tuple(map(int, version().split(".")[:2])) >= (1, 7):
         return source
     folder = work / "templates"

@@ -187,7 +187,7 @@ def write_junit(
 
 def copy_definitions(root: Path) -> Path:
     """Put into `root` what `golden` reads of a checkout when it publishes; returns `root`."""
-    for name in ("packer", "roles", "tests/image"):
+    for name in ("ansible", "packer", "roles", "tests/image"):
         shutil.copytree(ROOT / name, root / name)
     return root
 

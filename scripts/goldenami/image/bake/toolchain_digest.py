@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from goldenami.core import records
+from goldenami.model import program_files
 
 PACKAGE = Path(__file__).resolve().parents[2]
 """The code that runs."""
@@ -22,8 +23,9 @@ MODULES = ("container", "packer", "programs/bake_tree", "sandbox/namespaces", "t
 def digest(root: Path, package: Path = PACKAGE) -> str:
     """SHA-256 over all of it: the files of the checkout `root`, the modules of the `package` that
     runs."""
-    paths = {str(path.relative_to(root)): path for pattern in FILES
-             for path in sorted(root.glob(pattern))}
+    home = program_files.home(root)
+    paths = {str(path.relative_to(home)): path for pattern in FILES
+             for path in sorted(home.glob(pattern))}
     paths |= {f"scripts/goldenami/local/{name}.py": package / f"local/{name}.py"
               for name in MODULES}
     return records.sha256_text(records.canonical({

@@ -32,6 +32,7 @@ from goldenami.core.wait import wait_until
 from goldenami.image.builders import ami_evidence
 from goldenami.local import how_far, image_tests, packer, ssh
 from goldenami.local.code_coverage import coverage
+from goldenami.model import program_files
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     Accel,
@@ -333,7 +334,7 @@ def user(root: Path, release: str) -> str:
 def _publisher(root: Path, release: str) -> dict[str, str]:
     """Whose image a bake begins from: `owner` and `name`, its `user` and `device`."""
     publishers: dict[str, dict[str, str]] = json.loads(
-        (root / "packer/base_images.json").read_text(encoding="utf-8")
+        program_files.find(root, "packer/base_images.json").read_text(encoding="utf-8")
     )
     return publishers[release]
 

@@ -19,6 +19,7 @@ from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.image.lock import cuda_wheels
 from goldenami.local.vm import cpu
+from goldenami.model import program_files
 from goldenami.model.builds.lockfile import Origin
 from goldenami.model.definitions.recipes import CudaWheel, Recipe
 from goldenami.model.supported import instruction_sets
@@ -103,7 +104,7 @@ class Decision:
 
 def load(root: Path) -> list[Measurement]:
     """All that was measured and committed."""
-    path = root / FILE
+    path = program_files.find(root, FILE)
     return records.read(path, Measurements).measurements if path.exists() else []
 
 

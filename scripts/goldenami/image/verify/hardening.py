@@ -10,6 +10,7 @@ from pydantic import Field
 
 from goldenami.core import yaml_lines
 from goldenami.core.records import Record
+from goldenami.model import program_files
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.hardening_records import (
     HardeningLevel,
@@ -30,7 +31,7 @@ class _Expected(Record):
 def judge(root: Path, build: BuildFolder, scan: HardeningScan) -> HardeningRecord:
     """The record of `scan`. Where rules are missing that were there before, no score is to be
     believed."""
-    expected = yaml_lines.validate(yaml_lines.load(root / PATH), _Expected)
+    expected = yaml_lines.validate(yaml_lines.load(program_files.find(root, PATH)), _Expected)
     record = HardeningRecord(
         image=build.image.image, build_id=build.build_id, content=scan.content,
         problem=scan.problem,

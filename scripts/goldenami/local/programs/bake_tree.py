@@ -23,6 +23,7 @@ from goldenami.local.disk import disk, immutable
 from goldenami.local.programs.read_code import ReadAhead, reading_ahead
 from goldenami.local.sandbox import program
 from goldenami.local.tree import layers, read_facts, rootfs, sealed, sizes
+from goldenami.model import program_files
 from goldenami.model.builds.build_records import Disk
 from goldenami.model.builds.part_facts import PARTS_FILE
 from goldenami.model.builds.plans import BakePlan, BakeResult, BakeStep
@@ -122,7 +123,7 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -
     work, log = plan.work, plan.log
     with events.step("seal check"):
         given = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
-        sealed.check(root, plan.root / "roles/seal/files/seal.py",
+        sealed.check(root, program_files.role(plan.root, "seal") / "files/seal.py",
                      role_files.of_image(plan.root, given))
         _compare_packages(plan, root)
     with events.step("disk"):

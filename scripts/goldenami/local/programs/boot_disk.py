@@ -29,6 +29,7 @@ from goldenami.local.sandbox import program
 from goldenami.local.tree import sealed
 from goldenami.local.vm import boot_time, cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted
+from goldenami.model import program_files
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_records import Accel, Boot, Check, CoverageRecord, Outcome
 from goldenami.model.builds.hardening_records import HardeningScan
@@ -173,7 +174,7 @@ def _disk_checks(plan: VerifyPlan, tree: Path | None) -> list[Check]:
         return found
     given = json.loads(plan.variables.read_text(encoding="utf-8"))
     left = sealed.findings(plan.work / "root" / disk_root.BELOW,
-                           plan.root / "roles/seal/files/seal.py",
+                           program_files.role(plan.root, "seal") / "files/seal.py",
                            role_files.of_image(plan.root, given))
     found.append(_check("boot/disk_is_sealed",
                         "No file of the written disk is secret, or one machine's own",

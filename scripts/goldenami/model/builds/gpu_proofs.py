@@ -15,6 +15,7 @@ from pydantic import Field
 
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
+from goldenami.model import program_files
 from goldenami.model.builds.build_records import BuildId, Sha256, Utc
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.supported.hardware import Family, GpuType
@@ -156,7 +157,7 @@ def required(root: Path, roles: Iterable[str]) -> list[str]:
     """The checks on a GPU of an image with these roles: ["nvidia_driver/driver_answers", ...]."""
     found = []
     for role in roles:
-        path = root / "tests/image" / role / _FILE
+        path = program_files.find(root, f"{program_files.CHECKS}/{role}/{_FILE}")
         if path.exists():
             found += [f"{role}/{node.name.removeprefix('test_')}"
                       for node in ast.parse(path.read_text("utf-8")).body

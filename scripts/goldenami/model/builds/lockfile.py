@@ -18,6 +18,7 @@ from pydantic import Field
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
+from goldenami.model import program_files
 from goldenami.model.builds.build_records import Allowance
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.definition_file import without_publish
@@ -349,9 +350,9 @@ def digests(root: Path, definition: Definition) -> dict[str, str]:
     inputs = {
         "definition": records.sha256_text(without_publish(text)),
         "hardware": _hardware(root, definition),
-        "ansible": records.sha256_file(root / "ansible/bake.yml"),
+        "ansible": records.sha256_file(program_files.find(root, program_files.PLAYBOOK)),
     }
-    return inputs | {f"roles/{role}": _folder(root / "roles" / role)
+    return inputs | {f"roles/{role}": _role(root, role)
                      for role in definition.role_names}
 
 
@@ -374,16 +375,14 @@ def _hardware(root: Path, definition: Definition) -> str:
     return records.sha256_text(records.canonical({"rows": rows, "derived": derived}))
 
 
-def _folder(folder: Path) -> str:
-    """Digest of a folder's files by relative name, mode and content; documentation does not
+def _role(root: Path, role: str) -> str:
+    """Digest of a role's files by relative name, mode and content; documentation does not
     count."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.suffix not in (".md", ".pyc"):
+    for name, path in program_files.role_files(root, role).items():
+        if path.suffix not in (".md", ".pyc"):
             executable = bool(path.stat().st_mode & 0o100)
-            digest.update(
-                f"{path.relative_to(folder)} {executable} {records.sha256_file(path)}\n".encode()
-            )
+            digest.update(f"{name} {executable} {records.sha256_file(path)}\n".encode())
     return digest.hexdigest()
 
 

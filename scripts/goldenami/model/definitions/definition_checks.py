@@ -13,6 +13,7 @@ from typing import Any
 
 from goldenami.core.errors import BadInput, together
 from goldenami.core.yaml_lines import Key, YamlFile, about_quotes, nearest
+from goldenami.model import program_files
 from goldenami.model.definitions import (
     customize_checks,
     own_roles,
@@ -231,7 +232,7 @@ def _check_platforms(root: Path, source: YamlFile, definition: Definition) -> Mi
     here = f"{platform.distribution} {platform.major}"
     for role in definition.role_names:
         known = sorted(path.stem.replace("_", " ")
-                       for path in (root / "roles" / role / "vars").glob("*_*.yml"))
+                       for path in (program_files.role(root, role) / "vars").glob("*_*.yml"))
         if known and here not in known:
             yield source.error(("roles", role) if role in definition.roles else (role,),
                                f"is for {', '.join(known)}, not for {here}",

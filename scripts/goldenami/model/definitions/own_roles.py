@@ -10,6 +10,7 @@ from typing import Any
 
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import YamlFile, nearest
+from goldenami.model import program_files
 from goldenami.model.definitions import role_order
 from goldenami.model.definitions.role_order import (
     AFTER,
@@ -21,13 +22,12 @@ from goldenami.model.definitions.role_order import (
 )
 from goldenami.model.definitions.role_specs import table
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def known(root: Path) -> list[str]:
-    """The program's roles, and those that lie in the checkout at `root`."""
-    found = {path.parent.name for path in (root / "roles").glob("*/tasks")}
-    return sorted(found | {*ROLE_ORDER})
+    """The program's roles, and those of the repository `root`."""
+    return sorted(program_files.roles(root) | {*ROLE_ORDER})
 
 
 def mistakes(root: Path, source: YamlFile, roles: role_order.Entries) -> Iterator[BadInput]:
@@ -37,9 +37,12 @@ def mistakes(root: Path, source: YamlFile, roles: role_order.Entries) -> Iterato
         key = ("roles", role)
         if role not in there:
             yield source.error(key, f"unknown role; {nearest(role, there)}")
-        elif not _NAME.fullmatch(role):
+        elif not NAME.fullmatch(role):
             yield source.error(key, "is no name for a role: small letters, digits and `_`",
                                hint="rename its folder, as its variables begin")
+        elif twice := program_files.taken(root, role):
+            yield source.error(key, f"is goldenami's, and {twice} has its name",
+                               hint="rename that folder, and what it is about")
         elif role in ROLE_ORDER:
             for name in OWN_KEYS:
                 if name in (said or {}):
@@ -83,7 +86,7 @@ def _unnamed(
     root: Path, source: YamlFile, role: str, roles: role_order.Entries
 ) -> Iterator[BadInput]:
     """A role that Ansible would run as another's dependency has to be in the lock, too."""
-    for each in table(root / "roles" / role / "meta/main.yml").get("dependencies") or []:
+    for each in table(program_files.role(root, role) / "meta/main.yml").get("dependencies") or []:
         name = each.get("role", each.get("name")) if isinstance(each, dict) else each
         if name not in roles:
             yield source.error(("roles", role), f"depends on the role `{name}` (its meta/main.yml)",

@@ -21,6 +21,7 @@ from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.core.yaml_lines import nearest
+from goldenami.model import program_files
 from goldenami.model.builds.build_records import Allowance
 
 FOLDER = "roles/frameworks/files"
@@ -162,6 +163,11 @@ class Recipe(Record):
         return self.build != NO_BUILD
 
 
+def programs(root: Path) -> Path:
+    """The folder of all recipes for the repository `root`."""
+    return program_files.find(root, FOLDER)
+
+
 @cache
 def dispatching(root: Path) -> dict[str, list[Allowance]]:
     """Projects of the package index whose code chooses at run time, with what the coverage check
@@ -169,7 +175,7 @@ def dispatching(root: Path) -> dict[str, list[Allowance]]:
 
     A project may be a pattern: `nvidia-*`.
     """
-    source = yaml_lines.load(root / DISPATCHING)
+    source = yaml_lines.load(program_files.find(root, DISPATCHING))
     return {project: [yaml_lines.validate(source, Allowance, entry, at=(project, index))
                       for index, entry in enumerate(entries)]
             for project, entries in source.data.items()}
@@ -178,7 +184,7 @@ def dispatching(root: Path) -> dict[str, list[Allowance]]:
 @cache
 def known(root: Path) -> tuple[str, ...]:
     """The names of all recipes."""
-    return tuple(sorted(path.parent.name for path in (root / FOLDER).glob("*/recipe.yml")))
+    return tuple(sorted(path.parent.name for path in programs(root).glob("*/recipe.yml")))
 
 
 def load(root: Path, name: str) -> Recipe:
@@ -186,7 +192,7 @@ def load(root: Path, name: str) -> Recipe:
     if name not in known(root):
         raise BadInput(f"no framework `{name}`; {nearest(name, known(root))}",
                        hint=f"recipes are the folders of {FOLDER}/")
-    source = yaml_lines.load(root / FOLDER / name / "recipe.yml")
+    source = yaml_lines.load(programs(root) / name / "recipe.yml")
     recipe = yaml_lines.validate(source, Recipe)
     if recipe.wheel is None and not recipe.has_build:
         raise source.error(("build",), "is required where there is no wheel")

@@ -15,6 +15,7 @@ from typing import Any
 import jinja2.exceptions
 
 from goldenami.core.errors import BadInput
+from goldenami.model import program_files
 from goldenami.model.definitions.role_packages import rendered, variables
 from goldenami.model.definitions.role_specs import table, tasks
 
@@ -33,7 +34,7 @@ _NESTED = 4
 def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
     """Files that `role` brings where its variables are `given`; a task whose path only the machine
     knows has none."""
-    folder = root / "roles" / role
+    folder = program_files.role(root, role)
     platforms = [path for path in sorted((folder / "vars").glob("*.y*ml")) if path.stem != "main"]
     main, own, found = table(folder / "vars/main.yml"), tasks(folder), list[str]()
     for platform in [{}, *map(table, platforms)]:

@@ -21,6 +21,7 @@ from jinja2 import StrictUndefined
 from jinja2.nativetypes import NativeEnvironment
 
 from goldenami.core.errors import BadInput
+from goldenami.model import program_files
 from goldenami.model.definitions.role_specs import role_spec, table
 from goldenami.model.supported.platforms import Platform
 
@@ -43,11 +44,11 @@ def facts(
     With `only`, that fact and those that it is made of: the others may want variables that are not
     derived yet.
     """
-    path = root / "roles" / role / "vars" / platform.vars_file
+    path = program_files.role(root, role) / "vars" / platform.vars_file
     # A role without platform files is the same everywhere.
     if not path.is_file() and list(path.parent.glob("*_*.yml")):
         raise BadInput(f"role {role} does not know {platform.distribution} {platform.major}",
-                       hint=f"write {path.relative_to(root)}, or take the role out of the "
+                       hint=f"write roles/{role}/vars/{path.name}, or take the role out of the "
                             "definition")
     data = {**table(path.with_name("main.yml")), **table(path)}
     if only:
@@ -77,7 +78,7 @@ def _needed(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
 def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
     """The packages that `role` installs on `platform`; BadInput where their list is none, or nobody
     would read it."""
-    name, folder = f"__{role}_packages", root / "roles" / role
+    name, folder = f"__{role}_packages", program_files.role(root, role)
     found = {**variables(root, role, given), **facts(root, role, platform, given, only=name)}
     for path in () if name in found else sorted((folder / "vars").glob("*.y*ml")):
         if name in table(path) and not re.search(r"_\d+$", path.stem):

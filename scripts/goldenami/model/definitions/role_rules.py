@@ -16,6 +16,7 @@ from typing import Any
 
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import Key, YamlFile
+from goldenami.model import program_files
 from goldenami.model.definitions import role_packages
 from goldenami.model.definitions.definition import ANY, NEWEST, Definition
 from goldenami.model.definitions.role_files import known
@@ -34,7 +35,7 @@ def broken(root: Path, source: YamlFile, definition: Definition) -> Iterator[Bad
     for role in definition.role_names:
         context = {**image, **_facts(root, role, platform, image)}
         for name in _FILES:
-            for task in tasks(root / "roles" / role, name):
+            for task in tasks(program_files.role(root, role), name):
                 for key, message in _refused(role, task, context):
                     yield source.error(key, message)
 
@@ -61,7 +62,7 @@ def _facts(
     root: Path, role: str, platform: Platform, image: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Those facts of `role` that need nothing that the lock derives."""
-    folder, found = root / "roles" / role / "vars", dict[str, Any]()
+    folder, found = program_files.role(root, role) / "vars", dict[str, Any]()
     for name in {**table(folder / "main.yml"), **table(folder / platform.vars_file)}:
         with contextlib.suppress(BadInput):
             found |= role_packages.facts(root, role, platform, image, only=name)

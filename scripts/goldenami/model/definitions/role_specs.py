@@ -12,6 +12,7 @@ import yaml
 
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput
+from goldenami.model import program_files
 
 _STEPS = "scripts/goldenami/model/definitions/role_order.py"
 """Where the order of the roles is written."""
@@ -53,7 +54,7 @@ def table(path: Path) -> dict[str, Any]:
 def role_spec(root: Path, role: str) -> RoleSpec:
     """Read the inputs of `role` from the checkout at `root`. Without specifications a default may
     get any value."""
-    folder = root / "roles" / role
+    folder = program_files.role(root, role)
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder, and STEPS in {_STEPS} names it",
                        hint="write the role, or take its name out of STEPS and of the definition")

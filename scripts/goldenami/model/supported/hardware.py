@@ -14,6 +14,7 @@ from pydantic import Field
 from goldenami.core import yaml_lines
 from goldenami.core.records import Record
 from goldenami.core.yaml_lines import YamlFile, nearest
+from goldenami.model import program_files
 from goldenami.model.supported import instruction_sets
 from goldenami.model.supported.architectures import (
     ARCHITECTURES,
@@ -165,7 +166,7 @@ SECTIONS = ("sources", "cpus", "gpus", "figures", "families")
 @cache
 def load(root: Path) -> dict[str, Family]:
     """All known families by name, or BadInput with file, line and the nearest valid word."""
-    source = yaml_lines.load(root / "packer/hardware.yml")
+    source = yaml_lines.load(program_files.find(root, "packer/hardware.yml"))
     for name in source.data:
         if name not in SECTIONS:
             raise source.error((name,), f"unknown section; {nearest(str(name), SECTIONS)}")

@@ -34,7 +34,7 @@ from goldenami.model.builds.plans import (
     WheelTests,
 )
 from goldenami.model.definitions import recipes
-from goldenami.model.definitions.recipes import FOLDER, Recipe
+from goldenami.model.definitions.recipes import Recipe
 from goldenami.model.supported import instruction_sets
 from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
@@ -253,7 +253,7 @@ def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> 
     return WheelPlan(
         work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key,
         layers=store.cache.layers,
-        programs=root / FOLDER, name=build.name, target=build.target.cpu,
+        programs=recipes.programs(root), name=build.name, target=build.target.cpu,
         sm=build.target.sm if instructions.cuda else [], source=store.path(build.source.sha256),
         files=instructions.files, patches=instructions.patches, settings=instructions.settings,
         environment={**_COMMON, **cached, **{
@@ -298,7 +298,7 @@ def compare(
         plan = BenchmarkPlan(
             work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key,
             layers=store.cache.layers,
-            programs=root / FOLDER, name=build.name, rounds=rounds, sides={
+            programs=recipes.programs(root), name=build.name, rounds=rounds, sides={
                 Side.IMAGE: BenchmarkSide(wheels=list(ours), needs=_features(build.target.cpu)),
                 Side.GENERIC: BenchmarkSide(wheels=list(theirs),
                                             needs=_features(build.recipe.generic))})

@@ -1,0 +1,107 @@
+"""Where the program's own files are: roles, playbook, Packer's templates, tables, an image's
+checks.
+
+A clone of goldenami has them beside its definitions. Any other repository takes those of the
+installed package, and has roles, checks and tables of its own beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = next(filter(Path.is_dir, [_PACKAGE / "data"]), _PACKAGE.parents[1])
+"""The files of the program that runs: in a wheel data of the package, else the clone that it is
+in."""
+PLAYBOOK = "ansible/bake.yml"
+"""The file by which a clone is known."""
+ROLES, CHECKS, FILES = "roles", "tests/image", "files"
+CUSTOMIZE = "customize"
+"""The one role to which a repository adds files: its own, that the role brings into an image."""
+LINKED = "linked"
+"""Below a work folder: what a run finds in one place, though it lies in two."""
+
+
+def home(root: Path) -> Path:
+    """The folder that has the program's files for the repository `root`."""
+    return root if (root / PLAYBOOK).is_file() else INSTALLED
+
+
+def find(root: Path, name: str) -> Path:
+    """A file or folder of the repository `root`; the program's where that has none."""
+    return root / name if (root / name).exists() else home(root) / name
+
+
+def role(root: Path, name: str) -> Path:
+    """The folder of a role: the repository's own, unless it only adds files to one of the
+    program's."""
+    own, given = root / ROLES / name, home(root) / ROLES / name
+    return given if given.is_dir() and _parts(own) <= {FILES} else own
+
+
+def roles(root: Path) -> set[str]:
+    """The names of all roles: the program's, and the repository's own."""
+    return {path.parent.name for folder in (home(root), root)
+            for path in (folder / ROLES).glob("*/tasks")}
+
+
+def taken(root: Path, name: str) -> str:
+    """The folder of the repository `root` that the program has, too: a role `name` or its checks;
+    "" where there is none."""
+    given = home(root)
+    if given != root and (given / ROLES / name).is_dir():
+        mine = {f"{ROLES}/{name}": {FILES} if name == CUSTOMIZE else set[str](),
+                f"{CHECKS}/{name}": set[str]()}
+        return next((each for each in mine if not _parts(root / each) <= mine[each]), "")
+    return ""
+
+
+def role_files(root: Path, name: str) -> dict[Path, Path]:
+    """The files of a role by their place in it, with those that the repository adds, in their
+    order."""
+    found = dict[Path, Path]()
+    for folder in (role(root, name), root / ROLES / name):
+        found |= {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return dict(sorted(found.items()))
+
+
+def roles_path(root: Path, work: Path) -> str:
+    """ANSIBLE_ROLES_PATH. Of a role with files of the repository there is a folder of links in
+    `work`."""
+    given = home(root) / ROLES
+    if given == root / ROLES:
+        return str(given)
+    for path in (root / ROLES).glob(f"*/{FILES}"):
+        name = path.parent.name
+        if role(root, name) == given / name:
+            parts = {part.name: part for part in (given / name).iterdir()}
+            _link(work / LINKED / ROLES / name, {**parts, FILES: path})
+    return ":".join(map(str, (work / LINKED / ROLES, given, root / ROLES)))
+
+
+def checks(root: Path, names: Iterable[str], work: Path) -> Path:
+    """The folder with the checks of the roles `names` and what they share; in a repository that is
+    no clone it is made of links in `work`."""
+    if home(root) == root:
+        return root / CHECKS
+    shared, folder = home(root) / CHECKS / "conftest.py", work / LINKED / CHECKS
+    found = {name: find(root, f"{CHECKS}/{name}") for name in names}
+    _link(folder, {shared.name: shared, **found})
+    return folder
+
+
+def _parts(folder: Path) -> set[str]:
+    """The names in a folder; none of one that is not there."""
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _link(folder: Path, targets: dict[str, Path]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, target in targets.items():
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+
+
+if __name__ == "__main__":  # the Makefile of a repository that `golden init` made asks
+    print(INSTALLED)
