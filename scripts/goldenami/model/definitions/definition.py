@@ -235,6 +235,8 @@ class Definition(Record):
     """its name, and that of the file"""
     description: str
     """one line, shown in EC2"""
+    goldenami: str = ""
+    """versions of goldenami that it is for, such as `>=1.2`; another one refuses it"""
     base: Base
     """what the image starts from"""
     kernel: Annotated[KernelFlavour, Field(strict=False)]

@@ -8,10 +8,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 import yaml
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+import goldenami
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput
-from goldenami.core.yaml_lines import nearest
+from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model.definitions import definition_checks
 from goldenami.model.definitions.definition import Definition
 
@@ -39,12 +41,25 @@ def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Defi
     `regions` are those that exist, where that is to be looked at.
     """
     source = yaml_lines.load(path)
+    _check_version(source)
     definition = yaml_lines.validate(source, Definition)
     if definition.image != path.stem:
         raise source.error(("image",),
                            f"is `{definition.image}` but the file is named `{path.stem}`")
     definition_checks.check(root, source, definition, regions)
     return _located(root, definition)
+
+
+def _check_version(source: YamlFile) -> None:
+    """First of all: keys of another version would be called unknown."""
+    wanted, here = source.data.get("goldenami", ""), goldenami.__version__
+    try:
+        fits = SpecifierSet(wanted).contains(here, prereleases=True)
+    except (InvalidSpecifier, TypeError, AttributeError):
+        raise source.error(("goldenami",), f"is {wanted!r}, no versions such as \">=1.2\"") from None
+    if not fits:
+        raise source.error(("goldenami",), f"wants {wanted}, and this is {here}",
+                           hint="change goldenami's version, in requirements.txt, or this line")
 
 
 def _located(root: Path, definition: Definition) -> Definition:
@@ -62,9 +77,9 @@ def _located(root: Path, definition: Definition) -> Definition:
     )
 
 
-APART = ("publish", "watch", "security", "drift")
-"""Sections that say where an image goes, when it is made again, what is shown of it and what may
-differ: no part of them is in it."""
+APART = ("publish", "watch", "security", "drift", "goldenami")
+"""Keys that say where an image goes, when it is made again, what is shown of it, what may differ
+and by which version it is made: no part of them is in it."""
 
 
 def without_publish(text: str) -> str:

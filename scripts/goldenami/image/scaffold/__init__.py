@@ -1,0 +1,1 @@
+"""What a repository of images, and a role in one, begin with."""

@@ -1,0 +1,60 @@
+"""The files that a repository of images, and a role in one, begin with: the folders beside this
+module, copied with the names put in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import goldenami
+from goldenami.core import records
+from goldenami.core.errors import BadInput
+from goldenami.model import program_files
+from goldenami.model.definitions import own_roles
+
+_HERE = Path(__file__).parent
+_HIDDEN = "dot_"
+"""Begins the name of a file that begins with a dot where it goes."""
+_ROLE = "new_role"
+"""The name of the role that is copied."""
+
+
+def write_repository(folder: Path) -> None:
+    """Fill `folder`, which does not exist or is empty; BadInput where it holds anything."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(f"{folder} is not empty" if folder.is_dir() else f"{folder} is a file",
+                       hint="name a folder that is not there yet")
+    _copy("repository", folder, {"@VERSION@": goldenami.__version__,
+                                 "@NAME@": folder.resolve().name})
+
+
+def write_role(root: Path, name: str) -> list[Path]:
+    """Write the role `name` into the repository `root`, with its check and its scenario; returns
+    their folders. BadInput for a name that is taken or none."""
+    if not own_roles.NAME.fullmatch(name):
+        raise BadInput(f"`{name}` is no name for a role: small letters, digits and `_`",
+                       hint="as its variables begin, such as company_agent")
+    folders = [Path(folder, name) for folder in (program_files.ROLES, program_files.CHECKS,
+                                                 "molecule")]
+    if name in own_roles.known(root):
+        whose = "" if name in program_files.roles(root) and (root / folders[0]).is_dir() \
+            else ", which is goldenami's"
+        raise BadInput(f"there is a role {name}{whose}", hint="take another name")
+    if there := [each for each in folders if (root / each).exists()]:
+        raise BadInput(f"{there[0]} is there already", hint="remove it, or take another name")
+    _copy("role", root, {_ROLE: name})
+    return folders
+
+
+def _copy(template: str, folder: Path, words: dict[str, str]) -> None:
+    """The files of `template` in `folder`, each of `words` replaced in their names and texts."""
+    pattern = re.compile("|".join(map(re.escape, words)))
+
+    def said(text: str) -> str:
+        return pattern.sub(lambda found: words[found[0]], text)
+
+    for path in sorted((_HERE / template).rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            name = said(str(path.relative_to(_HERE / template))).replace(_HIDDEN, ".")
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            records.write_text(folder / name, said(path.read_text(encoding="utf-8")))

@@ -1,0 +1,120 @@
+"""A repository of somebody's own, and a role in it, as `golden` writes them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import goldenami
+import pytest
+from goldenami import cli
+from goldenami.core.errors import ExitCode
+from goldenami.model.definitions import definition_file, role_files
+from support.builds.definitions import edit, load, refused
+from support.builds.tools import ROOT, complaints, schema_complaints
+from support.files import write
+from support.rules import role_rules
+
+IMAGE = "debian-13-base"
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> Path:
+    """Such a repository."""
+    folder = tmp_path / "company-images"
+    assert cli.main(["init", str(folder)]) == 0
+    return folder
+
+
+def test_its_definition_is_right_and_the_last_line_leads_on(
+    capfd: pytest.CaptureFixture[str], company: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert capfd.readouterr().err == f"next: cd {company} && make bake\n"
+    monkeypatch.chdir(company)
+    assert cli.main(["check"]) == 0
+    assert f"{IMAGE}: no lock" in capfd.readouterr().out
+    assert f"goldenami=={goldenami.__version__}\n" in (company / "requirements.txt").read_text()
+    assert (company / "README.md").read_text().startswith("# company-images\n")
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    assert cli.main(["init", str(tmp_path / "images")]) == 0
+    assert "customize" in load(tmp_path / "images", IMAGE).role_names
+
+
+@pytest.mark.parametrize(("there", "said"), [("x/file", "x is not empty"), ("x", "x is a file")])
+def test_what_is_there_stays(
+    tmp_path: Path, there: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, {there: "mine"})
+    assert cli.main(["init", str(tmp_path / "x")]) == ExitCode.BAD_INPUT
+    assert f"{said}\ngolden: to do: name a folder that is not there yet" in capfd.readouterr().err
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == [
+        there]
+
+
+def test_its_makefile_calls_commands_that_exist(company: Path) -> None:
+    said = subprocess.run(["make", "help"], cwd=company, capture_output=True, text=True, check=True)
+    assert "make bake " in said.stdout and f"    {IMAGE}\n" in said.stdout
+    words = [line.split() for line in (company / "Makefile").read_text().splitlines()]
+    called = {line[1] for line in words if line[:1] == ["@$(GOLDEN)"]}
+    assert called >= {"bake", "check", "lock", "new-role"} and called <= cli.MODULES.keys()
+
+
+def test_its_ci_is_valid(company: Path) -> None:
+    workflow, gitlab = company / ".github/workflows/images.yml", company / ".gitlab-ci.yml"
+    assert schema_complaints("--builtin-schema", "vendor.github-workflows", str(workflow)) == ""
+    assert schema_complaints("--builtin-schema", "vendor.gitlab-ci", str(gitlab)) == ""
+    assert complaints("zizmor", "--offline", "--quiet", "--no-progress", str(workflow)) == ""
+    settings = str(ROOT / ".yamllint")
+    assert complaints("yamllint", "--strict", "--config-file", settings, str(company)) == ""
+
+
+@pytest.mark.parametrize(("wanted", "said"), [
+    ('">=1.2"', f"4: goldenami: wants >=1.2, and this is {goldenami.__version__}"),
+    ("1.2", '4: goldenami: is 1.2, no versions such as ">=1.2"'),
+])
+def test_another_version_is_refused_before_all_else(company: Path, wanted: str, said: str) -> None:
+    edit(company, f'">={goldenami.__version__}"', wanted, IMAGE)
+    edit(company, "kernel: cloud", "kernal: cloud", IMAGE)
+    assert refused(company, IMAGE) == f"{IMAGE}.yml:{said}"
+
+
+def test_the_version_is_no_part_of_the_image(company: Path) -> None:
+    text = definition_file.path_of(company, IMAGE).read_text(encoding="utf-8")
+    assert "goldenami:" not in definition_file.without_publish(text)
+
+
+def test_a_new_role_keeps_the_contract_of_roles(
+    company: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(company)
+    assert cli.main(["new-role", "agent"]) == 0
+    assert "roles/agent/\ntests/image/agent/\nmolecule/agent/\n" in capfd.readouterr().out
+    assert "\n".join(line for rule in role_rules.RULES for line in rule(company, "agent")) == ""
+    settings = str(ROOT / ".ansible-lint")
+    assert complaints("ansible-lint", "-q", "--offline", "--config-file", settings, "roles/agent",
+                      cwd=company) == ""
+    assert complaints("ruff", "check", "--config", str(ROOT / "pyproject.toml"), str(company)) == ""
+    edit(company, "  limits:\n", "  agent:\n    agent_interval_s: 0\n  limits:\n", IMAGE)
+    assert refused(company, IMAGE) == (
+        f"{IMAGE}.yml:17: roles.agent.agent_interval_s: is 0: it has to be 1 or more")
+    edit(company, "interval_s: 0", "interval_s: 5", IMAGE)
+    assert ["agent"] in load(company, IMAGE).steps
+    assert role_files.brought(company, "agent", {}) == ["/etc/agent.conf"]
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("limits", "there is a role limits, which is goldenami's"),
+    ("mine", "there is a role mine"), ("half", "tests/image/half is there already"),
+    ("A-b", "`A-b` is no name for a role"), ("../x", "`../x` is no name"), ("", "`` is no name"),
+])
+def test_a_name_that_is_taken_or_none_is_refused(
+    company: Path, name: str, said: str, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    write(company, {"roles/mine/tasks/main.yml": "[]\n", "tests/image/half/test_half.py": "\n"})
+    monkeypatch.chdir(company)
+    assert cli.main(["new-role", name]) == ExitCode.BAD_INPUT
+    assert f"golden: error: {said}" in capfd.readouterr().err

@@ -1,0 +1,88 @@
+"""Where the program's own files are found: beside the definitions of a clone, or in the package for
+a repository that has none."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from goldenami.model import program_files
+from goldenami.model.builds import lockfile
+from support.builds.definitions import IMAGE, edit, load, refused
+from support.files import write
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = "roles/customize/files/company.conf"
+AGENT = {"roles/agent/tasks/main.yml": "[]\n", "tests/image/agent/test_agent.py": "\n"}
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> Path:
+    """A repository of definitions, with nothing of the program's."""
+    folder = tmp_path / "company"
+    (folder / "packer/images").mkdir(parents=True)
+    shutil.copy(ROOT / f"packer/images/{IMAGE}.yml", folder / "packer/images")
+    return folder
+
+
+def test_a_clone_has_them_itself(root: Path) -> None:
+    assert program_files.home(root) == root
+    assert program_files.role(root, "limits") == root / "roles/limits"
+    assert program_files.roles_path(root, root / "work") == str(root / "roles")
+    assert program_files.checks(root, ["limits"], root / "work") == root / "tests/image"
+    assert not (root / "work").exists()
+
+
+def test_another_repository_has_the_package_s(company: Path) -> None:
+    assert program_files.home(company) == program_files.INSTALLED == ROOT
+    assert load(company).role_names == load(ROOT).role_names
+    assert program_files.find(company, "packer/hardware.yml") == ROOT / "packer/hardware.yml"
+    write(company, {"packer/hardware.yml": "cpus: {}\n"})
+    assert program_files.find(company, "packer/hardware.yml").parent == company / "packer"
+
+
+def test_the_same_content_has_the_same_digests_in_both(company: Path, root: Path) -> None:
+    for each in (company, root):
+        write(each, {CONF: "colour = blue\n", "roles/agent/tasks/main.yml": "[]\n"})
+        edit(each, "  limits:\n", "  customize:\n  agent:\n  limits:\n")
+    theirs = lockfile.digests(company, load(company))
+    shutil.copy(root / f"packer/images/{IMAGE}.yml", company / "packer/images")
+    assert lockfile.digests(company, load(company)) == lockfile.digests(root, load(root))
+    write(company, {CONF: "colour = red\n"})
+    changed = lockfile.digests(company, load(company))
+    assert changed["roles/customize"] != theirs["roles/customize"]
+
+
+@pytest.mark.parametrize(("name", "folder"), [
+    ("roles/limits/tasks/main.yml", "roles/limits"),
+    ("roles/frameworks/files/own/recipe.yml", "roles/frameworks"),
+    ("roles/customize/tasks/main.yml", "roles/customize"),
+    ("tests/image/limits/test_limits.py", "tests/image/limits"),
+])
+def test_two_of_one_name_are_refused(company: Path, name: str, folder: str) -> None:
+    write(company, {name: "[]\n"})
+    edit(company, "  limits:\n", "  customize:\n  limits:\n")
+    role = folder.rpartition("/")[2]
+    assert f": roles.{role}: is goldenami's, and {folder} has its name" in refused(company)
+
+
+def test_ansible_finds_both_and_files_that_a_repository_adds(company: Path, tmp_path: Path) -> None:
+    write(company, {CONF: "colour = blue\n", **AGENT})
+    folders = program_files.roles_path(company, tmp_path).split(":")
+
+    def found(name: str) -> Path:
+        return next(path for folder in folders if (path := Path(folder, name)).exists())
+
+    assert found("customize/files/company.conf").read_text() == "colour = blue\n"
+    assert found("customize/tasks/main.yml").samefile(ROOT / "roles/customize/tasks/main.yml")
+    assert found("limits") == ROOT / "roles/limits" and found("agent") == company / "roles/agent"
+    assert program_files.roles_path(company, tmp_path).split(":") == folders, "a second time"
+
+
+def test_checks_of_both_share_their_fixtures(company: Path, tmp_path: Path) -> None:
+    write(company, AGENT)
+    folder = program_files.checks(company, ["agent", "limits"], tmp_path)
+    assert (folder / "agent/test_agent.py").samefile(company / "tests/image/agent/test_agent.py")
+    assert (folder / "limits").samefile(ROOT / "tests/image/limits")
+    assert (folder / "conftest.py").samefile(ROOT / "tests/image/conftest.py")
