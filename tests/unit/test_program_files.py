@@ -6,10 +6,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import goldenami
 import pytest
+from goldenami.core.errors import BadInput
 from goldenami.model import program_files
 from goldenami.model.builds import lockfile
 from support.builds.definitions import IMAGE, edit, load, refused
+from support.builds.sample_lock import sample
 from support.files import write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +55,28 @@ def test_the_same_content_has_the_same_digests_in_both(company: Path, root: Path
     write(company, {CONF: "colour = red\n"})
     changed = lockfile.digests(company, load(company))
     assert changed["roles/customize"] != theirs["roles/customize"]
+
+
+def test_a_stale_lock_tells_whose_inputs_changed(company: Path) -> None:
+    write(company, {"roles/agent/tasks/main.yml": "[]\n"})
+    edit(company, "  limits:\n", "  agent:\n  limits:\n")
+    wanted = load(company)
+    inputs = lockfile.digests(company, wanted)
+
+    def said(root: Path, *changed: str) -> str:
+        lock = sample(inputs=inputs | dict.fromkeys(changed, "of another version"))
+        with pytest.raises(BadInput) as caught:
+            lockfile.check_fresh(root, lock, wanted)
+        return caught.value.message.partition("since it was made: ")[2]
+
+    names = ("ansible", "definition", "hardware", "roles/agent", "roles/limits")
+    here = goldenami.__version__
+    assert said(company, *names) == ("definition, roles/agent; "
+                                     f"ansible, hardware, roles/limits of goldenami {here}")
+    assert said(company, "roles/limits") == f"roles/limits of goldenami {here}"
+    assert said(company, "roles/agent") == "roles/agent"
+    write(company, {CONF: "", program_files.PLAYBOOK: "a clone\n", "roles/limits/tasks/main.yml": "[]"})
+    assert said(company, "hardware").startswith("ansible, hardware")
 
 
 @pytest.mark.parametrize(("name", "folder"), [
