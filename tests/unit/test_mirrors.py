@@ -8,8 +8,8 @@ from goldenami.core.errors import ExitCode, HostNotReady, Unreachable
 from goldenami.packages import mirrors
 from support.debian import debrepo
 
-NVIDIA = mirrors.VendorArchive("nvidia", "https://vendor.example/debian13/x86_64", "key.pub",
-                               "A" * 40)
+NVIDIA = mirrors.VendorArchive(name="nvidia", uri="https://vendor.example/debian13/x86_64",
+                               key="key.pub", fingerprint="A" * 40)
 
 
 def test_what_an_image_is_resolved_from() -> None:

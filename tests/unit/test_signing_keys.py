@@ -26,7 +26,8 @@ def vendor(key: debrepo.Key, tmp_path: Path) -> Iterator[debrepo.Mirror]:
 
 def source(fingerprint: str, key: str = "key.pub") -> Source:
     return Source("nvidia", ("./",), (), "golden-nvidia",
-                  VendorArchive("nvidia", "unused", key, fingerprint))
+                  VendorArchive(name="nvidia", uri="http://127.0.0.1:9", key=key,
+                                fingerprint=fingerprint))
 
 
 def test_the_key_beside_the_index_is_fetched_once(

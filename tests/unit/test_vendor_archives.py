@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NVIDIA = "https://developer.download.nvidia.com/compute/cuda/repos"
 OLDER = "EB693B3035CD5710E231E123A4B469963BF863CC"
 NEWER = "02182E60104FCDC26EAE1B8597A5D4CB8793F200"
-DEBIAN = VendorArchive("nvidia", f"{NVIDIA}/debian13/x86_64", "8793F200.pub", NEWER)
+DEBIAN = VendorArchive(name="nvidia", uri=f"{NVIDIA}/debian13/x86_64", key="8793F200.pub",
+                       fingerprint=NEWER)
 
 
 def archives(image: str, **roles: dict[str, Any]) -> tuple[VendorArchive, ...]:
@@ -27,7 +28,8 @@ def archives(image: str, **roles: dict[str, Any]) -> tuple[VendorArchive, ...]:
 
 
 def test_the_driver_of_nvidias_repository() -> None:
-    ubuntu = VendorArchive("nvidia", f"{NVIDIA}/ubuntu2404/x86_64", "3bf863cc.pub", OLDER)
+    ubuntu = VendorArchive(name="nvidia", uri=f"{NVIDIA}/ubuntu2404/x86_64", key="3bf863cc.pub",
+                           fingerprint=OLDER)
     assert archives("debian-13-nvidia") == (DEBIAN,)
     assert archives("ubuntu-24.04-ml-gpu") == (ubuntu,)
 
@@ -39,9 +41,9 @@ def test_the_distributions_own_driver_wants_none() -> None:
 def test_address_and_fingerprint_may_be_the_definitions() -> None:
     found = archives("debian-13-nvidia", nvidia_driver={
         "nvidia_driver_repository_url": "https://mirror.example/cuda",
-        "nvidia_driver_repository_key_fingerprint": "A"})
+        "nvidia_driver_repository_key_fingerprint": "A" * 40})
     assert (found[0].uri, found[0].fingerprint) == ("https://mirror.example/cuda/debian13/x86_64",
-                                                    "A")
+                                                    "A" * 40)
 
 
 def test_a_lock_names_the_same_as_its_definition() -> None:
@@ -60,5 +62,5 @@ def test_a_lock_names_the_same_as_its_definition() -> None:
 def test_the_container_toolkit_has_a_repository_of_its_own() -> None:
     found = archives("debian-13-nvidia",
                      container_runtime={"container_runtime_gpu_source": "nvidia"})
-    assert [vendor.archive for vendor in found] == ["nvidia-container", "nvidia"]
+    assert [vendor.name for vendor in found] == ["nvidia-container", "nvidia"]
     assert found[0].key.startswith("https://")

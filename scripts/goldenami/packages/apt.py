@@ -158,7 +158,8 @@ class AptRoot:
         """Fetch the indexes; Unreachable names the mirror that refused, hung or served nonsense."""
         self.__dict__.pop("_all_names", None)
         try:
-            shell.output(["apt-get", "update", "-q"], env=self._env)
+            with self._logged_in():
+                shell.output(["apt-get", "update", "-q"], env=self._env)
         except shell.CommandFailed as error:
             lines = [line[3:] for line in error.output.splitlines() if line.startswith("E: ")]
             cause = next((line for line in lines if "://" in line),
@@ -172,6 +173,31 @@ class AptRoot:
                      "machine's apt sources "
                      f"or from {', '.join(mirrors.variable(source.archive) for source in self.sources)}",
             ) from None
+
+    @contextmanager
+    def _logged_in(self) -> Iterator[None]:
+        """Tell apt the logins of repositories meanwhile, in a file that only this user can read: an
+        argument would show them, and a sources file outlives the command."""
+        path, lines = self.folder / "etc/auth.conf", list[str]()
+        for source in self.sources:
+            if source.vendor and source.vendor.login:
+                user, password = mirrors.login(source.vendor)
+                lines.append(f"machine {self.uris[source.archive]} login {user} password "
+                             f"{password}\n")
+        path.unlink(missing_ok=True)  # a killed run's
+        try:
+            if lines:
+                path.touch(mode=0o600)
+                path.write_text("".join(lines), encoding="utf-8")
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where its archives are, with logins: to download from, never to be shown."""
+        return mirrors.with_logins(self.uris, [source.vendor for source in self.sources
+                                               if source.vendor])
 
     def pin(self, pins: Mapping[str, str]) -> None:
         """Prefer exactly these versions: package (or `src:name:any`, or a glob) -> version
@@ -294,25 +320,30 @@ class AptRoot:
         releases = []
         for path in (self.folder / "lists").glob("*Release"):
             release = Release(path.read_text(encoding="utf-8", errors="replace"))
-            releases.append({"suite": self._flat(path.name) or _suite(release),
+            releases.append({"suite": self._of_vendor(path.name) or _suite(release),
                              "date": release["Date"],
                              "sha256": sha256_file(path)})
         # File names begin with the host.
         return sorted(releases, key=lambda entry: (entry["suite"], entry["sha256"]))
 
-    def _flat(self, name: str) -> str:
-        """The archive of a flat repository, whose Release file has no suite, by the file's name in
-        apt's lists."""
-        places = {
-            source.archive: self.uris[source.archive]
-            .partition("://")[2]
-            .replace("_", "%5f")
-            .replace("/", "_")
-            for source in self.sources
-            if source.flat
-        }
-        return next((archive for archive, place in places.items() if name.startswith(f"{place}_")),
-                    "")
+    def _of_vendor(self, name: str) -> str:
+        """The archive, and the suite where it has any, of a vendor's Release file, by the file's
+        name in apt's lists: a flat one names no suite, others may name Debian's."""
+        for source in self.sources:
+            place = self.uris[source.archive].partition("://")[2]
+            for suite in source.suites if source.vendor else ():
+                inside = "" if source.flat else f"dists/{suite}/"
+                if name.startswith(_in_lists(f"{place}/{inside}")):
+                    return source.archive if source.flat else f"{source.archive} {suite}"
+        return ""
+
+
+def _in_lists(place: str) -> str:
+    """How apt begins the names of files of `place` (its URItoFileName)."""
+    kept = place.replace("%", "%25")
+    for character in "\\|{}[]<>\"^~_=!@#$&*":
+        kept = kept.replace(character, f"%{ord(character):02x}")
+    return kept.replace("/", "_")
 
 
 def _suite(release: Release) -> str:

@@ -13,24 +13,61 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Annotated, Self
+from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
 
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
 from goldenami.core import shell
-from goldenami.core.errors import HostNotReady, Unreachable
+from goldenami.core.errors import BadInput, HostNotReady, Unreachable
+from goldenami.core.records import Record
+from goldenami.core.web_address import without_login
 
 KEYRINGS = Path("/usr/share/keyrings")
 
 
-@dataclass(frozen=True)
-class VendorArchive:
-    """A vendor's flat repository: its address, its key's file (a name beside the index, or an
-    address) and that key's full fingerprint, in hexadecimal."""
+def _as_gpg_shows(value: object) -> object:
+    """`9DC8 5822 ...` without what only people need."""
+    return value.replace(" ", "").upper() if isinstance(value, str) else value
 
-    archive: str
-    uri: str
+
+Fingerprint = Annotated[str, BeforeValidator(_as_gpg_shows),
+                        Field(pattern=r"^([0-9A-F]{40}|[0-9A-F]{64})$")]
+"""A key's, whole: the short forms are easily forged."""
+
+
+class VendorArchive(Record):
+    """An apt repository beside the distribution's own, as a role or a definition states it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+    """its name in locks"""
+    uri: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    """its address"""
+    suites: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """its suites; without them it is flat"""
+    components: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """the components of each suite"""
     key: str
-    fingerprint: str
+    """its key: an address, a file of this repository, or one beside a flat index"""
+    fingerprint: Fingerprint
+    """of the key, whole"""
+    login: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    """name of an environment variable that holds `user:password`"""
+
+    @field_validator("uri")
+    @classmethod
+    def _without_login(cls, value: str) -> str:
+        if without_login(value)[1]:
+            raise ValueError("holds a login: name an environment variable in `login` instead")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _suites_have_components(self) -> Self:
+        if bool(self.suites) != bool(self.components):
+            raise ValueError("`suites` and `components` need each other; a flat repository has "
+                             "neither")
+        return self
 
 
 @dataclass(frozen=True)
@@ -73,7 +110,8 @@ def sources(
         suites = (release, f"{release}-updates", f"{release}-security")
         archives = [Source("ubuntu", suites, _UBUNTU_COMPONENTS, "ubuntu-archive-keyring")]
     return [*archives,
-            *(Source(vendor.archive, ("./",), (), f"golden-{vendor.archive}", vendor)
+            *(Source(vendor.name, vendor.suites or ("./",), vendor.components,
+                     f"golden-{vendor.name}", vendor)
               for vendor in vendors)]
 
 
@@ -105,7 +143,7 @@ def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> di
     The environment comes first, then this machine's apt sources, then the address of one of
     `vendors`.
     """
-    configured: Mapping[str, str] = {**{vendor.archive: vendor.uri for vendor in vendors},
+    configured: Mapping[str, str] = {**{vendor.name: vendor.uri for vendor in vendors},
                                      **_configured(os.environ.get("APT_CONFIG"))}
     uris: dict[str, str] = {}
     for archive in archives:
@@ -119,6 +157,30 @@ def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> di
             )
         uris[archive] = uri.rstrip("/")
     return uris
+
+
+def login(vendor: VendorArchive) -> tuple[str, str]:
+    """User and password of the variable that `vendor` names, empty where it names none; BadInput
+    where it is not set, or apt cannot take what it holds."""
+    if vendor.login is None:
+        return "", ""
+    user, colon, password = os.environ.get(vendor.login, "").partition(":")
+    # apt_auth.conf(5) knows no quotes.
+    if not user or not colon or len(f"{user}:{password}".split()) != 1:
+        raise BadInput(f"the login of `{vendor.name}` is missing: {vendor.login} does not hold "
+                       "`user:password`",
+                       hint=f"set {vendor.login} in the environment; no file needs it")
+    return user, password
+
+
+def with_logins(uris: Mapping[str, str], vendors: Sequence[VendorArchive]) -> dict[str, str]:
+    """`uris` with the logins that `vendors` name: to download from, never to be shown."""
+    found = dict(uris)
+    for vendor in (vendor for vendor in vendors if vendor.login and vendor.name in uris):
+        user, password = (quote(part, safe="") for part in login(vendor))
+        scheme, _, rest = uris[vendor.name].partition("://")
+        found[vendor.name] = f"{scheme}://{user}:{password}@{rest}"
+    return found
 
 
 @cache

@@ -1,11 +1,12 @@
 """Keys of vendors' archives: fetched from beside the index, and believed only by the fingerprint
-that a role states."""
+that a role or a definition states."""
 
 from __future__ import annotations
 
 import base64
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from goldenami.core import records, shell
 from goldenami.core.errors import Unreachable
@@ -14,6 +15,10 @@ from goldenami.packages.mirrors import Source, VendorArchive
 
 LIMIT = 1 << 20
 """Bytes that a key may have: NVIDIA's have 1.7 KB."""
+
+
+class OtherKey(Unreachable):
+    """A key that has not the fingerprint that somebody states."""
 
 
 def keyring(source: Source, uri: str, folder: Path) -> Path:
@@ -29,13 +34,25 @@ def keyring(source: Source, uri: str, folder: Path) -> Path:
         _demand(vendor, installed.read_bytes(), str(installed),
                 mirrors.keyring_variable(source.keyring))
         return installed
-    kept = folder / f"{vendor.archive}.asc"
+    kept = folder / f"{vendor.name}.asc"
     if not kept.is_file() or fingerprints(kept.read_bytes()) != [vendor.fingerprint]:
-        where = vendor.key if "://" in vendor.key else f"{uri}/{vendor.key}"
-        data = http_documents.read(where, limit=LIMIT).data
-        _demand(vendor, data, where, mirrors.variable(vendor.archive))
-        records.write_text(kept, data.decode("ascii", "replace"))  # apt takes .asc for armored text
+        where = vendor.key if _is_whole(vendor.key) else f"{uri}/{vendor.key}"
+        data = http_documents.read(_with_login(where, uri, vendor), limit=LIMIT).data
+        _demand(vendor, data, where, mirrors.variable(vendor.name))
+        records.write_text(kept, armored(data))  # apt takes .asc for armored text
     return kept
+
+
+def _is_whole(key: str) -> bool:
+    """Whether it is an address or a path, and no name beside the index."""
+    return "://" in key or key.startswith("/")
+
+
+def _with_login(where: str, uri: str, vendor: VendorArchive) -> str:
+    """The key's address, with the repository's login where it is on the same server."""
+    if urlsplit(where)[:2] != urlsplit(uri)[:2]:
+        return where
+    return mirrors.with_logins({vendor.name: where}, [vendor])[vendor.name]
 
 
 def armored(data: bytes) -> str:
@@ -50,12 +67,12 @@ def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> No
     """One file could hold several keys, and apt would trust them all: so exactly one, the
     vendor's."""
     if (found := fingerprints(data)) != [vendor.fingerprint]:
-        raise Unreachable(
-            f"the key of the archive `{vendor.archive}` is "
+        raise OtherKey(
+            f"the key of the archive `{vendor.name}` is "
             f"{' and '.join(found) or 'no key at all'}, not "
             f"{vendor.fingerprint} ({where})",
             hint=f"do not trust this source: check {variable}; if the vendor announced a new key, "
-                 "change the role's "
+                 "change the "
                  "fingerprint")
 
 

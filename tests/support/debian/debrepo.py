@@ -9,6 +9,7 @@ the real ones.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -195,7 +196,7 @@ class Mirror:
     """Serves `folder` on a free loopback port, also as a proxy that everything is behind.
 
     `faults` and `instead` are by path pattern (`*/InRelease`); without `ranges` it always sends the
-    whole file.
+    whole file. What lies below a path of `logins` wants that `user:password`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -204,6 +205,7 @@ class Mirror:
         self.instead: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
+        self.logins: dict[str, str] = {}
         self.ranges = True
         self.flooded_mib = 0
         self._released = threading.Event()
@@ -224,6 +226,11 @@ class Mirror:
         if found is Fault.BROKEN_ONCE and self.requests.count(path) > 1:
             return None
         return found
+
+    def lets_in(self, path: str, header: str) -> bool:
+        """Whether a request's Authorization opens `path`."""
+        wanted = next((login for place, login in self.logins.items() if path.startswith(place)), "")
+        return not wanted or header == f"Basic {base64.b64encode(wanted.encode()).decode()}"
 
     def content(self, path: str) -> bytes | None:
         """The bytes of `path`, or None where there are none."""
@@ -260,7 +267,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.mirror.requests.append(self.path)
         self.mirror.headers.append(dict(self.headers))
         fault, data = self.mirror.fault(self.path), self.mirror.content(self.path)
-        if fault is Fault.HANG:
+        if not self.mirror.lets_in(self.path, self.headers.get("Authorization", "")):
+            self.send_error(401)
+        elif fault is Fault.HANG:
             self.mirror.wait()
         elif fault in (Fault.BROKEN, Fault.BROKEN_ONCE):
             self.send_error(503)

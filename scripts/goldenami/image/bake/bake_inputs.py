@@ -72,8 +72,10 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
     with progress.download(
         "fetch", f"{total / 1e6:.0f} MB in {len(todo)} packages", total
     ) as on_bytes:
-        uris = mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}),
-                              vendor_archives.of_lock(root, lock))
+        vendors = vendor_archives.of_lock(root, lock)
+        uris = mirrors.with_logins(
+            mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}), vendors),
+            vendors)
         store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
         if any(file.sha256 in todo for file in files):
             Index.configured().fetch(files, store, on_bytes)

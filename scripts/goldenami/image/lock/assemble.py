@@ -50,6 +50,7 @@ def assemble(
         packages={deb.name: Package.of(deb) for deb in debs},
         frameworks=resolution.frameworks.frameworks,
         toolchain={deb.name: Package.of(deb) for deb in resolution.frameworks.toolchain},
+        extra_repos=definition.extra_repos,
         roles=definition.role_names,
         steps=steps,
         variables={

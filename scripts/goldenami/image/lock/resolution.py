@@ -11,7 +11,7 @@ from typing import Any
 
 from goldenami.core.records import sha256_text
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import frameworks
+from goldenami.image.lock import declared_sources, frameworks
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.model.builds.lockfile import Choice, Suite
 from goldenami.model.definitions import role_packages
@@ -81,7 +81,7 @@ class Resolution:
 
     def fetch(self, debs: list[Deb], on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Have the files in the store."""
-        self.store.fetch(store_requests(debs, self.apt.uris), on_bytes)
+        self.store.fetch(store_requests(debs, self.apt.addresses), on_bytes)
 
     def offer(self, debs: list[Deb]) -> None:
         """Make `debs`, which are in the store, all that the local repository has."""
@@ -100,6 +100,7 @@ def opened(
     with apt.locked():
         (apt.folder / "built").mkdir(parents=True, exist_ok=True)
         resolution.offer([])
+        declared_sources.demand(root, definition, apt)
         apt.configure()
         apt.pin({})
         with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from goldenami.core.errors import NoFit
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import assemble, bake_steps, cuda, driver, frameworks, lint
+from goldenami.image.lock import (
+    assemble,
+    bake_steps,
+    cuda,
+    declared_sources,
+    driver,
+    frameworks,
+    lint,
+)
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.compilation.driver_fit import FittedDriver, LockConstraints
 from goldenami.image.lock.resolution import Resolution, opened
@@ -35,7 +43,10 @@ def run(
     with opened(root, definition, store, progress, log, constraints) as resolution:
         if previous := lockfile.previous(root, definition.image):
             release_dates.demand_progress(previous, resolution.archive_suites())
-        lock = _resolve(resolution)
+        try:
+            lock = _resolve(resolution)
+        except NoFit as error:
+            raise declared_sources.with_line(root, definition, resolution.apt, error) from None
     lint.demand(lock, hardware.load(root), NoFit)
     lock = _kept_if_equal(lockfile.previous(root, definition.image), lock)
     return lock, lockfile.write(path, lock)

@@ -26,6 +26,7 @@ from goldenami.model.definitions.definition_file import without_publish
 from goldenami.model.supported import hardware
 from goldenami.model.supported.platforms import PLATFORMS
 from goldenami.packages.apt import Deb
+from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Archive, PyFile
 
 ID_LENGTH = 12
@@ -240,6 +241,10 @@ class Step(Record):
     stand_ins: dict[str, Package]
 
 
+def _is_empty(value: list[Any]) -> bool:
+    return not value
+
+
 class Lock(Record):
     """A complete image."""
 
@@ -258,6 +263,8 @@ class Lock(Record):
     packages: dict[str, Package]
     frameworks: list[Framework] = Field(default_factory=list)
     toolchain: dict[str, Package] = Field(default_factory=dict)
+    # Left out where there are none, so that locks of images without them stay as they are.
+    extra_repos: list[VendorArchive] = Field(default_factory=list, exclude_if=_is_empty)
     roles: list[str]
     steps: list[Step]
     variables: dict[str, Any]

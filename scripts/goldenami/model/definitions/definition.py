@@ -15,6 +15,7 @@ from goldenami.model.builds.security_records import Rating
 from goldenami.model.definitions import role_order
 from goldenami.model.definitions.update_policy import Watch
 from goldenami.model.supported.platforms import Distribution
+from goldenami.packages.mirrors import VendorArchive
 
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
 IMMUTABLE = "immutable"
@@ -221,11 +222,9 @@ class DriftSection(Record):
     """What `golden drift` lets pass besides its own policy. No part of it shapes the image."""
 
     allow: list[DriftAllowance] = Field(default_factory=list)
-    """paths that may differ from the bake: `path` (`*` a name, `**` any path below), `reason`, and
-    `until`, a date"""
+    """paths that may differ from the bake"""
     listen: list[ListenAllowance] = Field(default_factory=list)
-    """ports that may be heard besides the image's own: `port`, such as tcp/8000, `reason`, and
-    `until`, a date"""
+    """ports that may be heard besides the image's own"""
 
 
 class Definition(Record):
@@ -247,6 +246,8 @@ class Definition(Record):
     """instance families, rows of packer/hardware.yml"""
     frameworks: list[str] = Field(default_factory=list)
     """names of recipes, for the role `frameworks`"""
+    extra_repos: list[VendorArchive] = Field(default_factory=list)
+    """apt repositories beside the distribution's"""
     immutable: bool = False
     """the root is read-only and checked block by block; what an instance writes is kept apart"""
     roles: dict[str, dict[str, Any] | None]

@@ -20,6 +20,7 @@ from goldenami.model.definitions import (
     recipes,
     role_files,
     role_rules,
+    source_checks,
 )
 from goldenami.model.definitions.definition import (
     IMMUTABLE,
@@ -51,7 +52,8 @@ def check(
     found = [*_check_release(source, definition.base), *_check_hardware(root, source, definition),
              *own_roles.mistakes(root, source, definition.roles),
              *_check_roles(root, source, definition), *_check_platforms(root, source, definition),
-             *_check_frameworks(root, source, definition), *_check_drift(source, definition)]
+             *_check_frameworks(root, source, definition), *_check_drift(source, definition),
+             *source_checks.mistakes(root, source, definition)]
     if definition.publish:
         found += _check_publish(root, source, definition, definition.publish, regions)
     # What goes together can be asked of parts that are right by themselves.

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from goldenami.model.definitions import definition, update_policy
+from goldenami.packages import mirrors
 
 Schema = dict[str, Any]
 
@@ -29,7 +30,7 @@ def sections() -> Iterator[tuple[str, list[DefinitionKey]]]:
     """Each section once, by the first path that has it ("" is the top), with its keys."""
     schema = definition.Definition.model_json_schema()
     yield from _below("", "Definition", {**schema["$defs"], "Definition": schema},
-                      _meanings(definition) | _meanings(update_policy), {})
+                      _meanings(definition) | _meanings(update_policy) | _meanings(mirrors), {})
 
 
 def _below(
@@ -45,7 +46,8 @@ def _below(
         if (other := _model(key, models)) and other not in seen:
             seen[other] = inner[other] = where
         if other:
-            values = f"section `{seen[other]}`"
+            several = "items" in given
+            values = f"{'list of sections' if several else 'section'} `{seen[other]}`"
         keys.append(DefinitionKey(name, values,
                                   "required" if name in models[model].get("required", [])
                                   else default,
@@ -72,9 +74,10 @@ def _meanings(module: ModuleType) -> dict[tuple[str, str], str]:
 
 
 def _one(key: Schema) -> Schema:
-    """What a value has to be, where there is one; of a mapping its values'."""
+    """What a value has to be, where there is one; of a mapping its values', of a list its
+    items'."""
     key = next((each for each in key.get("anyOf", []) if each.get("type") != "null"), key)
-    inner = key.get("additionalProperties")
+    inner = key.get("additionalProperties") or key.get("items")
     return inner if isinstance(inner, dict) and "$ref" in inner else key
 
 

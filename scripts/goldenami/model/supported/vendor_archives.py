@@ -1,4 +1,4 @@
-"""Vendors' archives that an image's roles want beside the distribution's own, as the roles state
+"""Archives that an image has beside the distribution's own, as its roles and its definition state
 them."""
 
 from __future__ import annotations
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from goldenami.core.errors import BadInput
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import role_packages
 from goldenami.model.definitions.definition import Definition
@@ -15,23 +18,26 @@ from goldenami.packages.mirrors import VendorArchive
 
 
 def of(root: Path, definition: Definition) -> tuple[VendorArchive, ...]:
-    """The archives of every role that states some: `__<role>_archives` in its vars/, a list of
-    tables.
+    """The archives of every role that states some, `__<role>_archives` in its vars/, and
+    `extra_repos` of the definition: both are lists of tables of one form.
 
-    It is an expression over the role's own variables, empty where the role takes the distribution's
+    A role's is an expression over its own variables, empty where it takes the distribution's
     packages.
     """
-    return _of(root, definition.base.release, definition.role_names, definition.variables)
+    return _of(root, definition.base.release, definition.role_names, definition.variables,
+               definition.extra_repos)
 
 
 def of_lock(root: Path, lock: Lock) -> tuple[VendorArchive, ...]:
     """The same of a lock, by the variables that it was made with."""
     return _of(root, lock.base.release, lock.roles, lambda role: {
-        name: value for name, value in lock.variables.items() if name.startswith(f"{role}_")})
+        name: value for name, value in lock.variables.items() if name.startswith(f"{role}_")},
+        lock.extra_repos)
 
 
 def _of(
     root: Path, release: str, roles: Iterable[str], variables: Callable[[str], Mapping[str, Any]],
+    stated: Iterable[VendorArchive],
 ) -> tuple[VendorArchive, ...]:
     found = dict[str, VendorArchive]()
     for role in roles:
@@ -40,7 +46,12 @@ def _of(
     if variables("cuda").get("cuda_source") == "nvidia":
         given = {**variables("nvidia_driver"), "nvidia_driver_source": "nvidia"}
         found |= _stated(root, release, "nvidia_driver", given)
-    return tuple(found.values())
+    for repo in stated:
+        if repo.name in found:
+            raise BadInput(f"the archive `{repo.name}` of extra_repos has the name of a role's",
+                           hint="give it another name")
+        found[repo.name] = repo
+    return tuple(_located(root, repo) for repo in found.values())
 
 
 def _stated(
@@ -48,4 +59,17 @@ def _stated(
 ) -> dict[str, VendorArchive]:
     name = f"__{role}_archives"
     facts = role_packages.facts(root, role, PLATFORMS[release], given, only=name)
-    return {entry["archive"]: VendorArchive(**entry) for entry in facts.get(name, [])}
+    try:
+        repos = [VendorArchive.model_validate(entry) for entry in facts.get(name, [])]
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{root}/roles/{role}/vars: {name}: {key}: {first['msg']}",
+                       hint="docs/reference.md has the form, under `extra_repos`") from None
+    return {repo.name: repo for repo in repos}
+
+
+def _located(root: Path, repo: VendorArchive) -> VendorArchive:
+    """With the whole path of its key, where that is a file of the checkout."""
+    path = root / repo.key
+    return repo.model_copy(update={"key": str(path)}) if path.is_file() else repo

@@ -61,11 +61,16 @@ def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -
         suites += root_suites
         answered.append(source)
         roots[source.archive] = root
-        statuses += [SourceStatus(name=f"{source.archive} {suite.suite}", changed=iso(suite.date))
+        statuses += [SourceStatus(name=_status_name(source.archive, suite.suite), changed=iso(suite.date))
                      for suite in root_suites]
     down = frozenset(source.archive for source in sources if source not in answered)
     return Archives(_merged(folder, answered, roots, base.architecture), roots, tuple(statuses),
                     tuple(suites), down)
+
+
+def _status_name(archive: str, suite: str) -> str:
+    """Both, once: a vendor's suites are named after their archive."""
+    return suite if suite.partition(" ")[0] == archive else f"{archive} {suite}"
 
 
 def _update(root: AptRoot) -> list[Suite]:
@@ -112,7 +117,7 @@ def released_on(apt: AptRoot, rule: UpdateRule) -> ReleasedOn:
         deb = apt.file(name, version)
         if deb.archive not in apt.uris:
             return None
-        return http_documents.changed(f"{apt.uris[deb.archive]}/{deb.path}")
+        return http_documents.changed(f"{apt.addresses[deb.archive]}/{deb.path}")
 
     return age
 
