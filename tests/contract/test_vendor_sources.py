@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from goldenami.core.records import sha256_file
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock
-from support.debian import debrepo
+from support.debian import debrepo, vendors
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path
 from support.debian.vendors import LOGIN, VARIABLE, VendorServer
 
@@ -130,3 +131,97 @@ def test_a_key_in_the_repository(company: Path, vendor: VendorServer, key: debre
     locked(company)
     assert "/agent.asc" not in vendor.mirror.requests
     assert str(company) not in lock_path(company).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def with_files(company: Path, vendor: VendorServer) -> Path:
+    """The same with files by their address besides."""
+    edit(company, "roles:\n", f"{vendor.downloads()}roles:\n")
+    return company
+
+
+def test_files_by_their_address(with_files: Path, vendor: VendorServer, tmp_path: Path) -> None:
+    lock = locked(with_files)
+    sealed = lock.packages["company-sealed"]
+    assert (sealed.origin, sealed.version, sealed.path) == (
+        "downloads", "3.0-1", f"{vendor.uri}/files/sealed.deb")
+    assert "agent-data" in lock.packages, "what it depends on is of an archive"
+    assert [(file.name, file.version, file.signed_by) for file in lock.downloads] == [
+        ("sealed.deb", "3.0-1", None), ("probe-2.1.tar.gz", "2.1", vendor.key.fingerprint),
+        ("installer.tar.xz", lock.downloads[2].sha256[:12], None),
+        ("license.txt", lock.downloads[3].sha256[:12], None)]
+    told = lock.variables["customize_downloads"]
+    assert told[0] == {"package": "company-sealed", "version": "3.0-1"}
+    assert set(told[1]["sample"]) == {"bin/probe", "etc/probe.conf"}
+    assert (told[2]["tool"], told[2]["brings"]) == ("xz-utils", "/opt/fabric-installer/**")
+    assert told[3]["path"] == "/etc/company/license.txt"
+    before = lock_path(with_files).read_bytes()
+    vendor.mirror.requests.clear()
+    locked(with_files)
+    assert lock_path(with_files).read_bytes() == before
+    assert [path for path in vendor.mirror.requests if path.startswith("/files/")] == [
+        "/files/probe-2.1.tar.gz.asc"], "fetched once"
+
+
+def test_another_machine_fetches_the_files(
+    with_files: Path, vendor: VendorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked(with_files)
+    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "other"))
+    assert golden(with_files, "bake", IMAGE, "--fetch-only").returncode == 0
+    names = {path.name for path in (tmp_path / "other/store").glob("??/*")}
+    assert {sha256_file(path) for path in vendor.files.iterdir() if path.suffix != ".asc"} <= names
+    (vendor.files / "license.txt").write_text("ours no more\n", encoding="utf-8")
+    shutil.rmtree(tmp_path / "other/store")
+    done = golden(with_files, "bake", IMAGE, "--fetch-only")
+    said = f"{vendor.uri}/files/license.txt: 13 bytes with SHA-256 "
+    assert (done.returncode, said in done.stderr) == (4, True), done.stderr
+
+
+def replace(vendor: VendorServer, name: str, content: bytes) -> None:
+    (vendor.files / name).write_bytes(content)
+
+
+def test_what_is_at_an_address_and_is_not_the_file(
+    with_files: Path, vendor: VendorServer, key: debrepo.Key
+) -> None:
+    """Each is one line with that of the definition, and leaves no lock."""
+    other = debrepo.Key()
+    try:
+        (vendor.files / "probe-2.1.tar.gz.asc").unlink()
+        other.sign(vendor.files / "probe-2.1.tar.gz")
+    finally:
+        other.close()
+    assert refused(with_files) == (2, "29: downloads.2.fingerprint: the signature is none of this "
+                                      f"file by {key.fingerprint}")
+    replace(vendor, "sealed.deb", b"other bytes")
+    shutil.rmtree(with_files.parent / "cache/store")
+    code, told = refused(with_files)
+    assert (code, told.partition(" with SHA-256 ")[0]) == (
+        2, f"23: downloads.1.sha256: {vendor.uri}/files/sealed.deb: 11 bytes")
+    (vendor.files / "sealed.deb").unlink()
+    code, told = refused(with_files)
+    assert (code, told) == (2, f"22: downloads.1.url: {vendor.uri}/files/sealed.deb answered 404, "
+                               "and states no length")
+    assert not lock_path(with_files).exists()
+
+
+@pytest.mark.parametrize(("content", "where", "complaint"), [
+    (b"<html>", "install: deb", "install: x is no Debian package"),
+    (b"<html>", "unpack: /opt/x", "unpack: is no whole tarball of gzip, bzip2, xz or none: "),
+    ({"x/y": "z"}, "unpack: /opt/x\n    strip: 2", "unpack: the tarball has no file below 2"),
+    ({"../y": "z"}, "unpack: /opt/x", "unpack: the tarball leads out of its folder: "),
+])
+def test_what_a_file_has_to_be(
+    root: Path, vendor: VendorServer, content: bytes | dict[str, str], where: str, complaint: str,
+) -> None:
+    path = vendor.files / "x"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        vendors.tarball(path.with_suffix(".gz"), content)
+        path.with_suffix(".gz").rename(path)
+    edit(root, "roles:\n", f"downloads:\n  - url: {vendor.uri}/files/x\n"
+                           f"    sha256: {sha256_file(path)}\n    {where}\nroles:\n  customize:\n")
+    code, told = refused(root)
+    assert (code, told.startswith(f"12: downloads.1.{complaint}")) == (2, True), told

@@ -98,6 +98,10 @@ class Vanished(Unreachable):
     """The mirror answers, but no longer has a file that the lock names."""
 
 
+class Replaced(Unreachable):
+    """What is at an address is not the file that the lock names."""
+
+
 class StageFailed(GoldenError):
     """A tool that a stage runs ended in failure."""
 

@@ -39,10 +39,15 @@ _UNMET = re.compile(r"\S+ (: )?(Pre-?Depends|Depends|Conflicts|Breaks):? .*")
 of the 3.0 one."""
 
 
+BUILT, DOWNLOADED = "built", "downloads"
+"""In place of an archive: what was compiled here, and what a definition names by its address."""
+LOOSE = (BUILT, DOWNLOADED)
+
+
 @dataclass(frozen=True)
 class Deb:
     """One package file: `archive` and `path` say where it is without naming a host; sizes in
-    bytes."""
+    bytes. The path of one that was DOWNLOADED is its address."""
 
     name: str
     version: str
@@ -57,10 +62,10 @@ class Deb:
 
 def store_requests(debs: Iterable[Deb], uris: Mapping[str, str]) -> list[StoreRequest]:
     """What the store is asked for: files that mirrors have (what was built here is in it
-    already)."""
+    already, and what has an address of its own)."""
     return [StoreRequest(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}",
                          f"{deb.name} {deb.version}")
-            for deb in debs if deb.archive != "built"]
+            for deb in debs if deb.archive not in LOOSE]
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,7 @@ class AptRoot:
         path, lines = self.folder / "etc/auth.conf", list[str]()
         for source in self.sources:
             if source.vendor and source.vendor.login:
-                user, password = mirrors.login(source.vendor)
+                user, password = mirrors.login(source.archive, source.vendor.login)
                 lines.append(f"machine {self.uris[source.archive]} login {user} password "
                              f"{password}\n")
         path.unlink(missing_ok=True)  # a killed run's
@@ -249,7 +254,7 @@ class AptRoot:
                 return archive, unquote(uri.removeprefix(f"{base}/"))
         # Else a lock would call something `built` that nobody builds.
         assert uri.startswith("file:"), uri
-        return "built", Path(unquote(uri)).name
+        return BUILT, Path(unquote(uri)).name
 
     def versions(self, package: str) -> list[str]:
         """Every version of `package` in the indexes, newest first in Debian's order."""
@@ -276,7 +281,7 @@ class AptRoot:
             if len(parts) == 3:
                 uri, suite = parts[2].split()[:2]
                 archive = next((name for name, base in self.uris.items() if uri.rstrip("/")
-                                == base), "built")
+                                == base), BUILT)
                 suite = suite if suite == "./" else suite.partition("/")[0]
                 entries.setdefault(parts[0], []).append(IndexEntry(parts[1], archive, suite))
         for versions in entries.values():

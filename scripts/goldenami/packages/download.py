@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 import urllib3
 from urllib3.util import Retry
 
-from goldenami.core.errors import Unreachable, Vanished
+from goldenami.core.errors import Replaced, Unreachable, Vanished
 from goldenami.core.web_address import without_login
 
 CHUNK = 1 << 16
@@ -215,10 +215,10 @@ def receive(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int]
     if not part.holds(item):
         digest, size = part.digest.hexdigest(), part.size
         part.begin("", "")
-        raise Unreachable(f"{item.address}: {size} bytes with SHA-256 {digest[:12]}, expected "
-                          f"{item.size} with "
-                          f"{item.sha256[:12]}",
-                          hint="the mirror serves something else than the lock names")
+        raise Replaced(f"{item.address}: {size} bytes with SHA-256 {digest[:12]}, expected "
+                       f"{item.size} with "
+                       f"{item.sha256[:12]}",
+                       hint="the mirror serves something else than the lock names")
 
 
 def _body(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> None:

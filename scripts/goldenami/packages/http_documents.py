@@ -90,6 +90,40 @@ def read(
         raise _unreachable(where, error) from None
 
 
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of any size: its bytes and their hex SHA-256, "" where nobody read them."""
+
+    size: int
+    sha256: str = ""
+
+
+def look(where: str, *, size: int | None = None) -> RemoteFile:
+    """How long the file at a URL is, as its server states; its bytes are read, and kept nowhere,
+    where they are `size` many."""
+    try:
+        where, login = without_login(where)
+        with (
+            _pool(where) as http,
+            http.request("GET", where, preload_content=False,
+                         headers=_headers(None, login)) as reply,
+        ):
+            stated = reply.headers.get("Content-Length") or ""
+            if reply.status != 200 or not stated.isdecimal():
+                raise (NotThere if reply.status == 404 else Unreachable)(
+                    f"{where} answered {reply.status}, and states "
+                    f"{f'{stated} bytes' if stated else 'no length'}",
+                    hint="check the address; a copy on a server of your own will do")
+            if int(stated) != size:
+                return RemoteFile(int(stated))
+            digest = hashlib.sha256()
+            for chunk in reply.stream(CHUNK, decode_content=False):
+                digest.update(chunk)
+            return RemoteFile(size, digest.hexdigest())
+    except _FAILURES as error:
+        raise _unreachable(where, error) from None
+
+
 def changed(where: str) -> date | None:
     """The day on which the file at a URL was last changed; None where the server does not say."""
     try:

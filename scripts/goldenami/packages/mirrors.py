@@ -17,7 +17,7 @@ from typing import Annotated, Self
 from urllib.parse import quote, urlsplit
 from urllib.request import proxy_bypass
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady, Unreachable
@@ -37,12 +37,23 @@ Fingerprint = Annotated[str, BeforeValidator(_as_gpg_shows),
 """A key's, whole: the short forms are easily forged."""
 
 
+def _without_login(value: str) -> str:
+    if without_login(value)[1]:
+        raise ValueError("holds a login: name an environment variable in `login` instead")
+    return value.rstrip("/")
+
+
+Address = Annotated[str, Field(pattern=r"^https?://\S+$"), AfterValidator(_without_login)]
+LoginVariable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+"""The name of an environment variable that holds `user:password`."""
+
+
 class VendorArchive(Record):
     """An apt repository beside the distribution's own, as a role or a definition states it."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
     """its name in locks"""
-    uri: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    uri: Address
     """its address"""
     suites: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """its suites; without them it is flat"""
@@ -52,15 +63,8 @@ class VendorArchive(Record):
     """its key: an address, a file of this repository, or one beside a flat index"""
     fingerprint: Fingerprint
     """of the key, whole"""
-    login: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    login: LoginVariable | None = None
     """name of an environment variable that holds `user:password`"""
-
-    @field_validator("uri")
-    @classmethod
-    def _without_login(cls, value: str) -> str:
-        if without_login(value)[1]:
-            raise ValueError("holds a login: name an environment variable in `login` instead")
-        return value.rstrip("/")
 
     @model_validator(mode="after")
     def _suites_have_components(self) -> Self:
@@ -159,28 +163,31 @@ def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> di
     return uris
 
 
-def login(vendor: VendorArchive) -> tuple[str, str]:
-    """User and password of the variable that `vendor` names, empty where it names none; BadInput
+def login(name: str, variable: str | None) -> tuple[str, str]:
+    """User and password of the environment's `variable` for `name`, empty without one; BadInput
     where it is not set, or apt cannot take what it holds."""
-    if vendor.login is None:
+    if variable is None:
         return "", ""
-    user, colon, password = os.environ.get(vendor.login, "").partition(":")
+    user, colon, password = os.environ.get(variable, "").partition(":")
     # apt_auth.conf(5) knows no quotes.
     if not user or not colon or len(f"{user}:{password}".split()) != 1:
-        raise BadInput(f"the login of `{vendor.name}` is missing: {vendor.login} does not hold "
+        raise BadInput(f"the login of `{name}` is missing: {variable} does not hold "
                        "`user:password`",
-                       hint=f"set {vendor.login} in the environment; no file needs it")
+                       hint=f"set {variable} in the environment; no file needs it")
     return user, password
+
+
+def logged_in(address: str, name: str, variable: str | None) -> str:
+    """`address` of `name` with the login of `variable`: to download from, never to be shown."""
+    user, password = (quote(part, safe="") for part in login(name, variable))
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{user}:{password}@{rest}" if user else address
 
 
 def with_logins(uris: Mapping[str, str], vendors: Sequence[VendorArchive]) -> dict[str, str]:
     """`uris` with the logins that `vendors` name: to download from, never to be shown."""
-    found = dict(uris)
-    for vendor in (vendor for vendor in vendors if vendor.login and vendor.name in uris):
-        user, password = (quote(part, safe="") for part in login(vendor))
-        scheme, _, rest = uris[vendor.name].partition("://")
-        found[vendor.name] = f"{scheme}://{user}:{password}@{rest}"
-    return found
+    variables = {vendor.name: vendor.login for vendor in vendors}
+    return {name: logged_in(uri, name, variables.get(name)) for name, uri in uris.items()}
 
 
 @cache

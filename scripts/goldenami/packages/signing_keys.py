@@ -4,6 +4,7 @@ that a role or a definition states."""
 from __future__ import annotations
 
 import base64
+import re
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -52,7 +53,7 @@ def _with_login(where: str, uri: str, vendor: VendorArchive) -> str:
     """The key's address, with the repository's login where it is on the same server."""
     if urlsplit(where)[:2] != urlsplit(uri)[:2]:
         return where
-    return mirrors.with_logins({vendor.name: where}, [vendor])[vendor.name]
+    return mirrors.logged_in(where, vendor.name, vendor.login)
 
 
 def armored(data: bytes) -> str:
@@ -74,6 +75,25 @@ def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> No
             hint=f"do not trust this source: check {variable}; if the vendor announced a new key, "
                  "change the "
                  "fingerprint")
+
+
+def demand_signature(file: Path, signature: bytes, key: bytes, fingerprint: str) -> None:
+    """OtherKey where `key` has not exactly the fingerprint, or the detached `signature` of `file`
+    is not by it."""
+    if (found := fingerprints(key)) != [fingerprint]:
+        raise OtherKey(f"the key is {' and '.join(found) or 'no key at all'}, not {fingerprint}",
+                       hint="do not trust this file, unless the vendor announced a new key")
+    with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
+        for name, data in (("key", key), ("signature", signature)):
+            (Path(home) / name).write_bytes(data)
+        gpg = ["gpg", "--batch", "--quiet", "--no-autostart", "--trust-model", "always"]
+        shell.output([*gpg, "--import", f"{home}/key"], env={"GNUPGHOME": home})
+        told = shell.output([*gpg, "--status-fd", "1", "--verify", f"{home}/signature", str(file)],
+                            env={"GNUPGHOME": home}, check=False)
+    # VALIDSIG names the key that signed, and last the primary one that it belongs to.
+    if not re.search(rf"^\[GNUPG:\] VALIDSIG .*\b{fingerprint}$", told, re.MULTILINE):
+        raise OtherKey(f"the signature is none of this file by {fingerprint}",
+                       hint="do not trust this file: somebody replaced it, or its signature")
 
 
 def fingerprints(data: bytes) -> list[str]:

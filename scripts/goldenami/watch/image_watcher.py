@@ -16,7 +16,7 @@ from goldenami.model.definitions.update_policy import (
     overdue,
 )
 from goldenami.model.supported import compatibility
-from goldenami.packages.apt import AptRoot
+from goldenami.packages.apt import LOOSE, AptRoot
 from goldenami.watch import known_vulnerabilities
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
 from goldenami.watch.sources import archive_indexes, driver_branches, index_versions, packages
@@ -128,7 +128,7 @@ class ImageWatcher:
     def _packages(self, rule: UpdateRule) -> ComponentRow:
         names = [name for name, package in self.image.lock.packages.items()
                  if packages.component(package) is WatchedComponent.PACKAGES
-                 and package.origin != "built"]
+                 and package.origin not in LOOSE]
         shown = list[PackageUpdate]()
 
         def look(rule: UpdateRule) -> Judgement:

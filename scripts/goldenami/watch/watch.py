@@ -15,6 +15,7 @@ from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.model.definitions.definition import Base
 from goldenami.model.definitions.update_policy import UpdatePolicy, UpdateVerdict
 from goldenami.model.supported import vendor_archives
+from goldenami.packages.apt import LOOSE
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Index
 from goldenami.watch.image_watcher import ImageWatcher
@@ -73,7 +74,7 @@ def constraints(result: WatchResult) -> LockConstraints:
     others = rows[WatchedComponent.PACKAGES]
     moving = {update.name: update.available for update in others.moving} \
         if others.verdict is UpdateVerdict.UPDATE else {}
-    pinned = {name: package for name, package in lock.packages.items() if package.origin != "built"
+    pinned = {name: package for name, package in lock.packages.items() if package.origin not in LOOSE
               and (packages.component(package) in kept or (
                   packages.component(package) is WatchedComponent.PACKAGES and name not in moving))}
     build = lock.driver.modules.build if lock.driver and lock.driver.modules else {}

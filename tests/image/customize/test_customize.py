@@ -36,6 +36,20 @@ def test_files_are_there_as_they_are_in_the_checkout(image: Any, lock: dict[str,
 
 
 @pytest.mark.no_boot
+def test_files_by_address_are_there(image: Any, lock: dict[str, Any]) -> None:
+    for wanted in lock["customize_downloads"]:
+        if "package" in wanted:
+            assert image.package(wanted["package"]).version == wanted["version"]
+        if "path" in wanted:
+            found = image.file(wanted["path"])
+            assert found.sha256sum == wanted["sha256"], wanted["path"]
+            owner, mode = (found.user, found.group), f"{found.mode:04o}"
+            assert (owner, mode) == ((wanted["owner"], wanted["group"]), wanted["mode"])
+        for name, digest in wanted.get("sample", {}).items():
+            assert image.file(f"{wanted['unpack']}/{name}").sha256sum == digest, name
+
+
+@pytest.mark.no_boot
 def test_certificates_are_trusted(image: Any, lock: dict[str, Any]) -> None:
     bundle = image.file(BUNDLE).content_string
     for name in lock["customize_ca_certificates"]:

@@ -89,6 +89,10 @@ class Key:
         """The Release.gpg of `text`."""
         return self._gpg("--armor", "--detach-sign", stdin=text)
 
+    def sign(self, path: Path) -> None:
+        """Write the detached signature of a file beside it, as NAME.asc."""
+        self._gpg("--armor", "--output", f"{path}.asc", "--detach-sign", str(path))
+
     def close(self) -> None:
         """End the agent that gpg started and remove the key."""
         subprocess.run(["gpgconf", "--kill", "all"], check=True,

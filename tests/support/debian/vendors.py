@@ -1,9 +1,13 @@
 """A vendor's server on loopback: an agent in a repository by suites, a tool in a flat one behind a
-login, both signed."""
+login, both signed; and files by themselves, a tarball with a detached signature among them."""
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
+
+from goldenami.core.records import sha256_file
 
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Mirror, Package
@@ -21,13 +25,26 @@ class VendorServer:
         self.folder, self.key = folder, key
         self.agent = Archive(folder / "agent", key, label="Agent", suites=(SUITE,)).add(
             [Package("company-agent", "7.1-1", depends="libc6, agent-data"),
-             Package("agent-data", "7.1-1")]).publish()
+             Package("agent-data", "7.1-1"), Package("xz-utils")]).publish()
         built = Archive(folder / ".built", key, label="Tool", suites=("x",)).add(
             [Package("company-tool", "2.0-1", depends="company-agent")])
         self.tool = FlatArchive(folder / "tool", key, origin="Tool", label="Tool")
         self.tool.add(built.folder.rglob("*.deb")).publish()
         (folder / "agent.asc").write_text(key.public, encoding="utf-8")
         (folder / "tool/key.gpg").write_bytes(key.keyring.read_bytes())
+        self.files = folder / "files"
+        self.files.mkdir()
+        sealed = Archive(folder / ".sealed", key, label="x", suites=("x",)).add(
+            [Package("company-sealed", "3.0-1", depends="agent-data")])
+        (self.files / "sealed.deb").write_bytes(next(sealed.folder.rglob("*.deb")).read_bytes())
+        tarball(self.files / "probe-2.1.tar.gz", {"probe-2.1/bin/probe": "#!/bin/sh\necho 2.1\n",
+                                                  "probe-2.1/etc/probe.conf": "colour = blue\n"})
+        key.sign(self.files / "probe-2.1.tar.gz")
+        tarball(self.files / "installer.tar.xz", {
+            "installer/install.sh": "#!/bin/sh\nset -e\nmkdir -p /opt/fabric/lib\n"
+                                    "cp \"$(dirname \"$0\")/fabric.so\" /opt/fabric/lib/\n",
+            "installer/fabric.so": "not really\n"})
+        (self.files / "license.txt").write_text("ours to use\n", encoding="utf-8")
         self.mirror = Mirror(folder)
         self.mirror.logins = {"/tool/": LOGIN}
         self.uri, self.close = self.mirror.uri, self.mirror.close
@@ -47,3 +64,35 @@ class VendorServer:
     fingerprint: {self.key.fingerprint}
     login: {VARIABLE}
 """
+
+    def downloads(self) -> str:
+        """`downloads` of a definition: a package, a signed tarball, an installer, a file."""
+        def of(name: str) -> str:
+            return f"{self.uri}/files/{name}\n    sha256: {sha256_file(self.files / name)}"
+
+        return f"""downloads:
+  - url: {of("sealed.deb")}
+    install: deb
+  - url: {of("probe-2.1.tar.gz")}
+    signature: {self.uri}/files/probe-2.1.tar.gz.asc
+    key: {self.uri}/agent.asc
+    fingerprint: {self.key.fingerprint}
+    unpack: /opt/probe
+    strip: 1
+  - url: {of("installer.tar.xz")}
+    unpack: /opt/fabric-installer
+    strip: 1
+  - url: {of("license.txt")}
+    path: /etc/company/license.txt
+    mode: "0640"
+"""
+
+
+def tarball(path: Path, files: dict[str, str]) -> None:
+    """A tarball of text files; what begins as a script may be run."""
+    with tarfile.open(path, f"w:{path.suffix[1:]}") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(text.encode()), debrepo.DATE
+            member.mode = 0o755 if text.startswith("#!") else 0o644
+            archive.addfile(member, io.BytesIO(text.encode()))

@@ -144,7 +144,8 @@ def _beside(
 def check_space(folder: Path, lock: Lock) -> None:
     """HostNotReady where the disk cannot hold the tree, the image and their scratch."""
     wheels = sum(file.size for files in lock.environments().values() for file in files)
-    needed = SPACE_FACTOR * (UNPACKED * wheels
+    files = sum(file.size for file in lock.downloads)
+    needed = SPACE_FACTOR * (UNPACKED * (wheels + files)
                              + sum(package.installed_size for package in lock.packages.values()))
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -19,13 +19,13 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import toolchain_digest
 from goldenami.image.lock.compilation import dummy_packages, kernel_modules, wheel_builds
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild
-from goldenami.model.builds import lockfile
+from goldenami.model.builds import locked_downloads, lockfile
 from goldenami.model.builds.build_records import LOCK_FILE, ROLES_JOINED_BY, Allowance
 from goldenami.model.builds.lockfile import Lock, Step
 from goldenami.model.builds.plans import BakePlan, BakeStep, CoverageRequest, Tree
 from goldenami.model.supported import vendor_archives
 from goldenami.packages import local_repository, mirrors
-from goldenami.packages.apt import store_requests
+from goldenami.packages.apt import BUILT, LOOSE, store_requests
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.pypi import Index
 from goldenami.packages.store import Store
@@ -45,10 +45,10 @@ at."""
 def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bool = False) -> None:
     """Have every file that the lock names in the store (what was compiled may be compiled again
     instead)."""
-    debs = [deb for deb in lock.debs() if deb.archive != "built"]
+    debs = [deb for deb in lock.debs() if deb.archive not in LOOSE]
     if needs_compile(lock, store):
         store.pull(StoreRequest(deb.sha256, deb.size, "", deb.name) for deb in lock.debs()
-                   if deb.archive == "built")
+                   if deb.archive == BUILT)
     if needs_compile(lock, store) or (tools and lock.driver is not None):
         build = ModuleBuild.of(lock)
         debs += [build.source, *build.toolchain]
@@ -57,11 +57,13 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
         for framework in wheel_builds.lacking(lock, store)
     )
     if wheel_builds.lacking(lock, store):
-        debs += [dummy_packages.have(store, name, package) if package.origin == "built"
+        debs += [dummy_packages.have(store, name, package) if package.origin == BUILT
                  else package.deb(name)
                  for name, package in lock.toolchain.items()]
     files = wheel_builds.from_index(lock, store)
-    named = [*((deb.sha256, deb.size) for deb in debs),
+    loose = lock.downloads
+    named = [*((file.sha256, file.size) for file in loose),
+             *((deb.sha256, deb.size) for deb in debs),
              *((file.sha256, file.size) for file in files)]
     with progress.in_all():  # each file is hashed: 5 GB take some seconds
         missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in named))
@@ -76,6 +78,8 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
         uris = mirrors.with_logins(
             mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}), vendors),
             vendors)
+        store.fetch(locked_downloads.store_requests(file for file in loose if file.sha256 in todo),
+                    on_bytes)
         store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
         if any(file.sha256 in todo for file in files):
             Index.configured().fetch(files, store, on_bytes)
@@ -152,7 +156,9 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     if tools and lock.driver is not None:
         build = ModuleBuild.of(lock)
         debs.update((deb.sha256, deb) for deb in (build.source, *build.toolchain))
-    others = wheel_builds.installed_wheels(lock)
+    others = wheel_builds.installed_wheels(lock) | {
+        f"{locked_downloads.FOLDER}/{file.file}": file.sha256
+        for file in lock.downloads if not file.package}
     shape = records.canonical({"files": sorted([*debs, *others.values()]),
                                "steps": [step.model_dump() for step in lock.steps]})
     folder = store.cache.repositories / records.sha256_text(shape)[:16]

@@ -51,6 +51,7 @@ def assemble(
         frameworks=resolution.frameworks.frameworks,
         toolchain={deb.name: Package.of(deb) for deb in resolution.frameworks.toolchain},
         extra_repos=definition.extra_repos,
+        downloads=[file.locked for file in resolution.files],
         roles=definition.role_names,
         steps=steps,
         variables={

@@ -25,7 +25,7 @@ def demand(root: Path, definition: Definition, apt: AptRoot) -> None:
     for index, repo in enumerate(definition.extra_repos):
         at = ("extra_repos", index)
         try:
-            mirrors.login(repo)
+            mirrors.login(repo.name, repo.login)
             signing_keys.keyring(sources[repo.name], apt.uris[repo.name], apt.folder)
         except BadInput as error:
             raise _lines(root, definition).error((*at, "login"), error.message,

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from goldenami.core.records import sha256_text
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import declared_sources, frameworks
+from goldenami.image.lock import addressed_files, declared_sources, frameworks
+from goldenami.image.lock.addressed_files import AddressedFile
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.model.builds.lockfile import Choice, Suite
-from goldenami.model.definitions import role_packages
+from goldenami.model.builds.lockfile import Choice, Package, Suite
+from goldenami.model.definitions import role_packages, source_checks
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import vendor_archives
 from goldenami.model.supported.platforms import PLATFORMS, Platform
@@ -50,6 +51,7 @@ class Resolution:
     constraints: LockConstraints = field(default_factory=LockConstraints)
     offered: list[Deb] = field(default_factory=list)
     frameworks: frameworks.ResolvedFrameworks = frameworks.NO_FRAMEWORKS
+    files: list[AddressedFile] = field(default_factory=list)
 
     def given(self, role: str) -> dict[str, Any]:
         """What the definition and the lock give to `role`."""
@@ -95,7 +97,13 @@ def opened(
     constraints: LockConstraints | None = None,
 ) -> Iterator[Resolution]:
     """A resolution with today's indexes, held for this process."""
-    resolution = _open(root, definition, store, progress, log, constraints or LockConstraints())
+    files = addressed_files.have(root, definition, store, progress)
+    resolution = _open(root, definition, store, progress, log,
+                       _with_files(constraints or LockConstraints(), files))
+    resolution.files = files
+    if files:
+        told = {source_checks.VARIABLE: [file.told for file in files]}
+        resolution.derived[source_checks.ROLE] = told
     apt = resolution.apt
     with apt.locked():
         (apt.folder / "built").mkdir(parents=True, exist_ok=True)
@@ -106,6 +114,14 @@ def opened(
         with progress.step("indexes", ", ".join(source.archive for source in apt.sources)):
             apt.update()
         yield resolution
+
+
+def _with_files(constraints: LockConstraints, files: Sequence[AddressedFile]) -> LockConstraints:
+    """A .deb by its address is one that stays as it is, whatever the archives have."""
+    debs = [file.deb for file in files if file.deb]
+    return replace(constraints,
+                   packages={**constraints.packages, **{deb.name: deb.version for deb in debs}},
+                   stock={**constraints.stock, **{deb.name: Package.of(deb) for deb in debs}})
 
 
 def sources_of(root: Path, definition: Definition) -> list[Source]:

@@ -26,6 +26,7 @@ from goldenami.model.builds.lockfile import Choice, Cuda, Kernel, Lock, Target
 from goldenami.model.definitions import recipes
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware, release_dates
+from goldenami.packages.apt import DOWNLOADED
 from goldenami.packages.pypi import Index
 from goldenami.packages.store import Store
 
@@ -102,8 +103,8 @@ def _pin_what_stays(resolution: Resolution) -> None:
     apt, constraints = resolution.apt, resolution.constraints
     entries = apt.entries(sorted(constraints.stock))
     resolution.offered = [package.deb(name) for name, package in sorted(constraints.stock.items())
-                          if package.version not in {entry.version
-                                                     for entry in entries.get(name, [])}]
+                          if package.origin == DOWNLOADED or package.version not in {
+                              entry.version for entry in entries.get(name, [])}]
     resolution.fetch(resolution.offered)
     if resolution.offered:
         resolution.offer(resolution.offered)

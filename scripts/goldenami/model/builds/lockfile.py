@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import operator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import Allowance
+from goldenami.model.builds.locked_downloads import LockedDownload
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.definition_file import without_publish
 from goldenami.model.supported import hardware
@@ -241,10 +243,6 @@ class Step(Record):
     stand_ins: dict[str, Package]
 
 
-def _is_empty(value: list[Any]) -> bool:
-    return not value
-
-
 class Lock(Record):
     """A complete image."""
 
@@ -264,7 +262,8 @@ class Lock(Record):
     frameworks: list[Framework] = Field(default_factory=list)
     toolchain: dict[str, Package] = Field(default_factory=dict)
     # Left out where there are none, so that locks of images without them stay as they are.
-    extra_repos: list[VendorArchive] = Field(default_factory=list, exclude_if=_is_empty)
+    extra_repos: list[VendorArchive] = Field(default_factory=list, exclude_if=operator.not_)
+    downloads: list[LockedDownload] = Field(default_factory=list, exclude_if=operator.not_)
     roles: list[str]
     steps: list[Step]
     variables: dict[str, Any]
@@ -298,6 +297,7 @@ class Lock(Record):
         files = [file for framework in self.frameworks for file in framework.files()]
         files += self.cuda.wheels if self.cuda else []
         sizes = {package.sha256: package.size for package in debs}
+        sizes.update((file.sha256, file.size) for file in self.downloads)
         return sizes | {file.sha256: file.size for file in files}
 
 
@@ -316,12 +316,8 @@ def write(path: Path, lock: Lock) -> str:
     text = text_of(lock)
     digest = records.sha256_text(text)
     records.write_text(path, text)
-    records.write_text(_checksum_path(path), f"{digest}  {path.name}\n")
+    records.write_text(Path(f"{path}.sha256"), f"{digest}  {path.name}\n")
     return digest
-
-
-def _checksum_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
 
 
 def read(path: Path) -> tuple[Lock, str]:
@@ -330,7 +326,7 @@ def read(path: Path) -> tuple[Lock, str]:
     remake = f"run `make lock IMAGE={path.name.removesuffix('.lock.json')}`"
     if not path.is_file():
         raise BadInput(f"{path}: no lock", hint=remake)
-    digest, recorded = records.sha256_file(path), _checksum_path(path)
+    digest, recorded = records.sha256_file(path), Path(f"{path}.sha256")
     text = recorded.read_text(encoding="utf-8", errors="replace") if recorded.is_file() else ""
     if text.split()[:1] != [digest]:
         raise BadInput(f"{path}: does not match {recorded.name}: it was edited by hand or "
@@ -389,8 +385,7 @@ def _hardware(root: Path, definition: Definition) -> str:
 
 
 def _role(root: Path, role: str) -> str:
-    """Digest of a role's files by relative name, mode and content; documentation does not
-    count."""
+    """Digest of a role's files by relative name, mode and content, without documentation."""
     digest = hashlib.sha256()
     for name, path in program_files.role_files(root, role).items():
         if path.suffix not in (".md", ".pyc"):

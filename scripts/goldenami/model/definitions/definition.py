@@ -3,11 +3,13 @@ or refused."""
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from goldenami.core.records import Record
 from goldenami.model.builds.hardening_records import HardeningLevel
@@ -15,7 +17,7 @@ from goldenami.model.builds.security_records import Rating
 from goldenami.model.definitions import role_order
 from goldenami.model.definitions.update_policy import Watch
 from goldenami.model.supported.platforms import Distribution
-from goldenami.packages.mirrors import VendorArchive
+from goldenami.packages.mirrors import Address, Fingerprint, LoginVariable, VendorArchive
 
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
 IMMUTABLE = "immutable"
@@ -227,6 +229,57 @@ class DriftSection(Record):
     """ports that may be heard besides the image's own"""
 
 
+class Install(StrEnum):
+    """How a file becomes part of the image, other than by lying there."""
+
+    DEB = "deb"
+
+
+class Download(Record):
+    """A file by its address, and where it goes: one of `install`, `path` and `unpack`."""
+
+    url: Address
+    """its address"""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """of its bytes"""
+    login: LoginVariable | None = None
+    """name of an environment variable that holds `user:password`"""
+    signature: Address | None = None
+    """address of its detached signature"""
+    key: str | None = None
+    """the key of the signature: an address, or a file of this repository"""
+    fingerprint: Fingerprint | None = None
+    """of the key, whole"""
+    install: Annotated[Install, Field(strict=False)] | None = None
+    """a package, with what it depends on"""
+    path: str | None = None
+    """a single file: its place"""
+    owner: str = "root"
+    """of the single file"""
+    group: str = "root"
+    """of the single file"""
+    mode: Annotated[str, Field(pattern=r"^[0-7]{4}$")] = "0644"
+    """of the single file, in octal digits"""
+    unpack: str | None = None
+    """a tarball: the folder that it is unpacked into"""
+    strip: Annotated[int, Field(ge=0, le=9)] = 0
+    """folders that its names lose in front"""
+
+    @property
+    def name(self) -> str:
+        """The file's own, as its address has it."""
+        return re.sub(r"[^\w.+~-]", "_", unquote(urlsplit(self.url).path.rpartition("/")[2]))
+
+    @model_validator(mode="after")
+    def _goes_to_one_place(self) -> Self:
+        if sum(each is not None for each in (self.install, self.path, self.unpack)) != 1:
+            raise ValueError("wants one of `install: deb`, `path` and `unpack`")
+        given = {self.signature is None, self.key is None, self.fingerprint is None}
+        if len(given) != 1:
+            raise ValueError("`signature`, `key` and `fingerprint` need each other")
+        return self
+
+
 class Definition(Record):
     """One image, as written by a person."""
 
@@ -248,6 +301,8 @@ class Definition(Record):
     """names of recipes, for the role `frameworks`"""
     extra_repos: list[VendorArchive] = Field(default_factory=list)
     """apt repositories beside the distribution's"""
+    downloads: list[Download] = Field(default_factory=list)
+    """files by their address, which the role `customize` brings"""
     immutable: bool = False
     """the root is read-only and checked block by block; what an instance writes is kept apart"""
     roles: dict[str, dict[str, Any] | None]

@@ -4,18 +4,22 @@ anything is asked for."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import normpath
 from pathlib import Path
 
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import Key, YamlFile
+from goldenami.model.definitions import role_files
 from goldenami.model.definitions.definition import Definition
 
 _TAKEN = ("debian", "ubuntu", "built", "downloads")
 """Beginnings of names that stand for something else in locks."""
+ROLE, VARIABLE = "customize", "customize_downloads"
+"""Who brings files by address, and what the lock tells that role."""
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """What is wrong with `extra_repos` of `definition`, read from `source`."""
+    """What is wrong with `extra_repos` and `downloads` of `definition`, read from `source`."""
     names = [repo.name for repo in definition.extra_repos]
     for index, repo in enumerate(definition.extra_repos):
         key: Key = ("extra_repos", index)
@@ -26,6 +30,34 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
             yield source.error((*key, "name"), f"`{repo.name}` is given twice")
         if problem := _no_key(root, repo.key):
             yield source.error((*key, "key"), f"`{repo.key}` {problem}")
+    yield from _downloads(root, source, definition)
+
+
+def _downloads(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
+    places = list[str]()
+    for index, wanted in enumerate(definition.downloads):
+        key: Key = ("downloads", index)
+        if wanted.key is not None and (problem := _no_key(root, wanted.key)):
+            yield source.error((*key, "key"), f"`{wanted.key}` {problem}")
+        for name, place in (("path", wanted.path), ("unpack", wanted.unpack)):
+            if place is None:
+                continue
+            if problem := _no_place(place) or ("is given twice" if place in places else ""):
+                yield source.error((*key, name), f"`{place}` {problem}")
+            places.append(place)
+    if definition.downloads and ROLE not in definition.roles:
+        yield source.error(("downloads",), f"need the role `{ROLE}`, which brings them",
+                           hint=f"write `{ROLE}:` under `roles`")
+    if VARIABLE in definition.variables(ROLE):
+        yield source.error(("roles", ROLE, VARIABLE), "is made by `lock`",
+                           hint="write `downloads:` beside `roles`")
+
+
+def _no_place(path: str) -> str:
+    """Why nothing can be brought to `path`; "" where something can."""
+    if "*" in path or path != normpath(path) or ".." in path.split("/"):
+        return "is no plain path"
+    return role_files.misplaced(path)
 
 
 def _no_key(root: Path, key: str) -> str:

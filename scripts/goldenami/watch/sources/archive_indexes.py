@@ -23,7 +23,7 @@ from goldenami.model.definitions.definition import Base
 from goldenami.model.definitions.update_policy import UpdateRule
 from goldenami.model.supported.release_dates import iso, regressions
 from goldenami.packages import http_documents, mirrors
-from goldenami.packages.apt import AptRoot
+from goldenami.packages.apt import LOOSE, AptRoot
 from goldenami.packages.mirrors import Source, VendorArchive
 from goldenami.watch.watch_records import SourceStatus
 
@@ -157,7 +157,7 @@ def _backwards(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
 
 def _disagreements(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
     """Files of which lock and index state different digests: one version is one file."""
-    names = [name for name, package in lock.packages.items() if package.origin != "built"]
+    names = [name for name, package in lock.packages.items() if package.origin not in LOOSE]
     for archive, root in archives.roots.items():
         digests = root.digests(names)
         for name in names:

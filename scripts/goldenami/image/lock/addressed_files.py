@@ -1,0 +1,174 @@
+"""Files that a definition names by their address: fetched into the store, believed by SHA-256 and
+signature, and told to the role `customize`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from goldenami.core import shell, yaml_lines
+from goldenami.core.errors import BadInput, Replaced, Vanished
+from goldenami.core.terminal.progress import Progress
+from goldenami.model.builds.locked_downloads import LockedDownload, store_requests
+from goldenami.model.definitions import definition_file
+from goldenami.model.definitions.definition import Definition, Download
+from goldenami.packages import http_documents, mirrors, signing_keys
+from goldenami.packages.apt import DOWNLOADED, Deb
+from goldenami.packages.http_documents import NotThere
+from goldenami.packages.signing_keys import OtherKey
+from goldenami.packages.store import Store
+
+SAMPLE = 20
+"""Files of a tarball that the image's checks read back: each costs a line of the lock."""
+_VERSION = re.compile(r"(?:^|[-_]v?)(\d+(?:\.\d+)+[\w.+~]*?)(?=[-_]|\.[a-z]|$)")
+_XZ = b"\xfd7zXZ\0"
+
+
+@dataclass(frozen=True)
+class AddressedFile:
+    """One file in the store. `told` is what the role is told of it; `deb` is what apt installs."""
+
+    locked: LockedDownload
+    told: dict[str, Any]
+    deb: Deb | None = None
+
+
+def have(
+    root: Path, definition: Definition, store: Store, progress: Progress
+) -> list[AddressedFile]:
+    """The files of `definition`, in the store; BadInput with file and line where one is not what
+    it is said to be."""
+    if not definition.downloads:
+        return []
+    source = yaml_lines.load(definition_file.path_of(root, definition.image))
+
+    def told(index: int, key: str, problem: str, hint: str) -> BadInput:
+        return source.error(("downloads", index, key), problem, hint=hint)
+
+    files = list[AddressedFile]()
+    with progress.step("files", ", ".join(wanted.name for wanted in definition.downloads)):
+        for index, wanted in enumerate(definition.downloads):
+            try:
+                locked = _fetched(wanted, store)
+                _demand_signature(root, wanted, store)
+                files.append(_of(wanted, locked, store.path(wanted.sha256)))
+            except Vanished as error:
+                raise told(index, "url", error.message, "write where it is now") from None
+            except NotThere as error:
+                raise told(index, "url", error.message, "write where it is now") from None
+            except Replaced as error:
+                raise told(index, "sha256", error.message, "find out why before you write the new "
+                           "one: a vendor announces new files") from None
+            except OtherKey as error:
+                raise told(index, "fingerprint", error.message, error.hint) from None
+            except BadInput as error:
+                raise told(index, _kind(wanted), error.message, error.hint) from None
+    return files
+
+
+def _fetched(wanted: Download, store: Store) -> LockedDownload:
+    """In the store; its server is asked for nothing where it is there already."""
+    path = store.path(wanted.sha256)
+    address = mirrors.logged_in(wanted.url, wanted.name, wanted.login)
+    there = store.check(wanted.sha256)
+    size = path.stat().st_size if there else http_documents.look(address).size
+    version = _VERSION.search(wanted.name)
+    locked = LockedDownload(url=wanted.url, name=wanted.name, sha256=wanted.sha256, size=size,
+                            version=version[1] if version else wanted.sha256[:12],
+                            login=wanted.login, signed_by=wanted.fingerprint)
+    store.fetch(store_requests([locked]))
+    return locked
+
+
+def _demand_signature(root: Path, wanted: Download, store: Store) -> None:
+    if wanted.signature is None or wanted.key is None or wanted.fingerprint is None:
+        return
+    address = mirrors.logged_in(wanted.signature, wanted.name, wanted.login)
+    signature = http_documents.read(address, limit=signing_keys.LIMIT).data
+    where = wanted.key if "://" in wanted.key else str(root / wanted.key)
+    key = http_documents.read(where, limit=signing_keys.LIMIT).data
+    signing_keys.demand_signature(store.path(wanted.sha256), signature, key, wanted.fingerprint)
+
+
+def _kind(wanted: Download) -> str:
+    return next(kind for kind in ("install", "path", "unpack") if getattr(wanted, kind) is not None)
+
+
+def _of(wanted: Download, locked: LockedDownload, path: Path) -> AddressedFile:
+    """What the file is, read from it."""
+    told: dict[str, Any]
+    if wanted.path is not None:
+        told = {"path": wanted.path, "owner": wanted.owner, "group": wanted.group,
+                "mode": wanted.mode}
+    elif wanted.unpack is not None:
+        with path.open("rb") as content:
+            needs_xz = content.read(len(_XZ)) == _XZ
+        told = {"unpack": wanted.unpack, "strip": wanted.strip, "brings": f"{wanted.unpack}/**",
+                "sample": _sample(path, wanted.strip), **({"tool": "xz-utils"} if needs_xz else {})}
+    else:
+        return _package(locked, path)
+    return AddressedFile(locked, {"file": locked.file, "sha256": locked.sha256, **told})
+
+
+def _package(locked: LockedDownload, path: Path) -> AddressedFile:
+    names = ("Package", "Version", "Architecture", "Installed-Size", "Source")
+    try:
+        text = shell.output(["dpkg-deb", "--field", str(path), *names])
+    except shell.CommandFailed:
+        raise BadInput(f"{locked.name} is no Debian package",
+                       hint="take `path` for a file, `unpack` for a tarball") from None
+    fields = dict(line.split(": ", 1) for line in text.splitlines())
+    name, version = fields["Package"], fields["Version"]
+    deb = Deb(name=name, version=version, architecture=fields["Architecture"],
+              sha256=locked.sha256, size=locked.size,
+              installed_size=int(fields.get("Installed-Size", "0")) * 1024, archive=DOWNLOADED,
+              path=locked.url, source=fields.get("Source", name).partition(" ")[0])
+    locked = locked.model_copy(update={"package": name, "version": version})
+    return AddressedFile(locked, {"package": name, "version": version}, deb)
+
+
+def _sample(path: Path, strip: int) -> dict[str, str]:
+    """Some files of a tarball with their SHA-256, by their names below the folder; BadInput where
+    it is none, leads out of it, or has no file."""
+    try:
+        with tarfile.open(path) as archive:
+            names = [member.name for member in _members(archive) if _below(member, strip)]
+            chosen = set(names[::-(-len(names) // SAMPLE) or 1])
+        with tarfile.open(path) as archive:
+            sample = {_below(member, strip): _digest(archive, member)
+                    for member in _members(archive) if member.name in chosen}
+    except tarfile.FilterError as error:
+        raise BadInput(f"the tarball leads out of its folder: {error}",
+                       hint="do not trust it") from None
+    except (tarfile.TarError, EOFError) as error:
+        raise BadInput(f"is no whole tarball of gzip, bzip2, xz or none: {error}",
+                       hint="take `path` for a single file") from None
+    if not sample:
+        raise BadInput(f"the tarball has no file below {strip} folders", hint="lower `strip`")
+    return sample
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in archive:
+        tarfile.tar_filter(member, "/nowhere")
+        yield member
+
+
+def _below(member: tarfile.TarInfo, strip: int) -> str:
+    """The name of a file as it will be below the folder; "" of what is no file, or not unpacked."""
+    parts = PurePosixPath(member.name.lstrip("/")).parts
+    return "/".join(parts[strip:]) if member.isfile() else ""
+
+
+def _digest(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    content = archive.extractfile(member)
+    assert content is not None  # a file has some
+    digest = hashlib.sha256()
+    while chunk := content.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
