@@ -342,7 +342,8 @@ def test_frameworks_that_fit_no_common_versions_are_refused(
     served.wheel("helper", "1.1", ("lib>=2",))
     served.files["helper"] = {name: data for name, data in served.files["helper"].items()
                               if "1.1" in name}
-    why = r"pip finds no wheels for plain, lib, plain==1\.0, helper, .*: Resolution"
+    why = (r"pip finds no wheels for plain, lib, plain==1\.0, helper, .*: .*"
+           r"plain 1\.0 depends on lib<2; .*helper 1\.1 depends on lib>=2$")
     with pytest.raises(NoFit, match=why) as caught:
         frameworks.resolve(REQUEST, around)
     assert caught.value.hint.startswith("they share one choice of versions: give those that "

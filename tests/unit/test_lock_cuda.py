@@ -3,6 +3,7 @@ the lock gets."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import GoldenError
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import cuda
+from goldenami.image.lock import cuda, frameworks
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
 from goldenami.image.lock.resolution import Resolution
@@ -109,7 +110,9 @@ def test_an_image_without_frameworks_has_an_environment_for_cuda(context: Resolv
         resolution(context, release="12.8"),
         FrameworkRequest(**{**vars(REQUEST), "shared_environment": ""}),
     )
-    found = cuda.of_wheels(state, "cuda-toolkit==12.8.*", None, alone, context)
+    request = dataclasses.replace(alone, beside=["cuda-toolkit==12.8.*"])
+    files = frameworks.environment(frameworks.NO_FRAMEWORKS, request, context)
+    found = cuda.of_wheels(state, files, None, alone)
     assert (found.version, found.environment, found.why) == (
         "12.8",
         "cuda",
@@ -130,6 +133,8 @@ def test_cuda_that_the_driver_does_not_run_is_refused(context: ResolverContext) 
         driver = "550.163.01"
 
     state = resolution(context, release="13.2")
+    request = dataclasses.replace(REQUEST, beside=["cuda-toolkit==13.2.*"])
+    files = frameworks.environment(frameworks.NO_FRAMEWORKS, request, context)
     with pytest.raises(GoldenError,
                        match=r"CUDA 13.2 does not run on driver 550.163.01: CUDA 13.x needs 580.65.06"):
-        cuda.of_wheels(state, "cuda-toolkit==13.2.*", Fitted(), REQUEST, context)  # type: ignore[arg-type]
+        cuda.of_wheels(state, files, Fitted(), REQUEST)  # type: ignore[arg-type]

@@ -56,16 +56,20 @@ def test_a_cpu_set_counts(tmp_path: Path) -> None:
     assert done.stdout == "1\n"
 
 
-def login_file(name: str, *environments: str) -> str:
-    """A file that the role writes for frameworks, one in each of `environments`."""
+def login_file(name: str, *environments: str, packages: str = "") -> str:
+    """A file that the role writes for frameworks, one in each of `environments`, and for einops in
+    `packages`."""
     template = PROGRAMS.parent / f"templates/{name}.j2"
     installed = [{"name": f"f{number}", "module": f"m{number}", "environment": environment}
                  for number, environment in enumerate(environments)]
+    beside = [{"environment": packages, "projects": ["einops"]}] if packages else []
     # As Ansible has it: a block's own line leaves no empty one.
     return Environment(
         trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined).from_string(
         template.read_text(encoding="utf-8")).render(
-            frameworks_installed=installed, __frameworks_home="/opt/ml", __frameworks_python="3.13",
+            frameworks_installed=installed, frameworks_python_packages=beside,
+            __frameworks_environments=sorted({*environments, *filter(None, [packages])}),
+            __frameworks_home="/opt/ml", __frameworks_python="3.13",
             ansible_managed="managed")
 
 
@@ -87,6 +91,17 @@ def test_a_login_has_the_only_environment_or_is_told_of_each(
                           env={"PATH": "/bin", "OMP_NUM_THREADS": "1"})
     assert done.stdout.split() == [path, "function"], done.stderr
     assert login_file("etc/motd.d/60-golden-frameworks", *environments) == told
+
+
+@pytest.mark.parametrize(("environments", "packages", "told"), [
+    (["ml"], "ml", "python3 has f0, einops (from /opt/ml/ml)."),
+    ([], "python", "python3 has einops (from /opt/ml/python)."),
+])
+def test_a_login_is_told_of_packages_beside_the_frameworks(
+    environments: list[str], packages: str, told: str,
+) -> None:
+    text = login_file("etc/motd.d/60-golden-frameworks", *environments, packages=packages)
+    assert text == f"{told}\n{OWN}"
 
 
 @pytest.fixture(scope="module")

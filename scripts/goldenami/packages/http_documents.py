@@ -38,6 +38,13 @@ class NotThere(Unreachable):
     """The server answers, and has no such document (404)."""
 
 
+class Refused(Unreachable):
+    """The server answers, and wants another login (401), or gives nothing to this one (403)."""
+
+
+_KINDS: dict[int, type[Unreachable]] = {401: Refused, 403: Refused, 404: NotThere}
+
+
 @dataclass(frozen=True)
 class Document:
     """What an address held, and the day of its last change where the server says so."""
@@ -82,7 +89,7 @@ def read(
             ) as reply,
         ):
             if reply.status != 200:
-                raise (NotThere if reply.status == 404 else Unreachable)(
+                raise _KINDS.get(reply.status, Unreachable)(
                     f"{where} answered {reply.status}", hint="check the address, then run again")
             data = _bounded(reply, where, limit, DEADLINE_S if deadline_s is None else deadline_s)
             return Document(data, _day(reply.headers.get("Last-Modified")))

@@ -9,6 +9,7 @@ folders of wheels would make other locks.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import os
 import re
@@ -19,13 +20,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from goldenami.core import shell
-from goldenami.core.errors import NoFit, Unreachable, Vanished
+from goldenami.core.errors import BadInput, NoFit, Unreachable, Vanished
 from goldenami.core.records import Record
 from goldenami.core.web_address import without_login
 from goldenami.packages import http_documents, mirrors
@@ -43,16 +44,24 @@ _ALIASES = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
 
 _PIP = """
-import sys
-from pip._vendor.packaging import markers
-release, own = sys.argv.pop(1), markers.default_environment
+import fnmatch, sys
+from pip._internal.models.search_scope import SearchScope
+from pip._vendor.packaging import markers, utils
+release, patterns, own = sys.argv.pop(1), sys.argv.pop(1).split(), markers.default_environment
 markers.default_environment = lambda: {**own(), "python_version": release, "python_full_version": f"{release}.0"}
+pages = SearchScope.get_index_urls_locations
+def of_one_index(scope, project):
+    name = utils.canonicalize_name(project)
+    private = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return pages(scope, project)[1:] if private else pages(scope, project)[:1]
+SearchScope.get_index_urls_locations = of_one_index
 from pip._internal.cli.main import main
 sys.exit(main())
 """
 """pip for another Python's markers (`setuptools; python_version >= "3.12"`): its own
 --python-version chooses files by their tags, but asks the Python that it runs on what each file
-requires. pip is pinned, so this is of one version."""
+requires. And pip that asks one index for a project, where its own --extra-index-url takes the
+highest version of all. pip is pinned, so this is of one version."""
 
 
 class PyFile(Record):
@@ -98,22 +107,50 @@ class Interpreter:
 
 
 @dataclass(frozen=True)
+class PrivateIndex:
+    """A company's index beside the usual one: the address of its simple API, the projects that come
+    from it and from nowhere else (patterns), and the environment variable that has its
+    `user:password`, "" for an index without a login."""
+
+    url: str
+    packages: tuple[str, ...]
+    login: str
+
+    def has(self, project: str) -> bool:
+        """Whether a project, by its normalised name, comes from here."""
+        return any(fnmatch.fnmatchcase(project, pattern) for pattern in self.packages)
+
+    def opened(self) -> str:
+        """The address with its login; BadInput where the environment has none."""
+        if not self.login:
+            return self.url
+        user, colon, password = os.environ.get(self.login, "").partition(":")
+        if not (user and colon and password):
+            state = "holds no `user:password`" if self.login in os.environ else "is not set"
+            raise BadInput(f"{self.login} {state}, which opens {self.url}",
+                           hint=f"export {self.login}=user:password")
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return self.url.replace("://", f"://{login}@", 1)
+
+
+@dataclass(frozen=True)
 class Index:
     """A package index: the address of its simple API and the certificates to trust, if not the
-    usual ones."""
+    usual ones; and the private one beside it."""
 
     url: str
     certificates: str | None
+    private: PrivateIndex | None = None
 
     @classmethod
-    def configured(cls) -> Index:
-        """The index that this machine's pip uses."""
+    def configured(cls, private: PrivateIndex | None = None) -> Index:
+        """The index that this machine's pip uses, and `private`."""
         lines = shell.output([sys.executable, "-m", "pip", "config", "list"]).splitlines()
         pairs = (line.partition("=") for line in lines)
         settings = {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in pairs}
         return cls(
             url=(os.environ.get(VARIABLE) or settings.get("index-url") or _default()).rstrip("/"),
-            certificates=settings.get("cert"),
+            certificates=settings.get("cert"), private=private,
         )
 
     def resolve(
@@ -124,8 +161,9 @@ class Index:
         with tempfile.TemporaryDirectory() as folder:
             limits, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
             limits.write_text("\n".join(constraints) + "\n", encoding="utf-8")
-            argv = [sys.executable, "-c", _PIP, python.release, "install", "--quiet", "--dry-run",
-                    "--ignore-installed",
+            patterns = " ".join(self.private.packages) if self.private else ""
+            argv = [sys.executable, "-c", _PIP, python.release, patterns, "install", "--dry-run",
+                    "--ignore-installed", "--progress-bar=off",
                     "--no-cache-dir", "--only-binary=:all:", "--target", str(Path(folder, "none")),
                     *python.options,
                     "--constraint", str(limits), "--report", str(report), *requirements]
@@ -142,7 +180,8 @@ class Index:
         environment = {**cleared, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": self.url,
                        "PIP_NO_INPUT": "1",
                  "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_DEFAULT_TIMEOUT": "60"}
-        more = {"PIP_CERT": self.certificates, "PIP_PROXY": mirrors.proxy(self.url)}
+        more = {"PIP_CERT": self.certificates, "PIP_PROXY": mirrors.proxy(self.url),
+                "PIP_EXTRA_INDEX_URL": self.private.opened() if self.private else None}
         return environment | {name: value for name, value in more.items() if value}
 
     def _refused(
@@ -156,10 +195,11 @@ class Index:
                                hint=f"check pip's index-url on this machine, or set {VARIABLE}",
                                tail=error.tail)
         hint = "another version in the recipe, or a release with a newer Python"
+        why = (lines or [error.message])[-1]
         if "ResolutionImpossible" in error.output and len(requirements) > 1:
             hint = "they share one choice of versions: give those that conflict images of their own, or other versions"
-        return NoFit(f"pip finds no wheels for {', '.join(requirements)}: "
-                     f"{(lines or [error.message])[-1]}",
+            why = "; ".join(_conflict(error.output)) or why
+        return NoFit(f"pip finds no wheels for {', '.join(requirements)}: {why}",
                      hint=hint, tail=error.tail)
 
     def _file(self, item: dict[str, Any]) -> PyFile:
@@ -178,13 +218,15 @@ class Index:
                       sha256=digest,
                       size=_size(entry))
 
-    def versions(self, project: str) -> list[str]:
-        """Every version of a project that has a wheel, oldest first; pre-releases are none."""
+    def versions(self, project: str, *, prereleases: bool = False) -> list[str]:
+        """Every version of a project that has a wheel, oldest first; pre-releases are none, unless
+        they are asked for."""
         found = set[Version]()
         for entry in self._files(canonicalize_name(project)):
             with contextlib.suppress(InvalidWheelFilename):
                 found.add(parse_wheel_filename(entry["filename"])[1])
-        return [str(version) for version in sorted(found) if not version.is_prerelease]
+        return [str(version) for version in sorted(found)
+                if prereleases or not version.is_prerelease]
 
     def sdist(self, project: str, version: str) -> PyFile:
         """The source archive of one version; Vanished where the index has none."""
@@ -233,22 +275,30 @@ class Index:
     def page(self, project: str) -> tuple[str, http_documents.Document]:
         """The address of a project's page, without a login, and what is there: by apt's proxy, with
         this index's certificates."""
-        address = f"{self.url}/{project}/"
+        address = self._address(project)
         document = http_documents.read(address, headers={"Accept": JSON},
                                        certificates=self.certificates)
         return without_login(address)[0], document
+
+    def _address(self, project: str) -> str:
+        """The address of a project's page, in the one index that the project comes from."""
+        private = self.private if self.private and self.private.has(project) else None
+        return f"{private.opened() if private else self.url}/{project}/"
 
     @cache  # noqa: B019 - an index is a value, and its listings do not change while a lock is made
     def _files(self, project: str) -> list[dict[str, Any]]:
         try:
             where, document = self.page(project)
-        except http_documents.NotThere:
-            raise Vanished(
-                f"the package index has no project {project}", hint="change the recipe"
-            ) from None
-        files = entries(document, where)
+        except http_documents.NotThere as error:
+            raise Vanished(f"the package index has no project {project}",
+                           hint=f"change the recipe, or the name ({error.message})") from None
+        except http_documents.Refused as error:
+            variable = self.private.login if self.private else ""
+            raise BadInput(error.message, hint=f"is the login in {variable or 'the address'} "
+                                               "`user:password`, and still good?") from None
+        files, page = entries(document, where), self._address(project)
         for entry in files:
-            entry["url"] = urljoin(f"{self.url}/{project}/", entry["url"])
+            entry["url"] = _with_login_of(page, urljoin(page, entry["url"]))
         return files
 
 
@@ -261,6 +311,21 @@ def entries(document: http_documents.Document, where: str) -> list[dict[str, Any
         raise Unreachable(f"{where} is no project page in JSON",
                           hint="does the index speak PEP 691?")
     return files
+
+
+def _with_login_of(page: str, address: str) -> str:
+    """The address of a file, with the login of the page that names it where both are of one
+    server."""
+    there, asked = urlsplit(page), urlsplit(address)
+    server = there.netloc.rpartition("@")[2]
+    same = (there.scheme, server) == (asked.scheme, asked.netloc)
+    return asked._replace(netloc=there.netloc).geturl() if same else address
+
+
+def _conflict(output: str) -> list[str]:
+    """What pip says of versions that exclude each other, a package each."""
+    _, _, rest = output.partition("The conflict is caused by:\n")
+    return [line.strip() for line in rest.partition("\n\n")[0].splitlines()]
 
 
 def _is_entry(entry: Any) -> bool:

@@ -37,7 +37,8 @@ def gathered(
             installed = lock["frameworks_installed"]
             smoke = {one["name"]: program(one["name"]) for one in installed}
             text = Path(__file__).with_name("gather.py").read_text()
-            known[key] = run_program(text, json.dumps(installed), json.dumps(smoke), *names)
+            given = (installed, smoke, lock["frameworks_python_packages"])
+            known[key] = run_program(text, *map(json.dumps, given), *names)
         return dict(known[key])
 
     return facts
@@ -53,7 +54,7 @@ def files(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 def ran(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """How the frameworks run on this CPU: `verify` asks its own machine's, ten times as fast as an
     emulated one."""
-    return gathered("flags", "smoke", "gpu", "entered")
+    return gathered("flags", "smoke", "gpu", "entered", "imported")
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 """Print as JSON what /opt/ml holds and how its frameworks work.
 
-argv: the role's variable `frameworks_installed`, the frameworks' smoke tests, names of FACTS. Runs
-as root. Programs are tried as `nobody`; what they print, or how they died, is left to the tests to
-judge.
+argv: the role's variable `frameworks_installed`, the frameworks' smoke tests, the role's variable
+`frameworks_python_packages`, names of FACTS. Runs as root. Programs are tried as `nobody`; what
+they print, or how they died, is left to the tests to judge.
 """
 
 import json
@@ -15,13 +15,24 @@ from pathlib import Path
 
 INSTALLED = json.loads(sys.argv[1])
 SMOKE = json.loads(sys.argv[2])
+BESIDE = json.loads(sys.argv[3])
 HOME = Path("/opt/ml")
-ENVIRONMENTS = sorted({framework["environment"] for framework in INSTALLED})
+ENVIRONMENTS = sorted({one["environment"] for one in [*INSTALLED, *BESIDE]})
+MODULES = ", ".join(framework["module"] for framework in INSTALLED) or "sys"
 NOBODY = ("runuser", "-u", "nobody", "--")
 COMPILE = "g++ -fsyntax-only -x c++ -I$(python -c 'import sysconfig; print(sysconfig.get_paths()[\"include\"])') -"
 OWN = """export HOME=$(mktemp -d) && cd $HOME && /opt/ml/bin/ml env own && envs/own/bin/python -m pip --version &&
 envs/own/bin/python -c 'import {}'; status=$?; rm -r "$HOME"; exit $status"""
 """What the login's message and pip say to whoever wants packages of their own."""
+
+
+IMPORT = """import importlib, importlib.metadata, re, sys
+found = importlib.metadata.packages_distributions().items()
+plain = lambda name: re.sub(r"[-_.]+", "-", name).lower()
+names = [name for name, owners in found if sys.argv[1] in map(plain, owners)]
+for name in [one for one in names if plain(one) == sys.argv[1]] or names:
+    importlib.import_module(name)"""
+"""Imports what a project is imported as: the module of its name, or else all of its modules."""
 
 
 def run(*argv: str, stdin: str = "") -> dict[str, object]:
@@ -73,9 +84,8 @@ def login(command: str) -> dict[str, object]:
 def entered() -> dict[str, object]:
     """How each command of the login's message ends, or the import that it promises."""
     told = Path("/etc/motd.d/60-golden-frameworks").read_text().splitlines()
-    modules = ", ".join(framework["module"] for framework in INSTALLED)
     commands = [line for line in told if line.startswith("    ml ")] or [
-        f'python3 -c "import {modules}"'
+        f'python3 -c "import {MODULES}"'
     ]
     return {command: login(command) for command in commands}
 
@@ -90,6 +100,9 @@ FACTS: dict[str, Callable[[], object]] = {
                                              framework["environment"], "python", "-I",
                                              "-B", "-", stdin=SMOKE[framework["name"]])
                       for framework in INSTALLED},
+    "imported": lambda: {project: run(*NOBODY, f"{HOME}/bin/ml-run", one["environment"], "python",
+                                      "-I", "-B", "-c", IMPORT, project)
+                         for one in BESIDE for project in one["projects"]},
     "compiled": lambda: {name: run(*NOBODY, f"{HOME}/bin/ml-run", name, "sh", "-c", COMPILE,
                                    stdin="#include <Python.h>\n") for name in ENVIRONMENTS},
     "gpu": lambda: any(Path("/dev").glob("nvidia[0-9]*")),
@@ -101,10 +114,10 @@ FACTS: dict[str, Callable[[], object]] = {
                      for pip in ("pip", "pip3", "python3 -m pip")
                      for words in ("list --format=freeze", "install golden-no-such",
                                    "uninstall --yes torch")},
-    "own": lambda: login(OWN.format(", ".join(framework["module"] for framework in INSTALLED))),
+    "own": lambda: login(OWN.format(MODULES)),
     "cpus": lambda: len(os.sched_getaffinity(0)),
     "unit": lambda: run("systemd-run", "--quiet", "--pipe", "--wait", "--collect",
                         "--property=CPUQuota=100%",
                         f"{HOME}/bin/ml-run", ENVIRONMENTS[0], "sh", "-c", "echo $OMP_NUM_THREADS"),
 }
-print(json.dumps({name: FACTS[name]() for name in sys.argv[3:]}))
+print(json.dumps({name: FACTS[name]() for name in sys.argv[4:]}))

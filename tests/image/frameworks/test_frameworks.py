@@ -24,7 +24,7 @@ def test_environments_hold_exactly_the_lock_s_wheels(
     files: dict[str, Any], lock: dict[str, Any]
 ) -> None:
     wanted = dict[str, dict[str, str]]()
-    for one in lock["frameworks_installed"]:
+    for one in _groups(lock):
         wheels = {name: wheel["version"] for name, wheel in one["wheels"].items()}
         wanted.setdefault(one["environment"], {}).update(wheels)
     assert files["distributions"] == wanted
@@ -55,6 +55,19 @@ def test_frameworks_work_for_a_user_without_rights(
 
 
 @pytest.mark.no_boot
+def test_python_packages_are_imported_by_a_user_without_rights(
+    ran: dict[str, Any], lock: dict[str, Any], lacking: list[str],
+) -> None:
+    """With what was compiled here for the declared hardware, where this machine can run that."""
+    asked = {name for one in lock["frameworks_python_packages"] for name in one["projects"]}
+    assert ran["imported"].keys() == asked
+    allowed = {0, SIGILL} if lacking else {0}
+    assert {
+        name: done for name, done in ran["imported"].items() if done["rc"] not in allowed
+    } == {}
+
+
+@pytest.mark.no_boot
 def test_what_runs_can_be_compiled(files: dict[str, Any], lock: dict[str, Any]) -> None:
     """Triton, and so torch.compile, compiles its launchers with g++ and Python's headers."""
     if not lock["frameworks_compiler_enabled"]:
@@ -82,7 +95,7 @@ def test_pip_of_a_login_is_its_python3_s(files: dict[str, Any], lock: dict[str, 
     projects = {line.partition("==")[0].lower()
                 for line in next(iter(listed.values())).splitlines()}
     assert (
-        set(lock["frameworks_installed"][0]["wheels"])
+        set(_groups(lock)[0]["wheels"])
         - {name.replace("_", "-") for name in projects}
         == set()
     )
@@ -102,8 +115,13 @@ def test_an_environment_of_one_s_own_sees_the_frameworks(
 
 
 def _one_environment(lock: dict[str, Any]) -> None:
-    if len({one["environment"] for one in lock["frameworks_installed"]}) > 1:
+    if len({one["environment"] for one in _groups(lock)}) > 1:
         pytest.skip("not asked: of several environments a login has none")
+
+
+def _groups(lock: dict[str, Any]) -> list[dict[str, Any]]:
+    """What has wheels: each framework, and the packages beside them."""
+    return [*lock["frameworks_installed"], *lock["frameworks_python_packages"]]
 
 
 def test_login_shells_know_the_programs_and_the_threads(facts: dict[str, Any]) -> None:

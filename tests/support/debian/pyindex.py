@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -28,6 +29,8 @@ class PyIndex:
     wrong: set[str] = field(default_factory=set)
     page: bytes | None = None
     """What every listing is instead."""
+    login: str = ""
+    """`user:password` without which it gives nothing."""
     asked: list[str] = field(default_factory=list)
 
     def wheel(
@@ -78,6 +81,10 @@ def _handler(index: PyIndex) -> type[QuietHandler]:
     class Handler(QuietHandler):
         def do_GET(self) -> None:
             index.asked.append(self.path)
+            login = f"Basic {base64.b64encode(index.login.encode()).decode()}"
+            if index.login and self.headers.get("Authorization") != login:
+                self.answer(401, WWW_Authenticate="Basic realm=index")
+                return
             kind, project, *rest = urlsplit(self.path).path.strip("/").split("/")
             content = (
                 index.listing(project)

@@ -82,7 +82,8 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
                     on_bytes)
         store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
         if any(file.sha256 in todo for file in files):
-            Index.configured().fetch(files, store, on_bytes)
+            private = lock.python.index if lock.python else None
+            Index.configured(private.opened() if private else None).fetch(files, store, on_bytes)
 
 
 def fetched(

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from goldenami.core.errors import BadInput, NoFit
 from goldenami.image.lock import frameworks
-from goldenami.image.lock.compilation import driver_fit, wheel_builds
+from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.compilation.driver_fit import FittedDriver
 from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
 from goldenami.image.lock.resolution import Resolution
@@ -95,12 +95,11 @@ def _release_of_frameworks(request: FrameworkRequest, context: ResolverContext) 
 
 
 def of_wheels(
-    resolution: Resolution, wanted: str, fitted: FittedDriver | None, request: FrameworkRequest,
-    context: ResolverContext,
+    resolution: Resolution, files: Sequence[PyFile], fitted: FittedDriver | None,
+    request: FrameworkRequest,
 ) -> Cuda:
     """The CUDA of the wheels that were resolved with the frameworks, or alone where there are
     none."""
-    files = _closure(resolution, wanted, context)
     parts = [file for file in files if any(fnmatchcase(file.project, part) for part in _PARTS)]
     runtime = next(file for file in parts if _RUNTIME.fullmatch(file.project))
     version = ".".join(runtime.version.split(".")[:2])
@@ -112,15 +111,6 @@ def of_wheels(
     return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why,
                 environment=environment,
                 wheels=parts, allow=allow)
-
-
-def _closure(resolution: Resolution, wanted: str, context: ResolverContext) -> list[PyFile]:
-    # They share one environment, so the first one's is all of it.
-    if found := resolution.frameworks.frameworks:
-        return sorted([found[0].wheel, *found[0].requires], key=lambda file: file.project)
-    python = frameworks.interpreter(context.apt.solve(["?essential", "apt",
-                                                       *wheel_builds.PACKAGES]))
-    return context.index.resolve([wanted], [], python)
 
 
 def _prove(resolution: Resolution, version: str, fitted: FittedDriver | None) -> str:

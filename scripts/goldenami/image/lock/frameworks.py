@@ -214,7 +214,7 @@ def _environments(
 ) -> tuple[dict[str, list[PyFile]], list[str]]:
     """The wheels of each framework's environment, of one choice of versions for all; and that
     choice as constraints."""
-    python = interpreter(context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
+    python = _python(context)
     wanted = [line for lines in requirements.values() for line in lines]
     closure = context.index.resolve([*wanted, *beside], [], python)
     pins = [f"{file.project}=={file.version}" for file in closure]
@@ -222,6 +222,23 @@ def _environments(
         return dict.fromkeys(requirements, closure), pins
     return {name: context.index.resolve(lines, pins, python)
             for name, lines in requirements.items()}, pins
+
+
+def environment(
+    resolved: ResolvedFrameworks, request: FrameworkRequest, context: ResolverContext
+) -> list[PyFile]:
+    """All wheels of the environment that the frameworks share; without frameworks, those of what is
+    asked for beside them. Nothing where each has an environment of its own."""
+    if resolved.frameworks:
+        files = {file.project: file for one in resolved.frameworks
+                 for file in [*one.requires, one.wheel]} if request.shared_environment else {}
+        return [files[project] for project in sorted(files)]
+    return context.index.resolve(request.beside, [], _python(context))
+
+
+def _python(context: ResolverContext) -> Interpreter:
+    """The image's Python."""
+    return interpreter(context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
 
 
 def _in_order(

@@ -15,6 +15,7 @@ from goldenami.image.lock import addressed_files, declared_sources, frameworks
 from goldenami.image.lock.addressed_files import AddressedFile
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.model.builds.lockfile import Choice, Package, Suite
+from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.definitions import role_packages, source_checks
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import vendor_archives
@@ -52,6 +53,7 @@ class Resolution:
     offered: list[Deb] = field(default_factory=list)
     frameworks: frameworks.ResolvedFrameworks = frameworks.NO_FRAMEWORKS
     files: list[AddressedFile] = field(default_factory=list)
+    python: PythonPackages | None = None
 
     def given(self, role: str) -> dict[str, Any]:
         """What the definition and the lock give to `role`."""

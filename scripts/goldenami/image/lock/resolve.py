@@ -12,6 +12,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import (
     assemble,
     bake_steps,
+    beside_frameworks,
     cuda,
     declared_sources,
     driver,
@@ -77,7 +78,7 @@ def _resolve(resolution: Resolution) -> Lock:
         base = [deb.name for deb in apt.solve(resolution.names([]))]
         debs = apt.solve(resolution.names(definition.role_names))
         found = cuda.of_packages(resolution, fitted, debs)
-    if definition.frameworks or cuda.from_wheels(resolution):
+    if definition.frameworks or definition.python_packages or cuda.from_wheels(resolution):
         found = _from_index(resolution, fitted) or found
     lacking = sum(deb.size for deb in debs if not resolution.store.path(deb.sha256).exists())
     with progress.download("fetch",
@@ -113,16 +114,24 @@ def _pin_what_stays(resolution: Resolution) -> None:
 
 
 def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | None:
-    """What the package index gives: frameworks, and CUDA beside them where the definition wants its
-    wheels."""
+    """What the package index gives: frameworks, other Python packages and CUDA beside them where
+    the definition wants its wheels."""
     definition, (request, context) = resolution.definition, framework_request(resolution)
-    with resolution.progress.step("frameworks", ", ".join(definition.frameworks) or "CUDA alone"):
+    named = [*definition.frameworks, *definition.python_packages]
+    with (resolution.progress.step("frameworks", ", ".join(named) or "CUDA alone"),
+          beside_frameworks.demanded(resolution.root, definition, context.index)):
         wanted = (
             cuda.requirement(resolution, request, context) if cuda.from_wheels(resolution) else ""
         )
+        beside = [*definition.python_packages, *([wanted] if wanted else [])]
+        request = replace(request, beside=beside)
         if definition.frameworks:
-            _frameworks(resolution, replace(request, beside=[wanted] if wanted else []), context)
-        return cuda.of_wheels(resolution, wanted, fitted, request, context) if wanted else None
+            _frameworks(resolution, request, context)
+        files = frameworks.environment(resolution.frameworks, request, context)
+        resolution.python = beside_frameworks.of(
+            resolution, request.shared_environment or beside_frameworks.OWN_ENVIRONMENT, files)
+        _derive_frameworks(resolution)
+        return cuda.of_wheels(resolution, files, fitted, request) if wanted else None
 
 
 def _frameworks(
@@ -131,14 +140,18 @@ def _frameworks(
 ) -> None:
     """Wheel or source for each framework, exact files, and what has to be compiled compiled (or
     found in the cache)."""
-    definition = resolution.definition
-    resolved = frameworks.resolve(request, context)
-    resolution.frameworks = resolved
-    resolution.choices.extend(resolved.choices)
-    modules = {name: recipes.load(resolution.root, name).module for name in definition.frameworks}
+    resolution.frameworks = frameworks.resolve(request, context)
+    resolution.choices.extend(resolution.frameworks.choices)
+
+
+def _derive_frameworks(resolution: Resolution) -> None:
+    """What follows for the role `frameworks`."""
+    root, definition = resolution.root, resolution.definition
+    modules = {name: recipes.load(root, name).module for name in definition.frameworks}
     resolution.derived["frameworks"] = {
-        "frameworks_installed": frameworks.variables(resolved.frameworks, modules),
-        "frameworks_cpu_features": lockfile.derive_hardware(resolution.root, definition).features,
+        "frameworks_installed": frameworks.variables(resolution.frameworks.frameworks, modules),
+        "frameworks_python_packages": beside_frameworks.variables(resolution.python),
+        "frameworks_cpu_features": lockfile.derive_hardware(root, definition).features,
     }
 
 
@@ -152,6 +165,7 @@ def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkReque
     )
     cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
     previous = lockfile.previous(resolution.root, definition.image)
+    private = definition.python_index
     request = frameworks.FrameworkRequest(
         names=definition.frameworks,
         shared_environment=resolution.setting("frameworks", "shared_environment"),
@@ -162,7 +176,8 @@ def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkReque
         driver_sources=resolution.driver_sources(),
     )
     return request, frameworks.ResolverContext(
-        root=resolution.root, apt=resolution.apt, store=resolution.store, index=Index.configured(),
+        root=resolution.root, apt=resolution.apt, store=resolution.store,
+        index=Index.configured(private.opened() if private else None),
         progress=resolution.progress, log=resolution.log, fetch_debs=resolution.fetch,
         previous_frameworks=previous.frameworks if previous else (),
     )

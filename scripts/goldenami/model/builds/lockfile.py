@@ -23,6 +23,7 @@ from goldenami.core.records import Record
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import Allowance
 from goldenami.model.builds.locked_downloads import LockedDownload
+from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.definition_file import without_publish
 from goldenami.model.supported import hardware
@@ -264,6 +265,7 @@ class Lock(Record):
     # Left out where there are none, so that locks of images without them stay as they are.
     extra_repos: list[VendorArchive] = Field(default_factory=list, exclude_if=operator.not_)
     downloads: list[LockedDownload] = Field(default_factory=list, exclude_if=operator.not_)
+    python: PythonPackages | None = Field(default=None, exclude_if=lambda value: value is None)
     roles: list[str]
     steps: list[Step]
     variables: dict[str, Any]
@@ -276,18 +278,17 @@ class Lock(Record):
     def environments(self) -> dict[str, list[PyFile]]:
         """The wheels of each virtual environment, each once, CUDA's first."""
         found = dict[str, dict[str, PyFile]]()
-        if self.cuda and self.cuda.wheels:
-            found[self.cuda.environment] = {file.sha256: file for file in self.cuda.wheels}
-        for one in self.frameworks:
-            found.setdefault(one.environment, {}).update(
-                (file.sha256, file) for file in [one.wheel, *one.requires]
-            )
+        groups = [(part.environment, part.wheels) for part in (self.cuda, self.python) if part]
+        groups += [(one.environment, [one.wheel, *one.requires]) for one in self.frameworks]
+        for name, wheels in groups:
+            if wheels:
+                found.setdefault(name, {}).update((file.sha256, file) for file in wheels)
         return {name: list(files.values()) for name, files in found.items()}
 
     def allowances(self) -> list[Allowance]:
         """What the coverage check grants the installed wheels."""
-        return [*(self.cuda.allow if self.cuda else []),
-                *(row for one in self.frameworks for row in one.allow)]
+        parts = [self.cuda, self.python, *self.frameworks]
+        return [row for part in parts if part for row in part.allow]
 
     def objects(self) -> dict[str, int]:
         """SHA-256 and bytes of every file that a bake of this lock may need."""
@@ -295,7 +296,7 @@ class Lock(Record):
         dummies = [package for step in self.steps for package in step.stand_ins.values()]
         debs = [*self.packages.values(), *build.values(), *dummies, *self.toolchain.values()]
         files = [file for framework in self.frameworks for file in framework.files()]
-        files += self.cuda.wheels if self.cuda else []
+        files += [file for part in (self.cuda, self.python) if part for file in part.wheels]
         sizes = {package.sha256: package.size for package in debs}
         sizes.update((file.sha256, file.size) for file in self.downloads)
         return sizes | {file.sha256: file.size for file in files}

@@ -18,6 +18,7 @@ from goldenami.model.definitions import role_order
 from goldenami.model.definitions.update_policy import Watch
 from goldenami.model.supported.platforms import Distribution
 from goldenami.packages.mirrors import Address, Fingerprint, LoginVariable, VendorArchive
+from goldenami.packages.pypi import PrivateIndex
 
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
 IMMUTABLE = "immutable"
@@ -197,6 +198,24 @@ class Security(Record):
     """nothing is published without signed provenance"""
 
 
+class PythonIndex(Record):
+    """A company's package index beside the usual one. A project comes from one of the two, never
+    from where its version is higher: else whoever gives its name to a public package is installed.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
+    """address of its simple API, without a login"""
+    packages: Annotated[list[Annotated[str, Field(pattern=r"^[a-z0-9*-]+$")]],
+                        Field(min_length=1)]
+    """projects that come from it and from nowhere else, such as `company-*`"""
+    login: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] = ""
+    """environment variable that holds its `user:password`"""
+
+    def opened(self) -> PrivateIndex:
+        """The index as packages are resolved from it."""
+        return PrivateIndex(self.url.rstrip("/"), tuple(self.packages), self.login)
+
+
 class DriftAllowance(Record):
     """A path that may differ from the bake on an instance, until a day on which somebody looks at
     it again."""
@@ -303,6 +322,10 @@ class Definition(Record):
     """apt repositories beside the distribution's"""
     downloads: list[Download] = Field(default_factory=list)
     """files by their address, which the role `customize` brings"""
+    python_packages: list[str] = Field(default_factory=list)
+    """requirements of further Python packages, such as `transformers==4.57.0`"""
+    python_index: PythonIndex | None = None
+    """a company's package index beside the usual one"""
     immutable: bool = False
     """the root is read-only and checked block by block; what an instance writes is kept apart"""
     roles: dict[str, dict[str, Any] | None]

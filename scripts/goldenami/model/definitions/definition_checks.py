@@ -17,6 +17,7 @@ from goldenami.model import program_files
 from goldenami.model.definitions import (
     customize_checks,
     own_roles,
+    python_checks,
     recipes,
     role_files,
     role_rules,
@@ -53,7 +54,8 @@ def check(
              *own_roles.mistakes(root, source, definition.roles),
              *_check_roles(root, source, definition), *_check_platforms(root, source, definition),
              *_check_frameworks(root, source, definition), *_check_drift(source, definition),
-             *source_checks.mistakes(root, source, definition)]
+             *source_checks.mistakes(root, source, definition),
+             *python_checks.mistakes(root, source, definition)]
     if definition.publish:
         found += _check_publish(root, source, definition, definition.publish, regions)
     # What goes together can be asked of parts that are right by themselves.
@@ -252,7 +254,9 @@ def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> M
             yield source.error(("frameworks", index), f"`{name}` stands there twice")
         else:
             recipes.load(root, name)
-    if bool(definition.frameworks) != ("frameworks" in definition.roles):
+    role = "frameworks" in definition.roles
+    if (definition.frameworks and not role) or (
+            role and not definition.frameworks and not definition.python_packages):
         yield source.error(("frameworks",),
                            "the list `frameworks` and the role `frameworks` need each other")
 

@@ -1,0 +1,28 @@
+"""What a lock says of Python packages beside the frameworks."""
+
+from __future__ import annotations
+
+from goldenami.core.records import Record
+from goldenami.model.builds.build_records import Allowance
+from goldenami.model.definitions.definition import PythonIndex
+from goldenami.packages.pypi import PyFile
+
+
+class PythonPackages(Record):
+    """Packages beside the frameworks, in their environment or one of their own: by project what the
+    definition asks for, and all wheels that come with it but the frameworks' own.
+
+    `index` is where those come from that the usual index is not asked for. `allow` is what the
+    coverage check grants them.
+    """
+
+    environment: str
+    asked: dict[str, str]
+    wheels: list[PyFile]
+    index: PythonIndex | None
+    allow: list[Allowance]
+
+    def is_private(self, project: str) -> bool:
+        """Whether a project comes from the company's index: a public list knows another of its
+        name, or none."""
+        return self.index is not None and self.index.opened().has(project)
