@@ -87,6 +87,12 @@ def test_what_everybody_asks_for(checkout: Path) -> None:
     ("users: [{name: ann, ssh_keys: ['-----BEGIN OPENSSH PRIVATE KEY-----']}]",
      "users: has an SSH key that is no public one"),
     ("users: [{name: ann, groups: adm}]", "users.1.groups: expected list, got str 'adm'"),
+    ("proxy: 'http://ann:pw@proxy:3128'", "proxy: is no proxy such as http://proxy.company"),
+    ("proxy: proxy:3128", "proxy: is no proxy such as"),
+    ("no_proxy: [.company.example]", "no_proxy: says what goes past a proxy, and there is no"),
+    ("apt_mirror: mirror/debian", "apt_mirror: is no address such as https://mirror.company"),
+    ("apt_security_mirror: https://mirror/security", "apt_security_mirror: stands alone"),
+    ("pip_index_url: 'https://ann:pw@pypi/simple'", "pip_index_url: is no address such as"),
     ("timezone: ../../etc/passwd", "timezone: is no time zone such as Europe/Berlin"),
     ("locale: german", "locale: is no locale such as de_DE.UTF-8"),
 ])

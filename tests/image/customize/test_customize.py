@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 FILES = Path(__file__).resolve().parents[3] / "roles/customize/files"
+PROXIED = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+"""Programs read one spelling or the other."""
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -72,6 +74,66 @@ def test_sshd_takes_their_keys(image: Any, lock: dict[str, Any]) -> None:
         assert found.splitlines() == (keys or [""]), name
         asked = f"mkdir -p /run/sshd; /usr/sbin/sshd -T -C user={name},host=x,addr=127.0.0.1"
         assert "/etc/ssh/keys.d/%u" in image.check_output(asked), name
+
+
+@pytest.mark.no_boot
+def test_apt_and_logins_have_the_proxy(image: Any, lock: dict[str, Any]) -> None:
+    proxy = lock["customize_proxy"]
+    if not proxy:
+        pytest.skip("not asked: customize_proxy is empty")
+    asked = image.check_output("apt-config dump Acquire")
+    for scheme in ("http", "https"):
+        assert f'Acquire::{scheme}::Proxy "{proxy}";' in asked
+    told = image.file("/etc/environment").content_string.splitlines()
+    assert {f"{name}={proxy}" for name in PROXIED} <= set(told)
+    _goes_past(told, lock)
+
+
+@pytest.mark.usefixtures("needs_boot")
+def test_services_have_the_proxy(image: Any, lock: dict[str, Any]) -> None:
+    """As they run: SSH's, and Docker's where it does."""
+    proxy = lock["customize_proxy"]
+    if not proxy:
+        pytest.skip("not asked: customize_proxy is empty")
+    for name in ("ssh", "docker"):
+        number = image.check_output(f"systemctl show --property=MainPID --value {name}")
+        if number == "0":
+            assert name != "ssh"
+            continue
+        told = image.file(f"/proc/{number}/environ").content_string.split("\0")
+        assert {f"{one}={proxy}" for one in PROXIED} <= set(told), name
+        _goes_past(told, lock)
+
+
+def _goes_past(environment: list[str], lock: dict[str, Any]) -> None:
+    """The metadata service is asked directly, and what the definition names."""
+    wanted = {"169.254.169.254", "127.0.0.1", *lock["customize_no_proxy"]}
+    for name in ("no_proxy", "NO_PROXY"):
+        line = next(one for one in environment if one.startswith(f"{name}="))
+        assert wanted <= set(line.partition("=")[2].split(",")), name
+
+
+@pytest.mark.usefixtures("needs_boot")
+def test_apt_asks_the_mirrors(image: Any, lock: dict[str, Any]) -> None:
+    """As cloud-init wrote it at this boot."""
+    if not lock["customize_apt_mirror"]:
+        pytest.skip("not asked: customize_apt_mirror is empty")
+    said = image.check_output("cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources || true")
+    lines = [line.split() for line in said.splitlines() if not line.startswith("#")]
+    found = {word.rstrip("/") for line in lines for word in line if "://" in word}
+    wanted = {lock["customize_apt_mirror"], lock["customize_apt_security_mirror"]} - {""}
+    assert {one.rstrip("/") for one in wanted} <= found
+    if lock["customize_apt_security_mirror"]:
+        assert len(found) == len(wanted)
+
+
+@pytest.mark.no_boot
+def test_pip_asks_the_index(image: Any, lock: dict[str, Any]) -> None:
+    wanted = lock["customize_pip_index_url"]
+    if not wanted:
+        pytest.skip("not asked: customize_pip_index_url is empty")
+    said = image.file("/etc/pip.conf").content_string
+    assert f"index-url = {wanted}" in said.splitlines()
 
 
 @pytest.mark.no_boot
