@@ -12,6 +12,7 @@ from goldenami import cli
 from goldenami.core import records
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Outcome
+from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.builds.security_records import (
     CVE_FILE,
     CveRecord,
@@ -20,6 +21,7 @@ from goldenami.model.builds.security_records import (
     Rating,
     Vulnerability,
 )
+from goldenami.model.definitions.definition import PythonIndex
 from goldenami.packages.pypi import PyFile
 from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo, pyindex
@@ -252,6 +254,33 @@ def test_frameworks_of_a_lock_are_watched_by_default(checkout: WatchCheckout) ->
         assert checkout.record.rows[-1].available == "0.4.0"
     code, said = checkout.watch()
     assert (code, "Python index: llama-cpp-python: " in said) == (4, True), said
+
+
+def test_python_packages_are_watched_each_on_its_index(checkout: WatchCheckout) -> None:
+    """A person moves what the definition pins; a company's package is asked of its index alone."""
+    wheels = [PyFile(project=name, version="1.0", filename="x.whl", sha256=digit * 64, size=1)
+              for name, digit in (("pinned", "0"), ("company-model", "1"), ("needed", "2"))]
+    with pyindex.serve() as public, pyindex.serve() as private:
+        private.login = "ann:secret"
+        index = PythonIndex(url=private.url, packages=["company-*"], login="COMPANY_PYPI")
+        python = PythonPackages(environment="ml", wheels=wheels, index=index, allow=[], asked={
+            "pinned": "pinned==1.0", "company-model": "company-model<2"})
+        lockfile.write(lockfile.path_of(checkout.root, IMAGE),
+                       checkout.lock().model_copy(update={"python": python}))
+        checkout.patch.setenv("GOLDEN_MIRROR_PYPI", public.url)
+        checkout.patch.setenv("COMPANY_PYPI", private.login)
+        for name in ("pinned", "company-model"):
+            public.wheel(name, "1.0.1")
+            private.wheel(name, "1.0.2")
+        assert checkout.watch()[0] == 10
+        rows = {row.component: row for row in checkout.record.rows[-2:]}
+        assert (rows["pinned"].available, rows["company-model"].available) == ("1.0.1", "1.0.2")
+        assert rows["pinned"].reason == (
+            "a person moves it: `pinned==1.0` in python_packages of the definition")
+        assert rows["company-model"].reason == ""
+        checkout.patch.delenv("COMPANY_PYPI")
+        code, said = checkout.watch()
+    assert (code, "COMPANY_PYPI is not set" in said) == (4, True), said
 
 
 def test_images_without_a_lock_are_named(checkout: WatchCheckout) -> None:

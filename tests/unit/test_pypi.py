@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,32 @@ def test_a_file_with_another_digest_than_the_lock_names_is_refused(
         index.store_requests([file.model_copy(update={"sha256": "1" * 64})])
 
 
+@pytest.mark.parametrize("digests", [True, False])
+def test_an_index_that_speaks_html_alone(
+    served: PyIndex, index: Index, tmp_path: Path, digests: bool,
+) -> None:
+    """Its server says the size; where it states no digest, what pip read is what the lock names."""
+    served.html = True
+    name = served.wheel("app", "1.0+company")
+    served.wheel("app", "0.9")
+    if not digests:
+        served.wrong.add(name)
+    [file] = index.resolve(["app"], [], PYTHON)
+    content = served.files["app"][name]
+    assert (file.filename, file.size) == (name, len(content))
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
+    assert index.versions("app") == ["0.9", "1.0+company"]
+    store = Store(tmp_path)
+    index.fetch([file], store)
+    assert store.check(file.sha256)
+    source, offers = watched.look("app", lambda: index)
+    assert (source.error, [offer.version for offer in offers]) == ("", ["1.0+company", "0.9"])
+    if digests:
+        other = file.model_copy(update={"sha256": "1" * 64})
+        with pytest.raises(Unreachable, match="the lock names 111111111111"):
+            index.store_requests([other])
+
+
 def test_content_with_another_digest_than_its_index_states_is_refused(
     served: PyIndex, index: Index, tmp_path: Path,
 ) -> None:
@@ -110,10 +137,12 @@ def test_an_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("page", "said"), [
-    (b"<!DOCTYPE html><title>Links for app</title>", "/app/ is not JSON"),
+    (b"<!DOCTYPE html><title>Links for app</title>", "/app/ is no project page: it links to no"),
+    (b"Not found", "/app/ is not JSON"),
     (b"[]", "/app/ is no project page in JSON"), (b'{"files": [1]}', "/app/ is no project page in JSON"),
     (b'{"files": [{"filename": "app-1.0.tar.gz"}]}', "/app/ is no project page in JSON"),
-    (json.dumps({"files": [{"filename": "app-1.0.tar.gz", "url": "x", "hashes": {"sha256": "0" * 64}}]}).encode(),
+    (json.dumps({"files": [{"filename": "app-1.0.tar.gz", "url": "/files/x/x",
+                            "hashes": {"sha256": "0" * 64}}]}).encode(),
      "states no size of app-1.0.tar.gz"),
 ])
 def test_an_index_that_answers_nonsense_is_unreachable(

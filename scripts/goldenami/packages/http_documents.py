@@ -133,13 +133,24 @@ def look(where: str, *, size: int | None = None) -> RemoteFile:
 
 def changed(where: str) -> date | None:
     """The day on which the file at a URL was last changed; None where the server does not say."""
+    return _day(_head(where, None).get("Last-Modified"))
+
+
+def length(where: str, certificates: str | None = None) -> int | None:
+    """The bytes of the file at a URL; None where the server does not say."""
+    said = _head(where, certificates).get("Content-Length", "")
+    return int(said) if said.isdecimal() else None
+
+
+def _head(where: str, certificates: str | None) -> Mapping[str, str]:
+    """What the server says of the file at a URL: nothing where it does not have it."""
     try:
         where, login = without_login(where)
-        with _pool(where) as http:
+        with _pool(where, certificates=certificates) as http:
             reply = http.request("HEAD", where, headers=_headers(None, login))
     except _FAILURES as error:
         raise _unreachable(where, error) from None
-    return _day(reply.headers.get("Last-Modified")) if reply.status == 200 else None
+    return reply.headers if reply.status == 200 else {}
 
 
 def post(url: str, body: Any, *, name: str) -> None:

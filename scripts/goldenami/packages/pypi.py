@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
@@ -29,15 +29,13 @@ from goldenami.core import shell
 from goldenami.core.errors import BadInput, NoFit, Unreachable, Vanished
 from goldenami.core.records import Record
 from goldenami.core.web_address import without_login
-from goldenami.packages import http_documents, mirrors
+from goldenami.packages import http_documents, mirrors, project_pages
 from goldenami.packages.download import StoreRequest
+from goldenami.packages.project_pages import ACCEPTED
 from goldenami.packages.store import Store
 
 ARCHIVE = "pypi"
 VARIABLE = "GOLDEN_MIRROR_PYPI"
-JSON = "application/vnd.pypi.simple.v1+json"
-"""The simple repository API,
-https://packaging.python.org/en/latest/specifications/simple-repository-api/."""
 _OLDEST_GLIBC = 5
 """manylinux_2_5 (manylinux1) is the oldest platform tag for Linux."""
 _ALIASES = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
@@ -204,19 +202,19 @@ class Index:
 
     def _file(self, item: dict[str, Any]) -> PyFile:
         info = item["download_info"]
-        filename = info["url"].rpartition("/")[2].partition("#")[0]
+        filename = unquote(info["url"].rpartition("/")[2].partition("#")[0])
         project, digest = (
             canonicalize_name(item["metadata"]["name"]),
             info["archive_info"]["hashes"]["sha256"],
         )
-        entry = next((one for one in self._files(project) if one["hashes"].get("sha256") == digest),
-                     None)
+        entry = next((one for one in self._files(project) if one["filename"] == filename
+                      and one["hashes"].get("sha256", digest) == digest), None)
         if entry is None:
             raise Unreachable(f"the package index lists no {filename} with the SHA-256 that pip saw",
                               hint="it changed in between: run again")
         return PyFile(project=project, version=item["metadata"]["version"], filename=filename,
                       sha256=digest,
-                      size=_size(entry))
+                      size=self._size(entry))
 
     def versions(self, project: str, *, prereleases: bool = False) -> list[str]:
         """Every version of a project that has a wheel, oldest first; pre-releases are none, unless
@@ -236,7 +234,7 @@ class Index:
             if stem.fullmatch(entry["filename"]):
                 return PyFile(project=canonicalize_name(project), version=version,
                               filename=entry["filename"],
-                              sha256=entry["hashes"].get("sha256", ""), size=_size(entry))
+                              sha256=entry["hashes"].get("sha256", ""), size=self._size(entry))
         raise Vanished(f"the package index has no sdist of {project} {version}",
                        hint="change the recipe's version")
 
@@ -253,7 +251,7 @@ class Index:
             if entry is None:
                 raise Vanished(f"{file.filename} is no longer on the package index",
                                hint="change the recipe's version, then `make lock`")
-            if (there := entry["hashes"].get("sha256", "")) != file.sha256:
+            if (there := entry["hashes"].get("sha256", file.sha256)) != file.sha256:
                 raise Unreachable(
                     f"{file.filename}: the package index has SHA-256 {there[:12]}, the lock names "
                     f"{file.sha256[:12]}",
@@ -272,11 +270,22 @@ class Index:
                                         if not store.has(file.sha256, file.size)),
                     on_bytes)
 
+    def _size(self, entry: dict[str, Any]) -> int:
+        """The bytes of a file, as its page says or else its server."""
+        size = entry.get("size")
+        if not isinstance(size, int):
+            size = http_documents.length(entry["url"], self.certificates)
+        if size is None:
+            raise Unreachable(f"the package index states no size of {entry['filename']}",
+                              hint="it has to speak version 1.1 of the simple API (PEP 700), or "
+                                   "to answer HEAD with a length")
+        return size
+
     def page(self, project: str) -> tuple[str, http_documents.Document]:
         """The address of a project's page, without a login, and what is there: by apt's proxy, with
         this index's certificates."""
         address = self._address(project)
-        document = http_documents.read(address, headers={"Accept": JSON},
+        document = http_documents.read(address, headers={"Accept": ACCEPTED},
                                        certificates=self.certificates)
         return without_login(address)[0], document
 
@@ -296,21 +305,10 @@ class Index:
             variable = self.private.login if self.private else ""
             raise BadInput(error.message, hint=f"is the login in {variable or 'the address'} "
                                                "`user:password`, and still good?") from None
-        files, page = entries(document, where), self._address(project)
+        files, page = project_pages.entries(document, where), self._address(project)
         for entry in files:
             entry["url"] = _with_login_of(page, urljoin(page, entry["url"]))
         return files
-
-
-def entries(document: http_documents.Document, where: str) -> list[dict[str, Any]]:
-    """The files of a project's page, each with `filename`, `url` and `hashes`; Unreachable where it
-    is no such page."""
-    data = document.json(where)
-    files = data.get("files") if isinstance(data, dict) else None
-    if not isinstance(files, list) or not all(map(_is_entry, files)):
-        raise Unreachable(f"{where} is no project page in JSON",
-                          hint="does the index speak PEP 691?")
-    return files
 
 
 def _with_login_of(page: str, address: str) -> str:
@@ -326,19 +324,6 @@ def _conflict(output: str) -> list[str]:
     """What pip says of versions that exclude each other, a package each."""
     _, _, rest = output.partition("The conflict is caused by:\n")
     return [line.strip() for line in rest.partition("\n\n")[0].splitlines()]
-
-
-def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and [
-        type(entry.get(key)) for key in ("filename", "url", "hashes")
-    ] == [str, str, dict]
-
-
-def _size(entry: dict[str, Any]) -> int:
-    if not isinstance(size := entry.get("size"), int):
-        raise Unreachable(f"the package index states no size of {entry['filename']}",
-                          hint="it has to speak version 1.1 of the simple API, PEP 700")
-    return size
 
 
 def _default() -> str:

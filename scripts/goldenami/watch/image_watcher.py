@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+from packaging.requirements import Requirement
 
 from goldenami.core.errors import GoldenError
 from goldenami.model.definitions.update_policy import (
@@ -17,6 +19,7 @@ from goldenami.model.definitions.update_policy import (
 )
 from goldenami.model.supported import compatibility
 from goldenami.packages.apt import LOOSE, AptRoot
+from goldenami.packages.pypi import PrivateIndex
 from goldenami.watch import known_vulnerabilities
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
 from goldenami.watch.sources import archive_indexes, driver_branches, index_versions, packages
@@ -26,8 +29,8 @@ from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, PackageUpdate, SourceStatus
 from goldenami.watch.watch_results import BY_HAND, WatchContext, WatchedImage, WatchResult
 
-FrameworkLookup = Callable[[str], tuple[SourceStatus, list[VersionOffer]]]
-"""What a Python index has of a project."""
+IndexLookup = Callable[[str, PrivateIndex | None], tuple[SourceStatus, list[VersionOffer]]]
+"""What Python's indexes have of a project: the usual one, and a company's beside it."""
 
 
 @dataclass
@@ -38,7 +41,7 @@ class ImageWatcher:
     image: WatchedImage
     archives: Archives
     branches: Branches
-    lookup: FrameworkLookup
+    lookup: IndexLookup
     statuses: list[SourceStatus] = field(default_factory=list)
 
     @property
@@ -65,6 +68,7 @@ class ImageWatcher:
         rows.append(self._packages(watch.packages))
         names = {*watch.frameworks, *(framework.name for framework in lock.frameworks)}
         rows += [self._framework(name, watch.framework(name)) for name in sorted(names)]
+        rows += self._python_packages(watch.python_packages)
         distrusted = archive_indexes.distrusted(lock, self.archives)
         self.statuses += distrusted
         return WatchResult(self.image, tuple(rows), self.archives, tuple(distrusted))
@@ -144,8 +148,7 @@ class ImageWatcher:
     def _framework(self, name: str, rule: UpdateRule) -> ComponentRow:
         framework = next((framework for framework in self.image.lock.frameworks
                           if framework.name == name), None)
-        source, offers = self.lookup(framework.wheel.project if framework else name)
-        self.statuses.append(source)
+        source, offers = self._look(framework.wheel.project if framework else name)
         locked = framework.version if framework else "not in the lock"
         if source.error:
             judgement = Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
@@ -157,12 +160,35 @@ class ImageWatcher:
             judgement = _by_hand(judgement, f"the version in the recipe of {name}")
         return self._of(name, rule, locked, judgement)
 
+    def _look(self, project: str) -> tuple[SourceStatus, list[VersionOffer]]:
+        python = self.image.lock.python
+        private = python.index.opened() if python and python.index else None
+        source, offers = self.lookup(project, private)
+        self.statuses.append(source)
+        return source, offers
+
+    def _python_packages(self, rule: UpdateRule) -> Iterator[ComponentRow]:
+        """A row for each that the definition asks for; what comes with these follows them."""
+        python = self.image.lock.python
+        for project, asked in python.asked.items() if python else ():
+            assert python is not None
+            locked = next(file.version for file in python.wheels if file.project == project)
+            source, offers = self._look(project)
+            judgement = judge(rule, locked, index_versions.branch(locked), offers,
+                              self.context.today, order=index_versions.order)
+            if source.error:
+                judgement = Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
+            elif not Requirement(asked).specifier.contains(judgement.available):
+                judgement = _by_hand(judgement, f"`{asked}` in python_packages of the definition")
+            yield self._of(project, rule, locked, judgement)
+
     def warnings(self) -> list[str]:
         """Holds past their review, and a driver branch near its end."""
         lock, watch = self.image.lock, self.image.definition.watch
         rules: dict[str, UpdateRule] = {"kernel": watch.kernel, "driver": watch.driver,
                                         "cuda": watch.cuda,
-                                        "packages": watch.packages, **watch.frameworks}
+                                        "packages": watch.packages, **watch.frameworks,
+                                        "python_packages": watch.python_packages}
         texts = [overdue(name, rule, self.context.today) for name, rule in rules.items()]
         if lock.driver is not None:
             branch = lock.driver.branch

@@ -32,7 +32,8 @@ def look(
 ) -> tuple[WatchRecord, list[WatchResult]]:
     """Ask every source once, whatever the number of images that use it."""
     archives_by_base = dict[tuple[Base, tuple[VendorArchive, ...]], Archives]()
-    lookup = cache(partial(index_versions.look, index=cache(Index.configured)))
+    configured = cache(Index.configured)
+    lookup = cache(lambda name, private: index_versions.look(name, partial(configured, private)))
     branch_list = branches.look() if any(_needs_branches(image) for image in images) else Branches()
     sources, warnings = list[SourceStatus](branch_list.statuses), list[str]()
     results, rows = list[WatchResult](), list[ComponentRow]()

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from support.loopback import Loopback, QuietHandler
 
@@ -31,6 +31,9 @@ class PyIndex:
     """What every listing is instead."""
     login: str = ""
     """`user:password` without which it gives nothing."""
+    html: bool = False
+    """Whether it speaks PEP 503 alone, as many companies' indexes: no size, and the digest of those
+    files alone that are not in `wrong`."""
     asked: list[str] = field(default_factory=list)
 
     def wheel(
@@ -73,6 +76,11 @@ class PyIndex:
             "hashes": {"sha256": "0" * 64 if filename in self.wrong
                        else hashlib.sha256(content).hexdigest()},
         } for filename, content in self.files[project].items()]
+        if self.html:
+            links = [f'<a href="../../files/{project}/{quote(entry["filename"])}'
+                     f'{"" if entry["filename"] in self.wrong else "#sha256=" + digest}">x</a>'
+                     for entry in entries if (digest := entry["hashes"]["sha256"])]
+            return f"<!DOCTYPE html><body>{''.join(links)}</body>".encode()
         return json.dumps({"meta": {"api-version": "1.1"}, "name": project,
                            "files": entries}).encode()
 
@@ -89,10 +97,13 @@ def _handler(index: PyIndex) -> type[QuietHandler]:
             content = (
                 index.listing(project)
                 if kind == "simple"
-                else index.files.get(project, {}).get(rest[0])
+                else index.files.get(project, {}).get(unquote(rest[0]))
             )
-            form = JSON if kind == "simple" else "application/octet-stream"
+            page = "text/html" if index.html else JSON
+            form = page if kind == "simple" else "application/octet-stream"
             self.answer(404 if content is None else 200, content or b"", Content_Type=form)
+
+        do_HEAD = do_GET
 
     return Handler
 

@@ -102,13 +102,20 @@ def cuda_reaches_hardware(lock: Lock, _: Families) -> Iterator[str]:
 
 def wheels_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
     """The driver is new enough for the CUDA of each framework's wheels."""
-    for framework in lock.frameworks if lock.driver else []:
-        for file in [framework.wheel, *framework.requires]:
+    for name, files in _wheels(lock) if lock.driver else []:
+        for file in files:
             if cuda := _cuda_of(file):
                 assert lock.driver is not None
-                yield from (f"{framework.name}: {file.project} {file.version}: {message}"
+                yield from (f"{name}: {file.project} {file.version}: {message}"
                             for message in _refusal(compatibility.check_cuda, cuda,
                                                     lock.driver.version))
+
+
+def _wheels(lock: Lock) -> list[tuple[str, list[PyFile]]]:
+    """The wheels of each framework's environment, by its name; those of other packages too where
+    they have one of their own."""
+    alone = [("python_packages", lock.python.wheels)] if lock.python and not lock.frameworks else []
+    return [*((one.name, [one.wheel, *one.requires]) for one in lock.frameworks), *alone]
 
 
 def _cuda_of(file: PyFile) -> str | None:
@@ -138,12 +145,12 @@ def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
 
 def cuda_without_gpus(lock: Lock, _: Families) -> Iterator[str]:
     """Wheels with CUDA, and the libraries that they bring, are of no use without GPUs."""
-    for framework in lock.frameworks if not lock.hardware.sm else []:
-        idle = [file for file in [framework.wheel, *framework.requires]
+    for name, files in _wheels(lock) if not lock.hardware.sm else []:
+        idle = [file for file in files
                 if _cuda_of(file) or file.project.startswith("nvidia-")]
         if idle:
             size = sum(file.size for file in idle) / 1e9
-            yield (f"{framework.name} brings {len(idle)} wheels of CUDA ({size:.1f} GB), and no "
+            yield (f"{name} brings {len(idle)} wheels of CUDA ({size:.1f} GB), and no "
                    "GPU is declared: an "
                    "index with its builds for CPUs (such as torch 2.15.0+cpu) has none")
 

@@ -90,6 +90,7 @@ def facts(lock: LockData) -> tuple[Fact, ...]:
         *_driver(lock.get("driver")),
         _cuda(lock.get("cuda")),
         _frameworks(lock.get("frameworks")),
+        *_python_packages(lock.get("python")),
         Fact("Hardware families", _list(hardware.get("families")) or "none"),
         Fact("GPU architectures", _list(f"sm_{sm}" for sm in hardware.get("sm") or ()) or "none"),
         Fact("CPU architectures", _list(hardware.get("cpus"))),
@@ -172,6 +173,14 @@ def _frameworks(frameworks: Sequence[LockData] | None) -> Fact:
     compiled = _list(one["name"] for one in frameworks if one["origin"] == "source")
     return Fact("Frameworks", _list(f"{one['name']} {one['version']}" for one in frameworks),
                 f"compiled for these CPUs and GPUs: {compiled}" if compiled else "")
+
+
+def _python_packages(python: LockData | None) -> tuple[Fact, ...]:
+    if not python:
+        return ()
+    versions = {file["project"]: file["version"] for file in python["wheels"]}
+    return (Fact("Python packages", _list(f"{name} {versions[name]}" for name in python["asked"]),
+                 f"and all that they need, in {python['environment']}"),)
 
 
 def _boot(verify: VerifyRecord | None, previous: VerifyRecord | None) -> Fact:

@@ -36,6 +36,8 @@ _SOURCE = re.compile(r"^Source: (\S+)(?: \((\S+)\))?$", re.MULTILINE)
 _SIGNED = re.compile(rf"^linux-signed(?:-(?:{'|'.join(ARCHITECTURES)})$|(?=-|$))")
 """Sources that only sign another's kernel, under versions of their own (Debian's `6.1.192+2` of
 `6.1.192-2`): trackers know `linux` and Ubuntu's `linux-aws`."""
+PRIVATE = "private"
+"""The vendor of wheels of a company's index, of which no public list of vulnerabilities speaks."""
 _WHEEL = re.compile(
     r"^/opt/ml/([^/]+)/lib/python3[^/]*/site-packages/([^/-]+)-([^/]+)\.dist-info/METADATA$"
 )
@@ -118,7 +120,7 @@ def _with_facts(parts: list[ImagePart], path: Path) -> list[ImagePart]:
     if not path.exists():
         return parts
     facts = records.read(path, TreeFacts).parts
-    keys = {wheel_key(part.name, part.version) if part.vendor == "pypi" else part.name: part
+    keys = {wheel_key(part.name, part.version) if part.vendor in ("pypi", PRIVATE) else part.name: part
             for part in parts if part.sha256}  # the loader is of another machine
     known = {part.ref: facts[key] for key, part in keys.items() if key in facts}
     return [replace(part, licence=fact.licence, supplier=fact.supplier,
@@ -213,10 +215,20 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
             if compiled
             else []
         )
-        purl = PackageURL("pypi", None, file.project, file.version).to_string()
-        yield ImagePart(file.project, file.version, purl, sha256, "pypi",
+        vendor, where = _index(lock, file)
+        purl = PackageURL("pypi", None, file.project, file.version, where).to_string()
+        yield ImagePart(file.project, file.version, purl, sha256, vendor,
                         properties=(("file", file.filename), *facts),
                         ancestors=(_origin(compiled),) if compiled else ())
+
+
+def _index(lock: Lock, file: PyFile) -> tuple[str, dict[str, str]]:
+    """The vendor of a wheel, and what its package URL says of an index that is not the usual one: a
+    public project of its name is another."""
+    python = lock.python
+    if python and python.index and python.is_private(file.project):
+        return PRIVATE, {"repository_url": python.index.url}
+    return "pypi", {}
 
 
 def _origin(made: CompiledWheel) -> ImagePart:

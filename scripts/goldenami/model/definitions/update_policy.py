@@ -79,6 +79,7 @@ _OF_ARCHIVES = (UpdatePolicy.SECURITY, UpdatePolicy.BRANCH, UpdatePolicy.NEWEST)
 ACTING = {
     "kernel": _OF_ARCHIVES, "cuda": _OF_ARCHIVES, "packages": _OF_ARCHIVES,
     "frameworks": (UpdatePolicy.BRANCH, UpdatePolicy.NEWEST),
+    "python_packages": (UpdatePolicy.BRANCH, UpdatePolicy.NEWEST),
 }
 """Policies beside `hold` that can ever take a version: NVIDIA names kinds of branches for drivers
 alone, and a package index names no security updates."""
@@ -104,13 +105,15 @@ class Watch(Record):
     """all other packages"""
     frameworks: dict[str, UpdateRule] = Field(default_factory=dict)
     """by name; what is not named stays in its branch"""
+    python_packages: UpdateRule = UpdateRule(policy=UpdatePolicy.BRANCH)
+    """the packages of `python_packages`"""
 
     def framework(self, name: str) -> UpdateRule:
         """The rule of one framework; what the section does not name stays in its series, as all
         else does."""
         return self.frameworks.get(name, UpdateRule(policy=UpdatePolicy.BRANCH))
 
-    @field_validator("kernel", "cuda", "packages", "frameworks")
+    @field_validator("kernel", "cuda", "packages", "frameworks", "python_packages")
     @classmethod
     def _policies_act(
         cls, value: UpdateRule | dict[str, UpdateRule], info: ValidationInfo,

@@ -17,9 +17,9 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-from goldenami.core.errors import GoldenError, Unreachable
+from goldenami.core.errors import GoldenError
 from goldenami.model.definitions.update_policy import VersionOffer
-from goldenami.packages import http_documents
+from goldenami.packages import http_documents, project_pages
 from goldenami.packages.pypi import Index
 from goldenami.watch.watch_records import SourceStatus
 
@@ -41,12 +41,8 @@ def look(
 
 def parse(document: http_documents.Document, where: str, title: str) -> list[VersionOffer]:
     """The offers of one project page; Unreachable where it is none."""
-    data = document.json(where)
-    if not isinstance(data, dict) or not isinstance(data.get("files"), list):
-        raise Unreachable(f"{where} is no project page in JSON",
-                          hint="does the index speak PEP 691?")
     released: dict[str, date | None] = {}
-    for file in data["files"]:
+    for file in project_pages.listed(document, where):
         version, day = _version(file), _day(file)
         if version is not None:
             earlier = released.get(version)
