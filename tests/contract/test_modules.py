@@ -81,8 +81,7 @@ def recipe(kept: store.Store, folder: Path, call: str) -> ModuleBuild:
         size=package.stat().st_size, installed_size=1024, archive="built", path=package.name,
         source="golden-test",
     )
-    return dataclasses.replace(ModuleBuild.of(lock), source=source, driver_version="1.0",
-                               package="golden-test-modules",
+    return dataclasses.replace(ModuleBuild.of(lock)[0], source=source, version="1.0", name="test",
                                provides=[])
 
 
@@ -173,6 +172,6 @@ def test_one_that_does_not_fit_gives_the_compilers_first_error(
 
 def test_a_build_that_was_killed_is_no_result(kept: store.Store, tmp_path: Path) -> None:
     wanted = recipe(kept, tmp_path, KILLED)
-    with pytest.raises(HostNotReady, match=r"compiling golden-test-modules broke off: .*Killed"):
+    with pytest.raises(HostNotReady, match=r"compiling golden-test-modules-\S+ broke off: .*Killed"):
         compile_modules(wanted, kept, log=tmp_path / "log")
     assert not (kept.cache.modules / f"{wanted.key}.json").exists()

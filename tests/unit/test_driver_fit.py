@@ -37,8 +37,8 @@ def compiling(
     """A compiler that knows what fits."""
 
     def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
-        recipe = ModuleBuild(kernel_release=kernel.release, driver_version=driver.version,
-                             package="p", provides=[],
+        recipe = ModuleBuild(name="nvidia", kernel_release=kernel.release,
+                             version=driver.version, provides=[],
                              depends=[], suite="stable", source=DEB, toolchain=[])
         good = works(kernel.release, driver.version)
         return recipe, ModuleOutcome(key="k", deb_sha256="1" * 64 if good else None, deb_size=1,
@@ -305,7 +305,7 @@ AS_THEY_ARE = (
     "e.c:(.text+0x5): undefined reference to `g'", "*** No rule to make target 'modules'.  Stop.",
     "make: nosuchcmd: No such file or directory", "/usr/bin/ld: cannot find -lfoo",
     "Error! Bad return status for module build on kernel: 6.1.0",
-    "CMake Error at CMakeLists.txt:243 (find_package):",
+    "includes a BUILD_EXCLUSIVE directive", "CMake Error at CMakeLists.txt:243 (find_package):",
     "CMake Error: CMake was unable to find Ninja",
     "nvcc fatal   : Unsupported gpu architecture 'compute_130'",
     "ptxas /tmp/a.ptx, line 12; error   : Not a name of any known instruction: 'frob'",

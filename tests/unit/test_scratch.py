@@ -82,7 +82,7 @@ def test_a_compilation_removes_what_a_kill_of_another_left(tmp_path: Path) -> No
     """Both fail at once, because the store has no file of theirs."""
     store, log = Store(tmp_path / "cache"), tmp_path / "log"
     killed(workspace.in_cache(store))
-    recipe = ModuleBuild(kernel_release="6.1.0-1", driver_version="1", package="m", provides=[],
+    recipe = ModuleBuild(name="m", kernel_release="6.1.0-1", version="1", provides=[],
                          depends=[],
                          suite="trixie", source=DEB, toolchain=[DEB])
     with pytest.raises((OSError, GoldenError)):

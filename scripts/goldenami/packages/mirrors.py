@@ -151,7 +151,8 @@ def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> di
                                      **_configured(os.environ.get("APT_CONFIG"))}
     uris: dict[str, str] = {}
     for archive in archives:
-        uri = os.environ.get(variable(archive)) or configured.get(archive)
+        uri = os.environ.get(variable(archive)) or configured.get(archive) or (
+            archive if "://" in archive else "")
         if not uri:
             raise Unreachable(
                 f"no mirror of the archive `{archive}` is known: this machine's apt sources have "

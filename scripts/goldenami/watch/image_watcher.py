@@ -18,7 +18,7 @@ from goldenami.model.definitions.update_policy import (
     overdue,
 )
 from goldenami.model.supported import compatibility
-from goldenami.packages.apt import LOOSE, AptRoot
+from goldenami.packages.apt import AptRoot
 from goldenami.packages.pypi import PrivateIndex
 from goldenami.watch import known_vulnerabilities
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
@@ -130,9 +130,8 @@ class ImageWatcher:
         return _by_hand(judgement, "cuda_release of the definition") if written else judgement
 
     def _packages(self, rule: UpdateRule) -> ComponentRow:
-        names = [name for name, package in self.image.lock.packages.items()
-                 if packages.component(package) is WatchedComponent.PACKAGES
-                 and package.origin not in LOOSE]
+        names = [name for name, package in self.image.lock.from_archives().items()
+                 if packages.component(package) is WatchedComponent.PACKAGES]
         shown = list[PackageUpdate]()
 
         def look(rule: UpdateRule) -> Judgement:

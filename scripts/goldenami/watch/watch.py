@@ -15,7 +15,6 @@ from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.model.definitions.definition import Base
 from goldenami.model.definitions.update_policy import UpdatePolicy, UpdateVerdict
 from goldenami.model.supported import vendor_archives
-from goldenami.packages.apt import LOOSE
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Index
 from goldenami.watch.image_watcher import ImageWatcher
@@ -75,12 +74,12 @@ def constraints(result: WatchResult) -> LockConstraints:
     others = rows[WatchedComponent.PACKAGES]
     moving = {update.name: update.available for update in others.moving} \
         if others.verdict is UpdateVerdict.UPDATE else {}
-    pinned = {name: package for name, package in lock.packages.items() if package.origin not in LOOSE
-              and (packages.component(package) in kept or (
+    pinned = {name: package for name, package in lock.from_archives().items()
+              if (packages.component(package) in kept or (
                   packages.component(package) is WatchedComponent.PACKAGES and name not in moving))}
-    build = lock.driver.modules.build if lock.driver and lock.driver.modules else {}
-    needed = {name: package for name, package in build.items()
-              if packages.component(package) in kept}
+    needed = {name: package for made in lock.compiled_modules().values()
+              for name, package in made.build.items()
+              if packages.component(package) in kept and "://" not in package.origin}
     return LockConstraints(
         kernel=lock.kernel if WatchedComponent.KERNEL in kept else packages.kernel(
             result.image.definition, result.archives.apt, rows[WatchedComponent.KERNEL].available),

@@ -184,7 +184,7 @@ _COMPONENTS = (
     ("driver",
      ("nvidia-graphics-drivers", "golden-nvidia-modules", "nvidia-open-gpu", "nvidia-persistenced",
       "nvidia-modprobe", "nvidia-support", "firmware-nvidia")),
-    ("cuda", ("nvidia-cuda", "cuda-", "libcu")), ("kernel", ("linux", "linux-signed-amd64")),
+    ("cuda", ("nvidia-cuda", "cuda-", "libcu")), ("kernel", ("linux", "golden-")),
     ("compiler", ("gcc", "binutils", "llvm")), ("python", ("python",)),
 )
 """Components of the size chart, by prefixes of source package names; the rest is the base

@@ -46,11 +46,10 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
     """Have every file that the lock names in the store (what was compiled may be compiled again
     instead)."""
     debs = [deb for deb in lock.debs() if deb.archive not in LOOSE]
-    if needs_compile(lock, store):
+    if lacking_modules(lock, store):
         store.pull(StoreRequest(deb.sha256, deb.size, "", deb.name) for deb in lock.debs()
                    if deb.archive == BUILT)
-    if needs_compile(lock, store) or (tools and lock.driver is not None):
-        build = ModuleBuild.of(lock)
+    for build in ModuleBuild.of(lock) if tools else lacking_modules(lock, store):
         debs += [build.source, *build.toolchain]
     store.pull(
         StoreRequest(framework.wheel.sha256, framework.wheel.size, "", framework.wheel.filename)
@@ -105,12 +104,11 @@ def fetched(
     return lock, digest
 
 
-def needs_compile(lock: Lock, store: Store) -> bool:
-    """Whether the lock's kernel modules are not in the store and have to be compiled again."""
-    if lock.driver is None or lock.driver.modules is None:
-        return False
-    package = lock.packages.get(lock.driver.modules.package)
-    return package is not None and not store.has(package.sha256, package.size)
+def lacking_modules(lock: Lock, store: Store) -> list[ModuleBuild]:
+    """The lock's kernel modules that are not in the store and have to be compiled again."""
+    found = [(build, lock.packages.get(build.package)) for build in ModuleBuild.of(lock)]
+    return [build for build, package in found
+            if package is not None and not store.has(package.sha256, package.size)]
 
 
 def compile_if_missing(
@@ -125,18 +123,17 @@ def compile_if_missing(
 def steps_before_modules(lock: Lock, store: Store) -> int:
     """How many steps of a bake can be made while its modules compile: 0 where nothing or more has
     to be compiled."""
-    if not needs_compile(lock, store) or wheel_builds.lacking(lock, store):
+    lacking = {build.package for build in lacking_modules(lock, store)}
+    if not lacking or wheel_builds.lacking(lock, store):
         return 0
-    assert lock.driver is not None and lock.driver.modules is not None
-    package = lock.driver.modules.package
-    return next(number for number, step in enumerate(lock.steps) if package in step.packages)
+    return next(number for number, step in enumerate(lock.steps) if lacking & {*step.packages})
 
 
 def compile_again(root: Path, lock: Lock, store: Store, progress: Progress, log: Path) -> None:
     """Compile what the lock names and this machine has not got; what it is compiled from has to be
     in the store."""
-    if needs_compile(lock, store):
-        _recompile(lock, store, progress, log)
+    for build in lacking_modules(lock, store):
+        _recompile(build, lock, store, progress, log)
     wheel_builds.rebuild(root, lock, store, progress, log)
 
 
@@ -148,14 +145,12 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     itself. Modules that are still to be compiled are left out.
     """
     debs = {deb.sha256: deb for deb in lock.debs()}
-    if needs_compile(lock, store):
-        assert lock.driver is not None and lock.driver.modules is not None
-        del debs[lock.packages[lock.driver.modules.package].sha256]
+    for build in lacking_modules(lock, store):
+        del debs[lock.packages[build.package].sha256]
     for step in lock.steps:
         debs.update((package.sha256, dummy_packages.have(store, name, package)) for name, package
                     in step.stand_ins.items())
-    if tools and lock.driver is not None:
-        build = ModuleBuild.of(lock)
+    for build in ModuleBuild.of(lock) if tools else ():
         debs.update((deb.sha256, deb) for deb in (build.source, *build.toolchain))
     others = wheel_builds.installed_wheels(lock) | {
         f"{locked_downloads.FOLDER}/{file.file}": file.sha256
@@ -187,14 +182,14 @@ def views(lock: Lock) -> dict[str, set[str]]:
     return seen
 
 
-def _recompile(lock: Lock, store: Store, progress: Progress, log: Path) -> None:
-    build = ModuleBuild.of(lock)
-    with progress.step("modules",
-                       f"driver {build.driver_version} on kernel {build.kernel_release}"):
+def _recompile(
+    build: ModuleBuild, lock: Lock, store: Store, progress: Progress, log: Path
+) -> None:
+    with progress.step("modules", build.what()):
         outcome = kernel_modules.compile_modules(build, store, log=log, progress=progress)
     locked = lock.packages[build.package]
     if outcome.deb_sha256 is None:
-        raise StageFailed(f"the driver does not compile here: {outcome.first_error}", log=log,
+        raise StageFailed(f"{build.what()} does not compile here: {outcome.first_error}", log=log,
                           hint="it did when the lock was made: run `make lock` and compare")
     if outcome.deb_sha256 != locked.sha256:
         raise StageFailed(

@@ -12,7 +12,6 @@ from goldenami.model.builds.lockfile import (
     Cuda,
     Driver,
     Kernel,
-    KernelModules,
     Lock,
     Package,
     Step,
@@ -49,6 +48,7 @@ def assemble(
         base_packages=base_names,
         packages={deb.name: Package.of(deb) for deb in debs},
         frameworks=resolution.frameworks.frameworks,
+        kernel_modules=resolution.kernel_modules,
         toolchain={deb.name: Package.of(deb) for deb in resolution.frameworks.toolchain},
         extra_repos=definition.extra_repos,
         downloads=[file.locked for file in resolution.files],
@@ -66,18 +66,11 @@ def assemble(
 
 def _driver(resolution: Resolution, fitted: FittedDriver) -> Driver:
     branch = fitted.driver.split(".")[0]
-    build = fitted.build
     return Driver(
         version=fitted.driver, branch=branch, flavour=fitted.flavour,
         source=resolution.setting("nvidia_driver", "source"),
         cuda=compatibility.CUDA_OF_BRANCH.get(branch, "unknown"),
-        modules=KernelModules(
-            key=build.key, package=build.package, source_package=build.source.name,
-            compiler=fitted.outcome.compiler, signature=build.signature,
-            provides=list(build.provides),
-            depends=list(build.depends),
-            build={deb.name: Package.of(deb) for deb in [build.source, *build.toolchain]},
-        ),
+        modules=fitted.build.locked(fitted.outcome),
     )
 
 

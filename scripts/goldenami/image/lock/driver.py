@@ -3,14 +3,15 @@ follow from it."""
 
 from __future__ import annotations
 
+from goldenami.image.lock import own_modules
 from goldenami.image.lock.compilation import driver_fit
-from goldenami.image.lock.compilation.driver_fit import FittedDriver
+from goldenami.image.lock.compilation.driver_fit import DriverCandidate, FittedDriver
+from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.image.lock.resolution import Resolution
 from goldenami.local import module_signing
 from goldenami.model.builds.lockfile import Choice, Kernel
 from goldenami.model.supported import driver_requests, hardware
 from goldenami.packages import signing_keys
-from goldenami.packages.apt import Deb
 
 
 def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
@@ -27,36 +28,29 @@ def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
             on_try=lambda what: resolution.progress.say(f"trying {what}"),
             progress=resolution.progress,
         )
-        fitted = driver_fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair,
+
+        def compile_all(
+            kernel: Kernel, candidate: DriverCandidate
+        ) -> tuple[ModuleBuild, ModuleOutcome]:
+            own_modules.compiled(resolution, kernel)  # NoFit: the kernel is not to be had
+            return compile_pair(kernel, candidate)
+
+        fitted = driver_fit.fit(resolution.apt, requests, kernels, compile_pair=compile_all,
                                 only=resolution.constraints.driver)
     for choice in fitted.choices:
         for entry in choice.passed_over:
             resolution.progress.say(f"passed over {entry.what}: {entry.reason}")
     resolution.choices.extend(fitted.choices)
-    _offer_modules(resolution, fitted)
+    resolution.offer_more([fitted.build.deb(fitted.outcome)], fitted.pins)
     return fitted
-
-
-def _offer_modules(resolution: Resolution, fitted: FittedDriver) -> None:
-    """Put the compiled package into the private root's local repository, so that apt can choose
-    it."""
-    package, outcome = fitted.build.package, fitted.outcome
-    assert outcome.deb_sha256 is not None
-    deb = Deb(name=package, version=f"{fitted.driver}-1", architecture=resolution.apt.architecture,
-              sha256=outcome.deb_sha256,
-              size=outcome.deb_size, installed_size=outcome.installed_size, archive="built",
-              path=f"{package}.deb",
-              source=package)
-    resolution.offer([deb, *resolution.offered])
-    resolution.apt.pin({**resolution.constraints.packages, **fitted.pins})
-    resolution.apt.update()
 
 
 def derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None) -> None:
     """The role variables that follow from what was chosen."""
     sm = hardware.architectures(resolution.root, resolution.definition.hardware)
     resolution.derived["kernel"] = {"kernel_package": kernel.package,
-                                    "kernel_release": kernel.release}
+                                    "kernel_release": kernel.release,
+                                    "kernel_modules": own_modules.add(resolution, kernel)}
     resolution.derived["cuda"] = {"cuda_architectures": sm}
     if fitted is not None:
         resolution.derived["nvidia_driver"] = {

@@ -59,7 +59,8 @@ def same_branch(lock: Lock, _: Families) -> Iterator[str]:
 
 def one_version(lock: Lock, _: Families) -> Iterator[str]:
     """The modules were compiled with the image's own packages: of each there is one version."""
-    toolchain = lock.driver.modules.build if lock.driver and lock.driver.modules else {}
+    toolchain = {name: package for made in lock.compiled_modules().values()
+                 for name, package in made.build.items()}
     for name in sorted(toolchain.keys() & lock.packages.keys()):
         if toolchain[name].version != lock.packages[name].version:
             yield (f"{name} is {lock.packages[name].version}, but the modules were compiled with "
@@ -170,17 +171,15 @@ def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
     kernel = lock.packages.get(lock.kernel.package)
     if kernel is None or kernel.version != lock.kernel.version:
         yield f"{lock.kernel.package} {lock.kernel.version} is not among the packages"
-    if lock.driver is None or lock.driver.modules is None:
-        return
-    modules = lock.driver.modules
-    if (
-        not modules.package.endswith(lock.kernel.release)
-        or lock.kernel.package not in modules.depends
-    ):
-        yield f"the modules {modules.package} are not for the kernel {lock.kernel.release}"
-    headers = modules.build.get(f"linux-headers-{lock.kernel.release}")
-    if headers is None or headers.version != lock.kernel.version:
-        yield f"the modules were not compiled with the headers of {lock.kernel.release} {lock.kernel.version}"
+    for modules in lock.compiled_modules().values():
+        if (
+            not modules.package.endswith(lock.kernel.release)
+            or lock.kernel.package not in modules.depends
+        ):
+            yield f"the modules {modules.package} are not for the kernel {lock.kernel.release}"
+        headers = modules.build.get(f"linux-headers-{lock.kernel.release}")
+        if headers is None or headers.version != lock.kernel.version:
+            yield f"the modules were not compiled with the headers of {lock.kernel.release} {lock.kernel.version}"
 
 
 def supported_parts(lock: Lock, day: str) -> Iterator[str]:

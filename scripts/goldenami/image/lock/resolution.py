@@ -3,7 +3,7 @@ chosen so far."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import addressed_files, declared_sources, frameworks
 from goldenami.image.lock.addressed_files import AddressedFile
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
-from goldenami.model.builds.lockfile import Choice, Package, Suite
+from goldenami.model.builds.lockfile import Choice, KernelModules, Package, Suite
 from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.definitions import role_packages, source_checks
 from goldenami.model.definitions.definition import Definition
@@ -38,7 +38,7 @@ SEED = ("?essential", "?priority(required)", "?priority(important)", "apt")
 @dataclass
 class Resolution:
     """The state of one lock in the making. `derived` are role variables that follow from what was
-    chosen, by role; `offered` are files from the store that the archives have dropped."""
+    chosen, by role; `offered` are files from the store that the archives have not."""
 
     root: Path
     definition: Definition
@@ -51,6 +51,8 @@ class Resolution:
     choices: list[Choice] = field(default_factory=list)
     constraints: LockConstraints = field(default_factory=LockConstraints)
     offered: list[Deb] = field(default_factory=list)
+    pins: dict[str, str] = field(default_factory=dict)
+    kernel_modules: dict[str, KernelModules] = field(default_factory=dict)
     frameworks: frameworks.ResolvedFrameworks = frameworks.NO_FRAMEWORKS
     files: list[AddressedFile] = field(default_factory=list)
     python: PythonPackages | None = None
@@ -86,6 +88,13 @@ class Resolution:
     def fetch(self, debs: list[Deb], on_bytes: Callable[[int], None] = lambda _: None) -> None:
         """Have the files in the store."""
         self.store.fetch(store_requests(debs, self.apt.addresses), on_bytes)
+
+    def offer_more(self, debs: list[Deb], pins: Mapping[str, str]) -> None:
+        """Let apt choose packages that were compiled here, too, beside what `pins` name."""
+        self.offered, self.pins = [*debs, *self.offered], {**self.pins, **pins}
+        self.offer(self.offered)
+        self.apt.pin({**self.constraints.packages, **self.pins})
+        self.apt.update()
 
     def offer(self, debs: list[Deb]) -> None:
         """Make `debs`, which are in the store, all that the local repository has."""

@@ -18,6 +18,7 @@ from goldenami.image.lock import (
     driver,
     frameworks,
     lint,
+    own_modules,
 )
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.compilation.driver_fit import FittedDriver, LockConstraints
@@ -69,8 +70,12 @@ def _resolve(resolution: Resolution) -> Lock:
     kept = resolution.constraints.kernel
     kernels = [kept] if kept else driver_fit.kernels(apt, definition.kernel)
     fitted = driver.fit(resolution, kernels) if "nvidia_driver" in definition.roles else None
-    kernel = fitted.kernel if fitted else kernels[0]
-    if fitted is None:
+    if fitted:
+        kernel = fitted.kernel
+    elif definition.kernel_modules:
+        kernel = own_modules.first(resolution, kernels)
+    else:
+        kernel = kernels[0]
         resolution.choices.append(Choice(component="kernel", taken=kernel.release, passed_over=[],
                                          why=_why_this_kernel(resolution, kernel)))
     driver.derive(resolution, kernel, fitted)

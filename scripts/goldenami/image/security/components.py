@@ -21,8 +21,9 @@ from goldenami.local.tree import owners
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Host
-from goldenami.model.builds.lockfile import CompiledWheel, Lock, Package
+from goldenami.model.builds.lockfile import CompiledWheel, KernelModules, Lock, Package
 from goldenami.model.builds.part_facts import PARTS_FILE, TreeFacts, wheel_key
+from goldenami.model.definitions.definition import DRIVER_MODULES
 from goldenami.model.supported.architectures import ARCHITECTURES
 from goldenami.model.supported.platforms import RELEASES
 from goldenami.packages import local_repository
@@ -161,9 +162,9 @@ def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart
 
 
 def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> ImagePart:
-    made = lock.driver.modules if lock.driver else None
-    if made and name == made.package:
-        return _modules(lock, name, package)
+    for what, made in lock.compiled_modules().items():
+        if name == made.package:
+            return _modules(lock, what, made, package)
     vendor = lock.base.distribution
     if not package.origin.startswith(vendor):
         vendor = package.origin.partition("-")[0]
@@ -180,21 +181,29 @@ def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: Sour
     return PackageURL("deb", vendor, name, package.version, qualifiers).to_string()
 
 
-def _modules(lock: Lock, name: str, package: Package) -> ImagePart:
-    """The kernel modules that were compiled when the lock was made, with the package that has their
-    source."""
-    assert lock.driver and lock.driver.modules
-    made, version = lock.driver.modules, lock.driver.version
-    facts = [("compiled-with", made.compiler), ("kernel", lock.kernel.release),
-             ("flavour", lock.driver.flavour)]
+def _modules(lock: Lock, what: str, made: KernelModules, package: Package) -> ImagePart:
+    """Kernel modules that were compiled when the lock was made, with the package or the tarball
+    that has their source."""
+    facts = [("compiled-with", made.compiler), ("kernel", lock.kernel.release)]
+    vendor, cpe, version = "generic", "", package.version
+    if what == DRIVER_MODULES:
+        assert lock.driver
+        vendor = what
+        facts.append(("flavour", lock.driver.flavour))
+        cpe = f"cpe:2.3:a:nvidia:gpu_display_driver:{lock.driver.version}:*:*:*:*:linux:*:*"
     facts += [("signer", made.signature.signer)] if made.signature else []
     origin, ancestors = made.build.get(made.source_package), list[ImagePart]()
-    if origin:
+    if origin and "://" in origin.origin:
+        facts_of = {"checksum": f"sha256:{origin.sha256}",
+                    "download_url": f"{origin.origin}/{origin.path}"}
+        ancestors.append(ImagePart(
+            origin.path, version, PackageURL("generic", None, what, version, facts_of).to_string(),
+            origin.sha256, "generic"))
+    elif origin:
         ancestors.append(_deb(lock, made.source_package, origin,
                               SourcePackage(origin.source, origin.version)))
-    purl = PackageURL("generic", None, name, package.version).to_string()
-    return ImagePart(name, package.version, purl, package.sha256, "nvidia",
-                     cpe=f"cpe:2.3:a:nvidia:gpu_display_driver:{version}:*:*:*:*:linux:*:*",
+    purl = PackageURL("generic", None, made.package, package.version).to_string()
+    return ImagePart(made.package, package.version, purl, package.sha256, vendor, cpe=cpe,
                      properties=tuple(facts), ancestors=tuple(ancestors))
 
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from goldenami.core import records, shell
-from goldenami.local import module_signing
+from goldenami.local import dkms_source, module_signing
 from goldenami.local.sandbox import program
 from goldenami.local.tree import rootfs
 from goldenami.model.builds.plans import ModulesPlan, ModulesResult
@@ -38,7 +38,8 @@ _OTHER = re.compile(r"(\S*(?:cc|cc1|clang|ld|[cg]\+\+)\S*: (?:fatal )?error: .*|
                     r"\S*\bld\S*: (?:cannot find |unrecognized |.*: relocation |.*: multiple definition ).*|"
                     r"^\s*(?:nvcc|ptxas|nvlink|fatbinary) .*\b(?:fatal|error) *: .*|"
                     r"^\s*[^\s:]+\.p(?:yx|xd|xi):\d+:\d+: .*|ERROR: .*|.*: not found$|"
-                    r"make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*|CMake Error(?: at .*|: .*))")
+                    r"make\S*: \S+: No such file or directory|\*\*\* .*|Error! .*|"
+                    r"includes a BUILD_EXCLUSIVE directive|CMake Error(?: at .*|: .*))")
 _PYTHON = re.compile(r"([\w.]*[a-z]Error: .*)")
 """The last resort: where a build's own program fails, its traceback only says that it did."""
 _NO_MEMORY = re.compile("|".join((
@@ -104,7 +105,7 @@ def main() -> None:
     program.use_own_temporary_folder()
     plan = records.read(Path(sys.argv[1]), ModulesPlan)
     with rootfs.scratch(plan) as root:
-        shell.output(["dpkg-deb", "--extract", str(plan.source_deb), str(root)])
+        name, version = dkms_source.unpack(plan.source, root)
         for signer in [path for pattern in _SIGNERS for path in root.glob(pattern)]:
             # Else DKMS signs with a key that it makes up: never the same bytes twice.
             signer.unlink(missing_ok=True)
@@ -112,13 +113,13 @@ def main() -> None:
         rootfs.devices(root)
         _hurry(root)
         began = time.monotonic()
-        error, lacking = _build(root, plan)
+        error, lacking = _build(root, plan, name, version)
         seconds = round(time.monotonic() - began, 1)
         compiler = shell.output(["chroot", str(root), "sh", "-c",
                                  "$(ls /usr/bin/gcc-[0-9]* | head -1) --version"])
-        deb, installed = (None, 0) if error else _package(root, plan)
+        deb, modules, installed = (None, [], 0) if error else _package(root, plan)
     records.write(plan.work / program.RESULT_FILE, ModulesResult(
-        deb=deb, installed_size=installed, first_error=error, lacks=lacking,
+        deb=deb, modules=modules, installed_size=installed, first_error=error, lacks=lacking,
         compiler=compiler.splitlines()[0],
         seconds=seconds))
 
@@ -130,19 +131,9 @@ def _hurry(root: Path) -> None:
     (root / path).write_text(text, encoding="utf-8")
 
 
-def _dkms(root: Path) -> tuple[str, str]:
-    """Name and version of the DKMS source that was extracted."""
-    text = next(root.glob("usr/src/*/dkms.conf")).read_text(encoding="utf-8")
-    name, version = (re.search(rf'^{key}="?([^"\n]+)"?', text, re.M)
-                     for key in ("PACKAGE_NAME", "PACKAGE_VERSION"))
-    assert name and version
-    return name[1], version[1]
-
-
-def _build(root: Path, plan: ModulesPlan) -> tuple[str, str]:
+def _build(root: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str, str]:
     """Compile; returns the first error line and what the machine lacked, each "" where there is
     none."""
-    name, version = _dkms(root)
     release = plan.kernel_release
     env = [f"SOURCE_DATE_EPOCH={plan.source_date_epoch}",
            f"KBUILD_BUILD_TIMESTAMP=@{plan.source_date_epoch}",
@@ -167,8 +158,8 @@ def _build(root: Path, plan: ModulesPlan) -> tuple[str, str]:
     return "", ""
 
 
-def _package(root: Path, plan: ModulesPlan) -> tuple[Path, int]:
-    """Make the deb; returns it and its installed size in bytes."""
+def _package(root: Path, plan: ModulesPlan) -> tuple[Path, list[str], int]:
+    """Make the deb; returns it, the names of its modules and its installed size in bytes."""
     release = plan.kernel_release
     tree = plan.work / "deb"
     target = tree / "usr/lib/modules" / release / "updates/dkms"
@@ -186,13 +177,13 @@ def _package(root: Path, plan: ModulesPlan) -> tuple[Path, int]:
     control = tree / "DEBIAN"
     control.mkdir(mode=0o755)
     (control / "control").write_text(
-        f"Package: {plan.package}\nVersion: {plan.driver_version}-1\n"
+        f"Package: {plan.package}\nVersion: {plan.version}-1\n"
         f"Architecture: {plan.tree.architecture}\nSection: kernel\n"
         "Priority: optional\nMaintainer: goldenami <root@localhost>\nInstalled-Size: "
         f"{size // 1024}\n"
         f"Depends: {', '.join(plan.depends)}\n"
         + (f"Provides: {', '.join(plan.provides)}\n" if plan.provides else "") +
-        f"Description: NVIDIA {plan.driver_version} kernel modules compiled for {release}\n",
+        f"Description: {plan.title} {plan.version} kernel modules compiled for {release}\n",
         encoding="utf-8")
     for script in ("postinst", "postrm"):
         text = f"#!/bin/sh\nset -e\n[ ! -e /sbin/depmod ] || depmod {release}\n"
@@ -203,7 +194,7 @@ def _package(root: Path, plan: ModulesPlan) -> tuple[Path, int]:
                   str(deb)],
                  env={"SOURCE_DATE_EPOCH": str(plan.source_date_epoch),
                       "DPKG_DEB_THREADS_MAX": "1"})
-    return deb, size
+    return deb, sorted(path.stem for path in target.iterdir()), size
 
 
 if __name__ == "__main__":

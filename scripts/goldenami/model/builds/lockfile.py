@@ -24,11 +24,11 @@ from goldenami.model import program_files
 from goldenami.model.builds.build_records import Allowance
 from goldenami.model.builds.locked_downloads import LockedDownload
 from goldenami.model.builds.python_packages import PythonPackages
-from goldenami.model.definitions.definition import Definition
+from goldenami.model.definitions.definition import DRIVER_MODULES, Definition
 from goldenami.model.definitions.definition_file import without_publish
 from goldenami.model.supported import hardware
 from goldenami.model.supported.platforms import PLATFORMS
-from goldenami.packages.apt import Deb
+from goldenami.packages.apt import LOOSE, Deb
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Archive, PyFile
 
@@ -63,7 +63,8 @@ class BaseLock(Record):
 
 
 class Package(Record):
-    """One file; `origin` names the archive (or `built`), sizes are bytes."""
+    """One file; `origin` names the archive (or `built`, or the address of a file's folder), sizes
+    are bytes."""
 
     version: str
     architecture: str
@@ -261,6 +262,9 @@ class Lock(Record):
     base_packages: list[str]
     packages: dict[str, Package]
     frameworks: list[Framework] = Field(default_factory=list)
+    # Left out where there are none: locks from before have the same bytes.
+    kernel_modules: dict[str, KernelModules] = Field(default_factory=dict,
+                                                     exclude_if=lambda found: not found)
     toolchain: dict[str, Package] = Field(default_factory=dict)
     # Left out where there are none, so that locks of images without them stay as they are.
     extra_repos: list[VendorArchive] = Field(default_factory=list, exclude_if=operator.not_)
@@ -274,6 +278,19 @@ class Lock(Record):
     def debs(self) -> list[Deb]:
         """Every file of the image."""
         return [package.deb(name) for name, package in self.packages.items()]
+
+    def compiled_modules(self) -> dict[str, KernelModules]:
+        """All that was compiled for the kernel, by name; the driver's are `nvidia`."""
+        driver = self.driver.modules if self.driver else None
+        return ({DRIVER_MODULES: driver} if driver else {}) | self.kernel_modules
+
+    def from_archives(self) -> dict[str, Package]:
+        """Packages that archives may have newer: the image's, and DKMS sources beside the
+        driver's."""
+        sources = {each.source_package: each.build[each.source_package]
+                   for each in self.kernel_modules.values()}
+        return {name: package for name, package in (sources | self.packages).items()
+                if package.origin not in LOOSE and "://" not in package.origin}
 
     def environments(self) -> dict[str, list[PyFile]]:
         """The wheels of each virtual environment, each once, CUDA's first."""
@@ -292,9 +309,10 @@ class Lock(Record):
 
     def objects(self) -> dict[str, int]:
         """SHA-256 and bytes of every file that a bake of this lock may need."""
-        build = self.driver.modules.build if self.driver and self.driver.modules else {}
+        builds = [package for each in self.compiled_modules().values()
+                  for package in each.build.values()]
         dummies = [package for step in self.steps for package in step.stand_ins.values()]
-        debs = [*self.packages.values(), *build.values(), *dummies, *self.toolchain.values()]
+        debs = [*self.packages.values(), *builds, *dummies, *self.toolchain.values()]
         files = [file for framework in self.frameworks for file in framework.files()]
         files += [file for part in (self.cuda, self.python) if part for file in part.wheels]
         sizes = {package.sha256: package.size for package in debs}

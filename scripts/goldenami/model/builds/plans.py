@@ -166,24 +166,26 @@ class VerifyResult(Record):
 # --- compilation ----------------------------------------------------------------------------------------------------
 
 class ModulesPlan(TreePlan):
-    """Kernel modules to compile from the DKMS package `source_deb`, and the package that they
-    become."""
+    """Kernel modules to compile from the DKMS `source`, a package or a tarball, and the package
+    that they become."""
 
-    source_deb: Path
+    source: Path
     source_date_epoch: int
     kernel_release: str
-    driver_version: str
+    version: str
     package: str
+    title: str
     provides: list[str]
     depends: list[str]
     signed: bool
 
 
 class ModulesResult(Record):
-    """The package and the bytes that it installs; or the compiler's first error, or what the
-    machine `lacks`."""
+    """The package, its `modules` and the bytes that it installs; or the compiler's first error, or
+    what the machine `lacks`."""
 
     deb: Path | None
+    modules: list[str]
     installed_size: Bytes
     first_error: str
     lacks: str

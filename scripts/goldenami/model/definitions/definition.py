@@ -23,6 +23,8 @@ from goldenami.packages.pypi import PrivateIndex
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
 IMMUTABLE = "immutable"
 """The role that `immutable: true` adds, and nothing else does."""
+DRIVER_MODULES = "nvidia"
+"""The name of the driver's modules among those that a lock compiles."""
 NEWEST, ANY = "newest", "any"
 """Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the
 compiler."""
@@ -46,6 +48,28 @@ class Base(Record):
     """by Debian's name"""
     backports: bool = False
     """take kernels and drivers from the release's backports, too"""
+
+
+class ModuleSource(Record):
+    """A tarball by its address and SHA-256."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S*[^/\s]$")]
+    """where it is"""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """its SHA-256, in hex digits"""
+
+
+class KernelModule(Record):
+    """An out-of-tree kernel module, compiled from its DKMS source when the lock is made."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+    """what the lock calls it: `golden-NAME-modules-KERNEL` is the package in the image"""
+    package: str | None = None
+    """a DKMS package of the archives, such as v4l2loopback-dkms"""
+    source: ModuleSource | None = None
+    """or a tarball that holds a dkms.conf"""
+    build_packages: list[str] = Field(default_factory=list)
+    """what compiling needs besides gcc, make and the kernel's headers, such as cmake"""
 
 
 class VolumeType(StrEnum):
@@ -326,6 +350,8 @@ class Definition(Record):
     """requirements of further Python packages, such as `transformers==4.57.0`"""
     python_index: PythonIndex | None = None
     """a company's package index beside the usual one"""
+    kernel_modules: list[KernelModule] = Field(default_factory=list)
+    """out-of-tree modules beside the driver"""
     immutable: bool = False
     """the root is read-only and checked block by block; what an instance writes is kept apart"""
     roles: dict[str, dict[str, Any] | None]

@@ -24,6 +24,7 @@ from goldenami.model.definitions import (
     source_checks,
 )
 from goldenami.model.definitions.definition import (
+    DRIVER_MODULES,
     IMMUTABLE,
     NEWEST,
     REQUIRED_ROLES,
@@ -53,8 +54,8 @@ def check(
     found = [*_check_release(source, definition.base), *_check_hardware(root, source, definition),
              *own_roles.mistakes(root, source, definition.roles),
              *_check_roles(root, source, definition), *_check_platforms(root, source, definition),
-             *_check_frameworks(root, source, definition), *_check_drift(source, definition),
-             *source_checks.mistakes(root, source, definition),
+             *_check_frameworks(root, source, definition), *_check_modules(source, definition),
+             *_check_drift(source, definition), *source_checks.mistakes(root, source, definition),
              *python_checks.mistakes(root, source, definition)]
     if definition.publish:
         found += _check_publish(root, source, definition, definition.publish, regions)
@@ -109,6 +110,21 @@ def _check_drift(source: YamlFile, definition: Definition) -> Mistakes:
             yield source.error(("drift", "allow", index, "path"),
                                "Python runs .pyc instead of its source: never",
                                hint="let a role compile the modules, so that the bake has them")
+
+
+def _check_modules(source: YamlFile, definition: Definition) -> Mistakes:
+    """Each module has one source and a name of its own. The role's list of them is the lock's."""
+    names = [DRIVER_MODULES, *(module.name for module in definition.kernel_modules)]
+    for index, module in enumerate(definition.kernel_modules):
+        key = ("kernel_modules", index)
+        if module.name in names[:index + 1]:
+            yield source.error((*key, "name"), f"`{module.name}` is taken",
+                               hint="the driver's is `nvidia`; take another name")
+        if (module.package is None) == (module.source is None):
+            yield source.error(key, "wants `package` or `source`, one of them")
+    if "kernel_modules" in definition.variables("kernel"):
+        yield source.error(("roles", "kernel", "kernel_modules"), "is derived by `lock`",
+                           hint="write `kernel_modules:` beside `roles`")
 
 
 MOST_USER_DATA = 16 * 1024

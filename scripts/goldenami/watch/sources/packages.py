@@ -103,10 +103,10 @@ def judge_packages(
     released_on: ReleasedOn, known: KnownVulnerabilities,
 ) -> tuple[list[PackageUpdate], Judgement]:
     """What of `names` the rule moves, or else what it leaves, and the verdict on all of them."""
-    found, preferred = apt.entries(names), apt.preferred(names)
+    found, preferred, locked = apt.entries(names), apt.preferred(names), lock.from_archives()
     judged = dict[str, tuple[PackageUpdate, Judgement]]()
     for name in sorted(preferred.keys() & found.keys()):
-        package, offers = lock.packages[name], list[VersionOffer]()
+        package, offers = locked[name], list[VersionOffer]()
         for entry in found[name]:
             if not Version(package.version) < Version(entry.version) <= Version(preferred[name]):
                 continue

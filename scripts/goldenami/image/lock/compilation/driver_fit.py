@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from debian.debian_support import Version
 
@@ -18,7 +18,7 @@ from goldenami.image.lock.compilation import kernel_modules
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.local import container
 from goldenami.model.builds.lockfile import Choice, Kernel, Package, PassedOver, Signature
-from goldenami.model.definitions.definition import KernelFlavour
+from goldenami.model.definitions.definition import DRIVER_MODULES, KernelFlavour
 from goldenami.model.supported import compatibility
 from goldenami.model.supported.driver_requests import VERSION, DriverRequest
 from goldenami.packages.apt import AptRoot, Deb
@@ -29,6 +29,7 @@ MAX_COMPILATIONS = 8
 quarter of an hour."""
 
 
+D = TypeVar("D")
 CUDA_RUNTIME = re.compile(r"libcudart[\d.]+|cuda-cudart-\d+-\d+")
 """The package whose version is CUDA's own: Debian's and Ubuntu's name, and that of NVIDIA's
 repository."""
@@ -205,7 +206,7 @@ def fit(
     if not drivers:
         raise NoFit(f"driver {only} is neither in the archives nor in the store",
                     hint="let another one be taken: change `watch.driver` of the definition")
-    pairs = _pairs(kernels, drivers)
+    pairs = tries(kernels, drivers)
     failed: list[tuple[Kernel, PassedOver]] = []
     for kernel, driver in pairs:
         what = _pair(kernel, driver)
@@ -231,9 +232,7 @@ def fit(
                 hint="try the other nvidia_driver_flavour, another branch, or base.backports: true")
 
 
-def _pairs(
-    kernels: list[Kernel], drivers: list[DriverCandidate]
-) -> list[tuple[Kernel, DriverCandidate]]:
+def tries(kernels: list[Kernel], drivers: list[D]) -> list[tuple[Kernel, D]]:
     """What is tried, in this order: each series as far as the limit goes, so that the next one gets
     its turn."""
     return [pair for _, group in itertools.groupby(kernels, lambda kernel: _series(kernel.package))
@@ -287,12 +286,9 @@ def module_build(
     """What compiling `driver` on `kernel` takes, by the indexes; NoFit where apt finds no
     solution."""
     apt.pin(driver.pins)
-    toolchain = apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod",
-                           f"linux-headers-{kernel.release}",
-                          *driver.request.source_packages])
+    toolchain = kernel_modules.toolchain(apt, kernel.release, driver.request.source_packages)
     return ModuleBuild(
-        kernel_release=kernel.release, driver_version=driver.version,
-        package=kernel_modules.package_name(kernel.release),
+        name=DRIVER_MODULES, kernel_release=kernel.release, version=driver.version,
         provides=[name.replace(VERSION, driver.version) for name in driver.request.provides],
         depends=[kernel.package],
         suite=suite, source=_source(apt, driver.request.dkms_package, driver.version),

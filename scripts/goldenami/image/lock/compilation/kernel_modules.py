@@ -1,4 +1,4 @@
-"""Kernel modules compiled for a kernel before the image exists: the proof that a driver fits it.
+"""Kernel modules compiled for a kernel before the image exists: the proof that they fit it.
 
 The scratch tree holds the image's own compiler and the kernel's headers, nothing of the network and
 nothing of the running kernel. What comes out is a Debian package, so that the image's package
@@ -14,33 +14,44 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydantic import Field
+
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, HostNotReady, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.terminal.progress import Progress
 from goldenami.local import how_far, module_signing, workspace
 from goldenami.local.sandbox import namespaces, program
-from goldenami.model.builds.lockfile import Lock, Signature
+from goldenami.model.builds.lockfile import KernelModules, Lock, Package, Signature
 from goldenami.model.builds.plans import ModulesPlan, ModulesResult, Tree
+from goldenami.model.definitions.definition import DRIVER_MODULES
 from goldenami.packages import local_repository
-from goldenami.packages.apt import Deb
+from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.store import Store
 
 FORMAT = 6
 """Raise when programs/compile_modules.py changes what comes out for the same inputs."""
+_REVISION = "-1"
+"""What the version of a package has beyond that of its modules."""
 EPOCH = 315532800
 """1980-01-01, the earliest date that FAT and ZIP know: modules do not change because an index
 did."""
 
 
-def package_name(kernel_release: str) -> str:
-    """Name of the package that holds the modules compiled for `kernel_release`."""
-    return f"golden-nvidia-modules-{kernel_release}"
+def package_name(name: str, kernel_release: str) -> str:
+    """Name of the package that holds the modules `name` compiled for `kernel_release`."""
+    return f"golden-{name}-modules-{kernel_release}"
+
+
+def toolchain(apt: AptRoot, kernel_release: str, more: Sequence[str]) -> list[Deb]:
+    """What compiles modules for a kernel, and `more`; NoFit where apt finds no solution."""
+    return apt.solve(["?essential", "apt", "dkms", "make", "gcc", "kmod",
+                      f"linux-headers-{kernel_release}", *more])
 
 
 class ModuleOutcome(Record):
-    """What a compilation gave: the package's SHA-256 and size in bytes, or the compiler's first
-    error line."""
+    """What a compilation gave: the package's SHA-256, size in bytes and `modules`, or the compiler's
+    first error line."""
 
     key: str
     deb_sha256: str | None
@@ -49,19 +60,20 @@ class ModuleOutcome(Record):
     compiler: str
     first_error: str
     seconds: float
+    modules: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class ModuleBuild:
-    """What to compile: `source` is the DKMS package, `toolchain` the closure of the scratch tree
-    without it.
+    """What to compile: `source` is the DKMS package or tarball, `toolchain` the closure of the
+    scratch tree without it.
 
     `signature` says with whose key the modules are signed, or None.
     """
 
+    name: str
     kernel_release: str
-    driver_version: str
-    package: str
+    version: str
     provides: Sequence[str]
     depends: Sequence[str]
     suite: str
@@ -70,24 +82,54 @@ class ModuleBuild:
     signature: Signature | None = None
 
     @classmethod
-    def of(cls, lock: Lock) -> ModuleBuild:
-        """The build by which a lock's modules can be compiled again on a machine that lacks
+    def of(cls, lock: Lock) -> list[ModuleBuild]:
+        """The builds by which a lock's modules can be compiled again on a machine that lacks
         them."""
-        assert lock.driver is not None and lock.driver.modules is not None
-        modules = lock.driver.modules
-        toolchain = {name: package.deb(name) for name, package in modules.build.items()}
-        source = toolchain.pop(modules.source_package)
-        return cls(kernel_release=lock.kernel.release, driver_version=lock.driver.version,
-                   package=modules.package,
-                   provides=modules.provides, depends=modules.depends, suite=lock.base.release,
-                   source=source,
-                   toolchain=list(toolchain.values()), signature=modules.signature)
+        builds = []
+        for name, modules in lock.compiled_modules().items():
+            tools = {each: package.deb(each) for each, package in modules.build.items()}
+            source = tools.pop(modules.source_package)
+            if lock.driver and name == DRIVER_MODULES:  # a bake may compile them itself
+                version = lock.driver.version
+            else:
+                version = lock.packages[modules.package].version.removesuffix(_REVISION)
+            builds.append(cls(
+                name=name, kernel_release=lock.kernel.release, version=version,
+                provides=modules.provides, depends=modules.depends, suite=lock.base.release,
+                source=source, toolchain=list(tools.values()), signature=modules.signature))
+        return builds
+
+    @property
+    def package(self) -> str:
+        """The package that the modules become."""
+        return package_name(self.name, self.kernel_release)
+
+    def what(self) -> str:
+        """How messages name it."""
+        what = "driver" if self.name == DRIVER_MODULES else f"module {self.name}"
+        return f"{what} {self.version} on kernel {self.kernel_release}"
+
+    def deb(self, outcome: ModuleOutcome) -> Deb:
+        """The package that came out."""
+        assert outcome.deb_sha256 is not None
+        return Deb(name=self.package, version=f"{self.version}{_REVISION}", architecture="amd64",
+                   sha256=outcome.deb_sha256, size=outcome.deb_size,
+                   installed_size=outcome.installed_size, archive="built",
+                   path=f"{self.package}.deb", source=self.package)
+
+    def locked(self, outcome: ModuleOutcome) -> KernelModules:
+        """How a lock names it."""
+        return KernelModules(
+            key=self.key, package=self.package, source_package=self.source.name,
+            compiler=outcome.compiler, signature=self.signature, provides=list(self.provides),
+            depends=list(self.depends),
+            build={deb.name: Package.of(deb) for deb in [self.source, *self.toolchain]})
 
     @property
     def key(self) -> str:
         """SHA-256 over everything that shapes the modules."""
         shape = {
-            "recipe": FORMAT, "kernel": self.kernel_release, "driver": self.driver_version,
+            "recipe": FORMAT, "kernel": self.kernel_release, "driver": self.version,
             "package": self.package,
             "provides": list(self.provides), "depends": list(self.depends),
             "source": self.source.sha256,
@@ -98,7 +140,7 @@ class ModuleBuild:
 
     @property
     def tree_key(self) -> str:
-        """SHA-256 over the files of the scratch tree: drivers for one kernel share it."""
+        """SHA-256 over the files of the scratch tree: modules for one kernel share it."""
         return records.sha256_text(records.canonical(
             {"suite": self.suite, "modules": sorted(deb.sha256 for deb in self.toolchain)}))
 
@@ -157,12 +199,12 @@ def _compile(
                                         epoch=EPOCH)
         plan = ModulesPlan(
             work=work, log=log, base_key=build.tree_key, layers=store.cache.layers,
-            kernel_release=build.kernel_release, driver_version=build.driver_version,
-            package=build.package,
+            kernel_release=build.kernel_release, version=build.version, package=build.package,
+            title="NVIDIA" if build.name == DRIVER_MODULES else build.name,
             provides=list(build.provides), depends=list(build.depends),
             tree=Tree(suite=build.suite, repository=folder,
                       include=sorted(deb.name for deb in build.toolchain)),
-            source_deb=store.path(build.source.sha256), source_date_epoch=EPOCH,
+            source=store.path(build.source.sha256), source_date_epoch=EPOCH,
             signed=build.signature is not None)
         look = partial(how_far.of_compilation, work)
         with progress.relaying(look) if progress else contextlib.nullcontext():
@@ -171,14 +213,14 @@ def _compile(
         if result.lacks:
             raise HostNotReady(f"compiling {build.package} broke off: {result.lacks}", log=log,
                                hint="free space or memory and run again: nothing is concluded "
-                                    "about the driver")
+                                    "about the source")
         deb = result.deb
         return ModuleOutcome(
             key=build.key, deb_sha256=store.add(deb) if deb else None,
             deb_size=deb.stat().st_size if deb else 0,
             installed_size=result.installed_size, compiler=result.compiler,
             first_error=result.first_error,
-            seconds=result.seconds,
+            seconds=result.seconds, modules=result.modules,
         )
     except shell.CommandFailed as error:
         raise StageFailed(f"the scratch tree for {build.package} could not be made: {error.message}",

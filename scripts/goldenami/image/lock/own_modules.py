@@ -1,0 +1,145 @@
+"""Kernel modules that the definition names: compiled for a kernel of a lock in the making, as the
+driver's are."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import yaml_lines
+from goldenami.core.errors import BadInput, NoFit
+from goldenami.image.lock.compilation import driver_fit, kernel_modules
+from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
+from goldenami.image.lock.resolution import Resolution
+from goldenami.local import container, dkms_source, module_signing
+from goldenami.model.builds.lockfile import Choice, Kernel, PassedOver
+from goldenami.model.definitions import definition_file
+from goldenami.model.definitions.definition import KernelModule, ModuleSource
+from goldenami.packages import http_documents
+from goldenami.packages.apt import Deb
+
+MOST_BYTES, DEADLINE_S = 256 << 20, 600
+"""Of a tarball, and seconds for it: Lustre's has 20 MB."""
+
+
+def first(resolution: Resolution, kernels: list[Kernel]) -> Kernel:
+    """The newest of `kernels` on which every module compiles, and why; NoFit with the compilers'
+    words."""
+    names = ", ".join(module.name for module in resolution.definition.kernel_modules)
+    failed = list[PassedOver]()
+    with resolution.progress.step("modules", names):
+        for kernel, _ in driver_fit.tries(kernels, [None]):
+            try:
+                compiled(resolution, kernel)
+            except NoFit as error:
+                resolution.progress.say(f"passed over kernel {kernel.release}: {error.message}")
+                failed.append(PassedOver(what=f"kernel {kernel.release}", reason=error.message))
+                continue
+            why = f"the newest on which {names} compile" if failed else "the newest"
+            resolution.choices.append(Choice(component="kernel", taken=kernel.release, why=why,
+                                             passed_over=failed))
+            return kernel
+    raise NoFit(f"no kernel of this release takes {names}", log=resolution.log,
+                tail="\n".join(f"  {entry.what}: {entry.reason}" for entry in failed),
+                hint="take another version of the module, or base.backports: true")
+
+
+def add(resolution: Resolution, kernel: Kernel) -> list[dict[str, Any]]:
+    """Offer apt the modules for the kernel that was taken; what the role `kernel` is told of
+    them."""
+    built = compiled(resolution, kernel)
+    for build, outcome in built:
+        resolution.kernel_modules[build.name] = build.locked(outcome)
+        resolution.choices.append(Choice(
+            component=f"module {build.name}", taken=build.version, passed_over=[],
+            why=f"compiled on {kernel.release} with {outcome.compiler}"))
+    if built:
+        resolution.offer_more([build.deb(outcome) for build, outcome in built], {})
+    return [{"package": build.package, "names": outcome.modules,
+             "signer": build.signature.signer if build.signature else ""}
+            for build, outcome in built]
+
+
+def compiled(resolution: Resolution, kernel: Kernel) -> list[tuple[ModuleBuild, ModuleOutcome]]:
+    """Every module for `kernel`, from the cache or compiled now; NoFit with the compiler's first
+    error."""
+    found, owners = list[tuple[ModuleBuild, ModuleOutcome]](), dict[str, str]()
+    for index, module in enumerate(resolution.definition.kernel_modules):
+        build = _build(resolution, kernel, index, module)
+        if kernel_modules.known(build, resolution.store) is None:
+            container.check_host()  # before its tools are fetched
+            resolution.progress.say(f"trying {build.what()}")
+        resolution.fetch(list(build.toolchain))
+        outcome = kernel_modules.compile_modules(build, resolution.store, log=resolution.log,
+                                                 progress=resolution.progress)
+        if outcome.deb_sha256 is None:
+            raise NoFit(f"{build.what()}: {outcome.first_error}", log=resolution.log)
+        for name in outcome.modules:
+            if name in owners:
+                raise _mistake(resolution, index, "name", f"makes {name}.ko, as "
+                               f"`{owners[name]}` does")
+            owners[name] = build.name
+        found.append((build, outcome))
+    return found
+
+
+def _mistake(resolution: Resolution, index: int, key: str, what: str, hint: str = "") -> BadInput:
+    definition = definition_file.path_of(resolution.root, resolution.definition.image)
+    return yaml_lines.load(definition).error(("kernel_modules", index, key), what, hint=hint)
+
+
+def _build(
+    resolution: Resolution, kernel: Kernel, index: int, module: KernelModule
+) -> ModuleBuild:
+    """What compiling `module` on `kernel` takes."""
+    apt, signer = resolution.apt, module_signing.configured()
+    more, provides = list(module.build_packages), list[str]()
+    if module.package:
+        source = _package(resolution, index, module.package)
+        # Its dependencies, not itself: its maintainer scripts would compile as the tree is made.
+        more, provides = [*more, source.name], [f"{source.name} (= {source.version})"]
+    else:
+        assert module.source is not None
+        source = _tarball(resolution, index, module.source)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _, version = dkms_source.unpack(resolution.store.path(source.sha256), Path(folder))
+    except BadInput as error:
+        key = "package" if module.package else "source"
+        raise _mistake(resolution, index, key, f"{source.name} {error.message}",
+                       error.hint) from None
+    tools = kernel_modules.toolchain(apt, kernel.release, more)
+    return ModuleBuild(
+        name=module.name, kernel_release=kernel.release, version=version, provides=provides,
+        depends=[kernel.package], suite=resolution.definition.base.release, source=source,
+        toolchain=[deb for deb in tools if deb.name != source.name],
+        signature=signer.signature if signer else None)
+
+
+def _package(resolution: Resolution, index: int, name: str) -> Deb:
+    version = resolution.apt.preferred([name]).get(name)
+    if version is None:
+        raise _mistake(resolution, index, "package", f"the archives have no package `{name}`",
+                       "check its name, and that a role states the vendor's archive")
+    source = resolution.apt.file(name, version)
+    resolution.fetch([source])
+    return source
+
+
+def _tarball(resolution: Resolution, index: int, wanted: ModuleSource) -> Deb:
+    """The tarball in the store, as a lock names files: the folder's address is its origin."""
+    store, (folder, _, filename) = resolution.store, wanted.url.rpartition("/")
+    if not store.check(wanted.sha256):
+        document = http_documents.read(wanted.url, limit=MOST_BYTES, deadline_s=DEADLINE_S)
+        if document.sha256 != wanted.sha256:
+            raise _mistake(resolution, index, "source",
+                           f"{filename} has SHA-256 {document.sha256}",
+                           "find out why before the definition takes it")
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(document.data)
+            file.flush()
+            store.add(Path(file.name))
+    return Deb(name=filename, version="", architecture="all", sha256=wanted.sha256,
+               size=store.path(wanted.sha256).stat().st_size, installed_size=0, archive=folder,
+               path=filename, source=filename)

@@ -1,0 +1,62 @@
+"""The source of kernel modules as DKMS wants it: in a package, as distributions and vendors ship it,
+or in a tarball."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from pathlib import Path
+
+from goldenami.core import shell
+from goldenami.core.errors import BadInput
+
+_CONF = "dkms.conf"
+_DEB = b"!<arch>\n"
+_NAME, _VERSION = re.compile(r"[\w.+-]+"), re.compile(r"\d[A-Za-z0-9.+~-]*")
+"""A name is a folder's, a version also that of a Debian package."""
+
+
+def unpack(source: Path, root: Path) -> tuple[str, str]:
+    """Put `source` below /usr/src of the tree `root`; returns name and version by its dkms.conf.
+
+    BadInput, without the name of the file, where it is no such source.
+    """
+    sources = root / "usr/src"
+    if _is_deb(source):
+        shell.output(["dpkg-deb", "--extract", str(source), str(root)])
+        return _read(_conf(sources, "*"))
+    try:
+        sources.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(source) as archive:
+            archive.extractall(sources / ".tarball", filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        raise BadInput(f"is no package and no tarball: {error}") from None
+    conf = _conf(sources / ".tarball", "**")
+    name, version = _read(conf)
+    conf.parent.rename(sources / f"{name}-{version}")
+    return name, version
+
+
+def _is_deb(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_DEB)) == _DEB
+
+
+def _conf(folder: Path, below: str) -> Path:
+    """The dkms.conf nearest to `folder`."""
+    found = sorted(folder.glob(f"{below}/{_CONF}"), key=lambda path: (len(path.parts), path))
+    if not found:
+        raise BadInput(f"has no {_CONF}", hint="only DKMS sources are compiled: write a dkms.conf "
+                                               "into it, or take the vendor's DKMS package")
+    return found[0]
+
+
+def _read(conf: Path) -> tuple[str, str]:
+    text, values = conf.read_text(encoding="utf-8", errors="replace"), list[str]()
+    for key, pattern in (("PACKAGE_NAME", _NAME), ("PACKAGE_VERSION", _VERSION)):
+        match = re.search(rf"""^\s*{key}=["']?([^"'\n]*?)["']?\s*(?:#.*)?$""", text, re.MULTILINE)
+        if match is None or not pattern.fullmatch(match[1]):
+            raise BadInput(f"{_CONF}: {key} is {f'`{match[1]}`' if match else 'missing'}",
+                           hint="DKMS wants a name and a version that begins with a digit")
+        values.append(match[1])
+    return values[0], values[1]
