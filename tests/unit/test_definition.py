@@ -32,6 +32,7 @@ def test_every_definition_of_the_checkout_is_good(shared: Path) -> None:
         assert found.role_names[-1] == "seal"
 
 
+AGENT = f"  - {{name: agent, source: {{url: 'https://localhost/a.tar.gz', sha256: '{'0' * 64}'}}}}\n"
 FAMILIES = "[c7i, m7i, c7a, m7a]"
 
 
@@ -54,6 +55,20 @@ FAMILIES = "[c7i, m7i, c7a, m7a]"
     ("distribution: debian\n  release: trixie\n",
      "distribution: ubuntu\n  release: noble\nimmutable: true\n",
      "6: immutable: is for Debian 13, not for Ubuntu 24"),
+    (f"image: {IMAGE}", f"image: {IMAGE}\nkernel_modules: [{{name: a1, packages: x}}]",
+     "2: kernel_modules.1.packages: unknown key; did you mean `package`?"),
+    (f"image: {IMAGE}", f"image: {IMAGE}\nkernel_modules: [{{name: a1}}]",
+     "2: kernel_modules.1: wants `package` or `source`, one of them"),
+    (f"image: {IMAGE}", f"image: {IMAGE}\nkernel_modules: [{{name: nvidia, package: x}}]",
+     "2: kernel_modules.1.name: `nvidia` is taken"),
+    (f"image: {IMAGE}", f"image: {IMAGE}\nkernel_modules:\n{2 * AGENT}",
+     "4: kernel_modules.2.name: `agent` is taken"),
+    (f"image: {IMAGE}", f"image: {IMAGE}\nkernel_modules:\n{AGENT.replace('agent', 'An_Agent')}",
+     "3: kernel_modules.1.name: string should match pattern"),
+    (f"image: {IMAGE}", f"image: {IMAGE}\nkernel_modules:\n{AGENT.replace('00', '0', 1)}",
+     "3: kernel_modules.1.source.sha256: string should match pattern '^[0-9a-f]{64}$' (got '000"),
+    (f"image: {IMAGE}", f"image: {IMAGE}\nkernel_modules:\n{AGENT.replace('https', 'file')}",
+     "3: kernel_modules.1.source.url: string should match pattern"),
     (f"image: {IMAGE}", "image: other", f"1: image: is `other` but the file is named `{IMAGE}`"),
 ])
 def test_a_definition_that_is_wrong(shared: Path, old: str, new: str, complaint: str) -> None:
@@ -70,6 +85,7 @@ def test_a_definition_that_is_wrong(shared: Path, old: str, new: str, complaint:
     ("network_tuning_transparent_hugepage: alway",
      "unknown value `alway`; did you mean `always`?"),
     ("kernel_release: x", "is derived by `lock` and cannot be set"),
+    ("kernel_modules: []", "is derived by `lock`"),
     ("os_updates_extra_packages: htop", "expected list, got str 'htop'"),
     ("os_updates_extra_packages: [htop, 5]", "2: expected str, got int 5"),
     # What the role's own preflight tasks would refuse in the middle of a bake.

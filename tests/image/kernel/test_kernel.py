@@ -21,6 +21,23 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
+def modules(gather: Any, lock: dict[str, Any]) -> list[dict[str, str]]:
+    """What modinfo says of each out-of-tree module for the image's kernel, and who signed it by the
+    lock."""
+    release, found = lock["kernel_release"], list[dict[str, str]]()
+    signers = {name: one["signer"] for one in lock["kernel_modules"] for name in one["names"]}
+    if not signers:
+        pytest.skip("not asked: the definition names no modules")
+    fields = ("filename", "vermagic", "signer")
+    said = gather({f"{name} {field}": f"modinfo -k {release} -F {field} {name}"
+                   for name in signers for field in fields})
+    for name, signer in signers.items():
+        facts = {field: said[f"{name} {field}"].text for field in fields}
+        found.append({"name": name, "wanted": signer, **facts})
+    return found
+
+
+@pytest.fixture(scope="module")
 def booted_kernel(gather: Any) -> Any:
     return gather({"cmdline": "cat /proc/cmdline", "release": "uname -r"}, root=False)
 
@@ -89,3 +106,28 @@ def test_no_unit_was_left_out_of_the_boot(boot_log: Any, needs_boot: None) -> No
     """Where units wait for each other in a circle, systemd starts all but one, and none of them
     fails."""
     assert boot_log["circles"].lines == []
+
+
+@pytest.mark.no_boot
+def test_out_of_tree_modules_are_those_of_the_lock(
+    modules: list[dict[str, str]], lock: dict[str, Any]
+) -> None:
+    """Found before the kernel's own of the same name, for this kernel, signed by the lock's signer
+    or nobody."""
+    release = lock["kernel_release"]
+    wrong = [one for one in modules
+             if f"/{release}/updates/dkms/{one['name']}.ko" not in one["filename"]
+             or one["vermagic"].split(" ")[0] != release or one["signer"] != one["wanted"]]
+    assert not wrong, wrong
+
+
+def test_the_kernel_takes_out_of_tree_modules(
+    modules: list[dict[str, str]], gather: Any, needs_boot: None
+) -> None:
+    """Without its hardware a module may say so; one that does not fit is `Invalid module
+    format`."""
+    names = [one["name"] for one in modules]
+    said = gather({name: f"modprobe {name} && modprobe -r -q {name}" for name in names})
+    refused = {name: answer.text for name, answer in said.items()
+               if answer.text and "No such device" not in answer.text}
+    assert not refused, refused

@@ -36,7 +36,7 @@ equal."""
 
 @dataclass(frozen=True)
 class Package:
-    """What a tiny package says of itself; its content is one file named after it."""
+    """What a tiny package says of itself; its content is one file named after it, and `files`."""
 
     name: str
     version: str = "1.0-1"
@@ -44,6 +44,7 @@ class Package:
     fields: Mapping[str, str] = field(default_factory=dict)
     component: str = "main"
     suite: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -129,6 +130,9 @@ class Archive:
             content = tree / "usr/share/tiny" / package.name
             content.parent.mkdir(parents=True)
             content.write_text(f"{package.name} {package.version}\n" * 64, encoding="utf-8")
+            for place, text in package.files.items():
+                (tree / place).parent.mkdir(parents=True, exist_ok=True)
+                (tree / place).write_text(text, encoding="utf-8")
             subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree),
                             str(target)], check=True,
                            capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(DATE)})
