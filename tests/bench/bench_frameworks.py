@@ -29,7 +29,7 @@ from goldenami.image.lock import build_decision, frameworks, resolve
 from goldenami.image.lock.build_decision import Measurement
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.resolution import opened
-from goldenami.model.builds import lockfile
+from goldenami.model.builds import locked_hardware
 from goldenami.model.definitions import definition_file, recipes
 from goldenami.model.definitions.definition import Definition
 from goldenami.packages import store
@@ -113,7 +113,7 @@ def main() -> int:
     try:
         definition = definition_file.load(ROOT, definition_file.path_of(ROOT, args.image))
         if args.record:  # before anything is compiled
-            cpus = lockfile.derive_hardware(ROOT, definition).cpus
+            cpus = locked_hardware.derive(ROOT, definition).cpus
             build_decision.demand_own_cpu(cpus, CPU)
         measured = measure(args.image, definition)
     except GoldenError as error:

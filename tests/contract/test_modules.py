@@ -46,9 +46,9 @@ KILLED = "-include $(shell kill -9 $$PPID)"
 """In the Makefile: make is killed, as the kernel does where memory runs out."""
 
 
-def dkms_package(folder: Path, call: str) -> Path:
-    """A DKMS source package as distributions ship them; `call` is the module's only statement, or
-    KILLED."""
+def dkms_source(folder: Path, call: str, *, tarball: bool) -> Path:
+    """A DKMS source package as distributions ship them, or a tarball of a vendor's; `call` is the
+    module's only statement, or KILLED."""
     tree = folder / "deb"
     source = tree / "usr/src/golden-test-1.0"
     source.mkdir(parents=True)
@@ -60,6 +60,12 @@ def dkms_package(folder: Path, call: str) -> Path:
         'DEST_MODULE_LOCATION[0]="/updates/dkms"\nAUTOINSTALL="yes"\n'
         'MAKE[0]="make -C ${kernel_source_dir} M=${dkms_tree}/golden-test/1.0/build modules"\n',
         encoding="utf-8")
+    if tarball:
+        target = folder / "golden-test-1.0.tar.gz"
+        argv = ["tar", "--create", "--gzip", f"--file={target}", f"--directory={source.parent}",
+                source.name]
+        subprocess.run(argv, check=True)
+        return target
     (tree / "DEBIAN").mkdir()
     (tree / "DEBIAN/control").write_text(
         "Package: golden-test-dkms\nVersion: 1.0-1\nArchitecture: amd64\nMaintainer: t "
@@ -71,9 +77,11 @@ def dkms_package(folder: Path, call: str) -> Path:
     return target
 
 
-def recipe(kept: store.Store, folder: Path, call: str) -> ModuleBuild:
+def recipe(
+    kept: store.Store, folder: Path, call: str, *, tarball: bool = False
+) -> ModuleBuild:
     """The lock's own scratch tree and kernel, with a small source in the driver's place."""
-    package = dkms_package(folder, call)
+    package = dkms_source(folder, call, tarball=tarball)
     lock, _ = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     bake_inputs.fetch(ROOT, lock, kept, Progress.of("test", IMAGE, CachePaths(folder)), tools=True)
     source = Deb(
@@ -85,14 +93,15 @@ def recipe(kept: store.Store, folder: Path, call: str) -> ModuleBuild:
                                provides=[])
 
 
+@pytest.mark.parametrize("tarball", [False, True], ids=["package", "tarball"])
 def test_a_module_that_fits_becomes_a_package_of_that_kernel(
-    kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    kept: store.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tarball: bool,
 ) -> None:
     """Whatever whoever asks tells his own compilers."""
     monkeypatch.setenv("KCFLAGS", "-no-such-option")
-    wanted = recipe(kept, tmp_path, FITS)
+    wanted = recipe(kept, tmp_path, FITS, tarball=tarball)
     outcome = compile_modules(wanted, kept, log=tmp_path / "log")
-    assert outcome.first_error == ""
+    assert (outcome.first_error, outcome.modules) == ("", ["golden_test"])
     assert outcome.deb_sha256 is not None
     subprocess.run(["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)),
                     str(tmp_path / "out")], check=True)

@@ -18,6 +18,8 @@ from goldenami.image.lock.compilation import wheel_builds
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock, Package, Step
 from goldenami.model.builds.plans import BakePlan
+from goldenami.packages import mirrors
+from goldenami.packages.apt import store_requests
 from goldenami.packages.store import Store
 from support.builds.sample_lock import sample
 from support.builds.tools import ROOT
@@ -73,6 +75,27 @@ def test_the_layers_below_the_driver_need_no_modules(
         assert bake_inputs.steps_before_modules(found, store) == 0, "wheels take both processors"
     monkeypatch.setattr(Store, "has", lambda *_: True)
     assert bake_inputs.steps_before_modules(found, store) == 0, "nothing has to be compiled"
+
+
+def test_modules_beside_the_driver_are_compiled_again_where_they_lack(tmp_path: Path) -> None:
+    found, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
+    assert found.driver and found.driver.modules
+    name = f"golden-agent-modules-{found.kernel.release}"
+    tarball = package("a").model_copy(update={"origin": "https://localhost/files", "path": "a.tgz"})
+    made = found.driver.modules.model_copy(update={
+        "package": name, "source_package": "a.tgz", "build": {"a.tgz": tarball}})
+    mine = found.model_copy(update={
+        "kernel_modules": {"agent": made},
+        "packages": found.packages | {name: package("b").model_copy(update={"version": "1.2-1"})}})
+    store = Store(tmp_path)
+    driver, agent = bake_inputs.lacking_modules(mine, store)
+    assert (driver.package, driver.key) == (found.driver.modules.package, found.driver.modules.key)
+    assert agent.what() == f"module agent 1.2 on kernel {found.kernel.release}"
+    [request] = store_requests([agent.source], mirrors.locate([agent.source.archive]))
+    assert (request.url, request.sha256) == ("https://localhost/files/a.tgz", "a" * 64)
+    assert mine.objects()["a" * 64] == tarball.size
+    assert lockfile.text_of(found.model_copy(update={"kernel_modules": {}})) == lockfile.text_of(
+        found), "a lock without such modules has the bytes that it had"
 
 
 def inputs(name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from goldenami.image.security import components, sbom
 from goldenami.image.security.components import ImagePart, SourcePackage
 from goldenami.image.security.sbom import Spec
 from goldenami.local.tree import read_facts
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.builds.lockfile import KernelModules, Lock, Signature
 from goldenami.model.builds.part_facts import PARTS_FILE
 from goldenami.packages.store import Store
 from packageurl import PackageURL
@@ -38,7 +38,7 @@ from pathlib import Path
 from goldenami.core import records
 from goldenami.image.security import sbom
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.lockfile import Lock
+from goldenami.model.builds.lockfile import KernelModules, Lock, Signature
 from goldenami.packages.store import Store
 lock, cache, build = map(Path, sys.argv[1:])
 sbom.write_missing(BuildFolder(build), records.read(lock, Lock), Store(cache))
@@ -157,6 +157,30 @@ def test_what_was_compiled_says_what_from(baked: Baked, tmp_path: Path) -> None:
     modules = by_name(driven.text(Spec.CYCLONEDX_1_6))[driver.modules.package]
     assert modules["pedigree"]["ancestors"][0]["name"] == driver.modules.source_package
     assert f":gpu_display_driver:{driver.version}:" in modules["cpe"]
+
+
+def test_modules_of_somebody_s_own_name_their_source(baked: Baked) -> None:
+    """A package of the archives, or a tarball at its address."""
+    lock, names = baked.lock, [f"golden-{name}-modules-6" for name in ("agent", "card")]
+    built = lock.packages["bash"].model_copy(update={
+        "origin": "built", "version": "1.2-1", "sha256": "b" * 64})
+    tarball = built.model_copy(update={"origin": "https://localhost/files", "path": "card.tgz"})
+    made = {name: KernelModules(key="0" * 64, package=package, source_package="source",
+                                compiler="gcc 14", provides=[], depends=[], build={"source": source},
+                                signature=Signature(signer="Me", certificate_sha256="0" * 64))
+            for name, package, source in zip(("agent", "card"), names,
+                                             (lock.packages["less"], tarball), strict=True)}
+    mine = lock.model_copy(update={"kernel_modules": made,
+                                   "packages": lock.packages | dict.fromkeys(names, built)})
+    (baked.store.cache.control / built.sha256).write_bytes(b"")
+    parts = {part.name: part for part in components.of_lock(mine, baked.store).parts}
+    assert [parts[name].purl for name in names] == [f"pkg:generic/{name}@1.2-1" for name in names]
+    assert dict(parts[names[0]].properties) == {
+        "compiled-with": "gcc 14", "kernel": lock.kernel.release, "signer": "Me"}
+    [agent], [card] = (parts[name].ancestors for name in names)
+    assert agent.purl.startswith("pkg:deb/debian/source@")
+    assert card.purl == ("pkg:generic/card@1.2-1?checksum=sha256:" + tarball.sha256
+                         + "&download_url=https://localhost/files/card.tgz")
 
 
 def test_a_bill_is_what_the_tree_holds(baked: Baked) -> None:

@@ -130,7 +130,7 @@ class ImageWatcher:
         return _by_hand(judgement, "cuda_release of the definition") if written else judgement
 
     def _packages(self, rule: UpdateRule) -> ComponentRow:
-        names = [name for name, package in self.image.lock.from_archives().items()
+        names = [name for name, package in packages.from_archives(self.image.lock).items()
                  if packages.component(package) is WatchedComponent.PACKAGES]
         shown = list[PackageUpdate]()
 

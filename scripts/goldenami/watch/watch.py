@@ -74,7 +74,7 @@ def constraints(result: WatchResult) -> LockConstraints:
     others = rows[WatchedComponent.PACKAGES]
     moving = {update.name: update.available for update in others.moving} \
         if others.verdict is UpdateVerdict.UPDATE else {}
-    pinned = {name: package for name, package in lock.from_archives().items()
+    pinned = {name: package for name, package in packages.from_archives(lock).items()
               if (packages.component(package) in kept or (
                   packages.component(package) is WatchedComponent.PACKAGES and name not in moving))}
     needed = {name: package for made in lock.compiled_modules().values()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from goldenami.model.builds.lockfile import BaseLock, HardwareLock, Kernel, Lock, Package
+from goldenami.model.builds.locked_hardware import HardwareLock
+from goldenami.model.builds.lockfile import BaseLock, Kernel, Lock, Package
 
 IMAGE = "debian-13-ml-cpu"
 HARDWARE = HardwareLock(families=["m7i"], cpus=["sapphirerapids"], gcc="14.2",

@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 from goldenami.image.lock.compilation.driver_fit import FittedDriver
 from goldenami.image.lock.resolution import Resolution
-from goldenami.model.builds import lockfile
+from goldenami.model.builds import locked_hardware, lockfile
 from goldenami.model.builds.lockfile import (
     BaseLock,
     Cuda,
@@ -43,7 +43,7 @@ def assemble(
         kernel=kernel,
         driver=_driver(resolution, fitted) if fitted else None,
         cuda=cuda,
-        hardware=lockfile.derive_hardware(root, definition),
+        hardware=locked_hardware.derive(root, definition),
         choices=resolution.choices,
         base_packages=base_names,
         packages={deb.name: Package.of(deb) for deb in debs},

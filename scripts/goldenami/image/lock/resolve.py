@@ -23,7 +23,7 @@ from goldenami.image.lock import (
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.compilation.driver_fit import FittedDriver, LockConstraints
 from goldenami.image.lock.resolution import Resolution, opened
-from goldenami.model.builds import lockfile
+from goldenami.model.builds import locked_hardware, lockfile
 from goldenami.model.builds.lockfile import Choice, Cuda, Kernel, Lock, Target
 from goldenami.model.definitions import recipes
 from goldenami.model.definitions.definition import Definition
@@ -156,7 +156,7 @@ def _derive_frameworks(resolution: Resolution) -> None:
     resolution.derived["frameworks"] = {
         "frameworks_installed": frameworks.variables(resolution.frameworks.frameworks, modules),
         "frameworks_python_packages": beside_frameworks.variables(resolution.python),
-        "frameworks_cpu_features": lockfile.derive_hardware(root, definition).features,
+        "frameworks_cpu_features": locked_hardware.derive(root, definition).features,
     }
 
 
@@ -166,7 +166,7 @@ def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkReque
     it needs."""
     definition, shared = (
         resolution.definition,
-        lockfile.derive_hardware(resolution.root, resolution.definition),
+        locked_hardware.derive(resolution.root, resolution.definition),
     )
     cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
     previous = lockfile.previous(resolution.root, definition.image)

@@ -21,14 +21,14 @@ from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.model import program_files
+from goldenami.model.builds import locked_hardware
 from goldenami.model.builds.build_records import Allowance
 from goldenami.model.builds.locked_downloads import LockedDownload
+from goldenami.model.builds.locked_hardware import HardwareLock
 from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.definitions.definition import DRIVER_MODULES, Definition
 from goldenami.model.definitions.definition_file import without_publish
-from goldenami.model.supported import hardware
-from goldenami.model.supported.platforms import PLATFORMS
-from goldenami.packages.apt import LOOSE, Deb
+from goldenami.packages.apt import Deb
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Archive, PyFile
 
@@ -63,8 +63,7 @@ class BaseLock(Record):
 
 
 class Package(Record):
-    """One file; `origin` names the archive (or `built`, or the address of a file's folder), sizes
-    are bytes."""
+    """One file of the archive `origin`, or `built`, or at an address; sizes are bytes."""
 
     version: str
     architecture: str
@@ -144,23 +143,6 @@ class Cuda(Record):
     environment: str = ""
     wheels: list[PyFile] = Field(default_factory=list)
     allow: list[Allowance] = Field(default_factory=list)
-
-
-class HardwareLock(Record):
-    """The declared families and what follows from them.
-
-    `options` make `gcc` compile for the best that all `cpus` share, `features` are all of it, by
-    the names of instruction_sets.py. `sm` are the CUDA compute capabilities that GPU code has to
-    cover.
-    """
-
-    families: list[str]
-    cpus: list[str]
-    gcc: str
-    march: str
-    options: list[str]
-    features: list[str]
-    sm: list[str]
 
 
 class Target(Record):
@@ -284,14 +266,6 @@ class Lock(Record):
         driver = self.driver.modules if self.driver else None
         return ({DRIVER_MODULES: driver} if driver else {}) | self.kernel_modules
 
-    def from_archives(self) -> dict[str, Package]:
-        """Packages that archives may have newer: the image's, and DKMS sources beside the
-        driver's."""
-        sources = {each.source_package: each.build[each.source_package]
-                   for each in self.kernel_modules.values()}
-        return {name: package for name, package in (sources | self.packages).items()
-                if package.origin not in LOOSE and "://" not in package.origin}
-
     def environments(self) -> dict[str, list[PyFile]]:
         """The wheels of each virtual environment, each once, CUDA's first."""
         found = dict[str, dict[str, PyFile]]()
@@ -309,8 +283,8 @@ class Lock(Record):
 
     def objects(self) -> dict[str, int]:
         """SHA-256 and bytes of every file that a bake of this lock may need."""
-        builds = [package for each in self.compiled_modules().values()
-                  for package in each.build.values()]
+        builds = (package for each in self.compiled_modules().values()
+                  for package in each.build.values())
         dummies = [package for step in self.steps for package in step.stand_ins.values()]
         debs = [*self.packages.values(), *builds, *dummies, *self.toolchain.values()]
         files = [file for framework in self.frameworks for file in framework.files()]
@@ -377,30 +351,11 @@ def digests(root: Path, definition: Definition) -> dict[str, str]:
     text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
     inputs = {
         "definition": records.sha256_text(without_publish(text)),
-        "hardware": _hardware(root, definition),
+        "hardware": locked_hardware.digest(root, definition),
         "ansible": records.sha256_file(program_files.find(root, program_files.PLAYBOOK)),
     }
     return inputs | {f"roles/{role}": _role(root, role)
                      for role in definition.role_names}
-
-
-def derive_hardware(root: Path, definition: Definition) -> HardwareLock:
-    """What the definition's families demand of code for CPUs and GPUs."""
-    gcc = PLATFORMS[definition.base.release].gcc
-    shared = hardware.baseline(root, definition.hardware, gcc)
-    return HardwareLock(
-        families=definition.hardware, cpus=list(shared.cpus), gcc=f"{gcc[0]}.{gcc[1]}",
-        march=shared.march, options=list(shared.options), features=list(shared.features),
-        sm=hardware.architectures(root, definition.hardware))
-
-
-def _hardware(root: Path, definition: Definition) -> str:
-    """Digest of the rows of the families and what follows from them; another family's row does not
-    count."""
-    known = hardware.load(root)
-    rows = {name: known[name].substance() for name in definition.hardware}
-    derived = derive_hardware(root, definition).model_dump(mode="json")
-    return records.sha256_text(records.canonical({"rows": rows, "derived": derived}))
 
 
 def _role(root: Path, role: str) -> str:

@@ -351,7 +351,8 @@ class Definition(Record):
     python_index: PythonIndex | None = None
     """a company's package index beside the usual one"""
     kernel_modules: list[KernelModule] = Field(default_factory=list)
-    """out-of-tree modules beside the driver"""
+    """out-of-tree modules beside the driver: `name`, and a DKMS `package` of the archives, or the
+    `source` (`url`, `sha256`) of a tarball with a dkms.conf; `build_packages` that it compiles with"""
     immutable: bool = False
     """the root is read-only and checked block by block; what an instance writes is kept apart"""
     roles: dict[str, dict[str, Any] | None]

@@ -18,7 +18,7 @@ from goldenami.model.definitions.update_policy import (
     VersionOffer,
     judge,
 )
-from goldenami.packages.apt import AptRoot, IndexEntry
+from goldenami.packages.apt import LOOSE, AptRoot, IndexEntry
 from goldenami.watch import known_vulnerabilities
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
 from goldenami.watch.sources.archive_indexes import ReleasedOn
@@ -50,6 +50,15 @@ def component(package: Package) -> WatchedComponent:
     """The component that a package of a lock belongs to."""
     return next((name for name, pattern in _SOURCES if pattern.fullmatch(package.source)),
                 WatchedComponent.PACKAGES)
+
+
+def from_archives(lock: Lock) -> dict[str, Package]:
+    """What of a lock an archive may have newer: its packages, and modules' sources beside the
+    driver's."""
+    sources = {made.source_package: made.build[made.source_package]
+               for made in lock.kernel_modules.values()}
+    return {name: package for name, package in (sources | lock.packages).items()
+            if package.origin not in LOOSE and "://" not in package.origin}
 
 
 def kernel_offers(
@@ -103,7 +112,7 @@ def judge_packages(
     released_on: ReleasedOn, known: KnownVulnerabilities,
 ) -> tuple[list[PackageUpdate], Judgement]:
     """What of `names` the rule moves, or else what it leaves, and the verdict on all of them."""
-    found, preferred, locked = apt.entries(names), apt.preferred(names), lock.from_archives()
+    found, preferred, locked = apt.entries(names), apt.preferred(names), from_archives(lock)
     judged = dict[str, tuple[PackageUpdate, Judgement]]()
     for name in sorted(preferred.keys() & found.keys()):
         package, offers = locked[name], list[VersionOffer]()
