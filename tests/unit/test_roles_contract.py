@@ -32,7 +32,7 @@ argument_specs:
   main:
     options:
       demo_size: {type: int, default: 4, description: Size.}
-      demo_kernel: {type: str, required: true, description: Kernel.}
+      demo_kernel: {type: str, description: Kernel.}
 """
 TABLE = "| variable | default | meaning |\n| --- | --- | --- |\n"
 GOOD = {
@@ -69,9 +69,10 @@ BAD: list[tuple[Rule, dict[str, str | None], str]] = [
     (rules.specification, {DEFAULTS: "demo_size: 5"}, "demo_size is 5 in defaults, 4 in"),
     (rules.specification, {DEFAULTS: "{demo_size: 4, demo_odd: 1}"},
      "demo_odd is in defaults but not"),
-    (rules.specification, {DEFAULTS: "{}"}, "demo_size is neither required nor in defaults"),
+    (rules.specification, {DEFAULTS: "{}"}, "demo_size has a default in argument_specs, not in"),
     (rules.readme, {README: TABLE}, "demo_size is not in README's table"),
     (rules.readme, {README: f"{TABLE}| `demo_size` | `5` | x |"}, "README says 5 of demo_size"),
+    (rules.readme, {README: f"{TABLE}| `demo_size` | derived | x |"}, "demo_size, which has a def"),
     (rules.prefixes, {DEFAULTS: "size: 4"}, "size does not begin with demo_"),
     (rules.prefixes, {ASK: "- ansible.builtin.set_fact: {demo_x: 1}"},
      "demo_x does not begin with __demo_"),

@@ -86,8 +86,8 @@ def contents(root: Path, role: str) -> list[str]:
 
 
 def specification(root: Path, role: str) -> list[str]:
-    """defaults and argument_specs agree: same names, same values; what is required has no
-    default."""
+    """defaults and argument_specs agree: same names, same values; what is required, or
+    derived by the lock, has no default."""
     folder = root / "roles" / role
     options, defaults = _options(folder), _yaml(folder / "defaults/main.yml") or {}
     alien = sorted(defaults.keys() - options.keys())
@@ -97,9 +97,9 @@ def specification(root: Path, role: str) -> list[str]:
             problems += (
                 [f"{role}: {name} is required and has a default"] if name in defaults else []
             )
-        elif name not in defaults:
-            problems.append(f"{role}: {name} is neither required nor in defaults")
-        elif "default" not in option or option["default"] != defaults[name]:
+        elif name not in defaults and "default" in option:
+            problems.append(f"{role}: {name} has a default in argument_specs, not in defaults")
+        elif name in defaults and option.get("default", ()) != defaults[name]:
             stated = repr(option.get("default"))
             problems.append(f"{role}: {name} is {defaults[name]!r} in defaults, {stated} in "
                             "argument_specs")
@@ -109,8 +109,8 @@ def specification(root: Path, role: str) -> list[str]:
 
 
 def readme(root: Path, role: str) -> list[str]:
-    """README's table has the same variables; one pair of backticks holds the default, `derived` is
-    required."""
+    """README's table has the same variables; one pair of backticks holds the default, `derived` has
+    none."""
     folder = root / "roles" / role
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -121,11 +121,11 @@ def readme(root: Path, role: str) -> list[str]:
     alien = sorted(rows.keys() - options.keys())
     problems += [f"{role}: README's table has {name}, which is no variable" for name in alien]
     for name in sorted(options.keys() & rows.keys()):
-        required, stated = bool(options[name].get("required")), rows[name]
+        derived, stated = "default" not in options[name], rows[name]
         literal = re.fullmatch(r"`([^`]*)`", stated)
-        if required != (stated == "derived"):
-            problems.append(f"{role}: README says `{stated}` of {name}, which is "
-                            f"{'' if required else 'not '}required")
+        if derived != (stated == "derived"):
+            problems.append(f"{role}: README says `{stated}` of {name}, which has "
+                            f"{'no' if derived else 'a'} default")
         elif literal and yaml.safe_load(literal[1]) != options[name].get("default"):
             problems.append(f"{role}: README says {literal[1]} of {name}, not "
                             f"{options[name].get('default')!r}")

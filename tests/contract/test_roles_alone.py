@@ -1,0 +1,181 @@
+"""Each role by itself: from the collection's file, by a playbook of a repository that is not ours,
+over the network, on a stock Debian 13 that knows of no lock.
+
+The machine is a container of Podman, a new one of the same image for each role. Its packages come
+from this machine's mirrors.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from goldenami.packages import mirrors
+from support.builds.tools import ROOT, find
+from support.rules import trees
+from support.waiting import until
+
+pytestmark = pytest.mark.slow
+
+ENGINE = """\
+[engine]
+runtime = "runc"
+[containers]
+netns = "host"
+default_ulimits = []
+"""
+"""Of Podman: crun refuses a machine that has both kinds of cgroups; no bridge, and no limit that
+this machine may not set."""
+STORAGE = '[storage]\ndriver = "overlay"\ngraphroot = "{0}/graph"\nrunroot = "{0}/run"\n'
+SOURCES = """\
+Types: deb
+URIs: {debian}
+Suites: trixie trixie-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.pgp
+
+Types: deb
+URIs: {debian-security}
+Suites: trixie-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.pgp
+"""
+INSTALL = """\
+apt-get update -q
+apt-get install --yes -q --no-install-recommends dbus openssh-server python3 sudo systemd-sysv
+mkdir -p -m 700 /root/.ssh /run/sshd
+cat >/root/.ssh/authorized_keys
+"""
+NON_FREE = ("cuda", "nvidia_driver")
+"""Roles whose packages are in components that a stock Debian does not have in its sources."""
+GIVEN: dict[str, dict[str, Any]] = {"jupyterhub": {"jupyterhub_users": ["root"]}}
+"""What no role can know: who may log in."""
+NEEDS_A_LOCK = {"frameworks": "frameworks_installed", "provenance": "provenance_record"}
+"""Roles that refuse to run without what a lock says, and the variable that they name."""
+OF_A_BAKE = ("seal", "immutable")
+"""Roles that make a machine an image: afterwards nobody can log in, or its disk has another
+layout."""
+ROLES = sorted(path.name for path in trees.scanned(19, ROOT, "roles/*/"))
+
+
+class Machines:
+    """A stock Debian 13 as an image of Podman, and containers of it, in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "storage.conf").write_text(STORAGE.format(folder), encoding="utf-8")
+        (folder / "containers.conf").write_text(ENGINE, encoding="utf-8")
+        self.env = {**os.environ, "CONTAINERS_CONF_OVERRIDE": str(folder / "containers.conf"),
+                    "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+                    "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
+        self._make()
+
+    def podman(self, *argv: str, stdin: str = "", check: bool = True) -> str:
+        """Run `podman`; returns what it printed."""
+        done = subprocess.run([find("podman"), *argv], env=self.env, input=stdin, text=True,
+                              capture_output=True, check=False)
+        assert done.returncode == 0 or not check, done.stdout + done.stderr
+        return done.stdout
+
+    def _make(self) -> None:
+        uris = mirrors.locate(["debian", "debian-security"])
+        sources, tree = self.folder / "debian.sources", self.folder / "debian.tar"
+        sources.write_text(SOURCES.format(**uris), encoding="utf-8")
+        subprocess.run([find("mmdebstrap"), "--variant=minbase", "--include=ca-certificates",
+                        "--quiet", "trixie", str(tree), str(sources)], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f",
+                        str(self.folder / "key")], check=True)
+        self.podman("import", "--quiet", str(tree), "debian:13")
+        tree.unlink()
+        self.podman("run", "--interactive", "--name", "first", "localhost/debian:13", "sh", "-ec",
+                    INSTALL, stdin=(self.folder / "key.pub").read_text(encoding="utf-8"))
+        self.podman("commit", "--quiet", "first", "stock")
+        self.podman("rm", "first")
+
+    def start(self, name: str) -> None:
+        """Start a container on which systemd runs."""
+        self.podman("run", "--detach", "--name", name, "--systemd", "always", "localhost/stock",
+                    "/sbin/init")
+        asked = ("exec", name, "systemctl", "is-system-running")
+        until("a running systemd",
+              lambda: self.podman(*asked, check=False).strip() in ("running", "degraded"))
+
+    def play(self, project: Path, name: str) -> tuple[int, str]:
+        """Run the playbook `name`.yml of `project` on the container `name`; returns its status and
+        output."""
+        way_in = f"podman exec --interactive {name} /usr/sbin/sshd -i"
+        inventory = f"{name} ansible_user=root ansible_ssh_private_key_file={self.folder}/key " \
+                    f"ansible_ssh_common_args='-o ProxyCommand=\"{way_in}\" -o ControlMaster=no'\n"
+        (project / f"{name}.ini").write_text(inventory, encoding="utf-8")
+        env = {**self.env, "ANSIBLE_HOST_KEY_CHECKING": "False", "ANSIBLE_CONFIG": "",
+               "ANSIBLE_COLLECTIONS_PATH": str(project / "collections"), "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run([find("ansible-playbook"), "-i", f"{name}.ini", f"{name}.yml"],
+                              cwd=project, env=env, text=True, capture_output=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def close(self) -> None:
+        """Remove all of it."""
+        self.podman("rm", "--all", "--force", check=False)
+        self.podman("rmi", "--all", "--force", check=False)
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    find("podman")
+    made = Machines(tmp_path_factory.mktemp("machines"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of somebody else's, with the collection from its file."""
+    folder = tmp_path_factory.mktemp("company")
+    tracked = folder / "goldenami"
+    for path in trees.files(ROOT):
+        copy = tracked / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy, follow_symlinks=False)
+    galaxy = [find("ansible-galaxy"), "collection"]
+    subprocess.run([*galaxy, "build", "--output-path", str(folder)], cwd=tracked, check=True)
+    (file,) = folder.glob("goldenami-ml_images-*.tar.gz")
+    subprocess.run([*galaxy, "install", "--offline", "-p", str(folder / "collections"), str(file)],
+                   check=True)
+    shutil.rmtree(tracked)
+    return folder
+
+
+def _playbook(project: Path, role: str, components: str = "main") -> None:
+    play = {"hosts": "all", "vars": GIVEN.get(role, {}),
+            "pre_tasks": [{"name": "Choose the archive's components", "ansible.builtin.replace": {
+                "path": "/etc/apt/sources.list.d/0000debian.sources", "regexp": "^Components: .*",
+                "replace": f"Components: {components}"}}],
+            "roles": [f"goldenami.ml_images.{role}"]}
+    (project / f"{role}.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role not in OF_A_BAKE])
+def test_a_role_by_itself(role: str, machines: Machines, project: Path) -> None:
+    components = "main contrib non-free non-free-firmware" if role in NON_FREE else "main"
+    _playbook(project, role, components)
+    machines.start(role)
+    status, said = machines.play(project, role)
+    machines.podman("rm", "--force", role)
+    if role in NEEDS_A_LOCK:
+        assert status == 2 and NEEDS_A_LOCK[role] in said, said
+    else:
+        assert status == 0, said
+
+
+def test_a_machine_without_the_driver_s_archive_is_told(machines: Machines, project: Path) -> None:
+    _playbook(project, "nvidia_driver")
+    machines.start("nvidia_driver")
+    status, said = machines.play(project, "nvidia_driver")
+    machines.podman("rm", "--force", "nvidia_driver")
+    assert (status, "components contrib, non-free" in " ".join(said.split())) == (2, True), said
