@@ -19,9 +19,6 @@ source "amazon-ebs" "ec2" {
   force_deregister      = true # of that name is only what a killed bake left
   force_delete_snapshot = true
   ssh_username          = local.base_image.user
-  ssh_keypair_name      = local.ec2.key # key and group are made by `golden bake`: Packer 1.6.6 does not tag its own
-  ssh_private_key_file  = local.ec2.private_key
-  security_group_ids    = local.ec2.groups
   disable_stop_instance = true # it goes down by itself, see the last provisioner
   ena_support           = true
   ebs_optimized         = true
@@ -29,6 +26,12 @@ source "amazon-ebs" "ec2" {
   snapshot_tags         = local.tags
   run_tags              = local.tags
   run_volume_tags       = local.tags
+
+  # Empty: Packer makes a temporary key and group. `golden bake` brings tagged ones: see locals.pkr.hcl.
+  ssh_keypair_name        = local.ec2.key
+  ssh_private_key_file    = local.ec2.private_key
+  security_group_ids      = local.ec2.groups
+  temporary_key_pair_type = "ed25519"
 
   source_ami_filter {
     filters = {

@@ -15,7 +15,7 @@ from goldenami.commands import ImageName, Wait, lead_to, site
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.lock import Relock, fetched
 from goldenami.core import records
-from goldenami.image.bake import bake, molecule, reproduce
+from goldenami.image.bake import bake, molecule, packer_variables, reproduce
 from goldenami.image.builders import ec2
 from goldenami.image.builders.builder import Builder
 from goldenami.image.builders.ec2 import Ec2Builder
@@ -54,7 +54,8 @@ def cmd_bake(
         bool,
         typer.Option(
             "--fetch-only",
-            help="stop when every file of the lock is here: the bake needs no network then",
+            help="stop when every file of the lock is here, and write build/IMAGE/"
+                 "packer.pkrvars.json: the bake needs no network then, or Packer bakes it",
         ),
     ] = False,
     no_verify: Annotated[
@@ -95,11 +96,24 @@ def cmd_bake(
 
 
 def _fetch(checkout: Checkout, image: str, *, wait: bool, relock: bool) -> int:
-    """Have every file of the lock in the store."""
+    """Have every file of the lock in the store, and say to Packer where they are."""
     with workspace.image_lock(checkout.root, image, wait=wait):
-        fetched(checkout, image, relock=relock)
+        lock, digest = fetched(checkout, image, relock=relock)
+        account = _account(checkout, lock)
+        path = packer_variables.write(checkout.root, lock, digest, checkout.store, account)
+    checkout.progress("bake", image).say(
+        f"for Packer: {path}" if path else
+        "nothing for Packer: the bake compiles what the store lacks; fetch again after it")
     lead_to("bake", image)
     return 0
+
+
+def _account(checkout: Checkout, lock: Lock) -> dict[str, str]:
+    """Region and type of an instance that builds the image."""
+    publish = checkout.definition(lock.image).publish
+    where = {"region": publish.regions[0]} if publish else {}
+    own = publish.launch_template.instance_type if publish else None
+    return {**where, "instance_type": own or ec2.instance_type(lock)}
 
 
 def _inputs(
