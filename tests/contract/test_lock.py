@@ -180,12 +180,26 @@ def test_fetch_needs_the_network_only_for_what_is_missing(
     locked: Path, debian: debrepo.Mirror, tmp_path: Path
 ) -> None:
     debian.close()
-    assert golden(locked, "bake", IMAGE, "--fetch-only").returncode == 0
+    done = golden(locked, "bake", IMAGE, "--fetch-only")
+    assert done.returncode == 0
+    _packer_finds_it(locked, done.stderr)
     package = json.loads(lock_path(locked).read_text(encoding="utf-8"))["packages"]["less"]
     (tmp_path / "cache/store" / package["sha256"][:2] / package["sha256"]).unlink()
     done = golden(locked, "bake", IMAGE, "--fetch-only")
     assert done.returncode == 4
     assert "/less_1.0-1_amd64.deb: " in done.stderr
+
+
+def _packer_finds_it(root: Path, said: str) -> None:
+    """What `packer build` needs: the lock, the roles' variables and the packages, by their
+    paths."""
+    path = root / f"build/{IMAGE}/packer.pkrvars.json"
+    assert f"for Packer: {path}" in said
+    named = json.loads(path.read_text(encoding="utf-8"))
+    assert named["lock"] == str(lock_path(root)) and named["instance_type"].endswith(".xlarge")
+    assert any(Path(named["repo"]).glob("less_*.deb"))
+    roles = json.loads(Path(named["vars"]).read_text(encoding="utf-8"))
+    assert (roles["golden_image"], roles["golden_roles"][-1]) == (IMAGE, "seal")
 
 
 def test_a_lock_that_is_stale_or_was_edited_by_hand_is_refused(locked: Path) -> None:
