@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,10 @@ def test_a_file_with_another_digest_than_the_lock_names_is_refused(
 def test_an_index_that_speaks_html_alone(
     served: PyIndex, index: Index, tmp_path: Path, digests: bool,
 ) -> None:
-    """Its server says the size; where it states no digest, what pip read is what the lock names."""
-    served.html = True
+    """Its server says the size; where it states no digest, what pip read is what the lock names.
+    Its files want the login of its pages, which do not repeat it."""
+    served.html, served.login = True, "ann:pw"
+    index = replace(index, url=index.url.replace("://", "://ann:pw@"))
     name = served.wheel("app", "1.0+company")
     served.wheel("app", "0.9")
     if not digests:

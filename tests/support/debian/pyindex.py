@@ -32,8 +32,8 @@ class PyIndex:
     login: str = ""
     """`user:password` without which it gives nothing."""
     html: bool = False
-    """Whether it speaks PEP 503 alone, as many companies' indexes: no size, and the digest of those
-    files alone that are not in `wrong`."""
+    """Whether it speaks PEP 503 alone, as many companies' indexes: whole addresses, no size,
+    and the digest of those files alone that are not in `wrong`."""
     asked: list[str] = field(default_factory=list)
 
     def wheel(
@@ -77,7 +77,7 @@ class PyIndex:
                        else hashlib.sha256(content).hexdigest()},
         } for filename, content in self.files[project].items()]
         if self.html:
-            links = [f'<a href="../../files/{project}/{quote(entry["filename"])}'
+            links = [f'<a href="{self.url.removesuffix("simple")}{quote(entry["url"][1:])}'
                      f'{"" if entry["filename"] in self.wrong else "#sha256=" + digest}">x</a>'
                      for entry in entries if (digest := entry["hashes"]["sha256"])]
             return f"<!DOCTYPE html><body>{''.join(links)}</body>".encode()

@@ -126,8 +126,8 @@ def demand(record: CoverageRecord) -> None:
                           tail="\n".join(describe(finding) for finding in record.findings[:SHOWN]),
                           hint="compile for the lock's `hardware.options` and `hardware.sm`; "
                                "where the code asks the "
-                               "CPU before it uses them, allow it with the reason in the "
-                               "framework's recipe")
+                               "CPU before it uses them, allow it with the reason in "
+                               "roles/frameworks/files/dispatching.yml")
 
 
 def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
