@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import NoFit, Unreachable, Vanished
-from goldenami.packages.pypi import VARIABLE, Index, Interpreter
+from goldenami.packages.pypi import VARIABLE, Index, Interpreter, PrivateIndex
 from goldenami.packages.store import Store
 from goldenami.watch.sources import index_versions as watched
 from support.debian import pyindex, tls
@@ -175,6 +175,26 @@ def test_what_apt_has_a_proxy_for_goes_through_it(
         "app-1.0-py3-none-any.whl"
     ]
     assert all(path.startswith("http://127.0.0.1:9/") for path in served.asked), served.asked
+
+
+def test_a_private_index_is_reached_past_the_proxy_of_the_other(
+    served: PyIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "apt.conf").write_text(
+        f'Acquire::http::Proxy "{served.url.removesuffix("/simple")}/";\n'
+        'Acquire::http::Proxy::127.0.0.1 "DIRECT";\n', encoding="utf-8")
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    monkeypatch.setenv(VARIABLE, "http://127.0.0.2:9/simple")
+    served.wheel("lib", "1.0")
+    with pyindex.serve() as company:
+        company.wheel("company-model", "1.0", ("lib",))
+        index = Index.configured(PrivateIndex(company.url, ("company-*",), ""))
+        found = index.resolve(["company-model"], [], PYTHON)
+    assert [file.project for file in found] == ["company-model", "lib"]
+    assert all(path.startswith("/") for path in company.asked), company.asked
+    assert all(path.startswith("http://127.0.0.2:9/") for path in served.asked), served.asked
 
 
 def test_an_index_is_trusted_by_the_certificates_that_pip_has(

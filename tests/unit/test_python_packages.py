@@ -3,9 +3,13 @@ and a private index on loopback."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jinja2
 import pytest
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, NoFit
@@ -15,7 +19,10 @@ from goldenami.image.lock import resolve
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.resolution import Resolution
 from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions.role_packages import rendered
+from goldenami.model.definitions.role_specs import tasks
 from goldenami.model.supported.platforms import PLATFORMS
+from goldenami.packages import local_repository
 from goldenami.packages.pypi import VARIABLE
 from goldenami.packages.store import Store
 from support.builds.definitions import IMAGE, edit, edited, load, refused
@@ -198,6 +205,37 @@ def test_a_private_package_is_fetched_once_and_its_login_is_nowhere(
     for secret in (SECRET, "s3cret%2Fof%40ann"):
         assert secret not in said
         assert not any(secret.encode() in content for content in written)
+
+
+def test_a_private_package_is_installed_without_a_network_the_same_each_time(
+    resolution: Resolution, public: PyIndex, private: PyIndex, tmp_path: Path,
+) -> None:
+    """By the command that the role has, in an environment whose Python is this one."""
+    lock = locked(ask(resolution, "company-model", index=private.url))
+    bake_inputs.fetch(resolution.root, lock.model_copy(update={"packages": {}}), resolution.store,
+                      resolution.progress)
+    (folder := tmp_path / "wheels").mkdir()
+    home = tmp_path / "ml"
+    for path, sha256 in wheel_builds.installed_wheels(lock).items():
+        local_repository.link(resolution.store.path(sha256), folder / Path(path).name)
+    given = {"item": "ml", "__frameworks_home": str(tmp_path), "__frameworks_wheels": str(folder),
+             **resolution.derived["frameworks"]}
+    task = next(one for one in tasks(resolution.root / "roles/frameworks", "install")
+                if "wheels" in one["name"])
+    argv = [rendered(word, given) for word in task["ansible.builtin.command"]["argv"]]
+    template = resolution.root / "roles/frameworks/templates/requirements.j2"
+    jinja = jinja2.Environment(trim_blocks=True)
+    jinja.filters["combine"] = lambda first, second: {**first, **second}
+    wanted = jinja.from_string(template.read_text(encoding="utf-8")).render(given)
+    trees = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", home], check=True)
+        subprocess.run(["unshare", "--net", sys.executable, *argv[1:]], input=wanted, text=True,
+                       env={**os.environ, **task["environment"]}, check=True)
+        trees.append({str(path.relative_to(home)): path.read_bytes()
+                      for path in home.rglob("*") if path.is_file()})
+    assert trees[0] == trees[1]
+    assert sum(path.endswith("company_model.py") for path in trees[0]) == 1
 
 
 @pytest.mark.parametrize(("value", "said"), [

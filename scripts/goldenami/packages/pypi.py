@@ -178,9 +178,18 @@ class Index:
         environment = {**cleared, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": self.url,
                        "PIP_NO_INPUT": "1",
                  "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_DEFAULT_TIMEOUT": "60"}
-        more = {"PIP_CERT": self.certificates, "PIP_PROXY": mirrors.proxy(self.url),
+        more = {"PIP_CERT": self.certificates, **self._proxies(),
                 "PIP_EXTRA_INDEX_URL": self.private.opened() if self.private else None}
         return environment | {name: value for name, value in more.items() if value}
+
+    def _proxies(self) -> dict[str, str]:
+        """The one proxy that pip takes for all, and the indexes that it reaches past it."""
+        urls = [self.url, *([self.private.url] if self.private else [])]
+        found = {urlsplit(url).hostname or "": mirrors.proxy(url) for url in urls}
+        proxy = next(filter(None, found.values()), "")
+        direct = [os.environ.get("no_proxy", ""), *(host for host in found if not found[host])]
+        return dict.fromkeys(("http_proxy", "https_proxy"), proxy) | (
+            {"no_proxy": ",".join(filter(None, direct))} if proxy else {})
 
     def _refused(
         self, requirements: Sequence[str], error: shell.CommandFailed
