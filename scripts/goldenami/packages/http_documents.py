@@ -115,12 +115,13 @@ def look(where: str, *, size: int | None = None) -> RemoteFile:
             http.request("GET", where, preload_content=False,
                          headers=_headers(None, login)) as reply,
         ):
-            stated = reply.headers.get("Content-Length") or ""
-            if reply.status != 200 or not stated.isdecimal():
+            if reply.status != 200:
                 raise (NotThere if reply.status == 404 else Unreachable)(
-                    f"{where} answered {reply.status}, and states "
-                    f"{f'{stated} bytes' if stated else 'no length'}",
-                    hint="check the address; a copy on a server of your own will do")
+                    f"{where} answered {reply.status}", hint="check the address, then run again")
+            stated = reply.headers.get("Content-Length") or ""
+            if not stated.isdecimal():
+                raise Unreachable(f"{where} states no length",
+                                  hint="put a copy on a server that does")
             if int(stated) != size:
                 return RemoteFile(int(stated))
             digest = hashlib.sha256()

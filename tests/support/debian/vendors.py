@@ -3,7 +3,9 @@ login, both signed; and files by themselves, a tarball with a detached signature
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import tarfile
 from pathlib import Path
 
@@ -90,7 +92,8 @@ class VendorServer:
 
 def tarball(path: Path, files: dict[str, str]) -> None:
     """A tarball of text files; what begins as a script may be run."""
-    with tarfile.open(path, f"w:{path.suffix[1:]}") as archive:
+    packed = lzma.open(path, "w") if path.suffix == ".xz" else gzip.open(path, "w")
+    with packed as content, tarfile.open(fileobj=content, mode="w") as archive:
         for name, text in files.items():
             member = tarfile.TarInfo(name)
             member.size, member.mtime = len(text.encode()), debrepo.DATE

@@ -21,6 +21,7 @@ from goldenami.local.tree import owners
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Host
+from goldenami.model.builds.locked_downloads import LockedDownload
 from goldenami.model.builds.lockfile import CompiledWheel, KernelModules, Lock, Package
 from goldenami.model.builds.part_facts import PARTS_FILE, TreeFacts, wheel_key
 from goldenami.model.definitions.definition import DRIVER_MODULES
@@ -75,6 +76,8 @@ class ImagePart:
     depends: tuple[str, ...] = ()
     """An SPDX expression, a name, and the `ref`s of what it needs: empty where the build has no
     record of them."""
+    url: str = ""
+    """Where a file was that no archive has."""
 
     @property
     def ref(self) -> str:
@@ -110,7 +113,7 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     bake = build.read_bake()
     whole = build.manifest.exists() and bake.ami is None  # an AMI has the publisher's packages, too
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
-    found = [*_debs(lock, store, present), *_wheels(lock), *_loader(bake.host)]
+    found = [*_debs(lock, store, present), *_wheels(lock), *_files(lock), *_loader(bake.host)]
     parts = _with_facts(found, build.path / PARTS_FILE)
     return Materials(lock, bake.lock_sha256, build.build_id, _sorted(parts), whole)
 
@@ -133,7 +136,7 @@ def of_lock(lock: Lock, store: Store) -> Materials:
     """The parts that a lock names, where nobody baked it here: what the tree has, and the loader,
     are not known."""
     sha256 = records.sha256_text(lockfile.text_of(lock))
-    found = [*_debs(lock, store, lock.packages), *_wheels(lock)]
+    found = [*_debs(lock, store, lock.packages), *_wheels(lock), *_files(lock)]
     return Materials(lock, sha256, sha256[:lockfile.ID_LENGTH], _sorted(found), whole=False)
 
 
@@ -165,12 +168,27 @@ def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> Imag
     for what, made in lock.compiled_modules().items():
         if name == made.package:
             return _modules(lock, what, made, package)
+    if loose := next((file for file in lock.downloads if file.package == name), None):
+        return replace(_file(loose, name), source=source)
     vendor = lock.base.distribution
     if not package.origin.startswith(vendor):
         vendor = package.origin.partition("-")[0]
     return ImagePart(name, package.version, _deb_purl(lock, vendor, name, package, source),
                      package.sha256, vendor,
                      source, properties=(("archive", package.origin),))
+
+
+def _files(lock: Lock) -> Iterator[ImagePart]:
+    """The files by address that are no packages."""
+    return (_file(file, file.name) for file in lock.downloads if not file.package)
+
+
+def _file(file: LockedDownload, name: str) -> ImagePart:
+    facts = {"checksum": f"sha256:{file.sha256}", "download_url": file.url}
+    purl = PackageURL("generic", None, name, file.version, facts).to_string()
+    signer = (("signed-by", file.signed_by),) if file.signed_by else ()
+    return ImagePart(name, file.version, purl, file.sha256, file.host, properties=signer,
+                     url=file.url)
 
 
 def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: SourcePackage) -> str:

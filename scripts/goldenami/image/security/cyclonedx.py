@@ -9,7 +9,14 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from cyclonedx.model import HashAlgorithm, HashType, Property
+from cyclonedx.model import (
+    ExternalReference,
+    ExternalReferenceType,
+    HashAlgorithm,
+    HashType,
+    Property,
+    XsUri,
+)
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType, Pedigree
 from cyclonedx.model.contact import OrganizationalEntity
@@ -79,6 +86,8 @@ def _component(part: ImagePart) -> Component:
         licenses=[LicenseExpression(part.licence)] if part.licence else [],
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=part.sha256)] if part.sha256 else [],
         properties=_properties(facts),
+        external_references=[ExternalReference(type=ExternalReferenceType.DISTRIBUTION,
+                                               url=XsUri(part.url))] if part.url else [],
         pedigree=Pedigree(ancestors=ancestors) if ancestors else None)
 
 

@@ -59,4 +59,5 @@ def _package(part: ImagePart) -> dict[str, Any]:
             {"referenceCategory": category, "referenceType": kind, "referenceLocator": name}
             for category, kind, name in names if name],
         **_UNSAID, "licenseDeclared": part.licence or "NOASSERTION",
+        "downloadLocation": part.url or "NOASSERTION",
     } | ({"comment": "; ".join(facts)} if facts else {})
