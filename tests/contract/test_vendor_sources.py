@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from goldenami.core import records
 from goldenami.core.records import sha256_file
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock
+from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo, vendors
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path
 from support.debian.vendors import LOGIN, VARIABLE, VendorServer
@@ -224,3 +226,33 @@ def test_what_a_file_has_to_be(
                            f"    sha256: {sha256_file(path)}\n    {where}\nroles:\n  customize:\n")
     code, told = refused(root)
     assert (code, told.startswith(f"12: downloads.1.{complaint}")) == (2, True), told
+
+
+def watched(root: Path) -> tuple[int, dict[str, str], dict[str, str], str]:
+    """The exit code of `watch`; the verdict of each component, the error of each source."""
+    done = golden(root, "watch", IMAGE)
+    record = records.read(root / "build/watch/watch.json", WatchRecord)
+    return (done.returncode, {row.component: row.verdict.value for row in record.rows},
+            {source.name: source.error for source in record.sources}, done.stdout)
+
+
+def test_watch_looks_at_all_of_them(
+    with_files: Path, vendor: VendorServer, tmp_path: Path
+) -> None:
+    locked(with_files)
+    code, verdicts, errors, said = watched(with_files)
+    assert (code, verdicts["packages"], verdicts["downloads"]) == (0, "current", "current"), said
+    assert "a newer version is at another address, which only its vendor knows" in said
+    files = f"{vendor.uri}/files"
+    assert {"agent trixie", "tool", f"{files}/probe-2.1.tar.gz"} <= errors.keys()
+    vendor.agent.add([debrepo.Package("company-agent", "7.2-1", depends="libc6, agent-data")])
+    vendor.agent.publish(date=debrepo.DATE + 1)
+    before = (vendor.files / "license.txt").read_text(encoding="utf-8")
+    (vendor.files / "license.txt").write_text(before.upper(), encoding="utf-8")
+    (vendor.files / "sealed.deb").unlink()
+    code, verdicts, errors, said = watched(with_files)
+    assert (code, verdicts["packages"], verdicts["downloads"]) == (4, "held", "unreachable"), said
+    assert errors[f"{files}/license.txt"].startswith("has other bytes: 12 bytes with SHA-256 ")
+    assert errors[f"{files}/sealed.deb"].startswith("the file is gone: ")
+    assert "company-agent" in said
+    assert_no_secret(tmp_path)

@@ -22,7 +22,13 @@ from goldenami.packages.apt import AptRoot
 from goldenami.packages.pypi import PrivateIndex
 from goldenami.watch import known_vulnerabilities
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
-from goldenami.watch.sources import archive_indexes, driver_branches, index_versions, packages
+from goldenami.watch.sources import (
+    addressed,
+    archive_indexes,
+    driver_branches,
+    index_versions,
+    packages,
+)
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.branches import Branches
 from goldenami.watch.sources.packages import WatchedComponent
@@ -69,6 +75,7 @@ class ImageWatcher:
         names = {*watch.frameworks, *(framework.name for framework in lock.frameworks)}
         rows += [self._framework(name, watch.framework(name)) for name in sorted(names)]
         rows += self._python_packages(watch.python_packages)
+        rows += self._files()
         distrusted = archive_indexes.distrusted(lock, self.archives)
         self.statuses += distrusted
         return WatchResult(self.image, tuple(rows), self.archives, tuple(distrusted))
@@ -180,6 +187,23 @@ class ImageWatcher:
             elif not Requirement(asked).specifier.contains(judgement.available):
                 judgement = _by_hand(judgement, f"`{asked}` in python_packages of the definition")
             yield self._of(project, rule, locked, judgement)
+
+    def _files(self) -> list[ComponentRow]:
+        """One row for what the lock has by address. Nothing names a newer version of such a
+        file."""
+        if not (files := self.image.lock.downloads):
+            return []
+        found = [addressed.look(file) for file in files]
+        self.statuses += found
+        errors = [source.error for source in found if source.error]
+        count = f"{len(files)} files"
+        why = "a newer version is at another address, which only its vendor knows"
+        judgement = Judgement(count, UpdateVerdict.CURRENT, why)
+        if errors:
+            judgement = Judgement("?", UpdateVerdict.UNREACHABLE, errors[0])
+        return [ComponentRow(image=self.image.lock.image, component="downloads", locked=count,
+                             available=judgement.available, policy="by hand",
+                             verdict=judgement.verdict, reason=judgement.reason)]
 
     def warnings(self) -> list[str]:
         """Holds past their review, and a driver branch near its end."""

@@ -23,7 +23,7 @@ def write(
 
     None where modules or wheels are still to be compiled: the instance installs them as packages.
     """
-    if bake_inputs.needs_compile(lock, store) or wheel_builds.lacking(lock, store):
+    if bake_inputs.lacking_modules(lock, store) or wheel_builds.lacking(lock, store):
         return None
     folder = ImageFolder.of(root, lock.image).path
     variables, roles = folder / VARIABLES, folder / ROLES
