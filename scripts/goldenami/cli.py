@@ -28,8 +28,8 @@ from goldenami.core.terminal import command_name
 from goldenami.core.yaml_lines import nearest
 
 AREAS: dict[str, dict[str, str]] = {
-    "Repositories": {"init": "init", "new-role": "init"},
-    "Definitions and locks": {"check": "lock", "hardware": "costs", "lock": "lock"},
+    "Definitions and locks": {"init": "lock", "new-role": "lock", "check": "lock",
+                              "hardware": "costs", "lock": "lock"},
     "Builds on this machine": {
         "bake": "bake", "verify": "bake", "site": "site", "shell": "bake", "reproduce": "bake",
         "container": "bake", "clean": "store", "store": "store", "cve": "cve"},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,14 +16,33 @@ from goldenami.core.errors import BadInput, ExitCode, together
 from goldenami.image.bake import bake_inputs
 from goldenami.image.lock import lint, resolution, resolve
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
+from goldenami.image.scaffold import templates
 from goldenami.local import workspace
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="it is not there, or empty")]
+RoleName = Annotated[str, typer.Argument(metavar="NAME", help="as its variables begin")]
 Relock = Annotated[bool,
                    typer.Option("--relock", help="make a new lock where upstream deleted a file")]
+
+
+def cmd_init(_: Checkout, folder: Folder) -> int:
+    """Write a repository of your own images: a definition that bakes, Makefile, CI."""
+    templates.write_repository(folder)
+    print(f"next: cd {shlex.quote(str(folder))} && make bake", file=sys.stderr, flush=True)
+    return 0
+
+
+def cmd_new_role(checkout: Checkout, name: RoleName) -> int:
+    """Write a role of your own to start from, with its check and Molecule scenario."""
+    for folder in templates.write_role(checkout.root, name):
+        print(f"{folder}/")
+    print(f"next: write `{name}:` below `roles:` of a definition in packer/images/",
+          file=sys.stderr, flush=True)
+    return 0
 
 
 def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict = False) -> int:

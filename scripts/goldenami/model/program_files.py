@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import goldenami
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = next(filter(Path.is_dir, [_PACKAGE / "data"]), _PACKAGE.parents[1])
 """The files of the program that runs: in a wheel data of the package, else the clone that it is
 in."""
 PLAYBOOK = "ansible/bake.yml"
 """The file by which a clone is known."""
+_INPUTS = {"definition": "packer/images", "hardware": "packer/hardware.yml", "ansible": PLAYBOOK}
+"""What an input of a lock is made of, where its name is no folder."""
 ROLES, CHECKS, FILES = "roles", "tests/image", "files"
 CUSTOMIZE = "customize"
 """The one role to which a repository adds files: its own, that the role brings into an image."""
@@ -64,6 +68,16 @@ def role_files(root: Path, name: str) -> dict[Path, Path]:
     for folder in (role(root, name), root / ROLES / name):
         found |= {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     return dict(sorted(found.items()))
+
+
+def by_owner(root: Path, inputs: Iterable[str]) -> str:
+    """The names of a lock's inputs; in a repository that is no clone those of the program apart."""
+    own, given = list[str](), list[str]()
+    for name in inputs:
+        is_given = find(root, _INPUTS.get(name, name)).is_relative_to(INSTALLED)
+        (given if is_given and home(root) != root else own).append(name)
+    theirs = [f"{', '.join(given)} of goldenami {goldenami.__version__}"] if given else []
+    return "; ".join([*([", ".join(own)] if own else []), *theirs])
 
 
 def roles_path(root: Path, work: Path) -> str:

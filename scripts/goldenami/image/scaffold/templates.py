@@ -13,8 +13,9 @@ from goldenami.model import program_files
 from goldenami.model.definitions import own_roles
 
 _HERE = Path(__file__).parent
-_HIDDEN = "dot_"
-"""Begins the name of a file that begins with a dot where it goes."""
+_HIDDEN, _TEMPLATE = "dot_", ".in"
+"""Begins the name of a file that begins with a dot where it goes; ends that of one which here would
+be taken for a page or a module."""
 _ROLE = "new_role"
 """The name of the role that is copied."""
 
@@ -54,7 +55,8 @@ def _copy(template: str, folder: Path, words: dict[str, str]) -> None:
         return pattern.sub(lambda found: words[found[0]], text)
 
     for path in sorted((_HERE / template).rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
-            name = said(str(path.relative_to(_HERE / template))).replace(_HIDDEN, ".")
+        if path.is_file():
+            name = str(path.relative_to(_HERE / template)).replace(_HIDDEN, ".")
+            name = said(name.removesuffix(_TEMPLATE))
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             records.write_text(folder / name, said(path.read_text(encoding="utf-8")))

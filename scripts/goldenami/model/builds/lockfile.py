@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-import goldenami
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
@@ -340,11 +339,6 @@ def read_copy(path: Path) -> tuple[Lock, str]:
     return records.read(path, Lock), records.sha256_file(path)
 
 
-_FILES = {"definition": "packer/images", "hardware": "packer/hardware.yml",
-          "ansible": program_files.PLAYBOOK}
-"""What an input is made of where its name is no folder."""
-
-
 def digests(root: Path, definition: Definition) -> dict[str, str]:
     """SHA-256 of everything in the checkout that shapes the image: definition, hardware, roles,
     playbook."""
@@ -368,18 +362,6 @@ def _role(root: Path, role: str) -> str:
     return digest.hexdigest()
 
 
-def _whose(root: Path, changed: list[str]) -> str:
-    """The inputs that changed; in a repository that is no clone apart those of a new goldenami."""
-    given = [] if program_files.home(root) == root else [
-        name for name in changed
-        if program_files.find(root, _FILES.get(name, name)).is_relative_to(program_files.INSTALLED)]
-    own = [name for name in changed if name not in given]
-    said = [", ".join(own)] if own else []
-    if given:
-        said.append(f"{', '.join(given)} of goldenami {goldenami.__version__}")
-    return "; ".join(said)
-
-
 def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
     """BadInput naming what changed since the lock was made."""
     now = digests(root, definition)
@@ -387,6 +369,6 @@ def check_fresh(root: Path, lock: Lock, definition: Definition) -> None:
                      if now.get(name) != lock.inputs.get(name))
     if changed:
         raise BadInput(
-            f"the lock of {lock.image} is stale: changed since it was made: {_whose(root, changed)}",
+            f"the lock of {lock.image} is stale: changed since it was made: {program_files.by_owner(root, changed)}",
             hint=f"run `make lock IMAGE={lock.image}` and review the difference with `git diff "
                  "packer/locks`")
