@@ -1,7 +1,8 @@
 """What only a boot shows of roles that no small image has: one is made here, with all of them, and
 thrown away.
 
-Docker on an immutable root, the rules of auditd, and golden-idle that turns its own machine off.
+Docker on an immutable root, the rules of auditd, golden-idle that turns its own machine off, and
+kernel modules of somebody's own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 from goldenami.core import records
 from goldenami.model.builds.build_records import Outcome, VerifyRecord
 from support.builds import bakes, checkout, guest, installed
+from support.debian import debrepo, dkms_sources
 from support.idle import booted as idle
 
 pytestmark = pytest.mark.long
@@ -29,6 +31,9 @@ kernel: cloud
 disk_size_gib: 3
 hardware: [c7i]
 immutable: true
+kernel_modules:
+  - {{name: falco, package: falcosecurity-scap-dkms}}
+  - {{name: agent, source: {{url: "URL", sha256: "SHA256"}}}}
 roles:
   os_updates:
   container_runtime:
@@ -49,9 +54,16 @@ publish:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The build of a new lock, which was booted and passed every check."""
     root = checkout.copy(tmp_path_factory.mktemp("booted") / "root")
-    (root / f"packer/images/{IMAGE}.yml").write_text(DEFINITION, encoding="utf-8")
+    served, tarball = root.parent / "served", dkms_sources.tarball(dkms_sources.files())
+    served.mkdir()
+    (served / "agent-1.2.tar.xz").write_bytes(tarball)
+    mirror = debrepo.Mirror(served)
+    text = DEFINITION.replace("URL", f"{mirror.uri}/agent-1.2.tar.xz").replace(
+        "SHA256", dkms_sources.sha256(tarball))
+    (root / f"packer/images/{IMAGE}.yml").write_text(text, encoding="utf-8")
     for stage in ("lock", "bake"):
         status, said = bakes.finish(checkout.golden(root, stage, IMAGE))
+        mirror.close()  # a bake has its files in the store
         assert status == 0, said
     yield root / "build" / IMAGE / "latest"
     assert bakes.settle(root) == []
@@ -72,7 +84,9 @@ def test_every_role_is_as_it_should_be(build: Path) -> None:
     for name in ("hardening/audit_records_what_the_rules_say",
                  "golden_idle/unit_is_well_and_within_its_memory",
                  "container_runtime/container_has_the_limits_and_a_network",
-                 "immutable/root_is_verity_s_and_read_only"):
+                 "immutable/root_is_verity_s_and_read_only",
+                 "kernel/out_of_tree_modules_are_those_of_the_lock",
+                 "kernel/the_kernel_takes_out_of_tree_modules"):
         assert checks.get(name) is Outcome.CORRECT, (
             f"{name}: {checks.get(name)}, of {sorted(checks)}"
         )
