@@ -179,6 +179,12 @@ def start_session(
                                 stderr=subprocess.STDOUT, start_new_session=True)
 
 
+def conversation(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start `argv` with a pipe for each of its three streams; the caller ends it by `stop`."""
+    return subprocess.Popen(list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, bufsize=0)
+
+
 def interactive(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
     """Run `argv` on this terminal and return its exit status."""
     return subprocess.run(list(argv), env=environment(env), check=False).returncode

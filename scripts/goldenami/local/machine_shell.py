@@ -1,0 +1,191 @@
+"""One shell that stays open on a machine, and takes one command after the other.
+
+A command over SSH costs a new session, under emulation a second. Here it costs a fork.
+
+The shell reads its commands from its standard input. Before and after each one it prints a mark on
+both output streams, so output may hold any bytes. What a command left running in the background
+prints after its end belongs to no command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import selectors
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from goldenami.core import shell
+
+LIMIT_S = 1800.0
+"""Seconds that a command may take: under emulation some take minutes."""
+OPENED = "setsid --wait sh"
+"""What the way in runs. A session of its own, so that a command that hangs is ended with all that
+it started."""
+OPEN_LIMIT_S = 120.0
+"""Seconds to the shell's first answer: a busy emulated machine takes ten."""
+_CHUNK, _SHOWN, _MARK_BYTES = 1 << 16, 80, 80
+
+
+class ShellLost(ConnectionError):
+    """The shell ended, or the way to it: nobody knows what became of the command."""
+
+
+class Done(NamedTuple):
+    """A command's exit status and what it printed."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+
+class _Ended(Exception):
+    """The shell ended: whether the command had begun, and what came over the error stream."""
+
+    def __init__(self, begun: bool, said: bytes) -> None:
+        super().__init__(said.decode(errors="replace").strip())
+        self.begun = begun
+
+
+class _Stream:
+    """What came over one stream since a command was sent, between its marks."""
+
+    def __init__(self, mark: str) -> None:
+        self._begin, self._end = f"{mark}b\n".encode(), re.compile(rf"{mark}e(\d+)\n".encode())
+        self.came = bytearray()
+        self._found: re.Match[bytes] | None = None
+
+    def add(self, chunk: bytes) -> None:
+        """Take what was read; a mark may come in two parts."""
+        before = max(0, len(self.came) - _MARK_BYTES)
+        self.came += chunk
+        self._found = self._end.search(self.came, before)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the command has begun."""
+        return self._begin in self.came
+
+    @property
+    def ended(self) -> bool:
+        """Whether the command has ended."""
+        return self._found is not None
+
+    @property
+    def done(self) -> tuple[int, bytes]:
+        """The exit status, and what was printed."""
+        assert self._found is not None
+        start = self.came.index(self._begin) + len(self._begin)
+        return int(self._found[1]), bytes(self.came[start:self._found.start()])
+
+
+class MachineShell:
+    """A shell behind `argv`, which runs OPENED on the machine; `name` is the machine's in messages.
+
+    It is opened by the first command, and anew by the first one after it was lost.
+    """
+
+    def __init__(self, argv: Sequence[str], name: str, limit_s: float = LIMIT_S) -> None:
+        self._argv, self._name, self._limit_s = list(argv), name, limit_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._session = b""
+
+    def run(self, command: bytes) -> Done:
+        """Run a command line; its standard input is /dev/null.
+
+        TimeoutError where it takes longer than the limit: it is ended. ShellLost where no status
+        came back.
+        """
+        was_open = self._process is not None
+        try:
+            return self._try(command)
+        except _Ended as ended:
+            if ended.begun or not was_open:
+                raise self._lost(command, ended) from None
+        # The way broke before the command began, such as by a restart of sshd: once more.
+        try:
+            return self._try(command)
+        except _Ended as ended:
+            raise self._lost(command, ended) from None
+
+    def close(self) -> None:
+        """End the shell."""
+        process, self._process = self._process, None
+        if process:
+            shell.stop(process, grace_s=0)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                assert stream is not None
+                stream.close()
+
+    def _try(self, command: bytes) -> Done:
+        if self._process is None:
+            self._process = shell.conversation(self._argv)
+            self._session = self._ask(b"echo $$", OPEN_LIMIT_S).out.strip()
+        try:
+            return self._ask(command, self._limit_s)
+        except TimeoutError:
+            self._end(self._session)
+            raise
+
+    def _end(self, session: bytes) -> None:
+        """End what hangs, from a new shell: the kernel ends nothing when a connection goes."""
+        self.close()
+        with contextlib.suppress(_Ended, TimeoutError):
+            self._try(b"kill -KILL -" + session)
+
+    def _lost(self, command: bytes, ended: _Ended) -> ShellLost:
+        return ShellLost(f"the shell on {self._name} ended before `{_short(command)}` did: "
+                         + (str(ended) or "it said nothing"))
+
+    def _ask(self, command: bytes, limit_s: float) -> Done:
+        """Send a command to the open shell, and wait for its end."""
+        mark = secrets.token_hex(16)
+        line = (f"{{ echo {mark}b; echo {mark}b >&2; (eval {shlex.quote(os.fsdecode(command))}) "
+                f"</dev/null; set -- $?; echo {mark}e$1; echo {mark}e$1 >&2; set --; }}\n")
+        out, err = _Stream(mark), _Stream(mark)
+        try:
+            self._exchange(os.fsencode(line), out, err, time.monotonic() + limit_s)
+        except TimeoutError:
+            said = f"`{_short(command)}` gave no answer in {limit_s:.0f} s"
+            raise TimeoutError(said) from None
+        except (EOFError, BrokenPipeError):
+            ended = _Ended(out.begun, bytes(err.came) + self._last_words())
+            self.close()
+            raise ended from None
+        status, printed = out.done
+        return Done(status, printed, err.done[1])
+
+    def _exchange(self, line: bytes, out: _Stream, err: _Stream, deadline: float) -> None:
+        process = self._process
+        assert process is not None and process.stdin and process.stdout and process.stderr
+        left = memoryview(line)
+        while left:
+            left = left[process.stdin.write(left):]
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ, out)
+            selector.register(process.stderr, selectors.EVENT_READ, err)
+            while not (out.ended and err.ended):
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    raise TimeoutError
+                for key, _ in ready:
+                    chunk = os.read(key.fd, _CHUNK)
+                    if not chunk:
+                        raise EOFError
+                    key.data.add(chunk)
+
+    def _last_words(self) -> bytes:
+        """What else came over the error stream; a child of the shell may hold its other end."""
+        assert self._process is not None and self._process.stderr
+        os.set_blocking(self._process.stderr.fileno(), False)
+        return self._process.stderr.read(_CHUNK) or b""
+
+
+def _short(command: bytes) -> str:
+    shown = command.decode(errors="replace")
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."

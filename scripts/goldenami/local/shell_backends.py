@@ -1,0 +1,124 @@
+"""testinfra's connection backends `ssh`, `chroot`, `docker`, `podman` and `local`, each with one
+shell that stays open.
+
+`install` puts them in the place of testinfra's own: `--hosts=ssh://...` is typed as ever, and
+testinfra's Ansible backend, which Molecule uses, takes them too.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import shlex
+from typing import Any
+
+from testinfra import backend as known
+from testinfra.backend import base, chroot, docker, local, podman, ssh
+from testinfra.host import Host
+
+from goldenami.local.machine_shell import OPENED, MachineShell
+
+_WHO_LOGGED_IN = ""
+
+
+class _AsUser(str):
+    """A command for another user, as testinfra writes it; a shell of that user runs `inner`."""
+
+    __slots__ = ("inner", "user")
+
+    user: str
+    inner: str
+
+
+class ShellBackend(base.BaseBackend):
+    """A backend that keeps a shell for who logged in, and one for each user of `sudo`."""
+
+    def way(self, opening: str) -> str:
+        """The local command line that runs `opening` on the machine, and passes its standard input
+        on."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def _shells(self) -> dict[str, MachineShell]:
+        return {}
+
+    def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
+        """The command as testinfra writes it, which says what it is."""
+        marked = _AsUser(super().get_sudo_command(command, sudo_user))
+        marked.inner, marked.user = command, sudo_user or "root"
+        return marked
+
+    def run(self, command: str, *args: str, **kwargs: Any) -> base.CommandResult:
+        """Run a command in the open shell of its user."""
+        text = self.get_command(command, *args)
+        user, inner = _WHO_LOGGED_IN, text
+        if isinstance(text, _AsUser):
+            user, inner = text.user, text.inner
+        if user not in self._shells:
+            enter = f"exec sudo -n -u {shlex.quote(user)} {OPENED}" if user else f"exec {OPENED}"
+            argv = ["sh", "-c", f"exec {self.way(enter)}"]
+            self._shells[user] = MachineShell(argv, self.get_pytest_id())
+        done = self._shells[user].run(self.encode(inner))
+        return self.result(done.status, self.encode(text), done.out, done.err)
+
+
+class SshBackend(ShellBackend, ssh.SshBackend):
+    """Over SSH."""
+
+    def way(self, opening: str) -> str:
+        """One session of ssh."""
+        words, arguments = self._build_ssh_command(opening)
+        return self.quote(" ".join(words), *arguments)
+
+
+class ChrootBackend(ShellBackend, chroot.ChrootBackend):
+    """In a root tree."""
+
+    def way(self, opening: str) -> str:
+        """One chroot."""
+        return shlex.join(["chroot", self.name, "/bin/sh", "-c", opening])
+
+
+class _Container(ShellBackend):
+    name: str
+    user: str | None
+
+    def way(self, opening: str) -> str:
+        """One `exec` of the engine."""
+        user = ["--user", self.user] if self.user else []
+        return shlex.join([self.NAME, "exec", "--interactive", *user, self.name, "/bin/sh", "-c",
+                           opening])
+
+
+class DockerBackend(_Container, docker.DockerBackend):
+    """In a container of Docker."""
+
+
+class PodmanBackend(_Container, podman.PodmanBackend):
+    """In a container of Podman."""
+
+
+class LocalBackend(ShellBackend, local.LocalBackend):
+    """On this machine."""
+
+    def way(self, opening: str) -> str:
+        """A shell of its own."""
+        return shlex.join(["/bin/sh", "-c", opening])
+
+
+def install() -> None:
+    """Let testinfra use these for its connections of the same names."""
+    for backend in (SshBackend, ChrootBackend, DockerBackend, PodmanBackend, LocalBackend):
+        known.BACKENDS[backend.NAME] = f"{__name__}.{backend.__name__}"
+
+
+@functools.cache
+def as_root(host: Host) -> Host:
+    """The same machine asked as root: by sudo, where somebody else logged in."""
+    if host.check_output("id -u") == "0":
+        return host
+    backend = copy.copy(host.backend)
+    backend.sudo = True
+    root = Host(backend)
+    backend.set_host(root)
+    return root
