@@ -1,5 +1,5 @@
-"""What the tests of an image share: the lock's facts, whether this is the booted image, one-command
-gathering.
+"""What the tests of an image share: the machine as root and as who logged in, the lock's facts,
+whether this is the booted image.
 
 Called for a container (Molecule, as root), for the booted image and for a launched instance (over
 SSH, as the default user). What is marked `no_boot` is asked of the disk's root tree instead of the
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from goldenami.local import shell_backends
 
 PROGRAM_S = 1800
 """Seconds that a program may take on the image: under emulation some take minutes."""
@@ -42,8 +43,10 @@ RunProgram = Callable[..., dict[str, Any]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marks: of tests that a booted image has no answer to, and of those that need
+    """Keep one shell open on the machine: under emulation a command of its own over SSH costs a
+    second. Name the marks: of tests that a booted image has no answer to, and of those that need
     none."""
+    shell_backends.install()
     config.addinivalue_line("markers",
                             "at_rest: looks at what a sealed image no longer has; not asked of a "
                             "booted one")
@@ -105,7 +108,20 @@ def _only_roles_of_the_image(request: pytest.FixtureRequest, lock: dict[str, Any
 
 
 @pytest.fixture(scope="module")
-def gather(host: Any) -> Gather:
+def user(_testinfra_host: Any) -> Any:
+    """The machine as testinfra's `host` shows it to who logged in."""
+    return _testinfra_host
+
+
+@pytest.fixture(scope="module")
+def host(user: Any) -> Any:
+    """testinfra's `host`, asked as root: a container is entered as root, the booted image as its
+    default user, who has sudo."""
+    return shell_backends.as_root(user)
+
+
+@pytest.fixture(scope="module")
+def gather(host: Any, user: Any) -> Gather:
     """A function that runs named shell commands in one SSH command, as root or as the user who
     logged in.
 
@@ -118,10 +134,7 @@ def gather(host: Any) -> Gather:
             for command in commands.values()
         )
         text = base64.b64encode(script.encode()).decode()
-        shell = (
-            'if [ "$(id -u)" = 0 ]; then exec sh; else exec sudo -n sh; fi' if root else "exec sh"
-        )
-        done = host.run(f"printf %s {text} | base64 -d | {{ {shell}; }}")
+        done = (host if root else user).run(f"printf %s {text} | base64 -d | sh")
         parts = done.stdout.split(MARK)
         assert len(parts) == 2 * len(commands) + 1, (
             f"status {done.rc}: {done.stderr or done.stdout}"
@@ -136,18 +149,12 @@ def gather(host: Any) -> Gather:
 
 @pytest.fixture(scope="module")
 def as_root(host: Any) -> Callable[..., Any]:
-    """A function that runs a command as root: a container is entered as root, the booted image as
-    its default user."""
-    sudo = 'if [ "$(id -u)" = 0 ]; then exec "$@"; else exec sudo -n "$@"; fi'
-
-    def run(*argv: str) -> Any:
-        return host.run("sh -c %s sh" + " %s" * len(argv), sudo, *argv)
-
-    return run
+    """A function that runs a command of separate words as root."""
+    return lambda *argv: host.run(" ".join(["%s"] * len(argv)), *argv)
 
 
 @pytest.fixture(scope="module")
-def run_program(host: Any, as_root: Callable[..., Any]) -> RunProgram:
+def run_program(host: Any, user: Any) -> RunProgram:
     """A function that runs a Python program's text, as root or as the user who logged in, and reads
     its JSON.
 
@@ -158,7 +165,7 @@ def run_program(host: Any, as_root: Callable[..., Any]) -> RunProgram:
     def run(program: str, *arguments: str, root: bool = True) -> dict[str, Any]:
         argv = ("timeout", "--kill-after=10", str(PROGRAM_S), "python3", "-B", "-c", program,
                 *arguments)
-        done = as_root(*argv) if root else host.run(" ".join(["%s"] * len(argv)), *argv)
+        done = (host if root else user).run(" ".join(["%s"] * len(argv)), *argv)
         assert done.rc not in (124, 137), f"a program gave no answer in {PROGRAM_S} s"
         assert done.rc == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
@@ -179,15 +186,10 @@ def record_figure(request: pytest.FixtureRequest) -> Callable[[str, object], Non
 
 
 @pytest.fixture(scope="module")
-def booted(gather: Gather) -> bool:
+def booted(host: Any) -> bool:
     """Whether this is a machine on the image's own kernel rather than a container on the
     builder's."""
-    return (
-        gather({"container": "systemd-detect-virt --quiet --container"}, root=False)[
-            "container"
-        ].status
-        != 0
-    )
+    return bool(host.run("systemd-detect-virt --quiet --container").failed)
 
 
 @pytest.fixture(scope="module")

@@ -4,65 +4,55 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+
+def asked(host: Any, path: str) -> list[str]:
+    """Lines of a file of settings without its comments."""
+    lines = host.file(path).content_string.splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
-def path_of(name: str) -> str:
-    return "/proc/sys/" + name.replace(".", "/")
+def words(value: object) -> list[str]:
+    """What a parameter is, however it is spaced."""
+    return str(value).split()
 
 
-@pytest.fixture(scope="module")
-def facts(gather: Any, lock: dict[str, Any]) -> Any:
-    names = lock["network_tuning_sysctl"]
-    return gather({
-        "sysctl.d": "cat /etc/sysctl.d/60-golden.conf",
-        "modules-load.d": "cat /etc/modules-load.d/golden.conf",
-        "tmpfiles.d": "cat /etc/tmpfiles.d/golden-hugepage.conf",
-        "later": "ls /etc/sysctl.d /usr/lib/sysctl.d /run/sysctl.d 2>/dev/null | sort -u",
-        "thp": "cat /sys/kernel/mm/transparent_hugepage/enabled",
-        "qdisc": "tc qdisc show dev $(ip -o route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/' | head -n 1)",
-        "socket": "ss -tin state established",
-        **{name: f"cat {path_of(name)}" for name in names},
-    })
+def test_files_ask_for_every_value(host: Any, lock: dict[str, Any]) -> None:
+    found = dict(line.split(" = ", 1) for line in asked(host, "/etc/sysctl.d/60-golden.conf"))
+    assert found == {name: str(value) for name, value in lock["network_tuning_sysctl"].items()}
+    assert asked(host, "/etc/modules-load.d/golden.conf") == lock["network_tuning_modules"]
+    pages = asked(host, "/etc/tmpfiles.d/golden-hugepage.conf")[-1].split()[-1]
+    assert pages == lock["network_tuning_transparent_hugepage"]
 
 
-def test_files_ask_for_every_value(facts: Any, lock: dict[str, Any]) -> None:
-    asked = dict(line.split(" = ", 1) for line in facts["sysctl.d"].lines
-                 if not line.startswith("#"))
-    assert asked == {name: str(value) for name, value in lock["network_tuning_sysctl"].items()}
-    modules = [line for line in facts["modules-load.d"].lines if not line.startswith("#")]
-    assert modules == lock["network_tuning_modules"]
-    assert facts["tmpfiles.d"].lines[-1].split()[-1] == lock["network_tuning_transparent_hugepage"]
-
-
-def test_kernel_took_every_value(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
+def test_kernel_took_every_value(host: Any, lock: dict[str, Any], needs_boot: None) -> None:
     """Asked of the kernel: a misspelt value (`brr`) is dropped without a sound, a later file may
     override ours."""
-    taken = {name: facts[name].text.split() for name in lock["network_tuning_sysctl"]}
-    assert taken == {name: str(value).split()
-                     for name, value in lock["network_tuning_sysctl"].items()}
+    wanted = lock["network_tuning_sysctl"]
+    taken = {name: words(host.sysctl(name)) for name in wanted}
+    assert taken == {name: words(value) for name, value in wanted.items()}
 
 
 def test_huge_pages_are_given_to_those_who_ask(
-    facts: Any, lock: dict[str, Any], needs_boot: None
+    host: Any, lock: dict[str, Any], needs_boot: None
 ) -> None:
-    assert f"[{lock['network_tuning_transparent_hugepage']}]" in facts["thp"].text
+    found = host.file("/sys/kernel/mm/transparent_hugepage/enabled").content_string
+    assert f"[{lock['network_tuning_transparent_hugepage']}]" in found
 
 
-def test_interface_has_the_queue(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
+def test_interface_has_the_queue(host: Any, lock: dict[str, Any], needs_boot: None) -> None:
     """The default applies to links that come up after it was set: the one we talk over has to have
     it."""
     wanted = lock["network_tuning_sysctl"]["net.core.default_qdisc"]
-    assert facts["qdisc"].lines, "no default route"
-    assert {line.split()[1] for line in facts["qdisc"].lines} <= {wanted, "mq"}, facts["qdisc"].text
-    assert f"qdisc {wanted} " in facts["qdisc"].text
+    interface = host.interface.default()
+    assert interface, "no default route"
+    queues = host.check_output("tc qdisc show dev %s", interface.name)
+    assert {line.split()[1] for line in queues.splitlines()} <= {wanted, "mq"}, queues
+    assert f"qdisc {wanted} " in queues
 
 
 def test_a_live_connection_uses_the_congestion_control(
-    facts: Any, lock: dict[str, Any], needs_boot: None
+    host: Any, lock: dict[str, Any], needs_boot: None
 ) -> None:
     """The SSH connection that this test came over."""
-    assert (
-        lock["network_tuning_sysctl"]["net.ipv4.tcp_congestion_control"]
-        in facts["socket"].text.split()
-    )
+    wanted = lock["network_tuning_sysctl"]["net.ipv4.tcp_congestion_control"]
+    assert wanted in host.check_output("ss -tin state established").split()

@@ -37,33 +37,22 @@ NOBODY_S_DEPENDENCY = {"aws", "nvtop"}
 """Only their groups bring them; a compiler, say, also comes with CUDA's toolkit."""
 
 
-@pytest.fixture(scope="module")
-def answers(gather: Any) -> Any:
-    return gather({
-        **{name: f"export PATH=$PATH:/usr/sbin:/sbin; {command}" for group in COMMANDS.values()
-           for name, command in group.items()},
-        "ubuntu": "grep -q '^ID=ubuntu' /etc/os-release",
-    }, root=False)
-
-
 @pytest.mark.no_boot
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in COMMANDS for name in COMMANDS[group]])
 def test_command_is_there_where_its_group_is(
-    answers: Any, lock: dict[str, Any], group: str, name: str
+    user: Any, lock: dict[str, Any], group: str, name: str
 ) -> None:
-    wanted = lock[f"tools_{group}_enabled"] and not (name in NOT_IN_UBUNTU
-                                                     and not answers["ubuntu"].status)
-    if wanted:
-        assert answers[name].status == 0, answers[name].text
+    ran = user.run(f"export PATH=$PATH:/usr/sbin:/sbin; {COMMANDS[group][name]}")
+    ubuntu = user.system_info.distribution == "ubuntu"
+    if lock[f"tools_{group}_enabled"] and not (ubuntu and name in NOT_IN_UBUNTU):
+        assert ran.succeeded, ran.stdout + ran.stderr
     elif name in NOBODY_S_DEPENDENCY:
-        assert answers[name].status, "there, and not asked for"
+        assert ran.failed, "there, and not asked for"
 
 
-def test_no_tool_listens_or_failed(gather: Any, needs_boot: None) -> None:
+def test_no_tool_listens_or_failed(host: Any, needs_boot: None) -> None:
     """sysstat collects nothing unless it is asked to, and rpcbind's port would be open to the
     network."""
-    found = gather({"failed": "systemctl --failed --plain --no-legend",
-                    "rpcbind": "ss -Hlntu sport = :111",
-                    "sysstat": "systemctl is-active sysstat-collect.timer"})
-    assert (found["failed"].lines, found["rpcbind"].lines) == ([], [])
-    assert found["sysstat"].text != "active"
+    assert host.check_output("systemctl --failed --plain --no-legend") == ""
+    assert host.check_output("ss -Hlntu sport = :111") == ""
+    assert not host.service("sysstat-collect.timer").is_running
