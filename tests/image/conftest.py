@@ -10,35 +10,15 @@ with. Tests marked `gpu` run only where `--gpu-session` names the JSON file of a
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from goldenami.local import shell_backends
 
-PROGRAM_S = 1800
-"""Seconds that a program may take on the image: under emulation some take minutes."""
-MARK = "\x1e"
-"""ASCII's record separator: no tool prints it."""
-
-
-class Answer(NamedTuple):
-    """A command's exit status and its output, both streams in one."""
-
-    status: int
-    text: str
-
-    @property
-    def lines(self) -> list[str]:
-        """Lines of the output without blank ones."""
-        return [line for line in self.text.splitlines() if line.strip()]
-
-
-Gather = Callable[..., dict[str, Answer]]
 RunProgram = Callable[..., dict[str, Any]]
 
 
@@ -121,52 +101,30 @@ def host(user: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def gather(host: Any, user: Any) -> Gather:
-    """A function that runs named shell commands in one SSH command, as root or as the user who
-    logged in.
+def settings(host: Any) -> Callable[[str], list[str]]:
+    """A function that reads a file of settings: its lines but blank ones and comments."""
 
-    Under emulation a command over SSH costs a second, so a test file asks everything at once.
-    """
+    def read(path: str) -> list[str]:
+        lines = host.file(path).content_string.splitlines()
+        return [line for line in lines if line.strip() and not line.startswith("#")]
 
-    def run(commands: Mapping[str, str], *, root: bool = True) -> dict[str, Answer]:
-        script = "".join(
-            f"({command}) </dev/null 2>&1; printf '{MARK}%d{MARK}' $?\n"
-            for command in commands.values()
-        )
-        text = base64.b64encode(script.encode()).decode()
-        done = (host if root else user).run(f"printf %s {text} | base64 -d | sh")
-        parts = done.stdout.split(MARK)
-        assert len(parts) == 2 * len(commands) + 1, (
-            f"status {done.rc}: {done.stderr or done.stdout}"
-        )
-        return {
-            name: Answer(int(status), output.strip())
-            for name, output, status in zip(commands, parts[0::2], parts[1::2], strict=False)
-        }
-
-    return run
+    return read
 
 
 @pytest.fixture(scope="module")
-def as_root(host: Any) -> Callable[..., Any]:
-    """A function that runs a command of separate words as root."""
-    return lambda *argv: host.run(" ".join(["%s"] * len(argv)), *argv)
+def settled(host: Any) -> str:
+    """Systemd's word for the machine once it has come up: `running`, or what keeps it from that."""
+    return str(host.run("systemctl is-system-running --wait").stdout).strip()
 
 
 @pytest.fixture(scope="module")
 def run_program(host: Any, user: Any) -> RunProgram:
     """A function that runs a Python program's text, as root or as the user who logged in, and reads
-    its JSON.
-
-    Under emulation each command costs up to a second, so a program gathers all that a file of tests
-    looks at.
-    """
+    its JSON: for a table of all files, and for what no command tells."""
 
     def run(program: str, *arguments: str, root: bool = True) -> dict[str, Any]:
-        argv = ("timeout", "--kill-after=10", str(PROGRAM_S), "python3", "-B", "-c", program,
-                *arguments)
-        done = (host if root else user).run(" ".join(["%s"] * len(argv)), *argv)
-        assert done.rc not in (124, 137), f"a program gave no answer in {PROGRAM_S} s"
+        words = " %s" * (1 + len(arguments))
+        done = (host if root else user).run(f"python3 -B -c{words}", program, *arguments)
         assert done.rc == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer

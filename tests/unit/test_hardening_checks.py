@@ -129,7 +129,7 @@ def complaints(facts: dict[str, SimpleNamespace], **lock: bool) -> dict[str, str
 
     return gpu_checks.complaints(CHECKS, {
         "facts": facts, "lock": LOCK, "concern": concern, "booted": True, "needs_boot": None,
-        "gather": lambda *_, **__: {"login": answer("0", "0")}})
+        "user": SimpleNamespace(check_output=lambda _: "0\n0")})
 
 
 def test_a_hardened_machine_raises_no_alarm() -> None:

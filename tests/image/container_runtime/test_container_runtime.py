@@ -18,20 +18,12 @@ RULE = "/etc/udev/rules.d/71-golden-cdi.rules"
 
 
 @pytest.fixture(scope="module")
-def facts(gather: Any, lock: dict[str, Any]) -> Any:
-    return gather({
-        "docker": "cat /etc/docker/daemon.json",
-        "podman": "cat /etc/containers/containers.conf.d/60-golden.conf",
-        "version": f"{lock['container_runtime_engine']} --version",
-        "enabled": "systemctl is-enabled containerd.service docker.service",
-        "active": "systemctl is-system-running --wait > /dev/null; systemctl is-active docker.service",
-        "traces": "ls -d /etc/docker/key.json /var/lib/docker/engine-id /var/lib/docker/overlay2 2>/dev/null",
-        "cdi": "systemctl show -p UnitFileState -p Before golden-cdi.service",
-        "rule": f"cat {RULE}",
-        "held": "apt-mark showhold",
-        "plugins": "for name in buildx compose; do "
-                   "! docker $name version >/dev/null 2>&1 || echo $name; done",
-    })
+def daemon(host: Any, lock: dict[str, Any]) -> dict[str, Any]:
+    """Docker's settings."""
+    if lock["container_runtime_engine"] != "docker":
+        pytest.skip("not asked: the engine is not Docker")
+    read: dict[str, Any] = json.loads(host.file("/etc/docker/daemon.json").content_string)
+    return read
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +62,8 @@ def said(answer: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_docker_is_configured(facts: Any, lock: dict[str, Any]) -> None:
-    if lock["container_runtime_engine"] != "docker":
-        pytest.skip("not asked: the engine is not Docker")
-    found, nofile = json.loads(facts["docker"].text), lock["container_runtime_nofile"]
+def test_docker_is_configured(daemon: dict[str, Any], lock: dict[str, Any]) -> None:
+    found, nofile = daemon, lock["container_runtime_nofile"]
     memlock = lock["container_runtime_memlock"]
     memlock = UNLIMITED if memlock == "unlimited" else int(memlock) * 1024
     assert found["default-ulimits"] == {
@@ -91,55 +81,59 @@ def test_docker_is_configured(facts: Any, lock: dict[str, Any]) -> None:
 
 
 @pytest.mark.at_rest
-def test_keys_of_others_stay(facts: Any, lock: dict[str, Any]) -> None:
+def test_keys_of_others_stay(daemon: dict[str, Any]) -> None:
     """Molecule's prepare.yml wrote one before the role ran."""
-    if lock["container_runtime_engine"] != "docker":
-        pytest.skip("not asked: the engine is not Docker")
-    assert json.loads(facts["docker"].text)["labels"] == ["written-by=another"]
+    assert daemon["labels"] == ["written-by=another"]
 
 
-def test_podman_is_configured(facts: Any, lock: dict[str, Any]) -> None:
+def test_podman_is_configured(host: Any, lock: dict[str, Any]) -> None:
     if lock["container_runtime_engine"] != "podman":
         pytest.skip("not asked: the engine is not Podman")
     nofile = lock["container_runtime_nofile"]
+    found = host.file("/etc/containers/containers.conf.d/60-golden.conf").content_string
     assert {f'"nofile={nofile}:{nofile}",', 'cgroup_manager = "systemd"'} <= {
-        line.strip() for line in facts["podman"].lines}
+        line.strip() for line in found.splitlines()}
 
 
-def test_engine_reads_cdi(facts: Any, lock: dict[str, Any]) -> None:
+def test_engine_reads_cdi(host: Any, lock: dict[str, Any]) -> None:
     """Docker does from 25 on, Podman from 4.1 on."""
-    words = facts["version"].text.split()
+    words = host.check_output(f"{lock['container_runtime_engine']} --version").split()
     version = tuple(map(int, words[2].split("+")[0].rstrip(",").split(".")[:2]))
     oldest = (25, 0) if lock["container_runtime_engine"] == "docker" else (4, 1)
     assert version >= oldest or lock["container_runtime_gpu_source"] == "none"
 
 
-def test_engine_starts_at_boot(facts: Any, lock: dict[str, Any], booted: bool) -> None:
+def test_engine_starts_at_boot(
+    host: Any, lock: dict[str, Any], booted: bool, settled: str
+) -> None:
     if lock["container_runtime_engine"] == "docker":
-        assert facts["enabled"].lines == ["enabled", "enabled"]
-        assert facts["active"].text == ("active" if booted else "inactive")
+        docker = host.service("docker.service")
+        assert docker.is_enabled and host.service("containerd.service").is_enabled
+        assert docker.is_running == booted
 
 
 @pytest.mark.at_rest
-def test_engine_never_ran(facts: Any) -> None:
+def test_engine_never_ran(host: Any) -> None:
     """Its first start makes keys and an identity, which all machines of the image would share."""
-    assert facts["traces"].lines == []
+    for path in ("/etc/docker/key.json", "/var/lib/docker/engine-id", "/var/lib/docker/overlay2"):
+        assert not host.file(path).exists, path
 
 
-def test_gpus_are_described_before_docker_starts(facts: Any, lock: dict[str, Any]) -> None:
+def test_gpus_are_described_before_docker_starts(host: Any, lock: dict[str, Any]) -> None:
+    unit = host.service("golden-cdi.service")
     if lock["container_runtime_gpu_source"] == "none":
-        assert "UnitFileState=\n" in f"{facts['cdi'].text}\n"
+        assert not unit.exists
     else:
-        shown = dict(line.split("=", 1) for line in facts["cdi"].lines)
-        assert shown["UnitFileState"] == "enabled"
-        assert {"docker.service", "podman-restart.service"} <= set(shown["Before"].split())
-        assert 'ENV{SYSTEMD_WANTS}+="golden-cdi.service"' in facts["rule"].text
+        assert unit.is_enabled
+        before = unit.systemd_properties["Before"].split()
+        assert {"docker.service", "podman-restart.service"} <= set(before)
+        assert 'ENV{SYSTEMD_WANTS}+="golden-cdi.service"' in host.file(RULE).content_string
 
 
-def test_toolkit_is_held(facts: Any, lock: dict[str, Any]) -> None:
+def test_toolkit_is_held(host: Any, lock: dict[str, Any]) -> None:
     toolkit = {"libnvidia-container1", "libnvidia-container-tools", "nvidia-container-toolkit",
                "nvidia-container-toolkit-base"}
-    assert toolkit & set(facts["held"].lines) == (
+    assert toolkit & set(host.check_output("apt-mark showhold").split()) == (
         toolkit if lock["container_runtime_gpu_source"] == "nvidia" else set())
 
 
@@ -232,11 +226,12 @@ def test_gpus_of_docker_are_refused_without_a_gpu(
     assert "golden-gpus: this machine has no GPU for containers: " in asked["no gpu"]["err"]
 
 
-def test_docker_has_its_plugins(facts: Any, lock: dict[str, Any]) -> None:
-    if lock["container_runtime_engine"] != "docker":
-        pytest.skip("not asked: the engine is not Docker")
-    wanted = ["buildx", "compose"] if lock["container_runtime_plugins_enabled"] else []
-    assert facts["plugins"].text.split() == wanted
+@pytest.mark.no_boot
+def test_docker_has_its_plugins(host: Any, lock: dict[str, Any]) -> None:
+    if lock["container_runtime_engine"] != "docker" or lock["container_runtime_packages"]:
+        pytest.skip("not asked: the engine is not Docker, or not the distribution's")
+    found = [name for name in ("buildx", "compose") if not host.run(f"docker {name} version").rc]
+    assert found == (["buildx", "compose"] if lock["container_runtime_plugins_enabled"] else [])
 
 
 def test_golden_cdi_is_idle_without_a_gpu_and_fails_loudly_on_a_misfit(

@@ -1,9 +1,7 @@
-"""Each thing that a company asked for is in the image."""
+"""Each thing that a company asked for is in the host."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,92 +14,85 @@ PROXIED = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
-@pytest.fixture
-def image(host: Any) -> Iterator[Any]:
-    """The machine, asked as root."""
-    with nullcontext() if host.user().name == "root" else host.sudo():
-        yield host
-
-
 @pytest.mark.no_boot
-def test_packages_are_installed(image: Any, lock: dict[str, Any]) -> None:
-    missing = [name for name in lock["customize_packages"] if not image.package(name).is_installed]
+def test_packages_are_installed(host: Any, lock: dict[str, Any]) -> None:
+    missing = [name for name in lock["customize_packages"] if not host.package(name).is_installed]
     assert missing == []
 
 
 @pytest.mark.no_boot
-def test_files_are_there_as_they_are_in_the_checkout(image: Any, lock: dict[str, Any]) -> None:
+def test_files_are_there_as_they_are_in_the_checkout(host: Any, lock: dict[str, Any]) -> None:
     for wanted in lock["customize_files"]:
-        found = image.file(wanted["path"])
+        found = host.file(wanted["path"])
         assert found.content == (FILES / wanted["source"]).read_bytes(), wanted["path"]
         assert found.user == wanted.get("owner", "root"), wanted["path"]
         assert found.mode == int(wanted.get("mode", "0644"), 8), wanted["path"]
 
 
 @pytest.mark.no_boot
-def test_files_by_address_are_there(image: Any, lock: dict[str, Any]) -> None:
+def test_files_by_address_are_there(host: Any, lock: dict[str, Any]) -> None:
     for wanted in lock["customize_downloads"]:
         if "package" in wanted:
-            assert image.package(wanted["package"]).version == wanted["version"]
+            assert host.package(wanted["package"]).version == wanted["version"]
         if "path" in wanted:
-            found = image.file(wanted["path"])
+            found = host.file(wanted["path"])
             assert found.sha256sum == wanted["sha256"], wanted["path"]
             owner, mode = (found.user, found.group), f"{found.mode:04o}"
             assert (owner, mode) == ((wanted["owner"], wanted["group"]), wanted["mode"])
         for name, digest in wanted.get("sample", {}).items():
-            assert image.file(f"{wanted['unpack']}/{name}").sha256sum == digest, name
+            assert host.file(f"{wanted['unpack']}/{name}").sha256sum == digest, name
 
 
 @pytest.mark.no_boot
-def test_certificates_are_trusted(image: Any, lock: dict[str, Any]) -> None:
-    bundle = image.file(BUNDLE).content_string
+def test_certificates_are_trusted(host: Any, lock: dict[str, Any]) -> None:
+    bundle = host.file(BUNDLE).content_string
     for name in lock["customize_ca_certificates"]:
         assert (FILES / name).read_text(encoding="utf-8").strip() in bundle, name
 
 
 @pytest.mark.no_boot
-def test_users_have_their_groups_and_no_password(image: Any, lock: dict[str, Any]) -> None:
+def test_users_have_their_groups_and_no_password(host: Any, lock: dict[str, Any]) -> None:
     for wanted in lock["customize_users"]:
-        found = image.user(wanted["name"])
+        found = host.user(wanted["name"])
         assert found.exists and found.shell == "/bin/bash", wanted["name"]
         assert set(wanted.get("groups", [])) <= set(found.groups), wanted["name"]
         assert found.password.startswith("!"), wanted["name"]
 
 
-def test_sshd_takes_their_keys(image: Any, lock: dict[str, Any]) -> None:
+def test_sshd_takes_their_keys(host: Any, lock: dict[str, Any]) -> None:
     for wanted in lock["customize_users"]:
         name, keys = wanted["name"], wanted.get("ssh_keys", [])
-        found = image.file(f"/etc/ssh/keys.d/{name}").content_string
+        found = host.file(f"/etc/ssh/keys.d/{name}").content_string
         assert found.splitlines() == (keys or [""]), name
         asked = f"mkdir -p /run/sshd; /usr/sbin/sshd -T -C user={name},host=x,addr=127.0.0.1"
-        assert "/etc/ssh/keys.d/%u" in image.check_output(asked), name
+        assert "/etc/ssh/keys.d/%u" in host.check_output(asked), name
 
 
 @pytest.mark.no_boot
-def test_apt_and_logins_have_the_proxy(image: Any, lock: dict[str, Any]) -> None:
+def test_apt_and_logins_have_the_proxy(host: Any, lock: dict[str, Any]) -> None:
     proxy = lock["customize_proxy"]
     if not proxy:
         pytest.skip("not asked: customize_proxy is empty")
-    asked = image.check_output("apt-config dump Acquire")
+    asked = host.check_output("apt-config dump Acquire")
     for scheme in ("http", "https"):
         assert f'Acquire::{scheme}::Proxy "{proxy}";' in asked
-    told = image.file("/etc/environment").content_string.splitlines()
+    told = host.file("/etc/environment").content_string.splitlines()
     assert {f"{name}={proxy}" for name in PROXIED} <= set(told)
     _goes_past(told, lock)
 
 
 @pytest.mark.usefixtures("needs_boot")
-def test_services_have_the_proxy(image: Any, lock: dict[str, Any]) -> None:
+def test_services_have_the_proxy(host: Any, lock: dict[str, Any]) -> None:
     """As they run: SSH's, and Docker's where it does."""
     proxy = lock["customize_proxy"]
     if not proxy:
         pytest.skip("not asked: customize_proxy is empty")
     for name in ("ssh", "docker"):
-        number = image.check_output(f"systemctl show --property=MainPID --value {name}")
+        number = host.check_output(f"systemctl show --property=MainPID --value {name}")
         if number == "0":
             assert name != "ssh"
             continue
-        told = image.file(f"/proc/{number}/environ").content_string.split("\0")
+        told = host.file(f"/proc/{number}/environ").content_string.split("\0")
         assert {f"{one}={proxy}" for one in PROXIED} <= set(told), name
         _goes_past(told, lock)
 
@@ -115,11 +106,11 @@ def _goes_past(environment: list[str], lock: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("needs_boot")
-def test_apt_asks_the_mirrors(image: Any, lock: dict[str, Any]) -> None:
+def test_apt_asks_the_mirrors(host: Any, lock: dict[str, Any]) -> None:
     """As cloud-init wrote it at this boot."""
     if not lock["customize_apt_mirror"]:
         pytest.skip("not asked: customize_apt_mirror is empty")
-    said = image.check_output("cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources || true")
+    said = host.check_output("cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources || true")
     lines = [line.split() for line in said.splitlines() if not line.startswith("#")]
     found = {word.rstrip("/") for line in lines for word in line if "://" in word}
     wanted = {lock["customize_apt_mirror"], lock["customize_apt_security_mirror"]} - {""}
@@ -129,33 +120,33 @@ def test_apt_asks_the_mirrors(image: Any, lock: dict[str, Any]) -> None:
 
 
 @pytest.mark.no_boot
-def test_pip_asks_the_index(image: Any, lock: dict[str, Any]) -> None:
+def test_pip_asks_the_index(host: Any, lock: dict[str, Any]) -> None:
     wanted = lock["customize_pip_index_url"]
     if not wanted:
         pytest.skip("not asked: customize_pip_index_url is empty")
-    said = image.file("/etc/pip.conf").content_string
+    said = host.file("/etc/pip.conf").content_string
     assert f"index-url = {wanted}" in said.splitlines()
 
 
 @pytest.mark.no_boot
-def test_time_zone_is_set(image: Any, lock: dict[str, Any]) -> None:
+def test_time_zone_is_set(host: Any, lock: dict[str, Any]) -> None:
     wanted = lock["customize_timezone"]
     if wanted:
-        assert image.file("/etc/localtime").linked_to == f"/usr/share/zoneinfo/{wanted}"
+        assert host.file("/etc/localtime").linked_to == f"/usr/share/zoneinfo/{wanted}"
 
 
 @pytest.mark.no_boot
-def test_locale_is_set_and_works(image: Any, lock: dict[str, Any]) -> None:
+def test_locale_is_set_and_works(host: Any, lock: dict[str, Any]) -> None:
     wanted = lock["customize_locale"]
     for path in ("/etc/default/locale", "/etc/locale.conf"):
-        assert f"LANG={wanted}" in image.file(path).content_string.splitlines(), path
-    assert image.check_output(f"LC_ALL={wanted} locale charmap 2>&1") == "UTF-8"
+        assert f"LANG={wanted}" in host.file(path).content_string.splitlines(), path
+    assert host.check_output(f"LC_ALL={wanted} locale charmap 2>&1") == "UTF-8"
 
 
-def test_units_are_on_or_off(image: Any, lock: dict[str, Any]) -> None:
+def test_units_are_on_or_off(host: Any, lock: dict[str, Any]) -> None:
     for name in lock["customize_units_enabled"]:
-        assert image.service(name).is_enabled, name
+        assert host.service(name).is_enabled, name
     for name in lock["customize_units_disabled"]:
         # One that os_updates masked is off, too.
-        state = image.run(f"systemctl is-enabled {name}").stdout.strip()
+        state = host.run(f"systemctl is-enabled {name}").stdout.strip()
         assert state in ("disabled", "masked"), name

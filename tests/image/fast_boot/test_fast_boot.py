@@ -20,16 +20,6 @@ print(json.dumps([[each[f"cloud_{stage}_modules"] for stage in ("init", "config"
 """
 
 
-@pytest.fixture(scope="module")
-def facts(gather: Any, lock: dict[str, Any]) -> Any:
-    return gather({
-        "weights": "grep ^StartupCPUWeight= /etc/systemd/system/*.d/60-golden-fast-boot.conf",
-        "modules": "cat /etc/default/golden-drivers; cat /etc/initramfs-tools/conf.d/golden-fast-boot",
-        "initramfs": f"lsinitramfs /boot/initrd.img-{lock['kernel_release']}",
-        "builtin": f"cat /lib/modules/{lock['kernel_release']}/modules.builtin",
-    })
-
-
 def test_cloud_init_has_all_its_modules_and_grows_the_root_later(
     run_program: Any, lock: dict[str, Any]
 ) -> None:
@@ -43,38 +33,35 @@ def test_cloud_init_has_all_its_modules_and_grows_the_root_later(
 
 
 @pytest.mark.no_boot
-def test_what_a_login_waits_for_has_more_of_the_processors(
-    facts: Any, lock: dict[str, Any]
-) -> None:
-    assert {
-        line.rpartition(".d/")[0].rpartition("/")[2] for line in facts["weights"].lines
-    } >= FIRST
-    assert {line.rpartition("=")[2] for line in facts["weights"].lines} == {
-        str(lock["fast_boot_cpu_weight"])
-    }
+def test_what_a_login_waits_for_has_more_of_the_processors(host: Any, lock: dict[str, Any]) -> None:
+    lines = host.check_output(
+        "grep ^StartupCPUWeight= /etc/systemd/system/*.d/60-golden-fast-boot.conf").splitlines()
+    assert {line.rpartition(".d/")[0].rpartition("/")[2] for line in lines} >= FIRST
+    assert {line.rpartition("=")[2] for line in lines} == {str(lock["fast_boot_cpu_weight"])}
 
 
-def test_systemd_took_these_weights(gather: Any, lock: dict[str, Any], needs_boot: None) -> None:
-    said = gather(
-        {"units": f"systemctl show --property StartupCPUWeight --value {' '.join(FIRST)}"}
-    )
-    assert said["units"].text.split() == [str(lock["fast_boot_cpu_weight"])] * len(FIRST)
+def test_systemd_took_these_weights(host: Any, lock: dict[str, Any], needs_boot: None) -> None:
+    found = {unit: host.service(unit).systemd_properties["StartupCPUWeight"] for unit in FIRST}
+    assert found == dict.fromkeys(FIRST, str(lock["fast_boot_cpu_weight"]))
 
 
 @pytest.mark.no_boot
-def test_initramfs_has_the_named_drivers_and_few_others(facts: Any, lock: dict[str, Any]) -> None:
+def test_initramfs_has_the_named_drivers_and_few_others(
+    host: Any, settings: Any, lock: dict[str, Any]
+) -> None:
     if not lock["fast_boot_few_drivers_enabled"]:
         pytest.skip("the image leaves it off")
-    if facts["initramfs"].status:
+    release = lock["kernel_release"]
+    listed = host.run(f"lsinitramfs /boot/initrd.img-{release}")
+    if listed.failed:
         pytest.skip("no initramfs yet: the seal creates it, and the role kernel's checks hold "
                     "that it is there")
-    assert facts["modules"].lines[1:] == [
-        f"DRIVERS=\"{' '.join(lock['fast_boot_drivers'])}\"",
-        "# Role fast_boot: hooks/golden-drivers names them.",
-        "MODULES=list"]
-    names = {path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
-             for path in [*facts["initramfs"].lines, *facts["builtin"].lines] if ".ko" in path}
-    assert not {name.replace("-", "_") for name in lock["fast_boot_drivers"]} - names
-    inside = [line for line in facts["initramfs"].lines
-              if line.endswith((".ko", ".ko.xz", ".ko.zst"))]
-    assert len(inside) < MOST, "MODULES=most brings 180"
+    wanted = lock["fast_boot_drivers"]
+    assert settings("/etc/default/golden-drivers") == [f'DRIVERS="{" ".join(wanted)}"']
+    assert settings("/etc/initramfs-tools/conf.d/golden-fast-boot") == ["MODULES=list"]
+    modules, inside = f"/lib/modules/{release}/modules.builtin", listed.stdout.splitlines()
+    known = [*inside, *host.file(modules).content_string.splitlines()]
+    names = {path.rpartition("/")[2].partition(".ko")[0] for path in known if ".ko" in path}
+    assert not {name.replace("-", "_") for name in wanted} - {n.replace("-", "_") for n in names}
+    loaded = [path for path in inside if path.endswith((".ko", ".ko.xz", ".ko.zst"))]
+    assert len(loaded) < MOST, "MODULES=most brings 180"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 LIST = "/usr/local/share/golden-first-touch.tsv"
+UNIT = "golden-first-touch.service"
 PROGRAM = """
 import json, os, sys
 rows = [line.rstrip("\\n").split("\\t") for line in open(sys.argv[1], encoding="utf-8")]
@@ -21,33 +22,20 @@ SOME = 40
 
 
 @pytest.fixture(scope="module")
-def facts(gather: Any) -> Any:
-    return gather({
-        "enabled": "systemctl is-enabled golden-first-touch.service",
-        "start": "systemctl cat golden-first-touch.service | grep ^ExecStart=",
-        "ordered": "systemctl show --value -p Before golden-first-touch.service",
-        "state": "systemctl is-system-running --wait >/dev/null; "
-                 "systemctl show -p Result,ActiveState,ExecMainStatus,ConditionResult golden-first-touch.service",
-        "said": "journalctl --output=cat --unit=golden-first-touch --identifier=golden-first-touch",
-        # Some files are enough: an emulated machine takes minutes for all.
-        "forced": f"head -n {SOME} {LIST} > /run/some.tsv; "
-                  "/usr/local/libexec/golden-first-touch /run/some.tsv --slow-ms 0.000001; rm /run/some.tsv",
-    })
-
-
-@pytest.fixture(scope="module")
 def found(run_program: Any) -> Any:
     return run_program(PROGRAM, LIST)
 
 
 def test_unit_is_the_lock_s_and_nothing_but_the_target_waits_for_it(
-    facts: Any, lock: dict[str, Any]
+    host: Any, lock: dict[str, Any]
 ) -> None:
-    assert facts["enabled"].text == ("enabled" if lock["first_touch_enabled"] else "disabled")
-    assert facts["start"].text.split()[1:] == [
-        LIST, "--depth", str(lock["first_touch_depth"]), "--slow-ms",
-        str(lock["first_touch_slow_ms"])]
-    assert set(facts["ordered"].text.split()) <= {"multi-user.target", "shutdown.target"}
+    unit = host.service(UNIT)
+    assert unit.is_enabled == lock["first_touch_enabled"]
+    start = host.check_output(f"systemctl cat {UNIT} | grep ^ExecStart=")
+    assert start.split()[1:] == [LIST, "--depth", str(lock["first_touch_depth"]), "--slow-ms",
+                                 str(lock["first_touch_slow_ms"])]
+    before = unit.systemd_properties.get("Before", "").split()
+    assert set(before) <= {"multi-user.target", "shutdown.target"}
 
 
 def test_list_names_files_of_the_image_within_their_size(found: dict[str, Any]) -> None:
@@ -65,26 +53,32 @@ def test_list_has_the_libraries_of_each_framework_that_was_not_compiled(
         assert bool(inside) == (framework["origin"] != "source"), framework["name"]
 
 
-def test_program_reads_what_is_listed(facts: Any, found: dict[str, Any]) -> None:
+def test_program_reads_what_is_listed(host: Any, found: dict[str, Any]) -> None:
+    # Some files are enough: an emulated machine takes minutes for all.
+    forced = host.check_output(
+        f"head -n {SOME} {LIST} > /run/some.tsv; /usr/local/libexec/golden-first-touch "
+        "/run/some.tsv --slow-ms 0.000001 2>&1; rm /run/some.tsv")
     count, files = sum(found["bytes"][:SOME]), len(found["bytes"][:SOME])
     said = (
         f"read {count / 1e6:.0f} MB of {files} files in "
         if files
         else "nothing to read: the list is empty"
     )
-    assert facts["forced"].text.startswith(said), facts["forced"].text
+    assert forced.startswith(said), forced
 
 
-def test_unit_is_well(facts: Any, lock: dict[str, Any], needs_boot: None) -> None:
+def test_unit_is_well(host: Any, lock: dict[str, Any], needs_boot: None, settled: str) -> None:
     """It may still read: an emulated machine that is busy answers as slowly as a volume that is
     being loaded."""
     if not lock["first_touch_enabled"]:
         pytest.skip("the image leaves it off")
-    state = dict(line.split("=", 1) for line in facts["state"].lines)
+    state = host.service(UNIT).systemd_properties
     assert (state["Result"], state["ExecMainStatus"], state["ConditionResult"]) == (
         "success",
         "0",
         "yes",
     )
     if state["ActiveState"] == "inactive":
-        assert facts["said"].text.startswith(("read ", "nothing to read: "))
+        said = host.check_output(
+            "journalctl --output=cat --unit=golden-first-touch --identifier=golden-first-touch")
+        assert said.startswith(("read ", "nothing to read: "))

@@ -1,7 +1,6 @@
 """The image's frameworks: exactly the lock's, usable without rights, within the CPUs that they were
 compiled for."""
 
-import shlex
 from typing import Any
 
 import pytest
@@ -140,27 +139,22 @@ def test_frameworks_are_imported_as_the_login_s_message_says(
     } == {}
 
 
-def test_frameworks_work_for_whoever_logs_in(gather: Any, lock: dict[str, Any]) -> None:
+def test_frameworks_work_for_whoever_logs_in(user: Any, lock: dict[str, Any]) -> None:
     """As the user of this connection, who is shown the message: a login shell's Python finds every
     framework."""
     installed = lock["frameworks_installed"]
-    told = gather({"motd": "cat /etc/motd.d/60-golden-frameworks",
-                   "pam": "grep pam_motd.so /etc/pam.d/sshd"},
-                  root=False)
-    assert any("motd=" not in line for line in told["pam"].lines), "sshd shows no /etc/motd.d"
+    pam = user.check_output("grep pam_motd.so /etc/pam.d/sshd").splitlines()
+    assert any("motd=" not in line for line in pam), "sshd shows no /etc/motd.d"
     enters = {one["module"]: f"ml {one['environment']} && " for one in installed}
     if len({one["environment"] for one in installed}) == 1:
-        assert told["motd"].text.startswith("python3 has "
-                                            + ", ".join(one["name"] for one in installed))
+        told = user.file("/etc/motd.d/60-golden-frameworks").content_string
+        assert told.startswith("python3 has " + ", ".join(one["name"] for one in installed))
         enters = dict.fromkeys(enters, "")
     # An import takes ten times as long under emulation, and is made in the root tree.
     find = "python3 -c 'import importlib.util, sys; print(importlib.util.find_spec(sys.argv[1]).origin)'"
-    commands = {module: f"{enter}{find} {module}" for module, enter in enters.items()}
-    done = gather({module: f"bash -lc {shlex.quote(text)}" for module, text in commands.items()},
-                  root=False)
-    assert {
-        module: answer for module, answer in done.items() if "/opt/ml/" not in answer.text
-    } == {}
+    for module, enter in enters.items():
+        done = user.run("bash -lc %s", f"{enter}{find} {module}")
+        assert "/opt/ml/" in done.stdout, f"{module}: {done.stdout}{done.stderr}"
 
 
 @pytest.mark.usefixtures("needs_boot")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -51,10 +51,28 @@ def audit_rules() -> list[str]:
     return rules
 
 
+class Answer(NamedTuple):
+    """Both output streams of a command."""
+
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Lines of the output without blank ones."""
+        return [line for line in self.text.splitlines() if line.strip()]
+
+
 @pytest.fixture(scope="module")
-def facts(gather: Any, lock: dict[str, Any]) -> Any:
+def facts(host: Any, lock: dict[str, Any]) -> dict[str, Answer]:
+    """What each command says; tests/unit/test_hardening_checks.py feeds the checks other answers."""
+    asked = commands(lock)
+    return {name: Answer(host.run(f"{{ {command}; }} 2>&1").stdout.strip())
+            for name, command in asked.items()}
+
+
+def commands(lock: dict[str, Any]) -> dict[str, str]:
     modules, names = lock["hardening_modules_denied"], list(parameters(lock))
-    return gather({
+    return {
         "sshd": "mkdir -p /run/sshd; sshd -T", "ssh modes": "stat -c %a /etc/ssh/sshd_config",
         "sysctl": " ; ".join(f"echo {name} $(cat /proc/sys/{name.replace('.', '/')})"
                              for name in names),
@@ -90,7 +108,7 @@ def facts(gather: Any, lock: dict[str, Any]) -> Any:
         "unit folders": "systemd-analyze --system unit-paths",
         "banner": "cat /etc/issue; cat /etc/issue.net",
         "audit": "auditctl -s; systemctl is-active auditd", "audit rules": "auditctl -l",
-    })
+    }
 
 
 @pytest.fixture
@@ -187,7 +205,7 @@ def test_denied_modules_cannot_be_loaded(facts: Any, lock: dict[str, Any], conce
     assert kept == len(lock["hardening_modules_denied"]), facts["modules asked"].text
 
 
-def test_no_process_dumps_core(facts: Any, concern: Any, gather: Any, needs_boot: None) -> None:
+def test_no_process_dumps_core(facts: Any, concern: Any, user: Any, needs_boot: None) -> None:
     concern("core_dumps")
     assert facts["core"].lines == ["|/bin/false",
                                    "0"], f"core_pattern and limit: {facts['core'].text}"
@@ -196,7 +214,7 @@ def test_no_process_dumps_core(facts: Any, concern: Any, gather: Any, needs_boot
     ].text
     assert facts["core service"].lines == ["0",
                                            "0"], f"a service's limit: {facts['core service'].text}"
-    assert gather({"login": "ulimit -Sc; ulimit -Hc"}, root=False)["login"].lines == ["0", "0"]
+    assert user.check_output("ulimit -Sc; ulimit -Hc").split() == ["0", "0"]
 
 
 def test_journal_is_on_the_disk_and_limited(

@@ -17,29 +17,21 @@ SCENES = ("none", "one", "two", "half_wiped", "foreign", "taken", "moved")
 ENGINES = {"none": [], "docker": ["/var/lib/docker", "/var/lib/containerd"],
            "podman": ["/var/lib/containers"]}
 MIB = 1 << 20
+UNIT = "golden-instance-store.service"
 
 
 @pytest.fixture(scope="module")
-def facts(gather: Any, lock: dict[str, Any]) -> Any:
-    point = lock["instance_store_mount_point"]
-    return gather({
-        "unit": "cat /etc/systemd/system/golden-instance-store.service",
-        "enabled": "systemctl is-enabled golden-instance-store.service",
-        "mdadm": "grep -v '^#' /etc/mdadm/mdadm.conf",
-        "local": f"grep -l '{MODEL}' /sys/block/nvme*/device/model | wc -l",
-        "state": "systemctl is-system-running --wait >/dev/null; "
-                 "systemctl show -p Result,ActiveState,SubState,ConditionResult golden-instance-store.service",
-        "mounted": f"findmnt -n -o FSTYPE --mountpoint {point}", "folder": f"ls -d {point}",
-        "engine": "grep -l golden-instance-store.service /etc/systemd/system/*.service.d/golden-instance-store.conf",
-    })
+def has_disks(host: Any) -> bool:
+    """Whether the machine has local disks of its own."""
+    return bool(host.run("grep -l %s /sys/block/nvme*/device/model", MODEL).stdout)
 
 
 @pytest.fixture(scope="module")
-def played(run_program: Any, booted: bool, facts: Any) -> Any:
+def played(run_program: Any, booted: bool, has_disks: bool) -> Any:
     """What the program did in each scene."""
     if not booted:
         pytest.skip("needs the image's own kernel: a container can have no NVMe device")
-    if int(facts["local"].text):
+    if has_disks:
         pytest.skip("not asked: this machine has local disks of its own")
     program = (Path(__file__).parent / "local_disks.py").read_text(encoding="utf-8")
     return run_program(program, *SCENES)
@@ -51,40 +43,46 @@ def good(run: dict[str, Any]) -> bool:
         0, True, "xfs", "0o1777", True)
 
 
-def test_unit_is_enabled_and_says_what_the_lock_says(facts: Any, lock: dict[str, Any]) -> None:
-    start = next(line for line in facts["unit"].lines if line.startswith("ExecStart="))
-    words = start.split()
+def test_unit_is_enabled_and_says_what_the_lock_says(
+    host: Any, settings: Any, lock: dict[str, Any]
+) -> None:
+    lines = settings(f"/etc/systemd/system/{UNIT}")
+    words = next(line for line in lines if line.startswith("ExecStart=")).split()
     assert words[1:5] == ["--mount-point", lock["instance_store_mount_point"], "--mode",
                           lock["instance_store_mode"]]
     bound = ENGINES[lock["instance_store_container_engine"]]
     assert words[5:] == [word for path in bound for word in ("--bind", path)]
-    assert facts["enabled"].text == "enabled"
+    assert host.service(UNIT).is_enabled
 
 
-def test_engine_waits_for_its_disks(facts: Any, lock: dict[str, Any]) -> None:
-    files = [] if facts["engine"].status else facts["engine"].lines
-    names = {line.split("/")[-2].removesuffix(".service.d") for line in files}
+def test_engine_waits_for_its_disks(host: Any, lock: dict[str, Any]) -> None:
+    files = "/etc/systemd/system/*.service.d/golden-instance-store.conf"
+    found = host.run(f"grep -l {UNIT} {files}").stdout.split()
+    names = {path.split("/")[-2].removesuffix(".service.d") for path in found}
     wanted = {"none": set(), "docker": {"docker", "containerd"},
               "podman": {"podman", "podman-restart"}}
-    assert names == wanted[lock["instance_store_container_engine"]], facts["engine"].text
+    assert names == wanted[lock["instance_store_container_engine"]], found
 
 
-def test_udev_leaves_the_array_to_the_unit(facts: Any) -> None:
+def test_udev_leaves_the_array_to_the_unit(settings: Any) -> None:
     """And the file is ours: the package's would have the day of the bake in it."""
-    assert facts["mdadm"].lines == ["HOMEHOST <ignore>", "MAILADDR root",
-                                    "ARRAY <ignore> UUID=676f6c64:656e2d73:746f7265:2d617272"]
+    assert settings("/etc/mdadm/mdadm.conf") == [
+        "HOMEHOST <ignore>", "MAILADDR root",
+        "ARRAY <ignore> UUID=676f6c64:656e2d73:746f7265:2d617272"]
 
 
-def test_boot_mounted_the_disks_or_did_nothing(facts: Any, needs_boot: None) -> None:
-    state = dict(line.split("=", 1) for line in facts["state"].lines)
-    assert state == {"Result": "success", "ActiveState": "active", "SubState": "exited",
-                     "ConditionResult": "yes"}
-    if int(facts["local"].text):
-        assert facts["mounted"].text == "xfs"
+def test_boot_mounted_the_disks_or_did_nothing(
+    host: Any, lock: dict[str, Any], has_disks: bool, needs_boot: None, settled: str
+) -> None:
+    wanted = {"Result": "success", "ActiveState": "active", "SubState": "exited",
+              "ConditionResult": "yes"}
+    found = host.service(UNIT).systemd_properties
+    assert {name: found[name] for name in wanted} == wanted
+    point = lock["instance_store_mount_point"]
+    if has_disks:
+        assert host.mount_point(point).filesystem == "xfs"
     else:
-        assert facts["mounted"].status and facts["folder"].status, (
-            "a folder that would fill the root disk"
-        )
+        assert not host.file(point).exists, "a folder that would fill the root disk"
 
 
 def test_without_local_disks_nothing_happens(played: dict[str, Any]) -> None:

@@ -43,27 +43,6 @@ LIMITS = {"nofile": "n", "memlock": "l", "stack": "s"}
 
 
 @pytest.fixture(scope="module")
-def facts(gather: Any, lock: dict[str, Any]) -> Any:
-    """What stands there before this file's own login."""
-    return gather({
-        "enabled": "systemctl is-enabled jupyterhub", "active": "systemctl is-active jupyterhub",
-        "unit": "systemctl show jupyterhub -p PrivateDevices -p PrivateTmp -p DevicePolicy -p PAMName",
-        "state": f"ls -A {STATE}",
-        "modes": f"stat -c %a {STATE}",
-    })
-
-
-@pytest.fixture(scope="module")
-def login(gather: Any, lock: dict[str, Any]) -> Any:
-    """The limits of a new login, soft and hard: KiB but for open files. This connection may be
-    older than they are."""
-    users = " ".join([*lock["jupyterhub_users"], "root"])
-    known = f"for user in {users}; do id $user >/dev/null 2>&1 && break; done"
-    return gather({name: f"{known}; su - $user -c 'ulimit -S{letter}; ulimit -H{letter}'"
-                   for name, letter in LIMITS.items()})
-
-
-@pytest.fixture(scope="module")
 def environments(lock: dict[str, Any]) -> dict[str, list[str]]:
     """The image's environments below /opt/ml, with the modules of each."""
     found = dict[str, list[str]]()
@@ -79,43 +58,46 @@ def base(lock: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def used(
-    as_root: Any, run_program: Any, facts: Any, lock: dict[str, Any], base: str,
+    host: Any, run_program: Any, lock: dict[str, Any], base: str,
     environments: dict[str, list[str]],
 ) -> Any:
     """What a login, a server and a cell in each kernel gave, while there was one more node of a
     GPU."""
-    as_root("mknod", "-m", "666", NODE, "c", str(MAJOR), "0")
+    host.check_output(f"mknod -m 666 {NODE} c {MAJOR} 0")
     cells = {kind: f"NODE, MODULES = {NODE!r}, {modules!r}\n{CELL}"
              for kind, modules in {SYSTEM: [], **environments}.items()}
     program = (Path(__file__).parent / "session.py").read_text()
     try:
         answer = run_program(program, base, ",".join(lock["jupyterhub_users"]), json.dumps(cells))
     finally:
-        as_root("rm", "-f", NODE)
+        host.check_output(f"rm -f {NODE}")
     assert {kind: said["error"] for kind, said in answer["cells"].items() if said["error"]} == {}
     answer["cells"] = {kind: json.loads(said["out"]) for kind, said in answer["cells"].items()}
     return answer
 
 
-def test_hub_starts_with_the_machine_and_never_before(facts: Any, booted: bool) -> None:
-    assert facts["enabled"].text == "enabled"
-    assert facts["active"].text == ("active" if booted else "inactive")
+def test_hub_starts_with_the_machine_and_never_before(host: Any, booted: bool) -> None:
+    hub = host.service("jupyterhub")
+    assert hub.is_enabled
+    assert hub.is_running == booted
 
 
-def test_secrets_are_made_by_a_boot_and_for_root(facts: Any, booted: bool) -> None:
+def test_secrets_are_made_by_a_boot_and_for_root(host: Any, booted: bool) -> None:
     """The cookie secret and the database: none is in the image. How old a machine's are, the seal's
     tests ask."""
+    found = host.check_output(f"ls -A {STATE}").splitlines()
     if booted:
-        assert {"jupyterhub_cookie_secret", "jupyterhub.sqlite"} <= set(facts["state"].lines)
-        assert facts["modes"].text == "700"
+        assert {"jupyterhub_cookie_secret", "jupyterhub.sqlite"} <= set(found)
+        assert host.file(STATE).mode == 0o700
     else:
-        assert facts["state"].lines == []
+        assert found == []
 
 
-def test_unit_hides_no_gpu_and_asks_pam(facts: Any) -> None:
-    assert sorted(facts["unit"].lines) == ["DevicePolicy=auto", "PAMName=jupyterhub",
-                                           "PrivateDevices=no",
-                                           "PrivateTmp=no"]
+def test_unit_hides_no_gpu_and_asks_pam(host: Any) -> None:
+    wanted = {"DevicePolicy": "auto", "PAMName": "jupyterhub", "PrivateDevices": "no",
+              "PrivateTmp": "no"}
+    found = host.service("jupyterhub").systemd_properties
+    assert {name: found[name] for name in wanted} == wanted
 
 
 def test_user_logs_in_by_password_alone(used: dict[str, Any]) -> None:
@@ -160,8 +142,14 @@ def test_cell_runs_in_the_environment_with_its_frameworks(
         {name: versions[name].partition("+")[0] for name in shown}
 
 
-def test_cell_has_the_limits_of_a_login(used: dict[str, Any], login: Any) -> None:
-    wanted = {name: login[name].lines for name in LIMITS}
+def test_cell_has_the_limits_of_a_login(
+    host: Any, used: dict[str, Any], lock: dict[str, Any]
+) -> None:
+    """Of a new one, soft and hard, in KiB but for open files: this connection may be older than
+    they are."""
+    who = next(name for name in [*lock["jupyterhub_users"], "root"] if host.user(name).exists)
+    wanted = {name: host.check_output(f"su - {who} -c 'ulimit -S{letter}; ulimit -H{letter}'").split()
+              for name, letter in LIMITS.items()}
     soft, hard = wanted["nofile"]
     if int(soft) < RAISED:
         wanted["nofile"] = [str(min(RAISED, int(hard))), hard]

@@ -8,104 +8,94 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def facts(gather: Any, lock: dict[str, Any]) -> Any:
+def before_the_root(host: Any, lock: dict[str, Any]) -> str:
+    """What the initramfs has, and what is built into the kernel."""
     release = lock["kernel_release"]
-    return gather({
-        "kernels": "dpkg-query -W -f '${db:Status-Want} ${db:Status-Status} ${Package}\\n' 'linux-image-*'",
-        "boot": f"ls /boot/vmlinuz-* /boot/initrd.img-*; file=/boot/initrd.img-{release}; stat -c %s $file",
-        "initramfs": f"lsinitramfs /boot/initrd.img-{release}; cat /lib/modules/{release}/modules.builtin",
-        "compression": f"LC_ALL=C grep -acP '\\x28\\xb5\\x2f\\xfd' /boot/initrd.img-{release}",
-        "cmdline": "cat /etc/default/golden-cmdline",
-        "efa": f"modinfo -k {release} -F filename efa; ls /usr/lib/*/libibverbs/libefa-*.so",
-    })
+    built_in = host.file(f"/lib/modules/{release}/modules.builtin").content_string
+    return str(host.check_output(f"lsinitramfs /boot/initrd.img-{release}") + built_in)
 
 
 @pytest.fixture(scope="module")
-def modules(gather: Any, lock: dict[str, Any]) -> list[dict[str, str]]:
+def modules(host: Any, lock: dict[str, Any]) -> list[dict[str, str]]:
     """What modinfo says of each out-of-tree module for the image's kernel, and who signed it by the
     lock."""
     release, found = lock["kernel_release"], list[dict[str, str]]()
     signers = {name: one["signer"] for one in lock["kernel_modules"] for name in one["names"]}
     if not signers:
         pytest.skip("not asked: the definition names no modules")
-    fields = ("filename", "vermagic", "signer")
-    said = gather({f"{name} {field}": f"modinfo -k {release} -F {field} {name}"
-                   for name in signers for field in fields})
     for name, signer in signers.items():
-        facts = {field: said[f"{name} {field}"].text for field in fields}
+        facts = {field: host.run(f"modinfo -k {release} -F {field} {name}").stdout.strip()
+                 for field in ("filename", "vermagic", "signer")}
         found.append({"name": name, "wanted": signer, **facts})
     return found
 
 
-@pytest.fixture(scope="module")
-def booted_kernel(gather: Any) -> Any:
-    return gather({"cmdline": "cat /proc/cmdline", "release": "uname -r"}, root=False)
-
-
-@pytest.fixture(scope="module")
-def boot_log(gather: Any) -> Any:
-    return gather(
-        {"circles": "journalctl --boot --no-pager --output=cat | grep -i 'ordering cycle'"}
-    )
-
-
 @pytest.mark.no_boot
-def test_kernel_is_the_locked_one_alone_and_held(facts: Any, lock: dict[str, Any]) -> None:
-    installed = [line.split() for line in facts["kernels"].lines if line.split()[1] == "installed"]
+def test_kernel_is_the_locked_one_alone_and_held(host: Any, lock: dict[str, Any]) -> None:
+    form = r"${db:Status-Want} ${db:Status-Status} ${Package}\n"
+    lines = host.check_output("dpkg-query -W -f %s 'linux-image-*'", form).splitlines()
+    installed = [line.split() for line in lines if line.split()[1] == "installed"]
     assert installed == [["hold", "installed", lock["kernel_package"]]]
 
 
 @pytest.mark.no_boot
-def test_boot_holds_that_kernel_and_its_initramfs(facts: Any, lock: dict[str, Any]) -> None:
+def test_boot_holds_that_kernel_and_its_initramfs(host: Any, lock: dict[str, Any]) -> None:
     release = lock["kernel_release"]
-    assert facts["boot"].lines[:2] == [f"/boot/initrd.img-{release}", f"/boot/vmlinuz-{release}"]
-    assert int(facts["boot"].lines[2]) > 1 << 20
+    found = host.check_output("ls /boot/vmlinuz-* /boot/initrd.img-*").split()
+    assert found == [f"/boot/initrd.img-{release}", f"/boot/vmlinuz-{release}"]
+    assert host.file(f"/boot/initrd.img-{release}").size > 1 << 20
 
 
 @pytest.mark.no_boot
 @pytest.mark.parametrize("driver", ["/nvme.ko", "/virtio_blk.ko", "/virtio_net.ko", "/ena.ko"])
-def test_root_disk_and_network_are_reached_before_there_is_a_root(facts: Any, driver: str) -> None:
+def test_root_disk_and_network_are_reached_before_there_is_a_root(
+    before_the_root: str, driver: str
+) -> None:
     """In the initramfs, or built into the kernel."""
-    assert driver in facts["initramfs"].text
+    assert driver in before_the_root
 
 
 @pytest.mark.no_boot
-def test_initramfs_is_zstd(facts: Any) -> None:
-    assert int(facts["compression"].text) > 0
+def test_initramfs_is_zstd(host: Any, lock: dict[str, Any]) -> None:
+    image = f"/boot/initrd.img-{lock['kernel_release']}"
+    found = host.check_output(f"LC_ALL=C grep -acP '\\x28\\xb5\\x2f\\xfd' {image}")
+    assert int(found) > 0
 
 
 @pytest.mark.no_boot
-def test_command_line_for_the_loader_is_the_lock_s(facts: Any, lock: dict[str, Any]) -> None:
-    assert facts["cmdline"].lines == [" ".join(lock["kernel_cmdline"])]
+def test_command_line_for_the_loader_is_the_lock_s(host: Any, lock: dict[str, Any]) -> None:
+    found = host.file("/etc/default/golden-cmdline").content_string
+    assert found.splitlines() == [" ".join(lock["kernel_cmdline"])]
 
 
 @pytest.mark.no_boot
 def test_efa_has_its_driver_and_its_library_where_it_is_asked_for(
-    facts: Any, lock: dict[str, Any]
+    host: Any, lock: dict[str, Any]
 ) -> None:
     if not lock["kernel_efa_enabled"]:
         pytest.skip("not asked: the definition wants no EFA")
-    module, library = facts["efa"].lines
-    assert "/efa.ko" in module and "/libefa-" in library
+    assert "/efa.ko" in host.check_output(f"modinfo -k {lock['kernel_release']} -F filename efa")
+    assert "/libefa-" in host.check_output("ls /usr/lib/*/libibverbs/libefa-*.so")
 
 
 def test_kernel_booted_with_that_command_line(
-    booted_kernel: Any, lock: dict[str, Any], needs_boot: None
+    host: Any, lock: dict[str, Any], needs_boot: None
 ) -> None:
-    missing = set(lock["kernel_cmdline"]) - set(booted_kernel["cmdline"].text.split())
-    assert not missing, booted_kernel["cmdline"].text
+    found = host.file("/proc/cmdline").content_string
+    assert not set(lock["kernel_cmdline"]) - set(found.split()), found
 
 
 def test_running_kernel_is_the_locked_one(
-    booted_kernel: Any, lock: dict[str, Any], needs_boot: None
+    host: Any, lock: dict[str, Any], needs_boot: None
 ) -> None:
-    assert booted_kernel["release"].text == lock["kernel_release"]
+    assert host.sysctl("kernel.osrelease") == lock["kernel_release"]
 
 
-def test_no_unit_was_left_out_of_the_boot(boot_log: Any, needs_boot: None) -> None:
+def test_no_unit_was_left_out_of_the_boot(host: Any, needs_boot: None) -> None:
     """Where units wait for each other in a circle, systemd starts all but one, and none of them
     fails."""
-    assert boot_log["circles"].lines == []
+    said = host.run("journalctl --boot --no-pager --output=cat | grep -i 'ordering cycle'")
+    assert said.stdout == ""
 
 
 @pytest.mark.no_boot
@@ -122,12 +112,13 @@ def test_out_of_tree_modules_are_those_of_the_lock(
 
 
 def test_the_kernel_takes_out_of_tree_modules(
-    modules: list[dict[str, str]], gather: Any, needs_boot: None
+    modules: list[dict[str, str]], host: Any, needs_boot: None
 ) -> None:
     """Without its hardware a module may say so; one that does not fit is `Invalid module
     format`."""
-    names = [one["name"] for one in modules]
-    said = gather({name: f"modprobe {name} && modprobe -r -q {name}" for name in names})
-    refused = {name: answer.text for name, answer in said.items()
-               if answer.text and "No such device" not in answer.text}
+    refused = {}
+    for name in [one["name"] for one in modules]:
+        said = host.run(f"modprobe {name} && modprobe -r -q {name}")
+        if said.rc and "No such device" not in said.stderr:
+            refused[name] = said.stderr
     assert not refused, refused

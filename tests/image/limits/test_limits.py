@@ -41,11 +41,12 @@ def test_service_has_the_limits(host: Any, lock: dict[str, Any], may_raise: None
     assert ran.split() == expected(lock)
 
 
-def test_pam_is_told_of_everybody_and_of_root(host: Any, lock: dict[str, Any]) -> None:
+def test_pam_is_told_of_everybody_and_of_root(
+    host: Any, settings: Any, lock: dict[str, Any]
+) -> None:
     wanted = {(who, "-", limit, str(lock[f"limits_{limit}"])) for who in ("*", "root")
               for limit in LIMITS}
-    lines = host.file(CONF).content_string.splitlines()
-    assert {tuple(line.split()) for line in lines if line and line[0] != "#"} == wanted
+    assert {tuple(line.split()) for line in settings(CONF)} == wanted
     assert host.file("/etc/pam.d/sshd").contains("pam_limits"), "no session reads limits.d"
 
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 
-def asked(host: Any, path: str) -> list[str]:
-    """Lines of a file of settings without its comments."""
-    lines = host.file(path).content_string.splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
-
-
 def words(value: object) -> list[str]:
     """What a parameter is, however it is spaced."""
     return str(value).split()
 
 
-def test_files_ask_for_every_value(host: Any, lock: dict[str, Any]) -> None:
-    found = dict(line.split(" = ", 1) for line in asked(host, "/etc/sysctl.d/60-golden.conf"))
+def test_files_ask_for_every_value(settings: Any, lock: dict[str, Any]) -> None:
+    found = dict(line.split(" = ", 1) for line in settings("/etc/sysctl.d/60-golden.conf"))
     assert found == {name: str(value) for name, value in lock["network_tuning_sysctl"].items()}
-    assert asked(host, "/etc/modules-load.d/golden.conf") == lock["network_tuning_modules"]
-    pages = asked(host, "/etc/tmpfiles.d/golden-hugepage.conf")[-1].split()[-1]
+    assert settings("/etc/modules-load.d/golden.conf") == lock["network_tuning_modules"]
+    pages = settings("/etc/tmpfiles.d/golden-hugepage.conf")[-1].split()[-1]
     assert pages == lock["network_tuning_transparent_hugepage"]
 
 

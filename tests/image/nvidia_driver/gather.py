@@ -95,14 +95,6 @@ def bus() -> dict[str, int]:
     }
 
 
-def unit(name: str) -> dict[str, str]:
-    """Properties of a unit after asking systemd to start it: without a GPU its condition must stop
-    it quietly."""
-    run("systemctl", "start", name)
-    shown = run("systemctl", "show", "-p", "ActiveState,Result,UnitFileState,LoadState", name)
-    return dict(line.split("=", 1) for line in shown.splitlines())
-
-
 def packages() -> list[list[str]]:
     """[want, source package, package, upstream version] of installed packages."""
     form = "${db:Status-Want}\t${db:Status-Status}\t${source:Package}\t${Package}\t${source:Upstream-Version}\n"
@@ -131,25 +123,11 @@ FACTS: dict[str, Callable[[], object]] = {
     ).endswith("yes"),
     "models": models,
     "modules": modules,
-    "resolved": lambda: run("modprobe", "-S", RELEASE, "-n", "-v", "nvidia"),
-    "modprobe": lambda: run("modprobe", "-S", RELEASE, "--showconfig"),
     "initramfs": initramfs,
     "cuda": lambda: library("libcuda.so.1", "cuInit", 0),
     "nvml": lambda: library("libnvidia-ml.so.1", "nvmlInit_v2"),
     "smi": smi_version,
-    "firmware": lambda: sorted(path.name for path in Path("/lib/firmware/nvidia").glob("*")),
-    "gsp": lambda: sorted(
-        path.name for path in Path("/lib/firmware/nvidia", VERSION).glob("gsp*.bin")
-    ),
     "packages": packages,
-    "persistenced": lambda: unit("nvidia-persistenced.service"),
-    "failed": lambda: run("systemctl", "--failed", "--plain", "--no-legend"),
-    "load": lambda: run(
-        "sh", "-c", "cat /etc/modules-load.d/*.conf /usr/lib/modules-load.d/*.conf 2>/dev/null"
-    ),
-    "left": lambda: run(
-        "sh", "-c", "ls -d /var/lib/dkms/* /var/lib/shim-signed/mok/* /etc/dkms/no* 2>/dev/null"
-    ),
     "bus": bus,
 }
 print(json.dumps({name: FACTS[name]() for name in sys.argv[3:]}))

@@ -35,30 +35,29 @@ NAMED = ["module dummy", "sysctl fs.protected_hardlinks", "limit NOFILE of chron
 
 
 @pytest.fixture(scope="module")
-def look(as_root: Callable[..., Any], needs_boot: None) -> Callable[[], list[str]]:
+def look(host: Any, needs_boot: None) -> Callable[[], list[str]]:
     build = BuildFolder(Path(os.environ["GOLDEN_VARS"]).parent)
     if not build.manifest.exists():
         pytest.skip("not asked: this build has no manifest")
 
     def run() -> list[str]:
-        found = running_check.look(build, lambda command: str(as_root("sh", "-c", command).stdout))
+        found = running_check.look(build, lambda command: str(host.run(command).stdout))
         return [f"{row.kind} {row.name}" for row in found]
 
     return run
 
 
 @pytest.fixture
-def tampered(as_root: Callable[..., Any]) -> Iterator[None]:
-    done = as_root("sh", "-ec", TAMPER)
+def tampered(host: Any) -> Iterator[None]:
+    done = host.run(f"set -e; {TAMPER}")
     yield
-    undone = as_root("sh", "-c", UNDO)
+    undone = host.run(UNDO)
     assert (done.rc, undone.rc) == (0, 0), done.stderr + undone.stderr
 
 
 def test_fresh_machine_runs_what_its_image_declares(
-    look: Callable[[], list[str]], as_root: Callable[..., Any]
+    look: Callable[[], list[str]], settled: str
 ) -> None:
-    as_root("systemctl", "is-system-running", "--wait")
     assert look() == []
 
 
