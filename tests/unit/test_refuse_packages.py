@@ -90,7 +90,7 @@ def test_without_the_hook_the_sentence_never_comes(conf: Path) -> None:
 
 
 def answer(text: str, status: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(status=status, text=text, lines=text.splitlines())
+    return SimpleNamespace(succeeded=not status, failed=bool(status), stdout=text)
 
 
 GOOD = {"apt alone": answer(CHECKS.REFUSED, 100), "unknown": answer(CHECKS.REFUSED, 100),
@@ -106,8 +106,8 @@ BAD = {
 
 
 def check(typed: dict[str, SimpleNamespace]) -> None:
-    CHECKS.test_apt_says_so_before_it_downloads_and_without_any_index(typed, LOCK)
-    CHECKS.test_pip_recommends_what_works_here(typed, LOCK)
+    CHECKS.test_apt_says_so_before_it_downloads_and_without_any_index(typed.__getitem__, LOCK)
+    CHECKS.test_pip_recommends_what_works_here(typed.__getitem__, LOCK)
 
 
 def test_the_checks_pass_where_the_sentence_comes() -> None:

@@ -18,8 +18,18 @@ TRACES = "find /var/log/apt /var/log/dpkg.log /var/cache/apt -type f 2>/dev/null
 CONTROL = (
     r"Package: golden-try\nVersion: 1\nArchitecture: all\nMaintainer: golden\nDescription: try\n"
 )
-TYPED = {"apt": f"apt-get install --yes {FOLDER}/golden-try.deb",
-         "dpkg": f"dpkg -i {FOLDER}/golden-try.deb", "configure": "dpkg --configure -a"}
+CHANGES = {"apt": f"apt-get install --yes {FOLDER}/golden-try.deb",
+           "dpkg": f"dpkg -i {FOLDER}/golden-try.deb", "configure": "dpkg --configure -a"}
+TYPED = {
+    **CHANGES,
+    "apt alone": f"apt-get install --yes -o Dir::Bin::dpkg=/bin/true {FOLDER}/golden-try.deb",
+    "unknown": "apt-get install --yes golden-no-such-package",
+    "there already": "apt-get install --yes",
+    "managed": "cat /usr/lib/python3*/EXTERNALLY-MANAGED",
+    "ask": "dpkg --audit && dpkg -l dpkg && apt-get --simulate upgrade",
+    "another root": f"dpkg --root={FOLDER}/root --configure -a",
+}
+"""What somebody types who has a package, or wants one."""
 COMPILED = """
 import importlib.util, json, pathlib
 answer = {}
@@ -33,23 +43,22 @@ print(json.dumps(answer))
 
 @pytest.fixture(scope="module")
 def tried(host: Any) -> Iterator[Callable[[str], Any]]:
-    """A function that runs what somebody types who has a package, and returns how it ended and what
-    was said."""
+    """A function that runs one of TYPED, and returns how it ended and what was said."""
     host.check_output(
         f"mkdir -p {FOLDER}/deb/DEBIAN {FOLDER}/root/var/lib/dpkg/updates"
         f" {FOLDER}/root/var/lib/dpkg/info; touch {FOLDER}/root/var/lib/dpkg/status;"
         f" {TRACES} >{FOLDER}/before; printf '{CONTROL}' >{FOLDER}/deb/DEBIAN/control"
         f" && dpkg-deb --build {FOLDER}/deb {FOLDER}/golden-try.deb")
-    yield lambda command: host.run(f"{{ {command}; }} 2>&1")
+    yield lambda name: host.run(f"{{ {TYPED[name]}; }} 2>&1")
     host.check_output("if dpkg-query --show golden-try; then dpkg --purge golden-try; fi;"
                       f" {TRACES} | grep -vxFf {FOLDER}/before | xargs -r rm; rm -r {FOLDER}")
 
 
-@pytest.mark.parametrize("name", TYPED)
+@pytest.mark.parametrize("name", CHANGES)
 def test_packages_change_only_where_the_definition_says_so(
     host: Any, tried: Any, lock: dict[str, Any], name: str
 ) -> None:
-    said, allowed = tried(TYPED[name]), lock["seal_package_changes_enabled"]
+    said, allowed = tried(name), lock["seal_package_changes_enabled"]
     refused = REFUSED in said.stdout.splitlines()
     assert (said.succeeded, refused) == (allowed, not allowed), said.stdout
     if name != "configure":
@@ -61,27 +70,25 @@ def test_apt_says_so_before_it_downloads_and_without_any_index(
 ) -> None:
     """dpkg, which would say it, too, is put out of the way, or never reached."""
     allowed = lock["seal_package_changes_enabled"]
-    alone = tried(f"apt-get install --yes -o Dir::Bin::dpkg=/bin/true {FOLDER}/golden-try.deb")
-    unknown = tried("apt-get install --yes golden-no-such-package")
-    for said in (alone, unknown):
+    for name in ("apt alone", "unknown"):
+        said = tried(name)
         assert (REFUSED in said.stdout.splitlines()) == (not allowed), said.stdout
-    assert unknown.failed
-    nothing = tried("apt-get install --yes")
+    assert said.failed
+    nothing = tried("there already")
     assert nothing.succeeded and REFUSED not in nothing.stdout
 
 
-def test_pip_recommends_what_works_here(host: Any, lock: dict[str, Any]) -> None:
+def test_pip_recommends_what_works_here(tried: Any, lock: dict[str, Any]) -> None:
     if lock["seal_package_changes_enabled"]:
         pytest.skip("not asked: this image takes packages")
-    managed = host.check_output("cat /usr/lib/python3*/EXTERNALLY-MANAGED")
+    managed = tried("managed").stdout
     assert ENVIRONMENT in managed
     assert "apt" not in managed.lower()
 
 
 def test_questions_and_other_roots_are_not_refused(tried: Any) -> None:
-    for command in ("dpkg --audit && dpkg -l dpkg && apt-get --simulate upgrade",
-                    f"dpkg --root={FOLDER}/root --configure -a"):
-        said = tried(command)
+    for name in ("ask", "another root"):
+        said = tried(name)
         assert said.succeeded, said.stdout
 
 
