@@ -3,6 +3,7 @@ refused."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from goldenami.core.errors import HostNotReady
 from goldenami.image.bake import bake_inputs
 from goldenami.local import packer
 from goldenami.model.builds import lockfile
+from goldenami.model.supported.platforms import PLATFORMS
 from support.builds.tools import ROOT, complaints, find
 from support.rules import trees
 
@@ -96,7 +98,9 @@ def test_an_older_packer_gets_what_it_knows(
     _program(tmp_path, monkeypatch, "Packer v1.6.6")
     for _ in range(2):  # once a step
         folder = packer.templates(ROOT, tmp_path)
-    assert (folder / "base_images.json").samefile(ROOT / "packer/base_images.json")
+    publishers = folder / "base_images.json"
+    assert publishers.samefile(ROOT / "packer/base_images.json")
+    assert json.loads(publishers.read_text(encoding="utf-8")).keys() == PLATFORMS.keys()
     for path in trees.scanned(4, ROOT, "packer/*.pkr.hcl"):
         whole, left = (found.read_text(encoding="utf-8") for found in (path, folder / path.name))
         gone = {"versions": 10, "golden": 5}.get(path.name.removesuffix(".pkr.hcl"), 0)

@@ -29,7 +29,7 @@ DERIVED: dict[str, dict[str, Any]] = {
 }
 ELSEWHERE = {role: {"Ubuntu_24.yml"} for role in ("hardening", "immutable", "jupyterhub")}
 """Roles that know not every platform: those that they refuse."""
-TARGETS = [PLATFORMS[release] for release in ("trixie", "noble")]
+TARGETS = list(PLATFORMS.values())
 
 
 def combinations(role: str) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ def test_a_platform_that_a_role_does_not_know(tmp_path: Path) -> None:
 
 def test_a_role_that_is_the_same_everywhere(tmp_path: Path) -> None:
     root = role(tmp_path, "__limits_packages: [htop, 'lib{{ limits_nofile }}']\n", "main.yml")
-    for release in ("trixie", "noble"):
+    for release in PLATFORMS:
         assert role_packages.packages(root, "limits", PLATFORMS[release], {}) == ["htop", "lib5"]
     nothing = role(tmp_path / "b", "{}\n", "main.yml")
     assert role_packages.packages(nothing, "limits", PLATFORMS["noble"], {}) == []

@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 
 from goldenami.core import shell
+from goldenami.local.disk import grub
 
 PACKAGES = (
-    "apt", "dosfstools", "dpkg", "e2fsprogs", "fdisk", "grub-common", "grub-efi-amd64-bin",
-    "grub-pc-bin",
+    "apt", "dosfstools", "dpkg", "e2fsprogs", "fdisk", "grub-common", *grub.PACKAGES.values(),
     "libarchive13", "libarchive13t64", "mmdebstrap", "mtools", "systemd-container",
 )
 """What bootstraps the tree, runs the container and writes the disk (rootfs.py, container.py,

@@ -17,6 +17,7 @@ from packageurl import PackageURL
 
 from goldenami.core import records
 from goldenami.core.errors import NotVerified
+from goldenami.local.disk import grub
 from goldenami.local.tree import owners
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
@@ -31,8 +32,6 @@ from goldenami.packages import local_repository
 from goldenami.packages.pypi import Archive, PyFile
 from goldenami.packages.store import Store
 
-LOADER = ("grub-efi-amd64-bin", "grub-pc-bin")
-"""Packages of the host whose modules are in both core images of the loader (local/disk/grub.py)."""
 _SOURCE = re.compile(r"^Source: (\S+)(?: \((\S+)\))?$", re.MULTILINE)
 """deb-src-control(5): the version stands there only where it is not the binary's."""
 _SIGNED = re.compile(rf"^linux-signed(?:-(?:{'|'.join(ARCHITECTURES)})$|(?=-|$))")
@@ -271,7 +270,7 @@ def _loader(host: Host) -> Iterator[ImagePart]:
     """GRUB, which is on the disk as files of the host's packages: of the host's distribution, not
     of the image's."""
     vendor, _, _ = host.distribution.partition("-")
-    for name in LOADER:
+    for name in sorted(grub.PACKAGES.values()):
         if version := host.tools.get(name, ""):
             qualifiers = {"arch": "amd64", "distro": host.distribution, "upstream": "grub2"}
             kind, facts = ("deb", qualifiers) if vendor else ("generic", None)

@@ -184,7 +184,7 @@ def _check_tools() -> None:
         ("mcopy", "mtools"), ("mmd", "mtools"), ("grub-mkimage", "grub-common"),
     ):
         shell.require(tool, package)
-    for kind in ("i386-pc", "x86_64-efi"):
+    for kind in grub.PACKAGES:
         grub.modules_folder(kind)
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, StageFailed
 
+PACKAGES = {"i386-pc": "grub-pc-bin", "x86_64-efi": "grub-efi-amd64-bin"}
+"""The host's packages that have GRUB's modules, by its platforms: both are on every disk."""
 SECTOR = 512
 _KERNEL_SECTOR = 0x5C
 """GRUB_BOOT_MACHINE_KERNEL_SECTOR: where boot.img keeps the first sector of core.img (64 bits,
@@ -151,9 +153,8 @@ def modules_folder(kind: str) -> Path:
     """Where the host keeps GRUB's modules of platform `kind`; HostNotReady names the package that
     has them."""
     folder = Path("/usr/lib/grub") / kind
-    package = {"i386-pc": "grub-pc-bin", "x86_64-efi": "grub-efi-amd64-bin"}[kind]
     if not (folder / "moddep.lst").is_file():
-        shell.require(f"grub modules for {kind}", package)
+        shell.require(f"grub modules for {kind}", PACKAGES[kind])
     return folder
 
 
