@@ -133,10 +133,13 @@ int nvmlDeviceGetArchitecture(device_t d, unsigned *to) { return answer(to, "arc
 
 int nvmlDeviceGetUtilizationRates(device_t d, struct utilization *to)
 {
-	to->memory = 0;
+	to->memory = number("memory_utilization", GPU(d), 0);
 	to->gpu = number("utilization", GPU(d), 0);
 	return number("lost", GPU(d), OK);
 }
+
+int nvmlDeviceGetPowerUsage(device_t d, unsigned *to) { return answer(to, "power", d, 300000); }
+int nvmlDeviceGetEnforcedPowerLimit(device_t d, unsigned *to) { return answer(to, "power_limit", d, 300000); }
 
 /* One sample, at `burst_at`, of a burst that the rate of now no longer shows. */
 int nvmlDeviceGetSamples(device_t d, int kind, unsigned long long since, unsigned *type, unsigned *count, struct sample *to)

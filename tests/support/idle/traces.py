@@ -25,7 +25,8 @@ def settings(**changed: Any) -> Settings:
     """The defaults of the role, with some values changed."""
     known = Settings(action=Action.NONE, target="", window_minutes=60, grace_minutes=15,
                      gpu_percent=3, cores=0.3,
-                     disk_mb_s=4, network_mb_s=0.2, longest_hold_hours=72, metrics_enabled=True,
+                     disk_mb_s=4, network_mb_s=0.05, longest_hold_hours=72,
+                     longest_wait_hours=0, metrics_enabled=True,
                      protection_enabled=True, poweroff_command=("systemctl", "poweroff"))
     return replace(known, **changed)
 

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from golden_idle import account, holds, machine, metrics, notice, settings
+from golden_idle import account, evidence, holds, machine, metrics, notice, settings
 from golden_idle.account import AccountError
 from golden_idle.decide import MISSING_S, PERIOD_S, Decision, Hold, Sample, decide
 from golden_idle.metrics import Figure, Minute
@@ -55,6 +55,7 @@ class Agent:
         self.root, self.settings, self.clock = root, settings.load(root), Clock(speed)
         self._nvml, self._gpus_known = Nvml(), 0
         self._samples: deque[Sample] = deque()
+        self._sampler = machine.Sampler(self.settings, self.clock.now())
         self._minute: Minute = {}
         self._minute_began = self.clock.now()
         self._progress, self._failure = Progress(), ""
@@ -81,7 +82,11 @@ class Agent:
         """One sample and all that follows from it."""
         gpus, lost = self._gpus()
         now = later.at * self.clock.speed
-        self._samples.append(machine.sample(earlier, later, gpus, lost, now))
+        look = None
+        if self._sampler.due(now):
+            holders = tuple(self._nvml.processes()) if gpus else ()
+            look = evidence.look(self.root, later.at, self._sampler.seen, holders)
+        self._samples.append(self._sampler.sample(earlier, later, gpus, lost, now, look))
         while self._samples[0].at < now - self.settings.window_s - 2 * MISSING_S:
             self._samples.popleft()
         held = holds.read(self.root / holds.FOLDER, now / self.clock.speed, self.settings.longest_hold_hours,
@@ -115,6 +120,7 @@ class Agent:
                 log(f"busy again: {decision.reason}")
             self._progress, self._failure = Progress(), ""
             self._publisher.protect(True)
+            notice.take_back(self.root)
         elif step is not Step.NOTHING:
             try:
                 self._notify(decision, now) if step is Step.NOTIFY else self._act()
@@ -135,6 +141,8 @@ class Agent:
         if refusal := self._refusal():
             lines.append(f"That will not happen: {refusal}.")
         here.notify(self.settings.target, notice.subject(here.instance, self.settings), "\n".join(lines))
+        if self.settings.action is not Action.NOTIFY:
+            notice.tell_terminals(self.root, "\n".join(lines))
 
     def _act(self) -> None:
         """What was announced."""

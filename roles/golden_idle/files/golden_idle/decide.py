@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from golden_idle.settings import Settings
 
 PERIOD_S = 10
 """Seconds between samples."""
+STALLED = 0.01
+"""Part of the time. An idle machine's journal waits a thousandth; 100 requests of 1 ms a second, a tenth."""
 MISSING_S = 3 * PERIOD_S
 """Seconds without a sample after which nobody knows what happened: a suspend, a stopped agent, a starved machine."""
 
@@ -32,6 +34,18 @@ class Sample:
     """MB/s received and sent, all network cards"""
     typed: bool
     """whether somebody typed at a terminal"""
+    stalled: float = 0.0
+    """part of the time in which something waited for disks"""
+    timer: str = ""
+    """the unit of a timer, or cron, that ran: what the whole machine used is taken for its use"""
+    spun: float = 0.0
+    """cores that ask again and again and get nothing"""
+    used: tuple[str, ...] = ()
+    """signs of people, and of jobs that go on"""
+    waits: tuple[str, ...] = ()
+    """signs of jobs that wait for others"""
+    waited_since: float = math.inf
+    """when something but a wait was last seen"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,9 @@ def decide(samples: Sequence[Sample], now: float, settings: Settings, holds: Seq
         return Decision(False, None, "no sample yet")
     covering = [index for index, sample in enumerate(samples) if sample.at <= begin]
     recent = samples[covering[-1] if covering else 0:]
-    busy = max([*_gaps(recent, now), *_over(recent[1:], settings)], default=None)
+    over = [found for sample in recent[1:] for found in _over(sample, settings)]
+    kept = [(at, reason) for at, reason, lasts in over if lasts or at >= now]
+    busy = max([*_gaps(recent, now), *kept], default=None)
     quiet_since = busy[0] if busy else recent[0].at
     minutes = max(0.0, now - quiet_since) / 60
     if current := [hold for hold in holds if hold.until > now]:
@@ -87,21 +103,35 @@ def _gaps(samples: Sequence[Sample], now: float) -> Iterator[tuple[float, str]]:
             yield later, f"nothing is known of {abs(later - earlier):.0f} s (suspended, or the agent did not run)"
 
 
-def _over(samples: Sequence[Sample], settings: Settings) -> Iterator[tuple[float, str]]:
-    """Times at which something was in use. A figure that is no number is above its line."""
-    for sample in samples:
-        if sample.lost:
-            yield sample.at, f"a GPU cannot be asked: {sample.lost}"
-        for number, percent in enumerate(sample.gpus):
-            if not percent <= settings.gpu_percent:
-                yield sample.at, f"GPU {number} at {_figure(percent)} %, line {settings.gpu_percent:g}"
-        for what, value, line in (("cores", sample.cores, settings.cores),
-                                  ("MB/s of disks", sample.disk_mb_s, settings.disk_mb_s),
-                                  ("MB/s of network", sample.network_mb_s, settings.network_mb_s)):
-            if not value <= line:
-                yield sample.at, f"{_figure(value)} {what}, line {line:g}"
-        if sample.typed:
-            yield sample.at, "somebody typed at a terminal"
+def waits_only(sample: Sample, settings: Settings) -> bool:
+    """Whether nothing but waits keeps a machine at this sample."""
+    return not any(lasts for _, _, lasts in _over(replace(sample, waits=()), settings))
+
+
+def _over(sample: Sample, settings: Settings) -> Iterator[tuple[float, str, bool]]:
+    """When and why something was in use, and whether that counts for a window: a timer's work counts while it runs.
+
+    A figure that is no number is above its line.
+    """
+    at, lasts = sample.at, not sample.timer
+    if sample.lost:
+        yield at, f"a GPU cannot be asked: {sample.lost}", True
+    for number, percent in enumerate(sample.gpus):
+        if not percent <= settings.gpu_percent:
+            yield at, f"GPU {number} at {_figure(percent)} %, line {settings.gpu_percent:g}", True
+    for what, value, line in (("cores", sample.cores - sample.spun, settings.cores),
+                              ("MB/s of disks", sample.disk_mb_s, settings.disk_mb_s),
+                              ("MB/s of network", sample.network_mb_s, settings.network_mb_s),
+                              ("of the time something waits for disks", sample.stalled, STALLED)):
+        if not value <= line:
+            yield at, f"{_figure(value)} {what}, line {line:g}" + f" ({sample.timer})" * (not lasts), lasts
+    if sample.typed:
+        yield at, "somebody typed at a terminal", True
+    for sign in sample.used:
+        yield at, sign, True
+    longest = settings.longest_wait_hours * 3600 or math.inf
+    if sample.waits and at - sample.waited_since <= longest:
+        yield at, sample.waits[0], True
 
 
 def _figure(value: float) -> str:

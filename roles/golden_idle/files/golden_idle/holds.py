@@ -96,19 +96,22 @@ def _remove(paths: Iterable[Path]) -> None:
 
 def _hold(path: Path) -> Iterator[Hold]:
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return
-    try:
-        status = os.fstat(file)
-        text = os.read(file, MOST_BYTES) if stat.S_ISREG(status.st_mode) else b""
+        text, owner = read_plain(path)
         values = json.loads(text)
         until, reason = float(values["until"]), str(values["reason"])
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return
+    yield Hold(until, user_name(owner), "".join(filter(str.isprintable, reason))[:MOST_REASON])
+
+
+def read_plain(path: Path) -> tuple[bytes, int]:
+    """The first bytes of a user's file, and its owner; none of what is no plain file."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(file)
+        return os.read(file, MOST_BYTES) if stat.S_ISREG(status.st_mode) else b"", status.st_uid
     finally:
         os.close(file)
-    yield Hold(until, user_name(status.st_uid), "".join(filter(str.isprintable, reason))[:MOST_REASON])
 
 
 def user_name(uid: int) -> str:

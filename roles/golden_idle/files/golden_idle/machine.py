@@ -5,19 +5,26 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from golden_idle.decide import Sample
+from golden_idle import evidence
+from golden_idle.decide import Sample, waits_only
+from golden_idle.evidence import LOOK_S, Look, Signs
 from golden_idle.nvml import Gpu
+from golden_idle.settings import Settings
 
 SECTOR = 512
 """Bytes; /proc/diskstats counts in these whatever the disk's own are (Documentation/admin-guide/iostats.rst)."""
 NVIDIA, DISPLAY = "0x10de", "0x03"
 """PCI's number of the vendor, and the class of display controllers, which GPUs without a display have, too."""
+TIMER = 0.01
+"""Cores of a timer's unit that does something; cron itself looks once a minute, in less than a thousandth."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -27,7 +34,7 @@ class Reading:
 
     at: float
     busy_s: float
-    """core-seconds of processes and of the kernel for them"""
+    """core-seconds of processes and of the kernel for them, and those that the host took from them"""
     idle_s: float
     """core-seconds that the kernel counts as idle, waits for disks not among them"""
     all_s: float
@@ -37,15 +44,38 @@ class Reading:
     """bytes received and sent, by network card"""
     terminals: Mapping[str, int]
     """when a program last read what somebody typed, by terminal; ns, compared for change alone"""
+    stalled_s: float = 0.0
+    """seconds in which something waited for disks (Documentation/accounting/psi.rst, `some` of io)"""
+    timers: Mapping[str, float] = field(default_factory=dict)
+    """core-seconds of cron and of each unit that a timer starts"""
 
 
 def read(root: Path) -> Reading:
     """Read all counters."""
     fields = [int(word) / _TICKS for word in _text(root / "proc/stat").split("\n", 1)[0].split()[1:9]]
     user, nice, system, idle, iowait, irq, softirq, steal = fields
-    busy = user + nice + system + irq + softirq
-    return Reading(time.clock_gettime(time.CLOCK_BOOTTIME), busy, idle, busy + idle + iowait + steal,
-                   dict(_disks(root)), dict(_networks(root)), dict(_terminals(root / "dev/pts")))
+    busy = user + nice + system + irq + softirq + steal
+    return Reading(time.clock_gettime(time.CLOCK_BOOTTIME), busy, idle, busy + idle + iowait,
+                   dict(_disks(root)), dict(_networks(root)), dict(_terminals(root / "dev/pts")),
+                   _stalled(root / "proc/pressure/io"), dict(_timers(root)))
+
+
+def _stalled(path: Path) -> float:
+    """Seconds; none where the kernel keeps no pressure."""
+    return int(_text(path).split("total=", 1)[1].split()[0]) / 1e6 if path.exists() else 0.0
+
+
+@functools.cache
+def _units(root: Path) -> frozenset[str]:
+    folders = [root / folder / "systemd/system" for folder in ("etc", "usr/lib")]
+    found = {path.stem + ".service" for folder in folders for path in folder.glob("*.timer")}
+    return frozenset(found | {"cron.service", "atd.service"})
+
+
+def _timers(root: Path) -> Iterator[tuple[str, float]]:
+    for unit in _units(root):
+        with suppress(OSError):  # it does not run
+            yield unit, int(_text(root / "sys/fs/cgroup/system.slice" / unit / "cpu.stat").split()[1]) / 1e6
 
 
 def _text(path: Path) -> str:
@@ -100,9 +130,49 @@ def sample(earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, at: flo
         disk_mb_s=_rate(earlier.disks, later.disks, seconds),
         network_mb_s=_rate(earlier.networks, later.networks, seconds),
         typed=any(earlier.terminals.get(name) != at for name, at in later.terminals.items()),
+        stalled=(later.stalled_s - earlier.stalled_s) / seconds if seconds > 0 else float("nan"),
+        timer=_timer(earlier.timers, later.timers, seconds),
     )
+
+
+def _timer(earlier: Mapping[str, float], later: Mapping[str, float], seconds: float) -> str:
+    """The unit of a timer that has just run, empty for none."""
+    ran = {unit: used - earlier.get(unit, 0.0) for unit, used in later.items()}
+    most = max(ran, key=lambda unit: ran[unit], default="")
+    return most if most and ran[most] >= TIMER * seconds else ""
 
 
 def _rate(earlier: Mapping[str, int], later: Mapping[str, int], seconds: float) -> float:
     moved = sum(max(0, count - earlier.get(name, count)) for name, count in later.items())
     return moved / 1e6 / seconds if seconds > 0 else float("nan")
+
+
+class Sampler:
+    """Samples with their signs: readings come each ten seconds, looks each minute, when one is `due`."""
+
+    def __init__(self, settings: Settings, now: float) -> None:
+        self.seen: Look | None = None
+        self._settings, self._looked_at, self._waited_since = settings, now - LOOK_S, now
+        self._signs, self._gpus_spin = Signs(), True
+
+    def due(self, now: float) -> bool:
+        """Whether a look is to be taken."""
+        return now - self._looked_at >= LOOK_S
+
+    def sample(self, earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, now: float,
+               look: Look | None = None) -> Sample:
+        """The sample of two readings, and of a look where one was taken."""
+        found = sample(earlier, later, gpus, lost, now)
+        self._gpus_spin &= bool(gpus) and all(gpu.spins or not gpu.peak for gpu in gpus)
+        if look is not None:
+            self._signs = evidence.signs(self.seen, look, self._gpus_spin) if self.seen else Signs()
+            found = replace(found, used=self._signs.used, waits=self._signs.waits)
+            self.seen, self._looked_at, self._gpus_spin = look, now, True
+        if self._signs.stuck:
+            found = replace(found, stalled=0.0)
+        if self._signs.gpus_spin:
+            found = replace(found, gpus=tuple(0 if gpu.spins else gpu.peak for gpu in gpus))
+        found = replace(found, spun=min(self._signs.spun, found.cores))
+        if not waits_only(found, self._settings):
+            self._waited_since = now
+        return replace(found, waited_since=self._waited_since)

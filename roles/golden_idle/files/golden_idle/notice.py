@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from golden_idle.account import Instance
 from golden_idle.holds import user_name
 from golden_idle.settings import Action, Settings
 
+LOGIN = Path("run/motd.d/50-golden-idle")
+"""What a login is told (pam_motd(8))."""
 _CONSEQUENCE = {
     Action.NOTIFY: "Nothing is stopped: the action is `notify`. In a group it may now be scaled in.",
     Action.POWEROFF: "It powers off in {minutes} minutes if it stays idle.",
@@ -44,3 +48,21 @@ def holders(processes: Sequence[int], root: Path) -> list[str]:
             continue
         found.append(f"{''.join(filter(str.isprintable, name))} ({user_name(uid)}, {pid})")
     return found
+
+
+def tell_terminals(root: Path, text: str) -> None:
+    """Tell who is logged in, as wall(1) does, and who logs in until the machine is busy again."""
+    (root / LOGIN).parent.mkdir(parents=True, exist_ok=True)
+    (root / LOGIN).write_text(f"{text}\n", encoding="utf-8")
+    for path in (root / "dev/pts").glob("[0-9]*"):
+        with suppress(OSError):  # it is closed, or its reader has stopped it
+            file = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            try:
+                os.write(file, f"\n{text}\n".replace("\n", "\r\n").encode())
+            finally:
+                os.close(file)
+
+
+def take_back(root: Path) -> None:
+    """A login is told nothing more."""
+    (root / LOGIN).unlink(missing_ok=True)

@@ -13,6 +13,8 @@ _ERRORS = {9: "the driver is not loaded", 12: "the driver's library lacks a func
 _ARCHITECTURES = {2: "Kepler", 3: "Maxwell", 4: "Pascal", 5: "Volta", 6: "Turing", 7: "Ampere", 8: "Ada Lovelace",
                   9: "Hopper", 10: "Blackwell"}
 """NVML_DEVICE_ARCH_*, in nvidia-smi's words."""
+SPIN_PERCENT, SPIN_POWER = 99, 0.5
+"""Utilization, and part of the power limit, of a kernel that does nothing but poll."""
 UTILIZATION = 1
 """NVML_GPU_UTILIZATION_SAMPLES"""
 _NAME, _PROCESSES, MIB = 96, 128, 1 << 20
@@ -33,6 +35,8 @@ class Gpu:
     peak: float
     memory_used: float
     memory_total: float
+    spins: bool = False
+    """whether a kernel runs that moves no memory and draws little, such as one that waits for a peer that is dead"""
 
 
 class _Utilization(ctypes.Structure):
@@ -129,7 +133,15 @@ class Nvml:
         self._call("nvmlDeviceGetUtilizationRates", device, ctypes.byref(used))
         self._call("nvmlDeviceGetMemoryInfo", device, ctypes.byref(memory))
         return Gpu(index, name.value.decode(errors="replace"), _ARCHITECTURES.get(architecture.value, "unknown"),
-                   used.gpu, max(used.gpu, self._peak(index, device)), memory.used / MIB, memory.total / MIB)
+                   used.gpu, max(used.gpu, self._peak(index, device)), memory.used / MIB, memory.total / MIB,
+                   used.gpu >= SPIN_PERCENT and not used.memory and self._power(device) <= SPIN_POWER)
+
+    def _power(self, device: ctypes.c_void_p) -> float:
+        """The part of its limit that a GPU draws; 1 where it does not say."""
+        drawn, limit = ctypes.c_uint(), ctypes.c_uint()
+        said = (self._call("nvmlDeviceGetPowerUsage", device, ctypes.byref(drawn), may=NOT_SUPPORTED)
+                and self._call("nvmlDeviceGetEnforcedPowerLimit", device, ctypes.byref(limit), may=NOT_SUPPORTED))
+        return drawn.value / limit.value if said and limit.value else 1.0
 
     def _peak(self, index: int, device: ctypes.c_void_p) -> int:
         """The highest of the samples that the driver keeps (some seconds of them) since they were last asked for.

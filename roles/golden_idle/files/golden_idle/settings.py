@@ -46,6 +46,7 @@ class Settings:
     disk_mb_s: float
     network_mb_s: float
     longest_hold_hours: int
+    longest_wait_hours: int
     metrics_enabled: bool
     protection_enabled: bool
     poweroff_command: tuple[str, ...]
@@ -62,7 +63,8 @@ class Settings:
 
 
 KEYS = tuple(field.name for field in fields(Settings))
-_WHOLE = {"window_minutes": LEAST_WINDOW, "grace_minutes": LEAST_GRACE, "longest_hold_hours": 1}
+_WHOLE = {"window_minutes": LEAST_WINDOW, "grace_minutes": LEAST_GRACE, "longest_hold_hours": 1,
+          "longest_wait_hours": 0}
 """Whole numbers, and the least of each."""
 _LINES = ("gpu_percent", "cores", "disk_mb_s", "network_mb_s")
 

@@ -1,0 +1,85 @@
+"""Jupyter servers, asked by their own API for what they last did.
+
+Their users' files have the token. What a file says is its user's word: it has to be of the user
+whose process it names, so that nobody's token goes to somebody else's port.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from golden_idle import holds
+
+LIMIT_S, MOST_BYTES = 2, 1 << 20
+_FILES = tuple(f"{home}/.local/share/jupyter/runtime/{kind}-{{}}.json"
+               for home in ("root", "home/*") for kind in ("jpserver", "nbserver"))
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a server last did, as text that is compared for change; how many cells run."""
+
+    did: str
+    running: int
+
+
+UNKNOWN = Server("unknown", 0)
+
+
+def ask(root: Path, processes: list[int]) -> dict[str, Server]:
+    """The servers among these processes, by number."""
+    found = dict[str, Server]()
+    for pid in processes:
+        folder = root / "proc" / str(pid)
+        for file in [path for name in _FILES for path in root.glob(name.format(pid))]:
+            try:
+                text, owner = holds.read_plain(file)
+                if owner == folder.stat().st_uid:
+                    found[str(pid)] = _server(json.loads(text), folder)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                found[str(pid)] = UNKNOWN
+    return found
+
+
+def _token(environment: Path) -> str:
+    """The one that JupyterHub gave to a user's server."""
+    words = environment.read_bytes().split(b"\0")
+    name = b"JUPYTERHUB_API_TOKEN="
+    return next((word.removeprefix(name).decode() for word in words if word.startswith(name)), "")
+
+
+def _server(values: Mapping[str, Any], process: Path) -> Server:
+    token = values["token"] or _token(process / "environ")
+    kernels = _get(values, token, "api/kernels")
+    folder = Path(values.get("root_dir") or values["notebook_dir"])
+    did = [str(each["last_activity"]) for each in kernels]
+    for each in _get(values, token, "api/sessions"):
+        with suppress(OSError):
+            did.append(str((folder / each["path"]).stat().st_mtime_ns))
+    running = sum(each["execution_state"] == "busy" for each in kernels)
+    return Server(" ".join(sorted(did)), running)
+
+
+def _get(values: Mapping[str, Any], token: str, path: str) -> Any:
+    scheme = "https" if values.get("secure") else "http"
+    address = f"{scheme}://127.0.0.1:{int(values['port'])}{values['base_url']}{path}"
+    request = urllib.request.Request(  # noqa: S310 - http, on this machine
+        f"{address}?no_track_activity=1", headers={"Authorization": f"token {token}"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=LIMIT_S) as answer:
+        return json.loads(answer.read(MOST_BYTES))
+
+
+def activity(earlier: Mapping[str, Server], later: Mapping[str, Server]) -> Iterator[str]:
+    """What notebooks did between two looks."""
+    for pid, server in later.items():
+        if server.running:
+            yield f"Jupyter ({pid}) runs a cell"
+        elif pid in earlier and earlier[pid] != server:
+            yield f"a notebook of Jupyter ({pid}) was edited or asked something"
