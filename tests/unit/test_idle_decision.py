@@ -20,7 +20,7 @@ SHORT = settings(window_minutes=15)
 BUSY: tuple[dict[str, Any], ...] = (
     {"gpus": (0.0, 3.1)}, {"gpus": (math.nan,)}, {"lost": "it fell off the bus"}, {"cores": 0.31},
     {"cores": math.nan},
-    {"disk_mb_s": 4.1}, {"network_mb_s": 0.06}, {"typed": True},
+    {"stalled": 0.06}, {"used": ("a sign",)}, {"waits": ("a sign",)}, {"network_mb_s": 0.06}, {"typed": True},
 )
 
 
@@ -44,7 +44,7 @@ def test_a_quiet_window_is_idle_and_says_since_when() -> None:
     assert found == Decision(True, 30.0, "every sample of 15 minutes is below every line")
 
 
-@pytest.mark.parametrize("used", [{"gpus": (3.0,)}, {"cores": 0.3}, {"disk_mb_s": 4.0}, {"network_mb_s": 0.05}], ids=str)
+@pytest.mark.parametrize("used", [{"gpus": (3.0,)}, {"cores": 0.3}, {"stalled": 0.05}, {"network_mb_s": 0.05}], ids=str)
 def test_a_sample_on_its_line_is_idle(used: dict[str, Any]) -> None:
     assert decide([replace(sample, **used) for sample in window()], 930.0, SHORT).idle
 

@@ -212,9 +212,9 @@ def write(path: Path, text: str = "") -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A machine with two cores, a disk with a partition, a network card, a bridge, a terminal."""
+    """A machine with two cores, a network card, a bridge, a terminal."""
     counters(tmp_path)
-    for name in ("sys/block/nvme0n1/device", "sys/block/md0", "sys/class/net/ens5/device",
+    for name in ("sys/class/net/ens5/device",
                  "sys/class/net/docker0"):
         (tmp_path / name).mkdir(parents=True)
     write(tmp_path / "dev/pts/0")
@@ -228,10 +228,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def counters(root: Path, *, ticks: int = 1000, sectors: int = 0, octets: int = 0) -> None:
+def counters(root: Path, *, ticks: int = 1000, octets: int = 0) -> None:
     write(root / "proc/stat", f"cpu  {ticks} 0 0 5000 100 0 0 7 0 0\ncpu0 1 2\n")
-    write(root / "proc/diskstats", "".join(f" 259 0 {name} 1 0 {sectors} 0 1 0 {sectors} 0 0 0 0\n"
-                                           for name in ("nvme0n1", "nvme0n1p1", "md0")))
     write(root / "proc/net/dev",
           "head\nhead\n" + "".join(f"  {name}: {octets} 1 0 0 0 0 0 0 {octets} 1 0 0 0 0 0 0\n"
                                    for name in ("ens5", "lo", "docker0")))
@@ -248,9 +246,8 @@ def moved(root: Path, gpus: list[Gpu] | None = None, **changed: int) -> Any:
 
 def test_rates_count_each_real_device_once(root: Path) -> None:
     tick = os.sysconf("SC_CLK_TCK")
-    found = moved(root, ticks=1000 + 5 * tick, sectors=10_000, octets=3_000_000)
+    found = moved(root, ticks=1000 + 5 * tick, octets=3_000_000)
     assert found.cores == pytest.approx(0.5)
-    assert found.disk_mb_s == pytest.approx(2 * 10_000 * 512 / 1e6 / 10)
     assert found.network_mb_s == pytest.approx(0.6)
     assert not found.typed
 
@@ -271,7 +268,7 @@ def test_typing_is_a_terminal_that_was_read_or_a_new_one_at_any_time_of_day(root
 def test_two_readings_at_one_time_are_busy(root: Path) -> None:
     reading = machine.read(root)
     found = machine.sample(reading, reading, [], "", 0)
-    assert str(found.cores) == str(found.disk_mb_s) == "nan"
+    assert str(found.cores) == str(found.network_mb_s) == "nan"
 
 
 def test_figures_have_the_names_and_dimensions_of_cloudwatch_s_agent(root: Path) -> None:

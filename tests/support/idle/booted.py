@@ -50,7 +50,7 @@ def user_data(topic: str) -> str:
     for itself."""
     own = {"action": "poweroff", "target": topic, "window_minutes": 15, "grace_minutes": 5,
            "cores": 1.5,
-           "network_mb_s": 5, "disk_mb_s": 50}
+           "network_mb_s": 5}
     return "#cloud-config\n" + json.dumps({"write_files": [
         {"path": "/etc/golden-idle.local.json", "permissions": "0600",
          "content": json.dumps(own)}]})

@@ -98,7 +98,6 @@ class IdleMachine:
         self._write("dev/pts/0")
         self._write("proc/meminfo", "MemTotal: 1000 kB\nMemFree: 300 kB\n")
         self._write("proc/1/mounts", f"/dev/nvme0n1p1 {root} ext4 rw 0 0\n")
-        self._write("proc/diskstats")
         self._write("proc/net/dev", "head\nhead\n")
         self.work(0)
         found = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))

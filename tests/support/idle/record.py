@@ -166,25 +166,17 @@ def _inside(name: str, minutes: float) -> None:
 
 
 def _of_cgroup(found: Reading) -> Reading:
-    """The reading with what is of this machine alone: its cgroup, its disk, its cable."""
+    """The reading with what is of this machine alone: its cgroup, its cable."""
     used, stalled = (
         _usage(Path("/sys/fs/cgroup")) - _usage(OWN),
         machine._stalled(Path("/sys/fs/cgroup/io.pressure")),
     )
-    disk = Path("/run/disk")
     cable = Path("/proc/net/dev").read_text(encoding="ascii").partition("cable:")[2].split()
-    disks = {}
-    if disk.exists():
-        words = (
-            Path(f"/sys/block/{disk.read_text().strip()}/stat").read_text(encoding="ascii").split()
-        )
-        disks = {"disk": (int(words[2]) + int(words[6])) * machine.SECTOR}
     return dataclasses.replace(
         found,
         busy_s=round(used, 4),
         idle_s=0.0,
         all_s=0.0,
-        disks=disks,
         networks={"cable": int(cable[0]) + int(cable[8])},
         stalled_s=stalled,
         timers=dict(machine._timers(Path("/"))),

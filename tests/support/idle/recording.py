@@ -62,9 +62,9 @@ def decode(line: str, holder: str) -> tuple[Reading, Look | None]:
 
 
 def _process(values: list[Any]) -> Process:
-    *first, sockets, threads = values
+    *first, sockets, threads, stored = values
     pairs = {name: (each[0], each[1]) for name, each in threads.items()}
-    return Process(*[*first, tuple(sockets), pairs])
+    return Process(*[*first, tuple(sockets), pairs, stored])
 
 
 @dataclass(frozen=True)

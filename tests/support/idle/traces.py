@@ -25,7 +25,7 @@ def settings(**changed: Any) -> Settings:
     """The defaults of the role, with some values changed."""
     known = Settings(action=Action.NONE, target="", window_minutes=60, grace_minutes=15,
                      gpu_percent=3, cores=0.3,
-                     disk_mb_s=4, network_mb_s=0.05, longest_hold_hours=72,
+                     network_mb_s=0.05, longest_hold_hours=72,
                      longest_wait_hours=0, metrics_enabled=True,
                      protection_enabled=True, poweroff_command=("systemctl", "poweroff"))
     return replace(known, **changed)
@@ -52,7 +52,7 @@ class Trace:
 def quiet(at: float, **used: Any) -> Sample:
     """What a machine uses that nobody uses, but for `used`: daemons, time, a browser that asks a
     notebook server."""
-    return replace(Sample(at=at, gpus=(0.0,), lost="", cores=0.03, disk_mb_s=0.05,
+    return replace(Sample(at=at, gpus=(0.0,), lost="", cores=0.03,
                           network_mb_s=0.004, typed=False),
                    **used)
 
@@ -92,7 +92,7 @@ TRACES: Sequence[Trace] = (
     Trace("the last of eight GPUs at work", _when(_always, gpus=(*[0.0] * 7, 40.0)), _always,
           cpus=192),
     Trace("a slow download, 0.5 MB/s", _when(_always, network_mb_s=0.5, cores=0.05), _always),
-    Trace("a data loader that reads 12 MB/s", _when(_always, disk_mb_s=12.0, cores=0.1), _always,
+    Trace("a data loader that waits for a disk", _when(_always, stalled=0.1, cores=0.1), _always,
           cpus=48),
     Trace("a batch job of 2 minutes every 45", _when(_every(45, 120), cores=4.0), _always, cpus=48),
     Trace("somebody types every 25 minutes", _when(_every(25, 10), typed=True), _always),

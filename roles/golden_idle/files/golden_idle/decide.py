@@ -11,7 +11,7 @@ from golden_idle.settings import Settings
 
 PERIOD_S = 10
 """Seconds between samples."""
-STALLED = 0.01
+STALLED = 0.05
 """Part of the time. An idle machine's journal waits a thousandth; 100 requests of 1 ms a second, a tenth."""
 MISSING_S = 3 * PERIOD_S
 """Seconds without a sample after which nobody knows what happened: a suspend, a stopped agent, a starved machine."""
@@ -28,8 +28,6 @@ class Sample:
     """why a GPU cannot be asked; empty where all were"""
     cores: float
     """busy cores: 1.0 is one thread that never waits"""
-    disk_mb_s: float
-    """MB/s read and written, all disks"""
     network_mb_s: float
     """MB/s received and sent, all network cards"""
     typed: bool
@@ -120,7 +118,6 @@ def _over(sample: Sample, settings: Settings) -> Iterator[tuple[float, str, bool
         if not percent <= settings.gpu_percent:
             yield at, f"GPU {number} at {_figure(percent)} %, line {settings.gpu_percent:g}", True
     for what, value, line in (("cores", sample.cores - sample.spun, settings.cores),
-                              ("MB/s of disks", sample.disk_mb_s, settings.disk_mb_s),
                               ("MB/s of network", sample.network_mb_s, settings.network_mb_s),
                               ("of the time something waits for disks", sample.stalled, STALLED)):
         if not value <= line:

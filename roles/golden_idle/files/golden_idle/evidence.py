@@ -20,8 +20,9 @@ TRAFFIC = 2048
 """Bytes that a client sends without a person: SSH's keep-alives each 15 s are 208."""
 ENVELOPE = 1.25
 """Bytes of SSH for a byte that is forwarded, at most: a page's question of 500 has 40 to 80."""
-TRANSFER = 65_536
-"""Bytes of a job with other machines, 1 kB/s. What a job says of its health is less."""
+TRANSFER, STORED = 65_536, 6_000_000
+"""Bytes of a job: with other machines, 1 kB/s, which is more than it says of its health; with
+disks, 0.1 MB/s, which is more than logs."""
 QUESTION = 200
 """Bytes: a question by HTTP has more, what keeps a connection to a database less."""
 ANSWER_MS = 900_000
@@ -56,6 +57,8 @@ class Process:
     sockets: tuple[int, ...] = ()
     threads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """seconds outside and inside the kernel, of the threads of a process that computes"""
+    stored: int = 0
+    """bytes read from disks and network file systems, and written to them"""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,8 @@ def _process(folder: Path, own: str, known: Process | None, seconds: float) -> P
     hot = known is not None and cpu - known.cpu_s >= HOT * seconds
     return Process(began, name, kind, words[0].decode(), cpu, int(words[7]) + int(words[9]),
                    int(io[b"rchar"]) + int(io[b"wchar"]), tuple(_sockets(folder / "fd")),
-                   dict(_threads(folder / "task")) if hot else {})
+                   dict(_threads(folder / "task")) if hot else {},
+                   int(io[b"read_bytes"]) + int(io[b"write_bytes"]))
 
 
 def _kind(folder: Path, own: str, name: str) -> str:
@@ -179,7 +183,7 @@ def signs(earlier: Look, later: Look, gpus_spin: bool = False) -> Signs:
              if ((gpus_spin and pid in later.holders) or _spins(old, new, seconds))
              and _still(old, new, earlier, later)}
     spun = sum(cores.pop(pid) for pid in spins)
-    used = (*_jobs(pairs, cores, later.holders), *_clients(earlier, later, seconds),
+    used = (*_jobs(pairs, cores, later.holders, seconds / LOOK_S), *_clients(earlier, later, seconds),
             *notebooks.activity(earlier.servers, later.servers))
     return Signs(used, tuple(_waits(earlier, later)), spun,
                  gpus_spin and bool(later.holders) and spins.issuperset(later.holders),
@@ -216,13 +220,15 @@ def _bytes(old: Connection | None, new: Connection) -> int:
 
 
 def _jobs(pairs: Mapping[int, tuple[Process, Process]], cores: Mapping[int, float],
-          holders: tuple[int, ...]) -> Iterator[str]:
+          holders: tuple[int, ...], minutes: float) -> Iterator[str]:
     contained = sum(used for pid, used in cores.items() if pairs[pid][1].kind == "container")
     if contained >= CONTAINERS:
         yield f"containers use {contained:.2f} cores"
     for pid, (old, new) in pairs.items():
         if pid in holders and cores.get(pid, 0) >= HOLDER:
             yield f"{new.name} ({pid}) holds GPU memory and computes"
+        if pid in cores and new.stored - old.stored >= STORED * minutes:
+            yield f"{new.name} ({pid}) reads or writes disks"
         if new.state == "D" and _went_on(old, new):
             yield f"{new.name} ({pid}) waits for a disk or a file system, and goes on"
 

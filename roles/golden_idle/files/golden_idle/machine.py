@@ -19,8 +19,6 @@ from golden_idle.evidence import LOOK_S, Look, Signs
 from golden_idle.nvml import Gpu
 from golden_idle.settings import Settings
 
-SECTOR = 512
-"""Bytes; /proc/diskstats counts in these whatever the disk's own are (Documentation/admin-guide/iostats.rst)."""
 NVIDIA, DISPLAY = "0x10de", "0x03"
 """PCI's number of the vendor, and the class of display controllers, which GPUs without a display have, too."""
 TIMER = 0.01
@@ -38,8 +36,6 @@ class Reading:
     idle_s: float
     """core-seconds that the kernel counts as idle, waits for disks not among them"""
     all_s: float
-    disks: Mapping[str, int]
-    """bytes read and written, by disk"""
     networks: Mapping[str, int]
     """bytes received and sent, by network card"""
     terminals: Mapping[str, int]
@@ -56,7 +52,7 @@ def read(root: Path) -> Reading:
     user, nice, system, idle, iowait, irq, softirq, steal = fields
     busy = user + nice + system + irq + softirq + steal
     return Reading(time.clock_gettime(time.CLOCK_BOOTTIME), busy, idle, busy + idle + iowait,
-                   dict(_disks(root)), dict(_networks(root)), dict(_terminals(root / "dev/pts")),
+                   dict(_networks(root)), dict(_terminals(root / "dev/pts")),
                    _stalled(root / "proc/pressure/io"), dict(_timers(root)))
 
 
@@ -85,14 +81,6 @@ def _text(path: Path) -> str:
 def _real(folder: Path) -> set[str]:
     """Names in a folder of /sys that are devices; a partition, array, bridge or container's end would count twice."""
     return {path.name for path in folder.iterdir() if (path / "device").exists()} if folder.is_dir() else set()
-
-
-def _disks(root: Path) -> Iterator[tuple[str, int]]:
-    names = _real(root / "sys/block")
-    for line in _text(root / "proc/diskstats").splitlines():
-        words = line.split()
-        if words[2] in names:
-            yield words[2], (int(words[5]) + int(words[9])) * SECTOR
 
 
 def _networks(root: Path) -> Iterator[tuple[str, int]]:
@@ -127,7 +115,6 @@ def sample(earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, at: flo
     return Sample(
         at=at, gpus=tuple(gpu.peak for gpu in gpus), lost=lost,
         cores=(later.busy_s - earlier.busy_s) / seconds if seconds > 0 else float("nan"),
-        disk_mb_s=_rate(earlier.disks, later.disks, seconds),
         network_mb_s=_rate(earlier.networks, later.networks, seconds),
         typed=any(earlier.terminals.get(name) != at for name, at in later.terminals.items()),
         stalled=(later.stalled_s - earlier.stalled_s) / seconds if seconds > 0 else float("nan"),

@@ -43,7 +43,6 @@ class Settings:
     grace_minutes: int
     gpu_percent: float
     cores: float
-    disk_mb_s: float
     network_mb_s: float
     longest_hold_hours: int
     longest_wait_hours: int
@@ -66,7 +65,7 @@ KEYS = tuple(field.name for field in fields(Settings))
 _WHOLE = {"window_minutes": LEAST_WINDOW, "grace_minutes": LEAST_GRACE, "longest_hold_hours": 1,
           "longest_wait_hours": 0}
 """Whole numbers, and the least of each."""
-_LINES = ("gpu_percent", "cores", "disk_mb_s", "network_mb_s")
+_LINES = ("gpu_percent", "cores", "network_mb_s")
 
 
 def load(root: Path) -> Settings:
