@@ -11,8 +11,9 @@ from support.idle.recording import Life
 from support.idle.traces import settings
 
 POWEROFF = settings(action=Action.POWEROFF, target="arn:aws:sns:us-east-1:123456789012:ops")
-KEPT: tuple[str, ...] = ()
-"""Nobody needs these, and they are kept: by the kernel's counters they look like work."""
+KEPT = ("spins-outside", "lab-container-forgotten")
+"""Nobody needs these, and they are kept: a thread that computes, and a page whose server gives no
+word, look the same."""
 
 
 @pytest.mark.parametrize("life", [life for life in LIVES if life.needed], ids=lambda life: life.name)
@@ -27,5 +28,5 @@ def test_a_machine_that_nobody_uses_ends_within_two_hours(life: Life) -> None:
 
 
 def test_there_are_lives_enough_of_both() -> None:
-    assert sum(life.needed for life in LIVES) >= 31
-    assert sum(not life.needed for life in LIVES) >= 19
+    assert sum(life.needed for life in LIVES) >= 39
+    assert sum(not life.needed for life in LIVES) >= 20

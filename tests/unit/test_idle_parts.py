@@ -48,6 +48,7 @@ def test_the_role_s_defaults_are_settings_and_those_of_the_traces() -> None:
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"window_minutes": 14}, "window_minutes is 14: it has to be a whole number from 15 on"),
+    ({"longest_wait_hours": -1}, "longest_wait_hours is -1: it has to be a whole number from 0 on"),
     ({"grace_minutes": 4}, "grace_minutes is 4"), ({"longest_hold_hours": 0}, "hold_hours is 0"),
     ({"gpu_percent": -1}, "gpu_percent is -1"), ({"cores": float("inf")}, "cores is inf"),
     ({"network_mb_s": float("nan")}, "network_mb_s is nan"),
@@ -88,7 +89,8 @@ def test_a_file_that_is_no_settings(tmp_path: Path) -> None:
 def test_they_are_refused_before_a_bake_with_file_line_and_key(tmp_path: Path) -> None:
     """Each in a definition of its own would load a checkout for each: these say all at once."""
     wrong: list[dict[str, Any]] = [
-        {"window_minutes": 14, "grace_minutes": 4, "longest_hold_hours": 0, "gpu_percent": -1,
+        {"window_minutes": 14, "grace_minutes": 4, "longest_hold_hours": 0,
+         "longest_wait_hours": -1, "gpu_percent": -1,
          "cores": float("inf"), "network_mb_s": float("nan"), "action": "notify"},
         {"target": "https://hooks.slack.com/services/T/B/x"}, {"target": f"{TOPIC}.fifo"},
     ]
@@ -335,6 +337,19 @@ def test_gpus_are_asked(gpus: gpu_machine.GpuMachine) -> None:
     assert nvml.gpus(2) == [Gpu(0, "Tesla T4", "Turing", 0, 0, 0, 15360),
                             Gpu(1, "Tesla T4", "Turing", 40, 40, 300, 15360)]
     assert nvml.processes() == [4242]
+    nvml.close()
+
+
+@pytest.mark.parametrize(("answers", "spins"), [
+    ({}, True), ({"utilization.0": 98}, False), ({"memory_utilization.0": 1}, False),
+    ({"power.0": 200_001}, False), ({"power.0": "unsupported"}, False),
+])
+def test_a_gpu_spins_that_moves_no_memory_and_draws_little(
+    gpus: gpu_machine.GpuMachine, answers: dict[str, Any], spins: bool
+) -> None:
+    gpus.set({"utilization.0": 100, "power.0": 120_000, "power_limit.0": 400_000, **answers})
+    nvml = Nvml()
+    assert [gpu.spins for gpu in nvml.gpus(2)] == [spins, False]
     nvml.close()
 
 

@@ -50,7 +50,7 @@ def bursts() -> None:
 
 def cron() -> None:
     """A backup: twenty seconds of work and writing, then nothing."""
-    time.sleep(45)
+    time.sleep(90)
     until = time.monotonic() + 20
     with Path("/root/backup").open("wb") as file:
         while time.monotonic() < until:

@@ -30,8 +30,9 @@ ANSWER_MS = 900_000
 CONTAINERS, HOLDER, HOT = 0.05, 0.002, 0.2
 """Cores: of all containers, of one that holds GPU memory (a notebook's kernel without work has
 0.0001), of one whose threads are looked at."""
-SPINNING, STILL_BYTES, STILL_FAULTS = 0.5, 1024, 50
-"""Part of a thread's time in the kernel that makes it a spin; what a job at work exceeds."""
+SPINNING, STILL_BYTES, STILL_FAULTS = 0.6, 1024, 50
+"""Part of a thread's time in the kernel that makes it a spin (0.77 where it asks a socket); what a
+job at work exceeds."""
 _KERNEL_THREAD = 0x200000
 """PF_KTHREAD, include/linux/sched.h."""
 _TICKS = os.sysconf("SC_CLK_TCK")
