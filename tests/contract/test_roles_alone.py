@@ -54,7 +54,7 @@ cat >/root/.ssh/authorized_keys
 """
 NON_FREE = ("cuda", "nvidia_driver")
 """Roles whose packages are in components that a stock Debian does not have in its sources."""
-GIVEN: dict[str, dict[str, Any]] = {"jupyterhub": {"jupyterhub_users": ["root"]}}
+GIVEN: dict[str, dict[str, Any]] = {"jupyterhub": {"jupyterhub_users": ["nobody"]}}
 """What no role can know: who may log in."""
 NEEDS_A_LOCK = {"frameworks": "frameworks_installed", "provenance": "provenance_record"}
 """Roles that refuse to run without what a lock says, and the variable that they name."""
