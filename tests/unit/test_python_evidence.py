@@ -9,9 +9,9 @@ import pytest
 from goldenami.image.lock import lint
 from goldenami.image.report import view
 from goldenami.image.security import components, cve
-from goldenami.image.security.feeds import Feed
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.python_packages import PythonPackages
+from goldenami.model.builds.security_records import Feed
 from goldenami.model.definitions.definition import PythonIndex
 from goldenami.model.supported import hardware
 from goldenami.packages.pypi import PyFile

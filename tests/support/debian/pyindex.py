@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from support.loopback import Loopback, QuietHandler
@@ -71,7 +72,7 @@ class PyIndex:
             return self.page
         if project not in self.files:
             return None
-        entries = [{
+        entries: list[dict[str, Any]] = [{
             "filename": filename, "url": f"/files/{project}/{filename}", "size": len(content),
             "hashes": {"sha256": "0" * 64 if filename in self.wrong
                        else hashlib.sha256(content).hexdigest()},

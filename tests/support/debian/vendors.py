@@ -3,9 +3,7 @@ login, both signed; and files by themselves, a tarball with a detached signature
 
 from __future__ import annotations
 
-import gzip
 import io
-import lzma
 import tarfile
 from pathlib import Path
 
@@ -92,8 +90,8 @@ class VendorServer:
 
 def tarball(path: Path, files: dict[str, str]) -> None:
     """A tarball of text files; what begins as a script may be run."""
-    packed = lzma.open(path, "w") if path.suffix == ".xz" else gzip.open(path, "w")
-    with packed as content, tarfile.open(fileobj=content, mode="w") as archive:
+    opened = tarfile.TarFile.xzopen if path.suffix == ".xz" else tarfile.TarFile.gzopen
+    with opened(str(path), "w") as archive:
         for name, text in files.items():
             member = tarfile.TarInfo(name)
             member.size, member.mtime = len(text.encode()), debrepo.DATE
