@@ -27,19 +27,22 @@ from goldenami.core.errors import BadInput, ExitCode, GoldenError, space, with_c
 from goldenami.core.terminal import command_name
 from goldenami.core.yaml_lines import nearest
 
+CALLED = "Called by pipelines and Molecule"
+"""The area of commands that no person types."""
 AREAS: dict[str, dict[str, str]] = {
     "Definitions and locks": {"init": "lock", "new-role": "lock", "check": "lock",
                               "hardware": "costs", "lock": "lock"},
     "Builds on this machine": {
         "bake": "bake", "verify": "bake", "site": "site", "shell": "bake", "reproduce": "bake",
-        "container": "bake", "clean": "store", "store": "store", "cve": "cve"},
+        "clean": "store", "store": "store", "cve": "cve"},
     "Accounts": {"account": "account"},
     "Published images": {
         "publish": "publish", "gpu-test": "gpu_test", "promote": "publish", "rollback": "publish",
         "release": "publish", "verify-provenance": "cve", "status": "status",
         "retire": "retire", "sweep": "retire", "regions": "costs", "costs": "costs"},
     "Running instances": {"cluster": "cluster", "drift": "drift"},
-    "New releases": {"watch": "watch", "images": "watch"},
+    "New releases": {"watch": "watch"},
+    CALLED: {"images": "watch", "molecule-container": "bake"},
 }
 """What commands work on, and by the command's name the module of `commands/` that has it: the order
 of the help."""

@@ -1,4 +1,4 @@
-"""The supervisor of a scenario's container, while `golden container up` waits for it."""
+"""The supervisor of a scenario's container, while `golden molecule-container up` waits for it."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ class ContainerAction(StrEnum):
     DOWN = "down"
 
 
-def cmd_container(
+def cmd_molecule_container(
     checkout: Checkout,
     action: ContainerAction,
     name: str,

@@ -13,7 +13,8 @@ from goldenami.core import environment
 
 from support.rules import trees
 
-CAPS = {"commands": 28, "options": 100, "variables": 20, "settings of pipelines": 8}
+CAPS = {"commands": 28, "commands of pipelines": 2, "options": 100, "variables": 20,
+        "settings of pipelines": 8}
 COMMAND_MODULES = 15
 SHARED = frozenset({"__init__", "checkout"})
 """Modules of commands/ without a command: what all of them have in common."""
@@ -28,7 +29,9 @@ def counted() -> dict[str, int]:
     parameters = [each for grammar in grammars for each in grammar.params]
     options = [each for each in parameters if each.param_type_name == "option"
                and each.name not in ("install_completion", "show_completion")]
-    return {"commands": len(cli.MODULES), "options": len(options),
+    called = len(cli.AREAS[cli.CALLED])
+    return {"commands": len(cli.MODULES) - called, "commands of pipelines": called,
+            "options": len(options),
             "variables": sum(len(group) for group in environment.VARIABLES.values()),
             "settings of pipelines": len(environment.PIPELINE_SETTINGS)}
 
