@@ -9,6 +9,7 @@ import goldenami
 import pytest
 from goldenami import cli
 from goldenami.core.errors import ExitCode
+from goldenami.image.scaffold import molecule_project
 from goldenami.model.definitions import definition_file, role_files
 from support.builds.definitions import edit, load, refused
 from support.builds.tools import ROOT, complaints, schema_complaints
@@ -103,6 +104,24 @@ def test_a_new_role_keeps_the_contract_of_roles(
     edit(company, "interval_s: 0", "interval_s: 5", IMAGE)
     assert ["agent"] in load(company, IMAGE).steps
     assert "/etc/agent.conf" in role_files.brought(company, "agent", {})
+
+
+def test_molecule_finds_in_one_folder_what_a_clone_has(
+    company: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(company)
+    assert cli.main(["new-role", "agent"]) == 0
+    folder = molecule_project.make(company)
+    assert molecule_project.make(company) == folder, "a second time"
+    seen = complaints("molecule", "list", "--scenario-name", "agent", cwd=folder)
+    assert seen == ""
+    for name in ("roles/agent", "molecule/agent/molecule.yml", "tests/image/agent"):
+        assert (folder / name).samefile(company / name)
+    for name in ("roles/limits", "tests/image/conftest.py", "molecule/shared/create.yml", "ansible.cfg"):
+        assert (folder / name).samefile(ROOT / name)
+    asked = subprocess.run([folder / "scripts/golden", "check"], cwd="/", capture_output=True,
+                           text=True, env={"PYTHONPATH": str(ROOT / "scripts")}, check=True)
+    assert f"{IMAGE}: no lock" in asked.stdout
 
 
 @pytest.mark.parametrize(("name", "said"), [

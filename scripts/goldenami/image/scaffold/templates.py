@@ -43,7 +43,8 @@ def write_role(root: Path, name: str) -> list[Path]:
         raise BadInput(f"there is a role {name}{whose}", hint="take another name")
     if there := [each for each in folders if (root / each).exists()]:
         raise BadInput(f"{there[0]} is there already", hint="remove it, or take another name")
-    _copy("role", root, {_ROLE: name})
+    images = sorted(path.stem for path in (root / "packer/images").glob("*.yml"))
+    _copy("role", root, {_ROLE: name, "@IMAGE@": images[0] if images else "IMAGE"})
     return folders
 
 
