@@ -55,7 +55,7 @@ def vendor(
     key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[VendorServer]:
     made = VendorServer(tmp_path_factory.mktemp("vendor"), key)
-    made.agent.take(docker_ce.build(tmp_path_factory.mktemp("docker"))).publish()
+    made.take(docker_ce.build(tmp_path_factory.mktemp("docker")))
     yield made
     made.close()
 

@@ -95,7 +95,7 @@ TO = {name: value for name, value in FILE.items() if name != "install"}
     ({**FILE, "signature": "https://v.example/s", "key": "../k", "fingerprint": "A" * 40},
      "1.key: `../k` leads out of this repository"),
     ({**TO, "path": "/etc"}, "1.path: `/etc` names no place"),
-    ({**TO, "path": "/home/ann/x"}, "1.path: `/home/ann/x` lies in a home"),
+    ({**TO, "path": "/root/x"}, "1.path: `/root/x` lies in a home"),
     ({**TO, "unpack": "/opt/a/../../etc/b"}, "1.unpack: `/opt/a/../../etc/b` is no plain path"),
     ({**TO, "unpack": "/opt/agent/**"}, "1.unpack: `/opt/agent/**` is no plain path"),
     ({**TO, "path": "/opt/a/b", "mode": "644"}, "1.mode: input should be a valid string"),

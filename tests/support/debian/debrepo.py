@@ -28,8 +28,6 @@ from enum import Enum, auto
 from fnmatch import fnmatch
 from pathlib import Path
 
-from goldenami.core.records import sha256_file
-
 COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
 DATE = 1_750_000_000
 """Seconds since 1970 of the Release files: long ago and always the same, so that two locks can be
@@ -119,18 +117,6 @@ class Archive:
                 self.entries.setdefault(
                     (package.suite or self.suites[0], package.component), []
                 ).append(entry)
-        return self
-
-    def take(self, debs: Iterable[Path]) -> Archive:
-        """Have these files, made elsewhere, in the first suite."""
-        for deb in debs:
-            path = f"pool/main/{deb.name}"
-            (self.folder / path).write_bytes(deb.read_bytes())
-            control = subprocess.run(["dpkg-deb", "--field", str(deb)], check=True,
-                                     capture_output=True, text=True).stdout
-            self.entries[self.suites[0], "main"].append(
-                f"{control}Filename: {path}\nSize: {deb.stat().st_size}\n"
-                f"SHA256: {sha256_file(deb)}\n")
         return self
 
     def _build(self, package: Package) -> str:

@@ -4,7 +4,9 @@ login, both signed; and files by themselves, a tarball with a detached signature
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from goldenami.core.records import sha256_file
@@ -48,6 +50,18 @@ class VendorServer:
         self.mirror = Mirror(folder)
         self.mirror.logins = {"/tool/": LOGIN}
         self.uri, self.close = self.mirror.uri, self.mirror.close
+
+    def take(self, debs: Iterable[Path]) -> None:
+        """Have these packages, made elsewhere, beside the agent."""
+        for deb in debs:
+            path = f"pool/main/{deb.name}"
+            (self.agent.folder / path).write_bytes(deb.read_bytes())
+            control = subprocess.run(["dpkg-deb", "--field", str(deb)], check=True,
+                                     capture_output=True, text=True).stdout
+            self.agent.entries[SUITE, "main"].append(
+                f"{control}Filename: {path}\nSize: {deb.stat().st_size}\n"
+                f"SHA256: {sha256_file(deb)}\n")
+        self.agent.publish()
 
     def repos(self) -> str:
         """`extra_repos` of a definition."""
