@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput
+from goldenami.local.tree import residue
+from goldenami.model.definitions import role_files
 from goldenami.model.supported import vendor_archives
+from support.builds.checkout import ROOT
 from support.builds.definitions import IMAGE, edited, load, refused
+from support.files import write
+from support.security.secret_lines import PLANTED
 
 REPO = {"name": "agent", "uri": "https://vendor.example/apt", "suites": "[stable]",
         "components": "[main]", "key": "https://vendor.example/key", "fingerprint": "A" * 40}
@@ -113,3 +118,16 @@ def test_files_go_by_the_role_that_brings_them(company: Path) -> None:
         f"{IMAGE}.yml:9: downloads: need the role `customize`, which brings them")
     assert "roles.customize.customize_downloads: is made by `lock`" in told(
         company, section, f"{CUSTOMIZED}    customize_downloads: []\n")
+
+
+def test_a_secret_in_what_a_tarball_brought(tmp_path: Path) -> None:
+    """Whoever locked the file did not read all of it."""
+    told = {"unpack": "/opt/probe", "brings": "/opt/probe/**", "file": "x", "sample": {}}
+    brought = role_files.brought(ROOT, "customize", {"customize_downloads": [told]})
+    write(tmp_path, {"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
+                     "opt/probe/good.conf": "colour = blue\n"})
+    assert residue.find(tmp_path, brought) == []
+    assert residue.find(tmp_path, []) == ["nobody's file: /opt/probe/good.conf"]
+    write(tmp_path, {"opt/probe/etc/bad.conf": PLANTED["drop-in, env"]})
+    (line,) = residue.find(tmp_path, brought)
+    assert line.endswith(": /opt/probe/etc/bad.conf")

@@ -3,7 +3,9 @@ login, both signed; and files by themselves, a tarball with a detached signature
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import subprocess
 import tarfile
 from collections.abc import Iterable
@@ -104,10 +106,12 @@ class VendorServer:
 
 def tarball(path: Path, files: dict[str, str]) -> None:
     """A tarball of text files; what begins as a script may be run."""
-    opened = tarfile.TarFile.xzopen if path.suffix == ".xz" else tarfile.TarFile.gzopen
-    with opened(str(path), "w") as archive:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
         for name, text in files.items():
             member = tarfile.TarInfo(name)
             member.size, member.mtime = len(text.encode()), debrepo.DATE
             member.mode = 0o755 if text.startswith("#!") else 0o644
             archive.addfile(member, io.BytesIO(text.encode()))
+    pack = lzma.compress if path.suffix == ".xz" else gzip.compress
+    path.write_bytes(pack(content.getvalue()))
