@@ -27,6 +27,9 @@ pytestmark = pytest.mark.usefixtures("debian")
 OLD, NEW, NEXT = (f"6.1.0-{abi}-cloud-amd64" for abi in (49, 50, 51))
 SOURCE = "usr/src/golden-agent-1.2"
 TOOLS = [Package(name) for name in ("dkms", "make", "gcc", "cmake")]
+DRIVER = ("nvidia-kernel-dkms", "firmware-nvidia-gsp", "libcuda1", "libnvidia-cfg1",
+          "libnvidia-ml1", "libnvidia-ptxjitcompiler1", "nvidia-modprobe", "nvidia-persistenced",
+          "nvidia-smi", "nvidia-kernel-support")
 REASON = "agent.c:7: error: too few arguments"
 TARBALL = dkms_sources.tarball(dkms_sources.files("golden_card"))
 
@@ -87,9 +90,9 @@ def fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
             if not takes(build.name, build.kernel_release):
                 return outcome(build, None, 0, [])
             made = built(tmp_path / "made", build)
-            module = next(line.split()[-1].removesuffix(".o") for line in
-                          text_of(store.path(build.source.sha256)) if line.startswith("obj-m"))
-            return outcome(build, store.add(made), made.stat().st_size, [module])
+            lines = [] if build.name == "nvidia" else text_of(store.path(build.source.sha256))
+            modules = [line.split()[-1].removesuffix(".o") for line in lines]
+            return outcome(build, store.add(made), made.stat().st_size, modules)
 
         monkeypatch.setattr(kernel_modules, "_compile", compiles)
         return asked
@@ -186,7 +189,7 @@ def test_the_newest_kernel_on_which_every_module_compiles(
     lock = lock_of(root)
     assert (lock.kernel.release, lock.variables["kernel_release"]) == (OLD, OLD)
     assert (lock.choices[0].why, [entry.reason for entry in lock.choices[0].passed_over]) == (
-        "the newest on which agent, card compile", [reason])
+        "the newest on which its modules compile", [reason])
     fits(lambda name, _: name == "agent")
     edit(root, "build_packages: [cmake]", "build_packages: [cmake, less]")  # another build
     before = lock_path(root).read_bytes()
@@ -228,6 +231,32 @@ def test_two_modules_of_one_name(
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
+def test_a_driver_and_modules_share_the_newest_kernel_that_takes_both(
+    root: Path, vendor: Vendor, fits: Callable[..., list[str]],
+) -> None:
+    source = {"Source": "nvidia-graphics-drivers"}
+    dkms = {"usr/src/nvidia-current-550.163.01/dkms.conf":
+            'PACKAGE_NAME="nvidia-current"\nPACKAGE_VERSION="550.163.01"\n'}
+    vendor.publish(agent(), *(
+        Package(name, "550.163.01-1", fields=source, files=dkms if name == DRIVER[0] else {})
+        for name in DRIVER))
+    fits(lambda name, release: name != "card" or release == OLD)
+    define(root, vendor)
+    edit(root, "hardware: [c7i, m7i, c7a, m7a]", "hardware: [g4dn]")
+    edit(root, "  kernel:\n", "  kernel:\n  nvidia_driver:\n    nvidia_driver_source: debian\n"
+         "    nvidia_driver_branch: \"550\"\n    nvidia_driver_flavour: proprietary\n")
+    done = golden(root, "lock", IMAGE)
+    assert done.returncode == 0, done.stderr
+    lock = lock_of(root)
+    assert (lock.kernel.release, lock.driver and lock.driver.version) == (OLD, "550.163.01")
+    assert [*lock.compiled_modules()] == ["nvidia", "agent", "card"]
+    assert {made.package for made in lock.compiled_modules().values()} <= lock.packages.keys()
+    [passed] = lock.choices[0].passed_over
+    assert (passed.what, passed.reason) == (
+        f"driver 550.163.01 (proprietary) on kernel {NEW}",
+        f"module card 1.2 on kernel {NEW}: {REASON}")
+
+
 def rows(root: Path) -> dict[str, tuple[str, str]]:
     """Verdict and reason of each component in the last record of `watch`."""
     text = (root / "build/watch/watch.json").read_text(encoding="utf-8")
@@ -251,5 +280,5 @@ def test_watch_holds_a_kernel_back_and_takes_a_newer_source(
     assert (verdict, f"module agent 1.2 on kernel {NEXT}: {REASON}" in reason) == (
         "blocked", True), reason
     lock = lock_of(root)
-    assert lock.kernel.release == NEW
+    assert (lock.kernel.release, lock.choices[0].why) == (NEW, "the policy keeps it")
     assert lock.kernel_modules["agent"].build["agent-dkms"].version == "1.2-4"

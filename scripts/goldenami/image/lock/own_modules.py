@@ -23,11 +23,13 @@ MOST_BYTES, DEADLINE_S = 256 << 20, 600
 """Of a tarball, and seconds for it: Lustre's has 20 MB."""
 
 
-def first(resolution: Resolution, kernels: list[Kernel]) -> Kernel:
-    """The newest of `kernels` on which every module compiles, and why; NoFit with the compilers'
-    words."""
+def first(resolution: Resolution, kernels: list[Kernel]) -> tuple[Kernel, list[PassedOver]]:
+    """The newest of `kernels` on which every module compiles, and those that were passed over;
+    NoFit with the compilers' words."""
     names = ", ".join(module.name for module in resolution.definition.kernel_modules)
     failed = list[PassedOver]()
+    if not names:
+        return kernels[0], failed
     with resolution.progress.step("modules", names):
         for kernel, _ in driver_fit.tries(kernels, [None]):
             try:
@@ -36,10 +38,7 @@ def first(resolution: Resolution, kernels: list[Kernel]) -> Kernel:
                 resolution.progress.say(f"passed over kernel {kernel.release}: {error.message}")
                 failed.append(PassedOver(what=f"kernel {kernel.release}", reason=error.message))
                 continue
-            why = f"the newest on which {names} compile" if failed else "the newest"
-            resolution.choices.append(Choice(component="kernel", taken=kernel.release, why=why,
-                                             passed_over=failed))
-            return kernel
+            return kernel, failed
     raise NoFit(f"no kernel of this release takes {names}", log=resolution.log,
                 tail="\n".join(f"  {entry.what}: {entry.reason}" for entry in failed),
                 hint="take another version of the module, or base.backports: true")
@@ -64,6 +63,8 @@ def add(resolution: Resolution, kernel: Kernel) -> list[dict[str, Any]]:
 def compiled(resolution: Resolution, kernel: Kernel) -> list[tuple[ModuleBuild, ModuleOutcome]]:
     """Every module for `kernel`, from the cache or compiled now; NoFit with the compiler's first
     error."""
+    # A driver that was tried meanwhile has set its own.
+    resolution.apt.pin({**resolution.constraints.packages, **resolution.pins})
     found, owners = list[tuple[ModuleBuild, ModuleOutcome]](), dict[str, str]()
     for index, module in enumerate(resolution.definition.kernel_modules):
         build = _build(resolution, kernel, index, module)

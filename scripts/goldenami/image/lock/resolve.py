@@ -72,12 +72,12 @@ def _resolve(resolution: Resolution) -> Lock:
     fitted = driver.fit(resolution, kernels) if "nvidia_driver" in definition.roles else None
     if fitted:
         kernel = fitted.kernel
-    elif definition.kernel_modules:
-        kernel = own_modules.first(resolution, kernels)
     else:
-        kernel = kernels[0]
-        resolution.choices.append(Choice(component="kernel", taken=kernel.release, passed_over=[],
-                                         why=_why_this_kernel(resolution, kernel)))
+        kernel, passed_over = own_modules.first(resolution, kernels)
+        why = "the newest on which its modules compile" if passed_over else _why_this_kernel(
+            resolution, kernel)
+        resolution.choices.append(Choice(component="kernel", taken=kernel.release, why=why,
+                                         passed_over=passed_over))
     driver.derive(resolution, kernel, fitted)
     with progress.step("packages"):
         base = [deb.name for deb in apt.solve(resolution.names([]))]

@@ -53,7 +53,7 @@ class Base(Record):
 class ModuleSource(Record):
     """A tarball by its address and SHA-256."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S*[^/\s]$")]
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s@]+/\S*[^/\s]$")]
     """where it is"""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """its SHA-256, in hex digits"""
