@@ -80,8 +80,9 @@ def _which_build(
     record_testsuite_property("goldenami:build-id", lock.get("golden_build_id", ""))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _only_roles_of_the_image(request: pytest.FixtureRequest, lock: dict[str, Any]) -> None:
+    """Before any fixture of the role's own looks at the machine."""
     role = request.path.parent.name
     if role not in lock["golden_roles"]:
         pytest.skip(f"{lock['golden_image']} has no role {role}")
