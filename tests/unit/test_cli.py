@@ -270,7 +270,8 @@ def test_a_checkout_that_cannot_be_written_is_the_hosts_matter(
 ) -> None:
     """Root may write everywhere but on what is no folder, or is read-only."""
     shutil.copytree(ROOT / "packer", tmp_path / "packer")
-    (tmp_path / "roles").symlink_to(ROOT / "roles")
+    for name in ("ansible", "roles"):
+        (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "build").write_text("", encoding="utf-8")
     assert cli.main(["--root", str(tmp_path), "bake", IMAGE, "--fetch-only"]) == 8
     assert f"golden: error: {tmp_path}/build/{IMAGE}: not a directory" in capsys.readouterr().err
@@ -280,7 +281,8 @@ def test_check_says_what_is_wrong_with_every_image(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(ROOT / "packer", tmp_path / "packer")
-    (tmp_path / "roles").symlink_to(ROOT / "roles")
+    for name in ("ansible", "roles"):
+        (tmp_path / name).symlink_to(ROOT / name)
     images = tmp_path / "packer/images"
     text = (images / f"{IMAGE}.yml").read_text(encoding="utf-8")
     for path in images.glob("*.yml"):

@@ -54,8 +54,7 @@ def cmd_bake(
         bool,
         typer.Option(
             "--fetch-only",
-            help="stop when every file of the lock is here, and write build/IMAGE/"
-                 "packer.pkrvars.json: the bake needs no network then, or Packer bakes it",
+            help="stop when every file is here; build/IMAGE/packer.pkrvars.json lets Packer bake",
         ),
     ] = False,
     no_verify: Annotated[
