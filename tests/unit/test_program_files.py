@@ -111,3 +111,17 @@ def test_checks_of_both_share_their_fixtures(company: Path, tmp_path: Path) -> N
     assert (folder / "agent/test_agent.py").samefile(company / "tests/image/agent/test_agent.py")
     assert (folder / "limits").samefile(ROOT / "tests/image/limits")
     assert (folder / "conftest.py").samefile(ROOT / "tests/image/conftest.py")
+
+
+def test_a_role_of_a_collection_is_as_one_of_roles(company: Path) -> None:
+    """As `ansible-galaxy collection install -p collections` puts it there."""
+    folder = "collections/ansible_collections/company/base/roles"
+    write(company, {f"{folder}/agent/tasks/main.yml": "[]\n"})
+    edit(company, "  limits:\n", "  agent: {packages: [htop]}\n  limits:\n")
+    assert "agent" in load(company).role_names
+    before = lockfile.digests(company, load(company))["roles/agent"]
+    write(company, {f"{folder}/agent/tasks/main.yml": "[] # new\n"})
+    assert lockfile.digests(company, load(company))["roles/agent"] != before
+    assert str(company / folder) in program_files.roles_path(company, company / "work").split(":")
+    write(company, {"roles/agent/tasks/main.yml": "[]\n"})
+    assert f"is the name of two roles; {folder}/agent is the second" in refused(company)

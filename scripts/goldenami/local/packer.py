@@ -60,7 +60,7 @@ def build(
     forget_settings()
     tail: list[str] = []
     env = {**_environment(work, step), "ANSIBLE_ROLES_PATH": program_files.roles_path(root, work),
-           **env}
+           "ANSIBLE_COLLECTIONS_PATH": str(root / program_files.COLLECTIONS), **env}
 
     def watch(line: str) -> None:
         tail.append(line)

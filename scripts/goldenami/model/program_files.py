@@ -21,6 +21,9 @@ PLAYBOOK = "ansible/bake.yml"
 _INPUTS = {"definition": "packer/images", "hardware": "packer/hardware.yml", "ansible": PLAYBOOK}
 """What an input of a lock is made of, where its name is no folder."""
 ROLES, CHECKS, FILES = "roles", "tests/image", "files"
+COLLECTIONS = "collections"
+"""Where a repository has collections of Ansible: `ansible-galaxy collection install -p collections`
+puts them there, from a file, a git repository or Galaxy."""
 CUSTOMIZE = "customize"
 """The one role to which a repository adds files: its own, that the role brings into an image."""
 LINKED = "linked"
@@ -41,13 +44,29 @@ def role(root: Path, name: str) -> Path:
     """The folder of a role: the repository's own, unless it only adds files to one of the
     program's."""
     own, given = root / ROLES / name, home(root) / ROLES / name
-    return given if given.is_dir() and _parts(own) <= {FILES} else own
+    if given.is_dir() and _parts(own) <= {FILES}:
+        return given
+    collected = [folder / name for folder in collected_roles(root) if (folder / name).is_dir()]
+    return own if own.is_dir() or not collected else collected[0]
+
+
+def collected_roles(root: Path) -> list[Path]:
+    """The folders with the roles of the repository's collections."""
+    return sorted((root / COLLECTIONS / "ansible_collections").glob(f"*/*/{ROLES}"))
 
 
 def roles(root: Path) -> set[str]:
-    """The names of all roles: the program's, and the repository's own."""
-    return {path.parent.name for folder in (home(root), root)
-            for path in (folder / ROLES).glob("*/tasks")}
+    """The names of all roles: the program's, the repository's own, and those of its collections."""
+    folders = (home(root) / ROLES, root / ROLES, *collected_roles(root))
+    return {path.parent.name for folder in folders for path in folder.glob("*/tasks")}
+
+
+def twice(root: Path, name: str) -> str:
+    """The folder of a second role of that name, where collections or the repository have two; ""
+    where there is one."""
+    places = dict.fromkeys([home(root) / ROLES, root / ROLES, *collected_roles(root)])
+    found = [folder / name for folder in places if (folder / name / "tasks").is_dir()]
+    return str(found[1].relative_to(root)) if found[1:] else ""
 
 
 def taken(root: Path, name: str) -> str:
@@ -83,15 +102,15 @@ def by_owner(root: Path, inputs: Iterable[str]) -> str:
 def roles_path(root: Path, work: Path) -> str:
     """ANSIBLE_ROLES_PATH. Of a role with files of the repository there is a folder of links in
     `work`."""
-    given = home(root) / ROLES
+    given, collected = home(root) / ROLES, collected_roles(root)
     if given == root / ROLES:
-        return str(given)
+        return ":".join(map(str, (given, *collected)))
     for path in (root / ROLES).glob(f"*/{FILES}"):
         name = path.parent.name
         if role(root, name) == given / name:
             parts = {part.name: part for part in (given / name).iterdir()}
             _link(work / LINKED / ROLES / name, {**parts, FILES: path})
-    return ":".join(map(str, (work / LINKED / ROLES, given, root / ROLES)))
+    return ":".join(map(str, (work / LINKED / ROLES, given, root / ROLES, *collected)))
 
 
 def checks(root: Path, names: Iterable[str], work: Path) -> Path:

@@ -40,9 +40,12 @@ def mistakes(root: Path, source: YamlFile, roles: role_order.Entries) -> Iterato
         elif not NAME.fullmatch(role):
             yield source.error(key, "is no name for a role: small letters, digits and `_`",
                                hint="rename its folder, as its variables begin")
-        elif twice := program_files.taken(root, role):
-            yield source.error(key, f"is goldenami's, and {twice} has its name",
+        elif taken := program_files.taken(root, role):
+            yield source.error(key, f"is goldenami's, and {taken} has its name",
                                hint="rename that folder, and what it is about")
+        elif second := program_files.twice(root, role):
+            yield source.error(key, f"is the name of two roles; {second} is the second",
+                               hint="rename one of them, or take its collection away")
         elif role in ROLE_ORDER:
             for name in OWN_KEYS:
                 if name in (said or {}):
