@@ -105,6 +105,8 @@ TO = {name: value for name, value in FILE.items() if name != "install"}
     ({**TO, "unpack": "/opt/agent/**"}, "1.unpack: `/opt/agent/**` is no plain path"),
     ({**TO, "path": "/opt/a/b", "mode": "644"}, "1.mode: input should be a valid string"),
     ({**FILE, "url": "https://ann:pw@v.example/x.deb"}, "1.url: holds a login: name"),
+    ({**FILE, "mode": "'0600'"}, "1: `mode` is for `path`"),
+    ({**TO, "path": "/opt/a/b", "strip": "1"}, "1: `strip` is for `unpack`"),
     ({**FILE, "urk": "x"}, "1.urk: unknown key; did you mean `url`?"),
 ])
 def test_files_that_are_refused(company: Path, wanted: dict[str, str], complaint: str) -> None:

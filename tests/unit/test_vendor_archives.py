@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+from goldenami.core.errors import BadInput
 from goldenami.model.builds import lockfile
 from goldenami.model.definitions import definition_file
 from goldenami.model.supported import vendor_archives
 from goldenami.packages.mirrors import VendorArchive
+from support.builds.definitions import edit, load
+from support.files import write
 
 ROOT = Path(__file__).resolve().parents[2]
 NVIDIA = "https://developer.download.nvidia.com/compute/cuda/repos"
@@ -64,3 +68,20 @@ def test_the_container_toolkit_has_a_repository_of_its_own() -> None:
                      container_runtime={"container_runtime_gpu_source": "nvidia"})
     assert [vendor.name for vendor in found] == ["nvidia-container", "nvidia"]
     assert found[0].key.startswith("https://")
+
+
+def test_a_role_of_somebody_s_own_states_archives_in_the_same_form(root: Path) -> None:
+    write(root, {"roles/agent/tasks/main.yml": "[]\n", "roles/agent/defaults/main.yml":
+                 "agent_branch: stable\n", "roles/agent/vars/main.yml": """
+__agent_archives:
+  - {name: agent, uri: https://v.example/apt, suites: ["{{ agent_branch }}"], components: [main],
+     key: https://v.example/key, fingerprint: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA,
+     login: AGENT_LOGIN}
+"""})
+    edit(root, "roles:\n", "roles:\n  agent:\n")
+    (found,) = vendor_archives.of(root, load(root))
+    assert (found.suites, found.login) == (("stable",), "AGENT_LOGIN")
+    path = root / "roles/agent/vars/main.yml"
+    path.write_text(path.read_text(encoding="utf-8").replace("key: h", "kee: h"), encoding="utf-8")
+    with pytest.raises(BadInput, match="roles/agent/vars: __agent_archives: key: Field required"):
+        vendor_archives.of(root, load(root))

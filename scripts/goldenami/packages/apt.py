@@ -20,6 +20,7 @@ from debian.debian_support import Version
 from goldenami.core import locks, shell
 from goldenami.core.errors import NoFit, Unreachable
 from goldenami.core.records import sha256_file
+from goldenami.core.web_address import without_login
 from goldenami.packages import mirrors, signing_keys
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.mirrors import Source
@@ -187,7 +188,8 @@ class AptRoot:
         for source in self.sources:
             if source.vendor and source.vendor.login:
                 user, password = mirrors.login(source.archive, source.vendor.login)
-                lines.append(f"machine {self.uris[source.archive]} login {user} password "
+                place = without_login(self.uris[source.archive])[0]
+                lines.append(f"machine {place} login {user} password "
                              f"{password}\n")
         path.unlink(missing_ok=True)  # a killed run's
         try:

@@ -57,6 +57,7 @@ def have(
                 locked = _fetched(wanted, store)
                 _demand_signature(root, wanted, store)
                 files.append(_of(wanted, locked, store.path(wanted.sha256)))
+                _demand_architecture(definition, files[-1].deb)
             except Vanished as error:
                 raise told(index, "url", error.message, "write where it is now") from None
             except NotThere as error:
@@ -130,6 +131,12 @@ def _package(locked: LockedDownload, path: Path) -> AddressedFile:
               path=locked.url, source=fields.get("Source", name).partition(" ")[0])
     locked = locked.model_copy(update={"package": name, "version": version})
     return AddressedFile(locked, {"package": name, "version": version}, deb)
+
+
+def _demand_architecture(definition: Definition, deb: Deb | None) -> None:
+    if deb and deb.architecture not in ("all", definition.base.architecture):
+        raise BadInput(f"{deb.name} is for {deb.architecture}, the image for "
+                       f"{definition.base.architecture}")
 
 
 def _sample(path: Path, strip: int) -> dict[str, str]:

@@ -311,12 +311,16 @@ class Download(Record):
     @property
     def name(self) -> str:
         """The file's own, as its address has it."""
-        return re.sub(r"[^\w.+~-]", "_", unquote(urlsplit(self.url).path.rpartition("/")[2]))
+        last = unquote(urlsplit(self.url).path.rpartition("/")[2])
+        return re.sub(r"[^\w.+~-]", "_", last) or "file"
 
     @model_validator(mode="after")
     def _goes_to_one_place(self) -> Self:
         if sum(each is not None for each in (self.install, self.path, self.unpack)) != 1:
             raise ValueError("wants one of `install: deb`, `path` and `unpack`")
+        for kind, names in (("path", {"owner", "group", "mode"}), ("unpack", {"strip"})):
+            if getattr(self, kind) is None and (stray := names & self.model_fields_set):
+                raise ValueError(f"`{min(stray)}` is for `{kind}`")
         given = {self.signature is None, self.key is None, self.fingerprint is None}
         if len(given) != 1:
             raise ValueError("`signature`, `key` and `fingerprint` need each other")
