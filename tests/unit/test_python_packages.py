@@ -171,7 +171,7 @@ def test_packages_that_exclude_each_other_are_both_named(
     public.wheel("app", "1.0", ("lib<2",))
     with pytest.raises(NoFit) as caught:
         ask(resolution, "app", "lib==2.0")
-    assert f"{IMAGE}.yml:9: python_packages." in caught.value.message
+    assert f"{IMAGE}.yml:9: python_packages.2: pip finds no wheels" in caught.value.message
     assert "The user requested lib==2.0; app 1.0 depends on lib<2" in caught.value.message
 
 
@@ -183,6 +183,8 @@ def test_a_named_project_is_the_private_index_s_alone(
     assert found is not None
     assert [f"{file.project} {file.version}" for file in found.wheels] == [
         "company-base 0.1", "company-model 1.0", "lib 1.1"]
+    assert [(one.component, one.taken, one.why) for one in resolution.choices] == [
+        ("company-model", "1.0", "what python_index has for `company-model` of python_packages")]
     assert not any("company" in path for path in public.asked), public.asked
     assert not any("lib" in path for path in private.asked), private.asked
 

@@ -3,7 +3,7 @@ answer is theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,6 +17,7 @@ from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput, NoFit, Vanished
 from goldenami.core.yaml_lines import YamlFile
 from goldenami.image.lock.resolution import Resolution
+from goldenami.model.builds.lockfile import Choice
 from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.definitions import definition_file, recipes
 from goldenami.model.definitions.definition import Definition
@@ -43,8 +44,10 @@ def demanded(root: Path, definition: Definition, index: Index) -> Iterator[None]
     try:
         yield
     except NoFit as error:
-        about = next((number for number, one in enumerate(wanted) if f"{one}" in error.message), 0)
-        at = source.error((KEY, about), error.message).message
+        why = error.message.partition(": ")[2]
+        named = [number for words in ("requested {0}", "{0.name}") for number, one
+                 in enumerate(wanted) if words.format(one) in why]
+        at = source.error((KEY, *named[:1]), error.message).message
         raise NoFit(at, hint=error.hint, tail=error.tail) from None
 
 
@@ -86,11 +89,22 @@ def of(resolution: Resolution, environment: str, files: Sequence[PyFile]) -> Pyt
     wheels = [file for file in files if file.sha256 not in own]
     asked = {str(canonicalize_name(Requirement(line).name)): line
              for line in definition.python_packages}
+    resolution.choices.extend(_choices(asked, wheels, definition))
     allowed = recipes.dispatching(resolution.root)
     return PythonPackages(
         environment=environment, asked=asked, wheels=wheels, index=definition.python_index,
         allow=[row for pattern, rows in allowed.items() for row in rows
                if any(fnmatchcase(file.project, pattern) for file in wheels)])
+
+
+def _choices(
+    asked: Mapping[str, str], wheels: Sequence[PyFile], definition: Definition
+) -> Iterator[Choice]:
+    versions, index = {file.project: file.version for file in wheels}, definition.python_index
+    for project, line in asked.items():
+        where = "python_index" if index and index.opened().has(project) else "the package index"
+        yield Choice(component=project, taken=versions[project], passed_over=[],
+                     why=f"what {where} has for `{line}` of python_packages")
 
 
 def variables(found: PythonPackages | None) -> list[dict[str, Any]]:
