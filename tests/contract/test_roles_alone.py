@@ -49,7 +49,8 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.pgp
 INSTALL = """\
 apt-get update -q
 apt-get install --yes -q --no-install-recommends dbus openssh-server python3 sudo systemd-sysv
-mkdir -p -m 700 /root/.ssh /run/sshd
+echo "ListenAddress 127.0.0.1:2022" >/etc/ssh/sshd_config.d/test.conf
+mkdir -p -m 700 /root/.ssh
 cat >/root/.ssh/authorized_keys
 """
 NON_FREE = ("cuda", "nvidia_driver")
@@ -109,6 +110,8 @@ class Machines:
     def play(self, project: Path, name: str) -> tuple[int, str]:
         """Run the playbook `name`.yml of `project` on the container `name`; returns its status and
         output."""
+        # This machine's network is the container's, too, and its ssh.service may not have started.
+        self.podman("exec", name, "mkdir", "-p", "/run/sshd")
         way_in = f"podman exec --interactive {name} /usr/sbin/sshd -i"
         inventory = f"{name} ansible_user=root ansible_ssh_private_key_file={self.folder}/key " \
                     f"ansible_ssh_common_args='-o ProxyCommand=\"{way_in}\" -o ControlMaster=no'\n"
