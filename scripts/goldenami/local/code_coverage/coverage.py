@@ -56,7 +56,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class CodeBaseline:
-    """What every declared machine has: `features` of the CPU (names of instruction_sets.py), GPUs'
+    """What every declared machine has: `features` of the CPU (names of architectures.py), GPUs'
     `sm` ("86")."""
 
     features: Sequence[str]

@@ -228,7 +228,7 @@ class Allowance(Record):
 
 class Finding(Record):
     """Code that a declared machine cannot run: `extension` is what the CPU lacks (a name of
-    instruction_sets.py, or another that no baseline has), `sm_NN` for a GPU without device code, or
+    architectures.py, or another that no baseline has), `sm_NN` for a GPU without device code, or
     `unreadable` for an unreadable file."""
 
     file: str

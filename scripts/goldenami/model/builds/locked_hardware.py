@@ -15,7 +15,7 @@ class HardwareLock(Record):
     """The declared families and what follows from them.
 
     `options` make `gcc` compile for the best that all `cpus` share, `features` are all of it, by
-    the names of instruction_sets.py. `sm` are the CUDA compute capabilities that GPU code has to
+    the names of architectures.py. `sm` are the CUDA compute capabilities that GPU code has to
     cover.
     """
 

@@ -1,5 +1,6 @@
 """Architectures by Debian's name: what EC2 calls them, how they boot, and which CPUs they have.
-A new one is a row, and its boot loader in `local/disk/grub.py`. Pure: no I/O.
+A new one is a row, and what no row can have: its boot loader (`local/disk/grub.py`), its QEMU
+(`local/vm/`), DKMS's name of it (`local/programs/compile_modules.py`). Pure: no I/O.
 
 A feature has the name of GCC's option without `-m` ("avx512vl", "sse4.2"). Left out is what only an
 operating system uses (XSAVE, PKU, SGX, WBNOINVD), what a hypervisor may hide and no compiler emits
