@@ -237,6 +237,18 @@ def test_a_look_knows_processes_by_what_they_are(tmp_path: Path) -> None:
     assert found[10] == Process(77, "sshd-session", "ssh", "S", 1.0, 30, 300, (1234,), {}, 9)
 
 
+@pytest.mark.parametrize(("group", "kind"), [
+    ("/system.slice/ssh.service", "daemon"), ("/init.scope", "daemon"),
+    ("/system.slice/system-getty.slice/getty@tty1.service", "daemon"),
+    ("/system.slice/jupyterhub.service", "person"), ("/system.slice/run-u12.service", "person"),
+    ("/system.slice/docker-1.scope", "person"), ("/system.slice/slurmstepd.scope/job_1", "person"),
+    ("/user.slice/user-1000.slice/user@1000.service/app.slice/x.service", "person"), ("/", "person"),
+])
+def test_a_daemon_is_known_by_its_unit(tmp_path: Path, group: str, kind: str) -> None:
+    process(tmp_path, "x", "x", f"1:cpu:/\n0::{group}\n", "pid:[1]")
+    assert evidence._kind(tmp_path, "pid:[1]", "x") == kind
+
+
 def process(folder: Path, name: str, words: str, group: str, space: str, flags: int = 0) -> None:
     """A process's files below /proc."""
     ticks = os.sysconf("SC_CLK_TCK")

@@ -12,7 +12,7 @@ ssh-types ssh-types-seldom ssh-tmux ssh-vim ssh-pdb sftp-saves ssh-shell-edits s
 lab-runs lab-edits lab-sleeps lab-asks lab-terminal lab-tunnel-runs lab-container-edits
 loader-bytes loader-requests loader-mapped slow-files asks-slowly asks-at-once asks-by-curl
 asks-locally downloads-slowly serves container-works container-asks
-one-thread no-call-compute makes ranks-share-memory cron-trains
+one-thread no-call-compute makes bursts ranks-share-memory cron-trains
 """
 NOBODY = """
 nobody lab-closed lab-forgotten lab-tunnel-forgotten lab-container-closed lab-container-forgotten
@@ -23,6 +23,7 @@ LIVES: Sequence[Life] = (
     *(Life(name, name, True) for name in WORK.split()),
     Life("a prompt each half hour", "ssh-types-seldom", True, between="ssh-forgotten", minutes=30),
     Life("a notebook each half hour", "lab-edits", True, between="lab-forgotten", minutes=30),
+    Life("bursts, then nothing for 45 minutes", "bursts", True, between="nobody", minutes=45),
     Life("a served model, GPU at 2 %", "serves", True, gpus=(2.0,), holder="python"),
     Life("a served model, GPU at 3 %", "serves", True, gpus=(3.0,), holder="python"),
     Life("a training", "one-thread", True, gpus=(99.0,), holder="python"),

@@ -18,17 +18,31 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from support.idle import editor
+
 TOKEN = {"Authorization": "token secret", "Content-Type": "application/json"}
 BROWSER = {
-    **TOKEN, "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-    "Accept": "*/*", "Accept-Language": "en-US,en;q=0.5", "Accept-Encoding": "identity",
-    "Referer": "http://10.99.0.1:8888/lab/tree/work.ipynb", "Connection": "keep-alive",
-    "Cookie": f"_xsrf={'x' * 130}; username-10-99-0-1-8888={'y' * 200}", "X-XSRFToken": "x" * 130,
-    "Sec-Fetch-Dest": "empty", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"}
+    **TOKEN,
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Accept": "*/*",
+    "Accept-Language": "en-US,en;q=0.5",
+    "Accept-Encoding": "identity",
+    "Referer": "http://10.99.0.1:8888/lab/tree/work.ipynb",
+    "Connection": "keep-alive",
+    "Cookie": f"_xsrf={'x' * 130}; username-10-99-0-1-8888={'y' * 200}",
+    "X-XSRFToken": "x" * 130,
+    "Sec-Fetch-Dest": "empty",
+    "Sec-Fetch-Mode": "cors",
+    "Sec-Fetch-Site": "same-origin",
+}
 PAGE = ("api/kernels", "api/sessions", "api/terminals", "api/contents?content=1")
 """What an open page asks each ten seconds."""
-NOTEBOOK = {"path": "work.ipynb", "name": "work.ipynb", "type": "notebook",
-            "kernel": {"name": "python3"}}
+NOTEBOOK = {
+    "path": "work.ipynb",
+    "name": "work.ipynb",
+    "type": "notebook",
+    "kernel": {"name": "python3"},
+}
 CELLS = {
     "runs": "sum(x * x for x in range(100_000))",
     "once": "x = 1",
@@ -133,11 +147,17 @@ def browser(mode: str, address: str) -> None:
 
 
 def _save(page: Page) -> None:
-    cell: dict[str, Any] = {"cell_type": "code", "source": f"# {time.time()}", "metadata": {},
-                            "outputs": [], "execution_count": None}
+    cell: dict[str, Any] = {
+        "cell_type": "code",
+        "source": f"# {time.time()}",
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
     content = {"cells": [cell] * 20, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
-    page.ask("api/contents/work.ipynb", {"type": "notebook", "format": "json", "content": content},
-             "PUT")
+    page.ask(
+        "api/contents/work.ipynb", {"type": "notebook", "format": "json", "content": content}, "PUT"
+    )
 
 
 def _hear(connection: Any) -> None:
@@ -179,6 +199,7 @@ PEERS: dict[str, Callable[..., None]] = {
     "ask_often": ask_often,
     "health": health,
     "browser": browser,
+    "page": editor.page,
 }
 
 if __name__ == "__main__":

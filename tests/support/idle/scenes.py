@@ -21,6 +21,10 @@ LAB_INSIDE = LAB.replace(
     "mkdir -p /srv/in; person unshare --pid --fork --mount-proc env HOME=/tmp/in",
 )
 """A container's home is not among those of the machine, so nobody can ask this server for its word."""
+EDITOR = """
+cd /root; person node $EDITOR/out/server-main.js --host 0.0.0.0 --port 8888 --telemetry-level off \\
+    --without-connection-token --accept-server-license-terms >/root/editor.log 2>&1
+"""
 FILES = """
 head -c 60000000 /dev/urandom > /root/data; mkdir /run/far
 printf '%s\\n' '/usr/lib/openssh/sftp-server | $PYTHON -m support.idle.jobs trickle' > /run/slow
@@ -71,6 +75,12 @@ _CONTAINER = (
     "$PYTHON -m support.idle.jobs {job}) &\n"
 )
 
+
+def _editor(mode: str, tunnel: str = "", port: str = "10.99.0.1:8888") -> Scene:
+    commit = "$(grep -o '\"commit\": *\"[0-9a-f]*' $EDITOR/product.json | grep -o '[0-9a-f]*$')"
+    return Scene(EDITOR, f"{tunnel}peer page {mode} http://{port} {commit}", settle_s=40)
+
+
 SCENES = {
     # --- people ---
     "ssh-types": Scene(
@@ -115,6 +125,10 @@ SCENES = {
         settle_s=100,
     ),
     "lab-container-edits": _lab("edits", LAB_INSIDE),
+    "editor-saves": _editor("saves"),
+    "editor-tunnel-saves": _editor("saves", _TUNNEL, "127.0.0.1:9999"),
+    "editor-forgotten": _editor("rests"),
+    "editor-tunnel-forgotten": _editor("rests", _TUNNEL, "127.0.0.1:9999"),
     # --- jobs ---
     "loader-bytes": _disk("direct", "read_bps_device 1000000"),
     "loader-requests": _disk("random", "read_iops_device 100"),

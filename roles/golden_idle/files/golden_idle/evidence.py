@@ -6,6 +6,7 @@ Two looks, a minute apart, make signs. docs/idle.md says what each sign means.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _EDITORS = (b"vscode-server", b"code-server", b"cursor-server", b"windsurf-server",
             b"positron-server", b"remote-dev-server", b"zed-remote-server", b"rstudio-server")
 _JOBS = ("person", "container")
+_DAEMON = re.compile(rb"/init\.scope$|/system\.slice/(?:[^/]+\.slice/)?"
+                     rb"(?!run-|[^/]*(?:jupyter|rstudio))[^/]+\.service")
+"""Control groups of the machine's own; people's work is in `systemd-run`'s and notebooks' units, too."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def _kind(folder: Path, own: str, name: str) -> str:
     if _link(folder / "ns/pid") not in (own, ""):
         return "container"
     group = _text(folder / "cgroup").splitlines()[-1]
-    return "daemon" if b"/system.slice/" in group or group.endswith(b"/init.scope") else "person"
+    return "daemon" if _DAEMON.search(group) else "person"
 
 
 def _sockets(folder: Path) -> Iterator[int]:
