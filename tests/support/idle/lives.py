@@ -10,14 +10,16 @@ from support.idle.recording import Life
 WORK = """
 ssh-types ssh-types-seldom ssh-tmux ssh-vim ssh-pdb sftp-saves ssh-shell-edits ssh-slow-upload
 lab-runs lab-edits lab-sleeps lab-asks lab-terminal lab-tunnel-runs lab-container-edits
+editor-saves editor-tunnel-saves
 loader-bytes loader-requests loader-mapped slow-files asks-slowly asks-at-once asks-by-curl
 asks-locally downloads-slowly serves container-works container-asks
 one-thread no-call-compute makes bursts ranks-share-memory cron-trains
 """
 NOBODY = """
 nobody lab-closed lab-forgotten lab-tunnel-forgotten lab-container-closed lab-container-forgotten
-files-hang debugger-stopped pdb-in-tmux tmux-forgotten ssh-forgotten ssh-watches watch-in-tmux
-serves-nobody container-idle tail-in-tmux client-answered nobody-scraped spins-in-calls spins-outside
+editor-forgotten editor-tunnel-forgotten files-hang debugger-stopped pdb-in-tmux tmux-forgotten
+ssh-forgotten ssh-watches watch-in-tmux tail-in-tmux serves-nobody nobody-scraped container-idle
+client-answered spins-in-calls spins-outside
 """
 LIVES: Sequence[Life] = (
     *(Life(name, name, True) for name in WORK.split()),

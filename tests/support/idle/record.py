@@ -1,7 +1,13 @@
-"""Record machines' lives: `python -m support.idle.record NAME...`, as root, from tests/, with JupyterLab and sshd.
+"""Record machines' lives: `python -m support.idle.record MINUTES NAME...` from tests/, as root.
 
-Each machine is a set of namespaces with a cgroup of its own, and a peer beyond a network cable, from which people and
-other machines come. Its cgroup says what a whole machine says in /proc/stat and /proc/pressure: others work here.
+Each machine is a set of namespaces with a cgroup of its own, and a peer beyond a network cable,
+from which people and other machines come. Its cgroup says what a whole machine says in /proc/stat
+and /proc/pressure: others work here. Cgroups of version 2 are below /sys/fs/cgroup/unified.
+
+By environment: PYTHON, of a virtual environment with jupyterlab and websocket-client; PROGRAMS, a
+folder in which openssh's packages, sshfs and cron are unpacked; EDITOR, the folder `lib/vscode` of
+npm's code-server; KEYS, with ssh-keygen's `key`, `key.pub` and `host`; SCRATCH, with `native` (of
+native.c) and a file `disk` of some 100 MB; OUT, where recordings go.
 """
 
 from __future__ import annotations
@@ -162,7 +168,8 @@ def _inside(name: str, minutes: float) -> None:
         number += 1
         time.sleep(max(0.0, 10 - (time.clock_gettime(time.CLOCK_BOOTTIME) - reading.at)))
     path = Path(os.environ["OUT"]) / f"{name}.jsonl"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    # The second look is the first that knows which threads run.
+    path.write_text("\n".join(lines[6:]) + "\n", encoding="utf-8")
 
 
 def _of_cgroup(found: Reading) -> Reading:

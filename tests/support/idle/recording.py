@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from golden_idle.decide import PERIOD_S, Sample, decide
-from golden_idle.evidence import LOOK_S, Look, Process
+from golden_idle.evidence import Look, Process
 from golden_idle.machine import Reading, Sampler
 from golden_idle.notebooks import Server
 from golden_idle.nvml import Gpu
@@ -105,8 +105,7 @@ class Part:
 
 def _parts(name: str, holder: str) -> list[Part]:
     lines = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    # The second look is the first that knows which threads run.
-    readings = [decode(line, holder) for line in lines[LOOK_S // PERIOD_S :]]
+    readings = [decode(line, holder) for line in lines]
     return [Part(name, earlier, later, look, None if number else readings[0][1])
             for number, ((earlier, _), (later, look)) in enumerate(pairwise(readings))]
 
