@@ -107,7 +107,7 @@ def _definition(tmp_path: Path, changed: dict[str, Any]) -> None:
     """Load the image's definition with these variables of the role."""
     root = tmp_path / "checkout"
     root.mkdir(parents=True)
-    for name in ("roles", "scripts"):
+    for name in ("ansible", "roles", "scripts"):
         (root / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "packer", root / "packer", ignore=shutil.ignore_patterns("locks"))
     path = definition_file.path_of(root, IMAGE)

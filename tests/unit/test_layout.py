@@ -325,6 +325,6 @@ def test_commit_subject_is_seen(subject: str) -> None:
 
 
 @pytest.mark.parametrize("subject", [
-    "bake: Fix it", "bake: Bring it", "roles/seal, tests: Remove leases", "Merge branch 'x'"])
+    "bake: Fix it", "bake: Bring it", "bake: Feed it", "roles/seal, tests: Remove leases", "Merge branch 'x'"])
 def test_commit_subject_is_accepted(subject: str) -> None:
     assert not history_rules.commit_subjects([subject])

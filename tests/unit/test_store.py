@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import urllib3
-from goldenami.core.errors import ExitCode, Unreachable, Vanished
+from goldenami.core.errors import ExitCode, Replaced, Unreachable, Vanished
 from goldenami.packages import download
 from goldenami.packages.store import Store
 from support.debian import debrepo
@@ -46,7 +46,7 @@ def test_a_body_that_breaks_off_is_asked_for_again(tmp_path: Path, served: debre
 @pytest.mark.parametrize(("fault", "kind", "complaint"), [
     (Fault.LOST, Vanished, "05 is no longer at http://127.0.0.1"),
     (Fault.BROKEN, Unreachable, "/05 answered 503"),
-    (Fault.CORRUPTED, Unreachable, "/05: 1005 bytes with SHA-256 "),
+    (Fault.CORRUPTED, Replaced, "/05: 1005 bytes with SHA-256 "),
     (Fault.HANG, Unreachable, "/05: "),
     (Fault.STALLED, Unreachable, "/05: "),
 ])
@@ -78,7 +78,7 @@ def test_vanished_files_are_counted_and_a_dead_mirror_outranks_them(
     served.faults = {"/00": Fault.LOST, "/01": Fault.CORRUPTED}
     with pytest.raises(Unreachable, match="/01: ") as caught:
         Store(tmp_path / "cache").fetch(wanted(served, "00", "01"))
-    assert type(caught.value) is Unreachable
+    assert type(caught.value) is Replaced
 
 
 def test_a_mirror_that_is_down_is_not_asked_for_every_file(
