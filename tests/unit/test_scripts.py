@@ -211,7 +211,7 @@ def _start(folder: Path, purpose: str, **seen: str) -> subprocess.Popen[str]:
     env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}", "LOG": str(folder / "apt"),
            "ABSENT": "",
            "UID_SEEN": "0", "BROKEN": "", "NO_PIP": "", "TMPDIR": str(folder), **seen}
-    return subprocess.Popen([folder / "scripts/setup", purpose], cwd=folder, env=env, text=True,
+    return subprocess.Popen([folder / "scripts/setup", *purpose.split()], cwd=folder, env=env, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -269,6 +269,16 @@ def test_setup_installs_what_its_purpose_needs_and_only_what_is_not_there(machin
     for purpose in ("bake", "test"):
         assert _setup(machine, purpose).returncode == 0, purpose
     assert _installed(machine)[2:] == ["requirements/run.txt", "requirements/test.txt"]
+
+
+def test_setup_of_a_wheel_makes_the_environment_of_another_folder(machine: Path) -> None:
+    other = machine / "company"
+    other.mkdir()
+    (machine / ".venv").rename(other / ".venv")
+    for purpose in ("bake", "bake", "molecule"):
+        assert _setup(machine, f"{purpose} {other}").returncode == 0, purpose
+    assert _installed(other) == [f"{machine}/requirements/run.txt", f"{machine}/requirements/test.txt"]
+    assert not (machine / ".venv").exists()
 
 
 def test_an_installation_that_failed_is_not_taken_for_one(machine: Path) -> None:
