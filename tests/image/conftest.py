@@ -27,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     second. Name the marks: of tests that a booted image has no answer to, and of those that need
     none."""
     shell_backends.install()
+    config.add_cleanup(shell_backends.close)
     config.addinivalue_line("markers",
                             "at_rest: looks at what a sealed image no longer has; not asked of a "
                             "booted one")

@@ -19,6 +19,7 @@ from testinfra.host import Host
 from goldenami.local.machine_shell import OPENED, MachineShell
 
 _WHO_LOGGED_IN = ""
+_opened: list[MachineShell] = []
 
 
 class _AsUser(str):
@@ -58,6 +59,7 @@ class ShellBackend(base.BaseBackend):
             enter = f"exec sudo -n -u {shlex.quote(user)} {OPENED}" if user else f"exec {OPENED}"
             argv = ["sh", "-c", f"exec {self.way(enter)}"]
             self._shells[user] = MachineShell(argv, self.get_pytest_id())
+            _opened.append(self._shells[user])
         done = self._shells[user].run(self.encode(inner))
         return self.result(done.status, self.encode(text), done.out, done.err)
 
@@ -110,6 +112,12 @@ def install() -> None:
     """Let testinfra use these for its connections of the same names."""
     for backend in (SshBackend, ChrootBackend, DockerBackend, PodmanBackend, LocalBackend):
         known.BACKENDS[backend.NAME] = f"{__name__}.{backend.__name__}"
+
+
+def close() -> None:
+    """End all shells; who asks again opens new ones."""
+    for shell in _opened:
+        shell.close()
 
 
 @functools.cache
