@@ -35,7 +35,9 @@ def run(root: Path, files: dict[str, str]) -> list[Check]:
 
 def test_each_runs_where_its_mark_says_and_once(tmp_path: Path) -> None:
     marked = "import pytest\n@pytest.mark.no_boot\ndef test_file():\n    assert False\n"
-    files = {"limits/test_limits.py": f"{marked}{RIGHT}", "seal/test_seal.py": RIGHT}
+    named = "def pytest_configure(config):\n    config.addinivalue_line('markers', 'no_boot')\n"
+    files = {"limits/test_limits.py": f"{marked}{RIGHT}", "seal/test_seal.py": RIGHT,
+             "conftest.py": named}
     write(tmp_path / "tests/image", files)
     (tmp_path / "ssh_config").touch()
     found = {}
@@ -102,3 +104,15 @@ def test_a_run_that_broke_off_is_no_result(tmp_path: Path) -> None:
         run(tmp_path,
             {"conftest.py": BREAKS_OFF, "limits/test_limits.py": RIGHT, "seal/test_seal.py": RIGHT})
     assert (tmp_path / "checks.json").exists()
+
+
+def test_checks_of_another_repository_have_the_program_s_fixtures(tmp_path: Path) -> None:
+    (tmp_path / program_files.PLAYBOOK).unlink()
+    asks = "def test_port(lock):\n    assert lock['agent_port'] == 9100\n"
+    write(tmp_path, {"tests/image/agent/test_it.py": asks, "tests/image/other/test_it.py": RIGHT,
+                     "vars.json": '{"golden_roles": ["agent", "other"], "agent_port": 9100}',
+                     "pyproject.toml": "[tool.pytest.ini_options]\naddopts = '-k nothing'\n",
+                     "ssh_config": ""})
+    found = image_tests.run(tmp_path, ["agent", "other"], tmp_path / "vars.json",
+                            tmp_path / "ssh_config", work=tmp_path / "build", log=tmp_path / "log")
+    assert outcomes(found) == {"agent/port": "correct", "other/right": "correct"}

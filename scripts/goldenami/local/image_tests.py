@@ -74,6 +74,7 @@ def running(
     folder = program_files.checks(root, asked, work)
     words = [
         sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider",
+        "-c", str(program_files.INSTALLED / "pyproject.toml"),
         "-p", "goldenami.image.verify.pytest_plugin", "--continue-on-collection-errors", *argv,
         f"--checks={found}", "--booted", *([f"--gpu-session={gpu_session}"] if gpu_session else []),
         f"--junitxml={work / f'junit{name}.xml'}",
