@@ -11,6 +11,7 @@ from goldenami.core.errors import BadInput, NotVerified
 from goldenami.image.report import beside
 from goldenami.image.verify import hardening
 from goldenami.local import hardening_scan
+from goldenami.model import program_files
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.hardening_records import (
     HARDENING_FILE,
@@ -134,6 +135,21 @@ def test_the_checkout_s_file_is_right(build: BuildFolder) -> None:
     (build.path.parents[2] / hardening.PATH).write_text(source.read_text(encoding="utf-8"),
                                                         encoding="utf-8")
     assert "5 of 208 enhanced rules were asked" in judged(build).problem
+
+
+def test_another_repository_adds_to_goldenami_s(build: BuildFolder) -> None:
+    root = build.path.parents[2]
+    (root / program_files.PLAYBOOK).unlink()
+    (root / hardening.PATH).unlink()
+    left = [rule.id for rule in judged(build).rules if rule.outcome is BROKEN]
+    (root / hardening.PATH).write_text(f"waived: {{{left[0]}: it is what our people need}}\n")
+    record = judged(build)
+    assert [rule.id for rule in record.rules if rule.outcome is BROKEN] == left[1:]
+    assert "it is what our people need" in [rule.reason for rule in record.rules]
+    assert "of 208 enhanced rules were asked" in record.problem
+    (root / hardening.PATH).write_text("rules: {minimal: 0}\nwaived: {}\n")
+    with pytest.raises(BadInput, match=r"hardening\.yml:1: rules: unknown key"):
+        judged(build)
 
 
 @pytest.fixture
