@@ -59,7 +59,7 @@ def test_testinfra_s_modules_work_over_one_shell(way: str, tmp_path: Path) -> No
     assert host.sysctl("kernel.ostype") == "Linux"
     assert host.mount_point("/proc").filesystem == "proc"
     assert host.run("exit %s", "3").rc == 3
-    with pytest.raises(AssertionError, match="Unexpected exit code 1"):
+    with pytest.raises(AssertionError, match=r"exit code 1 for `echo wrong >&2; false`: wrong\n"):
         host.check_output("echo wrong >&2; false")
 
 

@@ -31,6 +31,14 @@ class _AsUser(str):
     inner: str
 
 
+class Result(base.CommandResult):
+    """What a command said, in the words that a failed check shows."""
+
+    def __repr__(self) -> str:
+        said = (self.stderr or self.stdout).strip()
+        return f"`{self.command.decode(errors='replace')}`: {said or 'it said nothing'}"
+
+
 class ShellBackend(base.BaseBackend):
     """A backend that keeps a shell for who logged in, and one for each user of `sudo`."""
 
@@ -61,7 +69,7 @@ class ShellBackend(base.BaseBackend):
             self._shells[user] = MachineShell(argv, self.get_pytest_id())
             _opened.append(self._shells[user])
         done = self._shells[user].run(self.encode(inner))
-        return self.result(done.status, self.encode(text), done.out, done.err)
+        return Result(self, done.status, self.encode(inner), done.out, done.err)
 
 
 class SshBackend(ShellBackend, ssh.SshBackend):

@@ -37,9 +37,9 @@ def test_interface_has_the_queue(host: Any, lock: dict[str, Any], needs_boot: No
     """The default applies to links that come up after it was set: the one we talk over has to have
     it."""
     wanted = lock["network_tuning_sysctl"]["net.core.default_qdisc"]
-    interface = host.interface.default()
+    interface = host.interface.default().name
     assert interface, "no default route"
-    queues = host.check_output("tc qdisc show dev %s", interface.name)
+    queues = host.check_output("tc qdisc show dev %s", interface)
     assert {line.split()[1] for line in queues.splitlines()} <= {wanted, "mq"}, queues
     assert f"qdisc {wanted} " in queues
 
