@@ -71,6 +71,9 @@ def test_notice_hold_grace_and_power_off(
     with here.agent(imds) as agent:
         state = agent.wait(lambda state: state["idle"])
         agent.wait(lambda state: state["stage"] == "notified")
+        login = here.root / "run/motd.d/50-golden-idle"
+        assert "powers off in 60" in login.read_text(encoding="utf-8")
+        assert "powers off in 60" in (here.root / "dev/pts/0").read_text(encoding="utf-8")
         message, *_ = topic.messages()  # a starved agent counts as busy, and announces it again
         assert message["Subject"] == f"{instance} (g6.xlarge, {REGION}) is idle: poweroff"
         assert "powers off in 60 minutes" in message["Message"] and state["quiet_s"] >= 15 * 60
@@ -78,6 +81,7 @@ def test_notice_hold_grace_and_power_off(
         assert held.returncode == 0 and "held until" in held.stdout
         agent.wait(lambda state: state["stage"] == "busy" and "held for" in state["reason"])
         assert "the demo" in here.golden_idle("why").stdout and not here.stopped.exists()
+        assert not login.exists(), "nobody who logs in now is told of it"
         assert here.golden_idle("release").returncode == 0
         agent.wait(lambda state: state["stage"] == "notified")
         assert "acts in" in here.golden_idle("status").stdout

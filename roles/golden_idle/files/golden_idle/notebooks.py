@@ -6,6 +6,7 @@ whose process it names, so that nobody's token goes to somebody else's port.
 
 from __future__ import annotations
 
+import itertools
 import json
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -35,15 +36,15 @@ UNKNOWN = Server("unknown", 0)
 def ask(root: Path, processes: list[int]) -> dict[str, Server]:
     """The servers among these processes, by number."""
     found = dict[str, Server]()
-    for pid in processes:
+    for pid, name in itertools.product(processes, _FILES):
         folder = root / "proc" / str(pid)
-        for file in [path for name in _FILES for path in root.glob(name.format(pid))]:
-            try:
+        try:
+            for file in root.glob(name.format(pid)):
                 text, owner = holds.read_plain(file)
                 if owner == folder.stat().st_uid:
                     found[str(pid)] = _server(json.loads(text), folder)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                found[str(pid)] = UNKNOWN
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            found.setdefault(str(pid), UNKNOWN)  # a home's file system may be broken, too
     return found
 
 

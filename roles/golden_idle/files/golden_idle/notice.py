@@ -52,8 +52,9 @@ def holders(processes: Sequence[int], root: Path) -> list[str]:
 
 def tell_terminals(root: Path, text: str) -> None:
     """Tell who is logged in, as wall(1) does, and who logs in until the machine is busy again."""
-    (root / LOGIN).parent.mkdir(parents=True, exist_ok=True)
-    (root / LOGIN).write_text(f"{text}\n", encoding="utf-8")
+    with suppress(OSError):  # the target has been told, and that is what an action needs
+        (root / LOGIN).parent.mkdir(parents=True, exist_ok=True)
+        (root / LOGIN).write_text(f"{text}\n", encoding="utf-8")
     for path in (root / "dev/pts").glob("[0-9]*"):
         with suppress(OSError):  # it is closed, or its reader has stopped it
             file = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
