@@ -256,3 +256,20 @@ def test_watch_looks_at_all_of_them(
     assert errors[f"{files}/sealed.deb"].startswith("the file is gone: ")
     assert "company-agent" in said
     assert_no_secret(tmp_path)
+
+
+def test_a_file_behind_a_login(
+    root: Path, vendor: VendorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor.mirror.logins = {"/files/": LOGIN}
+    digest = sha256_file(vendor.files / "license.txt")
+    edit(root, "roles:\n", f"downloads:\n  - url: {vendor.uri}/files/license.txt\n    sha256: "
+                           f"{digest}\n    path: /etc/company/license.txt\n    login: {VARIABLE}\n"
+                           "roles:\n  customize:\n")
+    monkeypatch.delenv(VARIABLE)
+    assert refused(root) == (2, "13: downloads.1.login: the login of `license.txt` is missing: "
+                                "TOOL_LOGIN does not hold `user:password`")
+    monkeypatch.setenv(VARIABLE, LOGIN)
+    lock = locked(root)
+    assert (lock.downloads[0].sha256, lock.downloads[0].login) == (digest, VARIABLE)
+    assert_no_secret(tmp_path)

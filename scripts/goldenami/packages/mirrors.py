@@ -164,17 +164,21 @@ def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> di
     return uris
 
 
+class NoLogin(BadInput):
+    """The environment does not hold a login that a definition or a role names."""
+
+
 def login(name: str, variable: str | None) -> tuple[str, str]:
-    """User and password of the environment's `variable` for `name`, empty without one; BadInput
+    """User and password of the environment's `variable` for `name`, empty without one; NoLogin
     where it is not set, or apt cannot take what it holds."""
     if variable is None:
         return "", ""
     user, colon, password = os.environ.get(variable, "").partition(":")
     # apt_auth.conf(5) knows no quotes.
     if not user or not colon or len(f"{user}:{password}".split()) != 1:
-        raise BadInput(f"the login of `{name}` is missing: {variable} does not hold "
-                       "`user:password`",
-                       hint=f"set {variable} in the environment; no file needs it")
+        raise NoLogin(f"the login of `{name}` is missing: {variable} does not hold "
+                      "`user:password`",
+                      hint=f"set {variable} in the environment; no file needs it")
     return user, password
 
 

@@ -7,6 +7,7 @@ import hashlib
 import re
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,18 +15,21 @@ from typing import Any
 from goldenami.core import shell, yaml_lines
 from goldenami.core.errors import BadInput, Replaced, Vanished
 from goldenami.core.terminal.progress import Progress
+from goldenami.core.yaml_lines import YamlFile
 from goldenami.model.builds.locked_downloads import LockedDownload, store_requests
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition, Download
 from goldenami.packages import http_documents, mirrors, signing_keys
 from goldenami.packages.apt import DOWNLOADED, Deb
 from goldenami.packages.http_documents import NotThere
+from goldenami.packages.mirrors import NoLogin
 from goldenami.packages.signing_keys import OtherKey
 from goldenami.packages.store import Store
 
 SAMPLE = 20
 """Files of a tarball that the image's checks read back: each costs a line of the lock."""
 _VERSION = re.compile(r"(?:^|[-_]v?)(\d+(?:\.\d+)+[\w.+~]*?)(?=[-_]|\.[a-z]|$)")
+_REPLACED = "find out why before you write the new one: a vendor announces new files"
 _XZ = b"\xfd7zXZ\0"
 
 
@@ -46,44 +50,53 @@ def have(
     if not definition.downloads:
         return []
     source = yaml_lines.load(definition_file.path_of(root, definition.image))
-
-    def told(index: int, key: str, problem: str, hint: str) -> BadInput:
-        return source.error(("downloads", index, key), problem, hint=hint)
-
-    files = list[AddressedFile]()
-    with progress.step("files", ", ".join(wanted.name for wanted in definition.downloads)):
+    locked, files = list[LockedDownload](), list[AddressedFile]()
+    with progress.in_all():  # each file is hashed, and its server asked
         for index, wanted in enumerate(definition.downloads):
-            try:
-                locked = _fetched(wanted, store)
+            with _by_line(source, index, wanted):
+                locked.append(_sized(wanted, store))
+    lacking = sum(file.size for file in locked if not store.path(file.sha256).exists())
+    names = ", ".join(file.name for file in locked)
+    with progress.download("files", names, lacking) as on_bytes:
+        for index, (wanted, file) in enumerate(zip(definition.downloads, locked, strict=True)):
+            with _by_line(source, index, wanted):
+                store.fetch(store_requests([file]), on_bytes)
                 _demand_signature(root, wanted, store)
-                files.append(_of(wanted, locked, store.path(wanted.sha256)))
+                files.append(_of(wanted, file, store.path(file.sha256)))
                 _demand_architecture(definition, files[-1].deb)
-            except Vanished as error:
-                raise told(index, "url", error.message, "write where it is now") from None
-            except NotThere as error:
-                raise told(index, "url", error.message, "write where it is now") from None
-            except Replaced as error:
-                raise told(index, "sha256", error.message, "find out why before you write the new "
-                           "one: a vendor announces new files") from None
-            except OtherKey as error:
-                raise told(index, "fingerprint", error.message, error.hint) from None
-            except BadInput as error:
-                raise told(index, _kind(wanted), error.message, error.hint) from None
     return files
 
 
-def _fetched(wanted: Download, store: Store) -> LockedDownload:
-    """In the store; its server is asked for nothing where it is there already."""
+@contextmanager
+def _by_line(source: YamlFile, index: int, wanted: Download) -> Iterator[None]:
+    """What is wrong with one file meanwhile is said with its line in the definition."""
+    try:
+        yield
+    except (Vanished, NotThere) as error:
+        key, hint, why = "url", "write where it is now", error.message
+    except Replaced as error:
+        key, hint, why = "sha256", _REPLACED, error.message
+    except OtherKey as error:
+        key, hint, why = "fingerprint", error.hint, error.message
+    except NoLogin as error:
+        key, hint, why = "login", error.hint, error.message
+    except BadInput as error:
+        key, hint, why = _kind(wanted), error.hint, error.message
+    else:
+        return
+    raise source.error(("downloads", index, key), why, hint=hint)
+
+
+def _sized(wanted: Download, store: Store) -> LockedDownload:
+    """As the lock has it; its server is asked for nothing where the store has it already."""
     path = store.path(wanted.sha256)
     address = mirrors.logged_in(wanted.url, wanted.name, wanted.login)
     there = store.check(wanted.sha256)
     size = path.stat().st_size if there else http_documents.look(address).size
     version = _VERSION.search(wanted.name)
-    locked = LockedDownload(url=wanted.url, name=wanted.name, sha256=wanted.sha256, size=size,
-                            version=version[1] if version else wanted.sha256[:12],
-                            login=wanted.login, signed_by=wanted.fingerprint)
-    store.fetch(store_requests([locked]))
-    return locked
+    return LockedDownload(url=wanted.url, name=wanted.name, sha256=wanted.sha256, size=size,
+                          version=version[1] if version else wanted.sha256[:12],
+                          login=wanted.login, signed_by=wanted.fingerprint)
 
 
 def _demand_signature(root: Path, wanted: Download, store: Store) -> None:
