@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.core.records import sha256_file
+from goldenami.image.bake import bake_inputs
+from goldenami.image.security import components
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock
+from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo, vendors
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path
@@ -273,3 +276,24 @@ def test_a_file_behind_a_login(
     lock = locked(root)
     assert (lock.downloads[0].sha256, lock.downloads[0].login) == (digest, VARIABLE)
     assert_no_secret(tmp_path)
+
+
+def test_what_a_bake_is_given_and_what_the_bill_says(
+    with_files: Path, vendor: VendorServer, tmp_path: Path
+) -> None:
+    """Without a bake: test_vendor_image.py has one."""
+    lock, store = locked(with_files), Store(tmp_path / "cache")
+    given = bake_inputs.repository(lock, store)
+    names = [file.file for file in lock.downloads[1:]]
+    assert sorted(path.name for path in (given / "downloads").iterdir()) == sorted(names)
+    assert [row["file"] for row in lock.variables["customize_downloads"][1:]] == names
+    (number,) = [number for number, step in enumerate(lock.steps) if "customize" in step.roles]
+    index = (given / f"step-{number}/Packages").read_text(encoding="utf-8")
+    assert "Package: company-sealed\n" in index
+    parts = {part.name: part for part in components.of_lock(lock, store).parts}
+    sealed, probe = parts["company-sealed"], parts["probe-2.1.tar.gz"]
+    assert (sealed.url, sealed.version) == (f"{vendor.uri}/files/sealed.deb", "3.0-1")
+    assert probe.properties == (("signed-by", vendor.key.fingerprint),)
+    assert probe.purl.startswith("pkg:generic/probe-2.1.tar.gz@2.1?checksum=sha256:")
+    assert parts["company-tool"].purl.startswith("pkg:deb/tool/company-tool@2.0-1")
+    assert {file.sha256 for file in lock.downloads} <= lock.objects().keys(), "or gc takes them"
