@@ -19,6 +19,7 @@ from goldenami.image.lock import resolve
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.resolution import Resolution
 from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions import recipes
 from goldenami.model.definitions.role_packages import rendered
 from goldenami.model.definitions.role_specs import tasks
 from goldenami.model.supported.platforms import PLATFORMS
@@ -173,6 +174,29 @@ def test_packages_that_exclude_each_other_are_both_named(
         ask(resolution, "app", "lib==2.0")
     assert f"{IMAGE}.yml:9: python_packages.2: pip finds no wheels" in caught.value.message
     assert "The user requested lib==2.0; app 1.0 depends on lib<2" in caught.value.message
+
+
+def test_frameworks_and_packages_have_one_environment_and_one_choice_of_versions(
+    resolution: Resolution, public: PyIndex,
+) -> None:
+    """`app` would take lib 2.0, which pandas does not: and who insists is told of both."""
+    version = recipes.load(resolution.root, "pandas").version
+    public.wheel("pandas", version, ("lib<2",))
+    public.wheel("app", "1.0", ("lib",))
+    edit(resolution.root, "roles:\n", "frameworks: [pandas]\nroles:\n")
+    found = ask(resolution, "app").python
+    assert found is not None
+    wheels = [f"{file.project} {file.version}" for file in found.wheels]
+    assert wheels == ["app 1.0", "lib 1.1"], "its framework's own wheel is not theirs"
+    lock = sample(frameworks=resolution.frameworks.frameworks, python=found)
+    assert {file.project for file in lock.environments()["ml"]} == {"app", "lib", "pandas"}
+    edit(resolution.root, "['app']", "[app, lib==2.0]")
+    resolution.definition = load(resolution.root)
+    with pytest.raises(NoFit) as caught:
+        resolve._from_index(resolution, None)
+    assert "python_packages.2: " in caught.value.message
+    assert "requested lib==2.0" in caught.value.message
+    assert f"pandas {version} depends on lib<2" in caught.value.message
 
 
 def test_a_named_project_is_the_private_index_s_alone(
