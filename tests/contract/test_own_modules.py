@@ -166,7 +166,7 @@ def test_a_package_and_a_tarball_become_packages_of_the_kernel_s_step(
     assert made.provides == ["agent-dkms (= 1.2-3)"]
     assert not {"agent-dkms", "gcc", "dkms"} & lock.packages.keys(), "no image needs a compiler"
     card = lock.kernel_modules["card"].build["card.tar.xz"]
-    assert f"{card.origin}/{card.path}" == vendor.address
+    assert (f"{card.origin}/{card.path}", card.version) == (vendor.address, "1.2")
     assert {made.build["agent-dkms"].sha256, card.sha256} <= lock.objects().keys()
     before = lock_path(root).read_bytes()
     assert golden(root, "check", IMAGE).returncode == 0

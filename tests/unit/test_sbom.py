@@ -164,7 +164,8 @@ def test_modules_of_somebody_s_own_name_their_source(baked: Baked) -> None:
     lock, names = baked.lock, [f"golden-{name}-modules-6" for name in ("agent", "card")]
     built = lock.packages["bash"].model_copy(update={
         "origin": "built", "version": "1.2-1", "sha256": "b" * 64})
-    tarball = built.model_copy(update={"origin": "https://localhost/files", "path": "card.tgz"})
+    tarball = built.model_copy(update={"origin": "https://localhost/files", "path": "card.tgz",
+                                        "version": "1.2"})
     made = {name: KernelModules(key="0" * 64, package=package, source_package="source",
                                 compiler="gcc 14", provides=[], depends=[], build={"source": source},
                                 signature=Signature(signer="Me", certificate_sha256="0" * 64))
@@ -179,7 +180,7 @@ def test_modules_of_somebody_s_own_name_their_source(baked: Baked) -> None:
         "compiled-with": "gcc 14", "kernel": lock.kernel.release, "signer": "Me"}
     [agent], [card] = (parts[name].ancestors for name in names)
     assert agent.purl.startswith("pkg:deb/debian/source@")
-    assert card.purl == ("pkg:generic/card@1.2-1?checksum=sha256:" + tarball.sha256
+    assert card.purl == ("pkg:generic/card@1.2?checksum=sha256:" + tarball.sha256
                          + "&download_url=https://localhost/files/card.tgz")
 
 

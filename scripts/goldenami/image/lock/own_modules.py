@@ -4,6 +4,7 @@ driver's are."""
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ def _build(
         key = "package" if module.package else "source"
         raise _mistake(resolution, index, key, f"{source.name} {error.message}",
                        error.hint) from None
+    source = replace(source, version=source.version or version)
     tools = kernel_modules.toolchain(apt, kernel.release, more)
     return ModuleBuild(
         name=module.name, kernel_release=kernel.release, version=version, provides=provides,

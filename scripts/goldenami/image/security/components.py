@@ -202,7 +202,7 @@ def _modules(lock: Lock, what: str, made: KernelModules, package: Package) -> Im
     """Kernel modules that were compiled when the lock was made, with the package or the tarball
     that has their source."""
     facts = [("compiled-with", made.compiler), ("kernel", lock.kernel.release)]
-    vendor, cpe, version = "generic", "", package.version
+    vendor, cpe = "generic", ""
     if what == DRIVER_MODULES:
         assert lock.driver
         vendor = what
@@ -214,7 +214,8 @@ def _modules(lock: Lock, what: str, made: KernelModules, package: Package) -> Im
         facts_of = {"checksum": f"sha256:{origin.sha256}",
                     "download_url": f"{origin.origin}/{origin.path}"}
         ancestors.append(ImagePart(
-            origin.path, version, PackageURL("generic", None, what, version, facts_of).to_string(),
+            origin.path, origin.version,
+            PackageURL("generic", None, what, origin.version, facts_of).to_string(),
             origin.sha256, "generic"))
     elif origin:
         ancestors.append(_deb(lock, made.source_package, origin,
