@@ -180,9 +180,9 @@ def start_session(
 
 
 def conversation(argv: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start `argv` with a pipe for each of its three streams; the caller ends it by `stop`."""
-    return subprocess.Popen(list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, bufsize=0)
+    """Start `argv` with pipes; the caller ends it by `stop`."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(list(argv), stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
 
 
 def interactive(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
