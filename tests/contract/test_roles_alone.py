@@ -62,6 +62,7 @@ NEEDS_A_LOCK = {"frameworks": "frameworks_installed", "provenance": "provenance_
 OF_A_BAKE = ("seal", "immutable")
 """Roles that make a machine an image: afterwards nobody can log in, or its disk has another
 layout."""
+COMPILES = "nvidia_driver"
 ROLES = sorted(path.name for path in trees.scanned(19, ROOT, "roles/*/"))
 
 
@@ -163,7 +164,9 @@ def _playbook(project: Path, role: str, components: str = "main") -> None:
     (project / f"{role}.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
 
 
-@pytest.mark.parametrize("role", [role for role in ROLES if role not in OF_A_BAKE])
+@pytest.mark.parametrize("role", [
+    pytest.param(role, marks=[pytest.mark.long] if role == COMPILES else [])
+    for role in ROLES if role not in OF_A_BAKE])
 def test_a_role_by_itself(role: str, machines: Machines, project: Path) -> None:
     components = "main contrib non-free non-free-firmware" if role in NON_FREE else "main"
     _playbook(project, role, components)
