@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from golden_idle import account, decide, holds, machine, metrics, notice, settings
-from golden_idle.account import AccountError, Instance
+from golden_idle import decide, holds, machine, metrics, settings
 from golden_idle.decide import Hold
 from golden_idle.holds import WrongHold
 from golden_idle.nvml import Gpu, Nvml, NvmlError
@@ -385,28 +384,3 @@ def test_gpus_on_the_bus_count_with_and_without_a_display(tmp_path: Path) -> Non
         device = tmp_path / "sys/bus/pci/devices" / slot
         files.write(device, {"vendor": f"{vendor}\n", "class": f"{kind}\n"})
     assert machine.gpus_on_bus(tmp_path) == 2
-
-
-# --- words ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_notice_says_what_will_happen_and_how_to_keep_the_machine() -> None:
-    here = Instance("i-1", "g6.xlarge", "ami-1", "us-east-1")
-    wanted = traces.settings(action=Action.POWEROFF)
-    said = notice.lines(here, wanted, 61.2)
-    assert said[0] == "i-1 has been idle for 61 minutes."
-    assert "powers off in 15 minutes" in said[1] and "golden-idle hold 4h REASON" in said[2]
-    [holding] = notice.of_holders(notice.holders([os.getpid(), 2**22 + 1], Path("/")))
-    assert holding.endswith(f"({holds.user_name(os.getuid())}, {os.getpid()}).")
-    assert notice.of_holders([]) == []
-    assert notice.subject(here, wanted).isascii() and len(notice.subject(here, wanted)) < 100
-
-
-def test_a_notice_goes_by_https_alone_and_the_address_is_in_no_message() -> None:
-    for address in ("http://127.0.0.1:9/x", "file:///etc/passwd", "https://", "https:///x", "x",
-                    "https://h/a b", "https://h/\u00e9", "https://h:abc/x", "https://h:0/x"):
-        with pytest.raises(AccountError, match="does not begin with https://"):
-            account.post(address, {"text": "x"})
-    with pytest.raises(AccountError) as caught:
-        account.post("https://127.0.0.1:9/secret", {"text": "x"})
-    assert "cannot be reached" in str(caught.value) and "secret" not in str(caught.value)

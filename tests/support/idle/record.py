@@ -91,59 +91,50 @@ def one(name: str, minutes: float) -> None:
     """Set up a machine and its peer, record, and remove both."""
     group = CGROUPS / name
     group.mkdir(parents=True, exist_ok=True)
-    scene = scenes.SCENES[name]
-    environment = {**os.environ, "GOLDEN_SCENE": name}
-    script = Path(os.environ["SCRATCH"]) / f"{name}.sh"
-    script.write_text(
-        f"echo $$ > {group}/cgroup.procs\nexec unshare --net --pid --mount --ipc --cgroup --fork "
-        f"--kill-child --mount-proc bash {script}.inside\n",
-        encoding="utf-8",
-    )
-    Path(f"{script}.inside").write_text(
-        f"{SETUP}{scene.machine}\n(enter system.slice/golden-idle.service\nexec $PYTHON -m support.idle.record "
-        f"inside {name} {minutes})\nkill -9 -1\n",
-        encoding="utf-8",
-    )
-    inside = subprocess.Popen(["bash", str(script)], env=environment, start_new_session=True)
-    peer = subprocess.Popen(
-        ["unshare", "--net", "--pid", "--fork", "--kill-child", "sleep", "infinity"],
-        start_new_session=True,
-    )
-    time.sleep(2)
-    pids = [int(_children(each.pid)[0]) for each in (inside, peer)]
-    link = f"g{os.getpid()}"
-    subprocess.run(
-        ["ip", "link", "add", link, "type", "veth", "peer", "name", link + "p"], check=True
-    )
-    subprocess.run(["ip", "link", "set", link, "netns", str(pids[0]), "name", "cable"], check=True)
-    subprocess.run(
-        ["ip", "link", "set", link + "p", "netns", str(pids[1]), "name", "cable"], check=True
-    )
-    client = subprocess.Popen(
-        [
-            "nsenter",
-            "-t",
-            str(pids[1]),
-            "-n",
-            "bash",
-            "-c",
-            "ip link set lo up; ip link set cable up; ip address add 10.99.0.2/24 dev cable; "
-            + scenes.CLIENT
-            + scene.peer,
-        ],
-        env=environment,
-        start_new_session=True,
-    )
+    peer = ["unshare", "--net", "--pid", "--fork", "--kill-child", "sleep", "infinity"]
+    started = [_run(["bash", str(_script(name, minutes, group))], name), _run(peer, name)]
     try:
-        inside.wait()
+        time.sleep(2)
+        other = _cable(*started)
+        said = ("ip link set lo up; ip link set cable up; ip address add 10.99.0.2/24 dev cable; "
+                + scenes.CLIENT + scenes.SCENES[name].peer)
+        started.append(_run(["nsenter", "-t", other, "-n", "bash", "-c", said], name))
+        started[0].wait()
     finally:
-        for process in (client, peer, inside):
+        for process in reversed(started):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         time.sleep(1)
         for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
             folder.rmdir()
         group.rmdir()
+
+
+def _run(words: list[str], name: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(words, env={**os.environ, "SCENE": name}, start_new_session=True)
+
+
+def _script(name: str, minutes: float, group: Path) -> Path:
+    """What makes the machine, and what runs as its first process."""
+    script = Path(os.environ["SCRATCH"]) / f"{name}.sh"
+    script.write_text(f"echo $$ > {group}/cgroup.procs\nexec unshare --net --pid --mount --ipc "
+                      f"--cgroup --fork --kill-child --mount-proc bash {script}.inside\n",
+                      encoding="utf-8")
+    Path(f"{script}.inside").write_text(
+        f"{SETUP}{scenes.SCENES[name].machine}\n(enter system.slice/golden-idle.service\n"
+        f"exec $PYTHON -m support.idle.record inside {name} {minutes})\nkill -9 -1\n",
+        encoding="utf-8")
+    return script
+
+
+def _cable(machine: subprocess.Popen[bytes], peer: subprocess.Popen[bytes]) -> str:
+    """Put a network cable between both; the process in the peer's namespaces."""
+    link, (here, there) = f"g{machine.pid}", (_children(each.pid)[0] for each in (machine, peer))
+    subprocess.run(["ip", "link", "add", link, "type", "veth", "peer", "name", link + "p"],
+                   check=True)
+    for end, owner in ((link, here), (link + "p", there)):
+        subprocess.run(["ip", "link", "set", end, "netns", owner, "name", "cable"], check=True)
+    return there
 
 
 def _children(pid: int) -> list[str]:

@@ -56,11 +56,11 @@ def _disk(job: str, throttle: str) -> Scene:
     """A job whose disk is slow: a loop device, held back by its cgroup."""
     return Scene(f"""
 disk=$(losetup -f --show $SCRATCH/disk) && echo ${{disk#/dev/}} > /run/disk
-mkdir -p /run/v1 && mount -t cgroup -o blkio none /run/v1 && mkdir -p /run/v1/$GOLDEN_SCENE
+mkdir -p /run/v1 && mount -t cgroup -o blkio none /run/v1 && mkdir -p /run/v1/$SCENE
 numbers=$(cat /sys/block/$(cat /run/disk)/dev)
-echo "$numbers {throttle.split()[1]}" > /run/v1/$GOLDEN_SCENE/blkio.throttle.{throttle.split()[0]}
+echo "$numbers {throttle.split()[1]}" > /run/v1/$SCENE/blkio.throttle.{throttle.split()[0]}
 (sleep 2; losetup -d $disk) & # it goes with its last user
-(echo $BASHPID > /run/v1/$GOLDEN_SCENE/cgroup.procs
+(echo $BASHPID > /run/v1/$SCENE/cgroup.procs
  enter user.slice/user-1000.slice/session-1.scope; exec $PYTHON -m support.idle.jobs {job} $disk) &
 """)
 
