@@ -312,4 +312,22 @@ def test_a_timer_s_work_counts_while_it_runs(tmp_path: Path) -> None:
     ran = machine.sample(earlier, found, [], "", 0.0)
     assert ran.timer == "backup.service"
     idle = machine.sample(dataclasses.replace(found, at=found.at - 10), found, [], "", 0.0)
-    assert (idle.timer, idle.stalled) == ("", 0.0)
+    assert idle.timer == ""
+
+
+@pytest.mark.parametrize(("timers", "state", "part"), [
+    ({}, "S", 0.1), ({"cron.service": 1.0}, "S", 0.0), ({}, "D", 0.0),
+])
+def test_waits_for_disks_are_of_a_minute_and_no_timer_s(
+    timers: dict[str, float], state: str, part: float
+) -> None:
+    """And none of a process that is stuck."""
+    first = machine.Reading(at=0.0, busy_s=0, idle_s=0, all_s=0, networks={}, terminals={})
+    sampler = machine.Sampler(traces.settings(), 0.0)
+    known = dataclasses.replace(PERSON, state=state)
+    sampler.sample(first, dataclasses.replace(first, at=10.0), [], "", 10.0, look(10.0, known))
+    half = dataclasses.replace(first, at=40.0, timers=timers)
+    found = sampler.sample(dataclasses.replace(first, at=30.0), half, [], "", 40.0)
+    last = dataclasses.replace(half, at=70.0, stalled_s=6.0)
+    assert found.stalled == 0
+    assert sampler.sample(half, last, [], "", 70.0, look(70.0, known)).stalled == part

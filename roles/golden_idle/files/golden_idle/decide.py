@@ -33,7 +33,7 @@ class Sample:
     typed: bool
     """whether somebody typed at a terminal"""
     stalled: float = 0.0
-    """part of the time in which something waited for disks"""
+    """part of the last minute in which something waited for disks, where it was looked at"""
     timer: str = ""
     """the unit of a timer, or cron, that ran: what the whole machine used is taken for its use"""
     spun: float = 0.0

@@ -117,7 +117,6 @@ def sample(earlier: Reading, later: Reading, gpus: list[Gpu], lost: str, at: flo
         cores=(later.busy_s - earlier.busy_s) / seconds if seconds > 0 else float("nan"),
         network_mb_s=_rate(earlier.networks, later.networks, seconds),
         typed=any(earlier.terminals.get(name) != at for name, at in later.terminals.items()),
-        stalled=(later.stalled_s - earlier.stalled_s) / seconds if seconds > 0 else float("nan"),
         timer=_timer(earlier.timers, later.timers, seconds),
     )
 
@@ -141,6 +140,8 @@ class Sampler:
         self.seen: Look | None = None
         self._settings, self._looked_at, self._waited_since = settings, now - LOOK_S, now
         self._signs, self._gpus_spin = Signs(), True
+        self._looked: Reading | None = None
+        self._timer = ""
 
     def due(self, now: float) -> bool:
         """Whether a look is to be taken."""
@@ -150,16 +151,24 @@ class Sampler:
                look: Look | None = None) -> Sample:
         """The sample of two readings, and of a look where one was taken."""
         found = sample(earlier, later, gpus, lost, now)
+        self._timer = self._timer or found.timer
         self._gpus_spin &= bool(gpus) and all(gpu.spins or not gpu.peak for gpu in gpus)
         if look is not None:
             self._signs = evidence.signs(self.seen, look, self._gpus_spin) if self.seen else Signs()
-            found = replace(found, used=self._signs.used, waits=self._signs.waits)
+            found = replace(found, used=self._signs.used, waits=self._signs.waits,
+                            stalled=self._stalled(later))
             self.seen, self._looked_at, self._gpus_spin = look, now, True
-        if self._signs.stuck:
-            found = replace(found, stalled=0.0)
+            self._looked, self._timer = later, ""
         if self._signs.gpus_spin:
             found = replace(found, gpus=tuple(0 if gpu.spins else gpu.peak for gpu in gpus))
         found = replace(found, spun=min(self._signs.spun, found.cores))
         if not waits_only(found, self._settings):
             self._waited_since = now
         return replace(found, waited_since=self._waited_since)
+
+    def _stalled(self, later: Reading) -> float:
+        """The part of the time since the last look; none of a timer's, and of what is stuck."""
+        earlier = self._looked
+        if earlier is None or later.at <= earlier.at or self._timer or self._signs.stuck:
+            return 0.0
+        return (later.stalled_s - earlier.stalled_s) / (later.at - earlier.at)
