@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from goldenami.local import machine_shell
 from goldenami.local.machine_shell import OPENED, Done, MachineShell, ShellLost
 from support.builds.checkout import processes
 from support.waiting import until
@@ -50,6 +51,15 @@ def test_output_may_hold_any_bytes(shell: MachineShell, tmp_path: Path) -> None:
     assert found == Done(0, BYTES, BYTES)
 
 
+def test_marks_come_in_any_parts() -> None:
+    stream = machine_shell._Stream("mark")
+    for part in b"late", b"mar", b"kb\nout", b"put\0mark", b"e1", b"2":
+        stream.add(part)
+        assert not stream.ended
+    stream.add(b"\n")
+    assert (stream.begun, stream.done) == (True, (12, b"output\0"))
+
+
 def test_a_long_command_and_one_in_bytes_of_no_text(shell: MachineShell) -> None:
     long = "x" * 200_000
     assert shell.run(f": {long}; echo {long}".encode()).out == f"{long}\n".encode()
@@ -80,11 +90,13 @@ def test_a_child_s_late_words_are_no_answer(shell: MachineShell) -> None:
 
 
 def test_a_command_that_kills_the_shell_is_named_and_the_next_has_a_new_one(
-    shell: MachineShell,
+    shell: MachineShell, tmp_path: Path
 ) -> None:
+    """And it runs once."""
     first = shell.run(b"echo $$").out
-    with pytest.raises(ShellLost, match=r"the shell on a machine ended before `kill -KILL \$\$`"):
-        shell.run(b"kill -KILL $$")
+    with pytest.raises(ShellLost, match=r"the shell on a machine ended before `kill -KILL \$\$"):
+        shell.run(f"kill -KILL $$ $(echo once >>{tmp_path}/runs)".encode())
+    assert (tmp_path / "runs").read_text(encoding="utf-8") == "once\n"
     assert shell.run(b"echo $$").out not in (b"", first)
 
 
