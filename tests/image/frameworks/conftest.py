@@ -64,7 +64,7 @@ def facts(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def run_pytorch(host: Any, lock: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+def run_pytorch(user: Any, lock: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     """A function that runs gpu_pytorch.py in PyTorch's environment, as the user of this
     connection."""
     environment = next((one["environment"] for one in lock["frameworks_installed"] if one["name"]
@@ -74,7 +74,7 @@ def run_pytorch(host: Any, lock: dict[str, Any]) -> Callable[..., dict[str, Any]
     text = Path(__file__).with_name("gpu_pytorch.py").read_text()
 
     def run(*arguments: str) -> dict[str, Any]:
-        done = host.run("/opt/ml/bin/ml-run %s python -I -B -c %s" + " %s" * len(arguments),
+        done = user.run("/opt/ml/bin/ml-run %s python -I -B -c %s" + " %s" * len(arguments),
                         environment, text,
                         *arguments)
         assert done.rc == 0, done.stderr[-600:]
