@@ -27,6 +27,8 @@ from golden_idle.machine import Reading
 from support.idle import recording, scenes
 
 CGROUPS = Path("/sys/fs/cgroup/unified/golden-idle")
+THROTTLES = Path("/sys/fs/cgroup/blkio")
+"""Cgroups of version 1, where a machine's disk is held back."""
 OWN = Path("/sys/fs/cgroup/system.slice/golden-idle.service")
 SETUP = """
 mount --make-rprivate /
@@ -105,9 +107,10 @@ def one(name: str, minutes: float) -> None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         time.sleep(1)
-        for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
-            folder.rmdir()
-        group.rmdir()
+        inner = (path for path in group.rglob("*") if path.is_dir())
+        for folder in (*sorted(inner, reverse=True), group, THROTTLES / name):
+            with suppress(FileNotFoundError):
+                folder.rmdir()
 
 
 def _run(words: list[str], name: str) -> subprocess.Popen[bytes]:
