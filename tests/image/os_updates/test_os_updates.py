@@ -74,6 +74,8 @@ def test_boot_waits_for_the_network_within_bounds(host: Any, lock: dict[str, Any
 
 def test_locale_works(host: Any) -> None:
     assert "Cannot set" not in host.run("locale").stderr
+    for path in ("/etc/default/locale", "/etc/locale.conf"):
+        assert host.file(path).contains("^LANG=.*UTF-8"), path
 
 
 def test_ssh_takes_no_password(host: Any) -> None:
