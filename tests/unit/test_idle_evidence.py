@@ -276,7 +276,7 @@ class _Jupyter(QuietHandler):
 def test_jupyter_is_asked_with_the_token_of_its_own_user(tmp_path: Path) -> None:
     shown: list[str] = []
     with Loopback(type("Handler", (_Jupyter,), {"shown": shown})) as server:
-        home = tmp_path / "home/ann"
+        home = tmp_path / "home/debian"
         where = home / ".local/share/jupyter/runtime"
         said = {"port": int(server.url.rpartition(":")[2]), "base_url": "/user/ann/",
                 "token": "", "root_dir": str(home)}
