@@ -54,7 +54,8 @@ def cmd_bake(
         bool,
         typer.Option(
             "--fetch-only",
-            help="stop when every file is here; build/IMAGE/packer.pkrvars.json lets Packer bake",
+            help="stop when every file of the lock is here, for a bake without network or by "
+                 "Packer alone",
         ),
     ] = False,
     no_verify: Annotated[
