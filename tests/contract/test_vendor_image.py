@@ -37,6 +37,8 @@ hardware: [c7i]
     customize_packages: [company-tool]
   fabric:
     after: customize
+  limits:
+  network_tuning:
   provenance:
   seal:
 """
