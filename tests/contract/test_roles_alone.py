@@ -21,7 +21,7 @@ from support.builds.tools import ROOT, find
 from support.rules import trees
 from support.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 ENGINE = """\
 [engine]
@@ -62,7 +62,6 @@ NEEDS_A_LOCK = {"frameworks": "frameworks_installed", "provenance": "provenance_
 OF_A_BAKE = ("seal", "immutable")
 """Roles that make a machine an image: afterwards nobody can log in, or its disk has another
 layout."""
-COMPILES = "nvidia_driver"
 ROLES = sorted(path.name for path in trees.scanned(19, ROOT, "roles/*/"))
 
 
@@ -165,8 +164,7 @@ def _playbook(project: Path, role: str, components: str = "main") -> None:
 
 
 @pytest.mark.parametrize("role", [
-    pytest.param(role, marks=[pytest.mark.long] if role == COMPILES else [])
-    for role in ROLES if role not in OF_A_BAKE])
+    role for role in ROLES if role not in OF_A_BAKE])
 def test_a_role_by_itself(role: str, machines: Machines, project: Path) -> None:
     components = "main contrib non-free non-free-firmware" if role in NON_FREE else "main"
     _playbook(project, role, components)
