@@ -138,5 +138,6 @@ def test_an_engine_of_its_vendor_replaces_the_distribution_s() -> None:
         return role_packages.packages(ROOT, "container_runtime", PLATFORMS["trixie"], given)
 
     vendor = ["docker-ce", "docker-ce-cli", "containerd.io"]
-    assert named() == ["docker-cli", "docker.io"]
+    assert named() == ["docker-cli", "docker.io", "docker-buildx", "docker-compose"]
+    assert named(container_runtime_plugins_enabled=False) == ["docker-cli", "docker.io"]
     assert named(container_runtime_packages=vendor) == vendor

@@ -255,7 +255,7 @@ def test_setup_takes_a_package_under_the_name_that_the_release_has(
 
 
 def _installed(machine: Path) -> list[str]:
-    return [str(Path(line.split()[-1]).relative_to(machine))
+    return [line.split()[-1]
             for line in (machine / "installed").read_text(encoding="utf-8").splitlines()
             if "--require-hashes" in line]
 
@@ -285,7 +285,7 @@ def test_an_installation_that_failed_is_not_taken_for_one(machine: Path) -> None
     assert _setup(machine, "bake").returncode == 0
     (machine / "requirements/run.txt").write_text("newer\n", encoding="utf-8")
     ran = _setup(machine, "bake", BROKEN="1")
-    assert (ran.returncode, f"pip install -r {machine}/requirements/run.txt failed" in ran.stderr) == (8, True)
+    assert (ran.returncode, "pip install -r requirements/run.txt failed" in ran.stderr) == (8, True)
     # What half of may be there.
     (machine / "requirements/run.txt").write_text("run\n", encoding="utf-8")
     assert _setup(machine, "bake").returncode == 0
