@@ -154,7 +154,7 @@ NO_ATTESTS: list[tuple[dict[str, Any], str]] = [
     ({"gpu": ""}, "it names no GPU"), ({"inner": "<failure/>"}, "tests failed, limits/one first"),
     ({"inner": "<error/>"}, "tests failed, limits/one first"),
     ({"without": "nvidia_driver/every_gpu_computes_right"},
-     "1 of 20 checks on a GPU are not in it, nvidia_driver/every_gpu_computes_right first"),
+     "1 of 28 checks on a GPU are not in it, nvidia_driver/every_gpu_computes_right first"),
 ]
 
 
