@@ -75,7 +75,7 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
     assert "next: scripts/golden gpu-test" in published
     assert "nvidia_driver/no_memory_error_was_left_uncorrected" in refused
     assert "uncorrected memory errors since boot: ['GPU 0" in refused
-    assert "19 checks passed on NVIDIA T4 (g4dn.xlarge, us-east-1)" in said
+    assert "26 checks passed on NVIDIA T4 (g4dn.xlarge, us-east-1)" in said
     assert "next: scripts/golden promote" in said
     assert "`latest` is build" in promoted
     for region in REGIONS:
@@ -85,7 +85,8 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
         assert not record.by_hand
         assert list(record.checks) == required(checkout.ROOT, ["nvidia_driver"]) and record.nonce
         assert {machine.not_asked for machine in record.machines} == {
-            ("nvidia_driver/gpus_reach_each_other",)
+            ("nvidia_driver/gpus_reach_each_other",
+             "nvidia_driver/no_gpu_is_slower_than_the_others")
         }
         assert {raw["State"]["Name"] for raw in tested[region]["instances"]} <= {"terminated"}
         assert (tested[region]["volumes"], tested[region]["keys"]) == ([], [])

@@ -21,11 +21,12 @@ class Machine(socketserver.TCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
         self.port, self.connections = self.socket.getsockname()[1], 0
+        self.name = b"SSH-2.0-golden\r\n"
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """One connection."""
         self.connections += 1
-        request.sendall(b"SSH-2.0-golden\r\n")
+        request.sendall(self.name)
 
 
 @pytest.fixture
@@ -64,3 +65,14 @@ def test_a_look_is_asked_once_more_and_the_log_says_why(
     assert machine.connections == 2
     assert said == ["the SSH session ended before `cloud-id` did: asked once more"]
     assert "Connecting to 127.0.0.1" in (tmp_path / "verify.log").read_text(encoding="utf-8")
+
+
+def test_a_look_waits_until_sshd_has_forgotten_what_failed_before(
+    config: Path, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the real one says it; here it never forgets."""
+    machine.name = b"Not allowed at this time\r\n"
+    monkeypatch.setattr(ssh, "LET_IN_S", 1.5)
+    with pytest.raises(StageFailed):
+        ssh.look(config, "cloud-id", say=lambda _: None, log=tmp_path / "verify.log")
+    assert machine.connections > 2

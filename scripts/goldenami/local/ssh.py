@@ -14,6 +14,7 @@ from pathlib import Path
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, StageFailed, Unreachable
+from goldenami.core.wait import wait_until
 
 HOST = "golden"
 """The machine's name in its ssh_config, for `ssh -F FILE golden` and testinfra."""
@@ -33,6 +34,14 @@ class SessionLost(StageFailed):
         shown = command if len(command) <= _SHOWN else f"{command[:_SHOWN]}..."
         super().__init__(f"the SSH session ended before `{shown}` did", log=log,
                          tail="\n".join(said.splitlines()[-shell.TAIL_LINES:]))
+
+
+PENALTY_S, LET_IN_S = 6.0, 60.0
+"""Seconds that sshd holds a login that it refused, and the probe before it, against who asked; and
+within which what it held is forgotten (sshd_config(5), PerSourcePenalties: it lets nobody in from
+15 on)."""
+_PENALISED = "Not allowed at this time"
+"""What such an sshd says in place of its name."""
 
 
 def boot_limit_s() -> float:
@@ -123,6 +132,9 @@ def look(
         with log.open("a", encoding="utf-8") as sink:
             sink.write(f"{lost.message}\n{lost.tail}\n")
         hang_up(config)
+        if _PENALISED in lost.tail:
+            wait_until(lambda: login(config, time.monotonic() + LET_IN_S) is None or None,
+                       LET_IN_S, 1.0)
         return run(config, command, timeout_s=timeout_s, log=log)
 
 

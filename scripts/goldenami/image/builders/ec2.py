@@ -342,15 +342,16 @@ def _publisher(root: Path, release: str) -> dict[str, str]:
 def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
     """Return once the launch's key is let in, or StageFailed saying how far it came in
     `limit_s`."""
-    ends, cause = time.monotonic() + limit_s, "SSH did not answer"
+    ends, cause, rests = time.monotonic() + limit_s, "SSH did not answer", 0.0
 
     def let_in() -> bool | None:
-        nonlocal cause
-        if ssh.answers(instance.address, instances.SSH):
+        nonlocal cause, rests
+        if time.monotonic() > rests and ssh.answers(instance.address, instances.SSH):
             refusal = ssh.login(config, ends)
             if refusal is None:
                 return True
             cause = f"sshd answers and lets nobody in: {refusal}"
+            rests = time.monotonic() + ssh.PENALTY_S
         return None
 
     if not wait_until(let_in, limit_s, 1.0):
