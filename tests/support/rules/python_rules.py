@@ -18,7 +18,7 @@ WEIGHTS = {
     "scripts/goldenami/aws": 276, "scripts/goldenami/local": 413, "scripts/goldenami/image": 363,
     "scripts/goldenami/release": 173, "scripts/goldenami/fleet": 181, "scripts/goldenami/watch": 67,
     "scripts/goldenami/commands": 104, "scripts/ec2_emulator": 176,
-    "tests/unit": 1007, "tests/contract": 227, "tests/aws": 440, "tests/image": 236,
+    "tests/unit": 1008, "tests/contract": 227, "tests/aws": 440, "tests/image": 236,
     "tests/bench": 36,
     "tests/support": 533,
 }
