@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def golden(environment: Path) -> Golden:
 
 
 @pytest.fixture(scope="module")
-def company(golden: Golden, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def company(golden: Golden, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A repository with a role and a file of its own."""
     folder = tmp_path_factory.mktemp("company") / "images"
     golden(folder.parent, "init", "images")
@@ -72,7 +73,8 @@ def company(golden: Golden, tmp_path_factory: pytest.TempPathFactory) -> Path:
     agent_interval_s: 5
   limits:
 """, IMAGE)
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 def test_all_that_runs_is_the_wheel_s(environment: Path) -> None:
