@@ -98,8 +98,13 @@ def _write(path: Path, text: str) -> str:
 
 
 def test_ruff_complains(tmp_path: Path) -> None:
-    bad = _write(tmp_path / "bad.py", '"""Bad."""\n\nimport os\n')
-    assert "F401" in complaints("ruff", *RUFF, "--config", str(ROOT / "pyproject.toml"), bad)
+    """Of a bare import, and of who starts a process, asks for a pid or reads the clock."""
+    bad = _write(tmp_path / "bad.py", '"""Bad."""\n\nimport os\nimport subprocess\nimport time\n'
+                                      'subprocess.run([str(os.getpid()), str(time.time())])\n'
+                                      "import json\n")
+    said = complaints("ruff", *RUFF, "--config", str(ROOT / "pyproject.toml"), bad)
+    assert "F401" in said
+    assert said.count("TID251") == 3
 
 
 def test_mypy_complains(tmp_path: Path) -> None:

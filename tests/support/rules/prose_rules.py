@@ -60,14 +60,6 @@ def page_sizes(root: Path) -> list[str]:
             if (lines := len(trees.read(root / name).splitlines())) > limit]
 
 
-def questions(root: Path) -> list[str]:
-    """A page of docs/ begins with the question that it answers."""
-    return [f"{path.relative_to(root)} does not begin with a question"
-            for path in trees.glob(root, "docs/*.md")
-            if path.name != "README.md"
-            and not re.match(r"# .+\n\n[^\n]+(\n[^\n]+)*\?", trees.read(path))]
-
-
 def _anchors(text: str) -> set[str]:
     """Anchors of the headings, as GitHub makes them."""
     found: set[str] = set()
@@ -99,10 +91,3 @@ def links(root: Path) -> list[str]:
                 if not where.exists() or (anchor and anchor not in _anchors(trees.read(where))):
                     problems.append(f"{path.relative_to(root)}:{line}: broken link {target}")
     return problems
-
-
-def index(root: Path) -> list[str]:
-    """README links every page of docs/."""
-    readme = trees.read(root / "README.md")
-    return [f"README.md does not link docs/{path.name}" for path in trees.glob(root, "docs/*.md")
-            if path.name != "README.md" and f"(docs/{path.name})" not in readme]

@@ -14,26 +14,8 @@ from goldenami.core import shell
 
 from support.rules import requirement_rules, trees
 
-TOP_FOLDERS = ("packer", "ansible", "roles", "molecule", "scripts", "requirements", "docs", "tests")
-TOP_REQUIRED = frozenset({
-    *TOP_FOLDERS, "Makefile", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md",
-    "SECURITY.md",
-    "LICENSE", "pyproject.toml", "ansible.cfg", ".ci", ".config", ".editorconfig", ".gitignore",
-    ".pre-commit-config.yaml", ".yamllint", ".ansible-lint", "galaxy.yml", "meta",
-})
-TOP_OPTIONAL = frozenset({".github", ".gitlab-ci.yml"})
-
 ENVIRONMENT = "scripts/goldenami/core/environment.py"
 ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 24
-
-
-def top_level(root: Path) -> list[str]:
-    """The top level is exactly the fixed set."""
-    trees.SEEN.update(files := trees.files(root))
-    found = {path.relative_to(root).parts[0] for path in files}
-    return [f"{name} does not belong at the top level"
-            for name in sorted(found - TOP_REQUIRED - TOP_OPTIONAL)] + \
-        [f"{name} is missing at the top level" for name in sorted(TOP_REQUIRED - found)]
 
 
 def sizes(root: Path) -> list[str]:
@@ -46,12 +28,6 @@ def sizes(root: Path) -> list[str]:
     return [f"{path.relative_to(root)}: {lines} lines, at most {limit}" for pattern, limit in limits
             for path in trees.glob(root, pattern) if path in known
             and (lines := len(path.read_text(encoding="utf-8").splitlines())) > limit]
-
-
-def folder_readmes(root: Path) -> list[str]:
-    """Each top folder says what goes there."""
-    return [f"{folder}/README.md is missing" for folder in TOP_FOLDERS
-            if not trees.read(root / folder / "README.md")]
 
 
 def machine_hosts() -> list[str]:
@@ -143,15 +119,6 @@ def make_targets(root: Path) -> list[str]:
                        > MAKE_TARGETS else [])
 
 
-def benches(root: Path) -> list[str]:
-    """CONTRIBUTING.md says what each measurement is for."""
-    names = sorted(path.stem.removeprefix("bench_").replace("_", "-")
-                   for path in trees.glob(root, "tests/bench/bench_*.py"))
-    text = trees.read(root / "CONTRIBUTING.md")
-    return [f"CONTRIBUTING.md has no bench-{name}" for name in names
-            if not re.search(rf"\bbench-{name}\b", text)]
-
-
 def module_map(root: Path) -> list[str]:
     """ARCHITECTURE.md's map has every room and every folder within one."""
     package, text = root / "scripts/goldenami", trees.read(root / "ARCHITECTURE.md")
@@ -177,11 +144,3 @@ def prose_width(root: Path) -> list[str]:
     return [f"{path.relative_to(root)}:{number}: {len(line)} characters, at most 120" for path, text
             in trees.texts(root, ".md") for number, line in enumerate(text.splitlines(), 1)
             if len(line) > 120 and not line.startswith("|") and " " in line.strip()]
-
-
-def local_hooks(root: Path) -> list[str]:
-    """pre-commit downloads nothing."""
-    found = re.findall(r"^ *- repo: *(\S+)", trees.read(root / ".pre-commit-config.yaml"),
-                       re.MULTILINE)
-    return [f".pre-commit-config.yaml downloads hooks from {repo}" for repo in found if repo
-            != "local"]
