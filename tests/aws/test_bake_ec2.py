@@ -43,7 +43,7 @@ def root(tmp_path: Path) -> Path:
     return copy
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_image_baked_on_ec2(root: Path, tmp_path: Path) -> None:
     lock_file = lockfile.path_of(root, IMAGE)
     with running_account(root, tmp_path / "account", lock_file, ["bake-ec2", "publish"]) as cloud:

@@ -53,7 +53,7 @@ def made(tmp_path: Path, sm: tuple[str, ...]) -> Path:
     return copy
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path) -> None:
     rights = ["publish", "gpu-test", "promote"]
     lock_file = lockfile.path_of(checkout.ROOT, TREE)

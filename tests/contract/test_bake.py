@@ -15,9 +15,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import records, shell
 from goldenami.core.process import ProcessId
-from goldenami.local.disk.disk import NOT_REPRODUCIBLE
 from goldenami.model.builds import lockfile
-from goldenami.model.builds.build_records import BakeRecord
 from support.builds import checkout, tools
 from support.builds.bakes import (
     IMAGE,
@@ -32,7 +30,6 @@ from support.builds.bakes import (
     settle,
     until,
 )
-from support.debian import debrepo
 
 pytestmark = pytest.mark.slow
 LONG = pytest.mark.long
@@ -168,6 +165,7 @@ def test_a_step_starts_over_where_a_process_of_ansible_was_killed(
     assert settle(root) == []
 
 
+@LONG
 def test_code_for_a_newer_cpu_ends_the_bake(root: Path, tmp_path: Path) -> None:
     """AVX-512 FP16: Sapphire Rapids (c7i) has it, Zen 4 (c7a) has not, and the image is for
     both."""
@@ -220,29 +218,3 @@ def test_two_bakes_at_once_do_not_disturb_each_other(root: Path, tmp_path: Path)
                  for folder in (root, other)]
     assert manifests[0] == manifests[1]
     assert settle(other) == []
-
-
-def test_a_bake_needs_neither_a_mirror_nor_a_mke2fs_that_reads_tar(
-    root: Path, tmp_path: Path
-) -> None:
-    """The mirror has lost every file, which it would be asked for if the store lacked one. Without
-    the newer mke2fs (as on Debian 12 and Ubuntu) output and record say that the disk is not
-    reproducible."""
-    program, real = tmp_path / "bin/mke2fs", shell.require("mke2fs", "e2fsprogs")
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\ncase "$*" in *"-d - "*) exit 1;; esac\nexec {real} "$@"\n',
-                       encoding="utf-8")
-    program.chmod(0o755)
-    empty = debrepo.Mirror(tmp_path)
-    lost = {f"GOLDEN_MIRROR_{name}": empty.uri for name in ("DEBIAN", "DEBIAN_SECURITY", "PYPI")}
-    status, output = finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force", **lost,
-                                            PATH=f"{program.parent}:{os.environ['PATH']}"))
-    assert (status, empty.requests) == (0, []), output
-    assert f"not reproducible: {NOT_REPRODUCIBLE}" in output
-    record = records.read(build_of_lock(root) / "bake.json", BakeRecord)
-    assert record.disk is not None and record.disk.note == NOT_REPRODUCIBLE
-    assert record.host.tools["e2fsprogs"]
-    status, output = finish(checkout.golden(root, "bake", IMAGE, "--fetch-only",
-                                            GOLDEN_CACHE=str(tmp_path / "cache"), **lost))
-    empty.close()
-    assert (status, "is no longer at" in output) == (4, True), output

@@ -1,7 +1,9 @@
-"""Boots of a baked CPU image that are killed, or whose disk is damaged."""
+"""A bake without a mirror and without the newer mke2fs, and boots of its disk that are killed, or
+that do not succeed."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,18 +12,40 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from goldenami.core import records, shell
+from goldenami.local.disk.disk import NOT_REPRODUCIBLE
+from goldenami.model.builds.build_records import BakeRecord
 from support.builds import checkout
 from support.builds.bakes import IMAGE, build_of_lock, finish, kill, locked, settle, until
+from support.debian import debrepo
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the checkout with a whole build that nobody has verified yet."""
-    copy = locked(tmp_path_factory.mktemp("boots") / "root")
-    status, output = finish(checkout.golden(copy, "bake", IMAGE, "--no-verify"))
-    assert status == 0, output
+    """A copy of the checkout with a whole build that nobody has verified yet.
+
+    It is baked while the mirror has lost every file, for which it would be asked if the store
+    lacked one, and without the newer mke2fs, as on Debian 12 and Ubuntu.
+    """
+    folder = tmp_path_factory.mktemp("boots")
+    copy = locked(folder / "root")
+    program, real = folder / "bin/mke2fs", shell.require("mke2fs", "e2fsprogs")
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\ncase "$*" in *"-d - "*) exit 1;; esac\nexec {real} "$@"\n',
+                       encoding="utf-8")
+    program.chmod(0o755)
+    empty = debrepo.Mirror(folder)
+    lost = {f"GOLDEN_MIRROR_{name}": empty.uri for name in ("DEBIAN", "DEBIAN_SECURITY", "PYPI")}
+    status, output = finish(checkout.golden(copy, "bake", IMAGE, "--no-verify", **lost,
+                                            PATH=f"{program.parent}:{os.environ['PATH']}"))
+    assert (status, empty.requests) == (0, []), output
+    assert f"not reproducible: {NOT_REPRODUCIBLE}" in output
+    status, output = finish(checkout.golden(copy, "bake", IMAGE, "--fetch-only",
+                                            GOLDEN_CACHE=str(folder / "cache"), **lost))
+    empty.close()
+    assert (status, "is no longer at" in output) == (4, True), output
     yield copy
     assert settle(copy) == []
     shutil.rmtree(copy, ignore_errors=True)
@@ -53,6 +77,12 @@ def damaged(copied: Path) -> Path:
     return copied
 
 
+def test_the_record_says_that_the_disk_is_not_reproducible(root: Path) -> None:
+    record = records.read(build_of_lock(root) / "bake.json", BakeRecord)
+    assert record.disk is not None and record.disk.note == NOT_REPRODUCIBLE
+    assert record.host.tools["e2fsprogs"]
+
+
 @pytest.mark.parametrize("step", ["boot bios", pytest.param("checks", marks=pytest.mark.long)])
 def test_kill_9_while_the_disk_boots(root: Path, step: str) -> None:
     """Both boots, and the tests in the disk's root tree; while the machine is looked at, there is
@@ -64,6 +94,7 @@ def test_kill_9_while_the_disk_boots(root: Path, step: str) -> None:
     assert settle(root) == []
 
 
+@pytest.mark.long
 def test_a_boot_that_never_reaches_ssh_shows_the_console(root: Path, damaged: Path) -> None:
     status, output = finish(checkout.golden(root, "verify", IMAGE, GOLDEN_BOOT_LIMIT_S="60"))
     assert status == 5, output

@@ -110,6 +110,7 @@ def test_bakes_from_nothing_agree_elsewhere_on_another_day_and_with_one_from_lay
     assert settle(copy.root) == []
 
 
+@pytest.mark.long
 def test_a_damaged_layer_is_made_anew(copy: LayerCheckout, first: BakeRecord) -> None:
     victim = copy.layers()["kernel"] / "root/etc/default/golden-cmdline"
     times, text = victim.stat(), victim.read_bytes()
@@ -124,9 +125,7 @@ def test_a_damaged_layer_is_made_anew(copy: LayerCheckout, first: BakeRecord) ->
     assert record.manifest_sha256 == first.manifest_sha256
 
 
-def test_a_changed_role_is_baked_from_the_layer_below_it(
-    copy: LayerCheckout, first: BakeRecord
-) -> None:
+def test_a_changed_role_is_baked_from_the_layer_below_it(copy: LayerCheckout) -> None:
     """A step that is killed leaves no layer: the next run does it again. Then layers that do not
     fit the limit go."""
     defaults = copy.root / "roles/kernel/defaults/main.yml"
@@ -139,8 +138,6 @@ def test_a_changed_role_is_baked_from_the_layer_below_it(
     output, record = copy.bake(GOLDEN_LAYERS_GB="0")
     assert "starts from layer instance_store+tools" in output
     assert record.layers == LAYERS[:-1]
-    assert record.disk is not None and first.disk is not None
-    assert record.disk_sha256 != first.disk_sha256
     assert [timing.name for timing in record.roles] == [
         "kernel", "hardening", "limits", "network_tuning", "first_touch", "fast_boot", "provenance",
         "seal"]

@@ -57,6 +57,7 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
     assert not (tmp_path / "none").exists(), "the second image that wants a wheel compiles nothing"
 
 
+@LONG
 def test_two_builds_of_one_source_are_compared_with_each_other(
     lock: Lock, kept: store.Store, tmp_path: Path
 ) -> None:
