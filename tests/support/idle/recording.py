@@ -5,7 +5,6 @@ A recording of minutes repeats until the life is over. A life may have another r
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,23 +25,6 @@ FOLDER = Path(__file__).resolve().parent / "recorded"
 HOUR = 3600
 EVERY = 30
 """Samples between decisions: five minutes."""
-
-
-def encode(reading: Reading, look: Look | None) -> str:
-    """One line."""
-    values = dataclasses.asdict(reading)
-    if look is not None:
-        values["look"] = {
-            "at": look.at,
-            "processes": {
-                pid: list(dataclasses.astuple(each)) for pid, each in look.processes.items()
-            },
-            "connections": {
-                key: list(dataclasses.astuple(each)) for key, each in look.connections.items()
-            },
-            "servers": {key: list(dataclasses.astuple(each)) for key, each in look.servers.items()},
-        }
-    return json.dumps(values, separators=(",", ":"))
 
 
 def decode(line: str, holder: str) -> tuple[Reading, Look | None]:
