@@ -10,8 +10,8 @@ with the process: nothing is stored.
   place for.
 * `rules`: a rule is a function that `@rule` registers with the page that demands it. A handler in
   `compute/`, `storage/` or `services/` keeps it, with `listing`, `request_fields` and `errors` in
-  common. Tests in `tests/aws/test_rules_*` show that the emulator keeps it and, with a new pin of
-  moto, that moto alone does not. What moto lacks and commands need without a refusal is no rule.
+  common. `tests/aws/test_rules_tables.py` has what is refused; what else a rule changes, the tests
+  of commands meet. What moto lacks and commands need without a refusal is no rule.
 * `answers`: what a command reads and none makes (bills, reservations, fleets) a test states.
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings`
   (`state.EmulatorSettings`: waits, page sizes, IAM denials, other accounts), `GET

@@ -28,7 +28,7 @@ class AwsRule:
 
 
 RULES: dict[str, AwsRule] = {}
-"""Every rule by name; each has a probe in tests/aws, which moto alone fails."""
+"""Every rule by name; tests/aws/test_rules_tables.py has a call for each that refuses one."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,28 +155,10 @@ def kill_proxy(emulator: Emulator) -> Iterator[KillProxy]:
     proxy.close()
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    """The address of moto's own server, as it comes; started only where a test asks for it."""
-    code = (
-        "import moto.server, sys; s = moto.server.ThreadedMotoServer('127.0.0.1', 0, "
-        "verbose=False); s.start(); "
-        "print('http://%s:%s' % s.get_host_and_port(), flush=True); sys.stdin.read()"
-    )
-    process = Process([sys.executable, "-c", code], {"MOTO_EC2_LOAD_DEFAULT_AMIS": "false",
-                                                     "MOTO_ENABLE_AMI_VALIDATION": "true"})
-    yield process.line()
-    process.stop()
-
-
 @pytest.fixture
-def account_at(request: pytest.FixtureRequest) -> Callable[[str], emulator_probe.ProbeAccount]:
-    """An empty account at the `emulator`, or at `moto` alone."""
-    def make(server: str) -> emulator_probe.ProbeAccount:
-        fixture = request.getfixturevalue(server)
-        return emulator_probe.ProbeAccount(fixture) if server == "moto" else \
-            emulator_probe.ProbeAccount(fixture.url, fixture)
-    return make
+def probed(emulator: Emulator) -> emulator_probe.ProbeAccount:
+    """An empty account, to ask for a rule."""
+    return emulator_probe.ProbeAccount(emulator)
 
 
 @pytest.fixture(scope="session")

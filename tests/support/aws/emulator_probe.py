@@ -1,4 +1,4 @@
-"""Rules of the emulator, each shown twice: the emulator keeps it, moto alone does not."""
+"""Calls that ask the emulator for a rule."""
 
 from __future__ import annotations
 
@@ -8,43 +8,30 @@ from collections.abc import Callable
 from typing import Any
 
 import boto3
-import moto
 import pytest
-import urllib3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 from ec2_emulator.storage.block_store import BLOCK
 
+from support.aws.emulator import Emulator
+
 STRANGER = "210987654321"
-KEY, STRANGERS_KEY = "AKIAEMULATOR00000000", "AKIASTRANGER00000000"
+KEY = "AKIAEMULATOR00000000"
 REGION = "us-east-1"
 TYPE = "g5.xlarge"
 NEED = {"VCpuCount": {"Min": 4}, "MemoryMiB": {"Min": 16384}, "AllowedInstanceTypes": ["m7i.*"]}
 """Requirements that a template or an override may have."""
-
-FAILURES = (AssertionError, ClientError, BotoCoreError, ResponseParserError, LookupError,
-            pytest.fail.Exception)
-"""How a probe may end at a server that does not keep the rule."""
 
 
 class ProbeAccount:
     """An empty account at a server, with the clients that probes need; the first error is the
     answer."""
 
-    def __init__(self, url: str, control: Any = None) -> None:
-        self.url, self._control = url, control
+    def __init__(self, emulator: Emulator) -> None:
+        self.url, self.set = emulator.url, emulator.set
         self._clients: dict[tuple[str, str, str], Any] = {}
-        if control is None:
-            urllib3.request("POST", f"{url}/moto-api/reset")
-        else:
-            control.reset()
-            self.set(pending_s=0, refresh_s=0)
-
-    def set(self, **settings: Any) -> None:
-        """Settings of the emulator; moto has none."""
-        if self._control is not None:
-            self._control.set(**settings)
+        emulator.reset()
+        self.set(pending_s=0, refresh_s=0)
 
     def client(self, service: str, region: str = REGION, key: str = KEY) -> Any:
         """A client, made once."""
@@ -134,12 +121,6 @@ class ProbeAccount:
             AvailabilityZones=[f"{REGION}a"],
             LaunchTemplate={"LaunchTemplateId": template, "Version": "1"})
 
-    def describe(self, image: str, **more: Any) -> dict[str, Any]:
-        """The only AMI with that id."""
-        found: list[dict[str, Any]] = self.ec2.describe_images(ImageIds=[image], **more)["Images"]
-        assert len(found) == 1
-        return found[0]
-
 
 SESSION = boto3.Session(aws_access_key_id=KEY, aws_secret_access_key="none")
 
@@ -156,32 +137,3 @@ def refused(code: str, call: Callable[..., Any], **asked: Any) -> str:
     assert caught.value.response["Error"]["Code"] == code, caught.value
     message: str = caught.value.response["Error"]["Message"]
     return message
-
-
-PROBED = "5.2.5"
-"""The moto that kept none of the rules by itself. With another pin each probe asks that moto, too:
-delete the rules that it keeps by now, then write its version here."""
-SERVERS = pytest.mark.parametrize(
-    "server", ["emulator", *(["moto"] if moto.__version__ != PROBED else [])])
-
-
-def prove(server: str, account: ProbeAccount, claim: Callable[[ProbeAccount], object]) -> None:
-    """A claim about AWS holds at the emulator, and does not at moto alone: else its code can go."""
-    if server == "emulator":
-        claim(account)
-        return
-    with pytest.raises(FAILURES) as caught:
-        claim(account)
-    assert not isinstance(caught.value, ParamValidationError), "the probe itself is wrong"
-
-
-def probe(*rules: str) -> Callable[[Callable[[ProbeAccount], None]], Callable[..., None]]:
-    """Make a test of a function that asserts `rules`."""
-    def wrap(function: Callable[[ProbeAccount], None]) -> Callable[..., None]:
-        @SERVERS
-        def test(server: str, account_at: Callable[[str], ProbeAccount]) -> None:
-            assert rules
-            prove(server, account_at(server), function)
-        test.__doc__ = function.__doc__
-        return test
-    return wrap
