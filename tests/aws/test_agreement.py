@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from support.aws.emulator import Emulator
-from support.aws.kill_proxy import KillPoint, KillProxy, When
+from support.aws.kill_proxy import KillProxy
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 from support.waiting import until
@@ -28,18 +28,6 @@ def published(checkout: Checkout, aws: Emulator) -> list[str]:
 
 def latest() -> list[str]:
     return [RegionState(region).agree() for region in REGIONS]
-
-
-def test_an_interrupted_rollback_is_repaired_with_its_candidate(
-    checkout: Checkout, published: list[str], kill_proxy: KillProxy,
-) -> None:
-    point = KillPoint("ssm:PutParameter", REGIONS[0], 2, When.BEFORE)
-    code, text = kill_proxy.run(checkout.root, "rollback", IMAGE, point=point)
-    assert (code, kill_proxy.struck) == (-9, True), text
-    golden(checkout, "rollback", IMAGE)
-    assert latest() == [published[1]] * 2
-    ran = checkout.golden("publish", IMAGE, "--again")
-    assert (ran.code, latest()) == (0, [published[2]] * 2), ran.text
 
 
 @pytest.mark.parametrize("channel", ["candidate", "latest"])
@@ -64,23 +52,6 @@ def test_a_second_rollback_says_where_it_is_and_goes_no_further(
     assert latest() == [published[1]] * 2
     golden(checkout, "rollback", IMAGE, "--to", published[0])
     assert latest() == [published[0]] * 2
-
-
-def test_a_rollback_that_is_repeated_while_a_region_is_out_goes_back_once(
-    checkout: Checkout, published: list[str], aws: Emulator,
-) -> None:
-    aws.set(disabled_regions=[REGIONS[1]])
-    for _ in range(2):
-        text = golden(checkout, "rollback", IMAGE, code=8)
-        assert RegionState(REGIONS[0]).agree() == published[1]
-        assert (
-            f"`scripts/golden rollback {IMAGE} --to {published[1]} --region {REGIONS[1]}` does "
-            "the rest"
-            in text
-        )
-    aws.set(disabled_regions=[])
-    golden(checkout, "rollback", IMAGE)
-    assert latest() == [published[1]] * 2
 
 
 @pytest.mark.slow

@@ -155,38 +155,6 @@ def test_a_rollback_of_one_region_asks_the_others_what_they_withdrew(
     assert f"`latest` names {half_back[1]}, which was withdrawn in us-east-1" in check(checkout, 6)
 
 
-def test_a_withdrawn_build_does_not_come_back_by_a_second_rollback(
-    checkout: Checkout, half_back: list[str],
-) -> None:
-    checkout.publish(3)
-    assert f"to build {half_back[0]}" in rollback(checkout)
-    assert [latest(region) for region in REGIONS] == [half_back[0]] * len(REGIONS)
-
-
-def test_a_region_that_went_back_to_what_another_withdrew_is_no_aim(
-    checkout: Checkout, published: list[str],
-) -> None:
-    """us-east-1 went back to the second build. us-west-2 withdrew that, too, and has a fourth one
-    since."""
-    third = checkout.publish(3)
-    rollback(checkout, "--region", "us-east-1")
-    rollback(checkout, "--region", "us-west-2", "--to", published[0])
-    assert (latest("us-east-1"), latest("us-west-2")) == (published[1], published[0])
-    checkout.define("publish: {regions: [us-west-2]}\n")
-    builds.build(checkout.root, 4)
-    checkout.run("publish", IMAGE)
-    checkout.define("publish: {regions: [us-east-1, us-west-2]}\n")
-    state = RegionState("us-west-2")
-    ledger = state.ledger().withdraw(published[1])
-    state.dynamodb.update_item(
-        TableName="golden-ami", Key={"image": {"S": IMAGE}},
-        UpdateExpression="SET ledger = :ledger",
-        ExpressionAttributeValues={":ledger": {"S": ledger.model_dump_json()}})
-    rollback(checkout, "--region", "us-east-1")
-    assert latest("us-east-1") == published[0]
-    assert {third, published[1]} <= set(RegionState("us-east-1").ledger().withdrawn)
-
-
 # --- builds that `latest` never named ---
 
 def gpu_candidate(checkout: Checkout) -> str:

@@ -75,25 +75,6 @@ def test_a_region_that_hangs_is_named_by_every_command_and_asked_once(
     assert [RegionState(region).agree() for region in REGIONS] == published
 
 
-def test_a_region_that_breaks_connections_is_named_by_every_command(
-    checkout: Checkout, published: list[str], faults: Faults,
-) -> None:
-    faults.add("*", region=WEST, reset=True)
-    for args in COMMANDS:
-        before = len(faults.fired())
-        ran = checkout.golden(*args)
-        assert (ran.code, f"AWS did not answer in {WEST}: " in ran.text) == (4, True), (
-            args,
-            ran.text,
-        )
-        assert len(faults.fired()) - before <= AT_ONCE * HASTY_ATTEMPTS, (
-            args,
-            faults.fired()[before:],
-        )
-    faults.clear()
-    assert [RegionState(region).agree() for region in REGIONS] == published
-
-
 def test_a_region_that_throttles_answers(
     checkout: Checkout, published: list[str], faults: Faults
 ) -> None:
