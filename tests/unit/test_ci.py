@@ -11,10 +11,6 @@ from typing import Any
 import pytest
 import yaml
 from goldenami import cli
-from goldenami.core import shell
-from goldenami.core.cache_paths import CachePaths
-from goldenami.core.environment import VARIABLES
-from goldenami.fleet.account import account_plan
 from goldenami.model.definitions import definition_file
 from support.builds.tools import ROOT, complaints, schema_complaints
 from support.rules import ci_rules, requirement_rules, trees
@@ -23,13 +19,6 @@ WORKFLOWS = trees.scanned(6, ROOT, ".github/workflows/*.yml")
 GITLAB = ROOT / ".gitlab-ci.yml"
 RENOVATE = ROOT / ".github/renovate.json"
 KNOWN = ci_rules.calls((ROOT / "Makefile").read_text(encoding="utf-8"), cli.MODULES)
-
-
-MIRROR = "GOLDEN_" + "MIRROR"
-"""What the names of a family begin with; no name by itself."""
-CACHE = CachePaths(Path())
-KEPT = [f"build/cache/{path}/" for path in (CACHE.store, CACHE.modules, CACHE.wheels)]
-"""What a runner has of earlier runs: locked files, and what was compiled from them."""
 
 
 def loaded(path: Path) -> dict[Any, Any]:
@@ -68,106 +57,6 @@ def test_the_gitlab_pipeline_keeps_the_rules() -> None:
     assert ".published" in pipeline["publish"]["extends"]
 
 
-def test_a_push_of_several_commits_publishes_all_its_locks() -> None:
-    job = JOBS["publish"]["images"]
-    assert job["steps"][0]["with"]["fetch-depth"] == 0
-    assert job["steps"][1]["env"] == {"CHANGED": "${{ github.event.before }}"}
-    assert (
-        job["steps"][1]["run"].splitlines()[1]
-        == 'sudo -E scripts/golden images --published --changed "$CHANGED"'
-    )
-
-
-def test_what_a_watch_locked_is_proposed_whatever_else_went_wrong() -> None:
-    """A source that is down fails the job `watch`, an image that does not bake fails the job
-    `bake`."""
-    jobs = JOBS["watch"]
-    assert jobs["bake"]["if"] == jobs["pull-request"]["if"]
-    assert jobs["bake"]["if"].startswith("${{ !cancelled() && needs.watch.outputs.images != ''")
-    assert [step["if"] for step in jobs["watch"]["steps"] if step.get("id") == "changed"] == [
-        "${{ !cancelled() }}"
-    ]
-    assert (
-        jobs["pull-request"]["steps"][-1]["with"]["draft"]
-        == "${{ needs.bake.result != 'success' }}"
-    )
-    assert all("!cancelled()" in job["if"] for job in JOBS["bake"].values())
-    pipeline = loaded(GITLAB)
-    for name in ("bake", "merge-request"):
-        assert pipeline[name]["rules"][0]["when"] == "always", name
-    assert pipeline["bake"]["rules"][0]["variables"] == {"CHANGED": "HEAD"}
-
-
-def test_jobs_that_lock_or_bake_have_the_store_of_earlier_runs() -> None:
-    """A locked file that its archive has dropped since is in no mirror."""
-    for name, job, action in (("watch", "watch", "cache"), ("bake", "bake", "cache"),
-                              ("publish", "publish", "cache/restore"),
-                              ("watch", "release", "cache/restore")):
-        found = JOBS[name][job]
-        assert found["env"]["GOLDEN_CACHE"] == "${{ github.workspace }}/build/cache", name
-        assert ("GOLDEN_STORE_S3" in found["env"]) == (found.get("environment") == "publish"), name
-        uses = [step.get("uses", "").partition("@")[0] for step in found["steps"]]
-        work = [
-            index
-            for index, step in enumerate(found["steps"])
-            if step.get("run", "").startswith(
-                ("sudo -E make bake", "sudo -E make watch", "sudo -E make release")
-            )
-        ]
-        assert uses.index(f"actions/{action}") < work[0], name
-        assert found["steps"][uses.index(f"actions/{action}")]["with"]["path"].split() == KEPT, name
-    pipeline = loaded(GITLAB)
-    assert pipeline["variables"]["GOLDEN_CACHE"] == "$CI_PROJECT_DIR/build/cache"
-    watched, image = {"key": "store-watch", "paths": KEPT}, {"key": "store-$IMAGE", "paths": KEPT}
-    assert pipeline["watch"]["cache"] == watched
-    assert pipeline[".store"]["cache"] == [{**watched, "policy": "pull"}, image]
-    assert all(".store" in pipeline[name]["extends"] for name in ("bake", "publish", "release"))
-
-
-def test_a_change_that_is_proposed_bakes_the_images_whose_lock_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:
-    """By what the job says, in a merge as GitHub checks it out: main has gone on meanwhile."""
-    workflow = loaded(ROOT / ".github/workflows/bake.yml")
-    assert workflow[True]["pull_request"]["paths"] == ["packer/locks/**"]  # `on` is YAML 1.1's true
-    job = workflow["jobs"]["images"]
-    (look,) = (step for step in job["steps"] if step.get("id") == "images")
-    assert job["steps"][0]["with"]["fetch-depth"] == 2
-    assert look["env"] == {
-        "CHANGED": "${{ github.event_name == 'pull_request' && 'HEAD^1' || '' }}"
-    }
-    assert look["run"].splitlines()[-1] == 'sudo -E scripts/golden images --changed "$CHANGED"'
-    assert "needs.images.outputs.images != '[]'" in workflow["jobs"]["bake"]["if"]
-    proposed = next(rule for rule in loaded(GITLAB)["bake"]["rules"] if "changes" in rule)
-    assert (proposed["changes"], proposed["variables"]) == (
-        ["packer/locks/*"], {"CHANGED": "$CI_MERGE_REQUEST_DIFF_BASE_SHA"})
-
-    def git(*args: str) -> None:
-        identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
-        shell.output(["git", *identity, "-C", str(tmp_path), *args])
-
-    def lock(name: str, text: str) -> None:
-        (tmp_path / "packer/locks").mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"packer/locks/{name}.lock.json").write_text(text, encoding="utf-8")
-        git("add", ".")
-        git("commit", "-qm", text)
-
-    git("init", "-q", "-b", "main")
-    (tmp_path / "packer/images").mkdir(parents=True)
-    for name in ("a", "b"):
-        (tmp_path / f"packer/images/{name}.yml").touch()
-        lock(name, "first")
-    git("switch", "-qc", "change")
-    lock("b", "proposed")
-    git("switch", "-q", "main")
-    lock("a", "merged meanwhile")
-    git("merge", "-q", "--no-edit", "change")
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["images", "--changed", "HEAD^1"]) == 0
-    assert cli.main(["images", "--changed", ""]) == 0
-    assert capsys.readouterr().out == '["b"]\n["a", "b"]\n'
-
-
 def test_a_job_reads_what_the_page_says_that_it_has() -> None:
     """A variable of an environment is empty in a job of another one; a secret is no variable."""
     places = ci_rules.places((ROOT / "docs/ci.md").read_text(encoding="utf-8"))
@@ -177,23 +66,6 @@ def test_a_job_reads_what_the_page_says_that_it_has() -> None:
         for path in WORKFLOWS
         for said in ci_rules.misplaced(loaded(path), places)
     ] == []
-
-
-def test_every_job_that_fetches_packages_has_the_addresses_of_all_archives() -> None:
-    """Those that the reference names; GitLab gives a project's variables to each job by itself."""
-    group = VARIABLES["Sources"]
-    known = set(re.findall(r"`(GOLDEN_MIRROR_[A-Z]+)`", group[f"{MIRROR}_<ARCHIVE>"]))
-    known |= {f"{MIRROR}{name}"
-              for name in re.findall(r"`(_[A-Z_]+)`", group[f"{MIRROR}_<ARCHIVE>"])}
-    assert len(known) == 6
-    for path in WORKFLOWS:
-        workflow = loaded(path)
-        runs = [step.get("run", "") for job in workflow["jobs"].values()
-                for step in job.get("steps", [])]
-        fetches = any(re.search(r"make (bake|watch|release|lock|test)\b(?!-)", run) for run in runs)
-        given = {name: value for name, value in workflow.get("env", {}).items() if name in known}
-        assert given == ({name: f"${{{{ vars.{name} }}}}" for name in known} if fetches
-                         else {}), path.name
 
 
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
@@ -226,23 +98,6 @@ def test_a_job_releases_without_a_person_only_where_a_variable_says_so() -> None
     )
     assert pipeline["release"]["needs"] == [{"job": "watch", "artifacts": True}]
     assert ".published" in pipeline["release"]["extends"]
-
-
-@pytest.mark.parametrize(("name", "job", "first"), [("watch", "release", "release"), ("publish", "publish", "bake")])
-def test_the_credentials_live_as_long_as_the_job_that_asks_for_them(
-    name: str, job: str, first: str
-) -> None:
-    """The role allows it; what is baked may come from the account's bucket."""
-    found = JOBS[name][job]
-    asking = next(index for index, step in enumerate(found["steps"])
-                  if step.get("uses", "").startswith("aws-actions/configure-aws-credentials@"))
-    assert asking < [step.get("run") for step in found["steps"]].index(f"sudo -E make {first}")
-    seconds = found["steps"][asking]["with"]["role-duration-seconds"]
-    assert seconds >= 60 * found["timeout-minutes"]
-    assert (
-        account_plan.TEMPLATE.read_text(encoding="utf-8").count(f"MaxSessionDuration: {seconds}")
-        == 4
-    )
 
 
 def test_slow_and_long_tests_run_each_week() -> None:
