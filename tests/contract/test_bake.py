@@ -117,17 +117,54 @@ def test_a_signal_ends_the_bake_cleanly(root: Path, number: signal.Signals) -> N
     assert_previous_build(root)
 
 
-def bake_with_task(root: Path, task: str, role: str = "os_updates") -> tuple[int, str]:
-    """Bake with one task more, the first of a role; the role and its lock are put back."""
-    tasks, lock = root / f"roles/{role}/tasks/main.yml", lockfile.path_of(root, IMAGE)
+def bake_with_task(
+    root: Path, task: str, role: str = "os_updates", **more: str
+) -> tuple[int, str]:
+    """Bake with one task more, the first of a role, or of `more` roles, too; the roles and their
+    lock are put back."""
+    tasks = {root / f"roles/{name}/tasks/main.yml": text
+             for name, text in {role: task, **more}.items()}
+    lock = lockfile.path_of(root, IMAGE)
     before = {path: path.read_text(encoding="utf-8")
-              for path in (tasks, lock, lock.with_name(f"{lock.name}.sha256"))}
+              for path in (*tasks, lock, lock.with_name(f"{lock.name}.sha256"))}
     try:
-        changed(root, tasks, f"{task}\n{before[tasks].removeprefix('---')}")
+        for path, text in tasks.items():
+            changed(root, path, f"{text}\n{before[path].removeprefix('---')}")
         return finish(checkout.golden(root, "bake", IMAGE, "--no-verify", "--force"))
     finally:
         for path, text in before.items():
             path.write_text(text, encoding="utf-8")
+
+
+UNITS = """\
+- name: Write units
+  ansible.builtin.copy:
+    dest: /etc/systemd/system/{{ item }}.service
+    content: |
+      [Service]
+      ExecStart=sh -c 'touch /var/lib/started; sleep infinity'
+      [Install]
+      WantedBy=multi-user.target
+    mode: "0644"
+  loop: [agent, lost]
+- name: Start one for every boot
+  ansible.builtin.service: {name: agent, state: started, enabled: true}
+"""
+START = """\
+- name: Look whether it ran in this container or the one before
+  ansible.builtin.command: test ! -e /var/lib/started
+- name: Start one by hand
+  ansible.builtin.command: systemctl start lost.service
+"""
+
+
+def test_a_bake_starts_no_service_and_names_the_task_that_wants_one(root: Path) -> None:
+    """The layer with the unit is kept, and the next one's container boots on it."""
+    status, output = bake_with_task(root, UNITS, role="kernel", limits=START)
+    assert status == 5, output
+    assert "role limits" in output
+    assert "error: roles/limits/tasks/main.yml:3: task [Start one by hand] starts lost.service, which " \
+           "is disabled: a bake starts no service" in output
 
 
 @LONG

@@ -64,6 +64,16 @@ def test_a_task_that_fails_otherwise_is_not_blamed_on_the_network(result: dict[s
     assert cause(**result) == f"task [cuda : Fetch the samples] failed: {result['msg']}"
 
 
+def test_a_task_that_wants_a_service_names_who_started_it() -> None:
+    start = "    null.local: golden-start roles/{}/tasks/main.yml:7 agent.service Start it"
+    lines = [start.format("cuda"), "    null.local: TASK [cuda : Ask it] ****",
+             '    null.local: fatal: [default]: FAILED! => {"msg": "no answer"}']
+    said = "task [cuda : Ask it] failed: no answer"
+    assert packer._cause(lines)[0] == f"{said} (a bake starts no service, nor agent.service for " \
+                                      "roles/cuda/tasks/main.yml:7)"
+    assert packer._cause([start.format("tools"), *lines[1:]])[0] == said
+
+
 def test_a_failure_without_a_task_shows_the_last_error() -> None:
     assert packer._cause(["building", "Error: no such builder",
                           "done"]) == ("packer failed: Error: no such builder",)

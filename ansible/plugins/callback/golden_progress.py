@@ -1,20 +1,23 @@
 """A line as each role and each task starts, with the seconds since the beginning; the seconds of each role as JSON.
 
 The lines start with `golden-role NAME` and `golden-task` and are made for a program: the bake shows them as its
-progress. The JSON goes to the file that the environment variable GOLDEN_TIMINGS names, as {role: seconds, two
-decimals}, also when a task failed.
+progress. `golden-start FILE:LINE UNIT TASK` is a task that started a service. The JSON goes to the file that the
+environment variable GOLDEN_TIMINGS names, as {role: seconds, two decimals}, also when a task failed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
+STARTS = re.compile(r"\bsystemctl\s[^;&|]*?\b(?:re)?start\s+(?P<unit>[\w@.:-]+)")
+"""A command that starts a service."""
 DOCUMENTATION = """
     name: golden_progress
     type: aggregate
@@ -48,6 +51,14 @@ class CallbackModule(CallbackBase):
         """A handler begins: its role's time, too."""
         self._begin(task)
 
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """A task has ended well."""
+        self._tell_start(result)
+
+    def v2_runner_item_on_ok(self, result: Any) -> None:
+        """So has one round of a loop."""
+        self._tell_start(result)
+
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The end of the run: write what was counted."""
         self._count()
@@ -66,6 +77,16 @@ class CallbackModule(CallbackBase):
             self._display.display(f"golden-role {role} {elapsed:.1f} s")
         self._role = role
         self._display.display(f"golden-task {elapsed:.1f} s: {task.get_name().rpartition(' : ')[2]}")
+
+    def _tell_start(self, result: Any) -> None:
+        task, said = result._task, result._result
+        command = said.get("cmd") or ""
+        asked = STARTS.search(command if isinstance(command, str) else " ".join(command))
+        module = task.action.rpartition(".")[2] in ("service", "systemd", "systemd_service")
+        unit = asked["unit"] if asked else said.get("name")
+        if asked or (module and said.get("changed") and said.get("state") == "started"):
+            place = f"roles/{task.get_path().rpartition('/roles/')[2]}"
+            self._display.display(f"golden-start {place} {unit} {task.get_name().rpartition(' : ')[2]}")
 
     def _count(self) -> None:
         now = time.monotonic()

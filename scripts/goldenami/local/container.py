@@ -31,6 +31,13 @@ BOOT_LIMIT_S = 60.0
 COMMAND_LIMIT_S = 3600.0
 """Seconds for a command in the container: as long as ansible.cfg gives a task."""
 REPO_MOUNT = "/run/golden/repo"
+UNITS = "/run/systemd/system"
+RUNS = ("ssh.service", "systemd-.service", "dbus.service", "user@.service",
+        "user-runtime-dir@.service")
+"""What runs in a bake: the way in, and what a login or a module of Ansible asks of systemd; the
+second is every unit whose name begins so (systemd.unit(5))."""
+BOOTS = ("systemd.unit=sysinit.target", "systemd.wants=ssh.service", "systemd.wants=dbus.socket")
+"""What a bake's container boots to: no timer, socket or path of the image's."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,21 @@ def _no_initramfs(root: Path, scratch: Path) -> list[str]:
     return [f"--bind-ro={setting}:/{target}"]
 
 
+def at_rest(scratch: Path) -> list[str]:
+    """For `running`: a container that starts no service of the image, at its boot or later, so that
+    none can write into a layer. To start one succeeds and does nothing, as in a chroot.
+    """
+    units = scratch / "units"
+    shutil.rmtree(units, ignore_errors=True)  # of a boot before, which wrote its own there
+    for name in ("service", *RUNS):
+        folder = units / f"{name}.d"
+        folder.mkdir(parents=True, exist_ok=True)
+        # A file of the same name nearer to the unit stands for the one of all services.
+        text = "" if name in RUNS else f"[Unit]\nConditionPathExists={UNITS}/started-by-a-bake\n"
+        (folder / "golden.conf").write_text(text, encoding="utf-8")
+    return [f"--bind={units}:{UNITS}", *BOOTS]
+
+
 def _wait_for_ssh(container: Container) -> None:
     def answers() -> bool | None:
         return (
@@ -185,10 +207,10 @@ def _wait_for_ssh(container: Container) -> None:
 
 @contextlib.contextmanager
 def running(
-    root: Path, scratch: Path, *, name: str, repo: Path, console: Path
+    root: Path, scratch: Path, *, name: str, repo: Path, console: Path, extra: Sequence[str] = ()
 ) -> Iterator[Container]:
     """Boot `root` and yield the container once sshd answers; on leaving it is killed, not shut
-    down.
+    down. `extra` are nspawn's options, then those of its init.
 
     Killing is on purpose: a shutdown writes (random seed, journal, wtmp) into a tree that was
     sealed.
@@ -203,7 +225,7 @@ def running(
         "--link-journal=no",
         f"--network-namespace-path=/run/netns/{name}", f"--bind-ro={repo}:{REPO_MOUNT}",
         "--console=pipe",
-        *_no_initramfs(root, scratch),
+        *_no_initramfs(root, scratch), *extra,
         # To the container's init: a tree that has cloud-init already is not to be an instance.
         "cloud-init=disabled",
     ], log=console)

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core import records, shell
@@ -39,6 +40,7 @@ _SINCE_1_7 = re.compile(r"^( +)(?:required_plugins|metadata_options) \{[^\n]*\n.
                         re.MULTILINE | re.DOTALL)
 """Blocks of packer/ that Packer 1.6 rejects. `packer fmt` puts a block's end below its
 beginning."""
+_START = re.compile(r"golden-start (?P<place>\S+) (?P<unit>\S+) (?P<task>.+)$")
 _ROLE_LINE = re.compile(r"^.*golden-role (?!playbook )(?P<role>\S+)")
 
 
@@ -108,6 +110,21 @@ def role_of(line: str) -> str | None:
     """The role that a line of the output announces; the playbook's own tasks are of none."""
     match = _ROLE_LINE.match(line)
     return match["role"] if match else None
+
+
+@dataclass(frozen=True)
+class Start:
+    """A task that started a service: `place` is its file with the line."""
+
+    place: str
+    unit: str
+    task: str
+
+
+def start_of(line: str) -> Start | None:
+    """The start of a service that a line of the output announces."""
+    match = _START.search(line)
+    return Start(**match.groupdict()) if match else None
 
 
 ROLE_SECONDS = "roles-*.json"
@@ -189,9 +206,19 @@ def _cause(lines: list[str]) -> tuple[str]:
             text = " ".join(part.partition(": ")[2] for part in lines[number:number + 40])
             said = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', text)
             message = json.loads(f'"{said[1]}"') if said else line.strip()
-            return (f"task [{task}] failed: {message}{_reached_for(text, message)}",)
+            why = _reached_for(text, message) or _waits_for(lines[:number], task)
+            return (f"task [{task}] failed: {message}{why}",)
     errors = [line for line in lines if "rror" in line]
     return (f"packer failed: {errors[-1].strip() if errors else 'see the log'}",)
+
+
+def _waits_for(lines: list[str], task: str) -> str:
+    """What is to be said of a task whose role wanted a service started before."""
+    starts = [start for start in map(start_of, lines)
+              if start and start.place.startswith(f"roles/{task.partition(' : ')[0]}/")]
+    if not starts:
+        return ""
+    return f" (a bake starts no service, nor {starts[-1].unit} for {starts[-1].place})"
 
 
 def _reached_for(text: str, message: str) -> str:

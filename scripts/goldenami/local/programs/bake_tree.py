@@ -156,6 +156,7 @@ def _run_step(plan: BakePlan, step: BakeStep, root: Path) -> None:
     scratch.mkdir(exist_ok=True)
     with events.step(step.name), container.running(
         root, scratch, name=name, repo=plan.tree.repository, console=console,
+        extra=container.at_rest(scratch),
     ) as machine:
         if step.installs:
             machine.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
@@ -168,17 +169,34 @@ def _run_step(plan: BakePlan, step: BakeStep, root: Path) -> None:
 
 def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
     """`packer build` of the local source, with its state in the work folder."""
+    starts = list[packer.Start]()
+
+    def heard(line: str) -> None:
+        if role := packer.role_of(line):
+            _say(f"role {role}")
+        if start := packer.start_of(line):
+            starts.append(start)
+
     packer.build(
         "null.local",
         {"lock": plan.lock, "vars": step.variables, "ssh_host": machine.address,
          "ssh_key": machine.ssh_key},
         work=plan.work, step=step.view, root=plan.root, log=plan.log, env={"HOME": str(plan.work)},
-        on_line=lambda line: _say_role(packer.role_of(line)))
+        on_line=heard)
+    _hold_to_boot(machine.root, starts)
 
 
-def _say_role(role: str | None) -> None:
-    if role:
-        _say(f"role {role}")
+def _hold_to_boot(root: Path, starts: Sequence[packer.Start]) -> None:
+    """StageFailed where a task starts a service that no boot of the image will: the container did
+    not either."""
+    for start in starts:
+        said = shell.output(["systemctl", f"--root={root}", "is-enabled", start.unit], check=False)
+        if said.strip() in ("disabled", "masked"):
+            raise StageFailed(
+                f"{start.place}: task [{start.task}] starts {start.unit}, which is {said.strip()}: "
+                "a bake starts no service, and no boot would start this one",
+                hint="write `enabled: true` for what has to run on instances; what has to happen "
+                     "in the bake needs a command that ends")
 
 
 def _compare_packages(plan: BakePlan, root: Path) -> None:
