@@ -116,7 +116,7 @@ def look(where: str, *, size: int | None = None) -> RemoteFile:
                          headers=_headers(None, login)) as reply,
         ):
             if reply.status != 200:
-                raise (NotThere if reply.status == 404 else Unreachable)(
+                raise _KINDS.get(reply.status, Unreachable)(
                     f"{where} answered {reply.status}", hint="check the address, then run again")
             stated = reply.headers.get("Content-Length") or ""
             if not stated.isdecimal():

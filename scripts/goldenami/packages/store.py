@@ -186,9 +186,8 @@ class Store:
     def pull(self, requests: Iterable[StoreRequest]) -> None:
         """Fetch from the remote store what it has of what is missing here: what was compiled is
         nowhere else."""
-        todo = self.missing(requests)
-        if self.remote is not None and todo:
-            for item in todo:
+        if self.remote is not None:
+            for item in self.missing(requests):
                 with self._part(item, threading.Event()) as part:
                     if part is not None and self._from_remote(item, part, lambda _: None):
                         part.finish()

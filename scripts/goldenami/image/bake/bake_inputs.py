@@ -46,15 +46,12 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
     """Have every file that the lock names in the store (what was compiled may be compiled again
     instead)."""
     debs = [deb for deb in lock.debs() if deb.archive not in LOOSE]
-    if lacking_modules(lock, store):
-        store.pull(StoreRequest(deb.sha256, deb.size, "", deb.name) for deb in lock.debs()
-                   if deb.archive == BUILT)
+    wheels = [framework.wheel for framework in lock.frameworks if framework.made]
+    store.pull([StoreRequest(deb.sha256, deb.size, "", deb.name)
+                for deb in lock.debs() if deb.archive == BUILT]
+               + [StoreRequest(wheel.sha256, wheel.size, "", wheel.filename) for wheel in wheels])
     for build in ModuleBuild.of(lock) if tools else lacking_modules(lock, store):
         debs += [build.source, *build.toolchain]
-    store.pull(
-        StoreRequest(framework.wheel.sha256, framework.wheel.size, "", framework.wheel.filename)
-        for framework in wheel_builds.lacking(lock, store)
-    )
     if wheel_builds.lacking(lock, store):
         debs += [dummy_packages.have(store, name, package) if package.origin == BUILT
                  else package.deb(name)

@@ -15,13 +15,13 @@ from typing import Any
 from goldenami.core import shell, yaml_lines
 from goldenami.core.errors import BadInput, Replaced, Vanished
 from goldenami.core.terminal.progress import Progress
-from goldenami.core.yaml_lines import YamlFile
+from goldenami.core.yaml_lines import Key, YamlFile
 from goldenami.model.builds.locked_downloads import LockedDownload, store_requests
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition, Download
 from goldenami.packages import http_documents, mirrors, signing_keys
 from goldenami.packages.apt import DOWNLOADED, Deb
-from goldenami.packages.http_documents import NotThere
+from goldenami.packages.http_documents import NotThere, Refused
 from goldenami.packages.mirrors import NoLogin
 from goldenami.packages.signing_keys import OtherKey
 from goldenami.packages.store import Store
@@ -53,13 +53,13 @@ def have(
     locked, files = list[LockedDownload](), list[AddressedFile]()
     with progress.in_all():  # each file is hashed, and its server asked
         for index, wanted in enumerate(definition.downloads):
-            with _by_line(source, index, wanted):
+            with by_line(source, ("downloads", index), _kind(wanted)):
                 locked.append(_sized(wanted, store))
     lacking = sum(file.size for file in locked if not store.path(file.sha256).exists())
     names = ", ".join(file.name for file in locked)
     with progress.download("files", names, lacking) as on_bytes:
         for index, (wanted, file) in enumerate(zip(definition.downloads, locked, strict=True)):
-            with _by_line(source, index, wanted):
+            with by_line(source, ("downloads", index), _kind(wanted)):
                 store.fetch(store_requests([file]), on_bytes)
                 _demand_signature(root, wanted, store)
                 files.append(_of(wanted, file, store.path(file.sha256)))
@@ -68,8 +68,9 @@ def have(
 
 
 @contextmanager
-def _by_line(source: YamlFile, index: int, wanted: Download) -> Iterator[None]:
-    """What is wrong with one file meanwhile is said with its line in the definition."""
+def by_line(source: YamlFile, at: Key, kind: str = "") -> Iterator[None]:
+    """What is wrong with the file at the key `at` meanwhile is said with its line in the
+    definition; `kind` is the key that says what it is."""
     try:
         yield
     except (Vanished, NotThere) as error:
@@ -78,13 +79,13 @@ def _by_line(source: YamlFile, index: int, wanted: Download) -> Iterator[None]:
         key, hint, why = "sha256", _REPLACED, error.message
     except OtherKey as error:
         key, hint, why = "fingerprint", error.hint, error.message
-    except NoLogin as error:
+    except (NoLogin, Refused) as error:
         key, hint, why = "login", error.hint, error.message
     except BadInput as error:
-        key, hint, why = _kind(wanted), error.hint, error.message
+        key, hint, why = kind, error.hint, error.message
     else:
         return
-    raise source.error(("downloads", index, key), why, hint=hint)
+    raise source.error((*at, *filter(None, [key])), why, hint=hint)
 
 
 def _sized(wanted: Download, store: Store) -> LockedDownload:

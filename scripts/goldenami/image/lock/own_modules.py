@@ -10,6 +10,7 @@ from typing import Any
 
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput, NoFit
+from goldenami.image.lock import addressed_files
 from goldenami.image.lock.compilation import driver_fit, kernel_modules
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.image.lock.resolution import Resolution
@@ -19,9 +20,7 @@ from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import KernelModule, ModuleSource
 from goldenami.packages import http_documents
 from goldenami.packages.apt import Deb
-
-MOST_BYTES, DEADLINE_S = 256 << 20, 600
-"""Of a tarball, and seconds for it: Lustre's has 20 MB."""
+from goldenami.packages.download import StoreRequest
 
 
 def first(resolution: Resolution, kernels: list[Kernel]) -> tuple[Kernel, list[PassedOver]]:
@@ -133,16 +132,13 @@ def _package(resolution: Resolution, index: int, name: str) -> Deb:
 def _tarball(resolution: Resolution, index: int, wanted: ModuleSource) -> Deb:
     """The tarball in the store, as a lock names files: the folder's address is its origin."""
     store, (folder, _, filename) = resolution.store, wanted.url.rpartition("/")
+    definition = definition_file.path_of(resolution.root, resolution.definition.image)
     if not store.check(wanted.sha256):
-        document = http_documents.read(wanted.url, limit=MOST_BYTES, deadline_s=DEADLINE_S)
-        if document.sha256 != wanted.sha256:
-            raise _mistake(resolution, index, "source",
-                           f"{filename} has SHA-256 {document.sha256}",
-                           "find out why before the definition takes it")
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(document.data)
-            file.flush()
-            store.add(Path(file.name))
+        with addressed_files.by_line(yaml_lines.load(definition),
+                                     ("kernel_modules", index, "source")):
+            size = http_documents.look(wanted.url).size
+            with resolution.progress.download("files", filename, size) as on_bytes:
+                store.fetch([StoreRequest(wanted.sha256, size, wanted.url, filename)], on_bytes)
     return Deb(name=filename, version="", architecture="all", sha256=wanted.sha256,
                size=store.path(wanted.sha256).stat().st_size, installed_size=0, archive=folder,
                path=filename, source=filename)
