@@ -9,6 +9,7 @@ one address, which the role that wants it names.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -137,7 +138,7 @@ def _configured(_configuration: str | None) -> dict[str, str]:
 
 def variable(archive: str) -> str:
     """The environment variable that overrides where `archive` is."""
-    return f"GOLDEN_MIRROR_{archive.upper().replace('-', '_')}"
+    return "GOLDEN_MIRROR_" + re.sub("[^A-Z0-9]", "_", archive.upper())
 
 
 def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> dict[str, str]:

@@ -144,7 +144,7 @@ def _beside(
 def check_space(folder: Path, lock: Lock) -> None:
     """HostNotReady where the disk cannot hold the tree, the image and their scratch."""
     wheels = sum(file.size for files in lock.environments().values() for file in files)
-    files = sum(file.size for file in lock.downloads)
+    files = sum(file.size for file in lock.downloads) + sum(lock.container_blobs().values())
     needed = SPACE_FACTOR * (UNPACKED * (wheels + files)
                              + sum(package.installed_size for package in lock.packages.values()))
     free = shutil.disk_usage(folder).free

@@ -24,7 +24,7 @@ from goldenami.model.builds.build_records import LOCK_FILE, ROLES_JOINED_BY, All
 from goldenami.model.builds.lockfile import Lock, Step
 from goldenami.model.builds.plans import BakePlan, BakeStep, CoverageRequest, Tree
 from goldenami.model.supported import vendor_archives
-from goldenami.packages import local_repository, mirrors
+from goldenami.packages import local_repository, mirrors, registries
 from goldenami.packages.apt import BUILT, LOOSE, store_requests
 from goldenami.packages.download import StoreRequest
 from goldenami.packages.pypi import Index
@@ -58,7 +58,7 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
                  for name, package in lock.toolchain.items()]
     files = wheel_builds.from_index(lock, store)
     loose = lock.downloads
-    named = [*((file.sha256, file.size) for file in loose),
+    named = [*lock.container_blobs().items(), *((file.sha256, file.size) for file in loose),
              *((deb.sha256, deb.size) for deb in debs),
              *((file.sha256, file.size) for file in files)]
     with progress.in_all():  # each file is hashed: 5 GB take some seconds
@@ -77,6 +77,8 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
         store.fetch(locked_downloads.store_requests(file for file in loose if file.sha256 in todo),
                     on_bytes)
         store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
+        for one in lock.containers:
+            registries.fetch(one, store, on_bytes)
         if any(file.sha256 in todo for file in files):
             private = lock.python.index if lock.python else None
             Index.configured(private.opened() if private else None).fetch(files, store, on_bytes)
@@ -152,6 +154,7 @@ def repository(lock: Lock, store: Store, *, tools: bool = False) -> Path:
     others = wheel_builds.installed_wheels(lock) | {
         f"{locked_downloads.FOLDER}/{file.file}": file.sha256
         for file in lock.downloads if not file.package}
+    others |= {f"{registries.FOLDER}/{sha256}": sha256 for sha256 in lock.container_blobs()}
     shape = records.canonical({"files": sorted([*debs, *others.values()]),
                                "steps": [step.model_dump() for step in lock.steps]})
     folder = store.cache.repositories / records.sha256_text(shape)[:16]

@@ -52,6 +52,7 @@ def assemble(
         toolchain={deb.name: Package.of(deb) for deb in resolution.frameworks.toolchain},
         extra_repos=definition.extra_repos,
         downloads=[file.locked for file in resolution.files],
+        containers=resolution.containers,
         python=resolution.python,
         roles=definition.role_names,
         steps=steps,

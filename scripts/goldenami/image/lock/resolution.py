@@ -11,18 +11,19 @@ from typing import Any
 
 from goldenami.core.records import sha256_text
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import addressed_files, declared_sources, frameworks
+from goldenami.image.lock import addressed_files, container_images, declared_sources, frameworks
 from goldenami.image.lock.addressed_files import AddressedFile
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.model.builds.lockfile import Choice, KernelModules, Package, Suite
 from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.definitions import role_packages, source_checks
-from goldenami.model.definitions.definition import Definition
+from goldenami.model.definitions.definition import CONTAINERS, Definition
 from goldenami.model.supported import vendor_archives
 from goldenami.model.supported.platforms import PLATFORMS, Platform
 from goldenami.packages import local_repository, mirrors
 from goldenami.packages.apt import AptRoot, Deb, store_requests
 from goldenami.packages.mirrors import Source
+from goldenami.packages.registries import LockedContainer
 from goldenami.packages.store import Store
 
 BASE_PACKAGES = ("openssh-server", "python3", "python3-apt", "systemd-sysv", "dbus",
@@ -55,6 +56,7 @@ class Resolution:
     kernel_modules: dict[str, KernelModules] = field(default_factory=dict)
     frameworks: frameworks.ResolvedFrameworks = frameworks.NO_FRAMEWORKS
     files: list[AddressedFile] = field(default_factory=list)
+    containers: list[LockedContainer] = field(default_factory=list)
     python: PythonPackages | None = None
 
     def given(self, role: str) -> dict[str, Any]:
@@ -115,6 +117,10 @@ def opened(
     if files:
         told = {source_checks.VARIABLE: [file.told for file in files]}
         resolution.derived[source_checks.ROLE] = told
+    resolution.containers = container_images.have(root, definition, store, progress)
+    if resolution.containers:
+        told = {f"{CONTAINERS}_images": container_images.told(resolution.containers)}
+        resolution.derived[CONTAINERS] = told
     apt = resolution.apt
     with apt.locked():
         (apt.folder / "built").mkdir(parents=True, exist_ok=True)

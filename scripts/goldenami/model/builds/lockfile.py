@@ -30,6 +30,7 @@ from goldenami.model.definitions.definition_file import without_publish
 from goldenami.packages.apt import Deb
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Archive, PyFile
+from goldenami.packages.registries import LockedContainer
 
 ID_LENGTH = 12
 """Hex digits of the SHA-256 used in names: 48 bits, as git and OCI tools abbreviate."""
@@ -250,6 +251,7 @@ class Lock(Record):
     # Left out where there are none, so that locks of images without them stay as they are.
     extra_repos: list[VendorArchive] = Field(default_factory=list, exclude_if=operator.not_)
     downloads: list[LockedDownload] = Field(default_factory=list, exclude_if=operator.not_)
+    containers: list[LockedContainer] = Field(default_factory=list, exclude_if=operator.not_)
     python: PythonPackages | None = Field(default=None, exclude_if=lambda value: value is None)
     roles: list[str]
     steps: list[Step]
@@ -280,6 +282,10 @@ class Lock(Record):
         parts = [self.cuda, self.python, *self.frameworks]
         return [row for part in parts if part for row in part.allow]
 
+    def container_blobs(self) -> dict[str, int]:
+        """Bytes of the blobs of all containers by SHA-256, each once."""
+        return {sha256: size for one in self.containers for sha256, size in one.blobs.items()}
+
     def objects(self) -> dict[str, int]:
         """SHA-256 and bytes of every file that a bake of this lock may need."""
         builds = (package for each in self.compiled_modules().values()
@@ -290,6 +296,7 @@ class Lock(Record):
         files += [file for part in (self.cuda, self.python) if part for file in part.wheels]
         sizes = {package.sha256: package.size for package in debs}
         sizes.update((file.sha256, file.size) for file in self.downloads)
+        sizes |= self.container_blobs()
         return sizes | {file.sha256: file.size for file in files}
 
 

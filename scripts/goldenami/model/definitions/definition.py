@@ -19,15 +19,15 @@ from goldenami.model.definitions.update_policy import Watch
 from goldenami.model.supported.platforms import Distribution
 from goldenami.packages.mirrors import Address, Fingerprint, LoginVariable, VendorArchive
 from goldenami.packages.pypi import PrivateIndex
+from goldenami.packages.registries import Container
 
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
-IMMUTABLE = "immutable"
-"""The role that `immutable: true` adds, and nothing else does."""
+ADDED = (IMMUTABLE, CONTAINERS) = ("immutable", "containers")
+"""The roles that the keys of these names add, and nothing else does."""
 DRIVER_MODULES = "nvidia"
 """The name of the driver's modules among those that a lock compiles."""
 NEWEST, ANY = "newest", "any"
-"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the
-compiler."""
+"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the lock."""
 
 
 class KernelFlavour(StrEnum):
@@ -350,6 +350,8 @@ class Definition(Record):
     """apt repositories beside the distribution's"""
     downloads: list[Download] = Field(default_factory=list)
     """files by their address, which the role `customize` brings"""
+    containers: list[Container] = Field(default_factory=list)
+    """images of containers, which the engine has at the first boot: names, or `image` and `login`"""
     python_packages: list[str] = Field(default_factory=list)
     """requirements of further Python packages, such as `transformers==4.57.0`"""
     python_index: PythonIndex | None = None
@@ -387,7 +389,8 @@ class Definition(Record):
     @property
     def steps(self) -> list[list[str]]:
         """The roles of each step that this image has, in the order in which they are applied."""
-        named = {*self.roles, *([IMMUTABLE] if self.immutable else [])}
+        added = {IMMUTABLE: self.immutable, CONTAINERS: self.containers}
+        named = {*self.roles, *(role for role, wanted in added.items() if wanted)}
         found = [[role for role in step if role in named] for step in role_order.steps(self.roles)]
         return [roles for roles in found if roles]
 

@@ -25,7 +25,7 @@ from goldenami.model.definitions import (
 )
 from goldenami.model.definitions.definition import (
     DRIVER_MODULES,
-    IMMUTABLE,
+    ADDED,
     NEWEST,
     REQUIRED_ROLES,
     Base,
@@ -198,9 +198,9 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistak
         if role not in there:
             continue  # own_roles says so
         variables = definition.variables(role)
-        if role == IMMUTABLE:
+        if role in ADDED:
             yield source.error(("roles", role), "is no role to list",
-                               hint="write `immutable: true` beside `roles`")
+                               hint=f"write `{role}:` beside `roles`")
             continue
         spec = role_spec(root, role)
         for name, value in variables.items():

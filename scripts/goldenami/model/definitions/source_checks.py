@@ -16,10 +16,11 @@ _TAKEN = ("debian", "ubuntu", "built", "downloads")
 """Beginnings of names that stand for something else in locks."""
 ROLE, VARIABLE = "customize", "customize_downloads"
 """Who brings files by address, and what the lock tells that role."""
+ENGINE = "container_runtime"
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """What is wrong with `extra_repos` and `downloads` of `definition`, read from `source`."""
+    """What is wrong with `extra_repos`, `downloads` and `containers` of `definition`, read from `source`."""
     names = [repo.name for repo in definition.extra_repos]
     for index, repo in enumerate(definition.extra_repos):
         key: Key = ("extra_repos", index)
@@ -31,6 +32,14 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
         if problem := _no_key(root, repo.key):
             yield source.error((*key, "key"), f"`{repo.key}` {problem}")
     yield from _downloads(root, source, definition)
+    images = [one.name for one in definition.containers]
+    for index, name in enumerate(images):
+        if name in images[:index]:
+            yield source.error(("containers", index), f"`{name}` is given twice",
+                               hint="give each a tag of its own")
+    if images and ENGINE not in definition.roles:
+        yield source.error(("containers",), f"need the role `{ENGINE}`, which has an engine",
+                           hint=f"write `{ENGINE}:` under `roles`")
 
 
 def _downloads(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:

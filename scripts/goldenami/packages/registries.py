@@ -1,0 +1,274 @@
+"""Third parties' images of containers: what a name stands for in its registry, and its blobs in the
+store. skopeo speaks with registries."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from goldenami.core import locks, records, shell
+from goldenami.core.errors import BadInput, GoldenError, Replaced, Unreachable, Vanished
+from goldenami.core.records import Record
+from goldenami.packages import mirrors
+from goldenami.packages.http_documents import NotThere, Refused
+from goldenami.packages.mirrors import LoginVariable, NoLogin
+from goldenami.packages.store import Store
+
+FOLDER = "containers"
+"""Of a bake's repository: where the role finds blobs."""
+_REGISTRY = r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+)(?::\d+)?"
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"({_REGISTRY}/{_PART}(?:/{_PART})*)(?::([\w][\w.-]{{0,127}}))?"
+                   r"(?:@sha256:([0-9a-f]{64}))?")
+"""The grammar of distribution/reference, with the registry."""
+LIMIT_S = 60
+"""Seconds for a manifest, or a configuration."""
+POLL_S = 0.5
+_SAID = re.compile(r'level=fatal msg=("(?:[^"\\]|\\.)*")')
+
+
+class Container(Record):
+    """A third party's image of a container. A name alone stands for it, too."""
+
+    image: str
+    """registry, name, and a tag, which the lock resolves, or a digest, or both:
+    `docker.io/library/redis:7@sha256:...`"""
+    login: LoginVariable | None = None
+    """name of an environment variable that holds `user:password`"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_name(cls, value: Any) -> Any:
+        given = {"image": value} if isinstance(value, str) else value
+        name = given.get("image") if isinstance(given, dict) else None
+        if isinstance(name, str) and not _NAME.fullmatch(name):
+            raise ValueError(f"`{name}` is no whole name of an image: write its registry, too, such "
+                             "as docker.io/library/redis:7")
+        return given
+
+    @property
+    def name(self) -> str:
+        """What the engine calls it; without a tag, engines say `latest`."""
+        path, tag, _ = self._parts()
+        return f"{path}:{tag or 'latest'}"
+
+    @property
+    def asked(self) -> str:
+        """What the registry is asked for: the digest where there is one."""
+        path, _, digest = self._parts()
+        return f"{path}@sha256:{digest}" if digest else self.name
+
+    def _parts(self) -> tuple[str, str, str]:
+        match = _NAME.fullmatch(self.image)
+        assert match
+        return match[1], match[2] or "", match[3] or ""
+
+
+class Blob(Record):
+    """Bytes of a registry by hex SHA-256."""
+
+    sha256: str
+    size: int
+
+
+class LockedContainer(Record):
+    """An image of a container for one architecture. `asked` is what its registry was asked for,
+    `answer` the SHA-256 of what it said: a list of architectures, or the manifest itself."""
+
+    name: str
+    asked: str
+    answer: str
+    manifest: Blob
+    config: Blob
+    layers: list[Blob]
+    login: str | None = None
+
+    @property
+    def blobs(self) -> dict[str, int]:
+        """Bytes of each blob by SHA-256."""
+        return {one.sha256: one.size for one in (self.manifest, self.config, *self.layers)}
+
+    @property
+    def pinned(self) -> str:
+        """The manifest, by its digest."""
+        return f"{_path(self.asked)}@sha256:{self.manifest.sha256}"
+
+
+def answer(asked: str, login: str | None) -> tuple[str, Any]:
+    """What the registry says of a name: the text, and the document that it is."""
+    raw = _skopeo(asked, login, "inspect", "--raw")
+    if asked.partition("@sha256:")[2] not in ("", records.sha256_text(raw)):
+        raise Replaced(f"{asked}: its registry has another manifest, of SHA-256 "
+                       f"{records.sha256_text(raw)[:12]}")
+    try:
+        return raw, json.loads(raw)
+    except ValueError:
+        raise Unreachable(f"{asked}: what its registry says is no manifest",
+                          hint="is this the right address?") from None
+
+
+def resolve(wanted: Container, architecture: str, store: Store) -> LockedContainer:
+    """What `wanted` names today for `architecture`, with manifest and configuration in the store.
+
+    NotThere where the registry has no such name, BadInput where that is nothing for the image.
+    """
+    text, manifest = answer(wanted.asked, wanted.login)
+    said = records.sha256_text(text)
+    if "manifests" in manifest:
+        digest = _listed(wanted, manifest["manifests"], architecture)
+        text, manifest = answer(f"{_path(wanted.asked)}@sha256:{digest}", wanted.login)
+    if not isinstance(manifest.get("config"), dict) or not manifest.get("layers"):
+        raise BadInput(f"{wanted.name} has a manifest without configuration or layers",
+                       hint="it is no image of a container, or one of schema 1, which engines of "
+                            "today refuse")
+    found = LockedContainer(name=wanted.name, asked=wanted.asked, answer=said, login=wanted.login,
+                            manifest=Blob(sha256=_keep(text, store), size=len(text.encode())),
+                            config=_blob(manifest["config"]),
+                            layers=[_blob(layer) for layer in manifest["layers"]])
+    config = json.loads(_config(found, store))
+    platform = f"{config.get('os')}/{config.get('architecture')}"
+    if platform != f"linux/{architecture}":
+        raise BadInput(f"{wanted.name} is for {platform}, the image for linux/{architecture}")
+    return found
+
+
+def _listed(wanted: Container, listed: list[dict[str, Any]], architecture: str) -> str:
+    """The digest of the first manifest of a list that is for `architecture`."""
+    platforms = {f"{at.get('os')}/{at.get('architecture')}": row["digest"]
+                 for row in reversed(listed) if (at := row.get("platform", {}))}
+    if (mine := f"linux/{architecture}") not in platforms:
+        raise BadInput(f"{wanted.name} is not for {mine}, but for {', '.join(sorted(platforms))}")
+    return str(platforms[mine]).removeprefix("sha256:")
+
+
+def fetch(
+    container: LockedContainer, store: Store, on_bytes: Callable[[int], None] = lambda _: None
+) -> None:
+    """Have all blobs of `container` in the store; those that are there are not asked for."""
+    if not store.has(container.manifest.sha256, container.manifest.size):
+        _keep(answer(container.pinned, container.login)[0], store)
+    if not store.has(container.config.sha256, container.config.size):
+        _config(container, store)
+    layers = {layer.sha256: layer for layer in container.layers}
+    lacking = [sha256 for sha256, layer in layers.items() if not store.has(sha256, layer.size)]
+    if not lacking:
+        return
+    folder = store.cache.work / FOLDER / container.manifest.sha256
+    with locks.hold(folder.with_suffix(".lock")):
+        blobs = folder / "blobs/sha256"
+        blobs.mkdir(parents=True, exist_ok=True)
+        for sha256 in layers.keys() - lacking:
+            (blobs / sha256).unlink(missing_ok=True)
+            os.link(store.path(sha256), blobs / sha256)
+        _copy(container, folder, on_bytes)
+        for sha256 in lacking:
+            store.add(blobs / sha256)
+        shutil.rmtree(folder)
+
+
+def _copy(container: LockedContainer, folder: Path, on_bytes: Callable[[int], None]) -> None:
+    """The layers as they are. skopeo leaves alone what is in the folder, also from a run that was
+    killed. It would write another manifest, so that is not taken from it."""
+    seen = _bytes(folder)
+    with ThreadPoolExecutor(1) as pool:
+        copied = pool.submit(
+            _skopeo, container.pinned, container.login, "copy", "--quiet", "--retry-times=2",
+            "--dest-oci-accept-uncompressed-layers",
+            f"--dest-shared-blob-dir={folder / 'blobs'}", target=f"oci:{folder / 'image'}")
+        while not copied.done():
+            futures.wait([copied], POLL_S)
+            now = max(seen, _bytes(folder))
+            on_bytes(now - seen)
+            seen = now
+        copied.result()
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _config(container: LockedContainer, store: Store) -> str:
+    """The configuration, in the store."""
+    wanted = container.config
+    if store.has(wanted.sha256, wanted.size):
+        return store.path(wanted.sha256).read_text(encoding="utf-8")
+    text = _skopeo(container.pinned, container.login, "inspect", "--config", "--raw")
+    if _keep(text, store) != wanted.sha256:
+        raise Replaced(f"{container.name}: its registry has another configuration than its "
+                       f"manifest names, {wanted.sha256[:12]}")
+    return text
+
+
+def _keep(text: str, store: Store) -> str:
+    """A small document, in the store; its SHA-256."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(text.encode())
+        file.flush()
+        return store.add(Path(file.name))
+
+
+def _blob(row: dict[str, Any]) -> Blob:
+    return Blob(sha256=str(row["digest"]).removeprefix("sha256:"), size=int(row["size"]))
+
+
+def _path(asked: str) -> str:
+    """A name without tag and digest."""
+    match = _NAME.fullmatch(asked)
+    assert match
+    return match[1]
+
+
+def _skopeo(
+    asked: str, login: str | None, command: str, *options: str, target: str = ""
+) -> str:
+    """What skopeo says of `asked`, or copies of it to `target`. The login is in no argument, which
+    all could read."""
+    shell.require("skopeo", "skopeo")
+    registry, _, path = asked.partition("/")
+    mirror = os.environ.get(mirrors.variable(registry)) or f"https://{registry}"
+    at, proxy = urlsplit(mirror), mirrors.proxy(mirror)
+    user, password = mirrors.login(asked, login)
+    known = {at.netloc: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}
+    prefix = "src-" if target else ""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as access:
+        json.dump({"auths": known if user else {}}, access)
+        access.flush()
+        argv = ["skopeo", "--insecure-policy", *([] if target else [f"--command-timeout={LIMIT_S}s"]),
+                command, *options, f"--{prefix}tls-verify={json.dumps(at.scheme != 'http')}",
+                f"--authfile={access.name}",
+                f"docker://{at.netloc}{at.path.rstrip('/')}/{path}", *filter(None, [target])]
+        env = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy} if proxy else {"NO_PROXY": "*"}
+        try:
+            return shell.output(argv, env=env)
+        except shell.CommandFailed as error:
+            raise _meant(asked, login, error) from None
+
+
+def _meant(asked: str, login: str | None, error: shell.CommandFailed) -> GoldenError:
+    """skopeo's failure in the words of this program."""
+    said = _SAID.findall(error.output)
+    text = json.loads(said[-1]) if said else error.tail
+    cause = re.sub(r'^.*?"docker://[^"]*": ', "", text)
+    cases: tuple[tuple[str, type[GoldenError], str], ...] = (
+        ("unauthorized|denied|authentication required|invalid username",
+         Refused if login else NoLogin,
+         f"{login} holds another login" if login else "name the variable of a login in `login`"),
+        ("manifest unknown|name unknown|blob unknown|not found|404",
+         Vanished if "@" in asked else NotThere, "write what its registry has"),
+        ("[Dd]igest", Replaced, "do not trust it: what is there is not what its name says"))
+    for words, kind, hint in cases:
+        if re.search(words, cause):
+            return kind(f"{asked}: {cause}", hint=hint)
+    return Unreachable(f"{asked}: {cause}", hint="check the registry and the network, then run again")

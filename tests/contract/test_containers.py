@@ -1,0 +1,84 @@
+"""Third parties' images of containers: locked and fetched from a registry on loopback."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from goldenami.image.bake import bake_inputs
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock
+from goldenami.packages.store import Store
+from support.debian.lock_commands import IMAGE, edit, golden, lock_path
+from support.debian.registry import LOGIN, VARIABLE, Registry
+
+pytestmark = pytest.mark.usefixtures("debian")
+NAME = "docker.io/library/tool:7"
+LAYERS = ({"etc/tool.conf": "colour = blue\n"}, {"bin/tool": "#!/bin/sh\n"})
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    made = Registry(tmp_path / "registry")
+    monkeypatch.setenv("GOLDEN_MIRROR_DOCKER_IO", made.mirror)
+    yield made
+    made.close()
+
+
+def ask_for(root: Path, *entries: str) -> None:
+    """Have `containers` of a definition, and an engine."""
+    rows = "".join(f"  - {entry}\n" for entry in entries)
+    edit(root, "roles:\n", f"containers:\n{rows}roles:\n  container_runtime:\n"
+                           "    container_runtime_packages: [python3]\n")
+
+
+def locked(root: Path) -> Lock:
+    done = golden(root, "lock", IMAGE)
+    assert done.returncode == 0, done.stderr
+    return lockfile.read(lock_path(root))[0]
+
+
+def refused(root: Path, command: str = "lock") -> tuple[int, str]:
+    """The exit code of a command, and the line that names the definition."""
+    done = golden(root, command, IMAGE)
+    assert "Traceback" not in done.stderr
+    name = f"{IMAGE}.yml:"
+    told = [line.partition(name)[2] for line in done.stderr.splitlines() if name in line]
+    assert len(told) == 1, done.stderr
+    return done.returncode, told[0]
+
+
+def test_a_tag_of_several_architectures_is_locked_blob_by_blob(
+    root: Path, registry: Registry, tmp_path: Path
+) -> None:
+    digest = registry.push("library/tool:amd64", *LAYERS)
+    other = registry.push("library/tool:arm64", *LAYERS, architecture="arm64")
+    answer = registry.list("library/tool:7", arm64=other, amd64=digest)
+    ask_for(root, NAME)
+    lock = locked(root)
+    (one,) = lock.containers
+    assert (one.name, one.asked, one.answer, one.manifest.sha256) == (NAME, NAME, answer, digest)
+    assert len(one.layers) == 2
+    assert {registry.blob(sha256).stat().st_size for sha256 in one.blobs} == {*one.blobs.values()}
+    assert "containers" in lock.roles and one.blobs.items() <= lock.objects().items()
+    given = bake_inputs.repository(lock, Store(tmp_path / "cache")) / "containers"
+    assert {path.name for path in given.iterdir()} == one.blobs.keys()
+    assert golden(root, "check", IMAGE).returncode == 0
+
+
+def test_another_machine_fetches_the_locked_blobs_though_the_tag_moved(
+    root: Path, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a manifest of Docker's own form, too."""
+    digest = registry.push("library/tool:7", *LAYERS, form="v2s2")
+    ask_for(root, f"{NAME}@sha256:{digest}")
+    (one,) = locked(root).containers
+    assert (one.name, one.answer) == (NAME, digest)
+    registry.push("library/tool:7", {"etc/tool.conf": "colour = red\n"})
+    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "other"))
+    done = golden(root, "bake", IMAGE, "--fetch-only")
+    assert done.returncode == 0, done.stderr
+    store = Store(tmp_path / "other")
+    assert all(store.has(sha256, size) for sha256, size in one.blobs.items())
