@@ -82,3 +82,73 @@ def test_another_machine_fetches_the_locked_blobs_though_the_tag_moved(
     assert done.returncode == 0, done.stderr
     store = Store(tmp_path / "other")
     assert all(store.has(sha256, size) for sha256, size in one.blobs.items())
+
+
+def test_what_a_registry_has_not(root: Path, registry: Registry, tmp_path: Path) -> None:
+    registry.push("library/tool:arm", *LAYERS, architecture="arm64")
+    other = registry.push("library/tool:other", *LAYERS, architecture="arm64")
+    registry.list("library/tool:list", arm64=other)
+    lost = "1" * 64
+    cases = {
+        "docker.io/library/tool:8": "docker.io/library/tool:8: reading manifest 8 in ",
+        f"docker.io/library/tool@sha256:{lost}": f"docker.io/library/tool@sha256:{lost}: reading ",
+        "docker.io/library/tool:arm": "docker.io/library/tool:arm is for linux/arm64, the image "
+                                      "for linux/amd64",
+        "docker.io/library/tool:list": "docker.io/library/tool:list is not for linux/amd64, but "
+                                       "for linux/arm64"}
+    before = "docker.io/library/tool:7"
+    ask_for(root, before)
+    for name, complaint in cases.items():
+        edit(root, f"- {before}", f"- {name}")
+        before = name
+        code, told = refused(root)
+        assert (code, told.startswith(f"10: containers.1: {complaint}")) == (2, True), told
+
+
+def test_a_layer_that_is_another_or_lost(root: Path, registry: Registry) -> None:
+    registry.push("library/tool:7", *LAYERS)
+    ask_for(root, NAME)
+    lost, changed = locked(root).containers[0].layers
+    shutil.rmtree(root.parent / "cache/store")
+    kept = registry.blob(lost.sha256).read_bytes()
+    registry.blob(lost.sha256).unlink()
+    code, told = refused(root)
+    assert (code, "blob unknown to registry" in told) == (2, True), told
+    registry.blob(lost.sha256).write_bytes(kept)
+    shutil.rmtree(root.parent / "cache/work")
+    registry.blob(changed.sha256).write_bytes(b"x" * changed.size)
+    code, told = refused(root)
+    assert (code, "Digest did not match, expected sha256:" in told) == (2, True), told
+    done = golden(root, "bake", IMAGE, "--fetch-only")
+    assert (done.returncode, "Digest did not match" in done.stderr) == (4, True), done.stderr
+
+
+def test_a_login_that_is_missing_or_wrong(
+    root: Path, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.push("library/tool:7", *LAYERS)
+    registry.stop()
+    registry.start(login=True)
+    ask_for(root, NAME)
+    code, told = refused(root)
+    assert (code, told.startswith(f"10: containers.1: {NAME}: its registry wants a login: ")) == (
+        2, True), told
+    edit(root, f"- {NAME}", f"- {{image: \"{NAME}\", login: {VARIABLE}}}")
+    assert refused(root) == (2, f"10: containers.1: the login of `{NAME}` is missing: {VARIABLE} "
+                                "does not hold `user:password`")
+    monkeypatch.setenv(VARIABLE, "ann:other")
+    done = golden(root, "lock", IMAGE)
+    assert (done.returncode, f"{VARIABLE} holds another login" in done.stderr) == (4, True), \
+        done.stderr
+    monkeypatch.setenv(VARIABLE, LOGIN)
+    assert locked(root).containers[0].login == VARIABLE
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in kept if b"s3cr3t" in path.read_bytes()]
+
+
+def test_a_registry_that_is_out(root: Path, registry: Registry) -> None:
+    registry.stop()
+    ask_for(root, NAME)
+    done = golden(root, "lock", IMAGE)
+    assert (done.returncode, "connection refused" in done.stderr) == (4, True), done.stderr
+    registry.start()

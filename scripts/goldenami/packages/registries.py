@@ -174,7 +174,10 @@ def fetch(
             os.link(store.path(sha256), blobs / sha256)
         _copy(container, folder, on_bytes)
         for sha256 in lacking:
-            store.add(blobs / sha256)
+            if store.add(blobs / sha256) != sha256:  # a crash may have left half of it
+                (blobs / sha256).unlink()
+                raise Unreachable(f"{container.name}: layer {sha256[:12]} came damaged",
+                                  hint="run again")
         shutil.rmtree(folder)
 
 
@@ -261,14 +264,14 @@ def _meant(asked: str, login: str | None, error: shell.CommandFailed) -> GoldenE
     said = _SAID.findall(error.output)
     text = json.loads(said[-1]) if said else error.tail
     cause = re.sub(r'^.*?"docker://[^"]*": ', "", text)
-    cases: tuple[tuple[str, type[GoldenError], str], ...] = (
-        ("unauthorized|denied|authentication required|invalid username",
-         Refused if login else NoLogin,
-         f"{login} holds another login" if login else "name the variable of a login in `login`"),
-        ("manifest unknown|name unknown|blob unknown|not found|404",
-         Vanished if "@" in asked else NotThere, "write what its registry has"),
-        ("[Dd]igest", Replaced, "do not trust it: what is there is not what its name says"))
-    for words, kind, hint in cases:
-        if re.search(words, cause):
-            return kind(f"{asked}: {cause}", hint=hint)
+    if re.search("unauthorized|denied|authentication required", cause):
+        if login:
+            return Refused(f"{asked}: {cause}", hint=f"{login} holds another login")
+        return NoLogin(f"{asked}: its registry wants a login: {cause}",
+                       hint="name an environment variable in `login`; no file needs it")
+    if re.search("unknown|not found|404", cause):
+        gone = Vanished if "@" in asked else NotThere
+        return gone(f"{asked}: {cause}", hint="write what its registry has")
+    if "igest" in cause:  # skopeo's words differ
+        return Replaced(f"{asked}: {cause}", hint="do not trust what is there")
     return Unreachable(f"{asked}: {cause}", hint="check the registry and the network, then run again")
