@@ -15,13 +15,14 @@ from goldenami.commands import ImageName, Wait, lead_to, site
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.lock import Relock, fetched
 from goldenami.core import records
-from goldenami.image.bake import bake, molecule, packer_variables, reproduce
+from goldenami.core.units import size
+from goldenami.image.bake import bake, container_image, molecule, packer_variables, reproduce
 from goldenami.image.builders import ec2
 from goldenami.image.builders.builder import Builder
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.image.builders.local import LocalBuilder
 from goldenami.image.lock import lint
-from goldenami.image.security import sbom
+from goldenami.image.security import provenance, sbom
 from goldenami.image.verify import verify
 from goldenami.local import workspace
 from goldenami.model.builds import lockfile
@@ -168,6 +169,22 @@ def cmd_verify(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> i
         ami = build.read_bake().ami
         builder = _ec2_builder(checkout, lock, ami.region) if ami else LocalBuilder(checkout.root)
         return _verify(checkout, build, lock, builder)
+
+
+def cmd_container(checkout: Checkout, image: ImageName, *, wait: Wait = False) -> int:
+    """Make a container image of the lock: frameworks, CUDA and tools, without kernel and driver."""
+    definition = checkout.definition(image)
+    lock, digest = lint.committed(checkout.root, definition)
+    build = checkout.builds(image).build(digest[:lockfile.ID_LENGTH])
+    progress = checkout.progress("container", image)
+    key = provenance.demanded(checkout.root, definition, session.Account())
+    with workspace.image_lock(checkout.root, image, wait=wait):
+        record = container_image.run(checkout.root, lock, digest, checkout.store, progress, build,
+                                     key)
+    for layer in record.layers:
+        progress.say(f"{layer.name:<10} {size(layer.bytes)}  sha256:{layer.digest[:12]}")
+    progress.say(f"image: {build.layout}, {size(record.bytes)}, sha256:{record.digest}")
+    return 0
 
 
 def cmd_shell(checkout: Checkout, image: ImageName) -> int:

@@ -139,6 +139,15 @@ def of_lock(lock: Lock, store: Store) -> Materials:
     return Materials(lock, sha256, sha256[:lockfile.ID_LENGTH], _sorted(found), whole=False)
 
 
+def of_container(
+    lock: Lock, lock_sha256: str, store: Store, packages: Container[str]
+) -> Materials:
+    """The parts of a container image: of the lock's part that it has, what is installed there."""
+    found = [*_debs(lock, store, packages), *_wheels(lock), *_files(lock)]
+    return Materials(lock, lock_sha256, lock_sha256[:lockfile.ID_LENGTH], _sorted(found),
+                     whole=True)
+
+
 def _sorted(parts: Iterable[ImagePart]) -> tuple[ImagePart, ...]:
     return tuple(sorted(parts, key=lambda part: (part.name, part.ref)))
 

@@ -24,7 +24,8 @@ from goldenami.image.security import dsse, signers
 from goldenami.image.security.signers import KEY
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.build_records import PUBLISH_FILE, BakeRecord
+from goldenami.model.builds.build_records import PUBLISH_FILE, BakeRecord, checkout_commit
+from goldenami.model.builds.container_records import ContainerRecord
 from goldenami.model.definitions.definition import Definition
 
 if TYPE_CHECKING:  # it imports boto3
@@ -41,6 +42,7 @@ BUILD_TYPE, BUILDER, VERIFIER = (
     "urn:goldenami:bake",
     "urn:goldenami:verify",
 )
+CONTAINER_TYPE = "urn:goldenami:container:v1"
 LEVELS = ("SLSA_BUILD_LEVEL_1", "GOLDENAMI_VERIFIED")
 """What a summary claims. Level 2 wants a build platform that nobody can tamper with: a machine of
 ours is none."""
@@ -135,6 +137,27 @@ def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict
                            for name, digest in _byproducts(build, bake)],
         },
     })
+
+
+def of_container(
+    record: ContainerRecord, git_commit: str, python: str, bill_sha256: str
+) -> dict[str, Any]:
+    """Where a container image comes from, as a statement; `bill_sha256` is of its bill of
+    materials."""
+    ends = datetime.fromisoformat(record.started_at) + timedelta(seconds=record.seconds)
+    origins = [{"name": "lock.json", "digest": {"sha256": record.lock_sha256}}]
+    if commit := checkout_commit(git_commit):
+        origins.append({"name": "checkout", "digest": {"gitCommit": commit}})
+    subject = {"name": record.image, "digest": {"sha256": record.digest}}
+    return dsse.statement(PROVENANCE, [subject], {
+        "buildDefinition": {"buildType": CONTAINER_TYPE,
+                            "externalParameters": {"image": record.image},
+                            "resolvedDependencies": origins},
+        "runDetails": {
+            "builder": {"id": BUILDER, "version": {"python": python}},
+            "metadata": {"invocationId": record.build_id, "startedOn": record.started_at,
+                         "finishedOn": clock.stamp(ends)},
+            "byproducts": [{"name": "sbom.cdx.json", "digest": {"sha256": bill_sha256}}]}})
 
 
 def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from goldenami.core import records
 from goldenami.core.records import Record
+from goldenami.model.builds import container_records
 from goldenami.model.builds.build_records import (
     BAKE_FILE,
     BLOCKS_FILE,
@@ -78,6 +79,16 @@ class BuildFolder:
     def coverage(self) -> Path:
         """What the coverage check read."""
         return self.path / COVERAGE_FILE
+
+    @property
+    def container(self) -> Path:
+        """What `container` wrote."""
+        return self.path / container_records.CONTAINER_FILE
+
+    @property
+    def layout(self) -> Path:
+        """The container image."""
+        return self.path / container_records.LAYOUT
 
     @property
     def report(self) -> Path:

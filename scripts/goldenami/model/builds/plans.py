@@ -25,6 +25,7 @@ from goldenami.model.builds.build_records import (
     Seconds,
     Sha256,
 )
+from goldenami.model.builds.container_records import ContainerLayer
 from goldenami.model.builds.hardening_records import HardeningScan
 from goldenami.model.definitions.recipes import Patch
 
@@ -106,6 +107,29 @@ class BakePlan(TreePlan):
     steps: list[BakeStep]
     coverage: CoverageRequest
     layers_limit_bytes: Bytes
+
+
+class ContainerPlan(BakePlan):
+    """A container image of a lock's part, in the folder `layout`. `groups` name the image's layer
+    of each step; `keeps` are the packages that stay, with what they need. The rest is for OCI's
+    configuration: `created` is a time of ISO 8601."""
+
+    layout: Path
+    groups: list[str]
+    keeps: list[str]
+    created: str
+    environment: dict[str, str]
+    entrypoint: list[str]
+    labels: dict[str, str]
+
+
+class ContainerResult(Record):
+    """What a container image consists of; `made` are the layers of steps that were not there."""
+
+    digest: Sha256
+    layers: list[ContainerLayer]
+    packages: list[str]
+    made: list[str]
 
 
 class BakeResult(Record):

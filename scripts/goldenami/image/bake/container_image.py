@@ -1,0 +1,180 @@
+"""The `container` stage: of the same lock as the disk, an image for container engines.
+
+It has what runs on any kernel: the frameworks' environments, CUDA and the tools. Its layers are
+made as those of the disk, and shared with them.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from goldenami.core import clock, records
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.bake import bake, bake_inputs
+from goldenami.image.security import components, dsse, provenance, sbom
+from goldenami.image.security.sbom import Spec
+from goldenami.local import container, how_far, workspace
+from goldenami.local.oci_layout import OciLayout
+from goldenami.local.sandbox import program
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.container_records import ContainerRecord
+from goldenami.model.builds.lockfile import Lock, Step
+from goldenami.model.builds.plans import ContainerPlan, ContainerResult
+from goldenami.model.supported import compatibility
+from goldenami.packages.store import Store
+
+if TYPE_CHECKING:  # it imports boto3
+    from securesystemslib.signer import Signer
+
+GROUPS = {"os_updates": "base", "cuda": "cuda", "frameworks": "frameworks", "trim": "frameworks",
+          "tools": "rest", "customize": "rest"}
+"""The roles that a container has, and the image's layer that each one's files go into: from what
+changes least often to what changes most. Roles that need a machine are not among them."""
+REST = "rest"
+"""The topmost layer, with what the removal of a machine's parts has changed."""
+KEPT = ("apt", "ca-certificates", "curl", "less", "procps", "python3", "python3-venv")
+"""Packages of the base that stay, with what they need. No role of a container asks for them."""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def part(lock: Lock) -> Lock:
+    """What a container has of a lock: nothing of kernel, driver and services shapes it.
+
+    Steps keep their numbers, which name their packages in the repository.
+    """
+    steps = [_step(step) for step in lock.steps]
+    names = {*lock.base_packages, *(name for step in steps for name in step.packages)}
+    return lock.model_copy(update={
+        "driver": None, "kernel_modules": {}, "steps": steps,
+        "roles": [role for step in steps for role in step.roles],
+        "packages": {name: package for name, package in lock.packages.items() if name in names}})
+
+
+def _step(step: Step) -> Step:
+    roles = [role for role in step.roles if role in GROUPS]
+    return step.model_copy(update={"roles": roles} if roles else
+                           {"roles": [], "packages": [], "stand_ins": {}})
+
+
+def least_driver(lock: Lock) -> str:
+    """The oldest driver that runs the lock's CUDA; "" without CUDA."""
+    return compatibility.MINIMUM_DRIVER[lock.cuda.version.partition(".")[0]] if lock.cuda else ""
+
+
+def run(
+    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, build: BuildFolder,
+    key: Signer | None,
+) -> ContainerRecord:
+    """Make the container image of `lock`, unless the build has it; `key` signs where it comes
+    from."""
+    if build.container.exists() and build.layout.exists():
+        progress.say(f"nothing to do: {build.layout} holds this image")
+        return records.read(build.container, ContainerRecord)
+    container.check_host()
+    build.log("container").parent.mkdir(parents=True, exist_ok=True)
+    build.log("container").write_text("", encoding="utf-8")
+    with workspace.scratch_in(build.image.path, "container") as work:
+        record = _make(root, lock, lock_sha256, store, progress, build, work)
+        with progress.step("attach"):
+            for path, kind in _attached(root, lock, record, store, work, key):
+                OciLayout(work / "image", build.build_id).attach(path, kind, _created(lock))
+        build.path.mkdir(exist_ok=True)
+        if build.layout.exists():  # of a run that was killed before its record
+            shutil.rmtree(build.layout)
+        (work / "image").rename(build.layout)
+        records.write(build.container, record)
+    progress.remember()
+    return record
+
+
+def _make(
+    root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, build: BuildFolder,
+    work: Path,
+) -> ContainerRecord:
+    started, began, own = clock.stamp(), time.monotonic(), part(lock)
+    bake.check_space(build.image.path, own)
+    bake_inputs.fetch(root, own, store, progress)
+    bake_inputs.compile_again(root, own, store, progress, build.log("container"))
+    with progress.step("repository"):
+        plan = _plan(root, lock, lock_sha256, store, work, build)
+    result = program.call("goldenami.local.programs.make_container", plan, ContainerResult,
+                          progress, look=partial(how_far.of_bake, plan, how_far.expected(own)))
+    records.write_text(work / "packages", "\n".join(result.packages))
+    return ContainerRecord(
+        image=lock.image, build_id=build.build_id, lock_sha256=lock_sha256, digest=result.digest,
+        bytes=sum(layer.bytes for layer in result.layers), layers=result.layers,
+        least_driver=least_driver(lock), started_at=started, made=result.made,
+        seconds=round(time.monotonic() - began, 2))
+
+
+def _plan(
+    root: Path, lock: Lock, lock_sha256: str, store: Store, work: Path, build: BuildFolder
+) -> ContainerPlan:
+    own = part(lock)
+    baked = bake_inputs.plan(root, own, records.sha256_text(lockfile.text_of(own)),
+                             bake_inputs.repository(own, store), work, build.log("container"),
+                             store.cache.layers)
+    chosen = [number for number, step in enumerate(own.steps) if step.roles]
+    names = [GROUPS[own.steps[number].roles[0]] for number in chosen]
+    later = {name for step in own.steps[1:] for name in step.packages}
+    asked = own.variables.get("os_updates_extra_packages", [])
+    return ContainerPlan(**baked.model_dump() | {
+        "build_id": build.build_id, "steps": [baked.steps[number] for number in chosen],
+        "layout": work / "image", "groups": ["base", *names, REST],
+        "keeps": sorted({*KEPT, *later, *asked}), "created": _created(lock),
+        **_configuration(lock, lock_sha256)})
+
+
+def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
+    """How the image is run, and what it says of itself: the lock's facts alone."""
+    environments = sorted(lock.environments())
+    home = f"/opt/ml/{environments[0]}" if len(environments) == 1 else ""
+    folders = [f"{home}/bin"] * bool(home) + ["/opt/ml/bin"] * bool(environments)
+    folders += ["/usr/local/cuda/bin"] * bool(lock.cuda)
+    environment = {"PATH": ":".join([*folders, _PATH]), "LANG": "C.UTF-8"}
+    if home:
+        environment["VIRTUAL_ENV"] = home
+    if lock.cuda:  # engines without CDI go by these
+        environment |= {"NVIDIA_VISIBLE_DEVICES": "all",
+                        "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
+    labels = {"org.opencontainers.image.title": lock.image,
+              "org.opencontainers.image.description": lock.description,
+              "org.opencontainers.image.version": lock_sha256[:lockfile.ID_LENGTH],
+              "org.opencontainers.image.created": _created(lock),
+              "goldenami.lock-sha256": lock_sha256}
+    labels |= {f"goldenami.framework.{one.name}": one.version for one in lock.frameworks}
+    if lock.cuda:
+        labels |= {"goldenami.cuda": lock.cuda.version,
+                   "goldenami.least-driver": least_driver(lock)}
+    # It gives a program as many threads as its cgroup has CPUs.
+    entrypoint = ["/opt/ml/bin/ml-run", environments[0]] if home else []
+    return {"environment": environment, "labels": labels, "entrypoint": entrypoint}
+
+
+def _created(lock: Lock) -> str:
+    return datetime.fromtimestamp(lock.source_date_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _attached(
+    root: Path, lock: Lock, record: ContainerRecord, store: Store, work: Path, key: Signer | None,
+) -> Iterator[tuple[Path, str]]:
+    """What refers to the image: its bill of materials, and where it comes from."""
+    bill, origin = work / "sbom.cdx.json", work / "provenance.json"
+    packages = (work / "packages").read_text(encoding="utf-8").split()
+    materials = components.of_container(part(lock), record.lock_sha256, store, packages)
+    records.write_text(bill, sbom.text(materials, Spec.CYCLONEDX_1_6))
+    yield bill, "application/vnd.cyclonedx+json"
+    commit = bake_inputs.git_commit(root, lockfile.path_of(root, lock.image), record.lock_sha256)
+    statement = provenance.of_container(record, commit, platform.python_version(),
+                                        records.sha256_file(bill))
+    text = dsse.sealed(statement, key) if key else records.canonical(statement)
+    records.write_text(origin, text)
+    yield origin, "application/vnd.dsse.envelope.v1+json" if key else dsse.PAYLOAD_TYPE

@@ -1,0 +1,78 @@
+"""A container image in a folder, by OCI's image layout: umoci writes it, oras what refers to it.
+
+Neither takes a time from the clock here, and umoci's gzip gives the same bytes on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from goldenami.core import shell
+
+CREATED = "org.opencontainers.image.created"
+"""The annotation that oras would set by the clock."""
+
+
+class OciLayout:
+    """The image `tag` of the layout in `folder`."""
+
+    def __init__(self, folder: Path, tag: str) -> None:
+        self.folder, self.tag = folder, tag
+
+    def begin(self) -> None:
+        """Make the layout, with an image without layers."""
+        self._umoci("init", "--layout", str(self.folder))
+        self._umoci("new", "--image", self._name)
+
+    def add(self, tar: Path, name: str, created: str) -> tuple[str, int]:
+        """Put the files of an uncompressed tar on top; returns the blob's SHA-256 and bytes."""
+        self._umoci("raw", "add-layer", "--image", self._name, "--history.created", created,
+                    "--history.created_by", name, str(tar))
+        last = self._blob(self.digest)["layers"][-1]
+        return last["digest"].removeprefix("sha256:"), last["size"]
+
+    def configure(
+        self, *, environment: Mapping[str, str], entrypoint: Sequence[str],
+        labels: Mapping[str, str], created: str,
+    ) -> None:
+        """Say how the image is run and what it is; labels are the manifest's annotations, too."""
+        words = ["--created", created, "--os", "linux", "--architecture", "amd64", "--no-history",
+                 "--config.cmd", "bash"]
+        pairs = [("--config.env", environment), ("--config.label", labels),
+                 ("--manifest.annotation", labels)]
+        for option, given in pairs:
+            for name, value in sorted(given.items()):
+                words += [option, f"{name}={value}"]
+        for word in entrypoint:
+            words += ["--config.entrypoint", word]
+        self._umoci("config", "--image", self._name, *words)
+        self._umoci("gc", "--layout", str(self.folder))  # what each call above has replaced
+
+    def attach(self, path: Path, kind: str, created: str) -> None:
+        """Add a file that refers to the image; `kind` is its media type."""
+        shell.output([shell.require("oras", "oras"), "attach", "--no-tty", "--oci-layout", "--artifact-type",
+                      kind, "--annotation", f"{CREATED}={created}", f"{self.folder}@sha256:{self.digest}",
+                      f"{path.name}:{kind}"], cwd=path.parent)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the image's manifest."""
+        index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+        (found,) = [row["digest"] for row in index["manifests"]
+                    if row.get("annotations", {}).get("org.opencontainers.image.ref.name")
+                    == self.tag]
+        return str(found).removeprefix("sha256:")
+
+    def _blob(self, digest: str) -> dict[str, Any]:
+        path = self.folder / "blobs/sha256" / digest.removeprefix("sha256:")
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    @property
+    def _name(self) -> str:
+        return f"{self.folder}:{self.tag}"
+
+    def _umoci(self, *words: str) -> None:
+        shell.output([shell.require("umoci", "umoci"), *words])

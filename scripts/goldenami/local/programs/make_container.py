@@ -1,0 +1,119 @@
+"""`python -m goldenami.local.programs.make_container PLAN`: the container image of a lock, in
+namespaces of its own.
+
+layers as of a bake -> without what only a machine needs -> sealed tree -> an image by OCI's layout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from goldenami.core import records, shell
+from goldenami.local import container, events
+from goldenami.local.oci_layout import OciLayout
+from goldenami.local.programs import bake_tree
+from goldenami.local.sandbox import program
+from goldenami.local.tree import image_layers, layers, rootfs, sealed
+from goldenami.local.tree import tree as trees
+from goldenami.model import program_files
+from goldenami.model.builds.container_records import ContainerLayer
+from goldenami.model.builds.plans import ContainerPlan, ContainerResult
+from goldenami.model.definitions import role_files
+
+
+def make(plan: ContainerPlan) -> ContainerResult:
+    """Make the image, anew as often as a layer turns out to be damaged."""
+    while True:
+        try:
+            with layers.Stack(plan.layers, say=_say) as stack:
+                bake_tree.build_layers(plan, stack, plan.steps)
+                made = {"base", *(step.name for step in plan.steps)} - {*stack.reused}
+                scratch = plan.work / "layer"
+                shutil.rmtree(scratch, ignore_errors=True)
+                scratch.mkdir()
+                with container.overlay(stack.lowers, scratch) as root:
+                    packages = _seal(plan, root)
+                    stack.check_whole()
+                    written = _write(plan, root, [*stack.trees, scratch / "upper"])
+                break
+        except layers.DamagedLayer as error:
+            _say(f"{error.message}: again without it")
+    for name in layers.evict(plan.layers, plan.layers_limit_bytes):
+        _say(f"layer {name} removed: not used for longest")
+    digest, found = written
+    return ContainerResult(digest=digest, layers=found, packages=packages, made=sorted(made))
+
+
+def _say(text: str) -> None:
+    events.emit("say", text=text)
+
+
+def _seal(plan: ContainerPlan, root: Path) -> list[str]:
+    """Remove what only a machine needs, and what belongs to the bake; returns the packages that
+    are left."""
+    with events.step("machine's parts"), _inside(root):
+        installed = _packages(root)
+        kept = [name for name in plan.keeps if name in installed]
+        _in(plan, root, "apt-mark", "auto", *installed)
+        _in(plan, root, "apt-mark", "manual", *kept)
+        _in(plan, root, "apt-get", "--yes", "--purge", "autoremove", "-q",
+            "-o", "APT::AutoRemove::RecommendsImportant=false",
+            "-o", "APT::AutoRemove::SuggestsImportant=false")
+    with events.step("seal"):
+        seal = program_files.role(plan.root, "seal") / "files/seal.py"
+        shell.stream([sys.executable, "-I", "-B", str(seal), "--root", str(root), "--epoch",
+                      str(rootfs.BASE_EPOCH)], log=plan.log)
+        given = records.read_object(plan.work / "out/vars.json")
+        sealed.check(root, seal, role_files.of_image(plan.root, given))
+        return _packages(root)
+
+
+def _packages(root: Path) -> list[str]:
+    text = shell.output(["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W",
+                         "-f", "${db:Status-Abbrev} ${Package}\n"])
+    return sorted(line.split()[1] for line in text.splitlines() if line.startswith("ii"))
+
+
+@contextlib.contextmanager
+def _inside(root: Path) -> Iterator[None]:
+    """What packages' scripts find below /dev and /proc, while they run."""
+    dev = rootfs.devices(root)
+    shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
+    try:
+        yield
+    finally:
+        shell.output(["umount", str(root / "proc"), str(dev)])
+
+
+def _in(plan: ContainerPlan, root: Path, *words: str) -> None:
+    shell.stream(["chroot", str(root), "env", "-i", "LC_ALL=C.UTF-8", "HOME=/root",
+                  "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive",
+                  f"SOURCE_DATE_EPOCH={rootfs.BASE_EPOCH}", "SUDO_FORCE_REMOVE=yes", *words], log=plan.log)
+
+
+def _write(
+    plan: ContainerPlan, root: Path, stack: list[Path]
+) -> tuple[str, list[ContainerLayer]]:
+    """The image of the tree `root`; returns the manifest's SHA-256 and the layers."""
+    layout, tar, found = OciLayout(plan.layout, plan.build_id), plan.work / "layer.tar", []
+    with events.step("image"):
+        layout.begin()
+        entries = image_layers.dated(trees.scan(root), root, plan.source_date_epoch)
+        for name, of_layer in image_layers.split(entries, stack, plan.groups).items():
+            with tar.open("wb") as sink:
+                trees.stream_tar(root, of_layer, sink, epoch=plan.source_date_epoch)
+            digest, size = layout.add(tar, name, plan.created)
+            unpacked = sum(entry.size for entry in of_layer)
+            found.append(ContainerLayer(name=name, digest=digest, bytes=size, unpacked=unpacked))
+        tar.unlink()
+        layout.configure(environment=plan.environment, entrypoint=plan.entrypoint,
+                         labels=plan.labels, created=plan.created)
+    return layout.digest, found
+
+
+if __name__ == "__main__":
+    sys.exit(program.serve(ContainerPlan, make))

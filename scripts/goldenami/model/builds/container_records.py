@@ -1,0 +1,44 @@
+"""The record of a container image that was made of a lock: `container.json` beside `bake.json`.
+
+Sizes are bytes, digests are hex SHA-256 as OCI's descriptors have them behind `sha256:`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from goldenami.core.records import Record
+from goldenami.model.builds.build_records import BuildId, Bytes, Seconds, Sha256, Utc
+
+CONTAINER_FILE = "container.json"
+LAYOUT = "container"
+"""The folder of the image, by OCI's image layout."""
+
+
+class ContainerLayer(Record):
+    """One layer: what its files are, its blob, and the bytes of that and of the files in it."""
+
+    name: str
+    digest: Sha256
+    bytes: Bytes
+    unpacked: Bytes
+
+
+class ContainerRecord(Record):
+    """What `container` made: the manifest's digest and the layers, the lowest first. `bytes` is
+    what a pull takes. `least_driver` is the oldest NVIDIA driver that runs its CUDA, "" without
+    CUDA; `made` are the layers that no earlier run had."""
+
+    schema_version: Literal[1] = 1
+    image: str
+    build_id: BuildId
+    lock_sha256: Sha256
+    digest: Sha256
+    bytes: Bytes
+    layers: Annotated[list[ContainerLayer], Field(min_length=1)]
+    least_driver: str
+    started_at: Utc
+    seconds: Seconds
+    made: list[str]
