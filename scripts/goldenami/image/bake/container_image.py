@@ -40,7 +40,8 @@ GROUPS = {"os_updates": "base", "cuda": "cuda", "frameworks": "frameworks", "tri
 changes least often to what changes most. Roles that need a machine are not among them."""
 REST = "rest"
 """The topmost layer, with what the removal of a machine's parts has changed."""
-KEPT = ("apt", "ca-certificates", "curl", "less", "procps", "python3", "python3-venv")
+KEPT = ("apt", "ca-certificates", "curl", "less", "openssh-client", "procps", "python3",
+        "python3-venv")
 """Packages of the base that stay, with what they need. No role of a container asks for them."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

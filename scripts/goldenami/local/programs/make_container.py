@@ -25,6 +25,10 @@ from goldenami.model.builds.plans import ContainerPlan, ContainerResult
 from goldenami.model.definitions import role_files
 
 
+PROTECTED = ("e2fsprogs", "init", "systemd", "systemd-sysv")
+"""What dpkg removes only where it is named: a machine does not boot without."""
+
+
 def make(plan: ContainerPlan) -> ContainerResult:
     """Make the image, anew as often as a layer turns out to be damaged."""
     while True:
@@ -60,7 +64,8 @@ def _seal(plan: ContainerPlan, root: Path) -> list[str]:
         kept = [name for name in plan.keeps if name in installed]
         _in(plan, root, "apt-mark", "auto", *installed)
         _in(plan, root, "apt-mark", "manual", *kept)
-        _in(plan, root, "apt-get", "--yes", "--purge", "autoremove", "-q",
+        _in(plan, root, "apt-get", "--yes", "--purge", "--auto-remove", "remove", "-q",
+            "--allow-remove-essential", *(name for name in PROTECTED if name in installed),
             "-o", "APT::AutoRemove::RecommendsImportant=false",
             "-o", "APT::AutoRemove::SuggestsImportant=false")
     with events.step("seal"):
