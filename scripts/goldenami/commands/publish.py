@@ -10,23 +10,36 @@ import typer
 
 from goldenami.aws.channels import channels
 from goldenami.aws.channels.ledger import GpuProof
+from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
-from goldenami.commands import BuildId, DryRun, ImageName, Regions, Wait, lead_to, site
-from goldenami.commands.bake import cmd_bake
+from goldenami.commands import (
+    BuildId,
+    DryRun,
+    ImageName,
+    Regions,
+    Wait,
+    lead_to,
+    raise_failed,
+    site,
+)
+from goldenami.commands.bake import cmd_bake, cmd_container
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.cve import cmd_cve
 from goldenami.commands.gpu_test import cmd_gpu_test
 from goldenami.core.errors import ExitCode, StageFailed
 from goldenami.core.terminal.command_name import as_typed
+from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import lint
 from goldenami.image.security import provenance
 from goldenami.image.security.provenance import Attestor
 from goldenami.local import workspace
 from goldenami.model.definitions import definition_file
+from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 from goldenami.release.publish import (
     channel_moves,
+    container_tags,
     promote,
     publish,
     publish_plan,
@@ -34,6 +47,7 @@ from goldenami.release.publish import (
     release_steps,
     rollback,
 )
+from goldenami.release.publish.publish_records import MovePlan
 from goldenami.release.publish.release_steps import NextStep, ReleaseStep
 
 AcceptUntestedGpu = Annotated[bool, typer.Option(
@@ -84,15 +98,22 @@ def cmd_publish(
             if key else None
         judge = GpuJudge(checkout.root, account.with_short_timeouts(), definition)
         plan = publish.prepare(account, definition, build, options, progress, judge, signs)
-        print(as_typed("\n".join(publish_plan.show(plan))), flush=True)
-        if publish.is_recorded(build, plan):
-            progress.say(f"nothing to do: build {plan.build_id} is published in "
-                         f"{len(plan.regions)} regions")
-        elif not dry_run:
-            publish.execute(account, definition, build, plan, progress,
-                            wait_s=math.inf if wait else 0.0, signs=signs)
-            progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
-            site.tell(build.folder, build.lock, progress)
+        with container_tags.planned(checkout.root, definition, account, plan.build_id, progress,
+                                    build=build.folder, take_over=take_over) as containers:
+            lines = [*publish_plan.show(plan), *containers.show(moves=not plan.held_back)]
+            print(as_typed("\n".join(lines)), flush=True)
+            if not dry_run:
+                containers.push(build.folder)
+            if publish.is_recorded(build, plan):
+                progress.say(f"nothing to do: build {plan.build_id} is published in "
+                             f"{len(plan.regions)} regions")
+            elif not dry_run:
+                publish.execute(account, definition, build, plan, progress,
+                                wait_s=math.inf if wait else 0.0, signs=signs)
+                progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
+                site.tell(build.folder, build.lock, progress)
+            if not dry_run and not plan.held_back:
+                containers.move([plan.build_id])
         if not dry_run:
             signed = f"signed by {key.public_key.keyid[:12]}" if key else "unsigned"
             progress.say(f"provenance: {signed}")
@@ -129,12 +150,16 @@ def cmd_promote(
                            channel_moves.MoveOptions(
                                accept_untested_gpu=accept_untested_gpu, now=now,
                                take_over=take_over))
-    print(as_typed("\n".join(channel_moves.show("promote", plan))), flush=True)
-    if not dry_run:
-        promote.execute(account, definition, plan, checkout.builds(image).build(build_id).path,
-                        progress)
-        progress.say(f"`latest` is build {build_id}")
-        lead_to("status", image)
+    with container_tags.planned(checkout.root, definition, account, build_id, progress,
+                                take_over=take_over) as containers:
+        lines = [*channel_moves.show("promote", plan), *containers.show(moves=True)]
+        print(as_typed("\n".join(lines)), flush=True)
+        if not dry_run:
+            promote.execute(account, definition, plan,
+                            checkout.builds(image).build(build_id).path, progress)
+            containers.move([build_id])
+            progress.say(f"`latest` is build {build_id}")
+            lead_to("status", image)
     return 0
 
 
@@ -168,11 +193,27 @@ def cmd_rollback(
     if dry_run:
         prepared.check({}, "not every region could be read",
                        f"`golden rollback {image}` takes the others back")
-    else:
-        rollback.execute(account, definition, prepared, checkout.builds(image).logs, progress)
-        progress.say(f"`latest` is build {prepared.plan.build_id}")
-        lead_to("status", image)
+        return 0
+    # The container goes back first: what is older runs on newer drivers, too. It keeps no AMI.
+    tags = for_each_region(["container"], lambda _: _container_back(
+        checkout, definition, account, prepared.plan, progress))
+    rollback.execute(account, definition, prepared, checkout.builds(image).logs, progress)
+    progress.say(f"`latest` is build {prepared.plan.build_id}")
+    raise_failed(tags.failed, "the AMIs are back, and the container's `latest` is not")
+    lead_to("status", image)
     return 0
+
+
+def _container_back(
+    checkout: Checkout, definition: Definition, account: Account, plan: MovePlan,
+    progress: Progress,
+) -> None:
+    befores = {move.before_build for move in plan.regions if move.before_build}
+    with container_tags.planned(checkout.root, definition, account, plan.build_id, progress,
+                                take_over=plan.take_over) as containers:
+        for line in containers.show(moves=True):
+            progress.say(line.strip())
+        containers.move(befores)
 
 
 @translated()
@@ -227,6 +268,8 @@ def _run(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> No
     if step is ReleaseStep.BAKE:
         cmd_bake(checkout, image, wait=wait)
     elif step is ReleaseStep.PUBLISH:
+        if channels.publish_section(checkout.definition(image)).registries:
+            cmd_container(checkout, image, wait=wait)
         cmd_publish(checkout, image, wait=wait)
     elif step is ReleaseStep.GPU_TEST:
         cmd_gpu_test(checkout, image, region=[])

@@ -17,6 +17,7 @@ from goldenami.core.errors import BadInput, NotVerified
 from goldenami.model.builds import lockfile
 from goldenami.model.supported import support
 from goldenami.model.supported.support import SupportState
+from goldenami.release.publish import container_tags
 from goldenami.release.retire import pointer_check, status
 
 _WRITTEN_AGAIN = (
@@ -52,11 +53,15 @@ def cmd_status(
                  if any(name in families and families[name].sm for name in one.hardware)}
     shown = status.show(record, details=image is not None, with_gpus=with_gpus)
     support_of = _support(checkout, status.pointed(record), everything=image is not None)
-    print_record(record, [*shown, *dropped, *support_of], as_json)
+    tags = container_tags.standing(Account(), checkout.definitions(image))
+    record = record.model_copy(update={"containers": {
+        name: found.latest_build for name, (_, found) in tags.done.items() if found.latest}})
+    containers = container_tags.show_standing(tags.done)
+    print_record(record, [*shown, *containers, *dropped, *support_of], as_json)
     if lost := record.lost():
         raise NotVerified(f"{len(lost)} pointers name nothing", tail="\n".join(lost),
                           hint=_WRITTEN_AGAIN)
-    raise_failed(failed, "not every region could be read")
+    raise_failed(failed | tags.failed, "not every region could be read")
     return 0
 
 

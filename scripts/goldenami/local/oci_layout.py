@@ -66,9 +66,17 @@ class OciLayout:
                     == self.tag]
         return str(found).removeprefix("sha256:")
 
+    def blobs(self) -> list[tuple[str, int]]:
+        """Digest, `sha256:...`, and bytes of the configuration and of the layers."""
+        manifest = self._blob(self.digest)
+        return [(row["digest"], row["size"]) for row in [manifest["config"], *manifest["layers"]]]
+
+    def path_of(self, digest: str) -> Path:
+        """The file of a blob."""
+        return self.folder / "blobs/sha256" / digest.removeprefix("sha256:")
+
     def _blob(self, digest: str) -> dict[str, Any]:
-        path = self.folder / "blobs/sha256" / digest.removeprefix("sha256:")
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(json.loads(self.path_of(digest).read_text(encoding="utf-8")))
 
     @property
     def _name(self) -> str:

@@ -25,7 +25,12 @@ from goldenami.local.oci_layout import OciLayout
 from goldenami.local.sandbox import program
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.container_records import ContainerRecord
+from goldenami.model.builds.container_records import (
+    DRIVER_LABEL,
+    LEAST_DRIVER_LABEL,
+    LOCK_LABEL,
+    ContainerRecord,
+)
 from goldenami.model.builds.lockfile import Lock, Step
 from goldenami.model.builds.plans import ContainerPlan, ContainerResult
 from goldenami.model.supported import compatibility
@@ -150,11 +155,12 @@ def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
               "org.opencontainers.image.description": lock.description,
               "org.opencontainers.image.version": lock_sha256[:lockfile.ID_LENGTH],
               "org.opencontainers.image.created": _created(lock),
-              "goldenami.lock-sha256": lock_sha256}
+              LOCK_LABEL: lock_sha256}
     labels |= {f"goldenami.framework.{one.name}": one.version for one in lock.frameworks}
     if lock.cuda:
-        labels |= {"goldenami.cuda": lock.cuda.version,
-                   "goldenami.least-driver": least_driver(lock)}
+        labels |= {"goldenami.cuda": lock.cuda.version, LEAST_DRIVER_LABEL: least_driver(lock)}
+    if lock.driver:
+        labels[DRIVER_LABEL] = lock.driver.version
     # It gives a program as many threads as its cgroup has CPUs.
     entrypoint = ["/opt/ml/bin/ml-run", environments[0]] if home else []
     return {"environment": environment, "labels": labels, "entrypoint": entrypoint}

@@ -24,7 +24,6 @@ from goldenami.model.builds.container_records import ContainerLayer
 from goldenami.model.builds.plans import ContainerPlan, ContainerResult
 from goldenami.model.definitions import role_files
 
-
 PROTECTED = ("e2fsprogs", "init", "systemd", "systemd-sysv")
 """What dpkg removes only where it is named: a machine does not boot without."""
 

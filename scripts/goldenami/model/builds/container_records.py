@@ -13,8 +13,16 @@ from goldenami.core.records import Record
 from goldenami.model.builds.build_records import BuildId, Bytes, Seconds, Sha256, Utc
 
 CONTAINER_FILE = "container.json"
+Repository = Annotated[str, Field(
+    pattern=r"^[a-z0-9][a-z0-9.-]*(:\d{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$")]
+"""A registry and a name in it, without a tag (OCI distribution specification, "Pulling
+manifests")."""
 LAYOUT = "container"
 """The folder of the image, by OCI's image layout."""
+
+LOCK_LABEL, DRIVER_LABEL, LEAST_DRIVER_LABEL = (
+    "goldenami.lock-sha256", "goldenami.driver", "goldenami.least-driver")
+"""What an image says of itself, by which its tags are judged: `driver` is the AMI's."""
 
 
 class ContainerLayer(Record):

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, model_validator
 
 from goldenami.core.records import Record
+from goldenami.model.builds.container_records import Repository
 from goldenami.model.builds.hardening_records import HardeningLevel
 from goldenami.model.builds.security_records import Rating
 from goldenami.model.definitions import role_order
@@ -184,6 +185,8 @@ class Publish(Record):
     """accounts, organizations and their units, by number or ARN"""
     kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
     """alias of a key in each region; without it the account's default decides on encryption"""
+    registries: list[Repository] = Field(default_factory=list)
+    """where its container image is pushed to, such as `registry.company.example/team/image`"""
     transfer: Annotated[Transfer, Field(strict=False)] = Transfer.COPY
     """how the disk gets to further regions"""
     launch_template: LaunchTemplate = LaunchTemplate()

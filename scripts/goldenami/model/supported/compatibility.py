@@ -57,6 +57,11 @@ def check_cuda(cuda: str, driver: str) -> str:
                 hint="choose a newer nvidia_driver_branch or an older CUDA")
 
 
+def runs_on(least: str, driver: str) -> bool:
+    """Whether what asks for driver `least` runs on `driver`: "" asks for none, and is none."""
+    return not least or (bool(driver) and version_tuple(driver) >= version_tuple(least))
+
+
 def check_architectures(cuda: str, architectures: list[str]) -> None:
     """NoFit if the toolkit `cuda` cannot compile for one of `architectures` ("86")."""
     lowest, highest = LOWEST_ARCHITECTURE.get(cuda.partition(".")[0], 0), 0

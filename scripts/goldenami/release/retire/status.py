@@ -87,7 +87,8 @@ class StatusRecord(Record):
     """All images in all regions. A region that could not be read is in `unreachable` with the
     cause, and only there.
 
-    `prices` says where prices are from and of which day, or why they are unknown.
+    `prices` says where prices are from and of which day, or why they are unknown. `containers` are
+    the builds that `latest` of each registry names: "" where it is none of ours.
     """
 
     schema_version: Literal[2] = 2
@@ -95,6 +96,7 @@ class StatusRecord(Record):
     prices: str
     regions: dict[str, list[ImageStatus]]
     unreachable: dict[str, str]
+    containers: dict[str, str] = Field(default_factory=dict)
 
     def lost(self) -> list[str]:
         """Pointers whose AMI is gone, for a person."""

@@ -1,0 +1,227 @@
+"""The container's tags: pushed by `publish` under the build's id, `latest` moved with the AMI's.
+
+A container of `latest` never asks for a newer driver than an AMI of `latest` has: it moves after
+the AMIs where they go forward, and before them where they go back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from goldenami.aws.channels import channels
+from goldenami.aws.regions import RegionResults, all_or_none, for_each_region
+from goldenami.aws.session import Account
+from goldenami.core import records
+from goldenami.core.errors import BadInput, Busy, NotVerified
+from goldenami.core.records import Record
+from goldenami.core.terminal.progress import Progress
+from goldenami.local.oci_layout import OciLayout
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
+from goldenami.model.builds.build_records import BuildId
+from goldenami.model.builds.container_records import (
+    DRIVER_LABEL,
+    LEAST_DRIVER_LABEL,
+    LOCK_LABEL,
+    ContainerRecord,
+)
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.supported import compatibility
+from goldenami.release.publish import registries
+from goldenami.release.publish.registries import Registry
+
+LATEST = "latest"
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class RegistryTags(Record):
+    """What a registry has: the image of the build, if any, and what `latest` names, with its build:
+    "" where that is no build of ours."""
+
+    pushed: Digest | None
+    latest: Digest | None
+    latest_build: str = ""
+
+
+class TagPlan(Record):
+    """The build's container image by digest, and what each registry has before anything is done."""
+
+    build_id: BuildId
+    digest: Digest
+    registries: dict[str, RegistryTags]
+
+
+def made(build: BuildFolder, image: str) -> str:
+    """The digest of the build's container image; BadInput where there is none, NotVerified where
+    it is another lock's."""
+    if not build.container.exists() or not build.layout.exists():
+        raise BadInput(f"{build.path} has no container image, which `publish: registries:` wants",
+                       hint=f"`golden container {image}` makes it")
+    record = records.read(build.container, ContainerRecord)
+    if record.build_id != build.build_id:
+        raise NotVerified(f"{build.container} is of build {record.build_id}",
+                          hint=f"remove it, then `golden container {image}`")
+    return f"sha256:{record.digest}"
+
+
+def look(
+    found: Mapping[str, Registry], build_id: str, digest: str | None, *, take_over: bool
+) -> TagPlan:
+    """What is there. `digest` None: what the registries have of the build. BadInput where one has
+    another image under the build's id, or a `latest` that no build of ours is."""
+    states = for_each_region(found, lambda name: _tags(found[name], build_id)).require_all("no tag has moved")
+    digests = {state.pushed for state in states.values()} if digest is None else {digest}
+    if len(digests) != 1 or None in digests:
+        raise BadInput(f"build {build_id} has no container image in each of "
+                       f"{', '.join(found)}, or not the same one",
+                       hint="`golden publish IMAGE` pushes it")
+    plan = TagPlan(build_id=build_id, digest=str(digests.pop()), registries=states)
+    for name, state in states.items():
+        if state.pushed not in (None, plan.digest):
+            raise BadInput(f"{name}:{build_id} is another image: {state.pushed}",
+                           hint="who pushed it? Remove that tag, or bake again")
+        if state.latest and not state.latest_build and not take_over:
+            raise BadInput(f"{name}:{LATEST} is no build of goldenami: {state.latest}",
+                           hint="--take-over lets it name the build's container image")
+    return plan
+
+
+def _tags(registry: Registry, build_id: str) -> RegistryTags:
+    latest = registry.find(LATEST)
+    said = registry.annotations(latest).get(LOCK_LABEL, "") if latest else ""
+    return RegistryTags(pushed=registry.find(build_id), latest=latest,
+                        latest_build=said[:lockfile.ID_LENGTH])
+
+
+class ContainerTags:
+    """The tags of an image in its registries; of one without registries there is nothing to do."""
+
+    def __init__(
+        self, registries: Mapping[str, Registry], plan: TagPlan | None, image: ImageFolder,
+        root: Path, progress: Progress,
+    ) -> None:
+        self.registries, self.plan = registries, plan
+        self.image, self.root, self.progress = image, root, progress
+
+    def show(self, *, moves: bool) -> Iterator[str]:
+        """The plan for a person."""
+        for name, state in self.plan.registries.items() if self.plan else ():
+            assert self.plan is not None
+            yield f"  {name}: " + ("has" if state.pushed else "push") + f" {self.plan.digest[:19]}"
+            if moves and state.latest != self.plan.digest:
+                before = state.latest_build or state.latest or "nothing"
+                yield f"  {name}: latest {before} -> {self.plan.build_id}"
+
+    def push(self, build: BuildFolder) -> None:
+        """Send the image to every registry, one after the other: they share the line."""
+        if self.plan is None:
+            return
+        for name, registry in self.registries.items():
+            with self.progress.step("push", name):
+                registry.push(OciLayout(build.layout, self.plan.build_id))
+            found = registry.find(self.plan.build_id)
+            if found != self.plan.digest:
+                raise NotVerified(f"{name}:{self.plan.build_id} is {found}, not {self.plan.digest}, "
+                                  "which was pushed",
+                                  hint="another run pushes there: run again")
+
+    def move(self, builds: Iterable[str]) -> None:
+        """Have `latest` name the build's image in every registry or in none. `builds` are those
+        that an AMI of `latest` is of, before or after.
+
+        Busy where somebody else has moved the tag since the plan was made; NotVerified for an image
+        that asks for a newer driver than one of these AMIs has.
+        """
+        if self.plan is None:
+            return
+        known = {build: self._driver(build) for build in {*builds, self.plan.build_id}}
+        with self.progress.step("container's latest"):
+            all_or_none(self.registries, lambda name: self._forward(name, known), self._back,
+                        "run again")
+
+    def _forward(self, name: str, known: Mapping[str, str]) -> None:
+        assert self.plan is not None
+        registry, digest = self.registries[name], self.plan.digest
+        check_driver(registry.annotations(digest).get(LEAST_DRIVER_LABEL, ""), known)
+        found = registry.find(LATEST)
+        if found not in (self.plan.registries[name].latest, digest):
+            raise Busy(f"{name}:{LATEST} was moved to {found} after the plan was made",
+                       hint="run again: the plan is made anew")
+        if found != digest:
+            registry.tag(digest, LATEST)
+
+    def _back(self, name: str) -> None:
+        assert self.plan is not None
+        registry, before = self.registries[name], self.plan.registries[name].latest
+        if before and registry.find(LATEST) == self.plan.digest:
+            registry.tag(before, LATEST)
+
+    def _driver(self, build: str) -> str:
+        """The driver of a build: its lock's, where that is here, else what its container says."""
+        for path in (self.image.build(build).lock, lockfile.path_of(self.root, self.image.image)):
+            if path.exists() and records.sha256_file(path).startswith(build):
+                driver = lockfile.read_copy(path)[0].driver
+                return driver.version if driver else ""
+        for registry in self.registries.values():
+            if digest := registry.find(build):
+                return registry.annotations(digest).get(DRIVER_LABEL, "")
+        return ""
+
+
+@contextmanager
+def planned(
+    root: Path, definition: Definition, account: Account, build_id: str, progress: Progress, *,
+    build: BuildFolder | None = None, take_over: bool = False,
+) -> Iterator[ContainerTags]:
+    """What is to be done with the container of a build; `build` where it is pushed from here."""
+    names, image = channels.publish_section(definition).registries, ImageFolder.of(
+        root, definition.image)
+    digest = made(build, definition.image) if names and build else None
+    with registries.opened(account, names) as found:
+        plan = None
+        if names:
+            with progress.step("look at the registries"):
+                plan = look(found, build_id, digest, take_over=take_over)
+        yield ContainerTags(found, plan, image, root, progress)
+
+
+def check_driver(least: str, drivers: Mapping[str, str]) -> None:
+    """NotVerified where a driver is older than `least`, or not known."""
+    for build, driver in drivers.items():
+        if not compatibility.runs_on(least, driver):
+            raise NotVerified(f"the container asks for driver {least} or newer, and the AMI of "
+                              f"`latest`, build {build}, has {driver or 'an unknown one'}",
+                              hint="promote an AMI with a newer driver first")
+
+
+def standing(
+    account: Account, definitions: Iterable[Definition],
+) -> RegionResults[tuple[str, RegistryTags]]:
+    """What `latest` names in each registry of these images: the image's name, and the tags."""
+    of_image = {name: one.image for one in definitions if one.publish
+                for name in one.publish.registries}
+    with registries.opened(account, list(of_image)) as found:
+        return for_each_region(found, lambda name: (of_image[name], _tags(found[name], LATEST)))
+
+
+def show_standing(found: Mapping[str, tuple[str, RegistryTags]]) -> Iterator[str]:
+    """A line for each registry."""
+    for name, (image, tags) in found.items():
+        what = tags.latest_build or ("no build of ours" if tags.latest else "nothing")
+        yield f"container of {image}: {name} latest {what} {(tags.latest or '')[:19]}".rstrip()
+
+
+def gone(of_image: Mapping[str, Registry], kept: set[str]) -> dict[str, list[str]]:
+    """Tags that are ids of builds which are not among `kept`, by registry."""
+    found = dict[str, list[str]]()
+    for name, registry in of_image.items():
+        ids = [tag for tag in registry.tags() if len(tag) == lockfile.ID_LENGTH
+               and not tag.strip("0123456789abcdef") and tag not in kept]
+        latest = registry.find(LATEST)
+        found[name] = [tag for tag in ids if registry.find(tag) != latest]
+    return found

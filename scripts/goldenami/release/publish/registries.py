@@ -1,0 +1,147 @@
+"""The registries of an image's containers: what a tag names there, and how it comes to name
+another.
+
+oras speaks with them. It takes Docker's logins; ECR's is asked for and goes with the run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from goldenami.aws import ecr
+from goldenami.aws.session import Account
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
+from goldenami.core.wait import wait_until
+from goldenami.local.oci_layout import OciLayout
+
+BUSY_S, PAUSE_S = 120.0, 5.0
+"""For how long a registry is asked again that throttles or fails; oras itself asks five times."""
+SILENCE_S = 60
+"""Seconds that any call but a push may take; oras has no limit of its own."""
+_ABSENT = re.compile(r"not found|name unknown|manifest unknown|blob unknown", re.I)
+_REFUSED = re.compile(r"\b40[13]\b|unauthorized|denied|forbidden|basic credential", re.I)
+_DIFFERENT = re.compile(r"mismatch|digest did not match|invalid digest", re.I)
+_FAILING = re.compile(r"\b(429|50[0234])\b|too ?many ?requests|reset by peer|unexpected EOF", re.I)
+_SILENT = re.compile(r"connection refused|no such host|timeout|timed out|unreachable|EOF", re.I)
+"""What oras says, which is Go's and the distribution specification's ("Error Codes")."""
+
+
+class Absent(BadInput):
+    """The registry answers, and has no such tag, manifest or repository."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One repository of a registry, such as `registry.example/team/image`, and how to log in there:
+    None for Docker's own logins."""
+
+    name: str
+    account: Account
+    logins: Path | None = None
+
+    @property
+    def host(self) -> str:
+        """The registry."""
+        return self.name.partition("/")[0]
+
+    def find(self, tag: str) -> str | None:
+        """The digest that a tag names, `sha256:...`; None where there is no such tag."""
+        try:
+            return self._oras("resolve", f"{self.name}:{tag}").strip()
+        except Absent:
+            return None
+
+    def annotations(self, digest: str) -> dict[str, str]:
+        """What the image of this digest says of itself."""
+        return dict(self._manifest(digest).get("annotations") or {})
+
+    def push(self, layout: OciLayout) -> None:
+        """Send an image with what refers to it, and give it its tag. Blobs that are there stay;
+        one that the registry has lost is sent again."""
+        for digest, size in layout.blobs():
+            # Here and not by `cp`, which takes an image for whole whose manifest is there.
+            self._oras("blob", "push", "--no-tty", "--size", str(size), f"{self.name}@{digest}",
+                       str(layout.path_of(digest)), sends=True)
+        self._oras("cp", "--no-tty", "-r", "--from-oci-layout", f"{layout.folder}:{layout.tag}",
+                   f"{self.name}:{layout.tag}", sends=True)
+
+    def tag(self, digest: str, tag: str) -> None:
+        """Have a tag name this digest."""
+        self._oras("tag", f"{self.name}@{digest}", tag)
+
+    def tags(self) -> list[str]:
+        """Its tags, by name."""
+        try:
+            return sorted(self._oras("repo", "tags", "--exclude-digest-tag", self.name).split())
+        except Absent:
+            return []
+
+    def remove(self, digest: str) -> None:
+        """Remove the image of this digest, with its tags."""
+        if ecr.region_of(self.host):
+            ecr.remove(self.account, self.host, self.name.partition("/")[2], [digest])
+        else:
+            self._oras("manifest", "delete", "--force", f"{self.name}@{digest}")
+
+    def _manifest(self, digest: str) -> dict[str, Any]:
+        return dict(json.loads(self._oras("manifest", "fetch", f"{self.name}@{digest}")))
+
+    def _oras(self, *words: str, sends: bool = False) -> str:
+        """What oras says, asked again while the registry throttles or fails."""
+        option = "--to-registry-config" if words[0] == "cp" else "--registry-config"
+        limit = [] if sends else ["timeout", str(SILENCE_S)]
+        argv = [*limit, shell.require("oras", "oras"), *words]
+        argv += [option, str(self.logins)] if self.logins else []
+
+        def answer() -> str | GoldenError | None:
+            try:
+                return shell.output(argv)
+            except shell.CommandFailed as error:
+                failures[:] = [self._meaning(error)]
+                return None if _FAILING.search(error.output) else failures[0]
+
+        failures: list[GoldenError] = []
+        said = wait_until(answer, BUSY_S, PAUSE_S)
+        if isinstance(said, str):
+            return said
+        raise failures[0]
+
+    def _meaning(self, error: shell.CommandFailed) -> GoldenError:
+        lines = [line for line in error.output.splitlines() if line.startswith("Error")]
+        text = (lines or [error.message])[0].removeprefix("Error: ")
+        for words, kind, what, hint in (
+            (_DIFFERENT, StageFailed, "a blob is not what its digest says",
+             "make the image again: `golden container IMAGE`"),
+            (_REFUSED, HostNotReady, "it refuses the login",
+             f"`docker login {self.host}`; of ECR: an AWS profile with the rights"),
+            (_FAILING, Unreachable, f"it throttles or fails for {BUSY_S:.0f} s", "run again"),
+            (_ABSENT, Absent, "there is no such image", "publish it"),
+            (_SILENT, Unreachable, "it does not answer", "run again when it does"),
+        ):
+            if words.search(error.output) or (words is _SILENT and error.status == 124):
+                return kind(f"{self.name}: {what}: {text}", hint=hint)
+        return StageFailed(f"{self.name}: {text}", tail=error.tail, hint="run again")
+
+
+@contextmanager
+def opened(account: Account, names: list[str]) -> Iterator[Mapping[str, Registry]]:
+    """The registries by name. Logins of ECR are in a file of this user's that goes with the
+    block."""
+    with TemporaryDirectory(prefix="golden-logins-") as folder:
+        path, found = Path(folder) / "config.json", dict[str, Registry]()
+        hosts = {name.partition("/")[0] for name in names}
+        of_ecr = {host: {"auth": ecr.login(account, host)} for host in sorted(hosts)
+                  if ecr.region_of(host)}
+        records.write_text(path, json.dumps({"auths": of_ecr}))
+        for name in names:
+            own = path if name.partition("/")[0] in of_ecr else None
+            found[name] = Registry(name, account, own)
+        yield found

@@ -1,0 +1,199 @@
+"""The container's tags go with the AMIs' pointers; registries that fail, and people who move
+tags."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from goldenami.aws.session import Account
+from goldenami.core import records
+from goldenami.core.cache_paths import CachePaths
+from goldenami.core.errors import Busy, ExitCode
+from goldenami.core.terminal.progress import Progress
+from goldenami.model.builds.container_records import ContainerRecord
+from goldenami.model.definitions import definition_file
+from goldenami.release.publish import container_tags, registries
+from support.aws import registry as tested
+from support.aws.registry import ContainerRegistry, containerize
+from support.builds import builds
+from support.builds.builds import IMAGE, Checkout, RegionState
+from support.loopback import Loopback, QuietHandler
+from support.waiting import until
+
+
+def region() -> RegionState:
+    return RegionState("us-east-1")
+
+
+@pytest.fixture
+def registry(checkout: Checkout, tmp_path: Path) -> Iterator[ContainerRegistry]:
+    """A registry that the image is published to, beside one region."""
+    with tested.serving(tmp_path / "registry") as made:
+        define(checkout, made.name)
+        yield made
+
+
+def define(checkout: Checkout, name: str, more: str = "") -> None:
+    checkout.define(f"publish: {{regions: [us-east-1], registries: [{name!r}]{more}}}\n")
+
+
+def baked(checkout: Checkout, number: int, **how: object) -> tuple[str, str]:
+    """The id of a new build, and the digest of its container image."""
+    folder = builds.build(checkout.root, number)
+    return folder.name, containerize(folder, **how)  # type: ignore[arg-type]
+
+
+def test_latest_goes_forward_and_back_with_the_ami(
+    checkout: Checkout, registry: ContainerRegistry
+) -> None:
+    first, before = baked(checkout, 1)
+    dry = checkout.run("publish", IMAGE, "--dry-run")
+    assert f"{registry.name}: latest nothing -> {first}" in dry
+    assert registry.digest(first) == ""
+    checkout.run("publish", IMAGE)
+    assert (registry.digest(first), registry.digest("latest")) == (before, before)
+    define(checkout, registry.name, ", soak_hours: 1")
+    second, after = baked(checkout, 2)
+    checkout.run("publish", IMAGE, code=ExitCode.HELD_BACK)
+    assert (registry.digest(second), registry.digest("latest")) == (after, before)
+    checkout.run("promote", IMAGE, "--now")
+    assert (registry.digest("latest"), region().agree()) == (after, second)
+    assert f"{registry.name} latest {second}" in checkout.run("status", IMAGE)
+    checkout.run("rollback", IMAGE)
+    assert (registry.digest("latest"), region().agree()) == (before, first)
+
+
+def test_a_build_without_a_container_is_not_published(
+    checkout: Checkout, registry: ContainerRegistry
+) -> None:
+    builds.build(checkout.root, 1)
+    text = checkout.run("publish", IMAGE, code=ExitCode.BAD_INPUT)
+    assert f"`scripts/golden container {IMAGE}` makes it" in text
+    assert region().amis() == {}
+
+
+def test_a_tag_that_somebody_else_moves_stays(
+    checkout: Checkout, registry: ContainerRegistry
+) -> None:
+    """After the plan; and before it, to what is no build of ours."""
+    first, before = baked(checkout, 1)
+    checkout.run("publish", IMAGE)
+    second, after = baked(checkout, 2)
+    definition = definition_file.load(
+        checkout.root, definition_file.path_of(checkout.root, IMAGE))
+    folder = container_tags.ImageFolder.of(checkout.root, IMAGE).build(second)
+    progress = Progress.of("publish", IMAGE, CachePaths(checkout.root / "cache"))
+    with container_tags.planned(checkout.root, definition, Account(), second, progress,
+                                build=folder) as tags:
+        tags.push(folder)
+        tags.registries[registry.name].tag(after, "latest")  # theirs, put back below
+        tags.registries[registry.name].tag(before, "other")
+        alien = foreign(checkout, registry)
+        tags.registries[registry.name].tag(alien, "latest")
+        with pytest.raises(Busy, match="was moved to"):
+            tags.move([first])
+    assert registry.digest("latest") == alien
+    text = checkout.run("publish", IMAGE, code=ExitCode.BAD_INPUT)
+    assert f"latest is no build of goldenami: {alien}" in text
+    checkout.run("publish", IMAGE, "--take-over")
+    assert registry.digest("latest") == after
+
+
+def foreign(checkout: Checkout, registry: ContainerRegistry) -> str:
+    """Push an image that is not ours; returns its digest."""
+    layout = tested.OciLayout(checkout.root / "foreign", "x")
+    layout.begin()
+    layout.configure(environment={}, entrypoint=[], labels={"a": "b"}, created=tested.CREATED)
+    registries.Registry(registry.name, Account()).push(layout)
+    return f"sha256:{layout.digest}"
+
+
+def test_an_image_that_asks_for_a_newer_driver_than_the_ami_has(
+    checkout: Checkout, registry: ContainerRegistry
+) -> None:
+    _, before = baked(checkout, 1)
+    checkout.run("publish", IMAGE)
+    build, digest = baked(checkout, 2, least="580.65.06")
+    text = checkout.run("publish", IMAGE, code=ExitCode.NOT_VERIFIED)
+    assert "asks for driver 580.65.06 or newer, and the AMI of `latest`" in text
+    assert (registry.digest(build), registry.digest("latest")) == (digest, before)
+
+
+def test_a_push_goes_on_after_a_kill(checkout: Checkout, registry: ContainerRegistry) -> None:
+    """What was there stays as it is."""
+    build, digest = baked(checkout, 1, layers=4, size=20_000_000)
+    layout = container_tags.ImageFolder.of(checkout.root, IMAGE).build(build)
+    layers = records.read(layout.container, ContainerRecord).layers
+    process = subprocess.Popen(["oras", "cp", "--concurrency", "1", "--from-oci-layout",
+                                f"{layout.layout}:{build}", f"{registry.name}:{build}"])
+    blobs = [registry.blob(layer.digest) for layer in layers]
+    until("a blob", lambda: any(blob.exists() for blob in blobs))
+    process.kill()
+    process.wait()
+    there = {blob: blob.stat().st_mtime_ns for blob in blobs if blob.exists()}
+    checkout.run("publish", IMAGE)
+    assert registry.digest("latest") == digest
+    assert all(blob.stat().st_mtime_ns == when for blob, when in there.items())
+    assert all(blob.exists() for blob in blobs)
+
+
+def test_a_blob_that_the_registry_lost_is_sent_again(
+    checkout: Checkout, registry: ContainerRegistry
+) -> None:
+    build, _ = baked(checkout, 1)
+    checkout.run("publish", IMAGE)
+    folder = container_tags.ImageFolder.of(checkout.root, IMAGE).build(build)
+    lost = registry.blob(records.read(folder.container, ContainerRecord).layers[0].digest)
+    lost.unlink()
+    checkout.run("publish", IMAGE)
+    assert lost.exists()
+
+
+def test_a_blob_that_is_not_what_its_digest_says_is_not_pushed(
+    checkout: Checkout, registry: ContainerRegistry
+) -> None:
+    build, _ = baked(checkout, 1)
+    folder = container_tags.ImageFolder.of(checkout.root, IMAGE).build(build)
+    layer = records.read(folder.container, ContainerRecord).layers[0]
+    blob = folder.layout / "blobs/sha256" / layer.digest
+    blob.chmod(0o600)
+    blob.write_bytes(bytes(layer.bytes))
+    text = checkout.run("publish", IMAGE, code=ExitCode.STAGE_FAILED)
+    assert "a blob is not what its digest says" in text
+    assert (registry.digest(build), region().amis()) == ("", {})
+
+
+class _Throttles(QuietHandler):
+    def do_HEAD(self) -> None:
+        self.answer(429)
+
+    do_GET = do_HEAD
+
+
+def test_registries_that_do_not_serve(
+    checkout: Checkout, registry: ContainerRegistry, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is published; but AMIs go back also without their containers' registry."""
+    monkeypatch.setattr(registries, "BUSY_S", 0.0)
+    first, _ = baked(checkout, 1)
+    checkout.run("publish", IMAGE)
+    second, after = baked(checkout, 2)
+    checkout.run("publish", IMAGE)
+    registry.stop()
+    text = checkout.run("rollback", IMAGE, code=ExitCode.UNREACHABLE)
+    assert "the AMIs are back, and the container's `latest` is not" in text
+    assert (region().agree(), registry.digest("latest")) == (first, after)
+    assert "does not answer" in checkout.run("publish", IMAGE, "--again", code=ExitCode.UNREACHABLE)
+    with Loopback(_Throttles) as throttling:
+        define(checkout, f"localhost:{throttling.port}/team/ml")
+        text = checkout.run("publish", IMAGE, "--again", code=ExitCode.UNREACHABLE)
+        assert "it throttles or fails" in text
+    with tested.serving(tmp_path / "closed", login=True) as closed:
+        define(checkout, closed.name)
+        text = checkout.run("publish", IMAGE, "--again", code=ExitCode.HOST)
+        assert "it refuses the login" in text and "docker login localhost" in text
+    assert region().agree() == first and second
