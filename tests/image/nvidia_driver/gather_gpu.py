@@ -2,51 +2,31 @@
 command.
 
 argv: a folder to look for /sys in; "/" but in tests; the seconds that a call may take, and those of
-the load. Needs only the standard library and the driver. Clocks and PCIe links rest while nothing
-runs, so both are read while each GPU copies, all of them at once. Each GPU is asked in processes of
-its own: a call that hangs in the kernel cannot be ended, but its process can be left.
+the load. Needs only the standard library, the driver, and what the machine's own look asks by
+(roles/golden_health). Clocks and PCIe links rest while nothing runs, so both are read while each
+GPU copies, all of them at once.
 """
 
 import ctypes
 import functools
-import itertools
 import json
 import operator
-import re
-import subprocess
 import sys
 import threading
 import time
 from array import array
-from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
+from ctypes import byref, c_size_t, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
 from typing import Any
 
-from gpu_calls import (  # type: ignore[import-not-found] # the test puts it in front
-    LOAD_S,
-    Facts,
-    Failed,
-    Library,
-    bounded,
-    together,
-)
+from golden_health import gpu_calls, gpu_facts
+from golden_health.gpu_calls import Facts, Failed, together
 
-ROOT = Path(sys.argv[1])
-COMMAND_S = 30.0
-# PCI vendor and classes.
-NVIDIA, GPU_CLASSES, SWITCH_CLASS = "0x10de", ("0x0300", "0x0302"), "0x0680"
-LINKS = 18  # nvml.h, NVML_NVLINK_MAX_LINKS
-# nvml.h, nvmlMemoryErrorType_t, and nvmlEccCounterType_t: since the driver started, and of its life.
-UNCORRECTED, VOLATILE, AGGREGATE = 1, 0, 1
-READ, WRITE = 0, 1  # nvml.h, nvmlGpuP2PCapsIndex_t
 # Far larger than any GPU's cache; some milliseconds for each copy.
 COPY_BYTES, COPIES = 256 << 20, 20
 NUMBERS = COPY_BYTES // 4
 MEMORY_SHARE = 0.9  # of the memory is written and read again; CUDA itself takes the rest
 NO_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
-XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-f:.]+)\): (\d+)")
-SXID = re.compile(r"SXid \((PCI:[0-9a-f:.]+)\): (\d+)")
-FAILURE = re.compile(r"NVRM: (?:GPU (\S+): )?(RmInitAdapter failed!.*)")
 
 BEGIN = """
     .reg .pred %p;
@@ -92,81 +72,11 @@ END:
 """PTX for every GPU since Maxwell, which the driver compiles for its own. `fill` writes
 memory[i] = 3 * (first + i) + 1, in 32 bits; `check` counts the numbers that are others."""
 
-class Memory(ctypes.Structure):
-    """nvml.h, nvmlMemory_t: bytes."""
-
-    _fields_ = (("total", c_ulonglong), ("free", c_ulonglong), ("used", c_ulonglong))
-
-
-class Pci(ctypes.Structure):
-    """nvml.h, nvmlPciInfo_t."""
-
-    _fields_ = (("legacy", c_char * 16),
-                *((name, c_uint) for name in ("domain", "bus", "device", "id", "subsystem")),
-                ("bus_id", c_char * 32))
-
-
-def at_rest(number: int) -> Facts:
-    """What NVML says of one GPU that does not change while it works."""
-    nvml, memory, pci = management(), Memory(), Pci()
-    device = handle(nvml, number)
-    nvml("nvmlDeviceGetMemoryInfo", device, byref(memory))
-    nvml("nvmlDeviceGetPciInfo_v3", device, byref(pci))
-    ask = nvml.optional
-    return {
-        "name": nvml.text("nvmlDeviceGetName", device),
-        "uuid": nvml.text("nvmlDeviceGetUUID", device),
-        "bus": pci.bus_id.decode().lower()[-12:],
-        "memory_mib": memory.total >> 20,
-        "persistence": nvml.number("nvmlDeviceGetPersistenceMode", device),
-        "ecc": ask(lambda: nvml.numbers(2, "nvmlDeviceGetEccMode", device)[0]),
-        "uncorrected": ask(lambda: nvml.number("nvmlDeviceGetTotalEccErrors", device, UNCORRECTED,
-                                               VOLATILE, kind=c_ulonglong)),
-        "uncorrected_ever": ask(lambda: nvml.number(
-            "nvmlDeviceGetTotalEccErrors", device, UNCORRECTED, AGGREGATE, kind=c_ulonglong)),
-        "remapped": ask(lambda: nvml.numbers(4, "nvmlDeviceGetRemappedRows", device)),
-        "pages_pending": ask(lambda: nvml.number("nvmlDeviceGetRetiredPagesPendingStatus", device)),
-        "mig": ask(lambda: nvml.numbers(2, "nvmlDeviceGetMigMode", device)[0]),
-        "nvlinks": links(nvml, device),
-    }
-
-
-def links(nvml: Library, device: c_void_p) -> list[int]:
-    """Whether each NVLink that the GPU has is up."""
-    ask = functools.partial(nvml.number, "nvmlDeviceGetNvLinkState", device)
-    found = [nvml.optional(functools.partial(ask, link)) for link in range(LINKS)]
-    return [up for up in found if up is not None]
-
-
-def strangers(numbers: list[int]) -> Facts:
-    """Pairs of GPUs of which the first cannot reach the second's memory."""
-    nvml = management()
-    handles = {number: handle(nvml, number) for number in numbers}
-
-    def reaches(one: int, other: int) -> bool:
-        ask = functools.partial(nvml.number, "nvmlDeviceGetP2PStatus", handles[one], handles[other])
-        # 0 is nvml.h's NVML_P2P_STATUS_OK; a question that fails is no way.
-        return all(nvml.optional(functools.partial(ask, what)) == 0 for what in (READ, WRITE))
-
-    pairs = itertools.permutations(numbers, 2)
-    return {"not_peers": [pair for pair in pairs if not reaches(*pair)]}
-
-
 class Cuda:
     """The work that each GPU does through the driver alone, without toolkit or framework."""
 
     def __init__(self) -> None:
-        self.library = Library("libcuda.so.1", "cuGetErrorName")
-        self.library("cuInit", 0)
-
-    def facts(self) -> Facts:
-        """The library's file, and CUDA's number of each GPU by PCI address: NVML has others."""
-        found = {}
-        for number in range(self.library.number("cuDeviceGetCount", kind=c_int)):
-            address = (c_char * 32)()
-            self.library("cuDeviceGetPCIBusId", address, len(address), number)
-            found[address.value.decode().lower()[-12:]] = number
-        return {"file": self.library.file, "numbers": found}
+        self.library = gpu_facts.cuda_library()
 
     def work(self, number: int, memory_mib: int) -> dict[str, Any]:
         """Numbers that a kernel got wrong, that a copy lost and that memory lost; GB/s of copies in
@@ -179,7 +89,7 @@ class Cuda:
             source, target = self._memory(COPY_BYTES), self._memory(COPY_BYTES)
             wrong = self._wrong(source)
             self._launch(self.fill, source, NUMBERS, 0)
-            ends, best = time.monotonic() + LOAD_S, 0.0
+            ends, best = time.monotonic() + gpu_calls.LOAD_S, 0.0
             while not best or time.monotonic() < ends:
                 best = max(best, self._copied(source, target))
             found = {"wrong": wrong, "copy_gb_s": round(best, 1),
@@ -257,26 +167,6 @@ class Cuda:
         return answer.value
 
 
-def gpus() -> Facts:
-    """The driver's version and each GPU, at rest and at work, and what a library says where it
-    fails. A GPU that does not answer is in `lost` by its number, and only there."""
-    nothing: Facts = {"error": "", "cuda_error": "", "gpus": [], "lost": [], "not_peers": []}
-    answer = nothing | bounded(driver)
-    for number in range(answer.get("count", 0)):
-        row = bounded(at_rest, number)
-        answer["lost" if "error" in row else "gpus"].append({"number": number} | row)
-    if not answer["gpus"]:
-        return answer
-    peers = bounded(strangers, [row["number"] for row in answer["gpus"]])
-    cuda = bounded(lambda: Cuda().facts())
-    answer |= {"not_peers": peers.get("not_peers", []),
-               "error": answer["error"] or peers.get("error", ""),
-               "cuda_error": cuda.get("error", ""), "cuda_library": cuda.get("file", "")}
-    if not answer["cuda_error"]:
-        _work(answer["gpus"], cuda["numbers"])
-    return answer
-
-
 def _work(rows: list[Facts], numbers: dict[str, int]) -> None:
     """Let all GPUs work, and put what came out into their rows."""
     for row in rows:
@@ -288,31 +178,10 @@ def _work(rows: list[Facts], numbers: dict[str, int]) -> None:
         row |= {("work_error" if name == "error" else name): value for name, value in found.items()}
 
 
-def management() -> Library:
-    """NVML, ready for questions."""
-    nvml = Library("libnvidia-ml.so.1", "nvmlErrorString")
-    nvml("nvmlInit_v2")
-    return nvml
-
-
-def handle(nvml: Library, number: int) -> c_void_p:
-    """NVML's handle of a GPU."""
-    device = c_void_p()
-    nvml("nvmlDeviceGetHandleByIndex_v2", number, byref(device))
-    return device
-
-
-def driver() -> Facts:
-    """What the driver is, and how many GPUs it has."""
-    nvml = management()
-    return {"driver": nvml.text("nvmlSystemGetDriverVersion"), "library": nvml.file,
-            "count": nvml.number("nvmlDeviceGetCount_v2")}
-
-
 def at_work(number: int, cuda_number: int, memory_mib: int) -> Facts:
     """One GPU's result and speed, its fastest PCIe link and what throttled it meanwhile."""
-    nvml, cuda = management(), Cuda()
-    device, results = handle(nvml, number), Facts()
+    nvml, cuda = gpu_facts.management(), Cuda()
+    device, results = gpu_facts.handle(nvml, number), Facts()
 
     def work() -> None:
         try:
@@ -336,40 +205,9 @@ def at_work(number: int, cuda_number: int, memory_mib: int) -> Facts:
                       "pcie_generation": max(generations), "pcie_width": max(widths)}
 
 
-def on_bus() -> tuple[list[str], int]:
-    """PCI addresses of NVIDIA's GPUs, and the number of its NVSwitches."""
-    addresses, switches = [], 0
-    for device in sorted((ROOT / "sys/bus/pci/devices").glob("*")):
-        kind = (device / "class").read_text().strip()
-        if (device / "vendor").read_text().strip() == NVIDIA:
-            addresses += [device.name] if kind.startswith(GPU_CLASSES) else []
-            switches += kind.startswith(SWITCH_CLASS)
-    return addresses, switches
-
-
-def output(*argv: str) -> str:
-    """What a command prints; nothing where it is not installed, and that it hangs where it does."""
-    try:
-        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              check=False, timeout=COMMAND_S).stdout
-    except FileNotFoundError:
-        return ""
-    except subprocess.TimeoutExpired:
-        return f"{argv[0]} gave no answer in {COMMAND_S:g} s"
-
-
-ADDRESSES, SWITCHES = on_bus()
-MODULE = ROOT / "sys/module/nvidia/version"  # of the kernel module that is loaded
-STATE = ("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager")
-VERSION = re.search(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
-FOUND = gpus()
-LOG = output("dmesg")
-print(json.dumps(FOUND | {
-    "bus": ADDRESSES, "switches": SWITCHES,
-    "module": MODULE.read_text().strip() if MODULE.exists() else "",
-    "fabricmanager": output(*STATE).strip(),
-    "fabricmanager_version": VERSION[0] if VERSION else "",
-    "xids": [list(match.groups()) for match in XID.finditer(LOG)],
-    "sxids": [list(match.groups()) for match in SXID.finditer(LOG)],
-    "failures": [list(match.groups()) for match in FAILURE.finditer(LOG)],
-}))
+if len(sys.argv) > 2:
+    gpu_calls.CALL_S, gpu_calls.LOAD_S = map(float, sys.argv[2:4])
+FOUND = gpu_facts.gather(Path(sys.argv[1]))
+if FOUND["gpus"] and not FOUND["cuda_error"]:
+    _work(FOUND["gpus"], FOUND.pop("cuda"))
+print(json.dumps(FOUND))

@@ -21,9 +21,14 @@ MEMORY_SHARE = 0.9
 COPY_SHARE = 0.7
 """Of the GPU's memory bandwidth: copies reach 0.75 to 0.9 on a healthy one; one with halved clocks
 does not."""
-IMPORTED = "import sys, types; calls = sys.modules['gpu_calls'] = types.ModuleType('gpu_calls')\n" \
-           "exec({!r}, vars(calls))\n"
-"""What stands before gather_gpu.py, so that it imports the file beside it: one text is sent."""
+ASKED_BY = Path(__file__).resolve().parents[3] / "roles/golden_health/files/golden_health"
+"""What gather_gpu.py imports: an image need not have it, so its text is sent along."""
+IMPORTED = """import sys, types
+for name, text in {}:
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(text, vars(module))
+    setattr(sys.modules["golden_health"], name.rpartition(".")[2], module)
+"""
 CALL_S, NO_LOAD = "60", "0"
 LEVEL_SHARE = 0.93
 """Of the middle one of the machine's GPUs: equal ones differ by 2 or 3 %."""
@@ -45,12 +50,14 @@ def gpus(
 ) -> dict[str, Any]:
     """The facts, by one command. The JUnit file says which GPUs there are: it is what makes it a
     proof."""
-    calls, program = (Path(__file__).with_name(name).read_text()
-                      for name in ("gpu_calls.py", "gather_gpu.py"))
+    texts = [("golden_health" + f".{name}" * (name != "__init__"),
+              (ASKED_BY / f"{name}.py").read_text())
+             for name in ("__init__", "gpu_calls", "gpu_facts")]
+    program = Path(__file__).with_name("gather_gpu.py").read_text()
     root = os.environ.get("GOLDEN_GPU_ROOT", "/")
     # A made-up machine does not get warm.
     limits = () if root == "/" else (CALL_S, NO_LOAD)
-    found: dict[str, Any] = run_program(IMPORTED.format(calls) + program, root, *limits)
+    found: dict[str, Any] = run_program(IMPORTED.format(texts) + program, root, *limits)
     if names := [gpu["name"] for gpu in found["gpus"]]:
         record_testsuite_property("goldenami:gpu", ", ".join(names))
     return found

@@ -1,9 +1,5 @@
-"""Calls into NVIDIA's libraries that end: what gather_gpu.py asks by, in front of which its test puts
-this file.
-
-argv: a folder to look for /sys in, the seconds that a call may take, and those of the load. A call
-that hangs in the kernel cannot be ended, but its process can be left.
-"""
+"""Calls into NVIDIA's libraries that end. A call that hangs in the kernel cannot be ended, but its
+process can be left."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ import json
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 # A healthy cuInit of eight GPUs takes some seconds.
-CALL_S = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
+CALL_S = 60.0
 # A GPU that is badly cooled throttles after half a minute.
-LOAD_S = float(sys.argv[3]) if len(sys.argv) > 3 else 60.0
-# While a library is loaded, Python's lock keeps `_watch` from counting.
-PROCESS_S = 5 * CALL_S + LOAD_S
+LOAD_S = 60.0
+"""Seconds that a call and a load may take; who asks sets them first."""
 
 Facts = dict[str, Any]
 _under_way: dict[int, tuple[str, float]] = {}
@@ -52,7 +46,8 @@ def together(question: Callable[..., Facts], cases: list[tuple[Any, ...]]) -> li
             _answer(pipe, question, arguments)
         os.close(pipe)
         asked.append((end, child))
-    deadline = time.monotonic() + PROCESS_S
+    # While a library is loaded, Python's lock keeps `_watch` from counting.
+    deadline = time.monotonic() + 5 * CALL_S + LOAD_S
     return [_answered(end, child, deadline) for end, child in asked]
 
 
@@ -65,7 +60,7 @@ def _answered(end: int, child: int, deadline: float) -> Facts:
     os.close(end)
     # It is not waited for: a process that hangs in the kernel does not end.
     os.kill(child, signal.SIGKILL)
-    return dict(json.loads(text)) if text else {"error": f"no answer within {PROCESS_S:g} s"}
+    return dict(json.loads(text)) if text else {"error": f"no answer within {5 * CALL_S + LOAD_S:g} s"}
 
 
 def _answer(pipe: int, question: Callable[..., Facts], arguments: tuple[Any, ...]) -> None:

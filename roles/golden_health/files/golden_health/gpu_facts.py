@@ -1,0 +1,188 @@
+"""What there is to know of a machine's GPUs while they rest: by the driver's NVML, the PCI bus, the
+kernel's log and systemd.
+
+Both the machine's own look and the GPU checks (tests/image/nvidia_driver) ask by it. It needs only
+the standard library and the driver. Each GPU is asked in a process of its own: a call that hangs
+in the kernel cannot be ended, but its process can be left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import re
+import subprocess
+from ctypes import byref, c_char, c_int, c_uint, c_ulonglong, c_void_p
+from pathlib import Path
+
+from golden_health.gpu_calls import Facts, Library, bounded, together
+
+COMMAND_S = 30.0
+# PCI vendor and classes.
+NVIDIA, GPU_CLASSES, SWITCH_CLASS = "0x10de", ("0x0300", "0x0302"), "0x0680"
+LINKS = 18  # nvml.h, NVML_NVLINK_MAX_LINKS
+# nvml.h, nvmlMemoryErrorType_t, and nvmlEccCounterType_t: since the driver started, and of its life.
+UNCORRECTED, VOLATILE, AGGREGATE = 1, 0, 1
+READ, WRITE = 0, 1  # nvml.h, nvmlGpuP2PCapsIndex_t
+XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-f:.]+)\): (\d+)")
+SXID = re.compile(r"SXid \((PCI:[0-9a-f:.]+)\): (\d+)")
+FAILURE = re.compile(r"NVRM: (?:GPU (\S+): )?(RmInitAdapter failed!.*)")
+STATE = ("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager")
+
+
+class Memory(ctypes.Structure):
+    """nvml.h, nvmlMemory_t: bytes."""
+
+    _fields_ = (("total", c_ulonglong), ("free", c_ulonglong), ("used", c_ulonglong))
+
+
+class Pci(ctypes.Structure):
+    """nvml.h, nvmlPciInfo_t."""
+
+    _fields_ = (("legacy", c_char * 16),
+                *((name, c_uint) for name in ("domain", "bus", "device", "id", "subsystem")),
+                ("bus_id", c_char * 32))
+
+
+def gather(root: Path) -> Facts:
+    """All facts of the machine below `root`. A GPU that does not answer is in `lost` by its number,
+    and only there."""
+    addresses, switches = on_bus(root)
+    module = root / "sys/module/nvidia/version"  # of the kernel module that is loaded
+    version = re.search(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
+    found, log = gpus(), output("dmesg")
+    return found | {
+        "bus": addresses, "switches": switches,
+        "module": module.read_text().strip() if module.exists() else "",
+        "fabricmanager": output(*STATE).strip(),
+        "fabricmanager_version": version[0] if version else "",
+        "xids": [list(match.groups()) for match in XID.finditer(log)],
+        "sxids": [list(match.groups()) for match in SXID.finditer(log)],
+        "failures": [list(match.groups()) for match in FAILURE.finditer(log)],
+    }
+
+
+def gpus() -> Facts:
+    """The driver's version and each GPU, and what NVML or CUDA says where it fails. `cuda` has
+    CUDA's number of each GPU by PCI address: NVML has others."""
+    nothing: Facts = {"error": "", "cuda_error": "", "cuda_library": "", "cuda": {}, "gpus": [],
+                      "lost": [], "not_peers": []}
+    answer = nothing | bounded(driver)
+    cases = [(number,) for number in range(answer.get("count", 0))]
+    for (number,), row in zip(cases, together(at_rest, cases), strict=True):
+        answer["lost" if "error" in row else "gpus"].append({"number": number} | row)
+    if not answer["gpus"]:
+        return answer
+    peers = bounded(strangers, [row["number"] for row in answer["gpus"]])
+    cuda = bounded(start_cuda)
+    return answer | {
+        "not_peers": peers.get("not_peers", []), "error": answer["error"] or peers.get("error", ""),
+        "cuda_error": cuda.get("error", ""), "cuda_library": cuda.get("file", ""),
+        "cuda": cuda.get("numbers", {})}
+
+
+def start_cuda() -> Facts:
+    """Its library's file, and its number of each GPU by PCI address."""
+    library, numbers = cuda_library(), dict[str, int]()
+    for number in range(library.number("cuDeviceGetCount", kind=c_int)):
+        address = (c_char * 32)()
+        library("cuDeviceGetPCIBusId", address, len(address), number)
+        numbers[address.value.decode().lower()[-12:]] = number
+    return {"file": library.file, "numbers": numbers}
+
+
+def cuda_library() -> Library:
+    """CUDA, ready for work: through the driver alone, without toolkit or framework."""
+    library = Library("libcuda.so.1", "cuGetErrorName")
+    library("cuInit", 0)
+    return library
+
+
+def at_rest(number: int) -> Facts:
+    """What NVML says of one GPU that does not change while it works."""
+    nvml, memory, pci = management(), Memory(), Pci()
+    device = handle(nvml, number)
+    nvml("nvmlDeviceGetMemoryInfo", device, byref(memory))
+    nvml("nvmlDeviceGetPciInfo_v3", device, byref(pci))
+    ask = nvml.optional
+    return {
+        "name": nvml.text("nvmlDeviceGetName", device),
+        "uuid": nvml.text("nvmlDeviceGetUUID", device),
+        "bus": pci.bus_id.decode().lower()[-12:],
+        "memory_mib": memory.total >> 20,
+        "persistence": nvml.number("nvmlDeviceGetPersistenceMode", device),
+        "ecc": ask(lambda: nvml.numbers(2, "nvmlDeviceGetEccMode", device)[0]),
+        "uncorrected": ask(lambda: nvml.number("nvmlDeviceGetTotalEccErrors", device, UNCORRECTED,
+                                               VOLATILE, kind=c_ulonglong)),
+        "uncorrected_ever": ask(lambda: nvml.number(
+            "nvmlDeviceGetTotalEccErrors", device, UNCORRECTED, AGGREGATE, kind=c_ulonglong)),
+        "remapped": ask(lambda: nvml.numbers(4, "nvmlDeviceGetRemappedRows", device)),
+        "pages_pending": ask(lambda: nvml.number("nvmlDeviceGetRetiredPagesPendingStatus", device)),
+        "mig": ask(lambda: nvml.numbers(2, "nvmlDeviceGetMigMode", device)[0]),
+        "nvlinks": links(nvml, device),
+    }
+
+
+def links(nvml: Library, device: c_void_p) -> list[int]:
+    """Whether each NVLink that the GPU has is up."""
+    ask = functools.partial(nvml.number, "nvmlDeviceGetNvLinkState", device)
+    found = [nvml.optional(functools.partial(ask, link)) for link in range(LINKS)]
+    return [up for up in found if up is not None]
+
+
+def strangers(numbers: list[int]) -> Facts:
+    """Pairs of GPUs of which the first cannot reach the second's memory."""
+    nvml = management()
+    handles = {number: handle(nvml, number) for number in numbers}
+
+    def reaches(one: int, other: int) -> bool:
+        ask = functools.partial(nvml.number, "nvmlDeviceGetP2PStatus", handles[one], handles[other])
+        # 0 is nvml.h's NVML_P2P_STATUS_OK; a question that fails is no way.
+        return all(nvml.optional(functools.partial(ask, what)) == 0 for what in (READ, WRITE))
+
+    pairs = itertools.permutations(numbers, 2)
+    return {"not_peers": [pair for pair in pairs if not reaches(*pair)]}
+
+
+def management() -> Library:
+    """NVML, ready for questions."""
+    nvml = Library("libnvidia-ml.so.1", "nvmlErrorString")
+    nvml("nvmlInit_v2")
+    return nvml
+
+
+def handle(nvml: Library, number: int) -> c_void_p:
+    """NVML's handle of a GPU."""
+    device = c_void_p()
+    nvml("nvmlDeviceGetHandleByIndex_v2", number, byref(device))
+    return device
+
+
+def driver() -> Facts:
+    """What the driver is, and how many GPUs it has."""
+    nvml = management()
+    return {"driver": nvml.text("nvmlSystemGetDriverVersion"), "library": nvml.file,
+            "count": nvml.number("nvmlDeviceGetCount_v2")}
+
+
+def on_bus(root: Path) -> tuple[list[str], int]:
+    """PCI addresses of NVIDIA's GPUs, and the number of its NVSwitches."""
+    addresses, switches = [], 0
+    for device in sorted((root / "sys/bus/pci/devices").glob("*")):
+        kind = (device / "class").read_text().strip()
+        if (device / "vendor").read_text().strip() == NVIDIA:
+            addresses += [device.name] if kind.startswith(GPU_CLASSES) else []
+            switches += kind.startswith(SWITCH_CLASS)
+    return addresses, switches
+
+
+def output(*argv: str) -> str:
+    """What a command prints; nothing where it is not installed, and that it hangs where it does."""
+    try:
+        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False, timeout=COMMAND_S).stdout
+    except FileNotFoundError:
+        return ""
+    except subprocess.TimeoutExpired:
+        return f"{argv[0]} gave no answer in {COMMAND_S:g} s"
