@@ -65,6 +65,10 @@ def _facts(family: Family, sizes: list[InstanceType]) -> Iterator[tuple[str, Any
     yield "GPU", f"{family.gpu.maker.value} {family.gpu.name}" if family.gpu else (), {
         f"{gpu['Manufacturer']} {gpu['Name']}" for gpu in gpus}
     yield "GPUs of a size", family.counts, {gpu["Count"] for gpu in gpus}
+    if family.machines:
+        yield "GPUs and local disks of sizes", [
+            f"{size} {gpus}+{disks}" for size, gpus, disks in family.machines.counts()
+        ], set(_sizes(sizes))
     yield "accelerator", family.chip or (), set(_chips(sizes))
     yield "boot modes", [mode.value for mode in family.boot], {
         mode.value for mode in BootMode
@@ -72,6 +76,14 @@ def _facts(family: Family, sizes: list[InstanceType]) -> Iterator[tuple[str, Any
     yield "EFA", family.efa, any(size["NetworkInfo"].get("EfaSupported") for size in sizes)
     yield "NVMe volumes", family.nvme, all(size["EbsInfo"].get("NvmeSupport") == "required"
                                            for size in sizes)
+
+
+def _sizes(sizes: list[InstanceType]) -> Iterator[str]:
+    """`12xlarge 4+1` of each size: GPUs and local disks."""
+    for size in sizes:
+        counts = [sum(each["Count"] for each in size.get(info, {}).get(kind, []))
+                  for info, kind in (("GpuInfo", "Gpus"), ("InstanceStorageInfo", "Disks"))]
+        yield f"{size['InstanceType'].partition('.')[2]} {counts[0]}+{counts[1]}"
 
 
 def _chips(sizes: list[InstanceType]) -> Iterator[str]:

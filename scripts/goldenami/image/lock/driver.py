@@ -52,6 +52,8 @@ def derive(resolution: Resolution, kernel: Kernel, fitted: FittedDriver | None) 
                                     "kernel_release": kernel.release,
                                     "kernel_modules": own_modules.add(resolution, kernel)}
     resolution.derived["cuda"] = {"cuda_architectures": sm}
+    resolution.derived["golden_health"] = {
+        "golden_health_types": hardware.machines(resolution.root, resolution.definition.hardware)}
     if fitted is not None:
         resolution.derived["nvidia_driver"] = {
             "nvidia_driver_branch": fitted.driver.split(".")[0],

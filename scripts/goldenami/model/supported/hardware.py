@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -83,16 +83,31 @@ class Gpu(Record):
     source: str
 
 
+class Machines(Record):
+    """What one machine of each size of a family has: MiB of each GPU, and the sizes by
+    "GPUs+local disks"."""
+
+    memory_mib: int
+    sizes: dict[Annotated[str, Field(pattern=r"^\d+\+\d+$")], list[str]]
+
+    def counts(self) -> Iterator[tuple[str, int, int]]:
+        """Each size with its GPUs and its local disks."""
+        for what, sizes in self.sizes.items():
+            gpus, _, disks = what.partition("+")
+            yield from ((size, int(gpus), int(disks)) for size in sizes)
+
+
 _Boot = list[Annotated[BootMode, Field(strict=False)]]
 
 
 class Family(Record):
     """One instance family; the keys are explained in packer/hardware.yml. `counts` are GPUs of its
-    sizes."""
+    sizes, `machines` its row of that section."""
 
     cpu: Cpu
     gpu: Gpu | None = None
     counts: list[int] = Field(default_factory=list)
+    machines: Machines | None = None
     chip: str | None = None
     boot: _Boot
     efa: bool = False
@@ -114,7 +129,7 @@ class Family(Record):
 
     def substance(self) -> dict[str, Any]:
         """What an image may depend on: all but prose."""
-        row = self.model_dump(mode="json", exclude={"note", "source", "cpu", "gpu"})
+        row = self.model_dump(mode="json", exclude={"note", "source", "cpu", "gpu", "machines"})
         return row | {"cpu": self.cpu.name, "gpu": self.gpu and self.gpu.name, "sm": self.sm,
                       "open_modules": self.open_modules}
 
@@ -159,8 +174,28 @@ def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuTy
         nvlinks=int(links), nvlink_gb_s=int(links) * int(speed) / 2)
 
 
+def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """What a machine of each type of the families has: what the role golden_health expects."""
+    known, found = load(root), dict[str, dict[str, Any]]()
+    for name in names:
+        family = known[name]
+        if family.machines is None or family.gpu is None or family.gpu.figures is None:
+            continue
+        figures = family.gpu.figures
+        for size, gpus, disks in family.machines.counts():
+            switched = family.nvswitch and gpus > 1
+            found[f"{name}.{size}"] = {
+                "gpu": family.gpu.name, "gpus": gpus, "disks": disks,
+                "memory_mib": family.machines.memory_mib,
+                "pcie_width": int((figures.pcie or "0x0").partition("x")[2]),
+                "nvswitches": figures.nvswitches if switched else 0,
+                "nvlinks": int((figures.nvlink or "0x0").partition("x")[0]) if switched else 0}
+    return found
+
+
 R = TypeVar("R", bound=Record)
-SECTIONS = ("sources", "cpus", "gpus", "figures", "families")
+MACHINES = "machines"
+SECTIONS = ("sources", "cpus", "gpus", "figures", "families", MACHINES)
 
 
 @cache
@@ -170,7 +205,7 @@ def load(root: Path) -> dict[str, Family]:
     for name in source.data:
         if name not in SECTIONS:
             raise source.error((name,), f"unknown section; {nearest(str(name), SECTIONS)}")
-    for name in SECTIONS:
+    for name in SECTIONS[:-1]:
         if not isinstance(section := source.data.get(name), dict):
             raise source.error((name,), "is required and missing" if name not in source.data else
                                f"expected a mapping, got {section!r}")
@@ -199,6 +234,8 @@ def _family(source: YamlFile, name: str, cpus: dict[str, Cpu], gpus: dict[str, G
                                f"unknown {part} `{wanted}`; {nearest(str(wanted), known)}")
         if wanted is not None:
             linked[part] = known[wanted]
+    if machines := source.data.get(MACHINES, {}).get(name):
+        linked[MACHINES] = yaml_lines.validate(source, Machines, machines, at=(MACHINES, name))
     if "cpu" in linked and "boot" not in row:
         linked["boot"] = list(ARCHITECTURES[linked["cpu"].architecture].boot)
     family = _row(source, key, Family, linked)
