@@ -21,7 +21,7 @@ from goldenami.core import shell
 
 from support.rules import trees
 
-ROOTS = re.compile(r"(?:scripts|tests|roles/golden_idle/files)/(?P<name>.*?)(?:/__init__)?\.py")
+ROOTS = re.compile(r"(?:scripts|tests|roles/golden_(?:idle|health)/files)/(?P<name>.*?)(?:/__init__)?\.py")
 """Where modules are imported from: `pythonpath` of pyproject.toml."""
 TEST = re.compile(r"tests/(?:unit|contract|aws)/test_\w+\.py")
 BUDGET_S, UNKNOWN_S = 80.0, 3.0

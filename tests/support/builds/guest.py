@@ -32,7 +32,7 @@ def facts(scenario: str, folder: Path) -> dict[str, Any]:
     if not (folder / "key").exists():
         shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")])
     log, path = folder / "scenario.log", os.pathsep.join(str(ROOT / name) for name in (
-        "scripts", "tests", "roles/golden_idle/files"))
+        "scripts", "tests", "roles/golden_idle/files", "roles/golden_health/files"))
     with log.open("wb") as sink:
         done = subprocess.run(namespaces.unshare_argv([sys.executable, "-m", scenario,
                                                        str(folder)]), stdout=sink,

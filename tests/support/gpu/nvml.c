@@ -1,4 +1,4 @@
-/* libnvidia-ml.so.1 without a driver: the calls that the GPU checks and golden-idle make, with nvml.h's signatures. */
+/* libnvidia-ml.so.1 without a driver: the calls that GPU checks, golden-idle and golden-health make, as in nvml.h. */
 #include "settings.h"
 #include <time.h>
 
@@ -89,7 +89,13 @@ int nvmlDeviceGetRemappedRows(device_t d, unsigned *corrected, unsigned *uncorre
 }
 
 int nvmlDeviceGetRetiredPagesPendingStatus(device_t d, unsigned *to) { return answer(to, "pages_pending", d, 0); }
-int nvmlDeviceGetCurrPcieLinkGeneration(device_t d, unsigned *to) { return answer(to, "pcie_generation", d, 4); }
+
+int nvmlDeviceGetCurrPcieLinkGeneration(device_t d, unsigned *to)
+{
+	may_hang("nvmlDeviceGetCurrPcieLinkGeneration", GPU(d));
+	return answer(to, "pcie_generation", d, 4);
+}
+
 int nvmlDeviceGetCurrPcieLinkWidth(device_t d, unsigned *to) { return answer(to, "pcie_width", d, 16); }
 
 int nvmlDeviceGetCurrentClocksThrottleReasons(device_t d, unsigned long long *to)
@@ -165,4 +171,11 @@ int nvmlDeviceGetComputeRunningProcesses_v3(device_t d, unsigned *count, struct 
 	if (pid)
 		to->pid = pid;
 	return OK;
+}
+
+/* Where this library is preloaded: a clock that some server keeps right. */
+int adjtimex(void *to)
+{
+	(void)to;
+	return number("clock", -1, 0);
 }

@@ -45,13 +45,13 @@ class Pci(ctypes.Structure):
                 ("bus_id", c_char * 32))
 
 
-def gather(root: Path) -> Facts:
-    """All facts of the machine below `root`. A GPU that does not answer is in `lost` by its number,
-    and only there."""
+def gather(root: Path, *, cuda: bool = True) -> Facts:
+    """All facts of the machine below `root`; CUDA's only where asked, since its start takes a
+    second of a processor. A GPU that does not answer is in `lost` by its number, and only there."""
     addresses, switches = on_bus(root)
     module = root / "sys/module/nvidia/version"  # of the kernel module that is loaded
     version = re.search(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
-    found, log = gpus(), output("dmesg")
+    found, log = gpus(cuda=cuda), output("dmesg")
     return found | {
         "bus": addresses, "switches": switches,
         "module": module.read_text().strip() if module.exists() else "",
@@ -63,7 +63,7 @@ def gather(root: Path) -> Facts:
     }
 
 
-def gpus() -> Facts:
+def gpus(*, cuda: bool) -> Facts:
     """The driver's version and each GPU, and what NVML or CUDA says where it fails. `cuda` has
     CUDA's number of each GPU by PCI address: NVML has others."""
     nothing: Facts = {"error": "", "cuda_error": "", "cuda_library": "", "cuda": {}, "gpus": [],
@@ -75,11 +75,11 @@ def gpus() -> Facts:
     if not answer["gpus"]:
         return answer
     peers = bounded(strangers, [row["number"] for row in answer["gpus"]])
-    cuda = bounded(start_cuda)
+    started = bounded(start_cuda) if cuda else {}
     return answer | {
         "not_peers": peers.get("not_peers", []), "error": answer["error"] or peers.get("error", ""),
-        "cuda_error": cuda.get("error", ""), "cuda_library": cuda.get("file", ""),
-        "cuda": cuda.get("numbers", {})}
+        "cuda_error": started.get("error", ""), "cuda_library": started.get("file", ""),
+        "cuda": started.get("numbers", {})}
 
 
 def start_cuda() -> Facts:
@@ -121,6 +121,9 @@ def at_rest(number: int) -> Facts:
         "pages_pending": ask(lambda: nvml.number("nvmlDeviceGetRetiredPagesPendingStatus", device)),
         "mig": ask(lambda: nvml.numbers(2, "nvmlDeviceGetMigMode", device)[0]),
         "nvlinks": links(nvml, device),
+        "width": ask(lambda: nvml.number("nvmlDeviceGetCurrPcieLinkWidth", device)),
+        "slowed": ask(lambda: nvml.number("nvmlDeviceGetCurrentClocksThrottleReasons", device,
+                                          kind=c_ulonglong)),
     }
 
 

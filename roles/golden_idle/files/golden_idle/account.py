@@ -9,6 +9,7 @@ import functools
 import http.client
 import json
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -85,6 +86,7 @@ class Account:
         self._clients: dict[str, Any] = {name: session.client(name, config=config)
                                          for name in ("cloudwatch", "autoscaling", "ssm")}
         self._topics = functools.partial(session.client, "sns", config=config)
+        self._instances = functools.partial(session.client, "ec2", config=config)
 
     @contextmanager
     def _calling(self, what: str) -> Iterator[None]:
@@ -119,6 +121,19 @@ class Account:
         with self._calling("leave_group"):
             self._clients["autoscaling"].terminate_instance_in_auto_scaling_group(
                 InstanceId=self.instance.id, ShouldDecrementDesiredCapacity=True)
+
+    def tag(self, key: str, value: str) -> None:
+        """Give the instance a tag; its value without what EC2 allows in none."""
+        with self._calling("tag"):
+            self._instances().create_tags(Resources=[self.instance.id], Tags=[
+                {"Key": key, "Value": re.sub(r"[^\w +=.:/@-]", " ", value, flags=re.ASCII)}])
+
+    def fail(self) -> None:
+        """Have the instance's group replace it, within the time after a launch, too."""
+        with self._calling("replace"):
+            self._clients["autoscaling"].set_instance_health(
+                InstanceId=self.instance.id, HealthStatus="Unhealthy",
+                ShouldRespectGracePeriod=False)
 
     def notify(self, target: str, subject: str, text: str) -> None:
         """Send a notice to a topic, a webhook (as Slack takes it), or the webhook that an SSM parameter holds."""

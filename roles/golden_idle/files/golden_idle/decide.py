@@ -75,7 +75,7 @@ def decide(samples: Sequence[Sample], now: float, settings: Settings, holds: Seq
         return Decision(False, None, "no sample yet")
     covering = [index for index, sample in enumerate(samples) if sample.at <= begin]
     recent = samples[covering[-1] if covering else 0:]
-    over = [found for sample in recent[1:] for found in _over(sample, settings)]
+    over = [found for sample in recent[1:] for found in above(sample, settings)]
     kept = [(at, reason) for at, reason, lasts in over if lasts or at >= now]
     busy = max([*_gaps(recent, now), *kept], default=None)
     quiet_since = busy[0] if busy else recent[0].at
@@ -103,10 +103,10 @@ def _gaps(samples: Sequence[Sample], now: float) -> Iterator[tuple[float, str]]:
 
 def waits_only(sample: Sample, settings: Settings) -> bool:
     """Whether nothing but waits keeps a machine at this sample."""
-    return not any(lasts for _, _, lasts in _over(replace(sample, waits=()), settings))
+    return not any(lasts for _, _, lasts in above(replace(sample, waits=()), settings))
 
 
-def _over(sample: Sample, settings: Settings) -> Iterator[tuple[float, str, bool]]:
+def above(sample: Sample, settings: Settings) -> Iterator[tuple[float, str, bool]]:
     """When and why something was in use, and whether that counts for a window: a timer's work counts while it runs.
 
     A figure that is no number is above its line.

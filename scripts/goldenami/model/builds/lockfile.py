@@ -27,6 +27,7 @@ from goldenami.model.builds.locked_hardware import HardwareLock
 from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.definitions.definition import DRIVER_MODULES, Definition
 from goldenami.model.definitions.definition_file import without_publish
+from goldenami.model.definitions.role_specs import tasks
 from goldenami.packages.apt import Deb
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Archive, PyFile
@@ -360,9 +361,14 @@ def digests(root: Path, definition: Definition) -> dict[str, str]:
 
 
 def _role(root: Path, role: str) -> str:
-    """Digest of a role's files by relative name, mode and content, without documentation."""
-    digest = hashlib.sha256()
-    for name, path in program_files.role_files(root, role).items():
+    """Digest of a role's files by relative name, mode and content, without documentation; and of
+    those of a role of which it includes tasks."""
+    digest, files = hashlib.sha256(), dict[str | Path, Path](program_files.role_files(root, role))
+    for task in tasks(program_files.role(root, role)):
+        if other := (task.get("ansible.builtin.include_role") or {}).get("name"):
+            files |= {f"../{other}/{name}": path
+                      for name, path in program_files.role_files(root, other).items()}
+    for name, path in files.items():
         if path.suffix not in (".md", ".pyc"):
             executable = bool(path.stat().st_mode & 0o100)
             digest.update(f"{name} {executable} {records.sha256_file(path)}\n".encode())

@@ -1,0 +1,152 @@
+"""What is wrong with a machine, in words: a function of its facts and of what its type has.
+
+A finding is `broken` where another machine of the type would not have it. What the image, a
+setting or a user's program brought along, a new machine would have, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Facts = Mapping[str, Any]
+MEMORY_SHARE = 0.9
+"""Of the type's memory: ECC of GDDR6 takes a sixteenth, the driver a little more."""
+SLOWDOWNS = {0x8: "hardware slowdown", 0x40: "hardware thermal slowdown", 0x80: "power brake"}
+"""nvml.h, nvmlClocksThrottleReason...: those that no load of a healthy machine brings about."""
+XIDS = {48: "uncorrected memory error", 64: "remapping a row failed", 74: "NVLink error",
+        79: "GPU has fallen off the bus", 95: "uncontained memory error",
+        119: "GSP does not answer", 120: "GSP error", 140: "unrecovered memory error"}
+OF_PROGRAMS = frozenset({13, 31, 32, 37, 43, 45, 63, 68, 69, 94})
+"""NVIDIA's "XID Errors" document: what a user's program brings about, and errors that were contained
+or mended. Any other Xid is told of, and nothing follows from it."""
+SETTLED_S = 600
+"""Seconds after boot until which a clock may still be on its way."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, with the number of its GPU."""
+
+    text: str
+    broken: bool
+
+
+def judge(facts: Facts, kind: Mapping[str, Any] | None) -> list[Finding]:
+    """All that is wrong; `kind` is what the instance's type has, None where nobody knows."""
+    found = list(_of_machine(facts, kind))
+    if facts["bus"] or (kind and kind["gpus"]):
+        found += [*_of_driver(facts), *_of_counts(facts, kind), *_of_log(facts),
+                  *_of_switches(facts, kind)]
+        alike = dict[tuple[str, bool], list[str]]()
+        for gpu in facts["gpus"]:
+            for each in _of_gpu(gpu, kind or {}, facts["persistence"]):
+                alike.setdefault(each, []).append(str(gpu["number"]))
+        found += [Finding(f"GPU {', '.join(numbers)}: {text}", broken)
+                  for (text, broken), numbers in alike.items()]
+    return found
+
+
+def unanswered(facts: Facts) -> bool:
+    """Whether a call did not return in time, which a machine at work may be too slow for."""
+    said = [facts["error"], facts["cuda_error"], *(each["error"] for each in facts["lost"])]
+    return any("within" in text for text in said)
+
+
+def _of_machine(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
+    if kind and facts["disks"] < kind["disks"]:
+        yield Finding(f"{facts['disks']} of {kind['disks']} local disks", True)
+    for name, state in facts["controllers"]:
+        if state not in ("live", "connecting", "new"):
+            yield Finding(f"disk {name}: its controller is {state}", True)
+    if not facts["clock"] and facts["up_s"] > SETTLED_S:
+        yield Finding("the clock is not synchronized: `systemctl status chrony systemd-timesyncd`",
+                      False)
+
+
+def _of_driver(facts: Facts) -> Iterator[Finding]:
+    if facts["error"]:
+        yield Finding(f"NVML: {facts['error']}", False)
+    if facts["cuda_error"]:
+        yield Finding(f"CUDA: {facts['cuda_error']}", False)
+    for each in facts["lost"]:
+        yield Finding(f"GPU {each['number']}: {each['error']}", True)
+    library = facts.get("library", "").rpartition(".so.")[2]
+    if library and facts["module"] != library:
+        yield Finding(f"driver's module {facts['module'] or 'none'} beside libraries {library}: "
+                      "reboot", False)
+
+
+def _of_counts(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
+    bus, known = facts["bus"], {gpu["bus"] for gpu in facts["gpus"]}
+    if kind and len(bus) != kind["gpus"]:
+        yield Finding(f"{len(bus)} of {kind['gpus']} GPUs on the bus: {', '.join(bus) or 'none'}",
+                      True)
+    missing = sorted(set(bus) - known)
+    if known and len(missing) > len(facts["lost"]):
+        yield Finding(f"on the bus, unknown to the driver: {', '.join(missing)}", True)
+    for gpu in facts["gpus"]:
+        if facts["cuda"] and gpu["bus"] not in facts["cuda"]:
+            yield Finding(f"GPU {gpu['number']}: CUDA does not see it", True)
+
+
+def _of_gpu(gpu: Facts, kind: Mapping[str, Any], persistence: bool) -> list[tuple[str, bool]]:
+    """What one GPU says of itself; `kind` is empty where its type is unknown."""
+    remapped, memory = gpu["remapped"] or [0, 0, 0, 0], kind.get("memory_mib", gpu["memory_mib"])
+    width, links = kind.get("pcie_width", 0), gpu["nvlinks"]
+    words = set(re.split(r"[^a-z0-9]+", gpu["name"].lower()))
+    slowed = [text for bit, text in SLOWDOWNS.items() if (gpu["slowed"] or 0) & bit]
+    rows = (
+        (not words.issuperset(kind.get("gpu", "").lower().split()), False,
+         f"is {gpu['name']}, not {kind.get('gpu')}"),
+        (not MEMORY_SHARE <= gpu["memory_mib"] / memory <= 2 - MEMORY_SHARE, True,
+         f"{gpu['memory_mib']} of {memory} MiB of memory"),
+        (gpu["ecc"] == 0, False, "ECC is off: `nvidia-smi -e 1`, then reboot"),
+        (gpu["uncorrected"], True, f"{gpu['uncorrected']} uncorrected memory errors since boot"),
+        (gpu["uncorrected_ever"] and not gpu["uncorrected"], False,
+         f"{gpu['uncorrected_ever']} uncorrected memory errors in its life"),
+        (remapped[1], False, f"{remapped[1]} rows of memory remapped"),
+        (remapped[2] or gpu["pages_pending"], False, "memory waits for repair: reboot"),
+        (remapped[3], True, "memory is beyond repair: remapping a row failed"),
+        (gpu["width"] is not None and gpu["width"] < width, True,
+         f"{gpu['width']} of {width} PCIe lanes"),
+        (slowed, True, ", ".join(slowed)),
+        (persistence and gpu["persistence"] == 0, False,
+         "persistence mode is off: `systemctl status nvidia-persistenced`"),
+        (not all(links), True,
+         f"NVLinks down: {', '.join(str(link) for link, up in enumerate(links) if not up)}"),
+        (len(links) < kind.get("nvlinks", 0), True,
+         f"{len(links)} of {kind.get('nvlinks')} NVLinks"),
+    )
+    return [(text, broken) for wrong, broken, text in rows if wrong]
+
+
+def _of_log(facts: Facts) -> Iterator[Finding]:
+    """Each once, however often the kernel's log has it."""
+    names = {f"PCI:{gpu['bus'][:-2]}": f"GPU {gpu['number']}" for gpu in facts["gpus"]}
+    for device, text in sorted({(device, int(text)) for device, text in facts["xids"]}):
+        if text not in OF_PROGRAMS:
+            words = XIDS.get(text, "see NVIDIA's list of Xids")
+            yield Finding(f"{names.get(device, device)}: Xid {text} ({words})", text in XIDS)
+    for device, text in sorted({(device, text) for device, text in facts["sxids"]}):
+        yield Finding(f"NVSwitch {device}: SXid {text}", False)
+    for device, words in sorted({(device or "a GPU", words) for device, words in facts["failures"]}):
+        yield Finding(f"{device}: {words}", True)
+
+
+def _of_switches(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
+    wanted = kind["nvswitches"] if kind else facts["switches"]
+    if facts["switches"] < wanted:
+        yield Finding(f"{facts['switches']} of {wanted} NVSwitches on the bus", True)
+    if not facts["switches"]:
+        return
+    manager, version = facts["fabricmanager"], facts["fabricmanager_version"]
+    if manager != "active":
+        yield Finding(f"nvidia-fabricmanager is {manager or 'not installed'}", False)
+    if version and facts.get("driver") and version != facts["driver"]:
+        yield Finding(f"fabric manager {version} beside driver {facts['driver']}", False)
+    for one in sorted({one for one, _ in facts["not_peers"]}):
+        others = [str(other) for each, other in facts["not_peers"] if each == one]
+        yield Finding(f"GPU {one}: does not reach the memory of GPU {', '.join(others)}", False)

@@ -1,0 +1,190 @@
+"""The command `golden-health`: what the last look found; and a look, with who is told of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from golden_health import findings, gpu_calls, jobs, machine_facts
+from golden_health.findings import Finding
+from golden_idle import account, metrics
+from golden_idle.account import AccountError
+from golden_idle.metrics import Figure, Minute
+from golden_idle.settings import WrongSettings
+
+SETTINGS, STATE = Path("etc/golden-health.json"), Path("run/golden-health/state.json")
+LOGIN = Path("run/motd.d/40-golden-health")
+"""What a login is told (pam_motd(8))."""
+QUICK_S, PATIENT_S = 4.0, 30.0
+"""Seconds that a call may take, and those after which a machine at work has had its time, too."""
+TAG, TAG_LENGTH, METRIC = "goldenami:health", 256, "golden_health_findings"
+NEVER, IDLE, ALWAYS = "never", "idle", "always"
+KEYS = {"replace": str, "publish_enabled": bool, "types": dict}
+TRIES_S = (0, 20, 60, 180)
+"""Seconds before each try to tell AWS: the network may come after this unit."""
+HEALTHY, ILL, WRONG, UNKNOWN = 0, 1, 2, 3
+
+State = dict[str, Any]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 healthy or done, 1 something was found, 2 wrong settings, 3 no look yet."""
+    parser = argparse.ArgumentParser(prog="golden-health", description=__doc__.split(":")[0])
+    parser.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    texts = {status: "say what the last look found", look: "look, as its timer does, and tell",
+             check: "check the settings"}
+    for command, text in texts.items():
+        commands.add_parser(command.__name__, help=text).set_defaults(command=command)
+    arguments = parser.parse_args(argv)
+    run: Callable[[Path], int] = arguments.command
+    try:
+        return run(arguments.root)
+    except WrongSettings as error:
+        print(f"golden-health: error: {error}", file=sys.stderr)
+        return WRONG
+
+
+def status(root: Path) -> int:
+    """What the last look found."""
+    state = read(root)
+    if state is None:
+        print("golden-health has not looked yet: `systemctl status golden-health`", file=sys.stderr)
+        return UNKNOWN
+    minutes = (time.clock_gettime(time.CLOCK_BOOTTIME) - state["at"]) / 60
+    print(f"{words(state) or 'healthy'}\n{minutes:.0f} minutes ago, in {state['seconds']:.1f} s")
+    for line in state["told"]:
+        print(line)
+    return ILL if state["findings"] else HEALTHY
+
+
+def check(root: Path) -> int:
+    """Whether the settings are right."""
+    load(root)
+    return HEALTHY
+
+
+def load(root: Path) -> dict[str, Any]:
+    """The image's settings; WrongSettings, one line, for the first thing that is wrong."""
+    path = root / SETTINGS
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WrongSettings(f"{path}: {error}: bake the image with the role golden_health") from None
+    for key, kind in KEYS.items():
+        if not isinstance(values.get(key), kind):
+            raise WrongSettings(f"{path}: {key} is {values.get(key)!r}, no {kind.__name__}")
+    if values["replace"] not in (NEVER, IDLE, ALWAYS):
+        raise WrongSettings(f"{path}: replace is {values['replace']!r}: write {NEVER}, {IDLE} or "
+                            f"{ALWAYS}")
+    return values
+
+
+def look(root: Path) -> int:
+    """Look, say it to logins, and then to AWS."""
+    known, earlier = load(root), read(root)
+    state = looked(root, known, QUICK_S, cuda=earlier is None or bool(earlier["findings"]))
+    if state.pop("again"):
+        state = looked(root, known, PATIENT_S, cuda=True)
+    replaced = bool(earlier and earlier["replaced"])
+    if known["publish_enabled"]:
+        state["told"] = [told] if (told := persistently(lambda: publish(state))) else []
+    if known["replace"] != NEVER and not replaced and any(row["broken"] for row in state["findings"]):
+        if known["replace"] == IDLE and wait_for_jobs(root, state):
+            return look(root)  # it may have been mended meanwhile
+        refused = persistently(replace)
+        replaced = not refused
+        state["told"] = [refused or "Auto Scaling is told to replace this machine"]
+    write(root, state | {"replaced": replaced})
+    return HEALTHY
+
+
+def looked(root: Path, known: Mapping[str, Any], call_s: float, *, cuda: bool) -> State:
+    """One look, written down where calls have so long."""
+    began = time.monotonic()
+    gpu_calls.CALL_S, gpu_calls.LOAD_S = call_s, 0.0
+    facts = machine_facts.gather(root, cuda=cuda)
+    found = findings.judge(facts, known["types"].get(facts["type"]))
+    state = {"at": time.clock_gettime(time.CLOCK_BOOTTIME), "seconds": time.monotonic() - began,
+             "type": facts["type"], "findings": [vars(each) for each in found], "told": [],
+             "replaced": False}
+    write(root, state)
+    return state | {"again": call_s < PATIENT_S and findings.unanswered(facts)}
+
+
+def words(state: State) -> str:
+    """A line for each finding."""
+    return "\n".join(Finding(**row).text for row in state["findings"])
+
+
+def read(root: Path) -> State | None:
+    """The last look since boot."""
+    path = root / STATE
+    found: State | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return found
+
+
+def write(root: Path, state: State) -> None:
+    """For `golden-health status`, and for logins where something is wrong."""
+    said = words(state)
+    files = {root / STATE: json.dumps(state),
+             root / LOGIN: f"golden-health found on this machine:\n{said}\n" if said else ""}
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.chmod(0o644)
+        part.replace(path)
+    if not said:
+        (root / LOGIN).unlink()
+
+
+def persistently(tell: Callable[[], None]) -> str:
+    """Tell AWS something; why it could not be told, where it never took it."""
+    refused = ""
+    for seconds in TRIES_S:
+        time.sleep(seconds)
+        try:
+            tell()
+        except AccountError as error:
+            refused = str(error)
+            if error.never:
+                break
+        else:
+            return ""
+    print(refused, flush=True)
+    return refused
+
+
+def publish(state: State) -> None:
+    """The number of findings as a metric, and their words as the instance's tag."""
+    here, minute = account.connect(), Minute()
+    dimensions = dict(here.instance.dimensions)
+    if group := here.group():
+        dimensions[metrics.GROUP] = group
+    metrics.add(minute, iter([Figure(METRIC, float(len(state["findings"])))]))
+    here.put(metrics.data(minute, time.time(), dimensions))
+    here.tag(TAG, (words(state).replace("\n", " / ") or "healthy")[:TAG_LENGTH])
+
+
+def wait_for_jobs(root: Path, state: State) -> bool:
+    """Until nobody works here, by looks of a minute each; whether there was anybody."""
+    said = ""
+    while job := jobs.found(root):
+        if job != said:
+            said = job
+            write(root, state | {"told": [f"not replaced while a job runs: {job}"]})
+    return bool(said)
+
+
+def replace() -> None:
+    """Tell the instance's group that it is broken; AccountError where it is in none."""
+    here = account.connect()
+    if not here.group():
+        raise AccountError("not replaced: the instance is in no Auto Scaling group", never=True)
+    here.fail()

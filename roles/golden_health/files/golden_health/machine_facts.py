@@ -1,0 +1,46 @@
+"""What there is to know of a machine beside its GPUs: its type, local disks and clock."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from pathlib import Path
+
+from golden_health import gpu_facts
+from golden_health.gpu_calls import Facts
+
+DISK = "Amazon EC2 NVMe Instance Storage"
+"""What the controllers of local disks call themselves (EC2 user guide, "SSD instance store
+volumes")."""
+PERSISTENCE = "etc/systemd/system/multi-user.target.wants/nvidia-persistenced.service"
+UNSYNCHRONIZED = 5  # adjtimex(2), TIME_ERROR
+TIMEX_BYTES = 208
+
+
+def gather(root: Path, *, cuda: bool) -> Facts:
+    """All facts of the machine below `root`, those of its GPUs among them, CUDA's where asked."""
+    controllers = [folder for folder in sorted((root / "sys/class/nvme").glob("nvme*"))
+                   if _text(folder / "model") == DISK]
+    disks = [block for block in (root / "sys/block").glob("nvme*")
+             if _text(block / "device/model") == DISK and _text(block / "hidden") in ("", "0")]
+    return gpu_facts.gather(root, cuda=cuda) | {
+        # Nitro's firmware says which type it is: no network is needed, and no metadata service.
+        "type": _text(root / "sys/class/dmi/id/product_name"),
+        "persistence": (root / PERSISTENCE).is_symlink(), "disks": len(disks),
+        "clock": is_synchronized(),
+        "controllers": [(folder.name, _text(folder / "state")) for folder in controllers],
+        "up_s": time.clock_gettime(time.CLOCK_BOOTTIME),
+    }
+
+
+def is_synchronized() -> bool:
+    """Whether a server keeps the kernel's clock right, whichever program asks it."""
+    state = ctypes.create_string_buffer(TIMEX_BYTES)  # modes 0: nothing is set
+    return bool(ctypes.CDLL(None).adjtimex(state) != UNSYNCHRONIZED)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

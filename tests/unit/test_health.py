@@ -1,0 +1,178 @@
+"""golden-health on a made-up GPU machine: each fault that a machine at rest shows is named, and
+nothing is said of a healthy one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from golden_health import findings
+from support.gpu import gpu_machine, health_machine
+from support.gpu.faults import ALONE, HURRIED, TOGETHER
+from support.gpu.gpu_machine import GpuMachine
+
+BIG, SMALL = "p5.48xlarge", "g4dn.xlarge"
+BROKEN, ODD = True, False
+OF_ALONE = {
+    "GPU missing": ("7 of 8 GPUs on the bus: ", BROKEN),
+    "GPU unknown to the driver": ("on the bus, unknown to the driver: 0000:00:17.0", BROKEN),
+    "GPU hidden from CUDA": ("GPU 7: CUDA does not see it", BROKEN),
+    "module of another version": ("driver's module 570.1.1 beside libraries 580.", ODD),
+    "libraries do not fit the module": ("NVML: nvmlInit_v2 returned 18", ODD),
+    "CUDA does not start": ("CUDA: cuInit returned 802", ODD),
+    "page retirement pending": ("GPU 0: memory waits for repair", ODD),
+    "no NVLink": ("GPU 2: 0 of 18 NVLinks", BROKEN),
+    "some NVLinks": ("GPU 2: 12 of 18 NVLinks", BROKEN),
+    "fabric manager of another version": ("fabric manager 570.1.1 beside driver", ODD),
+}
+OF_TOGETHER = {
+    "GPU 0: is NVIDIA H200, not H100": ODD,
+    "3 of 4 NVSwitches on the bus": BROKEN,
+    "GPU 0: 3 uncorrected memory errors in its life": ODD,
+    "GPU 3: 2 rows of memory remapped": ODD,
+    "GPU 2: 40960 of 81920 MiB of memory": BROKEN,
+    "GPU 1: ECC is off: `nvidia-smi -e 1`, then reboot": ODD,
+    "GPU 4: 2 uncorrected memory errors since boot": BROKEN,
+    "GPU 5: memory waits for repair: reboot": ODD,
+    "GPU 5: memory is beyond repair: remapping a row failed": BROKEN,
+    "GPU 6: 8 of 16 PCIe lanes": BROKEN,
+    "GPU 4: hardware slowdown, hardware thermal slowdown": BROKEN,
+    "GPU 5: power brake": BROKEN,
+    "GPU 0, 1, 2, 3, 4, 5, 6, 7: persistence mode is off: `systemctl status nvidia-persistenced`":
+        ODD,
+    "GPU 3: Xid 79 (GPU has fallen off the bus)": BROKEN,
+    "GPU 3: Xid 74 (NVLink error)": BROKEN,
+    "GPU 3: Xid 48 (uncorrected memory error)": BROKEN,
+    "GPU 3: Xid 140 (unrecovered memory error)": BROKEN,
+    "NVSwitch PCI:0000:05:00.0: SXid 20034": ODD,
+    "0000:00:13.0: RmInitAdapter failed! (0x24:0x65:1568)": BROKEN,
+    "GPU 2: NVLinks down: 0": BROKEN,
+    "GPU 1: does not reach the memory of GPU 0, 2, 3, 4, 5, 6, 7": ODD,
+    "GPU 5: does not reach the memory of GPU 0, 1, 2, 3, 4, 6, 7": ODD,
+    "nvidia-fabricmanager is inactive": ODD,
+}
+"""Of the faults that a GPU check finds, those that show without a load; MIG is a user's choice, and
+Xid 94 was contained."""
+OF_HURRIED = {
+    "lost": ("GPU 3: nvmlDeviceGetMemoryInfo returned 15 (GPU is lost)", BROKEN),
+    "hangs at once": ("GPU 3: nvmlDeviceGetHandleByIndex_v2 did not return within 3 s", BROKEN),
+    "NVML hangs": ("NVML: nvmlInit_v2 did not return within 3 s", ODD),
+    "CUDA hangs": ("CUDA: cuInit did not return within 3 s", ODD),
+}
+
+
+def off(file: str, text: str | None) -> Callable[[GpuMachine], None]:
+    """A fault that a file of the machine shows; None where it is gone."""
+    def do(machine: GpuMachine) -> None:
+        path = machine.path / file
+        path.unlink()
+        if text is not None:
+            path.write_text(f"{text}\n", encoding="utf-8")
+    return do
+
+
+OF_DISKS = {
+    "a disk missing": (off("sys/block/nvme3n1/device/model", None), "7 of 8 local disks"),
+    "a dead controller": (off("sys/class/nvme/nvme5/state", "dead"),
+                          "disk nvme5: its controller is dead"),
+}
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return gpu_machine.compile_libraries(tmp_path_factory.mktemp("libraries"))
+
+
+@pytest.fixture
+def big(tmp_path: Path, libraries: Path) -> GpuMachine:
+    return health_machine.whole(tmp_path / "machine", libraries, BIG)
+
+
+@pytest.mark.parametrize("name", [
+    SMALL, "g4dn.12xlarge", "g5.xlarge", "g5.12xlarge", "g5g.16xlarge", "g6.xlarge", "g6e.12xlarge",
+    "g6e.48xlarge", "p4d.24xlarge", "p4de.24xlarge", BIG, "p5en.48xlarge"])
+def test_nothing_is_found_on_a_healthy_machine(tmp_path: Path, libraries: Path, name: str) -> None:
+    machine = health_machine.whole(tmp_path / "machine", libraries, name)
+    assert health_machine.found(machine) == {}
+    assert not (machine.path / "run/motd.d/40-golden-health").exists()
+    told = health_machine.golden_health(machine, "status")
+    assert (told.returncode, told.stdout.splitlines()[0]) == (0, "healthy")
+
+
+def test_what_programs_bring_about_is_no_fault_of_the_machine(big: GpuMachine) -> None:
+    """A crash of a user's kernel, MIG, GPUs at work, and a throttle by the power limit."""
+    big.program("dmesg", "\n".join(f"[8.1] NVRM: Xid (PCI:0000:00:13): {number}, pid=7, name=train"
+                                   for number in findings.OF_PROGRAMS))
+    big.set({"mig.0": 1, "throttled_by": 0x4, "utilization": 99, "used_mib": 70_000})
+    assert health_machine.found(big) == {}
+
+
+@pytest.mark.parametrize("fault", OF_ALONE)
+def test_a_fault_is_named(big: GpuMachine, fault: str) -> None:
+    do, _, _ = ALONE[fault]
+    do(big)
+    (text, broken), = health_machine.found(big).items()
+    assert (text.startswith(OF_ALONE[fault][0]), broken) == (True, OF_ALONE[fault][1]), text
+
+
+def test_no_fault_hides_another(big: GpuMachine) -> None:
+    for do, _, _ in TOGETHER:
+        do(big)
+    assert health_machine.found(big) == OF_TOGETHER
+    login = (big.path / "run/motd.d/40-golden-health").read_text(encoding="utf-8")
+    assert login.splitlines()[1:] == list(health_machine.texts(big))
+    told = health_machine.golden_health(big, "status")
+    assert told.returncode == 1 and "GPU 5: power brake\n" in told.stdout
+
+
+@pytest.mark.parametrize("fault", OF_HURRIED)
+def test_what_does_not_answer_is_named_and_the_look_ends(big: GpuMachine, fault: str) -> None:
+    big.set(HURRIED[fault][0])
+    (text, broken), = health_machine.found(big).items()
+    assert (text.startswith(OF_HURRIED[fault][0]), broken) == (True, OF_HURRIED[fault][1]), text
+
+
+@pytest.mark.parametrize("fault", OF_DISKS)
+def test_a_local_disk_that_is_gone_is_named(big: GpuMachine, fault: str) -> None:
+    do, text = OF_DISKS[fault]
+    do(big)
+    assert health_machine.found(big) == {text: BROKEN}
+
+
+def test_a_clock_is_asked_for_only_when_it_has_had_its_time() -> None:
+    facts: dict[str, Any] = {"bus": [], "disks": 0, "controllers": [], "clock": False}
+    assert findings.judge({**facts, "up_s": 60.0}, None) == []
+    (found,) = findings.judge({**facts, "up_s": 3600.0}, None)
+    assert found.text.startswith("the clock is not synchronized") and not found.broken
+
+
+def test_the_login_is_told_no_more_once_it_is_mended(big: GpuMachine) -> None:
+    big.program("systemctl", "inactive")
+    assert health_machine.found(big)
+    big.program("systemctl", "active")
+    assert health_machine.found(big) == {}
+    assert not (big.path / "run/motd.d/40-golden-health").exists()
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"replace": "sometimes"}, "replace is 'sometimes': write never, idle or always"),
+    ({"replace": None}, "replace is None, no str"),
+    ({"publish_enabled": "yes"}, "publish_enabled is 'yes', no bool"),
+    ({"types": []}, "types is [], no dict"),
+])
+def test_wrong_settings_are_one_line(big: GpuMachine, settings: dict[str, Any], said: str) -> None:
+    path = big.path / "etc/golden-health.json"
+    known = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**known, **settings}), encoding="utf-8")
+    for command in ("look", "check"):
+        told = health_machine.golden_health(big, command)
+        assert (told.returncode, told.stderr) == (
+            2, f"golden-health: error: {path}: {said}\n")
+
+
+def test_before_the_first_look_it_says_so(big: GpuMachine) -> None:
+    told = health_machine.golden_health(big, "status")
+    assert (told.returncode, told.stdout) == (3, "") and "has not looked yet" in told.stderr
