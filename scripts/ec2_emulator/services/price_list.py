@@ -27,6 +27,8 @@ NEAR = {"us-east-1", "us-east-2"}
 PUBLISHED = "2024-12-02T18:00:00Z"
 BY_USAGE = (
     ("AmazonEC2", "EBS:SnapshotUsage", 0.05, "GB-Mo", "productFamily", "Storage Snapshot"),
+    ("AmazonEC2", "EBS:VolumeUsage.gp3", 0.08, "GB-Mo", "volumeApiName", "gp3"),
+    ("AmazonCloudWatch", "CW:MetricMonitorUsage", 0.30, "Metrics", "group", "Metric"),
     ("AmazonS3", "TimedStorage-ByteHrs", 0.023, "GB-Mo", "volumeType", "Standard"),
     ("AmazonDynamoDB", "WriteRequestUnits", 0.625e-6, "Requests", "group", "DDB-WriteUnits"),
     ("AmazonDynamoDB", "IA-WriteRequestUnits", 0.78e-6, "Requests", "group", "DDB-WriteUnits"),

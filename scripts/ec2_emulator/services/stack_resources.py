@@ -15,7 +15,7 @@ from moto.utilities.utils import get_partition
 Data = dict[str, Any]
 _moto_group = FakeAutoScalingGroup.create_from_cloudformation_json
 _NAMED_BY = {"AWS::CloudWatch::Alarm": "AlarmName", "AWS::AutoScaling::ScalingPolicy": "",
-             "AWS::Budgets::Budget": ""}
+             "AWS::AutoScaling::WarmPool": "", "AWS::Budgets::Budget": ""}
 """Types that moto makes nothing of, each with the property that names it."""
 
 
@@ -84,12 +84,12 @@ def update_group(
         name=original_resource.name, availability_zones=given.get("AvailabilityZones", []),
         desired_capacity=given.get("DesiredCapacity"), max_size=given["MaxSize"],
         min_size=given["MinSize"],
-        launch_config_name="", launch_template={},
+        launch_config_name="", launch_template=given.get("LaunchTemplate", {}),
         vpc_zone_identifier=",".join(given.get("VPCZoneIdentifier", [])),
         health_check_period=given.get("HealthCheckGracePeriod", 0),
         health_check_type=given.get("HealthCheckType", ""),
         new_instances_protected_from_scale_in=given.get("NewInstancesProtectedFromScaleIn"),
-        mixed_instances_policy=given["MixedInstancesPolicy"])
+        mixed_instances_policy=given.get("MixedInstancesPolicy"))
 
 
 def delete_group(group: FakeAutoScalingGroup, account_id: str, region_name: str) -> None:

@@ -14,6 +14,9 @@ DISK_PERCENT = "disk_used_percent"
 IDLE = "golden_idle"
 """Of the role `golden_idle` alone: 1 while a machine is idle by every line, else 0, once a
 minute."""
+FREE, UNUSED = "golden_free", "golden_unused"
+"""Likewise, by the group alone: 1 while nobody uses a machine, also one that has just started; and
+the same as IDLE."""
 
 GROUP = "AutoScalingGroupName"
 INSTANCE = "InstanceId"

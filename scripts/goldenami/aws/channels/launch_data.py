@@ -12,6 +12,7 @@ from goldenami.aws.channels.pointers import Data
 from goldenami.aws.session import Client
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions.definition import Definition, LaunchTemplate, VolumeType
+from goldenami.model.operation.cluster_section import Monitoring
 
 _VOLUME_KEYS = {"volume_type": "VolumeType", "iops": "Iops", "throughput": "Throughput",
                 "volume_size_gib": "VolumeSize", "initialization_rate": "VolumeInitializationRate"}
@@ -65,7 +66,21 @@ def of_image(definition: Definition, ami: str, groups: Sequence[str]) -> Data:
         "ImageId": ami, "BlockDeviceMappings": [{"DeviceName": images.ROOT_DEVICE, "Ebs": ebs}],
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled",
                             **_metadata(template)},
-        **_stated(template, groups)}
+        **_stated(template, groups), **_monitoring(definition)}
+
+
+def _monitoring(definition: Definition) -> Data:
+    """Nothing where the definition says nothing, so that older versions still fit."""
+    if definition.cluster is None and _template(definition).monitoring is None:
+        return {}
+    return {"Monitoring": {"Enabled": monitoring(definition) is Monitoring.DETAILED}}
+
+
+def monitoring(definition: Definition) -> Monitoring:
+    """What the definition says, or else what its having a cluster does: groups take it from
+    here."""
+    default = Monitoring.DETAILED if definition.cluster else Monitoring.BASIC
+    return _template(definition).monitoring or default
 
 
 def _metadata(template: LaunchTemplate) -> Data:

@@ -15,9 +15,12 @@ from goldenami.aws.session import Account
 from goldenami.aws.stacks import ChangeSet, DeployedStack, StackTemplate
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
-from goldenami.fleet.cluster import cluster_template
+from goldenami.fleet.cluster import arrivals, choices, cluster_costs, cluster_template
+from goldenami.fleet.cluster.arrivals import Trace
+from goldenami.fleet.cluster.cluster_costs import MachinePrices
 from goldenami.fleet.cluster.cluster_template import FamilyGroup
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.operation.cluster_section import ClusterSection
 from goldenami.model.supported.hardware import Family
 
 _SUBNETS, _VERSION, _LEAST, _MOST = "Subnets", "TemplateVersion", "MinInstances", "MaxInstances"
@@ -34,6 +37,8 @@ class RenderedCluster:
     groups: tuple[FamilyGroup, ...]
     absent: tuple[str, ...]
     prices: RegionPrices
+    section: ClusterSection | None
+    ahead: Mapping[str, MachinePrices]
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class ClusterPlan:
     cluster: RenderedCluster
     parameters: Mapping[str, str]
     change_set: ChangeSet
+    trace: Trace
 
 
 def render(
@@ -64,11 +70,11 @@ def render(
         raise BadInput(f"{where} has no {', '.join(definition.hardware)}",
                        hint="choose another region, or declare a family that it has")
     prices = price_list.ask(account, where)
-    groups = cluster_template.families_of(definition, known, sorted(offered), prices)
-    return RenderedCluster(where, cluster_template.render(definition, groups, prices),
-                           tuple(groups),
+    groups = tuple(cluster_template.families_of(definition, known, sorted(offered), prices))
+    return RenderedCluster(where, cluster_template.render(definition, groups, prices), groups,
                            tuple(family for family in definition.hardware if family not in offered),
-                           prices)
+                           prices, definition.cluster,
+                           cluster_costs.ask(account, definition, where, groups))
 
 
 def prepare(
@@ -93,19 +99,25 @@ def prepare(
     _check(cluster, known)
     known |= {_VERSION: given.get(_VERSION) or _default_version(account, definition, region)}
     parameters = {name: value for name, value in known.items() if name in template.parameters}
+    zone = next((each.zone for each in cluster.section.calendar), "UTC") if cluster.section else "UTC"
+    trace = arrivals.read(account, region, [group.family for group in cluster.groups], zone)
     return ClusterPlan(cluster, parameters,
-                       stacks.propose(cloudformation, template, present, parameters))
+                       stacks.propose(cloudformation, template, present, parameters), trace)
 
 
 def _former(present: DeployedStack | None) -> Mapping[str, str]:
     return {} if present is None or present.is_new else present.parameters
 
 
-def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
+def _values(cluster: RenderedCluster, parameters: Mapping[str, str]) -> dict[str, str]:
+    """The parameters with the defaults of the others."""
     declared = cluster.template.parameters
-    values = {
-        name: str(row["Default"]) for name, row in declared.items() if "Default" in row
-    } | dict(parameters)
+    return {name: str(row["Default"]) for name, row in declared.items() if "Default" in row
+            } | dict(parameters)
+
+
+def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
+    values = _values(cluster, parameters)
     if _SUBNETS not in values:
         raise BadInput("where shall machines start?",
                        hint="name subnets: --set Subnets=subnet-0a,subnet-0b")
@@ -113,6 +125,15 @@ def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
         raise BadInput(f"a group cannot have {values[_LEAST]} machines at least and "
                        f"{values[_MOST]} at most",
                        hint="correct MinInstances or MaxInstances")
+    for group in cluster.groups:
+        hours, least, most = group.ahead.working_hours, int(values[_LEAST]), int(values[_MOST])
+        if hours and not least < hours <= most:
+            raise BadInput(f"{hours} machines of {group.family} in working hours are not between "
+                           f"{least}, which run always, and {most}",
+                           hint="correct MinInstances or MaxInstances, or the definition's `cluster`")
+        if group.ahead.spare > most:
+            raise BadInput(f"{group.ahead.spare} spare machines of {group.family} are more than "
+                           f"{most}", hint="raise MaxInstances: --set MaxInstances=4")
 
 
 def _default_version(account: Account, definition: Definition, region: str) -> str:
@@ -148,3 +169,19 @@ def show(plan: ClusterPlan) -> Iterator[str]:
     for group in cluster.groups:
         listed = [f"{name} ${usd:.3f}" for name, usd in group.prices.items()]
         yield f"  {group.family:<8} " + (", ".join(listed) or "unknown")
+    yield from cluster_costs.show(cluster_costs.ahead(cluster.section, cluster.groups,
+                                                      cluster.ahead))
+    yield from _choices(plan)
+
+
+def _choices(plan: ClusterPlan) -> Iterator[str]:
+    """For groups that the definition or the trace says something of; else the first."""
+    cluster = plan.cluster
+    bounds = {name: int(text) for name, text in _values(cluster, plan.parameters).items()
+              if name in (_LEAST, _MOST, "WarmUpSeconds")}
+    chosen = [group for group in cluster.groups
+              if cluster.section and group.family in cluster.section.machines]
+    yield f"who waits, and what it costs, by {plan.trace.source}:"
+    for group in chosen or cluster.groups[:1]:
+        yield from choices.show(group, cluster.section, plan.trace, cluster.ahead[group.family],
+                                bounds)

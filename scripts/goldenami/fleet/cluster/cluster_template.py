@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from goldenami.aws import metrics, tags
 from goldenami.aws.channels import pointers
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.stacks import StackIdentity, StackTemplate
+from goldenami.core import clock
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.operation.cluster_section import ClusterSection, FamilyMachines
 from goldenami.model.supported.hardware import Family
 
 FILE = "cluster.yml.j2"
@@ -33,12 +35,29 @@ of 20 for on-demand would leave the smallest sizes of the cheapest family, and n
 family."""
 
 
+_NOTHING_AHEAD = FamilyMachines()
+
+
+@dataclass(frozen=True)
+class ScheduledLeast:
+    """A scheduled action: how many machines a group has at least from a recurring minute on. 0: as
+    many as at any time. `begins` and `ends` bound it, in UTC, where they are not empty."""
+
+    name: str
+    least: int
+    cron: str
+    zone: str
+    begins: str = ""
+    ends: str = ""
+
+
 @dataclass(frozen=True)
 class FamilyGroup:
     """The group of one family. `id` begins the logical names of its resources; `has_gpu`: one with
     NVIDIA's metrics.
 
-    `prices` are US dollars an hour by type, empty where they are not known.
+    `prices` are US dollars an hour by type, empty where they are not known. `ahead` is what runs, or
+    could at once, before somebody needs it; `calendar` changes the least of the group.
     """
 
     family: str
@@ -46,6 +65,13 @@ class FamilyGroup:
     name: str
     has_gpu: bool
     prices: Mapping[str, float]
+    ahead: FamilyMachines = _NOTHING_AHEAD
+    calendar: tuple[ScheduledLeast, ...] = ()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether idle machines are wanted."""
+        return bool(self.ahead.spare or self.ahead.working_hours)
 
 
 def identity(image: str) -> StackIdentity:
@@ -65,10 +91,24 @@ def families_of(
     prices: RegionPrices,
 ) -> list[FamilyGroup]:
     """A group for each declared family that is `present` in the region."""
+    wanted = definition.cluster.machines if definition.cluster else {}
+    ahead = {family: wanted.get(family, FamilyMachines()) for family in definition.hardware}
     return [FamilyGroup(family, "".join(part.capitalize() for part in family.split("-")),
                         group_name(definition.image, family), known[family].sm is not None,
-                        prices.of_family(family))
+                        prices.of_family(family), ahead[family],
+                        tuple(_actions(definition.cluster, ahead[family].working_hours)))
             for family in definition.hardware if family in present]
+
+
+def _actions(section: ClusterSection | None, least: int) -> Iterator[ScheduledLeast]:
+    """Starts without the holidays, and the ends, which do no harm on one."""
+    for number, hours in enumerate(section.calendar if section and least else (), 1):
+        for begins, ends in hours.periods(section.holidays if section else (), clock.now()):
+            first = f"{begins:%Y%m%d}" if begins else ""
+            yield ScheduledLeast(f"Opens{number}{first and f'From{first}'}", least, hours.starts,
+                                 hours.zone, clock.stamp(begins) if begins else "",
+                                 clock.stamp(ends) if ends else "")
+        yield ScheduledLeast(f"Closes{number}", 0, hours.ends, hours.zone)
 
 
 def render(

@@ -1,5 +1,4 @@
-"""Image definitions: packer/images/*.yml, the only facts that a person writes. All else is derived
-or refused."""
+"""Image definitions: packer/images/*.yml, the only facts that a person writes."""
 
 from __future__ import annotations
 
@@ -17,6 +16,8 @@ from goldenami.model.builds.hardening_records import HardeningLevel
 from goldenami.model.builds.security_records import Rating
 from goldenami.model.definitions import role_order
 from goldenami.model.definitions.update_policy import Watch
+from goldenami.model.operation.cluster_section import ClusterSection, Monitoring
+from goldenami.model.operation.residency import Residency
 from goldenami.model.supported.platforms import Distribution
 from goldenami.packages.mirrors import Address, Fingerprint, LoginVariable, VendorArchive
 from goldenami.packages.pypi import PrivateIndex
@@ -28,7 +29,7 @@ ADDED = (IMMUTABLE, CONTAINERS) = ("immutable", "containers")
 DRIVER_MODULES = "nvidia"
 """The name of the driver's modules among those that a lock compiles."""
 NEWEST, ANY = "newest", "any"
-"""Values of nvidia_driver_branch and nvidia_driver_flavour that leave the choice to the lock."""
+"""Driver branch and flavour that leave the choice to the compiler."""
 
 
 class KernelFlavour(StrEnum):
@@ -108,6 +109,8 @@ class LaunchTemplate(Record):
     """path in this repository of the user data, at most 16 KiB"""
     metadata_options: MetadataOptions = MetadataOptions()
     """what the metadata service answers"""
+    monitoring: Annotated[Monitoring, Field(strict=False)] | None = None
+    """how often EC2 sends metrics; default: `detailed` with a section `cluster`, else `basic`"""
     volume_type: Annotated[VolumeType, Field(strict=False)] = VolumeType.GP3
     """the root volume's"""
     volume_size_gib: Annotated[int, Field(ge=2, le=65536)] | None = None
@@ -154,8 +157,6 @@ ARNs)."""
 class Publish(Record):
     """Where the image is published and for how long it is kept. No part of it shapes the image.
 
-    `account` is the only one that it is published to, whatever the credentials of the day are.
-
     `kms_key` is an alias that has to exist in each region; without it, the account's default
     decides on encryption. `soak_hours` is how long a candidate has to stand before `promote` takes
     it; 0: `publish` moves `latest` itself. `left_regions` had the image once: what they have stays
@@ -176,8 +177,7 @@ class Publish(Record):
     deprecate_after_days: Annotated[int, Field(ge=1, le=3650)] = 90
     """days until EC2 calls an AMI deprecated"""
     soak_hours: Annotated[int, Field(ge=0, le=720)] = 0
-    """hours that a candidate stands before `promote` takes it; 0: `publish` moves `latest`
-    itself"""
+    """hours that a candidate stands before `promote` takes it; 0: `publish` moves `latest` itself"""
     deregistration_protection: bool = False
     """EC2 lets nobody deregister the AMIs, `retire` included"""
     share_with: Annotated[list[Annotated[str, Field(pattern=_PRINCIPAL)]],
@@ -368,6 +368,10 @@ class Definition(Record):
     """roles in any order, each with its variables or nothing; the README of a role lists them"""
     publish: Publish | None = None
     """where and how it is published; without it the image stays here"""
+    cluster: ClusterSection | None = None
+    """machines that run before somebody needs them"""
+    residency: Residency | None = None
+    """regions that it may be in"""
     watch: Watch = Watch()
     """which new releases become a new lock"""
     security: Security = Security()

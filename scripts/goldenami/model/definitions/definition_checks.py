@@ -34,6 +34,7 @@ from goldenami.model.definitions.definition import (
     VolumeType,
 )
 from goldenami.model.definitions.role_specs import role_spec
+from goldenami.model.operation import operation_checks
 from goldenami.model.supported import compatibility, hardware
 from goldenami.model.supported.architectures import ARCHITECTURES
 from goldenami.model.supported.platforms import PLATFORMS
@@ -56,7 +57,8 @@ def check(
              *_check_roles(root, source, definition), *_check_platforms(root, source, definition),
              *_check_frameworks(root, source, definition), *_check_modules(source, definition),
              *_check_drift(source, definition), *source_checks.mistakes(root, source, definition),
-             *python_checks.mistakes(root, source, definition)]
+             *python_checks.mistakes(root, source, definition),
+             *operation_checks.mistakes(root, source, definition)]
     if definition.publish:
         found += _check_publish(root, source, definition, definition.publish, regions)
     # What goes together can be asked of parts that are right by themselves.

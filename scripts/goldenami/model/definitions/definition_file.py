@@ -77,9 +77,9 @@ def _located(root: Path, definition: Definition) -> Definition:
     )
 
 
-APART = ("publish", "watch", "security", "drift", "goldenami")
-"""Keys that say where an image goes, when it is made again, what is shown of it, what may differ
-and by which version it is made: no part of them is in it."""
+APART = ("publish", "cluster", "residency", "watch", "security", "drift", "goldenami")
+"""Keys that say where an image goes, what runs of it, when it is made again, what is shown of it,
+what may differ and by which version it is made: no part of them is in it."""
 
 
 def without_publish(text: str) -> str:

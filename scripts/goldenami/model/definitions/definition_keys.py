@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from goldenami.model.definitions import definition, update_policy
+from goldenami.model.operation import cluster_section, residency
 from goldenami.packages import mirrors
 
 Schema = dict[str, Any]
@@ -30,7 +31,8 @@ def sections() -> Iterator[tuple[str, list[DefinitionKey]]]:
     """Each section once, by the first path that has it ("" is the top), with its keys."""
     schema = definition.Definition.model_json_schema()
     yield from _below("", "Definition", {**schema["$defs"], "Definition": schema},
-                      _meanings(definition) | _meanings(update_policy) | _meanings(mirrors), {})
+                      _meanings(definition) | _meanings(update_policy) | _meanings(mirrors)
+                      | _meanings(cluster_section) | _meanings(residency), {})
 
 
 def _below(

@@ -1,0 +1,116 @@
+"""A week of people who want a machine: as CloudTrail saw the last one, or a made-up one."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from goldenami.aws.calls import pages
+from goldenami.aws.regions import for_each_region
+from goldenami.aws.session import Account, Client
+from goldenami.core import clock
+from goldenami.fleet.cluster.waiting import WEEK_H, Visit
+
+MOST_EVENTS = 1000
+"""Of each kind: LookupEvents gives 50 at a time, twice a second."""
+_PEOPLE, _SEED = 8, 31
+_DAY_H = 24.0
+_COMES, _STAYS_H, _OVERNIGHT = (9.0, 0.75), 4.0, 0.15
+"""Of a made-up day: the hour at which people come, with its spread, for how long they stay on
+average, and how many of them leave a job for the night."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """`visits` of each family from `begins` on; `source` says where they are from."""
+
+    begins: datetime
+    visits: dict[str, list[Visit]]
+    source: str
+
+    def of_family(self, family: str) -> list[Visit]:
+        """That family's."""
+        return self.visits.get(family, [])
+
+
+def read(account: Account, region: str, families: Iterable[str], zone: str) -> Trace:
+    """The launches of the last seven days in the region, of these families; a made-up week of the
+    time zone where there are none, or nobody may look.
+    """
+    now, names = clock.now(), list(families)
+    begins = now - timedelta(hours=WEEK_H)
+    hasty = account.with_short_timeouts()
+    asked = for_each_region([region], lambda _: _launches(
+        hasty.client("cloudtrail", region), begins, now, names))
+    found = asked.done.get(region, {})
+    if found:
+        return Trace(begins, found, "CloudTrail's launches of the last seven days")
+    why = asked.causes.get(region, f"CloudTrail has no launch of {', '.join(names)} in seven days")
+    today = now.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0)
+    return Trace(today - timedelta(days=today.weekday()), {name: made_up() for name in names},
+                 f"a made-up week of {_PEOPLE} people ({why})")
+
+
+def made_up(seed: int = _SEED, people: int = _PEOPLE) -> list[Visit]:
+    """Five days of people who come in the morning; some leave a job for the night."""
+    dice = random.Random(seed)  # noqa: S311 - a week to look at, and no secret
+    found = []
+    for day in range(5):
+        for _ in range(people):
+            comes = _DAY_H * day + dice.gauss(*_COMES)
+            stays = _DAY_H / 2 if dice.random() < _OVERNIGHT else dice.expovariate(1 / _STAYS_H)
+            found.append(Visit(round(comes, 3), round(max(0.25, stays), 3)))
+    return sorted(found, key=lambda each: each.at_h)
+
+
+def peak(visits: list[Visit]) -> int:
+    """Most machines that are in use at once."""
+    changes = sorted([*((each.at_h, 1) for each in visits),
+                      *((each.at_h + each.hours, -1) for each in visits)])
+    most = now = 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return most
+
+
+def _launches(
+    cloudtrail: Client, begins: datetime, now: datetime, families: list[str]
+) -> dict[str, list[Visit]]:
+    ended = dict(_instances(cloudtrail, "TerminateInstances", begins))
+    found: dict[str, list[Visit]] = {}
+    for event in _events(cloudtrail, "RunInstances", begins):
+        for machine in _items(event, "responseElements"):
+            family = machine.get("instanceType", "").partition(".")[0]
+            if family in families:
+                began = datetime.fromisoformat(event["eventTime"])
+                until = ended.get(machine["instanceId"], now)
+                hours = [(each.total_seconds() / 3600) for each in (began - begins, until - began)]
+                found.setdefault(family, []).append(Visit(hours[0], max(0.0, hours[1])))
+    return found
+
+
+def _instances(
+    cloudtrail: Client, name: str, begins: datetime
+) -> Iterator[tuple[str, datetime]]:
+    for event in _events(cloudtrail, name, begins):
+        when = datetime.fromisoformat(event["eventTime"])
+        yield from ((each["instanceId"], when) for each in _items(event, "responseElements"))
+
+
+def _items(event: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The instances of an event; a call that was refused has none."""
+    found = ((event.get(key) or {}).get("instancesSet") or {}).get("items", [])
+    return list(found)
+
+
+def _events(cloudtrail: Client, name: str, begins: datetime) -> Iterator[dict[str, Any]]:
+    rows = pages(cloudtrail, "lookup_events", "Events", StartTime=begins, LookupAttributes=[
+        {"AttributeKey": "EventName", "AttributeValue": name}])
+    return (json.loads(row["CloudTrailEvent"]) for row in islice(rows, MOST_EVENTS))

@@ -1,0 +1,98 @@
+"""What machines ahead of their users, and their metrics each minute, cost a month at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from goldenami.aws.channels import launch_data
+from goldenami.aws.pricing import price_list, prices
+from goldenami.aws.pricing.price_list import ListedUsage
+from goldenami.aws.session import Account
+from goldenami.core import units
+from goldenami.fleet.cluster.cluster_template import FamilyGroup
+from goldenami.fleet.costs.region_advice import MONTH_H
+from goldenami.model.definitions.definition import Definition, VolumeType
+from goldenami.model.operation.cluster_section import ClusterSection, Monitoring
+
+DETAILED_METRICS = 7
+"""Metrics of an instance that each minute is paid for ("Amazon CloudWatch pricing", example of EC2
+detailed monitoring)."""
+GP3_GIB_MONTH = ListedUsage(price_list.EC2, {"volumeApiName": "gp3"}, "EBS:VolumeUsage.gp3")
+METRIC_MONTH = ListedUsage("AmazonCloudWatch", {"group": "Metric"}, "CW:MetricMonitorUsage")
+
+
+@dataclass(frozen=True)
+class MachinePrices:
+    """US dollars of one family in a region; None where they are not known. `hour`: of a machine of
+    `type`. `stopped_month`: of a stopped machine's volume. `monitored_month`: of one's metrics."""
+
+    type: str
+    hour: float | None
+    stopped_month: float | None
+    monitored_month: float | None
+
+
+@dataclass(frozen=True)
+class MonthlyCost:
+    """Something that is paid for whether it is used or not. `usd` is None where a price is not
+    known."""
+
+    what: str
+    usd: float | None
+
+
+def ask(
+    account: Account, definition: Definition, region: str, groups: tuple[FamilyGroup, ...]
+) -> dict[str, MachinePrices]:
+    """The prices of each group's machines, by family: of the launch template's type, else of the
+    cheapest."""
+    assert definition.publish is not None  # there would be no cluster
+    template = definition.publish.launch_template
+    is_gp3 = template.volume_type is VolumeType.GP3
+    gib = price_list.of_usage(account, GP3_GIB_MONTH, [region]).usd.get(region) if is_gp3 else None
+    metric = price_list.of_usage(account, METRIC_MONTH, [region]).usd.get(region)
+    volume = prices.monthly((template.volume_size_gib or definition.disk_size_gib) << 30, gib)
+    monitored: float | None = 0.0
+    if launch_data.monitoring(definition) is Monitoring.DETAILED:
+        monitored = None if metric is None else DETAILED_METRICS * metric
+    found = {}
+    for group in groups:
+        own = template.instance_type or ""
+        named = own if own in group.prices else next(iter(group.prices), "")
+        found[group.family] = MachinePrices(named, group.prices.get(named), volume, monitored)
+    return found
+
+
+def ahead(
+    section: ClusterSection | None, groups: tuple[FamilyGroup, ...],
+    known: Mapping[str, MachinePrices],
+) -> Iterator[MonthlyCost]:
+    """What each part of the section costs. Hours that people use are in it: they pay for them with
+    any setting."""
+    for group in groups:
+        price, wanted = known[group.family], group.ahead
+        if section and wanted.working_hours:
+            hours = MONTH_H * section.open_share
+            yield MonthlyCost(f"{group.family}: {wanted.working_hours} of {price.type} in working "
+                              f"hours, {hours:.0f} h", _times(wanted.working_hours * hours, price.hour))
+        if wanted.spare:
+            yield MonthlyCost(f"{group.family}: {wanted.spare} of {price.type} spare, day and night",
+                              _times(wanted.spare * MONTH_H, price.hour))
+        if wanted.stopped:
+            yield MonthlyCost(f"{group.family}: {wanted.stopped} stopped, their volumes",
+                              _times(wanted.stopped, price.stopped_month))
+    for monitored in {price.monitored_month for price in known.values()} - {0.0}:
+        yield MonthlyCost("detailed monitoring, each machine that runs all month", monitored)
+
+
+def _times(count: float, usd: float | None) -> float | None:
+    return None if usd is None else count * usd
+
+
+def show(costs: Iterator[MonthlyCost]) -> Iterator[str]:
+    """A line for each."""
+    rows = list(costs)
+    if rows:
+        yield "a month, on demand, used or not:"
+    yield from (f"  {row.what}: {units.price(row.usd, exact=True)}" for row in rows)

@@ -1,0 +1,174 @@
+"""How long people wait for a machine, and what that costs: a group under a setting, by events. Pure:
+no account is asked.
+
+A person takes a free machine, else waits in a row for the next. A group starts as many as its
+setting wants, the stopped ones first, and ends a machine that nobody used for a while and that the
+setting does not want.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+WEEK_H = 168.0
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One machine's use: from which hour of the week on, and for how many."""
+
+    at_h: float
+    hours: float
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a group is run. `least` has the hours from which a least number of machines holds, from
+    hour 0 on; `spare` machines are free as long as there are at most `most`; `stopped` ones start
+    faster."""
+
+    name: str
+    most: int
+    least: tuple[tuple[float, int], ...] = ((0.0, 0),)
+    spare: int = 0
+    stopped: int = 0
+
+
+@dataclass(frozen=True)
+class Times:
+    """Hours from a start to a machine that works, of a new one and of a stopped one; and after
+    which an unused machine goes."""
+
+    boot_h: float = 0.1
+    wake_h: float = 0.025
+    idle_h: float = 1.0
+
+
+@dataclass(frozen=True)
+class WaitingOutcome:
+    """Minutes that people waited, and hours of machines. Who was still in the row at the end is in
+    `unserved`."""
+
+    visits: int
+    mean_min: float
+    longest_min: float
+    waited: int
+    unserved: int
+    machine_h: float
+
+
+@dataclass
+class _Group:
+    """The state between two events."""
+
+    setting: Setting
+    times: Times
+    now: float = 0.0
+    least: int = 0
+    busy: int = 0
+    machine_h: float = 0.0
+    stopped: int = 0
+    starting: int = 0
+    number: int = 0
+    next_spare: float = 0.0
+    free: list[float] = field(default_factory=list)
+    """since when each free machine is"""
+    row: deque[Visit] = field(default_factory=deque)
+    waits: list[float] = field(default_factory=list)
+    events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+
+    @property
+    def running(self) -> int:
+        return self.busy + len(self.free) + self.starting
+
+    def wanted(self, spare: int) -> int:
+        return min(self.setting.most, max(self.least, self.busy + len(self.row) + spare))
+
+    def at(self, hour: float, event: Callable[[], None]) -> None:
+        self.number += 1
+        heapq.heappush(self.events, (hour, self.number, event))
+
+    def step(self) -> None:
+        """Up to the next event, the event, and what the group does about it."""
+        hour, _, event = heapq.heappop(self.events)
+        self.machine_h += self.running * (hour - self.now)
+        self.now = hour
+        event()
+        while self.row and self.free:
+            self.free.pop()
+            self.serve(self.row.popleft())
+        self.balance()
+
+    def serve(self, visit: Visit) -> None:
+        self.waits.append(self.now - visit.at_h)
+        self.busy += 1
+        self.at(self.now + visit.hours, self.leave)
+
+    def leave(self) -> None:
+        self.busy -= 1
+        self.add()
+
+    def add(self) -> None:
+        self.free.append(self.now)
+        self.at(self.now + self.times.idle_h, lambda: None)
+
+    def started(self) -> None:
+        self.starting -= 1
+        self.add()
+
+    def slept(self) -> None:
+        self.stopped += 1
+
+    def open(self, least: int) -> None:
+        self.least = least
+
+    def balance(self) -> None:
+        """Start what lacks; end what has been free for long and is not wanted, the longest first.
+
+        Spare machines start one after another, as the group's alarm adds them.
+        """
+        while self.running < self.wanted(0):
+            self.start()
+        if self.running < self.wanted(self.setting.spare) and self.now >= self.next_spare:
+            self.next_spare = self.now + self.times.boot_h
+            self.at(self.next_spare, lambda: None)
+            self.start()
+        while (self.free and self.running > self.wanted(self.setting.spare)
+               and self.now >= self.free[0] + self.times.idle_h):
+            self.free.pop(0)
+
+    def start(self) -> None:
+        self.starting += 1
+        if self.stopped:
+            self.stopped -= 1
+            self.at(self.now + self.times.wake_h, self.started)
+            # Another one is made ready in its place.
+            self.at(self.now + self.times.boot_h, self.slept)
+        else:
+            self.at(self.now + self.times.boot_h, self.started)
+
+
+def simulate(
+    visits: Sequence[Visit], setting: Setting, times: Times, until_h: float = WEEK_H
+) -> WaitingOutcome:
+    """Run the group through `visits` and `until_h`; a machine that is busy then is paid for until
+    then."""
+    group = _Group(setting, times, stopped=setting.stopped)
+    for hour, least in setting.least:
+        group.at(hour, partial(group.open, least))
+    for visit in sorted(visits, key=lambda each: each.at_h):
+        group.at(visit.at_h, partial(group.row.append, visit))
+    while group.events and group.events[0][0] <= until_h:
+        group.step()
+    group.machine_h += group.running * max(0.0, until_h - group.now)
+    waits = [60 * each for each in group.waits]
+    in_row = [60 * (until_h - visit.at_h) for visit in group.row]
+    every = [*waits, *in_row]
+    return WaitingOutcome(
+        len(every), math.fsum(every) / max(1, len(every)), max(every, default=0.0),
+        sum(each > 0.5 for each in every), len(in_row), group.machine_h)

@@ -1,0 +1,2 @@
+"""How machines of an image run: when, how many of them ahead of who needs one, and where they
+may."""

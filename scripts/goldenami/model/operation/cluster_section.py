@@ -1,0 +1,87 @@
+"""The section `cluster` of a definition: machines that run before somebody needs them."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from goldenami.core.records import Record
+from goldenami.model.operation import working_hours
+from goldenami.model.operation.working_hours import WorkingHours
+
+MOST_ACTIONS = 125
+"""Scheduled actions of a group (Amazon EC2 Auto Scaling, "Quotas")."""
+
+
+class Monitoring(StrEnum):
+    """How often EC2 sends an instance's metrics: each minute, for a price, or each fifth."""
+
+    DETAILED = "detailed"
+    BASIC = "basic"
+
+
+class FamilyMachines(Record):
+    """Machines of one family that run, or are ready to, before somebody needs them."""
+
+    working_hours: Annotated[int, Field(ge=0, le=1000)] = 0
+    """machines at least, during `hours`"""
+    spare: Annotated[int, Field(ge=0, le=100)] = 0
+    """free machines at any time, as long as the group may grow"""
+    stopped: Annotated[int, Field(ge=0, le=100)] = 0
+    """machines of a warm pool: started once, then stopped"""
+
+
+class ClusterSection(Record):
+    """Machines ahead of who needs one, in the groups of `golden cluster`. No part of it shapes the
+    image."""
+
+    hours: list[str] = Field(default_factory=list)
+    """when people work, such as `Mon-Fri 08:00-19:00 Europe/Berlin`"""
+    holidays: list[date] = Field(default_factory=list)
+    """days without these hours, such as 2026-12-25"""
+    machines: Annotated[dict[str, FamilyMachines], Field(min_length=1)]
+    """by family"""
+
+    @field_validator("hours")
+    @classmethod
+    def _hours(cls, value: list[str]) -> list[str]:
+        for clash in working_hours.clashes([working_hours.parse(text) for text in value]):
+            raise ValueError(clash)
+        return value
+
+    @field_validator("holidays", mode="before")
+    @classmethod
+    def _days(cls, value: Any) -> Any:
+        for each in value if isinstance(value, list) else ():
+            if not isinstance(each, date):
+                raise ValueError(f"`{each}` is a day of no year; write such as 2026-12-25")
+        return value
+
+    @model_validator(mode="after")
+    def _starts_something(self) -> Self:
+        counts = [each.working_hours for each in self.machines.values()]
+        if self.hours and not any(counts):
+            raise ValueError("`hours` start nothing: say `working_hours: 1` of a family in "
+                             "`machines`")
+        if any(counts) and not self.hours:
+            raise ValueError("`working_hours` without `hours`: say when, such as "
+                             "`Mon-Fri 08:00-19:00 Europe/Berlin`")
+        most = len(self.hours) * (len(set(self.holidays)) + 2)
+        if most > MOST_ACTIONS:
+            raise ValueError(f"{len(self.holidays)} holidays need {most} scheduled actions, and a "
+                             f"group takes {MOST_ACTIONS}; leave past and far ones out")
+        return self
+
+    @cached_property
+    def calendar(self) -> tuple[WorkingHours, ...]:
+        """The hours, read."""
+        return tuple(map(working_hours.parse, self.hours))
+
+    @property
+    def open_share(self) -> float:
+        """The part of a week in which the hours want machines; holidays are not counted."""
+        return sum(each.minutes_a_week for each in self.calendar) / (7 * working_hours.DAY_MIN)

@@ -1,0 +1,55 @@
+"""Whether what a definition says of its running machines fits the rest of it, and the
+repository."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from goldenami.core.errors import BadInput
+from goldenami.core.yaml_lines import YamlFile, nearest
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.operation import residency
+from goldenami.model.operation.cluster_section import ClusterSection
+
+IDLE_ROLE = "golden_idle"
+
+
+def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
+    """Each with file, line and key."""
+    yield from _residency(root, source, definition)
+    if definition.cluster:
+        yield from _cluster(source, definition, definition.cluster)
+
+
+def _residency(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
+    rules = residency.allowed(root, [(f"{source.path.name}: residency", definition.residency)])
+    for index, region in enumerate(definition.regions):
+        if refused := rules.refusal(region):
+            yield source.error(("publish", "regions", index), refused,
+                               hint="take the region out (`left_regions` names where builds stay), "
+                                    "or allow it")
+
+
+def _cluster(
+    source: YamlFile, definition: Definition, section: ClusterSection
+) -> Iterator[BadInput]:
+    """Families are declared; what ends machines is in the image; a warm pool has one type."""
+    if definition.publish is None:
+        yield source.error(("cluster",), "has machines of an image that is not published",
+                           hint="write `publish:`")
+        return
+    own = definition.publish.launch_template.instance_type or ""
+    for family, wanted in section.machines.items():
+        key = ("cluster", "machines", family)
+        if family not in definition.hardware:
+            yield source.error(key, f"`{family}` is not in `hardware`; "
+                                    f"{nearest(family, definition.hardware)}")
+        elif (wanted.spare or wanted.working_hours) and IDLE_ROLE not in definition.roles:
+            yield source.error(key, f"needs the role {IDLE_ROLE}: nothing else says which machine "
+                                    "is free, or takes one away that nobody uses",
+                               hint=f"write `{IDLE_ROLE}:` below `roles`")
+        if wanted.stopped and own.partition(".")[0] != family:
+            yield source.error((*key, "stopped"), "a warm pool has machines of one type",
+                               hint="name it: `publish: launch_template: instance_type: "
+                                    f"{family}.xlarge`")

@@ -1,0 +1,97 @@
+"""Regions that an image and all about it may be in, and how far they are from the company's data
+centre."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from goldenami.core import yaml_lines
+from goldenami.core.errors import BadInput
+from goldenami.core.records import Record
+
+FILE = "packer/residency.yml"
+WORLDWIDE = frozenset({
+    "budgets", "ce", "iam", "organizations", "pricing", "savingsplans", "sts"})
+"""Services that a region's name only leads to: they hold prices, bills and rights of the whole
+account, and nothing of an image."""
+_EARTH_KM = 6371.0
+
+Pattern = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z*]+)*-[0-9*]$|^[a-z]{2}(-[a-z]+)*-\*$")]
+
+
+class Place(Record):
+    """A point on the earth, in degrees."""
+
+    latitude: Annotated[float, Field(ge=-90, le=90, strict=False)]
+    """north of the equator"""
+    longitude: Annotated[float, Field(ge=-180, le=180, strict=False)]
+    """east of Greenwich"""
+
+    def km(self, other: Place) -> float:
+        """The distance over ground, by the haversine formula."""
+        here, there = math.radians(self.latitude), math.radians(other.latitude)
+        half = math.radians(other.longitude - self.longitude) / 2
+        share = (math.sin((there - here) / 2) ** 2
+                 + math.cos(here) * math.cos(there) * math.sin(half) ** 2)
+        return 2 * _EARTH_KM * math.asin(math.sqrt(share))
+
+
+class Residency(Record):
+    """The section `residency` of a definition. No part of it shapes the image."""
+
+    regions: Annotated[list[Pattern], Field(min_length=1)]
+    """regions that are allowed, such as `eu-central-1` or `eu-*`"""
+
+
+class RepositoryResidency(Residency):
+    """The file packer/residency.yml: the same for all images, and where the company's own data
+    is."""
+
+    data_center: Place | None = None
+
+
+class AllowedRegions(Record):
+    """Rules by where they stand, such as `packer/residency.yml`. A region has to fit each of
+    them."""
+
+    rules: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def allows(self, region: str) -> bool:
+        """Whether all rules do."""
+        return not self.refusal(region)
+
+    def refusal(self, region: str) -> str:
+        """Why a region is out of bounds, with its name; empty where it is not."""
+        for where, patterns in self.rules:
+            if not any(fnmatchcase(region, pattern) for pattern in patterns):
+                return f"{region} is not allowed: {where} allows {', '.join(patterns)}"
+        return ""
+
+    def require(self, region: str) -> None:
+        """BadInput for a region that is not allowed."""
+        if refused := self.refusal(region):
+            raise BadInput(refused, hint="name an allowed region, or change `residency`")
+
+    def first(self, regions: Iterable[str]) -> str | None:
+        """The first of `regions` that is allowed."""
+        return next(filter(self.allows, regions), None)
+
+
+def of_repository(root: Path) -> RepositoryResidency | None:
+    """What packer/residency.yml says; None where it is not there."""
+    path = root / FILE
+    if not path.exists():
+        return None
+    return yaml_lines.validate(yaml_lines.load(path), RepositoryResidency)
+
+
+def allowed(root: Path, sections: Iterable[tuple[str, Residency | None]]) -> AllowedRegions:
+    """The rules of the repository and of definitions, by name."""
+    rules = [(FILE, of_repository(root)), *sections]
+    return AllowedRegions(rules=tuple((name, tuple(each.regions)) for name, each in rules if each))

@@ -1,0 +1,125 @@
+"""Machines ahead of their users: a calendar, spare ones, a warm pool, and what a plan says of
+them."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import pytest
+from goldenami.core import clock
+from support.aws.emulator import Emulator
+from support.builds.builds import GPU_IMAGE, Checkout
+
+REGION = "us-east-1"
+SECTION = """
+    cluster:
+      hours: [Mon-Fri 08:00-19:00 Europe/Berlin]
+      holidays: [2026-12-25, 2099-12-25]
+      machines:
+        g5: {working_hours: 2, spare: 1}
+        g6: {stopped: 3}
+    publish:
+      regions: [us-east-1]
+      launch_template: {instance_type: g6.xlarge}
+"""
+
+
+def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
+    ran = checkout.golden("cluster", *args)
+    assert ran.code == code, ran.text
+    return ran.text
+
+
+@pytest.fixture
+def cluster(checkout: Checkout) -> Checkout:
+    """A definition whose machines wait for people, with the launch template that publish leaves."""
+    checkout.define(SECTION, GPU_IMAGE)
+    path = checkout.root / f"packer/images/{GPU_IMAGE}.yml"
+    path.write_text(path.read_text(encoding="utf-8").replace("roles:\n", "roles:\n  golden_idle:\n"),
+                    encoding="utf-8")
+    boto3.client("ec2", REGION).create_launch_template(
+        LaunchTemplateName=f"golden-{GPU_IMAGE}",
+        LaunchTemplateData={"ImageId": "ami-0123456789abcdef0", "InstanceType": "g6.xlarge"})
+    return checkout
+
+
+@pytest.fixture
+def subnets(aws: Emulator) -> str:
+    found = boto3.client("ec2", REGION).describe_subnets()["Subnets"]
+    return ",".join(sorted(each["SubnetId"] for each in found)[:2])
+
+
+def actions(family: str) -> list[dict[str, Any]]:
+    return list(boto3.client("autoscaling", REGION).describe_scheduled_actions(
+        AutoScalingGroupName=f"golden-{GPU_IMAGE}-{family}")["ScheduledUpdateGroupActions"])
+
+
+def test_a_plan_says_what_it_costs_and_who_waits(cluster: Checkout, subnets: str) -> None:
+    """The costs against sums of our own: 5 days of 11.25 hours a week of 168 in a month of 730."""
+    said = golden(cluster, "plan", GPU_IMAGE, "--set", f"Subnets={subnets}",
+                  "--set", "MaxInstances=4")
+    in_hours = 2 * 1.006 * 730 * (5 * 11.25) / 168
+    assert f"g5: 2 of g5.xlarge in working hours, 244 h: ${in_hours:.2f}" in said
+    assert f"g5: 1 of g5.xlarge spare, day and night: ${730 * 1.006:.2f}" in said
+    disk = 16
+    assert f"g6: 3 stopped, their volumes: ${3 * disk * 0.08:.2f}" in said
+    assert "detailed monitoring, each machine that runs all month: $2.10" in said
+    assert "by a made-up week of 8 people" in said
+    [today, *others] = [line.split("  ")[0] for line in said.partition("a week of g5")[2].partition(
+        "a week of g6")[0].replace("\n  ", "\n").splitlines()[2:]]
+    assert today == "today: 2 in working hours, 1 spare, at most 4"
+    assert [other.partition(",")[0] for other in others] == [
+        "nothing ahead", "1 spare", "2 during Mon-Fri 08:00-19:00 Europe/Berlin"]
+
+
+def test_the_calendar_is_the_groups_own(cluster: Checkout, subnets: str) -> None:
+    golden(cluster, "apply", GPU_IMAGE, "--set", f"Subnets={subnets}", "--set", "MaxInstances=4")
+    opens, *later, closes = actions("g5")
+    assert (opens["Recurrence"], opens["MinSize"]) == ("45 7 * * 1,2,3,4,5", 2)
+    assert (closes["Recurrence"], closes["MinSize"]) == ("0 19 * * 1,2,3,4,5", 0)
+    assert {each["TimeZone"] for each in (opens, *later, closes)} == {"Europe/Berlin"}
+    # Nobody's job is ended: no action says how many there are.
+    assert not any("DesiredCapacity" in each for each in (opens, *later, closes))
+    assert f"{later[-1]['StartTime']:%Y-%m-%dT%H:%M}" == "2099-12-25T22:45"
+    assert actions("g6") == []
+    [g6] = boto3.client("autoscaling", REGION).describe_auto_scaling_groups(
+        AutoScalingGroupNames=[f"golden-{GPU_IMAGE}-g6"])["AutoScalingGroups"]
+    assert g6["LaunchTemplate"]["LaunchTemplateName"] == f"golden-{GPU_IMAGE}"
+    golden(cluster, "apply", GPU_IMAGE, "--set", "MaxInstances=5")
+    golden(cluster, "remove", GPU_IMAGE)
+
+
+def test_machines_that_the_group_cannot_have(cluster: Checkout) -> None:
+    for sets, said in (
+            (("MaxInstances=1",), "2 machines of g5 in working hours are not between 0, which run "
+                                  "always, and 1"),
+            (("MinInstances=2", "MaxInstances=4"), "are not between 2, which run always, and 4")):
+        words = [word for each in sets for word in ("--set", each)]
+        text = golden(cluster, "plan", GPU_IMAGE, "--set", "Subnets=subnet-0123456789", *words,
+                      code=2)
+        assert said in text
+
+
+def test_a_trace_of_launches(cluster: Checkout, aws: Emulator, subnets: str) -> None:
+    """Two people of last week, as CloudTrail tells of them: one is still there."""
+    now = clock.now()
+
+    def event(hours_ago: float, machine: str) -> dict[str, str]:
+        items = [{"instanceId": machine, "instanceType": "g5.xlarge"}]
+        return {"CloudTrailEvent": json.dumps({
+            "eventTime": clock.stamp(now - timedelta(hours=hours_ago)),
+            "responseElements": {"instancesSet": {"items": items}}})}
+
+    def asked(name: str, *events: dict[str, str]) -> dict[str, Any]:
+        return {"call": "cloudtrail:LookupEvents", "answer": {"Events": list(events)}, "asked": {
+            "LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": name}]}}
+
+    aws.set(answers=[asked("RunInstances", event(30, "i-1"), event(20, "i-2")),
+                     asked("TerminateInstances", event(28, "i-1"))])
+    said = golden(cluster, "plan", GPU_IMAGE, "--set", f"Subnets={subnets}",
+                  "--set", "MaxInstances=4")
+    assert "by CloudTrail's launches of the last seven days" in said
+    assert "a week of g5: 2 people or jobs" in said and "a week of g6: 0 people" in said

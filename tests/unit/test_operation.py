@@ -1,0 +1,130 @@
+"""Hours of a calendar, waiting against the formulas of queues, and what of a cluster's or
+residency's section is refused."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from goldenami.fleet.cluster import arrivals, waiting
+from goldenami.fleet.cluster.waiting import Setting, Times, Visit
+from goldenami.model.operation import working_hours
+from support.builds.definitions import IMAGE, edited, refused
+
+BERLIN = working_hours.parse("Mon-Fri 08:00-19:00 Europe/Berlin")
+
+
+@pytest.fixture(scope="module")
+def shared(lockable: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout for all cases that put back what they edit."""
+    return lockable(tmp_path_factory.mktemp("operation") / "checkout")
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("text", "starts", "ends"), [
+    ("Mon-Fri 08:00-19:00 Europe/Berlin", "45 7 * * 1,2,3,4,5", "0 19 * * 1,2,3,4,5"),
+    ("Sun 00:05-12:30 UTC", "50 23 * * 6", "30 12 * * 0"),  # its machines start on Saturday
+    ("Sat-Sun 10:00-24:00 UTC", "45 9 * * 0,6", "0 0 * * 0,1"),
+])
+def test_when_a_group_s_least_changes(text: str, starts: str, ends: str) -> None:
+    hours = working_hours.parse(text)
+    assert (hours.starts, hours.ends) == (starts, ends)
+
+
+@pytest.mark.parametrize(("moment", "is_open"), [
+    ("2026-12-21T06:44", False), ("2026-12-21T06:45", True),  # 7:45 in Berlin
+    ("2026-12-21T17:59", True), ("2026-12-21T18:00", False),
+    ("2026-12-20T12:00", False),  # a Sunday
+    ("2026-12-25T12:00", False),  # a holiday
+    ("2026-07-01T05:45", True), ("2026-07-01T17:00", False),  # an hour earlier in summer
+])
+def test_whether_machines_are_wanted(moment: str, is_open: bool) -> None:
+    assert BERLIN.holds(utc(moment), [date(2026, 12, 25)]) is is_open
+
+
+def test_holidays_part_the_starts() -> None:
+    """One that is over, or on a day without hours, changes nothing; two in a row are one gap."""
+    days = [date(2026, 12, 18), date(2026, 12, 24), date(2026, 12, 25), date(2026, 12, 26),
+            date(2027, 1, 1)]
+    assert BERLIN.periods(days, utc("2026-12-20T12:00")) == [
+        (None, utc("2026-12-23T22:45")),
+        (utc("2026-12-25T22:45"), utc("2026-12-31T22:45")), (utc("2027-01-01T22:45"), None)]
+    assert BERLIN.periods([], utc("2026-12-20T12:00")) == [(None, None)]
+
+
+def erlang_c_min(rate: float, ended: float, machines: int) -> float:
+    """The mean wait of M/M/c in minutes; rates are by the hour."""
+    load = rate / ended
+    all_busy = load ** machines / math.factorial(machines) / (1 - load / machines)
+    fewer = sum(load ** each / math.factorial(each) for each in range(machines))
+    return 60 * all_busy / (fewer + all_busy) / (machines * ended - rate)
+
+
+@pytest.mark.parametrize(("rate", "ended", "machines"), [(1, 2, 1), (1.8, 1, 3), (5.2, 1, 8)])
+def test_waiting_is_that_of_a_queue(rate: float, ended: float, machines: int) -> None:
+    """Within 5 % of the formula for so many machines that always run."""
+    dice, at, visits = random.Random(machines), 0.0, []
+    for _ in range(150_000):
+        at += dice.expovariate(rate)
+        visits.append(Visit(at, dice.expovariate(ended)))
+    always = Setting("", machines, ((0.0, machines),))
+    found = waiting.simulate(visits, always, Times(boot_h=0), at + 1000)
+    assert found.mean_min == pytest.approx(erlang_c_min(rate, ended, machines), rel=0.05)
+    assert (found.visits, found.unserved) == (150_000, 0)
+    assert found.machine_h == pytest.approx(machines * (at + 1000))
+
+
+@pytest.mark.parametrize(("setting", "waits_min", "machine_h"), [
+    (Setting("", 2), 6.0, 2 * (1.1 + 1)),  # a boot each; a machine goes an hour after its user
+    (Setting("", 2, ((0.0, 1), (9.0, 0))), 3.0, 9 + 1.0 + (1.1 + 1)),  # the first finds one
+    (Setting("", 3, spare=1), 3.0, 10 + 160 + 1.1),  # the spare one goes on; two more come
+    (Setting("", 2, stopped=1), 3.75, (1.025 + 1) + (1.1 + 1)),
+    (Setting("", 1), 36.0, 0.1 + 2 + 1),  # the second waits for the first
+])
+def test_a_morning_of_two_people(setting: Setting, waits_min: float, machine_h: float) -> None:
+    """They come at once, for an hour each; a boot takes 6 minutes, a stopped one 1.5."""
+    found = waiting.simulate([Visit(8.0, 1.0), Visit(8.0, 1.0)], setting, Times())
+    assert found.mean_min == pytest.approx(waits_min)
+    assert found.machine_h == pytest.approx(machine_h)
+
+
+def test_the_made_up_week_is_the_same_each_time() -> None:
+    week = arrivals.made_up()
+    assert week == arrivals.made_up() and len(week) == 40
+    assert arrivals.peak([Visit(0, 2), Visit(1, 2), Visit(2, 1)]) == 2
+
+
+HOURS = "hours: [Mon-Fri 08:00-19:00 Europe/Berlin]"
+MACHINES = "machines: {c7i: {working_hours: 1}}"
+
+
+@pytest.mark.parametrize(("section", "complaint"), [
+    (f"hours: [Mon-Fri 08:00-19:00 Europe/Berln], {MACHINES}",
+     "cluster.hours: unknown time zone `Europe/Berln`; did you mean `Europe/Berlin`?"),
+    (f"hours: [Mon-Fri 19:00-08:00 UTC], {MACHINES}", "ends before it begins"),
+    (f"hours: [Fri-Mon 08:00-19:00 UTC], {MACHINES}", "Mon is before Fri"),
+    (f"hours: [Mon-Fri 08:00-25:00 UTC], {MACHINES}", "has a time that no day has"),
+    (f"hours: [Mon-Fri 8-19], {MACHINES}", "is not DAYS HH:MM-HH:MM ZONE, such as"),
+    (f"hours: [Mo-Fri 08:00-19:00 UTC], {MACHINES}", "is not DAYS HH:MM-HH:MM ZONE, such as"),
+    (f"hours: [Mon-Sun 00:00-24:00 UTC], {MACHINES}", "less than 15 minutes are between"),
+    (f"hours: [Mon 08:00-12:00 UTC, Mon 13:00-15:00 Asia/Tokyo], {MACHINES}",
+     "name one time zone in all lines"),
+    (f"{HOURS}, machines: {{c7i: {{spare: 1}}}}", "cluster: `hours` start nothing"),
+    (MACHINES, "cluster: `working_hours` without `hours`"),
+    (f"{HOURS}, holidays: [12-25], {MACHINES}", "holidays: `12-25` is a day of no year"),
+    (f"{HOURS}, holidays: [2026-02-30], {MACHINES}", "not usable YAML: day is out of range"),
+    (f"{HOURS}, {MACHINES.replace('c7i', 'g5')}", "cluster.machines.g5: `g5` is not in `hardware`"),
+    (f"{HOURS}, {MACHINES}", "cluster.machines.c7i: needs the role golden_idle"),
+    ("machines: {c7i: {stopped: 1}}", "machines.c7i.stopped: a warm pool has machines of one type"),
+    ("machines: {}", "cluster.machines: dictionary should have at least 1 item"),
+])
+def test_a_cluster_that_cannot_be(shared: Path, section: str, complaint: str) -> None:
+    with edited(shared, f"image: {IMAGE}", f"image: {IMAGE}\ncluster: {{{section}}}"):
+        assert complaint in refused(shared)
