@@ -40,7 +40,7 @@ AREAS: dict[str, dict[str, str]] = {
         "publish": "publish", "gpu-test": "gpu_test", "promote": "publish", "rollback": "publish",
         "release": "publish", "verify-provenance": "cve", "status": "status",
         "retire": "retire", "sweep": "retire", "regions": "costs", "costs": "costs"},
-    "Running instances": {"cluster": "cluster", "drift": "drift"},
+    "Running instances": {"cluster": "cluster", "drift": "drift", "digest": "digest"},
     "New releases": {"watch": "watch"},
     CALLED: {"images": "watch", "molecule-container": "bake"},
 }

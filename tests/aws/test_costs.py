@@ -31,13 +31,15 @@ def bill(aws: Emulator, unit: str = "USD") -> None:
         aws.answer("ce:GetCostAndUsage", asked={
             "GroupBy": [{"Type": "TAG", "Key": tag}, {"Type": "DIMENSION", "Key": "USAGE_TYPE"}],
             "Filter": {"Not": {"Tags": {"Key": tag, "MatchOptions": ["ABSENT"]}}}},
-            ResultsByTime=[{"Groups": [{"Keys": [f"{tag}${IMAGE}", usage], "Metrics": cost}]}])
+            ResultsByTime=[{"TimePeriod": {"Start": "2026-01-01", "End": "2026-02-01"}, "Groups": [
+                {"Keys": [f"{tag}${IMAGE}", usage], "Metrics": cost}]}])
 
 
 def reservation(aws: Emulator, name: str, end: str, kind: str = "g5.xlarge") -> None:
     """A reservation of the region."""
     aws.answer("ec2:DescribeReservedInstances", REGION, ReservedInstances=[
         {"ReservedInstancesId": name, "InstanceType": kind, "InstanceCount": 1, "End": end,
+         "Start": "2026-01-01T00:00:00Z",
          "OfferingClass": "convertible"}])
 
 
@@ -119,10 +121,16 @@ def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: 
     reservation(aws, "r-later", later, "g6.xlarge")
     aws.answer("savingsplans:DescribeSavingsPlans", savingsPlans=[{
         "savingsPlanId": "sp-soon", "savingsPlanType": "Compute", "end": soon,
+        "start": "2026-01-01T00:00:00Z",
         "commitment": "2.5", "currency": "USD"}])
     aws.answer("ce:GetReservationUtilization", Total={"UtilizationPercentage": "61.0"})
     aws.answer("ce:GetSavingsPlansUtilization",
                Total={"Utilization": {"UtilizationPercentage": "61.0"}})
+    aws.answer("ce:GetReservationCoverage",
+               Total={"CoverageHours": {"CoverageHoursPercentage": "40.0"}})
+    aws.answer("ce:GetSavingsPlansCoverage", SavingsPlansCoverages=[
+        {"Coverage": {"SpendCoveredBySavingsPlans": covered, "TotalCost": "50"}}
+        for covered in ("10", "30")])
     aws.answer("ce:GetReservationPurchaseRecommendation", Recommendations=[
         {"RecommendationDetails": [{
             "InstanceDetails": {"EC2InstanceDetails": {"InstanceType": "g5.2xlarge",
@@ -140,10 +148,11 @@ def test_commitments_that_end_and_what_aws_would_buy(one_region: Checkout, aws: 
     assert (
         "savings plan sp-soon (Compute, 2.5 USD an hour) ends on" in said and "r-later" not in said
     )
-    assert "reservations are used to 61 %" in said and "savings plans are used to 61 %" in said
+    for kind in ("reservations", "savings plans"):
+        assert f"{kind} are used to 61 % in the last 30 days, and cover 40 % of the need" in said
     assert "AWS would buy: reservation 1 x g5.2xlarge in us-east-1, saves $120.50 a month" in said
     assert "AWS would buy: savings plan $1.500 an hour, saves $75.00 a month" in said
-    assert "one year and no upfront payment; convertible for GPUs" in said
+    assert "one year, not three, and no upfront payment; convertible for GPUs" in said
 
 
 def test_what_cannot_be_asked_is_unknown(one_region: Checkout, aws: Emulator) -> None:

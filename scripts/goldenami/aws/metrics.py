@@ -11,9 +11,11 @@ NAMESPACE = "CWAgent"
 GPU_PERCENT = "nvidia_smi_utilization_gpu"
 GPU_MEMORY_MIB = "nvidia_smi_memory_used"
 DISK_PERCENT = "disk_used_percent"
-IDLE = "golden_idle"
-"""Of the role `golden_idle` alone: 1 while a machine is idle by every line, else 0, once a
-minute."""
+GPU_MEMORY_TOTAL_MIB = "nvidia_smi_memory_total"
+CPU_PERCENT = "cpu_usage_active"
+IDLE, HELD = "golden_idle", "golden_idle_held"
+"""Of the role `golden_idle` alone: 1 while a machine is idle by every line, or held by a user, else
+0, once a minute."""
 FREE, UNUSED = "golden_free", "golden_unused"
 """Likewise, by the group alone: 1 while nobody uses a machine, also one that has just started; and
 the same as IDLE."""

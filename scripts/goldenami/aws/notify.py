@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 
 from goldenami.aws.session import Account, Client, translated
@@ -27,13 +28,20 @@ def tell(account: Account, headline: str, summary: str) -> list[GoldenError]:
     """Tell the topic and the webhook that the environment names, if any; returns why one was not
     told."""
     untold = list[GoldenError]()
-    for variable, send in ((TOPIC, partial(_to_topic, account)), (WEBHOOK, to_webhook)):
+    for send in channels(account).values():
         try:
-            if target := os.environ.get(variable):
-                send(target, headline, summary)
+            send(headline, summary)
         except GoldenError as error:
             untold.append(error)
     return untold
+
+
+def channels(account: Account) -> dict[str, Callable[[str, str], None]]:
+    """What sends a headline and a text to each place that the environment names, by the
+    variable."""
+    known = {TOPIC: partial(_to_topic, account), WEBHOOK: to_webhook}
+    return {variable: partial(send, target) for variable, send in known.items()
+            if (target := os.environ.get(variable))}
 
 
 def _to_topic(account: Account, topic: str, headline: str, body: str) -> None:

@@ -32,6 +32,8 @@ CLUSTER = "goldenami:cluster"
 """On the machines of a cluster: the image. They do not carry IMAGE, since policies let pipelines
 end what does."""
 OWNER = "goldenami:owner"
+PERSON = "Owner"
+"""On what a person launches: whose it is, as many companies have it."""
 EXPIRES = "goldenami:expires"
 RETIRING = "goldenami:retiring-since"
 DISABLED = "goldenami:disabled-since"

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
@@ -110,6 +112,14 @@ class Checkout:
         if not build.is_baked:
             raise BadInput(f"{build.path} is not baked", hint=f"run `make bake IMAGE={image}`")
         return lock, build
+
+    def lock_of(self, image: str, build_id: str) -> dict[str, Any] | None:
+        """The lock of a build as plain JSON, committed or beside the build; None where neither is
+        of that build."""
+        for path in (lockfile.path_of(self.root, image), self.builds(image).build(build_id).lock):
+            if path.exists() and records.sha256_file(path).startswith(build_id):
+                return records.read_object(path)
+        return None
 
     def kept(self, image: str, build_id: str) -> tuple[Lock, BuildFolder]:
         """A build of an image that is here, with the lock that it was baked from; BadInput where it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -12,9 +11,8 @@ from goldenami.aws.channels import channels
 from goldenami.aws.session import Account, translated
 from goldenami.commands import AsJson, OptionalImage, Regions, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
-from goldenami.core import clock, records
+from goldenami.core import clock
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.model.builds import lockfile
 from goldenami.model.supported import support
 from goldenami.model.supported.support import SupportState
 from goldenami.release.publish import container_tags
@@ -72,11 +70,8 @@ def _support(
     all is asked for."""
     day = clock.now().date()
     for image, build_id in builds:
-        paths = (lockfile.path_of(checkout.root, image),
-                 checkout.builds(image).build(build_id).lock)
-        lock = next((path for path in paths if path.exists()
-                     and records.sha256_file(path).startswith(build_id)), None)
-        for part in support.of_lock(json.loads(lock.read_text(encoding="utf-8"))) if lock else ():
+        lock = checkout.lock_of(image, build_id)
+        for part in support.of_lock(lock) if lock else ():
             if everything or part.state(day) is not SupportState.SUPPORTED:
                 yield f"{image} {build_id}: {part.part} {part.version} {part.words(day)}"
 

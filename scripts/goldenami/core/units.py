@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 GIB = 1 << 30
 """Bytes of a GiB."""
@@ -79,6 +79,12 @@ def total(amounts: Iterable[float | None]) -> float | None:
     """The sum of US dollars, or None where one of them is not known."""
     known = list(amounts)
     return None if None in known else sum(usd for usd in known if usd is not None)
+
+
+def some(names: Sequence[str], limit: int) -> str:
+    """The first of `names`, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def growth(count: int) -> str:

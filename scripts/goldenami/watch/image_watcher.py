@@ -8,6 +8,7 @@ from functools import cached_property
 
 from packaging.requirements import Requirement
 
+from goldenami.core import units
 from goldenami.core.errors import GoldenError
 from goldenami.model.definitions.update_policy import (
     Judgement,
@@ -98,7 +99,7 @@ class ImageWatcher:
     def _of(
         self, component: str, rule: UpdateRule, locked: str, judgement: Judgement
     ) -> ComponentRow:
-        mends = known_vulnerabilities.some(judgement.mends, 4)
+        mends = units.some(judgement.mends, 4)
         reasons = [judgement.reason, f"mends {mends}" if mends else ""]
         return ComponentRow(image=self.image.lock.image, component=component, locked=locked,
                             available=judgement.available, policy=rule.policy,

@@ -9,7 +9,6 @@ reads which it mends.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,9 +53,3 @@ def of_lock(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
     record = records.read(path, CveRecord)
     found = record.findings if record.lock_sha256 == lock_sha256 else []
     return KnownVulnerabilities(tuple(one for one in found if one.fix and one.feed in _FEEDS))
-
-
-def some(names: Sequence[str], limit: int) -> str:
-    """The first of `names`, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -95,6 +95,7 @@ class Agent:
             Hold(hold.until * self.clock.speed, hold.user, hold.reason) for hold in held])
         metrics.add(self._minute, metrics.figures(self.root, earlier, later, gpus))
         metrics.add(self._minute, iter([Figure("golden_idle", float(decision.idle)),
+                                        Figure("golden_idle_held", float(bool(held))),
                                         Figure("golden_idle_gpu_lost", float(bool(lost)))]))
         self._take_step(decision, now)
         if now - self._minute_began >= MINUTE_S:

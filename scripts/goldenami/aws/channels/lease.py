@@ -69,13 +69,14 @@ class Holder(Record):
 @dataclass(frozen=True)
 class LeaseState:
     """The item as it was read: no holder, and `expires` 0, where nobody holds the lease. `now` is
-    AWS's time."""
+    AWS's time, `notes` what its holders note beside the ledger."""
 
     ledger: Ledger
     fence: int
     holder: Holder | None
     expires: int
     now: float
+    notes: str = ""
 
 
 class Lease:
@@ -84,7 +85,7 @@ class Lease:
 
     def __init__(self, dynamodb: Client, image: str, holder: Holder, state: LeaseState) -> None:
         self.image, self.ledger, self.fence = image, state.ledger, state.fence + 1
-        self.holder, self._dynamodb = holder, dynamodb
+        self.holder, self.notes, self._dynamodb = holder, state.notes, dynamodb
         self._offset = state.now - time.monotonic()
 
     def record(self, ledger: Ledger) -> None:
@@ -93,6 +94,11 @@ class Lease:
         if ledger != self.ledger:
             self._write("SET ledger = :ledger", {":ledger": {"S": ledger.model_dump_json()}})
             self.ledger = ledger
+
+    def note(self, text: str) -> None:
+        """Replace the notes, or Busy as in `record`."""
+        self._write("SET notes = :notes", {":notes": {"S": text}})
+        self.notes = text
 
     def renew(self, dynamodb: Client | None = None) -> None:
         """Hold on for another LIFE_S; by another client than that which took it, if one is
@@ -162,6 +168,7 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
         holder=Holder.model_validate_json(attributes["holder"]) if "holder" in attributes else None,
         expires=int(attributes.get("expires", 0)),
         now=parsedate_to_datetime(date).timestamp() if date else clock.now().timestamp(),
+        notes=attributes.get("notes", ""),
     )
 
 

@@ -275,9 +275,15 @@ def instances(ec2: Client) -> Iterator[AccountInstance]:
                 # Unlike LaunchTime, a stop and a start leave it as it is.
                 since=root.get("AttachTime", instance.get("LaunchTime")),
                 expires=optional(own_tags.get(tags.EXPIRES, "")),
-                image=own_tags.get(tags.IMAGE, ""),
+                image=own_tags.get(tags.IMAGE, ""), owner=_owner(instance, own_tags),
                 template=own_tags.get("aws:ec2launchtemplate:id", ""),
                 template_version=own_tags.get("aws:ec2launchtemplate:version", ""))
+
+
+def _owner(instance: Mapping[str, Any], own_tags: Mapping[str, str]) -> str:
+    named = {"": own_tags.get(tags.PERSON), "group ": own_tags.get("aws:autoscaling:groupName"),
+             "key ": instance.get("KeyName")}
+    return next((word + name for word, name in named.items() if name), "")
 
 
 def _root(instance: Mapping[str, Any]) -> Mapping[str, Any]:

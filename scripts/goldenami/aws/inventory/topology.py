@@ -168,7 +168,7 @@ class AccountInstance:
     """An instance that is not terminated. `template` and `template_version` are the launch
     template's id and number by which it was launched, by EC2's own tags; `since` is when its root
     volume, `volume`, was attached. `expires` is when one of ours should have ended, `image` what it
-    is of.
+    is of. `owner` is who launched it, as far as a tag, its group or its key pair says so.
     """
 
     id: str
@@ -181,6 +181,7 @@ class AccountInstance:
     volume: str = ""
     expires: datetime | None = None
     image: str = ""
+    owner: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ Cost Explorer and budgets answer in us-east-1. A request to Cost Explorer costs 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from goldenami.aws.calls import pages, tolerate
@@ -34,7 +34,17 @@ class Commitment(Record):
     id: str
     what: str
     region: str
+    begins: Utc
     ends: Utc
+
+
+class CostAnomaly(Record):
+    """Unusual costs that AWS found: US dollars more than expected since a day."""
+
+    id: str
+    begins: str
+    usd: float
+    cause: str
 
 
 class PurchaseAdvice(Record):
@@ -63,25 +73,56 @@ def spent(account: Account, tag: str, since: date, until: date) -> dict[tuple[st
 
     BadInput where the account is billed in another currency.
     """
-    request: dict[str, Any] = {
-        "TimePeriod": {"Start": since.isoformat(), "End": until.isoformat()},
-        "Granularity": "MONTHLY",
-        "Metrics": ["UnblendedCost"],
-        "GroupBy": [{"Type": "TAG", "Key": tag}, {"Type": "DIMENSION", "Key": "USAGE_TYPE"}],
-        "Filter": {"Not": {"Tags": {"Key": tag, "MatchOptions": ["ABSENT"]}}}}
     found: dict[tuple[str, str], float] = {}
-    explorer = account.client("ce", HOME)
-    while True:  # botocore has no pages for it
-        answer = explorer.get_cost_and_usage(**request)
-        for group in (group for period in answer["ResultsByTime"] for group in period["Groups"]):
-            value, usage = group["Keys"]
+    for _, (value, usage), usd in _billed(
+            account, since, until, "MONTHLY", {"Type": "TAG", "Key": tag},
+            {"Type": "DIMENSION", "Key": "USAGE_TYPE"},
+            Filter={"Not": {"Tags": {"Key": tag, "MatchOptions": ["ABSENT"]}}}):
+        key = value.partition("$")[2], usage
+        found[key] = found.get(key, 0.0) + usd
+    return found
+
+
+def daily(account: Account, since: date, until: date) -> dict[date, dict[str, float]]:
+    """US dollars of each day by service, of all that is billed; a day without a bill is in it,
+    too."""
+    days = (until - since).days
+    found: dict[date, dict[str, float]] = {since + timedelta(days=day): {} for day in range(days)}
+    for day, (service,), usd in _billed(account, since, until, "DAILY",
+                                        {"Type": "DIMENSION", "Key": "SERVICE"}):
+        found[day][service] = found[day].get(service, 0.0) + usd
+    return found
+
+
+def _billed(
+    account: Account, since: date, until: date, granularity: str, *groups: Mapping[str, str],
+    **more: Any,
+) -> Iterator[tuple[date, list[str], float]]:
+    """First day, keys and US dollars of each group that Cost Explorer makes."""
+    request: dict[str, Any] = {
+        "TimePeriod": _period(since, until), "Granularity": granularity,
+        "Metrics": ["UnblendedCost"], "GroupBy": list(groups), **more}
+    for period in _paged(account, "get_cost_and_usage", "ResultsByTime", request):
+        for group in period["Groups"]:
             cost = group["Metrics"]["UnblendedCost"]
             _require_dollars(cost["Unit"])
-            key = value.partition("$")[2], usage
-            found[key] = found.get(key, 0.0) + float(cost["Amount"])
-        if not answer.get("NextPageToken"):
-            return found
-        request["NextPageToken"] = answer["NextPageToken"]
+            yield (date.fromisoformat(period["TimePeriod"]["Start"]), group["Keys"],
+                   float(cost["Amount"]))
+
+
+def _paged(account: Account, call: str, key: str, request: dict[str, Any]) -> Iterator[Any]:
+    """The things below `key` in every page; botocore knows no pages of Cost Explorer."""
+    ask, token = getattr(account.client("ce", HOME), call), {}
+    while True:
+        answer = ask(**request, **token)
+        yield from answer[key]
+        token = {"NextPageToken": answer.get("NextPageToken")}
+        if not token["NextPageToken"]:
+            return
+
+
+def _period(since: date, until: date) -> dict[str, str]:
+    return {"Start": since.isoformat(), "End": until.isoformat()}
 
 
 def _require_dollars(unit: str) -> None:
@@ -96,7 +137,7 @@ def reservations(ec2: Client) -> Iterator[Commitment]:
     for row in answer["ReservedInstances"]:
         yield Commitment(
             kind="reservation", id=row["ReservedInstancesId"], region=ec2.meta.region_name,
-            ends=clock.stamp(row["End"]),
+            begins=clock.stamp(row["Start"]), ends=clock.stamp(row["End"]),
             what=f"{row['InstanceCount']} x {row['InstanceType']}, {row['OfferingClass']}")
 
 
@@ -109,6 +150,7 @@ def savings_plans(account: Account) -> Iterator[Commitment]:
         for row in answer["savingsPlans"]:
             yield Commitment(
                 kind="savings plan", id=row["savingsPlanId"], region=row.get("region", ""),
+                begins=clock.stamp(datetime.fromisoformat(row["start"])),
                 ends=clock.stamp(datetime.fromisoformat(row["end"])),
                 what=f"{row['savingsPlanType']}, {row['commitment']} {row['currency']} an hour")
         token = answer.get("nextToken", "")
@@ -121,7 +163,7 @@ def utilization(account: Account, since: date, until: date) -> dict[str, float]:
     `Commitment.kind`; nothing for what the account has not.
     """
     explorer, found = account.client("ce", HOME), dict[str, float]()
-    period = {"Start": since.isoformat(), "End": until.isoformat()}
+    period = _period(since, until)
     with tolerate(_NO_DATA):
         total = explorer.get_reservation_utilization(TimePeriod=period)["Total"]
         found["reservation"] = float(total["UtilizationPercentage"])
@@ -129,6 +171,36 @@ def utilization(account: Account, since: date, until: date) -> dict[str, float]:
         total = explorer.get_savings_plans_utilization(TimePeriod=period)["Total"]
         found["savings plan"] = float(total["Utilization"]["UtilizationPercentage"])
     return found
+
+
+def coverage(account: Account, since: date, until: date) -> dict[str, float]:
+    """Percent of the hours of instances that reservations covered, and of the dollars that savings
+    plans did, as `utilization` has them."""
+    explorer, found = account.client("ce", HOME), dict[str, float]()
+    period = _period(since, until)
+    with tolerate(_NO_DATA):
+        total = explorer.get_reservation_coverage(TimePeriod=period)["Total"]
+        found["reservation"] = float(total["CoverageHours"]["CoverageHoursPercentage"])
+    with tolerate(_NO_DATA):
+        answer = explorer.get_savings_plans_coverage(TimePeriod=period)
+        rows = [row["Coverage"] for row in answer["SavingsPlansCoverages"]]
+        covered, total = (sum(float(row[name]) for row in rows)
+                          for name in ("SpendCoveredBySavingsPlans", "TotalCost"))
+        found["savings plan"] = 100 * covered / (total or 1)
+    return found
+
+
+def anomalies(account: Account, since: date, until: date) -> Iterator[CostAnomaly]:
+    """What AWS's own monitors found unusual; nothing where the account has no monitor."""
+    request = {"DateInterval": {"StartDate": since.isoformat(), "EndDate": until.isoformat()}}
+    with tolerate(_NO_DATA):
+        for row in _paged(account, "get_anomalies", "Anomalies", request):
+            causes = [", ".join(filter(None, (cause.get("Service"), cause.get("Region"),
+                                              cause.get("UsageType"))))
+                      for cause in row.get("RootCauses", [])]
+            yield CostAnomaly(id=row["AnomalyId"], begins=row["AnomalyStartDate"][:10],
+                              usd=float(row["Impact"]["TotalImpact"]),
+                              cause="; ".join(filter(None, causes)) or "no cause is named")
 
 
 def advice(account: Account) -> Iterator[PurchaseAdvice]:

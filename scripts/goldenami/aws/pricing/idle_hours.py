@@ -28,26 +28,34 @@ class IdleMachine:
     hours: float
 
 
-def idle_machines(cloudwatch: Client, since: datetime, until: datetime) -> Iterator[IdleMachine]:
-    """Every machine of the client's region that said so within the last two weeks (ListMetrics
-    forgets others)."""
+def idle_machines(
+    cloudwatch: Client, since: datetime, until: datetime, name: str = metrics.IDLE,
+) -> Iterator[IdleMachine]:
+    """Every machine of the client's region that sent the agent's metric `name` within the last two
+    weeks, with the hours for which it was so."""
+    for known, hours in hourly(cloudwatch, name, "Sum", since, until):
+        yield IdleMachine(known.get(metrics.INSTANCE, ""), known.get(metrics.TYPE, ""),
+                          known.get(metrics.AMI, ""), sum(hours) * SAMPLE_S / HOUR_S)
+
+
+def hourly(
+    cloudwatch: Client, name: str, statistic: str, since: datetime, until: datetime,
+) -> Iterator[tuple[dict[str, str], list[float]]]:
+    """The dimensions of each metric of that name, and its values by the hour. ListMetrics forgets
+    what was not sent for two weeks."""
     listed = {tuple(sorted((each["Name"], each["Value"]) for each in row["Dimensions"]))
               for row in pages(
                   cloudwatch, "list_metrics", "Metrics", Namespace=metrics.NAMESPACE,
-                  MetricName=metrics.IDLE)}
+                  MetricName=name)}
     by_id = {f"m{number}": dict(dimensions) for number, dimensions in enumerate(sorted(listed))}
     for ids in batches(list(by_id), _QUERIES):
-        hours = dict.fromkeys(ids, 0.0)
-        queries = [{"Id": name, "MetricStat": {"Period": HOUR_S, "Stat": "Sum", "Metric": {
-            "Namespace": metrics.NAMESPACE, "MetricName": metrics.IDLE,
-            "Dimensions": [{"Name": key, "Value": value} for key, value in by_id[name].items()]}}}
-                   for name in ids]
+        values: dict[str, list[float]] = {each: [] for each in ids}
+        queries = [{"Id": each, "MetricStat": {"Period": HOUR_S, "Stat": statistic, "Metric": {
+            "Namespace": metrics.NAMESPACE, "MetricName": name,
+            "Dimensions": [{"Name": key, "Value": value} for key, value in by_id[each].items()]}}}
+                   for each in ids]
         for row in pages(cloudwatch, "get_metric_data", "MetricDataResults",
                          MetricDataQueries=queries,
                          StartTime=since, EndTime=until):
-            hours[row["Id"]] += sum(row["Values"]) * SAMPLE_S / HOUR_S
-        for name in ids:
-            known = by_id[name]
-            yield IdleMachine(known.get(metrics.INSTANCE, ""), known.get(metrics.TYPE, ""),
-                              known.get(metrics.AMI, ""),
-                              hours[name])
+            values[row["Id"]] += row["Values"]
+        yield from ((by_id[each], values[each]) for each in ids)

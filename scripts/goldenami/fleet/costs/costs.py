@@ -23,6 +23,8 @@ from goldenami.aws.session import Account, translated
 from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
+from goldenami.fleet.costs import commitments
+from goldenami.fleet.costs.commitments import GUIDANCE, Commitments
 from goldenami.model.builds.build_records import Utc
 from goldenami.release.retire import retention
 from goldenami.release.retire.retention import RegionRetirePlan, RetentionPolicy, RetireStep
@@ -33,10 +35,7 @@ _NO_WAIT = {"disable_after_days": 0, "deregister_after_days": 0}
 """What retirement has only announced would go, too."""
 BUDGETS = "golden-cluster-"
 """How the budgets of clusters begin."""
-_PRICES, _RESERVATIONS = "prices in ", "reservations in "
-GUIDANCE = ("one year and no upfront payment; convertible for GPUs, whose generations change; "
-            "start with part of what "
-            "runs day and night, and buy more later")
+_PRICES, _COMMITMENTS = "prices in ", "commitments"
 
 
 class Spending(StrEnum):
@@ -71,7 +70,7 @@ class CostsRecord(Record):
     `unknown` says of each thing that could not be asked why: nothing in here is 0 for that reason.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     asked_at: Utc
     since: date
     prices: dict[str, str]
@@ -80,6 +79,7 @@ class CostsRecord(Record):
     budgets: list[BudgetState]
     commitments: list[Commitment]
     utilization: dict[str, float]
+    coverage: dict[str, float]
     advice: list[PurchaseAdvice]
     guidance: str = GUIDANCE
     unknown: dict[str, str]
@@ -97,31 +97,22 @@ def look(
         for region, there in images.items()}
     for region in images:
         asks[_PRICES + region] = partial(price_list.ask, account, region)
-        asks[_RESERVATIONS + region] = partial(_reservations, account, region)
     asks |= {
-        "savings plans": lambda: list(billing.savings_plans(account)),
+        _COMMITMENTS: lambda: commitments.look(account, images, now),
         "spent": lambda: _spent(account, since, until),
-        "budgets": lambda: list(billing.budgets(account, BUDGETS)),
-        "advice": lambda: list(billing.advice(account))}
+        "budgets": lambda: list(billing.budgets(account, BUDGETS))}
     answers = for_each_region(asks, lambda what: asks[what]())
     done, listed = answers.done, {region: answers.done[_PRICES + region] for region in images}
-    held = [done.get(_RESERVATIONS + region, []) for region in images]
-    commitments = [each for found in (*held, done.get("savings plans", [])) for each in found]
-    used = for_each_region(["utilization"] if commitments and "spent" in done else [],
-                           lambda _: billing.utilization(account, since, until))
+    committed: Commitments = done[_COMMITMENTS]
     return CostsRecord(
         asked_at=clock.stamp(now), since=since,
         prices={region: each.source for region, each in listed.items()},
         regions={region: [cost(listed[region]) for cost in done[region]]
                  for region in images if region in done},
-        spent=done.get("spent"), budgets=done.get("budgets", []), commitments=commitments,
-        utilization=used.done.get("utilization", {}), advice=done.get("advice", []),
-        unknown=answers.causes | used.causes), {
+        spent=done.get("spent"), budgets=done.get("budgets", []), commitments=committed.held,
+        utilization=committed.utilization, coverage=committed.coverage, advice=committed.advice,
+        unknown=answers.causes | committed.unknown), {
             region: answers.failed[region] for region in images if region in answers.failed}
-
-
-def _reservations(account: Account, region: str) -> list[Commitment]:
-    return list(billing.reservations(account.ec2(region)))
 
 
 def _spent(account: Account, since: date, until: date) -> dict[str, dict[str, float]]:

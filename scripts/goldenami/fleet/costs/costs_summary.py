@@ -72,4 +72,6 @@ def _commitments(record: CostsRecord) -> Iterator[str]:
         if left <= SOON:
             yield f"{each.kind} {each.id} ({each.what}) ends on {each.ends[:10]}, in {left.days} days"
     for kind, percent in record.utilization.items():
-        yield f"{kind}s are used to {percent:.0f} %"
+        covered = record.coverage.get(kind)
+        of_need = "" if covered is None else f", and cover {covered:.0f} % of the need"
+        yield f"{kind}s are used to {percent:.0f} % in the last 30 days{of_need}"

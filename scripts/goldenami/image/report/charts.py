@@ -46,16 +46,16 @@ def shares(
 
 
 def history(
-    title: str, rows: Sequence[tuple[str, float]], words: Callable[[Any], str],
+    title: str, rows: Sequence[tuple[str, float]], words: Callable[[Any], str], noun: str = "build",
 ) -> Chart | None:
-    """Values by build, the oldest first, each with its change from the one before; None of fewer
-    than two builds."""
+    """Values by build or another `noun`, the oldest first, each with its change from the one
+    before; None of fewer than two."""
     values = [value for _, value in rows]
     changes = [units.change(now, last)
                for now, last in zip(values, values[:1] + values, strict=False)]
     if len(rows) < 2:
         return None
-    return _chart(title, "build", "Change", rows, words, changes)
+    return _chart(title, noun, "Change", rows, words, changes)
 
 
 def _chart(

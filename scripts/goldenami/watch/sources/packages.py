@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from debian.debian_support import Version
 
+from goldenami.core import units
 from goldenami.image.lock.compilation import driver_fit
 from goldenami.model.builds.lockfile import Kernel, Lock, Package
 from goldenami.model.definitions.definition import Definition
@@ -19,7 +20,6 @@ from goldenami.model.definitions.update_policy import (
     judge,
 )
 from goldenami.packages.apt import LOOSE, AptRoot, IndexEntry
-from goldenami.watch import known_vulnerabilities
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
 from goldenami.watch.sources.archive_indexes import ReleasedOn
 from goldenami.watch.watch_records import PackageUpdate
@@ -143,7 +143,7 @@ def _together(
     updates, first = [update for update, _ in shown], shown[0][1]
     security = sum(update.security for update in updates)
     mends = sorted({name for _, judgement in shown for name in judgement.mends})
-    names = known_vulnerabilities.some([update.name for update in updates], 6)
+    names = units.some([update.name for update in updates], 6)
     return updates, Judgement(
         f"{len(updates)} newer, {security} by security" if moving else f"{len(updates)} newer",
         first.verdict, names if moving else f"{first.reason} ({names})", mends=mends)

@@ -1,0 +1,79 @@
+"""The digest as one message: what is new, worst first; what stands is counted, and on the page.
+Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from goldenami.core import units
+from goldenami.fleet.costs.commitments import GUIDANCE, START_WITH
+from goldenami.fleet.digest.digest import DigestRecord
+from goldenami.fleet.digest.findings import Finding
+from goldenami.fleet.digest.memory import News
+from goldenami.fleet.digest.weeks import BEFORE
+
+MOST_LINES, MOST_SETTLED = 40, 10
+"""Findings and settled things of a message that are named; all of them are on the page."""
+
+
+def headline(record: DigestRecord, said: News) -> str:
+    """One line: how much is new, how much stands, and what was spent."""
+    parts = [f"digest of {record.week}: {len(said.new)} new" if said.new
+             else f"digest of {record.week}: nothing new", f"{len(said.standing)} stand"]
+    if record.gaps:
+        parts.append(f"{len(record.gaps)} could not be looked at")
+    return "; ".join([*parts, *_spent(record)])
+
+
+def _spent(record: DigestRecord) -> Iterator[str]:
+    if record.spent:
+        now = record.spent[-1]
+        earlier = record.spent[-1 - BEFORE] if len(record.spent) > BEFORE else None
+        held = f", {units.change(now.usd, earlier.usd)} on {earlier.week}" if earlier else ""
+        yield f"${now.usd:.2f} spent{held}"
+
+
+def text(record: DigestRecord, said: News, link: str = "") -> str:
+    """The message below the headline. `link` is where the page is."""
+    return "\n".join(_lines(record, said, link)) + "\n"
+
+
+def _lines(record: DigestRecord, said: News, link: str) -> Iterator[str]:
+    for one in said.new[:MOST_LINES]:
+        yield f"- {line(one)}"
+        yield f"  {one.todo}"
+    if more := len(said.new) - MOST_LINES:
+        yield from [f"and {more} more new ones"] if more > 0 else []
+    if said.standing:
+        usd = sum(one.usd_week or 0.0 for one in said.standing)
+        yield f"Told before and still so: {len(said.standing)}, about ${usd:.2f} a week."
+    if said.settled:
+        yield f"Settled: {units.some(said.settled, MOST_SETTLED)}"
+    for gap in record.gaps:
+        yield f"Could not look at {gap.what}: {gap.why}"
+    yield from _commitments(record)
+    if link:
+        yield f"All of it: {link}"
+
+
+def usd(amount: float) -> str:
+    """US dollars, with separators: they are large here."""
+    return f"${amount:,.2f}"
+
+
+def line(one: Finding) -> str:
+    """A finding in one line."""
+    owner = f" ({one.owner})" if one.owner else ""
+    usd = "" if one.usd_week is None else f"; ${one.usd_week:.2f} a week"
+    return f"{one.kind.value}: {one.subject}{owner}: {one.what}{usd}"
+
+
+def _commitments(record: DigestRecord) -> Iterator[str]:
+    for kind, used in record.utilization.items():
+        yield (f"{kind}s of 30 days: used to {used:.0f} %, cover "
+               f"{record.coverage.get(kind, 0.0):.0f} % of the need")
+    for each in record.advice:
+        yield (f"AWS would buy: {each.kind} {each.what}, saves ${each.saves_usd_month:.2f} a "
+               f"month; begin with {100 * START_WITH:.0f} % of it")
+    if record.advice:
+        yield f"Before you buy: {GUIDANCE}"

@@ -1,0 +1,83 @@
+"""What a digest tells: things that changed or want a decision, each with a key by which it is told
+once. Pure."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from goldenami.core.records import Record
+
+
+class Urgency(IntEnum):
+    """How long a decision can wait; the first come first."""
+
+    NOW = 0
+    SOON = 1
+    WHEN_THERE_IS_TIME = 2
+
+
+class Kind(StrEnum):
+    """What a finding is, in the words of its heading. Of one that `is_event` nothing is left to
+    settle when it is no longer found."""
+
+    urgency: Urgency
+    is_event: bool
+
+    VULNERABLE = "known vulnerabilities", Urgency.NOW
+    ENDED = "ended support", Urgency.NOW
+    DRIFT = "drift", Urgency.NOW
+    OVERSPENT = "spending", Urgency.NOW, True
+    ANOMALY = "unusual costs", Urgency.NOW, True
+    ENDING = "commitments that end", Urgency.SOON, True
+    IDLE = "idle machines", Urgency.SOON
+    HELD = "holds without an end", Urgency.SOON
+    UNDERUSED = "machines that are too large", Urgency.SOON
+    UNUSED_COMMITMENT = "commitments that are not used", Urgency.SOON
+    REVIEW = "commitments to review", Urgency.SOON, True
+    EMPTY_DISK = "disks that are too large", Urgency.WHEN_THERE_IS_TIME
+    UNUSED = "builds that nobody runs", Urgency.WHEN_THERE_IS_TIME
+
+    def __new__(cls, words: str, urgency: Urgency, is_event: bool = False) -> Kind:
+        """The member of these words."""
+        member = str.__new__(cls, words)
+        member._value_, member.urgency, member.is_event = words, urgency, is_event
+        return member
+
+
+class Finding(Record):
+    """One thing. `subject` says what it is of, in few words; `stage` tells states of one subject
+    apart that are each told; `what` is the sentence, `todo` the remedy. `usd_week` are the dollars
+    a week that a decision is about, None where they are not known."""
+
+    kind: Annotated[Kind, Field(strict=False)]
+    subject: str
+    what: str
+    todo: str
+    stage: str = ""
+    owner: str = ""
+    usd_week: float | None = None
+
+    @property
+    def key(self) -> str:
+        """What it is known by once it was told."""
+        return f"{self.kind.value}|{self.subject}|{self.stage}"
+
+
+class Gap(Record):
+    """What could not be looked at, why, and what findings it might have had: those of earlier
+    digests still count as told. `is_failure`: it should have been possible."""
+
+    what: str
+    why: str
+    kinds: list[Annotated[Kind, Field(strict=False)]]
+    is_failure: bool = True
+
+
+def worst_first(findings: list[Finding]) -> list[Finding]:
+    """By urgency, then by dollars, then by kind and name."""
+    kinds = list(Kind)
+    return sorted(findings, key=lambda one: (one.kind.urgency, -(one.usd_week or 0.0),
+                                             kinds.index(one.kind), one.subject, one.stage))

@@ -1,0 +1,139 @@
+"""What the records of other commands hold that wants a decision. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta
+
+from goldenami.aws.pricing.billing import Commitment, CostAnomaly
+from goldenami.core import units
+from goldenami.fleet.costs.commitments import Commitments
+from goldenami.fleet.digest.findings import Finding, Kind
+from goldenami.fleet.drift.fleet_records import FleetDrift, FleetRecord, InstanceRow
+from goldenami.model.builds.security_records import CveRecord, Rating
+from goldenami.model.supported.support import PartSupport, SupportState
+from goldenami.release.retire.status import StatusRecord
+
+UNUSED_DAYS = 30
+"""Days after which a build that nobody runs is told of: before, it may be on its way."""
+ENDS_DAYS = (7, 30, 90)
+"""Days before a commitment's end at which it is told of, once each."""
+REVIEW_DAYS = (30, 60)
+"""Days after a commitment's begin between which its first month is over and just over."""
+USED_PERCENT = 80.0
+"""Use below which a commitment is told of."""
+WEEKS_OF_MONTH = 365 / 12 / 7
+_BY_BUILD = frozenset({FleetDrift.OTHER, FleetDrift.VERSION})
+"""Drift of many machines at once, after each release: told together."""
+
+
+def drift(record: FleetRecord) -> Iterator[Finding]:
+    """Each machine that is not ours or not as it was, and per image how many wait for `latest`."""
+    behind = defaultdict[tuple[str, str, str], set[str]](set)
+    for region, fleet, row, one in record.rows():
+        name = row.id if isinstance(row, InstanceRow) else f"group {row.name}"
+        if one.kind in _BY_BUILD:
+            behind[region, fleet.image, fleet.latest].add(name)
+            continue
+        yield Finding(
+            kind=Kind.DRIFT, subject=f"{region} {name}", stage=one.kind.value,
+            what=f"{fleet.image}: {one.kind.value}: {one.what}",
+            todo=f"`golden drift repair {name}`, or find out who did it")
+    for (region, image, latest), names in sorted(behind.items()):
+        yield Finding(
+            kind=Kind.DRIFT, subject=f"{region} {image}", stage=f"behind {latest}",
+            what=f"{len(names)} machines or groups run or launch another build than `latest`, "
+                 f"{latest}", todo=f"`golden drift {image}` names them")
+
+
+def unused(record: StatusRecord, now: datetime) -> Iterator[Finding]:
+    """Builds that no pointer names and no machine runs, in no region, a month after they came."""
+    rows = [(image, ami) for there in record.regions.values() for image in there
+            for ami in image.amis]
+    used = {(image.image, ami.build_id) for image, ami in rows if ami.instances
+            or now - datetime.fromisoformat(ami.created) < timedelta(days=UNUSED_DAYS)}
+    used |= {(image.image, pointer.build_id) for there in record.regions.values()
+             for image in there for pointer in (image.latest, image.candidate, image.template)
+             if pointer}
+    idle = defaultdict[tuple[str, str], list[float | None]](list)
+    for image, ami in rows:
+        if (image.image, ami.build_id) not in used:
+            idle[image.image, ami.build_id].append(ami.usd_month)
+    for (name, build_id), usd in sorted(idle.items()):
+        month = units.total(usd)
+        yield Finding(
+            kind=Kind.UNUSED, subject=f"{name} {build_id}",
+            what=f"{len(usd)} AMIs, no machine and no pointer",
+            todo=f"`golden retire {name} --dry-run` says when it goes",
+            usd_week=None if month is None else round(month / WEEKS_OF_MONTH, 2))
+
+
+def ended(parts: Mapping[str, list[PartSupport]], day: date) -> Iterator[Finding]:
+    """Parts of images whose support has ended or ends soon, by image."""
+    for image, each in parts.items():
+        for part in each:
+            state = part.state(day)
+            if state in (SupportState.ENDED, SupportState.ENDING):
+                yield Finding(
+                    kind=Kind.ENDED, subject=f"{image} {part.part} {part.version}",
+                    stage=state.value, what=f"{part.part} {part.version} {part.words(day)}",
+                    todo=f"move {image} to another branch ({part.source})")
+
+
+def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[Finding]:
+    """What is known against the builds of each image, of high rating, used in attacks, or by the
+    image's own rule."""
+    for image, known in records.items():
+        for one in (each for record in known for each in record.findings):
+            if one.waived or not (one.exploited or one.stops or one.rating.at_least(Rating.HIGH)):
+                continue
+            attacks = ", used in attacks" if one.exploited else ""
+            yield Finding(
+                kind=Kind.VULNERABLE, subject=f"{image} {one.id} in {one.part}",
+                stage="used in attacks" if one.exploited else "",
+                what=f"{one.part} {one.version}: {one.rating.value}{attacks}; "
+                     + (f"{one.fix} mends it" if one.fix else "nothing mends it yet"),
+                todo="`golden watch --update` takes what mends it; or waive it with a reason")
+
+
+def anomalies(found: list[CostAnomaly]) -> Iterator[Finding]:
+    """What AWS's monitors say."""
+    for one in found:
+        yield Finding(kind=Kind.ANOMALY, subject=one.id, usd_week=round(one.usd, 2),
+                      what=f"${one.usd:.2f} more than expected since {one.begins}: {one.cause}",
+                      todo="look at it in the console, Cost Anomaly Detection")
+
+
+def commitments(found: Commitments, now: datetime) -> Iterator[Finding]:
+    """What ends, whose first month is over, and what is paid for and not used."""
+    for each in found.held:
+        yield from _ends(each, now)
+        age = now - datetime.fromisoformat(each.begins)
+        first, last = (timedelta(days=days) for days in REVIEW_DAYS)
+        if first <= age < last:
+            used = found.utilization.get(each.kind)
+            yield Finding(
+                kind=Kind.REVIEW, subject=each.id,
+                what=f"{each.kind} ({each.what}): its first month is over; all {each.kind}s are "
+                     + ("used to a part that is not known" if used is None
+                        else f"used to {used:.0f} %"),
+                todo="nearly all used: buy more of it; else leave it there")
+    counts = Counter(each.kind for each in found.held)
+    for kind, used in found.utilization.items():
+        if used < USED_PERCENT and counts[kind]:
+            yield Finding(
+                kind=Kind.UNUSED_COMMITMENT, subject=f"{kind}s", owner="",
+                what=f"used to {used:.0f} % in the last 30 days; they cover "
+                     f"{found.coverage.get(kind, 0.0):.0f} % of the need",
+                todo="run what they are for, exchange a convertible one, and buy no more")
+
+
+def _ends(each: Commitment, now: datetime) -> Iterator[Finding]:
+    left = datetime.fromisoformat(each.ends) - now
+    days = next((days for days in ENDS_DAYS if left <= timedelta(days=days)), None)
+    if days is not None:
+        yield Finding(
+            kind=Kind.ENDING, subject=each.id, stage=f"within {days} days",
+            what=f"{each.kind} ({each.what}) ends on {each.ends[:10]}, in {left.days} days",
+            todo="then its machines cost the price on demand: buy again, or let it end")
