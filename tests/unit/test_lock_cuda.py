@@ -74,6 +74,7 @@ def resolution(context: ResolverContext, **settings: Any) -> Resolution:
 
 @pytest.mark.parametrize(("settings", "release", "part"), [
     ({}, "12.8", "cublas"), ({"variant": "jit"}, "12.8", "nvcc"),
+    ({"variant": "nvcc"}, "12.8", "nvcc"),
     ({"variant": "toolkit", "release": "13.2"}, "13.2", "nvvm"),
 ])
 def test_what_pip_is_asked_for(
@@ -92,6 +93,9 @@ def test_what_pip_is_asked_for(
     ({"variant": "toolkit"}, ["pytorch"],
      "the package index has no nvcc of CUDA 12.8: NVIDIA's wheels hold it from CUDA 13.0 on, those of 12 ptxas and "
      "libnvvm only"),
+    ({"variant": "nvcc", "release": "13.2"}, ["pytorch"],
+     "cuda_variant is nvcc, and the distribution's nvcc is of CUDA 12.4: nothing that it compiles runs with wheels of "
+     "CUDA 13.2"),
     ({}, ["numpy"], "cuda_source is wheels, and no framework of the image has CUDA"),
     ({}, ["pytorch", "xgboost"], "cuda_source is wheels, and pytorch has CUDA 12.8, xgboost has CUDA 12.9"),
 ])

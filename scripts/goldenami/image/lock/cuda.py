@@ -63,22 +63,32 @@ def requirement(resolution: Resolution, request: FrameworkRequest, context: Reso
     name."""
     release = resolution.setting("cuda", "release") or _release_of_frameworks(request, context)
     variant = resolution.setting("cuda", "variant")
+    facts = role_packages.facts(resolution.root, "cuda", resolution.platform,
+                                resolution.given("cuda"))
+    if variant == "nvcc":
+        _demand_same_major(facts["__cuda_distribution_version"], release, resolution)
     if variant == "toolkit" and int(release.partition(".")[0]) < FIRST_WITH_NVCC:
         raise NoFit(f"the package index has no nvcc of CUDA {release}: NVIDIA's wheels hold it "
                     "from CUDA "
                     f"{FIRST_WITH_NVCC}.0 on, those of 12 ptxas and libnvvm only",
-                    hint="set cuda_variant: jit for these, cuda_source: debian for the "
-                         "distribution's nvcc, or take a "
-                         "driver for CUDA 13")
+                    hint="set cuda_variant: jit for these, nvcc for the distribution's besides, or "
+                         "take a driver for CUDA 13")
     known = context.index.versions(TOOLKIT)
     if not any(f"{version}.".startswith(f"{release}.") for version in known):
         releases = list(dict.fromkeys(".".join(version.split(".")[:2]) for version in known))
         raise NoFit(f"the package index has no CUDA {release}: its {TOOLKIT} is "
                     f"{', '.join(releases)}",
                     hint="set cuda_release to one of these, or leave it to the frameworks")
-    parts = role_packages.facts(resolution.root, "cuda", resolution.platform,
-                                resolution.given("cuda"))
-    return f"{TOOLKIT}[{','.join(parts['__cuda_parts'])}]=={release}.*"
+    return f"{TOOLKIT}[{','.join(facts['__cuda_parts'])}]=={release}.*"
+
+
+def _demand_same_major(nvcc: str, release: str, resolution: Resolution) -> None:
+    """NoFit where the distribution's nvcc cannot compile what runs beside wheels of `release`."""
+    if nvcc.partition(".")[0] != release.partition(".")[0]:
+        raise NoFit(f"cuda_variant is nvcc, and the distribution's nvcc is of CUDA {nvcc}: nothing that it compiles "
+                    f"runs with wheels of CUDA {release}",
+                    hint=f"set cuda_variant: toolkit from CUDA {FIRST_WITH_NVCC} on, jit for others")
+    compatibility.check_architectures(nvcc, resolution.derived["cuda"]["cuda_architectures"])
 
 
 def _release_of_frameworks(request: FrameworkRequest, context: ResolverContext) -> str:
