@@ -147,8 +147,8 @@ def test_another_repository_adds_to_goldenami_s(build: BuildFolder) -> None:
     assert [rule.id for rule in record.rules if rule.outcome is BROKEN] == left[1:]
     assert "it is what our people need" in [rule.reason for rule in record.rules]
     assert "of 208 enhanced rules were asked" in record.problem
-    (root / hardening.PATH).write_text("rules: {minimal: 0}\nwaived: {}\n")
-    with pytest.raises(BadInput, match=r"hardening\.yml:1: rules: unknown key"):
+    (root / hardening.PATH).write_text("rule: {minimal: 0}\n")
+    with pytest.raises(BadInput, match=rf"^{root / hardening.PATH}:1: rule: unknown key"):
         judged(build)
 
 

@@ -14,10 +14,12 @@ import yaml
 from goldenami.core.errors import BadInput
 from goldenami.fleet.costs import hardware_check
 from goldenami.model.definitions import definition_file
+from goldenami.model import program_files
 from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import OpenModules
 from support.builds import builds
 from support.ec2.instance_types import described
+from support.files import write
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,8 +65,9 @@ def test_open_modules_say_three_things() -> None:
 
 @pytest.mark.parametrize("section", ["sources", "families"])
 def test_a_section_that_is_missing_or_no_mapping(tmp_path: Path, section: str) -> None:
+    """In a clone: another repository's table need not be whole."""
     path = tmp_path / "packer/hardware.yml"
-    path.parent.mkdir()
+    write(tmp_path, {program_files.PLAYBOOK: "", "packer/hardware.yml": ""})
     whole = yaml.safe_load((ROOT / "packer/hardware.yml").read_text(encoding="utf-8"))
     for rows, said in (({}, "is required and missing"),
                        ({section: None}, "expected a mapping, got None"),

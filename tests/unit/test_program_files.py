@@ -11,12 +11,19 @@ import pytest
 from goldenami.core.errors import BadInput
 from goldenami.model import program_files
 from goldenami.model.builds import lockfile
+from goldenami.model.definitions import recipes
+from goldenami.model.supported import hardware
 from support.builds.definitions import IMAGE, edit, load, refused
 from support.builds.sample_lock import sample
 from support.files import write
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = "roles/customize/files/company.conf"
+HARDWARE = """\
+families:
+  x9: {cpu: znver4, source: co}
+  c7a: {cpu: znver5, source: co}
+"""
 AGENT = {"roles/agent/tasks/main.yml": "[]\n", "tests/image/agent/test_agent.py": "\n"}
 
 
@@ -41,8 +48,43 @@ def test_another_repository_has_the_package_s(company: Path) -> None:
     assert program_files.home(company) == program_files.INSTALLED == ROOT
     assert load(company).role_names == load(ROOT).role_names
     assert program_files.find(company, "packer/hardware.yml") == ROOT / "packer/hardware.yml"
-    write(company, {"packer/hardware.yml": "cpus: {}\n"})
-    assert program_files.find(company, "packer/hardware.yml").parent == company / "packer"
+
+
+def test_rows_of_a_repository_add_to_the_program_s_or_stand_for_one(company: Path) -> None:
+    write(company, {"packer/hardware.yml": HARDWARE, recipes.DISPATCHING: "torch: []\ncompany: []\n"})
+    given, families = hardware.load(ROOT), hardware.load(company)
+    assert (families["x9"].cpu, families["c7a"].cpu.name) == (given["c7a"].cpu, "znver5")
+    assert families["c7i"] == given["c7i"] and len(families) == len(given) + 1
+    assert recipes.dispatching(company) == {**recipes.dispatching(ROOT), "torch": [], "company": []}
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("x9: {cpu: znver4", "x9: {cpu: znver44", ":2: families.x9.cpu: unknown cpu `znver44`"),
+    ("c7a: {cpu: znver5, source: co", "c7a: {cpu: znver5", ":3: families.c7a.source: is required"),
+    ("families", "family", ":1: family: unknown section; did you mean `families`?"),
+])
+def test_a_wrong_row_is_named_with_its_file(
+    company: Path, old: str, new: str, said: str
+) -> None:
+    write(company, {"packer/hardware.yml": HARDWARE.replace(old, new)})
+    with pytest.raises(BadInput) as caught:
+        hardware.load(company)
+    assert caught.value.message.startswith(f"{company}/packer/hardware.yml{said}")
+
+
+def test_a_recipe_of_a_repository_is_as_one_of_the_program_s(company: Path) -> None:
+    text = "version: '1.0'\ndistribution: company-model\nmodule: model\nwheel: {distribution: company-model}\n"
+    write(company, {f"{recipes.FOLDER}/model/recipe.yml": text,
+                    f"{recipes.FOLDER}/model/smoke.py": "import model\n"})
+    edit(company, "frameworks: [numpy,", "frameworks: [model, numpy,")
+    assert load(company).frameworks[0] == "model"
+    assert recipes.load(company, "model").module == "model"
+    assert recipes.load(company, "numpy") == recipes.load(ROOT, "numpy")
+    linked = Path(program_files.roles_path(company, company / "work").split(":")[0], "frameworks")
+    for name, folder in (("model", company), ("numpy", ROOT)):
+        smoke = folder / f"{recipes.FOLDER}/{name}/smoke.py"
+        assert (linked / f"files/{name}/smoke.py").samefile(smoke)
+    assert (linked / "tasks").samefile(ROOT / "roles/frameworks/tasks")
 
 
 def test_the_same_content_has_the_same_digests_in_both(company: Path, root: Path) -> None:
@@ -81,7 +123,7 @@ def test_a_stale_lock_tells_whose_inputs_changed(company: Path) -> None:
 
 @pytest.mark.parametrize(("name", "folder"), [
     ("roles/limits/tasks/main.yml", "roles/limits"),
-    ("roles/frameworks/files/own/recipe.yml", "roles/frameworks"),
+    ("roles/frameworks/tasks/main.yml", "roles/frameworks"),
     ("roles/customize/tasks/main.yml", "roles/customize"),
     ("tests/image/limits/test_limits.py", "tests/image/limits"),
 ])

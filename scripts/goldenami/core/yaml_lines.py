@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,23 +29,43 @@ SHOWN = 12
 @dataclass(frozen=True)
 class YamlFile:
     """A parsed document: its plain data and the 1-based line of each key path; messages count items
-    from 1, too."""
+    from 1, too. `others` are the files of keys that are not in `path`."""
 
     path: Path
     data: dict[str, Any]
     lines: dict[Key, int]
+    others: dict[Key, Path] = field(default_factory=dict)
 
     def error(self, key: Key, problem: str, *, hint: str = "") -> BadInput:
         """BadInput in the form `file:line: key: problem`."""
         name = ".".join(str(part + 1 if isinstance(part, int) else part) for part in key)
-        return BadInput(f"{self.path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}",
+        path = self.others.get(self._nearest(key), self.path)
+        return BadInput(f"{path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}",
                         hint=hint)
 
     def line_of(self, key: Key) -> int:
         """The line of a key, or of the nearest above it that the file has."""
+        return self.lines.get(self._nearest(key), 1)
+
+    def _nearest(self, key: Key) -> Key:
         while key and key not in self.lines:
             key = key[:-1]
-        return self.lines.get(key, 1)
+        return key
+
+    def with_rows(self, more: YamlFile, depth: int) -> YamlFile:
+        """This table with the rows of `more`, to which `depth` keys lead: one that both have is
+        that of `more`."""
+        replaced = {key for key in more.lines if len(key) == depth}
+        lines = {key: line for key, line in self.lines.items() if key[:depth] not in replaced}
+        others = {key: more.path for key in more.lines.keys() - lines.keys()}
+        return YamlFile(self.path, _merged(self.data, more.data, depth), more.lines | lines, others)
+
+
+def _merged(given: Any, more: Any, depth: int) -> Any:
+    if not depth or not isinstance(given, dict) or not isinstance(more, dict):
+        return more
+    rows = {key: _merged(given[key], more[key], depth - 1) for key in given.keys() & more.keys()}
+    return {**given, **more, **rows}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

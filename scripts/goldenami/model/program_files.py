@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import goldenami
+from goldenami.core import yaml_lines
+from goldenami.core.yaml_lines import YamlFile
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = next(filter(Path.is_dir, [_PACKAGE / "data"]), _PACKAGE.parents[1])
@@ -24,8 +26,9 @@ ROLES, CHECKS, FILES = "roles", "tests/image", "files"
 COLLECTIONS = "collections"
 """Where a repository has collections of Ansible: `ansible-galaxy collection install -p collections`
 puts them there, from a file, a git repository or Galaxy."""
-CUSTOMIZE = "customize"
-"""The one role to which a repository adds files: its own, that the role brings into an image."""
+CUSTOMIZE, FRAMEWORKS = "customize", "frameworks"
+"""The roles to which a repository adds files: its own, that the role brings into an image, and its
+recipes."""
 LINKED = "linked"
 """Below a work folder: what a run finds in one place, though it lies in two."""
 
@@ -38,6 +41,15 @@ def home(root: Path) -> Path:
 def find(root: Path, name: str) -> Path:
     """A file or folder of the repository `root`; the program's where that has none."""
     return root / name if (root / name).exists() else home(root) / name
+
+
+def table(root: Path, name: str, depth: int = 1) -> YamlFile:
+    """A table of the program's with the rows of the repository `root`: they add to it, and one of
+    the same key stands for the program's. `depth` keys lead to a row."""
+    given, own = home(root) / name, root / name
+    found = yaml_lines.load(given)
+    is_added = own != given and own.is_file()
+    return found.with_rows(yaml_lines.load(own), depth) if is_added else found
 
 
 def role(root: Path, name: str) -> Path:
@@ -74,7 +86,7 @@ def taken(root: Path, name: str) -> str:
     "" where there is none."""
     given = home(root)
     if given != root and (given / ROLES / name).is_dir():
-        mine = {f"{ROLES}/{name}": {FILES} if name == CUSTOMIZE else set[str](),
+        mine = {f"{ROLES}/{name}": {FILES} if name in (CUSTOMIZE, FRAMEWORKS) else set[str](),
                 f"{CHECKS}/{name}": set[str]()}
         return next((each for each in mine if not _parts(root / each) <= mine[each]), "")
     return ""
@@ -108,8 +120,11 @@ def roles_path(root: Path, work: Path) -> str:
     for path in (root / ROLES).glob(f"*/{FILES}"):
         name = path.parent.name
         if role(root, name) == given / name:
-            parts = {part.name: part for part in (given / name).iterdir()}
-            _link(work / LINKED / ROLES / name, {**parts, FILES: path})
+            linked, parts = work / LINKED / ROLES / name, _paths(given / name)
+            files = {**_paths(given / name / FILES), **_paths(path)}
+            del parts[FILES]
+            _link(linked, parts)
+            _link(linked / FILES, files)
     return ":".join(map(str, (work / LINKED / ROLES, given, root / ROLES, *collected)))
 
 
@@ -126,7 +141,12 @@ def checks(root: Path, names: Iterable[str], work: Path) -> Path:
 
 def _parts(folder: Path) -> set[str]:
     """The names in a folder; none of one that is not there."""
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return set(_paths(folder))
+
+
+def _paths(folder: Path) -> dict[str, Path]:
+    """What is in a folder, by name; nothing where it is not there."""
+    return {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
 
 
 def _link(folder: Path, targets: dict[str, Path]) -> None:

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami.model.definitions import recipes
 
-PROGRAMS = Path(__file__).resolve().parents[3] / "roles/frameworks/files"
 PROBES = Path(__file__).parent / "probes"
 
 
 def program(name: str) -> str:
     """A framework's smoke test, after what is asked of it in the same process."""
     probe = PROBES / f"{name}.py"
-    return (probe.read_text() if probe.exists() else "") + (
-        PROGRAMS / name / "smoke.py"
-    ).read_text()
+    smoke = recipes.folder(Path.cwd(), name) / "smoke.py"
+    return (probe.read_text() if probe.exists() else "") + smoke.read_text()
 
 
 @pytest.fixture(scope="session")

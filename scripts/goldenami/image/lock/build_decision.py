@@ -103,9 +103,10 @@ class Decision:
 
 
 def load(root: Path) -> list[Measurement]:
-    """All that was measured and committed."""
-    path = program_files.find(root, FILE)
-    return records.read(path, Measurements).measurements if path.exists() else []
+    """All that was measured and committed, by goldenami and then by the repository `root`."""
+    paths = dict.fromkeys([program_files.home(root) / FILE, root / FILE])
+    return [row for path in paths if path.exists()
+            for row in records.read(path, Measurements).measurements]
 
 
 def decide(

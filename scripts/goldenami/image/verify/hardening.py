@@ -23,26 +23,19 @@ from goldenami.model.builds.hardening_records import (
 PATH = "packer/hardening.yml"
 
 
-class _Waiving(Record):
+class _Expected(Record):
     waived: dict[str, Annotated[str, Field(min_length=10)]]
-
-
-class _Expected(_Waiving):
     rules: dict[Annotated[HardeningLevel, Field(strict=False)], int]
 
 
 def judge(root: Path, build: BuildFolder, scan: HardeningScan) -> HardeningRecord:
     """The record of `scan`. Where rules are missing that were there before, no score is to be
     believed."""
-    given, own = program_files.home(root) / PATH, root / PATH
-    expected = yaml_lines.validate(yaml_lines.load(given), _Expected)
-    added = {}
-    if own != given and own.is_file():  # of a repository that is no clone
-        added = yaml_lines.validate(yaml_lines.load(own), _Waiving).waived
+    expected = yaml_lines.validate(program_files.table(root, PATH, depth=2), _Expected)
     record = HardeningRecord(
         image=build.image.image, build_id=build.build_id, content=scan.content,
         problem=scan.problem,
-        rules=[_waived(rule, {**expected.waived, **added}) for rule in scan.rules])
+        rules=[_waived(rule, expected.waived) for rule in scan.rules])
     short = [f"{record.count(level)} of {count} {level.value} rules were asked"
              for level, count in expected.rules.items() if record.count(level) < count]
     return record.model_copy(update={"problem": record.problem or "; ".join(short)})

@@ -163,9 +163,9 @@ class Recipe(Record):
         return self.build != NO_BUILD
 
 
-def programs(root: Path) -> Path:
-    """The folder of all recipes for the repository `root`."""
-    return program_files.find(root, FOLDER)
+def folder(root: Path, name: str) -> Path:
+    """The folder of a recipe: the repository's own, else the program's."""
+    return program_files.find(root, f"{FOLDER}/{name}")
 
 
 @cache
@@ -175,7 +175,7 @@ def dispatching(root: Path) -> dict[str, list[Allowance]]:
 
     A project may be a pattern: `nvidia-*`.
     """
-    source = yaml_lines.load(program_files.find(root, DISPATCHING))
+    source = program_files.table(root, DISPATCHING)
     return {project: [yaml_lines.validate(source, Allowance, entry, at=(project, index))
                       for index, entry in enumerate(entries)]
             for project, entries in source.data.items()}
@@ -183,8 +183,9 @@ def dispatching(root: Path) -> dict[str, list[Allowance]]:
 
 @cache
 def known(root: Path) -> tuple[str, ...]:
-    """The names of all recipes."""
-    return tuple(sorted(path.parent.name for path in programs(root).glob("*/recipe.yml")))
+    """The names of all recipes, the program's and the repository's own."""
+    folders = (program_files.home(root) / FOLDER, root / FOLDER)
+    return tuple(sorted({path.parent.name for each in folders for path in each.glob("*/recipe.yml")}))
 
 
 def load(root: Path, name: str) -> Recipe:
@@ -192,7 +193,7 @@ def load(root: Path, name: str) -> Recipe:
     if name not in known(root):
         raise BadInput(f"no framework `{name}`; {nearest(name, known(root))}",
                        hint=f"recipes are the folders of {FOLDER}/")
-    source = yaml_lines.load(programs(root) / name / "recipe.yml")
+    source = yaml_lines.load(folder(root, name) / "recipe.yml")
     recipe = yaml_lines.validate(source, Recipe)
     if recipe.wheel is None and not recipe.has_build:
         raise source.error(("build",), "is required where there is no wheel")

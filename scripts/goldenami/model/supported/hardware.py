@@ -201,7 +201,7 @@ SECTIONS = ("sources", "cpus", "gpus", "figures", "families", MACHINES)
 @cache
 def load(root: Path) -> dict[str, Family]:
     """All known families by name, or BadInput with file, line and the nearest valid word."""
-    source = yaml_lines.load(program_files.find(root, "packer/hardware.yml"))
+    source = program_files.table(root, "packer/hardware.yml", depth=2)
     for name in source.data:
         if name not in SECTIONS:
             raise source.error((name,), f"unknown section; {nearest(str(name), SECTIONS)}")

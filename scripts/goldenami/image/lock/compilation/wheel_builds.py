@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from goldenami.core.records import Record
 from goldenami.core.terminal.progress import Progress
 from goldenami.local import how_far, workspace
 from goldenami.local.sandbox import program
+from goldenami.model import program_files
 from goldenami.model.builds.lockfile import Framework, Lock, Target
 from goldenami.model.builds.plans import (
     BenchmarkPlan,
@@ -253,7 +255,7 @@ def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> 
     return WheelPlan(
         work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key,
         layers=store.cache.layers,
-        programs=recipes.programs(root), name=build.name, target=build.target.cpu,
+        programs=_programs(root, build.name, work), name=build.name, target=build.target.cpu,
         sm=build.target.sm if instructions.cuda else [], source=store.path(build.source.sha256),
         files=instructions.files, patches=instructions.patches, settings=instructions.settings,
         environment={**_COMMON, **cached, **{
@@ -263,6 +265,14 @@ def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> 
         tests=WheelTests(wheels=list(_placed(build.tests)), arguments=suite.arguments) if suite
         else None,
         mounts=mounts)
+
+
+def _programs(root: Path, name: str, work: Path) -> Path:
+    """The recipe's programs and what measures time, in one folder of `work`."""
+    made, timer = work / "programs", f"{recipes.FOLDER}/timing.py"
+    shutil.copytree(recipes.folder(root, name), made / name)
+    shutil.copy(program_files.find(root, timer), made)
+    return made
 
 
 def tree(build: WheelBuild, store: Store) -> Tree:
@@ -298,7 +308,7 @@ def compare(
         plan = BenchmarkPlan(
             work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key,
             layers=store.cache.layers,
-            programs=recipes.programs(root), name=build.name, rounds=rounds, sides={
+            programs=_programs(root, build.name, work), name=build.name, rounds=rounds, sides={
                 Side.IMAGE: BenchmarkSide(wheels=list(ours), needs=_features(build.target.cpu)),
                 Side.GENERIC: BenchmarkSide(wheels=list(theirs),
                                             needs=_features(build.recipe.generic))})
