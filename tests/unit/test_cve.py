@@ -202,7 +202,7 @@ def test_versions_are_compared_as_dpkg_does(version: str, fixed: str, affected: 
 def pypi(data: bytes, **wanted: str) -> list[Vulnerability]:
     """What OSV's list has against versions of wheels."""
     versions = {name.replace("_", "-"): [version] for name, version in wanted.items()}
-    return list(osv.parse(data, Feed.PYPI, osv.PYPI, versions).found)
+    return list(osv.parse(data, Feed.PYPI, {osv.PYPI: versions}).found)
 
 
 def test_a_list_of_another_form_is_never_good_news() -> None:
@@ -358,7 +358,7 @@ def test_osv_knows_releases_of_ubuntu_and_says_one_thing_once() -> None:
     def ubuntu(*rows: dict[str, Any]) -> list[Vulnerability]:
         data = lists.osv(*rows, ecosystem="Ubuntu:24.04:LTS")
         wanted = {"openssl": ["3.0.13-0ubuntu3.4"]}
-        return list(osv.parse(data, Feed.UBUNTU, osv.ubuntu("24.04"), wanted).found)
+        return list(osv.parse(data, Feed.UBUNTU, {osv.ubuntu("24.04"): wanted}).found)
 
     rows = [lists.osv_entry(name, "openssl", ("0", "3.0.13-0ubuntu3.9"),
                             ecosystem="Ubuntu:24.04:LTS",

@@ -14,7 +14,7 @@ from goldenami.commands.checkout import Checkout
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.yaml_lines import nearest
-from goldenami.image.security import cve, provenance, published_provenance, waivers
+from goldenami.image.security import cve, feeds, provenance, published_provenance, waivers
 from goldenami.image.security.feeds import FeedPlaces
 from goldenami.local import workspace
 from goldenami.model.builds.security_records import CVE_FILE, Feed
@@ -25,7 +25,7 @@ def cmd_cve(
     checkout: Checkout, image: OptionalImage = None, *, build_id: BuildId = None,
     data: Annotated[list[str], typer.Option(
         "--data", metavar="NAME=PLACE", default_factory=list, show_default=False,
-        help="a list (debian, osv-ubuntu, osv-pypi, nvidia, kev) from this file or "
+        help="a list (debian, osv-ubuntu, osv-alpine, osv-pypi, nvidia, kev) from this file or "
              "address[#sha256=DIGEST]")],
 ) -> int:
     """Ask public lists which vulnerabilities a build has, or every image's lock, and whether they
@@ -109,8 +109,8 @@ def _places(words: list[str]) -> FeedPlaces:
     places, digests = dict[Feed, str](), dict[Feed, str]()
     for word in words:
         name, equals, value = word.partition("=")
-        if not equals or name not in set(Feed):
-            known = [feed.value for feed in Feed]
+        if not equals or name not in feeds.PLACES:
+            known = [feed.value for feed in feeds.PLACES]
             raise BadInput(f"--data {word}: no list `{name}`; {nearest(name, known)}",
                            hint="--data NAME=PLACE")
         places[Feed(name)], marked, digest = value.partition("#sha256=")

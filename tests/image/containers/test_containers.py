@@ -45,7 +45,7 @@ def test_engine_gets_them_before_logins(host: Any) -> None:
 def test_engine_has_them_without_a_pull(
     host: Any, lock: dict[str, Any], settled: str, record_figure: Any
 ) -> None:
-    engine = lock["container_runtime_engine"]
+    engine = lock["containers_engine"]
     for image in lock["containers_images"]:
         found = host.check_output(f"{engine} image inspect --format '{{{{.Id}}}}' {image['name']}")
         assert found.removeprefix("sha256:") == image["config"], image["name"]

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+from goldenami.image.security import feeds
 from goldenami.model.builds.security_records import Feed
 
 from support.loopback import Loopback, QuietHandler
@@ -135,7 +136,7 @@ def kev(*identifiers: str, released: date = TODAY) -> bytes:
 def quiet() -> dict[Feed, bytes]:
     """Lists that have nothing against any image, but for ended driver branches."""
     return {Feed.DEBIAN: tracker({}), Feed.PYPI: osv(), Feed.NVIDIA: bulletins(*NVIDIA),
-            Feed.KEV: kev(),
+            Feed.KEV: kev(), Feed.ALPINE: osv(ecosystem="Alpine:v3.20"),
             Feed.UBUNTU: osv(osv_entry("UBUNTU-1", "x", ("0", "1"), ecosystem="Ubuntu:24.04:LTS"))}
 
 
@@ -160,5 +161,5 @@ class ListServer:
     @property
     def options(self) -> list[str]:
         """The options by which `golden cve` reads from here."""
-        addresses = [f"{feed.value}={self._loopback.url}/{feed.value}" for feed in Feed]
+        addresses = [f"{feed.value}={self._loopback.url}/{feed.value}" for feed in feeds.PLACES]
         return [word for address in addresses for word in ("--data", address)]

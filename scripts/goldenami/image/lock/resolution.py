@@ -119,8 +119,9 @@ def opened(
         resolution.derived[source_checks.ROLE] = told
     resolution.containers = container_images.have(root, definition, store, progress)
     if resolution.containers:
-        told = {f"{CONTAINERS}_images": container_images.told(resolution.containers)}
-        resolution.derived[CONTAINERS] = told
+        resolution.derived[CONTAINERS] = {
+            "containers_images": container_images.told(resolution.containers),
+            "containers_engine": resolution.setting(source_checks.ENGINE, "engine")}
     apt = resolution.apt
     with apt.locked():
         (apt.folder / "built").mkdir(parents=True, exist_ok=True)

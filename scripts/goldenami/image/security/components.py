@@ -17,6 +17,7 @@ from packageurl import PackageURL
 
 from goldenami.core import records
 from goldenami.core.errors import NotVerified
+from goldenami.image.security import container_parts
 from goldenami.local.disk import grub
 from goldenami.local.tree import owners
 from goldenami.model.builds import lockfile
@@ -39,6 +40,8 @@ _SIGNED = re.compile(rf"^linux-signed(?:-(?:{'|'.join(ARCHITECTURES)})$|(?=-|$))
 `6.1.192-2`): trackers know `linux` and Ubuntu's `linux-aws`."""
 PRIVATE = "private"
 """The vendor of wheels of a company's index, of which no public list of vulnerabilities speaks."""
+CONTAINER = "container"
+"""The property of a part that is in a container, with the container's name."""
 _WHEEL = re.compile(
     r"^/opt/ml/([^/]+)/lib/python3[^/]*/site-packages/([^/-]+)-([^/]+)\.dist-info/METADATA$"
 )
@@ -112,7 +115,8 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     bake = build.read_bake()
     whole = build.manifest.exists() and bake.ami is None  # an AMI has the publisher's packages, too
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
-    found = [*_debs(lock, store, present), *_wheels(lock), *_files(lock), *_loader(bake.host)]
+    found = [*_debs(lock, store, present), *_wheels(lock), *_files(lock), *_loader(bake.host),
+             *_containers(lock, store)]
     parts = _with_facts(found, build.path / PARTS_FILE)
     return Materials(lock, bake.lock_sha256, build.build_id, _sorted(parts), whole)
 
@@ -135,7 +139,8 @@ def of_lock(lock: Lock, store: Store) -> Materials:
     """The parts that a lock names, where nobody baked it here: what the tree has, and the loader,
     are not known."""
     sha256 = records.sha256_text(lockfile.text_of(lock))
-    found = [*_debs(lock, store, lock.packages), *_wheels(lock), *_files(lock)]
+    found = [*_debs(lock, store, lock.packages), *_wheels(lock), *_files(lock),
+             *_containers(lock, store)]
     return Materials(lock, sha256, sha256[:lockfile.ID_LENGTH], _sorted(found), whole=False)
 
 
@@ -197,6 +202,27 @@ def _file(file: LockedDownload, name: str) -> ImagePart:
     signer = (("signed-by", file.signed_by),) if file.signed_by else ()
     return ImagePart(name, file.version, purl, file.sha256, file.host, properties=signer,
                      url=file.url)
+
+
+def _containers(lock: Lock, store: Store) -> Iterator[ImagePart]:
+    """Images of containers, and what is in their layers: each once, with the containers that have
+    it."""
+    homes, inside = dict[str, list[str]](), dict[str, ImagePart]()
+    for one in lock.containers:
+        path, _, tag = one.name.rpartition(":")
+        for part in container_parts.of(one, store):
+            homes.setdefault(part.purl, []).append(one.name)
+            inside[part.purl] = ImagePart(part.name, part.version, part.purl, "", part.vendor,
+                                          source=SourcePackage(*part.source) if part.source
+                                          else None)
+        facts = {"arch": lock.base.architecture, "repository_url": path, "tag": tag}
+        purl = PackageURL("oci", None, path.rpartition("/")[2], f"sha256:{one.manifest.sha256}",
+                          facts)
+        yield ImagePart(one.name, tag, purl.to_string(), one.manifest.sha256,
+                        path.partition("/")[0], depends=tuple(sorted(
+                            part.ref for key, part in inside.items() if one.name in homes[key])))
+    for purl, part in inside.items():
+        yield replace(part, properties=tuple((CONTAINER, name) for name in homes[purl]))
 
 
 def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: SourcePackage) -> str:

@@ -9,14 +9,16 @@ image's own archives mends fails; what nothing mends fails where it is used in a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from packageurl import PackageURL
 
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError, NotVerified, Unreachable
 from goldenami.image.security import components, debian_tracker, feeds, nvidia_bulletins, osv, vex
-from goldenami.image.security.components import Materials, SourcePackage
+from goldenami.image.security.components import ImagePart, Materials, SourcePackage
 from goldenami.image.security.feeds import FeedPlaces, Parser
 from goldenami.image.security.waivers import Waivers
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
@@ -63,7 +65,7 @@ def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
         statuses.append(status)
         found += seen or []
     found = [_judged(one, exploited or frozenset(), subject.fail_on)
-             for one in [*found, *_ended(subject.lock, found)]]
+             for one in [*found, *_ended(subject.lock, found), *_unlisted(materials)]]
     complete = not any(status.error for status in statuses)
     found = subject.waivers.apply(image, found, complete=complete)
     found.sort(key=lambda one: (not one.stops, one.part, one.id))
@@ -108,21 +110,62 @@ def _parsers(materials: Materials) -> dict[Feed, Parser]:
     debian = _debian_sources(materials)
     if debian:
         found[Feed.DEBIAN] = lambda data: debian_tracker.parse(data, debian)
-    ubuntu = _versions({(part.source.name, part.source.version) for part in materials.parts
-                        if part.vendor == "ubuntu" and part.source
-                        and "distro=ubuntu" in part.purl})
-    if lock.base.distribution == "ubuntu":
-        release = materials.distribution.partition("-")[2]
-        found[Feed.UBUNTU] = lambda data: osv.parse(data, Feed.UBUNTU, osv.ubuntu(release), ubuntu)
+    ubuntu = {osv.ubuntu(release): versions for release, versions in _sources(
+        materials, "ubuntu", inside=lock.base.distribution != "ubuntu").items()}
+    if ubuntu:
+        found[Feed.UBUNTU] = lambda data: osv.parse(data, Feed.UBUNTU, ubuntu)
+    alpine = {osv.alpine(release): versions
+              for release, versions in _sources(materials, "alpine", inside=True).items()}
+    if alpine:
+        found[Feed.ALPINE] = lambda data: osv.parse(data, Feed.ALPINE, alpine)
     wheels = _versions({(part.name, part.version) for part in materials.parts if part.vendor
                         == "pypi"})
     if wheels:
-        found[Feed.PYPI] = lambda data: osv.parse(data, Feed.PYPI, osv.PYPI, wheels)
+        found[Feed.PYPI] = lambda data: osv.parse(data, Feed.PYPI, {osv.PYPI: wheels})
     if driver := lock.driver:
         found[Feed.NVIDIA] = lambda data: nvidia_bulletins.parse(
             data, driver.version, lock.hardware.sm
         )
     return found
+
+
+def _sources(
+    materials: Materials, vendor: str, *, inside: bool
+) -> dict[str, dict[str, list[str]]]:
+    """Versions of a distribution's source packages by its release, those in containers alone where
+    `inside`."""
+    found = dict[str, set[tuple[str, str]]]()
+    for part in materials.parts:
+        release = _release(part).removeprefix(f"{vendor}-")
+        if part.source and release != _release(part) and (_homes(part) or not inside):
+            found.setdefault(release, set()).add((part.source.name, part.source.version))
+    return {release: _versions(pairs) for release, pairs in found.items()}
+
+
+def _release(part: ImagePart) -> str:
+    """`alpine-3.20.3` of a distribution's package, else nothing."""
+    facts = PackageURL.from_string(part.purl).qualifiers
+    return str(facts.get("distro", "")) if isinstance(facts, dict) else ""
+
+
+def _homes(part: ImagePart) -> list[str]:
+    """The containers that have a part."""
+    return [value for name, value in part.properties if name == components.CONTAINER]
+
+
+def _unlisted(materials: Materials) -> Iterator[Vulnerability]:
+    """A finding for each container with packages that no list knows, or where nothing says what it
+    holds."""
+    known = {release.id for release in RELEASES.values()}
+    for container in materials.lock.containers:
+        parts = [part for part in materials.parts if container.name in _homes(part)]
+        others = {_release(part) for part in parts if part.source} - known
+        others = {one for one in others if not one.startswith("alpine-")}
+        if others or not parts:
+            what = " and ".join(sorted(others)) or "what it holds: it has no record of packages"
+            yield Vulnerability(id=f"no-list {container.name}", feed=Feed.NONE, part=container.name,
+                                version=container.manifest.sha256[:12], rating=Rating.HIGH,
+                                detail=f"no list knows {what}")
 
 
 def _versions(pairs: set[tuple[str, str]]) -> dict[str, list[str]]:

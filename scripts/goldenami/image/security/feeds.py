@@ -38,6 +38,7 @@ _OSV = "https://osv-vulnerabilities.storage.googleapis.com"
 PLACES = {
     Feed.DEBIAN: Place("https://security-tracker.debian.org/tracker/data/json", 3),
     Feed.UBUNTU: Place(f"{_OSV}/Ubuntu/all.zip", 7),
+    Feed.ALPINE: Place(f"{_OSV}/Alpine/all.zip", 7),
     Feed.PYPI: Place(f"{_OSV}/PyPI/all.zip", 7),
     Feed.NVIDIA: Place("https://github.com/NVIDIA/product-security/archive/refs/heads/main.zip",
                        150),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +22,23 @@ from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
 _WORDS = {"moderate": Rating.MEDIUM, "negligible": Rating.LOW,
           **{rating.value: rating for rating in Rating}}
 """GitHub says moderate, Ubuntu negligible; the other words are CVSS's."""
-_ORDER: dict[Feed, Callable[[str], Any]] = {Feed.PYPI: PythonVersion, Feed.UBUNTU: DebianVersion}
+_APK = re.compile(r"([\d.]+)([a-z]?)((?:_[a-z]+\d*)*)(?:~\w+)?(?:-r(\d+))?")
+_APK_WORDS = ("alpha", "beta", "pre", "rc", "", "cvs", "svn", "git", "hg", "p")
+"""In the order of apk-package(5), the version without a word among them."""
+
+
+def apk_order(version: str) -> tuple[Any, ...]:
+    """What orders versions of Alpine; ValueError for what is none."""
+    if not (match := _APK.fullmatch(version)):
+        raise ValueError(f"{version!r} is no version of apk")
+    words = [(_APK_WORDS.index(word), int(number or 0))
+             for word, number in re.findall(r"_([a-z]+)(\d*)", match[3])]
+    numbers = [int(number) for number in match[1].split(".") if number]
+    return numbers, match[2], [*words, (_APK_WORDS.index(""), 0)], int(match[4] or 0)
+
+
+_ORDER: dict[Feed, Callable[[str], Any]] = {
+    Feed.PYPI: PythonVersion, Feed.UBUNTU: DebianVersion, Feed.ALPINE: apk_order}
 PYPI = "PyPI"
 
 
@@ -30,14 +47,19 @@ def ubuntu(release: str) -> str:
     return f"Ubuntu:{release}:LTS"
 
 
-def parse(
-    data: bytes, feed: Feed, ecosystem: str, wanted: Mapping[str, Sequence[str]],
-) -> FeedData:
-    """What the list has against the `wanted` versions by project; `ecosystem` is OSV's name.
+def alpine(release: str) -> str:
+    """OSV's name of a release of Alpine, "3.20.3"."""
+    return f"Alpine:v{'.'.join(release.split('.')[:2])}"
 
-    Unreachable for data of another form, and where it has nothing of this ecosystem at all.
+
+def parse(
+    data: bytes, feed: Feed, wanted: Mapping[str, Mapping[str, Sequence[str]]],
+) -> FeedData:
+    """What the list has against the `wanted` versions by ecosystem, as OSV names it, and project.
+
+    Unreachable for data of another form, and where it has nothing of an ecosystem at all.
     """
-    entries, newest, of_release, found = 0, "", False, list[Vulnerability]()
+    entries, newest, seen, found = 0, "", set[str](), list[Vulnerability]()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for name in archive.namelist():
@@ -46,26 +68,26 @@ def parse(
                 entry = json.loads(archive.read(name))
                 entries, newest = entries + 1, max(newest, entry["modified"])
                 mine = [row for row in entry.get("affected", []) if row["package"]["ecosystem"]
-                        == ecosystem]
-                of_release = of_release or bool(mine)
+                        in wanted]
+                seen |= {row["package"]["ecosystem"] for row in mine}
                 if "withdrawn" not in entry:
                     found += _against(entry, mine, feed, wanted)
         changed = datetime.datetime.fromisoformat(newest).date() if newest else None
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreachable(f"is no list of OSV's: {error!r}") from None
-    if entries and not of_release:
-        raise Unreachable(f"has no entry of {ecosystem}")
+    if entries and (lost := wanted.keys() - seen):
+        raise Unreachable(f"has no entry of {', '.join(sorted(lost))}")
     return FeedData(entries, changed, _once(found))
 
 
 def _against(
     entry: dict[str, Any], affected: list[dict[str, Any]], feed: Feed,
-    wanted: Mapping[str, Sequence[str]],
+    wanted: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> Iterator[Vulnerability]:
     for row in affected:
         name = row["package"]["name"]
         name = canonicalize_name(name) if feed is Feed.PYPI else name
-        for version in wanted.get(name, ()):
+        for version in wanted[row["package"]["ecosystem"]].get(name, ()):
             # Of `2.7.0+cu128` an index of builds has said which build it is: no list does.
             public = version.partition("+")[0] if feed is Feed.PYPI else version
             fixes = [fix for ranged in row.get("ranges", []) if ranged["type"] == "ECOSYSTEM"

@@ -27,6 +27,7 @@ from goldenami.model.builds.security_records import CveRecord, Feed
 from goldenami.model.builds.security_records import Vulnerability as Finding
 
 _SOURCES = {Feed.DEBIAN: "Debian security tracker", Feed.UBUNTU: "OSV", Feed.PYPI: "OSV",
+            Feed.ALPINE: "OSV", Feed.NONE: "goldenami",
             Feed.NVIDIA: "NVIDIA", Feed.KEV: "CISA"}
 
 

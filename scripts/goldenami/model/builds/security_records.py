@@ -20,9 +20,12 @@ class Feed(StrEnum):
 
     DEBIAN = "debian"
     UBUNTU = "osv-ubuntu"
+    ALPINE = "osv-alpine"
     PYPI = "osv-pypi"
     NVIDIA = "nvidia"
     KEV = "kev"
+    NONE = "none"
+    """no list: of what is in containers that none knows"""
 
 
 class Rating(StrEnum):

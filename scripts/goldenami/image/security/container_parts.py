@@ -1,0 +1,156 @@
+"""What containers of an image hold: packages of dpkg and apk, and Python's wheels, read from their
+layers as an engine stacks them."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from debian.deb822 import Deb822
+from packageurl import PackageURL
+from packaging.utils import canonicalize_name
+
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput
+from goldenami.core.records import Record
+from goldenami.packages.registries import LockedContainer
+from goldenami.packages.store import Store
+
+_READ = re.compile(r"var/lib/dpkg/status(?:\.d/[^/]+)?|(?:usr/)?lib/apk/db/installed"
+                   r"|(?:etc|usr/lib)/os-release")
+_WHEEL = re.compile(r"(?:.*/)?(?:site|dist)-packages/([^/-]+)-([^/-]+)\.dist-info/METADATA")
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_GONE, _ALL_GONE = ".wh.", ".wh..wh..opq"
+"""Whiteouts of the OCI image layout: a path, and all that lower layers have in a folder."""
+_LIMIT = 64 << 20
+"""Bytes of a file that is read: the largest status of dpkg has some MB."""
+
+
+class LayerFacts(Record):
+    """Of one layer: the text of what is read, the wheels, and the paths that it hides below it (a
+    folder ends with a slash)."""
+
+    texts: dict[str, str]
+    wheels: list[str]
+    hidden: list[str]
+
+
+class Contained(Record):
+    """A package or a wheel in a container; `source` is what a package was built from."""
+
+    name: str
+    version: str
+    purl: str
+    vendor: str
+    source: tuple[str, str] | None = None
+
+
+def of(container: LockedContainer, store: Store) -> list[Contained]:
+    """What `container` holds; BadInput where the store lacks a layer."""
+    texts, wheels = dict[str, str](), set[str]()
+    for layer in container.layers:
+        facts = _facts(store, layer.sha256)
+        texts = {path: text for path, text in texts.items() if not _hides(facts, path)}
+        wheels = {path for path in wheels if not _hides(facts, path)} | {*facts.wheels}
+        texts |= facts.texts
+    release = _release(texts)
+    return [*_debs(texts, release), *_apks(texts, release), *_wheels(wheels)]
+
+
+def _hides(facts: LayerFacts, path: str) -> bool:
+    return any(path == hidden.rstrip("/") or path.startswith(f"{hidden.rstrip('/')}/")
+               for hidden in facts.hidden)
+
+
+def _facts(store: Store, sha256: str) -> LayerFacts:
+    """Read once: layers have gigabytes."""
+    kept = store.cache.control / f"{sha256}.layer.json"
+    if kept.exists():
+        return records.read(kept, LayerFacts)
+    path = store.path(sha256)
+    if not path.is_file():
+        raise BadInput(f"the store has no layer {sha256[:12]}",
+                       hint="`golden bake IMAGE --fetch-only` has it again")
+    facts = _read(path)
+    records.write(kept, facts)
+    return facts
+
+
+def _read(path: Path) -> LayerFacts:
+    with path.open("rb") as content:
+        packed = content.read(len(_ZSTD)) == _ZSTD
+    if packed:
+        plain = path.with_suffix(".plain")
+        try:
+            shell.output(["zstd", "-dqf", str(path), "-o", str(plain)])
+            return _read(plain)
+        finally:
+            plain.unlink(missing_ok=True)
+    facts = LayerFacts(texts={}, wheels=[], hidden=[])
+    # Some builders leave out the end of a layer, and engines take it so.
+    with tarfile.open(path) as layer, suppress(tarfile.ReadError):
+        for member in layer:
+            _take(layer, member, facts)
+    return facts
+
+
+def _take(layer: tarfile.TarFile, member: tarfile.TarInfo, facts: LayerFacts) -> None:
+    name = str(PurePosixPath(member.name.lstrip("/")))
+    folder, _, last = name.rpartition("/")
+    if last == _ALL_GONE:
+        facts.hidden.append(f"{folder}/")
+    elif last.startswith(_GONE):
+        facts.hidden.append(f"{folder}/{last.removeprefix(_GONE)}".lstrip("/"))
+    elif _WHEEL.fullmatch(name):
+        facts.wheels.append(name)
+    elif _READ.fullmatch(name) and member.isreg() and member.size <= _LIMIT:
+        content = layer.extractfile(member)
+        assert content is not None  # a file has some
+        facts.texts[name] = content.read().decode(errors="replace")
+
+
+def _release(texts: Mapping[str, str]) -> Mapping[str, str]:
+    """os-release(5), without quotes."""
+    text = texts.get("etc/os-release") or texts.get("usr/lib/os-release") or ""
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {key: value.strip("\"'") for key, _, value in pairs}
+
+
+def _debs(texts: Mapping[str, str], release: Mapping[str, str]) -> Iterator[Contained]:
+    vendor = release.get("ID", "debian")
+    distribution = f"{vendor}-{release.get('VERSION_ID', '')}".rstrip("-")
+    for path in sorted(path for path in texts if "/dpkg/" in path):
+        for fields in Deb822.iter_paragraphs(texts[path], use_apt_pkg=False):
+            if "installed" not in fields.get("Status", "installed").split():
+                continue
+            name, version = fields["Package"], fields["Version"]
+            source, _, at = fields.get("Source", name).partition(" ")
+            origin = (source, at.strip("()") or version)
+            facts = {"arch": fields.get("Architecture", ""), "distro": distribution}
+            if origin != (name, version):
+                facts["upstream"] = source if origin[1] == version else "@".join(origin)
+            yield Contained(name=name, version=version, vendor=vendor, source=origin,
+                            purl=PackageURL("deb", vendor, name, version, facts).to_string())
+
+
+def _apks(texts: Mapping[str, str], release: Mapping[str, str]) -> Iterator[Contained]:
+    vendor = release.get("ID", "alpine")
+    distribution = f"{vendor}-{release.get('VERSION_ID', '')}"
+    for path in sorted(path for path in texts if "/apk/" in path):
+        for stanza in texts[path].strip().split("\n\n"):
+            fields = dict(line.split(":", 1) for line in stanza.splitlines() if ":" in line)
+            if {"P", "V"} <= fields.keys():
+                facts = {"arch": fields.get("A", ""), "distro": distribution}
+                purl = PackageURL("apk", vendor, fields["P"], fields["V"], facts).to_string()
+                yield Contained(name=fields["P"], version=fields["V"], vendor=vendor, purl=purl,
+                                source=(fields.get("o", fields["P"]), fields["V"]))
+
+
+def _wheels(paths: set[str]) -> Iterator[Contained]:
+    for match in filter(None, map(_WHEEL.fullmatch, sorted(paths))):
+        name, version = canonicalize_name(match[1]), match[2]
+        yield Contained(name=name, version=version, vendor="pypi",
+                        purl=PackageURL("pypi", None, name, version).to_string())
