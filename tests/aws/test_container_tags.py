@@ -18,6 +18,7 @@ from goldenami.model.definitions import definition_file
 from goldenami.release.publish import container_tags, registries
 from support.aws import registry as tested
 from support.aws.registry import ContainerRegistry, containerize
+from support.aws.seeded_account import Calendar
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
 from support.loopback import Loopback, QuietHandler
@@ -197,3 +198,26 @@ def test_registries_that_do_not_serve(
         text = checkout.run("publish", IMAGE, "--again", code=ExitCode.HOST)
         assert "it refuses the login" in text and "docker login localhost" in text
     assert region().agree() == first and second
+
+
+def test_tags_go_with_the_last_ami_of_a_build(
+    checkout: Checkout, registry: ContainerRegistry, calendar: Calendar
+) -> None:
+    """And no sooner: one that is disabled may come back."""
+    found = [baked(checkout, number) for number in (1,)]
+    checkout.run("publish", IMAGE)
+    found.append(baked(checkout, 2))
+    checkout.run("publish", IMAGE)
+    foreign(checkout, registry)
+    (old, digest), (new, _) = found
+    limits = [f"--set={name}=0" for name in ("max_age_days", "disable_after_days",
+                                             "deregister_after_days")]
+    for _ in range(4):
+        assert registry.digest(old) == digest
+        calendar.days += 1
+        text = checkout.run("retire", IMAGE, "--set=keep_last=1", *limits)
+        if f"{registry.name}: removed {old}" in text:
+            break
+    assert (registry.digest(old), registry.digest(new)) == ("", registry.digest("latest"))
+    assert registry.digest("x")
+    assert f"{IMAGE}-{old}" not in region().amis()

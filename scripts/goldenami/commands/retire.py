@@ -15,6 +15,7 @@ from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
 from goldenami.core.yaml_lines import nearest
 from goldenami.local import workspace
+from goldenami.release.publish import container_tags, registries
 from goldenami.release.retire import retire, sweep
 from goldenami.release.retire.retention import RetentionPolicy
 
@@ -57,11 +58,20 @@ def cmd_retire(
     policy = RetentionPolicy.of(publish, release_shared=release_shared, **_limits(instead))
     prepared = retire.with_dropped(
         retire.prepare(account, image, names, policy, progress), definition)
-    print_record(prepared.plan, retire.show(prepared.plan), as_json)
-    if dry_run:
-        retire.check(prepared, {})
-        return 0
-    retire.execute(account, prepared, checkout.builds(image).path, progress)
+    # Of builds in regions that were not read nothing is known: their tags stay.
+    whole = not (region or prepared.unreachable or prepared.plan.dropped)
+    with registries.opened(account, publish.registries if whole else []) as found:
+        gone = container_tags.gone(found, retire.staying(prepared.plan))
+        lines = [f"  {name}: remove {tag}" for name, tags in gone.items() for tag in tags]
+        print_record(prepared.plan, [*retire.show(prepared.plan), *lines], as_json)
+        if dry_run:
+            retire.check(prepared, {})
+            return 0
+        retire.execute(account, prepared, checkout.builds(image).path, progress)
+        for name, tags in gone.items():
+            for tag, digest in tags.items():
+                found[name].remove(digest)
+                progress.say(f"{name}: removed {tag}")
     progress.remember()
     return 0
 

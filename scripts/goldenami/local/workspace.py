@@ -118,7 +118,7 @@ def keep(out: Path, build: BuildFolder) -> None:
     if not folder.exists():
         out.rename(folder)
         return
-    if _same_disk(BuildFolder(out), build):
+    if not build.is_baked or _same_disk(BuildFolder(out), build):  # it may have a container
         _copy_what_lacks(folder, out)
     elif latest.is_symlink() and latest.readlink() == Path(folder.name):
         latest.unlink()  # it names verified builds only, and the new one is not verified yet
@@ -162,6 +162,7 @@ def _copy_what_lacks(source: Path, target: Path) -> None:
     """Copy what is in `source` and not in `target`; a kill in between leaves `source` whole."""
     for path in source.iterdir():
         if path.is_dir() and not (target / path.name).exists():
-            shutil.copytree(path, target / path.name)
+            # A link for each file: nobody writes into one that is there.
+            shutil.copytree(path, target / path.name, copy_function=os.link)
         elif not (target / path.name).exists():
             shutil.copy2(path, target)

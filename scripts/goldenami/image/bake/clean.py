@@ -12,9 +12,9 @@ from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 def run(image: ImageFolder, *, everything: bool) -> list[str]:
     """Remove builds and leftovers of an image; the newest verified build stays unless `everything`.
 
-    Of what is published only the disk goes: by its records the next upload is a difference, and can
-    be read back. The caller holds the image's lock: a build in progress is in this folder too. What
-    a session of `shell` uses stays.
+    Of what is published only the disk and the container image go: by its records the next upload is
+    a difference, and can be read back. The caller holds the image's lock: a build in progress is in
+    this folder too. What a session of `shell` uses stays.
     """
     workspace.restore(image.path)
     latest = image.latest
@@ -27,8 +27,9 @@ def run(image: ImageFolder, *, everything: bool) -> list[str]:
             continue
         if not build.publish.exists():
             freed.append(free(path, name))
-        elif build.disk.exists():
-            freed.append(free(build.disk, f"{name}/{build.disk.name}"))
+            continue
+        freed += [free(large, f"{name}/{large.name}") for large in (build.disk, build.layout)
+                  if large.exists()]
     if everything:
         image.latest_link.unlink(missing_ok=True)
     return freed or [f"nothing to free of {image.image}"]

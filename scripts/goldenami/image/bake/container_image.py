@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldenami.core import clock, records
+from goldenami.core.errors import NoFit
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake, bake_inputs
 from goldenami.image.security import components, dsse, provenance, sbom
@@ -81,6 +82,9 @@ def run(
 ) -> ContainerRecord:
     """Make the container image of `lock`, unless the build has it; `key` signs where it comes
     from."""
+    if lock.driver and not compatibility.runs_on(least_driver(lock), lock.driver.version):
+        raise NoFit(f"the container of {lock.image} asks for driver {least_driver(lock)}, and its "
+                    f"AMI has {lock.driver.version}", hint="lock a newer driver, or an older CUDA")
     if build.container.exists() and build.layout.exists():
         progress.say(f"nothing to do: {build.layout} holds this image")
         return records.read(build.container, ContainerRecord)

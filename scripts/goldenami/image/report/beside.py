@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from goldenami.core import records
+from goldenami.core import records, units
 from goldenami.image.report.view import Fact
 from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.container_records import CONTAINER_FILE, ContainerRecord
 from goldenami.model.builds.gpu_proofs import ATTEST_FILE, GpuTestRecord
 from goldenami.model.builds.hardening_records import HARDENING_FILE, HardeningRecord
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Rating, Vulnerability
 
-FILES = ("lock.json", "bake.json", "verify.json", "publish.json", CVE_FILE, "cve.vex.json",
+FILES = ("lock.json", "bake.json", CONTAINER_FILE, "verify.json", "publish.json", CVE_FILE, "cve.vex.json",
          "sbom.cdx.json", "sbom.spdx.json", "provenance", "hardening.json", "coverage.json",
          "junit.xml", "serial-bios.log", "serial-uefi.log")
 """Files of a build that a reader may want."""
@@ -73,6 +74,17 @@ def hardness(folder: BuildFolder) -> list[Fact]:
     """What a guide to hardening says; nothing of a build that was not asked."""
     path = folder.path / HARDENING_FILE
     return [Fact("Hardening", str(records.read(path, HardeningRecord)))] if path.exists() else []
+
+
+def container(folder: BuildFolder) -> list[Fact]:
+    """The container image of the same lock; nothing of a build without one."""
+    if not folder.container.exists():
+        return []
+    record = records.read(folder.container, ContainerRecord)
+    layers = ", ".join(f"{layer.name} {units.size(layer.bytes)}" for layer in record.layers)
+    asks = f"; driver {record.least_driver} or newer" if record.least_driver else ""
+    return [Fact("Container image", units.size(record.bytes),
+                 f"{layers}{asks}; sha256:{record.digest}")]
 
 
 def files(folder: BuildFolder, previous: BuildFolder | None) -> list[str]:

@@ -74,7 +74,7 @@ def _context(
         "conclusion": view.conclusion(verify, bake.image),
         "figures": view.figures(bake, verify, old_bake, old_verify),
         "facts": [*view.facts(lock), *gpu, *beside.vulnerabilities(security),
-                  *beside.hardness(folder)],
+                  *beside.hardness(folder), *beside.container(folder)],
         "untested": any(fact.value == beside.NO_GPU for fact in gpu),
         # no clock is read: the newest record dates what is supported
         "support": support.of_lock(lock), "day": date.fromisoformat(newest[:10]),

@@ -6,6 +6,7 @@ the AMIs where they go forward, and before them where they go back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ from goldenami.release.publish import registries
 from goldenami.release.publish.registries import Registry
 
 LATEST = "latest"
+_ID = re.compile(rf"[0-9a-f]{{{lockfile.ID_LENGTH}}}")
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -216,12 +218,15 @@ def show_standing(found: Mapping[str, tuple[str, RegistryTags]]) -> Iterator[str
         yield f"container of {image}: {name} latest {what} {(tags.latest or '')[:19]}".rstrip()
 
 
-def gone(of_image: Mapping[str, Registry], kept: set[str]) -> dict[str, list[str]]:
-    """Tags that are ids of builds which are not among `kept`, by registry."""
-    found = dict[str, list[str]]()
-    for name, registry in of_image.items():
-        ids = [tag for tag in registry.tags() if len(tag) == lockfile.ID_LENGTH
-               and not tag.strip("0123456789abcdef") and tag not in kept]
-        latest = registry.find(LATEST)
-        found[name] = [tag for tag in ids if registry.find(tag) != latest]
-    return found
+def gone(found: Mapping[str, Registry], kept: set[str]) -> dict[str, dict[str, str]]:
+    """Images of builds that are not among `kept`, by registry and tag, as digests: but none that
+    `latest` names, and none of somebody else's."""
+    return {name: _gone(registry, kept) for name, registry in found.items()}
+
+
+def _gone(registry: Registry, kept: set[str]) -> dict[str, str]:
+    ids = [tag for tag in registry.tags() if _ID.fullmatch(tag) and tag not in kept]
+    latest = registry.find(LATEST)
+    digests = {tag: digest for tag in ids if (digest := registry.find(tag)) not in (None, latest)}
+    return {tag: str(digest) for tag, digest in digests.items()
+            if registry.annotations(str(digest)).get(LOCK_LABEL, "").startswith(tag)}

@@ -80,7 +80,7 @@ class Registry:
     def tags(self) -> list[str]:
         """Its tags, by name."""
         try:
-            return sorted(self._oras("repo", "tags", "--exclude-digest-tag", self.name).split())
+            return sorted(self._oras("repo", "tags", self.name).split())
         except Absent:
             return []
 

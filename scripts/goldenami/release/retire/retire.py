@@ -141,6 +141,17 @@ def execute(
     return record
 
 
+def staying(plan: RetirePlan) -> set[str]:
+    """The builds that have an AMI in any region when the plan is done."""
+    found = set[str]()
+    for region in plan.regions:
+        going = {action.build_id for action in region.actions
+                 if action.step is RetireStep.DEREGISTER}
+        found |= {action.build_id for action in region.actions} - going
+        found |= {survivor.build_id for survivor in region.survivors}
+    return found
+
+
 def check(prepared: Prepared[RetirePlan], refused: Mapping[str, list[GoldenError]]) -> None:
     """Raise where a region could not be read or an action was refused."""
     prepared.check(refused, "not everything was retired",
