@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -215,6 +216,22 @@ class InstanceRefreshApi(AutoScalingResponse):
                                             self._get_param("NextToken"), most=100)
         return ActionResult({"InstanceRefreshes": [each.shown() for each in page],
                              "NextToken": next_token})
+
+    @rule(ASG_API + "API_SetInstanceHealth.html")
+    def set_instance_health(self) -> ActionResult:
+        """An instance that is set to Unhealthy is terminated and replaced; within the grace period
+        of its group only where the call does not respect that."""
+        name, respected = self._get_param("InstanceId"), self._get_param("ShouldRespectGracePeriod")
+        for group in self.autoscaling_backend.autoscaling_groups.values():
+            for each in [each for each in group.instance_states if each.instance.id == name]:
+                grace_s = 0 if respected is False else group.health_check_grace_period
+                age = STATE.now() - each.instance.launch_time.replace(tzinfo=datetime.UTC)
+                if self._get_param("HealthStatus") == "Unhealthy" and age.total_seconds() >= grace_s:
+                    self.autoscaling_backend.notify_terminate_instances([name])
+                    group.ec2_backend.terminate_instances([name])
+                return ActionResult({})
+        raise ApiError("ValidationError", f"Instance Id not found - No managed instance found for "
+                       f"instance ID {name}")
 
     def rollback_instance_refresh(self) -> ActionResult:
         """Stop and bring back what was replaced."""

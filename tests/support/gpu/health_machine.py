@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[3]
 DISK = "Amazon EC2 NVMe Instance Storage"
 PROGRAM = """import sys
 from golden_health import jobs, looks
-looks.QUICK_S, looks.PATIENT_S, looks.TRIES_S, jobs.LOOK_S = 2.0, 3.0, (0,), 0.2
+looks.QUICK_S, looks.PATIENT_S, looks.TRIES_S = 2.0, 3.0, (0,)
+jobs.PERIOD_S, jobs.FIRST_S, jobs.YOUNG_S = 0.2, 0.5, float("inf")
 sys.exit(looks.main(sys.argv[1:]))
 """
 """golden-health, in a hurry."""
@@ -48,18 +49,26 @@ def whole(path: Path, libraries: Path, name: str, **settings: Any) -> GpuMachine
     return machine
 
 
-def golden_health(machine: GpuMachine, *argv: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user, or as its unit, does."""
+def started(machine: GpuMachine, *argv: str) -> subprocess.Popen[str]:
+    """The command, begun as a user, or as its unit, does."""
     paths = f"{ROLE_FILES}:{ROOT / 'roles/golden_idle/files'}"
     environment = {**machine.environment, "PYTHONPATH": paths,
-                   "LD_PRELOAD": str(machine.libraries / "libnvidia-ml.so.1"), **more}
-    return subprocess.run([sys.executable, "-B", "-c", PROGRAM, "--root", str(machine.path), *argv],
-                          env=environment, text=True, capture_output=True, check=False)
+                   "LD_PRELOAD": str(machine.libraries / "libnvidia-ml.so.1")}
+    return subprocess.Popen([sys.executable, "-B", "-c", PROGRAM, "--root", str(machine.path),
+                             *argv], env=environment, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
 
 
-def found(machine: GpuMachine, **more: str) -> dict[str, bool]:
+def golden_health(machine: GpuMachine, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    process = started(machine, *argv)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def found(machine: GpuMachine) -> dict[str, bool]:
     """What a look finds, and whether the machine is broken by it."""
-    done = golden_health(machine, "look", **more)
+    done = golden_health(machine, "look")
     assert done.returncode == 0, done.stderr
     state = json.loads((machine.path / "run/golden-health/state.json").read_text(encoding="utf-8"))
     return {row["text"]: row["broken"] for row in state["findings"]}

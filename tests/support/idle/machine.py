@@ -85,6 +85,8 @@ def ask_all(agent: Account, group: str, topic: str) -> None:
     agent.notify(topic, "subject", "text")
     with pytest.raises(AccountError, match="the webhook cannot be reached"):
         agent.notify("ssm:/golden-idle/webhook", "subject", "text")
+    agent.tag("goldenami:health", "healthy")
+    agent.fail()
     agent.leave_group()
 
 

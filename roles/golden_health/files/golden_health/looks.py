@@ -173,12 +173,12 @@ def publish(state: State) -> None:
 
 
 def wait_for_jobs(root: Path, state: State) -> bool:
-    """Until nobody works here, by looks of a minute each; whether there was anybody."""
-    said = ""
-    while job := jobs.found(root):
-        if job != said:
-            said = job
-            write(root, state | {"told": [f"not replaced while a job runs: {job}"]})
+    """Until nobody works here; whether there was anybody."""
+    watch, said = jobs.Watch(root), ""
+    while not watch.is_quiet():
+        if watch.job != said:
+            said = watch.job
+            write(root, state | {"told": [f"not replaced while a job runs: {said}"]})
     return bool(said)
 
 
