@@ -18,7 +18,7 @@ ACCOUNT = "123456789012"
 SOMEBODY = "arn:aws:iam::1:user/somebody"
 SIZES = {PolicyType.SERVICE_CONTROL: 5120, PolicyType.DECLARATIVE_EC2: 10_000}
 """Characters of a policy (AWS Organizations, "Quotas")."""
-POLICIES = {policy.name: policy for policy in organization.policies(ACCOUNT)}
+POLICIES = {policy.name: policy for policy in organization.policies(ACCOUNT, ["eu-*"])}
 
 
 def listed(value: Any) -> list[Any]:
@@ -32,7 +32,7 @@ def holds(operator: str, key: str, wanted: Any, request: Mapping[str, Any]) -> b
     has, patterns = listed(request.get(key, [])), [str(each) for each in listed(wanted)]
     matches = [any(fnmatchcase(value, pattern) for pattern in patterns) for value in has]
     match operator:
-        case "ArnNotLike" | "StringNotEquals":
+        case "ArnNotLike" | "StringNotEquals" | "StringNotLike":
             return not any(matches)
         case "ForAnyValue:StringLike":
             return any(matches)
@@ -49,9 +49,10 @@ def denies(policy: OrganizationPolicy, request: Mapping[str, Any]) -> bool:
         conditions = [holds(operator, key, wanted, asked)
                       for operator, keys in statement.get("Condition", {}).items()
                       for key, wanted in keys.items()]
-        if all(conditions) and asked["action"] in listed(statement["Action"]) and any(
-                fnmatchcase(asked["resource"], pattern)
-                for pattern in listed(statement["Resource"])):
+        acts = asked["action"] in listed(statement["Action"]) if "Action" in statement else not any(
+            fnmatchcase(asked["action"], pattern) for pattern in statement["NotAction"])
+        if all(conditions) and acts and any(fnmatchcase(asked["resource"], pattern)
+                                            for pattern in listed(statement["Resource"])):
             return True
     return False
 
@@ -78,5 +79,13 @@ def test_the_command_prints_them_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
     checkout.define(f"publish: {{regions: [us-east-1], account: '{ACCOUNT}'}}\n")
     ran = checkout.golden("account", "policies")
     assert ran.code == 0, ran.text
-    assert {one["name"]: one["document"] for one in json.loads(ran.text)} == {
-        name: policy.document for name, policy in POLICIES.items()}
+    printed = {one["name"]: one["document"] for one in json.loads(ran.text)}
+    assert printed == {name: policy.document for name, policy in POLICIES.items()
+                       if name != organization.ALLOWED_REGIONS}
+    (checkout.root / "packer/residency.yml").write_text("regions: [us-*, eu-central-1]\n",
+                                                        encoding="utf-8")
+    ran = checkout.golden("account", "policies")
+    [asked] = [one["document"] for one in json.loads(ran.text)
+               if one["name"] == organization.ALLOWED_REGIONS]
+    assert asked["Statement"][0]["Condition"] == {
+        "StringNotLike": {"aws:RequestedRegion": ["us-*", "eu-central-1"]}}

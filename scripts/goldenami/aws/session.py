@@ -25,6 +25,7 @@ from goldenami.aws import error_kinds
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError, HostNotReady, Unreachable
 from goldenami.core.yaml_lines import nearest
+from goldenami.model.operation.residency import WORLDWIDE, AllowedRegions
 
 Client = Any
 """A boto3 client. boto3 builds its methods at run time from the service's model, so there is no
@@ -56,14 +57,19 @@ POOL = 64
 """Connections kept open to one service: the upload's number in flight must find one each."""
 
 
+_ANYWHERE = AllowedRegions()
+
+
 @dataclass(frozen=True)
 class Account:
     """The account that the environment's credentials belong to.
 
     A client is made once for each service and region; threads may share it. It tries a call
-    `attempts` times. `is_hasty`: it gives up where a region is silent, refuses or fails.
+    `attempts` times. `is_hasty`: it gives up where a region is silent, refuses or fails. `allowed`
+    are the regions that it has clients for.
     """
 
+    allowed: AllowedRegions = _ANYWHERE
     profile: str | None = None
     attempts: int = MAX_ATTEMPTS
     is_hasty: bool = False
@@ -72,13 +78,18 @@ class Account:
     _hasty: dict[int, Account] = field(default_factory=dict, repr=False, compare=False)
     _sessions: list[Any] = field(default_factory=list, repr=False, compare=False)
 
-    @classmethod
-    def tester(cls) -> Account:
+    def tester(self) -> Account:
         """As what tests on a GPU act: publishers may not write the records of these."""
-        return cls(profile=os.environ.get("GOLDEN_TEST_PROFILE") or None)
+        return Account(self.allowed, os.environ.get("GOLDEN_TEST_PROFILE") or None)
 
     def client(self, service: str, region: str) -> Client:
-        """The client of `service` in `region`; nothing is sent yet."""
+        """The client of `service` in `region`; nothing is sent yet.
+
+        BadInput for a region that is not allowed. All that reaches AWS passes here, so that nothing
+        of an image gets where it must not be.
+        """
+        if service not in WORLDWIDE:
+            self.allowed.require(region)
         with self._lock:  # boto3's sessions, unlike its clients, are not safe to share by threads
             if (service, region) not in self._clients:
                 client = self._made(service, region)
@@ -180,6 +191,21 @@ class Account:
     def s3(self, region: str) -> Client:
         """S3: a remote package store."""
         return self.client("s3", region)
+
+    def bucket(self, name: str) -> Client:
+        """S3's client for a bucket. S3 sends a client of another region to the bucket's own, so any
+        region is a place to begin; where not all are allowed, the bucket's own has to be."""
+        own = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        if self.allowed == _ANYWHERE:
+            return self.s3(own)
+        near = self.s3(self.allowed.first([own, *known_regions()]) or own)
+        try:
+            headers = near.head_bucket(Bucket=name)["ResponseMetadata"]["HTTPHeaders"]
+        except aws.ClientError as error:  # who may not look is told the region, too (HeadBucket)
+            headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            if "x-amz-bucket-region" not in headers:
+                raise
+        return self.s3(headers.get("x-amz-bucket-region", near.meta.region_name))
 
     def kms(self, region: str) -> Client:
         """KMS: the keys that aliases name."""

@@ -43,13 +43,10 @@ def cmd_account(
     """
     if action is AccountAction.POLICIES:
         return _policies(checkout)
-    account, progress, names = (
-        Account(),
-        checkout.progress("account", action),
-        region or _declared(checkout),
-    )
+    progress, names = checkout.progress("account", action), region or _declared(checkout)
     if action is AccountAction.REMOVE:
-        return _remove(account, region, names[0], progress, dry_run=dry_run)
+        return _remove(Account(), region, names[0], progress, dry_run=dry_run)
+    account = checkout.account()
     plan = account_plan.prepare(account, names, dict(setting(text) for text in settings))
     print("\n".join(account_plan.show(plan)), flush=True)
     if action is AccountAction.APPLY and not dry_run:
@@ -75,7 +72,11 @@ def _policies(checkout: Checkout) -> int:
     number = next((publish.account for publish in published if publish.account), None)
     if number is None:
         raise BadInput("which account bakes?", hint="`publish: account:` of a definition says it")
-    shown = [policy.model_dump(mode="json") for policy in organization.policies(number)]
+    rules = [checkout.allowed(each).rules for each in checkout.definitions(None) if each.publish]
+    # One definition without a rule may go anywhere.
+    regions = dict.fromkeys(pattern for rule in rules for _, patterns in rule
+                            for pattern in patterns) if all(rules) else ()
+    shown = [policy.model_dump(mode="json") for policy in organization.policies(number, [*regions])]
     print(records.canonical(shown), end="")
     return 0
 

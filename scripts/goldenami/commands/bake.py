@@ -131,12 +131,13 @@ def _inputs(
 
 def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None) -> Ec2Builder:
     """For `region`, else the first that the image is published to."""
-    publish = channels.publish_section(checkout.definition(lock.image))
+    definition = checkout.definition(lock.image)
+    publish = channels.publish_section(definition)
     region = region or publish.regions[0]
     session.check_regions([region])
     workspace.note_region(checkout.root, lock.image, region)
     kind = publish.launch_template.instance_type or ec2.instance_type(lock)
-    return Ec2Builder(checkout.root, session.Account(), region, kind, publish.kms_key or "")
+    return Ec2Builder(checkout.root, checkout.account(definition), region, kind, publish.kms_key or "")
 
 
 def _stage(name: str, builder: Builder) -> str:

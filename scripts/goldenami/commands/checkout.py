@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
@@ -18,10 +18,15 @@ from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.operation import residency
+from goldenami.model.operation.residency import AllowedRegions
 from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
 from goldenami.packages import mirrors
 from goldenami.packages.store import Remote, Store
+
+if TYPE_CHECKING:  # botocore, with which not each command starts
+    from goldenami.aws.session import Account
 
 IMAGES = "packer/images"
 """The folder by which a checkout is known."""
@@ -56,8 +61,30 @@ class Checkout:
         """The store of this user, behind apt's proxies, with the remote one that GOLDEN_STORE_S3
         names."""
         location = os.environ.get("GOLDEN_STORE_S3")
-        return Store(self.cache.root, remote=_remote(location) if location else None,
+        return Store(self.cache.root, remote=self._remote(location) if location else None,
                      proxy=mirrors.proxy)
+
+    def _remote(self, location: str) -> Remote:
+        from goldenami.aws.remote_store import S3Store  # noqa: PLC0415 - botocore, as below
+
+        bucket, _ = S3Store.location(location, "GOLDEN_STORE_S3")
+        return S3Store.at(self.account().bucket(bucket), location)
+
+    def account(self, definition: Definition | None = None) -> Account:
+        """The account in the regions that the repository allows, and the definition.
+
+        What only looks, or takes away, takes an `Account()` of its own: of an image that got
+        elsewhere once, somebody has to know, and be able to end it.
+        """
+        from goldenami.aws.session import Account  # noqa: PLC0415 - botocore, as below
+
+        return Account(self.allowed(definition))
+
+    def allowed(self, definition: Definition | None = None) -> AllowedRegions:
+        """The regions that the repository allows, and the definition, if one is given."""
+        sections = [(f"{definition.image}.yml: residency", definition.residency)] if definition \
+            else []
+        return residency.allowed(self.root, sections)
 
     @property
     def families(self) -> dict[str, Family]:
@@ -149,12 +176,3 @@ class Checkout:
     def progress(self, stage: str, image: str) -> Progress:
         """What is shown while a stage works on an image."""
         return Progress.of(stage, image, self.cache)
-
-
-def _remote(location: str) -> Remote:
-    from goldenami.aws.remote_store import S3Store  # noqa: PLC0415 - botocore, which no other command starts with
-    from goldenami.aws.session import Account  # noqa: PLC0415
-
-    # S3 sends a client of another region to the bucket's own, so any region is a place to begin.
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return S3Store.at(Account().s3(region), location)

@@ -47,14 +47,11 @@ def cmd_cluster(
     for the AWS CLI.
     """
     check_regions([region] if region else [])
-    account, definition, progress = (
-        Account(),
-        checkout.definition(image),
-        checkout.progress("cluster", image),
-    )
+    definition, progress = checkout.definition(image), checkout.progress("cluster", image)
     if action is ClusterAction.REMOVE:
-        return _remove(account, definition, region, progress, with_machines=with_machines,
+        return _remove(Account(), definition, region, progress, with_machines=with_machines,
                        dry_run=dry_run)
+    account = checkout.account(definition)
     cluster = cluster_plan.render(account, definition, checkout.families, region)
     if action is ClusterAction.RENDER:
         print(cluster.template.body, end="")

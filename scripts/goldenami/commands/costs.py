@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from goldenami.aws.instances import instance_types
-from goldenami.aws.session import Account, check_regions, translated
+from goldenami.aws.session import Account, check_regions, known_regions, translated
 from goldenami.commands import AsJson, OptionalImage, Regions, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput, Unreachable
 from goldenami.core.yaml_lines import nearest
 from goldenami.fleet.costs import costs, costs_summary, family_regions, hardware_check
 from goldenami.fleet.costs.region_advice import workload_of
+from goldenami.model.operation import residency
 from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
 from goldenami.release.retire.retention import RetentionPolicy
@@ -46,8 +47,12 @@ def cmd_regions(
         raise BadInput("--data says nothing without a workload", hint="give --gpu-hours, too")
     workload = workload_of(gpu_hours, data or "") if gpu_hours else None
     check_regions([workload.data_region] if workload and workload.data_region else [])
-    home = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    record, failed = family_regions.look(Account(), family, region, home, workload)
+    account = checkout.account(checkout.definition(image) if image else None)
+    own = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    home = account.allowed.first([own, *known_regions()]) or own
+    rules = residency.of_repository(checkout.root)
+    record, failed = family_regions.look(account, family, region, home, workload,
+                                         rules.data_center if rules else None)
     print_record(record, family_regions.show(record), as_json)
     raise_failed(failed, "not every region could be read")
     if not any(record.regions.values()):

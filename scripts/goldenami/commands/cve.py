@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws.session import Account, translated
+from goldenami.aws.session import translated
 from goldenami.commands import AmiOrImage, BuildId, OptionalImage, Regions, site
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock
@@ -90,7 +90,7 @@ def cmd_verify_provenance(
         print(f"{target} {build.build_id}: what is signed of it in {', '.join(signed)} is "
               f"right{gone}")
         return 0
-    account, regions = Account(), checkout.images_by_region(None, region)
+    account, regions = checkout.account(), checkout.images_by_region(None, region)
     where, image, statement = published_provenance.verify(account, regions, target, key)
     read = ""
     if blocks:

@@ -149,7 +149,7 @@ def _repair(
 ) -> int:
     if instance is None:
         raise BadInput("which instance is repaired?", hint="`golden drift repair INSTANCE`")
-    account, progress = Account(), checkout.progress("drift", REPAIR)
+    account, progress = checkout.account(), checkout.progress("drift", REPAIR)
     images = checkout.images_by_region(None, only)
     found = running_instance.find(account, images, instance)
     plan = repair.prepare(account, found, images[found.region], keep_volume=keep_volume)
@@ -210,7 +210,8 @@ def _instance(
     inside: _Inside, *, as_json: bool,
 ) -> int:
     """An instance's disk, from outside, and what it runs."""
-    account, definition = Account(), checkout.definition(image)
+    definition = checkout.definition(image)
+    account = checkout.account(definition)
     progress = checkout.progress("drift", image)
     names = only or definition.regions
     check_regions(names)
@@ -256,7 +257,8 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
     print_record(record, fleet_summary.show(record), as_json)
     drifted = any(record.rows())
     untold = (
-        notify.tell(account, fleet_summary.headline(record), summary) if drifted or failed else []
+        notify.tell(checkout.account(), fleet_summary.headline(record), summary)
+        if drifted or failed else []
     )
     _end(fleet_summary.headline(record) if drifted else "", untold,
          "`golden drift repair INSTANCE` replaces what drifted; a group takes the default by its "

@@ -60,7 +60,8 @@ def cmd_gpu_test(
     """
     if junit or by is not None:
         return _by_hand(checkout, image, junit, by)
-    definition, account = checkout.definition(image), Account.tester()
+    definition = checkout.definition(image)
+    account = checkout.account(definition).tester()
     progress = checkout.progress("gpu-test", image)
     if not hardware.architectures(checkout.root, definition.hardware):
         progress.say(f"nothing to test: {image} declares no NVIDIA GPU")
@@ -102,7 +103,7 @@ def _by_hand(checkout: Checkout, image: str, junit: Path | None, by: str | None)
     if by is None:
         raise BadInput("who vouches for the file?", hint="--by NAME")
     definition, build = checkout.definition(image), release_gate.load(checkout.root, image, None)
-    account = Account.tester()
+    account = checkout.account(definition).tester()
     key = provenance.demanded(checkout.root, definition, account)
     record = gpu_evidence.signed(release_gate.attest(checkout.root, build, junit, by), key)
     records.write(build.folder.path / ATTEST_FILE, record)

@@ -83,8 +83,8 @@ def cmd_publish(
     wait: Wait = False,
 ) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
-    definition, account = checkout.definition(image), Account()
-    progress = checkout.progress("publish", image)
+    definition = checkout.definition(image)
+    account, progress = checkout.account(definition), checkout.progress("publish", image)
     options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu, again=again,
                                           allow_missing_families=allow_missing_families,
                                           take_over=take_over)
@@ -136,11 +136,8 @@ def cmd_promote(
     now: Now = False, take_over: TakeOver = False,
 ) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
-    definition, progress, account = (
-        checkout.definition(image),
-        checkout.progress("promote", image),
-        Account(),
-    )
+    definition, progress = checkout.definition(image), checkout.progress("promote", image)
+    account = checkout.account(definition)
     candidates = promote.candidates(account, definition)
     build_id = next(iter(candidates.values())).entry.build_id
     release_gate.check_vulnerabilities(definition, checkout.builds(image).build(build_id))
@@ -179,11 +176,8 @@ def cmd_rollback(
 ) -> int:
     """Take `latest` and the launch template's default back to the build before (or --to),
     everywhere."""
-    definition, progress, account = (
-        checkout.definition(image),
-        checkout.progress("rollback", image),
-        Account(),
-    )
+    definition, progress = checkout.definition(image), checkout.progress("rollback", image)
+    account = checkout.account(definition)
     criteria = rollback.RollbackCriteria(
         GpuJudge(checkout.root, account.with_short_timeouts(), definition),
         channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now,
@@ -245,7 +239,8 @@ def cmd_release(
 
 
 def _look(checkout: Checkout, image: str) -> NextStep:
-    definition, account = checkout.definition(image), Account()
+    definition = checkout.definition(image)
+    account = checkout.account(definition)
     judge = GpuJudge(checkout.root, account, definition)
     section, (_, build) = channels.publish_section(definition), checkout.of_lock(image)
     needs_gpu = bool(hardware.architectures(checkout.root, definition.hardware))

@@ -54,7 +54,7 @@ def cmd_retire(
     if publish.account:
         account.with_short_timeouts().expect(publish.account, names[0])
     if restore:
-        return _restore(account, image, names, restore, progress, as_json=as_json, dry_run=dry_run)
+        return _restore(checkout.account(definition), image, names, restore, progress, as_json=as_json, dry_run=dry_run)
     policy = RetentionPolicy.of(publish, release_shared=release_shared, **_limits(instead))
     prepared = retire.with_dropped(
         retire.prepare(account, image, names, policy, progress), definition)

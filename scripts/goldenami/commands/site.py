@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account, translated
 from goldenami.aws.site_bucket import SiteBucket
 from goldenami.commands import raise_failed
@@ -51,9 +52,7 @@ def cmd_site(
     it."""
     folder = checkout.root / SITE
     location = os.environ.get("GOLDEN_SITE_S3")
-    # as with the store: S3 sends a client of another region to the bucket's own
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    bucket = SiteBucket.at(Account().s3(region), location) if location else None
+    bucket = _bucket(checkout, location) if location else None
     progress = checkout.progress("site", "all")
     if bucket:
         progress.say(f"{bucket.pull(folder, SITE_FILE)} earlier builds from {location}")
@@ -71,6 +70,11 @@ def cmd_site(
                        f"{damaged[0].message}",
                        tail="\n".join(error.message for error in damaged), hint=damaged[0].hint)
     return 0
+
+
+def _bucket(checkout: Checkout, location: str) -> SiteBucket:
+    name, _ = S3Store.location(location, "GOLDEN_SITE_S3")
+    return SiteBucket.at(checkout.account().bucket(name), location)
 
 
 def _status(checkout: Checkout) -> tuple[dict[str, Any], dict[str, GoldenError]]:

@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from goldenami.aws import notify
-from goldenami.aws.session import Account
 from goldenami.commands import AsJson, OptionalImage, Strict, Wait, print_record, run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.lock import make_lock
@@ -74,7 +73,7 @@ def cmd_watch(
     progress.say(f"summary: {folder / SUMMARY_FILE}")
     failures += _unseen(record)
     if watch_summary.is_news(record):
-        failures += notify.tell(Account(), watch_summary.headline(record), summary)
+        failures += notify.tell(checkout.account(), watch_summary.headline(record), summary)
     return _end(record, failures, strict=strict, update=update)
 
 

@@ -3,6 +3,7 @@ to attach."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,8 @@ from goldenami.core.records import Record
 DATA = Path(__file__).with_name("organization.yml")
 BAKE_ACCOUNT = "BAKE_ACCOUNT"
 """What stands for the account that bakes."""
+ALLOWED_REGIONS, REGIONS = "allowed-regions", "REGIONS"
+"""The policy that `residency` makes, and what stands for its patterns in it."""
 
 
 class PolicyType(StrEnum):
@@ -44,17 +47,20 @@ class OrganizationPolicy(Record):
     does_not_stop: Annotated[list[Effect], Field(min_length=1)]
 
 
-def policies(bake_account: str) -> list[OrganizationPolicy]:
-    """All policies, for that account of 12 digits."""
+def policies(bake_account: str, regions: Sequence[str] = ()) -> list[OrganizationPolicy]:
+    """All policies, for that account of 12 digits. `regions`: patterns of those that are allowed;
+    without any the policy of regions is left out."""
     text = DATA.read_text(encoding="utf-8")
-    return TypeAdapter(list[OrganizationPolicy]).validate_python(
-        _named(yaml.safe_load(text), bake_account)
-    )
+    named = _named(yaml.safe_load(text), bake_account, list(regions))
+    found = TypeAdapter(list[OrganizationPolicy]).validate_python(named)
+    return [policy for policy in found if regions or policy.name != ALLOWED_REGIONS]
 
 
-def _named(part: Any, account: str) -> Any:
+def _named(part: Any, account: str, regions: list[str]) -> Any:
     if isinstance(part, dict):
-        return {key: _named(each, account) for key, each in part.items()}
+        return {key: _named(each, account, regions) for key, each in part.items()}
     if isinstance(part, list):
-        return [_named(each, account) for each in part]
+        return [_named(each, account, regions) for each in part]
+    if part == REGIONS:
+        return regions
     return part.replace(BAKE_ACCOUNT, account) if isinstance(part, str) else part

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import Field
+
+from goldenami.aws.calls import pages
 from goldenami.aws.instances import instance_types
 from goldenami.aws.pricing import price_list, prices
 from goldenami.aws.pricing.price_list import ListedPrices
@@ -24,20 +27,34 @@ from goldenami.fleet.costs.region_advice import (
     show_advice,
 )
 from goldenami.model.builds.build_records import Utc
+from goldenami.model.operation import region_places
+from goldenami.model.operation.residency import Place
 
 SPOT_DAYS = 30
 """Days of Spot prices that are looked at; EC2 keeps 90."""
 
 
+class RegionPlace(Record):
+    """What speaks for a region besides its price: `km` from the company's data centre, machines of
+    the account that run there. None: not stated, or nobody may look."""
+
+    km: int | None
+    machines: int | None
+
+
 class RegionsRecord(Record):
     """Where families exist. `prices_unknown` is why there are no prices, `spot_unknown` why a
     region has none of Spot, `unreachable` why a region is not known. `advice` is for a workload,
-    where one was given."""
+    where one was given. `default` is the region where most machines of the account run, empty where
+    none does; `not_allowed` has been left out."""
 
     schema_version: Literal[2] = 2
     families: list[str]
     asked_at: Utc
     regions: dict[str, list[OfferedType]]
+    places: dict[str, RegionPlace] = Field(default_factory=dict)
+    default: str = ""
+    not_allowed: list[str] = Field(default_factory=list)
     prices_unknown: str
     spot_unknown: dict[str, str]
     unreachable: dict[str, str]
@@ -46,13 +63,14 @@ class RegionsRecord(Record):
 
 def look(
     account: Account, families: Sequence[str], regions: list[str], home: str,
-    workload: GpuWorkload | None = None,
+    workload: GpuWorkload | None = None, center: Place | None = None,
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
     """Ask every region (`regions`; none: all that the account has enabled, which `home` is asked
-    for)."""
+    for, and that are allowed). `center` is the company's data centre."""
     account = account.with_short_timeouts()
-    asked = regions or sorted(row["RegionName"]
-                              for row in account.ec2(home).describe_regions()["Regions"])
+    enabled = regions or sorted(row["RegionName"]
+                                for row in account.ec2(home).describe_regions()["Regions"])
+    asked = enabled if regions else list(filter(account.allowed.allows, enabled))
     answers = for_each_region(asked,
                               lambda region: _region(account.ec2(region), families,
                                                      spot=workload is not None))
@@ -64,7 +82,13 @@ def look(
         spot=one.spot.get(name),
         usd_hour=known.get(name, {}).get(region)) for name, zones in sorted(one.zones.items())]
         for region, one in answers.done.items()}
+    places = {region: RegionPlace(km=region_places.km(region, center), machines=one.machines)
+              for region, one in answers.done.items()}
+    most = max((region for region, place in places.items() if place.machines),
+               key=lambda region: places[region].machines or 0, default="")
     return RegionsRecord(
+        places=places, default=most,
+        not_allowed=[region for region in enabled if region not in asked],
         families=list(families), asked_at=clock.stamp(), prices_unknown=why,
         unreachable=answers.causes,
         spot_unknown={region: one.spot_unknown for region, one in answers.done.items()
@@ -85,8 +109,10 @@ def _advice(
 
 @dataclass(frozen=True)
 class _RegionOffers:
-    """The zones of each type in a region, the Spot prices of each, and why these are not known."""
+    """How many machines the account runs in a region, the zones of each type, the Spot prices of each, and why
+    these are not known."""
 
+    machines: int | None
     zones: dict[str, list[str]]
     spot: dict[str, SpotPrices]
     spot_unknown: str = ""
@@ -96,12 +122,24 @@ def _region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffer
     zones: dict[str, list[str]] = {}
     for name, zone in instance_types.zones(ec2, families):
         zones.setdefault(name, []).append(zone)
+    machines = _machines(ec2)
     if not zones or not spot:
-        return _RegionOffers(zones, {})
+        return _RegionOffers(machines, zones, {})
     try:
-        return _RegionOffers(zones, prices.spot_history(ec2, sorted(zones), SPOT_DAYS))
+        return _RegionOffers(machines, zones, prices.spot_history(ec2, sorted(zones), SPOT_DAYS))
     except Exception as error:  # no price is worth failing for; translate raises what is none of AWS's errors
-        return _RegionOffers(zones, {}, translate(error).message)
+        return _RegionOffers(machines, zones, {}, translate(error).message)
+
+
+def _machines(ec2: Client) -> int | None:
+    """How many machines run; None where that is not to be known."""
+    running = [{"Name": "instance-state-name", "Values": ["running"]}]
+    try:
+        return sum(len(row["Instances"])
+                   for row in pages(ec2, "describe_instances", "Reservations", Filters=running))
+    except Exception as error:  # as with Spot's prices
+        translate(error)
+        return None
 
 
 def _gpus_by_type(
@@ -128,16 +166,32 @@ def show(record: RegionsRecord) -> Iterator[str]:
     """The record for a person."""
     if record.advice and record.advice.rows:
         yield from show_advice(record.advice)
+        yield from (f"  {region:<15} {text}" for region in record.regions
+                    if (text := _place(record, region)))
     else:
-        for region, offers in record.regions.items():
-            yield f"  {region:<15} " + (", ".join(map(_offer, offers))
-                                        or f"has no {' and no '.join(record.families)}")
+        for region in sorted(record.regions, key=lambda name: (name != record.default, name)):
+            offers = ", ".join(map(_offer, record.regions[region])) \
+                or f"has no {' and no '.join(record.families)}"
+            place = _place(record, region)
+            yield f"  {region:<15} {offers}{place and f' ({place})'}"
+    if record.not_allowed:
+        yield f"not allowed by `residency`, and left out: {', '.join(record.not_allowed)}"
     for region, cause in record.unreachable.items():
         yield f"  {region:<15} unreachable: {cause}"
     for region, cause in record.spot_unknown.items():
         yield f"  {region:<15} Spot's prices are unknown: {cause}"
     if record.prices_unknown:
         yield f"what an hour costs cannot be known: {record.prices_unknown}"
+
+
+def _place(record: RegionsRecord, region: str) -> str:
+    """How far it is, and whether machines run there."""
+    known = record.places.get(region)
+    if known is None:
+        return ""
+    said = [f"{known.km:,} km away"] if known.km is not None else []
+    said += [f"{known.machines} machines of the account run there"] if known.machines else []
+    return ", ".join([*said, "the default"] if region == record.default else said)
 
 
 def _offer(offer: OfferedType) -> str:
