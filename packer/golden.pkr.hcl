@@ -18,7 +18,7 @@ source "amazon-ebs" "ec2" {
   ami_description       = local.lock.description
   force_deregister      = true # of that name is only what a killed bake left
   force_delete_snapshot = true
-  ssh_username          = local.base_image.user
+  ssh_username          = local.vars.golden_base_image.user
   disable_stop_instance = true # it goes down by itself, see the last provisioner
   ena_support           = true
   ebs_optimized         = true
@@ -35,12 +35,12 @@ source "amazon-ebs" "ec2" {
 
   source_ami_filter {
     filters = {
-      name                = local.base_image.name
+      name                = local.vars.golden_base_image.name
       architecture        = "x86_64"
       root-device-type    = "ebs"
       virtualization-type = "hvm"
     }
-    owners      = [local.base_image.owner]
+    owners      = [local.vars.golden_base_image.owner]
     most_recent = true
   }
 
@@ -51,9 +51,9 @@ source "amazon-ebs" "ec2" {
   }
 
   launch_block_device_mappings {
-    device_name           = local.base_image.device
+    device_name           = local.vars.golden_base_image.device
     volume_type           = "gp3"
-    volume_size           = local.ec2.volume_gib
+    volume_size           = max(local.lock.disk_size_gib, local.vars.golden_base_image.gib)
     iops                  = 3000
     throughput            = 250
     encrypted             = local.ec2.kms_key != "" ? true : null

@@ -3,15 +3,10 @@ locals {
   vars = jsondecode(file(var.vars))
   name = "${local.vars.golden_image}-${local.vars.golden_build_id}"
 
-  # The publishers' own images, by the account ids that they document.
-  base_image = jsondecode(file("base_images.json"))[local.lock.base.release]
-
   # What `golden bake` adds: a key and a group with a date of expiry, which its policy and `golden sweep` go by (Packer
-  # 1.6.6 tags neither; newer ones give theirs the run_tags), the volume's size and the key that encrypts it. Packer alone
-  # takes its own; the publishers' volumes have 8 GiB.
-  ec2 = lookup(local.vars, "golden_ec2", {
-    key = "", private_key = "", groups = [], tags = {}, kms_key = "", volume_gib = max(local.lock.disk_size_gib, 8)
-  })
+  # 1.6.6 tags neither; newer ones give theirs the run_tags), and the key that encrypts the volume. Packer alone takes its
+  # own.
+  ec2 = lookup(local.vars, "golden_ec2", { key = "", private_key = "", groups = [], tags = {}, kms_key = "" })
 
   # On everything that the EC2 builder makes: it is gone by the end of the bake, or found by its date of expiry.
   tags = merge(local.ec2.tags, {

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ec2_emulator import iam
 from goldenami.core import records
+from goldenami.local import packer
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import (
     Accel,
@@ -29,6 +30,8 @@ from support.builds.tools import granted
 from support.ec2.cloud import LIMIT_S, REGIONS, running_account
 
 IMAGE = "debian-13-ml-cpu"
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A checkout whose image is the base, limits and tuning, with a lock of today's mirror."""
@@ -127,3 +130,19 @@ def _published(folder: Path, account: dict[str, Any], said: str) -> None:
         keys = [tag["Key"] for thing in (image, *account[region]["snapshots"])
                 for tag in thing["Tags"]]
         assert "goldenami:build-id" in keys and "goldenami:expires" not in keys
+
+
+@pytest.mark.long
+def test_an_image_baked_by_packer_alone(root: Path, tmp_path: Path) -> None:
+    """By the lines of docs/one-tool.md, with Packer's own key and group."""
+    with running_account(root, tmp_path / "account", lockfile.path_of(root, IMAGE), []) as cloud:
+        cloud.golden("bake", IMAGE, "--fetch-only")
+        said = cloud.packer(packer.templates(root, tmp_path),
+                            root / f"build/{IMAGE}/packer.pkrvars.json")
+        account = cloud.account()
+    assert "Creating temporary keypair: packer_" in said and "golden-role seal " in said, said
+    (image,) = account[REGIONS[0]]["images"]
+    tags = {tag["Key"]: tag["Value"] for tag in image["Tags"]}
+    assert (tags["goldenami:image"], image["State"]) == (IMAGE, "available")
+    assert image["Name"] == f"{IMAGE}-{tags['goldenami:build-id']}-builder"
+    _nothing_left(account)

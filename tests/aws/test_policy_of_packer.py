@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from pathlib import Path
 
 import boto3
@@ -11,46 +9,17 @@ from ec2_emulator import iam
 from goldenami.aws import tags
 from goldenami.core import records
 from goldenami.image.bake import bake_inputs
-from goldenami.local import packer
 from goldenami.model.builds import lockfile
 from support.aws import publisher
 from support.aws.emulator import Emulator
 from support.builds.builds import IMAGE
 from support.builds.tools import ROOT, complaints, granted
+from support.ec2 import packer_source
 
 KEY_ALIAS = "alias/golden"
 PACKERS = {"ec2:StopInstances", "ec2:CreateKeyPair"}
 """What Packer does itself only in this test: nobody is on the instance to turn it off, or needs a
 key to it."""
-_PACKER = """\
-  communicator            = "none"
-  access_key              = "AKIAEMULATOR00000000"
-  secret_key              = "none"
-  skip_metadata_api_check = true
-
-  aws_polling {
-    delay_seconds = 1
-    max_attempts  = 60
-  }
-}
-
-build {
-  sources = ["source.amazon-ebs.ec2"]
-}
-"""
-
-
-def _source_of_ec2(folder: Path) -> None:
-    """The template's `amazon-ebs` source as it is, but that nobody logs in to what moto launches,
-    or turns it off."""
-    known = packer.templates(ROOT, folder)
-    for name in ("variables.pkr.hcl", "locals.pkr.hcl", "base_images.json"):
-        shutil.copy(known / name, folder)
-    text = (known / "golden.pkr.hcl").read_text(encoding="utf-8")
-    source = re.search(r'^source "amazon-ebs" "ec2" \{\n.*?^\}\n', text, re.MULTILINE | re.DOTALL)
-    assert source is not None
-    stops = source[0].replace("disable_stop_instance = true", "disable_stop_instance = false")
-    (folder / "golden.pkr.hcl").write_text(stops.removesuffix("}\n") + _PACKER, encoding="utf-8")
 
 
 def test_the_policy_of_the_ec2_builder_has_what_packer_needs(aws: Emulator, tmp_path: Path) -> None:
@@ -58,7 +27,7 @@ def test_the_policy_of_the_ec2_builder_has_what_packer_needs(aws: Emulator, tmp_
     kms.create_alias(AliasName=KEY_ALIAS, TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
     aws.set(accounts=publisher.ACCOUNTS, pending_s=0)
     publisher.offer(aws.url)
-    _source_of_ec2(tmp_path)
+    templates = packer_source.write(tmp_path)
     lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
     marks = {tags.EXPIRES: "2040-01-01T00:00:00Z", tags.OWNER: "me@host:1"}
     group = boto3.client("ec2").create_security_group(
@@ -66,8 +35,7 @@ def test_the_policy_of_the_ec2_builder_has_what_packer_needs(aws: Emulator, tmp_
         Description="ssh",
         TagSpecifications=tags.specifications(marks, "security-group"),
     )["GroupId"]
-    own = {"key": "", "private_key": "", "groups": [group], "tags": marks, "kms_key": KEY_ALIAS,
-           "volume_gib": 8}
+    own = {"key": "", "private_key": "", "groups": [group], "tags": marks, "kms_key": KEY_ALIAS}
     variables = bake_inputs.role_variables(ROOT, lock, digest)
     records.write_text(tmp_path / "vars.json", records.canonical({**variables, "golden_ec2": own}))
     before = len(aws.asked())
@@ -75,8 +43,7 @@ def test_the_policy_of_the_ec2_builder_has_what_packer_needs(aws: Emulator, tmp_
     said = complaints("packer", "build", "-color=false", "-var",
                       f"lock={lockfile.path_of(ROOT, IMAGE)}",
                       "-var", f"vars={tmp_path / 'vars.json'}", "-var", f"ec2_endpoint={aws.url}",
-                      str(tmp_path),
-                      cwd=tmp_path, env={"CHECKPOINT_DISABLE": "1"})
+                      str(templates), env={"CHECKPOINT_DISABLE": "1"})
     assert said == ""
     actions_asked = {action for actions in aws.asked()[before:] for action in actions}
     # What else it grants is verify's and golden's own: test_bake_ec2.py runs all of it.

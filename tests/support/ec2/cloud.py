@@ -23,7 +23,7 @@ from goldenami.packages import store
 
 from support.aws.kill_proxy import KillPoint
 from support.builds import checkout
-from support.builds.tools import granted
+from support.builds.tools import BIN, granted
 from support.ec2 import ec2_instances
 
 LIMIT_S = 900
@@ -75,6 +75,18 @@ class Cloud:
                               env=environment(), capture_output=True, check=False, timeout=LIMIT_S)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def packer(self, templates: Path, variables: Path) -> str:
+        """Run `packer build` in the checkout, by a key that may do all; returns what it said."""
+        keys = {"AWS_ACCESS_KEY_ID": ec2_instances.RUNNERS_KEY, "CHECKPOINT_DISABLE": "1",
+                "PATH": f"{BIN}:{os.environ['PATH']}"}
+        argv = ["packer", "build", "-color=false", "-only=*.ec2", f"-var-file={variables}",
+                "-var", f"ec2_endpoint={ec2_instances.URL}", str(templates)]
+        done = subprocess.run([*self._enter, *argv], cwd=self.root, text=True,
+                              env={**environment(), **keys}, capture_output=True, check=False,
+                              timeout=LIMIT_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def killed(self, point: KillPoint, *args: str) -> str:
         """Run `golden` in the checkout until `point`, where it is killed; returns what it said."""

@@ -23,7 +23,7 @@ from goldenami.model.builds import locked_downloads, lockfile
 from goldenami.model.builds.build_records import LOCK_FILE, ROLES_JOINED_BY, Allowance
 from goldenami.model.builds.lockfile import Lock, Step
 from goldenami.model.builds.plans import BakePlan, BakeStep, CoverageRequest, Tree
-from goldenami.model.supported import vendor_archives
+from goldenami.model.supported import base_images, vendor_archives
 from goldenami.packages import local_repository, mirrors, registries
 from goldenami.packages.apt import BUILT, LOOSE, store_requests
 from goldenami.packages.download import StoreRequest
@@ -300,6 +300,7 @@ def role_variables(root: Path, lock: Lock, lock_sha256: str) -> dict[str, Any]:
     build_id = lock_sha256[:lockfile.ID_LENGTH]
     return {
         **lock.variables, "golden_image": lock.image, "golden_build_id": build_id,
+        "golden_base_image": base_images.of_release(root, lock.base.release).model_dump(),
         "golden_lock_sha256": lock_sha256,
         "golden_roles": lock.roles, "golden_steps": lock.roles,
         "golden_git_commit": git_commit(root, lockfile.path_of(root, lock.image), lock_sha256),

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from goldenami.aws import base_images, images, tags
+from goldenami.aws import images, tags
 from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import instance_types, instances
 from goldenami.aws.instances.instances import Launch
@@ -32,7 +32,6 @@ from goldenami.core.wait import wait_until
 from goldenami.image.builders import ami_evidence
 from goldenami.local import how_far, image_tests, packer, ssh
 from goldenami.local.code_coverage import coverage
-from goldenami.model import program_files
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     Accel,
@@ -47,6 +46,7 @@ from goldenami.model.builds.build_records import (
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan, BakeResult, VerifyResult
 from goldenami.model.definitions.definition import IMMUTABLE
+from goldenami.model.supported import base_images
 from goldenami.model.supported.architectures import ARCHITECTURES
 
 LIFE = timedelta(hours=6)
@@ -129,7 +129,6 @@ class Ec2Builder:
                 image = None if force and self._unpublished(image) else image
             if image is None:
                 self._demand_offered(lock, progress)
-                spec = spec.model_copy(update={"volume_size_gib": self._volume_gib(lock, progress)})
                 with progress.step("instance"):
                     self._packer(plan, variables, spec, progress)
             else:
@@ -158,16 +157,6 @@ class Ec2Builder:
             progress.say(f"{self.region} has no {', '.join(lacking)}: a publish there will be "
                          "refused")
 
-    def _volume_gib(self, lock: Lock, progress: Progress) -> int:
-        """The lock's size, or the publisher's image's where that is larger: EC2 gives a snapshot no
-        smaller volume."""
-        publisher = _publisher(self.root, lock.base.release)
-        base = base_images.newest(self._client(), publisher["owner"], publisher["name"])
-        if base.root_gib > lock.disk_size_gib:
-            progress.say(f"volume: {base.root_gib} GiB, as {base.name} has, not "
-                         f"{lock.disk_size_gib}")
-        return max(base.root_gib, lock.disk_size_gib)
-
     def _packer(
         self, plan: BakePlan, variables: dict[str, Any], spec: ImageSpec, progress: Progress
     ) -> None:
@@ -191,8 +180,7 @@ class Ec2Builder:
             ) as access,
         ):
             launch = {"key": access.key, "private_key": str(key), "groups": [access.group],
-                      "tags": marks,
-                   "kms_key": self.kms_key, "volume_gib": spec.volume_size_gib}
+                      "tags": marks, "kms_key": self.kms_key}
             records.write_text(work / "ec2.json",
                                records.canonical({**variables, "golden_ec2": launch}))
             # Sockets lie in `short`, since their paths have 108 bytes at most, and temporary files
@@ -328,15 +316,7 @@ def _name(what: str, build_id: str) -> str:
 
 def user(root: Path, release: str) -> str:
     """The default user of the publisher's image of a release, which the build keeps."""
-    return _publisher(root, release)["user"]
-
-
-def _publisher(root: Path, release: str) -> dict[str, str]:
-    """Whose image a bake begins from: `owner` and `name`, its `user` and `device`."""
-    publishers: dict[str, dict[str, str]] = json.loads(
-        program_files.find(root, "packer/base_images.json").read_text(encoding="utf-8")
-    )
-    return publishers[release]
+    return base_images.of_release(root, release).user
 
 
 def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: float) -> None:
