@@ -47,7 +47,7 @@ from goldenami.release.publish import (
     release_steps,
     rollback,
 )
-from goldenami.release.publish.publish_records import MovePlan
+from goldenami.release.publish.publish_records import MovePlan, PublishPlan
 from goldenami.release.publish.release_steps import NextStep, ReleaseStep
 
 AcceptUntestedGpu = Annotated[bool, typer.Option(
@@ -118,6 +118,11 @@ def cmd_publish(
             signed = f"signed by {key.public_key.keyid[:12]}" if key else "unsigned"
             progress.say(f"provenance: {signed}")
     progress.remember()
+    return _outcome(plan, progress, dry_run=dry_run)
+
+
+def _outcome(plan: PublishPlan, progress: Progress, *, dry_run: bool) -> int:
+    """Say where `latest` stays, and which command goes on; returns the exit code."""
     if not plan.held_back:
         return ExitCode.OK
     progress.say(f"`latest` stays: {plan.held_back}")
@@ -125,7 +130,7 @@ def cmd_publish(
         progress.say(f"{plan.differing}, until a promotion makes them alike")
     if dry_run:
         return ExitCode.OK
-    lead_to("gpu-test" if plan.gpu is GpuProof.UNTESTED else "promote", image)
+    lead_to("gpu-test" if plan.gpu is GpuProof.UNTESTED else "promote", plan.image)
     return ExitCode.HELD_BACK
 
 

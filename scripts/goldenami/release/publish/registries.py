@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from goldenami.aws import ecr
+from goldenami.aws.channels import ecr
 from goldenami.aws.session import Account
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
