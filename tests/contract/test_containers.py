@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from goldenami.core import records
 from goldenami.image.bake import bake_inputs
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock
 from goldenami.packages.store import Store
+from goldenami.watch.watch_records import WatchRecord
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path
 from support.debian.registry import LOGIN, VARIABLE, Registry
 
@@ -152,3 +154,28 @@ def test_a_registry_that_is_out(root: Path, registry: Registry) -> None:
     done = golden(root, "lock", IMAGE)
     assert (done.returncode, "connection refused" in done.stderr) == (4, True), done.stderr
     registry.start()
+
+
+def test_watch_sees_a_tag_that_moved_and_makes_a_lock(root: Path, registry: Registry) -> None:
+    registry.push("library/tool:7", *LAYERS)
+    pinned = registry.push("library/fixed:1", *LAYERS)
+    ask_for(root, NAME, f"docker.io/library/fixed:1@sha256:{pinned}")
+    before = locked(root).containers
+    assert watched(root) == (0, {NAME: "current", "docker.io/library/fixed:1": "current"})
+    registry.push("library/fixed:1", {"etc/fixed.conf": "moved too\n"})
+    registry.push("library/tool:7", {"etc/tool.conf": "colour = red\n"})
+    assert watched(root, "--update")[0] == 0
+    after = lockfile.read(lock_path(root))[0].containers
+    assert after[0].answer != before[0].answer and after[1] == before[1]
+    registry.stop()
+    assert watched(root) == (4, {NAME: "unreachable", "docker.io/library/fixed:1": "unreachable"})
+    registry.start()
+
+
+def watched(root: Path, *options: str) -> tuple[int, dict[str, str]]:
+    """The exit code of `watch`, and the verdict on each image of a container."""
+    done = golden(root, "watch", IMAGE, *options)
+    record = records.read(root / "build/watch/watch.json", WatchRecord)
+    assert "Traceback" not in done.stderr
+    return done.returncode, {row.component: row.verdict.value for row in record.rows
+                             if row.component.startswith("docker.io/")}

@@ -29,6 +29,7 @@ from goldenami.watch.sources import (
     driver_branches,
     index_versions,
     packages,
+    registry_tags,
 )
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.branches import Branches
@@ -77,6 +78,7 @@ class ImageWatcher:
         rows += [self._framework(name, watch.framework(name)) for name in sorted(names)]
         rows += self._python_packages(watch.python_packages)
         rows += self._files()
+        rows += self._containers()
         distrusted = archive_indexes.distrusted(lock, self.archives)
         self.statuses += distrusted
         return WatchResult(self.image, tuple(rows), self.archives, tuple(distrusted))
@@ -205,6 +207,15 @@ class ImageWatcher:
         return [ComponentRow(image=self.image.lock.image, component="downloads", locked=count,
                              available=judgement.available, policy="by hand",
                              verdict=judgement.verdict, reason=judgement.reason)]
+
+    def _containers(self) -> Iterator[ComponentRow]:
+        """A row for each image of a container: a tag that moved becomes a new lock."""
+        for one in self.image.lock.containers:
+            source, policy, judgement = registry_tags.look(one)
+            self.statuses.append(source)
+            yield ComponentRow(image=self.image.lock.image, component=one.name,
+                               locked=one.answer[:12], available=judgement.available,
+                               policy=policy, verdict=judgement.verdict, reason=judgement.reason)
 
     def warnings(self) -> list[str]:
         """Holds past their review, and a driver branch near its end."""

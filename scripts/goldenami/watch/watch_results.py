@@ -13,6 +13,7 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.packages import WatchedComponent
+from goldenami.watch.sources.registry_tags import BY_TAG
 from goldenami.watch.watch_records import ComponentRow, SourceStatus
 
 BY_HAND = "a person moves it: "
@@ -58,17 +59,18 @@ class WatchResult:
 
     def stopped(
         self, verdict: UpdateVerdict, reason: str,
-        components: Container[str] = frozenset(WatchedComponent),
+        components: Container[str] | None = None,
     ) -> WatchResult:
-        """The same where no new lock moves `components`: what would have moved has this verdict
-        and reason."""
+        """The same where no new lock moves `components`, or nothing at all: what would have moved
+        has this verdict and reason."""
         why = {"verdict": verdict, "reason": reason}
         rows = [row.model_copy(update=why)
-                if row.component in components and _makes_a_lock(row) else row
+                if (components is None or row.component in components) and _makes_a_lock(row) else row
                 for row in self.rows]
         return replace(self, rows=tuple(rows))
 
 
 def _makes_a_lock(row: ComponentRow) -> bool:
-    return (row.verdict is UpdateVerdict.UPDATE and row.component in set(WatchedComponent)
+    moves = row.component in set(WatchedComponent) or row.policy == BY_TAG
+    return (row.verdict is UpdateVerdict.UPDATE and moves
             and not row.reason.startswith(BY_HAND))
