@@ -42,6 +42,9 @@ SELF = "import ctypes, errno, json, os, pathlib, resource, stat, sys\n" \
        "print(*(line.split()[-1] for line in open('/proc/self/maps') if '/' in line), sep='\\n')"
 
 
+JOB = "import resource; open('limits', 'w').write(str(resource.getrlimit(resource.RLIMIT_NOFILE)))"
+
+
 def run(*argv: str, stdin: bytes = b"") -> dict[str, object]:
     """Exit status, output and seconds of a command."""
     began = time.monotonic()
@@ -112,6 +115,21 @@ def lasting() -> dict[str, object]:
                                 "after": run(ENGINE, *asked)}
     run(ENGINE, "rm", "--force", "golden-lasting")
     return found
+
+
+def job() -> dict[str, object]:
+    """A job by systemd-run, as docs/using-an-image.md has it: its limits, what it left in the
+    folder, and whether its container is gone."""
+    scratch = HERE / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    said = run("systemd-run", "--wait", "--collect", "--quiet",
+               f"--property=ExecStopPost=-{ENGINE} rm --force golden-job",
+               ENGINE, "run", "--rm", "--pull=never", "--name=golden-job", "--ipc=host",
+               *(["--init"] if ENGINE == "docker" else []),  # Podman's is in a package of its own
+               f"--volume={scratch}:/scratch", "--workdir=/scratch/out", IMAGE, "/usr/bin/python3",
+               "-I", "-S", "-c", JOB)
+    return {"ended": said, "left": run(ENGINE, "ps", "--all", "--quiet")["out"],
+            "kept": {path.name: path.read_text() for path in scratch.glob("out/*")}}
 
 
 def gpus() -> dict[str, object]:
@@ -223,6 +241,7 @@ def main() -> dict[str, object]:
             return found
         found["info"] = run(ENGINE, "info", "--format", "{{json .}}")
         found["plain"] = container()
+        found["job"] = job()
         if VERSION and gpu:
             found["gpus"] = gpus()
         elif VERSION:

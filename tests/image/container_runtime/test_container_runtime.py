@@ -162,6 +162,15 @@ def test_container_has_the_limits_and_a_network(
     record_figure("first container", f"{asked['plain']['seconds']:.1f} s")
 
 
+def test_job_by_systemd_run_keeps_its_folder_and_nothing_else(
+    asked: dict[str, Any], lock: dict[str, Any]
+) -> None:
+    found, nofile = asked["job"], lock["container_runtime_nofile"]
+    assert found["ended"]["rc"] == 0, found["ended"]
+    assert found["kept"] == {"limits": f"({nofile}, {nofile})"}
+    assert found["left"] == ""
+
+
 def test_container_without_a_device_sees_no_gpu(asked: dict[str, Any]) -> None:
     found = said(asked["plain"])
     assert (found["cuda"], found["plain"], found["nvml"]) == (None, None, None)
