@@ -97,6 +97,8 @@ UNNARROWED: dict[tuple[str, str], str] = {
 }
 """What no condition narrows though another team's may be named, with the reason: all such
 exceptions are here."""
+for kind in ("", *THEIRS):
+    UNNARROWED["ce:GetAnomalies", kind] = "digest: of the whole bill, by no monitor's name"
 for kind in ("parameter", "golden-like parameter"):
     for read in ("ssm:GetParameter", "ssm:GetParameters"):
         UNNARROWED[read, kind] = UNNARROWED["ssm:GetParameter", "parameter"]

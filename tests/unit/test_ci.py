@@ -71,13 +71,13 @@ def test_a_job_reads_what_the_page_says_that_it_has() -> None:
 def test_publishing_needs_a_token_and_nothing_else_gets_one() -> None:
     asking = [(path.stem, name) for path in WORKFLOWS for name, job in loaded(path)["jobs"].items()
               if "id-token" in job["permissions"]]
-    assert asking == [("costs", "costs"), ("drift", "drift"), ("drift", "site"),
+    assert asking == [("digest", "digest"), ("drift", "drift"), ("drift", "site"),
                       ("publish", "publish"),
                       ("watch", "release")]
     pipeline = {name: job for name, job in loaded(GITLAB).items() if isinstance(job, dict)}
     assert [name for name, job in pipeline.items() if "id_tokens" in job] == [".publisher"]
     assert [name for name, job in pipeline.items() if ".publisher" in job.get("extends", [])] == [
-        "costs", "drift", "publish", "release", "site"]
+        "digest", "drift", "publish", "release", "site"]
 
 
 UNATTENDED = re.compile(r"(vars\.|\$)GOLDEN_UNATTENDED (==|!=) ['\"]yes['\"]")

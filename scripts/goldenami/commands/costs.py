@@ -11,9 +11,17 @@ from goldenami.aws.instances import instance_types
 from goldenami.aws.session import Account, check_regions, known_regions, translated
 from goldenami.commands import AsJson, OptionalImage, Regions, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
+from goldenami.commands.site import SITE, site_bucket
 from goldenami.core.errors import BadInput, Unreachable
 from goldenami.core.yaml_lines import nearest
-from goldenami.fleet.costs import costs, costs_summary, family_regions, hardware_check
+from goldenami.fleet.costs import (
+    cost_review,
+    costs,
+    costs_summary,
+    family_regions,
+    hardware_check,
+)
+from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
 from goldenami.fleet.costs.region_advice import workload_of
 from goldenami.model.operation import residency
 from goldenami.model.supported import hardware
@@ -68,14 +76,36 @@ def cmd_regions(
 @translated()
 def cmd_costs(
     checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
+    by: Annotated[str | None, typer.Option(
+        "--by", metavar="PARTS",
+        help="instead: a page of the whole bill by account, region, type, owner")] = None,
+    months: Annotated[int, typer.Option(
+        "--months", min=1, max=6, help="with --by: so many whole months")] = 3,
 ) -> int:
     """Show what images cost this month, what retiring would save, and which commitments end
     soon."""
+    if by is not None:
+        if image or region:
+            raise BadInput("--by is of the whole bill: it takes no IMAGE and no --region",
+                           hint="leave them out")
+        return _review(checkout, cost_review.parts(by), months, as_json=as_json)
     policies = {each.image: RetentionPolicy.of(each.publish) if each.publish else RetentionPolicy()
                 for each in checkout.definitions(image)}
     record, failed = costs.look(Account(), checkout.images_by_region(image, region), policies)
     print_record(record, costs_summary.show(record), as_json)
     raise_failed(failed, "not every region could be read")
+    return 0
+
+
+def _review(checkout: Checkout, by: list[By], months: int, *, as_json: bool) -> int:
+    """The bill of months as a saved page, against the one before."""
+    account, site = Account(), checkout.root / SITE
+    if bucket := site_bucket(checkout):
+        bucket.pull(site, REVIEW_FILE)
+    review, page = cost_review.saved(account, site, by, months)
+    if bucket:
+        bucket.push(site)
+    print_record(review, [*cost_review.show(review), str(page)], as_json)
     return 0
 
 

@@ -7,20 +7,24 @@ from pathlib import Path
 
 from goldenami.aws import notify
 from goldenami.aws.session import Account, translated
-from goldenami.aws.site_bucket import SiteBucket
 from goldenami.commands import AsJson, DryRun, print_record, run_url
 from goldenami.commands.checkout import Checkout
-from goldenami.commands.site import SITE
+from goldenami.commands.site import SITE, home_region, site_bucket
 from goldenami.core import records
 from goldenami.core.errors import BadInput, GoldenError, Unreachable
 from goldenami.core.terminal.progress import Progress
+from goldenami.fleet.costs import cost_review
+from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
 from goldenami.fleet.digest import digest, digest_message, digest_page, memory
 from goldenami.fleet.digest.digest import DIGEST_FILE, DigestRecord, Known
+from goldenami.fleet.digest.findings import Gap
 from goldenami.fleet.digest.memory import News
 from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord
 from goldenami.model.supported import support
 
+QUARTER = 3
+"""Months."""
 FOLDER = "digest"
 """The folder of all digests in the site."""
 
@@ -29,15 +33,17 @@ FOLDER = "digest"
 def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun = False) -> int:
     """Tell once a week what changed and wants a decision: a page, and a message of what is new."""
     account, progress = Account(), checkout.progress("digest", "all")
-    home = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    site, bucket = checkout.root / SITE, _bucket(account, home)
+    site, home, bucket = checkout.root / SITE, home_region(), site_bucket(checkout)
     if bucket:
         bucket.pull(site, CVE_FILE)
+        bucket.pull(site, REVIEW_FILE)
     images = checkout.images_by_region(None, [])
     with progress.step("look", f"{len(images)} regions"):
         record = digest.look(account, images, lambda builds: _known(checkout, builds))
     page = site / FOLDER / record.week / "index.html"
-    link = " ".join(filter(None, (_address(page.relative_to(site)), run_url())))
+    record, review = _with_review(account, site, record)
+    pages = [_address(each.relative_to(site)) for each in (page, *review)]
+    link = " ".join(filter(None, (*pages, run_url())))
     said, refused = _tell(account, home, record, link, progress, dry_run=dry_run)
     records.write(page.with_name(DIGEST_FILE), record)
     records.write_text(page, digest_page.render(record, said))
@@ -48,9 +54,17 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
     return _end(record, refused)
 
 
-def _bucket(account: Account, home: str) -> SiteBucket | None:
-    location = os.environ.get("GOLDEN_SITE_S3")
-    return SiteBucket.at(account.s3(home), location) if location else None
+def _with_review(
+    account: Account, site: Path, record: DigestRecord
+) -> tuple[DigestRecord, list[Path]]:
+    """The page of the costs of a quarter, in the first digest after it."""
+    if not cost_review.is_due(site):
+        return record, []
+    try:
+        return record, [cost_review.saved(account, site, list(By), QUARTER)[1]]
+    except GoldenError as error:
+        gap = Gap(what="costs of the quarter", why=error.message, kinds=[])
+        return record.model_copy(update={"gaps": [*record.gaps, gap]}), []
 
 
 def _address(path: Path) -> str:
@@ -96,7 +110,9 @@ def _known(checkout: Checkout, builds: list[tuple[str, str]]) -> Known:
             cves.setdefault(image, []).append(records.read(found, CveRecord))
         except BadInput as error:
             missing[f"{image} {build_id}"] = error.message
-    return Known(parts, cves, missing)
+    keep = {each.image: each.publish.keep_last for each in checkout.definitions(None)
+            if each.publish}
+    return Known(keep, parts, cves, missing)
 
 
 def _end(record: DigestRecord, refused: list[GoldenError]) -> int:

@@ -50,9 +50,8 @@ def cmd_site(
 ) -> int:
     """Make one static page over all images, build/site, with each report; GOLDEN_SITE_S3 keeps
     it."""
-    folder = checkout.root / SITE
-    location = os.environ.get("GOLDEN_SITE_S3")
-    bucket = _bucket(checkout, location) if location else None
+    folder, location = checkout.root / SITE, os.environ.get("GOLDEN_SITE_S3")
+    bucket = site_bucket(checkout)
     progress = checkout.progress("site", "all")
     if bucket:
         progress.say(f"{bucket.pull(folder, SITE_FILE)} earlier builds from {location}")
@@ -72,9 +71,18 @@ def cmd_site(
     return 0
 
 
-def _bucket(checkout: Checkout, location: str) -> SiteBucket:
+def site_bucket(checkout: Checkout) -> SiteBucket | None:
+    """The folder of a bucket that GOLDEN_SITE_S3 names, if any."""
+    location = os.environ.get("GOLDEN_SITE_S3")
+    if not location:
+        return None
     name, _ = S3Store.location(location, "GOLDEN_SITE_S3")
     return SiteBucket.at(checkout.account().bucket(name), location)
+
+
+def home_region() -> str:
+    """The region that the environment names, as every AWS tool takes it."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 def _status(checkout: Checkout) -> tuple[dict[str, Any], dict[str, GoldenError]]:

@@ -44,7 +44,7 @@ VARIABLES: dict[str, dict[str, str]] = {
                                "default: as all other commands",
     },
     "Notices and results": {
-        "GOLDEN_WEBHOOK": "Slack-compatible webhook that is told what `watch` and `drift` found",
+        "GOLDEN_WEBHOOK": "Slack-compatible webhook that is told what `watch`, `drift` and `digest` found",
         "GOLDEN_SNS_TOPIC": "ARN of an SNS topic that is told the same",
         "GOLDEN_SITE_S3": "where `site` keeps the page over all images and earlier builds, `s3://bucket/prefix`",
         "GOLDEN_PUSH_URL": "where `watch --propose` pushes, token included; default: the remote "

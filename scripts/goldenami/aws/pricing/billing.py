@@ -94,6 +94,19 @@ def daily(account: Account, since: date, until: date) -> dict[date, dict[str, fl
     return found
 
 
+def monthly(
+    account: Account, group: Mapping[str, str], since: date, until: date
+) -> dict[str, dict[date, float]]:
+    """US dollars of each month, by its first day, by what Cost Explorer groups by: a tag's value or
+    a dimension's; "" is what has none."""
+    found: dict[str, dict[date, float]] = {}
+    for month, (value,), usd in _billed(account, since, until, "MONTHLY", group):
+        name = value.partition("$")[2] if group["Type"] == "TAG" else value
+        row = found.setdefault(name, {})
+        row[month] = row.get(month, 0.0) + usd
+    return found
+
+
 def _billed(
     account: Account, since: date, until: date, granularity: str, *groups: Mapping[str, str],
     **more: Any,

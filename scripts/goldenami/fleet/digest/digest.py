@@ -42,8 +42,10 @@ _KINDS = {_BILL: [Kind.OVERSPENT], _ANOMALIES: [Kind.ANOMALY], _DRIFT: [Kind.DRI
 @dataclass(frozen=True)
 class Known:
     """What is known here of builds that pointers name: parts with their support, and known
-    vulnerabilities by image; `missing` says of which builds nobody has asked for these."""
+    vulnerabilities by image; `missing` says of which builds nobody has asked for these. Of the
+    newest builds each image's definition says how many to `keep`."""
 
+    keep: Mapping[str, int]
     parts: Mapping[str, list[PartSupport]]
     cves: Mapping[str, list[CveRecord]]
     missing: Mapping[str, str]
@@ -108,7 +110,7 @@ def _record(
     found = [*(each for what, there in done.items() if what.startswith(_MACHINES)
                for each in there),
              *(from_records.drift(done[_DRIFT]) if _DRIFT in done else ()),
-             *(from_records.unused(done[_BUILDS], now) if _BUILDS in done else ()),
+             *(from_records.unused(done[_BUILDS], here.keep, now) if _BUILDS in done else ()),
              *from_records.ended(here.parts, now.date()), *from_records.vulnerable(here.cves),
              *from_records.commitments(committed, now),
              *from_records.anomalies(done.get(_ANOMALIES, [])), *weeks.overspent(spent or [])]

@@ -30,7 +30,7 @@ def _spent(record: DigestRecord) -> Iterator[str]:
         now = record.spent[-1]
         earlier = record.spent[-1 - BEFORE] if len(record.spent) > BEFORE else None
         held = f", {units.change(now.usd, earlier.usd)} on {earlier.week}" if earlier else ""
-        yield f"${now.usd:.2f} spent{held}"
+        yield f"{usd(now.usd)} spent{held}"
 
 
 def text(record: DigestRecord, said: News, link: str = "") -> str:
@@ -45,12 +45,12 @@ def _lines(record: DigestRecord, said: News, link: str) -> Iterator[str]:
     if more := len(said.new) - MOST_LINES:
         yield from [f"and {more} more new ones"] if more > 0 else []
     if said.standing:
-        usd = sum(one.usd_week or 0.0 for one in said.standing)
-        yield f"Told before and still so: {len(said.standing)}, about ${usd:.2f} a week."
+        week = sum(one.usd_week or 0.0 for one in said.standing)
+        yield f"Told before and still so: {len(said.standing)}, about {usd(week)} a week."
     if said.settled:
         yield f"Settled: {units.some(said.settled, MOST_SETTLED)}"
     for gap in record.gaps:
-        yield f"Could not look at {gap.what}: {gap.why}"
+        yield plain(f"Could not look at {gap.what}: {gap.why}")
     yield from _commitments(record)
     if link:
         yield f"All of it: {link}"
@@ -64,8 +64,13 @@ def usd(amount: float) -> str:
 def line(one: Finding) -> str:
     """A finding in one line."""
     owner = f" ({one.owner})" if one.owner else ""
-    usd = "" if one.usd_week is None else f"; ${one.usd_week:.2f} a week"
-    return f"{one.kind.value}: {one.subject}{owner}: {one.what}{usd}"
+    week = "" if one.usd_week is None else f"; {usd(one.usd_week)} a week"
+    return plain(f"{one.kind.value}: {one.subject}{owner}: {one.what}{week}")
+
+
+def plain(text: str) -> str:
+    """`text` of strangers on one line, without what Slack takes for a mention or a link."""
+    return " ".join(text.split()).translate({ord("<"): "(", ord(">"): ")"})
 
 
 def _commitments(record: DigestRecord) -> Iterator[str]:

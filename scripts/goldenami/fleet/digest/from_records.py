@@ -47,11 +47,13 @@ def drift(record: FleetRecord) -> Iterator[Finding]:
                  f"{latest}", todo=f"`golden drift {image}` names them")
 
 
-def unused(record: StatusRecord, now: datetime) -> Iterator[Finding]:
-    """Builds that no pointer names and no machine runs, in no region, a month after they came."""
+def unused(record: StatusRecord, keep: Mapping[str, int], now: datetime) -> Iterator[Finding]:
+    """Builds that no pointer names and no machine runs, in no region, a month after they came;
+    without the newest, of which the definitions `keep` some."""
     rows = [(image, ami) for there in record.regions.values() for image in there
             for ami in image.amis]
     used = {(image.image, ami.build_id) for image, ami in rows if ami.instances
+            or ami in image.amis[:keep.get(image.image, 0)]
             or now - datetime.fromisoformat(ami.created) < timedelta(days=UNUSED_DAYS)}
     used |= {(image.image, pointer.build_id) for there in record.regions.values()
              for image in there for pointer in (image.latest, image.candidate, image.template)

@@ -18,7 +18,7 @@ WEEKS = 13
 MISSED = 4
 """Weeks of overspending that are looked at: those of runs that did not happen are told late."""
 MORE_PERCENT, MORE_USD = 20.0, 25.0
-"""What a week costs more than the one that it is held against, to be told: both."""
+"""What a week costs more than those that it is held against, to be told: both."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,19 @@ def spent(week: Week, days: Mapping[date, Mapping[str, float]]) -> list[WeekSpen
 
 
 def overspent(weeks: list[WeekSpent]) -> Iterator[Finding]:
-    """Weeks that cost much more than the one four weeks earlier, with the service that grew
-    most."""
-    for before, now in list(zip(weeks, weeks[BEFORE:], strict=False))[-MISSED:]:
-        more = now.usd - before.usd
-        if before.usd <= 0 or more < MORE_USD or 100 * more < MORE_PERCENT * before.usd:
+    """Weeks that cost much more than each of the four before, against the first of them, with the
+    service that grew most. Weeks of holidays among the four make no other week dear."""
+    for number in range(max(BEFORE, len(weeks) - MISSED), len(weeks)):
+        now, (before, *others) = weeks[number], weeks[number - BEFORE:number]
+        most = max(before.usd, *(each.usd for each in others))
+        if now.usd - most < max(MORE_USD, most * MORE_PERCENT / 100) or not before.usd:
             continue
         grew = {service: usd - before.services.get(service, 0.0)
                 for service, usd in now.services.items()}
-        most = max(grew, key=lambda service: grew[service])
+        by = max(grew, key=lambda service: grew[service])
         yield Finding(
-            kind=Kind.OVERSPENT, subject="the account", stage=now.week, usd_week=round(more, 2),
+            kind=Kind.OVERSPENT, subject="the account", stage=now.week,
+            usd_week=round(now.usd - before.usd, 2),
             what=f"${now.usd:.2f} in {now.week}, ${before.usd:.2f} in {before.week} "
-                 f"({units.change(now.usd, before.usd)}); most by {most}: ${grew[most]:.2f} more",
+                 f"({units.change(now.usd, before.usd)}); most by {by}: ${grew[by]:.2f} more",
             todo="`golden costs --by account,region,type,owner` says by whom")

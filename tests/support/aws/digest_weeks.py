@@ -1,0 +1,134 @@
+"""Weeks of an account whose bill, metrics and commitments a test states, and whoever is told of
+them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from goldenami.aws import metrics, notify
+from goldenami.core import clock
+from goldenami.fleet.digest.weeks import WEEKS, Week
+
+from support.aws.emulator import Emulator
+from support.aws.seeded_account import REAL_NOW, Calendar
+from support.builds.builds import IMAGE, Checkout
+from support.loopback import Loopback, QuietHandler
+
+REGION = "us-east-1"
+EC2, S3 = "Amazon Elastic Compute Cloud - Compute", "Amazon Simple Storage Service"
+_LINE = re.compile(r"^- ([a-z ]+): (.*?)(?: \(.*?\))?: ", re.MULTILINE)
+
+
+class Webhook:
+    """A webhook that keeps what it is told, or answers with a `status` that is an error."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts, self.status = list[str](), 200
+        monkeypatch.setenv(notify.WEBHOOK, "")
+        outer = self
+
+        class Handler(QuietHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if outer.status == 200:
+                    outer.texts.append(json.loads(body)["text"])
+                self.answer(outer.status)
+
+        self.server = Loopback(Handler)
+        monkeypatch.setenv(notify.WEBHOOK, f"{self.server.url}/secret")
+
+
+class Topic:
+    """An SNS topic, by the queue that hears it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sns, self._sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
+        topic = sns.create_topic(Name="golden-ami")["TopicArn"]
+        self._queue = self._sqs.create_queue(QueueName="golden")["QueueUrl"]
+        arn = self._sqs.get_queue_attributes(
+            QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        monkeypatch.setenv(notify.TOPIC, topic)
+
+    def texts(self) -> list[str]:
+        """What it was told since this was last asked."""
+        found = list[str]()
+        while rows := self._sqs.receive_message(
+                QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages"):
+            for row in rows:
+                found.append(json.loads(row["Body"])["Message"])
+                self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=row["ReceiptHandle"])
+        return found
+
+
+def told(text: str) -> list[str]:
+    """`kind: subject` of each finding of a message."""
+    return sorted(f"{kind}: {subject}" for kind, subject in _LINE.findall(text))
+
+
+class Weeks:
+    """An account of one image in one region, week by week."""
+
+    def __init__(self, aws: Emulator, checkout: Checkout, calendar: Calendar) -> None:
+        self.aws, self.checkout, self.calendar = aws, checkout, calendar
+        for path in (checkout.root / "packer/images").glob("*.yml"):
+            if path.stem != IMAGE:
+                path.unlink()
+        self.define()
+        self.bills: dict[date, dict[str, float]] = {}
+        self.stated: list[dict[str, Any]] = []
+
+    def define(self) -> None:
+        """Publish the image in one region, and keep one build."""
+        self.checkout.define(f"publish: {{regions: [{REGION}], keep_last: 1, launch_template: "
+                             "{instance_type: c7i.large}}\n")
+
+    def go_to(self, number: int) -> Week:
+        """The Tuesday after the `number`th week from now on; returns that week."""
+        monday = Week.before(REAL_NOW()).monday + timedelta(weeks=number + 1)
+        tuesday = datetime.combine(monday + timedelta(days=1), datetime.min.time(),
+                                   REAL_NOW().tzinfo)
+        self.calendar.days = (tuesday + timedelta(hours=6) - REAL_NOW()) / timedelta(days=1)
+        return Week.before(clock.now())
+
+    def spend(self, week: Week, services: Mapping[str, float]) -> None:
+        """So many dollars a day of this week."""
+        for day in range(7):
+            self.bills[week.monday + timedelta(days=day)] = dict(services)
+
+    def state(self, **answers: list[dict[str, Any]] | dict[str, Any]) -> None:
+        """What Cost Explorer and others answer from now on, beside the bill: `call=answer`, with
+        `__` for the colon."""
+        stated = [{"call": name.replace("__", ":"), "answer": answer}
+                  for name, answer in answers.items()]
+        since = Week.before(clock.now()).back(WEEKS - 1).monday
+        bill = [{"call": "ce:GetCostAndUsage", "answer": {"ResultsByTime": [{
+            "TimePeriod": {"Start": day.isoformat(), "End": day.isoformat()},
+            "Groups": [{"Keys": [service], "Metrics": {"UnblendedCost": {
+                "Amount": str(usd), "Unit": "USD"}}} for service, usd in services.items()]}
+            for day, services in sorted(self.bills.items()) if day >= since]}}]
+        self.aws.set(answers=stated + bill)
+
+    def digest(self, *args: str, code: int = 0) -> str:
+        """Run it."""
+        return self.checkout.run("digest", *args, code=code)
+
+
+def send(
+    name: str, instance: str, begin: datetime, hours: int, value: float, kind: str = "g5.xlarge",
+    **dimensions: str,
+) -> None:
+    """What a machine's agent sends of one metric in so many hours: 360 samples in each."""
+    own = {"InstanceId": instance, "InstanceType": kind, "ImageId": "ami-1", **dimensions}
+    rows = [{
+        "MetricName": name, "Timestamp": begin + timedelta(hours=hour, minutes=30),
+        "Dimensions": [{"Name": key, "Value": text} for key, text in own.items()],
+        "StatisticValues": {"SampleCount": 360, "Sum": 360 * value, "Minimum": value,
+                            "Maximum": value}} for hour in range(hours)]
+    boto3.client("cloudwatch", REGION).put_metric_data(Namespace=metrics.NAMESPACE, MetricData=rows)

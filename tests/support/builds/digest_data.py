@@ -1,0 +1,45 @@
+"""The pages of a digest and of a review of costs, of an account that has some of everything."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from goldenami.aws.pricing.billing import PurchaseAdvice
+from goldenami.fleet.costs import cost_review
+from goldenami.fleet.costs.cost_review import By, CostReview, ReviewRow
+from goldenami.fleet.digest import digest_page
+from goldenami.fleet.digest.digest import DigestRecord
+from goldenami.fleet.digest.findings import Finding, Gap, Kind, worst_first
+from goldenami.fleet.digest.memory import News
+from goldenami.fleet.digest.weeks import WeekSpent
+
+WEEKS = [WeekSpent(week=f"2026-W{number}", services={
+    "Amazon Elastic Compute Cloud - Compute": 4000.0 + 90 * number, "Amazon S3": 41.0})
+         for number in range(36, 49)]
+
+
+def page(bad: str = "") -> str:
+    """The page of a week; `bad` stands in whatever others write."""
+    findings = worst_first([Finding(
+        kind=kind, subject=f"us-east-1 i-0123456789abcde{number:02}{bad}", owner=f"ann{bad}",
+        what=f"g5.12xlarge was so for {number} of 168 hours {bad}", todo="look at it",
+        usd_week=137.25 * number if number % 3 else None) for number, kind in enumerate(Kind)])
+    record = DigestRecord(
+        week="2026-W48", since="2026-11-23T00:00:00Z", until="2026-11-30T00:00:00Z",
+        asked_at="2026-12-01T06:23:00Z", findings=findings, spent=WEEKS,
+        gaps=[Gap(what="drift in eu-west-1", why=f"AWS did not answer {bad}", kinds=[])],
+        utilization={"reservation": 71.0}, coverage={"reservation": 44.0},
+        advice=[PurchaseAdvice(kind="savings plan", what="$1.500 an hour", saves_usd_month=75.0)])
+    return digest_page.render(record, News(new=findings[:8], standing=findings[8:],
+                                           settled=[f"drift: us-east-1 i-9{bad}"]))
+
+
+def review(bad: str = "") -> str:
+    """The page of a quarter, with six months, against the one before."""
+    months = [f"2026-{number:02}" for number in range(7, 13)]
+    rows = [ReviewRow(name=f"{name}{bad}", months={month: 1234.5 * share for month in months},
+                      before=9000.0 if share > 1 else None)
+            for name, share in (("g5.12xlarge", 9.0), ("", 1.5), ("c7i.large", 0.2))]
+    return cost_review.render(CostReview(
+        asked_at="2027-01-05T06:23:00Z", since=date(2026, 7, 1), until=date(2027, 1, 1),
+        against="2026-10-01", parts={part.value: rows for part in By}))
