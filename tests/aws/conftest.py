@@ -18,7 +18,11 @@ from goldenami.aws import images
 from goldenami.aws.channels import pointers
 from goldenami.aws.snapshots import ebs
 from goldenami.core import clock
+from goldenami.core.errors import BadInput
+from goldenami.core.yaml_lines import YamlFile
 from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.definitions import role_rules
+from goldenami.model.definitions.definition import Definition
 from support.aws import emulator_probe
 from support.aws.emulator import Emulator, Faults, Process, retry_at_once
 from support.aws.kill_proxy import KillProxy
@@ -72,6 +76,28 @@ def _short_pauses() -> Iterator[None]:
         patch.setattr(pointers, "POLL_S", PENDING_S)
         patch.setattr(images, "POLLS_S", (PENDING_S, *images.POLLS_S))
         patch.setattr(ebs, "POLLS_S", (PENDING_S, *ebs.POLLS_S[1:]))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _checked_once() -> Iterator[None]:
+    """A definition is held to its roles once for all tests, which all have this checkout's roles.
+
+    Each command does that anew: a fifth of the processor time of these tests. What is refused is
+    asked every time.
+    """
+    broken = role_rules.broken
+    fine = set[str]()
+
+    def asked_once(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
+        text = definition.model_dump_json()
+        found = [] if text in fine else list(broken(root, source, definition))
+        if not found:
+            fine.add(text)
+        return iter(found)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(role_rules, "broken", asked_once)
         yield
 
 
