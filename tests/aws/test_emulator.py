@@ -11,7 +11,6 @@ import boto3
 import ec2_emulator.server  # noqa: F401 - registers every rule
 import pytest
 from botocore.exceptions import ClientError
-from ec2_emulator.rules import RULES
 from goldenami.core import shell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,13 +43,6 @@ def test_prints_what_to_export_and_ends_on_a_signal() -> None:
     process.send_signal(signal.SIGTERM)
     assert process.communicate()[0] == ""
     assert process.returncode == 0
-
-
-def test_prints_its_rules() -> None:
-    text = shell.output([sys.executable, "-m", "ec2_emulator", "--rules"],
-                        env={"PYTHONPATH": str(ROOT / "scripts")})
-    assert "name_is_free: Two AMIs of an account in a region cannot" in text
-    assert len(text.splitlines()) == 2 * len(RULES) >= 90
 
 
 def test_logs_calls_with_their_region_until_reset(aws: Any) -> None:
@@ -128,20 +120,3 @@ def test_a_clock_a_quarter_of_an_hour_off_is_refused(aws: Any) -> None:
     aws.set(clock_ahead_s=-16 * 60)
     assert _refused(boto3.client("ec2").describe_images)[0] == "RequestExpired"
     assert _refused(boto3.client("ssm").describe_parameters)[0] == "InvalidSignatureException"
-
-
-def test_a_large_request_that_is_compressed_is_read(aws: Any) -> None:
-    """botocore does so from 10 KiB on (request_min_compression_size_bytes)."""
-    cloudwatch = boto3.client("cloudwatch", "us-east-1")
-    sent: list[Any] = []
-    cloudwatch.meta.events.register("before-send",
-                                    lambda request, **_: sent.append(request.headers))
-    data = [{"MetricName": f"metric-{number}", "Dimensions": [{"Name": "n", "Value": "v" * 90}],
-             "Value": 1.0}
-            for number in range(200)]
-    cloudwatch.put_metric_data(Namespace="golden", MetricData=data)
-    assert sent[0]["Content-Encoding"] in ("gzip", b"gzip")
-    found = {each["MetricName"]
-             for page in cloudwatch.get_paginator("list_metrics").paginate(Namespace="golden")
-             for each in page["Metrics"]}
-    assert found == {each["MetricName"] for each in data}

@@ -52,16 +52,6 @@ def test_a_change_reaches_what_imports_or_names_it(
     assert found == {f"tests/{name}": distance for name, distance in reached.items()}
 
 
-def test_a_module_that_is_gone_reaches_what_imports_it(tree: Path) -> None:
-    (tree / "scripts/goldenami/local/sizes.py").unlink()
-    assert (
-        changed_tests.distances(tree, {"scripts/goldenami/local/sizes.py"})[
-            "tests/unit/test_sizes.py"
-        ]
-        == 1
-    )
-
-
 def test_near_and_then_short_files_fit_into_a_minute(tmp_path: Path) -> None:
     record, far = tmp_path / "fast.xml", {"tests/a.py": 1, "tests/b.py": 1, "tests/c.py": 2,
                                           "tests/new.py": 3}

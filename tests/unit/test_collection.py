@@ -15,29 +15,25 @@ from support.rules import trees
 GALAXY = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """What git tracks, and what a checkout has beside that."""
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection, of a checkout with what git tracks, and what a checkout has beside that."""
+    folder = tmp_path_factory.mktemp("collection")
+    checkout = folder / "checkout"
     for path in trees.files(ROOT):
-        copy = tmp_path / "checkout" / path.relative_to(ROOT)
+        copy = checkout / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy, follow_symlinks=False)
     for name in ("build/image/disk.raw", ".venv/bin/python", ".mypy_cache/x"):
-        (tmp_path / "checkout" / name).parent.mkdir(parents=True)
-        (tmp_path / "checkout" / name).write_text("x", encoding="utf-8")
-    return tmp_path / "checkout"
+        (checkout / name).parent.mkdir(parents=True)
+        (checkout / name).write_text("x", encoding="utf-8")
+    assert complaints("ansible-galaxy", "collection", "build", "--output-path", str(folder),
+                      cwd=checkout) == ""
+    return folder / f"goldenami-ml_images-{GALAXY['version']}.tar.gz"
 
 
-def _build(checkout: Path) -> str:
-    return complaints("ansible-galaxy", "collection", "build", "--output-path",
-                      str(checkout.parent), cwd=checkout)
-
-
-def test_the_collection_has_every_role_and_nothing_else(checkout: Path) -> None:
-    assert _build(checkout) == ""
-    with tarfile.open(
-        checkout.parent / f"goldenami-ml_images-{GALAXY['version']}.tar.gz"
-    ) as archive:
+def test_the_collection_has_every_role_and_nothing_else(built: Path) -> None:
+    with tarfile.open(built) as archive:
         names = archive.getnames()
     assert {name.split("/")[0] for name in names} == {
         "MANIFEST.json", "FILES.json", "CHANGELOG.md", "LICENSE", "README.md", "meta", "roles"}
@@ -46,14 +42,12 @@ def test_the_collection_has_every_role_and_nothing_else(checkout: Path) -> None:
 
 
 def test_a_foreign_playbook_finds_the_roles_of_the_installed_file(
-    checkout: Path, tmp_path: Path
+    built: Path, tmp_path: Path
 ) -> None:
-    assert _build(checkout) == ""
-    file = checkout.parent / f"goldenami-ml_images-{GALAXY['version']}.tar.gz"
     company = tmp_path / "company"
     company.mkdir()
     assert complaints("ansible-galaxy", "collection", "install", "--offline", "-p", "collections",
-                      str(file), cwd=company) == ""
+                      str(built), cwd=company) == ""
     for role, known in (("limits", True), ("limit", False)):
         (company / "site.yml").write_text(
             f"- hosts: localhost\n  roles: [goldenami.ml_images.{role}]\n", encoding="utf-8")

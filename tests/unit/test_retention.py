@@ -218,6 +218,7 @@ class AllSeen(Exception):
     """The oracle noticed every defect."""
 
 
+@pytest.mark.long
 def test_the_oracle_notices_each_defect() -> None:
     """Of the same accounts: each goes to the planners whose defect no account has shown yet."""
     unseen = dict(BLIND)

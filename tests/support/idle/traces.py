@@ -123,15 +123,6 @@ def ours(trace: Trace, samples: Sequence[Sample], now: float) -> bool:
     return decide(samples, now, settings(), trace.holds).idle
 
 
-def average(trace: Trace, samples: Sequence[Sample], now: float) -> bool:
-    """What alarms on CPUUtilization do: the average of five minutes, over all cores and GPUs, is
-    below 5 %."""
-    last = [sample for sample in samples if sample.at > now - 5 * MINUTE]
-    gpus = [percent for sample in last for percent in sample.gpus]
-    cores = 100 * sum(sample.cores for sample in last) / max(1, len(last)) / trace.cpus
-    return bool(last) and cores < 5 and sum(gpus) / max(1, len(gpus)) < 5
-
-
 def wrong(trace: Trace, rule: Rule, every: int = 1) -> int:
     """Decisions of `rule` that are wrong, asked at each `every`th sample: idle while needed, or
     never idle at the end.
