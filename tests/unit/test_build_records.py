@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from goldenami.core import records
-from goldenami.model.builds.build_records import BAKE_FILE, BakeRecord, Verdict
+from goldenami.model.builds.build_records import BAKE_FILE, BakeRecord, Boot, Verdict
 from pydantic import ValidationError
 from support.builds import report_data as data
 
@@ -17,6 +17,8 @@ def test_a_record_of_before_is_read(tmp_path: Path) -> None:
     older = {**bake.model_dump(mode="json"), "upgradable": [], "trimmed": {"removed": []}}
     records.write_text(tmp_path / BAKE_FILE, records.canonical(older))
     assert records.read(tmp_path / BAKE_FILE, BakeRecord) == bake
+    boot = Boot(firmware="uefi", seconds_to_ssh=40.0)
+    assert Boot.model_validate({**boot.model_dump(), "times": {"parts": []}}) == boot
 
 
 @pytest.mark.parametrize(("changes", "message"), [

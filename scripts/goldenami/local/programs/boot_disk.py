@@ -27,7 +27,7 @@ from goldenami.local.disk import disk_root
 from goldenami.local.reader import unused_space
 from goldenami.local.sandbox import program
 from goldenami.local.tree import sealed
-from goldenami.local.vm import boot_time, cpu, second_boot, vm
+from goldenami.local.vm import cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted
 from goldenami.model import program_files
 from goldenami.model.builds import disk_blocks
@@ -64,12 +64,10 @@ def verify(plan: VerifyPlan) -> VerifyResult:
                 vm.running(_config(plan, vm.Firmware.BIOS, accelerator, key, emulated))
             )
         with events.step("checks"):
-            at_login, identity = boot_time.moment(machine), second_boot.identity(machine)
+            identity = second_boot.identity(machine)
             checks = [*_run_tests(plan, machine, without_boot, second), *disk_checks.result(),
                       *oldest_cpu(plan, machine, emulated)]
             checks += [] if without_boot else code(plan, partial(_ask, plan, machine))
-            times = boot_time.look(machine, at_login)
-            events.emit("say", text=f"boot: {boot_time.line(times)}")
         hardening = _hardening(plan, machine, without_boot)
         with events.step("power off bios"):
             clean = vm.power_off(machine)
@@ -79,8 +77,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
                       boot.powered_off, f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s")
                for firmware, boot in booted.items()]
     checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
-    boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1),
-                  times=times if firmware is vm.Firmware.BIOS else None)
+    boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1))
              for firmware, boot in booted.items()]
     return VerifyResult(accel=accelerator, boots=boots, checks=checks, hardening=hardening)
 

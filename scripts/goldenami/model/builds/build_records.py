@@ -263,22 +263,19 @@ class CoverageRecord(Record):
     allowed: dict[str, int]
 
 
-class BootTimes(Record):
-    """Where a boot's time went. `parts` follow one another; `units` are the slowest that began
-    before SSH was there, `modules` the slowest of cloud-init, before SSH and after it."""
-
-    parts: list[Timing]
-    units: list[Timing]
-    modules: list[Timing]
-
-
 class Boot(Record):
-    """One boot of the sealed disk, from power-on to the first SSH session. One of a build's boots
-    has `times`."""
+    """One boot of the sealed disk, from power-on to the first SSH session."""
 
     firmware: str
     seconds_to_ssh: Seconds
-    times: BootTimes | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, found: Any) -> Any:
+        """Older records have `times`, where the time of a boot went."""
+        if not isinstance(found, dict):
+            return found
+        return {key: value for key, value in found.items() if key != "times"}
 
 
 class Check(Record):
