@@ -136,8 +136,8 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
 def test_a_record_that_somebody_made_moves_nothing(
     checkout: Checkout, candidate: str, lock_here: str
 ) -> None:
-    """Whatever lock the checkout has. A person may go on without, and that is what the ledger says
-    then."""
+    """Whatever lock the checkout has: with another one, some of them. A person may go on without,
+    and that is what the ledger says then."""
     lock = lockfile.path_of(checkout.root, GPU_IMAGE)
     if lock_here == "none":
         lock.unlink()
@@ -145,7 +145,8 @@ def test_a_record_that_somebody_made_moves_nothing(
         other = builds.build(checkout.root, 2, image=GPU_IMAGE, sm=("75",))
         lockfile.write(lock, records.read(other / LOCK_FILE, Lock))
     assert len(FORGERIES) == 34
-    for forge, cause in FORGERIES.values():
+    tried = list(FORGERIES.values())
+    for forge, cause in tried if lock_here == "none" else tried[::7]:
         said = facts(candidate)
         forge(said)
         keep(said)
