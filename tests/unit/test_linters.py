@@ -149,11 +149,12 @@ def test_yamllint_complains(tmp_path: Path, text: str, rule: str) -> None:
 
 def test_ansible_lint_complains(tmp_path: Path) -> None:
     (tmp_path / "tasks").mkdir()
-    bad = _write(tmp_path / "tasks/bad.yml", "---\n- name: Ask\n  shell: uname\n")
+    bad = _write(tmp_path / "tasks/bad.yml", "---\n- shell: uname\n- name: Make\n"
+                                             "  file: {path: /x, state: touch, mode: 644}\n")
     said = complaints("ansible-lint", *ANSIBLE_LINT, "--project-dir", str(tmp_path), bad,
                       cwd=tmp_path)
-    assert "no-changed-when" in said
-    assert "fqcn[action-core]" in said
+    for rule in ("no-changed-when", "fqcn[action-core]", "name[missing]", "risky-octal"):
+        assert rule in said, said
 
 
 @pytest.mark.parametrize("interpreter", ["bash", "sh"])

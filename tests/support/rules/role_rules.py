@@ -23,7 +23,6 @@ _KEYWORDS = frozenset({
     "block", "rescue", "always", "ignore_errors", "listen", "tags", "any_errors_fatal", "async",
     "poll", "diff",
 })
-_FREE_FORM = frozenset({"command", "shell", "script", "raw"})
 MOST_LINES, STUB = 60, 12
 """Lines of tasks/main.yml, and of a task file that belongs there."""
 
@@ -159,58 +158,6 @@ def company(root: Path, role: str) -> list[str]:
     return [f"{name} is missing" for name in wanted if not (root / name).is_file()]
 
 
-def commands(root: Path, role: str) -> list[str]:
-    """A command says when it changed something; `changed_when: false` says why on its line. (A
-    handler has changed.)"""
-    folder, problems = root / "roles" / role, []
-    for path in sorted(folder.glob("tasks/**/*.yml")):
-        for task in _tasks(path):
-            action = _action(task)
-            arguments = {**(task.get("args") or {}),
-                         **(task[action] if isinstance(task.get(action), dict) else {})}
-            if action.rpartition(".")[2] in _FREE_FORM and "changed_when" not in task and \
-                    not arguments.keys() & {"creates", "removes"}:
-                problems.append(f"{_label(root, path, task)}: {action} without changed_when or "
-                                "creates")
-        problems += [f"{path.relative_to(root)}:{number}: changed_when: false without a reason"
-                     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-                     if re.match(r"\s*changed_when: false\s*$", line)]
-    return problems
-
-
-def names(root: Path, role: str) -> list[str]:
-    """Modules by their full names; every task says what it is for."""
-    found = [(path, task) for path in _task_files(root / "roles" / role) for task in _tasks(path)]
-    return [f"{_label(root, path, task)}: `{_action(task)}` is no fully qualified name"
-            for path, task in found
-            if _action(task) and _action(task).count(".") < 2] + \
-        [f"{_label(root, path, task)} has no name" for path, task in found if not task.get("name")]
-
-
-def modes(root: Path, role: str) -> list[str]:
-    """Modes are quoted: YAML reads 0644 as 420, and 644 as itself."""
-    problems = []
-
-    def walk(path: Path, node: yaml.Node | None) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if (
-                    key.value in ("mode", "directory_mode")
-                    and isinstance(value, yaml.ScalarNode)
-                    and not value.style
-                ):
-                    where = f"{path.relative_to(root)}:{value.start_mark.line + 1}"
-                    problems.append(f"{where}: mode {value.value} is not quoted")
-                walk(path, value)
-        elif isinstance(node, yaml.SequenceNode):
-            for child in node.value:
-                walk(path, child)
-
-    for path in _task_files(root / "roles" / role):
-        walk(path, yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader))
-    return problems
-
-
 def indexes(root: Path, role: str) -> list[str]:
     """What installs the role's packages reads the indexes first: a fresh machine has none."""
     found = [(path, task, task.get("ansible.builtin.apt"))
@@ -223,8 +170,7 @@ def indexes(root: Path, role: str) -> list[str]:
 
 
 RULES: tuple[Callable[[Path, str], list[str]], ...] = (
-    skeleton, contents, specification, readme, prefixes, company, commands, names, modes,
-    indexes,
+    skeleton, contents, specification, readme, prefixes, company, indexes,
 )
 
 
