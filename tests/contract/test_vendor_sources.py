@@ -207,6 +207,9 @@ def test_what_is_at_an_address_and_is_not_the_file(
     (vendor.files / "sealed.deb").unlink()
     code, told = refused(with_files)
     assert (code, told) == (2, f"22: downloads.1.url: {vendor.uri}/files/sealed.deb answered 404")
+    vendor.mirror.logins["/files/sealed.deb"] = LOGIN
+    code, told = refused(with_files)
+    assert (code, told) == (2, f"22: downloads.1.login: {vendor.uri}/files/sealed.deb answered 401")
     assert not lock_path(with_files).exists()
 
 
