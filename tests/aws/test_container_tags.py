@@ -3,15 +3,18 @@ tags."""
 
 from __future__ import annotations
 
+import base64
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.errors import Busy, ExitCode
+from goldenami.core.errors import Busy, ExitCode, GoldenError
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.builds.container_records import ContainerRecord
 from goldenami.model.definitions import definition_file
@@ -221,3 +224,18 @@ def test_tags_go_with_the_last_ami_of_a_build(
     assert (registry.digest(old), registry.digest(new)) == ("", registry.digest("latest"))
     assert registry.digest("x")
     assert f"{IMAGE}-{old}" not in region().amis()
+
+
+def test_ecr_gives_a_login_that_stays_with_the_run(checkout: Checkout) -> None:
+    """It is in a file of this user's alone, for that registry alone; Docker's logins are others'."""
+    host = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+    boto3.client("ecr", "us-east-1").create_repository(repositoryName="ml")
+    with registries.opened(Account(), [f"{host}/ml", "localhost:1/ml"]) as found:
+        path = found[f"{host}/ml"].logins
+        assert path is not None and found["localhost:1/ml"].logins is None
+        auths = json.loads(path.read_text(encoding="utf-8"))["auths"]
+        assert (list(auths), path.parent.stat().st_mode & 0o077) == ([host], 0)
+        assert base64.b64decode(auths[host]["auth"]).decode().startswith("AWS:")
+        with pytest.raises(GoldenError, match="none"):
+            registries.Registry(f"{host}/none", Account()).remove(f"sha256:{'0' * 64}")
+    assert not path.exists()

@@ -35,7 +35,8 @@ if can_exchange == "False":
 steps = 0
 def count(event, arguments):
     global steps
-    if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree", "shutil.copyfile"):
+    if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree",
+                 "shutil.copyfile"):
         steps += 1
         if steps == last:
             os.kill(os.getpid(), signal.SIGKILL)

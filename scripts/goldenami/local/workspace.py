@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,15 +112,16 @@ def keep(out: Path, build: BuildFolder) -> None:
     """Put the finished build in its place; an older build of the same id gives way only now.
 
     Where its disk was the same, byte for byte, all that later stages wrote about it holds, and
-    stays.
+    stays. The container is of the lock and stays in any case.
     """
     folder, latest = build.path, build.image.latest_link
     if not folder.exists():
         out.rename(folder)
         return
-    if not build.is_baked or _same_disk(BuildFolder(out), build):  # it may have a container
-        _copy_what_lacks(folder, out)
-    elif latest.is_symlink() and latest.readlink() == Path(folder.name):
+    of_lock = [path for path in (build.container, build.layout) if path.exists()]
+    is_same = _same_disk(BuildFolder(out), build)
+    _copy_what_lacks(folder.iterdir() if is_same else of_lock, out)
+    if not is_same and latest.is_symlink() and latest.readlink() == Path(folder.name):
         latest.unlink()  # it names verified builds only, and the new one is not verified yet
     try:
         _exchange(out, folder)
@@ -158,9 +159,9 @@ def _same_disk(first: BuildFolder, second: BuildFolder) -> bool:
     return digests[0] is not None and digests[0] == digests[1]
 
 
-def _copy_what_lacks(source: Path, target: Path) -> None:
-    """Copy what is in `source` and not in `target`; a kill in between leaves `source` whole."""
-    for path in source.iterdir():
+def _copy_what_lacks(paths: Iterable[Path], target: Path) -> None:
+    """Copy those of `paths` that are not in `target`; a kill in between leaves them whole."""
+    for path in paths:
         if path.is_dir() and not (target / path.name).exists():
             # A link for each file: nobody writes into one that is there.
             shutil.copytree(path, target / path.name, copy_function=os.link)
