@@ -92,12 +92,11 @@ def test_a_cuda_that_asks_for_a_newer_driver_is_refused(lock: Lock, tmp_path: Pa
 
 def tree(folder: Path) -> list[trees.Entry]:
     """A tree of two layers, as an overlay of them shows it."""
-    write(folder / "low", {"etc/a": "a", "usr/lib/x": "x", "usr/lib/gone": "", "opt/one": "1"})
-    write(folder / "high", {"etc/b": "b", "usr/lib/x": "y"})
+    write(folder / "low", {"etc/a": "a", "etc/two": "1", "usr/lib/x": "x", "usr/lib/gone": ""})
+    write(folder / "high", {"etc/b": "b", "opt/one": "1", "usr/lib/x": "y"})
     write(folder / "root", {"etc/a": "a", "etc/b": "b", "usr/lib/x": "y", "opt/one": "1"})
     (folder / "root/empty").mkdir()
     os.link(folder / "root/opt/one", folder / "root/etc/two")
-    (folder / "high/etc/two").touch()
     return trees.scan(folder / "root")
 
 
