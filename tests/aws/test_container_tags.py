@@ -83,7 +83,7 @@ def test_a_tag_that_somebody_else_moves_stays(
     checkout: Checkout, registry: ContainerRegistry
 ) -> None:
     """After the plan; and before it, to what is no build of ours."""
-    first, before = baked(checkout, 1)
+    first, _ = baked(checkout, 1)
     checkout.run("publish", IMAGE)
     second, after = baked(checkout, 2)
     definition = definition_file.load(
@@ -92,11 +92,13 @@ def test_a_tag_that_somebody_else_moves_stays(
     progress = Progress.of("publish", IMAGE, CachePaths(checkout.root / "cache"))
     with container_tags.planned(checkout.root, definition, Account(), second, progress,
                                 build=folder) as tags:
+        alien, theirs = foreign(checkout, registry), tags.registries[registry.name]
+        theirs.tag(alien, second)
+        with pytest.raises(Busy, match=f"{second} was moved to {alien}"):
+            tags.push(folder)
+        theirs.tag(after, second)
         tags.push(folder)
-        tags.registries[registry.name].tag(after, "latest")  # theirs, put back below
-        tags.registries[registry.name].tag(before, "other")
-        alien = foreign(checkout, registry)
-        tags.registries[registry.name].tag(alien, "latest")
+        theirs.tag(alien, "latest")
         with pytest.raises(Busy, match="was moved to"):
             tags.move([first])
     assert registry.digest("latest") == alien
@@ -111,7 +113,9 @@ def foreign(checkout: Checkout, registry: ContainerRegistry) -> str:
     layout = tested.OciLayout(checkout.root / "foreign", "x")
     layout.begin()
     layout.configure(environment={}, entrypoint=[], labels={"a": "b"}, created=tested.CREATED)
-    registries.Registry(registry.name, Account()).push(layout)
+    pushed = registries.Registry(registry.name, Account())
+    pushed.push(layout)
+    pushed.tag(f"sha256:{layout.digest}", "x")
     return f"sha256:{layout.digest}"
 
 

@@ -185,6 +185,8 @@ def cmd_container(checkout: Checkout, image: ImageName, *, wait: Wait = False) -
     for layer in record.layers:
         progress.say(f"{layer.name:<10} {size(layer.bytes)}  sha256:{layer.digest[:12]}")
     progress.say(f"image: {build.layout}, {size(record.bytes)}, sha256:{record.digest}")
+    if build.is_baked:
+        site.tell(build, lock, progress)
     return 0
 
 

@@ -64,14 +64,14 @@ class Registry:
         return dict(self._manifest(digest).get("annotations") or {})
 
     def push(self, layout: OciLayout) -> None:
-        """Send an image with what refers to it, and give it its tag. Blobs that are there stay;
-        one that the registry has lost is sent again."""
+        """Send an image with what refers to it, by digest: no tag names it yet. Blobs that are
+        there stay; one that the registry has lost is sent again."""
         for digest, size in layout.blobs():
             # Here and not by `cp`, which takes an image for whole whose manifest is there.
             self._oras("blob", "push", "--no-tty", "--size", str(size), f"{self.name}@{digest}",
                        str(layout.path_of(digest)), sends=True)
         self._oras("cp", "--no-tty", "-r", "--from-oci-layout", f"{layout.folder}:{layout.tag}",
-                   f"{self.name}:{layout.tag}", sends=True)
+                   self.name, sends=True)
 
     def tag(self, digest: str, tag: str) -> None:
         """Have a tag name this digest."""
