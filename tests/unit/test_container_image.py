@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import NoFit
-from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake_inputs, container_image
 from goldenami.local import workspace
 from goldenami.local.oci_layout import OciLayout
@@ -21,8 +20,6 @@ from goldenami.local.tree.rootfs import BASE_EPOCH
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.lockfile import Lock
-from goldenami.model.supported import compatibility
-from goldenami.packages.store import Store
 from support.aws.registry import CREATED
 from support.builds.tools import need
 from support.files import write
@@ -78,14 +75,13 @@ def test_a_release_of_a_framework_leaves_what_is_below(lock: Lock) -> None:
     assert [name for name in before if before[name] == after[name]] == ["base", "os_updates", "cuda"]
 
 
-def test_a_cuda_that_asks_for_a_newer_driver_is_refused(lock: Lock, tmp_path: Path) -> None:
+def test_a_cuda_that_asks_for_a_newer_driver_is_refused(lock: Lock) -> None:
     assert lock.cuda is not None
-    assert compatibility.runs_on(container_image.least_driver(lock), "525.60.13")
+    assert container_image.least_driver(lock) == "525.60.13"
+    container_image.check(lock)
     newer = lock.model_copy(update={"cuda": lock.cuda.model_copy(update={"version": "13.0"})})
-    build = ImageFolder(tmp_path).build("0" * 12)
     with pytest.raises(NoFit, match=r"asks for driver 580\.65\.06, and its AMI has"):
-        container_image.run(ROOT, newer, "0" * 64, Store(tmp_path),
-                            Progress("container", "x", tmp_path / "memory"), build, None)
+        container_image.check(newer)
 
 
 # --- how files are dealt out ---

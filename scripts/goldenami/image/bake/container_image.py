@@ -76,15 +76,20 @@ def least_driver(lock: Lock) -> str:
     return compatibility.MINIMUM_DRIVER[lock.cuda.version.partition(".")[0]] if lock.cuda else ""
 
 
+def check(lock: Lock) -> None:
+    """NoFit where the container would ask for a newer driver than the AMI of the lock has."""
+    if lock.driver and not compatibility.runs_on(least_driver(lock), lock.driver.version):
+        raise NoFit(f"the container of {lock.image} asks for driver {least_driver(lock)}, and its "
+                    f"AMI has {lock.driver.version}", hint="lock a newer driver, or an older CUDA")
+
+
 def run(
     root: Path, lock: Lock, lock_sha256: str, store: Store, progress: Progress, build: BuildFolder,
     key: Signer | None,
 ) -> ContainerRecord:
     """Make the container image of `lock`, unless the build has it; `key` signs where it comes
     from."""
-    if lock.driver and not compatibility.runs_on(least_driver(lock), lock.driver.version):
-        raise NoFit(f"the container of {lock.image} asks for driver {least_driver(lock)}, and its "
-                    f"AMI has {lock.driver.version}", hint="lock a newer driver, or an older CUDA")
+    check(lock)
     if build.container.exists() and build.layout.exists():
         progress.say(f"nothing to do: {build.layout} holds this image")
         return records.read(build.container, ContainerRecord)
