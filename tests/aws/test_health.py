@@ -3,7 +3,9 @@ broken machine, but not while a job runs."""
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,23 +109,27 @@ def test_what_the_image_says_is_done(
 def test_nothing_is_replaced_while_a_job_runs(
     group: list[str], libraries: Path, tmp_path: Path
 ) -> None:
-    """One that has CUDA open; then somebody who types."""
+    """One that has CUDA open; then somebody's hold."""
     with looks(tmp_path, libraries, group[0], "idle") as machine:
         machine.set(LOST)
-        folder, typed = tmp_path / "proc/4242", tmp_path / "dev/pts/0"
-        (folder / "fd").mkdir(parents=True)
+        folder, hold = tmp_path / "proc/4242", tmp_path / "run/golden-idle/holds/0-1.json"
+        for made in (folder / "fd", hold.parent):
+            made.mkdir(parents=True)
         (folder / "comm").write_text("train\n", encoding="utf-8")
         (folder / "fd/7").symlink_to("/dev/nvidia-uvm")
         process = health_machine.started(machine, "look")
 
-        def said(words: str) -> bool:
-            os.utime(typed)
-            return words in health_machine.golden_health(machine, "status").stdout
+        def says(words: str) -> bool:
+            told = health_machine.golden_health(machine, "status").stdout
+            return f"not replaced while a job runs: {words}" in told
 
-        until("the job", lambda: said("while a job runs: train (4242) has CUDA open"))
+        until("the job", lambda: says("train (4242) has CUDA open"))
+        ends = time.clock_gettime(time.CLOCK_BOOTTIME) + 3600
+        hold.write_text(json.dumps({"until": ends, "reason": "a demo"}), encoding="utf-8")
         (folder / "fd/7").unlink()
-        until("who types", lambda: said("while a job runs: somebody typed at a terminal"))
+        until("the hold", lambda: says("held by root: a demo"))
         assert group[0] in members() and process.poll() is None
+        hold.unlink()
         _, trouble = process.communicate(timeout=LIMIT_S)
         assert (process.returncode, trouble) == (0, "")
     assert set(group) - set(members()) == {group[0]}

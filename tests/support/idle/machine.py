@@ -86,8 +86,9 @@ def ask_all(agent: Account, group: str, topic: str) -> None:
     with pytest.raises(AccountError, match="the webhook cannot be reached"):
         agent.notify("ssm:/golden-idle/webhook", "subject", "text")
     agent.tag("goldenami:health", "healthy")
-    agent.fail()
     agent.leave_group()
+    with pytest.raises(AccountError, match="No managed instance found"):
+        agent.fail()
 
 
 class IdleMachine:

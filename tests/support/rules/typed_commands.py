@@ -7,6 +7,7 @@ typed. A page says `scripts/golden NAME`, for that works where nothing but a clo
 
 from __future__ import annotations
 
+import argparse
 import ast
 import functools
 import os
@@ -21,6 +22,7 @@ from io import StringIO
 from pathlib import Path
 
 import typer
+from golden_health import looks
 from golden_idle import cli as idle_cli
 from goldenami import cli
 from goldenami.core.errors import GoldenError
@@ -40,6 +42,8 @@ FILLED = {"each['name']": "bake", "again": "--again", "names": "--region us-east
 """What an expression in an f-string stands for, by its text; any other is the name of an image."""
 SHELL = frozenset({"cat", "cd", "cp", "echo", "export", "git", "ls", "molecule", "packer", "rm"})
 """A shell's own, and what `scripts/setup` installs, in `.venv` too."""
+PROGRAMS = {"golden-idle": idle_cli._parser(), "golden-health": looks.parser()}
+"""Commands of an image's own."""
 ELSEWHERE = frozenset({
     "aws", "ansible-galaxy", "base64", "cosign", "jq", "openssl", "pip", "pre-commit", "python3",
     "ssh", "sudo",
@@ -168,8 +172,8 @@ def problem(told: Told, root: Path) -> str:
         return "" if told.is_named and _MISSING.search(said) else said
     if name == "make":
         return make(tuple(others), root)
-    if name == "golden-idle":
-        return _idle(others)
+    if name in PROGRAMS:
+        return _own(PROGRAMS[name], others)
     return _program(name, root)
 
 
@@ -212,11 +216,11 @@ def make(words: tuple[str, ...], root: Path) -> str:
     return "; ".join(filter(None, (golden(shlex.split(run)[1:]) for run in runs)))
 
 
-def _idle(words: list[str]) -> str:
+def _own(parser: argparse.ArgumentParser, words: list[str]) -> str:
     said = StringIO()
     try:
         with redirect_stderr(said):
-            idle_cli._parser().parse_args(words)
+            parser.parse_args(words)
     except SystemExit as ended:
         return said.getvalue() if ended.code else ""
     return ""

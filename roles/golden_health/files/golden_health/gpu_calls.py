@@ -100,10 +100,11 @@ class Library:
         self._library, self._words = ctypes.CDLL(name), words
         mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
                   if ".so" in line}
-        stem = name.split(".so")[0]
+        stem = name.split(".so", maxsplit=1)[0]
         self.file = next(Path(path).resolve().name for path in mapped if f"/{stem}.so" in path)
 
     def __call__(self, name: str, *arguments: Any) -> None:
+        """Make a call; Failed where it returns another number than 0."""
         _under_way[threading.get_ident()] = name, time.monotonic()
         status = getattr(self._library, name)(*arguments)
         del _under_way[threading.get_ident()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 from golden_idle import decide, evidence, holds, machine, settings
 from golden_idle.evidence import LOOK_S
 
-CUDA = "/dev/nvidia-uvm"
+CUDA = Path("/dev/nvidia-uvm")
 """Only programs that compute have it open: no monitor, and none of the driver's daemons."""
 PERIOD_S = decide.PERIOD_S
 YOUNG_S, FIRST_S = 600, 2 * LOOK_S
@@ -50,5 +49,5 @@ def users_of_cuda(root: Path) -> Iterator[str]:
     """`python3 (4242) has CUDA open`, also where the driver no longer answers."""
     for folder in (root / "proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile
-            if any(os.readlink(link) == CUDA for link in (folder / "fd").iterdir()):
+            if any(link.readlink() == CUDA for link in (folder / "fd").iterdir()):
                 yield f"{(folder / 'comm').read_text().strip()} ({folder.name}) has CUDA open"

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from golden_health import findings, gpu_calls, jobs, machine_facts
-from golden_health.findings import Finding
 from golden_idle import account, metrics
 from golden_idle.account import AccountError
 from golden_idle.metrics import Figure, Minute
 from golden_idle.settings import WrongSettings
+
+from golden_health import findings, gpu_calls, jobs, machine_facts
+from golden_health.findings import Finding
 
 SETTINGS, STATE = Path("etc/golden-health.json"), Path("run/golden-health/state.json")
 LOGIN = Path("run/motd.d/40-golden-health")
@@ -34,20 +35,25 @@ State = dict[str, Any]
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 healthy or done, 1 something was found, 2 wrong settings, 3 no look yet."""
-    parser = argparse.ArgumentParser(prog="golden-health", description=__doc__.split(":")[0])
-    parser.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    texts = {status: "say what the last look found", look: "look, as its timer does, and tell",
-             check: "check the settings"}
-    for command, text in texts.items():
-        commands.add_parser(command.__name__, help=text).set_defaults(command=command)
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
     run: Callable[[Path], int] = arguments.command
     try:
         return run(arguments.root)
     except WrongSettings as error:
         print(f"golden-health: error: {error}", file=sys.stderr)
         return WRONG
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's grammar."""
+    made = argparse.ArgumentParser(prog="golden-health", description=__doc__.split(":")[0])
+    made.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
+    commands = made.add_subparsers(metavar="COMMAND", required=True)
+    texts = {status: "say what the last look found", look: "look, as its timer does, and tell",
+             check: "check the settings"}
+    for command, text in texts.items():
+        commands.add_parser(command.__name__, help=text).set_defaults(command=command)
+    return made
 
 
 def status(root: Path) -> int:

@@ -363,10 +363,10 @@ def digests(root: Path, definition: Definition) -> dict[str, str]:
 def _role(root: Path, role: str) -> str:
     """Digest of a role's files by relative name, mode and content, without documentation; and of
     those of a role of which it includes tasks."""
-    digest, files = hashlib.sha256(), dict[str | Path, Path](program_files.role_files(root, role))
+    digest, files = hashlib.sha256(), program_files.role_files(root, role)
     for task in tasks(program_files.role(root, role)):
         if other := (task.get("ansible.builtin.include_role") or {}).get("name"):
-            files |= {f"../{other}/{name}": path
+            files |= {Path("..", other, name): path
                       for name, path in program_files.role_files(root, other).items()}
     for name, path in files.items():
         if path.suffix not in (".md", ".pyc"):

@@ -8,9 +8,8 @@ from typing import Any
 
 STEPS = (
     ("os_updates",), ("cuda",), ("frameworks", "trim"),
-    ("container_runtime", "instance_store", "tools"),
-    ("jupyterhub", "golden_idle", "golden_health"), ("kernel",), ("nvidia_driver",),
-    ("containers",),
+    ("container_runtime", "instance_store", "tools", "golden_health"),
+    ("jupyterhub", "golden_idle"), ("kernel",), ("nvidia_driver",), ("containers",),
     ("customize",),
     ("hardening", "limits", "network_tuning", "first_touch", "fast_boot", "immutable", "provenance",
      "seal"),
