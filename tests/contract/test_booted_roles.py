@@ -37,6 +37,7 @@ kernel_modules:
 roles:
   os_updates:
   container_runtime:
+  golden_health:
   golden_idle:
   kernel:
   hardening:
@@ -83,6 +84,7 @@ def test_every_role_is_as_it_should_be(build: Path) -> None:
               for check in records.read(build / "verify.json", VerifyRecord).checks}
     for name in ("hardening/audit_records_what_the_rules_say",
                  "golden_idle/unit_is_well_and_within_its_memory",
+                 "golden_health/nothing_is_found_on_a_machine_without_faults",
                  "container_runtime/container_has_the_limits_and_a_network",
                  "immutable/root_is_verity_s_and_read_only",
                  "kernel/out_of_tree_modules_are_those_of_the_lock",

@@ -16,7 +16,7 @@ import subprocess
 from ctypes import byref, c_char, c_int, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
 
-from golden_health.gpu_calls import Facts, Library, bounded, together
+from golden_health.gpu_calls import Facts, Failed, Library, bounded, together
 
 COMMAND_S = 30.0
 # PCI vendor and classes.
@@ -69,12 +69,16 @@ def gpus(*, cuda: bool) -> Facts:
     nothing: Facts = {"error": "", "cuda_error": "", "cuda_library": "", "cuda": {}, "gpus": [],
                       "lost": [], "not_peers": []}
     answer = nothing | bounded(driver)
-    cases = [(number,) for number in range(answer.get("count", 0))]
-    for (number,), row in zip(cases, together(at_rest, cases), strict=True):
+    count = answer.get("count", 0)
+    rows = bounded(all_at_rest, count).get("rows") if count else []
+    if rows is None:  # one hangs: each in a process of its own
+        rows = together(at_rest, [(number,) for number in range(count)])
+    for number, row in enumerate(rows):
         answer["lost" if "error" in row else "gpus"].append({"number": number} | row)
     if not answer["gpus"]:
         return answer
-    peers = bounded(strangers, [row["number"] for row in answer["gpus"]])
+    switched = [row["number"] for row in answer["gpus"] if row["nvlinks"]]
+    peers = bounded(strangers, switched) if switched else {}
     started = bounded(start_cuda) if cuda else {}
     return answer | {
         "not_peers": peers.get("not_peers", []), "error": answer["error"] or peers.get("error", ""),
@@ -99,9 +103,20 @@ def cuda_library() -> Library:
     return library
 
 
-def at_rest(number: int) -> Facts:
+def all_at_rest(count: int) -> Facts:
+    """The same of all GPUs, by one start of NVML; `error` of one that fails."""
+    nvml, rows = management(), list[Facts]()
+    for number in range(count):
+        try:
+            rows.append(at_rest(number, nvml))
+        except Failed as error:
+            rows.append({"error": str(error)})
+    return {"rows": rows}
+
+
+def at_rest(number: int, nvml: Library | None = None) -> Facts:
     """What NVML says of one GPU that does not change while it works."""
-    nvml, memory, pci = management(), Memory(), Pci()
+    nvml, memory, pci = nvml or management(), Memory(), Pci()
     device = handle(nvml, number)
     nvml("nvmlDeviceGetMemoryInfo", device, byref(memory))
     nvml("nvmlDeviceGetPciInfo_v3", device, byref(pci))

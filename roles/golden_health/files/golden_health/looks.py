@@ -21,8 +21,8 @@ from golden_health.findings import Finding
 SETTINGS, STATE = Path("etc/golden-health.json"), Path("run/golden-health/state.json")
 LOGIN = Path("run/motd.d/40-golden-health")
 """What a login is told (pam_motd(8))."""
-QUICK_S, PATIENT_S = 4.0, 30.0
-"""Seconds that a call may take, and those after which a machine at work has had its time, too."""
+QUICK_S, PATIENT_S = 2.0, 30.0
+"""Seconds that a call may take after a boot, and on a machine that may be at work."""
 TAG, TAG_LENGTH, METRIC = "goldenami:health", 256, "golden_health_findings"
 NEVER, IDLE, ALWAYS = "never", "idle", "always"
 KEYS = {"replace": str, "publish_enabled": bool, "types": dict}
@@ -94,8 +94,9 @@ def load(root: Path) -> dict[str, Any]:
 def look(root: Path) -> int:
     """Look, say it to logins, and then to AWS."""
     known, earlier = load(root), read(root)
-    state = looked(root, known, QUICK_S, cuda=earlier is None or bool(earlier["findings"]))
-    if state.pop("again"):
+    state = looked(root, known, PATIENT_S if earlier else QUICK_S,
+                   cuda=earlier is None or bool(earlier["findings"]))
+    if state["again"]:
         state = looked(root, known, PATIENT_S, cuda=True)
     replaced = bool(earlier and earlier["replaced"])
     if known["publish_enabled"]:
@@ -118,9 +119,9 @@ def looked(root: Path, known: Mapping[str, Any], call_s: float, *, cuda: bool) -
     found = findings.judge(facts, known["types"].get(facts["type"]))
     state = {"at": time.clock_gettime(time.CLOCK_BOOTTIME), "seconds": time.monotonic() - began,
              "type": facts["type"], "findings": [vars(each) for each in found], "told": [],
-             "replaced": False}
+             "replaced": False, "again": call_s < PATIENT_S and findings.unanswered(facts)}
     write(root, state)
-    return state | {"again": call_s < PATIENT_S and findings.unanswered(facts)}
+    return state
 
 
 def words(state: State) -> str:
