@@ -154,6 +154,16 @@ def test_documentation_caches_and_what_shapes_no_image_do_not_count(root: Path) 
     check(root, lock)
 
 
+def test_files_of_a_role_whose_tasks_another_includes_count(root: Path) -> None:
+    path = root / f"packer/images/{IMAGE}.yml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("  limits:\n", "  limits:\n  golden_health:\n"), encoding="utf-8")
+    lock = locked(root)
+    (root / "roles/golden_idle/files/golden_idle/new.py").write_text("NEW = 1\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"made: roles/golden_health$"):
+        check(root, lock)
+
+
 def test_a_role_that_left_the_definition_is_named(root: Path) -> None:
     lock = locked(root)
     path = root / f"packer/images/{IMAGE}.yml"

@@ -42,6 +42,8 @@ def digest(root: Path, definition: Definition) -> str:
     """Digest of the rows of the families and what follows from them; another family's row does not
     count."""
     known = hardware.load(root)
-    rows = {name: known[name].substance() for name in definition.hardware}
+    rows: dict[str, object] = {name: known[name].substance() for name in definition.hardware}
+    if "golden_health" in definition.roles:
+        rows["machines"] = hardware.machines(root, definition.hardware)
     derived = derive(root, definition).model_dump(mode="json")
     return records.sha256_text(records.canonical({"rows": rows, "derived": derived}))
