@@ -133,3 +133,35 @@ def test_a_secret_in_what_a_tarball_brought(tmp_path: Path) -> None:
     write(tmp_path, {"opt/probe/etc/bad.conf": PLANTED["drop-in, env"]})
     (line,) = residue.find(tmp_path, brought)
     assert line.endswith(": /opt/probe/etc/bad.conf")
+
+
+ENGINE, NAME = "roles:\n  container_runtime:\n", "docker.io/library/redis:7"
+
+
+def test_images_of_containers_as_people_write_them(company: Path) -> None:
+    digest = "a" * 64
+    rows = (NAME, f"quay.example:5000/a/b@sha256:{digest}", f"{{image: {NAME}@sha256:{digest}}}")
+    section = "containers:\n" + "".join(f"  - {row}\n" for row in rows[:2])
+    with edited(company, ROLES, section + ENGINE):
+        found = load(company)
+    assert [(one.name, one.asked) for one in found.containers] == [
+        (NAME, NAME), ("quay.example:5000/a/b:latest", rows[1])]
+    assert "containers" in found.role_names
+    with edited(company, ROLES, f"containers:\n  - {rows[2]}\n{ENGINE}"):
+        (one,) = load(company).containers
+    assert (one.name, one.asked) == (NAME, f"docker.io/library/redis@sha256:{digest}")
+
+
+@pytest.mark.parametrize(("names", "roles", "complaint"), [
+    (["redis:7"], ENGINE, "containers.1: `redis:7` is no whole name of an image"),
+    ([f"{NAME}@sha256:beef"], ENGINE, "containers.1: `docker.io/library/redis:7@sha256:beef` is"),
+    (["https://docker.io/library/redis"], ENGINE, "containers.1: `https://docker.io/library/redi"),
+    ([NAME, NAME], ENGINE, "containers.2: `docker.io/library/redis:7` is given twice"),
+    ([NAME], CUSTOMIZED, "containers: need the role `container_runtime`, which has an engine"),
+    ([], f"{ENGINE}  containers:\n", "roles.containers: is no role to list"),
+])
+def test_images_of_containers_that_are_refused(
+    company: Path, names: list[str], roles: str, complaint: str
+) -> None:
+    section = "containers:\n" + "".join(f'  - "{name}"\n' for name in names)
+    assert complaint in told(company, section if names else "", roles)

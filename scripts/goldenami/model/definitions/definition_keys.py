@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from goldenami.model.definitions import definition, update_policy
 from goldenami.model.operation import cluster_section, residency
-from goldenami.packages import mirrors
+from goldenami.packages import mirrors, registries
 
 Schema = dict[str, Any]
 
@@ -32,7 +32,8 @@ def sections() -> Iterator[tuple[str, list[DefinitionKey]]]:
     schema = definition.Definition.model_json_schema()
     yield from _below("", "Definition", {**schema["$defs"], "Definition": schema},
                       _meanings(definition) | _meanings(update_policy) | _meanings(mirrors)
-                      | _meanings(cluster_section) | _meanings(residency), {})
+                      | _meanings(cluster_section) | _meanings(residency)
+                      | _meanings(registries), {})
 
 
 def _below(
