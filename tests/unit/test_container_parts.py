@@ -4,7 +4,6 @@ vulnerabilities."""
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
-from goldenami.image.security import components, container_parts, cve, feeds, osv, sbom, waivers
+from goldenami.image.security import components, container_parts, cve, osv, sbom, waivers
 from goldenami.image.security.cve import Subject
 from goldenami.image.security.feeds import FeedPlaces
 from goldenami.image.security.sbom import Spec
@@ -182,6 +181,7 @@ def test_what_no_list_knows_stops_a_build(bench: Bench, store: Store) -> None:
 def test_versions_of_alpine_are_in_order() -> None:
     ordered = ["1.0_alpha1", "1.0_rc2", "1.0", "1.0-r1", "1.0_git20230101", "1.0_p1-r0", "1.0.1",
                "1.0.1a", "1.10"]
-    assert sorted(reversed(ordered), key=osv.apk_order) == ordered
+    backwards = ordered[::-1]
+    assert sorted(backwards, key=osv.apk_order) == ordered
     with pytest.raises(ValueError, match="no version of apk"):
         osv.apk_order("new")

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from goldenami.core import locks, records, shell
 from goldenami.core.errors import BadInput, GoldenError, Replaced, Unreachable, Vanished

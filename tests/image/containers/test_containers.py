@@ -27,10 +27,9 @@ def test_blobs_are_those_of_the_lock(run_program: Any, lock: dict[str, Any]) -> 
     """A manifest has its own digest, and names the configuration and the layers that are there."""
     found, images = run_program(PROGRAM, FOLDER), lock["containers_images"]
     assert found["images"] == images
-    wanted = {name: [image["config"], *image["layers"]]
-              for image in images for name in [image["name"]]}
+    wanted = {image["name"]: [image["config"], *image["layers"]] for image in images}
     assert found["manifests"] == wanted
-    digests = {*(image["manifest"] for image in images), *sum(wanted.values(), [])}
+    digests = {image["manifest"] for image in images}.union(*wanted.values())
     assert found["blobs"] == {digest: digest for digest in digests}
 
 

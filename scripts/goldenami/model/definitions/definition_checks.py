@@ -24,8 +24,8 @@ from goldenami.model.definitions import (
     source_checks,
 )
 from goldenami.model.definitions.definition import (
-    DRIVER_MODULES,
     ADDED,
+    DRIVER_MODULES,
     NEWEST,
     REQUIRED_ROLES,
     Base,
