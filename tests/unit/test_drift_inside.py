@@ -32,6 +32,7 @@ TEXTS = {
     "/boot/grub/grub.cfg": "set timeout=0\nmenuentry x {\n  linux /vmlinuz root=UUID=1 ro quiet\n}\n",
     "/etc/sysctl.d/60-golden.conf": "# x\nvm.swappiness = 10\nnet.ipv4.tcp_rmem = 4096 131072  6291456\n",
     "/usr/lib/sysctl.d/50-default.conf": "kernel.sysrq = 0x01b6\n-net.none.x = 1\nvm.swappiness = 60\nnet.*.y = 1\n",
+    instance_program.CONTAINERS: '[{"name": "docker.io/library/redis:7", "config": "c0ffee"}]',
     "/etc/systemd/system.conf.d/60-golden.conf": "[Manager]\nDefaultLimitNOFILE=1024:65536\nDefaultLimitMEMLOCK=64M\n",
 }
 MODULES = f"/usr/lib/modules/{RELEASE}/kernel/drivers"
@@ -46,6 +47,7 @@ SAID: dict[str, Any] = {
     "manager": {"NOFILE": "65536", "MEMLOCK": "67108864"},
     "services": [{"unit": "a.service", "limits": {"NOFILE": "65536", "MEMLOCK": "infinity"},
                   "actual": {"NOFILE": "1048576", "MEMLOCK": "unlimited"}}],
+    "containers": {"docker.io/library/redis:7": "c0ffee"},
     "listeners": [{"port": "tcp/22", "address": "::", "program": "/usr/sbin/sshd",
                    "unit": "ssh.service"}],
     "mounts": [{"point": "/", "part": "/", "device": "8:1", "kind": "ext4", "source": "/dev/x"},
@@ -105,6 +107,10 @@ def test_a_machine_that_runs_what_is_declared_has_no_difference() -> None:
      "declaration /etc/sysctl.d/60-golden.conf: the file is not as baked"),
     ({"texts": {path: text for path, text in TEXTS.items() if "grub" not in path}},
      "declaration /boot/grub/grub.cfg: the file is not as baked"),
+    ({"containers": {"docker.io/library/redis:7": "bad"}},
+     "container docker.io/library/redis:7: is bad"),
+    ({"containers": {"docker.io/library/redis:7": ""}},
+     "container docker.io/library/redis:7: is not in the engine"),
 ])
 def test_each_difference_is_named(changes: dict[str, Any], found: str) -> None:
     assert found in named(**changes)

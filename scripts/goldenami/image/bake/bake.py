@@ -180,6 +180,7 @@ def _record(
         manifest_sha256=result.manifest_sha256)
 
 
+IN_NO_PACKAGE = "in no package"
 _COMPONENTS = (
     ("driver",
      ("nvidia-graphics-drivers", "golden-nvidia-modules", "nvidia-open-gpu", "nvidia-persistenced",
@@ -197,6 +198,9 @@ def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
     for package, size in sizes.items():
         name = _component(lock, package)
         totals[name] = totals.get(name, 0) + size
+    if blobs := sum(lock.container_blobs().values()) * bool(totals):
+        totals[IN_NO_PACKAGE] -= blobs
+        totals["containers"] = blobs
     return [Component(name=name, bytes=size)
             for name, size in sorted(totals.items(), key=lambda item: -item[1])]
 
@@ -219,7 +223,7 @@ def largest(sizes: dict[str, int]) -> list[Component]:
 
 def _component(lock: Lock, package: str) -> str:
     if package == UNOWNED:
-        return "in no package"
+        return IN_NO_PACKAGE
     if package.startswith(WHEEL):
         return (
             "cuda" if package.removeprefix(WHEEL).startswith(("nvidia-", "cuda-")) else "frameworks"

@@ -40,6 +40,7 @@ class RunningKind(StrEnum):
     LIMIT = "limit"
     LISTENER = "listener"
     MOUNT = "mount"
+    CONTAINER = "container"
 
 
 class RunningDifference(Record):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,8 @@ PERSISTENT = "/etc/default/golden-persistent"
 """Of an immutable image: what its instances may write to, in lines such as `overlay /etc`."""
 _DECLARING = re.compile(
     r"/(etc|usr/lib)/(sysctl\.d|modules-load\.d|systemd/system\.conf\.d)/[^/]+\.conf"
-    r"|/etc/(sysctl\.conf|modules|systemd/system\.conf|default/golden-persistent)|/boot/grub/grub\.cfg")
+    r"|/etc/(sysctl\.conf|modules|systemd/system\.conf|default/golden-persistent)|/boot/grub/grub\.cfg"
+    rf"|{re.escape(instance_program.CONTAINERS)}")
 _MODULE = re.compile(r"/(?:usr/)?lib/modules/([^/]+)/.+/([^/]+)\.ko(?:\.[a-z]+)?")
 _SCALES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -134,6 +136,13 @@ def command_line(texts: Mapping[str, str]) -> list[str]:
     by itself."""
     lines = (line.split() for line in texts.get(GRUB, "").splitlines())
     return next((words[2:] for words in lines if words[:1] == ["linux"]), [])
+
+
+def containers(texts: Mapping[str, str]) -> dict[str, str]:
+    """Images of containers by name, as an engine calls them: by the SHA-256 of the
+    configuration."""
+    declared = json.loads(texts.get(instance_program.CONTAINERS, "[]"))
+    return {image["name"]: image["config"] for image in declared}
 
 
 def mounts(texts: Mapping[str, str]) -> list[MountRule]:

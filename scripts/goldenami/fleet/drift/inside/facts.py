@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from goldenami.core.errors import Unreachable
 from goldenami.core.records import Record
@@ -79,6 +79,8 @@ class Facts(Record):
     services: list[ServiceLimits]
     listeners: list[Listener]
     mounts: list[Mount]
+    containers: dict[str, str] = Field(default_factory=dict)
+    """by name what the engine calls the image, empty where it has none"""
 
 
 def read(said: str, asked: Mapping[str, object]) -> Facts:

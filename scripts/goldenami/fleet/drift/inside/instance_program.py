@@ -18,6 +18,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+CONTAINERS = "/usr/local/share/golden-containers/images.json"
+"""What images of containers there are: the role `containers` writes it."""
 MARK = "golden-inside:"
 """Begins the line of the answer, among what a login may print."""
 LIMITS = {
@@ -179,6 +181,17 @@ def _mounts() -> list[dict[str, str]]:
     return rows
 
 
+def _containers(declared: str) -> dict[str, str]:
+    """By the name of each image of a container what Docker's engine or Podman calls it."""
+    try:
+        names = [str(image["name"]) for image in json.loads(declared or "[]")]
+    except (ValueError, TypeError, KeyError):
+        return {}
+    ask = ("image", "inspect", "--format", "{{.Id}}")
+    found = {name: _run("docker", *ask, name) or _run("podman", *ask, name) for name in names}
+    return {name: said.strip().replace("sha256:", "") for name, said in found.items()}
+
+
 def answer(asked: dict[str, Any]) -> str:
     """The line that answers a question: what is asked for, of which files, and what it has to
     repeat."""
@@ -200,5 +213,6 @@ def answer(asked: dict[str, Any]) -> str:
         "sysctl": {key: " ".join(_read(sysctl_path(key)).split()) for key in sorted(keys)},
         "manager": _manager(limits), "services": _services(limits), "listeners": _listeners(),
         "mounts": _mounts(),
+        "containers": _containers(texts.get(CONTAINERS, "")),
     }
     return MARK + base64.b64encode(zlib.compress(json.dumps(facts).encode(), 9)).decode()

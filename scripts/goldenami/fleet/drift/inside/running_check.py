@@ -71,6 +71,11 @@ def compare(
     yield from _limits(said, texts)
     yield from _listeners(said, paths, rules, allowed)
     yield from _mounts(said, paths, [*rules.mounts, *expected.mounts(texts)])
+    for name, declared in sorted(expected.containers(texts).items()):
+        if (now := said.containers.get(name, "")) != declared:
+            yield RunningDifference(kind=RunningKind.CONTAINER, name=name,
+                                    what=f"is {now[:12]}" if now else "is not in the engine",
+                                    rule=f"the image has {declared[:12]} by this name")
 
 
 def _kernel(
