@@ -7,6 +7,7 @@ from pathlib import Path
 
 from goldenami.image.bake import bake
 from goldenami.local.tree import sizes
+from goldenami.packages.registries import Blob, LockedContainer
 from support.builds import sample_lock
 
 SITE = "/opt/ml/ml/lib/python3.13/site-packages"
@@ -33,6 +34,12 @@ def test_a_wheel_is_counted_by_its_record(tmp_path: Path) -> None:
     assert found == {"bash": 7, "wheel:nvidia-nccl-cu12": 300, "wheel:torch": 42, "": 1}
     drawn = {part.name: part.bytes for part in bake.components(sample_lock.sample(), found)}
     assert drawn == {"cuda": 300, "frameworks": 42, "base system": 7, "in no package": 1}
+    one, two = (Blob(sha256=digit * 64, size=size) for digit, size in (("1", 40), ("2", 2)))
+    redis = LockedContainer(name="redis", asked="", answer="", manifest=two, config=two,
+                            layers=[one, one])
+    drawn = {part.name: part.bytes for part in bake.components(
+        sample_lock.sample(containers=[redis]), {"bash": 7, "": 50})}
+    assert drawn == {"containers": 42, "base system": 7, "in no package": 8}
 
 
 def test_packages_are_counted_that_the_tree_has(tmp_path: Path) -> None:
