@@ -67,8 +67,10 @@ def cmd_bake(
 ) -> int:
     """Bake, verify, report: a lock becomes a proven disk; --changed: only where it differs from
     REF's."""
-    checkout.definition(image)  # one that is wrong is refused before anything is written
+    definition = checkout.definition(image)  # one that is wrong is refused before anything is written
     session.check_regions([region] if region else [])
+    if region:  # before what it is to have is fetched
+        checkout.allowed(definition).require(region)
     if changed and image not in proposal.changed(checkout.root, changed):
         print(f"the lock of {image} is that of {changed}: nothing to bake")
         return 0

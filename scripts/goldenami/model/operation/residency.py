@@ -17,7 +17,7 @@ from goldenami.core.records import Record
 
 FILE = "packer/residency.yml"
 WORLDWIDE = frozenset({
-    "budgets", "ce", "iam", "organizations", "pricing", "savingsplans", "sts"})
+    "budgets", "ce", "iam", "organizations", "pricing", "savingsplans"})
 """Services that a region's name only leads to: they hold prices, bills and rights of the whole
 account, and nothing of an image."""
 _EARTH_KM = 6371.0
