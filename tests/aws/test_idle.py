@@ -130,6 +130,24 @@ def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
 
 
 @pytest.mark.long
+def test_what_a_calendar_wants_stays_until_the_evening(
+    joined: str, imds: str, topic: Topic, tmp_path: Path
+) -> None:
+    """Nobody is told of an end that does not come, and the group may take the machine later."""
+    groups = boto3.client("autoscaling", REGION)
+    groups.update_auto_scaling_group(AutoScalingGroupName=GROUP, MinSize=1)  # as at eight o'clock
+    here = IdleMachine(tmp_path, action="leave_group", target=topic.arn)
+    with here.agent(imds) as agent:
+        state = agent.wait(lambda state: state["failure"] and not state["protected"])
+        assert state["failure"] == f"stays, though idle: the group {GROUP} keeps 1 machines now"
+        found = member(joined)
+        assert found and found["ProtectedFromScaleIn"] is False and not topic.messages()
+        groups.update_auto_scaling_group(AutoScalingGroupName=GROUP, MinSize=0)  # the day ends
+        agent.wait(lambda state: state["stage"] == "done")
+    assert member(joined) is None
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(("action", "place", "refusal"), [
     ("poweroff", "joined", f"the group {GROUP} would replace the instance; set the action leave_group"),
     ("leave_group", "instance", "the instance is in no group; set the action poweroff"),

@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from golden_idle.decide import MISSING_S, PERIOD_S, Decision, Hold, Sample, decide
+from golden_idle.decide import (
+    BOOT_S,
+    MISSING_S,
+    PERIOD_S,
+    Decision,
+    Hold,
+    Sample,
+    decide,
+    is_free,
+)
 from golden_idle.settings import Action
 from golden_idle.steps import RETRY_S, Progress, Stage, Step, next_step
 from hypothesis import given
@@ -142,3 +151,15 @@ def test_what_failed_is_tried_again_later(stage: Stage, again: Step) -> None:
     failed = Progress(stage, 0.0).failed(1000.0)
     assert next_step(failed, IDLE, POWEROFF, 1000.0 + RETRY_S - 1) is Step.NOTHING
     assert next_step(failed, IDLE, POWEROFF, 1000.0 + RETRY_S) is again
+
+
+@pytest.mark.parametrize("used", BUSY, ids=str)
+def test_a_machine_is_free_until_somebody_uses_it(used: dict[str, Any]) -> None:
+    """Also one that has just started, but for what a boot itself uses."""
+    samples, later = window()[:6], window(begin=BOOT_S)
+    assert is_free(samples, 80.0, SHORT) and not is_free([], 80.0, SHORT)
+    samples[3] = replace(samples[3], **used)
+    assert is_free(samples, 80.0, SHORT) is bool(used.keys() & {"cores", "stalled", "network_mb_s"})
+    later[3] = replace(later[3], **used)
+    assert not is_free(later, BOOT_S + 900, SHORT)
+    assert not is_free(window(), 930.0, SHORT, [Hold(931.0, "ann", "demo")])

@@ -18,6 +18,7 @@ from golden_idle.decide import Hold
 from golden_idle.holds import WrongHold
 from golden_idle.nvml import Gpu, Nvml, NvmlError
 from golden_idle.settings import Action, WrongSettings
+from goldenami.aws import metrics as names
 from goldenami.aws.pricing import idle_hours
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions import definition_file
@@ -308,6 +309,19 @@ def test_a_group_is_scaled_by_the_use_of_all_of_its_gpus() -> None:
     assert whole["Dimensions"] == [{"Name": "AutoScalingGroupName", "Value": "web"}]
     assert whole["StatisticValues"] == {"SampleCount": 3, "Sum": 130.0, "Minimum": 10.0,
                                         "Maximum": 90.0}
+
+
+def test_a_group_is_told_apart_how_many_are_free_and_unused() -> None:
+    """By the group alone, and of `golden_idle` by another name: costs add up all that has its own."""
+    minute: metrics.Minute = {}
+    metrics.add(minute, iter([metrics.Figure("golden_idle", 0.0), metrics.Figure("golden_free", 1.0)]))
+    alone = metrics.data(minute, 5.0, {"InstanceId": "i-1"})
+    assert [each["MetricName"] for each in alone] == ["golden_idle"]
+    _, *group = metrics.data(minute, 5.0, {"InstanceId": "i-1", "AutoScalingGroupName": "web"})
+    assert {each["MetricName"]: each["StatisticValues"]["Sum"] for each in group} == {
+        names.UNUSED: 0.0, names.FREE: 1.0}
+    assert {str(each["Dimensions"]) for each in group} == {
+        str([{"Name": "AutoScalingGroupName", "Value": "web"}])}
 
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------

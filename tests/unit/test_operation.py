@@ -123,9 +123,35 @@ MACHINES = "machines: {c7i: {working_hours: 1}}"
     (f"{HOURS}, holidays: [2026-02-30], {MACHINES}", "not usable YAML: day is out of range"),
     (f"{HOURS}, {MACHINES.replace('c7i', 'g5')}", "cluster.machines.g5: `g5` is not in `hardware`"),
     (f"{HOURS}, {MACHINES}", "cluster.machines.c7i: needs the role golden_idle"),
+    ("machines: {c7i: {spare: 1}}", "cluster.machines.c7i: needs the role golden_idle"),
     ("machines: {c7i: {stopped: 1}}", "machines.c7i.stopped: a warm pool has machines of one type"),
     ("machines: {}", "cluster.machines: dictionary should have at least 1 item"),
 ])
 def test_a_cluster_that_cannot_be(shared: Path, section: str, complaint: str) -> None:
     with edited(shared, f"image: {IMAGE}", f"image: {IMAGE}\ncluster: {{{section}}}"):
         assert complaint in refused(shared)
+
+
+def test_a_spare_machine_that_its_agent_ends(shared: Path) -> None:
+    role = "roles:\n  golden_idle:\n    golden_idle_action: leave_group\n" \
+           "    golden_idle_target: ssm:/golden-idle/x\n"
+    section = f"cluster: {{machines: {{c7i: {{spare: 1}}}}}}\n{role}"
+    with edited(shared, "roles:\n", section):
+        assert "cluster.machines.c7i.spare: a spare machine is idle, and the action" in refused(shared)
+
+
+@pytest.mark.parametrize(("rule", "complaint"), [
+    ("regions: [eu-*]", ": publish.regions.1: us-east-1 is not allowed: packer/residency.yml allows "
+                        "eu-*"),
+    ("regions: []", "packer/residency.yml:1: regions: list should have at least 1 item"),
+    ("regions: [Frankfurt]", "packer/residency.yml:1: regions.1: string should match pattern"),
+    ("regions: [us-*]\ndata_center: {latitude: 91, longitude: 0}",
+     "packer/residency.yml:2: data_center.latitude: input should be less than or equal to 90"),
+])
+def test_residency_that_cannot_be(shared: Path, rule: str, complaint: str) -> None:
+    path = shared / "packer/residency.yml"
+    path.write_text(rule, encoding="utf-8")
+    try:
+        assert complaint in refused(shared)
+    finally:
+        path.unlink()

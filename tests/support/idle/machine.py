@@ -80,6 +80,7 @@ def ask_all(agent: Account, group: str, topic: str) -> None:
     """Metrics, protection, both kinds of notice, and the end: all that the agent ever asks of an
     account."""
     assert agent.group() == group
+    assert agent.kept(group) == 0
     agent.put([{"MetricName": "golden_idle", "Value": 0.0}])
     agent.protect(group, True)
     agent.notify(topic, "subject", "text")

@@ -103,7 +103,16 @@ class Account:
         """The Auto Scaling group that the instance is in, empty for none."""
         with self._calling("which group"):
             found = self._clients["autoscaling"].describe_auto_scaling_instances(InstanceIds=[self.instance.id])
-        return next((str(each["AutoScalingGroupName"]) for each in found["AutoScalingInstances"]), "")
+        # A machine of a warm pool is nobody's yet, and cannot be protected.
+        return next((str(each["AutoScalingGroupName"]) for each in found["AutoScalingInstances"]
+                     if not each["LifecycleState"].startswith("Warmed")), "")
+
+    def kept(self, group: str) -> int:
+        """How many machines the group has at least, where it has no more; else 0: one may go."""
+        with self._calling("how many the group keeps"):
+            [found] = self._clients["autoscaling"].describe_auto_scaling_groups(
+                AutoScalingGroupNames=[group])["AutoScalingGroups"]
+        return int(found["MinSize"]) if found["DesiredCapacity"] <= found["MinSize"] else 0
 
     def put(self, data: list[dict[str, Any]]) -> None:
         """Publish a minute's metrics."""

@@ -10,11 +10,12 @@ import subprocess
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 from golden_idle import account, evidence, holds, machine, metrics, notice, settings
 from golden_idle.account import AccountError
-from golden_idle.decide import MISSING_S, PERIOD_S, Decision, Hold, Sample, decide
+from golden_idle.decide import MISSING_S, PERIOD_S, Decision, Hold, Sample, decide, is_free
 from golden_idle.metrics import Figure, Minute
 from golden_idle.nvml import Gpu, Nvml, NvmlError
 from golden_idle.publisher import Publisher
@@ -91,10 +92,12 @@ class Agent:
             self._samples.popleft()
         held = holds.read(self.root / holds.FOLDER, now / self.clock.speed, self.settings.longest_hold_hours,
                           tidy=True)
-        decision = decide(list(self._samples), now, self.settings, [
-            Hold(hold.until * self.clock.speed, hold.user, hold.reason) for hold in held])
+        ours = [Hold(hold.until * self.clock.speed, hold.user, hold.reason) for hold in held]
+        decision = decide(list(self._samples), now, self.settings, ours)
+        is_free_now = is_free(list(self._samples), now, self.settings, ours)
         metrics.add(self._minute, metrics.figures(self.root, earlier, later, gpus))
-        metrics.add(self._minute, iter([Figure("golden_idle", float(decision.idle)),
+        metrics.add(self._minute, iter([Figure(metrics.IDLE, float(decision.idle)),
+                                        Figure(metrics.FREE, float(is_free_now)),
                                         Figure("golden_idle_held", float(bool(held))),
                                         Figure("golden_idle_gpu_lost", float(bool(lost)))]))
         self._take_step(decision, now)
@@ -122,6 +125,12 @@ class Agent:
             self._progress, self._failure = Progress(), ""
             self._publisher.protect(True)
             notice.take_back(self.root)
+        elif step is not Step.NOTHING and (kept := self._kept()):
+            if self._failure != kept:
+                log(kept)
+            # Nobody is told of an end that does not come; the group may still take it, once it keeps fewer.
+            self._failure, self._progress = kept, Progress().failed(now)
+            self._publisher.protect(False)
         elif step is not Step.NOTHING:
             try:
                 self._notify(decision, now) if step is Step.NOTIFY else self._act()
@@ -132,6 +141,16 @@ class Agent:
                 self._failure = ""
                 self._progress = self._progress.to(Stage.NOTIFIED if step is Step.NOTIFY else Stage.DONE, now)
                 log(f"{self._progress.stage}: {decision.reason}")
+
+    def _kept(self) -> str:
+        """Why an idle machine stays: its group is as small as a calendar, or its spare machines, let it be."""
+        if self.settings.action is Action.LEAVE_GROUP:
+            # AWS refuses the end of such a machine also where this cannot be asked.
+            with suppress(AccountError):
+                here = account.connect()
+                if (group := here.group()) and (least := here.kept(group)):
+                    return f"stays, though idle: the group {group} keeps {least} machines now"
+        return ""
 
     def _notify(self, decision: Decision, now: float) -> None:
         here = account.connect()

@@ -13,6 +13,8 @@ PERIOD_S = 10
 """Seconds between samples."""
 STALLED = 0.05
 """Part of the time. An idle machine's journal waits a thousandth; 100 requests of 1 ms a second, a tenth."""
+BOOT_S = 900
+"""Seconds after the machine's start in which user data, drivers and containers are busy by themselves."""
 MISSING_S = 3 * PERIOD_S
 """Seconds without a sample after which nobody knows what happened: a suspend, a stopped agent, a starved machine."""
 
@@ -92,6 +94,17 @@ def decide(samples: Sequence[Sample], now: float, settings: Settings, holds: Seq
     if not covering:
         return Decision(False, quiet_since, f"watched for {minutes:.0f} of {settings.window_minutes} minutes")
     return Decision(True, quiet_since, f"every sample of {settings.window_minutes} minutes is below every line")
+
+
+def is_free(samples: Sequence[Sample], now: float, settings: Settings, holds: Sequence[Hold] = ()) -> bool:
+    """Whether nobody uses the machine, as far as was seen in the window: it can be somebody's at once.
+
+    Unlike an idle one it may have just started; what a boot itself uses is nobody's use.
+    """
+    seen = [replace(sample, cores=0.0, network_mb_s=0.0, stalled=0.0) if sample.at < BOOT_S else sample
+            for sample in samples if sample.at > now - settings.window_s]
+    used = any(lasts or sample.at >= now for sample in seen for _, _, lasts in _over(sample, settings))
+    return bool(seen) and not used and not any(hold.until > now for hold in holds)
 
 
 def _gaps(samples: Sequence[Sample], now: float) -> Iterator[tuple[float, str]]:

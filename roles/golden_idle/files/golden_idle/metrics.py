@@ -18,6 +18,10 @@ from golden_idle.nvml import Gpu
 NAMESPACE = "CWAgent"
 PERCENT, UNIT_NONE = "Percent", "None"
 GPU_USE, GROUP = "nvidia_smi_utilization_gpu", "AutoScalingGroupName"
+IDLE, FREE = "golden_idle", "golden_free"
+OF_GROUP = {IDLE: "golden_unused", FREE: FREE}
+"""What comes by the group alone, and its name there: of `golden_idle` another one, since a sum over all machines is
+taken from its own."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,14 @@ def data(minute: Minute, at: float, instance: Mapping[str, str]) -> list[dict[st
     """PutMetricData's `MetricData` of a minute that ended at `at`, in seconds since 1970.
 
     In a group the use of all GPUs comes once more, by the group alone: what target tracking can scale by, which finds a
-    metric by all of its dimensions (the other agent's "aggregation_dimensions").
+    metric by all of its dimensions (the other agent's "aggregation_dimensions"). So do the shares of machines that are
+    free and unused.
     """
-    rows = [_row(name, unit, at, (*own, *instance.items()), each) for (name, unit, own), each in minute.items()]
+    rows = [_row(name, unit, at, (*own, *instance.items()), each) for (name, unit, own), each in minute.items()
+            if name != FREE]
+    if GROUP in instance:
+        rows += [_row(OF_GROUP[name], unit, at, ((GROUP, instance[GROUP]),), each)
+                 for (name, unit, _), each in minute.items() if name in OF_GROUP]
     gpus = [each for (name, _, _), each in minute.items() if name == GPU_USE]
     if gpus and GROUP in instance:
         total = Statistic(sum(each.count for each in gpus), sum(each.total for each in gpus),

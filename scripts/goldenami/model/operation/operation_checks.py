@@ -49,6 +49,11 @@ def _cluster(
             yield source.error(key, f"needs the role {IDLE_ROLE}: nothing else says which machine "
                                     "is free, or takes one away that nobody uses",
                                hint=f"write `{IDLE_ROLE}:` below `roles`")
+        elif wanted.spare and definition.variables(IDLE_ROLE).get(
+                "golden_idle_action") == "leave_group":
+            yield source.error((*key, "spare"), "a spare machine is idle, and the action "
+                                                "`leave_group` ends it again and again",
+                               hint="take the action `none` or `notify`")
         if wanted.stopped and own.partition(".")[0] != family:
             yield source.error((*key, "stopped"), "a warm pool has machines of one type",
                                hint="name it: `publish: launch_template: instance_type: "
