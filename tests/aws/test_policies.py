@@ -9,19 +9,17 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws import metrics, notify, tags
+from goldenami.aws import notify, tags
 from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account
 from goldenami.aws.site_bucket import SiteBucket
-from goldenami.core import clock, records
-from support.aws import references, retirement
+from goldenami.core import records
+from support.aws import digest_weeks, references, retirement
 from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, document
-from support.aws.digest_weeks import Topic, send
 from support.aws.emulator import Emulator, Process
 from support.aws.fleet import Fleet
 from support.aws.iam_policies import Asked, allows, listed
@@ -365,34 +363,12 @@ def site(stage: Stage) -> None:
         assert pages.pull(stage.checkout.root / "other", "report.json") == 1
 
 
-def digest(stage: Stage) -> None:
-    """The first of an account, with a build, an idle machine and a reservation; another machine has
-    sent what is known of a build."""
-    stage.checkout.define("publish: {regions: [us-east-1]}\n")
-    stage.build(1)
-    stage.golden("publish", IMAGE)
-    boto3.client("dynamodb", "us-east-1").delete_table(TableName="golden-ami")
-    s3, bucket = boto3.client("s3", "us-east-1"), BUCKET.rpartition(":")[2]
-    s3.create_bucket(Bucket=bucket)
-    s3.put_object(Bucket=bucket, Key=f"site/{IMAGE}/0123456789ab/cve.json", Body=b"{}")
-    send(metrics.IDLE, "i-1", clock.now() - timedelta(days=10), 1, 1.0)
-    stage.aws.answer("ec2:DescribeReservedInstances", "us-east-1", ReservedInstances=[{
-        "ReservedInstancesId": "r", "InstanceType": "g5.xlarge", "InstanceCount": 1,
-        "OfferingClass": "convertible", "Start": clock.now().isoformat(),
-        "End": clock.now().isoformat()}])
-    with pytest.MonkeyPatch.context() as patch:
-        Topic(patch)
-        patch.setenv("GOLDEN_SITE_S3", f"s3://{bucket}/site")
-        stage.under_policy("digest")
-
-
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback,
-    "retire": retire,
-    "verify-provenance": verify_provenance,
+    "retire": retire, "verify-provenance": verify_provenance,
     "status": status, "drift": drift, "drift-repair": drift_repair,
     "regions": regions, "sweep": sweep, "watch": watch, "store": store, "site": site,
-    "digest": digest}
+    "digest": digest_weeks.under_policy}
 
 
 @pytest.mark.parametrize("command", sorted(SCENARIOS))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from goldenami.aws import notify
 from goldenami.aws.session import Account, translated
+from goldenami.aws.site_bucket import SiteBucket
 from goldenami.commands import AsJson, DryRun, print_record, run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.site import SITE, home_region, site_bucket
@@ -17,7 +18,7 @@ from goldenami.fleet.costs import cost_review
 from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
 from goldenami.fleet.digest import digest, digest_message, digest_page, memory
 from goldenami.fleet.digest.digest import DIGEST_FILE, DigestRecord, Known
-from goldenami.fleet.digest.findings import Gap
+from goldenami.fleet.digest.findings import Gap, Kind
 from goldenami.fleet.digest.memory import News
 from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord
@@ -34,12 +35,10 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
     """Tell once a week what changed and wants a decision: a page, and a message of what is new."""
     account, progress = Account(), checkout.progress("digest", "all")
     site, home, bucket = checkout.root / SITE, home_region(), site_bucket(checkout)
-    if bucket:
-        bucket.pull(site, CVE_FILE)
-        bucket.pull(site, REVIEW_FILE)
-    images = checkout.images_by_region(None, [])
+    images, gaps = checkout.images_by_region(None, []), _pulled(bucket, site)
     with progress.step("look", f"{len(images)} regions"):
         record = digest.look(account, images, lambda builds: _known(checkout, builds))
+    record = record.model_copy(update={"gaps": [*record.gaps, *gaps]})
     page = site / FOLDER / record.week / "index.html"
     record, review = _with_review(account, site, record)
     pages = [_address(each.relative_to(site)) for each in (page, *review)]
@@ -52,6 +51,18 @@ def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun =
     lines = [digest_message.headline(record, said), digest_message.text(record, said, str(page))]
     print_record(record, lines, as_json)
     return _end(record, refused)
+
+
+def _pulled(bucket: SiteBucket | None, site: Path) -> list[Gap]:
+    """Have what the site keeps; without it no vulnerability of a build that is not here is
+    known."""
+    try:
+        if bucket:
+            bucket.pull(site, CVE_FILE)
+            bucket.pull(site, REVIEW_FILE)
+    except GoldenError as error:
+        return [Gap(what="the site's bucket", why=error.message, kinds=[Kind.VULNERABLE])]
+    return []
 
 
 def _with_review(

@@ -15,6 +15,7 @@ from goldenami.aws import metrics, notify
 from goldenami.core import clock
 from goldenami.fleet.digest.weeks import WEEKS, Week
 
+from support.aws.account_template import BUCKET
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import REAL_NOW, Calendar
 from support.builds.builds import IMAGE, Checkout
@@ -122,7 +123,7 @@ class Weeks:
 
 def send(
     name: str, instance: str, begin: datetime, hours: int, value: float, kind: str = "g5.xlarge",
-    **dimensions: str,
+    /, **dimensions: str,
 ) -> None:
     """What a machine's agent sends of one metric in so many hours: 360 samples in each."""
     own = {"InstanceId": instance, "InstanceType": kind, "ImageId": "ami-1", **dimensions}
@@ -132,3 +133,24 @@ def send(
         "StatisticValues": {"SampleCount": 360, "Sum": 360 * value, "Minimum": value,
                             "Maximum": value}} for hour in range(hours)]
     boto3.client("cloudwatch", REGION).put_metric_data(Namespace=metrics.NAMESPACE, MetricData=rows)
+
+
+def under_policy(stage: Any) -> None:
+    """The first digest of an account, under the policy of the command: with a build, an idle machine
+    and a reservation; another machine has sent what is known of a build."""
+    stage.checkout.define("publish: {regions: [us-east-1]}\n")
+    stage.build(1)
+    stage.golden("publish", IMAGE)
+    boto3.client("dynamodb", REGION).delete_table(TableName="golden-ami")
+    s3, bucket = boto3.client("s3", REGION), BUCKET.rpartition(":")[2]
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key=f"site/{IMAGE}/0123456789ab/cve.json", Body=b"{}")
+    send(metrics.IDLE, "i-1", clock.now() - timedelta(days=10), 1, 1.0)
+    moment = clock.now().isoformat()
+    stage.aws.answer("ec2:DescribeReservedInstances", REGION, ReservedInstances=[{
+        "ReservedInstancesId": "r", "InstanceType": "g5.xlarge", "InstanceCount": 1,
+        "OfferingClass": "convertible", "Start": moment, "End": moment}])
+    with pytest.MonkeyPatch.context() as patch:
+        Topic(patch)
+        patch.setenv("GOLDEN_SITE_S3", f"s3://{bucket}/site")
+        stage.under_policy("digest")

@@ -302,6 +302,18 @@ def volumes(ec2: Client, made_from: Iterable[str]) -> Iterator[Volume]:
                          instance=next(iter(attached), ""))
 
 
+def volume_gib(ec2: Client, instance_ids: Sequence[str]) -> dict[str, int]:
+    """The size of all volumes of each of these instances that has some."""
+    found: dict[str, int] = {}
+    for names in batches(instance_ids):
+        for volume in pages(ec2, "describe_volumes", "Volumes", 500,
+                            Filters=[{"Name": "attachment.instance-id", "Values": names}]):
+            for attachment in volume["Attachments"]:
+                name = attachment["InstanceId"]
+                found[name] = found.get(name, 0) + volume["Size"]
+    return found
+
+
 def parameters(
     ssm: Client, also: Iterable[str] = (), known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:

@@ -60,6 +60,7 @@ class ListedUsage:
 
 
 SNAPSHOT_GIB_MONTH = ListedUsage(EC2, {"productFamily": "Storage Snapshot"}, "EBS:SnapshotUsage")
+GP3_GIB_MONTH = ListedUsage(EC2, {"volumeApiName": "gp3"}, "EBS:VolumeUsage.gp3")
 S3_GB_MONTH = ListedUsage("AmazonS3", {"volumeType": "Standard"}, "TimedStorage-ByteHrs")
 TABLE_WRITE = ListedUsage("AmazonDynamoDB", {"group": "DDB-WriteUnits"}, "WriteRequestUnits")
 TABLE_READ = ListedUsage("AmazonDynamoDB", {"group": "DDB-ReadUnits"}, "ReadRequestUnits")

@@ -23,6 +23,14 @@ LEAST_H = 48
 """Hours that have to be known of those days."""
 CPU_LINE, GPU_LINE, MEMORY_LINE, DISK_LINE = 20.0, 30.0, 30.0, 30.0
 """Percents that no hour exceeds where a machine is too large by it."""
+EMPTY_GIB = 50
+"""Of a machine's volumes, less than which is not worth a decision."""
+SCRATCH = "/scratch"
+"""Where the role instance_store mounts disks that are part of the machine's price."""
+DISK = "disks"
+_WEEKS = 365 / 12 / 7
+_WORDS = {metrics.CPU_PERCENT: "CPU", metrics.GPU_PERCENT: "GPU",
+          metrics.GPU_MEMORY_MIB: "GPU memory"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,11 @@ class Usage:
         """Whether it sent metrics of a GPU."""
         return "GPU" in self.peaks
 
+    def low(self, lines: Mapping[str, float]) -> str:
+        """What stayed below its line, in words."""
+        return ", ".join(f"{self.peaks[name]:.0f} % of {name}" for name, line in lines.items()
+                         if self.peaks.get(name, line) < line)
+
 
 def look(account: Account, region: str, begin: datetime, end: datetime) -> list[Finding]:
     """What the region's machines show of the week from `begin` to `end`. A machine that is gone
@@ -46,9 +59,14 @@ def look(account: Account, region: str, begin: datetime, end: datetime) -> list[
         here = {each.id: each for each in inventory.instances(account.ec2(region))}
         cloudwatch, listed = account.client("cloudwatch", region), price_list.ask(account, region)
         found = list(_by_hours(cloudwatch, here, begin, end, listed))
-        for instance, usage in _usage(cloudwatch, end - LOOKBACK, end).items():
-            if instance in here and usage.hours >= LEAST_H:
-                found += _too_large(here[instance], region, usage, listed)
+        used = {instance: usage for instance, usage
+                in _usage(cloudwatch, end - LOOKBACK, end).items()
+                if instance in here and usage.hours >= LEAST_H}
+        for instance, usage in used.items():
+            found += _too_large(here[instance], usage, listed)
+        found += _empty_disks(account, listed, {
+            here[instance]: usage.peaks[DISK] for instance, usage in used.items()
+            if usage.peaks.get(DISK, DISK_LINE) < DISK_LINE})
     return found
 
 
@@ -72,7 +90,7 @@ def _by_hours(
 
 
 def _too_large(
-    machine: AccountInstance, region: str, usage: Usage, listed: RegionPrices
+    machine: AccountInstance, usage: Usage, listed: RegionPrices
 ) -> Iterator[Finding]:
     usd = listed.machine_hour.get(usage.type)
     week = None if usd is None else round(usd * usage.hours * 7 / LOOKBACK.days, 2)
@@ -81,22 +99,32 @@ def _too_large(
     # A machine of a GPU is chosen for the GPU: its processors can only be fewer in another size.
     if not (usage.has_gpu and usage.type == smallest):
         lines["CPU"] = CPU_LINE
-    if low := _below(usage, lines):
+    if low := usage.low(lines):
         yield Finding(
-            kind=Kind.UNDERUSED, subject=f"{region} {machine.id}", owner=machine.owner,
+            kind=Kind.UNDERUSED, subject=f"{listed.region} {machine.id}", owner=machine.owner,
             what=f"{usage.type}: in {LOOKBACK.days} days no hour above {low}", usd_week=week,
             todo="take a smaller type: `golden regions --family FAMILY` has prices")
-    disks = {name: DISK_LINE for name in usage.peaks if name.startswith("disk ")}
-    if low := _below(usage, disks):
-        yield Finding(
-            kind=Kind.EMPTY_DISK, subject=f"{region} {machine.id}", owner=machine.owner,
-            what=f"in {LOOKBACK.days} days never fuller than {low}",
-            todo="launch the next one with smaller volumes")
 
 
-def _below(usage: Usage, lines: Mapping[str, float]) -> str:
-    return ", ".join(f"{usage.peaks[name]:.0f} % of {name}" for name, line in lines.items()
-                     if name in usage.peaks and usage.peaks[name] < line)
+def _empty_disks(
+    account: Account, listed: RegionPrices, peaks: Mapping[AccountInstance, float]
+) -> Iterator[Finding]:
+    """Machines by how full their fullest file system was; volumes are asked for and priced only
+    where one is."""
+    if not peaks:
+        return
+    sizes = inventory.volume_gib(account.ec2(listed.region), [each.id for each in peaks])
+    usd = price_list.of_usage(account, price_list.GP3_GIB_MONTH, [listed.region]).usd.get(
+        listed.region)
+    for machine, peak in peaks.items():
+        gib = sizes.get(machine.id, 0)
+        empty = gib * (1 - peak / 100)
+        if empty >= EMPTY_GIB:
+            yield Finding(
+                kind=Kind.EMPTY_DISK, subject=f"{listed.region} {machine.id}", owner=machine.owner,
+                what=f"in {LOOKBACK.days} days no file system fuller than {peak:.0f} %, of {gib} "
+                     "GiB in all", todo="launch the next one with smaller volumes",
+                usd_week=None if usd is None else round(empty * usd / _WEEKS, 2))
 
 
 def _usage(cloudwatch: Client, since: datetime, until: datetime) -> dict[str, Usage]:
@@ -110,17 +138,14 @@ def _usage(cloudwatch: Client, since: datetime, until: datetime) -> dict[str, Us
             instance, peak = known[metrics.INSTANCE], max(values)
             if name == metrics.GPU_MEMORY_MIB:
                 peak = 100 * peak / totals.get(_gpu(known), peak or 1.0)
-            word = _WORDS.get(name) or f"disk {known.get('path', '')}"
-            mine = peaks.setdefault(instance, {})
+            if known.get("path") == SCRATCH:
+                continue
+            word, mine = _WORDS.get(name, DISK), peaks.setdefault(instance, {})
             mine[word] = max(peak, mine.get(word, 0.0))
             types[instance] = known.get(metrics.TYPE, "")
             hours[instance] = max(len(values), hours.get(instance, 0))
     return {instance: Usage(types[instance], mine, hours[instance])
             for instance, mine in peaks.items()}
-
-
-_WORDS = {metrics.CPU_PERCENT: "CPU", metrics.GPU_PERCENT: "GPU",
-          metrics.GPU_MEMORY_MIB: "GPU memory"}
 
 
 def _gpu(known: Mapping[str, str]) -> tuple[str, str]:

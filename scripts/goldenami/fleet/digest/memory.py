@@ -44,11 +44,13 @@ class Message(Record):
 
 
 class Told(Record):
-    """`week` is the last that was reported, in `number` messages since the first; `keys` are the
-    findings that were told and still stand, with the week in which each was told."""
+    """`week` is the last that was reported, in `number` messages since the first, `billed` the last
+    whose bill could be read; `keys` are the findings that were told and still stand, with the week
+    in which each was told."""
 
     schema_version: Literal[1] = 1
     week: str = ""
+    billed: str = ""
     number: int = 0
     keys: dict[str, str] = Field(default_factory=dict)
     queue: list[Message] = Field(default_factory=list)
@@ -67,11 +69,10 @@ def news(told: Told, record: DigestRecord) -> News:
     """What is new, what stands since an earlier digest, and what is settled.
 
     Of what could not be looked at nothing is settled. Overspending is of a week: one before the
-    first digest, or that an earlier digest reported, is no news.
+    first digest, or whose bill an earlier digest read, is no news.
     """
-    found = [one for one in record.findings
-             if one.kind is not Kind.OVERSPENT or one.stage == record.week
-             or "" < told.week < one.stage or one.key in told.keys]
+    found = [one for one in record.findings if one.kind is not Kind.OVERSPENT
+             or one.stage == record.week or "" < told.billed < one.stage]
     unseen = _unseen(record)
     subjects = {_subject(one.key) for one in found}
     lasting = {kind.value for kind in Kind if not kind.is_event}
@@ -99,7 +100,9 @@ def after(told: Told, record: DigestRecord, said: News) -> Told:
     kept = {key: since for key, since in told.keys.items() if key.partition("|")[0] in unseen}
     kept |= {one.key: told.keys[one.key] for one in said.standing}
     kept |= {one.key: record.week for one in said.new}
-    return told.model_copy(update={"week": max(record.week, told.week), "keys": kept})
+    billed = told.billed if record.spent is None else max(record.week, told.billed)
+    return told.model_copy(update={
+        "week": max(record.week, told.week), "billed": billed, "keys": kept})
 
 
 def remembered(account: Account, region: str) -> Told:
