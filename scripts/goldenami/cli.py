@@ -40,14 +40,14 @@ AREAS: dict[str, dict[str, str]] = {
         "publish": "publish", "gpu-test": "gpu_test", "promote": "publish", "rollback": "publish",
         "release": "publish", "verify-provenance": "cve", "status": "status",
         "retire": "retire", "sweep": "retire", "regions": "costs", "costs": "costs"},
-    "Running instances": {"cluster": "cluster", "drift": "drift", "digest": "digest"},
+    "Running instances": {"cluster": "cluster", "drift": "drift", "digest": "status"},
     "New releases": {"watch": "watch"},
     CALLED: {"images": "watch", "molecule-container": "bake"},
 }
 """What commands work on, and by the command's name the module of `commands/` that has it: the order
 of the help."""
 MODULES = {name: module for commands in AREAS.values() for name, module in commands.items()}
-CONTINUED = frozenset({"account", "cluster", "publish", "promote", "release", "rollback", "retire",
+CONTINUED = frozenset({"account", "cluster", "digest", "publish", "promote", "release", "rollback", "retire",
                        "sweep"})
 """Commands that leave in the account what they have done; the same command does the rest."""
 COMPLETION = "_GOLDEN_COMPLETE"

@@ -190,6 +190,40 @@ def test_money_of_another_currency_is_one_line(one_region: Checkout, aws: Emulat
     assert "unknown: spent: this account is billed in CNY" in said and "300" not in said
 
 
+def test_the_bill_of_months_is_kept_and_held_to_the_one_before(
+    checkout: Checkout, aws: Emulator, calendar: Calendar
+) -> None:
+    for group, rows in (({"Type": "DIMENSION", "Key": "LINKED_ACCOUNT"}, {"1": 60.0, "2": 30.5}),
+                        ({"Type": "TAG", "Key": "Owner"}, {"Owner$ann": 70.0, "Owner$": 20.5})):
+        aws.answer("ce:GetCostAndUsage", asked={"GroupBy": [group]}, ResultsByTime=[
+            {"TimePeriod": {"Start": f"2026-0{month}-01", "End": "x"}, "Groups": [
+                {"Keys": [name], "Metrics": {"UnblendedCost": {
+                    "Amount": str(usd * month), "Unit": "USD"}}} for name, usd in rows.items()]}
+            for month in (1, 2, 3)])
+
+    def review() -> tuple[dict[str, Any], str]:
+        """The record, and the text of its page."""
+        said = checkout.run("costs", "--by", "account,owner", "--months", "3", "--json")
+        found: dict[str, Any] = json.loads(said)
+        page = checkout.root / "build/site/costs" / found["until"] / "index.html"
+        return found, page.read_text(encoding="utf-8")
+
+    first, page = review()
+    assert first["parts"]["owner"] == [
+        {"name": "ann", "months": {"2026-01": 70.0, "2026-02": 140.0, "2026-03": 210.0},
+         "before": None},
+        {"name": "", "months": {"2026-01": 20.5, "2026-02": 41.0, "2026-03": 61.5}, "before": None}]
+    assert first["against"] == "" and "$420" in page and "No review before" in page
+    calendar.days += 31
+    second, page = review()
+    assert second["against"] == first["until"] and f"up to {first['until']}" in page
+    assert [row["before"] for row in second["parts"]["account"]] == [360.0, 183.0]
+    assert review()[0]["against"] == first["until"], "it is never held to itself"
+    said = checkout.run("costs", "--by", "account,team", code=2)
+    assert "--by account,team: a bill is not parted by `team`" in said
+    assert "takes no IMAGE" in checkout.run("costs", IMAGE, "--by", "account", code=2)
+
+
 def test_its_policy_is_what_it_needs(one_region: Checkout, aws: Emulator) -> None:
     """With a machine that is idle, a reservation, and a template of a person's that pins a
     parameter."""

@@ -218,8 +218,11 @@ def test_figures(weeks: Weeks, aws: Emulator, monkeypatch: pytest.MonkeyPatch) -
     assert len(asked) == (12 if quarter else 8), "cents that a digest costs"
     page = (weeks.checkout.root / f"build/site/digest/{week.name}/index.html").read_text("utf-8")
     assert "$1,015.00 spent, +38 % on" in page and "<!channel>" not in page
+    for lock in (weeks.checkout.root / "build" / IMAGE).glob("*/lock.json"):
+        lock.unlink()
     said = weeks.digest()
     assert "ann (!channel)" in said and "<!" not in said
+    assert f"Could not look at support of {IMAGE}" in said, "unknown is not supported"
 
 
 def test_what_cannot_be_looked_at_is_named_and_stays_told(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from goldenami.aws.instances import instance_types
 from goldenami.aws.session import Account, check_regions, known_regions, translated
 from goldenami.commands import AsJson, OptionalImage, Regions, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
-from goldenami.commands.site import SITE, site_bucket
+from goldenami.commands.site import SITE, home_region, site_bucket
 from goldenami.core.errors import BadInput, Unreachable
 from goldenami.core.yaml_lines import nearest
 from goldenami.fleet.costs import (
@@ -55,8 +54,7 @@ def cmd_regions(
         raise BadInput("--data says nothing without a workload", hint="give --gpu-hours, too")
     workload = workload_of(gpu_hours, data or "") if gpu_hours else None
     check_regions([workload.data_region] if workload and workload.data_region else [])
-    account = checkout.account(checkout.definition(image) if image else None)
-    own = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    account, own = checkout.account(checkout.definition(image) if image else None), home_region()
     home = account.allowed.first([own, *known_regions()]) or own
     rules = residency.of_repository(checkout.root)
     record, failed = family_regions.look(account, family, region, home, workload,

@@ -1,23 +1,49 @@
-"""The command on what an account holds: which builds its names lead to, and who runs them."""
+"""Commands on what an account holds: which builds its names lead to, who runs them, and what wants
+a decision."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from goldenami.aws import notify
 from goldenami.aws.channels import channels
 from goldenami.aws.session import Account, translated
-from goldenami.commands import AsJson, OptionalImage, Regions, print_record, raise_failed
+from goldenami.aws.site_bucket import SiteBucket
+from goldenami.commands import (
+    AsJson,
+    DryRun,
+    OptionalImage,
+    Regions,
+    print_record,
+    raise_failed,
+    run_url,
+)
 from goldenami.commands.checkout import Checkout
-from goldenami.core import clock
-from goldenami.core.errors import BadInput, NotVerified
+from goldenami.commands.site import SITE, home_region, site_bucket
+from goldenami.core import clock, records
+from goldenami.core.errors import BadInput, GoldenError, NotVerified, Unreachable
+from goldenami.core.terminal.progress import Progress
+from goldenami.fleet.costs import cost_review
+from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
+from goldenami.fleet.digest import digest, digest_views, memory
+from goldenami.fleet.digest.digest import DIGEST_FILE, DigestRecord, Known
+from goldenami.fleet.digest.findings import Gap, Kind
+from goldenami.fleet.digest.memory import News
+from goldenami.image.report.site_folder import SITE_FILE, SiteBuild
+from goldenami.model.builds.build_folder import ImageFolder
+from goldenami.model.builds.security_records import CVE_FILE, CveRecord
 from goldenami.model.supported import support
 from goldenami.model.supported.support import SupportState
 from goldenami.release.publish import container_tags
 from goldenami.release.retire import pointer_check, status
 
+QUARTER = 3
+"""Months."""
 _WRITTEN_AGAIN = (
     "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again"
 )
@@ -83,4 +109,112 @@ def _check(checkout: Checkout, image: str | None, *, as_json: bool) -> int:
         raise NotVerified(f"{len(record.problems)} pointers or regions are not as they have to be",
                           hint=_WRITTEN_AGAIN)
     raise_failed(failed, "not every region could be read")
+    return 0
+
+
+@translated()
+def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun = False) -> int:
+    """Tell once a week what changed and wants a decision: a page, and a message of what is new."""
+    account, progress = Account(), checkout.progress("digest", "all")
+    site, home, bucket = checkout.root / SITE, home_region(), site_bucket(checkout)
+    images, gaps = checkout.images_by_region(None, []), _pulled(bucket, site)
+    with progress.step("look", f"{len(images)} regions"):
+        record = digest.look(account, images, lambda builds: _known(checkout, builds))
+    record = record.model_copy(update={"gaps": [*record.gaps, *gaps]})
+    page = site / "digest" / record.week / "index.html"
+    record, review = (record, []) if dry_run else _with_review(account, site, record)
+    pages = [_address(each.relative_to(site)) for each in (page, *review)]
+    link = " ".join(filter(None, (*pages, run_url())))
+    said, refused = _tell(account, home, record, link, progress, dry_run=dry_run)
+    records.write(page.with_name(DIGEST_FILE), record)
+    records.write_text(page, digest_views.page(record, said))
+    if bucket and not dry_run:
+        progress.say(f"{bucket.push(site)} files to {os.environ['GOLDEN_SITE_S3']}")
+    lines = [digest_views.headline(record, said), digest_views.text(record, said, str(page))]
+    print_record(record, lines, as_json)
+    return _end(record, refused)
+
+
+def _pulled(bucket: SiteBucket | None, site: Path) -> list[Gap]:
+    """Have what the site keeps of builds that are not here, and of former reviews."""
+    try:
+        if bucket:
+            for name in (SITE_FILE, CVE_FILE, REVIEW_FILE):
+                bucket.pull(site, name)
+    except GoldenError as error:
+        return [Gap(what="the site's bucket", why=error.message, kinds=[Kind.VULNERABLE, Kind.ENDED])]
+    return []
+
+
+def _with_review(
+    account: Account, site: Path, record: DigestRecord
+) -> tuple[DigestRecord, list[Path]]:
+    """The page of the costs of a quarter, in the first digest after it."""
+    if not cost_review.is_due(site):
+        return record, []
+    try:
+        return record, [cost_review.saved(account, site, list(By), QUARTER)[1]]
+    except GoldenError as error:
+        gap = Gap(what="costs of the quarter", why=error.message, kinds=[])
+        return record.model_copy(update={"gaps": [*record.gaps, gap]}), []
+
+
+def _address(path: Path) -> str:
+    """Where the page lies for others."""
+    location = os.environ.get("GOLDEN_SITE_S3", "").rstrip("/")
+    return f"{location}/{path}" if location else ""
+
+
+def _tell(
+    account: Account, home: str, record: DigestRecord, link: str, progress: Progress, *,
+    dry_run: bool,
+) -> tuple[News, list[GoldenError]]:
+    """Tell every channel that the environment names; without one nothing counts as told."""
+    channels = {} if dry_run else notify.channels(account)
+    if not channels:
+        return memory.news(memory.remembered(account, home), record), []
+    with memory.held(account, home) as kept:
+        said = memory.news(kept.told, record)
+        if said.new or record.week > kept.told.week:
+            kept.add(memory.after(kept.told, record, said), digest_views.headline(record, said),
+                     digest_views.text(record, said, link), channels)
+        sent, refused = kept.deliver(channels)
+    progress.say(f"sent: {', '.join(sent) or 'nothing, for all of it was told before'}")
+    return said, refused
+
+
+def _known(checkout: Checkout, builds: list[tuple[str, str]]) -> Known:
+    """Support and vulnerabilities of builds, by the locks and records that are here or in the
+    site."""
+    known = Known({each.image: each.publish.keep_last for each in checkout.definitions(None)
+                   if each.publish}, {}, {}, [])
+    for image, build_id in builds:
+        here, kept = (folder.build(build_id).path for folder in (
+            checkout.builds(image), ImageFolder(checkout.root / SITE / image)))
+        summary = records.read_if_whole(kept / SITE_FILE, SiteBuild)
+        if lock := checkout.lock_of(image, build_id) or (summary.lock if summary else None):
+            known.parts.setdefault(image, []).extend(support.of_lock(lock))
+        else:
+            known.gaps.append(Gap(what=f"support of {image} {build_id}", kinds=[Kind.ENDED],
+                                  why="its lock is neither here nor in the site", is_failure=False))
+        record = (records.read_if_whole(here / CVE_FILE, CveRecord)
+                  or records.read_if_whole(kept / CVE_FILE, CveRecord))
+        if record:
+            known.cves.setdefault(image, []).append(record)
+        else:
+            known.gaps.append(Gap(
+                what=f"vulnerabilities of {image} {build_id}", kinds=[Kind.VULNERABLE],
+                why=f"nobody has asked: `golden cve {image}`", is_failure=False))
+    return known
+
+
+def _end(record: DigestRecord, refused: list[GoldenError]) -> int:
+    """A channel that took nothing, or a part that could not be looked at, is an error after all
+    else is done."""
+    if refused:
+        raise refused[0]
+    if failed := [gap for gap in record.gaps if gap.is_failure]:
+        raise Unreachable(f"the digest lacks {failed[0].what}: {failed[0].why}",
+                          tail="\n".join(f"{gap.what}: {gap.why}" for gap in failed),
+                          hint="the rest is told; docs/digest.md has the rights that it needs")
     return 0

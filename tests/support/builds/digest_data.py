@@ -7,7 +7,7 @@ from datetime import date
 from goldenami.aws.pricing.billing import PurchaseAdvice
 from goldenami.fleet.costs import cost_review
 from goldenami.fleet.costs.cost_review import By, CostReview, ReviewRow
-from goldenami.fleet.digest import digest_page
+from goldenami.fleet.digest import digest_views
 from goldenami.fleet.digest.digest import DigestRecord
 from goldenami.fleet.digest.findings import Finding, Gap, Kind, worst_first
 from goldenami.fleet.digest.memory import News
@@ -30,7 +30,7 @@ def page(bad: str = "") -> str:
         gaps=[Gap(what="drift in eu-west-1", why=f"AWS did not answer {bad}", kinds=[])],
         utilization={"reservation": 71.0}, coverage={"reservation": 44.0},
         advice=[PurchaseAdvice(kind="savings plan", what="$1.500 an hour", saves_usd_month=75.0)])
-    return digest_page.render(record, News(new=findings[:8], standing=findings[8:],
+    return digest_views.page(record, News(new=findings[:8], standing=findings[8:],
                                            settled=[f"drift: us-east-1 i-9{bad}"]))
 
 

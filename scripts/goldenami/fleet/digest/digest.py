@@ -41,14 +41,14 @@ _KINDS = {_BILL: [Kind.OVERSPENT], _ANOMALIES: [Kind.ANOMALY], _DRIFT: [Kind.DRI
 
 @dataclass(frozen=True)
 class Known:
-    """What is known here of builds that pointers name: parts with their support, and known
-    vulnerabilities by image; `missing` says of which builds nobody has asked for these. Of the
-    newest builds each image's definition says how many to `keep`."""
+    """What is known here of builds that pointers name, by image: parts with their support, and
+    vulnerabilities; `gaps` are builds of which one is not known. `keep` says how many of the newest
+    builds each image's definition keeps."""
 
-    keep: Mapping[str, int]
-    parts: Mapping[str, list[PartSupport]]
-    cves: Mapping[str, list[CveRecord]]
-    missing: Mapping[str, str]
+    keep: dict[str, int]
+    parts: dict[str, list[PartSupport]]
+    cves: dict[str, list[CveRecord]]
+    gaps: list[Gap]
 
 
 class DigestRecord(Record):
@@ -105,8 +105,7 @@ def _record(
         gaps += [Gap(what=f"{part} in {region}", why=why, kinds=_KINDS[part])
                  for region, why in (done[part].unreachable if part in done else {}).items()]
     here = known(status.pointed(done[_BUILDS]) if _BUILDS in done else [])
-    gaps += [Gap(what=f"vulnerabilities of {name}", why=why, kinds=[Kind.VULNERABLE], is_failure=False)
-             for name, why in here.missing.items()]
+    gaps += here.gaps
     found = [*(each for what, there in done.items() if what.startswith(_MACHINES)
                for each in there),
              *(from_records.drift(done[_DRIFT]) if _DRIFT in done else ()),

@@ -1,5 +1,4 @@
-"""The digest as one message: what is new, worst first; what stands is counted, and on the page.
-Pure."""
+"""The digest as one message, with what is new, and as one page, with all of it and charts. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +10,12 @@ from goldenami.fleet.digest.digest import DigestRecord
 from goldenami.fleet.digest.findings import Finding
 from goldenami.fleet.digest.memory import News
 from goldenami.fleet.digest.weeks import BEFORE
+from goldenami.image.report import charts
+from goldenami.image.report.charts import Chart
+from goldenami.image.report.report import template
 
-MOST_LINES, MOST_SETTLED = 40, 10
-"""Findings and settled things of a message that are named; all of them are on the page."""
+MOST_LINES, MOST_SETTLED, MOST_SERVICES = 40, 10, 12
+"""Findings and settled things of a message, and services of the chart, that are named."""
 
 
 def headline(record: DigestRecord, said: News) -> str:
@@ -82,3 +84,29 @@ def _commitments(record: DigestRecord) -> Iterator[str]:
                f"month; begin with {100 * START_WITH:.0f} % of it")
     if record.advice:
         yield f"Before you buy: {GUIDANCE}"
+
+
+def page(record: DigestRecord, said: News) -> str:
+    """The page, which needs no script and no network."""
+    return template("digest.html.j2").render(
+        record=record, said=said, headline=headline(record, said),
+        charts=_charts(record), guidance=GUIDANCE, start=f"{100 * START_WITH:.0f}",
+        usd=usd)
+
+
+def _charts(record: DigestRecord) -> list[Chart]:
+    if not record.spent:
+        return []
+    by_kind: dict[str, float] = {}
+    for one in record.findings:
+        by_kind[one.kind.value] = by_kind.get(one.kind.value, 0.0) + (one.usd_week or 0.0)
+    services = sorted(record.spent[-1].services.items(), key=lambda row: -row[1])[:MOST_SERVICES]
+    drawn = (
+        charts.history("US dollars of each week", [(each.week, each.usd) for each in record.spent],
+                       usd, noun="week"),
+        charts.shares(f"US dollars of {record.week} by service", "service", services,
+                      usd),
+        charts.shares("Dollars a week that findings are about", "finding",
+                      sorted(((kind, usd) for kind, usd in by_kind.items() if usd),
+                             key=lambda row: -row[1]), usd))
+    return [chart for chart in drawn if chart]
