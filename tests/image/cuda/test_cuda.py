@@ -162,6 +162,18 @@ def test_compiled_program_runs(compiled: dict[str, Any], answer: int) -> None:
 
 
 @pytest.mark.no_boot
+def test_an_extension_of_pytorch_s_compiles_and_loads(run_program: Any, lock: dict[str, Any]) -> None:
+    if lock["cuda_variant"] not in WITH_NVCC:
+        pytest.skip(NO_COMPILER)
+    installed = {one["name"] for one in lock.get("frameworks_installed", [])}
+    if "pytorch" not in installed or not lock["frameworks_compiler_enabled"]:
+        pytest.skip("not asked: the image has no PyTorch, or no headers of Python")
+    program = (HERE / "extension.py").read_text()
+    made = run_program(program, max(lock["cuda_architectures"], key=int), root=False)
+    assert (made["rc"], made["out"]) == (0, "golden_probe.plus_one"), made
+
+
+@pytest.mark.no_boot
 def test_static_libraries_are_as_the_lock_says(
     host: Any, toolkit: dict[str, Any], lock: dict[str, Any]
 ) -> None:

@@ -248,17 +248,18 @@ def taken() -> object:
 
 
 def moved() -> object:
-    """An engine started without local disks: its folder is taken over, unless somebody's container
-    is in it."""
+    """An engine started without local disks: its folders are taken over, unless somebody's
+    container is in one of them."""
     with machine("a"):
         for name in STARTED:
             (DATA / name).parent.mkdir(parents=True, exist_ok=True)
             (DATA / name).touch()
         (DATA / "containers/0a").mkdir(parents=True)
-        refused = program("--bind", str(DATA))
-        kept = DATA.joinpath("containers/0a").exists() and not DATA.is_mount()
+        binds = ("--bind", str(DATA), "--bind", str(WORK / "beside"))
+        stays = program(*binds)
+        kept = DATA.joinpath("containers/0a").exists() and not (WORK / "beside").is_mount()
         (DATA / "containers/0a").rmdir()
-        return {"refused": refused, "kept": kept, "after": program("--bind", str(DATA)),
+        return {"stays": stays, "kept": kept, "after": program("--bind", str(DATA)),
                 "bound": DATA.is_mount()}
 
 

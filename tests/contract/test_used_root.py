@@ -1,0 +1,84 @@
+"""A root volume that was used, as the root of another machine: what is new there, what is kept.
+
+The image is made here, with Docker and local disks' unit, and thrown away.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.builds import bakes, checkout, guest, used
+
+pytestmark = pytest.mark.long
+
+IMAGE = "debian-13-used"
+DEFINITION = f"""image: {IMAGE}
+description: Debian 13 with Docker and a place for local disks
+base:
+  distribution: debian
+  release: trixie
+kernel: cloud
+disk_size_gib: 3
+hardware: [c7i]
+roles:
+  os_updates:
+  container_runtime:
+    container_runtime_engine: docker
+  instance_store:
+    instance_store_container_engine: docker
+  kernel:
+  limits:
+  network_tuning:
+  fast_boot:
+  provenance:
+  seal:
+publish:
+  regions: [us-east-1]
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What both machines said."""
+    root = checkout.copy(tmp_path_factory.mktemp("used") / "root")
+    (root / f"packer/images/{IMAGE}.yml").write_text(DEFINITION, encoding="utf-8")
+    for stage in (("lock", IMAGE), ("bake", IMAGE, "--no-verify")):
+        status, said = bakes.finish(checkout.golden(root, *stage))
+        assert status == 0, said
+    folder = root.parent / "machine"
+    folder.mkdir()
+    (folder / "disk.raw").symlink_to(disk_of(root))
+    try:
+        return guest.facts("support.builds.used", folder)
+    finally:
+        assert bakes.settle(root) == []
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def disk_of(root: Path) -> Path:
+    """The only build's disk."""
+    (disk,) = root.glob(f"build/{IMAGE}/*/disk.raw")
+    return disk
+
+
+def test_the_second_machine_is_another_one(told: dict[str, Any]) -> None:
+    first, second = told["first"], told["second"]
+    assert second["instance"] == used.SECOND != first["instance"]
+    assert (first["launch"], second["launch"]) == ("first", "second")
+    assert not set(second["host_keys"]) & set(first["host_keys"]), "who has the one may be the other"
+    assert len(second["host_keys"]) == len(first["host_keys"]) > 1
+
+
+def test_everything_works_on_it(told: dict[str, Any]) -> None:
+    second = told["second"]
+    assert second["state"] == "running", second["state"]
+    assert "no local disk: nothing to do" in second["scratch"], second["scratch"]
+    assert told["ran"] == "again"
+    assert second["engine"].split()[1] == "1", second["engine"]
+
+
+def test_work_is_kept(told: dict[str, Any]) -> None:
+    assert (told["mine"], told["copied"]) == ("mine", "kept")
