@@ -13,8 +13,8 @@ import pytest
 import yaml
 from goldenami.core.errors import BadInput
 from goldenami.fleet.costs import hardware_check
-from goldenami.model.definitions import definition_file
 from goldenami.model import program_files
+from goldenami.model.definitions import definition_file
 from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import OpenModules
 from support.builds import builds

@@ -57,7 +57,7 @@ class YamlFile:
         that of `more`."""
         replaced = {key for key in more.lines if len(key) == depth}
         lines = {key: line for key, line in self.lines.items() if key[:depth] not in replaced}
-        others = {key: more.path for key in more.lines.keys() - lines.keys()}
+        others = dict.fromkeys(more.lines.keys() - lines.keys(), more.path)
         return YamlFile(self.path, _merged(self.data, more.data, depth), more.lines | lines, others)
 
 

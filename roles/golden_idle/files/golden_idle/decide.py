@@ -103,7 +103,7 @@ def is_free(samples: Sequence[Sample], now: float, settings: Settings, holds: Se
     """
     seen = [replace(sample, cores=0.0, network_mb_s=0.0, stalled=0.0) if sample.at < BOOT_S else sample
             for sample in samples if sample.at > now - settings.window_s]
-    used = any(lasts or sample.at >= now for sample in seen for _, _, lasts in _over(sample, settings))
+    used = any(lasts or sample.at >= now for sample in seen for _, _, lasts in above(sample, settings))
     return bool(seen) and not used and not any(hold.until > now for hold in holds)
 
 
