@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from goldenami.core import clock
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import YamlFile
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.definitions import role_rules
+from goldenami.model.definitions import role_files, role_rules
 from goldenami.model.definitions.definition import Definition
 from support.aws import emulator_probe
 from support.aws.emulator import Emulator, Faults, Process, retry_at_once
@@ -83,11 +83,11 @@ def _short_pauses() -> Iterator[None]:
 def _checked_once() -> Iterator[None]:
     """A definition is held to its roles once for all tests, which all have this checkout's roles.
 
-    Each command does that anew: a fifth of the processor time of these tests. What is refused is
-    asked every time.
+    Each command does that anew, a twentieth of the processor time of these tests. What is refused
+    is asked every time.
     """
-    broken = role_rules.broken
-    fine = set[str]()
+    broken, brought = role_rules.broken, role_files.brought
+    fine, known = set[str](), dict[tuple[str, str], list[str]]()
 
     def asked_once(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
         text = definition.model_dump_json()
@@ -96,8 +96,15 @@ def _checked_once() -> Iterator[None]:
             fine.add(text)
         return iter(found)
 
+    def brought_once(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
+        key = role, repr(given)
+        if key not in known:
+            known[key] = brought(root, role, given)
+        return known[key]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(role_rules, "broken", asked_once)
+        patch.setattr(role_files, "brought", brought_once)
         yield
 
 
