@@ -16,8 +16,7 @@ with the process: nothing is stored.
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings`
   (`state.EmulatorSettings`: waits, page sizes, IAM denials, other accounts), `GET
   /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block), `POST /_emulator/write`
-  (bytes of an instance's root volume), `POST /_emulator/refuse` (nobody listens for so many
-  seconds).
+  (bytes of an instance's root volume).
 * Lateness: the setting `late` is a list of `late_rules.LateRule` (a mode for some calls of some
   regions, by seed); `lateness` applies them, in one place: reads that are out of date, things not
   found yet or still in use, throttling, a region that hangs or is out, connections that break

@@ -7,10 +7,7 @@ import gzip
 import io
 import json
 import os
-import socket
 import sys
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Iterable
@@ -39,7 +36,7 @@ from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
 from ec2_emulator.storage import ebs_direct, root_volumes
 
 CONTROL = "/_emulator/"
-"""The control API: GET calls, POST reset, POST damage, POST write, POST refuse, PATCH settings."""
+"""The control API: GET calls, POST reset, POST damage, POST write, PATCH settings."""
 
 _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
 """Calls of which many run at once and whose handlers lock for themselves. moto's own are not safe
@@ -80,8 +77,6 @@ class EmulatorApplication:
     def __call__(self, environ: authorization.Environ, start: Any) -> Iterable[bytes]:
         """Answer one request."""
         body = _body(environ)
-        if time.monotonic() < STATE.refused_until:
-            raise ConnectionResetError("nobody listens")  # on a connection that was open before
         environ["wsgi.input"] = io.BytesIO(body)
         if environ["PATH_INFO"].startswith(CONTROL):
             return _control(environ, body, start)
@@ -159,8 +154,6 @@ def _control(environ: authorization.Environ, body: bytes, start: Any) -> Iterabl
             answer = ebs_direct.damage(**json.loads(body))
         elif what == "POST write":
             root_volumes.write(**json.loads(body))
-        elif what == "POST refuse":
-            STATE.refused_until = time.monotonic() + float(json.loads(body)["seconds"])
         elif what == "PATCH settings":
             merged = {**STATE.settings.model_dump(mode="json"), **json.loads(body)}
             STATE.set(EmulatorSettings.model_validate_json(json.dumps(merged)))
@@ -191,23 +184,5 @@ def make(port: int, application: EmulatorApplication | None = None) -> BaseWSGIS
 
 
 def serve(listening: BaseWSGIServer) -> None:
-    """Answer until interrupted. While `STATE.refused_until` is to come, nobody listens: connections
-    are refused."""
-    while True:
-        watch = threading.Thread(target=_stop_when_refusing, args=(listening,), daemon=True)
-        watch.start()
-        listening.serve_forever(poll_interval=_POLL_S)
-        if time.monotonic() >= STATE.refused_until:
-            return  # interrupted: werkzeug's server ends without a word
-        # It does not listen: connections are refused, and nobody else gets the port.
-        with socket.socket() as kept:
-            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            kept.bind(("127.0.0.1", listening.server_port))
-            time.sleep(max(0.0, STATE.refused_until - time.monotonic()))
-            listening = make(listening.server_port, listening.app)  # type: ignore[arg-type]
-
-
-def _stop_when_refusing(listening: BaseWSGIServer) -> None:
-    while time.monotonic() >= STATE.refused_until:
-        time.sleep(_POLL_S)
-    listening.shutdown()
+    """Answer until interrupted; werkzeug's server ends without a word."""
+    listening.serve_forever(poll_interval=_POLL_S)

@@ -131,8 +131,6 @@ class EmulatorState:
     lock: threading.RLock = field(default_factory=threading.RLock)
     spot_taken: int = 0
     """Spot instances that were taken back."""
-    refused_until: float = 0.0
-    """Until when (monotonic seconds) nobody listens at the port."""
 
     def set(self, settings: EmulatorSettings) -> None:
         """Change the settings; what was over under the old ones stays so."""

@@ -87,10 +87,6 @@ class Emulator:
         or none."""
         self.set(late=rules, late_seed=seed)
 
-    def refuse(self, seconds: float) -> None:
-        """Refuse all connections for so long."""
-        self._ask("POST", "refuse", seconds=seconds)
-
     def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
         """Flip a bit of a stored block, checksum included."""
         self._ask("POST", "damage", snapshot=snapshot, region=region, block=block, bit=bit)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import subprocess
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -30,15 +28,6 @@ def golden(root: Path, *args: str, **env: str) -> subprocess.CompletedProcess[st
     for number, handler in handlers.items():
         signal.signal(number, handler)
     return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
-
-
-def golden_alone(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """The same in a process of its own, which lets go of the store when it ends."""
-    return subprocess.run([sys.executable, "-m", "goldenami.cli", "--root", str(root), *args],
-                          text=True,
-                          capture_output=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(SCRIPTS),
-                               "PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def lock_path(root: Path) -> Path:

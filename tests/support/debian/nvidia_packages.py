@@ -22,10 +22,6 @@ DRIVER, OPEN = "nvidia-graphics-drivers", "nvidia-open-gpu-kernel-modules"
 _SONAMES = {"cuda": "1", "nvidia-ml": "1", "nvidia-cfg": "1", "nvidia-ptxjitcompiler": "1"}
 _ORIGINS = {"cuda": "libcuda1", "nvidia-ml": "libnvidia-ml1", "nvidia-cfg": "libnvidia-cfg1",
             "nvidia-ptxjitcompiler": "libnvidia-ptxjitcompiler1"}
-ORIGINS = (*_ORIGINS.values(), "firmware-nvidia-gsp", "nvidia-smi", "nvidia-persistenced",
-           "nvidia-modprobe",
-           "nvidia-kernel-dkms", "nvidia-open-kernel-dkms")
-"""Debian's packages that are unpacked for it."""
 _SMI = """#!/bin/sh
 # The program is driver {real}'s; it stands in for {version}.
 exec /usr/lib/nvidia/nvidia-smi "$@"
