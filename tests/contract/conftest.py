@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from support.aws.upload_setup import UploadSetup
 from support.builds.checkout import ROOT
 from support.debian import debrepo, watch_checkout
 from support.debian.watch_checkout import WatchCheckout
+from support.loopback import Loopback, QuietHandler
 
 
 @pytest.fixture
@@ -106,10 +105,7 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]
     """A Slack-compatible receiver on loopback; gives the texts that came."""
     texts: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             accepted = (
@@ -117,15 +113,8 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]
                 and self.headers["Content-Type"] == "application/json"
             )
             texts.extend([body["text"]] if accepted else [])
-            self.send_response(200 if accepted else 403)
-            self.end_headers()
+            self.answer(200 if accepted else 403)
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    monkeypatch.setenv("GOLDEN_WEBHOOK",
-                       f"http://127.0.0.1:{server.server_address[1]}/services/secret")
-    yield lambda: texts
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Loopback(Handler) as server:
+        monkeypatch.setenv("GOLDEN_WEBHOOK", f"{server.url}/services/secret")
+        yield lambda: texts

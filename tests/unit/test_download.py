@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import http.server
 import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +28,7 @@ from support.debian.store_process import (
     objects,
     wanted,
 )
+from support.loopback import Loopback, QuietHandler
 from support.waiting import until
 
 
@@ -167,7 +166,7 @@ def test_an_interrupt_does_not_wait_for_a_stalled_mirror(
     assert kept_part(tmp_path / "cache") > 0
 
 
-class Odd(http.server.BaseHTTPRequestHandler):
+class Odd(QuietHandler):
     """A server that wants a login, calls an archive's own compression the connection's, and never
     stops sending."""
 
@@ -186,16 +185,11 @@ class Odd(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(bytes(1 << 16))
                 Odd.sent += 1 << 16
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
 def odd() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with Loopback(Odd) as server:
+        yield f"127.0.0.1:{server.port}"
 
 
 def test_a_file_is_what_is_sent_and_its_address_may_hold_a_login(tmp_path: Path, odd: str) -> None:

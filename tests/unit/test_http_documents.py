@@ -1,17 +1,18 @@
 from __future__ import annotations
 
-import http.server
 import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import date
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from goldenami.core.errors import ExitCode, Unreachable
 from goldenami.packages import http_documents
+from support.loopback import Loopback, QuietHandler
 
-Answer = Callable[[http.server.BaseHTTPRequestHandler], object]
+Answer = Callable[[BaseHTTPRequestHandler], object]
 
 
 class Server:
@@ -21,25 +22,14 @@ class Server:
         self.answer: Answer = lambda handler: handler.send_error(404)
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
-
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 outer.answer(self)
 
             do_HEAD = do_GET
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever,
-                                        kwargs={"poll_interval": 0.02})
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._served = Loopback(Handler)
+        self.url, self.close = self._served.url, self._served.close
 
 
 @pytest.fixture
@@ -50,7 +40,7 @@ def server() -> Iterator[Server]:
 
 
 def sending(data: bytes, status: int = 200, **headers: str) -> Answer:
-    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
         for name, value in {"Content_Length": str(len(data)), **headers}.items():
             handler.send_header(name.replace("_", "-"), value)
@@ -78,7 +68,7 @@ def test_a_document_and_its_day(server: Server) -> None:
 
 
 def test_a_short_redirect_is_followed(server: Server) -> None:
-    def once(handler: http.server.BaseHTTPRequestHandler) -> None:
+    def once(handler: BaseHTTPRequestHandler) -> None:
         (sending(b"", 301, Location="/new") if handler.path == "/old" else sending(b"here"))(
             handler
         )
@@ -116,7 +106,7 @@ def test_the_deadline_is_looked_at_whenever_something_comes(
     held = threading.Event()
     monkeypatch.setattr(http_documents, "DEADLINE_S", 0)
 
-    def drip(handler: http.server.BaseHTTPRequestHandler) -> None:
+    def drip(handler: BaseHTTPRequestHandler) -> None:
         handler.protocol_version = "HTTP/1.1"
         handler.send_response(200)
         handler.send_header(*(("Transfer-Encoding", "chunked") if chunked

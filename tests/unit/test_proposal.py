@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import base64
 import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from goldenami.core.errors import StageFailed
 from goldenami.watch import proposal
 from goldenami.watch.watch_records import WatchRecord
 from support.files import write
+from support.loopback import Loopback, QuietHandler
 
 
 def git(folder: Path, *args: str) -> str:
@@ -94,26 +93,20 @@ def test_the_token_is_sent_and_on_no_command_line(
     starts."""
     asked: list[str | None] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             asked.append(self.headers["Authorization"])
             self.send_error(403)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
     (clone / "packer/locks/a.lock.json").write_text("x", encoding="utf-8")
     proposal.commit(clone, proposal.files(clone), "s")
     monkeypatch.setenv("GIT_TRACE", str(clone.parent / "lines"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(StageFailed):
-            url = f"http://watch:glpat%2Dsecret@127.0.0.1:{server.server_port}/golden.git"
-            proposal.push(clone, url, target="main", title="t")
-        server.shutdown()
+    with Loopback(Handler) as server, pytest.raises(StageFailed):
+        url = f"http://watch:glpat%2Dsecret@127.0.0.1:{server.port}/golden.git"
+        proposal.push(clone, url, target="main", title="t")
     assert asked[0] == f"Basic {base64.b64encode(b'watch:glpat-secret').decode()}"
     lines = (clone.parent / "lines").read_text(encoding="utf-8")
-    assert f"127.0.0.1:{server.server_port}/golden.git" in lines and "secret" not in lines
+    assert f"127.0.0.1:{server.port}/golden.git" in lines and "secret" not in lines
 
 
 def test_the_images_of_a_matrix(clone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,

@@ -18,12 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import urllib3
 from ec2_emulator import authorization
+
+from support.loopback import Loopback, QuietHandler
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -59,7 +61,7 @@ class KillProxy:
         self.struck = False
         proxy = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
             def handle(self) -> None:
@@ -71,13 +73,8 @@ class KillProxy:
 
             do_GET = do_POST = do_PUT = do_DELETE = handle_any
 
-            def log_message(self, *args: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._served = Loopback(Handler)
+        self.url = self._served.url
         self._forks = subprocess.Popen(
             [sys.executable, "-m", "support.aws.kill_proxy"], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True,
@@ -85,8 +82,7 @@ class KillProxy:
 
     def close(self) -> None:
         """End both."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._served.close()
         assert self._forks.stdin and self._forks.stdout
         self._forks.stdin.close()
         self._forks.wait()

@@ -13,7 +13,6 @@ import base64
 import contextlib
 import gzip
 import hashlib
-import http.server
 import os
 import re
 import shutil
@@ -27,6 +26,8 @@ from email.utils import formatdate
 from enum import Enum, auto
 from fnmatch import fnmatch
 from pathlib import Path
+
+from support.loopback import Loopback, QuietHandler
 
 COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
 DATE = 1_750_000_000
@@ -217,13 +218,8 @@ class Mirror:
         self.ranges = True
         self.flooded_mib = 0
         self._released = threading.Event()
-        self._server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), type("Handler", (_Handler,), {"mirror": self}))
-        self._server.daemon_threads = True
-        self.uri = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever,
-                                        kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
+        self._served = Loopback(type("Handler", (_Handler,), {"mirror": self}))
+        self.uri = self._served.url
 
     def fault(self, path: str) -> Fault | None:
         """The fault of `path`; BROKEN_ONCE answers properly from the second request on."""
@@ -257,18 +253,13 @@ class Mirror:
         if self._released.is_set():
             return
         self._released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._served.close()
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     """Answers for `mirror`, which a subclass of each mirror's own has."""
 
     mirror: Mirror
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet: a test reads `mirror.requests`."""
 
     def do_GET(self) -> None:
         self.path = re.sub(r"^http://[^/]+", "", self.path)  # a proxy is given whole addresses
