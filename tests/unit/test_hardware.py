@@ -31,6 +31,8 @@ def gpu(**changes: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(("family", "change", "expected"), [
     ("g6", gpu(Name="L40S"), "g6: GPU: hardware.yml has NVIDIA L4, EC2 has NVIDIA L40S"),
     ("g6", gpu(Count=3), "g6: GPUs of a size: hardware.yml has 1, 4, 8, EC2 has 3"),
+    ("p5e", lambda entry: entry.pop("InstanceStorageInfo"),
+     "p5e: GPUs and local disks of sizes: hardware.yml has 48xlarge 8+8, EC2 has 48xlarge 8+0"),
     ("g6", lambda entry: entry.pop("GpuInfo"), "g6: GPU: hardware.yml has NVIDIA L4, EC2 has none"),
     ("c7g", lambda entry: entry["ProcessorInfo"].update(SupportedArchitectures=["x86_64"]),
      "c7g: architecture: hardware.yml has arm64, EC2 has amd64"),
@@ -89,6 +91,9 @@ def test_a_section_that_is_missing_or_no_mapping(tmp_path: Path, section: str) -
     ("source: co}\n  c5ad", "source: cow}\n  c5ad", "families.c5a.source: unknown source; did you mean `co`?"),
     ("  znver5: {maker", "  znver6: {maker", "cpus.znver6: what it can run is not known; did you mean `znver"),
     ("  c5a: {cpu: znver2, source: co}", "  c5a: znver2", "families.c5a: expected a mapping, got 'znver2'"),
+    ('"8+2": [metal]', '"8": [metal]', "machines.g4dn.sizes.8.[key]: string should match pattern"),
+    ("  p4d:\n    memory_mib: 40960", "  p4d:\n    memory_mb: 40960", "machines.p4d.memory_mb: unknown key"),
+    ("  p5e:\n", "  p5f:\n", "machines.p5f: unknown family; did you mean `p5"),
 ])
 def test_a_row_that_is_wrong(tmp_path: Path, old: str, new: str, complaint: str) -> None:
     text = (ROOT / "packer/hardware.yml").read_text(encoding="utf-8")

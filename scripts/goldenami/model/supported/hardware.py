@@ -205,8 +205,10 @@ def load(root: Path) -> dict[str, Family]:
     for name in source.data:
         if name not in SECTIONS:
             raise source.error((name,), f"unknown section; {nearest(str(name), SECTIONS)}")
-    for name in SECTIONS[:-1]:
-        if not isinstance(section := source.data.get(name), dict):
+    for name in SECTIONS:
+        # A company's table may be from before there were machines.
+        otherwise = {} if name == MACHINES else None
+        if not isinstance(section := source.data.get(name, otherwise), dict):
             raise source.error((name,), "is required and missing" if name not in source.data else
                                f"expected a mapping, got {section!r}")
     cpus = {name: _row(source, ("cpus", name), Cpu, {"name": name}) for name in source.data["cpus"]}
@@ -219,6 +221,9 @@ def load(root: Path) -> dict[str, Family]:
                for name in source.data["figures"]}
     gpus = {name: _row(source, ("gpus", name), Gpu, {"name": name, "figures": figures.get(name)})
             for name in source.data["gpus"]}
+    for name in source.data.get(MACHINES, {}).keys() - source.data["families"].keys():
+        raise source.error((MACHINES, name),
+                           f"unknown family; {nearest(str(name), source.data['families'])}")
     for name in figures.keys() - gpus.keys():
         raise source.error(("figures", name), f"unknown GPU; {nearest(name, gpus)}")
     return {name: _family(source, name, cpus, gpus) for name in source.data["families"]}
