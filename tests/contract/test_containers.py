@@ -15,6 +15,7 @@ from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path
 from support.debian.registry import LOGIN, VARIABLE, Registry
+from support.loopback import Loopback, QuietHandler
 
 pytestmark = pytest.mark.usefixtures("debian")
 NAME = "docker.io/library/tool:7"
@@ -146,6 +147,23 @@ def test_a_login_that_is_missing_or_wrong(
     assert locked(root).containers[0].login == VARIABLE
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in kept if b"s3cr3t" in path.read_bytes()]
+
+
+@pytest.mark.parametrize("body", [
+    "[]", "no JSON", '{"schemaVersion": 1, "fsLayers": []}', '{"manifests": [1]}',
+    '{"config": {"digest": "sha256:../../../x", "size": 1}, "layers": []}'])
+def test_a_registry_that_says_what_is_no_image(
+    root: Path, body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:
+            self.answer(200, body.encode(), Content_Type="application/vnd.oci.image.manifest.v1+json")
+
+    with Loopback(Handler) as server:
+        monkeypatch.setenv("GOLDEN_MIRROR_DOCKER_IO", server.url)
+        ask_for(root, NAME)
+        code, told = refused(root)
+    assert (code, "what its registry has is no image of a container" in told) == (2, True), told
 
 
 def test_a_registry_that_is_out(root: Path, registry: Registry) -> None:

@@ -9,14 +9,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from goldenami.core import locks, records, shell
 from goldenami.core.errors import BadInput, GoldenError, Replaced, Unreachable, Vanished
@@ -39,7 +39,7 @@ POLL_S = 0.5
 _SAID = re.compile(r'level=fatal msg=("(?:[^"\\]|\\.)*")')
 
 
-class Container(Record):
+class WantedContainer(Record):
     """A third party's image of a container. A name alone stands for it, too."""
 
     image: str
@@ -77,10 +77,10 @@ class Container(Record):
 
 
 class Blob(Record):
-    """Bytes of a registry by hex SHA-256."""
+    """Bytes of a registry by hex SHA-256, which become a file's name."""
 
-    sha256: str
-    size: int
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Field(ge=0)]
 
 
 class LockedContainer(Record):
@@ -106,59 +106,62 @@ class LockedContainer(Record):
         return f"{_path(self.asked)}@sha256:{self.manifest.sha256}"
 
 
-def answer(asked: str, login: str | None) -> tuple[str, Any]:
-    """What the registry says of a name: the text, and the document that it is."""
-    raw = _skopeo(asked, login, "inspect", "--raw")
-    if asked.partition("@sha256:")[2] not in ("", records.sha256_text(raw)):
-        raise Replaced(f"{asked}: its registry has another manifest, of SHA-256 "
-                       f"{records.sha256_text(raw)[:12]}")
-    try:
-        return raw, json.loads(raw)
-    except ValueError:
-        raise Unreachable(f"{asked}: what its registry says is no manifest",
-                          hint="is this the right address?") from None
+def answer(asked: str, login: str | None) -> str:
+    """What the registry says of a name."""
+    text = _skopeo(asked, login, "inspect", "--raw")
+    digest = records.sha256_text(text)
+    if asked.partition("@sha256:")[2] not in ("", digest):
+        raise Replaced(f"{asked}: its registry has another manifest, of SHA-256 {digest[:12]}")
+    return text
 
 
-def resolve(wanted: Container, architecture: str, store: Store) -> LockedContainer:
+def resolve(wanted: WantedContainer, architecture: str, store: Store) -> LockedContainer:
     """What `wanted` names today for `architecture`, with manifest and configuration in the store.
 
     NotThere where the registry has no such name, BadInput where that is nothing for the image.
     """
-    text, manifest = answer(wanted.asked, wanted.login)
-    said = records.sha256_text(text)
-    if "manifests" in manifest:
-        digest = _listed(wanted, manifest["manifests"], architecture)
-        text, manifest = answer(f"{_path(wanted.asked)}@sha256:{digest}", wanted.login)
-    if not isinstance(manifest.get("config"), dict) or not manifest.get("layers"):
-        raise BadInput(f"{wanted.name} has a manifest without configuration or layers",
-                       hint="it is no image of a container, or one of schema 1, which engines of "
-                            "today refuse")
-    found = LockedContainer(name=wanted.name, asked=wanted.asked, answer=said, login=wanted.login,
-                            manifest=Blob(sha256=_keep(text, store), size=len(text.encode())),
-                            config=_blob(manifest["config"]),
-                            layers=[_blob(layer) for layer in manifest["layers"]])
-    config = json.loads(_config(found, store))
-    platform = f"{config.get('os')}/{config.get('architecture')}"
+    said = text = answer(wanted.asked, wanted.login)
+    try:
+        if listed := json.loads(text).get("manifests"):
+            digest = _listed(wanted, listed, f"linux/{architecture}")
+            text = answer(f"{_path(wanted.asked)}@{digest}", wanted.login)
+        manifest = json.loads(text)
+        found = LockedContainer(
+            name=wanted.name, asked=wanted.asked, answer=records.sha256_text(said),
+            login=wanted.login, config=_blob(manifest["config"]),
+            manifest=Blob(sha256=records.sha256_text(text), size=len(text.encode())),
+            layers=[_blob(layer) for layer in manifest["layers"]])
+        _keep(text, store)
+        config = json.loads(_config(found, store))
+        platform = f"{config['os']}/{config['architecture']}"
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise BadInput(f"{wanted.name}: what its registry has is no image of a container",
+                       hint="engines of today take those of OCI, and of Docker's schema 2") from None
     if platform != f"linux/{architecture}":
         raise BadInput(f"{wanted.name} is for {platform}, the image for linux/{architecture}")
     return found
 
 
-def _listed(wanted: Container, listed: list[dict[str, Any]], architecture: str) -> str:
-    """The digest of the first manifest of a list that is for `architecture`."""
-    platforms = {f"{at.get('os')}/{at.get('architecture')}": row["digest"]
-                 for row in reversed(listed) if (at := row.get("platform", {}))}
-    if (mine := f"linux/{architecture}") not in platforms:
+def _listed(wanted: WantedContainer, listed: list[dict[str, Any]], mine: str) -> str:
+    """The digest of the first manifest of a list that is for the platform `mine`."""
+    platforms = {f"{row['platform']['os']}/{row['platform']['architecture']}": str(row["digest"])
+                 for row in reversed(listed) if "platform" in row}
+    if mine not in platforms:
         raise BadInput(f"{wanted.name} is not for {mine}, but for {', '.join(sorted(platforms))}")
-    return str(platforms[mine]).removeprefix("sha256:")
+    return platforms[mine]
 
 
 def fetch(
-    container: LockedContainer, store: Store, on_bytes: Callable[[int], None] = lambda _: None
+    containers: Iterable[LockedContainer], store: Store, on_bytes: Callable[[int], None]
 ) -> None:
-    """Have all blobs of `container` in the store; those that are there are not asked for."""
+    """Have all blobs of `containers` in the store; those that are there are not asked for."""
+    for container in containers:
+        _fetch(container, store, on_bytes)
+
+
+def _fetch(container: LockedContainer, store: Store, on_bytes: Callable[[int], None]) -> None:
     if not store.has(container.manifest.sha256, container.manifest.size):
-        _keep(answer(container.pinned, container.login)[0], store)
+        _keep(answer(container.pinned, container.login), store)
     if not store.has(container.config.sha256, container.config.size):
         _config(container, store)
     layers = {layer.sha256: layer for layer in container.layers}

@@ -57,10 +57,9 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
                  else package.deb(name)
                  for name, package in lock.toolchain.items()]
     files = wheel_builds.from_index(lock, store)
-    loose = lock.downloads
-    named = [*lock.container_blobs().items(), *((file.sha256, file.size) for file in loose),
+    named = [*((file.sha256, file.size) for file in lock.downloads),
              *((deb.sha256, deb.size) for deb in debs),
-             *((file.sha256, file.size) for file in files)]
+             *((file.sha256, file.size) for file in files), *lock.container_blobs().items()]
     with progress.in_all():  # each file is hashed: 5 GB take some seconds
         missing = store.missing((StoreRequest(sha256, size, "", "") for sha256, size in named))
     if not missing:
@@ -74,11 +73,10 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
         uris = mirrors.with_logins(
             mirrors.locate(sorted({deb.archive for deb in debs if deb.sha256 in todo}), vendors),
             vendors)
-        store.fetch(locked_downloads.store_requests(file for file in loose if file.sha256 in todo),
-                    on_bytes)
+        store.fetch(locked_downloads.store_requests(
+            file for file in lock.downloads if file.sha256 in todo), on_bytes)
         store.fetch(store_requests([deb for deb in debs if deb.sha256 in todo], uris), on_bytes)
-        for one in lock.containers:
-            registries.fetch(one, store, on_bytes)
+        registries.fetch(lock.containers, store, on_bytes)
         if any(file.sha256 in todo for file in files):
             private = lock.python.index if lock.python else None
             Index.configured(private.opened() if private else None).fetch(files, store, on_bytes)

@@ -4,17 +4,23 @@ wrong is said with the definition's line."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from goldenami.core import yaml_lines
-from goldenami.core.errors import BadInput, NoFit
+from goldenami.core.errors import BadInput, NoFit, Replaced, Vanished
+from goldenami.core.terminal.progress import Progress
 from goldenami.core.yaml_lines import Key, YamlFile
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
-from goldenami.packages import mirrors, signing_keys
+from goldenami.packages import mirrors, registries, signing_keys
 from goldenami.packages.apt import AptRoot
+from goldenami.packages.http_documents import NotThere
+from goldenami.packages.registries import LockedContainer
 from goldenami.packages.signing_keys import OtherKey
+from goldenami.packages.store import Store
 
 _NOWHERE = re.compile(r"Unable to locate package (\S+)|Package '?(\S+?)'? has no installation cand")
 
@@ -33,6 +39,45 @@ def demand(root: Path, definition: Definition, apt: AptRoot) -> None:
         except OtherKey as error:
             raise _lines(root, definition).error((*at, "fingerprint"), error.message,
                                                  hint=error.hint) from None
+
+
+def containers(
+    root: Path, definition: Definition, store: Store, progress: Progress
+) -> list[LockedContainer]:
+    """The images of `definition`, all their blobs in the store; BadInput with file and line where
+    one is not what it is said to be."""
+    if not definition.containers:
+        return []
+    source = _lines(root, definition)
+    found = list[LockedContainer]()
+    with progress.step("containers", ", ".join(one.name for one in definition.containers)):
+        for index, wanted in enumerate(definition.containers):
+            with _said_of(source, index):
+                found.append(registries.resolve(wanted, definition.base.architecture, store))
+    with progress.in_all():  # each blob is hashed
+        sizes = {sha256: size for one in found for sha256, size in one.blobs.items()}
+        lacking = sum(size for sha256, size in sizes.items() if not store.has(sha256, size))
+    if lacking:
+        with progress.download("layers", f"{lacking / 1e6:.0f} MB", lacking) as on_bytes:
+            for index, one in enumerate(found):
+                with _said_of(source, index):
+                    registries.fetch([one], store, on_bytes)
+    return found
+
+
+@contextmanager
+def _said_of(source: YamlFile, index: int) -> Iterator[None]:
+    """What is wrong with one image meanwhile is said with its line in the definition."""
+    try:
+        yield
+    except (BadInput, NotThere, Replaced, Vanished) as error:
+        raise source.error(("containers", index), error.message, hint=error.hint) from None
+
+
+def told_of(found: list[LockedContainer]) -> list[dict[str, Any]]:
+    """What the role is told."""
+    return [{"name": one.name, "manifest": one.manifest.sha256, "config": one.config.sha256,
+             "layers": [layer.sha256 for layer in one.layers]} for one in found]
 
 
 def with_line(root: Path, definition: Definition, apt: AptRoot, error: NoFit) -> NoFit:

@@ -11,7 +11,7 @@ from typing import Any
 
 from goldenami.core.records import sha256_text
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import addressed_files, container_images, declared_sources, frameworks
+from goldenami.image.lock import addressed_files, declared_sources, frameworks
 from goldenami.image.lock.addressed_files import AddressedFile
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.model.builds.lockfile import Choice, KernelModules, Package, Suite
@@ -117,10 +117,10 @@ def opened(
     if files:
         told = {source_checks.VARIABLE: [file.told for file in files]}
         resolution.derived[source_checks.ROLE] = told
-    resolution.containers = container_images.have(root, definition, store, progress)
+    resolution.containers = declared_sources.containers(root, definition, store, progress)
     if resolution.containers:
         resolution.derived[CONTAINERS] = {
-            "containers_images": container_images.told(resolution.containers),
+            "containers_images": declared_sources.told_of(resolution.containers),
             "containers_engine": resolution.setting(source_checks.ENGINE, "engine")}
     apt = resolution.apt
     with apt.locked():

@@ -17,7 +17,6 @@ from packageurl import PackageURL
 
 from goldenami.core import records
 from goldenami.core.errors import NotVerified
-from goldenami.image.security import container_parts
 from goldenami.local.disk import grub
 from goldenami.local.tree import owners
 from goldenami.model.builds import lockfile
@@ -29,7 +28,7 @@ from goldenami.model.builds.part_facts import PARTS_FILE, TreeFacts, wheel_key
 from goldenami.model.definitions.definition import DRIVER_MODULES
 from goldenami.model.supported.architectures import ARCHITECTURES
 from goldenami.model.supported.platforms import RELEASES
-from goldenami.packages import local_repository
+from goldenami.packages import container_layers, local_repository
 from goldenami.packages.pypi import Archive, PyFile
 from goldenami.packages.store import Store
 
@@ -210,19 +209,20 @@ def _containers(lock: Lock, store: Store) -> Iterator[ImagePart]:
     homes, inside = dict[str, list[str]](), dict[str, ImagePart]()
     for one in lock.containers:
         path, _, tag = one.name.rpartition(":")
-        for part in container_parts.of(one, store):
-            homes.setdefault(part.purl, []).append(one.name)
-            inside[part.purl] = ImagePart(part.name, part.version, part.purl, "", part.vendor,
-                                          source=SourcePackage(*part.source) if part.source
-                                          else None)
+        held = list[str]()
+        for found in container_layers.contents(one, store):
+            source = SourcePackage(*found.source) if found.source else None
+            part = ImagePart(found.name, found.version, found.purl, "", found.vendor, source)
+            inside[found.purl] = part
+            homes.setdefault(found.purl, []).append(one.name)
+            held.append(part.ref)
         facts = {"arch": lock.base.architecture, "repository_url": path, "tag": tag}
-        purl = PackageURL("oci", None, path.rpartition("/")[2], f"sha256:{one.manifest.sha256}",
-                          facts)
-        yield ImagePart(one.name, tag, purl.to_string(), one.manifest.sha256,
-                        path.partition("/")[0], depends=tuple(sorted(
-                            part.ref for key, part in inside.items() if one.name in homes[key])))
-    for purl, part in inside.items():
-        yield replace(part, properties=tuple((CONTAINER, name) for name in homes[purl]))
+        url = PackageURL("oci", None, path.rpartition("/")[2], f"sha256:{one.manifest.sha256}",
+                         facts)
+        yield ImagePart(one.name, tag, url.to_string(), one.manifest.sha256,
+                        path.partition("/")[0], depends=tuple(sorted(held)))
+    for key, each in inside.items():
+        yield replace(each, properties=tuple((CONTAINER, name) for name in homes[key]))
 
 
 def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: SourcePackage) -> str:

@@ -21,7 +21,7 @@ from goldenami.model.operation.residency import Residency
 from goldenami.model.supported.platforms import Distribution
 from goldenami.packages.mirrors import Address, Fingerprint, LoginVariable, VendorArchive
 from goldenami.packages.pypi import PrivateIndex
-from goldenami.packages.registries import Container
+from goldenami.packages.registries import WantedContainer
 
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
 ADDED = (IMMUTABLE, CONTAINERS) = ("immutable", "containers")
@@ -353,7 +353,7 @@ class Definition(Record):
     """apt repositories beside the distribution's"""
     downloads: list[Download] = Field(default_factory=list)
     """files by their address, which the role `customize` brings"""
-    containers: list[Container] = Field(default_factory=list)
+    containers: list[WantedContainer] = Field(default_factory=list)
     """images of containers, which the engine has at the first boot: names, or `image` and `login`"""
     python_packages: list[str] = Field(default_factory=list)
     """requirements of further Python packages, such as `transformers==4.57.0`"""

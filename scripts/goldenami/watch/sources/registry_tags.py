@@ -18,7 +18,7 @@ def look(container: LockedContainer) -> tuple[SourceStatus, str, Judgement]:
     locked = container.answer[:12]
     policy = BY_HAND if "@" in container.asked else BY_TAG
     try:
-        now = records.sha256_text(registries.answer(container.asked, container.login)[0])[:12]
+        now = records.sha256_text(registries.answer(container.asked, container.login))[:12]
     except GoldenError as error:
         return (SourceStatus(name=container.asked, error=error.message), policy,
                 Judgement("?", UpdateVerdict.UNREACHABLE, error.message))

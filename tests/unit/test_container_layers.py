@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
-from goldenami.image.security import components, container_parts, cve, osv, sbom, waivers
+from goldenami.image.security import components, cve, osv, sbom, waivers
 from goldenami.image.security.cve import Subject
 from goldenami.image.security.feeds import FeedPlaces
 from goldenami.image.security.sbom import Spec
@@ -20,6 +20,7 @@ from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.security_records import CveRecord, Feed, Rating
+from goldenami.packages import container_layers
 from goldenami.packages.registries import Blob, LockedContainer
 from goldenami.packages.store import Store
 from support.security import lists, materials
@@ -66,14 +67,14 @@ def container(store: Store, *layers: Blob, name: str = "tool") -> LockedContaine
 
 def names(found: LockedContainer, store: Store) -> list[str]:
     return [f"{part.vendor} {part.name} {part.version}"
-            for part in container_parts.of(found, store)]
+            for part in container_layers.contents(found, store)]
 
 
 def test_packages_are_those_of_the_uppermost_layer_that_has_them(store: Store) -> None:
     newer = layer(store, {DPKG: DEBIAN[DPKG].replace("5.2-1", "5.2-2")}, zstd=True)
     found = container(store, layer(store, DEBIAN), newer)
     assert names(found, store) == ["debian bash 5.2-2", "debian libc6 2.36-9+b1"]
-    (libc,) = [part for part in container_parts.of(found, store) if part.name == "libc6"]
+    (libc,) = [part for part in container_layers.contents(found, store) if part.name == "libc6"]
     assert libc.source == ("glibc", "2.36-9")
     assert libc.purl == ("pkg:deb/debian/libc6@2.36-9%2Bb1?arch=amd64&distro=debian-12"
                          "&upstream=glibc%402.36-9")

@@ -48,7 +48,7 @@ class Contained(Record):
     source: tuple[str, str] | None = None
 
 
-def of(container: LockedContainer, store: Store) -> list[Contained]:
+def contents(container: LockedContainer, store: Store) -> list[Contained]:
     """What `container` holds; BadInput where the store lacks a layer."""
     texts, wheels = dict[str, str](), set[str]()
     for layer in container.layers:
