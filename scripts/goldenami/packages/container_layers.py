@@ -3,8 +3,11 @@ layers as an engine stacks them."""
 
 from __future__ import annotations
 
+import gzip
 import re
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -25,6 +28,7 @@ _WHEEL = re.compile(r"(?:.*/)?(?:site|dist)-packages/([^/-]+)-([^/-]+)\.dist-inf
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _GONE, _ALL_GONE = ".wh.", ".wh..wh..opq"
 """Whiteouts of the OCI image layout: a path, and all that lower layers have in a folder."""
+_ENDS = (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile)
 _LIMIT = 64 << 20
 """Bytes of a file that is read: the largest status of dpkg has some MB."""
 
@@ -83,15 +87,12 @@ def _read(path: Path) -> LayerFacts:
     with path.open("rb") as content:
         packed = content.read(len(_ZSTD)) == _ZSTD
     if packed:
-        plain = path.with_suffix(".plain")
-        try:
-            shell.output(["zstd", "-dqf", str(path), "-o", str(plain)])
-            return _read(plain)
-        finally:
-            plain.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".plain") as plain:
+            shell.output(["zstd", "-dqf", str(path), "-o", plain.name])
+            return _read(Path(plain.name))
     facts = LayerFacts(texts={}, wheels=[], hidden=[])
     # Some builders leave out the end of a layer, and engines take it so.
-    with tarfile.open(path) as layer, suppress(tarfile.ReadError):
+    with suppress(*_ENDS), tarfile.open(path) as layer:
         for member in layer:
             _take(layer, member, facts)
     return facts
