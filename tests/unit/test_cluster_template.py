@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from goldenami.core.errors import BadInput
 from goldenami.fleet.cluster import cluster_template
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
+from goldenami.model.operation.cluster_section import ClusterSection, FamilyMachines
 from goldenami.model.supported import hardware
 from support.builds.tools import ROOT, complaints
 from support.rules import trees
@@ -28,6 +30,12 @@ GPU_IMAGE, CPU_IMAGE = "debian-13-ml", "debian-13-ml-cpu"
 SIZES = [*(f"{count}xlarge" for count in ("", 2, 4, 8, 12, 16, 24, 32, 48)), "metal-24xl",
          "metal-48xl", "large"]
 """More sizes than a family has that images declare."""
+
+
+AHEAD = ClusterSection(
+    hours=["Mon-Fri 08:00-19:00 Europe/Berlin"], holidays=[date(2099, 12, 25)],
+    machines={"g5": FamilyMachines(working_hours=2, spare=1), "g6": FamilyMachines(stopped=3),
+              "g4dn": FamilyMachines(working_hours=1)})
 
 
 @cache
@@ -40,11 +48,12 @@ def prices(image: str) -> RegionPrices:
     return RegionPrices("us-east-1", "2024-12-02", every | USD_HOUR, 0.05)
 
 
-def rendered(image: str, known: RegionPrices | None = None) -> StackTemplate:
-    known = known or prices(image)
-    groups = cluster_template.families_of(definition(image), hardware.load(ROOT),
-                                          definition(image).hardware, known)
-    return cluster_template.render(definition(image), groups, known)
+def rendered(
+    image: str, known: RegionPrices | None = None, section: ClusterSection | None = None
+) -> StackTemplate:
+    known, own = known or prices(image), definition(image).model_copy(update={"cluster": section})
+    groups = cluster_template.families_of(own, hardware.load(ROOT), own.hardware, known)
+    return cluster_template.render(own, groups, known)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +68,8 @@ def linted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     unknown = rendered(GPU_IMAGE,
                        RegionPrices("us-east-1", unknown='AWS did not answer: "timeout"'))
     (folder / "unknown.yml").write_text(unknown.body, encoding="utf-8")
-    shapes = [str(folder / f"{name}.yml") for name in (GPU_IMAGE, CPU_IMAGE, "unknown")]
+    (folder / "ahead.yml").write_text(rendered(GPU_IMAGE, section=AHEAD).body, encoding="utf-8")
+    shapes = [str(folder / f"{name}.yml") for name in (GPU_IMAGE, CPU_IMAGE, "unknown", "ahead")]
     assert complaints("cfn-lint", *shapes) == ""
     return {path.stem: cfn_yaml.load(str(path))["Resources"] for path in folder.glob("*.yml")}
 
@@ -101,6 +111,39 @@ def test_a_group_launches_its_family_by_the_template(linted: dict[str, dict[str,
         "OnDemandPercentageAboveBaseCapacity": {"Ref": "OnDemandPercent"},
         "OnDemandAllocationStrategy": "lowest-price",
         "SpotAllocationStrategy": "price-capacity-optimized"}
+
+
+def test_machines_ahead_of_their_users(linted: dict[str, dict[str, Any]]) -> None:
+    """The least changes by the clock, the number by what is free and unused, and neither ends what
+    is busy."""
+    made = linted["ahead"]
+    assert made["G5Group"]["UpdatePolicy"] == {
+        "AutoScalingScheduledAction": {"IgnoreUnmodifiedGroupSizeProperties": True}}
+    assert "UpdatePolicy" not in made["G6Group"]
+    assert [each for each in made if re.match("G5(Opens|Closes)", each)] == [
+        "G5Opens1", "G5Opens1From20991225", "G5Closes1"]
+    assert made["G5Closes1"]["Properties"]["MinSize"] == {"Ref": "MinInstances"}
+    for family, name, change, metric, compared, threshold in (
+            ("G5", "Spare", 1, "golden_free", "LessThanThreshold", 0.5),
+            ("G5", "Surplus", -1, "golden_unused", "GreaterThanThreshold", 1.5),
+            ("G4dn", "Surplus", -1, "golden_unused", "GreaterThanThreshold", 0.5)):
+        alarm = made[f"{family}{name}"]["Properties"]
+        assert (alarm["ComparisonOperator"], alarm["Threshold"]) == (compared, threshold)
+        assert alarm["Metrics"][1]["MetricStat"]["Metric"]["MetricName"] == metric
+        assert alarm["AlarmActions"] == [{"Ref": f"{family}{name}Policy"}]
+        assert made[f"{family}{name}Policy"]["Properties"]["ScalingAdjustment"] == change
+    assert made["G5Spare"]["Properties"]["TreatMissingData"] == "breaching"  # from none at all
+    assert "G4dnSpare" not in made and "G6Surplus" not in made
+    # An idle spare machine is no reason for an alarm.
+    assert "G6Idle" in made and "G5Idle" not in made and "G5Idle" not in str(made["Dashboard"])
+
+
+def test_a_warm_pool_has_one_type(linted: dict[str, dict[str, Any]]) -> None:
+    made, group = linted["ahead"], linted["ahead"]["G6Group"]["Properties"]
+    pool = made["G6Warm"]["Properties"]
+    assert (pool["PoolState"], pool["MinSize"], pool["MaxGroupPreparedCapacity"]) == ("Stopped", 3, 3)
+    assert "MixedInstancesPolicy" not in group
+    assert group["LaunchTemplate"]["LaunchTemplateName"] == f"golden-{GPU_IMAGE}"
 
 
 def test_the_dashboard(linted: dict[str, dict[str, Any]]) -> None:
