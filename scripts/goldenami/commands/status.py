@@ -142,7 +142,8 @@ def _pulled(bucket: SiteBucket | None, site: Path) -> list[Gap]:
             for name in (SITE_FILE, CVE_FILE, REVIEW_FILE):
                 bucket.pull(site, name)
     except GoldenError as error:
-        return [Gap(what="the site's bucket", why=error.message, kinds=[Kind.VULNERABLE, Kind.ENDED])]
+        return [Gap(what="the site's bucket", why=error.message,
+                    kinds=[Kind.VULNERABLE, Kind.ENDED])]
     return []
 
 

@@ -136,8 +136,8 @@ def send(
 
 
 def under_policy(stage: Any) -> None:
-    """The first digest of an account, under the policy of the command: with a build, an idle machine
-    and a reservation; another machine has sent what is known of a build."""
+    """The first digest of an account, under the policy of the command: with a build, an idle
+    machine and a reservation; another machine has sent what is known of a build."""
     stage.checkout.define("publish: {regions: [us-east-1]}\n")
     stage.build(1)
     stage.golden("publish", IMAGE)

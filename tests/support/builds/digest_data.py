@@ -9,7 +9,7 @@ from goldenami.fleet.costs import cost_review
 from goldenami.fleet.costs.cost_review import By, CostReview, ReviewRow
 from goldenami.fleet.digest import digest_views
 from goldenami.fleet.digest.digest import DigestRecord
-from goldenami.fleet.digest.findings import Finding, Gap, Kind, worst_first
+from goldenami.fleet.digest.findings import DigestFinding, Gap, Kind, worst_first
 from goldenami.fleet.digest.memory import News
 from goldenami.fleet.digest.weeks import WeekSpent
 
@@ -20,7 +20,7 @@ WEEKS = [WeekSpent(week=f"2026-W{number}", services={
 
 def page(bad: str = "") -> str:
     """The page of a week; `bad` stands in whatever others write."""
-    findings = worst_first([Finding(
+    findings = worst_first([DigestFinding(
         kind=kind, subject=f"us-east-1 i-0123456789abcde{number:02}{bad}", owner=f"ann{bad}",
         what=f"g5.12xlarge was so for {number} of 168 hours {bad}", todo="look at it",
         usd_week=137.25 * number if number % 3 else None) for number, kind in enumerate(Kind)])

@@ -20,7 +20,7 @@ from goldenami.core.records import Record
 from goldenami.fleet.costs import commitments
 from goldenami.fleet.costs.commitments import Commitments
 from goldenami.fleet.digest import from_records, machines, weeks
-from goldenami.fleet.digest.findings import Finding, Gap, Kind, worst_first
+from goldenami.fleet.digest.findings import DigestFinding, Gap, Kind, worst_first
 from goldenami.fleet.digest.weeks import Week, WeekSpent
 from goldenami.fleet.drift import fleet
 from goldenami.model.builds.build_records import Utc
@@ -60,7 +60,7 @@ class DigestRecord(Record):
     since: Utc
     until: Utc
     asked_at: Utc
-    findings: list[Finding]
+    findings: list[DigestFinding]
     gaps: list[Gap]
     spent: list[WeekSpent] | None
     utilization: dict[str, float]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from goldenami.core import units
 from goldenami.fleet.costs.commitments import GUIDANCE, START_WITH
 from goldenami.fleet.digest.digest import DigestRecord
-from goldenami.fleet.digest.findings import Finding
+from goldenami.fleet.digest.findings import DigestFinding
 from goldenami.fleet.digest.memory import News
 from goldenami.fleet.digest.weeks import BEFORE
 from goldenami.image.report import charts
@@ -63,7 +63,7 @@ def usd(amount: float) -> str:
     return f"${amount:,.2f}"
 
 
-def line(one: Finding) -> str:
+def line(one: DigestFinding) -> str:
     """A finding in one line."""
     owner = f" ({one.owner})" if one.owner else ""
     week = "" if one.usd_week is None else f"; {usd(one.usd_week)} a week"

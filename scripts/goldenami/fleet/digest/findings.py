@@ -47,7 +47,7 @@ class Kind(StrEnum):
         return member
 
 
-class Finding(Record):
+class DigestFinding(Record):
     """One thing. `subject` says what it is of, in few words; `stage` tells states of one subject
     apart that are each told; `what` is the sentence, `todo` the remedy. `usd_week` are the dollars
     a week that a decision is about, None where they are not known."""
@@ -76,7 +76,7 @@ class Gap(Record):
     is_failure: bool = True
 
 
-def worst_first(findings: list[Finding]) -> list[Finding]:
+def worst_first(findings: list[DigestFinding]) -> list[DigestFinding]:
     """By urgency, then by dollars, then by kind and name."""
     kinds = list(Kind)
     return sorted(findings, key=lambda one: (one.kind.urgency, -(one.usd_week or 0.0),

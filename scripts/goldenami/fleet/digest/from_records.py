@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from goldenami.aws.pricing.billing import Commitment, CostAnomaly
 from goldenami.core import units
 from goldenami.fleet.costs.commitments import Commitments
-from goldenami.fleet.digest.findings import Finding, Kind
+from goldenami.fleet.digest.findings import DigestFinding, Kind
 from goldenami.fleet.drift.fleet_records import FleetDrift, FleetRecord, InstanceRow
 from goldenami.model.builds.security_records import CveRecord, Rating
 from goldenami.model.supported.support import PartSupport, SupportState
@@ -28,7 +28,7 @@ _BY_BUILD = frozenset({FleetDrift.OTHER, FleetDrift.VERSION})
 """Drift of many machines at once, after each release: told together."""
 
 
-def drift(record: FleetRecord) -> Iterator[Finding]:
+def drift(record: FleetRecord) -> Iterator[DigestFinding]:
     """Each machine that is not ours or not as it was, and per image how many wait for `latest`."""
     behind = defaultdict[tuple[str, str, str], set[str]](set)
     for region, fleet, row, one in record.rows():
@@ -36,18 +36,18 @@ def drift(record: FleetRecord) -> Iterator[Finding]:
         if one.kind in _BY_BUILD:
             behind[region, fleet.image, fleet.latest].add(name)
             continue
-        yield Finding(
+        yield DigestFinding(
             kind=Kind.DRIFT, subject=f"{region} {name}", stage=one.kind.value,
             what=f"{fleet.image}: {one.kind.value}: {one.what}",
             todo=f"`golden drift repair {name}`, or find out who did it")
     for (region, image, latest), names in sorted(behind.items()):
-        yield Finding(
+        yield DigestFinding(
             kind=Kind.DRIFT, subject=f"{region} {image}", stage=f"behind {latest}",
             what=f"{len(names)} machines or groups run or launch another build than `latest`, "
                  f"{latest}", todo=f"`golden drift {image}` names them")
 
 
-def unused(record: StatusRecord, keep: Mapping[str, int], now: datetime) -> Iterator[Finding]:
+def unused(record: StatusRecord, keep: Mapping[str, int], now: datetime) -> Iterator[DigestFinding]:
     """Builds that no pointer names and no machine runs, in no region, a month after they came;
     without the newest, of which the definitions `keep` some."""
     rows = [(image, ami) for there in record.regions.values() for image in there
@@ -64,26 +64,26 @@ def unused(record: StatusRecord, keep: Mapping[str, int], now: datetime) -> Iter
             idle[image.image, ami.build_id].append(ami.usd_month)
     for (name, build_id), usd in sorted(idle.items()):
         month = units.total(usd)
-        yield Finding(
+        yield DigestFinding(
             kind=Kind.UNUSED, subject=f"{name} {build_id}",
             what=f"{len(usd)} AMIs, no machine and no pointer",
             todo=f"`golden retire {name} --dry-run` says when it goes",
             usd_week=None if month is None else round(month / WEEKS_OF_MONTH, 2))
 
 
-def ended(parts: Mapping[str, list[PartSupport]], day: date) -> Iterator[Finding]:
+def ended(parts: Mapping[str, list[PartSupport]], day: date) -> Iterator[DigestFinding]:
     """Parts of images whose support has ended or ends soon, by image."""
     for image, each in parts.items():
         for part in each:
             state = part.state(day)
             if state in (SupportState.ENDED, SupportState.ENDING):
-                yield Finding(
+                yield DigestFinding(
                     kind=Kind.ENDED, subject=f"{image} {part.part} {part.version}",
                     stage=state.value, what=f"{part.part} {part.version} {part.words(day)}",
                     todo=f"move {image} to another branch ({part.source})")
 
 
-def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[Finding]:
+def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[DigestFinding]:
     """What is known against the builds of each image, of high rating, used in attacks, or by the
     image's own rule."""
     for image, known in records.items():
@@ -91,7 +91,7 @@ def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[Finding]:
             if one.waived or not (one.exploited or one.stops or one.rating.at_least(Rating.HIGH)):
                 continue
             attacks = ", used in attacks" if one.exploited else ""
-            yield Finding(
+            yield DigestFinding(
                 kind=Kind.VULNERABLE, subject=f"{image} {one.id} in {one.part}",
                 stage="used in attacks" if one.exploited else "",
                 what=f"{one.part} {one.version}: {one.rating.value}{attacks}; "
@@ -99,15 +99,15 @@ def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[Finding]:
                 todo="`golden watch --update` takes what mends it; or waive it with a reason")
 
 
-def anomalies(found: list[CostAnomaly]) -> Iterator[Finding]:
+def anomalies(found: list[CostAnomaly]) -> Iterator[DigestFinding]:
     """What AWS's monitors say."""
     for one in found:
-        yield Finding(kind=Kind.ANOMALY, subject=one.id, usd_week=round(one.usd, 2),
+        yield DigestFinding(kind=Kind.ANOMALY, subject=one.id, usd_week=round(one.usd, 2),
                       what=f"${one.usd:.2f} more than expected since {one.begins}: {one.cause}",
                       todo="look at it in the console, Cost Anomaly Detection")
 
 
-def commitments(found: Commitments, now: datetime) -> Iterator[Finding]:
+def commitments(found: Commitments, now: datetime) -> Iterator[DigestFinding]:
     """What ends, whose first month is over, and what is paid for and not used."""
     for each in found.held:
         yield from _ends(each, now)
@@ -115,7 +115,7 @@ def commitments(found: Commitments, now: datetime) -> Iterator[Finding]:
         first, last = (timedelta(days=days) for days in REVIEW_DAYS)
         if first <= age < last:
             used = found.utilization.get(each.kind)
-            yield Finding(
+            yield DigestFinding(
                 kind=Kind.REVIEW, subject=each.id,
                 what=f"{each.kind} ({each.what}): its first month is over; all {each.kind}s are "
                      + ("used to a part that is not known" if used is None
@@ -124,18 +124,18 @@ def commitments(found: Commitments, now: datetime) -> Iterator[Finding]:
     counts = Counter(each.kind for each in found.held)
     for kind, used in found.utilization.items():
         if used < USED_PERCENT and counts[kind]:
-            yield Finding(
+            yield DigestFinding(
                 kind=Kind.UNUSED_COMMITMENT, subject=f"{kind}s", owner="",
                 what=f"used to {used:.0f} % in the last 30 days; they cover "
                      f"{found.coverage.get(kind, 0.0):.0f} % of the need",
                 todo="run what they are for, exchange a convertible one, and buy no more")
 
 
-def _ends(each: Commitment, now: datetime) -> Iterator[Finding]:
+def _ends(each: Commitment, now: datetime) -> Iterator[DigestFinding]:
     left = datetime.fromisoformat(each.ends) - now
     days = next((days for days in ENDS_DAYS if left <= timedelta(days=days)), None)
     if days is not None:
-        yield Finding(
+        yield DigestFinding(
             kind=Kind.ENDING, subject=each.id, stage=f"within {days} days",
             what=f"{each.kind} ({each.what}) ends on {each.ends[:10]}, in {left.days} days",
             todo="then its machines cost the price on demand: buy again, or let it end")

@@ -12,7 +12,7 @@ from goldenami.aws.inventory.topology import AccountInstance
 from goldenami.aws.pricing import idle_hours, price_list
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.session import Account, Client, translated
-from goldenami.fleet.digest.findings import Finding, Kind
+from goldenami.fleet.digest.findings import DigestFinding, Kind
 
 IDLE_H, HELD_H = 24.0, 120.0
 """Hours of a week from which on an idle or a held machine is told of. A hold lasts 72 hours at
@@ -52,7 +52,7 @@ class Usage:
                          if self.peaks.get(name, line) < line)
 
 
-def look(account: Account, region: str, begin: datetime, end: datetime) -> list[Finding]:
+def look(account: Account, region: str, begin: datetime, end: datetime) -> list[DigestFinding]:
     """What the region's machines show of the week from `begin` to `end`. A machine that is gone
     needs no decision."""
     with translated(region):
@@ -73,7 +73,7 @@ def look(account: Account, region: str, begin: datetime, end: datetime) -> list[
 def _by_hours(
     cloudwatch: Client, here: Mapping[str, AccountInstance], begin: datetime, end: datetime,
     listed: RegionPrices,
-) -> Iterator[Finding]:
+) -> Iterator[DigestFinding]:
     for kind, name, line, what, todo in (
             (Kind.IDLE, metrics.IDLE, IDLE_H, "was idle for",
              "stop it, or set an action of golden_idle (docs/idle.md)"),
@@ -82,7 +82,7 @@ def _by_hours(
         for machine in idle_hours.idle_machines(cloudwatch, begin, end, name):
             if machine.hours >= line and machine.instance in here:
                 usd = listed.machine_hour.get(machine.type)
-                yield Finding(
+                yield DigestFinding(
                     kind=kind, subject=f"{listed.region} {machine.instance}", todo=todo,
                     what=f"{machine.type} {what} {machine.hours:.0f} of 168 hours",
                     owner=here[machine.instance].owner,
@@ -91,7 +91,7 @@ def _by_hours(
 
 def _too_large(
     machine: AccountInstance, usage: Usage, listed: RegionPrices
-) -> Iterator[Finding]:
+) -> Iterator[DigestFinding]:
     usd = listed.machine_hour.get(usage.type)
     week = None if usd is None else round(usd * usage.hours * 7 / LOOKBACK.days, 2)
     smallest = next(iter(listed.of_family(usage.type.partition(".")[0])), "")
@@ -100,7 +100,7 @@ def _too_large(
     if not (usage.has_gpu and usage.type == smallest):
         lines["CPU"] = CPU_LINE
     if low := usage.low(lines):
-        yield Finding(
+        yield DigestFinding(
             kind=Kind.UNDERUSED, subject=f"{listed.region} {machine.id}", owner=machine.owner,
             what=f"{usage.type}: in {LOOKBACK.days} days no hour above {low}", usd_week=week,
             todo="take a smaller type: `golden regions --family FAMILY` has prices")
@@ -108,7 +108,7 @@ def _too_large(
 
 def _empty_disks(
     account: Account, listed: RegionPrices, peaks: Mapping[AccountInstance, float]
-) -> Iterator[Finding]:
+) -> Iterator[DigestFinding]:
     """Machines by how full their fullest file system was; volumes are asked for and priced only
     where one is."""
     if not peaks:
@@ -120,7 +120,7 @@ def _empty_disks(
         gib = sizes.get(machine.id, 0)
         empty = gib * (1 - peak / 100)
         if empty >= EMPTY_GIB:
-            yield Finding(
+            yield DigestFinding(
                 kind=Kind.EMPTY_DISK, subject=f"{listed.region} {machine.id}", owner=machine.owner,
                 what=f"in {LOOKBACK.days} days no file system fuller than {peak:.0f} %, of {gib} "
                      "GiB in all", todo="launch the next one with smaller volumes",

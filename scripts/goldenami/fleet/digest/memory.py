@@ -19,7 +19,7 @@ from goldenami.aws.session import Account, translated
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
 from goldenami.fleet.digest.digest import DigestRecord
-from goldenami.fleet.digest.findings import Finding, Kind, worst_first
+from goldenami.fleet.digest.findings import DigestFinding, Kind, worst_first
 
 ITEM = "golden:digest"
 """The item of the lease's table; no image has such a name."""
@@ -60,8 +60,8 @@ class News(Record):
     """What a digest has to tell against what was told: `settled` are subjects that are no longer
     found."""
 
-    new: list[Finding]
-    standing: list[Finding]
+    new: list[DigestFinding]
+    standing: list[DigestFinding]
     settled: list[str]
 
 
@@ -112,13 +112,13 @@ def remembered(account: Account, region: str) -> Told:
 
 
 @contextmanager
-def held(account: Account, region: str) -> Iterator[Memory]:
+def held(account: Account, region: str) -> Iterator[Notes]:
     """The notes under their lease; a run that goes on is waited for."""
     with hold_leases(account, ITEM, [region], wait_s=2 * LIFE_S) as leases:
-        yield Memory(leases[region])
+        yield Notes(leases[region])
 
 
-class Memory:
+class Notes:
     """The notes under a held lease."""
 
     def __init__(self, lease: Lease) -> None:

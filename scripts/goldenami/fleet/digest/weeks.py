@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from goldenami.core import units
 from goldenami.core.records import Record
-from goldenami.fleet.digest.findings import Finding, Kind
+from goldenami.fleet.digest.findings import DigestFinding, Kind
 
 WEEK = timedelta(days=7)
 BEFORE = 4
@@ -80,7 +80,7 @@ def spent(week: Week, days: Mapping[date, Mapping[str, float]]) -> list[WeekSpen
     return found
 
 
-def overspent(weeks: list[WeekSpent]) -> Iterator[Finding]:
+def overspent(weeks: list[WeekSpent]) -> Iterator[DigestFinding]:
     """Weeks that cost much more than each of the four before, against the first of them, with the
     service that grew most. Weeks of holidays among the four make no other week dear."""
     for number in range(max(BEFORE, len(weeks) - MISSED), len(weeks)):
@@ -91,7 +91,7 @@ def overspent(weeks: list[WeekSpent]) -> Iterator[Finding]:
         grew = {service: usd - before.services.get(service, 0.0)
                 for service, usd in now.services.items()}
         by = max(grew, key=lambda service: grew[service])
-        yield Finding(
+        yield DigestFinding(
             kind=Kind.OVERSPENT, subject="the account", stage=now.week,
             usd_week=round(now.usd - before.usd, 2),
             what=f"${now.usd:.2f} in {now.week}, ${before.usd:.2f} in {before.week} "
