@@ -18,7 +18,7 @@ from goldenami.core.errors import Busy, ExitCode, GoldenError
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.builds.container_records import ContainerRecord
 from goldenami.model.definitions import definition_file
-from goldenami.release.publish import container_tags, registries
+from goldenami.release.publish import container_tags, registry_pushes
 from support.aws import registry as tested
 from support.aws.registry import ContainerRegistry, containerize
 from support.aws.seeded_account import Calendar
@@ -113,7 +113,7 @@ def foreign(checkout: Checkout, registry: ContainerRegistry) -> str:
     layout = tested.OciLayout(checkout.root / "foreign", "x")
     layout.begin()
     layout.configure(environment={}, entrypoint=[], labels={"a": "b"}, created=tested.CREATED)
-    pushed = registries.Registry(registry.name, Account())
+    pushed = registry_pushes.Registry(registry.name, Account())
     pushed.push(layout)
     pushed.tag(f"sha256:{layout.digest}", "x")
     return f"sha256:{layout.digest}"
@@ -186,7 +186,7 @@ def test_registries_that_do_not_serve(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing is published; but AMIs go back also without their containers' registry."""
-    monkeypatch.setattr(registries, "BUSY_S", 0.0)
+    monkeypatch.setattr(registry_pushes, "BUSY_S", 0.0)
     first, _ = baked(checkout, 1)
     checkout.run("publish", IMAGE)
     second, after = baked(checkout, 2)
@@ -234,12 +234,12 @@ def test_ecr_gives_a_login_that_stays_with_the_run(checkout: Checkout) -> None:
     """It is in a file of this user's alone, for that registry alone; Docker's logins are others'."""
     host = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
     boto3.client("ecr", "us-east-1").create_repository(repositoryName="ml")
-    with registries.opened(Account(), [f"{host}/ml", "localhost:1/ml"]) as found:
+    with registry_pushes.opened(Account(), [f"{host}/ml", "localhost:1/ml"]) as found:
         path = found[f"{host}/ml"].logins
         assert path is not None and found["localhost:1/ml"].logins is None
         auths = json.loads(path.read_text(encoding="utf-8"))["auths"]
         assert (list(auths), path.parent.stat().st_mode & 0o077) == ([host], 0)
         assert base64.b64decode(auths[host]["auth"]).decode().startswith("AWS:")
         with pytest.raises(GoldenError, match="none"):
-            registries.Registry(f"{host}/none", Account()).remove(f"sha256:{'0' * 64}")
+            registry_pushes.Registry(f"{host}/none", Account()).remove(f"sha256:{'0' * 64}")
     assert not path.exists()

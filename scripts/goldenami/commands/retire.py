@@ -15,7 +15,7 @@ from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
 from goldenami.core.yaml_lines import nearest
 from goldenami.local import workspace
-from goldenami.release.publish import container_tags, registries
+from goldenami.release.publish import container_tags, registry_pushes
 from goldenami.release.retire import retire, sweep
 from goldenami.release.retire.retention import RetentionPolicy
 
@@ -60,7 +60,7 @@ def cmd_retire(
         retire.prepare(account, image, names, policy, progress), definition)
     # Of builds in regions that were not read nothing is known: their tags stay.
     whole = not (region or prepared.unreachable or prepared.plan.dropped)
-    with registries.opened(account, publish.registries if whole else []) as found:
+    with registry_pushes.opened(account, publish.registries if whole else []) as found:
         gone = container_tags.gone(found, retire.staying(prepared.plan))
         lines = [f"  {name}: remove {tag}" for name, tags in gone.items() for tag in tags]
         print_record(prepared.plan, [*retire.show(prepared.plan), *lines], as_json)

@@ -24,7 +24,8 @@ from goldenami.aws.session import Account, Client
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
-from goldenami.model.definitions.definition import Definition, InstanceRefresh, Publish
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.operation.publish_section import InstanceRefresh, Publish
 
 
 @dataclass(frozen=True)

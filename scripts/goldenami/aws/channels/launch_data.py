@@ -11,8 +11,9 @@ from goldenami.aws import images
 from goldenami.aws.channels.pointers import Data
 from goldenami.aws.session import Client
 from goldenami.core.errors import BadInput
-from goldenami.model.definitions.definition import Definition, LaunchTemplate, VolumeType
+from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.cluster_section import Monitoring
+from goldenami.model.operation.publish_section import LaunchTemplate, VolumeType
 
 _VOLUME_KEYS = {"volume_type": "VolumeType", "iops": "Iops", "throughput": "Throughput",
                 "volume_size_gib": "VolumeSize", "initialization_rate": "VolumeInitializationRate"}

@@ -11,7 +11,7 @@ from botocore import exceptions as aws
 from goldenami.aws.calls import pages
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.session import Client, code
-from goldenami.model.definitions.definition import InstanceRefresh
+from goldenami.model.operation.publish_section import InstanceRefresh
 
 OTHER_REFRESH = "another refresh is in progress: run again after it"
 

@@ -12,8 +12,9 @@ from goldenami.aws.session import Account
 from goldenami.core import units
 from goldenami.fleet.cluster.cluster_template import FamilyGroup
 from goldenami.fleet.costs.region_advice import MONTH_H
-from goldenami.model.definitions.definition import Definition, VolumeType
+from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.cluster_section import ClusterSection, Monitoring
+from goldenami.model.operation.publish_section import VolumeType
 
 DETAILED_METRICS = 7
 """Metrics of an instance that each minute is paid for ("Amazon CloudWatch pricing", example of EC2

@@ -11,12 +11,12 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, model_validator
 
 from goldenami.core.records import Record
-from goldenami.model.builds.container_records import Repository
 from goldenami.model.builds.hardening_records import HardeningLevel
 from goldenami.model.builds.security_records import Rating
 from goldenami.model.definitions import role_order
 from goldenami.model.definitions.update_policy import Watch
-from goldenami.model.operation.cluster_section import ClusterSection, Monitoring
+from goldenami.model.operation.cluster_section import ClusterSection
+from goldenami.model.operation.publish_section import Publish
 from goldenami.model.operation.residency import Residency
 from goldenami.model.supported.platforms import Distribution
 from goldenami.packages.mirrors import Address, Fingerprint, LoginVariable, VendorArchive
@@ -72,127 +72,6 @@ class KernelModule(Record):
     """or a tarball that holds a dkms.conf"""
     build_packages: list[str] = Field(default_factory=list)
     """what compiling needs besides gcc, make and the kernel's headers, such as cmake"""
-
-
-class VolumeType(StrEnum):
-    """EBS volumes that a root disk may be launched on."""
-
-    GP3 = "gp3"
-    IO2 = "io2"
-
-
-class MetadataOptions(Record):
-    """What an instance's metadata service answers; it wants a token (IMDSv2) whatever is said
-    here."""
-
-    hop_limit: Annotated[int, Field(ge=1, le=64)] = 2
-    """hops that an answer may go; 2 reaches containers"""
-    instance_tags: bool = False
-    """tell the instance its own tags"""
-
-
-class LaunchTemplate(Record):
-    """How the image's launch template launches it. Without `instance_type` each launch names its
-    own.
-
-    Limits are those of "Amazon EBS volume types" and "Initialize Amazon EBS volumes": IOPS, MiB/s,
-    MiB/s.
-    """
-
-    security_groups: list[str] = Field(default_factory=list, max_length=16)
-    """names, looked up in each region, or ids in a definition of one region"""
-    instance_profile: Annotated[str, Field(pattern=r"^[\w+=,.@-]{1,128}$")] | None = None
-    """name of an instance profile"""
-    key: str | None = None
-    """name of a key pair in each region"""
-    user_data_file: str | None = None
-    """path in this repository of the user data, at most 16 KiB"""
-    metadata_options: MetadataOptions = MetadataOptions()
-    """what the metadata service answers"""
-    monitoring: Annotated[Monitoring, Field(strict=False)] | None = None
-    """how often EC2 sends metrics; default: `detailed` with a section `cluster`, else `basic`"""
-    volume_type: Annotated[VolumeType, Field(strict=False)] = VolumeType.GP3
-    """the root volume's"""
-    volume_size_gib: Annotated[int, Field(ge=2, le=65536)] | None = None
-    """GiB; default: the disk's size"""
-    iops: Annotated[int, Field(ge=3000, le=256000)] = 3000
-    """of the volume"""
-    throughput: Annotated[int, Field(ge=125, le=2000)] = 125
-    """MiB/s of the volume"""
-    initialization_rate: Annotated[int, Field(ge=100, le=300)] | None = None
-    """MiB/s at which EBS loads the snapshot's blocks, for a price that docs/launching.md names"""
-    instance_type: Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None = None
-    """type of a launch that names none"""
-
-class InstanceRefresh(Record):
-    """Auto Scaling groups that take a new `latest` at once, by a refresh that rolls itself back."""
-
-    groups: Annotated[list[str], Field(min_length=1)]
-    """names of Auto Scaling groups"""
-    min_healthy_percent: Annotated[int, Field(ge=0, le=100)] = 90
-    """part of a group that stays healthy while it is refreshed"""
-    warmup_seconds: Annotated[int, Field(ge=0, le=21600)] = 300
-    """until a new instance counts"""
-    checkpoint_percent: Annotated[int, Field(ge=1, le=99)] | None = None
-    """part of a group after which the refresh pauses"""
-    checkpoint_delay_seconds: Annotated[int, Field(ge=0, le=172800)] = 3600
-    """how long it pauses"""
-    alarms: Annotated[list[str], Field(max_length=10, default_factory=list)]
-    """names of CloudWatch alarms that end a refresh and roll it back"""
-
-
-class Transfer(StrEnum):
-    """How a disk gets to further regions: by copies of one upload, or always from this machine."""
-
-    COPY = "copy"
-    UPLOAD = "upload"
-
-
-_PRINCIPAL = (r"^(\d{12}|arn:aws[a-z-]*:organizations::\d{12}:(organization/o-[a-z0-9]{10,32}"
-              r"|ou/o-[a-z0-9]{10,32}/ou-[0-9a-z]{4,32}-[a-z0-9]{8,32}))$")
-"""An account, an organization or a unit of one (EC2 API reference, LaunchPermission; Organizations,
-ARNs)."""
-
-
-class Publish(Record):
-    """Where the image is published and for how long it is kept. No part of it shapes the image.
-
-    `kms_key` is an alias that has to exist in each region; without it, the account's default
-    decides on encryption. `soak_hours` is how long a candidate has to stand before `promote` takes
-    it; 0: `publish` moves `latest` itself. `left_regions` had the image once: what they have stays
-    as it is, on purpose.
-    """
-
-    regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]],
-                       Field(min_length=1)]
-    """where it is published"""
-    account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
-    """the only account that it is published to, whatever the credentials are"""
-    left_regions: list[str] = Field(default_factory=list)
-    """had the image once; what they have stays"""
-    keep_last: Annotated[int, Field(ge=1, le=100)] = 3
-    """newest builds that `retire` keeps whatever their age"""
-    max_age_days: Annotated[int, Field(ge=1, le=3650)] = 180
-    """days that any build stays"""
-    deprecate_after_days: Annotated[int, Field(ge=1, le=3650)] = 90
-    """days until EC2 calls an AMI deprecated"""
-    soak_hours: Annotated[int, Field(ge=0, le=720)] = 0
-    """hours that a candidate stands before `promote` takes it; 0: `publish` moves `latest` itself"""
-    deregistration_protection: bool = False
-    """EC2 lets nobody deregister the AMIs, `retire` included"""
-    share_with: Annotated[list[Annotated[str, Field(pattern=_PRINCIPAL)]],
-                          Field(default_factory=list)]
-    """accounts, organizations and their units, by number or ARN"""
-    kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
-    """alias of a key in each region; without it the account's default decides on encryption"""
-    registries: list[Repository] = Field(default_factory=list)
-    """where its container image is pushed to, such as `registry.company.example/team/image`"""
-    transfer: Annotated[Transfer, Field(strict=False)] = Transfer.COPY
-    """how the disk gets to further regions"""
-    launch_template: LaunchTemplate = LaunchTemplate()
-    """how its launch template launches it"""
-    instance_refresh: InstanceRefresh | None = None
-    """Auto Scaling groups that follow `latest`"""
 
 
 class CveRule(Record):

@@ -30,11 +30,10 @@ from goldenami.model.definitions.definition import (
     REQUIRED_ROLES,
     Base,
     Definition,
-    Publish,
-    VolumeType,
 )
 from goldenami.model.definitions.role_specs import role_spec
 from goldenami.model.operation import operation_checks
+from goldenami.model.operation.publish_section import Publish, VolumeType
 from goldenami.model.supported import compatibility, hardware
 from goldenami.model.supported.architectures import ARCHITECTURES
 from goldenami.model.supported.platforms import PLATFORMS

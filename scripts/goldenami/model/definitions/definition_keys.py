@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from goldenami.model.definitions import definition, update_policy
-from goldenami.model.operation import cluster_section, residency
+from goldenami.model.operation import cluster_section, publish_section, residency
 from goldenami.packages import mirrors, registries
 
 Schema = dict[str, Any]
@@ -32,7 +32,7 @@ def sections() -> Iterator[tuple[str, list[DefinitionKey]]]:
     schema = definition.Definition.model_json_schema()
     yield from _below("", "Definition", {**schema["$defs"], "Definition": schema},
                       _meanings(definition) | _meanings(update_policy) | _meanings(mirrors)
-                      | _meanings(cluster_section) | _meanings(residency)
+                      | _meanings(cluster_section) | _meanings(publish_section) | _meanings(residency)
                       | _meanings(registries), {})
 
 

@@ -33,8 +33,8 @@ from goldenami.model.builds.container_records import (
 )
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import compatibility
-from goldenami.release.publish import registries
-from goldenami.release.publish.registries import Registry
+from goldenami.release.publish import registry_pushes
+from goldenami.release.publish.registry_pushes import Registry
 
 LATEST = "latest"
 _ID = re.compile(rf"[0-9a-f]{{{lockfile.ID_LENGTH}}}")
@@ -185,7 +185,7 @@ def planned(
     names, image = channels.publish_section(definition).registries, ImageFolder.of(
         root, definition.image)
     digest = made(build, definition.image) if names and build else None
-    with registries.opened(account, names) as found:
+    with registry_pushes.opened(account, names) as found:
         plan = None
         if names:
             with progress.step("look at the registries"):
@@ -208,7 +208,7 @@ def standing(
     """What `latest` names in each registry of these images: the image's name, and the tags."""
     of_image = {name: one.image for one in definitions if one.publish
                 for name in one.publish.registries}
-    with registries.opened(account, list(of_image)) as found:
+    with registry_pushes.opened(account, list(of_image)) as found:
         return for_each_region(found, lambda name: (of_image[name], _tags(found[name], LATEST)))
 
 

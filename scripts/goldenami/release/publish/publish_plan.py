@@ -21,7 +21,8 @@ from goldenami.aws.session import Account, check_regions
 from goldenami.core import clock, units
 from goldenami.core.errors import BadInput, Busy, Unreachable
 from goldenami.model.builds.build_records import Ami
-from goldenami.model.definitions.definition import Definition, Publish
+from goldenami.model.definitions.definition import Definition
+from goldenami.model.operation.publish_section import Publish
 from goldenami.release.publish import attesting, channel_moves
 from goldenami.release.publish.attesting import Signs
 from goldenami.release.publish.publish_records import (

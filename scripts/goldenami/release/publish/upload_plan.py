@@ -14,7 +14,7 @@ from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.disk_blocks import BlockMap
-from goldenami.model.definitions.definition import Transfer
+from goldenami.model.operation.publish_section import Transfer
 from goldenami.release.publish.publish_records import Copy, PublishPlan, RegionPublishPlan, Upload
 from goldenami.release.publish.release_gate import VerifiedBuild
 

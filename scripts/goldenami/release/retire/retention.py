@@ -40,7 +40,7 @@ from goldenami.aws.inventory.topology import (
 )
 from goldenami.core.records import Record
 from goldenami.model.builds.build_records import Utc
-from goldenami.model.definitions.definition import Publish
+from goldenami.model.operation.publish_section import Publish
 
 PLAN_FILE = "retire.json"
 UPLOAD_GRACE = timedelta(days=2)
