@@ -76,7 +76,7 @@ def test_everything_works_on_it(told: dict[str, Any]) -> None:
     second = told["second"]
     assert second["state"] == "running", second["state"]
     assert "no local disk: nothing to do" in second["scratch"], second["scratch"]
-    assert told["ran"] == "again"
+    assert (told["containers"]["ran"], told["ran"]) == ("mine", "again")
 
 
 def test_work_is_kept(told: dict[str, Any]) -> None:

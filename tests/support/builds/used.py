@@ -47,7 +47,7 @@ def main() -> None:
                       user_data=USER_DATA % "second") as machine:
         told |= {
             "second": seen(machine), "mine": machine.ssh("cat ~/mine").strip(),
-            "copied": as_root(machine, "docker cp -q kept:/written - | tar -xO"),
+            "copied": as_root(machine, "docker cp kept:/written - | tar -xO"),
             "ran": as_root(machine, f"{CONTAINER} 'echo again'"),
         }
     guest.tell(folder, **told)
