@@ -16,6 +16,8 @@ from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy, ExitCode, GoldenError
 from goldenami.core.terminal.progress import Progress
+from goldenami.local.oci_layout import OciLayout
+from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.container_records import ContainerRecord
 from goldenami.model.definitions import definition_file
 from goldenami.release.publish import container_tags, registry_pushes
@@ -88,7 +90,7 @@ def test_a_tag_that_somebody_else_moves_stays(
     second, after = baked(checkout, 2)
     definition = definition_file.load(
         checkout.root, definition_file.path_of(checkout.root, IMAGE))
-    folder = container_tags.ImageFolder.of(checkout.root, IMAGE).build(second)
+    folder = ImageFolder.of(checkout.root, IMAGE).build(second)
     progress = Progress.of("publish", IMAGE, CachePaths(checkout.root / "cache"))
     with container_tags.planned(checkout.root, definition, Account(), second, progress,
                                 build=folder) as tags:
@@ -110,7 +112,7 @@ def test_a_tag_that_somebody_else_moves_stays(
 
 def foreign(checkout: Checkout, registry: ContainerRegistry) -> str:
     """Push an image that is not ours; returns its digest."""
-    layout = tested.OciLayout(checkout.root / "foreign", "x")
+    layout = OciLayout(checkout.root / "foreign", "x")
     layout.begin()
     layout.configure(environment={}, entrypoint=[], labels={"a": "b"}, created=tested.CREATED)
     pushed = registry_pushes.Registry(registry.name, Account())
@@ -133,7 +135,7 @@ def test_an_image_that_asks_for_a_newer_driver_than_the_ami_has(
 def test_a_push_goes_on_after_a_kill(checkout: Checkout, registry: ContainerRegistry) -> None:
     """What was there stays as it is."""
     build, digest = baked(checkout, 1, layers=4, size=20_000_000)
-    layout = container_tags.ImageFolder.of(checkout.root, IMAGE).build(build)
+    layout = ImageFolder.of(checkout.root, IMAGE).build(build)
     layers = records.read(layout.container, ContainerRecord).layers
     process = subprocess.Popen(["oras", "cp", "--concurrency", "1", "--from-oci-layout",
                                 f"{layout.layout}:{build}", f"{registry.name}:{build}"])
@@ -153,7 +155,7 @@ def test_a_blob_that_the_registry_lost_is_sent_again(
 ) -> None:
     build, _ = baked(checkout, 1)
     checkout.run("publish", IMAGE)
-    folder = container_tags.ImageFolder.of(checkout.root, IMAGE).build(build)
+    folder = ImageFolder.of(checkout.root, IMAGE).build(build)
     lost = registry.blob(records.read(folder.container, ContainerRecord).layers[0].digest)
     lost.unlink()
     checkout.run("publish", IMAGE)
@@ -164,7 +166,7 @@ def test_a_blob_that_is_not_what_its_digest_says_is_not_pushed(
     checkout: Checkout, registry: ContainerRegistry
 ) -> None:
     build, _ = baked(checkout, 1)
-    folder = container_tags.ImageFolder.of(checkout.root, IMAGE).build(build)
+    folder = ImageFolder.of(checkout.root, IMAGE).build(build)
     layer = records.read(folder.container, ContainerRecord).layers[0]
     blob = folder.layout / "blobs/sha256" / layer.digest
     blob.chmod(0o600)
