@@ -137,7 +137,7 @@ def test_what_a_calendar_wants_stays_until_the_evening(
     groups = boto3.client("autoscaling", REGION)
     groups.update_auto_scaling_group(AutoScalingGroupName=GROUP, MinSize=1)  # as at eight o'clock
     here = IdleMachine(tmp_path, action="leave_group", target=topic.arn)
-    with here.agent(imds) as agent:
+    with here.agent(imds, speed=30) as agent:
         state = agent.wait(lambda state: state["failure"] and not state["protected"])
         assert state["failure"] == f"stays, though idle: the group {GROUP} keeps 1 machines now"
         found = member(joined)
