@@ -15,6 +15,7 @@ from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, IMAGE, ROOT, Checkout
+from support.rules import trees
 
 AWAY = "eu-west-1"
 RULE = "packer/residency.yml"
@@ -136,6 +137,6 @@ LOOKS_OR_ENDS = {"account.py", "cluster.py", "costs.py", "drift.py", "retire.py"
 
 
 def test_all_other_commands_have_an_account_of_the_rules() -> None:
-    files = (ROOT / "scripts/goldenami/commands").glob("*.py")
+    files = trees.scanned(15, ROOT, "scripts/goldenami/commands/*.py")
     free = {path.name for path in files if re.search(r"\bAccount\(\)", path.read_text("utf-8"))}
     assert free <= LOOKS_OR_ENDS | {"checkout.py"}

@@ -28,7 +28,7 @@ from goldenami.fleet.costs.region_advice import (
 )
 from goldenami.model.builds.build_records import Utc
 from goldenami.model.operation import region_places
-from goldenami.model.operation.residency import Place
+from goldenami.model.operation.residency import GeoPlace
 
 SPOT_DAYS = 30
 """Days of Spot prices that are looked at; EC2 keeps 90."""
@@ -63,7 +63,7 @@ class RegionsRecord(Record):
 
 def look(
     account: Account, families: Sequence[str], regions: list[str], home: str,
-    workload: GpuWorkload | None = None, center: Place | None = None,
+    workload: GpuWorkload | None = None, center: GeoPlace | None = None,
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
     """Ask every region (`regions`; none: all that the account has enabled, which `home` is asked
     for, and that are allowed). `center` is the company's data centre."""

@@ -3,7 +3,7 @@ degree."""
 
 from __future__ import annotations
 
-from goldenami.model.operation.residency import Place
+from goldenami.model.operation.residency import GeoPlace
 
 _DEGREES = {
     "af-south-1": (-33.9, 18.4), "ap-east-1": (22.3, 114.2), "ap-east-2": (25.0, 121.6),
@@ -23,9 +23,9 @@ _DEGREES = {
     "us-west-2": (45.8, -119.7)}
 
 
-def km(region: str, center: Place | None) -> int | None:
+def km(region: str, center: GeoPlace | None) -> int | None:
     """From a data centre to a region, over ground; None where one of the two is not known."""
     if center is None or region not in _DEGREES:
         return None
     latitude, longitude = _DEGREES[region]
-    return round(center.km(Place(latitude=latitude, longitude=longitude)))
+    return round(center.km(GeoPlace(latitude=latitude, longitude=longitude)))

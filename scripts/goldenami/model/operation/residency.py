@@ -25,7 +25,7 @@ _EARTH_KM = 6371.0
 Pattern = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z*]+)*-[0-9*]$|^[a-z]{2}(-[a-z]+)*-\*$")]
 
 
-class Place(Record):
+class GeoPlace(Record):
     """A point on the earth, in degrees."""
 
     latitude: Annotated[float, Field(ge=-90, le=90, strict=False)]
@@ -33,7 +33,7 @@ class Place(Record):
     longitude: Annotated[float, Field(ge=-180, le=180, strict=False)]
     """east of Greenwich"""
 
-    def km(self, other: Place) -> float:
+    def km(self, other: GeoPlace) -> float:
         """The distance over ground, by the haversine formula."""
         here, there = math.radians(self.latitude), math.radians(other.latitude)
         half = math.radians(other.longitude - self.longitude) / 2
@@ -53,7 +53,7 @@ class RepositoryResidency(Residency):
     """The file packer/residency.yml: the same for all images, and where the company's own data
     is."""
 
-    data_center: Place | None = None
+    data_center: GeoPlace | None = None
 
 
 class AllowedRegions(Record):
