@@ -39,7 +39,8 @@ def tell(account: Account, headline: str, summary: str) -> list[GoldenError]:
 def channels(account: Account) -> dict[str, Callable[[str, str], None]]:
     """What sends a headline and a text to each place that the environment names, by the
     variable."""
-    known = {TOPIC: partial(_to_topic, account), WEBHOOK: to_webhook}
+    known: dict[str, Callable[..., None]] = {TOPIC: partial(_to_topic, account),
+                                             WEBHOOK: to_webhook}
     return {variable: partial(send, target) for variable, send in known.items()
             if (target := os.environ.get(variable))}
 

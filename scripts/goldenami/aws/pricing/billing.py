@@ -125,7 +125,7 @@ def _billed(
 
 def _paged(account: Account, call: str, key: str, request: dict[str, Any]) -> Iterator[Any]:
     """The things below `key` in every page; botocore knows no pages of Cost Explorer."""
-    ask, token = getattr(account.client("ce", HOME), call), {}
+    ask, token = getattr(account.client("ce", HOME), call), dict[str, str]()
     while True:
         answer = ask(**request, **token)
         yield from answer[key]

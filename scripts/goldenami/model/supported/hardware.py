@@ -207,7 +207,7 @@ def load(root: Path) -> dict[str, Family]:
             raise source.error((name,), f"unknown section; {nearest(str(name), SECTIONS)}")
     for name in SECTIONS:
         # A company's table may be from before there were machines.
-        otherwise = {} if name == MACHINES else None
+        otherwise: Any = {} if name == MACHINES else None
         if not isinstance(section := source.data.get(name, otherwise), dict):
             raise source.error((name,), "is required and missing" if name not in source.data else
                                f"expected a mapping, got {section!r}")
