@@ -14,13 +14,18 @@ import pytest
 from cfnlint.decode import cfn_yaml
 from ec2_emulator.state import USD_HOUR
 from goldenami.aws import metrics
+from goldenami.aws.channels import launch_data
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.stacks import StackTemplate
 from goldenami.core.errors import BadInput
 from goldenami.fleet.cluster import cluster_template
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
-from goldenami.model.operation.cluster_section import ClusterSection, FamilyMachines
+from goldenami.model.operation.cluster_section import (
+    ClusterSection,
+    FamilyMachines,
+    Monitoring,
+)
 from goldenami.model.supported import hardware
 from support.builds.tools import ROOT, complaints
 from support.rules import trees
@@ -189,3 +194,19 @@ def test_anomalies_are_those_of_the_cluster(linted: dict[str, dict[str, Any]]) -
     keys = [each["Tags"]["Key"] for each in
             resources["Budget"]["Properties"]["Budget"]["FilterExpression"]["Or"]]
     assert keys == ["goldenami:cluster", "goldenami:image"]
+
+
+@pytest.mark.parametrize(("section", "stated", "enabled"), [
+    (None, None, None), (AHEAD, None, True), (AHEAD, Monitoring.BASIC, False),
+    (None, Monitoring.DETAILED, True)])
+def test_detailed_monitoring_is_a_cluster_s_default(
+    section: ClusterSection | None, stated: Monitoring | None, enabled: bool | None
+) -> None:
+    """A template of before says nothing of it, and still fits."""
+    publish = definition(GPU_IMAGE).publish
+    assert publish is not None
+    template = publish.launch_template.model_copy(update={"monitoring": stated})
+    own = definition(GPU_IMAGE).model_copy(update={
+        "cluster": section, "publish": publish.model_copy(update={"launch_template": template})})
+    data = launch_data.of_image(own, "ami-1", ())
+    assert data.get("Monitoring") == (None if enabled is None else {"Enabled": enabled})
