@@ -365,16 +365,14 @@ def site(stage: Stage) -> None:
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback,
-    "retire": retire, "verify-provenance": verify_provenance,
-    "status": status, "drift": drift, "drift-repair": drift_repair,
-    "regions": regions, "sweep": sweep, "watch": watch, "store": store, "site": site,
-    "digest": digest_weeks.under_policy}
+    "retire": retire, "verify-provenance": verify_provenance, "status": status, "drift": drift,
+    "drift-repair": drift_repair, "regions": regions, "sweep": sweep, "watch": watch, "store": store,
+    "site": site, "digest": digest_weeks.under_policy}
 
 
 @pytest.mark.parametrize("command", sorted(SCENARIOS))
 def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
-    """Each action, and each of its resources with the tags that it has then, also by the role's
-    boundary."""
+    """Each action, and its resources with the tags that they have then, also by the boundary."""
     SCENARIOS[command](stage)
     # ECR's rights are those of a registry's protocol, which the emulator does not speak.
     wanted = [action for action in granted(command) if not action.startswith("ecr:")]

@@ -224,9 +224,11 @@ class InstanceRefreshApi(AutoScalingResponse):
         name, respected = self._get_param("InstanceId"), self._get_param("ShouldRespectGracePeriod")
         for group in self.autoscaling_backend.autoscaling_groups.values():
             for each in [each for each in group.instance_states if each.instance.id == name]:
-                grace_s = 0 if respected is False else group.health_check_grace_period or 0
                 age = STATE.now() - each.instance.launch_time.replace(tzinfo=datetime.UTC)
-                if self._get_param("HealthStatus") == "Unhealthy" and age.total_seconds() >= grace_s:
+                spared = age.total_seconds() < (group.health_check_grace_period or 0)
+                if self._get_param("HealthStatus") == "Unhealthy" and not (
+                    spared and respected is not False
+                ):
                     self.autoscaling_backend.notify_terminate_instances([name])
                     group.ec2_backend.terminate_instances([name])
                 return ActionResult({})

@@ -180,7 +180,7 @@ def cmd_container(checkout: Checkout, image: ImageName, *, wait: Wait = False) -
     lock, digest = lint.committed(checkout.root, definition)
     build = checkout.builds(image).build(digest[:lockfile.ID_LENGTH])
     progress = checkout.progress("container", image)
-    key = provenance.demanded(checkout.root, definition, session.Account())
+    key = provenance.demanded(checkout.root, definition, checkout.account(definition))
     with workspace.image_lock(checkout.root, image, wait=wait):
         record = container_image.run(checkout.root, lock, digest, checkout.store, progress, build,
                                      key)

@@ -25,8 +25,8 @@ def cmd_cve(
     checkout: Checkout, image: OptionalImage = None, *, build_id: BuildId = None,
     data: Annotated[list[str], typer.Option(
         "--data", metavar="NAME=PLACE", default_factory=list, show_default=False,
-        help="a list (debian, osv-ubuntu, osv-alpine, osv-pypi, nvidia, kev) from this file or "
-             "address[#sha256=DIGEST]")],
+        help="a list (debian, osv-ubuntu, osv-alpine, osv-pypi, nvidia, kev) from a file or "
+             "URL[#sha256=DIGEST]")],
 ) -> int:
     """Ask public lists which vulnerabilities a build has, or every image's lock, and whether they
     stop it."""
