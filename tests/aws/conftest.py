@@ -79,33 +79,34 @@ def _short_pauses() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _checked_once() -> Iterator[None]:
+FINE, BROUGHT = set[str](), dict[tuple[str, str], list[str]]()
+"""Definitions that their roles take, and what a role brings, as first asked."""
+
+
+@pytest.fixture(autouse=True)
+def _checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A definition is held to its roles once for all tests, which all have this checkout's roles.
 
     Each command does that anew, a twentieth of the processor time of these tests. What is refused
     is asked every time.
     """
     broken, brought = role_rules.broken, role_files.brought
-    fine, known = set[str](), dict[tuple[str, str], list[str]]()
 
     def asked_once(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
         text = definition.model_dump_json()
-        found = [] if text in fine else list(broken(root, source, definition))
+        found = [] if text in FINE else list(broken(root, source, definition))
         if not found:
-            fine.add(text)
+            FINE.add(text)
         return iter(found)
 
     def brought_once(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
         key = role, repr(given)
-        if key not in known:
-            known[key] = brought(root, role, given)
-        return known[key]
+        if key not in BROUGHT:
+            BROUGHT[key] = brought(root, role, given)
+        return BROUGHT[key]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(role_rules, "broken", asked_once)
-        patch.setattr(role_files, "brought", brought_once)
-        yield
+    monkeypatch.setattr(role_rules, "broken", asked_once)
+    monkeypatch.setattr(role_files, "brought", brought_once)
 
 
 @pytest.fixture

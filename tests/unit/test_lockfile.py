@@ -177,7 +177,8 @@ def test_no_layer_below_the_drivers_holds_anything_of_it() -> None:
     lock, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
     below = list(itertools.takewhile(lambda step: "nvidia_driver" not in step.roles, lock.steps))
     assert ["+".join(step.roles) for step in below] == [
-        "os_updates", "cuda", "frameworks+trim", "container_runtime+instance_store+tools", "kernel"]
+        "os_updates", "cuda", "frameworks+trim",
+        "container_runtime+instance_store+tools+golden_health", "kernel"]
     assert [
         name
         for step in below
