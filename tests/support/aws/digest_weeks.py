@@ -78,6 +78,7 @@ class Weeks:
 
     def __init__(self, aws: Emulator, checkout: Checkout, calendar: Calendar) -> None:
         self.aws, self.checkout, self.calendar = aws, checkout, calendar
+        aws.set(pending_s=0)  # AMIs are registered from snapshots right after these are made
         for path in (checkout.root / "packer/images").glob("*.yml"):
             if path.stem != IMAGE:
                 path.unlink()
