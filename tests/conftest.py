@@ -23,8 +23,9 @@ LEFT_OUT = ("frameworks", "hardening", "instance_store", "tools")
 
 LONGEST = (
     "test_wheels.py", "test_bake.py", "test_layers.py", "test_bake_boot.py",
-    "test_offline_container.py", "test_modules.py", "test_wheel.py", "test_linters.py", "test_lock.py", "test_watch.py", "test_watch_driver.py",
-    "test_packer.py", "test_publish.py", "test_policies.py", "test_silent_regions.py",
+    "test_offline_container.py", "test_modules.py", "test_wheel.py", "test_linters.py",
+    "test_lock.py", "test_watch.py", "test_watch_driver.py", "test_packer.py",
+    "test_publish.py", "test_policies.py", "test_silent_regions.py",
 )
 """Files that take minutes, of the slow tests and then of the others: two workers end together if
 these begin first. test_wheel.py boots, and so does the image beside the first of them."""
