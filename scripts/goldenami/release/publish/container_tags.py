@@ -76,7 +76,8 @@ def look(
 ) -> TagPlan:
     """What is there. `digest` None: what the registries have of the build. BadInput where one has
     another image under the build's id, or a `latest` that no build of ours is."""
-    states = for_each_region(found, lambda name: _tags(found[name], build_id)).require_all("no tag has moved")
+    results = for_each_region(found, lambda name: _tags(found[name], build_id))
+    states = results.require_all("no tag has moved")
     digests = {state.pushed for state in states.values()} if digest is None else {digest}
     if len(digests) != 1 or None in digests:
         raise BadInput(f"build {build_id} has no container image in each of "
@@ -112,8 +113,9 @@ class ContainerTags:
 
     def show(self, *, moves: bool) -> Iterator[str]:
         """The plan for a person."""
-        for name, state in self.plan.registries.items() if self.plan else ():
-            assert self.plan is not None
+        if self.plan is None:
+            return
+        for name, state in self.plan.registries.items():
             yield f"  {name}: " + ("has" if state.pushed else "push") + f" {self.plan.digest[:19]}"
             if moves and state.latest != self.plan.digest:
                 before = state.latest_build or state.latest or "nothing"
@@ -182,8 +184,8 @@ def planned(
     build: BuildFolder | None = None, take_over: bool = False,
 ) -> Iterator[ContainerTags]:
     """What is to be done with the container of a build; `build` where it is pushed from here."""
-    names, image = channels.publish_section(definition).registries, ImageFolder.of(
-        root, definition.image)
+    names = channels.publish_section(definition).registries
+    image = ImageFolder.of(root, definition.image)
     digest = made(build, definition.image) if names and build else None
     with registry_pushes.opened(account, names) as found:
         plan = None
