@@ -20,12 +20,6 @@ FAMILIES = ("c7i", "m7i", "c7a", "m7a")
 GPU_FAMILIES = 4
 
 
-def golden(checkout: Checkout, *args: str, code: int = 0) -> str:
-    ran = checkout.golden("cluster", *args)
-    assert ran.code == code, ran.text
-    return ran.text
-
-
 @pytest.fixture
 def published(checkout: Checkout) -> Checkout:
     """A checkout whose image others can launch."""
@@ -67,13 +61,13 @@ def listed(kind: str, image: str = IMAGE) -> set[str]:
 
 
 def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: str) -> None:
-    said = golden(published, "plan", IMAGE, "--set", f"Subnets={subnets}")
+    said = published.run("cluster", "plan", IMAGE, "--set", f"Subnets={subnets}")
     assert f"{REGION}: a new stack {STACK}" in said
     assert said.count("add    AWS::AutoScaling::AutoScalingGroup") == 4
     assert not group("c7i")  # a plan leaves nothing
 
-    said = golden(published, "apply", IMAGE, "--set", f"Subnets={subnets}",
-                  "--set", "MinInstances=1", "--set", "MaxInstances=3")
+    said = published.run("cluster", "apply", IMAGE, "--set", f"Subnets={subnets}",
+                         "--set", "MinInstances=1", "--set", "MaxInstances=3")
     assert f"dashboards:name={STACK}" in said
     made = group("m7i")
     assert (made["MinSize"], made["MaxSize"]) == (1, 3)
@@ -83,24 +77,24 @@ def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: 
     assert machine["ProtectedFromScaleIn"] is True
     has_its_machine_and_alarms(machine["InstanceId"])
 
-    said = golden(published, "apply", IMAGE, "--set", "MaxInstances=5",
-                  "--set", "MonthlyBudget=500", "--set", "OnDemandPercent=30")
+    said = published.run("cluster", "apply", IMAGE, "--set", "MaxInstances=5",
+                         "--set", "MonthlyBudget=500", "--set", "OnDemandPercent=30")
     assert "modify AWS::AutoScaling::AutoScalingGroup M7iGroup" in said
     assert "AWS::Budgets::Budget" in said
     changed = group("m7i")
     assert (changed["MinSize"], changed["MaxSize"]) == (1, 5)
     assert distribution(changed)["OnDemandPercentageAboveBaseCapacity"] == 30
     assert [each["InstanceId"] for each in changed["Instances"]] == [machine["InstanceId"]]
-    assert f"{REGION}: nothing to do" in golden(published, "plan", IMAGE)
+    assert f"{REGION}: nothing to do" in published.run("cluster", "plan", IMAGE)
 
-    said = golden(published, "remove", IMAGE, code=2)
+    said = published.run("cluster", "remove", IMAGE, code=2)
     assert f"golden-{IMAGE}-m7i: 1 machines, 1 of them protected" in said
     assert f"4 machines of {STACK} run" in said and group("m7i")
-    golden(published, "remove", IMAGE, "--with-machines")
+    published.run("cluster", "remove", IMAGE, "--with-machines")
     assert not group("m7i")
     assert boto3.client("cloudwatch", REGION).list_dashboards()["DashboardEntries"] == []
     assert stacks.find(boto3.client("cloudformation", REGION), STACK) is None
-    assert "there is no stack" in golden(published, "remove", IMAGE, code=2)
+    assert "there is no stack" in published.run("cluster", "remove", IMAGE, code=2)
 
 
 def has_its_machine_and_alarms(machine: str) -> None:
@@ -118,22 +112,23 @@ def has_its_machine_and_alarms(machine: str) -> None:
 
 def test_gpus_are_tracked_and_a_budget_is_made_where_asked(checkout: Checkout, subnets: str) -> None:
     template_of(GPU_IMAGE)
-    said = golden(checkout, "apply", GPU_IMAGE, "--set", f"Subnets={subnets}",
-                  "--set", "GpuTargetPercent=60", "--set", "MonthlyBudget=500",
-                  "--set", "Email=me@example.org")
+    said = checkout.run("cluster", "apply", GPU_IMAGE, "--set", f"Subnets={subnets}",
+                        "--set", "GpuTargetPercent=60", "--set", "MonthlyBudget=500",
+                        "--set", "Email=me@example.org")
     assert (
         "g5.xlarge $1.006" in said
         and "(AWS's price list (pricing:GetProducts) of 2024-12-02)" in said
     )
     kinds = ("AutoScaling::ScalingPolicy", "Budgets::Budget")
     assert [len(listed(kind, GPU_IMAGE)) for kind in kinds] == [GPU_FAMILIES, 1]
-    golden(checkout, "apply", GPU_IMAGE, "--set", "GpuTargetPercent=0", "--set", "MonthlyBudget=0")
+    checkout.run("cluster", "apply", GPU_IMAGE, "--set", "GpuTargetPercent=0",
+                 "--set", "MonthlyBudget=0")
     assert not any(listed(kind, GPU_IMAGE) for kind in kinds)
 
 
 def test_what_tracks_gpus_and_tells_somebody(checkout: Checkout) -> None:
     template_of(GPU_IMAGE)
-    resources = cfn_yaml.loads(golden(checkout, "render", GPU_IMAGE))["Resources"]
+    resources = cfn_yaml.loads(checkout.run("cluster", "render", GPU_IMAGE))["Resources"]
     tracking = resources["G5Tracking"]["Properties"]
     assert tracking["AutoScalingGroupName"] == {"Ref": "G5Group"}
     assert tracking["TargetTrackingConfiguration"] == {
@@ -156,14 +151,14 @@ def test_what_tracks_gpus_and_tells_somebody(checkout: Checkout) -> None:
 
 def test_what_is_rendered_is_what_is_deployed(checkout: Checkout, subnets: str) -> None:
     template_of(IMAGE)
-    text = golden(checkout, "render", IMAGE)
+    text = checkout.run("cluster", "render", IMAGE)
     cloudformation = boto3.client("cloudformation", REGION)
     made = cloudformation.create_change_set(
         StackName=STACK, ChangeSetName="by-hand", ChangeSetType="CREATE", TemplateBody=text,
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in (
             ("Subnets", subnets), ("TemplateVersion", "1"))])  # as `aws cloudformation deploy`
     cloudformation.execute_change_set(ChangeSetName=made["Id"])
-    assert f"{REGION}: nothing to do" in golden(checkout, "plan", IMAGE)
+    assert f"{REGION}: nothing to do" in checkout.run("cluster", "plan", IMAGE)
     dashboard = boto3.client("cloudwatch", REGION).get_dashboard(DashboardName=STACK)[
         "DashboardBody"
     ]
@@ -193,13 +188,13 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
 def test_what_goes_wrong(checkout: Checkout) -> None:
     checkout.define("publish: {regions: [us-east-1]}\n")
     for args, said in WRONG:
-        text = golden(checkout, "plan", *args, code=2)
+        text = checkout.run("cluster", "plan", *args, code=2)
         assert said in text and "to do:" in text
     boto3.client("cloudformation", REGION).create_stack(
         StackName=STACK, TemplateBody=json.dumps(
             {"Description": "mine", "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}))
     for verb in ("plan", "remove"):
-        text = golden(checkout, verb, IMAGE, code=2)
+        text = checkout.run("cluster", verb, IMAGE, code=2)
         assert f"the stack {STACK} in us-east-1 is not made from the template of" in text
 
 
@@ -209,15 +204,15 @@ def test_groups_name_the_number_of_the_default_version(checkout: Checkout, subne
     """
     checkout.define("publish: {regions: [us-east-1], instance_refresh: {groups: [web]}}\n")
     template_of(IMAGE)
-    golden(checkout, "apply", IMAGE, "--set", f"Subnets={subnets}")
+    checkout.run("cluster", "apply", IMAGE, "--set", f"Subnets={subnets}")
     assert versions() == {"1"}
     ec2, name = boto3.client("ec2", REGION), f"golden-{IMAGE}"
     ec2.create_launch_template_version(LaunchTemplateName=name, SourceVersion="1",
                                        LaunchTemplateData={})
     ec2.modify_launch_template(LaunchTemplateName=name, DefaultVersion="2")
-    golden(checkout, "apply", IMAGE)
+    checkout.run("cluster", "apply", IMAGE)
     assert versions() == {"2"}
-    golden(checkout, "apply", IMAGE, "--set", "TemplateVersion=1")
+    checkout.run("cluster", "apply", IMAGE, "--set", "TemplateVersion=1")
     assert versions() == {"1"}
 
 
@@ -234,7 +229,7 @@ def test_a_region_without_a_family_has_no_group_of_it(checkout: Checkout, subnet
     definition.write_text(re.sub(r"hardware: \[[^]]*\]", "hardware: [m7i, p3]", text),
                           encoding="utf-8")
     template_of(IMAGE)
-    said = golden(checkout, "plan", IMAGE, "--set", f"Subnets={subnets}")
+    said = checkout.run("cluster", "plan", IMAGE, "--set", f"Subnets={subnets}")
     assert "p3: not in us-east-1, so it has no group" in said and "P3Group" not in said
 
 
@@ -243,11 +238,11 @@ def test_prices_that_nobody_may_ask_for_are_unknown(
 ) -> None:
     template_of(GPU_IMAGE)
     aws.set(denied={"*": ["pricing:*"]})
-    said = golden(checkout, "plan", GPU_IMAGE, "--set", f"Subnets={subnets}")
+    said = checkout.run("cluster", "plan", GPU_IMAGE, "--set", f"Subnets={subnets}")
     assert (
         "on demand (unknown: the AWS credentials may not call " in said
         and "g5       unknown" in said
     )
-    assert "$0" not in said and "Price of idle hours\\n\\nunknown: the AWS" in golden(
-        checkout, "render", GPU_IMAGE
+    assert "$0" not in said and "Price of idle hours\\n\\nunknown: the AWS" in checkout.run(
+        "cluster", "render", GPU_IMAGE
     )

@@ -10,10 +10,9 @@ import pytest
 from goldenami.core import records
 from goldenami.image.bake import bake_inputs
 from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
 from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord
-from support.debian.lock_commands import IMAGE, edit, golden, lock_path
+from support.debian.lock_commands import IMAGE, edit, golden, lock_path, locked, refused
 from support.debian.registry import LOGIN, VARIABLE, Registry
 from support.loopback import Loopback, QuietHandler
 
@@ -35,22 +34,6 @@ def ask_for(root: Path, *entries: str) -> None:
     rows = "".join(f"  - {entry}\n" for entry in entries)
     edit(root, "roles:\n", f"containers:\n{rows}roles:\n  container_runtime:\n"
                            "    container_runtime_packages: [python3]\n")
-
-
-def locked(root: Path) -> Lock:
-    done = golden(root, "lock", IMAGE)
-    assert done.returncode == 0, done.stderr
-    return lockfile.read(lock_path(root))[0]
-
-
-def refused(root: Path, command: str = "lock") -> tuple[int, str]:
-    """The exit code of a command, and the line that names the definition."""
-    done = golden(root, command, IMAGE)
-    assert "Traceback" not in done.stderr
-    name = f"{IMAGE}.yml:"
-    told = [line.partition(name)[2] for line in done.stderr.splitlines() if name in line]
-    assert len(told) == 1, done.stderr
-    return done.returncode, told[0]
 
 
 def test_a_tag_of_several_architectures_is_locked_blob_by_blob(

@@ -12,12 +12,10 @@ from goldenami.core import records
 from goldenami.core.records import sha256_file
 from goldenami.image.bake import bake_inputs
 from goldenami.image.security import components
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.lockfile import Lock
 from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo, vendors
-from support.debian.lock_commands import IMAGE, edit, golden, lock_path
+from support.debian.lock_commands import IMAGE, edit, golden, lock_path, locked, refused
 from support.debian.vendors import LOGIN, VARIABLE, VendorServer
 
 pytestmark = pytest.mark.usefixtures("debian")
@@ -41,22 +39,6 @@ def company(root: Path, vendor: VendorServer) -> Path:
     edit(root, "  kernel:\n",
          "  kernel:\n  customize:\n    customize_packages: [company-tool]\n")
     return root
-
-
-def locked(root: Path) -> Lock:
-    done = golden(root, "lock", IMAGE)
-    assert done.returncode == 0, done.stderr
-    return lockfile.read(lock_path(root))[0]
-
-
-def refused(root: Path, command: str = "lock") -> tuple[int, str]:
-    """The exit code of a command, and the line that names the definition."""
-    done = golden(root, command, IMAGE)
-    assert "Traceback" not in done.stderr
-    name = f"{IMAGE}.yml:"
-    told = [line.partition(name)[2] for line in done.stderr.splitlines() if name in line]
-    assert len(told) == 1, done.stderr
-    return done.returncode, told[0]
 
 
 def test_packages_of_a_repository_by_suites_and_of_one_behind_a_login(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from goldenami import cli
 from goldenami.model.builds import lockfile
+from goldenami.model.builds.lockfile import Lock
 
 IMAGE = "debian-13-ml-cpu"
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
@@ -40,3 +41,20 @@ def edit(root: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def locked(root: Path) -> Lock:
+    """The image's lock, made anew."""
+    done = golden(root, "lock", IMAGE)
+    assert done.returncode == 0, done.stderr
+    return lockfile.read(lock_path(root))[0]
+
+
+def refused(root: Path, command: str = "lock") -> tuple[int, str]:
+    """The exit code of a command, and the line that names the definition."""
+    done = golden(root, command, IMAGE)
+    assert "Traceback" not in done.stderr
+    name = f"{IMAGE}.yml:"
+    told = [line.partition(name)[2] for line in done.stderr.splitlines() if name in line]
+    assert len(told) == 1, done.stderr
+    return done.returncode, told[0]
