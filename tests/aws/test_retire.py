@@ -11,7 +11,6 @@ import pytest
 from goldenami.aws.channels.lease import take_lease
 from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import build_name
-from goldenami.aws.inventory import removal
 from goldenami.aws.inventory.topology import AccountAmi, AmiState, Topology
 from goldenami.core import clock, records
 from goldenami.core.errors import Busy, GoldenError, HostNotReady
@@ -35,24 +34,6 @@ pytestmark = pytest.mark.usefixtures("later")
 
 
 # --- the steps ---
-
-def test_a_use_that_comes_late_is_respected_and_the_announcement_taken_back(
-    account: SeededAccount, calendar: Calendar, tmp_path: Path,
-) -> None:
-    old = account.ami(1)
-    account.ami(2)
-    before = f"{iso(1000)[:10]}T00:00:00.000Z"
-    account.ec2.enable_image_deprecation(ImageId=old, DeprecateAt=before)
-    run(account, tmp_path)
-    assert account.amis()[old].deprecated != before
-    calendar.days += 30
-    account.point("/somebody/needs/it", old)
-    assert steps(plan(account)) == [(RetireStep.RECALL, old)]
-    run(account, tmp_path)
-    assert not plan(account).actions
-    described = removal.describe(account.ec2, old)
-    assert described is not None and described["DeprecationTime"] == before
-    assert set(account.marks(old)) == {"goldenami:image", "goldenami:build-id"}
 
 
 def test_a_disabled_image_can_be_had_back_with_its_shares(
@@ -79,25 +60,6 @@ def test_a_disabled_image_can_be_had_back_with_its_shares(
 
 
 # --- what is not ours ---
-
-def test_what_the_pipeline_did_not_make_is_not_touched(
-    account: SeededAccount, tmp_path: Path
-) -> None:
-    """A tag alone is no proof, a record alone is none either, and neither is a record that names
-    another AMI."""
-    untagged = account.ami(1, tagged=False)
-    unrecorded = account.ami(2, recorded=False)
-    elsewhere = account.ami(3, recorded=False)
-    account.point(account.record(3), untagged)
-    account.ami(4)
-    planned = plan(account)
-    assert planned.actions == []
-    assert "its record does not exist" in reasons(planned)[unrecorded][0]
-    assert f"its record names {untagged}" in reasons(planned)[elsewhere][0]
-    assert untagged not in reasons(planned)
-    before = account.amis()
-    run(account, tmp_path)
-    assert account.amis() == before
 
 
 def test_a_pointer_to_an_ami_that_is_gone_is_said(account: SeededAccount, tmp_path: Path) -> None:
@@ -202,32 +164,6 @@ def test_what_a_partner_launched_lately_is_not_released(days: int, stays: bool) 
     planned = retention.plan(found, IMAGE, released, now)
     assert any("and launched on" in said for said in reasons(planned).get("ami-1", [])) is stays
     assert bool(planned.actions) is not stays
-
-
-def test_what_is_public_is_not_released(account: SeededAccount) -> None:
-    old = account.ami(1)
-    account.ami(2)
-    account.share(old, PARTNER)
-    released = POLICY.model_copy(update={"release_shared": True})
-    assert steps(plan(account, released)) == [(RetireStep.DEPRECATE, old)]
-    account.ec2.modify_image_attribute(ImageId=old, LaunchPermission={"Add": [{"Group": "all"}]})
-    assert "shared with" in reasons(plan(account, released))[old][0]
-
-
-def test_unfinished_uploads_go_when_they_have_expired(
-    account: SeededAccount, tmp_path: Path
-) -> None:
-    dead = account.snapshot(1, complete=False, expires=iso(LATER - 1))
-    finished = account.snapshot(1, expires=iso(LATER - 1))
-    alive = account.snapshot(1, complete=False, expires=iso(LATER + 1))
-    unknown = account.snapshot(1, complete=False)
-    foreign = account.ec2.create_snapshot(VolumeId=account.ec2.create_volume(
-        Size=1, AvailabilityZone=f"{account.region}a")["VolumeId"])["SnapshotId"]
-    run(account, tmp_path)
-    assert account.snapshots() == {alive, unknown, foreign}
-    assert dead not in account.snapshots() and finished not in account.snapshots()
-    assert "a run may work on it until" in reasons(plan(account))[alive][0]
-    assert "no tag says until when" in reasons(plan(account))[unknown][0]
 
 
 def test_the_build_to_roll_back_to_stays_unless_only_one_is_kept(account: SeededAccount) -> None:

@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
-from goldenami.aws.channels.pointers import build_name
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
-    AccountAmi,
     Launcher,
     LauncherKind,
     TemplateUse,
@@ -19,7 +14,7 @@ from goldenami.aws.inventory.topology import (
 )
 from goldenami.release.retire import retention
 from goldenami.release.retire.retention import RegionRetirePlan, RetentionPolicy, RetireStep
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from support.aws.accounts import (
     BUILDS,
     IMAGE,
@@ -32,28 +27,24 @@ from support.aws.accounts import (
     proven,
 )
 
-Planner = Callable[[Topology, str, RetentionPolicy, datetime], RegionRetirePlan]
 DESTRUCTIVE = {RetireStep.DEPRECATE, RetireStep.DISABLE, RetireStep.DEREGISTER,
                RetireStep.NOTE_DISABLED}
 
 
-def check_account(
-    topology: Topology, policy: RetentionPolicy, planner: Planner | None = None
-) -> None:
+def check_account(topology: Topology, policy: RetentionPolicy) -> None:
     """Runs retirement until nothing more is due, with enough time between, and judges each run and
     the end."""
     account, now = Account(topology), NOW
-    planner = planner or retention.plan
     foreign = [ami for ami in topology.amis if ami.image != IMAGE or not proven(topology, ami)]
     # Within the account's ages, then beyond all; six uploads in a chain.
     for pause in (*[10] * 4, 500, *[10] * 18):
-        planned = planner(account.topology, IMAGE, policy, now)
+        planned = retention.plan(account.topology, IMAGE, policy, now)
         if not planned.actions and now > NOW + timedelta(days=500):
             break
         check_run(account.topology, planned, policy, now)
         account.carry_out(planned, policy, now)
         now += timedelta(days=pause, seconds=1)
-    assert not planner(account.topology, IMAGE, policy, now).actions, "it never settles"
+    assert not retention.plan(account.topology, IMAGE, policy, now).actions, "it never settles"
     check_end(account.topology, policy, now)
     assert [ami for ami in account.topology.amis if ami in foreign] == foreign, (
         "a foreign AMI was touched"
@@ -109,135 +100,6 @@ def test_random_accounts(topology: Topology, policy: RetentionPolicy) -> None:
 @given(accounts, policies)
 def test_ten_thousand_random_accounts(topology: Topology, policy: RetentionPolicy) -> None:
     check_account(topology, policy)
-
-
-def _without(**hidden: Any) -> Planner:
-    return lambda found, image, policy, now: retention.plan(
-        replace(found, **hidden), image, policy, now
-    )
-
-
-def _no(kind: LauncherKind) -> Planner:
-    return lambda found, image, policy, now: retention.plan(replace(found, launchers=tuple(
-        launcher for launcher in found.launchers if launcher.kind is not kind)), image, policy, now)
-
-
-def _amis(change: Callable[[AccountAmi], AccountAmi]) -> Planner:
-    return lambda found, image, policy, now: retention.plan(
-        replace(found, amis=tuple(map(change, found.amis))), image, policy, now)
-
-
-def _records_only(
-    found: Topology, image: str, policy: RetentionPolicy, now: datetime
-) -> RegionRetirePlan:
-    records = {name: value for name, value in found.parameters.items()
-               if re.search("/[0-9a-f]{12}$", name)}
-    return retention.plan(replace(found, parameters=records), image, policy, now)
-
-
-def _policy(change: Callable[[RetentionPolicy], RetentionPolicy]) -> Planner:
-    return lambda found, image, policy, now: retention.plan(found, image, change(policy), now)
-
-
-def _steps(*kept: RetireStep) -> Planner:
-    def planner(
-        found: Topology, image: str, policy: RetentionPolicy, now: datetime
-    ) -> RegionRetirePlan:
-        made = retention.plan(found, image, policy, now)
-        return made.model_copy(update={"actions": [action for action in made.actions
-                                                   if action.step in kept]})
-    return planner
-
-
-BLIND: dict[str, Planner] = {
-    "templates": _without(templates=()),
-    "configurations": _without(configurations={}),
-    "volumes of configurations": _without(configured={}),
-    "shares of snapshots": _without(shared_snapshots={}),
-    "volumes of launchers": lambda found, image, policy, now: retention.plan(
-        replace(
-            found, launchers=tuple(replace(launcher, snapshots=()) for launcher in found.launchers)
-        ),
-        image,
-        policy,
-        now,
-    ),
-    **{kind.value: _no(kind) for kind in LauncherKind},
-    "ledger": _without(pointers={}),
-    "instances": _without(instances=()),
-    "volumes": _without(volumes=()),
-    "parameters": _records_only,
-    "protection": _amis(lambda ami: replace(ami, protected=False)),
-    "shares": _amis(lambda ami: replace(ami, shared_with=())),
-    "tags alone": lambda found, image, policy, now: retention.plan(
-        replace(
-            found,
-            parameters={
-                **found.parameters,
-                **{build_name(ami.image, ami.build_id): ami.id for ami in found.amis if ami.image},
-            },
-        ),
-        image,
-        policy,
-        now,
-    ),
-    "uploads": lambda found, image, policy, now: retention.plan(
-        replace(
-            found, snapshots=tuple(replace(snapshot, parent="") for snapshot in found.snapshots)
-        ),
-        image,
-        policy,
-        now,
-    ),
-    "newest": _policy(
-        lambda policy: policy.model_copy(update={"keep_last": max(policy.keep_last - 1, 0)})
-    ),
-    "age": _policy(lambda policy: policy.model_copy(update={"max_age_days": 0})),
-    "waits": _policy(
-        lambda policy: policy.model_copy(
-            update={"disable_after_days": 0, "deregister_after_days": 0}
-        )
-    ),
-    "keeps too many": _policy(
-        lambda policy: policy.model_copy(update={"keep_last": policy.keep_last + 1})
-    ),
-    "leaves snapshots": _steps(
-        *(step for step in RetireStep if step is not RetireStep.DELETE_SNAPSHOT)
-    ),
-    "leaves records": _steps(
-        *(step for step in RetireStep if step is not RetireStep.DELETE_RECORD)
-    ),
-    "never deregisters": _steps(
-        *(step for step in RetireStep if step is not RetireStep.DEREGISTER)
-    ),
-}
-"""Planners with one defect each."""
-
-
-class AllSeen(Exception):
-    """The oracle noticed every defect."""
-
-
-@pytest.mark.long
-def test_the_oracle_notices_each_defect() -> None:
-    """Of the same accounts: each goes to the planners whose defect no account has shown yet."""
-    unseen = dict(BLIND)
-
-    @settings(max_examples=4000, deadline=None, database=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(accounts, policies)
-    def judge(topology: Topology, policy: RetentionPolicy) -> None:
-        for defect, planner in list(unseen.items()):
-            try:
-                check_account(topology, policy, planner)
-            except AssertionError:
-                del unseen[defect]
-        if not unseen:
-            raise AllSeen
-
-    with pytest.raises(AllSeen):
-        judge()
-        pytest.fail(f"not noticed: {', '.join(unseen)}")
 
 
 @pytest.mark.parametrize("kind", LauncherKind)
