@@ -9,7 +9,6 @@ import pytest
 from botocore.exceptions import ClientError
 from goldenami.aws import session
 from goldenami.core.errors import StageFailed, Unreachable
-from support.aws.emulator import Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
 from support.builds.tools import POLICIES
@@ -71,21 +70,6 @@ def test_a_quota_says_which_and_what_to_do(code: str, advice: str) -> None:
     busy = session.translate(ClientError({"Error": {"Code": "RequestLimitExceeded"}}, "CopyImage"),
                              REGION)
     assert isinstance(busy, Unreachable), "a rate is no quota"
-
-
-def test_a_quota_stops_a_publish_and_the_same_command_continues(
-    checkout: Checkout, build: Path, faults: Faults,
-) -> None:
-    define(checkout, "soak_hours: 0")
-    faults.add("ssm", "PutParameter", error={"code": "ParameterLimitExceeded", "status": 400})
-    ran = checkout.golden("publish", IMAGE)
-    assert (
-        ran.code == 5
-        and "delete records that nobody needs, or ask for more in Service Quotas" in ran.text
-    )
-    faults.clear()
-    checkout.run("publish", IMAGE)
-    RegionState(REGION).check([build.name], build.name)
 
 
 def test_policies_name_their_partition_in_one_way() -> None:

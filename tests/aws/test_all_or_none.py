@@ -52,24 +52,3 @@ def test_a_region_that_refuses_keeps_all_where_they_were(
     for region in REGIONS:
         RegionState(region).check(build_ids, build_ids[1])
     assert candidates() == [build_ids[1]] * 2
-
-
-def test_of_a_first_publish_nothing_stays_or_it_is_named(
-    checkout: Checkout, faults: Faults,
-) -> None:
-    first = build(checkout, 1)
-    faults.add("ec2", "CreateLaunchTemplate", region="us-west-2", error=ERROR)
-    assert "no pointer has moved" in checkout.run("publish", IMAGE, code=5)
-    for region in REGIONS:
-        state = RegionState(region)
-        pointers = (state.parameter("latest"), state.template(), state.ledger().latest)
-        assert pointers == (None, None, None)
-    faults.add("ssm", "DeleteParameter", region="us-east-1", error=ERROR)
-    text = checkout.run("publish", IMAGE, code=5)
-    assert "pointers may have moved in us-east-1 and nowhere else: AWS refused Create" in text
-    assert "us-east-1, back AWS refused DeleteParameter in us-east-1" in text
-    assert RegionState("us-west-2").parameter("latest") is None
-    faults.clear()
-    checkout.run("publish", IMAGE, "--build", first)
-    for region in REGIONS:
-        RegionState(region).check([first], first)

@@ -146,15 +146,6 @@ def test_a_publish_does_not_go_over_a_rollback(checkout: Checkout) -> None:
     assert len(runs.state.amis()) == 2
 
 
-def test_an_ami_that_vanished_after_the_plan_is_named(checkout: Checkout) -> None:
-    runs = InterruptedRuns(checkout)
-    ami = runs.ami(runs.published(1))
-    build, plan = runs.planned()
-    runs.state.ec2.deregister_image(ImageId=ami)
-    with pytest.raises(Busy, match=f"{ami} in us-east-1 is gone since the plan was made"):
-        publish.execute(runs.account, runs.wanted, build, plan, runs.progress)
-
-
 def test_what_latest_names_by_now_is_not_retired(checkout: Checkout, aws: Emulator) -> None:
     aws.set(backdate_days=400)
     runs = InterruptedRuns(checkout)

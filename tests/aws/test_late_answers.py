@@ -11,34 +11,11 @@ import boto3
 import pytest
 from goldenami.aws import images
 from goldenami.aws.instances import instances
-from goldenami.aws.inventory import leftovers, removal
-from goldenami.aws.inventory.leftovers import LeftoverKind
-from goldenami.core import clock
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
 
 NOT_FOUND: dict[str, Any] = {"mode": "not-found", "calls": ["ec2:*"], "seconds": 3.0}
 IN_USE: dict[str, Any] = {"mode": "in-use", "seconds": 2.0}
-
-
-def test_a_snapshot_goes_after_its_ami(account: SeededAccount, aws: Emulator) -> None:
-    ami = account.ami(1)
-    snapshot = account.backing(ami)
-    removal.disable(account.ec2, account.described(ami), clock.now())
-    aws.late(IN_USE)
-    removal.deregister(account.ec2, account.described(ami), clock.now())
-    removal.delete_snapshot(account.ec2, snapshot)
-    assert snapshot not in account.snapshots()
-    for number, remove in ((2, images.remove), (3, _sweep)):
-        ami = account.ami(number)
-        snapshot = account.backing(ami)
-        remove(account.ec2, images.get(account.ec2, [ami])[ami])
-        assert snapshot not in account.snapshots()
-
-
-def _sweep(ec2: Any, image: images.Image) -> None:
-    for kind, name in ((LeftoverKind.IMAGE, image.ami), (LeftoverKind.SNAPSHOT, image.snapshot)):
-        leftovers.remove(ec2, kind, name)
 
 
 def a_launch(account: SeededAccount, folder: Path) -> instances.Launch:

@@ -63,13 +63,6 @@ def test_one_instance_by_the_template_and_a_type(region: RegionState) -> None:
     assert instance["MetadataOptions"]["HttpTokens"] == "required"
 
 
-def test_one_instance_by_the_parameter(region: RegionState) -> None:
-    region.ec2.run_instances(ImageId=f"resolve:ssm:/golden-ami/{IMAGE}/latest",
-                             InstanceType="m7i.large",
-                             MinCount=1, MaxCount=1)
-    assert [each["ImageId"] for each in launched(region)] == [region.parameter("latest")]
-
-
 def test_a_group_by_the_policy_of_the_page(region: RegionState) -> None:
     groups = boto3.client("autoscaling", region_name="us-east-1")
     made = policy()
@@ -102,15 +95,6 @@ def test_a_group_launches_what_latest_became(region: RegionState, checkout: Chec
     ]
     (override,) = shown["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]
     assert override["InstanceRequirements"]["AllowedInstanceTypes"] == ["c7i.*", "m7i.*"]
-
-
-def test_a_fleet_by_the_template_of_the_policy(region: RegionState) -> None:
-    region.ec2.create_fleet(
-        Type="instant", LaunchTemplateConfigs=[policy("1")["LaunchTemplate"]],
-        TargetCapacitySpecification={"TotalTargetCapacity": 2,
-                                     "DefaultTargetCapacityType": "on-demand"})
-    assert [each["ImageId"] for each in launched(region)] == [region.parameter("latest")] * 2
-    assert {each["InstanceType"].partition(".")[0] for each in launched(region)} <= {"c7i", "m7i"}
 
 
 def test_what_the_page_shows_is_taken(checkout: Checkout, tmp_path: Path) -> None:

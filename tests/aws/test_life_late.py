@@ -78,12 +78,6 @@ def _hasty(monkeypatch: pytest.MonkeyPatch, own_pauses: None) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("mode", MODES)
-def test_a_life_under_each_mode(checkout: Checkout, aws: Emulator, mode: str) -> None:
-    life(checkout, aws, [MODES[mode]], 1)
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("seed", range(1, 40))
 def test_a_life_under_a_mixture(checkout: Checkout, aws: Emulator, seed: int) -> None:
     rules = [MODES[mode] for mode in random.Random(seed).sample(list(MODES), 3)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.release.publish import upload_plan
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
@@ -72,30 +71,6 @@ def test_encryption_by_default_that_is_switched_on_later(
     publish(checkout)
     assert of_build(third)["Tags"]["goldenami:parent-snapshot"] == new["SnapshotId"]
     RegionState(REGION).check([first.name, second.name, third.name], third.name)
-
-
-@pytest.mark.long
-def test_encryption_by_default_that_is_switched_on_after_the_plan(
-    checkout: Checkout, first: Path, ec2: Any, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    define(checkout)
-    publish(checkout)
-    made = upload_plan.make
-
-    def then_switch(*args: Any) -> Any:
-        uploads = made(*args)
-        ec2.enable_ebs_encryption_by_default()
-        return uploads
-
-    monkeypatch.setattr(upload_plan, "make", then_switch)
-    second = builds.build(checkout.root, 2)
-    said = publish(checkout)
-    assert f"no difference to {of_build(first)['SnapshotId']}, EBS refuses it" in said
-    assert (
-        of_build(second)["Encrypted"]
-        and "goldenami:parent-snapshot" not in of_build(second)["Tags"]
-    )
-    assert of_build(second)["Tags"]["goldenami:stored-bytes"] == str(builds.BLOCKS << 19)
 
 
 @pytest.mark.slow

@@ -157,21 +157,6 @@ def test_of_two_publishers_one_stops(checkout: Checkout, build: Path) -> None:
         ] == [IMAGE]
 
 
-def test_a_lease_is_had_by_one(aws: Emulator) -> None:
-    """The conditional write holds: also between two that have read the same item."""
-    first = lease.take_lease(dynamodb(), IMAGE)
-    with pytest.raises(Busy, match="is at work on"):
-        lease.take_lease(dynamodb(), IMAGE)
-    first.renew()
-    first.release()
-    second = lease.take_lease(dynamodb(), IMAGE)
-    assert second.fence == first.fence + 1
-    with pytest.raises(Busy, match="took over the lease"):
-        first.record(first.ledger.withdraw("0" * 12))
-    with pytest.raises(Busy, match="took over the lease"):
-        first.renew()
-
-
 def test_a_late_writer_is_fenced_off(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publisher that slept beyond its leases writes nothing and takes nothing from others."""
     of_build = f"{IMAGE}/{'1' * 12}"

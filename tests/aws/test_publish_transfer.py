@@ -64,18 +64,6 @@ def test_another_bake_of_the_build_before_tells_nothing_of_its_snapshot(
 
 
 @pytest.mark.long
-def test_a_new_region_gets_a_copy_of_the_ami_that_is_there(
-    checkout: Checkout, build: Path, aws: Emulator
-) -> None:
-    publish(checkout, regions=(HOME,))
-    before = len(aws.calls())
-    ami = RegionState(HOME).parameter("latest")
-    assert f"copy {ami} of {HOME} to" in publish(checkout, ", transfer: copy")
-    assert by(aws, "ebs:PutSnapshotBlock", before) == set()
-    RegionState(FAR).check([build.name], build.name)
-
-
-@pytest.mark.long
 def test_what_is_encrypted_is_not_copied_to_where_nothing_is(
     checkout: Checkout, build: Path, aws: Emulator
 ) -> None:

@@ -6,8 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import boto3
-from goldenami.aws.channels import refresh
-from goldenami.aws.channels.pointers import Version
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
 from support.waiting import until
@@ -75,13 +73,3 @@ def test_a_group_of_several_types_keeps_its_policy(checkout: Checkout) -> None:
     assert "nothing to do" in checkout.golden("publish", IMAGE).text
     assert "us-east-1: refresh of web: started" in checkout.run("rollback", IMAGE)
     assert shown() == policy(ours, theirs)
-
-
-def test_our_template_among_the_overrides_is_the_one_that_moves(checkout: Checkout) -> None:
-    group = {"MixedInstancesPolicy": policy(
-        {"LaunchTemplateId": "lt-theirs", "LaunchTemplateName": "theirs", "Version": "7"},
-        {"LaunchTemplateId": "lt-ours", "LaunchTemplateName": "golden", "Version": "$Latest"})}
-    desired = refresh._desired(group, Version("lt-ours", 3, "", {}))
-    assert desired == {"MixedInstancesPolicy": policy(
-        {"LaunchTemplateId": "lt-theirs", "Version": "7"},
-        {"LaunchTemplateId": "lt-ours", "Version": "3"})}

@@ -49,10 +49,6 @@ SERVICES = ["autoscaling", "cloudformation", "cloudtrail", "cloudwatch", "dynamo
 """What keeps something of an image, or runs it: log groups and registries, too."""
 
 
-def test_there_are_forty_ways() -> None:
-    assert len(DECLARED) + len(ASKED) + len(NAMED) + len(SERVICES) + len([TOPIC]) == 40
-
-
 @pytest.fixture
 def bound(checkout: Checkout, aws: Emulator) -> Checkout:
     """A checkout that may be in the United States alone, with a build that is published there."""

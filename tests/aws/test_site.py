@@ -11,7 +11,6 @@ import boto3
 import pytest
 from goldenami.aws.session import Account
 from goldenami.aws.site_bucket import SiteBucket
-from goldenami.core.errors import BadInput
 from goldenami.image.report import site_folder
 from goldenami.image.report.site_folder import SITE_FILE
 from goldenami.model.builds.build_folder import ImageFolder
@@ -57,11 +56,6 @@ def test_the_bucket_keeps_builds_that_no_machine_has(
     s3.put_object(Bucket=BUCKET, Key=f"pages/../../{SITE_FILE}", Body=b"{}")
     bucket.pull(there, SITE_FILE)
     assert not (tmp_path / SITE_FILE).exists()
-
-
-def test_a_location_that_is_none() -> None:
-    with pytest.raises(BadInput, match="`/srv/site` is no location of S3"):
-        SiteBucket.at(None, "/srv/site")
 
 
 def test_the_page_shows_what_the_account_says(account: SeededAccount, checkout: Checkout) -> None:

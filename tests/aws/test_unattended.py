@@ -11,7 +11,6 @@ from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.core import clock, records
 from goldenami.core.errors import ExitCode
 from goldenami.model.builds import lockfile
-from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.build_records import LOCK_FILE
 from goldenami.model.builds.lockfile import Lock
 from goldenami.release.publish.release_steps import ReleaseStep, next_step
@@ -101,11 +100,3 @@ def test_a_gpu_image_stops_where_no_gpu_is_to_be_had_and_goes_on_later(
     said = release(checkout, GPU_IMAGE)
     assert "may become `latest`: promote" in said and ": publish" not in said
     assert None not in latest(GPU_IMAGE)
-
-
-def test_a_bake_whose_verify_was_interrupted_is_due_again(checkout: Checkout) -> None:
-    build_id = candidates.build(checkout, 1)
-    ImageFolder.of(checkout.root, GPU_IMAGE).build(build_id).verify.unlink()
-    assert f"build {build_id} is not the candidate in every region: bake" in release(
-        checkout, GPU_IMAGE, "--dry-run"
-    )

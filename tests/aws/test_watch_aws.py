@@ -8,8 +8,6 @@ import boto3
 from goldenami.aws import notify
 from support.aws.emulator import Emulator
 
-REGION = "us-east-1"
-
 
 def test_a_topic_is_told(aws: Emulator) -> None:
     sns, sqs = boto3.client("sns"), boto3.client("sqs")
@@ -25,8 +23,3 @@ def test_a_topic_is_told(aws: Emulator) -> None:
     assert len(message["Subject"]) == notify.SUBJECT_LIMIT
     assert len(message["Message"].encode()) <= notify.MESSAGE_LIMIT
     assert message["Message"].endswith("(shortened)")
-
-
-def test_a_message_is_cut_between_characters() -> None:
-    assert notify.shortened("ä" * 50, 60) == "ä" * 23 + "\n\n(shortened)"
-    assert notify.shortened("short", 60) == "short"
