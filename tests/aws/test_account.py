@@ -149,18 +149,6 @@ def test_several_buckets_that_were_kept_are_asked_for(checkout: Checkout) -> Non
 
 # --- somebody else at the same time ---
 
-def test_a_plan_takes_away_no_stack_that_another_makes(checkout: Checkout) -> None:
-    """Two first change sets have one stack: the first is looked at, the second made, then the first
-    is let go."""
-    account = Account()
-    plan = account_plan.prepare(account, [HOME], {account_plan.GITHUB: "acme/images"})
-    waiting = account_plan.prepare(account, [HOME], {account_plan.GITHUB: "acme/images"})
-    account_plan.discard(account, plan)
-    assert exists(HOME), "another change set waits in it"
-    golden(checkout, "apply", "--region", HOME, *GITHUB)
-    account_plan.discard(account, waiting)
-    assert exists(HOME) and trust("golden-ami-github")
-
 
 def test_a_removal_leaves_what_was_changed_after_its_look(checkout: Checkout) -> None:
     account = Account()
@@ -357,12 +345,3 @@ def test_a_plan_that_was_killed_leaves_nothing_in_the_way(
     golden(checkout, *then, "--region", HOME)
     assert exists(HOME) is (then[0] == "plan"), "a change set that waits may be another's"
     golden(checkout, "apply", "--region", HOME, *GITHUB)
-
-
-def test_a_failed_change_takes_nothing_away(checkout: Checkout) -> None:
-    golden(checkout, "apply", "--region", HOME, *GITHUB)
-    boto3.client("iam").create_role(RoleName="golden-ami-gitlab", AssumeRolePolicyDocument="{}")
-    said = golden(checkout, "apply", "--region", HOME, *GITLAB, code=5)
-    assert "already exists" in said and "remove what has that name" in said
-    boto3.client("iam").delete_role(RoleName="golden-ami-gitlab")
-    golden(checkout, "apply", "--region", HOME, *GITLAB)

@@ -9,7 +9,6 @@ from typing import Any
 
 import boto3
 import pytest
-from cfnlint.decode import cfn_yaml
 from goldenami.aws import stacks
 from support.aws.emulator import Emulator
 from support.builds import builds
@@ -124,29 +123,6 @@ def test_gpus_are_tracked_and_a_budget_is_made_where_asked(checkout: Checkout, s
     checkout.run("cluster", "apply", GPU_IMAGE, "--set", "GpuTargetPercent=0",
                  "--set", "MonthlyBudget=0")
     assert not any(listed(kind, GPU_IMAGE) for kind in kinds)
-
-
-def test_what_tracks_gpus_and_tells_somebody(checkout: Checkout) -> None:
-    template_of(GPU_IMAGE)
-    resources = cfn_yaml.loads(checkout.run("cluster", "render", GPU_IMAGE))["Resources"]
-    tracking = resources["G5Tracking"]["Properties"]
-    assert tracking["AutoScalingGroupName"] == {"Ref": "G5Group"}
-    assert tracking["TargetTrackingConfiguration"] == {
-        "TargetValue": {"Ref": "GpuTargetPercent"}, "CustomizedMetricSpecification": {
-            "Namespace": "CWAgent", "MetricName": "nvidia_smi_utilization_gpu",
-            "Statistic": "Average", "Dimensions": [
-                {"Name": "AutoScalingGroupName", "Value": f"golden-{GPU_IMAGE}-g5"}]}}
-    disk = resources["G5Disk"]["Properties"]
-    assert disk["AlarmActions"] == [{"Ref": "Topic"}]
-    where = f"WHERE AutoScalingGroupName = 'golden-{GPU_IMAGE}-g5'"
-    assert where in disk["Metrics"][0]["Expression"]
-    budget = resources["Budget"]["Properties"]
-    assert budget["Budget"]["Metrics"] == ["UnblendedCost"]
-    told = {(row["Notification"]["NotificationType"], row["Notification"]["Threshold"],
-             row["Subscribers"][0]["Address"]["Ref"])
-            for row in budget["NotificationsWithSubscribers"]}
-    assert told == {(kind, percent, "Topic") for kind in ("ACTUAL", "FORECASTED")
-                    for percent in (25, 50, 75, 100)}
 
 
 def test_what_is_rendered_is_what_is_deployed(checkout: Checkout, subnets: str) -> None:

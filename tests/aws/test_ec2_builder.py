@@ -21,21 +21,18 @@ from goldenami.image.bake import bake
 from goldenami.image.builders import ec2 as ec2_builder
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.image.builders.local import LocalBuilder
-from goldenami.image.verify import verify
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     BAKE_FILE,
     Allowance,
     Ami,
     BakeRecord,
-    BuilderKind,
     CoverageRecord,
     Outcome,
 )
 from goldenami.model.builds.lockfile import Framework, Lock, Origin
 from goldenami.model.builds.plans import BakePlan
 from goldenami.packages.pypi import PyFile
-from pydantic import ValidationError
 from support.aws.emulator import Emulator
 from support.builds import builds, sample_lock, sample_plan, tools
 from support.ec2 import ec2_builds
@@ -272,17 +269,6 @@ def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(
     assert not bake._exists(BuildFolder(tmp_path), builder())
 
 
-def test_declared_families_that_the_region_lacks_are_said(
-    aws: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-) -> None:
-    lock = sample_lock.sample()
-    families = lock.model_copy(
-        update={"hardware": lock.hardware.model_copy(update={"families": ["m7i", "x9"]})}
-    )
-    builder()._demand_offered(families, Progress("bake", lock.image, tmp_path / "none"))
-    assert "us-east-1 has no x9: a publish there will be refused" in capsys.readouterr().err
-
-
 def test_the_first_family_builds_and_gpus_have_a_stand_in() -> None:
     lock = sample_lock.sample()
     assert ec2_builder.instance_type(lock) == "m7i.xlarge"
@@ -290,22 +276,3 @@ def test_the_first_family_builds_and_gpus_have_a_stand_in() -> None:
         update={"hardware": lock.hardware.model_copy(update={"families": ["p5"], "sm": ["90"]})}
     )
     assert ec2_builder.instance_type(gpu) == "m7i.xlarge"
-
-
-def test_a_session_needs_a_disk(aws: Emulator, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="has no verified build"):
-        LocalBuilder(tmp_path).shell(builds.IMAGE)
-    verify.point_latest(BuildFolder(ec2_builds.build(tmp_path, 1, REGION)))
-    with pytest.raises(BadInput, match="was baked on EC2: there is no disk to boot"):
-        LocalBuilder(tmp_path).shell(builds.IMAGE)
-
-
-def test_a_record_says_one_thing_of_what_was_made(aws: Emulator, tmp_path: Path) -> None:
-    there, here = (BuildFolder(folder).read_bake() for folder in (
-        ec2_builds.build(tmp_path, 1, REGION), builds.build(tmp_path, 2)))
-    for wrong in (here.model_copy(update={"builder": BuilderKind.EC2}),
-                  there.model_copy(update={"disk": here.disk}),
-                  there.model_copy(update={"ami": None}),
-                  here.model_copy(update={"manifest_sha256": None})):
-        with pytest.raises(ValidationError, match="has a disk and its manifest, or an AMI"):
-            BakeRecord.model_validate_json(wrong.model_dump_json())

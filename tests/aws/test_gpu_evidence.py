@@ -234,17 +234,6 @@ def test_one_region_of_other_bytes_keeps_all(checkout: Checkout, published: str)
     )
 
 
-def test_what_latest_named_in_a_region_is_no_proof_of_other_bytes(
-    checkout: Checkout, published: str,
-) -> None:
-    """A publish takes a region's word for a build only where that region still has the AMI."""
-    keep(facts(published))
-    checkout.run("promote", GPU_IMAGE)
-    deregister(published, *REGIONS)
-    rewrite(checkout, published)
-    assert "`latest` stays" in checkout.run("publish", GPU_IMAGE, code=11)
-
-
 def test_bytes_that_latest_named_are_not_those_of_a_new_ami(
     checkout: Checkout, published: str
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.aws.account_template import BOUNDARY, BY_COMMANDS, BY_HAND, ROLES, document
-from support.aws.iam_policies import REFERENCE, Asked, about, allows, holds, kinds_of, listed
+from support.aws.iam_policies import REFERENCE, Asked, about, allows, kinds_of, listed
 from support.builds.tools import POLICIES
 from support.rules import trees
 
@@ -260,22 +260,3 @@ def test_the_builder_reaches_neither_the_site_nor_what_it_did_not_launch() -> No
              "ssm:PutParameter")
     assert not [action for action in moved if allows(policies, BOUNDARY, Asked(
         action, _ec2("image", "ami-0"), {"aws:ResourceTag/goldenami:image": "x"}))]
-
-
-def test_conditions_that_no_role_here_decides() -> None:
-    assert not holds("StringEquals", "a", "x*", {"a": "xy"})
-    assert holds("ForAllValues:StringLike", "a", ["x*"], {})
-    assert not holds("ForAllValues:StringLike", "a", ["x*"], {"a": ["x", "y"]})
-
-
-def test_a_denial_wins_and_a_boundary_limits() -> None:
-    allow = {"Statement": [{"Effect": "Allow", "Action": ["s3:Get*"],
-                            "Resource": "arn:aws:s3:::a/*"}]}
-    deny = {"Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws:s3:::a/x[1]"}]}
-    other = {"Statement": [{"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}]}
-    asked = Asked("s3:GetObject", "arn:aws:s3:::a/x[1]")
-    assert allows([allow], None, asked) and allows([allow], allow, asked)
-    assert not allows([allow, deny], None, asked) and not allows([allow], deny, asked)
-    assert not allows([allow], other, asked) and not allows([], None, asked)
-    assert not allows([allow], None, Asked("s3:PutObject", "arn:aws:s3:::a/b"))
-    assert allows([allow, deny], None, Asked("s3:GetObject", "arn:aws:s3:::a/x1"))

@@ -8,9 +8,6 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from goldenami.aws.channels import lease
-from goldenami.aws.pricing import account_prices
-from goldenami.aws.pricing.price_list import ListedPrices
 from goldenami.fleet.account import account_plan
 from support.aws.account_template import (
     BOUNDARY,
@@ -117,22 +114,3 @@ def test_the_bucket_is_private_encrypted_versioned_and_for_tls() -> None:
     )
     assert statement["Resource"] == [BUCKET, f"{BUCKET}/*"]
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-
-
-def test_what_holds_data_is_retained() -> None:
-    kept = {name: body["DeletionPolicy"] for name, body in RAW.items() if "DeletionPolicy" in body}
-    assert kept == {"Leases": "Retain", "Bucket": "RetainExceptOnCreate"}
-    assert {RAW[name]["UpdateReplacePolicy"] for name in kept} == {"Retain"}
-    # A fixed name, so that it can be imported.
-    assert RAW["Leases"]["Properties"]["TableName"] == lease.TABLE
-
-
-def test_each_kind_of_resource_has_a_price() -> None:
-    listed = ListedPrices({"us-east-1": 0.000000625}, "2026-10-01")
-    prices = {body["Type"]: account_prices.of_kind(body["Type"], "us-east-1", lambda _: listed)
-              for body in RAW.values()}
-    assert "unknown" not in prices.values()
-    kind = "AWS::S3::Bucket"
-    assert account_prices.of_kind(kind, "mars-north-1", lambda _: listed) == "unknown"
-    refused = ListedPrices(unknown="no right")
-    assert account_prices.of_kind(kind, "us-east-1", lambda _: refused) == "unknown: no right"

@@ -3,7 +3,6 @@ image's groups need."""
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import date
 from functools import cache
@@ -79,13 +78,6 @@ def linted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     return {path.stem: cfn_yaml.load(str(path))["Resources"] for path in folder.glob("*.yml")}
 
 
-def widgets(resources: dict[str, Any]) -> dict[str, Any]:
-    """The dashboard's widgets by title, as CloudFormation writes them."""
-    body = str(resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
-    text = re.sub(r"\$\{(?!!)([^}]+)\}", r"<\1>", body).replace("${!", "${")
-    return {each["properties"].get("title", "text"): each for each in json.loads(text)["widgets"]}
-
-
 def test_cfn_lint_complains(tmp_path: Path) -> None:
     (tmp_path / "bad.yml").write_text(rendered(GPU_IMAGE).body.replace("TopicName:", "TopicNme:"),
                                       encoding="utf-8")
@@ -99,23 +91,6 @@ def test_every_image_has_a_group_for_each_family(linted: dict[str, dict[str, Any
         assert [each["AutoScalingGroupName"] for each in found] == [
             f"golden-{image}-{family}" for family in definition(image).hardware]
         assert {each["NewInstancesProtectedFromScaleIn"] for each in found} == {True}
-
-
-def test_a_group_launches_its_family_by_the_template(linted: dict[str, dict[str, Any]]) -> None:
-    """Without EC2's price protection, which would leave the cheapest types alone."""
-    made = linted[GPU_IMAGE]["G5Group"]["Properties"]["MixedInstancesPolicy"]
-    asked = made["LaunchTemplate"]
-    assert asked["LaunchTemplateSpecification"] == {
-        "LaunchTemplateName": f"golden-{GPU_IMAGE}", "Version": {"Ref": "TemplateVersion"}}
-    assert asked["Overrides"] == [{"InstanceRequirements": {
-        "VCpuCount": {"Min": {"Ref": "MinVcpus"}}, "MemoryMiB": {"Min": {"Ref": "MinMemoryMib"}},
-        "AllowedInstanceTypes": ["g5.*"], "BurstablePerformance": "included",
-        "OnDemandMaxPricePercentageOverLowestPrice": 999999,
-        "SpotMaxPricePercentageOverLowestPrice": 999999}}]
-    assert made["InstancesDistribution"] == {
-        "OnDemandPercentageAboveBaseCapacity": {"Ref": "OnDemandPercent"},
-        "OnDemandAllocationStrategy": "lowest-price",
-        "SpotAllocationStrategy": "price-capacity-optimized"}
 
 
 def test_machines_ahead_of_their_users(linted: dict[str, dict[str, Any]]) -> None:
@@ -151,28 +126,6 @@ def test_a_warm_pool_has_one_type(linted: dict[str, dict[str, Any]]) -> None:
     assert group["LaunchTemplate"]["LaunchTemplateName"] == f"golden-{GPU_IMAGE}"
 
 
-def test_the_dashboard(linted: dict[str, dict[str, Any]]) -> None:
-    shown = widgets(linted[GPU_IMAGE])
-    assert set(shown) == {"GPU use", "GPU memory", "Use of file systems", "Machines by build (AMI)",
-                          "Idle hours",
-                          "Price of idle hours (on demand, prices of 2024-12-02)", "Alarms"}
-    [[gpus]] = shown["GPU use"]["properties"]["metrics"]
-    assert 'Namespace="CWAgent" MetricName="nvidia_smi_utilization_gpu"' in gpus["expression"]
-    assert '("golden-debian-13-ml-g4dn" OR "golden-debian-13-ml-g5"' in gpus["expression"]
-    assert (
-        gpus["label"]
-        == "${PROP('Dim.InstanceType')} ${PROP('Dim.InstanceId')} ${PROP('Dim.index')}"
-    )
-    paid = {row["label"]: row["expression"] for [row] in
-            shown["Price of idle hours (on demand, prices of 2024-12-02)"]["properties"]["metrics"]}
-    assert paid["g5.xlarge"].endswith(
-        """g5" InstanceType="g5.xlarge"', 'Average', 3600)) * 1.006"""
-    )
-    assert "<G5Idle.Arn>" in shown["Alarms"]["properties"]["alarms"]
-    places = [(each["x"], each["y"]) for each in shown.values()]
-    assert len(set(places)) == len(places)
-
-
 def test_the_names_are_those_that_machines_send() -> None:
     body = rendered(GPU_IMAGE).body
     sent = {metrics.GPU_PERCENT, metrics.GPU_MEMORY_MIB, metrics.DISK_PERCENT, metrics.IDLE}
@@ -185,15 +138,6 @@ def test_more_families_than_a_template_holds() -> None:
                                           prices(GPU_IMAGE))
     with pytest.raises(BadInput, match="bytes, and CloudFormation takes 51,200"):
         cluster_template.render(many, groups, prices(GPU_IMAGE))
-
-
-def test_anomalies_are_those_of_the_cluster(linted: dict[str, dict[str, Any]]) -> None:
-    resources = linted[GPU_IMAGE]
-    monitor = json.loads(resources["Anomalies"]["Properties"]["MonitorSpecification"])
-    assert monitor == {"Tags": {"Key": "goldenami:cluster", "Values": [GPU_IMAGE]}}
-    keys = [each["Tags"]["Key"] for each in
-            resources["Budget"]["Properties"]["Budget"]["FilterExpression"]["Or"]]
-    assert keys == ["goldenami:cluster", "goldenami:image"]
 
 
 @pytest.mark.parametrize(("section", "stated", "enabled"), [
