@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from pathlib import Path
 
 import pytest
@@ -134,20 +133,3 @@ def test_no_mirror_decides_the_order_of_releases(
 def test_an_entry_without_a_sha256_does_not_fall_out_unseen() -> None:
     with pytest.raises(Unreachable, match=r"no SHA-256 of 'http://x/a\.deb'"):
         apt._uri_line("'http://x/a.deb' a_1_amd64.deb 12 MD5Sum:0123456789abcdef0123456789abcdef")
-
-
-def test_a_root_is_one_processs_at_a_time(resolver: Resolver) -> None:
-    root = resolver.root([], update=False)
-    order: list[str] = []
-
-    def second() -> None:
-        with root.locked():
-            order.append("second")
-
-    with root.locked():
-        thread = threading.Thread(target=second)
-        thread.start()
-        thread.join(0.2)
-        order.append("first")
-    thread.join()
-    assert order == ["first", "second"]

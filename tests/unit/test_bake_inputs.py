@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput
-from goldenami.image.bake import bake_inputs, toolchain_digest
+from goldenami.image.bake import bake_inputs
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock, Package, Step
 from goldenami.model.builds.plans import BakePlan
-from goldenami.packages import mirrors
-from goldenami.packages.apt import store_requests
 from goldenami.packages.store import Store
 from support.builds.sample_lock import sample
 from support.builds.tools import ROOT
@@ -77,27 +75,6 @@ def test_the_layers_below_the_driver_need_no_modules(
     assert bake_inputs.steps_before_modules(found, store) == 0, "nothing has to be compiled"
 
 
-def test_modules_beside_the_driver_are_compiled_again_where_they_lack(tmp_path: Path) -> None:
-    found, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
-    assert found.driver and found.driver.modules
-    name = f"golden-agent-modules-{found.kernel.release}"
-    tarball = package("a").model_copy(update={"origin": "https://localhost/files", "path": "a.tgz"})
-    made = found.driver.modules.model_copy(update={
-        "package": name, "source_package": "a.tgz", "build": {"a.tgz": tarball}})
-    mine = found.model_copy(update={
-        "kernel_modules": {"agent": made},
-        "packages": found.packages | {name: package("b").model_copy(update={"version": "1.2-1"})}})
-    store = Store(tmp_path)
-    driver, agent = bake_inputs.lacking_modules(mine, store)
-    assert (driver.package, driver.key) == (found.driver.modules.package, found.driver.modules.key)
-    assert agent.what() == f"module agent 1.2 on kernel {found.kernel.release}"
-    [request] = store_requests([agent.source], mirrors.locate([agent.source.archive]))
-    assert (request.url, request.sha256) == ("https://localhost/files/a.tgz", "a" * 64)
-    assert mine.objects()["a" * 64] == tarball.size
-    assert lockfile.text_of(found.model_copy(update={"kernel_modules": {}})) == lockfile.text_of(
-        found), "a lock without such modules has the bytes that it had"
-
-
 def inputs(name: str) -> dict[str, Any]:
     return {"inputs": lock().inputs | {name: "changed"}}
 
@@ -145,15 +122,6 @@ def test_the_drivers_step_replaces_what_stood_in(tmp_path: Path) -> None:
         [],
         [],
     ]
-
-
-def test_what_runs_the_roles_reaches_every_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = keys(lock(), tmp_path)
-    monkeypatch.setattr(toolchain_digest, "LIBRARIES", ("ansible-core",))
-    after = keys(lock(), tmp_path)
-    assert [one == other for one, other in zip(before, after, strict=True)] == [True, *[False] * 5]
 
 
 @pytest.mark.parametrize("given", ["", "-1", "1.5"])

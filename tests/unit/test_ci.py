@@ -100,24 +100,6 @@ def test_a_job_releases_without_a_person_only_where_a_variable_says_so() -> None
     assert ".published" in pipeline["release"]["extends"]
 
 
-def test_slow_and_long_tests_run_each_week() -> None:
-    jobs = JOBS["tests"]
-    assert [job["steps"][-1]["run"] for job in jobs.values()] == [
-        "sudo -E make test",
-        "sudo -E make test LONG=1",
-    ]
-    pipeline = loaded(GITLAB)
-    assert [pipeline[name]["script"] for name in ("tests", "long-tests")] == [
-        ["make test"],
-        ["make test LONG=1"],
-    ]
-    weekly = pipeline["tests"]["rules"][0]["if"]
-    daily = {pipeline[name]["rules"][0]["if"]
-             for name in ("watch", "bake", "merge-request", "release")}
-    assert "$GOLDEN_SCHEDULE == \"tests\"" in weekly
-    assert all("$GOLDEN_SCHEDULE != \"tests\"" in text for text in daily)
-
-
 # --- each rule and linter, of the files and of what it has to complain of -------------------------
 
 GOOD = """name: x

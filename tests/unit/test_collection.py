@@ -41,21 +41,6 @@ def test_the_collection_has_every_role_and_nothing_else(built: Path) -> None:
     assert {f"roles/{path.name}/tasks/main.yml" for path in roles} <= set(names)
 
 
-def test_a_foreign_playbook_finds_the_roles_of_the_installed_file(
-    built: Path, tmp_path: Path
-) -> None:
-    company = tmp_path / "company"
-    company.mkdir()
-    assert complaints("ansible-galaxy", "collection", "install", "--offline", "-p", "collections",
-                      str(built), cwd=company) == ""
-    for role, known in (("limits", True), ("limit", False)):
-        (company / "site.yml").write_text(
-            f"- hosts: localhost\n  roles: [goldenami.ml_images.{role}]\n", encoding="utf-8")
-        said = complaints("ansible-playbook", "--syntax-check", "site.yml", cwd=company,
-                          env={"ANSIBLE_COLLECTIONS_PATH": str(company / "collections")})
-        assert (said == "") is known, said
-
-
 def test_the_collection_has_the_version_of_the_program() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert GALAXY["version"] == project["version"]

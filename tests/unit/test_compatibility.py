@@ -27,24 +27,6 @@ def test_cuda_that_does_not_run(cuda: str, driver: str, needs: str) -> None:
     assert needs in caught.value.message
 
 
-def test_the_tables_agree_with_each_other() -> None:
-    """The minimum driver of a CUDA major is of the first branch that has that major."""
-    for major, minimum in compatibility.MINIMUM_DRIVER.items():
-        first = min((branch for branch, cuda in compatibility.CUDA_OF_BRANCH.items()
-                     if cuda.split(".")[0] == major),
-                    key=int)
-        assert int(minimum.split(".")[0]) <= int(first)
-    branches = sorted(compatibility.CUDA_OF_BRANCH, key=int)
-    versions = [compatibility.version_tuple(compatibility.CUDA_OF_BRANCH[branch])
-                for branch in branches]
-    assert versions == sorted(versions)
-    raised = list(compatibility.NEWEST_ARCHITECTURE)
-    assert raised == sorted(raised, key=compatibility.version_tuple)
-    assert list(compatibility.NEWEST_ARCHITECTURE.values()) == sorted(
-        compatibility.NEWEST_ARCHITECTURE.values()
-    )
-
-
 @pytest.mark.parametrize(("cuda", "good", "bad"), [
     ("11.4", ["35", "86", "87"], ["89", "90"]), ("11.6", ["80"], ["90"]), ("11.8", ["35", "75", "89", "90"], ["100"]),
     ("12.2", ["50", "90"], ["35", "120"]), ("12.6", ["90"], ["100"]), ("12.8", ["100", "120"], ["103", "121"]),

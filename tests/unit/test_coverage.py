@@ -12,7 +12,6 @@ from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
 from goldenami.local.code_coverage import coverage, instructions
 from goldenami.local.code_coverage.coverage import CodeBaseline
-from goldenami.local.code_coverage.elf import Elf, NotElf
 from goldenami.local.programs import read_code
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Allowance, CoverageRecord, Finding
@@ -128,21 +127,6 @@ def test_every_instruction_set_is_no_gpu_and_no_file_that_cannot_be_read(tmp_pat
         assert coverage.fits(every.model_copy(update={"extensions": [extension]}), found)
 
 
-def test_a_bake_says_how_far_its_check_is(tmp_path: Path) -> None:
-    """Beside what becomes the build's folder: it stays behind."""
-    for name in ("one.so", "two.so", "three.so"):
-        compiled(tmp_path / "tree", name)
-    (tmp_path / "tree/opt/ml/README").write_text("no program", encoding="utf-8")
-    (tmp_path / "work/out").mkdir(parents=True)
-    request = CoverageRequest(folders=["opt/ml"],
-                              features=sorted(instruction_sets.features("x86-64-v3")), sm=[],
-                              allow=[], known=tmp_path / "known")
-    coverage.hold(tmp_path / "tree", request, tmp_path / "work/out", tmp_path / "log")
-    progress = (tmp_path / "work/coverage.progress").read_text(encoding="utf-8")
-    assert progress == "2 3", "the last one has begun"
-    assert [path.name for path in (tmp_path / "work/out").iterdir()] == ["coverage.json"]
-
-
 def test_a_layer_is_read_while_the_bake_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,14 +200,6 @@ def test_code_that_no_section_names_cannot_be_looked_at(
         said is not None
     )
     assert said is None or said in scan(tmp_path, "x86-64-v3").findings[0].example
-
-
-@pytest.mark.parametrize("content", [b"", b"\x7fELF", b"\x7fELF\x02\x01" + b"\xff" * 100])
-def test_damage_is_not_a_traceback(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "damaged"
-    path.write_bytes(content)
-    with pytest.raises(NotElf), Elf(path):
-        pass
 
 
 def test_every_extension_of_the_decoder_has_gccs_name() -> None:
@@ -345,11 +321,3 @@ def test_a_damaged_file_of_the_cache_is_not_believed(tmp_path: Path, damage: byt
     kept.write_bytes(damage)
     assert known_scan(tmp_path) == scan(tmp_path, "x86-64-v2")
     assert kept.read_bytes() != damage
-
-
-def test_what_cannot_be_read_is_known_as_that(tmp_path: Path) -> None:
-    whole = compiled(tmp_path, "whole.so")
-    whole.write_bytes(whole.read_bytes()[:3000])
-    first = known_scan(tmp_path)
-    assert [found.extension for found in first.findings] == ["unreadable"] and first.files == []
-    assert known_scan(tmp_path) == first

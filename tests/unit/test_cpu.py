@@ -68,10 +68,6 @@ def test_it_dies_on_a_machine_that_is_one_older(
     assert run(programs[march], instruction_sets.features(older)) == SIGILL
 
 
-def test_it_dies_without_the_one_feature(programs: dict[str, Path]) -> None:
-    assert run(programs["haswell"], instruction_sets.features("haswell") - {"fma"}) == SIGILL
-
-
 def test_what_the_emulator_lacks_is_named() -> None:
     assert (
         cpu.emulated(instruction_sets.features("x86-64-v2"), instruction_sets.KNOWN_X86).missing

@@ -66,7 +66,7 @@ def test_a_larger_volume_is_no_drift(build: BuildFolder, image: Path, tmp_path: 
     assert named(small_image.look(build, image)) == {}
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 def test_random_tampering_is_found_and_named(
     build: BuildFolder, image: Path, tmp_path: Path, seed: int
 ) -> None:
@@ -160,22 +160,6 @@ def test_what_a_launch_and_an_engine_write_is_no_drift(engine: BuildFolder, tmp_
         for plant in plants.WRITTEN:
             plants.put(tree, plant)
     assert named(small_image.look(engine, image)) == {}
-
-
-def test_ways_to_root_on_a_disk(engine: BuildFolder, tmp_path: Path) -> None:
-    """One of each path; the other ones are in test_drift_forms.py."""
-    image = small_image.copy(engine, tmp_path / "disk.raw")
-    chosen = {plant.path: plant for plant in plants.PLANTS}
-    with small_image.mounted(image, tmp_path / "mount") as tree:
-        tampering.launch(tree)
-        for plant in chosen.values():
-            plants.put(tree, plant)
-        os.mknod(tree / "var/lib/docker/root", 0o60666, os.makedev(259, 1))
-    found = named(small_image.look(engine, image))
-    assert [
-        path for path in (*chosen, "/var/lib/docker", "/var/lib/docker/root") if path not in found
-    ] == []
-    assert len(chosen) > 50
 
 
 PLACES = {

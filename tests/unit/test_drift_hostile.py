@@ -113,14 +113,6 @@ def test_damage_is_never_as_baked(build: BuildFolder, places: list[Place], tmp_p
     assert verdict(build, image) == DiskVerdict.AS_BAKED
 
 
-@pytest.mark.long
-def test_much_damage_is_never_as_baked(
-    build: BuildFolder, places: list[Place], tmp_path: Path
-) -> None:
-    came = damage(build, small_image.copy(build, tmp_path / "disk.raw"), places, range(40, 540))
-    assert sum(came.values()) == 500
-
-
 def forge(system: Ext4, image: Path, path: str, changes: dict[int, bytes]) -> None:
     """Write into an inode, with the checksum that it then has to have: as somebody does who knows
     the format."""
