@@ -226,22 +226,6 @@ def test_a_lock_that_is_stale_or_was_edited_by_hand_is_refused(locked: Path) -> 
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
-@pytest.mark.usefixtures("offline")
-def test_an_image_whose_mirror_is_not_known(root: Path) -> None:
-    done = golden(root, "lock", "ubuntu-24.04-ml-gpu")
-    assert done.returncode == 4
-    assert "golden: error: no mirror of the archive `ubuntu` is known" in done.stderr
-    assert "golden: to do: set GOLDEN_MIRROR_UBUNTU to the mirror's URI" in done.stderr
-
-
-def test_a_mirror_that_refuses(
-    in_process: Path, debian: debrepo.Mirror, capsys: pytest.CaptureFixture[str]
-) -> None:
-    debian.close()
-    assert cli.main(["lock", IMAGE]) == 4
-    assert f"{debian.uri}/" in capsys.readouterr().err
-
-
 def test_an_expired_index(
     in_process: Path, debian: debrepo.Mirror, key: debrepo.Key, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -3,7 +3,6 @@ the tests' own."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,20 +26,6 @@ from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo, pyindex
 from support.debian.debrepo import Fault, Package
 from support.debian.watch_checkout import IMAGE, KERNEL, LESS, SED, WatchCheckout
-
-
-def test_nothing_is_newer(checkout: WatchCheckout) -> None:
-    code, said = checkout.watch()
-    assert code == 0, said
-    assert said.splitlines()[0].split() == ["image", "component", "locked", "available", "policy",
-                                            "verdict"]
-    assert f"{IMAGE}  kernel     6.1.140-1" in said
-    assert "nothing newer that matters" in said
-    assert checkout.verdicts() == {"kernel": "current", "packages": "current"}
-    assert {source.name: source.changed for source in checkout.record.sources} == {
-        f"{archive} {suite}": "2025-06-15T15:06:40Z" for archive, suite in (
-            ("debian", "trixie"), ("debian", "trixie-updates"),
-            ("debian-security", "trixie-security"))}
 
 
 def test_a_security_update_is_something_and_becomes_a_lock(checkout: WatchCheckout) -> None:
@@ -309,18 +294,6 @@ def test_a_webhook_is_told_what_there_is_to_tell(
     assert "could not look at debian-security" in webhook()[1]
 
 
-def test_a_webhook_that_refuses_is_an_error_without_its_address(
-    checkout: WatchCheckout, webhook: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    checkout.archive("security", [SED, LESS]).publish(date=debrepo.DATE + 1)
-    monkeypatch.setenv("GOLDEN_WEBHOOK", os.environ["GOLDEN_WEBHOOK"].replace("secret", "wrong"))
-    code, said = checkout.watch()
-    assert code == 4
-    assert "the webhook of GOLDEN_WEBHOOK answered 403" in said
-    assert "services" not in said
-    assert checkout.record.rows  # what was found is on disk all the same
-
-
 def test_an_archive_that_is_empty_is_not_one_without_news(checkout: WatchCheckout) -> None:
     checkout.archive("security", []).publish(date=debrepo.DATE + 1)
     code, said = checkout.watch()
@@ -342,14 +315,3 @@ def test_a_security_update_goes_to_its_own_version(
     assert code == 0, said
     assert checkout.lock().packages["less"].version == LESS.version
     assert checkout.lock().packages["less"].origin == "debian-security"
-
-
-def test_the_signature_of_somebody_else(checkout: WatchCheckout) -> None:
-    other = debrepo.Key()
-    try:
-        checkout.archive("security", [SED], key=other).publish(date=debrepo.DATE + 1)
-        code, said = checkout.watch()
-    finally:
-        other.close()
-    assert code == 4, said
-    assert any(word in said for word in ("NO_PUBKEY", "Missing key", "not signed"))

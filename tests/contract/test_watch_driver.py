@@ -25,7 +25,7 @@ from goldenami.watch.watch_records import ComponentRow, WatchRecord
 from goldenami.watch.watch_results import WatchContext, WatchedImage
 from support.builds.sample_lock import sample
 from support.debian import debrepo
-from support.debian.debrepo import Archive, Fault, Package
+from support.debian.debrepo import Archive, Package
 
 IMAGE = "debian-13-ml-gpu-frameworks"
 SOURCE = {"Source": "nvidia-graphics-drivers"}
@@ -205,18 +205,6 @@ def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
         f"driver branch 470: vanished: {IMAGE} is locked at 470.256.02, the archives have " in said
     )
     assert "branches 550, 555, 560, 595" in said
-
-
-def test_a_source_that_floods_is_left(checkout: GpuCheckout, served: debrepo.Mirror) -> None:
-    """It is an error that names it, and the others have reported; of two gigabytes few are
-    taken."""
-    checkout.patch.setattr(served, "faults", {"/outside/*": Fault.FLOOD})
-    checkout.patch.setenv(branches.VARIABLE, f"{served.uri}/outside/releases.json")
-    code, printed = checkout.watch()
-    assert (code, "could not look: NVIDIA releases.json: " in printed,
-            "is larger than 32 MiB" in printed) == (4, True, True), printed
-    assert checkout.row().verdict.value == "update"
-    assert served.flooded_mib < 64
 
 
 def test_a_version_that_a_person_writes_makes_no_lock(checkout: GpuCheckout) -> None:

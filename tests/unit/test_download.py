@@ -43,17 +43,6 @@ def test_a_kill_leaves_nothing_visible_and_the_next_run_continues(
     assert_whole(tmp_path / "cache", [item])
 
 
-def test_a_server_that_knows_no_ranges_sends_all_of_it(
-    tmp_path: Path, served: debrepo.Mirror
-) -> None:
-    served.ranges = False
-    item = kill_halfway(tmp_path / "cache", served)
-    counted: list[int] = []
-    Store(tmp_path / "cache").fetch([item], counted.append)
-    assert sum(counted) == item.size
-    assert_whole(tmp_path / "cache", [item])
-
-
 def test_a_file_that_changed_meanwhile_is_sent_from_its_beginning(
     tmp_path: Path, served: debrepo.Mirror
 ) -> None:

@@ -175,19 +175,6 @@ def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContex
     assert solo.why == "the index has no wheel; not measured on znver4"
 
 
-def test_a_shared_environment_has_the_wheels_of_all(around: ResolverContext) -> None:
-    request = dataclasses.replace(REQUEST, shared_environment="all")
-    wheel = have_built(around, frameworks.standalone_build("solo", request, around)[0], "built")
-    found = {one.name: one for one in frameworks.resolve(request, around).frameworks}
-    assert {one.environment for one in found.values()} == {"all"}
-    both = {one.name: {*names(one.requires), *names([one.wheel])} for one in found.values()}
-    assert both["solo"] == {"helper 1.0", "lib 1.1", "loose 1.0", "plain 1.0", "solo 2.0"}
-    assert both["plain"] == both["solo"] - {"solo 2.0"}, (
-        "the index knows nothing of what is built here"
-    )
-    assert found["solo"].wheel == wheel
-
-
 def measured(key: str) -> Measurement:
     return Measurement(framework="plain", version="1.0", cpu="znver4", against="the wheel",
                        machine="m", rounds=3,

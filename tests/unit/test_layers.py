@@ -129,15 +129,6 @@ def test_one_in_use_stays(tmp_path: Path) -> None:
     assert layers.evict(tmp_path, 0) == ["kept"]
 
 
-def test_bakes_that_evict_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
-    names = [f"{number:064x}" for number in range(40)]
-    for name in names:
-        make(tmp_path, name, name=name)
-    with ThreadPoolExecutor(8) as pool:
-        removed = [pool.submit(layers.evict, tmp_path, 0) for _ in range(8)]
-        assert sorted(name for each in removed for name in each.result()) == names
-
-
 MAKER = """
 import sys, time
 from pathlib import Path

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from goldenami.packages import download
 from goldenami.packages.store import Store
 from support.debian import debrepo
 from support.debian.debrepo import Fault
-from support.debian.store_process import FILL, SCRIPTS, assert_whole, fill_process, objects, wanted
+from support.debian.store_process import assert_whole, objects, wanted
 
 
 def test_a_file_is_fetched_once(tmp_path: Path, served: debrepo.Mirror) -> None:
@@ -26,13 +23,6 @@ def test_a_file_is_fetched_once(tmp_path: Path, served: debrepo.Mirror) -> None:
     assert kept.fetch(items) == 0
     assert len(served.requests) == len(items)
     assert kept.missing(items) == []
-
-
-def test_a_server_that_stumbles_once_is_asked_again(tmp_path: Path, served: debrepo.Mirror) -> None:
-    served.faults = {"/0*": Fault.BROKEN_ONCE}
-    items = wanted(served, "00", "01", "20")
-    Store(tmp_path / "cache").fetch(items)
-    assert_whole(tmp_path / "cache", items)
 
 
 def test_a_body_that_breaks_off_is_asked_for_again(tmp_path: Path, served: debrepo.Mirror) -> None:
@@ -88,42 +78,6 @@ def test_a_mirror_that_is_down_is_not_asked_for_every_file(
     with pytest.raises(Unreachable, match="answered 503"):
         Store(tmp_path / "cache").fetch(wanted(served))
     assert len(set(served.requests)) < len(list(served.folder.iterdir()))
-
-
-def test_a_mirror_that_refuses_is_named(tmp_path: Path, served: debrepo.Mirror) -> None:
-    items = wanted(served, "00")
-    served.close()
-    with pytest.raises(Unreachable) as caught:
-        Store(tmp_path / "cache").fetch(items)
-    assert caught.value.message.startswith(f"{served.uri}/00: ")
-    assert "Connection refused" in caught.value.message
-
-
-def test_two_processes_fill_one_store(tmp_path: Path, served: debrepo.Mirror) -> None:
-    items = wanted(served)
-    both = [fill_process(tmp_path / "cache", items), fill_process(tmp_path / "cache", items[::-1])]
-    for process in both:
-        _, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (0, "")
-    assert_whole(tmp_path / "cache", items)
-
-
-def test_a_full_disk_is_not_the_mirrors_fault(tmp_path: Path, served: debrepo.Mirror) -> None:
-    """A limit on the size of files stands in for the disk: the write fails in the same place."""
-    script = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n" + FILL
-    items = wanted(served, "large")
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "cache")], text=True,
-                          capture_output=True,
-                          check=False,
-                          env={**os.environ, "PYTHONPATH": str(SCRIPTS),
-                               "PYTHONDONTWRITEBYTECODE": "1"},
-                          input="".join(f"{item.sha256} {item.size} {item.url}\n"
-                                        for item in items))
-    assert done.returncode == 1
-    assert done.stderr.startswith("HostNotReady: the store cannot take ")
-    assert "File too large" in done.stderr
-    assert "set GOLDEN_CACHE to a larger disk" in done.stderr
-    assert objects(tmp_path / "cache") == []
 
 
 def test_a_local_file_is_added_under_its_digest(tmp_path: Path) -> None:

@@ -64,15 +64,6 @@ def test_what_the_remote_store_has_spoilt_comes_from_the_mirror(
     assert_whole(tmp_path / "cache", items)
 
 
-def test_a_part_of_the_mirror_outlives_a_remote_store_without_the_file(
-    tmp_path: Path, served: debrepo.Mirror, shared: SharedFolder,
-) -> None:
-    item = kill_halfway(tmp_path / "cache", served)
-    Store(tmp_path / "cache", remote=shared).fetch([item])
-    assert shared.asked == [(item.sha256, 0)]
-    assert "Range" in served.headers[-1]
-
-
 def test_what_was_compiled_elsewhere_is_pulled(
     tmp_path: Path, served: debrepo.Mirror, shared: SharedFolder
 ) -> None:
@@ -104,15 +95,6 @@ def test_nothing_is_deleted_under_another_process(tmp_path: Path) -> None:
     with kept.alone():
         pass
     Store(tmp_path / "cache").close()  # a lock that was not given back would hold this up for ever
-
-
-def test_who_may_not_be_alone_uses_the_store_as_before(tmp_path: Path) -> None:
-    first, second, third = (Store(tmp_path) for _ in range(3))
-    with pytest.raises(Busy), first.alone():
-        pass
-    second.close()
-    with pytest.raises(Busy), third.alone():
-        pytest.fail("the first one uses it")
 
 
 def test_of_two_that_use_it_neither_is_ever_alone(tmp_path: Path) -> None:

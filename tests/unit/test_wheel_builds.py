@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 from goldenami.core import records
-from goldenami.core.errors import StageFailed
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import build_decision, frameworks
+from goldenami.image.lock import frameworks
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild
 from goldenami.image.lock.cuda_wheels import FittedRecipe
@@ -91,13 +90,6 @@ def test_what_does_not_shape_it_leaves_the_key(other: WheelBuild) -> None:
     assert other.key == ORDER.key
 
 
-def test_flags_that_reach_no_compiler_are_found() -> None:
-    frameworks.demand_difference("demo", pyfile("demo", "1"), pyfile("demo", "2"))
-    with pytest.raises(StageFailed,
-                       match="recipe demo: the builds for different CPUs are the same bytes"):
-        frameworks.demand_difference("demo", pyfile("demo", "1"), pyfile("demo", "1"))
-
-
 def test_what_only_a_build_with_cuda_needs() -> None:
     """Of a build without GPUs, and of the index's wheel, it is no part."""
     wheel = FittedRecipe(RECIPE.model_copy(update={"wheel": Wheel(distribution="demo"),
@@ -106,25 +98,6 @@ def test_what_only_a_build_with_cuda_needs() -> None:
              for sm in ((), ("80",))}
     assert asked.pop((Origin.SOURCE, ("80",))) == ["demo==1.0", "numpy", "nccl"]
     assert set(map(tuple, asked.values())) == {("demo==1.0", "numpy")}
-
-
-@pytest.mark.parametrize(("made", "wheel", "taken", "passed_over"), [
-    (True, True, "1.0, compiled for znver4", ["1.0, the index's wheel"]), (True, False, "1.0, compiled for znver4", []),
-    (False, True, "1.0, the index's wheel", ["1.0, compiled for znver4"]),
-])
-def test_what_a_framework_might_have_been_is_passed_over_with_the_reason(
-    made: bool, wheel: bool, taken: str, passed_over: list[str],
-) -> None:
-    recipe = RECIPE.model_copy(update={"wheel": Wheel(distribution="demo")} if wheel else {})
-    decision = build_decision.Decision(Origin.SOURCE if made else Origin.WHEEL,
-                                       "1.32x over the wheel, measured on znver4")
-    choice = frameworks._choice(framework("demo", pyfile("demo"), [], made=made),
-                                FittedRecipe(recipe), decision,
-                                "znver4")
-    assert (choice.component, choice.taken, choice.why) == ("demo", taken, decision.why)
-    assert [(one.what, one.reason) for one in choice.passed_over] == [
-        (what, decision.why) for what in passed_over
-    ]
 
 
 def test_flags_of_a_target() -> None:
@@ -183,23 +156,6 @@ def test_what_the_index_has_to_give(tmp_path: Path) -> None:
     store.path(built.sha256).write_text("damaged", encoding="utf-8")
     assert [one.name for one in wheel_builds.lacking(lock, store)] == ["demo"]
     assert {file.sha256[0] for file in wheel_builds.from_index(lock, store)} == {"1", "2", "3", "4"}
-
-
-def test_a_framework_that_was_compiled_here_serves_the_others() -> None:
-    recipe = RECIPE.model_copy(update={"wheel": Wheel(distribution="user")})
-    numpy = framework("numpy", pyfile("numpy", "8"), [pyfile("openblas", "9")], made=True)
-    closure = [pyfile("numpy", "3"), pyfile("scipy", "5"), pyfile("user", "4")]
-    own, others = frameworks._parts(recipe, closure, {"numpy": numpy})
-    assert own == pyfile("user", "4")
-    assert others == [pyfile("numpy", "8"), pyfile("openblas", "9"), pyfile("scipy", "5")]
-
-
-def test_a_framework_comes_after_those_that_it_needs() -> None:
-    fitted = {name: FittedRecipe(RECIPE.model_copy(update={"distribution": name}))
-              for name in ("a", "b", "c")}
-    closures = {"a": [pyfile("b"), pyfile("c"), pyfile("x")], "b": [pyfile("c")],
-                "c": [pyfile("c"), pyfile("y")]}
-    assert frameworks._in_order(fitted, closures) == ["c", "b", "a"]
 
 
 class Waiting(Progress):
