@@ -39,22 +39,6 @@ def test_all_rows_agree_with_ec2_under_the_commands_policy(aws: Emulator, golden
     assert {action for action, _ in aws.calls()} == {"ec2:DescribeInstanceTypes"}
 
 
-def test_a_row_that_ec2_contradicts_is_named(
-    aws: Emulator, golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    text = (ROOT / "packer/hardware.yml").read_text(encoding="utf-8")
-    (tmp_path / "packer/images").mkdir(parents=True)
-    changed = text.replace("g6: {cpu: znver3, gpu: L4", "g6: {cpu: cascadelake, gpu: T4")
-    (tmp_path / "packer/hardware.yml").write_text(changed, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    status, said = golden("g5", "g6", "--check", "us-west-2", "--check", "eu-west-1")
-    assert status == 2
-    assert "2 families (16 instance types) compared with EC2 in us-west-2, eu-west-1" in said
-    assert "| g6: CPU's maker: hardware.yml has Intel, EC2 has AMD" in said
-    assert "| g6: GPU: hardware.yml has NVIDIA T4, EC2 has NVIDIA L4" in said
-    assert "error: packer/hardware.yml differs from EC2 in 2 facts" in said
-
-
 @pytest.mark.parametrize(("families", "lacking"), [(["p3"], "p3"), (["p3", "g5", "g4ad"], "p3, g4ad")])
 def test_a_named_family_that_no_region_offers_is_not_compared(
     aws: Emulator, golden: Golden, families: list[str], lacking: str,

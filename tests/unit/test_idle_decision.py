@@ -43,16 +43,6 @@ def test_no_decision_over_a_trace_is_wrong(trace: Trace) -> None:
     assert traces.wrong(trace, traces.ours, every=30) == 0
 
 
-def test_a_quiet_window_is_idle_and_says_since_when() -> None:
-    found = decide(window(), 930.0, SHORT)
-    assert found == Decision(True, 30.0, "every sample of 15 minutes is below every line")
-
-
-@pytest.mark.parametrize("used", [{"gpus": (3.0,)}, {"cores": 0.3}, {"stalled": 0.05}, {"network_mb_s": 0.05}], ids=str)
-def test_a_sample_on_its_line_is_idle(used: dict[str, Any]) -> None:
-    assert decide([replace(sample, **used) for sample in window()], 930.0, SHORT).idle
-
-
 def test_reasons_are_words_with_figures() -> None:
     samples = window()
     assert decide([], 0.0, SHORT).reason == "no sample yet"
@@ -73,20 +63,6 @@ def test_reasons_are_words_with_figures() -> None:
 def test_a_hold_ends() -> None:
     assert not decide(window(), 930.0, SHORT, [Hold(930.1, "ann", "a demo")]).idle
     assert decide(window(), 930.0, SHORT, [Hold(930.0, "ann", "a demo")]).idle
-
-
-@pytest.mark.parametrize("gone", [range(40, 43), range(1, 91), range(88, 91)])
-def test_what_nobody_saw_is_busy(gone: range) -> None:
-    samples = [sample for index, sample in enumerate(window()) if index not in gone]
-    found = decide(samples, 930.0 + (0.1 if gone.stop == 91 else 0), SHORT)
-    assert not found.idle and "nothing is known of" in found.reason
-
-
-def test_time_that_runs_backwards_is_busy() -> None:
-    samples = window()
-    # Five seconds before the one that came first.
-    samples[50] = replace(samples[50], at=samples[50].at - 15)
-    assert not decide(samples, 930.0, SHORT).idle
 
 
 # --- what holds for any life ------------------------------------------------------------------

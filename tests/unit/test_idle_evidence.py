@@ -71,18 +71,6 @@ def test_another_process_of_the_same_number_is_none_that_goes_on() -> None:
     assert seen(PERSON, began=2, stored=10**9).used == ()
 
 
-def test_what_is_stuck_in_a_file_system_is_no_use_of_disks() -> None:
-    assert seen(dataclasses.replace(PERSON, state="D")).stuck
-    assert not seen(dataclasses.replace(PERSON, state="D"), moved=1).stuck
-    assert not seen(PERSON, state="D").stuck, "it has only begun to wait"
-
-
-@pytest.mark.parametrize(("cpu_s", "busy"), [(0.12, True), (0.1, False)])
-def test_memory_of_a_gpu_counts_where_its_holder_computes(cpu_s: float, busy: bool) -> None:
-    assert bool(seen(PERSON, holders=(PID,), cpu_s=cpu_s).used) == busy
-    assert seen(PERSON, cpu_s=cpu_s).used == ()
-
-
 # --- what spins ---------------------------------------------------------------------------------
 
 
@@ -100,20 +88,6 @@ def test_a_process_spins_that_asks_the_kernel_and_gets_nothing() -> None:
     assert spin(10.0, 40.0, connections=talks).spun == 0
 
 
-def test_a_thread_that_computes_beside_others_that_spin_is_work() -> None:
-    process = dataclasses.replace(PERSON, threads={"1": (0.0, 0.0), "2": (0.0, 0.0)})
-    found = seen(process, cpu_s=100.0, threads={"1": (10.0, 40.0), "2": (50.0, 0.0)})
-    assert found.spun == 0
-
-
-def test_a_holder_of_a_gpu_that_spins_does_so_where_it_does_nothing_else() -> None:
-    still = seen(PERSON, holders=(PID,), gpus_spin=True, cpu_s=60.0)
-    assert still.gpus_spin and not still.used and still.spun == pytest.approx(1.0)
-    working = seen(PERSON, holders=(PID,), gpus_spin=True, cpu_s=60.0, moved=2000)
-    assert (working.gpus_spin, working.spun) == (False, 0) and working.used
-    assert not seen(PERSON, gpus_spin=True, cpu_s=60.0).gpus_spin, "nobody says who holds it"
-
-
 # --- people and other machines ------------------------------------------------------------------
 
 
@@ -129,24 +103,6 @@ def test_a_holder_of_a_gpu_that_spins_does_so_where_it_does_nothing_else() -> No
 def test_data_is_a_sign_by_who_gets_it(kind: str, changed: dict[str, Any], said: str) -> None:
     used = seen(Process(1, "x", kind), {OPEN: changed}).used
     assert bool(used) == bool(said) and said in "".join(used)
-
-
-def test_what_a_session_forwards_is_not_its_own() -> None:
-    forwarded = Connection(8, False, True, 0, 0, 0, 0)
-    tunnel = Process(1, "sshd-session", "ssh")
-    assert not seen(tunnel, {OPEN: {"received": 9000}, forwarded: {"sent": 7000}}).used
-    assert seen(tunnel, {OPEN: {"received": 9000}, forwarded: {"sent": 3000}}).used
-
-
-def test_the_word_of_jupyter_counts_before_its_pages_questions() -> None:
-    earlier = look(0.0, Process(1, "x", "jupyter"), OPEN, servers={str(PID): Server("a", 0)})
-    later = look(MINUTE, Process(1, "x", "jupyter"), dataclasses.replace(OPEN, received=90_000),
-                 servers={str(PID): Server("a", 0)})
-    assert evidence.signs(earlier, later).used == ()
-    for server, said in ((Server("b", 0), "edited"), (Server("a", 1), "runs a cell"),
-                         (UNKNOWN, "gets data")):
-        changed = dataclasses.replace(later, servers={str(PID): server})
-        assert said in "".join(evidence.signs(earlier, changed).used)
 
 
 @pytest.mark.parametrize(("kind", "changed", "waits"), [

@@ -6,10 +6,8 @@ import http.client
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from goldenami.local.vm import imds
@@ -77,27 +75,6 @@ def test_invented_token_gets_nothing(client: Client) -> None:
     assert client.rows()[-1]["token"] == "invalid"
 
 
-def test_token_ends(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = client.token()
-    assert client.ask("GET", "/latest/meta-data/instance-id", token)[0] == 200
-    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)
-    monkeypatch.setattr(imds, "time", later)
-    assert client.ask("GET", "/latest/meta-data/instance-id", token)[0] == 401
-
-
-TOKEN = "/latest/api/token"
-
-
-@pytest.mark.parametrize(("path", "headers", "status"), [
-    *((TOKEN, {imds.TTL_HEADER: ttl}, 400) for ttl in ("0", "21601", "-1", "1.5", "six")),
-    (TOKEN, {}, 400), (TOKEN, {imds.TTL_HEADER: "21600"}, 200),
-    (TOKEN, {**TTL, "X-Forwarded-For": "10.0.0.1"}, 403),
-    *((path, TTL, 404) for path in ("/latest/api", "/latest/meta-data/", "/api/token")),
-])
-def test_what_is_put(client: Client, path: str, headers: dict[str, str], status: int) -> None:
-    assert client.ask("PUT", path, headers)[0] == status
-
-
 def test_what_is_not_there_or_not_allowed(client: Client) -> None:
     for method in ("POST", "DELETE", "HEAD", "PATCH", "OPTIONS"):
         body = "x" if method == "POST" else None
@@ -126,26 +103,6 @@ def test_what_cloud_init_reads(client: Client) -> None:
     document = json.loads(client.get("/latest/dynamic/instance-identity/document"))
     assert document["region"] == "us-east-1"
     assert document["instanceId"] == client.get("/latest/meta-data/instance-id")
-
-
-def test_an_instance_of_another_region_with_user_data(tmp_path: Path) -> None:
-    """Its settings travel by file, as to the service of a boot."""
-    instance = imds.Instance(log=str(tmp_path / "log"), public_key=KEY, user_data="#cloud-config\n",
-                             availability_zone="eu-central-1b")
-    imds.dump(instance, tmp_path / "settings.json")
-    assert imds.load(tmp_path / "settings.json") == instance
-    for client in serve(instance):
-        assert client.get("/latest/user-data") == "#cloud-config\n"
-        name = client.get("/latest/meta-data/local-hostname")
-        assert name == "ip-10-0-2-15.eu-central-1.compute.internal"
-
-
-def test_one_connection_serves_many_requests(client: Client) -> None:
-    link = http.client.HTTPConnection("127.0.0.1", client.port, timeout=10)
-    for _ in range(3):
-        link.request("GET", "/latest/meta-data/ami-id", headers=client.token())
-        assert link.getresponse().read().decode().startswith("ami-")
-    link.close()
 
 
 def test_address_in_use_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,16 +73,6 @@ def test_a_terminal_gets_one_display_for_transfers_at_once(monkeypatch: pytest.M
     assert "us-east-1" in text and "4.00 MiB" in text
 
 
-def test_a_transfer_that_fails_is_not_reported_as_done() -> None:
-    said: list[str] = []
-    shown = Meter(said.append, Console(file=io.StringIO(), force_terminal=True))
-    with pytest.raises(ValueError, match="broken"), shown.transfer("upload", MIB):
-        raise ValueError("broken")
-    with shown.transfer("again", MIB):
-        pass
-    assert [line.partition(":")[0] for line in said] == ["again"]
-
-
 def test_a_process_that_ends_amid_a_transfer_gives_the_cursor_back() -> None:
     ran = subprocess.run([sys.executable, "-c", ABANDONED], stdout=subprocess.PIPE, text=True,
                          check=True,

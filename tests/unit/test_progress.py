@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import pty
@@ -14,20 +13,13 @@ import sys
 import termios
 from pathlib import Path
 
-import pytest
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.terminal import meter
-from goldenami.core.terminal.meter import Meter
 from goldenami.core.terminal.progress import Progress
 from goldenami.local import how_far
 from goldenami.local.how_far import Expected
-from goldenami.model.builds import lockfile
-from goldenami.model.builds.build_records import ROLES_JOINED_BY
 from goldenami.model.builds.plans import BakePlan, BakeStep
-from rich.console import Console
 from support.builds.tools import ROOT
 from support.files import write
-from support.waiting import until
 
 WORKS = """
 import sys, time
@@ -146,63 +138,3 @@ def test_how_far_a_bake_is(tmp_path: Path) -> None:
     assert how_far.of_bake(plan, {}, "coverage") == (12, 480, "programs")
     write(tmp_path, {"work/out/.disk.raw.work/disk": "x" * 8192})
     assert how_far.of_bake(plan, {}, "disk") == (8192, 0, "bytes")
-
-
-def test_what_a_step_will_have_unpacked() -> None:
-    """Each wheel of an environment is of one step, CUDA's or the frameworks'."""
-    lock, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))
-    steps = how_far.expected(lock)
-    (frameworks,) = (ROLES_JOINED_BY.join(step.roles) for step in lock.steps
-                     if "frameworks" in step.roles)
-    assert steps["cuda"].wheels + steps[frameworks].wheels == len(lock.environments()["ml"])
-    assert steps["base"] == Expected(len(lock.base_packages))
-    assert sum(step.packages for name, step in steps.items() if name != "base") == sum(
-        len(step.packages) for step in lock.steps)
-
-
-def test_how_far_a_compilation_is(tmp_path: Path) -> None:
-    assert how_far.of_compilation(tmp_path) is None
-    write(tmp_path, {"layer/upper/build/src/x/a.o": ""})
-    assert how_far.of_compilation(tmp_path) == (1, 0, "files compiled:")
-    built = tmp_path / "layer/upper/var/lib/dkms/nvidia/550/build/nvidia-uvm"
-    write(built, dict.fromkeys(("one.c", "one.o", "two.c", "three.c", "nvidia-uvm.mod.c"), ""))
-    assert how_far.of_compilation(tmp_path) == (1, 3, "files compiled:")
-
-
-@pytest.mark.parametrize(("unit", "total", "seconds", "said"), [
-    ("packages", 7, 0.0, "packages 7 of 7, 0:0., configuring"),
-    ("programs", 7, 0.0, "programs 7 of 7, 0:0., finishing"),
-    (meter.BYTES, 7, 0.0, "7 B of 7 B.*, checking"), ("packages", 9, 0.0, "packages 7 of 9, 0:0. *$"),
-    ("", 0, 0.01, "0:0., longer than last time"), ("", 0, 0.0, "0:0. *$"),
-    ("Python packages", 0, 0.0, "Python packages 7,"),
-])
-def test_a_bar_that_is_full_says_what_goes_on(
-    unit: str, total: int, seconds: float, said: str
-) -> None:
-    shown = io.StringIO()
-    with Meter(print, Console(file=shown, force_terminal=True, width=80)).working(
-        "step", seconds
-    ) as count:
-        if unit:
-            count(7, 7, "steps")  # another count of the step has its own total
-            count(7, total, unit)
-
-        def rows() -> list[str]:
-            plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
-            return [row.strip() for row in re.split(r"[\r\n]+", plain)]
-
-        until(said, lambda: any(re.search(said, row) for row in rows()))
-        assert max(map(len, rows())) <= 80
-
-
-def test_checks_say_how_many_of_them_have_ended(tmp_path: Path) -> None:
-    assert how_far.of_checks(tmp_path, "checks") is None
-    (tmp_path / "test_two.py").write_text("def test_a(): pass\ndef test_b(): assert False\n",
-                                          encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p",
-                    "goldenami.image.verify.pytest_plugin", f"--checks={tmp_path / 'checks.json'}",
-                    str(tmp_path)],
-                   check=False, capture_output=True, env=environment(), cwd=tmp_path)
-    (tmp_path / "checks-disk.progress").write_text("3 7", encoding="utf-8")
-    assert how_far.of_checks(tmp_path, "checks") == (5, 9, "checks")
-    assert how_far.of_checks(tmp_path, "boot bios") is None

@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.core import records, units
+from goldenami.core import records
 from goldenami.core.errors import BadInput
-from goldenami.image.report import report, view
-from goldenami.model.builds import lockfile
+from goldenami.image.report import report
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     Check,
-    Component,
     Outcome,
     Verdict,
     VerifyRecord,
 )
 from support.builds import report_data as data
-from support.builds.tools import ROOT
 
 FOREIGN = {"script", "link", "img", "iframe", "object", "base", "form"}
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -161,23 +158,6 @@ def test_a_failed_comparison_shows_both_sides(tmp_path: Path) -> None:
     )
 
 
-def test_verified_page(pair: data.Pair) -> None:
-    html = report.render(*pair)
-    page = Page(html)
-    assert page.text("title").startswith(f"{data.IMAGE} {pair[0].build_id}: verified")
-    for text in (
-        "All 7 checks are correct (2 boots of the sealed disk under TCG, 3 min 07 s).",
-        "535.309.01",
-        "sm_75, sm_80, sm_86, sm_89, sm_90",
-        "nv-pci.c:237: too few arguments to function 'pci_resize_resource'",
-        "5 changed, 2 added, 1 removed, 393 unchanged", pair[1].build_id,
-        "unsigned: Secure Boot would refuse them",
-        "All 400 packages of the lock",
-    ):
-        assert text in page.text(), text
-    assert "Not verified" not in page.text()
-
-
 def test_failures_come_first_with_their_messages(failing: data.Pair) -> None:
     page = Page(report.render(*failing))
     unfolded = [attrs for attrs in page.all("details") if "open" in attrs]
@@ -225,42 +205,6 @@ def test_a_verdict_that_was_not_earned_is_not_painted_good(
     assert 'class="verdict is-correct"' not in html
 
 
-def test_what_a_bake_record_adds_is_told(tmp_path: Path) -> None:
-    bake = data.bake_record(data.lock())
-    assert bake.disk is not None
-    plain = data.write_build(tmp_path / "plain", bake, None)
-    assert "Not reproducible" not in report.render(plain, None, data.lock())
-    tools = {"mtools": "4.0.33-1", "e2fsprogs": "1.47"}
-    seconds = sum(phase.seconds for phase in bake.phases)
-    assert view.figures(bake, None, None, None)[1].value == units.duration(seconds)
-    more = bake.model_copy(update={
-        "seconds": seconds + 100, "largest": [Component(name="libcublas12", bytes=1 << 30)],
-        "disk": bake.disk.model_copy(update={"note": "mke2fs is too old"}),
-        "host": bake.host.model_copy(update={"tools": tools})})
-    page = report.render(data.write_build(tmp_path / "more", more, None), None, data.lock())
-    assert view.figures(more, None, None, None)[1].value == units.duration(seconds + 100)
-    assert "libcublas12" in page
-    assert "<dt>Not reproducible</dt><dd>mke2fs is too old</dd>" in page
-    assert "<dt>Made by</dt><dd>e2fsprogs 1.47, mtools 4.0.33-1</dd>" in page
-
-
-def facts(image: str) -> dict[str, view.Fact]:
-    """What the page says is inside an image, by its committed lock."""
-    lock = json.loads(lockfile.path_of(ROOT, image).read_text(encoding="utf-8"))
-    return {fact.term: fact for fact in view.facts(lock)}
-
-
-def test_frameworks_are_named_with_their_versions() -> None:
-    found = facts("debian-13-ml-frameworks")["Frameworks"]
-    assert re.fullmatch(r"numpy 2[.\d]+, hnswlib [.\d]+, lightgbm [.\d]+, llama-cpp-python [.\d]+, xgboost [.\d]+",
-                        found.value)
-    assert found.note.startswith("compiled for these CPUs and GPUs: numpy, ")
-    index = facts("debian-13-ml")["Frameworks"]
-    assert (index.value.partition(" ")[0], index.note) == ("numpy", ""), (
-        "its wheels are all the index's"
-    )
-
-
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     folder, lock = data.hostile(tmp_path)
     html = report.render(folder, None, lock)
@@ -273,15 +217,6 @@ def test_page_needs_nothing_else_and_is_accessible(failing: data.Pair) -> None:
     html = report.render(*failing)
     assert (outside(html), inaccessible(html)) == ([], [])
     assert "default-src 'none'; style-src 'unsafe-inline'" in html
-
-
-def test_what_is_from_elsewhere_or_inaccessible_is_seen() -> None:
-    bad = ('<a href="https://example.org/">x</a><p onclick="x()"><style>@import "x";</style></p>'
-           '<script>1</script><img src=x>')
-    assert len(outside(bad)) == 6
-    bad = ('<table><tr><th>x</th></tr></table><svg></svg><i id="a"></i><i id="a"></i>'
-           '<a href="#gone">x</a>')
-    assert len(inaccessible(bad)) == 5
 
 
 def test_equal_records_give_equal_bytes(pair: data.Pair) -> None:

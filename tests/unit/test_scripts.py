@@ -18,78 +18,11 @@ from support.builds.tools import ROOT
 from support.rules import ci_rules
 from support.waiting import until
 
-MOLECULE = """#!/bin/sh
-# Ctrl-C reaches the whole group; molecule cleans up and exits with 1.
-echo "$3" >>runs
-trap 'exit 1' INT
-kill -INT 0
-sleep 5
-"""
-
 
 def test_a_tier_that_does_not_exist_is_refused() -> None:
     ran = subprocess.run([ROOT / "scripts/test", "al"], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "there is no tier `al`" in ran.stderr
-
-
-def tier(
-    tmp_path: Path, *, python: str = "exit 0", golden: str = "exit 0", molecule: str = "exit 0"
-) -> Path:
-    """scripts/test in a checkout whose programs are these lines of shell."""
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts/test", tmp_path / "scripts/test")
-    for name, lines in ((".venv/bin/python", python), ("scripts/golden", golden),
-                        ("scripts/molecule", molecule)):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n", encoding="utf-8")
-        (tmp_path / name).chmod(0o755)
-    return tmp_path / "scripts/test"
-
-
-def told(text: str) -> list[str]:
-    """The parts of a tier as its end tells them, without their seconds."""
-    return re.findall(r"^ +\d+ s  (.*)$", text, re.M)
-
-
-FETCHES = 'case "$*" in *--fetch-only*) exit 0;; esac\n'
-"""What a bake of a test begins with: the tier fetches before it."""
-AFTER_THE_OTHERS = """
-until grep -q 'slow tests' build/tests/parts && grep -q immutable build/tests/parts; do
-    sleep 0.05
-done
-exit 3"""
-
-
-def test_the_seconds_of_each_part_are_told_also_where_one_fails(tmp_path: Path) -> None:
-    ran = subprocess.run([tier(tmp_path, molecule=AFTER_THE_OTHERS)], capture_output=True, text=True)
-    assert ran.returncode == 3
-    parts = told(ran.stdout)
-    assert parts[0] == "fetch"
-    assert sorted(parts[1:3]) == ["bake and verify", "fast tests"]
-    assert sorted(parts[3:5]) == ["immutable image", "slow tests"]
-    assert parts[5:] == ["Molecule: failed", "in all"]
-
-
-def test_a_bake_that_fails_beside_the_tests_fails_the_tier(tmp_path: Path) -> None:
-    bake = FETCHES + 'echo "the disk is full"; exit 5'
-    ran = subprocess.run([tier(tmp_path, golden=bake)], capture_output=True, text=True)
-    assert ran.returncode == 5
-    assert "the disk is full\n" in ran.stdout
-    assert "bake and verify: failed" in told(ran.stdout)
-    assert "slow tests" not in ran.stdout
-
-
-def test_a_tier_that_fails_ends_its_bake_first(tmp_path: Path) -> None:
-    """The bake cleans up before the tier's last line."""
-    bake = (FETCHES + 'trap "sleep 0.2; touch cleaned; exit 143" TERM\ntouch baking\n'
-            "while :; do sleep 0.05; done")
-    tests = "until [ -e baking ]; do sleep 0.05; done; exit 1"
-    ran = subprocess.run([tier(tmp_path, golden=bake, python=tests)], capture_output=True,
-                         text=True)
-    assert ran.returncode == 1
-    assert (tmp_path / "cleaned").exists()
-    assert "fast tests: failed" in told(ran.stdout)
 
 
 def test_a_fresh_clone_is_told_what_it_lacks(tmp_path: Path) -> None:
@@ -118,14 +51,6 @@ echo "this is $3"; [ "$3" = first ]
 """
 
 
-def test_an_interrupt_ends_all_scenarios(tmp_path: Path) -> None:
-    program = scenarios(tmp_path, MOLECULE, "first", "second", "third")
-    argv = [str(program), "first", "second", "third"]
-    ran = subprocess.run(argv, capture_output=True, start_new_session=True)
-    assert ran.returncode == 130
-    assert "third" not in (tmp_path / "runs").read_text(encoding="utf-8")
-
-
 def test_scenarios_run_two_at_once_and_one_that_fails_is_told(tmp_path: Path) -> None:
     """Each waits for the other to have begun, but for the last."""
     (tmp_path / "roles/limits").mkdir(parents=True)
@@ -143,26 +68,6 @@ def test_scenarios_run_two_at_once_and_one_that_fails_is_told(tmp_path: Path) ->
     ran = run([program])
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "1 passed")
     assert (tmp_path / "ran-limits").exists()
-
-
-ONCE = """#!/bin/sh
-echo "run of $3" >>runs
-[ -e began ] && exit 0
-touch began; echo "fatal: $1"; exit 1
-"""
-
-
-@pytest.mark.parametrize(("failed", "code", "runs"), [("create.yml", 0, 2), ("converge.yml", 1, 1)])
-def test_a_container_that_did_not_start_is_tried_again(
-    tmp_path: Path, failed: str, code: int, runs: int
-) -> None:
-    """But not a role that failed in one; why the first did not start is kept."""
-    program = scenarios(tmp_path, ONCE.replace("$1", failed), "first")
-    ran = subprocess.run([program, "first"], capture_output=True, text=True)
-    assert ran.returncode == code, ran.stdout
-    assert (tmp_path / "runs").read_text(encoding="utf-8") == "run of first\n" * runs
-    kept = tmp_path / "build/molecule" / ("first.log.first" if runs == 2 else "first.log")
-    assert kept.read_text(encoding="utf-8") == f"fatal: {failed}\n"
 
 
 def test_what_setup_adds_to_apt_is_in_its_page() -> None:
