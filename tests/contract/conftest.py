@@ -1,4 +1,4 @@
-"""Fixtures: a server of the EBS direct calls and a disk, and a checkout for `golden watch`."""
+"""Fixtures: this machine's store, and a checkout for `golden watch`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock
 from goldenami.packages import apt, store
-from support.aws.ebs_sink import Sink
-from support.aws.upload_setup import UploadSetup
 from support.builds.checkout import ROOT
 from support.debian import debrepo, watch_checkout
 from support.debian.watch_checkout import WatchCheckout
@@ -31,28 +29,6 @@ def kept() -> store.Store:
 def lock() -> Lock:
     """The lock of the smallest image, as it stands in the checkout."""
     return lockfile.read(lockfile.path_of(ROOT, "debian-13-ml-cpu"))[0]
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    made = Sink()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def setup(sink: Sink, tmp_path: Path) -> UploadSetup:
-    return UploadSetup(sink, tmp_path)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses of milliseconds: what is tested is that a block is tried again, not the wait."""
-    from goldenami.aws.snapshots import send
-    from support.aws.emulator import retry_at_once
-
-    monkeypatch.setattr(send, "LONGEST_PAUSE_S", 0.01)
-    retry_at_once(monkeypatch)
 
 
 @pytest.fixture(scope="session")
