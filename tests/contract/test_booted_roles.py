@@ -7,7 +7,6 @@ kernel modules of somebody's own.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from goldenami.core import records
 from goldenami.model.builds.build_records import Outcome, VerifyRecord
-from support.builds import bakes, checkout, guest, installed
+from support.builds import bakes, guest, installed
 from support.debian import debrepo, dkms_sources
 from support.idle import booted as idle
 
@@ -54,21 +53,16 @@ publish:
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The build of a new lock, which was booted and passed every check."""
-    root = checkout.copy(tmp_path_factory.mktemp("booted") / "root")
-    served, tarball = root.parent / "served", dkms_sources.tarball(dkms_sources.files())
+    folder, tarball = tmp_path_factory.mktemp("booted"), dkms_sources.tarball(dkms_sources.files())
+    served = folder / "served"
     served.mkdir()
     (served / "agent-1.2.tar.xz").write_bytes(tarball)
     mirror = debrepo.Mirror(served)
     text = DEFINITION.replace("URL", f"{mirror.uri}/agent-1.2.tar.xz").replace(
         "SHA256", dkms_sources.sha256(tarball))
-    (root / f"packer/images/{IMAGE}.yml").write_text(text, encoding="utf-8")
-    for stage in ("lock", "bake"):
-        status, said = bakes.finish(checkout.golden(root, stage, IMAGE))
-        mirror.close()  # a bake has its files in the store
-        assert status == 0, said
-    yield root / "build" / IMAGE / "latest"
-    assert bakes.settle(root) == []
-    shutil.rmtree(root, ignore_errors=True)
+    files = {f"packer/images/{IMAGE}.yml": text}
+    with bakes.baked(folder / "root", files, locked=mirror.close) as root:
+        yield root / "build" / IMAGE / "latest"
 
 
 @pytest.fixture

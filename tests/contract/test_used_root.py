@@ -5,12 +5,11 @@ The image is made here, with Docker and local disks' unit, and thrown away.
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.builds import bakes, checkout, guest, used
+from support.builds import bakes, guest, used
 
 pytestmark = pytest.mark.long
 
@@ -41,27 +40,14 @@ publish:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What both machines said."""
-    root = checkout.copy(tmp_path_factory.mktemp("used") / "root")
-    (root / f"packer/images/{IMAGE}.yml").write_text(DEFINITION, encoding="utf-8")
-    for stage in (("lock", IMAGE), ("bake", IMAGE, "--no-verify")):
-        status, said = bakes.finish(checkout.golden(root, *stage))
-        assert status == 0, said
-    folder = root.parent / "machine"
-    folder.mkdir()
-    (folder / "disk.raw").symlink_to(disk_of(root))
-    try:
-        return guest.facts("support.builds.used", folder)
-    finally:
-        assert bakes.settle(root) == []
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def disk_of(root: Path) -> Path:
-    """The only build's disk."""
-    (disk,) = root.glob(f"build/{IMAGE}/*/disk.raw")
-    return disk
+    folder, files = tmp_path_factory.mktemp("used"), {f"packer/images/{IMAGE}.yml": DEFINITION}
+    with bakes.baked(folder / "root", files, "--no-verify") as root:
+        (folder / "machine").mkdir()
+        (disk,) = root.glob(f"build/{IMAGE}/*/disk.raw")
+        (folder / "machine/disk.raw").symlink_to(disk)
+        yield guest.facts("support.builds.used", folder / "machine")
 
 
 def test_the_second_machine_is_another_one(told: dict[str, Any]) -> None:

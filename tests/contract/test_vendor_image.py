@@ -4,7 +4,6 @@ booted, and baked again to the same bytes."""
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from goldenami.model.builds.build_records import Outcome, VerifyRecord
 from support.builds import bakes, checkout
 from support.debian import debrepo, docker_ce
 from support.debian.vendors import LOGIN, VARIABLE, VendorServer
-from support.files import write
 
 pytestmark = pytest.mark.long
 
@@ -65,17 +63,11 @@ def vendor(
 @pytest.fixture(scope="module")
 def root(vendor: VendorServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkout with the image's build, which was booted and passed every check."""
-    root = checkout.copy(tmp_path_factory.mktemp("company") / "root")
-    write(root, {**FABRIC, f"packer/images/{IMAGE}.yml": DEFINITION.format(
-        sources=vendor.repos() + vendor.downloads())})
-    status, said = bakes.finish(checkout.golden(root, "lock", IMAGE, **{VARIABLE: LOGIN}))
-    assert status == 0, said
-    vendor.close()  # from here on the store has all of it
-    status, said = bakes.finish(checkout.golden(root, "bake", IMAGE))
-    assert status == 0, said
-    yield root
-    assert bakes.settle(root) == []
-    shutil.rmtree(root, ignore_errors=True)
+    definition = DEFINITION.format(sources=vendor.repos() + vendor.downloads())
+    files = {f"packer/images/{IMAGE}.yml": definition, **FABRIC}
+    folder = tmp_path_factory.mktemp("company") / "root"
+    with bakes.baked(folder, files, locked=vendor.close, **{VARIABLE: LOGIN}) as root:
+        yield root
 
 
 def test_every_source_is_in_the_booted_image(root: Path) -> None:

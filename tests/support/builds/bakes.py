@@ -7,6 +7,8 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from goldenami.core.wait import wait_until
@@ -14,6 +16,7 @@ from goldenami.model.builds import lockfile
 from goldenami.model.definitions import definition, definition_file, role_order
 
 from support.builds import checkout
+from support.files import write
 
 IMAGE = "debian-13-ml-cpu"
 LIMIT_S = 900
@@ -31,6 +34,25 @@ def locked(folder: Path) -> Path:
         if status == 0:
             return root
     raise AssertionError(said)
+
+
+@contextmanager
+def baked(
+    folder: Path, files: dict[str, str], *options: str, locked: Callable[[], object] = lambda: None,
+    **env: str,
+) -> Iterator[Path]:
+    """A copy of the checkout with these files, of which the first is a definition, and the build of
+    a new lock of it, which is made with `env`; `locked` runs when the store has all of it."""
+    root, image = checkout.copy(folder), Path(next(iter(files))).stem
+    write(root, files)
+    status, said = finish(checkout.golden(root, "lock", image, **env))
+    locked()
+    assert status == 0, said
+    status, said = finish(checkout.golden(root, "bake", image, *options))
+    assert status == 0, said
+    yield root
+    assert settle(root) == []
+    shutil.rmtree(root, ignore_errors=True)
 
 
 def again(root: Path, folder: Path) -> Path:
