@@ -6,8 +6,10 @@ A forger has the tester's right: he may write the parameter, and nothing else.
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from typing import Any
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.channels import evidence
+from goldenami.aws.channels.evidence import Evidence, GpuFinding
+from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.image.security import signers
@@ -24,6 +28,7 @@ from goldenami.model.builds.gpu_proofs import GpuTestRecord
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test import gpu_evidence
+from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState
 from support.gpu import candidates
@@ -35,6 +40,7 @@ from support.gpu.gpu_records import (
     facts,
     keep,
     latest,
+    record,
     refused,
     rewrite,
 )
@@ -134,24 +140,35 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
 
 @pytest.mark.parametrize("lock_here", ["another", "none"])
 def test_a_record_that_somebody_made_moves_nothing(
-    checkout: Checkout, candidate: str, lock_here: str
+    checkout: Checkout, candidate: str, lock_here: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever lock the checkout has: with another one, some of them. A person may go on without,
-    and that is what the ledger says then."""
+    """Whatever lock the checkout has. The first is refused by a command, all by the judge that it
+    asked. A person may go on without, and that is what the ledger says then."""
     lock = lockfile.path_of(checkout.root, GPU_IMAGE)
     if lock_here == "none":
         lock.unlink()
     else:
         other = builds.build(checkout.root, 2, image=GPU_IMAGE, sm=("75",))
         lockfile.write(lock, records.read(other / LOCK_FILE, Lock))
+    judge, asked = GpuJudge.__call__, list[tuple[GpuJudge, Evidence]]()
+
+    def noted(own: GpuJudge, given: Evidence) -> GpuFinding:
+        asked.append((own, given))
+        return judge(own, given)
+
+    right = facts(candidate)
+    keep(right | {"checks": ()})
+    with monkeypatch.context() as patch:
+        patch.setattr(GpuJudge, "__call__", noted)
+        refused(checkout, f"{len(CHECKS)} checks are not in it")
+    own, given = asked[0]
     assert len(FORGERIES) == 34
-    tried = list(FORGERIES.values())
-    for forge, cause in tried if lock_here == "none" else tried[::7]:
-        said = facts(candidate)
+    for name, (forge, cause) in FORGERIES.items():
+        said = copy.deepcopy(right)
         forge(said)
-        keep(said)
-        refused(checkout, cause)
-    refused(checkout, cause, "--to", candidate, command="rollback")
+        text = record(said).model_dump_json()
+        found = judge(own, replace(given, records=dict.fromkeys(given.records, text)))
+        assert (found.proof, cause in found.problem) == (GpuProof.UNTESTED, True), (name, found)
     checkout.run("promote", GPU_IMAGE, "--accept-untested-gpu")
     assert latest() == (candidate, "not tested on a GPU, accepted")
 

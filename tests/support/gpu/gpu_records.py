@@ -43,10 +43,14 @@ def facts(build_id: str, region: str = REGIONS[0]) -> dict[str, Any]:
             "manifest_sha256": own[tags.MANIFEST_SHA256], "checks": CHECKS, "machines": machines}
 
 
+def record(said: dict[str, Any]) -> GpuTestRecord:
+    machines = tuple(gpu_proofs.TestedGpu.model_validate(machine) for machine in said["machines"])
+    return GpuTestRecord.model_validate(said | {"machines": machines})
+
+
 def keep(said: dict[str, Any], key: Path | None = None, region: str = REGIONS[1]) -> GpuTestRecord:
     """Write it to a region, signed where there is a key."""
-    machines = tuple(gpu_proofs.TestedGpu.model_validate(machine) for machine in said["machines"])
-    made = GpuTestRecord.model_validate(said | {"machines": machines})
+    made = record(said)
     if key is not None:
         with signing_key.used(key):
             made = gpu_evidence.signed(made, signers.of_environment(ROOT, Account()))
