@@ -3,7 +3,6 @@ that leads to it."""
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,19 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import botocore.loaders
 import pytest
-from botocore.client import ClientCreator
-from goldenami.aws import images
-from goldenami.aws.channels import pointers
-from goldenami.aws.snapshots import ebs
 from goldenami.core import clock
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import YamlFile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.definitions import role_files, role_rules
 from goldenami.model.definitions.definition import Definition
-from support.aws import emulator_probe
+from support.aws import emulator_probe, quick
 from support.aws.emulator import Emulator, Faults, Process, retry_at_once
 from support.aws.kill_proxy import KillProxy
 from support.aws.retirement import LATER
@@ -39,43 +33,10 @@ KEYS = {"AWS_ACCESS_KEY_ID": emulator_probe.KEY, "AWS_SECRET_ACCESS_KEY": "none"
         "AWS_DEFAULT_REGION": emulator_probe.REGION, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
-PAUSES = [(pointers, "POLL_S", pointers.POLL_S), (images, "POLLS_S", images.POLLS_S),
-          (ebs, "POLLS_S", ebs.POLLS_S)]
-"""The product's own pauses between looks at what is pending."""
-PENDING_S = 0.02
-"""Seconds that an AMI, a snapshot or a parameter stays pending: not at once, so that each wait is
-walked."""
-
-
 @pytest.fixture(scope="session", autouse=True)
-def _one_loader() -> Iterator[None]:
-    """botocore reads its descriptions of AWS, and makes their methods, once for all tests.
-
-    Without it each session of each command does: 40 s of processor time in a run.
-    """
-    methods: dict[str, dict[str, Any]] = {}
-    make = ClientCreator._create_methods
-
-    def made_once(creator: ClientCreator, service: Any) -> dict[str, Any]:
-        name = service.service_name
-        if name not in methods:
-            methods[name] = make(creator, service)
-        return dict(methods[name])  # a service's own customizations add to it
-
+def _quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("botocore.session.create_loader",
-                      functools.cache(botocore.loaders.create_loader))
-        patch.setattr(ClientCreator, "_create_methods", made_once)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _short_pauses() -> Iterator[None]:
-    """Looks at what is pending follow each other as fast as the emulator's states do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pointers, "POLL_S", PENDING_S)
-        patch.setattr(images, "POLLS_S", (PENDING_S, *images.POLLS_S))
-        patch.setattr(ebs, "POLLS_S", (PENDING_S, *ebs.POLLS_S[1:]))
+        quick.apply(patch)
         yield
 
 
@@ -112,7 +73,7 @@ def _checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def own_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses that a user has: where answers are late by as much as they last."""
-    for module, name, pause in PAUSES:
+    for module, name, pause in quick.PAUSES:
         monkeypatch.setattr(module, name, pause)
 
 
@@ -136,7 +97,7 @@ def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     # It remembers the credentials of the test before.
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     emulator.reset()
-    emulator.set(pending_s=PENDING_S)
+    emulator.set(pending_s=quick.PENDING_S)
     return emulator
 
 

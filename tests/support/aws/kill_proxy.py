@@ -197,9 +197,18 @@ def _child(order: dict[str, Any]) -> int:
 
 def _serve() -> None:
     """Fork a `golden` for each line of orders; answer with its pid, then with its status."""
-    import boto3  # noqa: F401 - what each fork would import
-    from goldenami.commands import gpu_test, publish, retire, status  # noqa: F401 - as above
+    import pytest
+    from goldenami.commands import (  # noqa: F401 - what each fork would import
+        gpu_test,
+        publish,
+        retire,
+        status,
+    )
 
+    from support.aws import quick
+
+    quick.apply(pytest.MonkeyPatch())
+    quick.read_ahead()
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
