@@ -50,14 +50,17 @@ def published(checkout: Checkout, aws: Emulator) -> list[str]:
     return build_ids
 
 
+@pytest.mark.parametrize("commands", [
+    pytest.param(COMMANDS[::5], id="some"),
+    pytest.param(COMMANDS, id="every", marks=pytest.mark.slow)])
 def test_a_region_that_hangs_is_named_by_every_command_and_asked_once(
     checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    tmp_path: Path, commands: tuple[tuple[str, ...], ...],
 ) -> None:
     monkeypatch.setattr(session, "SILENCE_S", SILENCE_S)
     monkeypatch.setattr(session, "PRESSURE", tmp_path / "of a machine with nothing else to do")
     aws.late({"mode": "hanging", "regions": [WEST], "seconds": 3600})
-    for args in COMMANDS:
+    for args in commands:
         before = len(aws.calls())
         ran = checkout.golden(*args)
         assert (ran.code, f"AWS did not answer in {WEST} for 3 s" in ran.text) == (4, True), (

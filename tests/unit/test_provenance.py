@@ -259,18 +259,6 @@ def test_the_disk_is_held_to_its_own_bytes(
     assert provenance.verify(build, keys / "ours.pub") == sorted(PUBLISHED)
 
 
-def test_an_envelope_of_another_build_is_refused(
-    build: BuildFolder, keys: Path, tmp_path: Path
-) -> None:
-    lock = materials.committed(IMAGE).model_copy(update={"source_date_epoch": 7})
-    other = materials.build(tmp_path / "other", lock)
-    write_published(other, PUBLISHED)
-    shutil.copytree(provenance.copies(build, REGION)[0].parent,
-                    provenance.copies(other, REGION)[0].parent)
-    with pytest.raises(NotVerified, match="the lock differs"):
-        provenance.verify(other, keys / "ours.pub")
-
-
 def test_keys_that_cannot_sign_are_refused(
     tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,13 +7,11 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from support.aws.emulator_probe import REGION, STRANGER, TYPE, ProbeAccount, block
+from support.aws.emulator_probe import STRANGER, TYPE, ProbeAccount, block
 
 Asked = dict[str, Any]
 NO_IMAGE, NO_SNAPSHOT = "ami-00000000000000000", "snap-00000000000000000"
 SHARE = {"LaunchPermission": {"Add": [{"UserId": STRANGER}]}}
-AGENTLESS = {"InstanceIds": ["i-0123456789abcdef0"], "DocumentName": "AWS-RunShellScript",
-             "Parameters": {"commands": ["true"]}}
 
 
 def put(account: ProbeAccount, data: bytes = block("a"), snapshot: str = "", **more: Any) -> Asked:
@@ -33,12 +31,6 @@ def complete(account: ProbeAccount, count: int = 1, **more: Any) -> Asked:
 def child(account: ProbeAccount, parent: str, gib: int = 2, **more: Any) -> Asked:
     """A StartSnapshot from a parent."""
     return {"VolumeSize": gib, "ParentSnapshotId": parent, **more}
-
-
-def encrypting(account: ProbeAccount, parent: str) -> str:
-    """The parent, where the account encrypts by default from now on."""
-    account.ec2.enable_ebs_encryption_by_default()
-    return parent
 
 
 def token(account: ProbeAccount, index: int = 0, **more: Any) -> Asked:
@@ -75,12 +67,6 @@ def image(account: ProbeAccount, *calls: str, **more: Any) -> Asked:
     return {"ImageId": made, **more}
 
 
-def copied(account: ProbeAccount, *calls: str, **more: Any) -> Asked:
-    """A CopyImage."""
-    source = image(account, *calls)["ImageId"]
-    return {"Name": "copy", "SourceImageId": source, "SourceRegion": REGION, **more}
-
-
 def deprecated(account: ProbeAccount, days: int) -> Asked:
     """An EnableImageDeprecation in so many days."""
     return image(account, DeprecateAt=datetime.now(UTC) + timedelta(days=days))
@@ -96,11 +82,6 @@ def used(account: ProbeAccount) -> Asked:
 def secret(account: ProbeAccount) -> str:
     """A snapshot under the account's default key."""
     return account.snapshot(1, Encrypted=True)
-
-
-def from_template(account: ProbeAccount, **data: Any) -> Asked:
-    """What launches from a template with `data`."""
-    return {"LaunchTemplate": {"LaunchTemplateId": account.template(**data)}}
 
 
 def template(account: ProbeAccount, rate: int = 100, **data: Any) -> Asked:
@@ -138,29 +119,6 @@ def desired(template: str, version: str) -> Asked:
 def grouped(account: ProbeAccount, **override: Any) -> Asked:
     """Arguments of `ProbeAccount.group`, whose template has no type."""
     return {"template": account.template(ImageId=account.image(), **override)}
-
-
-def sent(account: ProbeAccount) -> Asked:
-    """A command that was sent a moment ago."""
-    (instance,) = AGENTLESS["InstanceIds"]
-    account.set(agents={instance: ["sh", "-c"]}, pending_s=3600)
-    command = account.ssm.send_command(**AGENTLESS)["Command"]["CommandId"]
-    return {"CommandId": command, "InstanceId": instance}
-
-
-def late(account: ProbeAccount, mode: str, asked: Asked) -> Asked:
-    """A call that meets a rule of lateness."""
-    account.set(late=[{"mode": mode, "regions": [REGION], "seconds": 3600}])
-    return asked
-
-
-def left(account: ProbeAccount) -> Asked:
-    """A snapshot whose AMI went a moment ago."""
-    snapshot = account.snapshot()
-    made = account.image(snapshot=snapshot)
-    asked = late(account, "in-use", {"SnapshotId": snapshot})
-    account.ec2.deregister_image(ImageId=made)
-    return asked
 
 
 def images(account: ProbeAccount) -> Asked:
