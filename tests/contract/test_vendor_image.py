@@ -3,7 +3,6 @@ booted, and baked again to the same bytes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,16 +78,6 @@ def test_every_source_is_in_the_booted_image(root: Path) -> None:
     for name in ("customize/packages_are_installed", "customize/files_by_address_are_there",
                  "container_runtime/docker_is_configured", "fabric/installer_has_run"):
         assert checks.get(name) is Outcome.CORRECT, f"{name}, of {sorted(checks)}"
-
-
-def test_the_bill_of_materials_has_their_addresses(root: Path, vendor: VendorServer) -> None:
-    text = (root / f"build/{IMAGE}/latest/sbom.cdx.json").read_text(encoding="utf-8")
-    found = {part["name"]: part for part in json.loads(text)["components"]}
-    for name, file in (("company-sealed", "sealed.deb"), ("probe-2.1.tar.gz",) * 2,
-                       ("installer.tar.xz",) * 2, ("license.txt",) * 2):
-        urls = [reference["url"] for reference in found[name]["externalReferences"]]
-        assert urls == [f"{vendor.uri}/files/{file}"], name
-    assert found["company-tool"]["purl"].startswith("pkg:deb/tool/company-tool@2.0-1")
 
 
 def test_nothing_holds_the_login(root: Path) -> None:

@@ -95,14 +95,6 @@ def test_a_login_that_is_missing_or_wrong(
     assert not lock_path(company).exists()
 
 
-def test_a_key_of_another_fingerprint(company: Path, key: debrepo.Key) -> None:
-    edit(company, key.fingerprint, "A" * 40)
-    code, told = refused(company)
-    assert code == 2
-    assert told.startswith("15: extra_repos.1.fingerprint: the key of the archive `agent` is "
-                           f"{key.fingerprint}, not {'A' * 40} (http")
-
-
 def test_a_repository_that_lacks_the_package(company: Path) -> None:
     edit(company, "[company-tool]", "[company-tool, compony-agent]")
     code, told = refused(company)
@@ -148,21 +140,6 @@ def test_files_by_their_address(with_files: Path, vendor: VendorServer, tmp_path
     assert lock_path(with_files).read_bytes() == before
     assert [path for path in vendor.mirror.requests if path.startswith("/files/")] == [
         "/files/probe-2.1.tar.gz.asc"], "fetched once"
-
-
-def test_another_machine_fetches_the_files(
-    with_files: Path, vendor: VendorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    locked(with_files)
-    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path / "other"))
-    assert golden(with_files, "bake", IMAGE, "--fetch-only").returncode == 0
-    names = {path.name for path in (tmp_path / "other/store").glob("??/*")}
-    assert {sha256_file(path) for path in vendor.files.iterdir() if path.suffix != ".asc"} <= names
-    (vendor.files / "license.txt").write_text("ours no more\n", encoding="utf-8")
-    shutil.rmtree(tmp_path / "other/store")
-    done = golden(with_files, "bake", IMAGE, "--fetch-only")
-    said = f"{vendor.uri}/files/license.txt: 13 bytes with SHA-256 "
-    assert (done.returncode, said in done.stderr) == (4, True), done.stderr
 
 
 def replace(vendor: VendorServer, name: str, content: bytes) -> None:

@@ -64,16 +64,6 @@ def test_the_reason_of_apts_newer_solver() -> None:
     assert apt._reason("") == "apt finds no solution: no reason given"
 
 
-def test_a_mirror_may_lie_within_another(tmp_path: Path) -> None:
-    root = apt.AptRoot(folder=tmp_path, sources=(), architecture="amd64", uris={
-        "debian": "http://mirror.example", "debian-security": "http://mirror.example/security"})
-    assert root._place("http://mirror.example/security/pool/a.deb") == (
-        "debian-security",
-        "pool/a.deb",
-    )
-    assert root._place("http://mirror.example/pool/a%2bb.deb") == ("debian", "pool/a+b.deb")
-
-
 def test_a_pin_by_source_takes_all_of_it_down(resolver: Resolver) -> None:
     source = {"Source": "nvidia-graphics-drivers"}
     packages = [Package(name, version, depends=depends.format(version), fields=source)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -194,15 +191,6 @@ def test_a_lock_of_another_form_is_refused(tmp_path: Path) -> None:
         planned(tmp_path, lock(), "0" * 64)
 
 
-COMMIT = """
-import os, sys
-from pathlib import Path
-from goldenami.image.bake import bake_inputs
-os.setresuid(4321, 4321, 4321)
-print(bake_inputs.git_commit(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
-"""
-
-
 of_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has what others own")
 
 
@@ -226,21 +214,3 @@ def test_root_reads_the_commit_of_a_users_clone(
         monkeypatch.setenv("SUDO_UID", sudo)
     assert bake_inputs.git_commit(tmp_path, path, digest) == head
     assert {each.stat().st_uid for each in (tmp_path / ".git").rglob("*")} == {owner}
-
-
-@of_root
-def test_a_commit_that_git_does_not_read_is_said() -> None:
-    with tempfile.TemporaryDirectory() as name:  # one that another user may look into
-        root = Path(name)
-        path = lockfile.path_of(root, lock().image)
-        digest = lockfile.write(path, lock())
-        git(root, "init", "--quiet")
-        root.chmod(0o755)
-        ran = subprocess.run([sys.executable, "-c", COMMIT, str(root), str(path), digest],
-                             check=True, text=True,
-                             capture_output=True,
-                             env={"PYTHONPATH": str(ROOT / "scripts"), "PATH": os.environ["PATH"]})
-    assert (ran.stdout, "which another user owns: the record names no commit" in ran.stderr) == (
-        "uncommitted\n",
-        True,
-    )

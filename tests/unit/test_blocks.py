@@ -66,20 +66,6 @@ def test_a_list_that_is_none_is_refused(tmp_path: Path) -> None:
         BlockMap.open(tmp_path / "cut")
 
 
-def test_a_disk_that_cannot_be_read_leaves_no_list(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    disk = write(tmp_path / "disk", {0: b"x"}, BLOCK)
-
-    def fail(*_arguments: object) -> bytes:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr("goldenami.model.builds.disk_blocks.read_block", fail)
-    with pytest.raises(OSError, match="Input/output"):
-        scan(disk, tmp_path / "blocks")
-    assert [path.name for path in tmp_path.iterdir()] == ["disk"]
-
-
 def test_a_disk_is_listed_while_it_is_written(tmp_path: Path) -> None:
     """In pieces that end within blocks; holes are filled behind what is final, and one is left."""
     disk, size = write(tmp_path / "disk", {}, 9 * BLOCK - 4096), 9 * BLOCK - 4096
@@ -93,14 +79,6 @@ def test_a_disk_is_listed_while_it_is_written(tmp_path: Path) -> None:
     assert found == records.sha256_file(disk)
     scan(disk, tmp_path / "after")
     assert (tmp_path / "blocks").read_bytes() == (tmp_path / "after").read_bytes()
-
-
-def test_a_writer_that_fails_leaves_no_list(tmp_path: Path) -> None:
-    disk = write(tmp_path / "disk", {}, 4 * BLOCK)
-    with pytest.raises(RuntimeError), checksum.following(disk, tmp_path / "blocks") as follower:
-        follower.advance(BLOCK)
-        raise RuntimeError
-    assert [path.name for path in tmp_path.iterdir()] == ["disk"]
 
 
 def test_a_disk_is_as_baked_by_its_blocks_or_as_a_whole(tmp_path: Path) -> None:

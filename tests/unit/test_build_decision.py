@@ -3,7 +3,6 @@ is."""
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from pathlib import Path
@@ -115,12 +114,6 @@ def test_a_cpu_is_known_by_its_flags_and_model(name: str) -> None:
     unknown = build_decision.micro_architecture(cpuinfo(name, frozenset(), 0, 0))
     found, wanted = (instruction_sets.features(cpu) for cpu in (unknown, name))
     assert found - instruction_sets.NO_SPEEDUP == wanted - instruction_sets.NO_SPEEDUP
-
-
-def test_a_new_figure_replaces_the_old_one_of_its_cpu() -> None:
-    old = [measured(1.0), measured(2.0, cpu="znver3")]
-    found = json.loads(build_decision.merged(old, [measured(3.0, version="2.0")]))["measurements"]
-    assert [(one["cpu"], one["version"]) for one in found] == [("znver3", "1.0"), ("znver4", "2.0")]
 
 
 def test_a_gain_in_a_committed_lock_is_of_the_build_that_the_lock_names() -> None:

@@ -128,15 +128,6 @@ def test_the_help_waits_for_no_command_of_its_own() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=ENVIRONMENT)
 
 
-def test_a_terminal_gets_panels() -> None:
-    done = subprocess.run(["script", "-qec", f"{' '.join(GOLDEN)} --help", "/dev/null"], text=True,
-                          check=True,
-                          capture_output=True,
-                          env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "80"})
-    assert all(area in done.stdout for area in cli.AREAS)
-    assert "╭" in done.stdout
-
-
 @pytest.mark.parametrize(("words", "answer"), [
     ("golden verif", ["verify", "verify-provenance"]),
     ("golden bake debian-13-ml-c", ["debian-13-ml-cpu"]),
@@ -263,18 +254,6 @@ def test_a_cache_that_cannot_be_written_is_the_hosts_matter(
     assert cli.main(["--root", str(ROOT), *args]) == 8
     assert capsys.readouterr().err.startswith("golden: error: /dev/null/store: not a "
                                               "directory\ngolden: to do: ")
-
-
-def test_a_checkout_that_cannot_be_written_is_the_hosts_matter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Root may write everywhere but on what is no folder, or is read-only."""
-    shutil.copytree(ROOT / "packer", tmp_path / "packer")
-    for name in ("ansible", "roles"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "build").write_text("", encoding="utf-8")
-    assert cli.main(["--root", str(tmp_path), "bake", IMAGE, "--fetch-only"]) == 8
-    assert f"golden: error: {tmp_path}/build/{IMAGE}: not a directory" in capsys.readouterr().err
 
 
 def test_check_says_what_is_wrong_with_every_image(

@@ -153,18 +153,6 @@ def test_a_layer_is_read_while_the_bake_goes_on(
     )
 
 
-def test_what_reads_ahead_ends_with_the_bake(tmp_path: Path) -> None:
-    compiled(tmp_path / "layer", "one.so")
-    lock, digest = lockfile.read(lockfile.path_of(tools.ROOT, "debian-13-ml-cpu"))
-    plan = sample_plan.sample(tmp_path, lock, digest)
-    request = plan.coverage.model_copy(update={"known": tmp_path / "known"})
-    with pytest.raises(KeyboardInterrupt), \
-            read_code.reading_ahead(plan.model_copy(update={"coverage": request})) as ahead:
-        ahead.read(tmp_path / "layer")
-        raise KeyboardInterrupt
-    assert [process.returncode for process in ahead._processes] == [-9]
-
-
 def test_a_file_that_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
     whole = compiled(tmp_path, "whole.so")
     (whole.parent / "half.so").write_bytes(whole.read_bytes()[:3000])
@@ -264,16 +252,6 @@ def test_a_source_file_that_was_compiled_for_fewer_gpus_is_found(tmp_path: Path)
     parts = Allowance(files="*", symbols="device code *", extensions=["sm_*"],
                       reason="kernels of Hopper only")
     assert said(scan(tmp_path, "x86-64-v3", parts, sm=("80", "90", "120"))) == {"file sm_120"}
-
-
-def test_a_fat_binary_of_no_length_is_passed_over(tmp_path: Path) -> None:
-    with_device_code(tmp_path, struct.pack("<IHHQ", 0xBA55ED50, 1, 0, 0), fat_binary((SASS, 80, 0)))
-    assert said(scan(tmp_path, "x86-64-v3", sm=("80", "90"))) == {"file sm_90"}
-
-
-def test_a_program_without_device_code_needs_no_gpu(tmp_path: Path) -> None:
-    compiled(tmp_path, "plain.so")
-    assert scan(tmp_path, "x86-64-v3", sm=("90",)).findings == []
 
 
 def test_a_wheel_that_was_compiled_with_cuda_has_code_for_each_gpu(tmp_path: Path) -> None:

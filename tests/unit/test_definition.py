@@ -289,11 +289,3 @@ def mistakes(root: Path, regions: list[str] | None = None) -> list[str]:
 def test_a_file_that_is_no_definition(root: Path, content: bytes, complaint: str) -> None:
     (root / f"packer/images/{IMAGE}.yml").write_bytes(content)
     assert refused(root).startswith(f"{IMAGE}.yml{complaint}")
-
-
-def test_an_image_that_does_not_exist(root: Path) -> None:
-    assert (
-        refused(root, "debian-13-mls") == "no image `debian-13-mls`: did you mean `debian-13-ml`?"
-    )
-    said = refused(root, "../hardware")
-    assert said.startswith("IMAGE is a name and no file, but was `../hardware`: known: debian")

@@ -9,14 +9,13 @@ import os
 import socket
 import stat
 import struct
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 import yaml
 from goldenami.core import records, shell
-from goldenami.core.errors import BadInput, HostNotReady, StageFailed
+from goldenami.core.errors import BadInput, StageFailed
 from goldenami.local.disk import disk, grub
 from goldenami.local.tree import tree
 from goldenami.model.builds import disk_blocks
@@ -215,15 +214,6 @@ def test_size_that_is_none(size: int) -> None:
         disk.DiskLayout("test", size, EPOCH)
 
 
-def test_missing_tool_names_its_package(
-    root: Path, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(HostNotReady, match="mcopy is not installed") as caught:
-        write(root, target)
-    assert "mtools" in caught.value.hint
-
-
 # --- other versions of mke2fs, and one that fails ------------------------------------------------------------------
 
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
@@ -234,19 +224,6 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
                       encoding="utf-8")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-
-def test_e2fsprogs_without_tar(
-    tmp_path: Path, root: Path, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stand_in(tmp_path / "bin", monkeypatch,
-             'case "$*" in *"-d - "*) echo "mke2fs: not supported"; exit 1;; esac')
-    facts = write(root, target)
-    assert not facts.reproducible
-    assert facts.note == disk.NOT_REPRODUCIBLE
-    shell.output(["/usr/sbin/e2fsck", "-fn", f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
-    assert debugfs(facts.disk, "cat /etc/hostname") == "x\n"
-    assert '"sha256"' in facts.manifest.read_text(encoding="utf-8")
 
 
 def test_tool_that_fails_leaves_the_last_good_disk(
@@ -269,37 +246,6 @@ def test_tool_that_fails_leaves_the_last_good_disk(
 
 
 # --- no space ------------------------------------------------------------------------------------------------------
-
-FULL_DISK = """
-import sys
-import tarfile
-from pathlib import Path
-from goldenami.core import shell
-from goldenami.core.errors import HostNotReady
-from goldenami.local.disk import disk
-root, out, size, slack = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-shell.output(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(out)])
-if not slack:
-    disk.SLACK = disk.OVERHEAD_BYTES = 0  # as if another process had taken the space after the check
-layout = disk.DiskLayout("test", 256 << 20, 0)
-try:
-    disk.write_disk(root, out / "disk.raw", layout=layout, log=out.parent / "disk.log")
-except HostNotReady as error:
-    print(error.message, list(out.iterdir()))
-"""
-
-
-@pytest.mark.parametrize(("size", "slack"), [("10m", 1), ("10m", 0), ("64k", 0)])
-def test_full_disk_is_named(root: Path, target: Path, size: str, slack: int) -> None:
-    (root / "big").write_bytes(os.urandom(12 * MIB))
-    said = shell.output(
-        ["unshare", "--mount", sys.executable, "-c", FULL_DISK, str(root), str(target.parent), size,
-         str(slack)],
-        env=shell.python_env(),
-    )
-    assert f"no space in {target.parent}: " in said
-    assert "bytes needed, " in said
-    assert said.endswith("bytes available []\n")
 
 
 # --- tree and manifest ---------------------------------------------------------------------------------------------

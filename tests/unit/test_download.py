@@ -76,16 +76,6 @@ def test_a_part_that_is_not_of_the_file_costs_only_time(
         assert_whole(cache, [item])
 
 
-def test_a_server_that_answers_with_another_range(tmp_path: Path, served: debrepo.Mirror) -> None:
-    item = kill_halfway(tmp_path / "cache", served)
-    served.faults = {"/large": Fault.WRONG_RANGE}
-    counted: list[int] = []
-    Store(tmp_path / "cache").fetch([item], counted.append)
-    assert "Range" not in served.headers[-1]
-    assert sum(counted) == item.size, "no byte of the wrong range is read"
-    assert_whole(tmp_path / "cache", [item])
-
-
 def test_each_try_continues_where_the_last_one_broke_off(
     tmp_path: Path, served: debrepo.Mirror
 ) -> None:

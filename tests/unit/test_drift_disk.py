@@ -216,15 +216,6 @@ def test_what_a_definition_cannot_allow(tmp_path: Path) -> None:
             definition_file.load(root, file)
 
 
-def test_a_manifest_of_another_build(build: BuildFolder, tmp_path: Path) -> None:
-    other = BuildFolder(Path(shutil.copytree(build.path, tmp_path / build.path.name,
-                                             ignore=lambda *_: ["disk.raw"])))
-    other.manifest.write_text(other.manifest.read_text(encoding="utf-8").replace("0644", "0666", 1),
-                              encoding="utf-8")
-    with pytest.raises(BadInput, match="is not the manifest that small was baked with"):
-        small_image.look(other, build.disk)
-
-
 def test_of_an_overlay_s_disk_only_what_is_read_is_hashed(
     build: BuildFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:

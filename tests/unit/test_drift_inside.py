@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import resource
 import subprocess
 import zlib
 from collections.abc import Callable
@@ -26,7 +24,6 @@ from goldenami.model.definitions import definition_file
 from support.builds import builds
 from support.builds.builds import IMAGE
 
-ROOT = Path(__file__).resolve().parents[2]
 RELEASE = "6.1.0-cloud-amd64"
 TEXTS = {
     "/boot/grub/grub.cfg": "set timeout=0\nmenuentry x {\n  linux /vmlinuz root=UUID=1 ro quiet\n}\n",
@@ -221,27 +218,6 @@ def line(said: Any) -> str:
 def test_what_is_no_answer_to_this_question_is_no_look(said: str, cause: str) -> None:
     with pytest.raises(Unreachable, match=cause):
         facts.read(said, ASKED)
-
-
-def test_hard_limits_are_read_as_the_kernel_has_them() -> None:
-    hard = {"NOFILE": resource.RLIMIT_NOFILE, "MEMLOCK": resource.RLIMIT_MEMLOCK,
-            "CPU": resource.RLIMIT_CPU}
-    shown = {name: resource.getrlimit(number)[1] for name, number in hard.items()}
-    assert instance_program.limits_of(os.getpid(), list(hard)) == {
-        name: "unlimited" if value == resource.RLIM_INFINITY else str(value)
-        for name, value in shown.items()}
-
-
-@pytest.mark.parametrize(("key", "path"), [
-    ("vm.swappiness", "vm/swappiness"), ("net.ipv4.conf.eth0/1.x", "net/ipv4/conf/eth0.1/x"),
-    ("net/ipv4/conf/eth0.1/x", "net/ipv4/conf/eth0.1/x"), ("x", "x")])
-def test_keys_have_either_separator(key: str, path: str) -> None:
-    assert instance_program.sysctl_path(key) == f"/proc/sys/{path}"
-
-
-def test_of_equal_names_that_in_etc_counts() -> None:
-    assert expected.sysctls({"/etc/sysctl.d/a.conf": "x=1",
-                             "/usr/lib/sysctl.d/a.conf": "x=2\ny=2"}) == {"x": "1"}
 
 
 def test_files_count_in_the_order_of_their_names_wherever_they_are() -> None:

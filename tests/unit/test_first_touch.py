@@ -67,12 +67,6 @@ def test_other_files_are_whole(tmp_path: Path) -> None:
     assert record.parts(str(tmp_path / "x")) == [(0, 3 * BLOCK + 1)]
 
 
-@pytest.mark.parametrize(("path", "there"), [("/proc/self/maps", False), ("/etc/passwd", True), ("/etc", False),
-                                             ("/nowhere", False)])
-def test_only_files_of_the_disk_are_listed(path: str, there: bool) -> None:
-    assert record.on_disk(path) == there
-
-
 def traced(*modules: str, without: str = "[]") -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-I", "-B", "-c", record.TRACE, without, *modules],
                           text=True,
@@ -83,12 +77,6 @@ def test_an_import_is_seen_twice_alike_with_modules_data_and_libraries() -> None
     first, second = (traced("sqlite3", "zoneinfo") for _ in range(2))
     assert first.returncode == 0 and first.stdout == second.stdout
     assert "libsqlite3.so" in first.stdout and "dbapi2" in first.stdout
-
-
-def test_a_module_that_is_missing_is_an_error_and_what_needs_a_compiled_one_is_left_out() -> None:
-    assert "No module named 'no_such_module'" in traced("no_such_module").stderr
-    found = traced("csv", "xml.dom", without='["io"]')
-    assert found.returncode == 0 and '["csv: ' in found.stdout
 
 
 def run(listed: Path, *options: str) -> str:

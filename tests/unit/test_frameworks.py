@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 import yaml
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.errors import BadInput, HostNotReady, NoFit, StageFailed
+from goldenami.core.errors import BadInput, NoFit, StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import build_decision, frameworks
 from goldenami.image.lock.build_decision import Measurement, Workload
@@ -311,16 +310,6 @@ def test_a_source_from_an_address_of_its_own(around: ResolverContext, served: Py
     assert CompiledWheel.model_validate_json(made.model_dump_json()).source == found
     with pytest.raises(NoFit, match="recipe solo: its source archive has no SHA-256 and size"):
         with_source(around, "solo", kind="archive", url=page["url"])
-
-
-def test_who_may_not_compile_fetches_no_tools(
-    around: ResolverContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    order = frameworks.standalone_build("solo", REQUEST, around)[0]
-    unused = dataclasses.replace(around, fetch_debs=lambda _: pytest.fail("tools are fetched"))
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(HostNotReady, match="root is needed"):
-        frameworks._fetch_inputs(order, unused)
 
 
 def test_frameworks_that_fit_no_common_versions_are_refused(

@@ -16,7 +16,6 @@ from goldenami.fleet.costs import hardware_check
 from goldenami.model import program_files
 from goldenami.model.definitions import definition_file
 from goldenami.model.supported import hardware
-from goldenami.model.supported.hardware import OpenModules
 from support.builds import builds
 from support.ec2.instance_types import described
 from support.files import write
@@ -54,15 +53,6 @@ def test_a_row_that_ec2_contradicts(
         change(entry)
     found = hardware_check.compare({family: hardware.load(ROOT)[family]}, entries)
     assert expected in [str(difference) for difference in found.differences]
-
-
-def test_open_modules_say_three_things() -> None:
-    families = hardware.load(ROOT)
-    assert {families[name].open_modules for name in ("p3", "g5", "g7e", "c7i", "g4ad")} == {
-        *OpenModules,
-        None,
-    }
-    assert hardware.by_modules(families, ["p3", "g5", "p6-b200", "c7i"]) == (["p6-b200"], ["p3"])
 
 
 @pytest.mark.parametrize("section", ["sources", "families"])
@@ -131,11 +121,3 @@ def test_switches_that_need_a_manager_which_no_image_has_are_refused(
     assert message.endswith(f": hardware.2: {hardware.refusal(family)}")
     assert "NVLSM" in message
     assert "ib_umad" in message
-
-
-def test_no_other_family_is_refused_so() -> None:
-    assert [name for name in hardware.load(ROOT) if hardware.refusal(name)] == [
-        "p6-b200",
-        "p6-b300",
-    ]
-    assert not any(hardware.refusal(name) for name in ("p5en", "g6", "g6e", "p60", "cp6"))

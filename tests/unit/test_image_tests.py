@@ -74,14 +74,6 @@ def test_each_role_gets_its_checks_or_is_told_that_nobody_looked(
     assert "no GPU" in details["kernel"]
 
 
-def test_tests_that_nobody_waits_for_are_ended(tmp_path: Path) -> None:
-    write(tmp_path, {"tests/image/limits/test_limits.py": "import time\ntime.sleep(600)\n"})
-    with image_tests.running(tmp_path, ["limits"], tmp_path / "vars.json", [], work=tmp_path,
-                             log=tmp_path / "log") as tests:
-        assert tests.process.poll() is None
-    assert tests.process.poll() is not None
-
-
 def test_tests_that_hang_end_and_the_log_names_the_one(tmp_path: Path) -> None:
     log, hangs = tmp_path / "log", "import time\ndef test_that_hangs():\n    time.sleep(600)\n"
     write(tmp_path, {"tests/image/limits/test_limits.py": hangs})

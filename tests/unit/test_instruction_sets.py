@@ -82,9 +82,3 @@ def test_no_program_runs_on_arm_and_x86() -> None:
     with pytest.raises(NoFit, match="no program runs on both amd64 and arm64") as caught:
         instruction_sets.baseline(["neoverse-n1", "znver3"], (12, 2))
     assert caught.value.hint == "split the image: one for each"
-
-
-def test_every_parent_is_a_row_and_older() -> None:
-    for table in (architecture.cpus for architecture in architectures.ARCHITECTURES.values()):
-        for row in table.values():
-            assert row.parent is None or table[row.parent].since <= row.since

@@ -3,7 +3,6 @@ feet."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -18,7 +17,6 @@ from goldenami.core import records, shell
 from goldenami.local.tree import layers
 from goldenami.local.tree.layers import RECORD, DamagedLayer, LayerRecord, Stack
 from support import files
-from support.builds.tools import need
 from support.waiting import LIMIT_S, until
 
 KEYS = ("a" * 64, "b" * 64, "c" * 64)
@@ -156,24 +154,6 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     with Stack(tmp_path) as stack:
         assert not list(tmp_path.glob("*.part"))
         assert not stack.take(KEYS[0])
-
-
-def test_a_maker_that_is_killed_while_another_waits_leaves_nothing_in_its_way(
-    tmp_path: Path,
-) -> None:
-    """Both are process 1 of a namespace, as in two bakes."""
-    need("unshare")
-    first = ["unshare", "--pid", "--fork", "--kill-child"]
-    with contextlib.ExitStack() as stack:
-        makers = []
-        for _ in range(2):
-            makers.append(stack.enter_context(_started(MAKER, tmp_path, *first)))
-            stack.callback(makers[-1].kill)
-            if len(makers) == 1:
-                assert _line(makers[0]) == b"making\n"
-        _until_it_waits(tmp_path / f"{KEYS[0]}.lock")
-        makers[0].kill()
-        assert _line(makers[1]) == b"making\n"
 
 
 def _line(process: subprocess.Popen[bytes]) -> bytes:

@@ -1,15 +1,9 @@
 from __future__ import annotations
 
-import pickle
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from goldenami.core import shell
-from goldenami.core.process import ProcessId
-from goldenami.image.bake import bake_inputs
 from goldenami.packages import local_repository
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.download import StoreRequest
@@ -88,41 +82,3 @@ def test_a_file_that_is_no_package_fails_it_and_leaves_no_repository(
     with pytest.raises(shell.CommandFailed, match="dpkg-deb"):
         local_repository.write(store, debs, tmp_path / "repo", suite="stable", epoch=0)
     assert not (tmp_path / "repo").exists()
-
-
-KILLED = """
-import os, pickle, signal, sys
-from pathlib import Path
-from goldenami.packages import local_repository
-from goldenami.packages.store import Store
-local_repository._index = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-local_repository.write(Store(Path(sys.argv[1])), pickle.load(sys.stdin.buffer), Path(sys.argv[2]),
-                       suite="stable", epoch=0)
-"""
-
-
-def test_what_a_killed_process_left_is_removed(
-    stored: tuple[Store, list[Deb]], tmp_path: Path
-) -> None:
-    """By the next one that makes this repository, or by `store gc`: its links keep bytes that the
-    store has let go."""
-    store, debs = stored
-    repos = tmp_path / "cache/repos"
-    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "cache", repos / "abc"],
-                          input=pickle.dumps(debs),
-                          check=False)
-    assert done.returncode == -signal.SIGKILL
-    left, = repos.iterdir()
-    assert len(list(left.glob("*.deb"))) == len(debs)
-    process = ProcessId.current()
-    alive, again = (
-        repos / f"other.{process}",
-        repos / f"other.{ProcessId(process.pid, process.started - 1)}",
-    )
-    alive.mkdir()
-    again.mkdir()
-    assert set(bake_inputs.repositories(store, {deb.sha256 for deb in debs})) == {left, again}
-    again.rmdir()
-    folder = local_repository.write(store, debs, repos / "abc", suite="stable", epoch=0)
-    assert sorted(repos.iterdir()) == [folder, alive]
-    assert bake_inputs.repositories(store, {deb.sha256 for deb in debs}) == []

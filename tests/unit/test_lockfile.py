@@ -164,14 +164,6 @@ def test_files_of_a_role_whose_tasks_another_includes_count(root: Path) -> None:
         check(root, lock)
 
 
-def test_a_role_that_left_the_definition_is_named(root: Path) -> None:
-    lock = locked(root)
-    path = root / f"packer/images/{IMAGE}.yml"
-    path.write_text(path.read_text(encoding="utf-8").replace("  limits:\n", ""), encoding="utf-8")
-    with pytest.raises(BadInput, match=r"definition, roles/limits$"):
-        check(root, lock)
-
-
 def test_no_layer_below_the_drivers_holds_anything_of_it() -> None:
     """Else each driver release would unpack CUDA anew."""
     lock, _ = lockfile.read(lockfile.path_of(ROOT, "debian-13-ml"))

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from goldenami.local import machine_shell
 from goldenami.local.machine_shell import OPENED, Done, MachineShell, ShellLost
 from support.builds.checkout import processes
 from support.waiting import until
@@ -49,15 +48,6 @@ def test_output_may_hold_any_bytes(shell: MachineShell, tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(BYTES)
     found = shell.run(f"cat {tmp_path}/bytes; cat {tmp_path}/bytes >&2".encode())
     assert found == Done(0, BYTES, BYTES)
-
-
-def test_marks_come_in_any_parts() -> None:
-    stream = machine_shell._Stream("mark")
-    for part in b"late", b"mar", b"kb\nout", b"put\0mark", b"e1", b"2":
-        stream.add(part)
-        assert not stream.ended
-    stream.add(b"\n")
-    assert (stream.begun, stream.done) == (True, (12, b"output\0"))
 
 
 def test_a_long_command_and_one_in_bytes_of_no_text(shell: MachineShell) -> None:

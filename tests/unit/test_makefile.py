@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from support.builds.tools import ROOT
-from support.rules import trees
 
 
 def run(*args: str, **env: str) -> str:
@@ -48,15 +47,6 @@ def test_a_bake_in_ci_makes_no_new_lock_on_the_side(env: dict[str, str], relocks
 def test_what_a_variable_becomes(words: str, env: dict[str, str], command: str) -> None:
     """As pipelines give it, in the environment, and as a person types it."""
     assert run(*words.split(), **env) == f"scripts/{command}"
-
-
-def test_the_help_fits_a_terminal_and_names_every_image_and_measurement() -> None:
-    done = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    names = [path.stem for path in trees.scanned(8, ROOT, "packer/images/*.yml")]
-    benches = trees.scanned(4, ROOT, "tests/bench/bench_*.py")
-    names += [path.stem.removeprefix("bench_").replace("_", "-") for path in benches]
-    assert set(names) <= set(done.stdout.split())
 
 
 @pytest.mark.parametrize(("args", "complaint"), [

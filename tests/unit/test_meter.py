@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,19 +11,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 MIB = 1 << 20
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-ABANDONED = """
-import sys, threading
-from goldenami.core.terminal.meter import Meter
-from rich.console import Console
-begun = threading.Event()
-def transfer():
-    with Meter(print, Console(file=sys.stdout, force_terminal=True)).transfer("upload", 9):
-        begun.set()
-        threading.Event().wait()
-threading.Thread(target=transfer, daemon=True).start()
-begun.wait()
-"""
 
 
 def test_a_log_gets_few_lines_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,11 +55,3 @@ def test_a_terminal_gets_one_display_for_transfers_at_once(monkeypatch: pytest.M
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "us-east-1" in text and "4.00 MiB" in text
-
-
-def test_a_process_that_ends_amid_a_transfer_gives_the_cursor_back() -> None:
-    ran = subprocess.run([sys.executable, "-c", ABANDONED], stdout=subprocess.PIPE, text=True,
-                         check=True,
-                         env={"PYTHONPATH": str(SCRIPTS), "TERM": "xterm"})
-    assert "\x1b[?25l" in ran.stdout, "no bar was shown"
-    assert ran.stdout.rindex("\x1b[?25h") > ran.stdout.rindex("\x1b[?25l")

@@ -77,9 +77,3 @@ def test_a_task_that_wants_a_service_names_who_started_it() -> None:
 def test_a_failure_without_a_task_shows_the_last_error() -> None:
     assert packer._cause(["building", "Error: no such builder",
                           "done"]) == ("packer failed: Error: no such builder",)
-
-
-def test_the_role_that_a_line_announces() -> None:
-    assert packer.role_of("    null.local: golden-role nvidia_driver 1.2 s") == "nvidia_driver"
-    assert packer.role_of("    null.local: golden-role playbook 0.0 s") is None
-    assert packer.role_of("    null.local: golden-task 1.2 s: Install") is None

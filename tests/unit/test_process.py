@@ -84,15 +84,3 @@ def test_a_proc_of_another_namespace_shows_no_machine(tmp_path: Path) -> None:
             for _ in range(2)]
     assert [words[1:] for words in said] == [["True", "False"]] * 2
     assert machine() not in {words[0].rpartition("-")[2] for words in said}
-
-
-@pytest.mark.parametrize(("name", "process"), [
-    (str(ONE), ONE), (f".work-bake-4711-99-{THERE}", ONE),
-    (f".work-wheel-123456789012-4711-99-{THERE}", ONE),
-    (f"abc.4711-99-{THERE}", ONE), (f"jane@host:4711-99-{THERE}", ONE), (f"-4711-99-{THERE}", ONE),
-    (".work-bake-4711-99", None), (".work-wheel-123456789012-4711-99", None), ("4711-99", None),
-    ("4711", None), ("", None),
-    (f"4711-99-{THERE}.part", None), (f"4711-99-{THERE}0", None), (f"x4711-99-{THERE}", None), (f"99-{THERE}", None),
-])
-def test_end_of_a_name(name: str, process: ProcessId | None) -> None:
-    assert ProcessId.parse(name) == process

@@ -18,17 +18,6 @@ from support.builds.checkout import processes
 from support.builds.tools import need
 from support.waiting import until
 
-FILLS_A_DISK = """
-import sys
-from pathlib import Path
-from goldenami.local.sandbox import program
-from goldenami.model.builds.plans import ProgramPlan
-
-def fill(plan):
-    Path("/dev/full").write_text("x")
-
-sys.exit(program.serve(ProgramPlan, fill))
-"""
 ANSWERS = """
 import sys
 import tempfile
@@ -63,17 +52,6 @@ def test_an_error_is_raised_again_as_what_it_was(
 def test_what_broke_off_is_a_failed_stage(tmp_path: Path) -> None:
     event = {"message": "it died", "hint": "", "tail": "", "code": errors.ExitCode.INTERNAL}
     assert type(events.failure(event, tmp_path / "log")) is StageFailed
-
-
-def test_a_full_disk_in_the_namespaces_is_the_hosts_matter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    need("unshare", "setpriv")
-    (tmp_path / "fills.py").write_text(FILLS_A_DISK, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(HostNotReady, match=f"no space left on the disk of {tmp_path}"):
-        program.call("fills", ProgramPlan(work=tmp_path, log=tmp_path / "log"), ContainerAccess,
-                     Progress.of("bake", "x", CachePaths(tmp_path)))
 
 
 def test_a_plan_goes_in_and_a_result_comes_out(

@@ -36,20 +36,6 @@ def company(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_clone_has_them_itself(root: Path) -> None:
-    assert program_files.home(root) == root
-    assert program_files.role(root, "limits") == root / "roles/limits"
-    assert program_files.roles_path(root, root / "work") == str(root / "roles")
-    assert program_files.checks(root, ["limits"], root / "work") == root / "tests/image"
-    assert not (root / "work").exists()
-
-
-def test_another_repository_has_the_package_s(company: Path) -> None:
-    assert program_files.home(company) == program_files.INSTALLED == ROOT
-    assert load(company).role_names == load(ROOT).role_names
-    assert program_files.find(company, "packer/hardware.yml") == ROOT / "packer/hardware.yml"
-
-
 def test_rows_of_a_repository_add_to_the_program_s_or_stand_for_one(company: Path) -> None:
     write(company, {"packer/hardware.yml": HARDWARE, recipes.DISPATCHING: "torch: []\ncompany: []\n"})
     given, families = hardware.load(ROOT), hardware.load(company)
@@ -145,14 +131,6 @@ def test_ansible_finds_both_and_files_that_a_repository_adds(company: Path, tmp_
     assert found("customize/tasks/main.yml").samefile(ROOT / "roles/customize/tasks/main.yml")
     assert found("limits") == ROOT / "roles/limits" and found("agent") == company / "roles/agent"
     assert program_files.roles_path(company, tmp_path).split(":") == folders, "a second time"
-
-
-def test_checks_of_both_share_their_fixtures(company: Path, tmp_path: Path) -> None:
-    write(company, AGENT)
-    folder = program_files.checks(company, ["agent", "limits"], tmp_path)
-    assert (folder / "agent/test_agent.py").samefile(company / "tests/image/agent/test_agent.py")
-    assert (folder / "limits").samefile(ROOT / "tests/image/limits")
-    assert (folder / "conftest.py").samefile(ROOT / "tests/image/conftest.py")
 
 
 def test_a_role_of_a_collection_is_as_one_of_roles(company: Path) -> None:

@@ -79,16 +79,6 @@ def test_a_refusal_names_what_is_missing(served: PyIndex, index: Index) -> None:
         index.sdist("app", "1.0")
 
 
-def test_a_file_with_another_digest_than_the_lock_names_is_refused(
-    served: PyIndex, index: Index
-) -> None:
-    served.sdist("app", "1.0", {"setup.py": ""})
-    file = index.sdist("app", "1.0")
-    with pytest.raises(Unreachable,
-                       match=f"has SHA-256 {file.sha256[:12]}, the lock names 111111111111"):
-        index.store_requests([file.model_copy(update={"sha256": "1" * 64})])
-
-
 @pytest.mark.parametrize("digests", [True, False])
 def test_an_index_that_speaks_html_alone(
     served: PyIndex, index: Index, tmp_path: Path, digests: bool,
@@ -126,13 +116,6 @@ def test_content_with_another_digest_than_its_index_states_is_refused(
         index.fetch([index.sdist("app", "1.0")], Store(tmp_path))
 
 
-def test_a_file_that_is_gone(served: PyIndex, index: Index) -> None:
-    served.sdist("app", "1.0", {"setup.py": ""})
-    file = index.sdist("app", "1.0").model_copy(update={"filename": "app-0.9.tar.gz"})
-    with pytest.raises(Vanished, match=r"app-0\.9\.tar\.gz is no longer on the package index"):
-        index.store_requests([file])
-
-
 def test_an_index_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "http://127.0.0.1:1/simple")
     with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:1/simple/app/"):
@@ -154,27 +137,6 @@ def test_an_index_that_answers_nonsense_is_unreachable(
     served.page = page
     with pytest.raises(Unreachable, match=said):
         index.sdist("app", "1.0")
-
-
-def test_what_apt_has_a_proxy_for_goes_through_it(
-    served: PyIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The index stands in for the proxy: an address that nobody answers is reached, by pip too."""
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "apt.conf").write_text(
-        f'Acquire::http::Proxy "{served.url.removesuffix("/simple")}/";\n', encoding="utf-8"
-    )
-    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:9/simple")
-    served.sdist("app", "1.0", {"setup.py": ""})
-    served.wheel("app", "1.0")
-    index = Index.configured()
-    assert index.sdist("app", "1.0").filename == "app-1.0.tar.gz"
-    assert [file.filename for file in index.resolve(["app"], [], PYTHON)] == [
-        "app-1.0-py3-none-any.whl"
-    ]
-    assert all(path.startswith("http://127.0.0.1:9/") for path in served.asked), served.asked
 
 
 def test_a_private_index_is_reached_past_the_proxy_of_the_other(

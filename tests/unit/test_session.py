@@ -10,13 +10,12 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import botocore.session
 import pytest
 from botocore import exceptions as aws
 from goldenami import cli
 from goldenami.aws import tags
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account, check_regions, known_regions, translate
+from goldenami.aws.session import Account, check_regions, translate
 from goldenami.core.errors import BadInput, ExitCode, StageFailed
 from goldenami.core.process import ProcessId
 from support.builds.tools import ROOT
@@ -129,13 +128,6 @@ def test_a_region_that_does_not_exist() -> None:
     check_regions(["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"])
     with pytest.raises(BadInput, match="unknown region `us-east-11`; did you mean `us-east-1`"):
         check_regions(["eu-west-1", "us-east-11"])
-
-
-def test_known_regions_are_those_of_the_pinned_botocore() -> None:
-    session = botocore.session.Session()
-    assert sorted(known_regions()) == sorted(
-        region for partition in session.get_available_partitions()
-        for region in session.get_available_regions("ec2", partition))
 
 
 IMPORTED = """

@@ -136,15 +136,6 @@ def test_zeros_are_holes_wherever_the_host_has_some(root: Path, tmp_path: Path) 
     assert write(root, tmp_path / "sparse").sha256 == dense.sha256
 
 
-def test_zeros_that_are_written_over_meanwhile(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(bytes(SLOT_BYTES))
-    (entry,) = (entry for entry in tree.scan(tmp_path) if entry.kind == "file")
-    assert slots.data_runs(tmp_path / "file") == []
-    (tmp_path / "file").write_bytes(b"x" * SLOT_BYTES)
-    with pytest.raises(StageFailed, match="/file changed while it was read"):
-        slots._copy(tmp_path, entry, [], -1, 0)
-
-
 def test_a_file_that_grows_moves_no_other_of_a_lower_rank(root: Path, tmp_path: Path) -> None:
     ranks = {f"./usr/lib/{name}": 1 for name in ("odd", "odd-twin")}
     before = write(root, tmp_path / "one", ranks)

@@ -3,7 +3,6 @@ it."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records
-from goldenami.core.errors import Busy
 from goldenami.image.verify import verify
 from goldenami.local import workspace
 from goldenami.model.builds.build_folder import BuildFolder
@@ -127,15 +125,3 @@ def test_a_build_without_a_record_that_can_be_read_gives_way_whole(
         (folder / BAKE_FILE).write_text(record, encoding="utf-8")
     workspace.keep(baked_again(folder), BuildFolder(folder))
     assert later(folder) == {}
-
-
-def test_the_holder_of_an_image_is_named(tmp_path: Path) -> None:
-    for _ in range(2):  # the second holder's file has no rest of the first's
-        with workspace.image_lock(tmp_path, "demo"):
-            with pytest.raises(Busy, match=f"demo is being built by process {os.getpid()}$"), \
-                    workspace.image_lock(tmp_path, "demo"):
-                pass
-            with workspace.image_lock(tmp_path, "another"):
-                pass
-    with workspace.image_lock(tmp_path, "demo", wait=True):
-        pass

@@ -197,8 +197,6 @@ class Fault(Enum):
     CORRUPTED = auto()
     STALLED = auto()
     CIRCLE = auto()
-    FLOOD = auto()
-    WRONG_RANGE = auto()
 
 
 class Mirror:
@@ -216,7 +214,6 @@ class Mirror:
         self.headers: list[dict[str, str]] = []
         self.logins: dict[str, str] = {}
         self.ranges = True
-        self.flooded_mib = 0
         self._released = threading.Event()
         self._served = Loopback(type("Handler", (_Handler,), {"mirror": self}))
         self.uri = self._served.url
@@ -274,21 +271,10 @@ class _Handler(QuietHandler):
             self.send_error(503)
         elif fault is Fault.CIRCLE:
             self._circle()
-        elif fault is Fault.FLOOD:
-            self._flood()
         elif fault is Fault.LOST or data is None:
             self.send_error(404)
         else:
             self._send(data, fault)
-
-    def _flood(self) -> None:
-        """Two gigabytes, of a length that is not announced."""
-        self.send_response(200)
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):
-            for _ in range(2048):
-                self.wfile.write(bytes(1 << 20))
-                self.mirror.flooded_mib += 1
 
     def _circle(self) -> None:
         self.send_response(302)
@@ -310,7 +296,7 @@ class _Handler(QuietHandler):
             self.send_header("Last-Modified", formatdate(file.stat().st_mtime, usegmt=True))
         self.end_headers()
 
-    def _head(self, data: bytes, *, skip: int) -> bytes:
+    def _head(self, data: bytes) -> bytes:
         """Send the headers of all of `data` or of the range that is asked for; returns what comes
         after them."""
         tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
@@ -318,7 +304,7 @@ class _Handler(QuietHandler):
             re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) if self.mirror.ranges else None
         )
         if asked and self.headers.get("If-Range", tag) == tag:
-            start, size = int(asked[1]) + skip, len(data)
+            start, size = int(asked[1]), len(data)
             data = data[start:]
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
@@ -330,7 +316,7 @@ class _Handler(QuietHandler):
         return data
 
     def _send(self, data: bytes, fault: Fault | None) -> None:
-        data = self._head(data, skip=7 if fault is Fault.WRONG_RANGE else 0)
+        data = self._head(data)
         if fault is Fault.TRUNCATED:
             data = data[: len(data) // 2]
         elif fault is Fault.CORRUPTED:
