@@ -29,8 +29,7 @@ LEAST = {
     "python_rules": {
         "basenames": 320, "folders": 320, "weights": 650, "sizes": 750, "widths": 750},
     "text_rules": {
-        "sizes": 175, "variables": LEAST_TEXTS, "make_targets": 1, "module_map": 320,
-        "libraries": 2, "prose_width": 55},
+        "sizes": 175, "variables": LEAST_TEXTS, "make_targets": 1, "module_map": 320},
     "requirement_rules": {"pins": 4}, "policy_rules": {"template": 19},
     "prose_rules": {"sentences": 55, "page_sizes": 27, "links": 55},
 }
@@ -124,25 +123,14 @@ BAD_TREES = [
      "1 of 10 lines are wider than 100 columns, at most 3 in 100"),
     (text_rules.sizes, {"roles/a/tasks/main.yml": "#\n" * 61},
      "roles/a/tasks/main.yml: 61 lines, at most 60"),
-    (text_rules.sizes, {"roles/a/vars/main.yml": "#\n" * 101},
-     "roles/a/vars/main.yml: 101 lines, at most 100"),
-    (text_rules.sizes, {"packer/images/a.yml": "#\n" * 61},
-     "packer/images/a.yml: 61 lines, at most 60"),
-    (text_rules.sizes, {"roles/README.md": "x\n" * 31}, "roles/README.md: 31 lines, at most 30"),
-    (text_rules.sizes, {"roles/a/README.md": "x\n" * 31},
-     "roles/a/README.md: 31 lines, at most 30"),
     (text_rules.variables, {"scripts/a": "$GOLDEN_ODD", text_rules.ENVIRONMENT: "GOLDEN_ODDITY"},
      "GOLDEN_ODD (scripts/a) is not in"),
     (text_rules.make_targets, {"Makefile": ".PHONY: a\na: b\n\t@true\n"},
      "make a has no help text"),
-    (text_rules.make_targets, {"Makefile": "a: ## does it\n"}, "make a is not .PHONY"),
     (text_rules.make_targets, {"Makefile": "".join(f"t{n}: ## x\n" for n in range(25))},
      "25 Make targets, at most 24"),
-    (text_rules.make_targets, {"Makefile": "a: ## x\n\t@scripts/odd\n"},
-     "calls scripts/odd, which does not exist"),
     (prose_rules.links, {"README.md": "# A\n\n[x](no/such.md)"},
      "README.md:3: broken link no/such.md"),
-    (prose_rules.links, {"README.md": "![x](no.png)"}, "README.md:1: broken link no.png"),
     (prose_rules.links, {"a.md": "[x](b.md#even-odd)", "b.md": "# Even\n\n# Odd"},
      "a.md:1: broken link b.md#even-odd"),
     (prose_rules.links, {"a.md": "# One\n\n| a |\n| - |\n| [x](#two) |"},
@@ -150,25 +138,15 @@ BAD_TREES = [
     (prose_rules.sentences,
      {"README.md": "Short.\n\n* Even `a b`.\n* " + "word " * 30 + "`last word`."},
      "README.md:4: 31 words, at most 30: word"),
-    (prose_rules.sentences, {"a.md": "| a |\n| - |\n| " + "word " * 31 + "|"}, "a.md:3: 31 words"),
     (prose_rules.page_sizes, {"README.md": "x\n" * 131}, "README.md: 131 lines, at most 130"),
-    (prose_rules.page_sizes, {"docs/a.md": "x\n" * 151}, "docs/a.md: 151 lines, at most 150"),
     (text_rules.module_map, {f"{PACKAGE}/odd/a.py": ""},
      "ARCHITECTURE.md does not say what odd/ is for"),
-    (text_rules.module_map, {f"{PACKAGE}/aws/odd/a.py": ""},
-     "ARCHITECTURE.md does not say what aws/odd/ is for"),
-    (text_rules.libraries, {"pyproject.toml": '[project]\ndependencies = ["odd>=1"]'},
-     "does not say why odd is required"),
     (policy_rules.template, {**ACCOUNT, f"{policy_rules.POLICIES}/b.json": "{}"},
      "account.yml has no policy with the rights of b.json"),
     (policy_rules.template, {policy_rules.TEMPLATE: ACCOUNT[policy_rules.TEMPLATE]},
      "account.yml names a.json, which does not exist"),
     (policy_rules.template, ACCOUNT,
      "account.yml has other rights than scripts/goldenami/aws/policies: run scripts/"),
-    (pins, {"requirements/run.txt": "odd==1\n"}, "run.txt: odd has no version or no hash"),
-    (pins, {"requirements/run.txt": f"odd {HASH}"}, "run.txt: odd has no version or no hash"),
-    (pins, {"requirements/run.txt": "--index-url https://example.org/simple\n"},
-     "run.txt names an address"),
     (pins,
      {"pyproject.toml": '[project]\ndependencies = ["odd>=2"]',
       "requirements/run.txt": f"odd==1 {HASH}"},
@@ -178,7 +156,6 @@ BAD_TREES = [
     (pins, {"pyproject.toml": '[dependency-groups]\ndocs = ["odd"]'}, "the group docs, for which"),
     (pins, {"requirements/run.txt": f"odd==1 {HASH}", "requirements/test.txt": f"odd==2 {HASH}"},
      "emulator.txt: odd is not 1, as in the file before it"),
-    (text_rules.prose_width, {"a.md": "word " * 30}, "a.md:1: 150 characters"),
 ]
 
 
@@ -255,13 +232,12 @@ def test_other_paths_are_no_machines(tmp_path: Path, text: str) -> None:
     assert not text_rules.machine_paths(tmp_path, Path("/srv/checkout"), Path("/root"))
 
 
-@pytest.mark.parametrize("subject", ["Fix it", "bake: fix it", "bake: Fixed it", "bake: Fixing it", "bake: Fix it.",
-                                     "bake Fix it", "bake: " + "Fix it " * 20])
+@pytest.mark.parametrize("subject", ["Fix it", "bake: fix it", "bake: Fixed it", "bake: Fix it."])
 def test_commit_subject_is_seen(subject: str) -> None:
     assert history_rules.commit_subjects([subject])
 
 
 @pytest.mark.parametrize("subject", [
-    "bake: Fix it", "bake: Bring it", "bake: Feed it", "roles/seal, tests: Remove leases", "Merge branch 'x'"])
+    "bake: Feed it", "roles/seal, tests: Remove leases", "Merge branch 'x'"])
 def test_commit_subject_is_accepted(subject: str) -> None:
     assert not history_rules.commit_subjects([subject])

@@ -44,14 +44,6 @@ GOOD = {
   ansible.builtin.command: uname
   register: __demo_kernel
   changed_when: false  # a query
-# Longer than a stub.
-- name: Change
-
-  block:
-    - name: Copy
-      ansible.builtin.copy: {src: a, dest: /b, mode: "0644"}
-    - name: Make
-      ansible.builtin.command: {cmd: make, creates: /x}
 """,
     "roles/demo/vars/Debian_13.yml": "__demo_packages: [a]\n",
     "roles/demo/README.md": f"{TABLE}| `demo_size` | `4` | x |\n| `demo_kernel` | derived | x |\n",
@@ -62,9 +54,6 @@ GOOD = {
 TASKS, ASK = "roles/demo/tasks/main.yml", "roles/demo/tasks/preflight.yml"
 DEFAULTS, README = "roles/demo/defaults/main.yml", "roles/demo/README.md"
 BAD: list[tuple[Rule, dict[str, str | None], str]] = [
-    (rules.skeleton, {README: None}, "roles/demo/README.md is missing"),
-    (rules.skeleton, {"roles/demo/library/x.py": ""}, "library/ is not part of the skeleton"),
-    (rules.contents, {ASK: "- name: Ask\n"}, "preflight.yml is a stub of 1 lines: main.yml has"),
     (rules.contents, {"roles/demo/tasks/lost.yml": "[]"}, "lost.yml is never included"),
     (rules.specification, {DEFAULTS: "demo_size: 5"}, "demo_size is 5 in defaults, 4 in"),
     (rules.specification, {DEFAULTS: "{demo_size: 4, demo_odd: 1}"},
@@ -73,9 +62,6 @@ BAD: list[tuple[Rule, dict[str, str | None], str]] = [
     (rules.readme, {README: TABLE}, "demo_size is not in README's table"),
     (rules.readme, {README: f"{TABLE}| `demo_size` | `5` | x |"}, "README says 5 of demo_size"),
     (rules.readme, {README: f"{TABLE}| `demo_size` | derived | x |"}, "demo_size, which has a def"),
-    (rules.prefixes, {DEFAULTS: "size: 4"}, "size does not begin with demo_"),
-    (rules.prefixes, {ASK: "- ansible.builtin.set_fact: {demo_x: 1}"},
-     "demo_x does not begin with __demo_"),
     (rules.company, {"molecule/demo/molecule.yml": None}, "molecule/demo/molecule.yml is missing"),
     (rules.indexes,
      {ASK: "- name: Install\n  ansible.builtin.apt: {name: '{{ __demo_packages }}'}"},

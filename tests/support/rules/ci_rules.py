@@ -7,10 +7,8 @@ exist, that GitLab's images are pinned with their version beside it, and that no
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 CALL = re.compile(r"(?:sudo -E )?(?P<name>make [a-z-]+)(?: [A-Z_]+=[\w~.-]+)*"
@@ -98,39 +96,6 @@ def stored_keys(text: str) -> list[str]:
     job."""
     return [f"a stored key: `{line.strip()}`" for line in text.splitlines()
             if STORED_KEY.search(line) and "${{ steps." not in line]
-
-
-def places(page: str) -> dict[str, str]:
-    """Where docs/ci.md says that a variable of GitHub's is set, by its name (`GOLDEN_MIRROR_*` is a
-    family)."""
-    rows = re.findall(r"^\| `([A-Z0-9_]+\*?)` \| ([^|]+?) \|", page, re.MULTILINE)
-    return {name: place for name, place in rows if place.strip()}
-
-
-def misplaced(workflow: Mapping[str, Any], known: Mapping[str, str]) -> list[str]:
-    """What a job reads and does not have where `known` says that it is set."""
-    problems, shared = list[str](), json.dumps(workflow.get("env", {}))
-    for job_name, job in workflow["jobs"].items():
-        for kind, name in sorted(set(re.findall(r"\b(vars|secrets)\.([A-Z0-9_]+)",
-                                                shared + json.dumps(job)))):
-            place = next((place for known_name, place in known.items()
-                          if fnmatchcase(name, known_name)), None)
-            said = _misplaced(kind, place, job.get("environment"))
-            problems += [f"{job_name} reads {kind}.{name}, {said}"] if said else []
-    return problems
-
-
-def _misplaced(kind: str, place: str | None, environment: str | None) -> str:
-    if place is None:
-        return "of which docs/ci.md says nothing"
-    if (kind == "secrets") != place.startswith("secret"):
-        return "which is no secret" if kind == "secrets" else "which is a secret"
-    environments = sorted(re.findall(r"`([a-z]+)`", place))
-    return (
-        f"which is an environment's: {', '.join(environments)}"
-        if environments and environment not in environments
-        else ""
-    )
 
 
 def matrix(pipeline: Mapping[str, Any], name: str, images: Iterable[str]) -> list[str]:

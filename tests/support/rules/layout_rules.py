@@ -13,7 +13,7 @@ from support.rules import policy_rules, prose_rules, python_rules, requirement_r
 RULES: tuple[Callable[[Path], list[str]], ...] = (
     python_rules.basenames, python_rules.folders, python_rules.weights, python_rules.sizes,
     python_rules.widths, text_rules.sizes, text_rules.variables, text_rules.make_targets,
-    text_rules.module_map, text_rules.libraries, text_rules.prose_width, requirement_rules.pins,
-    policy_rules.template, prose_rules.sentences, prose_rules.page_sizes, prose_rules.links,
+    text_rules.module_map, requirement_rules.pins, policy_rules.template, prose_rules.sentences,
+    prose_rules.page_sizes, prose_rules.links,
 )
 """The rules that need nothing but the tree."""

@@ -24,40 +24,20 @@ def direct(path: Path) -> dict[str, list[Requirement]]:
     return {file: [Requirement(text) for text in texts] for file, texts in names.items()}
 
 
-def pinned(text: str) -> dict[str, str]:
-    """Versions by name in a file of requirements/, of those lines that have a version and a
-    SHA-256."""
-    found = re.findall(r"^([\w.-]+)==(\S+)[^\n]*\\\n +--hash=sha256:[0-9a-f]{64}\b", text,
-                       re.MULTILINE)
-    return {canonicalize_name(name): version for name, version in found}
-
-
-def _file(name: str, text: str, versions: dict[str, str], wanted: list[Requirement]) -> list[str]:
-    """What is wrong with one file by itself, and with what it has of `wanted`."""
-    stated = {canonicalize_name(found) for found in re.findall(r"^[\w.-]+", text, re.MULTILINE)}
-    unfit = [each for each in wanted if (version := versions.get(canonicalize_name(each.name)))
-             is None
-             or not each.specifier.contains(version)]
-    return [
-        *(f"{name}.txt: {pin} has no version or no hash"
-          for pin in sorted(stated - versions.keys())),
-        *(f"{name}.txt names an address" for _ in re.findall("://", text)[:1]),
-        *(f"{name}.txt does not have {each}; run scripts/pin" for each in unfit),
-    ]
-
-
 def pins(root: Path) -> list[str]:
-    """Each pin has a hash and no address; the files agree with pyproject.toml and with each
-    other."""
+    """requirements/ has what pyproject.toml asks for, a file with what those before it have; pip
+    itself wants a hash for each."""
     asked, wanted, former = direct(root / "pyproject.toml"), list[Requirement](), dict[str, str]()
     problems = [f"pyproject.toml has the group {name}, for which requirements/ has no file"
                 for name in sorted(asked.keys() - set(FILES))]
     for name in FILES:
-        path = root / f"requirements/{name}.txt"
-        text = trees.read(path)
-        versions = pinned(text)
+        stated = re.findall(r"^([\w.-]+)==(\S+)", trees.read(root / f"requirements/{name}.txt"),
+                            re.MULTILINE)
+        versions = {canonicalize_name(pin): version for pin, version in stated}
         wanted += asked.get(name, [])
-        problems += _file(name, text, versions, wanted)
+        problems += [f"{name}.txt does not have {each}; run scripts/pin" for each in wanted
+                     if not (version := versions.get(canonicalize_name(each.name)))
+                     or not each.specifier.contains(version)]
         problems += [f"{name}.txt: {pin} is not {version}, as in the file before it"
                      for pin, version in former.items() if versions.get(pin) != version]
         former = versions

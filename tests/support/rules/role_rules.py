@@ -12,9 +12,6 @@ from typing import Any
 
 import yaml
 
-SKELETON = ("defaults/main.yml", "meta/argument_specs.yml", "tasks/main.yml", "README.md")
-FOLDERS = frozenset({"defaults", "files", "handlers", "meta", "tasks", "templates", "vars"})
-
 _KEYWORDS = frozenset({
     "name", "when", "loop", "loop_control", "register", "changed_when", "failed_when", "notify",
     "vars", "environment",
@@ -23,9 +20,6 @@ _KEYWORDS = frozenset({
     "block", "rescue", "always", "ignore_errors", "listen", "tags", "any_errors_fatal", "async",
     "poll", "diff",
 })
-MOST_LINES, STUB = 60, 12
-"""Lines of tasks/main.yml, and of a task file that belongs there."""
-
 Task = dict[str, Any]
 
 
@@ -61,27 +55,14 @@ def _options(folder: Path) -> dict[str, dict[str, Any]]:
     return specs.get("argument_specs", {}).get("main", {}).get("options") or {}
 
 
-def skeleton(root: Path, role: str) -> list[str]:
-    """The files that every role has, and no folder that none has."""
-    folder = root / "roles" / role
-    found = {path.name for path in folder.iterdir() if path.is_dir()
-             and not path.name.startswith("__")}
-    return [f"roles/{role}/{name} is missing" for name in SKELETON
-            if not (folder / name).is_file()] + \
-        [f"roles/{role}/{name}/ is not part of the skeleton" for name in sorted(found - FOLDERS)]
-
-
 def contents(root: Path, role: str) -> list[str]:
-    """tasks/main.yml names every other task file, and has itself what would be a stub."""
+    """Every task file is included."""
     folder = root / "roles" / role / "tasks"
     named = [str(task[_action(task)]) for path in folder.glob("*.yml") for task in _tasks(path)
              if _action(task).rpartition(".")[2] in ("import_tasks", "include_tasks")]
-    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines())
-             for path in sorted(folder.glob("*.yml"))}
-    room = MOST_LINES - lines.pop("main.yml", 0)
-    return [f"roles/{role}/tasks/{name} is never included" for name in lines if name not in named] + \
-        [f"roles/{role}/tasks/{name} is a stub of {count} lines: main.yml has room for it"
-         for name, count in lines.items() if count <= min(STUB, room)]
+    return [f"roles/{role}/tasks/{path.name} is never included"
+            for path in sorted(folder.glob("*.yml"))
+            if path.name not in (*named, "main.yml")]
 
 
 def specification(root: Path, role: str) -> list[str]:
@@ -131,27 +112,6 @@ def readme(root: Path, role: str) -> list[str]:
     return problems
 
 
-def prefixes(root: Path, role: str) -> list[str]:
-    """Inputs are `<role>_...`; what is in vars/, registered or set is `__<role>_...`, so that
-    nobody can set it."""
-    folder = root / "roles" / role
-    defaults = _yaml(folder / "defaults/main.yml") or {}
-    problems = [f"{role}: {name} does not begin with {role}_"
-                for name in {**defaults, **_options(folder)}
-                if not name.startswith(f"{role}_")]
-    internal = [(path, str(name)) for path in sorted(folder.glob("vars/*.yml"))
-                for name in _yaml(path) or {}]
-    for path in _task_files(folder):
-        for task in _tasks(path):
-            names = [task["register"]] if "register" in task else []
-            if _action(task).endswith("set_fact"):
-                names += [name for name in task[_action(task)] if name != "cacheable"]
-            internal += [(path, name) for name in names]
-    return problems + [f"{path.relative_to(root)}: {name} does not begin with __{role}_"
-                       for path, name in internal
-                       if not name.startswith(f"__{role}_")]
-
-
 def company(root: Path, role: str) -> list[str]:
     """A role has a Molecule scenario and tests of the image."""
     wanted = (f"molecule/{role}/molecule.yml", f"tests/image/{role}/test_{role}.py")
@@ -170,7 +130,7 @@ def indexes(root: Path, role: str) -> list[str]:
 
 
 RULES: tuple[Callable[[Path, str], list[str]], ...] = (
-    skeleton, contents, specification, readme, prefixes, company, indexes,
+    contents, specification, readme, company, indexes,
 )
 
 

@@ -7,23 +7,19 @@ typed. A page says `scripts/golden NAME`, for that works where nothing but a clo
 
 from __future__ import annotations
 
-import argparse
 import ast
 import functools
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import typer
-from golden_health import looks
-from golden_idle import cli as idle_cli
 from goldenami import cli
 from goldenami.core.errors import GoldenError
 from markdown_it import MarkdownIt
@@ -40,19 +36,7 @@ PLACEHOLDERS = {
 FILLED = {"each['name']": "bake", "again": "--again", "names": "--region us-east-1",
           "path": "golden bake"}
 """What an expression in an f-string stands for, by its text; any other is the name of an image."""
-SHELL = frozenset({"cat", "cd", "cp", "echo", "export", "git", "ls", "molecule", "packer", "rm"})
-"""A shell's own, and what `scripts/setup` installs, in `.venv` too."""
-PROGRAMS = {"golden-idle": idle_cli._parser(), "golden-health": looks.parser()}
-"""Commands of an image's own."""
-ELSEWHERE = frozenset({
-    "aws", "ansible-galaxy", "base64", "cosign", "jq", "openssl", "pip", "pre-commit", "python3",
-    "ssh", "sudo",
-    "xdg-open"})
-"""Programs of a person, or of a machine that runs an image: which ones is all that is known of
-them."""
-_OWN = re.compile(
-    r"(golden|make|scripts/[\w-]+|\.venv/bin/[\w-]+|\.ci/[\w-]+)( |$)|(molecule|packer) [a-z]"
-)
+_OWN = re.compile(r"(?:[A-Z_]+=\S* )*(golden|make|scripts/golden)( |$)")
 _MISSING = re.compile(r"missing (argument|option|command)", re.IGNORECASE)
 _OF_A_PERSON = re.compile(r"file '[\w.]+' does not exist")
 """A disk or a list that a reader has."""
@@ -78,24 +62,20 @@ def of_pages(root: Path) -> Iterator[Told]:
         for token in MarkdownIt().enable("table").parse(text):
             if token.type in ("code_block", "fence") and token.info in ("", "sh"):
                 yield from (Told(where, command, True) for line in _lines(token.content)
-                            for command in split(line))
+                            for command in split(line) if _OWN.match(command))
             for child in token.children or []:
                 if child.type == "code_inline" and _OWN.match(child.content):
                     yield Told(where, child.content, True, is_named=True)
 
 
 def _lines(block: str) -> Iterator[str]:
-    """The lines of a block that a person types: after a prompt where it has one, else those that
-    begin as commands."""
+    """The lines of a block that a person types: after a prompt where it has one, else all."""
     joined = block.replace("\\\n", " ")
     prompted = re.findall(r"^ *\$ (.*)$", joined, re.MULTILINE)
     if prompted:
         yield from prompted
         return
-    for line in joined.splitlines():
-        first = line.split()[0] if line.split() else ""
-        if _OWN.match(line.strip()) or first in SHELL | ELSEWHERE or first.startswith("golden-"):
-            yield line.strip()
+    yield from (line.strip() for line in joined.splitlines())
 
 
 def split(line: str) -> Iterator[str]:
@@ -170,11 +150,7 @@ def problem(told: Told, root: Path) -> str:
             return f"it is typed {own}"
         said = golden(others)
         return "" if told.is_named and _MISSING.search(said) else said
-    if name == "make":
-        return make(tuple(others), root)
-    if name in PROGRAMS:
-        return _own(PROGRAMS[name], others)
-    return _program(name, root)
+    return make(tuple(others), root) if name == "make" else ""
 
 
 def golden(words: list[str]) -> str:
@@ -214,23 +190,3 @@ def make(words: tuple[str, ...], root: Path) -> str:
     runs = re.findall(r"^(scripts/golden .*?)(?: \|\|.*)?$", done.stdout.replace("\\\n", " "),
                       re.MULTILINE)
     return "; ".join(filter(None, (golden(shlex.split(run)[1:]) for run in runs)))
-
-
-def _own(parser: argparse.ArgumentParser, words: list[str]) -> str:
-    said = StringIO()
-    try:
-        with redirect_stderr(said):
-            parser.parse_args(words)
-    except SystemExit as ended:
-        return said.getvalue() if ended.code else ""
-    return ""
-
-
-def _program(name: str, root: Path) -> str:
-    if name in ELSEWHERE or name.startswith(("/", "~")):
-        return ""
-    if "/" in name:
-        return "" if os.access(root / name, os.X_OK) else f"there is no program {name}"
-    places = os.pathsep.join([os.environ["PATH"], str(root / ".venv/bin")])
-    is_there = name in {"cd", "export"} or shutil.which(name, path=places)
-    return "" if name in SHELL and is_there else f"nothing that `make setup` does brings {name}"
