@@ -187,14 +187,14 @@ def test_the_roles_own_files_are_declared(tree: Path) -> None:
 
 
 def test_what_only_looks_like_a_secret_is_none() -> None:
-    assert len(INNOCENT) >= 120
+    assert len(INNOCENT) >= 40
     found = {text: secret_patterns.found(f"x\n{text}\n".encode()) for text in INNOCENT}
     assert {text: kind for text, kind in found.items() if kind} == {}
 
 
 def test_what_is_a_secret_is_found(tree: Path) -> None:
     """Anywhere in a line, and encoded; also in the middle of a file of a role."""
-    assert len(PLANTED) >= 100
+    assert len(PLANTED) >= 60
     name, missed = "etc/sysctl.d/60-golden.conf", []
     for kind, text in PLANTED.items():
         plant(tree, name, f"net.core.x = 1\n{text}net.core.y = 2\n")
