@@ -245,11 +245,6 @@ def verify_provenance(stage: Stage) -> None:
                        "us-east-1")
 
 
-def hardware(stage: Stage) -> None:
-    """Families as EC2 knows them."""
-    stage.under_policy("hardware", "g5", "m7i", "--check", "us-east-1")
-
-
 def status(stage: Stage) -> None:
     """An account with a published build, looked at by a person and by a monitor."""
     stage.golden("publish", IMAGE, "--build", stage.build(1))
@@ -364,7 +359,7 @@ def site(stage: Stage) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
-    "hardware": hardware, "publish": publish, "promote": promote, "rollback": rollback,
+    "publish": publish, "promote": promote, "rollback": rollback,
     "retire": retire, "verify-provenance": verify_provenance, "status": status, "drift": drift,
     "drift-repair": drift_repair, "regions": regions, "sweep": sweep, "watch": watch, "store": store,
     "site": site, "digest": digest_weeks.under_policy}

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 from goldenami.core.errors import BadInput
-from goldenami.fleet.costs import hardware_check
 from goldenami.model import program_files
 from goldenami.model.definitions import definition_file
 from goldenami.model.supported import hardware
 from support.builds import builds
+from support.ec2 import hardware_facts
 from support.ec2.instance_types import described
 from support.files import write
 
@@ -25,6 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def gpu(**changes: Any) -> Callable[[dict[str, Any]], None]:
     return lambda entry: entry["GpuInfo"]["Gpus"][0].update(changes)
+
+
+def sizes(family: str) -> list[dict[str, Any]]:
+    return [entry for entry in described() if entry["InstanceType"].startswith(f"{family}.")]
 
 
 @pytest.mark.parametrize(("family", "change", "expected"), [
@@ -47,12 +51,20 @@ def gpu(**changes: Any) -> Callable[[dict[str, Any]], None]:
 def test_a_row_that_ec2_contradicts(
     family: str, change: Callable[[dict[str, Any]], object], expected: str
 ) -> None:
-    entries = copy.deepcopy([entry for entry in described()
-                             if entry["InstanceType"].startswith(f"{family}.")])
+    entries = copy.deepcopy(sizes(family))
     for entry in entries:
         change(entry)
-    found = hardware_check.compare({family: hardware.load(ROOT)[family]}, entries)
-    assert expected in [str(difference) for difference in found.differences]
+    row = hardware.load(ROOT)[family]
+    assert expected in hardware_facts.differences(family, row, entries)
+
+
+def test_every_row_is_what_ec2_says() -> None:
+    families = hardware.load(ROOT)
+    known = {name: entries for name in families if (entries := sizes(name))}
+    assert families.keys() - known.keys() <= {"p3", "g4ad"}
+    assert len(known) > 100
+    assert [text for name, entries in known.items()
+            for text in hardware_facts.differences(name, families[name], entries)] == []
 
 
 @pytest.mark.parametrize("section", ["sources", "families"])

@@ -6,20 +6,13 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws.instances import instance_types
 from goldenami.aws.session import Account, check_regions, known_regions, translated
 from goldenami.commands import AsJson, OptionalImage, Regions, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.site import SITE, home_region, site_bucket
-from goldenami.core.errors import BadInput, Unreachable
+from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import nearest
-from goldenami.fleet.costs import (
-    cost_review,
-    costs,
-    costs_summary,
-    family_regions,
-    hardware_check,
-)
+from goldenami.fleet.costs import cost_review, costs, costs_summary, family_regions
 from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
 from goldenami.fleet.costs.region_advice import workload_of
 from goldenami.model.operation import residency
@@ -110,13 +103,8 @@ def _review(checkout: Checkout, by: list[By], months: int, *, as_json: bool) -> 
 def cmd_hardware(
     checkout: Checkout,
     family: Annotated[list[str] | None, typer.Argument(help="instance families; none: all")] = None,
-    *,
-    check: Annotated[list[str], typer.Option(
-        "--check", metavar="REGION", default_factory=list, show_default=False,
-        help="compare the rows with EC2's own description in this region (may be given again)")],
 ) -> int:
-    """List the instance families that images can be declared for; with --check compare them with
-    EC2."""
+    """List the instance families that images can be declared for."""
     known, named = checkout.families, family or []
     for name in named:
         if name not in known:
@@ -124,13 +112,10 @@ def cmd_hardware(
             raise BadInput(refused or f"unknown family `{name}`: {nearest(name, known)}",
                            hint=hardware.UNKNOWN)
     families = {name: known[name] for name in named or known}
-    if check:
-        _check(families, check, named)
-    else:
-        print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
-        print("\n".join(_row(name, family) for name, family in families.items()))
-        print("".join(f"{refused}\n" for name in families if (refused := hardware.refusal(name))),
-              end="")
+    print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
+    print("\n".join(_row(name, family) for name, family in families.items()))
+    print("".join(f"{refused}\n" for name in families if (refused := hardware.refusal(name))),
+          end="")
     return 0
 
 
@@ -140,30 +125,3 @@ def _row(name: str, family: Family) -> str:
     modules = f"open {family.open_modules.value}" if family.open_modules else "-"
     return _ROW.format(name, family.cpu.name, accelerator, sm, modules,
                        " ".join(mode.value for mode in family.boot))
-
-
-def _check(families: dict[str, Family], regions: list[str], named: list[str]) -> None:
-    """Print what the regions together say; BadInput where hardware.yml says otherwise, Unreachable
-    where a family that was `named`, or every one, is offered in none of them."""
-    check_regions(regions)
-    account = Account()
-    types = {}
-    for region in regions:
-        with translated(region):
-            types.update({entry["InstanceType"]: entry
-                          for entry in instance_types.describe(account.ec2(region), families)})
-    comparison = hardware_check.compare(families, types.values())
-    print(f"{len(comparison.compared)} families ({len(types)} instance types) compared with EC2 in "
-          + ", ".join(regions))
-    if comparison.unreachable:
-        print(f"unreachable: not offered there: {', '.join(comparison.unreachable)}")
-    if comparison.differences:
-        raise BadInput(f"packer/hardware.yml differs from EC2 in {len(comparison.differences)} "
-                       "facts",
-                       tail="\n".join(str(difference) for difference in comparison.differences),
-                       hint="correct the rows, then `make lock` for the images of these families")
-    if lacking := [name for name in comparison.unreachable if name in named
-                   or not comparison.compared]:
-        raise Unreachable(f"not compared, EC2 offers none in {', '.join(regions)}: "
-                          f"{', '.join(lacking)}",
-                          hint="ask another region with --check")
