@@ -115,7 +115,7 @@ def half_back(checkout: Checkout, published: list[str], faults: Faults) -> list[
 
 
 def check(checkout: Checkout, code: int) -> str:
-    ran = checkout.golden("status", IMAGE, "--check")
+    ran = checkout.golden("status", IMAGE)
     assert ran.code == code, ran.text
     return ran.text
 

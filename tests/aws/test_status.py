@@ -123,7 +123,7 @@ def test_a_pointer_to_nothing_and_a_disabled_image_are_said(
     assert found.latest and not found.latest.exists
     assert [(ami.ami, ami.state) for ami in found.amis] == [(disabled, "disabled")]
     text = checkout.golden("status", IMAGE, "--region", account.region).text
-    assert f"`latest` of {IMAGE} in {account.region} names {gone}, which does not exist" in text
+    assert f"{IMAGE} in {account.region}: `latest` names {gone}, which does not exist" in text
 
 
 @pytest.mark.long

@@ -26,7 +26,7 @@ from goldenami.commands import (
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.site import SITE, home_region, site_bucket
 from goldenami.core import clock, records
-from goldenami.core.errors import BadInput, GoldenError, NotVerified, Unreachable
+from goldenami.core.errors import GoldenError, NotVerified, Unreachable
 from goldenami.core.terminal.progress import Progress
 from goldenami.fleet.costs import cost_review
 from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
@@ -40,7 +40,8 @@ from goldenami.model.builds.security_records import CVE_FILE, CveRecord
 from goldenami.model.supported import support
 from goldenami.model.supported.support import SupportState
 from goldenami.release.publish import container_tags
-from goldenami.release.retire import pointer_check, status
+from goldenami.release.retire import status
+from goldenami.release.retire.pointer_check import Problem
 
 QUARTER = 3
 """Months."""
@@ -52,38 +53,28 @@ _WRITTEN_AGAIN = (
 @translated()
 def cmd_status(
     checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
-    check: Annotated[bool, typer.Option(
-        "--check",
-        help="only whether the pointers are right, for a monitor: 0 yes, 6 no, 4 or 8 a region is "
-             "silent",
-    )] = False,
 ) -> int:
-    """Show the builds behind latest, candidate and template in each region; of one IMAGE its AMIs,
-    too."""
-    if check and region:
-        raise BadInput("--check holds the regions of a definition to each other: it takes no "
-                       "--region",
-                       hint="name an IMAGE, or leave --region out")
-    if check:
-        return _check(checkout, image, as_json=as_json)
+    """Show the builds behind latest, candidate and template in each region, and whether these
+    pointers are right: 0 yes, 6 no, 4 or 8 a region is silent. Of one IMAGE its AMIs, too."""
     record, failed = status.look(Account(), checkout.images_by_region(image, region))
     families = checkout.families
-    dropped = [f"{one.image} in {name}: {channels.DROPPED}"
+    dropped = [Problem(image=one.image, region=name, what=channels.DROPPED)
                for one in checkout.definitions(image) if one.publish
                for name in channels.dropped(one, (
                    each.published_to for there in record.regions.values() for each in there
                    if each.image == one.image))]
+    problems = [*record.problems, *dropped]
     with_gpus = {one.image for one in checkout.definitions(image)
                  if any(name in families and families[name].sm for name in one.hardware)}
     shown = status.show(record, details=image is not None, with_gpus=with_gpus)
     support_of = _support(checkout, status.pointed(record), everything=image is not None)
     tags = container_tags.standing(Account(), checkout.definitions(image))
-    record = record.model_copy(update={"containers": {
+    record = record.model_copy(update={"problems": problems, "containers": {
         name: found.latest_build for name, (_, found) in tags.done.items() if found.latest}})
     containers = container_tags.show_standing(tags.done)
-    print_record(record, [*shown, *containers, *dropped, *support_of], as_json)
-    if lost := record.lost():
-        raise NotVerified(f"{len(lost)} pointers name nothing", tail="\n".join(lost),
+    print_record(record, [*shown, *containers, *map(str, problems), *support_of], as_json)
+    if problems:
+        raise NotVerified(f"{len(problems)} pointers or regions are not as they have to be",
                           hint=_WRITTEN_AGAIN)
     raise_failed(failed | tags.failed, "not every region could be read")
     return 0
@@ -100,16 +91,6 @@ def _support(
         for part in support.of_lock(lock) if lock else ():
             if everything or part.state(day) is not SupportState.SUPPORTED:
                 yield f"{image} {build_id}: {part.part} {part.version} {part.words(day)}"
-
-
-def _check(checkout: Checkout, image: str | None, *, as_json: bool) -> int:
-    record, failed = pointer_check.look(Account(), list(checkout.definitions(image)))
-    print_record(record, pointer_check.show(record), as_json)
-    if record.problems:
-        raise NotVerified(f"{len(record.problems)} pointers or regions are not as they have to be",
-                          hint=_WRITTEN_AGAIN)
-    raise_failed(failed, "not every region could be read")
-    return 0
 
 
 @translated()

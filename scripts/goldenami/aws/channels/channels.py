@@ -84,11 +84,10 @@ def read_ledgers(account: Account, image: str, regions: Iterable[str]) -> Region
 
 
 def astray(
-    definition: Definition, ledger: Ledger, amis: Mapping[Channel, str], template: str | None,
+    image: str, ledger: Ledger, amis: Mapping[Channel, str], template: str | None,
 ) -> Iterator[tuple[Channel, str]]:
     """Pointers that name something else than the ledger: the channel that is meant, and what is
     wrong as text. `template` is the AMI that the launch template's default version launches."""
-    image = definition.image
     for channel in Channel:
         entry = ledger.of(channel)
         if entry and amis.get(channel) != entry.ami:

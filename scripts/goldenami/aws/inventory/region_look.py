@@ -1,7 +1,6 @@
 """One look at a region: who runs which build, and what the pointers, templates and groups name.
 
-`status`, `status --check` and `drift` each tell their part of it. A list is read when somebody
-first needs it, so that a monitor's check makes only the calls that it tells of.
+`status` and `drift` each tell their part of it. A list is read when somebody first needs it.
 """
 
 from __future__ import annotations

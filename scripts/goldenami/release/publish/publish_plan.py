@@ -178,7 +178,7 @@ def _with_pointers(
                   if not stands(channel))
     moved = {move.channel for move in moves}
     astray = tuple(text
-                   for channel, text in channels.astray(definition, state.ledger, state.pointers,
+                   for channel, text in channels.astray(definition.image, state.ledger, state.pointers,
                                                         state.template.ami
                                                         if state.template else None)
                    if channel not in moved)

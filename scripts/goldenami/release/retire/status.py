@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from goldenami.aws import regions
 from goldenami.aws.channels import evidence
-from goldenami.aws.channels.ledger import Channel
+from goldenami.aws.channels.ledger import Channel, Ledger
 from goldenami.aws.inventory.region_look import RegionLook, looks
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot
 from goldenami.aws.pricing import price_list, prices
@@ -26,6 +27,8 @@ from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
 from goldenami.core.terminal import columns
 from goldenami.model.builds.build_records import Utc
+from goldenami.release.retire import pointer_check
+from goldenami.release.retire.pointer_check import Problem
 
 _PRICES = "prices"
 
@@ -97,13 +100,16 @@ class StatusRecord(Record):
     regions: dict[str, list[ImageStatus]]
     unreachable: dict[str, str]
     containers: dict[str, str] = Field(default_factory=dict)
+    problems: list[Problem] = Field(default_factory=list)
 
-    def lost(self) -> list[str]:
-        """Pointers whose AMI is gone, for a person."""
-        return [f"`{name}` of {image.image} in {region} names {pointer.ami}, which does not exist"
-                for region, there in self.regions.items() for image in there
-                for name, pointer in (("latest", image.latest), ("candidate", image.candidate))
-                if pointer and not pointer.exists]
+
+@dataclass(frozen=True)
+class _Told:
+    """What a region says of its images."""
+
+    images: list[ImageStatus]
+    ledgers: Mapping[str, Ledger]
+    problems: list[Problem]
 
 
 def look(
@@ -116,12 +122,18 @@ def look(
         asks[_PRICES] = partial(price_list.of_usage, hasty, price_list.SNAPSHOT_GIB_MONTH, images)
     results = regions.for_each_region(asks, lambda what: asks[what]())
     listed = results.done.pop(_PRICES, None)
+    told: Mapping[str, _Told] = results.done
+    problems = [problem for region in told.values() for problem in region.problems]
+    for image in sorted({image for region in told.values() for image in region.ledgers}):
+        problems += pointer_check.between_regions(image, {
+            name: region.ledgers[image] for name, region in told.items()
+            if image in region.ledgers})
     return StatusRecord(
-        asked_at=clock.stamp(), unreachable=results.causes,
+        asked_at=clock.stamp(), unreachable=results.causes, problems=problems,
         prices=listed.source if listed and results.done else "nothing to price",
-        regions={region: [_priced(image, listed.usd.get(region) if listed else None)
-                          for image in images_there]
-                 for region, images_there in results.done.items()}), results.failed
+        regions={name: [_priced(image, listed.usd.get(name) if listed else None)
+                        for image in region.images]
+                 for name, region in told.items()}), results.failed
 
 
 def _priced(image: ImageStatus, usd_gib_month: float | None) -> ImageStatus:
@@ -129,7 +141,7 @@ def _priced(image: ImageStatus, usd_gib_month: float | None) -> ImageStatus:
         "usd_month": prices.monthly(ami.bytes, usd_gib_month)}) for ami in image.amis]})
 
 
-def _told(look: RegionLook) -> list[ImageStatus]:
+def _told(look: RegionLook) -> _Told:
     running = defaultdict[str, list[AccountInstance]](list)
     for instance in look.instances:
         running[instance.image_id].append(instance)
@@ -140,10 +152,13 @@ def _told(look: RegionLook) -> list[ImageStatus]:
                              for ami in look.amis.values()
                              if ami.image in look.images and ami.id in named])
     overdue = [each for each in look.instances if each.expires and each.expires < clock.now()]
-    return [_image(image, look, shown, tests).model_copy(update={
+    images = [_image(image, look, shown, tests).model_copy(update={
         "published_to": look.ledgers[image].regions,
         "overdue": sorted(each.id for each in overdue if each.image == image)})
         for image in look.images]
+    problems = [Problem(image=image, region=look.region, what=what)
+                for image in look.images for what in pointer_check.in_region(look, image)]
+    return _Told(images, look.ledgers, problems)
 
 
 def _image(
