@@ -148,27 +148,6 @@ def gpu_build(checkout: Checkout, number: int = 1) -> Path:
     return builds.build(checkout.root, number, image=builds.GPU_IMAGE, sm=("86",))
 
 
-NO_ATTESTS: list[tuple[dict[str, Any], str]] = [
-    ({"build_id": "0" * 12}, "it is of build 000000000000, not"),
-    ({"build_id": ""}, "it is of build (unnamed), not"),
-    ({"gpu": ""}, "it names no GPU"), ({"inner": "<failure/>"}, "tests failed, limits/one first"),
-    ({"inner": "<error/>"}, "tests failed, limits/one first"),
-    ({"without": "nvidia_driver/every_gpu_computes_right"},
-     "1 of 28 checks on a GPU are not in it, nvidia_driver/every_gpu_computes_right first"),
-]
-
-
-def test_files_that_attest_nothing(checkout: Checkout, tmp_path: Path) -> None:
-    build, junit = gpu_build(checkout), tmp_path / "gpu.xml"
-    attest = ("gpu-test", builds.GPU_IMAGE, "--junit", str(junit), "--by", "Ada")
-    for changes, message in NO_ATTESTS:
-        builds.write_junit(junit, **({"build_id": build.name} | changes))
-        assert message in checkout.run(*attest, code=6)
-    junit.write_text("<testsuites>", encoding="utf-8")
-    assert "is not JUnit XML" in checkout.golden(*attest).text
-    assert not (build / "attest.json").exists()
-
-
 def test_a_candidate_soaks(checkout: Checkout, build: Path) -> None:
     """And a region that came back behind the others is named until the promotion."""
     both = "publish: {regions: [us-east-1, us-west-2]"

@@ -13,6 +13,7 @@ from support.aws.emulator import Emulator
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, IMAGE, REGIONS, Checkout, RegionState
+from support.gpu import gpu_records
 
 SOAK_DAYS = 2
 """For how long a candidate stands before it is promoted."""
@@ -91,8 +92,7 @@ class Candidates(Life):
             builds.build(self.root, len(self.builds) + 1, image=self.image, sm=("86",)).name
         )
         self.golden("publish", self.image)
-        builds.write_junit(self.root / "gpu.xml", self.builds[-1])
-        self.golden("gpu-test", self.image, "--junit", str(self.root / "gpu.xml"), "--by", "Ada")
+        gpu_records.keep(gpu_records.facts(self.builds[-1]))
 
     def promote(self, point: KillPoint | None = None) -> None:
         """What `latest` was is what a rollback would take it back to; the candidate stays what it

@@ -46,7 +46,6 @@ checkout is."""
     (["gpu-test", IMAGE, "--hours", "0"],
      "invalid value for '--hours': Input should be greater than or equal to 0.2",
      "`scripts/golden gpu-test --help` shows what it takes"),
-    (["gpu-test", IMAGE, "--by", "Ada"], "--by belongs to --junit", "--junit FILE, or leave --by out"),
     (["retire", IMAGE, "--set", "keep_last=0"], "--set keep_last=0: not a number from 1 to 3650",
      "correct it"),
     (["retire", IMAGE, "--set", "keep_lsat=1"], "--set keep_lsat: no such limit; did you mean `keep_last`?",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,7 +29,7 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test import capacity, gpu_evidence, gpu_test
 from goldenami.release.gpu_test.capacity import Offer, RegionTypes
-from goldenami.release.publish import promote, release_gate
+from goldenami.release.publish import promote
 
 Hours = Annotated[float, typer.Option(
     "--hours", metavar="H", min=0.2, max=12, help="what one instance may run at most")]
@@ -38,12 +37,6 @@ MaxUsd = Annotated[float | None, typer.Option(
     "--max-usd", metavar="USD", min=0.01, help="what the whole test may cost (default: no limit)")]
 WaitMinutes = Annotated[float, typer.Option(
     "--wait-minutes", metavar="M", min=0, help="keep asking so long while EC2 has no capacity")]
-JunitFile = Annotated[Path | None, typer.Option(
-    "--junit", metavar="FILE",
-    help="record this test, which a person made on a GPU, and launch nothing")]
-Voucher = Annotated[str | None, typer.Option(
-    "--by", metavar="NAME", help="of --junit: the person who vouches for the file")]
-
 _SHOWN = 6
 """Offers of an architecture that a plan names: the rest is counted."""
 
@@ -52,14 +45,8 @@ _SHOWN = 6
 def cmd_gpu_test(
     checkout: Checkout, image: ImageName, *, dry_run: DryRun = False, region: Regions,
     hours: Hours = 1.0, max_usd: MaxUsd = None, wait_minutes: WaitMinutes = 30.0,
-    junit: JunitFile = None, by: Voucher = None,
 ) -> int:
-    """Check the candidate on the cheapest GPU of each declared architecture, record it, terminate.
-
-    --junit FILE records a test that a person made by hand, of the newest build here.
-    """
-    if junit or by is not None:
-        return _by_hand(checkout, image, junit, by)
+    """Check the candidate on the cheapest GPU of each declared architecture, record it, terminate."""
     definition = checkout.definition(image)
     account = checkout.account(definition).tester()
     progress = checkout.progress("gpu-test", image)
@@ -93,31 +80,6 @@ def cmd_gpu_test(
         record = gpu_test.run(test, found, progress)
     _keep(checkout, account, list(candidates), gpu_evidence.signed(record, key), progress)
     progress.remember()
-    return 0
-
-
-def _by_hand(checkout: Checkout, image: str, junit: Path | None, by: str | None) -> int:
-    """Record the JUnit file of a test that the person `by` made."""
-    if junit is None:
-        raise BadInput("--by belongs to --junit", hint="--junit FILE, or leave --by out")
-    if by is None:
-        raise BadInput("who vouches for the file?", hint="--by NAME")
-    definition, build = checkout.definition(image), release_gate.load(checkout.root, image, None)
-    account = checkout.account(definition).tester()
-    key = provenance.demanded(checkout.root, definition, account)
-    record = gpu_evidence.signed(release_gate.attest(checkout.root, build, junit, by), key)
-    records.write(build.folder.path / ATTEST_FILE, record)
-    site.tell(build.folder, build.lock, checkout.progress("gpu-test", image))
-    print(f"{image} {record.build_id}: {record.machines[0].checks} tests passed, {record}")
-    if definition.publish:
-        for_each_region(
-            definition.regions, lambda region: evidence.write(account.ssm(region), record)
-        ).require_all(
-            "recorded here, and not everywhere in the account: a promotion elsewhere does not "
-            "know of it",
-            "run the same command again",
-        )
-        lead_to("promote" if build.folder.publish.exists() else "publish", image)
     return 0
 
 

@@ -6,9 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from goldenami.aws import notify
 from goldenami.aws.channels import channels

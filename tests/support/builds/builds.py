@@ -164,14 +164,16 @@ def wrong(check: str) -> list[Check]:
 
 
 def write_junit(
-    path: Path, build_id: str, *, gpu: str = "NVIDIA A10G", inner: str = "", without: str = ""
+    path: Path, build_id: str, *, gpu: str = "NVIDIA A10G", ami: str = "ami-1", nonce: str = "n",
+    inner: str = "", without: str = "",
 ) -> None:
     """The JUnit file of a test of that build on a GPU; `inner` is what a test case beside the
     checks holds.
 
     `without`: the check that it lacks.
     """
-    facts = {gpu_proofs.BUILD_PROPERTY: build_id, gpu_proofs.GPU_PROPERTY: gpu}
+    facts = {gpu_proofs.BUILD_PROPERTY: build_id, gpu_proofs.GPU_PROPERTY: gpu,
+             gpu_proofs.AMI_PROPERTY: ami, gpu_proofs.NONCE_PROPERTY: nonce}
     rows = "".join(f'<property name="{name}" value="{value}"/>' for name, value in facts.items()
                    if value)
     checks = "".join(f'<testcase classname="tests.image.{role}.test_gpu" '

@@ -25,14 +25,12 @@ from goldenami.model.builds.gpu_proofs import GpuTestRecord
 @dataclass(frozen=True)
 class Evidence:
     """What `latest` is to name, and what the account says of it: a build's AMIs by region, as far
-    as there are any, its tags, when it was baked (UTC), and the records of tests on GPUs by region,
-    as text.
+    as there are any, its tags, and the records of tests on GPUs by region, as text.
     """
 
     image: str
     build_id: str
     tags: Tags
-    baked_at: str
     amis: Mapping[str, Image]
     records: Mapping[str, str]
 
@@ -83,8 +81,7 @@ def parsed(text: str, image: str, build_id: str) -> GpuTestRecord:
 
 
 def summary(text: str | None, image: str, build_id: str) -> str:
-    """What a parameter's value says, for a person: on which GPUs, and who vouches; nothing where
-    there is none."""
+    """What a parameter's value says, for a person: on which GPUs; nothing where there is none."""
     try:
         return str(parsed(text, image, build_id)) if text else ""
     except BadInput as error:

@@ -30,7 +30,6 @@ class GpuProof(StrEnum):
 
     NONE = "the image has no GPU"
     TESTED = "tested on a GPU"
-    BY_HAND = "tested on a GPU, by a person's word"
     UNTESTED = "not tested on a GPU"
     ACCEPTED = "not tested on a GPU, accepted"
 

@@ -27,7 +27,7 @@ tests/image writes them."""
 NOT_ASKED = "not asked: "
 """How a skipped test says that the image's definition does not ask for what it looks at."""
 ATTEST_FILE = "attest.json"
-"""In a build's folder: a copy of the record, for `report`, or of a person's, for `publish`."""
+"""In a build's folder: a copy of the record, for `report`."""
 _FILE = "test_gpu.py"
 _NONCE, _LEAST_DIGITS = re.compile(r"[0-9a-f]{32}"), 6
 """A nonce has 32 digits; of 10**12 random ones, one has fewer than six different digits."""
@@ -74,8 +74,7 @@ class GpuSession(Record):
 class TestedGpu(Record):
     """One instance on which all checks passed. `sm` is the CUDA compute capability without its dot.
 
-    `not_asked`: checks that the definition or the type does not ask for. By hand, what the file
-    does not say is empty.
+    `not_asked`: checks that the definition or the type does not ask for.
     """
 
     sm: str
@@ -87,13 +86,11 @@ class TestedGpu(Record):
     junit_sha256: Sha256
     not_asked: tuple[str, ...] = ()
 
-    def problem(self, checks: Sequence[str], known: Mapping[str, Family], *, by_hand: bool) -> str:
+    def problem(self, checks: Sequence[str], known: Mapping[str, Family]) -> str:
         """What it did not answer, or what its type of the families `known` has not; nothing where
         it may be true."""
         if not set(self.not_asked) < set(checks) or self.checks < len(checks) - len(self.not_asked):
             return f"{self.checks} of {len(checks)} checks passed on {self.gpu}"
-        if by_hand:
-            return ""
         name, _, size = self.instance_type.partition(".")
         family = known.get(name)
         if family is None or family.sm != self.sm or not size:
@@ -107,18 +104,16 @@ class GpuTestRecord(Record):
     machine answered.
 
     It is of the lock, of the disk and of its manifest whose SHA-256 it names, as the AMIs do in
-    their tags; records of version 1 name no lock. `by_hand`: the person `by` vouches for a JUnit
-    file. `signature` is a DSSE envelope.
+    their tags. `signature` is a DSSE envelope.
     """
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Literal[2] = 2
     image: str
     build_id: BuildId
     nonce: str
     at: Utc
     by: str
-    by_hand: bool = False
-    lock_sha256: Sha256 | None = None
+    lock_sha256: Sha256
     disk_sha256: Sha256 | None = None
     manifest_sha256: Sha256 | None = None
     checks: tuple[str, ...]
@@ -127,29 +122,25 @@ class GpuTestRecord(Record):
 
     def __str__(self) -> str:
         gpus = ", ".join(dict.fromkeys(machine.gpu for machine in self.machines))
-        return f"tested on {gpus}" + (f", {self.by} vouches for it" if self.by_hand else "")
+        return f"tested on {gpus}"
 
     def shortfall(
         self, architectures: Iterable[str], needed: Iterable[str], known: Mapping[str, Family]
     ) -> str:
         """What keeps it, read alone, from showing what is asked for; nothing where it does.
 
-        `known` are the families. A person vouches for architectures.
+        `known` are the families.
         """
-        if self.lock_sha256 is None:
-            return "it is of an earlier version, which does not say of which bytes it is"
         if not self.machines or not all(machine.gpu.strip() for machine in self.machines):
             return "it names no machine with a GPU"
         if lacking := [name for name in needed if name not in self.checks]:
             return f"{len(lacking)} checks are not in it, {lacking[0]} first"
         bare = {*architectures} - {machine.sm for machine in self.machines}
-        if bare and not self.by_hand:
+        if bare:
             return f"no GPU of architecture {min(bare)} was tested"
-        if not self.by_hand and not (_NONCE.fullmatch(self.nonce) and len(set(self.nonce))
-                                     >= _LEAST_DIGITS):
+        if not _NONCE.fullmatch(self.nonce) or len(set(self.nonce)) < _LEAST_DIGITS:
             return f"its nonce `{self.nonce[:32]}` is no random one"
-        said = (machine.problem(self.checks, known, by_hand=self.by_hand)
-                for machine in self.machines)
+        said = (machine.problem(self.checks, known) for machine in self.machines)
         return next(filter(None, said), "")
 
 
@@ -207,19 +198,15 @@ class JunitFile:
         """Tests that passed, or that nobody asks for."""
         return {*self.passed, *self.not_asked}
 
-    def problem(
-        self, build_id: str, needed: Sequence[str], *, amis: Iterable[str] = (), nonce: str = ""
-    ) -> str:
-        """Why the file is no proof for the build; nothing where it is. `amis`: one of these was to
-        be tested."""
+    def problem(self, build_id: str, needed: Sequence[str], session: GpuSession) -> str:
+        """Why the file is no proof of the build's test in that session; nothing where it is."""
         said, missing = self.properties, sorted({*needed} - {*self.answered, *self.failed},
                                                 key=[*needed].index)
-        ami, wanted = said.get(AMI_PROPERTY, ""), list(amis)
+        ami = said.get(AMI_PROPERTY, "")
         return (f"it is of build {said.get(BUILD_PROPERTY) or '(unnamed)'}, not {build_id}"
                 if said.get(BUILD_PROPERTY) != build_id else
-                f"it is of {ami or 'an unnamed AMI'}, not {', '.join(wanted)}" if wanted
-                and ami not in wanted else
-                "it is of another session" if nonce and said.get(NONCE_PROPERTY) != nonce else
+                f"it is of {ami or 'an unnamed AMI'}, not {session.ami}" if ami != session.ami else
+                "it is of another session" if said.get(NONCE_PROPERTY) != session.nonce else
                 "it names no GPU: was there one?" if not said.get(GPU_PROPERTY) else
                 f"{len(self.failed)} of {len(self._cases)} tests failed, {self.failed[0]} first"
                 if self.failed else

@@ -66,8 +66,7 @@ class GpuJudge:
         return signers.of_environment(self.root, self.account)
 
     def __call__(self, given: Evidence) -> GpuFinding:
-        """`TESTED` or `BY_HAND` where one region's record proves it; else what is wrong with the
-        first."""
+        """`TESTED` where one region's record proves it; else what is wrong with the first."""
         asked = self._asked(given)
         if asked is not None and not asked.architectures:
             return GpuFinding(GpuProof.NONE)
@@ -79,7 +78,7 @@ class GpuJudge:
             record = evidence.parsed(text, given.image, given.build_id)
             problem = next(filter(None, self._problems(record, given, asked)), "")
             if not problem:
-                return GpuFinding(GpuProof.BY_HAND if record.by_hand else GpuProof.TESTED)
+                return GpuFinding(GpuProof.TESTED)
             first = first or f"its record does not count: {problem}"
         return GpuFinding(GpuProof.UNTESTED, first)
 
@@ -105,8 +104,8 @@ class GpuJudge:
         for what, own in given.all_tags.items():
             if unlike := _unlike(record, own):
                 yield f"{unlike}, {what} is not"
-        made = [given.baked_at] if record.by_hand else []
-        for machine in () if record.by_hand else record.machines:
+        made = list[str]()
+        for machine in record.machines:
             ami = self._tested(machine, given)
             if ami is None or _unlike(record, ami.tags):
                 yield f"{machine.ami} in {machine.region}, where it ran, is no AMI of these bytes"

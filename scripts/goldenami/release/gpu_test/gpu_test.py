@@ -77,6 +77,10 @@ class GpuTest:
         return [role for role in image_tests.tested(self.root, self.lock.roles)
                 if required(self.root, [role])]
 
+    def session(self, offer: Offer) -> GpuSession:
+        """What the tests on an instance are told, and have to repeat."""
+        return GpuSession(ami=self.candidates[offer.region].ami, nonce=self.nonce, kind=offer.kind)
+
 
 def new_nonce() -> str:
     """A word that no earlier JUnit file can hold."""
@@ -237,9 +241,7 @@ def _interruptions(ec2: Any, instance: LaunchedInstance) -> Iterator[None]:
 def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check]:
     """Run the checks on a GPU; their JUnit file is `work`/junit.xml."""
     session = work / "session.json"
-    records.write(session,
-                  GpuSession(ami=test.candidates[offer.region].ami, nonce=test.nonce,
-                             kind=offer.kind))
+    records.write(session, test.session(offer))
     argv = [*image_tests.over_ssh(config), "-m", "gpu", "-vv"]  # the log names the test that runs
     with image_tests.running(test.root, test.roles, test.variables, argv, work=work, log=test.log,
                              gpu_session=session) as tests:
@@ -248,8 +250,7 @@ def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check
 
 def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> TestedGpu:
     junit, needed = JunitFile(path), required(test.root, test.roles)
-    problem = junit.problem(test.build_id, needed, amis=[test.candidates[offer.region].ami],
-                            nonce=test.nonce)
+    problem = junit.problem(test.build_id, needed, test.session(offer))
     if problem:
         raise NotVerified(f"{test.lock.image} {test.build_id} on {offer.kind.type}: {problem}",
                           tail="\n".join(_failures(checks)), log=test.log,

@@ -108,7 +108,7 @@ def _on_gpus(
     if not build.asked.architectures:
         return GpuFinding(GpuProof.NONE)
     there = channel_moves.evidence_of(build.bake.image, build.bake.build_id, states)
-    return judge(replace(there, tags=spec.tags, baked_at=build.bake.started_at))
+    return judge(replace(there, tags=spec.tags))
 
 
 def _released(states: Iterable[RegionBuild], build: VerifiedBuild) -> GpuProof | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.model.builds import disk_blocks, gpu_proofs, lockfile
+from goldenami.model.builds import disk_blocks, lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import (
     BakeRecord,
@@ -19,7 +19,7 @@ from goldenami.model.builds.build_records import (
     VerifyRecord,
 )
 from goldenami.model.builds.disk_blocks import BlockMap
-from goldenami.model.builds.gpu_proofs import Asked, GpuTestRecord, TestedGpu
+from goldenami.model.builds.gpu_proofs import Asked
 from goldenami.model.builds.hardening_records import HARDENING_FILE, HardeningRecord, RuleOutcome
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord
@@ -191,28 +191,3 @@ def listed_blocks(build: VerifiedBuild) -> BlockMap:
         raise NotVerified(f"{build.disk} is not the disk that was verified",
                           hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes it again")
     return disk_blocks.scan(build.disk, blocks)
-
-
-def attest(root: Path, build: VerifiedBuild, file: Path, by: str) -> GpuTestRecord:
-    """What a JUnit file shows, for which the person `by` vouches: that the build was tested on a
-    GPU.
-
-    NotVerified says why it shows nothing: every check on a GPU of the image's roles has to be in
-    it.
-    """
-    junit, needed = gpu_proofs.JunitFile(file), gpu_proofs.required(root, build.lock.roles)
-    if problem := junit.problem(build.bake.build_id, needed):
-        raise NotVerified(f"{file} proves nothing of {build.bake.image}: {problem}",
-                          hint=f"`golden gpu-test {build.bake.image}` tests the candidate on EC2 "
-                               "and attests it itself")
-    machine = TestedGpu(
-        sm="", gpu=junit.properties[gpu_proofs.GPU_PROPERTY], instance_type="", region="",
-        ami=build.bake.ami_id or "",
-        checks=len(junit.passed), junit_sha256=records.sha256_file(file),
-        not_asked=tuple(name for name in needed if name in junit.not_asked))
-    return GpuTestRecord(
-        image=build.bake.image, build_id=build.bake.build_id,
-        nonce=junit.properties.get(gpu_proofs.NONCE_PROPERTY, ""),
-        at=clock.stamp(), by=by, by_hand=True, lock_sha256=build.bake.lock_sha256,
-        disk_sha256=build.bake.disk_sha256,
-        manifest_sha256=build.bake.manifest_sha256, checks=tuple(needed), machines=(machine,))

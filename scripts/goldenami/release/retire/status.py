@@ -57,8 +57,7 @@ class Pointer(Record):
     """What a name stands for. `build_id` is empty where the AMI is none of ours or does not exist
     (`exists`). `signature` is `signed`, with the id of the key where a tag has it, or `unsigned`.
 
-    `gpu` says on which GPUs the build was tested, and who vouches for it where a person does; empty
-    where none was.
+    `gpu` says on which GPUs the build was tested; empty where none was.
     """
 
     ami: str
