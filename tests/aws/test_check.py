@@ -40,7 +40,7 @@ def test_each_pointer_that_went_astray_is_named(checkout: Checkout, published: l
     text = check(checkout, 6)
     assert f"{IMAGE}/candidate names {old}, not {new} as the ledger does" in text
     assert f"the default of golden-{IMAGE} launches {old}, not {new} as the ledger says" in text
-    checkout.run("publish", IMAGE, "--take-over")
+    checkout.run("publish", IMAGE)
     check(checkout, 0)
     state.ec2.disable_image(ImageId=new)
     assert f"`latest` names {new}, which is disabled" in check(checkout, 6)

@@ -156,7 +156,7 @@ def test_a_right_record_counts_whatever_lock_is_here(checkout: Checkout, candida
     lockfile.write(lockfile.path_of(checkout.root, GPU_IMAGE), lock)
     keep(facts(candidate) | {"at": clock.stamp(clock.now() + timedelta(minutes=2))})
     checkout.run("rollback", GPU_IMAGE, "--to", candidate, "--dry-run")
-    checkout.run("promote", GPU_IMAGE, "--take-over")
+    checkout.run("promote", GPU_IMAGE)
     assert latest() == (candidate, "tested on a GPU")
 
 

@@ -60,7 +60,7 @@ def test_a_version_says_what_the_definition_states(checkout: Checkout) -> None:
         assert f"no security groups are named {name} in us-" in text
 
 
-def test_a_default_that_a_person_set_is_taken_over_only_by_name(
+def test_a_default_that_a_person_set_stays_until_a_person_gives_it_back(
     checkout: Checkout, published: str
 ) -> None:
     ec2 = boto3.client("ec2", region_name=REGIONS[1])
@@ -71,9 +71,10 @@ def test_a_default_that_a_person_set_is_taken_over_only_by_name(
     for command in ("publish", "rollback"):
         text = checkout.run(command, IMAGE, code=2)
         assert f"somebody set version 2 as the default of {NAME} in {REGIONS[1]}: it stays" in text
-        assert "--take-over replaces it" in text
+        assert f"--launch-template-name {NAME} --default-version NUMBER" in text
     assert (default(REGIONS[0])["VersionNumber"], default(REGIONS[1])["VersionNumber"]) == (1, 2)
-    checkout.run("publish", IMAGE, "--take-over")
+    ec2.modify_launch_template(LaunchTemplateName=NAME, DefaultVersion="1")
+    checkout.run("publish", IMAGE)
     taken = default(REGIONS[1])
     assert (taken["VersionDescription"], taken["VersionNumber"]) == (f"build {second}", 3)
     assert versions(REGIONS[1])[2]["LaunchTemplateData"]["InstanceType"] == "m7i.xlarge", (

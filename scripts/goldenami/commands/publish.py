@@ -56,11 +56,6 @@ AcceptUntestedGpu = Annotated[bool, typer.Option(
 Now = Annotated[bool, typer.Option("--now", help="do not wait for a candidate's soak to end")]
 
 
-TakeOver = Annotated[bool, typer.Option(
-    "--take-over",
-    help="replace a default version of the launch template that a person set; the version is kept")]
-
-
 @translated()
 def cmd_publish(
     checkout: Checkout,
@@ -79,15 +74,13 @@ def cmd_publish(
     again: Annotated[
         bool, typer.Option("--again", help="publish a build that was rolled back")
     ] = False,
-    take_over: TakeOver = False,
     wait: Wait = False,
 ) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
     definition = checkout.definition(image)
     account, progress = checkout.account(definition), checkout.progress("publish", image)
     options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu, again=again,
-                                          allow_missing_families=allow_missing_families,
-                                          take_over=take_over)
+                                          allow_missing_families=allow_missing_families)
     with workspace.image_lock(checkout.root, image, wait=wait):
         build = release_gate.load(checkout.root, image, build_id)
         lint.demand(build.lock, checkout.families)
@@ -99,7 +92,7 @@ def cmd_publish(
         judge = GpuJudge(checkout.root, account.with_short_timeouts(), definition)
         plan = publish.prepare(account, definition, build, options, progress, judge, signs)
         with container_tags.planned(checkout.root, definition, account, plan.build_id, progress,
-                                    build=build.folder, take_over=take_over) as containers:
+                                    build=build.folder) as containers:
             lines = [*publish_plan.show(plan), *containers.show(moves=not plan.held_back)]
             print(as_typed("\n".join(lines)), flush=True)
             if not dry_run:
@@ -138,7 +131,7 @@ def _outcome(plan: PublishPlan, progress: Progress, *, dry_run: bool) -> int:
 def cmd_promote(
     checkout: Checkout, image: ImageName, *, dry_run: DryRun = False,
     accept_untested_gpu: AcceptUntestedGpu = False,
-    now: Now = False, take_over: TakeOver = False,
+    now: Now = False,
 ) -> int:
     """Move `latest` and the launch template's default to the candidate, after its soak."""
     definition, progress = checkout.definition(image), checkout.progress("promote", image)
@@ -150,10 +143,10 @@ def cmd_promote(
     plan = promote.prepare(account, definition, candidates,
                            GpuJudge(checkout.root, account.with_short_timeouts(), definition),
                            channel_moves.MoveOptions(
-                               accept_untested_gpu=accept_untested_gpu, now=now,
-                               take_over=take_over))
-    with container_tags.planned(checkout.root, definition, account, build_id, progress,
-                                take_over=take_over) as containers:
+                               accept_untested_gpu=accept_untested_gpu, now=now))
+    with container_tags.planned(
+        checkout.root, definition, account, build_id, progress
+    ) as containers:
         lines = [*channel_moves.show("promote", plan), *containers.show(moves=True)]
         print(as_typed("\n".join(lines)), flush=True)
         if not dry_run:
@@ -173,7 +166,6 @@ def cmd_rollback(
     dry_run: DryRun = False,
     accept_untested_gpu: AcceptUntestedGpu = False,
     now: Now = False,
-    take_over: TakeOver = False,
     to: Annotated[
         str | None, typer.Option("--to", metavar="ID", help="the build to go back to")
     ] = None,
@@ -185,8 +177,7 @@ def cmd_rollback(
     account = checkout.account(definition)
     criteria = rollback.RollbackCriteria(
         GpuJudge(checkout.root, account.with_short_timeouts(), definition),
-        channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now,
-                                  take_over=take_over))
+        channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
     prepared = rollback.prepare(account, definition, to=to, regions=region, criteria=criteria)
     print(as_typed("\n".join(channel_moves.show("roll back", prepared.plan))), flush=True)
     if dry_run:
@@ -208,8 +199,9 @@ def _container_back(
     progress: Progress,
 ) -> None:
     befores = {move.before_build for move in plan.regions if move.before_build}
-    with container_tags.planned(checkout.root, definition, account, plan.build_id, progress,
-                                take_over=plan.take_over) as containers:
+    with container_tags.planned(
+        checkout.root, definition, account, plan.build_id, progress
+    ) as containers:
         for line in containers.show(moves=True):
             progress.say(line.strip())
         containers.move(befores)

@@ -16,7 +16,7 @@ from goldenami.aws.channels import attestations, evidence, launch_data, pointers
 from goldenami.aws.channels.attestations import Attestations
 from goldenami.aws.channels.lease import Lease, read_lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry
-from goldenami.aws.channels.pointers import HandSet, Version
+from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import RegionResults, for_each_region
@@ -141,15 +141,15 @@ def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Leas
 def follow_ledger(
     account: Account, region: str, lease: Lease, definition: Definition, *,
     moving: Iterable[Channel],
-    others: bool = True, reuse_version: bool = False, take_over: bool = False,
+    others: bool = True, reuse_version: bool = False,
 ) -> Version | None:
     """Let every pointer name what the lease's ledger says; returns the template's default version.
 
     All of them, since an earlier run may have left any of them behind, and without trusting what
     they seem to name: each is written and read back. The template is last. `moving` are the
     channels that have to follow; another one follows with `others`, unless its AMI is not available
-    any more. `reuse_version`: as for the template's move. A default version that a person set is
-    replaced with `take_over`; without, it ends a move of `latest` and stays in another.
+    any more. `reuse_version`: as for the template's move. A default version that a person set
+    ends a move of `latest`, and stays in another.
     """
     ledger, moving, image, ec2 = lease.ledger, set(moving), definition.image, account.ec2(region)
     entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
@@ -164,13 +164,12 @@ def follow_ledger(
     latest = standing.get(Channel.LATEST)
     if latest is None:
         return None
-    hand_set = HandSet.REFUSE if Channel.LATEST in moving else HandSet.LEAVE
     return pointers.move_template(
         ec2, pointers.template_name(image), latest.build_id,
         launch_data.of_image(definition, latest.ami, launch_data.read_groups(ec2, definition)),
         {tags.IMAGE: image},
         reuse_version=reuse_version or Channel.LATEST not in moving,
-        hand_set=HandSet.TAKE_OVER if take_over else hand_set)
+        leave_by_hand=Channel.LATEST not in moving)
 
 
 @dataclass(frozen=True)
@@ -219,13 +218,6 @@ def current_default(
     is_current = default is not None and default.description == pointers.description(build_id) and \
         pointers.fits(default.data, launch_data.of_image(definition, ami, state.groups))
     return default if is_current else None
-
-
-def check_default(state: RegionBuild, definition: Definition, *, take_over: bool) -> None:
-    """BadInput where `latest` would replace a default version that a person set, and nobody allowed
-    it."""
-    pointers.check_default(state.template, pointers.template_name(definition.image), state.region,
-                           HandSet.TAKE_OVER if take_over else HandSet.REFUSE)
 
 
 def groups_to_refresh(

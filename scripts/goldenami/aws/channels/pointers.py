@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from botocore import exceptions as aws
@@ -49,14 +48,6 @@ def channel_names(image: str) -> dict[Channel, str]:
 def template_name(image: str) -> str:
     """The launch template that the pipeline keeps for an image."""
     return f"golden-{image}"
-
-
-class HandSet(StrEnum):
-    """What is done with a default version that a person set."""
-
-    REFUSE = "refuse"
-    LEAVE = "leave"
-    TAKE_OVER = "take over"
 
 
 def read(ssm: Client, names: Iterable[str]) -> dict[str, str]:
@@ -180,14 +171,14 @@ def versions(ec2: Client, template: str) -> Iterator[Version]:
                      LaunchTemplateName=template))
 
 
-def check_default(
-    default: Version | None, template: str, region: str, hand_set: HandSet
-) -> None:
-    """BadInput for a default version that a person set, unless it is to be taken over."""
-    if default and default.is_by_hand and hand_set is HandSet.REFUSE:
+def check_default(default: Version | None, template: str, region: str) -> None:
+    """BadInput for a default version that a person set: no move replaces it."""
+    if default and default.is_by_hand:
         raise BadInput(f"somebody set version {default.number} as the default of {template} in "
                        f"{region}: it stays",
-                       hint="--take-over replaces it, and the version itself is kept")
+                       hint=f"make a build's version the default, by `aws ec2 modify-launch-template "
+                            f"--region {region} --launch-template-name {template} "
+                            "--default-version NUMBER`, then run again")
 
 
 def fits(actual: Any, expected: Any) -> bool:
@@ -217,20 +208,20 @@ def is_of_build(text: str) -> bool:
 
 def move_template(
     ec2: Client, template: str, build_id: str, data: Data, template_tags: tags.Tags, *,
-    reuse_version: bool = False, hand_set: HandSet = HandSet.REFUSE,
+    reuse_version: bool = False, leave_by_hand: bool = False,
 ) -> Version:
     """Make a version with `data` the template's default; one that exists is used. Returns it.
 
     The default is set and read back even where it seems to be right: one read may be out of date.
     `reuse_version`: the newest version of the build that launches the AMI of `data` will do,
-    whatever else it says.
+    whatever else it says. `leave_by_hand`: a default that a person set stays, and is no error.
     """
     default = default_version(ec2, template)
     if default is None:
-        return _create(ec2, template, build_id, data, template_tags, hand_set)
-    check_default(default, template, ec2.meta.region_name, hand_set)
-    if default.is_by_hand and hand_set is HandSet.LEAVE:
+        return _create(ec2, template, build_id, data, template_tags)
+    if default.is_by_hand and leave_by_hand:
         return default
+    check_default(default, template, ec2.meta.region_name)
     title = description(build_id)
 
     def is_right(version: Version) -> bool:
@@ -290,7 +281,6 @@ def restore_template(
 
 def _create(
     ec2: Client, template: str, build_id: str, data: Data, template_tags: tags.Tags,
-    hand_set: HandSet,
 ) -> Version:
     """The template with its first version, which is its default.
 
@@ -310,7 +300,7 @@ def _create(
             raise StageFailed(
                 f"{template} exists, and is not found for {LATE_S:.0f} s", hint="run again"
             ) from None
-        return move_template(ec2, template, build_id, data, template_tags, hand_set=hand_set)
+        return move_template(ec2, template, build_id, data, template_tags)
     wait_for(lambda: default_version(ec2, template), limit_s=LATE_S, pauses=POLL_S)
     return Version(made["LaunchTemplateId"], 1, title, data)
 

@@ -28,7 +28,6 @@ class MoveOptions:
 
     accept_untested_gpu: bool = False
     now: bool = False
-    take_over: bool = False
 
 
 def show(verb: str, plan: MovePlan) -> list[str]:
@@ -156,7 +155,7 @@ def apply(
         ledger = ledger.moved(channel, entry)
     lease.record(ledger.spread(channels.publish_section(definition).regions))
     version = channels.follow_ledger(account, move.region, lease, definition, moving=moving,
-                                     reuse_version=reuse_version, take_over=plan.take_over)
+                                     reuse_version=reuse_version)
     assert version is not None  # the ledger names `latest`
     return version
 

@@ -72,7 +72,7 @@ def made(build: BuildFolder, image: str) -> str:
 
 
 def look(
-    found: Mapping[str, Registry], build_id: str, digest: str | None, *, take_over: bool
+    found: Mapping[str, Registry], build_id: str, digest: str | None,
 ) -> TagPlan:
     """What is there. `digest` None: what the registries have of the build. BadInput where one has
     another image under the build's id, or a `latest` that no build of ours is."""
@@ -88,9 +88,9 @@ def look(
         if state.pushed not in (None, plan.digest):
             raise BadInput(f"{name}:{build_id} is another image: {state.pushed}",
                            hint="who pushed it? Remove that tag, or bake again")
-        if state.latest and not state.latest_build and not take_over:
+        if state.latest and not state.latest_build:
             raise BadInput(f"{name}:{LATEST} is no build of goldenami: {state.latest}",
-                           hint="--take-over lets it name the build's container image")
+                           hint="who pushed it? Remove that tag, then run again")
     return plan
 
 
@@ -181,7 +181,7 @@ class ContainerTags:
 @contextmanager
 def planned(
     root: Path, definition: Definition, account: Account, build_id: str, progress: Progress, *,
-    build: BuildFolder | None = None, take_over: bool = False,
+    build: BuildFolder | None = None,
 ) -> Iterator[ContainerTags]:
     """What is to be done with the container of a build; `build` where it is pushed from here."""
     names = channels.publish_section(definition).registries
@@ -191,7 +191,7 @@ def planned(
         plan = None
         if names:
             with progress.step("look at the registries"):
-                plan = look(found, build_id, digest, take_over=take_over)
+                plan = look(found, build_id, digest)
         yield ContainerTags(found, plan, image, root, progress)
 
 

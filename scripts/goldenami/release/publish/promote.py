@@ -97,7 +97,7 @@ def prepare(
     states = for_each_region(
         entries, lambda region: _read(account, region, definition, entries[region])).require_all()
     for state in states.values():
-        channels.check_default(state, definition, take_over=options.take_over)
+        pointers.check_default(state.template, pointers.template_name(image), state.region)
     attesting.check_signed(definition, states)
     gpu = channel_moves.gpu(image, build, [entry.gpu for entry in entries.values()],
                             judge(channel_moves.evidence_of(image, build, states.values())),
@@ -109,7 +109,7 @@ def prepare(
     number = account.expect(channels.publish_section(definition).account, next(iter(entries)))
     return MovePlan(image=image, build_id=build, account=number,
                     template=pointers.template_name(image),
-                    take_over=options.take_over, withdraw=tuple(untold(ledgers, ledgers)),
+                    withdraw=tuple(untold(ledgers, ledgers)),
                     dropped=channels.dropped(
                         definition, (ledger.regions for ledger in ledgers.values())),
                     regions=tuple(

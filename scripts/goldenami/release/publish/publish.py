@@ -339,8 +339,7 @@ class _RegionSteps:
         lease.record(ledger.withdraw(*({*self.plan.withdraw} - named)))
         return channels.follow_ledger(self.account, region, lease, self.definition,
                                       moving=[channel],
-                                      others=channel is Channel.LATEST or bool(self.plan.held_back),
-                                      take_over=self.plan.take_over)
+                                      others=channel is Channel.LATEST or bool(self.plan.held_back))
 
     def follow(self, region: str) -> None:
         """The groups that are to take the new version: only when it is the default everywhere."""

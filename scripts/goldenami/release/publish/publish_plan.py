@@ -42,7 +42,6 @@ class PublishOptions:
     accept_untested_gpu: bool = False
     allow_missing_families: bool = False
     again: bool = False
-    take_over: bool = False
 
 
 def make(
@@ -73,7 +72,6 @@ def make(
         image=definition.image, build_id=build_id, account=number, spec=spec,
         baked_at=build.bake.started_at, settings=_settings(section), gpu=gpu, held_back=stays,
         regions=(), differing=channels.differing(ledgers) if stays else "", readmit=options.again,
-        take_over=options.take_over,
         dropped=channels.dropped(definition, (ledger.regions for ledger in ledgers.values())),
         withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id))
     unsigned = attesting.lacking(account, states, signs)
@@ -193,9 +191,10 @@ def _with_pointers(
     )
     template, default = None, state.template
     if not plan.held_back and current is None:
-        channels.check_default(state, definition, take_over=plan.take_over)
+        name = pointers.template_name(definition.image)
+        pointers.check_default(default, name, state.region)
         template = TemplateMove(
-            name=pointers.template_name(definition.image),
+            name=name,
             before=default.number if default else None,
             before_ami=default.ami if default else None)
     return planned.model_copy(update={"moves": moves, "template": template, "astray": astray,

@@ -97,9 +97,8 @@ class PublishPlan(Record):
     moves. `differing` is what it is then, where that is not the same everywhere: a region was
     added, or dropped for a while.
 
-    `dropped` are regions that the definition has no longer; `take_over` allows to replace a default
-    version of the launch template that a person set. `withdraw` are other builds that a region
-    withdrew while another did not answer.
+    `dropped` are regions that the definition has no longer. `withdraw` are other builds that a
+    region withdrew while another did not answer.
     """
 
     schema_version: Literal[1] = 1
@@ -113,7 +112,6 @@ class PublishPlan(Record):
     held_back: str = ""
     differing: str = ""
     readmit: bool = False
-    take_over: bool = False
     withdraw: tuple[BuildId, ...] = ()
     dropped: tuple[str, ...] = ()
     regions: tuple[RegionPublishPlan, ...]
@@ -182,9 +180,8 @@ class MovePlan(Record):
     unasked.
 
     `further` is the build before the target of a rollback; `dropped` are regions that the
-    definition has no longer. `template` is the launch template; `take_over` allows to replace a
-    default version of it that a person set. `unreachable` are regions that did not say what they
-    withdrew, or what they have, and why.
+    definition has no longer. `template` is the launch template. `unreachable` are regions that did
+    not say what they withdrew, or what they have, and why.
     """
 
     schema_version: Literal[1] = 1
@@ -192,7 +189,6 @@ class MovePlan(Record):
     build_id: BuildId
     account: str
     template: str = ""
-    take_over: bool = False
     withdraw: tuple[BuildId, ...] = ()
     further: BuildId | None = None
     dropped: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from goldenami.aws.channels import channels, pointers, refresh
 from goldenami.aws.channels.evidence import Judge
 from goldenami.aws.channels.lease import LIFE_S, hold_leases
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, untold, withdrawn_in
-from goldenami.aws.channels.pointers import HandSet, Version
+from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region
@@ -60,14 +60,13 @@ def prepare(
     BadInput where a region that answers cannot launch that build; a region that does not answer is
     only noted. NotVerified for a build that `latest` never named, where `promote` would refuse it.
     """
-    image, take_over = definition.image, criteria.options.take_over
-    hand_set = HandSet.TAKE_OVER if take_over else HandSet.REFUSE
+    image = definition.image
     names = regions or channels.publish_section(definition).regions
     check_regions(names)
     hasty = account.with_short_timeouts(HASTY_ATTEMPTS)
     known, states, failed = _look(hasty, definition, names)
     for region, state in states.items():
-        pointers.check_default(state.template, pointers.template_name(image), region, hand_set)
+        pointers.check_default(state.template, pointers.template_name(image), region)
     target = to or _target(image, states)
     builds = for_each_region(
         states, lambda region: images.find(hasty.ec2(region), f"{image}-{target}"))
@@ -81,7 +80,7 @@ def prepare(
     withdraw |= {state.ledger.latest.build_id for state in states.values()
                  if state.ledger.latest and state.ledger.latest.baked > baked}
     return Prepared(MovePlan(
-        image=image, build_id=target, template=pointers.template_name(image), take_over=take_over,
+        image=image, build_id=target, template=pointers.template_name(image),
         account=hasty.expect(channels.publish_section(definition).account, next(iter(states))),
         further=_further(states), withdraw=tuple(sorted(withdraw)),
         dropped=channels.dropped(definition, (ledger.regions for ledger in known.values())),
