@@ -198,14 +198,15 @@ def test_registries_that_do_not_serve(
     text = checkout.run("rollback", IMAGE, code=ExitCode.UNREACHABLE)
     assert "the AMIs are back, and the container's `latest` is not" in text
     assert (region().agree(), registry.digest("latest")) == (first, after)
-    assert "does not answer" in checkout.run("publish", IMAGE, "--again", code=ExitCode.UNREACHABLE)
+    baked(checkout, 3)
+    assert "does not answer" in checkout.run("publish", IMAGE, code=ExitCode.UNREACHABLE)
     with Loopback(_Throttles) as throttling:
         define(checkout, f"localhost:{throttling.port}/team/ml")
-        text = checkout.run("publish", IMAGE, "--again", code=ExitCode.UNREACHABLE)
+        text = checkout.run("publish", IMAGE, code=ExitCode.UNREACHABLE)
         assert "it throttles or fails" in text
     with tested.serving(tmp_path / "closed", login=True) as closed:
         define(checkout, closed.name)
-        text = checkout.run("publish", IMAGE, "--again", code=ExitCode.HOST)
+        text = checkout.run("publish", IMAGE, code=ExitCode.HOST)
         assert "it refuses the login" in text and "docker login localhost" in text
     assert region().agree() == first and second
 

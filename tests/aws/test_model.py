@@ -106,10 +106,10 @@ class AccountModel(RuleBasedStateMachine):
             builds.write_verify(folder, verdict=Verdict.NOT_VERIFIED,
                                 checks=builds.wrong("boot/imdsv2"))
 
-    @rule(person=PEOPLE, again=st.booleans())
-    def publish(self, person: int, again: bool) -> None:
+    @rule(person=PEOPLE)
+    def publish(self, person: int) -> None:
         """The newest build of that person's checkout."""
-        self.moved(person, self.golden(person, "publish", IMAGE, *(["--again"] if again else [])))
+        self.moved(person, self.golden(person, "publish", IMAGE))
 
     @rule(person=PEOPLE)
     def promote(self, person: int) -> None:

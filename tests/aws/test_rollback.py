@@ -57,8 +57,7 @@ def test_pointers_and_template_go_back_everywhere(checkout: Checkout, aws: Emula
     ran = checkout.golden("publish", IMAGE)
     refusal = f"build {published[1]} was rolled back in us-east-1"
     assert (ran.code, refusal in ran.text) == (2, True), ran.text
-    checkout.run("publish", IMAGE, "--again")
-    for build in published:
+    for build in (published[1], *published):
         rollback(checkout, "--to", build)
         assert {latest(region) for region in REGIONS} == {build}
     assert [RegionState(region).ledger().withdrawn for region in REGIONS] == [(), ()]

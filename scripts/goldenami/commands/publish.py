@@ -71,15 +71,12 @@ def cmd_publish(
             help="publish also where a declared instance family does not exist",
         ),
     ] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="publish a build that was rolled back")
-    ] = False,
     wait: Wait = False,
 ) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
     definition = checkout.definition(image)
     account, progress = checkout.account(definition), checkout.progress("publish", image)
-    options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu, again=again,
+    options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu,
                                           allow_missing_families=allow_missing_families)
     with workspace.image_lock(checkout.root, image, wait=wait):
         build = release_gate.load(checkout.root, image, build_id)

@@ -33,7 +33,7 @@ PLACEHOLDERS = {
     "ROLE": "limits", "x": "limits",
     "STAGE": "bake"}
 """Words of a page or a hint that a reader replaces."""
-FILLED = {"each['name']": "bake", "again": "--again", "names": "--region us-east-1",
+FILLED = {"each['name']": "bake", "names": "--region us-east-1",
           "path": "golden bake"}
 """What an expression in an f-string stands for, by its text; any other is the name of an image."""
 _OWN = re.compile(r"(?:[A-Z_]+=\S* )*(golden|make|scripts/golden)( |$)")

@@ -70,8 +70,8 @@ def _check_forward(region: str, candidate: RegionCandidate) -> None:
     build, latest = candidate.entry.build_id, candidate.ledger.latest
     if build in candidate.ledger.withdrawn:
         raise BadInput(f"the candidate {build} was rolled back in {region}",
-                       hint="publish a new build; if this one is good after all, publish it with "
-                            "--again")
+                       hint="publish a new build; if this one is good after all: "
+                            f"`golden rollback IMAGE --to {build}`")
     if latest and latest.baked > candidate.entry.baked:
         raise BadInput(f"latest in {region} names build {latest.build_id}, which is newer than "
                        f"the candidate {build} "

@@ -147,8 +147,7 @@ class _RegionSteps:
         self.versions: dict[str, Version] = {}
         self.amis: dict[str, Image] = {}
         self.budget = Budget(ebs.IN_FLIGHT)
-        again = " --again" if plan.readmit else ""
-        self.continues = f"`golden publish {plan.image} --build {plan.build_id}{again}` continues"
+        self.continues = f"`golden publish {plan.image} --build {plan.build_id}` continues"
 
     def phase(
         self, step: Callable[[str], T], what: str, regions: Iterable[str] | None = None
@@ -308,8 +307,6 @@ class _RegionSteps:
 
     def candidate(self, region: str, lease: Lease, image: Image) -> None:
         """The build's own parameter, then `candidate`."""
-        if self.plan.readmit:
-            lease.record(lease.ledger.readmit(self.plan.build_id))
         if self.plans[region].record_build:
             pointers.record_build(self.account.ssm(region),
                                   pointers.build_name(self.plan.image, self.plan.build_id),

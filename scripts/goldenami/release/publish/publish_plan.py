@@ -41,7 +41,6 @@ class PublishOptions:
 
     accept_untested_gpu: bool = False
     allow_missing_families: bool = False
-    again: bool = False
 
 
 def make(
@@ -71,7 +70,7 @@ def make(
     plan = PublishPlan(
         image=definition.image, build_id=build_id, account=number, spec=spec,
         baked_at=build.bake.started_at, settings=_settings(section), gpu=gpu, held_back=stays,
-        regions=(), differing=channels.differing(ledgers) if stays else "", readmit=options.again,
+        regions=(), differing=channels.differing(ledgers) if stays else "",
         dropped=channels.dropped(definition, (ledger.regions for ledger in ledgers.values())),
         withdraw=tuple(name for name in untold(ledgers, ledgers) if name != build_id))
     unsigned = attesting.lacking(account, states, signs)
@@ -254,10 +253,10 @@ def _moving(plan: PublishPlan) -> list[Channel]:
 
 def check_forward(region: str, ledger: Ledger, plan: PublishPlan) -> None:
     """BadInput where a channel would go back, or a withdrawn build come back, by accident."""
-    again = f"`golden rollback {plan.image} --to {plan.build_id}`"
-    if plan.build_id in ledger.withdrawn and not plan.readmit:
+    back = f"`golden rollback {plan.image} --to {plan.build_id}`"
+    if plan.build_id in ledger.withdrawn:
         raise BadInput(f"build {plan.build_id} was rolled back in {region}",
-                       hint="bake a new build; if this one is good after all, --again publishes it")
+                       hint=f"bake a new build; if this one is good after all: {back}")
     for channel in _moving(plan):
         entry = ledger.of(channel)
         if (
@@ -268,7 +267,7 @@ def check_forward(region: str, ledger: Ledger, plan: PublishPlan) -> None:
             raise BadInput(f"{channel} in {region} names build {entry.build_id}, which is newer "
                            f"than {plan.build_id} "
                            f"(baked {entry.baked_at} and {plan.baked_at})",
-                           hint=f"to go back on purpose: {again}")
+                           hint=f"to go back on purpose: {back}")
 
 
 def with_encryption(

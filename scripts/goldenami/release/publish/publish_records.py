@@ -111,7 +111,6 @@ class PublishPlan(Record):
     gpu: Annotated[GpuProof, Field(strict=False)]
     held_back: str = ""
     differing: str = ""
-    readmit: bool = False
     withdraw: tuple[BuildId, ...] = ()
     dropped: tuple[str, ...] = ()
     regions: tuple[RegionPublishPlan, ...]

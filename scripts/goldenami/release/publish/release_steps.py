@@ -44,7 +44,7 @@ def next_step(
                        if build_id in ledger.withdrawn]:
         return NextStep(ReleaseStep.WAIT,
                         f"build {build_id} was rolled back in {', '.join(rolled_back)}: a new lock "
-                                          "goes on, or `golden publish IMAGE --again`")
+                        f"goes on, or `golden rollback IMAGE --to {build_id}`")
     if all(ledger.latest and ledger.latest.build_id == build_id for ledger in ledgers.values()):
         return NextStep(ReleaseStep.DONE, f"build {build_id} is `latest` in {', '.join(ledgers)}")
     standing = [ledger.candidate for ledger in ledgers.values()
