@@ -2,8 +2,7 @@
 lacks.
 
 `python -m ec2_emulator` (from `scripts/`, or `make emulator`) serves on loopback and prints what to
-export; `--port N`, `--backdate-days N`, `--rules` (the rules with AWS's page for each). It ends
-with the process: nothing is stored.
+export; `--port N`, `--backdate-days N`. It ends with the process: nothing is stored.
 
 * `server`: the application. It logs each call, authorizes it (`authorization`, `iam`) and hands it
   to moto, whose handlers and models `moto_overrides` has replaced. `state` holds what moto has no

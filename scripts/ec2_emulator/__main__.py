@@ -1,5 +1,4 @@
-"""`python -m ec2_emulator [--port N]`: runs until interrupted and prints what to export; --rules
-prints those."""
+"""`python -m ec2_emulator [--port N]`: runs until interrupted and prints what to export."""
 
 from __future__ import annotations
 
@@ -14,7 +13,6 @@ import sys
 gc.disable()
 
 from ec2_emulator import server  # noqa: E402 - see above
-from ec2_emulator.rules import RULES  # noqa: E402 - see above
 from ec2_emulator.state import STATE, EmulatorSettings  # noqa: E402 - see above
 
 
@@ -33,12 +31,7 @@ def main() -> int:
                               "`retire` finds something")
     options.add_argument("--settings", default="{}", metavar="JSON",
                          help="what PATCH /_emulator/settings may set, such as the rules of `late`")
-    options.add_argument("--rules", action="store_true",
-                         help="print the rules that moto lacks, with their pages")
     given = options.parse_args()
-    if given.rules:
-        print("\n".join(f"{each.name}: {each.demand}\n    {each.page}" for each in RULES.values()))
-        return 0
     STATE.settings = EmulatorSettings.model_validate_json(given.settings).model_copy(
         update={"backdate_days": given.backdate_days})
     signal.signal(signal.SIGTERM, _stop)

@@ -10,7 +10,6 @@ import pytest
 from ec2_emulator.rules import RULES
 from support.aws import rule_requests as ask
 from support.aws.emulator_probe import (
-    NEED,
     TYPE,
     ProbeAccount,
     block,
@@ -51,7 +50,6 @@ REFUSALS = [Refusal(*row) for row in (
     ("key_opens_blocks", "AccessDeniedException", READ, ask.locked),
     ("paginate", WRONG, "ec2.describe_images", lambda a: {"NextToken": "nonsense"}),
     ("name_is_free", "InvalidAMIName.Duplicate", "image", ask.named),
-    ("name_is_well_formed", "InvalidAMIName.Malformed", "image", lambda a: {"name": "gold*"}),
     ("snapshot_is_ready", "InvalidSnapshot.NotFound", "image",
      lambda a: {"snapshot": ask.NO_SNAPSHOT}),
     ("snapshot_is_ready", "IncorrectState", "image", lambda a: {"snapshot": a.start()}),
@@ -72,11 +70,6 @@ REFUSALS = [Refusal(*row) for row in (
      lambda a: ask.image(a, "enable_image_deregistration_protection")),
     ("snapshot_of_an_ami_stays", "InvalidSnapshot.InUse", "ec2.delete_snapshot", ask.used),
     ("launchable", "InvalidAMIID.Unavailable", "launch", lambda a: ask.image(a, "disable_image")),
-    ("architecture_fits", WRONG, "launch", lambda a: {"ImageId": a.image(Architecture="arm64")}),
-    ("initialization_rate_is_in_range", WRONG, "ec2.create_launch_template",
-     lambda a: ask.template(a, 99)),
-    ("type_or_requirements", COMBINED, "ec2.create_launch_template",
-     lambda a: ask.template(a, InstanceType=TYPE, InstanceRequirements=NEED)),
     ("resolve", WRONG, "launch", lambda a: {"ImageId": "resolve:ssm:/golden-ami/y/latest"}),
     ("settle", "ParameterNotFound", "ssm.get_parameter",
      lambda a: {"Name": ask.parameter(a)["Name"]}),

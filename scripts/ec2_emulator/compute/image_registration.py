@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,17 +18,6 @@ from ec2_emulator.storage import encryption, snapshots
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 Devices = list[dict[str, Any]]
-
-_NAME = re.compile(r"[a-zA-Z0-9()\[\] ./\-'@_]{3,128}")
-
-
-@rule(EC2_API + "API_RegisterImage.html#API_RegisterImage_RequestParameters")
-def name_is_well_formed(name: str) -> None:
-    """A name has 3 to 128 characters of a small set."""
-    if not _NAME.fullmatch(name or ""):
-        raise ApiError("InvalidAMIName.Malformed",
-                       "AMI names must be between 3 and 128 characters long, and "
-                               "may contain letters, numbers, '(', ')', '.', '-', '/' and '_'")
 
 
 @rule(EC2_API + "errors-overview.html")
@@ -100,7 +88,6 @@ class ImageRegistrationApi(EC2BaseResponse):
         self.error_on_dryrun()
         fields = {"Architecture": "i386", "VirtualizationType": "paravirtual", **self.params}
         name = self._get_param("Name")
-        name_is_well_formed(name)
         name_is_free(self.ec2_backend, name)
         devices = [_device(self.ec2_backend, each)
                    for each in self._get_param("BlockDeviceMappings", [])]
@@ -119,7 +106,6 @@ class ImageRegistrationApi(EC2BaseResponse):
         """A copy of an AMI of another region, with its snapshots."""
         self.error_on_dryrun()
         name, region = self._get_param("Name"), self._get_param("SourceRegion")
-        name_is_well_formed(name)
         source = images.launchable(ec2_backends[self.current_account][region],
                                    self._get_param("SourceImageId"))
         tags, snapshot_tags = self._tags("image"), self._tags("snapshot")
@@ -153,7 +139,6 @@ class ImageRegistrationApi(EC2BaseResponse):
         self.error_on_dryrun()
         name = self._get_param("Name")
         instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
-        name_is_well_formed(name)
         name_is_free(self.ec2_backend, name)
         tags, snapshot_tags = self._tags("image"), self._tags("snapshot")
         seen = images.visible(self.current_account, self.region)

@@ -12,7 +12,6 @@ from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.utils import parse_user_data
 
 from ec2_emulator import listing, request_fields
-from ec2_emulator.compute import launches
 from ec2_emulator.errors import ApiError, invalid_parameter
 from ec2_emulator.rules import EC2_API, rule
 
@@ -63,18 +62,6 @@ def inherited(source: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
             **{key: value for key, value in given.items() if value is not None}}
 
 
-@rule(EC2_API + "API_RequestLaunchTemplateData.html")
-def type_or_requirements(data: Mapping[str, Any]) -> None:
-    """A template has an InstanceType or InstanceRequirements, and these name VCpuCount and
-    MemoryMiB."""
-    requirements = data.get("InstanceRequirements")
-    if requirements and data.get("InstanceType"):
-        raise ApiError("InvalidParameterCombination",
-                       "InstanceType and InstanceRequirements exclude each other")
-    if requirements and not {"VCpuCount", "MemoryMiB"} <= requirements.keys():
-        raise ApiError("MissingParameter", "InstanceRequirements need VCpuCount and MemoryMiB")
-
-
 def why_it_stays(template: EmulatedTemplate, number: str) -> tuple[str, str] | None:
     """Versions can be deleted, up to 200 at once, but not the default one; each is answered for."""
     if all(str(version.number) != number for version in template.versions):
@@ -98,8 +85,6 @@ class LaunchTemplateApi(EC2BaseResponse):
 
     def _data(self) -> dict[str, Any]:
         data = dict(self._get_param("LaunchTemplateData", {}))
-        type_or_requirements(data)
-        launches.initialization_rate_is_in_range(data.get("BlockDeviceMappings"))
         if data.get("UserData") is not None:
             data["UserData"] = parse_user_data(data["UserData"])
         return data
@@ -135,7 +120,6 @@ class LaunchTemplateApi(EC2BaseResponse):
         template, data, source = self._template(), self._data(), self._get_param("SourceVersion")
         if source is not None:
             data = inherited(template.get_version(source).data, data)
-            type_or_requirements(data)
         version = template.create_version(data, self._get_param("VersionDescription"))
         return ActionResult({"LaunchTemplateVersion": self._version(version)})
 

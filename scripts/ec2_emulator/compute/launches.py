@@ -8,32 +8,18 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.ec2.models import EC2Backend
-from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import StateReason
 from moto.ec2.responses._base_response import EC2BaseResponse
 
 from ec2_emulator import listing
 from ec2_emulator.compute import image_registration, images, type_choice
 from ec2_emulator.compute.images import EmulatedImage
-from ec2_emulator.errors import ApiError
 from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
 from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
 
 _moto_run_instances = EC2Backend.run_instances
 TAKEN_AFTER_S = 0.2
-
-
-@rule(EC2_API + "API_RunInstances.html")
-def architecture_fits(image: EmulatedImage, instance_type: str | None) -> None:
-    """An instance type runs AMIs of its own architecture only."""
-    known = INSTANCE_TYPES.get(instance_type or "", {})
-    able = known.get("ProcessorInfo", {}).get("SupportedArchitectures", [])
-    if able and image.architecture not in able:
-        raise ApiError("InvalidParameterValue",
-                       f"The architecture '{', '.join(able)}' of the specified instance type "
-                       f"does not match the architecture '{image.architecture}' of the specified "
-                       "AMI.")
 
 
 @rule(EC2_GUIDE + "block-device-mapping-concepts.html")
@@ -61,19 +47,6 @@ def _volumes_hold(image: EmulatedImage, devices: Sequence[Mapping[str, Any]]) ->
             image_registration.volume_holds_snapshot(int(ebs["VolumeSize"]), snapshot)
 
 
-@rule(EC2_API + "API_LaunchTemplateEbsBlockDeviceRequest.html")
-def initialization_rate_is_in_range(devices: Sequence[Mapping[str, Any]] | None) -> None:
-    """A template's volume initialization rate is from 100 to 300 MiB/s."""
-    for ebs in (each.get("Ebs") or {} for each in devices or []):
-        if (
-            ebs.get("VolumeInitializationRate") is not None
-            and not 100 <= int(ebs["VolumeInitializationRate"]) <= 300
-        ):
-            raise ApiError("InvalidParameterValue",
-                           f"the volume initialization rate {ebs['VolumeInitializationRate']} "
-                           "is not between 100 and 300 MiB/s")
-
-
 @rule(EC2_GUIDE + "configuring-IMDS-new-instances-ami-configuration.html")
 def metadata_of(image: EmulatedImage, *given: Mapping[str, Any] | None) -> dict[str, Any]:
     """An AMI with ImdsSupport v2.0 makes tokens required and the hop limit 2, unless the launch
@@ -96,8 +69,6 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
     kwargs["instance_type"] = kwargs.get("instance_type") or type_choice.some_type(
         data.get("InstanceRequirements", {})
     )
-    architecture_fits(image, data.get("InstanceType") if kwargs.get("is_instance_type_default")
-                      else kwargs.get("instance_type"))
     kwargs["block_device_mappings"] = devices_of(
         image, data.get("BlockDeviceMappings"), kwargs.get("block_device_mappings"))
     _volumes_hold(image, kwargs["block_device_mappings"])

@@ -19,8 +19,6 @@ STRANGER = "210987654321"
 KEY = "AKIAEMULATOR00000000"
 REGION = "us-east-1"
 TYPE = "g5.xlarge"
-NEED = {"VCpuCount": {"Min": 4}, "MemoryMiB": {"Min": 16384}, "AllowedInstanceTypes": ["m7i.*"]}
-"""Requirements that a template or an override may have."""
 
 
 class ProbeAccount:

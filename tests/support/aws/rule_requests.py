@@ -84,13 +84,6 @@ def secret(account: ProbeAccount) -> str:
     return account.snapshot(1, Encrypted=True)
 
 
-def template(account: ProbeAccount, rate: int = 100, **data: Any) -> Asked:
-    """A CreateLaunchTemplate."""
-    device = {"DeviceName": "/dev/xvda", "Ebs": {"VolumeInitializationRate": rate}}
-    data = {"ImageId": "ami-1", "BlockDeviceMappings": [device], **data}
-    return {"LaunchTemplateName": "golden-x", "LaunchTemplateData": data}
-
-
 def parameter(account: ProbeAccount) -> Asked:
     """A PutParameter of a name whose first value has not appeared yet."""
     asked = {"Name": "/golden-ami/x/latest", "Value": account.image(), "Type": "String",
