@@ -28,12 +28,8 @@ PUBLISHED = "2024-12-02T18:00:00Z"
 BY_USAGE = (
     ("AmazonEC2", "EBS:SnapshotUsage", 0.05, "GB-Mo", "productFamily", "Storage Snapshot"),
     ("AmazonEC2", "EBS:VolumeUsage.gp3", 0.08, "GB-Mo", "volumeApiName", "gp3"),
-    ("AmazonCloudWatch", "CW:MetricMonitorUsage", 0.30, "Metrics", "group", "Metric"),
-    ("AmazonS3", "TimedStorage-ByteHrs", 0.023, "GB-Mo", "volumeType", "Standard"),
-    ("AmazonDynamoDB", "WriteRequestUnits", 0.625e-6, "Requests", "group", "DDB-WriteUnits"),
-    ("AmazonDynamoDB", "IA-WriteRequestUnits", 0.78e-6, "Requests", "group", "DDB-WriteUnits"),
-    ("AmazonDynamoDB", "ReadRequestUnits", 0.125e-6, "Requests", "group", "DDB-ReadUnits"))
-"""What is sold by usage, alike in all regions; one row is of a class that nobody here uses."""
+    ("AmazonCloudWatch", "CW:MetricMonitorUsage", 0.30, "Metrics", "group", "Metric"))
+"""What is sold by usage, alike in all regions."""
 SPOT_SHARE = 0.4
 """Of the price on demand, where the settings name no Spot price: about what GPUs cost."""
 

@@ -61,9 +61,6 @@ class ListedUsage:
 
 SNAPSHOT_GIB_MONTH = ListedUsage(EC2, {"productFamily": "Storage Snapshot"}, "EBS:SnapshotUsage")
 GP3_GIB_MONTH = ListedUsage(EC2, {"volumeApiName": "gp3"}, "EBS:VolumeUsage.gp3")
-S3_GB_MONTH = ListedUsage("AmazonS3", {"volumeType": "Standard"}, "TimedStorage-ByteHrs")
-TABLE_WRITE = ListedUsage("AmazonDynamoDB", {"group": "DDB-WriteUnits"}, "WriteRequestUnits")
-TABLE_READ = ListedUsage("AmazonDynamoDB", {"group": "DDB-ReadUnits"}, "ReadRequestUnits")
 
 
 def transfer_from(region: str) -> ListedUsage:
@@ -106,22 +103,18 @@ def of_usage(account: Account, usage: ListedUsage, regions: Collection[str]) -> 
 
 
 def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
-    """Of the usage types with the same end the shortest counts: longer ones are of other
-    classes."""
-    found, day = dict[str, tuple[int, float]](), ""
+    found, day = dict[str, float](), ""
     place = {usage.place: next(iter(regions))} if len(regions) == 1 else {}
     for product in products(pricing, {**usage.attributes, **place}, usage.service):
-        attributes, day = (
-            product["product"]["attributes"],
-            max(day, product["publicationDate"][:10]),
-        )
+        attributes = product["product"]["attributes"]
+        day = max(day, product["publicationDate"][:10])
         region, name = attributes.get(usage.place, ""), attributes.get("usagetype", "")
         usd = next(filter(None, on_demand(product)), None)
         if region in regions and name.endswith(usage.usage) and usd:
-            found[region] = min(found.get(region, (len(name), usd)), (len(name), usd))
+            found[region] = usd
     if not found:
         return ListedPrices(unknown=f"the price list has no {usage.usage} in {', '.join(regions)}")
-    return ListedPrices({region: usd for region, (_, usd) in found.items()}, day)
+    return ListedPrices(found, day)
 
 
 def ask(account: Account, region: str) -> RegionPrices:

@@ -1,15 +1,13 @@
-"""What `account apply` would make and change: parameters, a change set in each region, what each
-thing costs."""
+"""What `account apply` would make and change: parameters, a change set in each region."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from goldenami.aws import stacks
-from goldenami.aws.pricing import account_prices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, check_regions
 from goldenami.aws.stacks import ChangeSet, DeployedStack, StackTemplate
@@ -34,16 +32,12 @@ def template() -> StackTemplate:
 @dataclass(frozen=True)
 class AccountPlan:
     """The change set of each region, the one of `home` first. They wait to be executed or
-    discarded.
-
-    `costs` is what each kind of new thing costs a month, once for each price.
-    """
+    discarded."""
 
     number: str
     home: str
     parameters: Mapping[str, str]
     change_sets: Mapping[str, ChangeSet]
-    costs: Sequence[tuple[str, str]] = ()
 
 
 def prepare(account: Account, regions: Sequence[str], given: Mapping[str, str]) -> AccountPlan:
@@ -74,9 +68,7 @@ def prepare(account: Account, regions: Sequence[str], given: Mapping[str, str]) 
     if sets.failed:
         discard(account, plan)
     sets.require_all()
-    new = dict.fromkeys((change.kind, region) for region, change_set in plan.change_sets.items()
-                        for change in change_set.changes if change.action == "Add")
-    return replace(plan, costs=account_prices.of_kinds(account, new))
+    return plan
 
 
 def _look(account: Account, region: str) -> DeployedStack | None:
@@ -135,6 +127,3 @@ def show(plan: AccountPlan) -> Iterator[str]:
         yield f"  {name} = {value}"
     for region, change_set in plan.change_sets.items():
         yield from change_set.show(region)
-    if plan.costs:
-        yield "a month:"
-        yield from (f"  {kind:<26} {cost}" for kind, cost in plan.costs)
