@@ -17,7 +17,6 @@ from goldenami.release.publish import (
     channel_moves,
     promote,
     publish,
-    publish_plan,
     release_gate,
     rollback,
 )
@@ -79,9 +78,7 @@ class InterruptedRuns:
     def planned(self) -> tuple[release_gate.VerifiedBuild, PublishPlan]:
         """The plan of publishing the newest build."""
         build = release_gate.load(self.checkout.root, IMAGE)
-        return build, publish.prepare(self.account, self.wanted, build,
-                                      publish_plan.PublishOptions(), self.progress,
-                                      self.judge)
+        return build, publish.prepare(self.account, self.wanted, build, self.progress, self.judge)
 
     def back_to(self, build: str) -> Prepared[MovePlan]:
         criteria = rollback.RollbackCriteria(self.judge, NOW)

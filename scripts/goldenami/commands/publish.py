@@ -64,20 +64,11 @@ def cmd_publish(
     dry_run: DryRun = False,
     build_id: BuildId = None,
     accept_untested_gpu: AcceptUntestedGpu = False,
-    allow_missing_families: Annotated[
-        bool,
-        typer.Option(
-            "--allow-missing-families",
-            help="publish also where a declared instance family does not exist",
-        ),
-    ] = False,
     wait: Wait = False,
 ) -> int:
     """Make the newest proven build an AMI in every region, then move the pointers to it."""
     definition = checkout.definition(image)
     account, progress = checkout.account(definition), checkout.progress("publish", image)
-    options = publish_plan.PublishOptions(accept_untested_gpu=accept_untested_gpu,
-                                          allow_missing_families=allow_missing_families)
     with workspace.image_lock(checkout.root, image, wait=wait):
         build = release_gate.load(checkout.root, image, build_id)
         lint.demand(build.lock, checkout.families)
@@ -87,7 +78,8 @@ def cmd_publish(
         signs = Attestor(build.folder, key, definition_file.path_of(checkout.root, image)) \
             if key else None
         judge = GpuJudge(checkout.root, account.with_short_timeouts(), definition)
-        plan = publish.prepare(account, definition, build, options, progress, judge, signs)
+        plan = publish.prepare(account, definition, build, progress, judge, signs,
+                               accept_untested_gpu=accept_untested_gpu)
         with container_tags.planned(checkout.root, definition, account, plan.build_id, progress,
                                     build=build.folder) as containers:
             lines = [*publish_plan.show(plan), *containers.show(moves=not plan.held_back)]

@@ -34,7 +34,6 @@ from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.model.definitions.definition import Definition
 from goldenami.release.publish import attesting, publish_plan, release_gate, upload_plan
 from goldenami.release.publish.attesting import Signs
-from goldenami.release.publish.publish_plan import PublishOptions
 from goldenami.release.publish.publish_records import (
     PLAN_FILE,
     Published,
@@ -53,15 +52,16 @@ T = TypeVar("T")
 
 
 def prepare(
-    account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions,
-    progress: Progress,
-    judge: Judge, signs: Signs | None = None,
+    account: Account, definition: Definition, build: VerifiedBuild, progress: Progress,
+    judge: Judge, signs: Signs | None = None, *,
+    accept_untested_gpu: bool = False,
 ) -> PublishPlan:
     """The plan, also written to plan.json of the build's folder. Nothing in the account is
     changed."""
     account = account.with_short_timeouts()
     with progress.step("look at the regions"):
-        plan = publish_plan.make(account, definition, build, options, signs, judge)
+        plan = publish_plan.make(account, definition, build, signs, judge,
+                                 accept_untested_gpu=accept_untested_gpu)
         plan = publish_plan.with_encryption(plan, upload_plan.encryptions_of(
             account, [planned.region for planned in plan.regions if planned.ami is None],
             channels.publish_section(definition).kms_key, plan.settings.share_with))

@@ -4,7 +4,7 @@ changed here."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from goldenami.aws import images, tags
@@ -35,18 +35,10 @@ from goldenami.release.publish.publish_records import (
 from goldenami.release.publish.release_gate import VerifiedBuild
 
 
-@dataclass(frozen=True)
-class PublishOptions:
-    """What a person allows on the command line."""
-
-    accept_untested_gpu: bool = False
-    allow_missing_families: bool = False
-
-
 def make(
-    account: Account, definition: Definition, build: VerifiedBuild, options: PublishOptions,
-    signs: Signs | None,
-    judge: Judge,
+    account: Account, definition: Definition, build: VerifiedBuild, signs: Signs | None,
+    judge: Judge, *,
+    accept_untested_gpu: bool,
 ) -> PublishPlan:
     """Read every region and say what is to be done, or refuse. One call for the account and five
     for a region, more only where something is to be done. What is `latest` in one region was
@@ -61,7 +53,7 @@ def make(
         number = account.expect(section.account, section.regions[0])  # says best what is wrong
     states = looked.require_all()
     released = _released(states.values(), build)
-    accepted = GpuProof.ACCEPTED if options.accept_untested_gpu else GpuProof.UNTESTED
+    accepted = GpuProof.ACCEPTED if accept_untested_gpu else GpuProof.UNTESTED
     spec = _spec(build)
     found = _on_gpus(build, states.values(), spec, judge)
     gpu = found.proof if found.proof is not GpuProof.UNTESTED else released or accepted
@@ -78,9 +70,7 @@ def make(
         update={"sign": state.region in unsigned}) for state in states.values())
     plan = plan.model_copy(update={"regions": regions})
     plan = _with_refreshes(account, plan, definition, states)
-    if not plan.is_done:
-        _refuse(account, plan, definition, options)
-    return plan
+    return plan if plan.is_done else _checked(account, plan, definition)
 
 
 def _settings(section: Publish) -> AmiSettings:
@@ -214,28 +204,19 @@ def _with_refreshes(
         for planned in plan.regions)})
 
 
-def _refuse(
-    account: Account, plan: PublishPlan, definition: Definition, options: PublishOptions
-) -> None:
-    """BadInput where a region lacks the hardware, or where the move would bring back what a
+def _checked(account: Account, plan: PublishPlan, definition: Definition) -> PublishPlan:
+    """The plan with the hardware that regions lack; BadInput where the move would bring back what a
     rollback took away."""
     def look(region: str) -> tuple[list[str], Ledger]:
-        missing = [] if options.allow_missing_families else \
-            instance_types.missing_families(account.ec2(region), definition.hardware)
+        missing = instance_types.missing_families(account.ec2(region), definition.hardware)
         return missing, read_lease(account.dynamodb(region), definition.image).ledger
 
     found = for_each_region((planned.region for planned in plan.regions), look).require_all()
-    lacking = [f"{region} has no {', '.join(missing)}" for region, (missing, _) in found.items()
-               if missing]
-    if lacking:
-        raise BadInput(f"{definition.image} declares hardware that a region lacks: "
-                       f"{'; '.join(lacking)}",
-                       hint="correct `hardware` or `publish: regions:`; `golden regions` shows "
-                            "where a family is; "
-                            "--allow-missing-families goes on")
     for planned in plan.regions:
         if planned.moves or planned.template:
             check_forward(planned.region, found[planned.region][1], plan)
+    return plan.model_copy(update={"missing_families": {
+        region: missing for region, (missing, _) in found.items() if missing}})
 
 
 def check_unmoved(planned: RegionPublishPlan, plan: PublishPlan, ledger: Ledger) -> None:
@@ -286,6 +267,8 @@ def show(plan: PublishPlan) -> list[str]:
         lines += [f"  {region.region:<15} {text}" for text in _steps(region, plan)] or \
             [f"  {region.region:<15} nothing to do: {region.ami} has all of it"]
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
+    lines += [f"  {region:<15} has no {', '.join(missing)}, which the definition declares"
+              for region, missing in plan.missing_families.items()]
     sent = [region.upload.bytes for region in plan.regions if region.upload]
     if len(sent) > 1:
         lines.append(f"  {units.size(sum(sent))} leave this machine, for {len(sent)} regions")

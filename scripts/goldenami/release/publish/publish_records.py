@@ -113,6 +113,7 @@ class PublishPlan(Record):
     differing: str = ""
     withdraw: tuple[BuildId, ...] = ()
     dropped: tuple[str, ...] = ()
+    missing_families: dict[str, list[str]] = Field(default_factory=dict)
     regions: tuple[RegionPublishPlan, ...]
 
     @property
