@@ -95,7 +95,7 @@ def test_a_candidate_that_was_replaced_is_not_promoted(checkout: Checkout) -> No
     assert plan.build_id == second
     runs.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE} in us-east-1"):
-        promote.execute(runs.account, runs.wanted, plan, checkout.root, runs.progress)
+        promote.execute(runs.account, runs.wanted, plan, runs.progress)
     assert runs.latest() == first
 
 
@@ -123,12 +123,12 @@ def test_a_rollback_stops_where_something_changed_meanwhile(checkout: Checkout) 
     disabled, published = runs.back_to(first), runs.back_to(first)
     runs.state.ec2.disable_image(ImageId=runs.ami(first))
     with pytest.raises(Busy, match=r"another run changed ami-\w+ \(now disabled\) in us-east-1"):
-        rollback.execute(runs.account, runs.wanted, disabled, checkout.root, runs.progress)
+        rollback.execute(runs.account, runs.wanted, disabled, runs.progress)
     assert runs.latest() == second
     runs.state.ec2.enable_image(ImageId=runs.ami(first))
     third = runs.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE}"):
-        rollback.execute(runs.account, runs.wanted, published, checkout.root, runs.progress)
+        rollback.execute(runs.account, runs.wanted, published, runs.progress)
     assert runs.latest() == third
 
 

@@ -139,8 +139,7 @@ def cmd_promote(
         lines = [*channel_moves.show("promote", plan), *containers.show(moves=True)]
         print(as_typed("\n".join(lines)), flush=True)
         if not dry_run:
-            promote.execute(account, definition, plan,
-                            checkout.builds(image).build(build_id).path, progress)
+            promote.execute(account, definition, plan, progress)
             containers.move([build_id])
             progress.say(f"`latest` is build {build_id}")
             lead_to("status", image)
@@ -176,7 +175,7 @@ def cmd_rollback(
     # The container goes back first: what is older runs on newer drivers, too. It keeps no AMI.
     tags = for_each_region(["container"], lambda _: _container_back(
         checkout, definition, account, prepared.plan, progress))
-    rollback.execute(account, definition, prepared, checkout.builds(image).logs, progress)
+    rollback.execute(account, definition, prepared, progress)
     progress.say(f"`latest` is build {prepared.plan.build_id}")
     raise_failed(tags.failed, "the AMIs are back, and the container's `latest` is not")
     lead_to("status", image)

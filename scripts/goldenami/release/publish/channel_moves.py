@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from goldenami.aws import images, tags
+from goldenami.aws import images
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RegionBuild
 from goldenami.aws.channels.evidence import Evidence, GpuFinding, Judge
@@ -17,9 +17,9 @@ from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
 from goldenami.core import clock
-from goldenami.core.errors import Busy, GoldenError, NotVerified
+from goldenami.core.errors import Busy, NotVerified
 from goldenami.model.definitions.definition import Definition
-from goldenami.release.publish.publish_records import MovePlan, MoveRecord, RegionMove
+from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
 
 @dataclass(frozen=True)
@@ -158,15 +158,3 @@ def apply(
                                      reuse_version=reuse_version)
     assert version is not None  # the ledger names `latest`
     return version
-
-
-def record_of(
-    plan: MovePlan, versions: Mapping[str, Version],
-    failed: Mapping[str, GoldenError] | None = None,
-) -> MoveRecord:
-    """What came of a move just now: the template's new default version, or the error, of each
-    region."""
-    return MoveRecord(plan=plan, at=clock.stamp(), by=tags.owner(),
-                      template_versions={region: version.number
-                                         for region, version in versions.items()},
-                      failed={region: error.message for region, error in (failed or {}).items()})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from goldenami.aws.calls import wait_for
 from goldenami.aws.channels import channels, pointers
@@ -16,13 +15,12 @@ from goldenami.aws.channels.pointers import Version
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import all_or_none, for_each_region
 from goldenami.aws.session import Account, check_regions
-from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
 from goldenami.release.publish import attesting, channel_moves
 from goldenami.release.publish.channel_moves import MoveOptions
-from goldenami.release.publish.publish_records import PROMOTE_FILE, MovePlan, MoveRecord, RegionMove
+from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
 SHOWN_S, SHOWN_POLL_S = 5.0, 0.5
 """Seconds for which an AMI may not be shown that was made a moment ago ("Eventual consistency in
@@ -145,12 +143,9 @@ def _move(state: RegionBuild, candidate: RegionCandidate, gpu: GpuProof, image: 
 
 
 def execute(
-    account: Account, definition: Definition, plan: MovePlan, folder: Path, progress: Progress,
-) -> MoveRecord:
-    """Move `latest` in every region or in none, under one set of leases, then the groups.
-
-    Writes promote.json to `folder`.
-    """
+    account: Account, definition: Definition, plan: MovePlan, progress: Progress,
+) -> None:
+    """Move `latest` in every region or in none, under one set of leases, then the groups."""
     moves = {move.region: move for move in plan.regions}
     continues = f"`golden promote {plan.image}` continues"
 
@@ -176,6 +171,3 @@ def execute(
         for_each_region(moves, follow).require_all(
             "`latest` has moved, but not every group follows", continues
         )
-    record = channel_moves.record_of(plan, versions)
-    records.write(folder / PROMOTE_FILE, record)
-    return record

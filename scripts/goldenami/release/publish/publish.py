@@ -35,7 +35,6 @@ from goldenami.model.definitions.definition import Definition
 from goldenami.release.publish import attesting, publish_plan, release_gate, upload_plan
 from goldenami.release.publish.attesting import Signs
 from goldenami.release.publish.publish_records import (
-    PLAN_FILE,
     Published,
     PublishPlan,
     PublishRecord,
@@ -56,8 +55,7 @@ def prepare(
     judge: Judge, signs: Signs | None = None, *,
     accept_untested_gpu: bool = False,
 ) -> PublishPlan:
-    """The plan, also written to plan.json of the build's folder. Nothing in the account is
-    changed."""
+    """The plan. Nothing in the account is changed."""
     account = account.with_short_timeouts()
     with progress.step("look at the regions"):
         plan = publish_plan.make(account, definition, build, signs, judge,
@@ -74,7 +72,6 @@ def prepare(
         uploads = upload_plan.make(account, build, blocks, lacking)
         plan = upload_plan.with_transfers(account, plan, uploads,
                                           channels.publish_section(definition).transfer)
-    records.write(build.folder.path / PLAN_FILE, plan)
     return plan
 
 
@@ -318,14 +315,8 @@ class _RegionSteps:
         version = self._move(region, Channel.LATEST, lease, image)
         assert version is not None  # the ledger names `latest`
         self.versions[region] = version
-        previous, template = lease.ledger.previous(), self.plans[region].template
-        return Published(
-            ami=image.ami, snapshot=image.snapshot, channels=tuple(Channel),
-            template=version.template,
-            template_version=version.number, previous_ami=previous.ami if previous else None,
-            previous_template_version=template.before if template and template.before_ami
-            != image.ami else None,
-            refreshed=self.plans[region].refresh)
+        return Published(ami=image.ami, snapshot=image.snapshot, channels=tuple(Channel),
+                         template=version.template, template_version=version.number)
 
     def _move(self, region: str, channel: Channel, lease: Lease, image: Image) -> Version | None:
         """Let a channel name the build: in the ledger, then all pointers by what it says."""

@@ -1,6 +1,6 @@
-"""The records of publishing: the plan that is executed, what came of it, a GPU test, a rollback.
+"""What publishing, a promotion and a rollback plan, and the record of what came of a publish.
 
-They live in `build/<image>/<build id>/` under the file names below. Times are UTC.
+Times are UTC.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.images import AmiSettings, ImageSpec
 from goldenami.core.records import Record
 from goldenami.model.builds.build_records import BuildId, Bytes, Sha256, Utc
-
-PLAN_FILE = "plan.json"
-PROMOTE_FILE = "promote.json"
 
 
 class Upload(Record):
@@ -101,7 +98,6 @@ class PublishPlan(Record):
     region withdrew while another did not answer.
     """
 
-    schema_version: Literal[1] = 1
     image: str
     build_id: BuildId
     account: str
@@ -123,17 +119,13 @@ class PublishPlan(Record):
 
 
 class Published(Record):
-    """What is in one region. `previous_*` are what `latest` and the template's default were before
-    this build."""
+    """What is in one region."""
 
     ami: str
     snapshot: str
     channels: tuple[str, ...]
     template: str | None = None
     template_version: int | None = None
-    previous_ami: str | None = None
-    previous_template_version: int | None = None
-    refreshed: tuple[str, ...] = ()
 
 
 class PublishRecord(Record):
@@ -184,7 +176,6 @@ class MovePlan(Record):
     not say what they withdrew, or what they have, and why.
     """
 
-    schema_version: Literal[1] = 1
     image: str
     build_id: BuildId
     account: str
@@ -201,15 +192,3 @@ class MovePlan(Record):
         back all the same.
         """
         return all(move.before_build == self.build_id for move in self.regions)
-
-
-class MoveRecord(Record):
-    """What came of a move: the template's new default by region; `failed` are regions not reached,
-    and why."""
-
-    schema_version: Literal[1] = 1
-    plan: MovePlan
-    at: Utc
-    by: str
-    template_versions: dict[str, int]
-    failed: dict[str, str]

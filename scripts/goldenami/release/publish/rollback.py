@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, pointers, refresh
@@ -23,13 +22,12 @@ from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region
 from goldenami.aws.session import HASTY_ATTEMPTS, Account, check_regions
-from goldenami.core import records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
 from goldenami.release.publish import channel_moves
 from goldenami.release.publish.channel_moves import MoveOptions
-from goldenami.release.publish.publish_records import MovePlan, MoveRecord, RegionMove
+from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
 
 @dataclass(frozen=True)
@@ -212,12 +210,10 @@ def _move(
 
 
 def execute(
-    account: Account, definition: Definition, prepared: Prepared[MovePlan], folder: Path,
+    account: Account, definition: Definition, prepared: Prepared[MovePlan],
     progress: Progress,
-) -> MoveRecord:
+) -> None:
     """Take every region back under its own lease, so that none waits for another.
-
-    What was and what is goes to rollback-<time>.json in `folder`.
 
     Regions that failed, now or before, are raised as one error after the others are done.
     """
@@ -243,8 +239,6 @@ def execute(
     with progress.step("back"):
         results = for_each_region(moves, back, again_s=FORWARD_S)
     failed = {**prepared.unreachable, **results.failed}
-    record = channel_moves.record_of(plan, results.done, failed)
-    records.write(folder / f"rollback-{record.at}.json", record)
     if failed:
         names = " ".join(f"--region {region}" for region in failed)
         raise combined_error(failed,
@@ -253,4 +247,3 @@ def execute(
                              f"`golden rollback {plan.image} --to {plan.build_id} {names}` does "
                              "the rest",
                              dict.fromkeys(results.done, f"is back at {plan.build_id}"))
-    return record
