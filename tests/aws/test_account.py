@@ -75,12 +75,8 @@ def unexecuted(region: str) -> list[str]:
 
 def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     said = golden(checkout, "plan", *REGIONS, *GITHUB)
-    assert (
-        f"{OTHER}: a new stack golden-ami\n  add    AWS::DynamoDB::Table       Leases\na month:"
-        in said
-    )
+    assert f"{OTHER}: a new stack golden-ami\n  add    AWS::DynamoDB::Table       Leases\n" in said
     assert "GitLabPublisher" not in said
-    assert "$0.625 for a million writes, $0.125 of reads" in said and "2024-12-02)" in said
     assert said.endswith(f"next: scripts/golden account apply {' '.join([*REGIONS, *GITHUB])}\n")
     assert not exists(HOME) and not tables(HOME)  # a plan leaves nothing
 

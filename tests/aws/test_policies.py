@@ -223,12 +223,15 @@ def retire(stage: Stage) -> None:
         stage.golden("publish", IMAGE)
     state = RegionState("us-east-1")
     state.ec2.disable_image_deprecation(ImageId=state.amis()[f"{IMAGE}-{build_ids[0]}"]["ImageId"])
-    references.by_pinned_parameter(SeededAccount(stage.aws),
-                                   state.amis()[f"{IMAGE}-{build_ids[2]}"]["ImageId"])
+    account, first = SeededAccount(stage.aws), state.amis()[f"{IMAGE}-{build_ids[0]}"]["ImageId"]
+    references.by_pinned_parameter(account, state.amis()[f"{IMAGE}-{build_ids[2]}"]["ImageId"])
     graceless = (*retirement.GRACELESS, "--release-shared")
     for _ in range(2):
         stage.under_policy("retire", IMAGE, *graceless)
-    stage.under_policy("retire", IMAGE, "--restore", build_ids[0])
+    state.ec2.enable_image(ImageId=first)
+    account.point("/somebody/needs/it", first)
+    stage.under_policy("retire", IMAGE, *graceless)
+    account.ssm.delete_parameter(Name="/somebody/needs/it")
     for _ in range(3):
         stage.under_policy("retire", IMAGE, *graceless)
     assert f"{IMAGE}-{build_ids[0]}" not in state.amis()

@@ -33,7 +33,7 @@ DECLARED = [(command, IMAGE) for command in (
 ASKED: list[tuple[str, ...]] = [
     ("account", "plan", "--region", AWAY), ("account", "apply", "--region", AWAY),
     ("regions", "--family", "m7i", "--region", AWAY),
-    ("rollback", IMAGE, "--region", AWAY), ("retire", IMAGE, "--restore", "ami-1", "--region", AWAY),
+    ("rollback", IMAGE, "--region", AWAY), ("rollback", IMAGE, "--to", "0123456789ab", "--region", AWAY),
     ("gpu-test", GPU_IMAGE, "--region", AWAY),
     ("drift", IMAGE, "--instance", "i-0123456789abcdef0", "--region", AWAY),
     ("drift", "repair", "i-0123456789abcdef0", "--region", AWAY),

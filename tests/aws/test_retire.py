@@ -35,28 +35,22 @@ pytestmark = pytest.mark.usefixtures("later")
 
 # --- the steps ---
 
-
-def test_a_disabled_image_can_be_had_back_with_its_shares(
+def test_a_use_that_comes_late_is_respected_and_the_announcement_taken_back(
     account: SeededAccount, calendar: Calendar, tmp_path: Path,
 ) -> None:
     old = account.ami(1)
     account.ami(2)
-    partners = sorted(f"{number:012d}" for number in range(200000000000, 200000000040))
-    account.share(old, *partners)
-    release = POLICY.model_copy(update={"release_shared": True})
+    before = f"{iso(1000)[:10]}T00:00:00.000Z"
+    account.ec2.enable_image_deprecation(ImageId=old, DeprecateAt=before)
+    run(account, tmp_path)
+    assert account.amis()[old].deprecated != before
+    calendar.days += 30
+    account.point("/somebody/needs/it", old)
+    assert steps(plan(account)) == [(RetireStep.RECALL, old)]
+    run(account, tmp_path)
     assert not plan(account).actions
-    for _ in range(2):
-        run(account, tmp_path, release)
-        calendar.days += 8
-    assert account.amis()[old].state == "disabled"
-    assert account.shares(old) == []
-    for _ in range(2):  # the second time changes nothing
-        prepared = retire.prepare_restore(account.session, IMAGE, [account.region], build_id(1))
-        assert prepared.regions[account.region].ami == old
-        retire.restore(account.session, prepared, Progress("retire", IMAGE, tmp_path / "timings"))
-        assert (account.amis()[old].state, account.shares(old)) == ("available", partners)
-        assert account.amis()[old].deprecated is None
-        assert set(account.marks(old)) == {"goldenami:image", "goldenami:build-id"}
+    assert account.described(old)["DeprecationTime"] == before
+    assert set(account.marks(old)) == {"goldenami:image", "goldenami:build-id"}
 
 
 # --- what is not ours ---

@@ -238,18 +238,12 @@ def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _:
     return image
 
 
-def launch_permissions(ec2: Client, ami: str) -> list[dict[str, str]]:
-    """Who may launch the AMI, as EC2 lists it: a key and a value, such as {"UserId":
-    "111122223333"}, for each."""
+def accounts_shared_with(ec2: Client, ami: str) -> list[str]:
+    """The accounts and organizations that may launch the AMI; `all` where it is public."""
     answer = wait_for(
         lambda: ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission"), *NOT_YET
     )
-    return [dict(permission) for permission in answer.get("LaunchPermissions", [])]
-
-
-def accounts_shared_with(ec2: Client, ami: str) -> list[str]:
-    """The accounts and organizations that may launch the AMI; `all` where it is public."""
-    return [next(iter(permission.values())) for permission in launch_permissions(ec2, ami)]
+    return [next(iter(row.values())) for row in answer.get("LaunchPermissions", [])]
 
 
 def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> None:

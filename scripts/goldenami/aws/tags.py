@@ -40,8 +40,6 @@ DISABLED = "goldenami:disabled-since"
 DEPRECATED_BEFORE = "goldenami:deprecated-before"
 """On an AMI that retirement works on: when it was announced and disabled, and its deprecation date
 before that."""
-PERMISSIONS = "goldenami:launch-permissions-"
-"""With a number behind it: the launch permissions that disabling takes from an AMI."""
 BASE_AMI = "goldenami:base-ami"
 """On an AMI that was baked on EC2: the publisher's AMI that it began from. packer/golden.pkr.hcl
 writes it."""

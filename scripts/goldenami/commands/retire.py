@@ -12,7 +12,6 @@ from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, DryRun, ImageName, Regions, print_record, setting
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput
-from goldenami.core.terminal.progress import Progress
 from goldenami.core.yaml_lines import nearest
 from goldenami.local import workspace
 from goldenami.release.publish import container_tags, registry_pushes
@@ -28,9 +27,6 @@ _MOST = 3650
 def cmd_retire(
     checkout: Checkout, image: ImageName, *, as_json: AsJson = False, region: Regions,
     dry_run: DryRun = False,
-    restore: Annotated[str | None, typer.Option(
-        "--restore", metavar="AMI",
-        help="take an AMI (or build id) back that was not deregistered")] = None,
     release_shared: Annotated[bool, typer.Option(
         "--release-shared",
         help="also what is shared with other accounts, if none launched it for 30 days")] = False,
@@ -53,8 +49,6 @@ def cmd_retire(
     check_regions(names)
     if publish.account:
         account.with_short_timeouts().expect(publish.account, names[0])
-    if restore:
-        return _restore(checkout.account(definition), image, names, restore, progress, as_json=as_json, dry_run=dry_run)
     policy = RetentionPolicy.of(publish, release_shared=release_shared, **_limits(instead))
     prepared = retire.with_dropped(
         retire.prepare(account, image, names, policy, progress), definition)
@@ -88,17 +82,6 @@ def _limits(words: list[str]) -> dict[str, int]:
                            hint="correct it")
         limits[name] = int(value)
     return limits
-
-
-def _restore(
-    account: Account, image: str, names: list[str], target: str, progress: Progress, *,
-    as_json: bool, dry_run: bool,
-) -> int:
-    plan = retire.prepare_restore(account, image, names, target)
-    print_record(plan, retire.show_restore(plan), as_json)
-    if not dry_run:
-        retire.restore(account, plan, progress)
-    return 0
 
 
 @translated()

@@ -157,7 +157,7 @@ class SeededAccount:
         return inventory.parameters(self.ssm)
 
     def shares(self, ami: str) -> list[str]:
-        return sorted(each["UserId"] for each in images.launch_permissions(self.ec2, ami))
+        return sorted(images.accounts_shared_with(self.ec2, ami))
 
     def marks(self, ami: str) -> dict[str, str]:
         """The tags of an AMI."""
@@ -165,7 +165,7 @@ class SeededAccount:
 
     def described(self, ami: str) -> removal.Image:
         """An AMI as it is."""
-        found = removal.describe(self.ec2, ami)
+        found = removal.FreshImages(self.ec2, [ami]).get(ami)
         assert found is not None
         return found
 

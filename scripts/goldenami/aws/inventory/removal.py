@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from goldenami.aws import images, tags
+from goldenami.aws import tags
 from goldenami.aws.calls import FILTER_VALUES, batches, pages, tolerate, wait_for
 from goldenami.aws.channels.pointers import EVIDENCE, PROVENANCE, VERIFICATION
 from goldenami.aws.inventory.topology import AMI_ID
@@ -23,8 +23,6 @@ from goldenami.core.errors import StageFailed
 Image = dict[str, Any]
 """An image as DescribeImages has it."""
 NEVER = "never"
-TAG_LENGTH = 256
-"""Characters of a tag's value ("Tag your Amazon EC2 resources")."""
 AHEAD = timedelta(minutes=2)
 """EnableImageDeprecation refuses a moment that has passed and rounds to the minute."""
 _GONE = (
@@ -62,11 +60,6 @@ class FreshImages:
         return self._seen[ami_id]
 
 
-def describe(ec2: Client, ami_id: str) -> Image | None:
-    """The image as it is now, or None where it does not exist."""
-    return _described(ec2, [ami_id]).get(ami_id)
-
-
 def _described(ec2: Client, names: list[str]) -> dict[str, Image]:
     found = pages(ec2, "describe_images", "Images", Filters=[{"Name": "image-id", "Values": names}],
                   IncludeDisabled=True, IncludeDeprecated=True)
@@ -94,24 +87,17 @@ def recall(ec2: Client, image: Image, now: datetime) -> None:
         ec2.disable_image_deprecation(ImageId=ami_id)
     elif before and datetime.fromisoformat(before) > now:
         ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=datetime.fromisoformat(before))
-    ours = [name for name in own_tags
-            if name in (tags.RETIRING, tags.DISABLED, tags.DEPRECATED_BEFORE)
-            or name.startswith(tags.PERMISSIONS)]
-    ec2.delete_tags(Resources=[ami_id], Tags=[{"Key": name} for name in ours])
+    ours = (tags.RETIRING, tags.DISABLED, tags.DEPRECATED_BEFORE)
+    ec2.delete_tags(Resources=[ami_id],
+                    Tags=[{"Key": name} for name in ours if name in own_tags])
 
 
 def disable(ec2: Client, image: Image, now: datetime) -> None:
-    """Keep the launch permissions in tags, then disable the image, which takes them from it."""
+    """Disable the image: nobody may launch it, and it is shared with nobody."""
     ami_id = image["ImageId"]
     if image["State"] == "disabled":
         return
-    saved = pack(images.launch_permissions(ec2, ami_id))
-    stale = [name for name in tags.from_list(image.get("Tags"))
-             if name.startswith(tags.PERMISSIONS) and name not in saved]
-    if stale:
-        ec2.delete_tags(Resources=[ami_id], Tags=[{"Key": name} for name in stale])
-    ec2.create_tags(Resources=[ami_id],
-                    Tags=tags.to_list({tags.DISABLED: clock.stamp(now), **saved}))
+    ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({tags.DISABLED: clock.stamp(now)}))
     ec2.disable_image(ImageId=ami_id)
 
 
@@ -120,19 +106,6 @@ def note_disabled(ec2: Client, image: Image, now: datetime) -> None:
     with tolerate(*_GONE):
         ec2.create_tags(Resources=[image["ImageId"]],
                         Tags=tags.to_list({tags.DISABLED: clock.stamp(now)}))
-
-
-def restore(ec2: Client, ami_id: str, now: datetime) -> None:
-    """Undo every step but the last: enabled, with its launch permissions and its deprecation
-    date."""
-    if (image := describe(ec2, ami_id)) is None:
-        raise StageFailed(f"{ami_id} is deregistered",
-                          hint="publish its build again, or look into the Recycle Bin")
-    if image["State"] == "disabled":
-        ec2.enable_image(ImageId=ami_id)
-    if saved := unpack(tags.from_list(image.get("Tags"))):
-        ec2.modify_image_attribute(ImageId=ami_id, LaunchPermission={"Add": saved})
-    recall(ec2, image, now)
 
 
 def deregister(ec2: Client, image: Image, now: datetime) -> None:
@@ -202,27 +175,6 @@ def delete_records(ec2: Client, ssm: Client, names: Sequence[str]) -> dict[str, 
         for part in batches([*beside, *going], PARAMETERS):
             ssm.delete_parameters(Names=part)
     return kept
-
-
-# --- launch permissions as tags -------------------------------------------------------------------------------------
-
-def pack(permissions: list[dict[str, str]]) -> dict[str, str]:
-    """Launch permissions as tags: `UserId=111122223333 Group=all`, as many tags as they need."""
-    values: list[str] = []
-    for word in sorted(f"{key}={value}" for permission in permissions
-                       for key, value in permission.items()):
-        if values and len(values[-1]) + 1 + len(word) <= TAG_LENGTH:
-            values[-1] += f" {word}"
-        else:
-            values.append(word)
-    return {f"{tags.PERMISSIONS}{number}": value for number, value in enumerate(values, 1)}
-
-
-def unpack(own_tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """The launch permissions that `pack` made `own_tags` of."""
-    words = [word for name, value in sorted(own_tags.items()) if name.startswith(tags.PERMISSIONS)
-             for word in value.split()]
-    return [{key: value} for key, _, value in (word.partition("=") for word in words)]
 
 
 ImageStep = Callable[[Client, Image, datetime], None]

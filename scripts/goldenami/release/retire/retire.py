@@ -12,23 +12,19 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from goldenami.aws.channels import channels
 from goldenami.aws.channels.lease import hold_leases
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.inventory import inventory, removal
 from goldenami.aws.inventory.removal import FreshImages
-from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import Prepared, for_each_region
 from goldenami.aws.session import Account, Client, translate
 from goldenami.core import clock, records
-from goldenami.core.errors import BadInput, GoldenError
+from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
 from goldenami.core.terminal.progress import Progress
-from goldenami.model.builds.build_records import Utc
 from goldenami.model.definitions.definition import Definition
 from goldenami.release.retire import retention
 from goldenami.release.retire.retention import (
@@ -246,64 +242,3 @@ def show(plan: RetirePlan) -> Iterator[str]:
     for name, cause in plan.unreachable.items():
         yield f"  {name:<15} unreachable: {cause}"
     yield from (f"  {name:<15} {channels.DROPPED}" for name in plan.dropped)
-
-
-# --- and back -------------------------------------------------------------------------------------------------------
-
-class Retired(Record):
-    """An AMI that is taken back: how far it had gone."""
-
-    ami: str
-    build_id: str
-    state: Annotated[AmiState, Field(strict=False)]
-    announced: Utc | None
-
-
-class RestorePlan(Record):
-    """What `retire --restore` takes back, by region. A region that has no such AMI is left out."""
-
-    schema_version: Literal[1] = 1
-    image: str
-    target: str
-    regions: dict[str, Retired]
-
-
-def prepare_restore(account: Account, image: str, regions: list[str], target: str) -> RestorePlan:
-    """Find the AMI of ours that is `target`, an AMI or build id, in the regions; BadInput where
-    none has it."""
-    hasty = account.with_short_timeouts()
-    found = for_each_region(
-        regions, lambda region: _find(hasty, region, image, target)).require_all()
-    retired = {region: ami for region, ami in found.items() if ami}
-    if not retired:
-        raise BadInput(f"no AMI of {image} in {', '.join(regions)} is {target}",
-                       hint=f"`golden status {image}` lists them")
-    return RestorePlan(image=image, target=target, regions=retired)
-
-
-def _find(account: Account, region: str, image: str, target: str) -> Retired | None:
-    for ami in inventory.amis(account.ec2(region)):
-        if ami.image == image and target in (ami.id, ami.build_id):
-            return Retired(ami=ami.id, build_id=ami.build_id, state=ami.state,
-                           announced=clock.stamp(ami.announced) if ami.announced else None)
-    return None
-
-
-def restore(account: Account, plan: RestorePlan, progress: Progress) -> None:
-    """Un-retire an image in every region under its leases: enabled, shared and dated as before."""
-    def back(region: str) -> None:
-        ami = plan.regions[region].ami
-        removal.restore(account.ec2(region), ami, clock.now())
-        progress.say(f"{region}: {ami} is as it was")
-
-    with hold_leases(account, plan.image, list(plan.regions)):
-        for_each_region(plan.regions, back).require_all("not everything was restored",
-                                                        "then run again: it continues")
-
-
-def show_restore(plan: RestorePlan) -> Iterator[str]:
-    """The plan for a person."""
-    yield f"restore {plan.target} of {plan.image}"
-    for region, retired in plan.regions.items():
-        yield (f"  {region:<15} restore {retired.ami} ({retired.build_id}): {retired.state.value}, "
-               + (f"announced {retired.announced[:10]}" if retired.announced else "not announced"))
