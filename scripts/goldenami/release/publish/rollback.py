@@ -84,7 +84,7 @@ def prepare(
         dropped=channels.dropped(definition, (ledger.regions for ledger in known.values())),
         unreachable={region: error.message for region, error in failed.items()}, regions=tuple(
             move.model_copy(update={"candidate": _takes_candidate(
-                states[move.region].ledger, withdraw, target)}) for move in moves)),
+                states[move.region].ledger, withdraw, target, baked)}) for move in moves)),
         {region: error for region, error in failed.items() if region in names})
 
 
@@ -116,11 +116,13 @@ def _further(states: dict[str, RollbackState]) -> str | None:
     return before.pop() if len(before) == 1 else None
 
 
-def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str) -> bool:
+def _takes_candidate(ledger: Ledger, withdraw: set[str], target: str, baked: datetime) -> bool:
     """Whether the candidate is a withdrawn build, by this rollback or by one before that ended too
-    early."""
+    early; or one older than the target, which nothing would promote."""
     candidate = ledger.candidate
-    return candidate is not None and candidate.build_id in {*withdraw, *ledger.withdrawn} - {target}
+    if candidate is None or candidate.build_id == target:
+        return False
+    return candidate.baked < baked or candidate.build_id in {*withdraw, *ledger.withdrawn}
 
 
 def _read(account: Account, region: str, image: str, ledger: Ledger) -> RollbackState:
