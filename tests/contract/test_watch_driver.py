@@ -17,10 +17,10 @@ from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import BaseLock, Cuda, Driver, Lock
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
-from goldenami.model.definitions.update_policy import BranchType, UpdateVerdict
+from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch import watch, watch_summary
 from goldenami.watch.relock import Relock
-from goldenami.watch.sources import archive_indexes, branches, driver_branches
+from goldenami.watch.sources import archive_indexes, driver_branches
 from goldenami.watch.watch_records import ComponentRow, WatchRecord
 from goldenami.watch.watch_results import WatchContext, WatchedImage
 from support.builds.sample_lock import sample
@@ -227,9 +227,7 @@ def test_a_pin_does_not_hide_a_release(checkout: GpuCheckout, served: debrepo.Mi
     wanted = definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE))
     seen = archive_indexes.look(wanted.base, CachePaths(checkout.cache))
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "550.90.07-*"})
-    offers = driver_branches.offers(checkout.root, wanted, seen.apt,
-                                    branches.Branches(types={"550": BranchType.LTS}),
-                                    lambda *_: None)
+    offers = driver_branches.offers(checkout.root, wanted, seen.apt, lambda *_: None)
     assert {"550.90.07", "550.144.03", "550.163.01", "560.35.05"} <= {
         offer.version for offer in offers
     }

@@ -146,11 +146,11 @@ def test_documentation_caches_and_what_shapes_no_image_do_not_count(root: Path) 
     # Not a role of this image.
     (root / "roles/cuda/defaults/main.yml").write_text("---\n", encoding="utf-8")
     path = root / f"packer/images/{IMAGE}.yml"
-    later = "  keep_last: 9\nwatch: {driver: {policy: lts}}\n"
+    later = "  keep_last: 9\nwatch: {driver: {policy: newest}}\n"
     path.write_text(path.read_text(encoding="utf-8") + later, encoding="utf-8")
     wanted = definition_file.load(root, path)
     assert wanted.publish is not None and wanted.publish.keep_last == 9
-    assert wanted.watch.driver.policy.value == "lts"
+    assert wanted.watch.driver.policy.value == "newest"
     check(root, lock)
 
 

@@ -8,7 +8,6 @@ import pytest
 from goldenami.core.errors import BadInput, ExitCode
 from goldenami.model.definitions import definition, definition_file
 from goldenami.model.definitions.update_policy import (
-    BranchType,
     UpdatePolicy,
     UpdateRule,
     UpdateVerdict,
@@ -23,8 +22,6 @@ from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = date(2026, 11, 25)
-TYPES = {"535": BranchType.LTS, "550": BranchType.PRODUCTION, "575": BranchType.NEW_FEATURE,
-         "580": BranchType.LTS}
 
 
 def offer(version: str, source: str = "debian trixie", **more: Any) -> VersionOffer:
@@ -44,13 +41,12 @@ def rule(name: str, **more: object) -> UpdateRule:
 
 @pytest.mark.parametrize(("name", "available", "verdict"), [
     ("hold", "580.95", UpdateVerdict.HELD), ("security", "535.309.01", UpdateVerdict.UPDATE),
-    ("branch", "535.309.01", UpdateVerdict.UPDATE), ("lts", "580.95", UpdateVerdict.UPDATE),
-    ("production", "580.95", UpdateVerdict.UPDATE), ("newest", "580.95", UpdateVerdict.UPDATE),
+    ("branch", "535.309.01", UpdateVerdict.UPDATE), ("newest", "580.95", UpdateVerdict.UPDATE),
 ])
 def test_each_policy_takes_its_own(name: str, available: str, verdict: UpdateVerdict) -> None:
-    found = judge(rule(name), "535.216.03", "535", OFFERS, TODAY, types=TYPES)
+    found = judge(rule(name), "535.216.03", "535", OFFERS, TODAY)
     assert (found.available, found.verdict) == (available, verdict)
-    found = judge(rule(name), "580.95", "580", OFFERS, TODAY, types=TYPES)
+    found = judge(rule(name), "580.95", "580", OFFERS, TODAY)
     assert (found.available, found.verdict) == ("580.95", UpdateVerdict.CURRENT)
 
 
@@ -58,15 +54,12 @@ def test_each_policy_takes_its_own(name: str, available: str, verdict: UpdateVer
     ("security", [offer("535.261.03")], "no security update: it comes from debian trixie"),
     ("security", [offer("550.1", security=True)], "no security update"),
     ("branch", [offer("550.163.01")], "of branch 550"),
-    ("lts", [offer("550.163.01")], "branch 550 is no lts branch but production branch"),
-    ("production", [offer("575.64")], "branch 575 is no production branch but new feature branch"),
-    ("production", [offer("999.1")], "branch 999 is no production branch but not listed"),
     ("hold", [offer("550.163.01")], "the definition holds it"),
 ])
 def test_a_newer_version_that_a_policy_leaves_is_still_shown(
     name: str, offers: list[VersionOffer], reason: str,
 ) -> None:
-    found = judge(rule(name), "535.216.03", "535", offers, TODAY, types=TYPES)
+    found = judge(rule(name), "535.216.03", "535", offers, TODAY)
     assert (found.available, found.verdict) == (offers[0].version, UpdateVerdict.HELD)
     assert found.reason.startswith(reason)
 
@@ -132,8 +125,7 @@ def test_a_version_that_cannot_be_taken_is_passed_over_with_its_reason() -> None
 @given(versions=st.lists(st.from_regex(r"\A[0-9]{1,3}(\.[0-9]{1,2}){0,2}\Z"), max_size=6),
        name=st.sampled_from(UpdatePolicy))
 def test_a_lock_never_moves_back(versions: list[str], name: UpdatePolicy) -> None:
-    found = judge(rule(name), "535.1", "535", [offer(version) for version in versions], TODAY,
-                  types=TYPES)
+    found = judge(rule(name), "535.1", "535", [offer(version) for version in versions], TODAY)
     assert compatibility.version_tuple(found.available) >= (535, 1)
     assert found.verdict is not UpdateVerdict.UPDATE or compatibility.version_tuple(
         found.available
@@ -196,7 +188,7 @@ def test_a_section_may_say_everything_or_be_absent(root: Path) -> None:
     policies = (watch.driver.policy, watch.packages.policy)
     assert policies == (UpdatePolicy.BRANCH, UpdatePolicy.SECURITY)
     watch = written(root, """watch:
-  driver: {policy: lts, minimum_age_days: 14}
+  driver: {policy: newest, minimum_age_days: 14}
   kernel: {policy: security}
   cuda: {policy: hold, review: 2027-03-31, reason: the models were validated on it}
   packages: {policy: newest}
@@ -207,15 +199,11 @@ def test_a_section_may_say_everything_or_be_absent(root: Path) -> None:
 
 
 WRONG = [
-    ("driver: {polcy: lts}", "driver.polcy: unknown key; did you mean `policy`?"),
+    ("driver: {polcy: newest}", "driver.polcy: unknown key; did you mean `policy`?"),
     ("driver: {policy: hold}", "driver: a hold needs a `review` date, and only a hold has one"),
-    ("driver: {policy: lts, review: 2027-01-01}", "driver: a hold needs a `review` date"),
-    ("driver: {policy: lts, minimum_age_days: -1}",
+    ("driver: {policy: newest, review: 2027-01-01}", "driver: a hold needs a `review` date"),
+    ("driver: {policy: newest, minimum_age_days: -1}",
      "driver.minimum_age_days: input should be greater than or equal to 0"),
-    ("kernel: {policy: lts}",
-     "kernel: `lts` would never take anything; one of hold, security, branch, newest"),
-    ("cuda: {policy: production}", "cuda: `production` would never take anything"),
-    ("packages: {policy: lts}", "packages: `lts` would never take anything"),
     ("frameworks: {torch: {policy: security}}",
      "frameworks: `security` would never take anything; one of hold, branch, newest"),
 ]

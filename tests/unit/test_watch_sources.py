@@ -2,72 +2,13 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from pathlib import Path
 
 import pytest
 from goldenami.core.errors import Unreachable
 from goldenami.model.builds.lockfile import Package
-from goldenami.model.definitions.update_policy import BranchType
 from goldenami.packages.http_documents import Document
-from goldenami.watch.sources import branches, index_versions, packages
+from goldenami.watch.sources import index_versions, packages
 from goldenami.watch.sources.packages import WatchedComponent
-
-
-def listing(**rows: object) -> Document:
-    return Document(json.dumps({name.removeprefix("b"): row
-                                for name, row in rows.items()}).encode(), None)
-
-
-def branch(kind: str, *releases: str, **more: object) -> dict[str, object]:
-    return {"type": kind, "driver_info": [
-        {"release_version": version, "release_date": day, "architectures": ["x86_64", "sbsa"],
-         "release_notes": "x"}
-        for version, day in (release.split("@") for release in releases)], **more}
-
-
-GOOD = listing(b535=branch("lts branch", "535.261.03@2025-07-17", "535.309.01@2026-05-20"),
-               b580=branch("lts branch", "580.95.05@2025-09-30"),
-               b575=branch("new feature branch", "575.64@2025-07-01"))
-
-
-def test_nvidias_list() -> None:
-    found = branches.parse(GOOD, "list")
-    assert found.types == {"535": BranchType.LTS, "580": BranchType.LTS,
-                           "575": BranchType.NEW_FEATURE}
-    assert found.released["535.309.01"] == date(2026, 5, 20)
-    assert [(source.name, source.changed, source.error) for source in found.statuses] == [
-        ("NVIDIA releases.json", "2026-05-20", "")]
-
-
-@pytest.mark.parametrize(("document", "said"), [
-    (Document(GOOD.data[:-40], None), "list is not JSON: "),
-    (Document(b"{}", None), "list is no list of driver branches"),
-    (listing(b535={"type": "lts branch"}), "list: 535.driver_info: Field required"),
-    (listing(b535=branch("best branch", "535.1@2025-01-01")), "list: 535.type: Input should be 'lts branch', "),
-    (listing(b535=branch("lts branch")), "list: 535.driver_info: List should have at least 1 item"),
-])
-def test_a_list_that_is_none(document: Document, said: str) -> None:
-    with pytest.raises(Unreachable) as caught:
-        branches.parse(document, "list")
-    assert caught.value.message.startswith(said)
-
-
-def test_a_list_that_cannot_be_read_is_an_error_of_its_source(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv(branches.VARIABLE, str(tmp_path / "no.json"))
-    found = branches.look()
-    assert found.types == {}
-    assert found.statuses[0].error == f"{tmp_path}/no.json: No such file or directory"
-    (tmp_path / "no.json").write_bytes(GOOD.data)
-    assert branches.look().types
-
-
-def test_a_branch_that_vanishes_from_the_list() -> None:
-    found = branches.parse(listing(b580=branch("lts branch", "580.95.05@2025-09-30")), "list")
-    said = [source.error for source in found.complaints("535")]
-    assert said == ["branch 535, which the lock has, vanished from the list"]
-    assert branches.Branches().complaints("535") == []
 
 
 def page(*files: dict[str, object]) -> Document:

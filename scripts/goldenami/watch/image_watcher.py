@@ -32,7 +32,6 @@ from goldenami.watch.sources import (
     registry_tags,
 )
 from goldenami.watch.sources.archive_indexes import Archives
-from goldenami.watch.sources.branches import Branches
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, PackageUpdate, SourceStatus
 from goldenami.watch.watch_results import BY_HAND, WatchContext, WatchedImage, WatchResult
@@ -48,7 +47,6 @@ class ImageWatcher:
     context: WatchContext
     image: WatchedImage
     archives: Archives
-    branches: Branches
     lookup: IndexLookup
     statuses: list[SourceStatus] = field(default_factory=list)
 
@@ -70,7 +68,6 @@ class ImageWatcher:
         if lock.driver is not None:
             rows.append(self._row(WatchedComponent.DRIVER, watch.driver, lock.driver.version,
                                   self._driver))
-            self.statuses += self.branches.complaints(lock.driver.branch)
         if lock.cuda is not None:
             rows.append(self._row(WatchedComponent.CUDA, watch.cuda, lock.cuda.version, self._cuda))
         rows.append(self._packages(watch.packages))
@@ -119,7 +116,6 @@ class ImageWatcher:
         locked = self.image.lock.driver
         assert locked is not None
         offers = driver_branches.offers(self.context.root, self.image.definition, self.apt,
-                                        self.branches,
                                         archive_indexes.released_on(self.apt, rule))
         names = {offer.branch for offer in offers}
         if not self.archives.down and locked.branch not in names:
@@ -127,8 +123,7 @@ class ImageWatcher:
                 name=f"driver branch {locked.branch}",
                 error=f"vanished: {self.image.lock.image} is locked at {locked.version}, the "
                       f"archives have branches {', '.join(sorted(names)) or 'none'}"))
-        return judge(rule, locked.version, locked.branch, offers, self.context.today,
-                     types=dict(self.branches.types))
+        return judge(rule, locked.version, locked.branch, offers, self.context.today)
 
     def _cuda(self, rule: UpdateRule) -> Judgement:
         assert self.image.lock.cuda is not None

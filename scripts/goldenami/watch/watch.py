@@ -7,20 +7,18 @@ of what is to stay.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cache, partial
 
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
 from goldenami.model.definitions.definition import Base
-from goldenami.model.definitions.update_policy import UpdatePolicy, UpdateVerdict
+from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.model.supported import vendor_archives
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Index
 from goldenami.watch.image_watcher import ImageWatcher
-from goldenami.watch.sources import archive_indexes, branches, index_versions, packages
+from goldenami.watch.sources import archive_indexes, index_versions, packages
 from goldenami.watch.sources.archive_indexes import Archives
-from goldenami.watch.sources.branches import Branches
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, SourceStatus, WatchRecord
 from goldenami.watch.watch_results import WatchContext, WatchedImage, WatchResult
@@ -33,8 +31,7 @@ def look(
     archives_by_base = dict[tuple[Base, tuple[VendorArchive, ...]], Archives]()
     configured = cache(Index.configured)
     lookup = cache(lambda name, private: index_versions.look(name, partial(configured, private)))
-    branch_list = branches.look() if any(_needs_branches(image) for image in images) else Branches()
-    sources, warnings = list[SourceStatus](branch_list.statuses), list[str]()
+    sources, warnings = list[SourceStatus](), list[str]()
     results, rows = list[WatchResult](), list[ComponentRow]()
     for image in images:
         key = (image.definition.base, vendor_archives.of(context.root, image.definition))
@@ -43,7 +40,7 @@ def look(
                 image.definition.base, context.cache, key[1]
             )
             sources += archives_by_base[key].statuses
-        watcher = ImageWatcher(context, image, archives_by_base[key], branch_list, lookup)
+        watcher = ImageWatcher(context, image, archives_by_base[key], lookup)
         result = watcher.run()
         results.append(result)
         rows += result.rows
@@ -51,14 +48,6 @@ def look(
         warnings += watcher.warnings()
     return WatchRecord(looked_at=looked_at, sources=list(dict.fromkeys(sources)), rows=rows,
                        warnings=warnings), results
-
-
-def _needs_branches(image: WatchedImage) -> bool:
-    """Whether NVIDIA's list says something that the distribution's own packages do not."""
-    if image.lock.driver is None:
-        return False
-    return (image.definition.watch.driver.policy in (UpdatePolicy.LTS, UpdatePolicy.PRODUCTION)
-            or image.lock.driver.source == "nvidia" or branches.VARIABLE in os.environ)
 
 
 def constraints(result: WatchResult) -> LockConstraints:

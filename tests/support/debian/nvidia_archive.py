@@ -11,7 +11,6 @@ The folder is that of NVIDIA's host from `compute/cuda/repos` on: `debian13/x86_
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,12 +40,10 @@ class NvidiaArchive:
     ) -> None:
         self.repository, self.path = repository, f"{repository}/x86_64"
         self._origins, self._built = origins, folder / ".built" / repository
-        self._folder, self._releases = folder, dict[str, list[str]]()
         self.flat = FlatArchive(folder / self.path, key, origin="NVIDIA", label="NVIDIA CUDA")
 
     def release(self, release: DriverRelease) -> NvidiaArchive:
         """Add a driver; `publish` makes it visible."""
-        self._releases.setdefault(release.branch, []).append(release.version)
         return self.add(_PACKAGES[self.repository](release))
 
     def cuda(self, release: str) -> NvidiaArchive:
@@ -64,18 +61,11 @@ class NvidiaArchive:
         return self
 
     def publish(self, *, date: int = debrepo.DATE, valid_for_s: int | None = None) -> NvidiaArchive:
-        """Write and sign the index, and lay the key beside it; NVIDIA's list of branches is at the
-        top."""
+        """Write and sign the index, and lay the key beside it."""
         self.flat.publish(date=date, valid_for_s=valid_for_s)
         (self.flat.folder / KEY_FILES[self.repository]).write_text(
             self.flat.key.public, encoding="utf-8"
         )
-        (self._folder / "releases.json").write_text(json.dumps({branch: {
-            "type": "lts branch" if branch == "580" else "production branch", "driver_info": [
-                {"release_version": version, "release_date": "2025-10-01",
-                 "architectures": ["x86_64"]}
-                for version in versions]} for branch, versions in self._releases.items()}),
-                                                    encoding="utf-8")
         return self
 
 

@@ -88,8 +88,7 @@ def served(
     mirror = debrepo.Mirror(folder / "vendor")
     made = NvidiaCheckout(checkout.copy(folder / "checkout"), archive, mirror, {
         **os.environ, "GOLDEN_CACHE": str(checkout.cache(folder / "cache")),
-        "GOLDEN_MIRROR_NVIDIA": f"{mirror.uri}/{archive.path}",
-        "GOLDEN_MIRROR_NVIDIA_RELEASES": f"{mirror.uri}/releases.json"})
+        "GOLDEN_MIRROR_NVIDIA": f"{mirror.uri}/{archive.path}"})
     made.define(nvidia_driver_repository_key_fingerprint=key.fingerprint)
     if not frameworks:
         made.definition = _without_frameworks(made.definition)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from debian.debian_support import Version
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from goldenami.core.records import Record
 
@@ -24,17 +24,7 @@ class UpdatePolicy(StrEnum):
     HOLD = "hold"
     SECURITY = "security"
     BRANCH = "branch"
-    LTS = "lts"
-    PRODUCTION = "production"
     NEWEST = "newest"
-
-
-class BranchType(StrEnum):
-    """Kinds of driver branches, in the words of NVIDIA's releases.json."""
-
-    LTS = "lts branch"
-    PRODUCTION = "production branch"
-    NEW_FEATURE = "new feature branch"
 
 
 class UpdateVerdict(StrEnum):
@@ -75,21 +65,9 @@ class UpdateRule(Record):
         return self
 
 
-_OF_ARCHIVES = (UpdatePolicy.SECURITY, UpdatePolicy.BRANCH, UpdatePolicy.NEWEST)
-ACTING = {
-    "kernel": _OF_ARCHIVES, "cuda": _OF_ARCHIVES, "packages": _OF_ARCHIVES,
-    "frameworks": (UpdatePolicy.BRANCH, UpdatePolicy.NEWEST),
-    "python_packages": (UpdatePolicy.BRANCH, UpdatePolicy.NEWEST),
-}
-"""Policies beside `hold` that can ever take a version: NVIDIA names kinds of branches for drivers
-alone, and a package index names no security updates."""
-
-
-def _acting(component: str, rule: UpdateRule) -> None:
-    allowed = (UpdatePolicy.HOLD, *ACTING[component])
-    if rule.policy not in allowed:
-        raise ValueError(f"`{rule.policy.value}` would never take anything; one of "
-                         f"{', '.join(allowed)}")
+def _acting(rule: UpdateRule) -> None:
+    if rule.policy is UpdatePolicy.SECURITY:  # a package index names no security updates
+        raise ValueError("`security` would never take anything; one of hold, branch, newest")
 
 
 class Watch(Record):
@@ -113,13 +91,13 @@ class Watch(Record):
         else does."""
         return self.frameworks.get(name, UpdateRule(policy=UpdatePolicy.BRANCH))
 
-    @field_validator("kernel", "cuda", "packages", "frameworks", "python_packages")
+    @field_validator("frameworks", "python_packages")
     @classmethod
     def _policies_act(
-        cls, value: UpdateRule | dict[str, UpdateRule], info: ValidationInfo,
+        cls, value: UpdateRule | dict[str, UpdateRule],
     ) -> UpdateRule | dict[str, UpdateRule]:
         for rule in value.values() if isinstance(value, dict) else [value]:
-            _acting(str(info.field_name), rule)
+            _acting(rule)
         return value
 
 
@@ -159,7 +137,7 @@ VersionOrder = Callable[[str], Any]
 
 def judge(
     rule: UpdateRule, locked: str, branch: str, offers: Sequence[VersionOffer], today: date, *,
-    types: dict[str, BranchType] | None = None, order: VersionOrder = Version,
+    order: VersionOrder = Version,
 ) -> Judgement:
     """The verdict on `offers` for a component that is locked at `locked` of `branch`."""
     newer = sorted((offer for offer in offers if order(offer.version) > order(locked)),
@@ -169,9 +147,9 @@ def judge(
     newest = newer[0]
     if rule.policy is UpdatePolicy.HOLD:
         return Judgement.of(newest, UpdateVerdict.HELD, rule.reason or "the definition holds it")
-    wanted = [offer for offer in newer if _wants(rule.policy, offer, branch, types or {})]
+    wanted = [offer for offer in newer if _wants(rule.policy, offer, branch)]
     if not wanted:
-        return Judgement.of(newest, UpdateVerdict.HELD, _unwanted(rule.policy, newest, types or {}))
+        return Judgement.of(newest, UpdateVerdict.HELD, _unwanted(rule.policy, newest))
     able = [offer for offer in wanted if not offer.refusal]
     if not able:
         return Judgement.of(wanted[0], UpdateVerdict.REFUSED, wanted[0].refusal)
@@ -183,30 +161,16 @@ def judge(
     return Judgement.of(old[0], UpdateVerdict.UPDATE, passed)
 
 
-def _wants(
-    policy: UpdatePolicy, offer: VersionOffer, branch: str, types: dict[str, BranchType]
-) -> bool:
-    match policy:
-        case UpdatePolicy.SECURITY:
-            return offer.security and offer.branch == branch
-        case UpdatePolicy.BRANCH:
-            return offer.branch == branch
-        case UpdatePolicy.LTS:
-            return types.get(offer.branch) is BranchType.LTS
-        case UpdatePolicy.PRODUCTION:
-            return types.get(offer.branch) in (BranchType.LTS, BranchType.PRODUCTION)
-        case _:
-            return policy is UpdatePolicy.NEWEST
+def _wants(policy: UpdatePolicy, offer: VersionOffer, branch: str) -> bool:
+    if policy is UpdatePolicy.NEWEST:
+        return True
+    return offer.branch == branch and (offer.security or policy is UpdatePolicy.BRANCH)
 
 
-def _unwanted(policy: UpdatePolicy, offer: VersionOffer, types: dict[str, BranchType]) -> str:
-    match policy:
-        case UpdatePolicy.SECURITY:
-            return f"no security update: it comes from {offer.source}"
-        case UpdatePolicy.BRANCH:
-            return f"of branch {offer.branch}"
-        case _:
-            return f"branch {offer.branch} is no {policy.value} branch but {types.get(offer.branch, 'not listed')}"
+def _unwanted(policy: UpdatePolicy, offer: VersionOffer) -> str:
+    if policy is UpdatePolicy.BRANCH:
+        return f"of branch {offer.branch}"
+    return f"no security update: it comes from {offer.source}"
 
 
 def _old_enough(rule: UpdateRule, offer: VersionOffer, today: date) -> bool:

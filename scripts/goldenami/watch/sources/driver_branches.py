@@ -19,7 +19,6 @@ from goldenami.model.supported import compatibility, driver_requests, hardware
 from goldenami.model.supported.driver_requests import DriverRequest
 from goldenami.packages.apt import AptRoot, IndexEntry
 from goldenami.watch.sources.archive_indexes import ReleasedOn
-from goldenami.watch.sources.branches import Branches
 
 
 def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[DriverRequest]:
@@ -34,11 +33,10 @@ def requests(root: Path, definition: Definition, names: Iterable[str]) -> list[D
 
 
 def offers(
-    root: Path, definition: Definition, apt: AptRoot, branches: Branches, released_on: ReleasedOn,
+    root: Path, definition: Definition, apt: AptRoot, released_on: ReleasedOn,
 ) -> list[VersionOffer]:
-    """Every driver version of the image's flavours in the indexes; where NVIDIA's list has no day,
-    `released_on` may have one."""
-    asked = requests(root, definition, {*compatibility.CUDA_OF_BRANCH, *branches.types})
+    """Every driver version of the image's flavours in the indexes."""
+    asked = requests(root, definition, compatibility.CUDA_OF_BRANCH)
     names = {name for request in asked
              for name in (request.dkms_package, request.userland_package)}
     entries = apt.entries(sorted(names))
@@ -47,8 +45,7 @@ def offers(
     for request in asked:
         refusal = compatibility.branch_refusal(request.branch, gpus)
         for offer in _offers(request, entries, released_on):
-            offer = replace(offer, refusal=refusal or offer.refusal,  # noqa: PLW2901 - the same offer
-                            released=branches.released.get(offer.version) or offer.released)
+            offer = replace(offer, refusal=refusal or offer.refusal)  # noqa: PLW2901 - the same offer
             other = known.get(offer.version, offer)
             # One flavour's modules are enough.
             taken = offer if other.refusal and not offer.refusal else other
