@@ -31,7 +31,6 @@ from ec2_emulator.compute.launch_templates import EmulatedTemplate, LaunchTempla
 from ec2_emulator.services import stack_resources, stacks
 from ec2_emulator.services.kms_signatures import SigningApi
 from ec2_emulator.services.price_list import SpotPriceApi
-from ec2_emulator.services.run_command import RunCommandApi
 from ec2_emulator.services.ssm_parameters import ParameterApi
 from ec2_emulator.storage import snapshots
 from ec2_emulator.storage.ebs_direct import EbsDirectApi
@@ -43,10 +42,6 @@ from ec2_emulator.storage.snapshots import EmulatedSnapshot
 class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi,
              launches.LaunchApi, EncryptionApi, RootVolumeApi, SpotPriceApi, EC2Response):
     """EC2: the handlers of this package, then moto's."""
-
-
-class SsmApi(ParameterApi, RunCommandApi):
-    """Systems Manager: the handlers of this package, then moto's."""
 
 
 def install() -> None:
@@ -74,7 +69,7 @@ def install() -> None:
         setattr(where, name, replacement)
     stack_resources.install()
     for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi),
-                          (moto.ssm.urls, SsmApi),
+                          (moto.ssm.urls, ParameterApi),
                           (moto.kms.urls, SigningApi),
                           (moto.autoscaling.urls, InstanceRefreshApi),
                           (moto.cloudformation.urls, stacks.StackApi)):

@@ -78,9 +78,6 @@ class EmulatorSettings(Record):
     instance_address: str = ""
     """The public address that instances say they have, for a test that runs one; empty: one that
     nobody answers."""
-    agents: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Instances on which SSM Agent runs, each with what runs a command there as it would; the
-    command follows."""
     usd_hour: dict[str, dict[str, float]] = Field(default_factory=lambda: {"*": USD_HOUR})
     """The price list: region (or `*`) to type to dollars for an hour of Linux on demand."""
     answers: tuple[StatedAnswer, ...] = ()
@@ -125,8 +122,6 @@ class EmulatorState:
     tokens: dict[tuple[str, ...], tuple[dict[str, Any], Any]] = field(default_factory=dict)
     """First requests with a client token, and their answers."""
     pending_parameters: list[Any] = field(default_factory=list)
-    invocations: dict[tuple[str, str], Any] = field(default_factory=dict)
-    """Commands of Run Command, by their id and instance."""
     blocks: BlockStore = field(default_factory=BlockStore)
     lock: threading.RLock = field(default_factory=threading.RLock)
     spot_taken: int = 0
@@ -160,7 +155,6 @@ class EmulatorState:
         self.calls.clear()
         self.tokens.clear()
         self.pending_parameters.clear()
-        self.invocations.clear()
         self.blocks.clear()
         self.spot_taken = 0
 

@@ -270,8 +270,7 @@ def test_the_command(
     )
     nobody = tmp_path / "ssh_config"
     nobody.write_text("Host golden\n  HostName 127.0.0.1\n  Port 1\n", encoding="utf-8")
-    said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name, "--inside",
-                           "ssh")
+    said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name, "--inside")
     assert (said.code, "could not look: SSH to golden failed" in said.text) == (
         ExitCode.UNREACHABLE,
         True,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from goldenami.aws import notify
-from goldenami.aws.instances import run_command
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, BuildId, DryRun, Regions, print_record, raise_failed, run_url
 from goldenami.commands.checkout import Checkout
@@ -31,7 +28,6 @@ from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict, Run
 from goldenami.fleet.drift.disk.neighbours import LaunchedWith
 from goldenami.fleet.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
 from goldenami.fleet.drift.inside import running_check
-from goldenami.fleet.drift.inside.running_check import Ask
 from goldenami.image.builders import ec2
 from goldenami.image.security import provenance, published_provenance
 from goldenami.local import ssh
@@ -44,36 +40,17 @@ FOLDER = "build/drift"
 """Where the fleet's record and its summary are."""
 
 
-class Way(StrEnum):
-    """How a machine is asked what it runs."""
-
-    SSH = "ssh"
-    SSM = "ssm"
-
-
-@dataclass(frozen=True)
-class _Inside:
-    """Whether the machine itself is asked; `golden shell` writes `ssh_config` beside its disk."""
-
-    way: Way | None
-    ssh_config: Path | None = None
-
-    def look(
-        self, definition: Definition, build: BuildFolder, progress: Progress, ask: dict[Way, Ask],
-    ) -> list[RunningDifference] | None:
-        """What runs and is not declared, by one of the ways to ask; None where nobody asks."""
-        if self.way is None:
-            return None
-        if self.way not in ask:
-            raise BadInput("Systems Manager reaches instances, and no machine of a file",
-                           hint="--inside ssh")
-        with progress.step("ask the machine what it runs"):
-            return running_check.look(build, ask[self.way],
-                                      allowances.allowed_ports(definition, clock.now().date()))
-
-    def by_ssh(self, address: str) -> Ask:
-        """A shell by SSH: at `address`, where ssh_config names no host."""
-        return lambda command: ssh.as_root(self.ssh_config, address, command)
+def _asked(
+    is_asked: bool, definition: Definition, build: BuildFolder, progress: Progress, *,
+    address: str = "", ssh_config: Path | None = None,
+) -> list[RunningDifference] | None:
+    """What the machine itself runs and nothing declares, by SSH at `address`, where ssh_config names
+    no host; None where nobody asks it."""
+    if not is_asked:
+        return None
+    with progress.step("ask the machine what it runs"):
+        return running_check.look(build, lambda command: ssh.as_root(ssh_config, address, command),
+                                  allowances.allowed_ports(definition, clock.now().date()))
 
 
 @translated()
@@ -98,9 +75,10 @@ def cmd_drift(
         help="with --instance: its AMI and manifest have to be signed, by this public key",
     )] = None,
     build: BuildId = None,
-    inside: Annotated[Way | None, typer.Option(
+    inside: Annotated[bool, typer.Option(
         "--inside",
-        help="ask the machine of --instance or --disk, too, what it runs and no disk shows")] = None,
+        help="ask the machine of --instance or --disk, too, by SSH, what it runs and no disk shows",
+    )] = False,
     user_data: Annotated[Path | None, typer.Option(
         "--user-data", metavar="FILE", exists=True, dir_okay=False,
         help="of --disk: what its machine was launched with; EC2 says it of --instance")] = None,
@@ -114,18 +92,18 @@ def cmd_drift(
         return _repair(checkout, repaired, region, keep_volume=keep_volume, as_json=as_json,
                        dry_run=dry_run)
     _check_words(repaired, build if disk is None else None, user_data if disk is None else None,
-                 inside if disk is None and instance is None else None)
+                 inside=inside and disk is None and instance is None)
     if disk:
-        asked = _Inside(inside, disk.with_name("ssh_config"))
-        return _disk(checkout, _named(image), disk, build, asked, user_data, as_json=as_json)
+        return _disk(checkout, _named(image), disk, build, user_data, inside=inside,
+                     as_json=as_json)
     if instance:
-        return _instance(checkout, _named(image), region, instance, key, _Inside(inside),
+        return _instance(checkout, _named(image), region, instance, key, inside=inside,
                          as_json=as_json)
     return _fleet(checkout, image, region, as_json=as_json)
 
 
 def _check_words(
-    repaired: str | None, build: str | None, user_data: Path | None, inside: Way | None
+    repaired: str | None, build: str | None, user_data: Path | None, *, inside: bool
 ) -> None:
     """BadInput for a word that nothing would look at."""
     if repaired is not None:
@@ -138,9 +116,9 @@ def _check_words(
     if user_data is not None:
         raise BadInput("--user-data is of --disk: EC2 says what an instance was launched with",
                        hint="leave it out")
-    if inside is not None:
+    if inside:
         raise BadInput("inside which machine?",
-                       hint="`golden drift IMAGE --instance ID --inside ssh`, or --disk FILE")
+                       hint="`golden drift IMAGE --instance ID --inside`, or --disk FILE")
 
 
 def _repair(
@@ -174,9 +152,8 @@ def _user(checkout: Checkout, definition: Definition, build: BuildFolder) -> str
 
 
 def _disk(
-    checkout: Checkout, image: str, path: Path, build_id: str | None, inside: _Inside,
-    user_data: Path | None, *,
-    as_json: bool,
+    checkout: Checkout, image: str, path: Path, build_id: str | None, user_data: Path | None, *,
+    inside: bool, as_json: bool,
 ) -> int:
     """A disk that is a file."""
     definition, builds = checkout.definition(image), checkout.builds(image)
@@ -186,8 +163,9 @@ def _disk(
         raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} "
                        "here",
                        hint=f"run `make bake IMAGE={image}`, or name a build with --build")
-    running = inside.look(definition, build, checkout.progress("drift", image),
-                          {Way.SSH: inside.by_ssh("")})
+    # `golden shell` writes ssh_config beside its disk.
+    running = _asked(inside, definition, build, checkout.progress("drift", image),
+                     ssh_config=path.with_name("ssh_config"))
     looked_at = disk_file.opened(path, build, _user(checkout, definition, build),
                                  LaunchedWith(user_data.read_bytes() if user_data else None))
     record = disk_check.check(build, looked_at, may).with_running(running)
@@ -206,8 +184,8 @@ def _written(checkout: Checkout, record: DiskRecord, name: str, *, as_json: bool
 
 
 def _instance(
-    checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None,
-    inside: _Inside, *, as_json: bool,
+    checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None, *,
+    inside: bool, as_json: bool,
 ) -> int:
     """An instance's disk, from outside, and what it runs."""
     definition = checkout.definition(image)
@@ -227,9 +205,7 @@ def _instance(
     manifest.demand_published(build, target.manifest_sha256)
     may = allowances.allowed(definition, clock.now().date())
     user = _user(checkout, definition, build)
-    running = inside.look(definition, build, progress, {
-        Way.SSH: inside.by_ssh(f"{user}@{target.address}"),
-        Way.SSM: lambda command: run_command.as_root(account, target.region, instance, command)})
+    running = _asked(inside, definition, build, progress, address=f"{user}@{target.address}")
     with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
         looked_at = LookedAt(
             label=f"{instance} in {target.region}", user=user, disk=found.disk, base=found.base,

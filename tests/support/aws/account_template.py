@@ -34,7 +34,7 @@ RESOURCES: dict[str, Any] = {
     if body["Type"] in ("AWS::IAM::ManagedPolicy", "AWS::S3::BucketPolicy")
 }
 RAW: dict[str, Any] = cfn_yaml.load(str(account_plan.TEMPLATE))["Resources"]
-BY_HAND = ("InsidePolicy", "PackerPolicy")
+BY_HAND = ("PackerPolicy",)
 """No role of the stack has them: a person attaches them."""
 BY_COMMANDS = {name: body for name, body in RESOURCES.items() if "Metadata" in body}
 ROLES: dict[str, list[str]] = {
