@@ -185,7 +185,7 @@ GLOBAL = {"aws:TagKeys", "ec2:CreateAction", "kms:ViaService", "kms:GrantIsForAW
 every request."""
 
 
-@pytest.mark.parametrize("path", trees.scanned(20, POLICIES, "*.json"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", trees.scanned(19, POLICIES, "*.json"), ids=lambda path: path.stem)
 def test_every_condition_is_one_that_aws_documents(path: Path) -> None:
     odd = []
     for statement in json.loads(path.read_text(encoding="utf-8"))["Statement"]:
