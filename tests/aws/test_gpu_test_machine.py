@@ -82,7 +82,6 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
         record = GpuTestRecord.model_validate_json(
             tested[region]["parameters"][f"/golden-ami/{GPU_IMAGE}/{build_id}/gpu-test"])
         assert [machine.sm for machine in record.machines] == ["75", "86", "89"]
-        assert not record.by_hand
         assert list(record.checks) == required(checkout.ROOT, ["nvidia_driver"]) and record.nonce
         assert {machine.not_asked for machine in record.machines} == {
             ("nvidia_driver/gpus_reach_each_other",
