@@ -29,11 +29,8 @@ def main() -> int:
     options.add_argument("--backdate-days", type=float, default=0.0, metavar="N",
                          help="AMIs and snapshots seem N days older than they are, so that "
                               "`retire` finds something")
-    options.add_argument("--settings", default="{}", metavar="JSON",
-                         help="what PATCH /_emulator/settings may set, such as the rules of `late`")
     given = options.parse_args()
-    STATE.settings = EmulatorSettings.model_validate_json(given.settings).model_copy(
-        update={"backdate_days": given.backdate_days})
+    STATE.settings = EmulatorSettings(backdate_days=given.backdate_days)
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(KeyboardInterrupt):
         served = server.make(given.port)

@@ -4,7 +4,6 @@ docstring says what."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 EC2_API = "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/"
@@ -17,28 +16,15 @@ ASG_API = "https://docs.aws.amazon.com/autoscaling/ec2/APIReference/"
 ASG_GUIDE = "https://docs.aws.amazon.com/autoscaling/ec2/userguide/"
 
 
-@dataclass(frozen=True)
-class AwsRule:
-    """One rule: the name of the function that keeps it, its demand in a sentence, the page that
-    demands it."""
-
-    name: str
-    demand: str
-    page: str
-
-
-RULES: dict[str, AwsRule] = {}
-"""Every rule by name; tests/aws/test_rules_tables.py has a call for each that refuses one."""
+RULES: dict[str, str] = {}
+"""The page of every rule; tests/aws/test_rules_tables.py has a call for each that refuses one."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def rule(page: str) -> Callable[[F], F]:
-    """Register the decorated function as the rule that `page` demands."""
+    """Register the decorated function, whose docstring says what `page` demands."""
     def register(function: F) -> F:
-        name = function.__name__
-        demand = " ".join((function.__doc__ or "").split("\n\n")[0].split())
-        assert demand and name not in RULES, name
-        RULES[name] = AwsRule(name, demand, page)
+        RULES[function.__name__] = page
         return function
     return register

@@ -168,8 +168,6 @@ def test_each_row_is_of_a_rule() -> None:
     assert len(tables) > 30
 
 
-def test_each_rule_says_what_and_names_its_page() -> None:
-    for rule in RULES.values():
-        assert rule.page.startswith("https://docs.aws.amazon.com/"), rule
-        assert rule.demand.endswith("."), rule
-        assert "\n" not in rule.demand, rule
+def test_each_rule_names_its_page() -> None:
+    for name, page in RULES.items():
+        assert page.startswith("https://docs.aws.amazon.com/"), name
