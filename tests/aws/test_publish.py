@@ -212,7 +212,7 @@ REFUSALS: list[tuple[Callable[[Path], object], str]] = [
         build, boots=[Boot(firmware="bios", seconds_to_ssh=1.0)]), "it was not booted under uefi"),
     (lambda build: records.write(build / LOCK_FILE, builds.lock(IMAGE, 7)),
      "lock.json is not the lock that was baked"),
-    (change_disk_and_list, "is not the disk that was verified"),
+    (change_disk_and_list, "is not of the disk that was verified"),
 ]
 
 

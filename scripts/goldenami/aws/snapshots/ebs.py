@@ -1,7 +1,7 @@
 """A disk becomes an EBS snapshot by the EBS direct APIs: no builder instance, only the blocks that
 are needed.
 
-`plan` says what would be sent, `upload` sends it. A killed upload continues where it was (see
+`count_to_send` says how much, `upload` sends it. A killed upload continues where it was (see
 `journal`); a second call after a finished one sends nothing and returns the same snapshot.
 
 Sources: EBS direct APIs, https://docs.aws.amazon.com/ebs/latest/userguide/writesnapshots.html and
@@ -72,37 +72,16 @@ class Encryption:
 
 
 @dataclass(frozen=True)
-class UploadPlan:
-    """What an upload would send. `blocks_total` are the disk's that are not zeros; `blocks` those
-    to send, zeros that replace a parent's data among them."""
-
-    gib: int
-    blocks_total: int
-    blocks: int
-
-    @property
-    def bytes(self) -> int:
-        """Bytes to send."""
-        return self.blocks * BLOCK
-
-
-@dataclass(frozen=True)
 class UploadedSnapshot:
-    """A completed snapshot. `blocks_written` are in it beside its parent's; `blocks_sent` went out
-    in this run."""
+    """A completed snapshot; `blocks_sent` went out in this run."""
 
     id: str
-    gib: int
-    blocks_total: int
-    blocks_written: int
     blocks_sent: int
-    seconds: float
 
 
-def plan(blocks: BlockMap, parent: Parent | None = None) -> UploadPlan:
-    """What `upload` would send."""
-    count = sum(1 for _ in differing(blocks, parent.blocks if parent else None))
-    return UploadPlan(blocks.gib, blocks.count(), count)
+def count_to_send(blocks: BlockMap, parent: Parent | None = None) -> int:
+    """How many blocks `upload` would send, zeros that replace a parent's data among them."""
+    return sum(1 for _ in differing(blocks, parent.blocks if parent else None))
 
 
 def in_flight_of(blocks: int) -> int:
@@ -129,7 +108,6 @@ def upload(
     blocks, NotVerified when the disk is not as it was listed, StageFailed when EBS gives the
     snapshot up; in every case, and on an interrupt or a kill, a second call continues.
     """
-    began = time.monotonic()
     work = _Upload(ebs, ec2, disk, blocks, Journal(journal), dict(tags), description, parent,
                    encryption, say)
     with session.translated(work.region):
@@ -139,10 +117,7 @@ def upload(
             pool = WorkerPool(in_flight or in_flight_of(blocks.count()), budget)
             sent = work.send(state, pool, on_bytes)
             work.seal(state)
-    planned = plan(blocks, work.parent)
-    return UploadedSnapshot(state.snapshot_id, blocks.gib, planned.blocks_total, planned.blocks,
-                            sent,
-                            time.monotonic() - began)
+    return UploadedSnapshot(state.snapshot_id, sent)
 
 
 class _Upload:
@@ -233,7 +208,8 @@ class _Upload:
             f"{self.content} {self.region} {self._parent_id()} {attempt}".encode()
         ).hexdigest()
         encrypted = self.encryption is not None and self.parent is None
-        own = of_blocks(plan(self.blocks, self.parent).bytes, self._parent_id() or None)
+        own = of_blocks(BLOCK * count_to_send(self.blocks, self.parent),
+                        self._parent_id() or None)
         request = SnapshotRequest(
             volume_gib=self.blocks.gib, tags={**self.tags, **own}, description=self.description,
             timeout_min=PENDING_MIN, client_token=token, parent=self._parent_id(),

@@ -7,7 +7,6 @@ say, whose tags `publish` writes; `gpu-test` writes the record.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,9 +21,8 @@ from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.images import Image
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
-from goldenami.core.errors import BadInput, GoldenError
+from goldenami.core.errors import GoldenError
 from goldenami.image.security import dsse, signers
-from goldenami.model.builds import lockfile
 from goldenami.model.builds.gpu_proofs import Asked, GpuTestRecord, TestedGpu, required
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import hardware
@@ -72,7 +70,7 @@ class GpuJudge:
             return GpuFinding(GpuProof.NONE)
         if asked is None:
             return GpuFinding(GpuProof.UNTESTED, "what a test has to show is not known: "
-                              "its AMIs do not say it alike, and the lock here is of another build")
+                              "its AMIs do not say it alike")
         first = ""
         for text in dict.fromkeys(given.records.values()):
             record = evidence.parsed(text, given.image, given.build_id)
@@ -83,15 +81,10 @@ class GpuJudge:
         return GpuFinding(GpuProof.UNTESTED, first)
 
     def _asked(self, given: Evidence) -> Asked | None:
-        """What a test has to show: by the lock here if it is the build's own, else by all AMIs'
-        tag."""
+        """What a test has to show, by the tag of all AMIs."""
         said = {own.get(tags.GPU_TEST, "") for own in given.all_tags.values()}
         if said == {""} and not hardware.architectures(self.root, self.definition.hardware):
             return Asked((), ())
-        with contextlib.suppress(BadInput):
-            lock, digest = lockfile.read(lockfile.path_of(self.root, given.image))
-            if digest == given.tags.get(tags.LOCK_SHA256):
-                return Asked.of(self.root, lock)
         return Asked.parsed(said.pop()) if len(said) == 1 and "" not in said else None
 
     def _problems(self, record: GpuTestRecord, given: Evidence, asked: Asked) -> Iterator[str]:

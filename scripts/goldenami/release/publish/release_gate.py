@@ -174,20 +174,17 @@ def _soft(record: HardeningRecord, build_id: str, gate: HardeningGate) -> str:
 
 
 def listed_blocks(build: VerifiedBuild) -> BlockMap:
-    """The blocks of the disk that was verified, as its bake listed them; NotVerified where the disk
+    """The blocks of the disk that was verified, as its bake listed them; NotVerified where the list
     is another.
 
     The disk is not read: each block goes up under its SHA-256 in the list, and EBS takes no other.
-    Where the list is not as the bake left it, or the build is older than such lists, the disk is
-    read and compared.
     """
-    baked, blocks = build.bake.disk, build.folder.blocks
+    baked = build.bake.disk
     if baked is None or not build.disk.exists():
         raise BadInput(f"{build.disk} does not exist",
                        hint="bake it again: the same lock gives the same disk")
-    if listed := disk_blocks.as_baked(blocks, baked):
-        return listed
-    if not disk_blocks.is_as_baked(build.disk, baked):
-        raise NotVerified(f"{build.disk} is not the disk that was verified",
-                          hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes it again")
-    return disk_blocks.scan(build.disk, blocks)
+    listed = disk_blocks.as_baked(build.folder.blocks, baked)
+    if listed is None:
+        raise NotVerified(f"{build.folder.blocks} is not of the disk that was verified",
+                          hint=f"`make bake IMAGE={build.bake.image} FORCE=1` makes both again")
+    return listed

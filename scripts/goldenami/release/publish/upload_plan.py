@@ -14,6 +14,7 @@ from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.disk_blocks import BlockMap
+from goldenami.model.builds.sparse_disk import BLOCK
 from goldenami.model.operation.publish_section import Transfer
 from goldenami.release.publish.publish_records import Copy, PublishPlan, RegionPublishPlan, Upload
 from goldenami.release.publish.release_gate import VerifiedBuild
@@ -34,8 +35,8 @@ def make(account: Account, build: VerifiedBuild, blocks: BlockMap,
     that can be told."""
     def plan(region: str) -> Upload:
         parent = _parent(account, region, build, encryptions[region])
-        upload = ebs.plan(blocks, parent.snapshot)
-        return Upload(blocks=upload.blocks, bytes=upload.bytes, parent=parent.build_id,
+        count = ebs.count_to_send(blocks, parent.snapshot)
+        return Upload(blocks=count, bytes=count * BLOCK, parent=parent.build_id,
                       whole=parent.unfit,
                       parent_snapshot=parent.snapshot.snapshot_id if parent.snapshot else None)
 
