@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from support.rules import trees
 
@@ -27,7 +27,8 @@ def direct(path: Path) -> dict[str, list[Requirement]]:
 def pins(root: Path) -> list[str]:
     """requirements/ has what pyproject.toml asks for, a file with what those before it have; pip
     itself wants a hash for each."""
-    asked, wanted, former = direct(root / "pyproject.toml"), list[Requirement](), dict[str, str]()
+    asked, wanted = direct(root / "pyproject.toml"), list[Requirement]()
+    former: dict[NormalizedName, str] = {}
     problems = [f"pyproject.toml has the group {name}, for which requirements/ has no file"
                 for name in sorted(asked.keys() - set(FILES))]
     for name in FILES:
