@@ -32,41 +32,7 @@ def publish(checkout: Checkout, *args: str, code: int = 0) -> str:
     return ran.text
 
 
-def untouched(aws: Emulator) -> None:
-    """No pointer has moved anywhere."""
-    for region in REGIONS:
-        state = RegionState(region)
-        assert (state.parameter("latest"), state.parameter("candidate"), state.template()) == (
-            None,
-            None,
-            None,
-        )
-
-
 # --- who we are ---
-
-def test_credentials_that_are_not_good(
-    checkout: Checkout, build: Path, aws: Emulator, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each way says what to do; unit/test_session.py has their words."""
-    for settings, message in (
-            ({"expired_tokens": ["old"]}, "the AWS credentials have expired (GetCallerIdentity"),
-            ({"unknown_keys": ["AKIAEMULATOR00000000"]}, "AWS does not know these credentials"),
-            ({"clock_ahead_s": 3600.0}, "this machine's clock differs from AWS's")):
-        with monkeypatch.context() as patch:
-            patch.setenv("AWS_SESSION_TOKEN", "old")
-            aws.set(**settings)
-            assert message in publish(checkout, code=8)
-        aws.set(expired_tokens=[], unknown_keys=[], clock_ahead_s=0.0)
-    untouched(aws)
-    monkeypatch.setenv("AWS_PROFILE", "production")
-    assert "The config profile (production) could not be found" in publish(checkout, code=2)
-    monkeypatch.delenv("AWS_PROFILE")
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    text = publish(checkout, code=8)
-    assert "no usable AWS credentials: Unable to locate credentials" in text
-    assert "set AWS_PROFILE" in text
 
 
 def test_a_missing_permission_is_named_and_the_same_command_continues(

@@ -149,14 +149,6 @@ def test_a_registry_that_says_what_is_no_image(
     assert (code, "what its registry has is no image of a container" in told) == (2, True), told
 
 
-def test_a_registry_that_is_out(root: Path, registry: Registry) -> None:
-    registry.stop()
-    ask_for(root, NAME)
-    done = golden(root, "lock", IMAGE)
-    assert (done.returncode, "connection refused" in done.stderr) == (4, True), done.stderr
-    registry.start()
-
-
 def test_watch_sees_a_tag_that_moved_and_makes_a_lock(root: Path, registry: Registry) -> None:
     registry.push("library/tool:7", *LAYERS)
     pinned = registry.push("library/fixed:1", *LAYERS)

@@ -14,7 +14,7 @@ from goldenami import cli
 from goldenami.packages import apt
 from support.builds.checkout import ROOT
 from support.debian import debrepo
-from support.debian.debrepo import Archive, Fault
+from support.debian.debrepo import Fault
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path
 from support.files import write
 
@@ -224,21 +224,6 @@ def test_a_lock_that_is_stale_or_was_edited_by_hand_is_refused(locked: Path) -> 
         done = golden(locked, stage, IMAGE)
         said = f"does not match {IMAGE}.lock.json.sha256: it was edited by hand"
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
-
-
-def test_an_expired_index(
-    in_process: Path, debian: debrepo.Mirror, key: debrepo.Key, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    old = Archive(tmp_path / "old", key, label="Debian", suites=("trixie",)).publish(valid_for_s=60)
-    debian.instead = {
-        "/debian/dists/trixie/InRelease": (old.folder / "dists/trixie/InRelease").read_bytes()
-    }
-    assert cli.main(["lock", IMAGE]) == 4
-    assert (
-        f"Release file for {debian.uri}/debian/dists/trixie/InRelease is expired"
-        in capsys.readouterr().err
-    )
 
 
 def test_what_an_own_role_installs_is_locked(locked: Path) -> None:

@@ -183,26 +183,6 @@ def test_a_reaper_kills_what_still_lives_in_a_dead_runs_cgroup(tmp_path: Path) -
         sleeper.wait()
 
 
-def test_two_at_once_have_cgroups_of_their_own(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    show = ["sh", "-c", "cat /proc/self/cgroup; echo up; sleep 600"]
-    with parent(tmp_path / "a", show) as one, parent(tmp_path / "b", show) as two:
-        names = []
-        for process in (one, two):
-            assert process.stdout is not None
-            lines: list[str] = []
-            while (line := process.stdout.readline()) != "up\n":
-                assert line, "".join(lines)
-                lines.append(line)
-            parts = "".join(lines).replace("\n", "/").split("/")
-            names.append({part for part in parts if part.startswith(namespaces.CGROUP_PREFIX)})
-        assert [len(found) for found in names] == [1, 1]
-        assert not names[0] & names[1]
-        assert not names[0] & set(namespaces.reap()), "a run that lives was reaped"
-        assert cgroups(one.pid) and one.poll() is None
-
-
 def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     mark = f"golden-test-{os.getpid()}-{time.monotonic_ns()}"
     with parent(

@@ -35,13 +35,3 @@ def test_damage_is_found_removed_and_repaired(
     assert golden(locked, "bake", IMAGE, "--fetch-only").returncode == 0
     assert golden(locked, "store", "verify").returncode == 0
     assert all(sha256_file(path) == path.name for path in (corrupted, truncated))
-
-
-def test_a_remote_store_that_is_not_configured(locked: Path) -> None:
-    done = golden(locked, "store", "push")
-    assert done.returncode == 2
-    assert "no remote store is configured" in done.stderr
-    for command in (("store", "verify"), ("bake", IMAGE, "--fetch-only")):
-        wrong = golden(locked, *command, GOLDEN_STORE_S3="/srv/store")
-        assert wrong.returncode == 2, command
-        assert "`/srv/store` is no location of S3" in wrong.stderr

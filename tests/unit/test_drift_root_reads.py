@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from goldenami.fleet.drift.disk.policy import Freedom, Policy, Rule
+from goldenami.fleet.drift.disk.policy import Freedom, Policy
 from goldenami.local.disk import boot_regions
 from goldenami.local.reader.block_source import RawFile
 from goldenami.local.reader.observe import Observation, Region, observe
@@ -47,19 +47,6 @@ def test_no_rule_frees_what_root_reads() -> None:
     reads = committed()
     assert len(reads) > 120
     assert freed(reads, Policy.read("debian", {f"/{name}" for name in plants.ENGINE})) == []
-
-
-@pytest.mark.parametrize("path", ["/etc/sudoers.d/x", "/etc/default/locale", f"{CLOUD}/obj.pkl",
-                                  "/etc/apt/apt.conf.d/x",
-                                  "/var/backups/.ssh/authorized_keys", "/var/cache/apparmor/x", "/etc/cron.d/x"])
-def test_a_rule_that_frees_it_is_found(path: str) -> None:
-    rule = Rule(paths=[path.rpartition("/")[0] + "/**", path], may=Freedom.DATA,
-                reason="somebody wants it")
-    reads = committed() | root_reads.reads(
-        {"/etc/apt/apt.conf.d/01x": 'DPkg::Pre-Invoke {"/etc/apt/apt.conf.d/x";};'}
-    )
-    policy = Policy([rule, *Policy.read("debian", ()).rules], "debian")
-    assert any(line.startswith(f"{path} ") for line in freed(reads, policy))
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, NotVerified
-from goldenami.image.report import beside
 from goldenami.image.verify import hardening
 from goldenami.local import hardening_scan
 from goldenami.model import program_files
@@ -122,13 +121,6 @@ def test_publishing_waits_for_as_many_rules_as_the_definition_asks(build: BuildF
     refused(two, "is of build ffffffffffff")
 
 
-def test_the_report_has_a_line_of_it(build: BuildFolder) -> None:
-    assert beside.hardness(build) == []
-    records.write(build.path / HARDENING_FILE, judged(build))
-    (fact,) = beside.hardness(build)
-    assert fact.value == str(judged(build))
-
-
 def test_the_checkout_s_file_is_right(build: BuildFolder) -> None:
     """Its numbers are more than five, so the score of a scan of five is none."""
     source = Path(__file__).resolve().parents[2] / hardening.PATH
@@ -182,10 +174,3 @@ def test_rules_are_asked_of_files_and_of_what_the_kernel_said(tree: Path, tmp_pa
     assert (tree / "etc/debian_version").read_text(encoding="utf-8") == "13.2\n"
     assert list((tree / "proc").iterdir()) == [] and not (tmp_path / "x").exists()
     assert str(tree) not in shell.output(["findmnt", "-rno", "TARGET"])
-
-
-def test_a_machine_without_oscap_says_so(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "no oscap" in hardening_scan.scan(tree, "", tmp_path).problem

@@ -24,21 +24,6 @@ def builds(ledger: Ledger) -> list[int]:
     return [int(old.build_id, 16) for old in ledger.history]
 
 
-def test_what_latest_named_is_remembered_once() -> None:
-    ledger = moved(1, 2, 3)
-    assert (ledger.latest, builds(ledger)) == (mark(3), [1, 2])
-    assert ledger.moved(Channel.LATEST, mark(3)) is ledger
-    again = ledger.moved(Channel.LATEST, mark(1))
-    assert (again.latest, builds(again)) == (mark(1), [2, 3])
-    other_ami = ledger.moved(Channel.LATEST, mark(3, "ami-2"))
-    assert (other_ami.latest, builds(other_ami)) == (mark(3, "ami-2"), [1, 2])
-
-
-def test_a_candidate_leaves_latest_alone() -> None:
-    ledger = moved(1).moved(Channel.CANDIDATE, mark(2))
-    assert (ledger.candidate, ledger.latest, ledger.history) == (mark(2), mark(1), ())
-
-
 def test_a_rollback_goes_to_the_last_that_was_not_withdrawn() -> None:
     ledger = moved(1, 2, 3)
     back = ledger.withdraw(mark(3).build_id).moved(Channel.LATEST, mark(2))

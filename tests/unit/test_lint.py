@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from goldenami.image.lock import lint
 from goldenami.model.builds.lockfile import Lock
-from goldenami.model.supported import hardware, support
-from goldenami.model.supported.support import SupportState
+from goldenami.model.supported import hardware
 from support.rules import trees
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,22 +215,3 @@ def test_a_branch_is_past_its_end_on_the_day_after() -> None:
         "supported_parts: support of NVIDIA driver 535.309.01 (branch 535) ended 2026-06-30: "
         "plan the move to a newer one")
     assert cuda.startswith("supported_parts: support of CUDA 12.2 (came with driver branch 535) ")
-
-
-def test_check_warns_of_what_the_report_calls_ended() -> None:
-    """On each day, of every committed lock: both have it from `support`, and in the same words."""
-    seen = 0
-    for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        lock = Lock.model_validate_json(json.dumps(data))
-        for day in (date(2025, 1, 1), date(2026, 12, 1), date(2029, 1, 1), date(2031, 1, 1)):
-            ended = [part for part in support.of_lock(data) if part.state(day)
-                     is SupportState.ENDED]
-            found = lint.check(lock, hardware.load(ROOT), day.isoformat())
-            said = [one for one in found if one.rule == "supported_parts"]
-            assert all(f"{part.part} {part.version}" in one.message
-                       and part.words(day) in one.message
-                       for part, one in zip(ended, said, strict=True)), path.name
-            assert {one.severity for one in said} <= {lint.Severity.WARNING}
-            seen += len(ended)
-    assert seen > 20

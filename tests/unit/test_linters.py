@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.cache_paths import CachePaths
-from support.builds import tools
 from support.builds.tools import ROOT, complaints, complaints_kept
 from support.rules import trees
 
@@ -57,27 +56,6 @@ def test_ansible_lint() -> None:
     assert complaints_kept("ansible-lint", *ANSIBLE_LINT, inputs=inputs) == ""
 
 
-def test_only_silence_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What complained complains again; what was silent is not asked again until a byte of its
-    inputs changes."""
-    monkeypatch.setenv("GOLDEN_CACHE", str(tmp_path))
-    asked = tmp_path / "asked"
-    script = f"echo x >> {asked}; exit $(wc -l < {asked})"
-    inputs = [ROOT / "galaxy.yml"]
-    assert "1" in complaints_kept("sh", "-c", script, inputs=inputs)
-    assert "2" in complaints_kept("sh", "-c", script, inputs=inputs)
-    silent = f"echo x >> {asked}"
-    for given in (inputs, inputs, [ROOT / "ansible.cfg"]):
-        assert complaints_kept("sh", "-c", silent, inputs=given) == ""
-    assert len(asked.read_text(encoding="utf-8").splitlines()) == 4
-
-
-def test_shell_syntax() -> None:
-    scripts = _scripts()
-    assert len(scripts) >= 5
-    assert "".join(complaints(interpreter, "-n", str(path)) for interpreter, path in scripts) == ""
-
-
 def test_shellcheck() -> None:
     assert (
         complaints(
@@ -105,13 +83,6 @@ def test_ruff_complains(tmp_path: Path) -> None:
     said = complaints("ruff", *RUFF, "--config", str(ROOT / "pyproject.toml"), bad)
     assert "F401" in said
     assert said.count("TID251") == 3
-
-
-def test_mypy_complains(tmp_path: Path) -> None:
-    bad = _write(tmp_path / "bad.py", "def f(x):\n    return x\n")
-    settings = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir",
-                str(tmp_path / "cache"))
-    assert "no-untyped-def" in complaints("mypy", *settings, bad)
 
 
 def test_imports_complain(tmp_path: Path) -> None:
@@ -157,24 +128,6 @@ def test_ansible_lint_complains(tmp_path: Path) -> None:
         assert rule in said, said
 
 
-@pytest.mark.parametrize("interpreter", ["bash", "sh"])
-def test_shell_syntax_complains(tmp_path: Path, interpreter: str) -> None:
-    assert "yntax error" in complaints(interpreter, "-n",
-                                       _write(tmp_path / "bad", "if true; then\n"))
-
-
 def test_shellcheck_complains(tmp_path: Path) -> None:
     bad = _write(tmp_path / "bad", "#!/bin/sh\ncd /nowhere\nrm -r x\n")
     assert "SC2164" in complaints("shellcheck", "--severity=warning", "--format=gcc", bad)
-
-
-def test_missing_tool_is_skipped_on_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="no-such-tool is not installed"):
-        tools.find("no-such-tool")
-
-
-def test_missing_tool_is_an_error_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="no-such-tool is not installed"):
-        tools.find("no-such-tool")

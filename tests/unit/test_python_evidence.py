@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from goldenami.image.lock import lint
-from goldenami.image.report import view
 from goldenami.image.security import components, cve
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.python_packages import PythonPackages
@@ -62,11 +61,3 @@ def test_the_lint_sees_wheels_of_cuda_without_gpus(lock: Lock) -> None:
     said = [finding.message for finding in lint.check(lock, hardware.load(ROOT))]
     assert any(line.startswith("python_packages brings 1 wheels of CUDA (1.0 GB)")
                for line in said), said
-
-
-def test_the_report_names_what_was_asked_for(lock: Lock) -> None:
-    found = {fact.term: fact for fact in view.facts(lock.model_dump(mode="json"))}
-    assert found["Python packages"].value == "einops 1.0, company-model 1.0"
-    assert found["Python packages"].note == "and all that they need, in ml"
-    without = view.facts(sample().model_dump(mode="json"))
-    assert "Python packages" not in {fact.term for fact in without}

@@ -166,16 +166,6 @@ def test_a_package_that_is_nowhere(
     assert caught.value.exit_code is code
 
 
-def test_packages_that_exclude_each_other_are_both_named(
-    resolution: Resolution, public: PyIndex,
-) -> None:
-    public.wheel("app", "1.0", ("lib<2",))
-    with pytest.raises(NoFit) as caught:
-        ask(resolution, "app", "lib==2.0")
-    assert f"{IMAGE}.yml:9: python_packages.2: pip finds no wheels" in caught.value.message
-    assert "The user requested lib==2.0; app 1.0 depends on lib<2" in caught.value.message
-
-
 def test_frameworks_and_packages_have_one_environment_and_one_choice_of_versions(
     resolution: Resolution, public: PyIndex,
 ) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from support.gpu import gpu_checks
@@ -87,34 +86,3 @@ def test_without_the_hook_the_sentence_never_comes(conf: Path) -> None:
     conf.write_text("".join(line for line in text.splitlines(True) if "AptCli" not in line),
                     encoding="utf-8")
     assert CHECKS.REFUSED not in apt(conf, "install", "golden-no-such-package")[1]
-
-
-def answer(text: str, status: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(succeeded=not status, failed=bool(status), stdout=text)
-
-
-GOOD = {"apt alone": answer(CHECKS.REFUSED, 100), "unknown": answer(CHECKS.REFUSED, 100),
-        "there already": answer(""),
-        "managed": answer((FILES / "externally-managed").read_text(encoding="utf-8"))}
-LOCK = {"seal_package_changes_enabled": False}
-BAD = {
-    "apt alone": answer("E: Sub-process /bin/true returned an error code (1)", 100),
-    "unknown": answer("E: Unable to locate package", 100),
-    "there already": answer(CHECKS.REFUSED, 100),
-    "managed": answer("Error=To install Python packages system-wide, try apt install"),
-}
-
-
-def check(typed: dict[str, SimpleNamespace]) -> None:
-    CHECKS.test_apt_says_so_before_it_downloads_and_without_any_index(typed.__getitem__, LOCK)
-    CHECKS.test_pip_recommends_what_works_here(typed.__getitem__, LOCK)
-
-
-def test_the_checks_pass_where_the_sentence_comes() -> None:
-    check(GOOD)
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_the_checks_see(name: str) -> None:
-    with pytest.raises(AssertionError):
-        check({**GOOD, name: BAD[name]})

@@ -3,7 +3,6 @@ hold."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -104,12 +103,3 @@ def test_a_sealed_tree_may_hold_what_a_role_brings(tmp_path: Path) -> None:
     tree = write(tmp_path / "tree", {f"{CERTIFICATES[1:]}/company.crt": "x", "etc/passwd": ""})
     assert residue.find(tree, []) == [f"nobody's file: {CERTIFICATES}/company.crt"]
     assert residue.find(tree, role_files.of_image(root, {"golden_roles": ["company"]})) == []
-
-
-def test_a_sealed_tree_may_hold_all_of_a_folder_that_a_role_copies(tmp_path: Path) -> None:
-    root = role(tmp_path, "- copy: {src: tree, dest: /opt/agent}\n",
-                **{"files/tree/lib/deep/x.py": ""})
-    is_brought = re.compile("|".join(map(residue._pattern,
-                                         role_files.brought(root, "company", {})))).fullmatch
-    assert is_brought("/opt/agent/tree/lib/deep/x.py")
-    assert not is_brought("/opt/agent/other/x.py")

@@ -125,19 +125,3 @@ def test_packages_in_a_file_that_is_not_read(tmp_path: Path, name: str) -> None:
     ) as caught:
         role_packages.packages(root, "limits", PLATFORMS["trixie"], {})
     assert caught.value.hint == "write it into main.yml or Debian_13.yml beside it"
-
-
-def test_packages_that_are_no_list(tmp_path: Path) -> None:
-    root = role(tmp_path, "__limits_packages: htop\n", "main.yml")
-    with pytest.raises(BadInput, match="__limits_packages is 'htop', no list"):
-        role_packages.packages(root, "limits", PLATFORMS["trixie"], {})
-
-
-def test_an_engine_of_its_vendor_replaces_the_distribution_s() -> None:
-    def named(**given: Any) -> list[str]:
-        return role_packages.packages(ROOT, "container_runtime", PLATFORMS["trixie"], given)
-
-    vendor = ["docker-ce", "docker-ce-cli", "containerd.io"]
-    assert named() == ["docker-cli", "docker.io", "docker-buildx", "docker-compose"]
-    assert named(container_runtime_plugins_enabled=False) == ["docker-cli", "docker.io"]
-    assert named(container_runtime_packages=vendor) == vendor

@@ -7,10 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
-import pytest
-from goldenami.core import units
 from goldenami.core.errors import GoldenError
-from goldenami.image.report import charts, site, site_folder
+from goldenami.image.report import site, site_folder
 from goldenami.image.report.site_folder import SITE_FILE
 from goldenami.model.builds.build_folder import ImageFolder
 from support.builds import report_data as data
@@ -77,15 +75,3 @@ def test_a_build_that_is_gone_stays_and_one_that_is_damaged_is_named(tmp_path: P
     kept.unlink()
     oldest = site_folder.builds(folder, [])[data.IMAGE][-1]
     assert oldest.build_id == gone.build_id, "newest first"
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_a_chart_over_time_begins_with_two_builds(count: int) -> None:
-    rows = [(str(number), 100.0 + number) for number in range(count)]
-    chart = charts.history("X", rows, units.duration)
-    if count < 2:
-        assert chart is None
-    else:
-        assert chart and len(chart.bars) == count
-        assert chart.bars[-1].width == 1.0 and chart.bars[-1].label == str(count - 1)
-        assert chart.bars[-1].note == units.change(rows[-1][1], rows[-2][1])

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
-from goldenami.core import records
-from goldenami.image.report import report
-from goldenami.model.builds.build_records import Outcome
-from goldenami.model.builds.security_records import (
-    CVE_FILE,
-    CveRecord,
-    Feed,
-    FeedStatus,
-    Rating,
-    Vulnerability,
-)
 from goldenami.model.supported import compatibility, support
 from goldenami.model.supported.platforms import RELEASES
 from goldenami.model.supported.support import SupportState
@@ -70,35 +58,3 @@ def test_every_part_of_a_committed_lock_has_its_dates() -> None:
         for one in support.of_lock(json.loads(path.read_text(encoding="utf-8"))):
             assert one.source and (one.ends or one.over or one.part
                                    == "CUDA"), f"{path.name}: {one}"
-
-
-def test_no_gpu_is_missed_by_an_image_for_none(tmp_path: Path) -> None:
-    cpu = data.lock(hardware={"families": ["c7i"], "sm": [], "cpus": []}, driver=None, cuda=None)
-    bare = data.write_build(tmp_path / "cpu", data.bake_record(cpu), None)
-    assert "GPU has run" not in report.render(bare, None, cpu)
-
-
-def test_those_that_stop_a_publish_come_first(tmp_path: Path) -> None:
-    folder, _, lock = data.write_pair(tmp_path)
-    bake = folder.read_bake()
-
-    def one(number: int, part: str, rating: Rating, **more: object) -> Vulnerability:
-        return Vulnerability.model_validate({
-            "id": f"CVE-2026-{number}", "feed": Feed.DEBIAN, "part": part, "version": "1",
-            "rating": rating, **more})
-
-    found = [one(1, "expat", Rating.HIGH), one(2, "expat", Rating.LOW),
-             one(3, "openssl", Rating.UNKNOWN, fails=True),
-             one(4, "zlib", Rating.HIGH, fails=True, waived="not reachable")]
-    record = CveRecord(
-        image=bake.image, build_id=bake.build_id, lock_sha256=bake.lock_sha256,
-        checked_at="2026-12-01T00:00:00Z",
-        fail_on=Rating.HIGH, feeds=[FeedStatus(feed=Feed.DEBIAN, address="x")], findings=found,
-        warnings=[],
-        outcome=Outcome.INCORRECT)
-    records.write(folder.path / CVE_FILE, record)
-    page = report.render(folder, None, lock)
-    assert page.index("CVE-2026-3") < page.index("CVE-2026-1"), "openssl stops a publish"
-    assert "2 high, 1 low, 1 unknown" in page and "1 of them stops a publish" in page
-    assert "waived: not reachable" in page
-    assert "seen on 2026-12-01" in page, "the newest record dates the page"

@@ -38,10 +38,6 @@ def test_the_driver_of_nvidias_repository() -> None:
     assert archives("ubuntu-24.04-ml-gpu") == (ubuntu,)
 
 
-def test_the_distributions_own_driver_wants_none() -> None:
-    assert archives("debian-13-ml") == ()
-
-
 def test_address_and_fingerprint_may_be_the_definitions() -> None:
     found = archives("debian-13-nvidia", nvidia_driver={
         "nvidia_driver_repository_url": "https://mirror.example/cuda",
@@ -61,13 +57,6 @@ def test_a_lock_names_the_same_as_its_definition() -> None:
         found = archives("debian-13-ml", **{role: given})
         assert vendor_archives.of_lock(ROOT, changed) == found
         assert found == (DEBIAN,) or role == "container_runtime"
-
-
-def test_the_container_toolkit_has_a_repository_of_its_own() -> None:
-    found = archives("debian-13-nvidia",
-                     container_runtime={"container_runtime_gpu_source": "nvidia"})
-    assert [vendor.name for vendor in found] == ["nvidia-container", "nvidia"]
-    assert found[0].key.startswith("https://")
 
 
 def test_a_role_of_somebody_s_own_states_archives_in_the_same_form(root: Path) -> None:

@@ -61,15 +61,6 @@ def test_another_build_that_fails_moves_nothing(folders: list[Path]) -> None:
     assert latest(folders[0]) == folders[2].name
 
 
-def test_one_that_was_baked_again_and_fails_gives_way_to_the_one_before(
-    folders: list[Path],
-) -> None:
-    """`keep` takes the link away, since the new disk is not verified yet."""
-    (folders[0].parent / "latest").unlink()
-    fail(folders[2])
-    assert latest(folders[0]) == folders[1].name
-
-
 def test_a_boot_that_breaks_off_leaves_no_verdict_of_an_earlier_one(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:

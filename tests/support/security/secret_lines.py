@@ -15,7 +15,6 @@ _SHORT = "x7Kq2mZp"
 """Eight characters, as people choose them."""
 _LONG = noise("long", 32)
 _HEX = noise("hex", 40, "0123456789abcdef")
-_UUID = "-".join(noise(f"u{size}", size, "0123456789abcdef") for size in (8, 4, 4, 4, 12))
 _AWS, _AWS_ID = noise("aws40", 40), "AKIA" + noise("awsid", 16, _UPPER)
 _PEM = (
     "-----BEGIN RSA PRIVATE "
