@@ -70,13 +70,6 @@ def _checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(role_files, "brought", brought_once)
 
 
-@pytest.fixture
-def own_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses that a user has: where answers are late by as much as they last."""
-    for module, name, pause in quick.PAUSES:
-        monkeypatch.setattr(module, name, pause)
-
-
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
     process = Process([sys.executable, "-m", "ec2_emulator", "--port", "0"],

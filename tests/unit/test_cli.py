@@ -17,7 +17,6 @@ from goldenami import cli
 from goldenami.commands import run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.core import environment
-from goldenami.core.errors import BadInput
 from goldenami.image.builders.local import LocalBuilder
 from support.builds.tools import ROOT
 from support.rules import trees
@@ -154,13 +153,6 @@ def completed(
     return said.out.split()
 
 
-def test_a_shell_outside_a_checkout_is_told_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert completed("golden bake d", monkeypatch, capsys) == []
-
-
 def test_the_checkout_is_the_one_above_the_working_directory_or_the_one_that_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -190,11 +182,6 @@ def test_where_there_is_no_checkout_is_said(
                                        "packer/images\ngolden: to do: go to a checkout, or name "
                                        "one: "
                                        f"`{ROOT}/scripts/golden --root PATH ...`\n")
-
-
-def test_help_needs_no_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["lock", "--help"]) == 0
 
 
 @pytest.mark.parametrize(("name", "left"), [
@@ -238,11 +225,6 @@ def test_a_reader_that_has_gone_is_1_without_a_traceback() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
-
-
-def test_a_given_folder_is_not_searched_upwards() -> None:
-    with pytest.raises(BadInput, match="is no checkout of goldenami: there is no packer/images"):
-        _ = Checkout(ROOT / "roles").root
 
 
 @pytest.mark.parametrize("args", [["store", "verify"], ["bake", IMAGE, "--fetch-only"]])

@@ -208,12 +208,6 @@ def test_tree_larger_than_its_disk(root: Path, target: Path) -> None:
     assert "disk_size_gib of test to at least 1" in caught.value.hint
 
 
-@pytest.mark.parametrize("size", [0, 64 * MIB, 256 * MIB + 512])
-def test_size_that_is_none(size: int) -> None:
-    with pytest.raises(BadInput, match="no size for a disk"):
-        disk.DiskLayout("test", size, EPOCH)
-
-
 # --- other versions of mke2fs, and one that fails ------------------------------------------------------------------
 
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
@@ -245,9 +239,6 @@ def test_tool_that_fails_leaves_the_last_good_disk(
     assert sha256(target) == before
 
 
-# --- no space ------------------------------------------------------------------------------------------------------
-
-
 # --- tree and manifest ---------------------------------------------------------------------------------------------
 
 def test_manifest(tmp_path: Path, root: Path) -> None:
@@ -273,13 +264,6 @@ def test_manifest_is_the_same_by_either_way(tmp_path: Path, root: Path, target: 
     assert [part["name"] for part in boot["partitions"]] == ["bios", "esp", "root"]
     tree.write_manifest(root, tmp_path / "again.json", boot=boot)
     assert facts.manifest.read_bytes() == (tmp_path / "again.json").read_bytes()
-
-
-def test_order_is_not_the_directory_s(tmp_path: Path) -> None:
-    for number in range(100):
-        (tmp_path / f"{number}").write_text("", encoding="utf-8")
-    names = [entry.path for entry in tree.scan(tmp_path)]
-    assert names == [".", *sorted(f"./{number}" for number in range(100))]
 
 
 def test_tar_has_no_time_after_the_epoch(root: Path) -> None:
@@ -310,16 +294,3 @@ def test_special_files_and_names_that_are_no_text(
     assert "/plug" not in entries
     assert "Type: character special" in debugfs(facts.disk, "stat /null")
     shell.output(["/usr/sbin/e2fsck", "-fn", f"{facts.disk}?offset={disk.ROOT_OFFSET}"])
-
-
-def test_file_that_changes_under_the_reader(root: Path) -> None:
-    entries = tree.scan(root)
-    with (root / "boot/vmlinuz-6.1").open("a", encoding="utf-8") as sink:
-        sink.write("more")
-    with pytest.raises(StageFailed, match=r"/boot/vmlinuz-6\.1 changed from 6 to 10 bytes"):
-        tree.stream_tar(root, entries, io.BytesIO(), epoch=EPOCH)
-
-
-def test_core_image_that_does_not_fit() -> None:
-    with pytest.raises(StageFailed, match="core image has 1024 bytes, its partition 512"):
-        grub.located_core(b"\0" * 1024, 2048, 512)

@@ -229,8 +229,6 @@ def not_initialised(tree: Path) -> None:
      "the GPU at 0000:00:1b.0 is partitioned (MIG), which is not supported: run `nvidia-smi -mig 0`, or use"),
     (lambda tree: node(tree, "nvidia1", 3, 1),
      "/dev/nvidia1 is device 1:3, the driver's is 195:1: remove it, then run `systemctl restart"),
-    (lambda tree: node(tree, "nvidiactl", 0), "/dev/nvidiactl is device 195:0, the driver's is 195:255"),
-    (lambda tree: node(tree, "nvidia-uvm", 0), f"device 195:0, the driver's is {UVM}:0: remove it"),
     (lambda tree: node(tree, "nvidia-uvm-tools", 0, UVM), f"device {UVM}:0, the driver's is {UVM}:1"),
     (lambda tree: node(tree, "nvidia-modeset", 3, 1), "device 1:3, the driver's is 195:254"),
     (lambda tree: write(tree / "proc/devices", "195 nvidia\n"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,17 +97,6 @@ def test_what_only_a_build_with_cuda_needs() -> None:
              for sm in ((), ("80",))}
     assert asked.pop((Origin.SOURCE, ("80",))) == ["demo==1.0", "numpy", "nccl"]
     assert set(map(tuple, asked.values())) == {("demo==1.0", "numpy")}
-
-
-def test_flags_of_a_target() -> None:
-    gpu = dataclasses.replace(ORDER, target=ORDER.target.model_copy(update={"sm": ["80", "120"]}))
-    assert ORDER.flags == {"CFLAGS": "-march=znver4", "ARCHS": ""}
-    assert gpu.flags == {"CFLAGS": "-march=znver4", "ARCHS": "8.0;12.0", "USE_CUDA": "1"}
-
-
-def test_compilers_are_bounded_by_memory_and_by_the_cpus() -> None:
-    assert wheel_builds.jobs_for(10**9) == 1
-    assert wheel_builds.jobs_for(1) == len(os.sched_getaffinity(0))
 
 
 def test_ccache_knows_the_whole_compiler(tmp_path: Path) -> None:
