@@ -39,7 +39,8 @@ def complaints(machine: GpuMachine, kind: GpuType) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", [
-    SMALL, "g5.12xlarge", "g5g.16xlarge", "g6e.48xlarge", "p4d.24xlarge", BIG])
+    SMALL, "g4dn.12xlarge", "g5.xlarge", "g5.12xlarge", "g5g.16xlarge", "g6.xlarge", "g6e.12xlarge",
+    "g6e.48xlarge", "p4d.24xlarge", "p4de.24xlarge", BIG, "p5en.48xlarge"])
 def test_a_healthy_machine_raises_no_alarm(tmp_path: Path, libraries: Path, name: str) -> None:
     kind = gpu_type(name)
     assert complaints(gpu_machine.healthy(tmp_path / "machine", libraries, kind), kind) == {}

@@ -92,7 +92,8 @@ def big(tmp_path: Path, libraries: Path) -> GpuMachine:
 
 
 @pytest.mark.parametrize("name", [
-    SMALL, "g5.12xlarge", "g5g.16xlarge", "g6e.48xlarge", "p4d.24xlarge", BIG])
+    SMALL, "g4dn.12xlarge", "g5.xlarge", "g5.12xlarge", "g5g.16xlarge", "g6.xlarge", "g6e.12xlarge",
+    "g6e.48xlarge", "p4d.24xlarge", "p4de.24xlarge", BIG, "p5en.48xlarge"])
 def test_nothing_is_found_on_a_healthy_machine(tmp_path: Path, libraries: Path, name: str) -> None:
     machine = health_machine.whole(tmp_path / "machine", libraries, name)
     assert health_machine.found(machine) == {}
