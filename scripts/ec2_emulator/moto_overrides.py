@@ -23,7 +23,7 @@ from moto.cloudformation.models import CloudFormationBackend
 from moto.core.utils import method_names_from_class
 from moto.ec2.responses import EC2Response
 
-from ec2_emulator.compute import launches, resource_tags, type_choice
+from ec2_emulator.compute import launches, resource_tags, scheduled_actions, type_choice
 from ec2_emulator.compute.image_lifecycle import ImageLifecycleApi, SnapshotApi
 from ec2_emulator.compute.image_registration import ImageRegistrationApi
 from ec2_emulator.compute.instance_refresh import GroupInstance, InstanceRefreshApi
@@ -68,6 +68,7 @@ def install() -> None:
              functools.cache(method_names_from_class))):
         setattr(where, name, replacement)
     stack_resources.install()
+    scheduled_actions.install()
     for urls, handler in ((moto.ec2.urls, Ec2Api), (moto.ebs.urls, EbsDirectApi),
                           (moto.ssm.urls, ParameterApi),
                           (moto.kms.urls, SigningApi),

@@ -4,16 +4,19 @@ them."""
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, time, timedelta
+from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import boto3
 import pytest
 from goldenami.core import clock
 from support.aws.emulator import Emulator
+from support.aws.seeded_account import SeededAccount
 from support.builds.builds import GPU_IMAGE, Checkout
 
-REGION = "us-east-1"
+REGION, BERLIN = "us-east-1", ZoneInfo("Europe/Berlin")
 SECTION = """
     cluster:
       hours: [Mon-Fri 08:00-19:00 Europe/Berlin]
@@ -28,7 +31,7 @@ SECTION = """
 
 
 @pytest.fixture
-def cluster(checkout: Checkout) -> Checkout:
+def cluster(checkout: Checkout, account: SeededAccount) -> Checkout:
     """A definition whose machines wait for people, with the launch template that publish leaves."""
     checkout.define(SECTION, GPU_IMAGE)
     path = checkout.root / f"packer/images/{GPU_IMAGE}.yml"
@@ -36,7 +39,7 @@ def cluster(checkout: Checkout) -> Checkout:
                     encoding="utf-8")
     boto3.client("ec2", REGION).create_launch_template(
         LaunchTemplateName=f"golden-{GPU_IMAGE}",
-        LaunchTemplateData={"ImageId": "ami-0123456789abcdef0", "InstanceType": "g6.xlarge"})
+        LaunchTemplateData={"ImageId": account.ami(1), "InstanceType": "g6.xlarge"})
     return checkout
 
 
@@ -78,13 +81,57 @@ def test_the_calendar_is_the_groups_own(cluster: Checkout, subnets: str) -> None
     assert {each["TimeZone"] for each in (opens, *later, closes)} == {"Europe/Berlin"}
     # Nobody's job is ended: no action says how many there are.
     assert not any("DesiredCapacity" in each for each in (opens, *later, closes))
-    assert f"{later[-1]['StartTime']:%Y-%m-%dT%H:%M}" == "2099-12-25T22:45"
+    assert f"{later[-1]['StartTime']:%Y-%m-%dT%H:%M}" == "2099-12-28T06:45"
     assert actions("g6") == []
     [g6] = boto3.client("autoscaling", REGION).describe_auto_scaling_groups(
         AutoScalingGroupNames=[f"golden-{GPU_IMAGE}-g6"])["AutoScalingGroups"]
     assert g6["LaunchTemplate"]["LaunchTemplateName"] == f"golden-{GPU_IMAGE}"
     cluster.run("cluster", "apply", GPU_IMAGE, "--set", "MaxInstances=5")
     cluster.run("cluster", "remove", GPU_IMAGE)
+
+
+def group(family: str) -> dict[str, Any]:
+    [found] = boto3.client("autoscaling", REGION).describe_auto_scaling_groups(
+        AutoScalingGroupNames=[f"golden-{GPU_IMAGE}-{family}"])["AutoScalingGroups"]
+    return dict(found)
+
+
+def least(aws: Emulator, moment: datetime) -> int:
+    """The least of a group at that moment, by the emulator's own reading of its actions."""
+    aws.set(schedule_ahead_s=(moment - clock.now()).total_seconds() + 20)
+    return int(group("g5")["MinSize"])
+
+
+def test_the_least_moves_by_the_calendar(
+    cluster: Checkout, aws: Emulator, subnets: str
+) -> None:
+    """Around a holiday and a change of clocks; then of a group that an update finds at noon, with
+    one holiday more."""
+    noons = [datetime.combine(clock.now().date() + timedelta(days=ahead), time(12), BERLIN)
+             for ahead in range(250)]
+    [holiday, *_] = [noon.date() for noon in noons[7:] if noon.weekday() == 4]
+    [change, *_] = [now.date() for before, now in pairwise(noons[21:])
+                    if before.utcoffset() != now.utcoffset()]
+    path = cluster.root / f"packer/images/{GPU_IMAGE}.yml"
+    path.write_text(path.read_text("utf-8").replace("2026-12-25", str(holiday)), encoding="utf-8")
+    cluster.run("cluster", "apply", GPU_IMAGE, "--set", f"Subnets={subnets}",
+                "--set", "MaxInstances=4")
+    seen, wanted = dict[datetime, int](), dict[datetime, int]()
+    for day in (first + timedelta(days=ahead) for first in (holiday, change)
+                for ahead in range(-1, 4)):
+        for at in (time(0, 5), time(7, 44), time(7, 45), time(18, 59), time(19)):
+            moment = datetime.combine(day, at, BERLIN)
+            is_open = day.weekday() < 5 and day != holiday and time(7, 45) <= at < time(19)
+            seen[moment], wanted[moment] = least(aws, moment), 2 if is_open else 0
+    assert seen == wanted
+    assert group("g5")["DesiredCapacity"] == 2, "what runs at the evening's end goes on"
+    thursday = datetime.combine(change + timedelta(days=4), time(12), BERLIN)
+    assert least(aws, thursday) == 2
+    friday = thursday + timedelta(days=1)
+    path.write_text(path.read_text("utf-8").replace(str(holiday), f"{holiday}, {friday.date()}"),
+                    encoding="utf-8")
+    cluster.run("cluster", "apply", GPU_IMAGE, "--set", "MaxInstances=5")
+    assert [least(aws, thursday + timedelta(days=ahead)) for ahead in (0, 1, 4)] == [2, 0, 2]
 
 
 def test_machines_that_the_group_cannot_have(cluster: Checkout) -> None:

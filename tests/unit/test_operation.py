@@ -50,12 +50,13 @@ def test_whether_machines_are_wanted(moment: str, is_open: bool) -> None:
 
 
 def test_holidays_part_the_starts() -> None:
-    """One that is over, or on a day without hours, changes nothing; two in a row are one gap."""
+    """One that is over, or on a day without hours, changes nothing; two in a row are one gap, up to
+    the next day of work."""
     days = [date(2026, 12, 18), date(2026, 12, 24), date(2026, 12, 25), date(2026, 12, 26),
             date(2027, 1, 1)]
     assert BERLIN.periods(days, utc("2026-12-20T12:00")) == [
         (None, utc("2026-12-23T22:45")),
-        (utc("2026-12-25T22:45"), utc("2026-12-31T22:45")), (utc("2027-01-01T22:45"), None)]
+        (utc("2026-12-28T06:45"), utc("2026-12-31T22:45")), (utc("2027-01-04T06:45"), None)]
     assert BERLIN.periods([], utc("2026-12-20T12:00")) == [(None, None)]
 
 

@@ -69,8 +69,15 @@ def create_group(
     resource_name: str, cloudformation_json: Data, account_id: str, region_name: str, **others: Any,
 ) -> FakeAutoScalingGroup:
     """AWS::AutoScaling::AutoScalingGroup, made."""
-    return _moto_group(resource_name, _numbers(cloudformation_json), account_id, region_name,
-                       **others)
+    group = _moto_group(resource_name, _numbers(cloudformation_json), account_id, region_name,
+                        **others)
+    vars(group)["declared"] = _sizes(cloudformation_json)
+    return group
+
+
+def _sizes(cloudformation_json: Data) -> Data:
+    given = _numbers(cloudformation_json)["Properties"]
+    return {name: given.get(name) for name in ("MinSize", "MaxSize", "DesiredCapacity")}
 
 
 def update_group(
@@ -78,8 +85,19 @@ def update_group(
     account_id: str,
     region_name: str,
 ) -> FakeAutoScalingGroup:
-    """The same group changed: its machines stay (moto would make another one)."""
-    given = _numbers(cloudformation_json)["Properties"]
+    """The same group changed: its machines stay (moto would make another one).
+
+    With IgnoreUnmodifiedGroupSizeProperties a size that the template has not changed stays, too
+    (aws-attribute-updatepolicy.html).
+    """
+    given, sizes = _numbers(cloudformation_json)["Properties"], _sizes(cloudformation_json)
+    policy = cloudformation_json.get("UpdatePolicy", {}).get("AutoScalingScheduledAction", {})
+    if str(policy.get("IgnoreUnmodifiedGroupSizeProperties")).lower() == "true":
+        now = {"MinSize": original_resource.min_size, "MaxSize": original_resource.max_size,
+               "DesiredCapacity": original_resource.desired_capacity}
+        before = vars(original_resource)["declared"]
+        given |= {name: now[name] for name, size in sizes.items() if size == before[name]}
+    vars(original_resource)["declared"] = sizes
     return autoscaling_backends[account_id][region_name].update_auto_scaling_group(
         name=original_resource.name, availability_zones=given.get("AvailabilityZones", []),
         desired_capacity=given.get("DesiredCapacity"), max_size=given["MaxSize"],

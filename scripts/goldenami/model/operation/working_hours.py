@@ -48,11 +48,10 @@ class WorkingHours:
 
     def holds(self, moment: datetime, holidays: Collection[date]) -> bool:
         """Whether machines are wanted at `moment`, their start ahead included."""
-        local = moment.astimezone(ZoneInfo(self.zone))
-        for day in (local.date(), local.date() + timedelta(days=1)):
-            begin = _at(day, self.zone) + timedelta(minutes=self.opens)
-            if day.weekday() in self.days and day not in holidays and (
-                    begin - LEAD <= local < _at(day, self.zone) + timedelta(minutes=self.closes)):
+        today = moment.astimezone(ZoneInfo(self.zone)).date()
+        for day in (today, today + timedelta(days=1)):
+            closes = self._at(day, timedelta(minutes=self.closes))
+            if self._is_open(day, holidays) and self._start(day) <= moment < closes:
                 return True
         return False
 
@@ -60,37 +59,44 @@ class WorkingHours:
         self, holidays: Collection[date], now: datetime
     ) -> list[tuple[datetime | None, datetime | None]]:
         """When starts recur, from and until, in UTC: all time from `now` on without the holidays
-        that have hours. None: without a bound."""
+        that have hours. None: without a bound.
+
+        A period begins with a start: Auto Scaling acts at a StartTime whatever the recurrence says
+        ("PutScheduledUpdateGroupAction").
+        """
         begin: datetime | None = None
+        next_start = self._next_start(now, holidays)
         found = []
-        for day in sorted({each for each in holidays if each.weekday() in self.days}):
-            stops, goes_on = (self._before(each) for each in (day, day + timedelta(days=1)))
-            if goes_on <= now:
+        for day in sorted(each for each in set(holidays) if each.weekday() in self.days):
+            stops = self._at(day, -LEAD)
+            if self._start(day) < now:
                 continue
-            if stops > now and self._starts_between(begin or now, stops):
+            if next_start < stops:
                 found.append((begin, stops))
-            begin = goes_on
+            begin = next_start = self._next_start(stops, holidays)
         return [*found, (begin, None)]
 
-    def _before(self, day: date) -> datetime:
-        """The end of the day before, less what its machines start ahead."""
-        return (_at(day, self.zone).astimezone(UTC) - LEAD).replace(microsecond=0)
+    def _is_open(self, day: date, holidays: Collection[date]) -> bool:
+        return day.weekday() in self.days and day not in holidays
 
-    def _starts_between(self, begin: datetime, end: datetime) -> bool:
-        first = begin.astimezone(ZoneInfo(self.zone)).date()
-        days = (first + timedelta(days=ahead) for ahead in range((end - begin).days + 2))
-        return any(day.weekday() in self.days and begin <= self._before(day)
-                   + timedelta(minutes=self.opens) < end for day in days)
+    def _start(self, day: date) -> datetime:
+        return self._at(day, timedelta(minutes=self.opens) - LEAD)
+
+    def _at(self, day: date, clock: timedelta) -> datetime:
+        """A moment of a day, in UTC, by what clocks show in the zone."""
+        return (datetime.combine(day, time(), ZoneInfo(self.zone)) + clock).astimezone(UTC)
+
+    def _next_start(self, moment: datetime, holidays: Collection[date]) -> datetime:
+        day = moment.astimezone(ZoneInfo(self.zone)).date()
+        while not self._is_open(day, holidays) or self._start(day) < moment:
+            day += timedelta(days=1)
+        return self._start(day)
 
 
 @cache
 def _zones() -> frozenset[str]:
     """Those of this machine's database; reading it takes a while."""
     return frozenset(available_timezones())
-
-
-def _at(day: date, zone: str) -> datetime:
-    return datetime.combine(day, time(), ZoneInfo(zone))
 
 
 def _cron(days: tuple[int, ...], minutes: int) -> str:
