@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from goldenami.fleet.cluster import arrivals, waiting
@@ -60,6 +61,10 @@ def test_holidays_part_the_starts() -> None:
     assert BERLIN.periods([], utc("2026-12-20T12:00")) == [(None, None)]
 
 
+TRACE = 40_000
+"""Visits of a trace."""
+
+
 def erlang_c_min(rate: float, ended: float, machines: int) -> float:
     """The mean wait of M/M/c in minutes; rates are by the hour."""
     load = rate / ended
@@ -68,19 +73,27 @@ def erlang_c_min(rate: float, ended: float, machines: int) -> float:
     return 60 * all_busy / (fewer + all_busy) / (machines * ended - rate)
 
 
-@pytest.mark.parametrize(("rate", "ended", "machines"), [(1, 2, 1), (2.1, 1, 3), (5.6, 1, 8)])
-def test_waiting_is_that_of_a_queue(rate: float, ended: float, machines: int) -> None:
-    """Within 5 % of the formula for so many machines that always run, and the trace's own rates."""
-    dice, at, visits = random.Random(31), 0.0, []
-    for _ in range(150_000):
+def against_the_formula(number: int, rate: float, ended: float, machines: int) -> float:
+    """The mean wait in the `number`th trace, as a share of the formula's for its own rates."""
+    dice, at, visits = random.Random(number), 0.0, []
+    for _ in range(TRACE):
         at += dice.expovariate(rate)
         visits.append(Visit(at, dice.expovariate(ended)))
     always = Setting("", machines, ((0.0, machines),))
     found = waiting.simulate(visits, always, Times(boot_h=0), at + 1000)
-    rates = len(visits) / at, len(visits) / sum(each.hours for each in visits)
-    assert found.mean_min == pytest.approx(erlang_c_min(*rates, machines), rel=0.05)
-    assert (found.visits, found.unserved) == (150_000, 0)
+    assert (found.visits, found.unserved) == (TRACE, 0)
     assert found.machine_h == pytest.approx(machines * (at + 1000))
+    rates = TRACE / at, TRACE / sum(each.hours for each in visits)
+    return found.mean_min / erlang_c_min(*rates, machines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate", "ended", "machines"), [(1, 2, 1), (2.1, 1, 3), (5.6, 1, 8)])
+def test_waiting_is_that_of_a_queue(rate: float, ended: float, machines: int) -> None:
+    """Within 5 % of the formula for so many machines that always run, as the mean of the first five
+    traces: none of them is chosen."""
+    shares = [against_the_formula(number, rate, ended, machines) for number in range(5)]
+    assert fmean(shares) == pytest.approx(1, abs=0.05), shares
 
 
 @pytest.mark.parametrize(("setting", "waits_min", "machine_h"), [

@@ -86,8 +86,8 @@ def _carry_out(backend: AutoScalingBackend, action: FakeScheduledAction) -> None
     for name in ("min_size", "max_size"):
         if getattr(action, name) is not None:
             setattr(group, name, int(getattr(action, name)))
-    wanted = group.desired_capacity if action.desired_capacity is None else action.desired_capacity
-    wanted = min(max(int(wanted or 0), group.min_size), group.max_size)
+    asked = group.desired_capacity if action.desired_capacity is None else action.desired_capacity
+    wanted = min(max(int(asked or 0), group.min_size or 0), group.max_size or 0)
     if wanted != group.desired_capacity:
         group.set_desired_capacity(wanted)
 
