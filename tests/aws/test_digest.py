@@ -269,6 +269,19 @@ def test_a_channel_that_refuses_gets_it_later_and_the_other_gets_it_once(
     assert by_topic in by_webhook and told(by_topic) == ["commitments that end: r-1"]
 
 
+def test_a_channel_that_does_not_answer_is_told_again_with_a_word(
+    weeks: Weeks, webhook: Webhook
+) -> None:
+    weeks.go_to(0)
+    weeks.state(ec2__DescribeReservedInstances=reservation(20))
+    webhook.status = 0
+    assert "took the message and did not answer" in weeks.digest(code=4)
+    webhook.status = 200
+    weeks.digest()
+    first, second = webhook.texts
+    assert AGAIN in second and second.replace(AGAIN, "") == first
+
+
 def test_who_only_looks_tells_nobody(
     weeks: Weeks, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,10 @@ class Unreachable(GoldenError):
     exit_code = ExitCode.UNREACHABLE
 
 
+class Unanswered(Unreachable):
+    """It took a request and gave no answer: what was asked may have been done."""
+
+
 class Vanished(Unreachable):
     """The mirror answers, but no longer has a file that the lock names."""
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.util import Retry
 
-from goldenami.core.errors import Unreachable
+from goldenami.core.errors import Unanswered, Unreachable
 from goldenami.core.web_address import without_login
 from goldenami.packages import download, mirrors
 
@@ -155,10 +155,14 @@ def _head(where: str, certificates: str | None) -> Mapping[str, str]:
 
 
 def post(url: str, body: Any, *, name: str) -> None:
-    """Send JSON. The address may hold a secret: errors call it `name`."""
+    """Send JSON. The address may hold a secret: errors call it `name`. Unanswered where it may have
+    arrived."""
     try:
         with _pool(url, redirects=0) as http:
             reply = http.request("POST", url, json=body)
+    except (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ProtocolError):
+        raise Unanswered(f"{name} took the message and did not answer",
+                         hint="look whether it arrived") from None
     except _FAILURES as error:
         cause = getattr(error, "reason", None) or error
         raise Unreachable(f"{name} could not be reached ({type(cause).__name__})",

@@ -27,7 +27,8 @@ _LINE = re.compile(r"^- ([a-z ]+): (.*?)(?: \(.*?\))?: ", re.MULTILINE)
 
 
 class Webhook:
-    """A webhook that keeps what it is told, or answers with a `status` that is an error."""
+    """A webhook that keeps what it is told, or answers with a `status` that is an error; 0: it
+    keeps that and ends the connection."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts, self.status = list[str](), 200
@@ -37,9 +38,11 @@ class Webhook:
         class Handler(QuietHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if outer.status == 200:
+                if outer.status in (200, 0):
                     outer.texts.append(json.loads(body)["text"])
-                self.answer(outer.status)
+                if outer.status:
+                    self.answer(outer.status)
+                self.close_connection = not outer.status
 
         self.server = Loopback(Handler)
         monkeypatch.setenv(notify.WEBHOOK, f"{self.server.url}/secret")

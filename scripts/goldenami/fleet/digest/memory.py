@@ -3,7 +3,8 @@ region, under a lease of its own.
 
 A message is kept before it is sent, in the same write that counts its findings as told, and a
 channel is noted before and after it is told. A run that is killed leaves the message to the next
-one. Only between a channel's answer and its note can a message arrive twice; it then says so.
+one. A message can arrive twice where a channel does not answer, or a run is killed between the
+answer and its note; it then says so. Neither Slack nor a topic of SNS knows a message again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from goldenami.aws.channels.lease import LIFE_S, Lease, hold_leases, read_lease
 from goldenami.aws.session import Account, translated
-from goldenami.core.errors import GoldenError
+from goldenami.core.errors import GoldenError, Unanswered
 from goldenami.core.records import Record
 from goldenami.fleet.digest.digest import DigestRecord
 from goldenami.fleet.digest.findings import DigestFinding, Kind, worst_first
@@ -25,7 +26,7 @@ ITEM = "golden:digest"
 """The item of the lease's table; no image has such a name."""
 MOST_BYTES = 300_000
 """Of the notes: DynamoDB takes 400 KB an item ("Service, account, and table quotas")."""
-AGAIN = "(This may come a second time: the run before ended while it was sending.)\n"
+AGAIN = "(This may come a second time: nobody knows whether it arrived before.)\n"
 
 Send = Callable[[str, str], None]
 
@@ -166,6 +167,8 @@ class Notes:
         self._note(number, begun=channel)
         try:
             send(message.headline, again + message.text)
+        except Unanswered:
+            raise
         except GoldenError:
             self._note(number, begun="")
             raise
