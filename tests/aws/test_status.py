@@ -10,10 +10,9 @@ from goldenami.aws import tags
 from goldenami.aws.pricing import prices
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
-from goldenami.core.errors import BadInput
 from goldenami.fleet.costs import family_regions
 from goldenami.fleet.costs.family_regions import RegionsRecord
-from goldenami.fleet.costs.region_advice import speedup_of, workload_of
+from goldenami.fleet.costs.region_advice import speedup_of
 from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.release.retire.status import StatusRecord
 from support.aws.emulator import Emulator
@@ -183,30 +182,24 @@ def test_a_workload_is_priced_in_every_region(aws: Emulator, checkout: Checkout)
             usd_spot={"us-east-1a": 0.5, "us-east-1b": 0.3})
     asked = ("regions", "--family", "g5", "--region", "us-east-1", "--region", "eu-west-1",
              "--gpu-hours", "1000")
-    ran = checkout.golden(*asked, "--data", "us-east-1=100", "--json")
+    ran = checkout.golden(*asked, "--json")
     assert ran.code == 0, ran.text
     advice = RegionsRecord.model_validate_json(ran.text).advice
     assert advice
-    rows = {(row.region, row.instance_type): row for row in advice.rows}
+    rows = {(row.region, row.offer.instance_type): row for row in advice.rows}
     home, away = rows["us-east-1", "g5.xlarge"], rows["eu-west-1", "g5.xlarge"]
-    assert (home.usd_month, home.usd_data, home.machines, home.gpus) == (1000, 0, 2, 1)
-    assert home.spot and (home.spot.zone, home.spot.usd_mean) == ("us-east-1b", 0.3)
-    assert (away.usd_month, away.usd_data) == (902, 2), "100 GB at 2 cents"
-    assert advice.rows[0] is not home and advice.rows[0] == away, (
-        "the cheapest first, data included"
-    )
+    assert (home.usd_month, home.machines, home.offer.gpus, away.usd_month) == (1000, 2, 1, 900)
+    spot = home.offer.spot
+    assert spot and (spot.zone, spot.usd_mean, home.usd_month_spot) == ("us-east-1b", 0.3, 300)
+    assert advice.rows[0] == away, "the cheapest first"
     unpriced = rows["eu-west-1", "g5.48xlarge"]
-    assert (unpriced.usd_hour, unpriced.usd_month, unpriced.usd_month_spot) == (None, None, None)
+    assert (unpriced.offer.usd_hour, unpriced.usd_month, unpriced.usd_month_spot) == (
+        None, None, None)
     many = rows["us-east-1", "g5.48xlarge"]
-    assert (many.gpus, many.speedup, many.hours, many.usd_month) == (8, 5, 200, 3200)
+    assert (many.offer.gpus, many.speedup, many.hours, many.usd_month) == (8, 5, 200, 3200)
     text = checkout.golden(*asked).text
     assert "8 in g5.48xlarge are 5 times as fast as one in g5.xlarge, at " in text
     assert "unknown" in text and "$0.00" not in text, text
-
-
-def test_a_workload_that_makes_no_sense() -> None:
-    with pytest.raises(BadInput, match="--data us-east-1: not REGION=GB"):
-        workload_of(1, "us-east-1")
 
 
 @pytest.mark.parametrize(("gpus", "times"), [(1, 1), (8, 5), (4, 2.924), (16, 8.55)])

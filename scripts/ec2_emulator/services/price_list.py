@@ -23,7 +23,6 @@ PAGE = 100
 EVERYWHERE = "*"
 """In the settings: a price in all regions that have none of their own."""
 REGIONS = ("us-east-1", "us-east-2", "us-west-2", "eu-west-1", "eu-central-1")
-NEAR = {"us-east-1", "us-east-2"}
 PUBLISHED = "2024-12-02T18:00:00Z"
 BY_USAGE = (
     ("AmazonEC2", "EBS:SnapshotUsage", 0.05, "GB-Mo", "productFamily", "Storage Snapshot"),
@@ -51,10 +50,6 @@ def _products() -> Iterator[dict[str, Any]]:
         for service, usage, usd, unit, attribute, value in BY_USAGE:
             yield _product(service, usd, unit, {
                 "regionCode": region, "usagetype": usage, attribute: value})
-        for other in set(REGIONS) - {region}:
-            yield _product("AWSDataTransfer", 0.01 if {region, other} == NEAR else 0.02, "GB", {
-                "transferType": "InterRegion Outbound", "fromRegionCode": region,
-                "toRegionCode": other, "usagetype": f"{region}-{other}-AWS-Out-Bytes"})
 
 
 def _product(service: str, usd: float, unit: str, attributes: dict[str, str]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import nearest
 from goldenami.fleet.costs import cost_review, costs, costs_summary, family_regions
 from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
-from goldenami.fleet.costs.region_advice import workload_of
 from goldenami.model.operation import residency
 from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
@@ -32,9 +31,6 @@ def cmd_regions(
     gpu_hours: Annotated[float | None, typer.Option(
         "--gpu-hours", metavar="N", min=0.01, max=1e7,
         help="hours of one GPU a month, to be priced")] = None,
-    data: Annotated[str | None, typer.Option(
-        "--data", metavar="REGION=GB",
-        help="10^9 bytes a month that the work reads from a region")] = None,
 ) -> int:
     """Show where families, of IMAGE or by name, exist, what they cost, where a workload costs
     least."""
@@ -43,14 +39,10 @@ def cmd_regions(
         family = list(checkout.definition(image).hardware)
     if not family:
         raise BadInput("no family to look for", hint="name an image, or a family by --family")
-    if gpu_hours is None and data:
-        raise BadInput("--data says nothing without a workload", hint="give --gpu-hours, too")
-    workload = workload_of(gpu_hours, data or "") if gpu_hours else None
-    check_regions([workload.data_region] if workload and workload.data_region else [])
     account, own = checkout.account(checkout.definition(image) if image else None), home_region()
     home = account.allowed.first([own, *known_regions()]) or own
     rules = residency.of_repository(checkout.root)
-    record, failed = family_regions.look(account, family, region, home, workload,
+    record, failed = family_regions.look(account, family, region, home, gpu_hours,
                                          rules.data_center if rules else None)
     print_record(record, family_regions.show(record), as_json)
     raise_failed(failed, "not every region could be read")

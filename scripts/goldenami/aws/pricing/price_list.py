@@ -50,24 +50,15 @@ class RegionPrices:
 @dataclass(frozen=True, eq=False)
 class ListedUsage:
     """A product of the price list: its service and attributes, and the end of its usage type,
-    before which a region's abbreviation may stand. `place` is the attribute that names the region.
-    """
+    before which a region's abbreviation may stand."""
 
     service: str
     attributes: Mapping[str, str]
     usage: str
-    place: str = "regionCode"
 
 
 SNAPSHOT_GIB_MONTH = ListedUsage(EC2, {"productFamily": "Storage Snapshot"}, "EBS:SnapshotUsage")
 GP3_GIB_MONTH = ListedUsage(EC2, {"volumeApiName": "gp3"}, "EBS:VolumeUsage.gp3")
-
-
-def transfer_from(region: str) -> ListedUsage:
-    """10^9 bytes that leave a region for another one, by the region that they go to."""
-    return ListedUsage("AWSDataTransfer",
-                       {"transferType": "InterRegion Outbound", "fromRegionCode": region},
-                       "AWS-Out-Bytes", "toRegionCode")
 
 
 @dataclass(frozen=True)
@@ -104,11 +95,11 @@ def of_usage(account: Account, usage: ListedUsage, regions: Collection[str]) -> 
 
 def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
     found, day = dict[str, float](), ""
-    place = {usage.place: next(iter(regions))} if len(regions) == 1 else {}
+    place = {"regionCode": next(iter(regions))} if len(regions) == 1 else {}
     for product in products(pricing, {**usage.attributes, **place}, usage.service):
         attributes = product["product"]["attributes"]
         day = max(day, product["publicationDate"][:10])
-        region, name = attributes.get(usage.place, ""), attributes.get("usagetype", "")
+        region, name = attributes.get("regionCode", ""), attributes.get("usagetype", "")
         usd = next(filter(None, on_demand(product)), None)
         if region in regions and name.endswith(usage.usage) and usd:
             found[region] = usd

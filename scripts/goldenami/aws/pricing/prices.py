@@ -15,14 +15,6 @@ from goldenami.core import clock
 from goldenami.core.records import Record
 from goldenami.core.units import GIB
 
-GB = 10 ** 9
-
-
-def copy(count: int, usd_gb: float | None) -> float | None:
-    """US dollars for so many bytes on the way to another region, or None where the price is not
-    known."""
-    return None if usd_gb is None else count / GB * usd_gb
-
 
 def stored(snapshot: AccountSnapshot, present: Container[str]) -> tuple[int, bool]:
     """Bytes that a snapshot is billed for, and whether that is exact and not an upper bound.

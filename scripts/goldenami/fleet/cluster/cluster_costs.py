@@ -19,7 +19,6 @@ from goldenami.model.operation.publish_section import VolumeType
 DETAILED_METRICS = 7
 """Metrics of an instance that each minute is paid for ("Amazon CloudWatch pricing", example of EC2
 detailed monitoring)."""
-GP3_GIB_MONTH = ListedUsage(price_list.EC2, {"volumeApiName": "gp3"}, "EBS:VolumeUsage.gp3")
 METRIC_MONTH = ListedUsage("AmazonCloudWatch", {"group": "Metric"}, "CW:MetricMonitorUsage")
 
 
@@ -51,8 +50,10 @@ def ask(
     assert definition.publish is not None  # there would be no cluster
     template = definition.publish.launch_template
     is_gp3 = template.volume_type is VolumeType.GP3
-    gib = price_list.of_usage(account, GP3_GIB_MONTH, [region]).usd.get(region) if is_gp3 else None
-    metric = price_list.of_usage(account, METRIC_MONTH, [region]).usd.get(region)
+    def listed(usage: ListedUsage) -> float | None:
+        return price_list.of_usage(account, usage, [region]).usd.get(region)
+
+    gib, metric = listed(price_list.GP3_GIB_MONTH) if is_gp3 else None, listed(METRIC_MONTH)
     volume = prices.monthly((template.volume_size_gib or definition.disk_size_gib) << 30, gib)
     monitored: float | None = 0.0
     if launch_data.monitoring(definition) is Monitoring.DETAILED:

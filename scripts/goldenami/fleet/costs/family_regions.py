@@ -11,21 +11,14 @@ from pydantic import Field
 
 from goldenami.aws.calls import pages
 from goldenami.aws.instances import instance_types
-from goldenami.aws.pricing import price_list, prices
-from goldenami.aws.pricing.price_list import ListedPrices
+from goldenami.aws.pricing import prices
 from goldenami.aws.pricing.prices import SpotPrices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, Client, translate, translated
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
-from goldenami.fleet.costs.region_advice import (
-    Advice,
-    GpuWorkload,
-    OfferedType,
-    advise,
-    show_advice,
-)
+from goldenami.fleet.costs.region_advice import Advice, OfferedType, advise, show_advice
 from goldenami.model.builds.build_records import Utc
 from goldenami.model.operation import region_places
 from goldenami.model.operation.residency import GeoPlace
@@ -48,7 +41,7 @@ class RegionsRecord(Record):
     where one was given. `default` is the region where most machines of the account run, empty where
     none does; `not_allowed` has been left out."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     families: list[str]
     asked_at: Utc
     regions: dict[str, list[OfferedType]]
@@ -63,7 +56,7 @@ class RegionsRecord(Record):
 
 def look(
     account: Account, families: Sequence[str], regions: list[str], home: str,
-    workload: GpuWorkload | None = None, center: GeoPlace | None = None,
+    gpu_hours: float | None = None, center: GeoPlace | None = None,
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
     """Ask every region (`regions`; none: all that the account has enabled, which `home` is asked
     for, and that are allowed). `center` is the company's data centre."""
@@ -73,7 +66,7 @@ def look(
     asked = enabled if regions else list(filter(account.allowed.allows, enabled))
     answers = for_each_region(asked,
                               lambda region: _region(account.ec2(region), families,
-                                                     spot=workload is not None))
+                                                     spot=gpu_hours is not None))
     gpus = _gpus_by_type(account, families,
                          {region: one.zones for region, one in answers.done.items()})
     known, why = prices.hourly_by_type(account, sorted(gpus))
@@ -94,17 +87,7 @@ def look(
         spot_unknown={region: one.spot_unknown for region, one in answers.done.items()
                       if one.spot_unknown},
         regions=offers,
-        advice=_advice(account, offers, workload) if workload else None), answers.failed
-
-
-def _advice(
-    account: Account, offers: Mapping[str, Sequence[OfferedType]], workload: GpuWorkload
-) -> Advice:
-    """The price list is asked for data's way only where there is data."""
-    transfer = price_list.of_usage(account, price_list.transfer_from(workload.data_region),
-                                   offers) \
-        if workload.data_gb else ListedPrices()
-    return advise(offers, workload, transfer)
+        advice=advise(offers, gpu_hours) if gpu_hours else None), answers.failed
 
 
 @dataclass(frozen=True)
