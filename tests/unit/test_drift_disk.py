@@ -143,7 +143,8 @@ def test_named_attacks(build: BuildFolder, image: Path, tmp_path: Path) -> None:
     assert rows["/usr/bin/false"].package == "coreutils"
     assert "Python runs it instead of its source" in rows["/var/log/hidden.pyc"].rule
     assert "as root" in rows["/var/lib/cloud/scripts/per-boot/run"].rule
-    assert all(row.path in disk_summary.markdown(record).replace("\\", "") for row in record.drift)
+    said = list(disk_summary.show(record))
+    assert all(any(line.startswith(row.path) for line in said) for row in record.drift)
 
 
 @pytest.fixture(scope="module")
@@ -265,9 +266,6 @@ def test_the_command(
     said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name)
     assert said.code == ExitCode.NOT_VERIFIED
     assert "/etc/ld.so.preload" in said.text
-    assert "/etc/ld.so.preload" in (checkout.root / "build/drift/disk.md").read_text(
-        encoding="utf-8"
-    )
     nobody = tmp_path / "ssh_config"
     nobody.write_text("Host golden\n  HostName 127.0.0.1\n  Port 1\n", encoding="utf-8")
     said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name, "--inside")

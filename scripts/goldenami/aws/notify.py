@@ -20,6 +20,8 @@ webhooks)."""
 SUBJECT_LIMIT = 99
 """Characters of a subject, in ASCII and on one line (SNS API reference, Publish: fewer than
 100)."""
+_PLAIN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+"""What Slack would take for a mention or a link ("Formatting text for messages")."""
 MESSAGE_LIMIT = 256 * 1024
 """Bytes of a message (SNS API reference, Publish)."""
 
@@ -54,7 +56,7 @@ def _to_topic(account: Account, topic: str, headline: str, body: str) -> None:
 
 def to_webhook(url: str, headline: str, body: str) -> None:
     """Post both as one message; Unreachable without the address in its text."""
-    text = f"*{headline}*\n{body}"
+    text = f"*{headline}*\n{body}".translate(_PLAIN)
     if len(text) > TEXT_LIMIT:
         text = text[:TEXT_LIMIT] + "\n(shortened)"
     http_documents.post(url, {"text": text}, name=f"the webhook of {WEBHOOK}")

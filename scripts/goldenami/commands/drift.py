@@ -26,7 +26,7 @@ from goldenami.fleet.drift.disk import allowances, disk_check, disk_file, disk_s
 from goldenami.fleet.drift.disk.disk_check import LookedAt
 from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict, RunningDifference
 from goldenami.fleet.drift.disk.neighbours import LaunchedWith
-from goldenami.fleet.drift.fleet_records import DRIFT_FILE, SUMMARY_FILE
+from goldenami.fleet.drift.fleet_records import DRIFT_FILE
 from goldenami.fleet.drift.inside import running_check
 from goldenami.image.builders import ec2
 from goldenami.image.security import provenance, published_provenance
@@ -37,7 +37,7 @@ from goldenami.model.definitions.definition import Definition
 REPAIR = "repair"
 """In the place of an image: what follows is an instance to repair."""
 FOLDER = "build/drift"
-"""Where the fleet's record and its summary are."""
+"""Where the records are."""
 
 
 def _asked(
@@ -178,7 +178,6 @@ def _written(checkout: Checkout, record: DiskRecord, name: str, *, as_json: bool
     """Keep and print what was found; the headline where something drifted."""
     folder = checkout.root / FOLDER
     records.write(folder / f"{name}.json", record)
-    records.write_text(folder / f"{name}.md", disk_summary.markdown(record))
     print_record(record, disk_summary.show(record), as_json)
     return disk_summary.headline(record) if record.verdict is DiskVerdict.DRIFTED else ""
 
@@ -213,7 +212,7 @@ def _instance(
         record = disk_check.check(build, looked_at, may).with_running(running)
         progress.say(f"{units.size(found.bytes_read)} came from EBS")
     drift = _written(checkout, record, instance, as_json=as_json)
-    untold = notify.tell(account, drift, disk_summary.markdown(record)) if drift else []
+    untold = notify.tell(account, drift, "\n".join(disk_summary.show(record))) if drift else []
     _end(drift, untold,
          f"`golden drift repair {instance}` replaces its root volume, or the instance in its group")
     return 0
@@ -226,14 +225,12 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
         if definition.publish and definition.publish.account:
             account.expect(definition.publish.account, (only or definition.regions)[0])
     record, failed = fleet.look(account, checkout.images_by_region(image, only))
-    summary = fleet_summary.markdown(record, run_url())
-    folder = checkout.root / FOLDER
-    records.write(folder / DRIFT_FILE, record)
-    records.write_text(folder / SUMMARY_FILE, summary)
-    print_record(record, fleet_summary.show(record), as_json)
+    records.write(checkout.root / FOLDER / DRIFT_FILE, record)
+    lines = list(fleet_summary.show(record))
+    print_record(record, lines, as_json)
     drifted = any(record.rows())
     untold = (
-        notify.tell(checkout.account(), fleet_summary.headline(record), summary)
+        notify.tell(checkout.account(), lines[-1], "\n".join([*lines[:-1], run_url()]))
         if drifted or failed else []
     )
     _end(fleet_summary.headline(record) if drifted else "", untold,

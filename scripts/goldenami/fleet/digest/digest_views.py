@@ -71,8 +71,8 @@ def line(one: DigestFinding) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` of strangers on one line, without what Slack takes for a mention or a link."""
-    return " ".join(text.split()).translate({ord("<"): "(", ord(">"): ")"})
+    """`text` of strangers on one line."""
+    return " ".join(text.split())
 
 
 def _commitments(record: DigestRecord) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from goldenami.core.records import Record
 from goldenami.model.builds.build_records import Utc
 
-DRIFT_FILE, SUMMARY_FILE = "drift.json", "summary.md"
+DRIFT_FILE = "drift.json"
 
 
 class FleetDrift(StrEnum):

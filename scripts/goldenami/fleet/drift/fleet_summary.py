@@ -1,16 +1,13 @@
-"""The fleet view for people: lines for a terminal, Markdown for a pipeline's page or a message.
-Pure."""
+"""The fleet view for people: lines for a terminal and for a message. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from goldenami.core.markdown import cell, rows
 from goldenami.fleet.drift.fleet_records import FleetRecord, GroupRow, ImageFleet, InstanceRow
 
 STRANGERS_SHOWN = 5
 """Instances of others that are named; all of them are in the record."""
-HEADS = ("region", "image", "what", "AMI", "build", "drift", "since")
 
 
 def headline(record: FleetRecord) -> str:
@@ -68,21 +65,3 @@ def _strangers(fleet: ImageFleet) -> Iterator[str]:
         named = [f"{name} ({ami})" for name, ami in list(fleet.strangers.items())[:STRANGERS_SHOWN]]
         more = len(fleet.strangers) - len(named)
         yield f"  not of this pipeline: {', '.join(named)}" + (f" and {more} more" if more else "")
-
-
-def markdown(record: FleetRecord, link: str = "") -> str:
-    """The summary. `link` is the run of the pipeline that made it."""
-    lines = [f"# {cell(headline(record))}", ""]
-    if drifted := [(region, fleet.image,
-                    row.id if isinstance(row, InstanceRow) else f"group {row.name}",
-                    row.ami if isinstance(row, InstanceRow) else "",
-                    row.build_id if isinstance(row, InstanceRow)
-                    else "", f"{drift.kind.value}: {drift.what}", drift.since or "")
-                   for region, fleet, row, drift in record.rows()]:
-        lines += [*rows(HEADS, drifted), ""]
-    lines += [f"* {cell(f'{fleet.image} in {region}: {_figures(fleet)}')}"
-              for region, fleets in record.regions.items() for fleet in fleets]
-    lines += [f"* **could not look at {region}**: {cell(cause)}"
-              for region, cause in record.unreachable.items()]
-    lines += ["", f"Looked at on {record.asked_at}." + (f" Run: {link}" if link else "")]
-    return "\n".join(lines) + "\n"

@@ -1,5 +1,4 @@
-"""A compared disk for people: lines for a terminal, Markdown for a pipeline's page or a message.
-Pure."""
+"""A compared disk for people: lines for a terminal and for a message. Pure."""
 
 from __future__ import annotations
 
@@ -40,34 +39,3 @@ def show(record: DiskRecord) -> Iterator[str]:
         yield from (f"    {found.what}", f"    breaks: {found.rule}")
     yield from (f"{row.path} differs and is allowed: {row.rule}" for row in record.passed[:SHOWN])
     yield headline(record)
-
-
-def markdown(record: DiskRecord) -> str:
-    """The summary."""
-    lines = [f"# {_cell(headline(record))}", ""]
-    if record.drift:
-        lines += ["| path | package | what | breaks |", "| --- | --- | --- | --- |"]
-        lines += [f"| {_cell(row.path)} | {_cell(row.package)} | {_cell('; '.join(row.what))} | {_cell(row.rule)} |"
-                  for row in record.drift[:SHOWN]]
-        lines += [""]
-    if record.running:
-        lines += ["| runs | name | what | breaks |", "| --- | --- | --- | --- |"]
-        lines += [f"| {row.kind} | {_cell(row.name)} | {_cell(row.what)} | {_cell(row.rule)} |"
-                  for row in record.running[:SHOWN]]
-        lines += [""]
-    lines += [f"* {_cell(row.path)} is allowed to differ: {_cell(row.rule)}"
-              for row in record.passed]
-    lines += [f"* {record.expected} paths changed as the policy has it", "",
-              f"Looked at on {record.looked_at}."]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text that ends neither its cell nor its line, whatever a path is called."""
-    return (
-        text.replace("\\", "\\\\")
-        .replace("|", "\\|")
-        .replace("<", "&lt;")
-        .replace("\n", "\\n")
-        .replace("`", "\\`")
-    )
