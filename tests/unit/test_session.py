@@ -38,6 +38,8 @@ SKEWED = "Signature expired: 20261125T080000Z is now earlier than 20261125T08550
 @pytest.mark.parametrize(("error", "exit_code", "message"), [
     (answered("UnauthorizedOperation", DENIED), ExitCode.HOST, "may not call ec2:RegisterImage in eu-west-1"),
     (answered("AccessDeniedException", action="PutParameter"), ExitCode.HOST, "may not call PutParameter"),
+    (answered("AccessDeniedException", "User not enabled for cost explorer access",
+              action="GetCostAndUsage"), ExitCode.HOST, "has not enabled Cost Explorer (GetCost"),
     (answered("ExpiredToken"), ExitCode.HOST, "the AWS credentials have expired (RegisterImage in eu-west-1)"),
     (answered("RequestExpired"), ExitCode.HOST, "the AWS credentials have expired, or this machine's clock"),
     (answered("AuthFailure"), ExitCode.HOST, "AWS does not know these credentials"),

@@ -49,6 +49,11 @@ CLOCK = ErrorKind(
     ["RequestTimeTooSkewed", "RequestInTheFuture"], HostNotReady,
     "this machine's clock differs from AWS's by more than AWS allows{where}: {text}",
     "set the clock (`timedatectl set-ntp true`), then run again")
+NO_EXPLORER_SAID = "not enabled for cost explorer"
+"""Within the text of a refusal, whose code is that of rights."""
+NO_EXPLORER = ErrorKind(
+    [], HostNotReady, "the account has not enabled Cost Explorer ({action})",
+    "open it once in the console; a day later it has figures (docs/costs.md)")
 KINDS = (
     CLOCK,
     ErrorKind(

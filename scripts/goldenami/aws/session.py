@@ -326,6 +326,8 @@ def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
     is_said = any(words in text.lower() for words in error_kinds.SKEWED)
     if is_said or (code(error) in error_kinds.TIMED and _is_skewed(error)):
         return error_kinds.CLOCK
+    if error_kinds.NO_EXPLORER_SAID in text.lower():
+        return error_kinds.NO_EXPLORER
     for kind in error_kinds.KINDS:
         if code(error) in kind.codes:
             return kind
