@@ -169,3 +169,14 @@ def test_residency_that_cannot_be(shared: Path, rule: str, complaint: str) -> No
         assert complaint in refused(shared)
     finally:
         path.unlink()
+
+
+def test_a_registry_where_nothing_may_be(shared: Path) -> None:
+    path = shared / "packer/residency.yml"
+    path.write_text("regions: [us-*]\n", encoding="utf-8")
+    registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/ml"
+    try:
+        with edited(shared, "publish:\n", f"publish:\n  registries: [{registry}]\n"):
+            assert ": publish.registries.1: eu-west-1 is not allowed: packer/" in refused(shared)
+    finally:
+        path.unlink()

@@ -74,12 +74,13 @@ def ahead(
     any setting."""
     for group in groups:
         price, wanted = known[group.family], group.ahead
+        kind = price.type or "an unknown type"
         if section and wanted.working_hours:
             hours = MONTH_H * section.open_share
-            yield MonthlyCost(f"{group.family}: {wanted.working_hours} of {price.type} in working "
-                              f"hours, {hours:.0f} h", _times(wanted.working_hours * hours, price.hour))
+            yield MonthlyCost(f"{group.family}: {wanted.working_hours} of {kind} in working hours, "
+                              f"{hours:.0f} h", _times(wanted.working_hours * hours, price.hour))
         if wanted.spare:
-            yield MonthlyCost(f"{group.family}: {wanted.spare} of {price.type} spare, day and night",
+            yield MonthlyCost(f"{group.family}: {wanted.spare} of {kind} spare, day and night",
                               _times(wanted.spare * MONTH_H, price.hour))
         if wanted.stopped:
             yield MonthlyCost(f"{group.family}: {wanted.stopped} stopped, their volumes",

@@ -29,6 +29,11 @@ def _residency(root: Path, source: YamlFile, definition: Definition) -> Iterator
             yield source.error(("publish", "regions", index), refused,
                                hint="take the region out (`left_regions` names where builds stay), "
                                     "or allow it")
+    for index, name in enumerate(definition.publish.registries if definition.publish else ()):
+        region = residency.registry_region(name.partition("/")[0])
+        if region and (refused := rules.refusal(region)):
+            yield source.error(("publish", "registries", index), refused,
+                               hint="take the registry out, or allow its region")
 
 
 def _cluster(

@@ -4,6 +4,7 @@ centre."""
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,6 +22,8 @@ WORLDWIDE = frozenset({
 """Services that a region's name only leads to: they hold prices, bills and rights of the whole
 account, and nothing of an image."""
 _EARTH_KM = 6371.0
+_ECR = re.compile(r"\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+"""A private registry of an account (ECR's user guide, "Private registry concepts")."""
 
 Pattern = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z*]+)*-[0-9*]$|^[a-z]{2}(-[a-z]+)*-\*$")]
 
@@ -81,6 +84,12 @@ class AllowedRegions(Record):
     def first(self, regions: Iterable[str]) -> str | None:
         """The first of `regions` that is allowed."""
         return next(filter(self.allows, regions), None)
+
+
+def registry_region(host: str) -> str:
+    """The region of a registry of ECR; "" of any other registry."""
+    match = _ECR.fullmatch(host)
+    return match[1] if match else ""
 
 
 def of_repository(root: Path) -> RepositoryResidency | None:

@@ -21,6 +21,7 @@ from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
 from goldenami.core.wait import wait_until
 from goldenami.local.oci_layout import OciLayout
+from goldenami.model.operation.residency import registry_region
 
 BUSY_S, PAUSE_S = 120.0, 5.0
 """For how long a registry is asked again that throttles or fails; oras itself asks five times."""
@@ -86,7 +87,7 @@ class Registry:
 
     def remove(self, digest: str) -> None:
         """Remove the image of this digest, with its tags."""
-        if ecr.region_of(self.host):
+        if registry_region(self.host):
             ecr.remove(self.account, self.host, self.name.partition("/")[2], [digest])
         else:
             self._oras("manifest", "delete", "--force", f"{self.name}@{digest}")
@@ -139,7 +140,7 @@ def opened(account: Account, names: list[str]) -> Iterator[Mapping[str, Registry
         path, found = Path(folder) / "config.json", dict[str, Registry]()
         hosts = {name.partition("/")[0] for name in names}
         of_ecr = {host: {"auth": ecr.login(account, host)} for host in sorted(hosts)
-                  if ecr.region_of(host)}
+                  if registry_region(host)}
         records.write_text(path, json.dumps({"auths": of_ecr}))
         for name in names:
             own = path if name.partition("/")[0] in of_ecr else None
