@@ -41,10 +41,11 @@ def test_a_build_that_is_there_needs_none_of_its_files(
     records.write(build.bake, BakeRecord(
         image=IMAGE, build_id=build.build_id, lock_sha256=digest, git_commit="0" * 40, phases=[],
         roles=[],
-        components=[], started_at="2026-01-01T00:00:00Z", layers=[], packages_count=1,
+        components=[], started_at="2026-01-01T00:00:00Z", seconds=1.0, layers=[], packages_count=1,
         manifest_sha256="0" * 64,
         host=Host(cpus=1, python="3.11", packer="1.6.6"),
-        disk=Disk(path="disk.raw", bytes_apparent=1, bytes_allocated=1, sha256="0" * 64)))
+        disk=Disk(path="disk.raw", bytes_apparent=1, bytes_allocated=1, sha256="0" * 64,
+                  blocks_sha256="0" * 64)))
     build.disk.touch()
     for name, package in lock.packages.items():  # what the bills of materials are made of
         records.write_text(CachePaths(checkout / "cache").control / package.sha256,

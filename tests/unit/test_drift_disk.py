@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from goldenami.core import records, shell
+from goldenami.core import shell
 from goldenami.core.errors import BadInput, ExitCode
 from goldenami.fleet.drift.disk import (
     allowances,
@@ -22,8 +22,9 @@ from goldenami.fleet.drift.disk import (
 )
 from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict
 from goldenami.local.disk import disk
-from goldenami.model.builds import disk_blocks, sparse_disk
+from goldenami.model.builds import sparse_disk
 from goldenami.model.builds.build_folder import BuildFolder
+from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.model.builds.sparse_disk import read_block
 from goldenami.model.definitions import definition_file
 from support.builds import builds
@@ -226,10 +227,6 @@ def test_of_an_overlay_s_disk_only_what_is_read_is_hashed(
     here = BuildFolder(tmp_path / build.path.name)
     shutil.copytree(build.path, here.path,
                     copy_function=lambda *names: small_image.copy_file(*map(Path, names)))
-    blocks, record = disk_blocks.scan(here.disk, here.blocks), here.read_bake()
-    assert record.disk is not None
-    listed = record.disk.model_copy(update={"blocks_sha256": records.sha256_file(blocks.path)})
-    records.write(here.bake, record.model_copy(update={"disk": listed}))
     path = tmp_path / "overlay.qcow2"
     shell.output(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(here.disk),
                   str(path)])
@@ -244,7 +241,7 @@ def test_of_an_overlay_s_disk_only_what_is_read_is_hashed(
         disk_check.check(here, disk_file.opened(path, here, small_image.USER)).verdict
         is DiskVerdict.AS_BAKED
     )
-    assert 0 < len(read) < blocks.count() // 2
+    assert 0 < len(read) < BlockMap.open(here.blocks).count() // 2
     with here.disk.open("r+b") as file:
         file.seek(read[0] * sparse_disk.BLOCK)
         file.write(b"changed")

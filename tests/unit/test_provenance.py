@@ -230,24 +230,18 @@ def test_the_lock_is_held_to_its_own_bytes(build: BuildFolder, keys: Path) -> No
         provenance.verify(build, keys / "ours.pub")
 
 
-@pytest.mark.parametrize(("size", "listed", "places"), [
-    (1 << 30, True, (3, (700 << 20) + 1, 5 << 20, (1 << 30) - 1, 1 << 30)),
-    (3 << 20, False, (3, (3 << 20) - 1, 3 << 20)),
-], ids=["by its blocks", "without a list of blocks"])
-def test_the_disk_is_held_to_its_own_bytes(
-    attestor: Attestor, keys: Path, size: int, listed: bool, places: tuple[int, ...],
-) -> None:
-    build = attestor.build
+def test_the_disk_is_held_to_its_own_bytes(attestor: Attestor, keys: Path) -> None:
+    build, size = attestor.build, 1 << 30
     with build.disk.open("wb") as disk:
         disk.truncate(size)
         os.pwrite(disk.fileno(), b"boot", 0)
         os.pwrite(disk.fileno(), b"root", size - (300 << 10))
     found = {"sha256": records.sha256_sparse(build.disk), "bytes_apparent": size,
-             "blocks_sha256": disk_blocks.digest_of(build.disk) if listed else None}
+             "blocks_sha256": disk_blocks.digest_of(build.disk)}
     change(build.bake, lambda bake: bake["disk"].update(found))
     attest_all(attestor)
     assert provenance.verify(build, keys / "ours.pub") == sorted(PUBLISHED)
-    for at in places:
+    for at in (3, (700 << 20) + 1, 5 << 20, size - 1, size):
         with build.disk.open("r+b") as disk:
             byte = os.pread(disk.fileno(), 1, at)
             os.pwrite(disk.fileno(), b"!", at)

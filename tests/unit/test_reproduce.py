@@ -56,11 +56,11 @@ class Bakes:
         return BakeRecord(
             image="test", build_id="0" * 12, lock_sha256="0" * 64, git_commit="0" * 40, phases=[],
             roles=[],
-            started_at="2026-01-01T00:00:00Z", components=[], layers=[], packages_count=0,
+            started_at="2026-01-01T00:00:00Z", seconds=1.0, components=[], layers=[], packages_count=0,
             host=Host(cpus=2, python="3.11", packer="1.6.6", tools={"mke2fs-package": "1.47"}),
             manifest_sha256="0" * 64,
             disk=Disk(path="disk.raw", bytes_apparent=256 * MIB, bytes_allocated=1,
-                      sha256=records.sha256_sparse(facts.disk)))
+                      sha256=records.sha256_sparse(facts.disk), blocks_sha256="0" * 64))
 
     def run(self) -> str:
         return reproduce.run(self, self.folder)

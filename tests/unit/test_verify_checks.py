@@ -44,7 +44,8 @@ def plan(tmp_path: Path) -> VerifyPlan:
                             findings=[],
                             allowed={})
     records.write(tmp_path / "coverage.json", record)
-    baked = Disk(path="disk.raw", bytes_apparent=0, bytes_allocated=0, sha256="0" * 64)
+    baked = Disk(path="disk.raw", bytes_apparent=0, bytes_allocated=0, sha256="0" * 64,
+                 blocks_sha256="0" * 64)
     return VerifyPlan(
         work=tmp_path, log=tmp_path / "log", root=tmp_path, disk=tmp_path / "disk.raw", baked=baked,
         variables=tmp_path / "vars.json", coverage=tmp_path / "coverage.json", user="debian",

@@ -111,6 +111,7 @@ def build(
         roles=[],
         components=[],
         started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}",
+        seconds=1.0,
         layers=[],
         host=Host(cpus=2, python="3.11", packer="1.6.6"),
         packages_count=0,

@@ -146,7 +146,7 @@ def bake_record(of: dict[str, Any], *, scale: float = 1.0, **changes: Any) -> Ba
     parts = {
         "image": of["image"], "build_id": digest[:12], "lock_sha256": digest,
         "git_commit": "4f0c2d9be1a7" + "0" * 28,
-        "started_at": "2026-11-24T22:10:04Z",
+        "started_at": "2026-11-24T22:10:04Z", "seconds": sum(PHASES.values()) * scale,
         "host": Host(cpus=2, accel="tcg", python="3.11.2", packer="1.6.6"),
         "phases": [Timing(name=name, seconds=round(value * scale, 2))
                    for name, value in PHASES.items()],
@@ -156,7 +156,8 @@ def bake_record(of: dict[str, Any], *, scale: float = 1.0, **changes: Any) -> Ba
                        for name, value in COMPONENTS.items()],
         "disk": Disk(
             path=f"build/{of['image']}/{digest[:12]}/disk.raw", bytes_apparent=10 << 30,
-            bytes_allocated=int(5.58 * (1 << 30) * scale), sha256="c" * 64),
+            bytes_allocated=int(5.58 * (1 << 30) * scale), sha256="c" * 64,
+            blocks_sha256="e" * 64),
         "packages_count": len(of["packages"]), "layers": ["base"], "manifest_sha256": "d" * 64,
     }
     return BakeRecord.model_validate(parts | changes)

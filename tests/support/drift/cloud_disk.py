@@ -14,7 +14,7 @@ from goldenami.core import records, shell
 from goldenami.fleet.drift.disk.disk_records import DiskRecord
 from goldenami.image.security import signers
 from goldenami.image.security.provenance import Attestor
-from goldenami.model.builds import disk_blocks, sparse_disk
+from goldenami.model.builds import sparse_disk
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.disk_blocks import BlockMap
 
@@ -29,15 +29,11 @@ ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c
 
 
 def bake(root: Path, image: str) -> BuildFolder:
-    """The small image as a build of `image` in a checkout, its blocks listed as `publish` lists
-    them."""
+    """The small image as a build of `image` in a checkout."""
     build = small_image.bake(root / "build" / image / BUILD_ID)
-    blocks, record = disk_blocks.scan(build.disk, build.blocks), build.read_bake()
-    assert record.disk is not None
-    listed = record.disk.model_copy(update={"blocks_sha256": records.sha256_file(blocks.path)})
     records.write_text(build.lock, LOCK)
-    records.write(build.bake, record.model_copy(update={
-        "image": image, "disk": listed, "lock_sha256": records.sha256_file(build.lock)}))
+    records.write(build.bake, build.read_bake().model_copy(update={
+        "image": image, "lock_sha256": records.sha256_file(build.lock)}))
     return build
 
 

@@ -88,12 +88,12 @@ def bake(
     records.write(build.bake, BakeRecord(
         image="small", build_id=folder.name, lock_sha256=folder.name.ljust(64, "0"),
         git_commit="0" * 40, phases=[],
-        roles=[], components=[], started_at="2026-01-31T12:00:00Z", layers=[], packages_count=0,
+        roles=[], components=[], started_at="2026-01-31T12:00:00Z", seconds=1.0, layers=[], packages_count=0,
         host=Host(cpus=2, python="3.11", packer="1.6.6"),
         manifest_sha256=records.sha256_file(facts.manifest),
         disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes,
                   bytes_allocated=facts.data_bytes,
-                  sha256=facts.sha256)))
+                  sha256=facts.sha256, blocks_sha256=records.sha256_file(build.blocks))))
     return build
 
 

@@ -42,7 +42,7 @@ def build(root: Path, number: int, region: str, image: str = IMAGE, *, snapshot:
         builder=BuilderKind.EC2, image=image, build_id=folder.name, lock_sha256=digest,
         git_commit="0" * 40, phases=[],
         roles=[], components=[], started_at=f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}",
-        layers=[], host=Host(cpus=2, python="3.11", packer="1.6.6"), packages_count=0,
+        seconds=1.0, layers=[], host=Host(cpus=2, python="3.11", packer="1.6.6"), packages_count=0,
         ami=Ami(id="ami-", region=region, snapshot="snap-", base="ami-0", volume_gib=1))
     bake = bake.model_copy(update={"ami": _register(bake, region, snapshot)})
     records.write(folder / BAKE_FILE, bake)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -113,8 +112,7 @@ def bake(
     result = builder.bake(lock, last, progress, force=force)
     result = result.model_copy(update={"layers": [name for name in result.layers
                                                   if name not in made]})
-    record = _record(lock, lock_sha256, started, work, builder, result, progress).model_copy(
-        update={"seconds": round(time.monotonic() - began, 2)})
+    record = _record(lock, lock_sha256, (started, began), work, builder, result, progress)
     records.write(BuildFolder(work / "out").bake, record)
     if record.disk and record.disk.note:
         progress.say(f"not reproducible: {record.disk.note}")
@@ -156,25 +154,24 @@ def check_space(folder: Path, lock: Lock) -> None:
 
 
 def _record(
-    lock: Lock, lock_sha256: str, started: str, work: Path, builder: Builder, result: BakeResult,
-    progress: Progress,
+    lock: Lock, lock_sha256: str, began: tuple[str, float], work: Path, builder: Builder,
+    result: BakeResult, progress: Progress,
 ) -> BakeRecord:
-    roles, out = packer.role_seconds(work), BuildFolder(work / "out")
-    disk = result.disk and result.disk.model_copy(
-        update={"blocks_sha256": records.sha256_file(out.blocks)}
-    )
-    variables = json.loads(out.variables.read_text(encoding="utf-8"))
+    """`began` is the moment by the wall clock, and in monotonic seconds."""
+    roles = packer.role_seconds(work)
+    variables = records.read_object(BuildFolder(work / "out").variables)
     return BakeRecord(
         schema_version=1, builder=builder.kind, image=lock.image,
         build_id=lock_sha256[:lockfile.ID_LENGTH],
-        lock_sha256=lock_sha256, git_commit=variables["golden_git_commit"], started_at=started,
+        lock_sha256=lock_sha256, git_commit=variables["golden_git_commit"],
+        started_at=began[0], seconds=round(time.monotonic() - began[1], 2),
         host=Host(cpus=os.cpu_count() or 1, accel=None, python=platform.python_version(),
                   packer=packer.version(),
                   tools=host_tools.versions() if result.disk else {},
                   distribution=host_tools.distribution()),
         phases=[Timing(name=name, seconds=seconds) for name, seconds in progress.phases.items()],
         roles=[Timing(name=name, seconds=roles[name]) for name in lock.roles if name in roles],
-        packages_count=packages_count(result.sizes, lock), disk=disk, ami=result.ami,
+        packages_count=packages_count(result.sizes, lock), disk=result.disk, ami=result.ami,
         layers=result.layers,
         components=components(lock, result.sizes), largest=largest(result.sizes),
         manifest_sha256=result.manifest_sha256)

@@ -83,7 +83,7 @@ def _section(
         charts.history("Bytes on disk of each build", [
             (label, build.bytes) for label, build in oldest_first if build.bytes], units.size),
         charts.history("Time of each bake", [
-            (label, build.seconds) for label, build in oldest_first if build.seconds],
+            (label, build.seconds) for label, build in oldest_first],
             units.duration))
     regions = tuple(_regions(image, status))
     return ImageSection(

@@ -23,8 +23,7 @@ _LOCK_KEYS = ("base", "kernel", "driver", "cuda")
 
 
 class SiteBuild(Record):
-    """One build. `seconds` of the bake and `bytes` allocated on the disk are None where the record
-    has none.
+    """One build. `bytes` allocated on the disk are None of an AMI.
 
     `layers` were reused from earlier bakes. `gpu` says what GPUs ran it, "" of an image without.
     `rated` counts known vulnerabilities, `stops` those that stop a publish; `asked_at` is "" where
@@ -36,7 +35,7 @@ class SiteBuild(Record):
     build_id: str
     description: str
     started_at: Utc
-    seconds: float | None
+    seconds: float
     bytes: int | None
     layers: int
     verified: bool

@@ -105,10 +105,10 @@ def figures(
     old_verify: VerifyRecord | None,
 ) -> tuple[Fact, ...]:
     """The headline numbers, with their comparison to the previous build, if there is one."""
-    baked, old_baked = _bake_seconds(bake), _bake_seconds(old_bake) if old_bake else None
     return (
         _size(bake, old_bake),
-        Fact("Bake", units.duration(baked), _against("", baked, old_baked)),
+        Fact("Bake", units.duration(bake.seconds),
+             _against("", bake.seconds, old_bake.seconds if old_bake else None)),
         _boot(verify, old_verify),
         _correct(verify),
         Fact("Packages", f"{bake.packages_count:,}", "installed"),
@@ -127,11 +127,6 @@ def groups(verify: VerifyRecord | None) -> tuple[Group, ...]:
         for role, checks in by_role.items()
     ]
     return tuple(sorted(found, key=lambda group: not group.failed))
-
-
-def _bake_seconds(bake: BakeRecord) -> float:
-    """What the bake took by the clock; an older record has only its phases."""
-    return bake.seconds if bake.seconds is not None else sum(phase.seconds for phase in bake.phases)
 
 
 def _size(bake: BakeRecord, old_bake: BakeRecord | None) -> Fact:

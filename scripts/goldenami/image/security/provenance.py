@@ -118,7 +118,7 @@ def copies(build: BuildFolder, region: str) -> tuple[Path, Path]:
 
 def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict[str, Any]:
     bake = build.read_bake()
-    ends = datetime.fromisoformat(bake.started_at) + timedelta(seconds=bake.seconds or 0)
+    ends = datetime.fromisoformat(bake.started_at) + timedelta(seconds=bake.seconds)
     origins = [{"name": "lock.json", "digest": {"sha256": bake.lock_sha256}}]
     if commit := bake.checkout_commit:
         origins.append({"name": "checkout", "digest": {"gitCommit": commit}})

@@ -24,7 +24,7 @@ from goldenami.local.programs.read_code import ReadAhead, reading_ahead
 from goldenami.local.sandbox import program
 from goldenami.local.tree import layers, read_facts, rootfs, sealed, sizes
 from goldenami.model import program_files
-from goldenami.model.builds.build_records import Disk
+from goldenami.model.builds.build_records import BLOCKS_FILE, Disk
 from goldenami.model.builds.part_facts import PARTS_FILE
 from goldenami.model.builds.plans import BakePlan, BakeResult, BakeStep
 from goldenami.model.definitions import role_files
@@ -136,7 +136,8 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -
     return BakeResult(
         disk=Disk(path="disk.raw", bytes_apparent=facts.size_bytes,
                   bytes_allocated=facts.data_bytes,
-                  sha256=facts.sha256, note=facts.note),
+                  sha256=facts.sha256, note=facts.note,
+                  blocks_sha256=records.sha256_file(work / "out" / BLOCKS_FILE)),
         sizes=sizes.by_package(root, facts.manifest), layers=stack.reused,
         manifest_sha256=records.sha256_file(facts.manifest))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -102,14 +102,14 @@ class Disk(Record):
     sparse.
 
     `note` says why its bytes depend on more than the lock; it is empty where they do not.
-    `blocks_sha256` is the digest of `disk.blocks`, which the bake wrote; older records lack it.
+    `blocks_sha256` is the digest of `disk.blocks`, which the bake wrote.
     """
 
     path: str
     bytes_apparent: Bytes
     bytes_allocated: Bytes
     sha256: Sha256
-    blocks_sha256: Sha256 | None = None
+    blocks_sha256: Sha256
     note: str = ""
 
 
@@ -124,8 +124,7 @@ class BuilderKind(StrEnum):
 class Ami(Record):
     """What the EC2 builder made instead of a disk: an AMI of one region and its snapshot. `base` is
     the publisher's AMI that it began from: the one part of such a build that the lock does not fix.
-    `blocks_sha256` is the digest of `disk.blocks`, as the snapshot was read; older records lack
-    it."""
+    `blocks_sha256` is the digest of `disk.blocks`, as the snapshot was read."""
 
     id: str
     region: str
@@ -144,11 +143,10 @@ def checkout_commit(git_commit: str) -> str:
 class BakeRecord(Record):
     """What `bake` did. `phases` follow one another; `roles` are in the order in which they ran.
 
-    `seconds` is all of it by the clock; older records lack it. `largest` are the packages and
-    wheels that take most. `packages_count` are those of the tree, of an AMI with the publisher's. A
-    build has a disk here, or an AMI in EC2, as its builder makes them; an AMI has no `layers`. Of
-    one whose disk could not be read nothing is known by file: no `components` and no
-    `manifest_sha256`.
+    `seconds` is all of it by the clock. `largest` are the packages and wheels that take most.
+    `packages_count` are those of the tree, of an AMI with the publisher's. A build has a disk
+    here, or an AMI in EC2, as its builder makes them; an AMI has no `layers`. Of one whose
+    disk could not be read nothing is known by file: no `components` and no `manifest_sha256`.
     """
 
     schema_version: Literal[1] = 1
@@ -161,7 +159,7 @@ class BakeRecord(Record):
     host: Host
     phases: list[Timing]
     roles: list[Timing]
-    seconds: Seconds | None = None
+    seconds: Seconds
     components: list[Component]
     disk: Disk | None = None
     ami: Ami | None = None
@@ -185,15 +183,6 @@ class BakeRecord(Record):
     def ami_id(self) -> str | None:
         """The AMI's id; None of a build that is a disk."""
         return self.ami.id if self.ami else None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_before(cls, found: Any) -> Any:
-        """Older records have an empty list `upgradable`, or in `trimmed` what a role removed."""
-        if not isinstance(found, dict):
-            return found
-        return {key: value for key, value in found.items()
-                if key != "trimmed" and (key, value) != ("upgradable", [])}
 
     @model_validator(mode="after")
     def _made_by_its_builder(self) -> Self:
@@ -269,14 +258,6 @@ class Boot(Record):
     firmware: str
     seconds_to_ssh: Seconds
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_before(cls, found: Any) -> Any:
-        """Older records have `times`, where the time of a boot went."""
-        if not isinstance(found, dict):
-            return found
-        return {key: value for key, value in found.items() if key != "times"}
-
 
 class Check(Record):
     """One check of the image and what it found; `detail` is its message (of a correct one: the
@@ -296,8 +277,6 @@ class Check(Record):
 class VerifyRecord(Record):
     """What `verify` saw. `seconds` spans all boots and checks; `disk_sha256` or `ami` is what it
     booted.
-
-    Records of before that was noted have neither; `publish` refuses them.
     """
 
     schema_version: Literal[1] = 1

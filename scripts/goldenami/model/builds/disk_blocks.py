@@ -131,8 +131,6 @@ def as_baked(path: Path, baked: Disk) -> BlockMap | None:
 
 def is_as_baked(disk: Path, baked: Disk) -> bool:
     """Whether every byte of the file `disk` is as its record says."""
-    if baked.blocks_sha256 is None:
-        return records.sha256_sparse(disk) == baked.sha256
     return disk.stat().st_size == baked.bytes_apparent and digest_of(disk) == baked.blocks_sha256
 
 

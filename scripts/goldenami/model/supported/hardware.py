@@ -206,9 +206,7 @@ def load(root: Path) -> dict[str, Family]:
         if name not in SECTIONS:
             raise source.error((name,), f"unknown section; {nearest(str(name), SECTIONS)}")
     for name in SECTIONS:
-        # A company's table may be from before there were machines.
-        otherwise: Any = {} if name == MACHINES else None
-        if not isinstance(section := source.data.get(name, otherwise), dict):
+        if not isinstance(section := source.data.get(name), dict):
             raise source.error((name,), "is required and missing" if name not in source.data else
                                f"expected a mapping, got {section!r}")
     cpus = {name: _row(source, ("cpus", name), Cpu, {"name": name}) for name in source.data["cpus"]}
@@ -221,7 +219,7 @@ def load(root: Path) -> dict[str, Family]:
                for name in source.data["figures"]}
     gpus = {name: _row(source, ("gpus", name), Gpu, {"name": name, "figures": figures.get(name)})
             for name in source.data["gpus"]}
-    for name in source.data.get(MACHINES, {}).keys() - source.data["families"].keys():
+    for name in source.data[MACHINES].keys() - source.data["families"].keys():
         raise source.error((MACHINES, name),
                            f"unknown family; {nearest(str(name), source.data['families'])}")
     for name in figures.keys() - gpus.keys():
@@ -239,7 +237,7 @@ def _family(source: YamlFile, name: str, cpus: dict[str, Cpu], gpus: dict[str, G
                                f"unknown {part} `{wanted}`; {nearest(str(wanted), known)}")
         if wanted is not None:
             linked[part] = known[wanted]
-    if machines := source.data.get(MACHINES, {}).get(name):
+    if machines := source.data[MACHINES].get(name):
         linked[MACHINES] = yaml_lines.validate(source, Machines, machines, at=(MACHINES, name))
     if "cpu" in linked and "boot" not in row:
         linked["boot"] = list(ARCHITECTURES[linked["cpu"].architecture].boot)

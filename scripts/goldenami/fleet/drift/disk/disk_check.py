@@ -177,8 +177,8 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
 
 
 def _settings(baked: manifest.Manifest, name: str, found: str) -> Iterator[DiskDifference]:
-    """Builds of an earlier version do not say what their file system says of itself."""
-    if (before := baked.boot.get("settings", {}).get(name, found)) != found:
+    """What the file system says of itself."""
+    if (before := baked.boot["settings"][name]) != found:
         yield _place(f"file system of {name}", [f"{before}, now {found}"])
 
 

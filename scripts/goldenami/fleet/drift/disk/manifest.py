@@ -66,8 +66,7 @@ def read(build: BuildFolder) -> Manifest:
     if record.manifest_sha256 is None:
         raise BadInput(f"build {record.build_id} of {record.image} has no manifest: its disk "
                        "could not be read",
-                       hint="bake it again: an earlier version wrote none for EC2's; or bake it "
-                            "on this machine")
+                       hint="bake it on this machine")
     if not path.exists():
         raise BadInput(f"{path} does not exist",
                        hint="bake it again: the same lock gives the same manifest")
@@ -78,7 +77,4 @@ def read(build: BuildFolder) -> Manifest:
                        f"record has {record.manifest_sha256[:12]})",
                        hint="restore it, or bake again with FORCE=1")
     document = json.loads(path.read_text(encoding="utf-8"))
-    if "boot" not in document:
-        raise BadInput(f"{path} does not say what boots the disk: an earlier version wrote it",
-                       hint=f"bake again: `make bake IMAGE={record.image} FORCE=1`")
     return Manifest(digest, BakedPaths(document["entries"]), document["boot"])
