@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from goldenami.core import shell
+from goldenami.core.errors import HostNotReady
 from goldenami.local import container
 from goldenami.local.disk import disk
 from goldenami.local.tree import rootfs
@@ -23,7 +24,7 @@ BELOW = "disk"
 
 @contextlib.contextmanager
 def mounted(image: Path, scratch: Path) -> Iterator[Path]:
-    """Mount the root of the disk `image` with a /proc and a /dev of its own; CommandFailed where
+    """Mount the root of the disk `image` with a /proc and a /dev of its own; HostNotReady where
     that is not possible.
 
     `noload`: a journal is not played back, which would write.
@@ -31,8 +32,13 @@ def mounted(image: Path, scratch: Path) -> Iterator[Path]:
     below = scratch / BELOW
     below.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
-        shell.output(["mount", "-t", "ext4", "-o", f"loop,ro,noload,offset={disk.ROOT_OFFSET}",
-                      str(image), str(below)])
+        try:
+            shell.output(["mount", "-t", "ext4", "-o", f"loop,ro,noload,offset={disk.ROOT_OFFSET}",
+                          str(image), str(below)])
+        except shell.CommandFailed as error:
+            raise HostNotReady(f"the root of {image} cannot be mounted: {error.message}",
+                               hint="`verify` needs a loop device (`modprobe loop`)",
+                               tail=error.tail) from None
         stack.callback(_unmount, below)
         root = stack.enter_context(container.overlay([below], scratch))
         shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])

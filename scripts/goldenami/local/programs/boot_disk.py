@@ -16,8 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from goldenami.core import records, shell
@@ -53,11 +51,14 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     emulated = _emulated(plan, accelerator)
     with contextlib.ExitStack() as stack:
         stack.callback(_keep, work)
-        without_boot = _begin_without_boot(plan, stack)
+        tree = stack.enter_context(disk_root.mounted(plan.disk, work / "root"))
+        without_boot = stack.enter_context(image_tests.running(
+            plan.root, plan.roles, plan.variables, image_tests.without_boot(tree), work=work,
+            log=plan.log, name="-disk"))
         second = stack.enter_context(second_boot.beside(
             _config(plan, vm.Firmware.UEFI, accelerator, key, emulated)))
         disk_checks = stack.enter_context(ThreadPoolExecutor(1)).submit(
-            _disk_checks, plan, without_boot.tree if without_boot else None)
+            _disk_checks, plan, tree)
         with events.step("boot bios"):
             events.emit("say", text="boot uefi, beside it")
             machine = stack.enter_context(
@@ -67,8 +68,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             identity = second_boot.identity(machine)
             checks = [*_run_tests(plan, machine, without_boot, second), *disk_checks.result(),
                       *oldest_cpu(plan, machine, emulated)]
-            checks += [] if without_boot else code(plan, partial(_ask, plan, machine))
-        hardening = _hardening(plan, machine, without_boot)
+        hardening = _hardening(plan, machine, tree)
         with events.step("power off bios"):
             clean = vm.power_off(machine)
         booted = {vm.Firmware.BIOS: Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity,
@@ -130,33 +130,8 @@ def _keep(work: Path) -> None:
                 sink.write((scratch / "imds.log").read_text(encoding="utf-8"))
 
 
-@dataclass(frozen=True)
-class _WithoutBoot:
-    """The disk's root while it is mounted, and the tests that run in it."""
-
-    tree: Path
-    run: image_tests.Run
-
-
-def _begin_without_boot(plan: VerifyPlan, stack: contextlib.ExitStack) -> _WithoutBoot | None:
-    """Start the tests that need no boot; None where this machine cannot mount the disk: then a boot
-    runs them too."""
-    try:
-        tree = stack.enter_context(disk_root.mounted(plan.disk, plan.work / "root"))
-    except shell.CommandFailed as error:
-        events.emit("say",
-                    text=f"the disk's root cannot be mounted here, so all checks wait for a boot: "
-                                f"{error.message}")
-        return None
-    return _WithoutBoot(tree, stack.enter_context(image_tests.running(
-        plan.root, plan.roles, plan.variables, image_tests.without_boot(tree), work=plan.work,
-        log=plan.log,
-        name="-disk")))
-
-
-def _disk_checks(plan: VerifyPlan, tree: Path | None) -> list[Check]:
-    """What the written disk holds: in its root `tree`, where it is mounted, and beside it. A
-    machine boots meanwhile.
+def _disk_checks(plan: VerifyPlan, tree: Path) -> list[Check]:
+    """What the written disk holds: in its root `tree`, and beside it. A machine boots meanwhile.
 
     The bake's tree was asked before the disk was made. 80,000 paths take 2 s of processor, the sums
     of 5 GB of libraries some more: they wait for whoever boots.
@@ -167,8 +142,6 @@ def _disk_checks(plan: VerifyPlan, tree: Path | None) -> list[Check]:
     found = [_check("boot/disk_is_its_tree",
                     "Beside its files the disk is zeros, and no secret is in what boots it",
                     not beside, "; ".join(beside[:sealed.SHOWN]), round(at - began, 2))]
-    if tree is None:
-        return found
     given = json.loads(plan.variables.read_text(encoding="utf-8"))
     left = sealed.findings(plan.work / "root" / disk_root.BELOW,
                            program_files.role(plan.root, "seal") / "files/seal.py",
@@ -181,15 +154,15 @@ def _disk_checks(plan: VerifyPlan, tree: Path | None) -> list[Check]:
 
 
 def _run_tests(
-    plan: VerifyPlan, machine: vm.Machine, without_boot: _WithoutBoot | None,
+    plan: VerifyPlan, machine: vm.Machine, without_boot: image_tests.Run,
     second: second_boot.Second,
 ) -> list[Check]:
     """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends all of
     them."""
-    argv = image_tests.over_ssh(machine.ssh_config, everything=without_boot is None)
+    argv = image_tests.over_ssh(machine.ssh_config, everything=False)
     with image_tests.running(plan.root, plan.roles, plan.variables, argv, work=plan.work,
                              log=plan.log) as tests:
-        runs = [tests, *([without_boot.run] if without_boot else [])]
+        runs = [tests, without_boot]
 
         def all_ended() -> bool | None:
             return (
@@ -201,18 +174,15 @@ def _run_tests(
     return image_tests.complete(found, image_tests.tested(plan.root, plan.roles))
 
 
-def _hardening(
-    plan: VerifyPlan, machine: vm.Machine, without_boot: _WithoutBoot | None
-) -> HardeningScan | None:
+def _hardening(plan: VerifyPlan, machine: vm.Machine, tree: Path) -> HardeningScan | None:
     """What a public guide says of an image with the role `hardening`; all tests in the disk's tree
     have ended."""
     if "hardening" not in plan.roles:
         return None
-    if without_boot is None:
-        return HardeningScan(problem="the disk's root cannot be mounted here")
     with events.step("hardening"):
-        said = _ask(plan, machine, hardening_scan.READ_PARAMETERS)
-        return hardening_scan.scan(without_boot.tree, said, plan.work)
+        said = machine.ssh(image_tests.as_root(hardening_scan.READ_PARAMETERS),
+                           timeout_s=plan.boot_limit_s)
+        return hardening_scan.scan(tree, said, plan.work)
 
 
 def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.0) -> Check:
@@ -230,10 +200,6 @@ def oldest_cpu(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | N
     return [_check("boot/oldest_cpu",
                    "The whole image ran on what all declared CPUs have, and no more",
                    not beyond, f"the machine also had {', '.join(beyond)}")]
-
-
-def _ask(plan: VerifyPlan, machine: vm.Machine, command: str) -> str:
-    return machine.ssh(image_tests.as_root(command), timeout_s=plan.boot_limit_s)
 
 
 def code(plan: VerifyPlan, ask: Callable[[str], str]) -> list[Check]:
