@@ -98,15 +98,17 @@ def test_namespace_that_leads_somewhere(tmp_path: Path) -> None:
         pass
 
 
-def test_power_off_that_nobody_hears(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+def test_power_off_that_nobody_hears(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm, "POWER_OFF_LIMIT_S", 0.2)
     monitor = qmp.Monitor()
     monitor.theirs.close()
     machine = vm.Machine(
-        ssh_host="127.0.0.1", ssh_port=1, ssh_config=tmp_path / "x", pid=sleeper.pid, powered_on=0,
-        seconds_to_ssh=0,
-        serial_log=tmp_path / "x", imds_log=tmp_path / "x", process=sleeper, monitor=monitor,
+        ssh_config=tmp_path / "x", pid=sleeper.pid, seconds_to_ssh=0,
+        serial_log=tmp_path / "x", process=sleeper, monitor=monitor,
     )
-    assert not vm.power_off(machine, limit_s=0.2)
+    assert not vm.power_off(machine)
     assert sleeper.poll() == -9
     monitor.close()
 

@@ -24,6 +24,16 @@ TAIL_LINES = 15
 """Lines of output shown with a failure: what fits on a terminal beside the message."""
 
 
+def last_lines(text: str) -> str:
+    """The end of what a program said."""
+    return "\n".join(text.splitlines()[-TAIL_LINES:])
+
+
+def end_of(log: Path) -> str:
+    """The end of a log."""
+    return last_lines(log.read_text(encoding="utf-8", errors="replace"))
+
+
 class CommandFailed(StageFailed):
     """A command that exited non-zero, with its name, status and last lines."""
 
@@ -32,8 +42,7 @@ class CommandFailed(StageFailed):
     ) -> None:
         how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
         super().__init__(
-            f"{Path(argv[0]).name} {how}", log=log,
-            tail="\n".join(output.splitlines()[-TAIL_LINES:])
+            f"{Path(argv[0]).name} {how}", log=log, tail=last_lines(output)
         )
         self.argv = list(argv)
         self.status = status

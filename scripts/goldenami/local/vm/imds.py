@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,7 +38,11 @@ VERSIONS = (
 )
 """A part of what EC2 lists: all that cloud-init asks for (DataSourceEc2: 2009-04-04 as minimum;
 2016-09-02, 2018-09-24 and 2021-03-23 as extended versions)."""
-ACCOUNT = "000000000000"
+ACCOUNT, AMI, REGION, ZONE = "000000000000", "ami-0123456789abcdef0", "us-east-1", "us-east-1a"
+MAC, IPV4, SUBNET = "52:54:00:12:34:56", "10.0.2.15", "10.0.2.0/24"
+"""slirp hands out this network with itself at .2: the only one that QEMU's user mode knows."""
+HOSTNAME = "ip-10-0-2-15.ec2.internal"
+"""EC2's IP-based private name of that address, in that region."""
 
 
 @dataclass(frozen=True)
@@ -48,26 +52,8 @@ class Instance:
     log: str
     public_key: str
     instance_id: str = "i-0123456789abcdef0"
-    ami_id: str = "ami-0123456789abcdef0"
     instance_type: str = "m5.large"
-    availability_zone: str = "us-east-1a"
-    local_ipv4: str = "10.0.2.15"
-    mac: str = "52:54:00:12:34:56"
     user_data: str | None = None
-    block_devices: Mapping[str, str] = field(
-        default_factory=lambda: {"ami": "/dev/xvda", "root": "/dev/xvda"}
-    )
-
-    @property
-    def region(self) -> str:
-        """The region that the availability zone is in."""
-        return self.availability_zone.rstrip("abcdef")
-
-    @property
-    def hostname(self) -> str:
-        """EC2's IP-based private name; us-east-1 is the one region with a domain of its own."""
-        domain = "ec2.internal" if self.region == "us-east-1" else f"{self.region}.compute.internal"
-        return f"ip-{self.local_ipv4.replace('.', '-')}.{domain}"
 
 
 def load(path: Path) -> Instance:
@@ -85,12 +71,12 @@ def answers(instance: Instance) -> dict[str, str]:
     texts = {f"meta-data/{path}": text for path, text in _metadata(instance).items()}
     texts["dynamic/instance-identity/document"] = json.dumps({
         "accountId": ACCOUNT, "architecture": "x86_64",
-        "availabilityZone": instance.availability_zone,
+        "availabilityZone": ZONE,
         "billingProducts": None, "devpayProductCodes": None, "marketplaceProductCodes": None,
-        "imageId": instance.ami_id, "instanceId": instance.instance_id,
+        "imageId": AMI, "instanceId": instance.instance_id,
         "instanceType": instance.instance_type,
-        "kernelId": None, "pendingTime": "2020-01-01T00:00:00Z", "privateIp": instance.local_ipv4,
-        "ramdiskId": None, "region": instance.region, "version": "2017-09-30",
+        "kernelId": None, "pendingTime": "2020-01-01T00:00:00Z", "privateIp": IPV4,
+        "ramdiskId": None, "region": REGION, "version": "2017-09-30",
     }, indent=2)
     if instance.user_data is not None:
         texts["user-data"] = instance.user_data
@@ -98,28 +84,24 @@ def answers(instance: Instance) -> dict[str, str]:
 
 
 def _metadata(instance: Instance) -> dict[str, str]:
-    zone, address, mac = instance.availability_zone, instance.local_ipv4, instance.mac
-    network = f"network/interfaces/macs/{mac}"
-    # slirp hands out 10.0.2.0/24 with itself at .2: the only network that QEMU's user mode knows.
-    subnet = f"{address.rpartition('.')[0]}.0/24"
+    network = f"network/interfaces/macs/{MAC}"
     return {
-        "ami-id": instance.ami_id, "ami-launch-index": "0", "ami-manifest-path": "(unknown)",
-        **{f"block-device-mapping/{name}": device
-           for name, device in instance.block_devices.items()},
-        "hostname": instance.hostname, "instance-action": "none",
+        "ami-id": AMI, "ami-launch-index": "0", "ami-manifest-path": "(unknown)",
+        "block-device-mapping/ami": "/dev/xvda", "block-device-mapping/root": "/dev/xvda",
+        "hostname": HOSTNAME, "instance-action": "none",
         "instance-id": instance.instance_id,
         "instance-life-cycle": "on-demand", "instance-type": instance.instance_type,
-        "local-hostname": instance.hostname, "local-ipv4": address, "mac": mac,
+        "local-hostname": HOSTNAME, "local-ipv4": IPV4, "mac": MAC,
         f"{network}/device-number": "0", f"{network}/interface-id": "eni-0123456789abcdef0",
-        f"{network}/local-hostname": instance.hostname, f"{network}/local-ipv4s": address,
-        f"{network}/mac": mac,
+        f"{network}/local-hostname": HOSTNAME, f"{network}/local-ipv4s": IPV4,
+        f"{network}/mac": MAC,
         f"{network}/owner-id": ACCOUNT, f"{network}/security-groups": "default",
         f"{network}/security-group-ids": "sg-0123456789abcdef0",
         f"{network}/subnet-id": "subnet-0123456789abcdef0",
-        f"{network}/subnet-ipv4-cidr-block": subnet, f"{network}/vpc-id": "vpc-0123456789abcdef0",
-        f"{network}/vpc-ipv4-cidr-block": subnet, f"{network}/vpc-ipv4-cidr-blocks": subnet,
-        "placement/availability-zone": zone, "placement/availability-zone-id": "use1-az1",
-        "placement/region": instance.region, "profile": "default-hvm",
+        f"{network}/subnet-ipv4-cidr-block": SUBNET, f"{network}/vpc-id": "vpc-0123456789abcdef0",
+        f"{network}/vpc-ipv4-cidr-block": SUBNET, f"{network}/vpc-ipv4-cidr-blocks": SUBNET,
+        "placement/availability-zone": ZONE, "placement/availability-zone-id": "use1-az1",
+        "placement/region": REGION, "profile": "default-hvm",
         "public-keys/0/openssh-key": instance.public_key.strip(),
         "reservation-id": "r-0123456789abcdef0",
         "security-groups": "default", "services/domain": "amazonaws.com",

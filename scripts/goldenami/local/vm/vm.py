@@ -89,19 +89,12 @@ class VmConfig(Record):
 @dataclass(frozen=True)
 class Machine:
     """A machine that answers on SSH. `ssh_config` makes `ssh -F FILE golden` and testinfra reach
-    it.
+    it."""
 
-    `powered_on` is that moment by time.monotonic().
-    """
-
-    ssh_host: str
-    ssh_port: int
     ssh_config: Path
     pid: int
-    powered_on: float
     seconds_to_ssh: float
     serial_log: Path
-    imds_log: Path
     process: subprocess.Popen[bytes]
     monitor: qmp.Monitor
 
@@ -135,30 +128,27 @@ def running(config: VmConfig) -> Iterator[Machine]:
         stack.callback(ssh.hang_up, ssh_config)
         wait_for_ssh(process, ssh_config, serial, limit_s=config.ssh_limit_s)
         machine = Machine(
-            ssh_host="127.0.0.1", ssh_port=SSH_PORT, ssh_config=ssh_config, pid=process.pid,
-            powered_on=begin, seconds_to_ssh=time.monotonic() - begin, serial_log=serial,
-            imds_log=imds_log,
-            process=process, monitor=monitor,
+            ssh_config=ssh_config, pid=process.pid, seconds_to_ssh=time.monotonic() - begin,
+            serial_log=serial, process=process, monitor=monitor,
         )
         yield machine
         power_off(machine)
 
 
-def power_off(machine: Machine, *, limit_s: float = POWER_OFF_LIMIT_S) -> bool:
-    """Press the power button; True when the guest went down by itself within `limit_s`, else it is
-    killed."""
+def power_off(machine: Machine) -> bool:
+    """Press the power button; True when the guest went down by itself in time, else it is killed."""
     with contextlib.suppress(ConnectionError):
         if machine.process.poll() is None:
             machine.monitor.command("system_powerdown")
     try:
-        return machine.process.wait(timeout=limit_s) == 0
+        return machine.process.wait(timeout=POWER_OFF_LIMIT_S) == 0
     except subprocess.TimeoutExpired:
         machine.process.kill()
         machine.process.wait()
         return False
 
 
-def kvm_works(disk: Path, scratch: Path, *, limit_s: float = KVM_LIMIT_S) -> bool:
+def kvm_works(disk: Path, scratch: Path) -> bool:
     """Whether this host's /dev/kvm runs the kernel of `disk`.
 
     Nothing less will do: there are hosts whose /dev/kvm runs SeaBIOS and a boot sector, and no
@@ -166,7 +156,7 @@ def kvm_works(disk: Path, scratch: Path, *, limit_s: float = KVM_LIMIT_S) -> boo
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
-    return speaks(disk, scratch, Accel.KVM, limit_s=limit_s)
+    return speaks(disk, scratch, Accel.KVM, limit_s=KVM_LIMIT_S)
 
 
 def speaks(disk: Path, scratch: Path, accelerator: Accel, *, limit_s: float) -> bool:
@@ -216,9 +206,7 @@ def wait_for_ssh(
 
     if wait_until(let_in, limit_s, POLL_S):
         return
-    tail = "\n".join(_read(serial).splitlines()[-shell.TAIL_LINES :]) or _read(
-        serial.with_name("qemu.log")
-    )
+    tail = shell.last_lines(_read(serial)) or _read(serial.with_name("qemu.log"))
     raise StageFailed(
         cause, tail=tail, log=serial, hint="the serial console's last lines show how far it came",
     )
