@@ -21,6 +21,7 @@ from goldenami.image.bake import bake
 from goldenami.image.builders import ec2 as ec2_builder
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.image.builders.local import LocalBuilder
+from goldenami.local import ssh
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     BAKE_FILE,
@@ -73,7 +74,7 @@ def test_an_instance_that_nobody_can_log_in_to_is_removed(
 def test_ssh_comes_from_where_the_environment_says(
     aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ec2, key = boto3.client("ec2", REGION), ec2_builder.new_key(tmp_path).with_suffix(".pub")
+    ec2, key = boto3.client("ec2", REGION), ssh.new_key(tmp_path / "key", "x").with_suffix(".pub")
     for asked, network in (("", "0.0.0.0/0"), ("203.0.113.7", "203.0.113.7/32")):
         monkeypatch.setenv(instances.SSH_FROM, asked)
         with instances.access(ec2, "x", key, {"x": "y"}) as reached:

@@ -136,12 +136,11 @@ def _identity(root: Path, scratch: Path) -> Path:
     """
     key = scratch / "ssh_key"
     key.unlink(missing_ok=True)  # ssh-keygen would ask
-    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-bake", "-f",
-                  str(key)])
-    ssh = root / "root" / ".ssh"
-    ssh.mkdir(mode=0o700, exist_ok=True)
-    shutil.copyfile(key.with_suffix(".pub"), ssh / "authorized_keys")
-    (ssh / "authorized_keys").chmod(0o600)
+    ssh.new_key(key, "golden-bake")
+    folder = root / "root" / ".ssh"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    shutil.copyfile(key.with_suffix(".pub"), folder / "authorized_keys")
+    (folder / "authorized_keys").chmod(0o600)
     (root / "etc/hostname").write_text("golden\n", encoding="utf-8")
     (root / "etc/machine-id").write_text("", encoding="utf-8")
     return key
@@ -195,12 +194,9 @@ def _wait_for_ssh(container: Container) -> None:
 
     if wait_until(answers, BOOT_LIMIT_S, 0.1):
         return
-    tail = container.console.read_text(encoding="utf-8", errors="replace").splitlines()[
-        -shell.TAIL_LINES :
-    ]
     raise StageFailed(
-        f"the container {container.name} did not answer on SSH", tail="\n".join(tail),
-        log=container.console,
+        f"the container {container.name} did not answer on SSH",
+        tail=shell.end_of(container.console), log=container.console,
         hint="see the console's last lines; a base tree without openssh-server looks like this",
     )
 

@@ -45,12 +45,9 @@ class Run:
             self.process.wait(limit_s)
         status = self.process.poll()
         if status not in _ALL_RAN:
-            tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[
-                -shell.TAIL_LINES :
-            ]
             raise StageFailed("the image's tests could not run" if status is not None else
                               f"the image's tests run for {limit_s:.0f} s and have not ended",
-                              tail="\n".join(tail),
+                              tail=shell.end_of(self.log),
                               hint=f"pytest ended with status {status}: see the log" if status
                               is not None else
                               "the last test of the log hangs")

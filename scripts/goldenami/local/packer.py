@@ -79,10 +79,10 @@ def build(
             raise AnsibleDied(f"ansible: the process that ran task [{_last_task(tail)}] died",
                               hint="run it again; the kernel's log tells of a want of memory "
                                    "(dmesg | tail)",
-                              tail="\n".join(tail[-shell.TAIL_LINES:]), log=log) from None
+                              tail=shell.last_lines("\n".join(tail)), log=log) from None
         raise StageFailed(*_cause(tail),
                           hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
-                          tail="\n".join(tail[-shell.TAIL_LINES:]), log=log) from None
+                          tail=shell.last_lines("\n".join(tail)), log=log) from None
 
 
 def templates(root: Path, work: Path) -> Path:

@@ -33,7 +33,7 @@ class SessionLost(StageFailed):
     def __init__(self, command: str, said: str, log: Path | None) -> None:
         shown = command if len(command) <= _SHOWN else f"{command[:_SHOWN]}..."
         super().__init__(f"the SSH session ended before `{shown}` did", log=log,
-                         tail="\n".join(said.splitlines()[-shell.TAIL_LINES:]))
+                         tail=shell.last_lines(said))
 
 
 PENALTY_S, LET_IN_S = 6.0, 60.0
@@ -55,6 +55,12 @@ def boot_limit_s() -> float:
     if not 0 < seconds < math.inf:
         raise BadInput(f"{LIMIT} is `{text}`", hint="give seconds, such as 600")
     return seconds
+
+
+def new_key(path: Path, comment: str) -> Path:
+    """A new private key at `path`, its public one beside it."""
+    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
+    return path
 
 
 def write_config(folder: Path, *, host: str, port: int, user: str, key: Path) -> Path:

@@ -89,10 +89,7 @@ def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> 
 
     try:
         if not wait_until(ready, UP_LIMIT_S, 0.1):
-            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[
-                -shell.TAIL_LINES :
-            ]
-            raise StageFailed(f"container {name} did not come up", tail="\n".join(tail), log=log)
+            raise StageFailed(f"container {name} did not come up", tail=shell.end_of(log), log=log)
     except BaseException:  # an interrupt does not reach it: it is in a session of its own
         shell.stop(supervisor, grace_s=END_S)
         raise

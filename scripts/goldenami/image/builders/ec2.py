@@ -25,7 +25,7 @@ from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import instance_types, instances
 from goldenami.aws.instances.instances import Launch
 from goldenami.aws.session import Account, Client, translated
-from goldenami.core import records, shell
+from goldenami.core import records
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.core.wait import wait_until
@@ -162,7 +162,7 @@ class Ec2Builder:
     ) -> None:
         """Let Packer's amazon-ebs source make its AMI."""
         work, ec2 = plan.work, self._client()
-        key, marks = new_key(work), {**spec.tags, **tags.temporary(LIFE)}
+        key, marks = ssh.new_key(work / "launch_key", "golden"), {**spec.tags, **tags.temporary(LIFE)}
         options = {"lock": plan.lock, "vars": work / "ec2.json", "repo": plan.tree.repository,
                    "region": self.region,
                    "instance_type": self.instance_type, "ec2_endpoint": ec2.meta.endpoint_url}
@@ -231,7 +231,7 @@ class Ec2Builder:
         self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress
     ) -> VerifyResult:
         """Launch the AMI once and check the instance."""
-        key, limit_s = new_key(work), ssh.boot_limit_s()
+        key, limit_s = ssh.new_key(work / "launch_key", "golden"), ssh.boot_limit_s()
         with translated(self.region), contextlib.ExitStack() as stack:
             began = time.monotonic()
             self._demand_offered(lock, progress)
@@ -300,13 +300,6 @@ def _install(wheel: Path, environment: Path, python: str) -> None:
                                    hint="take another version of it, and tell its index")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(entry))
-
-
-def new_key(work: Path) -> Path:
-    """A new private key, its public one beside it."""
-    key = work / "launch_key"
-    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden", "-f", str(key)])
-    return key
 
 
 def _name(what: str, build_id: str) -> str:

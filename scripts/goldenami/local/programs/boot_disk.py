@@ -20,7 +20,7 @@ from pathlib import Path
 
 from goldenami.core import records, shell
 from goldenami.core.wait import wait_until
-from goldenami.local import events, hardening_scan, image_tests
+from goldenami.local import events, hardening_scan, image_tests, ssh
 from goldenami.local.disk import disk_root
 from goldenami.local.reader import unused_space
 from goldenami.local.sandbox import program
@@ -43,7 +43,7 @@ POLL_S = 0.2
 def verify(plan: VerifyPlan) -> VerifyResult:
     """Boot twice, look, and say what was seen."""
     work = plan.work
-    key = _launch_key(work)
+    key = ssh.new_key(work / "launch_key", "golden-verify")
     with events.step("probe"):
         works = vm.kvm_works(plan.disk, work / "probe")
     accelerator = Accel.KVM if works else Accel.TCG
@@ -80,13 +80,6 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1))
              for firmware, boot in booted.items()]
     return VerifyResult(accel=accelerator, boots=boots, checks=checks, hardening=hardening)
-
-
-def _launch_key(work: Path) -> Path:
-    key = work / "launch_key"
-    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-verify", "-f",
-                  str(key)])
-    return key
 
 
 def _emulated(plan: VerifyPlan, accelerator: Accel) -> cpu.Emulated | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import GoldenError, space
 from goldenami.core.terminal.meter import Meter
+from goldenami.local import ssh
 from goldenami.local.vm import vm
 from goldenami.model.builds.build_records import Accel
 from goldenami.model.builds.plans import BootPlan
@@ -20,10 +21,8 @@ def main() -> int:
     from beginning."""
     plan = records.read(Path(sys.argv[1]), BootPlan)
     work, disk = plan.work, plan.disk
-    key = work / "launch_key"
     try:
-        shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "golden-shell", "-f",
-                      str(key)])
+        key = ssh.new_key(work / "launch_key", "golden-shell")
         meter = Meter(print)
         with meter.working("probe"):
             works = vm.kvm_works(disk, work / "probe")

@@ -86,7 +86,7 @@ def _failure(log: Path, firmware: str, status: int) -> GoldenError:
     errors = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
     event = errors[0] if errors else {"message": f"the boot broke off with status {status}",
                                       "hint": "see the log",
-                                    "tail": "\n".join(lines[-shell.TAIL_LINES:]),
+                                      "tail": shell.end_of(log),
                                       "code": ExitCode.STAGE_FAILED}
     return events.failure(event | {"message": f"{firmware}: {event['message']}"}, log)
 

@@ -194,7 +194,7 @@ def _on(test: GpuTest, offer: Offer, progress: Progress) -> TestedGpu:
     """Launch an offer, run the checks there, have it power off. Nothing is left, whatever
     happens."""
     work = Path(tempfile.mkdtemp(prefix=f"{offer.sm}-", dir=test.work))
-    key, ec2 = ec2_builder.new_key(work), test.account.ec2(offer.region)
+    key, ec2 = ssh.new_key(work / "launch_key", "golden"), test.account.ec2(offer.region)
     image = test.candidates[offer.region]
     progress.say(f"launch {offer}")
     with contextlib.ExitStack() as stack:
