@@ -25,9 +25,6 @@ LOOK_S = 1.0
 """Seconds between two looks at how far a step is."""
 BYTES = "bytes"
 """What transfers count."""
-AFTER = {BYTES: "checking", "packages": "configuring", "Python packages": "checking",
-         "files compiled:": "linking"}
-"""What follows where all of a unit is done."""
 _NAME_WIDTH, _BAR_WIDTH = 22, 12
 """Columns of a row: what is left of 80 holds its figures."""
 Counted = tuple[int, int, str]
@@ -188,18 +185,12 @@ def _rate(task: Task) -> str:
 
 
 def _left(task: Task) -> str:
-    """How long it will still take; where all is counted, what goes on."""
+    """How long it will still take; where all is counted, that it goes on."""
     if task.total and task.completed >= task.total:
-        return AFTER.get(str(task.fields["unit"]), "finishing")
+        return "finishing"
     expected = task.fields["expected_s"] - (task.elapsed or 0.0)
     left = task.time_remaining if task.fields["unit"] == BYTES else expected
-    if left and left >= 1:
-        return f"{units.clock(left)} left"
-    return (
-        "longer than last time"
-        if task.fields["expected_s"] and not task.total and expected < 0
-        else ""
-    )
+    return f"{units.clock(left)} left" if left and left >= 1 else ""
 
 
 class _Line:

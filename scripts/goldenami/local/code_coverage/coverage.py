@@ -32,7 +32,6 @@ from pathlib import Path
 
 from goldenami.core import records
 from goldenami.core.errors import StageFailed
-from goldenami.local import how_far
 from goldenami.local.code_coverage import fatbin, instructions
 from goldenami.local.code_coverage.elf import MAGIC, X86_64, Elf, NotElf
 from goldenami.local.code_coverage.instructions import Classifier
@@ -88,19 +87,16 @@ class _Scan:
 def scan(
     root: Path, folders: Sequence[str], baseline: CodeBaseline,
     allowances: Sequence[Allowance] = (),
-    known: Path | None = None, said_in: Path | None = None,
+    known: Path | None = None,
 ) -> CoverageRecord:
     """Look at all code below `folders` of the tree `root`; a folder that is not there holds none.
 
     `known` is where KnownCode keeps what is read of a file; what is there already is not read
-    again. In the folder `said_in` is said how far it is.
+    again.
     """
     state = _Scan(root, baseline, allowances, KnownCode(known, baseline.features, baseline.sm),
                   allowed={allowance.reason: 0 for allowance in allowances})
-    programs = list(_programs(root, folders))
-    for done, path in enumerate(programs):
-        if said_in:
-            how_far.say(said_in, "coverage", done, len(programs))
+    for path in _programs(root, folders):
         _file(state, path)
     return CoverageRecord(folders=list(folders), features=list(baseline.features),
                           sm=list(baseline.sm),
@@ -110,7 +106,7 @@ def scan(
 def hold(root: Path, request: CoverageRequest, out: Path, log: Path) -> None:
     """Hold the code of the tree `root` to what a plan asks for; the record goes into `out`."""
     record = scan(root, request.folders, CodeBaseline(request.features, request.sm), request.allow,
-                  request.known, out.parent)
+                  request.known)
     records.write(out / COVERAGE_FILE, record)
     with log.open("a", encoding="utf-8") as sink:
         sink.writelines(f"coverage: {describe(finding)}\n" for finding in record.findings)

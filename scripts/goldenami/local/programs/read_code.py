@@ -42,7 +42,7 @@ class ReadAhead:
         work = self.plan.work / f"code-{len(self._processes)}"
         work.mkdir(exist_ok=True)
         log = self.plan.log.with_name(f"{self.plan.log.stem}-code.log")
-        plan = CodePlan(work=work, log=log, tree=layer, coverage=request, said_in=self.plan.work)
+        plan = CodePlan(work=work, log=log, tree=layer, coverage=request)
         argv = program.argv("goldenami.local.programs.read_code", plan)
         self._processes.append(shell.start(argv, log=log, env=shell.python_env()))
 
@@ -73,7 +73,7 @@ def main() -> None:
     plan = records.read(Path(sys.argv[1]), CodePlan)
     request = plan.coverage
     baseline = CodeBaseline(request.features, request.sm)
-    coverage.scan(plan.tree, request.folders, baseline, known=request.known, said_in=plan.said_in)
+    coverage.scan(plan.tree, request.folders, baseline, known=request.known)
 
 
 if __name__ == "__main__":

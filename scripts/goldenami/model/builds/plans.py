@@ -85,11 +85,10 @@ class CoverageRequest(Record):
 
 
 class CodePlan(ProgramPlan):
-    """A layer whose code is read; how far it is, is said in `said_in`."""
+    """A layer whose code is read."""
 
     tree: Path
     coverage: CoverageRequest
-    said_in: Path
 
 
 class BakePlan(TreePlan):
