@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import shell
-from goldenami.local.programs import benchmark
 from goldenami.local.vm import cpu
 from goldenami.model.supported import instruction_sets
 from support.builds import tools
@@ -86,10 +85,3 @@ def test_qemu_knows_every_property() -> None:
     known = set(shell.output([tools.find("qemu-system-x86_64"), "-cpu", "help"]).split())
     names = {cpu.PROPERTIES.get(name, name) for name in instruction_sets.KNOWN_X86}
     assert sorted(names - known - {"mwaitx"}) == []  # which no QEMU emulates
-
-
-def test_what_a_machine_lacks_for_a_build_is_named() -> None:
-    """A benchmark that dies of SIGILL says no more than that."""
-    flags = "processor\t: 0\nflags\t\t: fpu pni ssse3 cx16 popcnt lahf_lm sse4_1 sse4_2\n"
-    wanted = ["avx512bf16", "lzcnt", "sahf", "sse3", "sse4.2"]
-    assert benchmark.lacking(wanted, flags) == ["avx512bf16", "lzcnt"]

@@ -176,7 +176,7 @@ def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
 
 
 def _created(lock: Lock) -> str:
-    return datetime.fromtimestamp(lock.source_date_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return clock.stamp(datetime.fromtimestamp(lock.source_date_epoch, UTC))
 
 
 def _attached(

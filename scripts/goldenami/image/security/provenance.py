@@ -8,7 +8,7 @@ them are the digests of the build's records. Whoever has the public key can hold
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -118,25 +118,10 @@ def copies(build: BuildFolder, region: str) -> tuple[Path, Path]:
 
 def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict[str, Any]:
     bake = build.read_bake()
-    ends = datetime.fromisoformat(bake.started_at) + timedelta(seconds=bake.seconds)
-    origins = [{"name": "lock.json", "digest": {"sha256": bake.lock_sha256}}]
-    if commit := bake.checkout_commit:
-        origins.append({"name": "checkout", "digest": {"gitCommit": commit}})
-    return dsse.statement(PROVENANCE, _subjects(build, bake, region, ami, snapshot), {
-        "buildDefinition": {
-            "buildType": BUILD_TYPE,
-            "externalParameters": {"image": bake.image, "builder": bake.builder.value},
-            "resolvedDependencies": origins,
-        },
-        "runDetails": {
-            "builder": {"id": BUILDER,
-                        "version": {"packer": bake.host.packer, "python": bake.host.python}},
-            "metadata": {"invocationId": bake.build_id, "startedOn": bake.started_at,
-                         "finishedOn": clock.stamp(ends)},
-            "byproducts": [{"name": name, "digest": {"sha256": digest}}
-                           for name, digest in _byproducts(build, bake)],
-        },
-    })
+    return dsse.statement(PROVENANCE, _subjects(build, bake, region, ami, snapshot), _predicate(
+        bake, BUILD_TYPE, {"image": bake.image, "builder": bake.builder.value},
+        {"packer": bake.host.packer, "python": bake.host.python}, bake.git_commit,
+        _byproducts(build, bake)))
 
 
 def of_container(
@@ -144,20 +129,28 @@ def of_container(
 ) -> dict[str, Any]:
     """Where a container image comes from, as a statement; `bill_sha256` is of its bill of
     materials."""
+    subject = {"name": record.image, "digest": {"sha256": record.digest}}
+    return dsse.statement(PROVENANCE, [subject], _predicate(
+        record, CONTAINER_TYPE, {"image": record.image}, {"python": python}, git_commit,
+        [("sbom.cdx.json", bill_sha256)]))
+
+
+def _predicate(
+    record: BakeRecord | ContainerRecord, kind: str, parameters: dict[str, str],
+    versions: dict[str, str], git_commit: str, byproducts: Iterable[tuple[str, str]],
+) -> dict[str, Any]:
     ends = datetime.fromisoformat(record.started_at) + timedelta(seconds=record.seconds)
     origins = [{"name": "lock.json", "digest": {"sha256": record.lock_sha256}}]
     if commit := checkout_commit(git_commit):
         origins.append({"name": "checkout", "digest": {"gitCommit": commit}})
-    subject = {"name": record.image, "digest": {"sha256": record.digest}}
-    return dsse.statement(PROVENANCE, [subject], {
-        "buildDefinition": {"buildType": CONTAINER_TYPE,
-                            "externalParameters": {"image": record.image},
-                            "resolvedDependencies": origins},
-        "runDetails": {
-            "builder": {"id": BUILDER, "version": {"python": python}},
-            "metadata": {"invocationId": record.build_id, "startedOn": record.started_at,
-                         "finishedOn": clock.stamp(ends)},
-            "byproducts": [{"name": "sbom.cdx.json", "digest": {"sha256": bill_sha256}}]}})
+    return {"buildDefinition": {"buildType": kind, "externalParameters": parameters,
+                                "resolvedDependencies": origins},
+            "runDetails": {"builder": {"id": BUILDER, "version": versions},
+                           "metadata": {"invocationId": record.build_id,
+                                        "startedOn": record.started_at,
+                                        "finishedOn": clock.stamp(ends)},
+                           "byproducts": [{"name": name, "digest": {"sha256": digest}}
+                                          for name, digest in byproducts]}}
 
 
 def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str]]:

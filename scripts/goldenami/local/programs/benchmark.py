@@ -7,9 +7,7 @@ one thread.
 from __future__ import annotations
 
 import json
-import signal
 import sys
-from collections.abc import Collection
 from pathlib import Path
 
 from goldenami.core import shell
@@ -17,7 +15,6 @@ from goldenami.core.errors import StageFailed
 from goldenami.local import events
 from goldenami.local.programs import build_wheel
 from goldenami.local.sandbox import program
-from goldenami.local.vm.cpu import shown
 from goldenami.model.builds.plans import BenchmarkPlan, BenchmarkResult, Side
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -27,7 +24,7 @@ def measure(plan: BenchmarkPlan) -> BenchmarkResult:
     """Run the benchmark in both environments, `rounds` times each."""
     with build_wheel.tree(plan) as root:
         for side in Side:
-            build_wheel.environment(root, side, plan.sides[side].wheels, plan.log)
+            build_wheel.environment(root, side, plan.sides[side], plan.log)
         return BenchmarkResult(figures=_measure(plan, root))
 
 
@@ -50,12 +47,9 @@ def _run(plan: BenchmarkPlan, root: Path, side: Side) -> dict[str, float]:
     try:
         return figures(shell.output(argv), plan.name, side)
     except shell.CommandFailed as error:
-        needs = plan.sides[side].needs if error.status == -signal.SIGILL else []
-        lacks = lacking(needs, Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-        why = f": this machine's CPU lacks {', '.join(lacks)}" if lacks else ""
         raise StageFailed(f"the benchmark of {plan.name} {error.message.partition(' ')[2]} with "
-                          f"the {side} build"
-                          f"{why}", tail=error.tail, hint="see roles/frameworks/files") from None
+                          f"the {side} build", tail=error.tail,
+                          hint="see roles/frameworks/files") from None
 
 
 def figures(text: str, name: str, side: str) -> dict[str, float]:
@@ -67,12 +61,6 @@ def figures(text: str, name: str, side: str) -> dict[str, float]:
                           tail=text,
                           hint="the last line of its bench.py has to be a JSON object of rates") from None
     return rates
-
-
-def lacking(needs: Collection[str], cpuinfo: str) -> list[str]:
-    """Those of the features (GCC's names) that the machine of /proc/cpuinfo lacks."""
-    flags = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
-    return sorted(set(needs) - shown(flags, needs))
 
 
 if __name__ == "__main__":

@@ -274,18 +274,12 @@ class Side(StrEnum):
     GENERIC = "generic"
 
 
-class BenchmarkSide(Record):
-    """The wheels of an environment, and what their code may need of the CPU (GCC's names)."""
-
-    wheels: list[str]
-    needs: list[str]
-
-
 class BenchmarkPlan(ScratchPlan):
-    """A recipe's benchmark to run in both environments by turns, `rounds` times each."""
+    """A recipe's benchmark to run in two environments of these wheels by turns, `rounds` times
+    each."""
 
     rounds: int
-    sides: dict[Side, BenchmarkSide]
+    sides: dict[Side, list[str]]
 
 
 class BenchmarkResult(Record):

@@ -28,7 +28,6 @@ from goldenami.model.builds.lockfile import Framework, Lock, Target
 from goldenami.model.builds.plans import (
     BenchmarkPlan,
     BenchmarkResult,
-    BenchmarkSide,
     Side,
     Tree,
     WheelPlan,
@@ -37,7 +36,6 @@ from goldenami.model.builds.plans import (
 )
 from goldenami.model.definitions import recipes
 from goldenami.model.definitions.recipes import Recipe
-from goldenami.model.supported import instruction_sets
 from goldenami.packages import local_repository
 from goldenami.packages.apt import Deb
 from goldenami.packages.pypi import PyFile
@@ -308,20 +306,12 @@ def compare(
         plan = BenchmarkPlan(
             work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key,
             layers=store.cache.layers,
-            programs=_programs(root, build.name, work), name=build.name, rounds=rounds, sides={
-                Side.IMAGE: BenchmarkSide(wheels=list(ours), needs=_features(build.target.cpu)),
-                Side.GENERIC: BenchmarkSide(wheels=list(theirs),
-                                            needs=_features(build.recipe.generic))})
+            programs=_programs(root, build.name, work), name=build.name, rounds=rounds,
+            sides={Side.IMAGE: list(ours), Side.GENERIC: list(theirs)})
         figures = program.call(
             "goldenami.local.programs.benchmark", plan, BenchmarkResult, progress
         ).figures
     return figures[Side.IMAGE], figures[Side.GENERIC]
-
-
-def _features(cpu: str | None) -> list[str]:
-    """What code that a compiler makes for `cpu` may need; nothing of a wheel of the index, which is
-    for any."""
-    return sorted(instruction_sets.features(cpu) - instruction_sets.NO_SPEEDUP) if cpu else []
 
 
 _COMMON = {
