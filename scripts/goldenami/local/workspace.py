@@ -3,7 +3,6 @@ appears."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -22,8 +21,6 @@ _REGIONS = "ec2-regions"
 """In an image's folder: a region of EC2 a line."""
 _REPLACED = "replaced"
 """In a work folder: the build that the new one takes the place of."""
-_HERE, _RENAME_EXCHANGE = -100, 2
-"""AT_FDCWD of fcntl.h, and of linux/fs.h what renameat2 is asked for."""
 
 
 @contextmanager
@@ -123,23 +120,7 @@ def keep(out: Path, build: BuildFolder) -> None:
     _copy_what_lacks(folder.iterdir() if is_same else of_lock, out)
     if not is_same and latest.is_symlink() and latest.readlink() == Path(folder.name):
         latest.unlink()  # it names verified builds only, and the new one is not verified yet
-    try:
-        _exchange(out, folder)
-    except OSError:  # a file system that cannot, such as NFS
-        _replace(out, folder)
-
-
-def _exchange(first: Path, second: Path) -> None:
-    """Two folders change places at once (renameat2(2)): a kill leaves both, under one name or the
-    other."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _RENAME_EXCHANGE):
-        raise OSError(ctypes.get_errno(), f"{first} and {second} cannot change places")
-
-
-def _replace(out: Path, folder: Path) -> None:
-    """The same in two steps: a kill between them leaves the older build where `restore` finds
-    it."""
+    # A kill between the two steps leaves the older build where `restore` finds it.
     old = out.parent / _REPLACED / folder.name
     old.parent.mkdir()
     try:

@@ -6,13 +6,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.util import Retry
@@ -78,23 +78,12 @@ def read(
     `certificates` is a file of those to trust, if not the usual ones; `deadline_s` is for all of
     the document, by default `DEADLINE_S`.
     """
-    try:
-        where, login = without_login(where)
-        if urlsplit(where).scheme not in ("http", "https"):
-            return _file(Path(where.removeprefix("file://")), limit)
-        with (
-            _pool(where, certificates=certificates) as http,
-            http.request(
-                "GET", where, preload_content=False, headers=_headers(headers, login)
-            ) as reply,
-        ):
-            if reply.status != 200:
-                raise _KINDS.get(reply.status, Unreachable)(
-                    f"{where} answered {reply.status}", hint="check the address, then run again")
-            data = _bounded(reply, where, limit, DEADLINE_S if deadline_s is None else deadline_s)
-            return Document(data, _day(reply.headers.get("Last-Modified")))
-    except _FAILURES as error:
-        raise _unreachable(where, error) from None
+    if not where.startswith(("http://", "https://")):
+        return _file(Path(where.removeprefix("file://")), limit)
+    with _answer("GET", where, headers, certificates) as (address, reply):
+        _check_there(address, reply)
+        data = _bounded(reply, address, limit, DEADLINE_S if deadline_s is None else deadline_s)
+        return Document(data, _day(reply.headers.get("Last-Modified")))
 
 
 @dataclass(frozen=True)
@@ -108,28 +97,17 @@ class RemoteFile:
 def look(where: str, *, size: int | None = None) -> RemoteFile:
     """How long the file at a URL is, as its server states; its bytes are read, and kept nowhere,
     where they are `size` many."""
-    try:
-        where, login = without_login(where)
-        with (
-            _pool(where) as http,
-            http.request("GET", where, preload_content=False,
-                         headers=_headers(None, login)) as reply,
-        ):
-            if reply.status != 200:
-                raise _KINDS.get(reply.status, Unreachable)(
-                    f"{where} answered {reply.status}", hint="check the address, then run again")
-            stated = reply.headers.get("Content-Length") or ""
-            if not stated.isdecimal():
-                raise Unreachable(f"{where} states no length",
-                                  hint="put a copy on a server that does")
-            if int(stated) != size:
-                return RemoteFile(int(stated))
-            digest = hashlib.sha256()
-            for chunk in reply.stream(CHUNK, decode_content=False):
-                digest.update(chunk)
-            return RemoteFile(size, digest.hexdigest())
-    except _FAILURES as error:
-        raise _unreachable(where, error) from None
+    with _answer("GET", where) as (address, reply):
+        _check_there(address, reply)
+        stated = reply.headers.get("Content-Length") or ""
+        if not stated.isdecimal():
+            raise Unreachable(f"{address} states no length", hint="put a copy on a server that does")
+        if int(stated) != size:
+            return RemoteFile(int(stated))
+        digest = hashlib.sha256()
+        for chunk in reply.stream(CHUNK, decode_content=False):
+            digest.update(chunk)
+        return RemoteFile(size, digest.hexdigest())
 
 
 def changed(where: str) -> date | None:
@@ -145,13 +123,33 @@ def length(where: str, certificates: str | None = None) -> int | None:
 
 def _head(where: str, certificates: str | None) -> Mapping[str, str]:
     """What the server says of the file at a URL: nothing where it does not have it."""
+    with _answer("HEAD", where, certificates=certificates) as (_, reply):
+        return reply.headers if reply.status == 200 else {}
+
+
+@contextmanager
+def _answer(
+    method: str, where: str, headers: Mapping[str, str] | None = None,
+    certificates: str | None = None,
+) -> Iterator[tuple[str, urllib3.BaseHTTPResponse]]:
+    """The address without its login, and what its server answers; Unreachable for whatever goes
+    wrong until that is read."""
     try:
         where, login = without_login(where)
-        with _pool(where, certificates=certificates) as http:
-            reply = http.request("HEAD", where, headers=_headers(None, login))
+        # identity: a limit on what comes over the line is then one on what is kept
+        sent = {"Accept-Encoding": "identity", "User-Agent": "goldenami", **(headers or {}),
+                **({"Authorization": login} if login else {})}
+        with (_pool(where, certificates=certificates) as http,
+              http.request(method, where, preload_content=False, headers=sent) as reply):
+            yield where, reply
     except _FAILURES as error:
         raise _unreachable(where, error) from None
-    return reply.headers if reply.status == 200 else {}
+
+
+def _check_there(where: str, reply: urllib3.BaseHTTPResponse) -> None:
+    if reply.status != 200:
+        raise _KINDS.get(reply.status, Unreachable)(
+            f"{where} answered {reply.status}", hint="check the address, then run again")
 
 
 def post(url: str, body: Any, *, name: str) -> None:
@@ -182,12 +180,6 @@ def _pool(
     options: dict[str, Any] = {"retries": retries, "timeout": TIMEOUT, "ca_certs": certificates}
     proxy = mirrors.proxy(url)
     return download.through_proxy(proxy, **options) if proxy else urllib3.PoolManager(**options)
-
-
-def _headers(more: Mapping[str, str] | None, login: str) -> dict[str, str]:
-    # identity: a limit on what comes over the line is then one on what is kept
-    return {"Accept-Encoding": "identity", "User-Agent": "goldenami", **(more or {}),
-            **({"Authorization": login} if login else {})}
 
 
 def _bounded(reply: urllib3.BaseHTTPResponse, where: str, limit: int, deadline_s: float) -> bytes:
