@@ -144,10 +144,8 @@ def code(
                                   and now[name] not in read]
     said = [*([f"it read others: {', '.join(wrong[:4])}"] if wrong else []),
             *([f"it did not read {', '.join(name[1:] for name in beside[:4])}"] if beside else [])]
-    return [Check(id="boot/code", role="boot",
-                  title="The frameworks' code is what the coverage check read",
-                  outcome=Outcome.INCORRECT if said else Outcome.CORRECT, detail="; ".join(said),
-                  seconds=0.0)]
+    return [Check.of_boot("code", "The frameworks' code is what the coverage check read",
+                          not said, "; ".join(said))]
 
 
 def _silent(role: str) -> Check:

@@ -41,7 +41,6 @@ from goldenami.model.builds.build_records import (
     BuilderKind,
     Check,
     CoverageRecord,
-    Outcome,
 )
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.plans import BakePlan, BakeResult, VerifyResult
@@ -337,11 +336,11 @@ def _checks(lock: Lock, seen: list[str]) -> list[Check]:
     """What only a launch can show, and what the AMI has beside or instead of the lock's
     packages."""
     cloud = seen[1].strip() if len(seen) > 1 else ""
-    return [_check("ec2_datasource", "cloud-init chose its Ec2 source", cloud == "aws",
-                   f"cloud-id said {cloud}"),
-            _check("imdsv2",
-                   "The launch's key came from a metadata service that takes session tokens only",
-                   cloud == "aws", "cloud-init did not ask the metadata service"),
+    return [Check.of_boot("ec2_datasource", "cloud-init chose its Ec2 source", cloud == "aws",
+                          f"cloud-id said {cloud}"),
+            Check.of_boot("imdsv2", "The launch's key came from a metadata service that takes "
+                          "session tokens only", cloud == "aws",
+                          "cloud-init did not ask the metadata service"),
             _packages(lock, seen[2:])]
 
 
@@ -356,12 +355,6 @@ def _packages(lock: Lock, lines: Iterable[str]) -> Check:
     wrong += [] if installed else ["dpkg names no package"]
     publishers = sorted(installed.keys() - lock.packages.keys())
     beside = f"{len(publishers)} packages are the publisher's, beside the lock: {', '.join(publishers[:12])}"
-    check = _check("packages", "The lock's packages are in its versions", not wrong,
-                   "; ".join(wrong[:8]))
+    check = Check.of_boot("packages", "The lock's packages are in its versions", not wrong,
+                          "; ".join(wrong[:8]))
     return check if wrong else check.model_copy(update={"detail": beside if publishers else ""})
-
-
-def _check(name: str, title: str, passed: bool, detail: str) -> Check:
-    return Check(id=f"boot/{name}", role="boot", title=title,
-                 outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
-                 detail="" if passed else detail, seconds=0.0)

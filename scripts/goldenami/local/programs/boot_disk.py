@@ -29,7 +29,7 @@ from goldenami.local.vm import cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted
 from goldenami.model import program_files
 from goldenami.model.builds import disk_blocks
-from goldenami.model.builds.build_records import Accel, Boot, Check, CoverageRecord, Outcome
+from goldenami.model.builds.build_records import Accel, Boot, Check, CoverageRecord
 from goldenami.model.builds.hardening_records import HardeningScan
 from goldenami.model.builds.plans import VerifyPlan, VerifyResult
 from goldenami.model.definitions import role_files
@@ -73,8 +73,8 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             clean = vm.power_off(machine)
         booted = {vm.Firmware.BIOS: Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity,
                                            powered_off=clean), vm.Firmware.UEFI: second.outcome()}
-    checks += [_check(f"boot/power_off[{firmware.value}]", "The machine powers off by itself",
-                      boot.powered_off, f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s")
+    checks += [Check.of_boot(f"power_off[{firmware.value}]", "The machine powers off by itself",
+                             boot.powered_off, f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s")
                for firmware, boot in booted.items()]
     checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
     boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1))
@@ -132,16 +132,17 @@ def _disk_checks(plan: VerifyPlan, tree: Path) -> list[Check]:
     began = time.monotonic()
     beside = unused_space.find(plan.disk)
     at = time.monotonic()
-    found = [_check("boot/disk_is_its_tree",
-                    "Beside its files the disk is zeros, and no secret is in what boots it",
-                    not beside, "; ".join(beside[:sealed.SHOWN]), round(at - began, 2))]
+    found = [Check.of_boot("disk_is_its_tree",
+                           "Beside its files the disk is zeros, and no secret is in what boots it",
+                           not beside, "; ".join(beside[:sealed.SHOWN]), round(at - began, 2))]
     given = json.loads(plan.variables.read_text(encoding="utf-8"))
     left = sealed.findings(plan.work / "root" / disk_root.BELOW,
                            program_files.role(plan.root, "seal") / "files/seal.py",
                            role_files.of_image(plan.root, given))
-    found.append(_check("boot/disk_is_sealed",
-                        "No file of the written disk is secret, or one machine's own",
-                        not left, "; ".join(left[:sealed.SHOWN]), round(time.monotonic() - at, 2)))
+    found.append(Check.of_boot("disk_is_sealed",
+                               "No file of the written disk is secret, or one machine's own",
+                               not left, "; ".join(left[:sealed.SHOWN]),
+                               round(time.monotonic() - at, 2)))
     return found + code(plan, lambda command: shell.output(
         ["nice", "-n", "19", "chroot", str(tree), "sh", "-c", command]))
 
@@ -178,21 +179,15 @@ def _hardening(plan: VerifyPlan, machine: vm.Machine, tree: Path) -> HardeningSc
         return hardening_scan.scan(tree, said, plan.work)
 
 
-def _check(name: str, title: str, passed: bool, detail: str, seconds: float = 0.0) -> Check:
-    return Check(id=name, role="boot", title=title,
-                 outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
-                 detail="" if passed else detail, seconds=seconds)
-
-
 def oldest_cpu(plan: VerifyPlan, machine: vm.Machine, emulated: cpu.Emulated | None) -> list[Check]:
     """Which CPU all of the image ran on; nothing where it was not emulated."""
     if emulated is None:
         return []
     flags = machine.ssh("grep -m1 ^flags /proc/cpuinfo").split()
     beyond = sorted(cpu.shown(flags, instruction_sets.KNOWN_X86) - set(plan.features))
-    return [_check("boot/oldest_cpu",
-                   "The whole image ran on what all declared CPUs have, and no more",
-                   not beyond, f"the machine also had {', '.join(beyond)}")]
+    return [Check.of_boot("oldest_cpu",
+                          "The whole image ran on what all declared CPUs have, and no more",
+                          not beyond, f"the machine also had {', '.join(beyond)}")]
 
 
 def code(plan: VerifyPlan, ask: Callable[[str], str]) -> list[Check]:
@@ -214,25 +209,19 @@ def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> l
     began = time.monotonic()
     untouched = disk_blocks.is_as_baked(plan.disk, plan.baked)
     hashing = round(time.monotonic() - began, 2)
-
-    def row(
-        name: str, title: str, look: Callable[[], bool], detail: str, seconds: float = 0.0
-    ) -> Check:
-        return _check(f"boot/{name}", title, look(), detail, seconds)
-
     return [
-        row("new_identity", "Two launches share no machine-id and no SSH host key",
-            lambda: not shared and len(first) >= 2,
-            f"both have {', '.join(shared) or 'too few identities'}"),
-        row("ec2_datasource", "cloud-init chose its Ec2 source on both boots",
-            lambda: all("aws" in identity for identity in identities),
-            f"cloud-id said {identities}"),
-        row("imdsv2", "The metadata was read, and only with a session token",
-            lambda: bool(answered) and not without,
-            f"read without one: {', '.join(without) or 'nothing was read at all'}"),
-        row("disk_untouched", "The disk is byte for byte what was baked", lambda: untouched,
-            f"it is no longer the disk of SHA-256 {plan.baked.sha256} that the bake recorded",
-            hashing),
+        Check.of_boot("new_identity", "Two launches share no machine-id and no SSH host key",
+                      not shared and len(first) >= 2,
+                      f"both have {', '.join(shared) or 'too few identities'}"),
+        Check.of_boot("ec2_datasource", "cloud-init chose its Ec2 source on both boots",
+                      all("aws" in identity for identity in identities),
+                      f"cloud-id said {identities}"),
+        Check.of_boot("imdsv2", "The metadata was read, and only with a session token",
+                      bool(answered) and not without,
+                      f"read without one: {', '.join(without) or 'nothing was read at all'}"),
+        Check.of_boot("disk_untouched", "The disk is byte for byte what was baked", untouched,
+                      f"it is no longer the disk of SHA-256 {plan.baked.sha256} that the bake "
+                      "recorded", hashing),
     ]
 
 

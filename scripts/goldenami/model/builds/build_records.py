@@ -273,6 +273,15 @@ class Check(Record):
     actual: str = ""
     seconds: Seconds
 
+    @classmethod
+    def of_boot(
+        cls, name: str, title: str, passed: bool, detail: str, seconds: float = 0.0
+    ) -> Check:
+        """A check of no role; `detail` says what is wrong where it is."""
+        return cls(id=f"boot/{name}", role="boot", title=title,
+                   outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
+                   detail="" if passed else detail, seconds=seconds)
+
 
 class VerifyRecord(Record):
     """What `verify` saw. `seconds` spans all boots and checks; `disk_sha256` or `ami` is what it
