@@ -115,7 +115,8 @@ def foreign(checkout: Checkout, registry: ContainerRegistry) -> str:
     """Push an image that is not ours; returns its digest."""
     layout = OciLayout(checkout.root / "foreign", "x")
     layout.begin()
-    layout.configure(environment={}, entrypoint=[], labels={"a": "b"}, created=tested.CREATED)
+    layout.configure(architecture="amd64", environment={}, entrypoint=[], labels={"a": "b"},
+                     created=tested.CREATED)
     pushed = registry_pushes.Registry(registry.name, Account())
     pushed.push(layout)
     pushed.tag(f"sha256:{layout.digest}", "x")

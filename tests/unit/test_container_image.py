@@ -136,14 +136,16 @@ def test_an_image_is_the_same_from_two_folders(tmp_path: Path) -> None:
         layout.folder.parent.mkdir(exist_ok=True)
         layout.begin()
         layout.add(tar, "base", CREATED)
-        layout.configure(environment={"PATH": "/bin"}, entrypoint=["/bin/run"],
-                         labels={"goldenami.cuda": "12.8"}, created=CREATED)
+        layout.configure(architecture="arm64", environment={"PATH": "/bin"},
+                         entrypoint=["/bin/run"], labels={"goldenami.cuda": "12.8"},
+                         created=CREATED)
         layout.attach(bill, "application/vnd.cyclonedx+json", CREATED)
         found.append((layout.digest, (layout.folder / "index.json").read_bytes()))
     assert found[0] == found[1]
     config = json.loads(layout.path_of(layout.blobs()[0][0]).read_bytes())
+    assert (config["os"], config["architecture"]) == ("linux", "arm64")
     assert config["config"] == {"Env": ["PATH=/bin"], "Entrypoint": ["/bin/run"], "Cmd": ["bash"],
-                                "Labels": {"goldenami.cuda": "12.8"}}
+                                "WorkingDir": "/scratch", "Labels": {"goldenami.cuda": "12.8"}}
     kinds = [row.get("artifactType") for row in json.loads(found[0][1])["manifests"]]
     assert kinds == [None, "application/vnd.cyclonedx+json"]
 

@@ -14,6 +14,8 @@ from goldenami.core import shell
 
 CREATED = "org.opencontainers.image.created"
 """The annotation that oras would set by the clock."""
+WORK = "/scratch"
+"""Where programs start: the machine's local disks, where it has some. Engines make the folder."""
 
 
 class OciLayout:
@@ -35,12 +37,15 @@ class OciLayout:
         return last["digest"].removeprefix("sha256:"), last["size"]
 
     def configure(
-        self, *, environment: Mapping[str, str], entrypoint: Sequence[str],
+        self, *, architecture: str, environment: Mapping[str, str], entrypoint: Sequence[str],
         labels: Mapping[str, str], created: str,
     ) -> None:
-        """Say how the image is run and what it is; labels are the manifest's annotations, too."""
-        words = ["--created", created, "--os", "linux", "--architecture", "amd64", "--no-history",
-                 "--config.cmd", "bash"]
+        """Say how the image is run and what it is; labels are the manifest's annotations, too.
+
+        `architecture` is Debian's name, which OCI shares for amd64 and arm64.
+        """
+        words = ["--created", created, "--os", "linux", "--architecture", architecture,
+                 "--no-history", "--config.cmd", "bash", "--config.workingdir", WORK]
         pairs = [("--config.env", environment), ("--config.label", labels),
                  ("--manifest.annotation", labels)]
         for option, given in pairs:

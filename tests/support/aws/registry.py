@@ -102,7 +102,8 @@ def containerize(folder: Path, *, least: str = "", layers: int = 2, size: int = 
                                     unpacked=size))
     tar.unlink()
     labels = {LOCK_LABEL: lock_sha256} | ({LEAST_DRIVER_LABEL: least} if least else {})
-    layout.configure(environment={}, entrypoint=[], labels=labels, created=CREATED)
+    layout.configure(architecture="amd64", environment={}, entrypoint=[], labels=labels,
+                     created=CREATED)
     records.write(build.container, ContainerRecord(
         image=build.image.image, build_id=build.build_id, lock_sha256=lock_sha256,
         digest=layout.digest, bytes=sum(layer.bytes for layer in found), layers=found,

@@ -49,6 +49,7 @@ REST = "rest"
 KEPT = ("apt", "ca-certificates", "curl", "less", "openssh-client", "procps", "python3",
         "python3-venv")
 """Packages of the base that stay, with what they need. No role of a container asks for them."""
+_BILL = "sbom.cdx.json"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -99,7 +100,7 @@ def run(
     with workspace.scratch_in(build.image.path, "container") as work:
         record = _make(root, lock, lock_sha256, store, progress, build, work)
         with progress.step("attach"):
-            for path, kind in _attached(root, lock, record, store, work, key):
+            for path, kind in _attached(root, record, work, key):
                 OciLayout(work / "image", build.build_id).attach(path, kind, _created(lock))
         build.path.mkdir(exist_ok=True)
         if build.layout.exists():  # of a run that was killed before its record
@@ -119,10 +120,11 @@ def _make(
     bake_inputs.fetch(root, own, store, progress)
     bake_inputs.compile_again(root, own, store, progress, build.log("container"))
     with progress.step("repository"):
-        plan = _plan(root, lock, lock_sha256, store, work, build)
+        plan = _plan(root, own, store, work, build, _configuration(lock, lock_sha256))
     result = program.call("goldenami.local.programs.make_container", plan, ContainerResult,
                           progress, look=partial(how_far.of_bake, plan, how_far.expected(own)))
-    records.write_text(work / "packages", "\n".join(result.packages))
+    materials = components.of_container(own, lock_sha256, store, result.packages)
+    records.write_text(work / _BILL, sbom.text(materials, Spec.CYCLONEDX_1_6))
     return ContainerRecord(
         image=lock.image, build_id=build.build_id, lock_sha256=lock_sha256, digest=result.digest,
         bytes=sum(layer.bytes for layer in result.layers), layers=result.layers,
@@ -131,9 +133,8 @@ def _make(
 
 
 def _plan(
-    root: Path, lock: Lock, lock_sha256: str, store: Store, work: Path, build: BuildFolder
+    root: Path, own: Lock, store: Store, work: Path, build: BuildFolder, configured: dict[str, Any],
 ) -> ContainerPlan:
-    own = part(lock)
     baked = bake_inputs.plan(root, own, records.sha256_text(lockfile.text_of(own)),
                              bake_inputs.repository(own, store), work, build.log("container"),
                              store.cache.layers)
@@ -144,8 +145,7 @@ def _plan(
     return ContainerPlan(**baked.model_dump() | {
         "build_id": build.build_id, "steps": [baked.steps[number] for number in chosen],
         "layout": work / "image", "groups": ["base", *names, REST],
-        "keeps": sorted({*KEPT, *later, *asked}), "created": _created(lock),
-        **_configuration(lock, lock_sha256)})
+        "keeps": sorted({*KEPT, *later, *asked}), "created": _created(own), **configured})
 
 
 def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
@@ -180,15 +180,12 @@ def _created(lock: Lock) -> str:
 
 
 def _attached(
-    root: Path, lock: Lock, record: ContainerRecord, store: Store, work: Path, key: Signer | None,
+    root: Path, record: ContainerRecord, work: Path, key: Signer | None,
 ) -> Iterator[tuple[Path, str]]:
     """What refers to the image: its bill of materials, and where it comes from."""
-    bill, origin = work / "sbom.cdx.json", work / "provenance.json"
-    packages = (work / "packages").read_text(encoding="utf-8").split()
-    materials = components.of_container(part(lock), record.lock_sha256, store, packages)
-    records.write_text(bill, sbom.text(materials, Spec.CYCLONEDX_1_6))
+    bill, origin = work / _BILL, work / "provenance.json"
     yield bill, "application/vnd.cyclonedx+json"
-    commit = bake_inputs.git_commit(root, lockfile.path_of(root, lock.image), record.lock_sha256)
+    commit = bake_inputs.git_commit(root, lockfile.path_of(root, record.image), record.lock_sha256)
     statement = provenance.of_container(record, commit, platform.python_version(),
                                         records.sha256_file(bill))
     text = dsse.sealed(statement, key) if key else records.canonical(statement)

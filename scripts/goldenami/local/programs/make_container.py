@@ -114,8 +114,8 @@ def _write(
             unpacked = sum(entry.size for entry in of_layer)
             found.append(ContainerLayer(name=name, digest=digest, bytes=size, unpacked=unpacked))
         tar.unlink()
-        layout.configure(environment=plan.environment, entrypoint=plan.entrypoint,
-                         labels=plan.labels, created=plan.created)
+        layout.configure(architecture=plan.tree.architecture, environment=plan.environment,
+                         entrypoint=plan.entrypoint, labels=plan.labels, created=plan.created)
     return layout.digest, found
 
 
