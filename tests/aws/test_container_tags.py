@@ -92,8 +92,7 @@ def test_a_tag_that_somebody_else_moves_stays(
         checkout.root, definition_file.path_of(checkout.root, IMAGE))
     folder = ImageFolder.of(checkout.root, IMAGE).build(second)
     progress = Progress.of("publish", IMAGE, CachePaths(checkout.root / "cache"))
-    with container_tags.planned(checkout.root, definition, Account(), second, progress,
-                                build=folder) as tags:
+    with container_tags.planned(definition, Account(), second, progress, build=folder) as tags:
         alien, theirs = foreign(checkout, registry), tags.registries[registry.name]
         theirs.tag(alien, second)
         with pytest.raises(Busy, match=f"{second} was moved to {alien}"):
@@ -130,7 +129,7 @@ def test_an_image_that_asks_for_a_newer_driver_than_the_ami_has(
     checkout.run("publish", IMAGE)
     build, digest = baked(checkout, 2, least="580.65.06")
     text = checkout.run("publish", IMAGE, code=ExitCode.NOT_VERIFIED)
-    assert "asks for driver 580.65.06 or newer, and the AMI of `latest`" in text
+    assert f"580.65.06 or newer, and the AMI of `latest`, build {build}, has 550.163.01" in text
     assert (registry.digest(build), registry.digest("latest")) == (digest, before)
 
 

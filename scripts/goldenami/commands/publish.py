@@ -80,7 +80,7 @@ def cmd_publish(
         judge = GpuJudge(checkout.root, account.with_short_timeouts(), definition)
         plan = publish.prepare(account, definition, build, progress, judge, signs,
                                accept_untested_gpu=accept_untested_gpu)
-        with container_tags.planned(checkout.root, definition, account, plan.build_id, progress,
+        with container_tags.planned(definition, account, plan.build_id, progress,
                                     build=build.folder) as containers:
             lines = [*publish_plan.show(plan), *containers.show(moves=not plan.held_back)]
             print(as_typed("\n".join(lines)), flush=True)
@@ -133,9 +133,7 @@ def cmd_promote(
                            GpuJudge(checkout.root, account.with_short_timeouts(), definition),
                            channel_moves.MoveOptions(
                                accept_untested_gpu=accept_untested_gpu, now=now))
-    with container_tags.planned(
-        checkout.root, definition, account, build_id, progress
-    ) as containers:
+    with container_tags.planned(definition, account, build_id, progress) as containers:
         lines = [*channel_moves.show("promote", plan), *containers.show(moves=True)]
         print(as_typed("\n".join(lines)), flush=True)
         if not dry_run:
@@ -187,9 +185,7 @@ def _container_back(
     progress: Progress,
 ) -> None:
     befores = {move.before_build for move in plan.regions if move.before_build}
-    with container_tags.planned(
-        checkout.root, definition, account, plan.build_id, progress
-    ) as containers:
+    with container_tags.planned(definition, account, plan.build_id, progress) as containers:
         for line in containers.show(moves=True):
             progress.say(line.strip())
         containers.move(befores)

@@ -16,6 +16,7 @@ from goldenami.core import records, shell
 from goldenami.local.oci_layout import OciLayout
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.container_records import (
+    DRIVER_LABEL,
     LEAST_DRIVER_LABEL,
     LOCK_LABEL,
     ContainerLayer,
@@ -101,7 +102,8 @@ def containerize(folder: Path, *, least: str = "", layers: int = 2, size: int = 
         found.append(ContainerLayer(name=f"layer-{number}", digest=digest, bytes=count,
                                     unpacked=size))
     tar.unlink()
-    labels = {LOCK_LABEL: lock_sha256} | ({LEAST_DRIVER_LABEL: least} if least else {})
+    labels = {LOCK_LABEL: lock_sha256, DRIVER_LABEL: "550.163.01"}
+    labels |= {LEAST_DRIVER_LABEL: least} if least else {}
     layout.configure(architecture="amd64", environment={}, entrypoint=[], labels=labels,
                      created=CREATED)
     records.write(build.container, ContainerRecord(

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 from goldenami.aws.channels import channels
 from goldenami.aws.regions import RegionResults, all_or_none, for_each_region
 from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.errors import BadInput, Busy, NotVerified
-from goldenami.core.records import Record
 from goldenami.core.terminal.progress import Progress
 from goldenami.local.oci_layout import OciLayout
 from goldenami.model.builds import lockfile
-from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
-from goldenami.model.builds.build_records import BuildId
+from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.container_records import (
     DRIVER_LABEL,
     LEAST_DRIVER_LABEL,
@@ -38,23 +33,24 @@ from goldenami.release.publish.registry_pushes import Registry
 
 LATEST = "latest"
 _ID = re.compile(rf"[0-9a-f]{{{lockfile.ID_LENGTH}}}")
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
-class RegistryTags(Record):
+@dataclass(frozen=True)
+class RegistryTags:
     """What a registry has: the image of the build, if any, and what `latest` names, with its build:
     "" where that is no build of ours."""
 
-    pushed: Digest | None
-    latest: Digest | None
+    pushed: str | None
+    latest: str | None
     latest_build: str = ""
 
 
-class TagPlan(Record):
+@dataclass(frozen=True)
+class TagPlan:
     """The build's container image by digest, and what each registry has before anything is done."""
 
-    build_id: BuildId
-    digest: Digest
+    build_id: str
+    digest: str
     registries: dict[str, RegistryTags]
 
 
@@ -76,6 +72,8 @@ def look(
 ) -> TagPlan:
     """What is there. `digest` None: what the registries have of the build. BadInput where one has
     another image under the build's id, or a `latest` that no build of ours is."""
+    if not found:
+        return TagPlan(build_id, "", {})
     results = for_each_region(found, lambda name: _tags(found[name], build_id))
     states = results.require_all("no tag has moved")
     digests = {state.pushed for state in states.values()} if digest is None else {digest}
@@ -105,16 +103,12 @@ class ContainerTags:
     """The tags of an image in its registries; of one without registries there is nothing to do."""
 
     def __init__(
-        self, registries: Mapping[str, Registry], plan: TagPlan | None, image: ImageFolder,
-        root: Path, progress: Progress,
+        self, registries: Mapping[str, Registry], plan: TagPlan, progress: Progress
     ) -> None:
-        self.registries, self.plan = registries, plan
-        self.image, self.root, self.progress = image, root, progress
+        self.registries, self.plan, self.progress = registries, plan, progress
 
     def show(self, *, moves: bool) -> Iterator[str]:
         """The plan for a person."""
-        if self.plan is None:
-            return
         for name, state in self.plan.registries.items():
             yield f"  {name}: " + ("has" if state.pushed else "push") + f" {self.plan.digest[:19]}"
             if moves and state.latest != self.plan.digest:
@@ -123,8 +117,6 @@ class ContainerTags:
 
     def push(self, build: BuildFolder) -> None:
         """Send the image to every registry, one after the other: they share the line."""
-        if self.plan is None:
-            return
         for name, registry in self.registries.items():
             with self.progress.step("push", name):
                 registry.push(OciLayout(build.layout, self.plan.build_id))
@@ -142,17 +134,16 @@ class ContainerTags:
         Busy where somebody else has moved the tag since the plan was made; NotVerified for an image
         that asks for a newer driver than one of these AMIs has.
         """
-        if self.plan is None:
+        if not self.registries:
             return
-        known = {build: self._driver(build) for build in {*builds, self.plan.build_id}}
+        known = {*builds, self.plan.build_id}
         with self.progress.step("container's latest"):
-            all_or_none(self.registries, lambda name: self._forward(name, known), self._back,
-                        "run again")
+            all_or_none(self.registries, lambda name: self._forward(name, known), self._back, "run again")
 
-    def _forward(self, name: str, known: Mapping[str, str]) -> None:
-        assert self.plan is not None
+    def _forward(self, name: str, builds: set[str]) -> None:
         registry, digest = self.registries[name], self.plan.digest
-        check_driver(registry.annotations(digest).get(LEAST_DRIVER_LABEL, ""), known)
+        if least := registry.annotations(digest).get(LEAST_DRIVER_LABEL):
+            _check_driver(registry, least, builds)
         found = registry.find(LATEST)
         if found not in (self.plan.registries[name].latest, digest):
             raise Busy(f"{name}:{LATEST} was moved to {found} after the plan was made",
@@ -161,47 +152,35 @@ class ContainerTags:
             registry.tag(digest, LATEST)
 
     def _back(self, name: str) -> None:
-        assert self.plan is not None
         registry, before = self.registries[name], self.plan.registries[name].latest
         if before and registry.find(LATEST) == self.plan.digest:
             registry.tag(before, LATEST)
 
-    def _driver(self, build: str) -> str:
-        """The driver of a build: its lock's, where that is here, else what its container says."""
-        for path in (self.image.build(build).lock, lockfile.path_of(self.root, self.image.image)):
-            if path.exists() and records.sha256_file(path).startswith(build):
-                driver = lockfile.read_copy(path)[0].driver
-                return driver.version if driver else ""
-        for registry in self.registries.values():
-            if digest := registry.find(build):
-                return registry.annotations(digest).get(DRIVER_LABEL, "")
-        return ""
 
-
-@contextmanager
-def planned(
-    root: Path, definition: Definition, account: Account, build_id: str, progress: Progress, *,
-    build: BuildFolder | None = None,
-) -> Iterator[ContainerTags]:
-    """What is to be done with the container of a build; `build` where it is pushed from here."""
-    names = channels.publish_section(definition).registries
-    image = ImageFolder.of(root, definition.image)
-    digest = made(build, definition.image) if names and build else None
-    with registry_pushes.opened(account, names) as found:
-        plan = None
-        if names:
-            with progress.step("look at the registries"):
-                plan = look(found, build_id, digest)
-        yield ContainerTags(found, plan, image, root, progress)
-
-
-def check_driver(least: str, drivers: Mapping[str, str]) -> None:
-    """NotVerified where a driver is older than `least`, or not known."""
-    for build, driver in drivers.items():
+def _check_driver(registry: Registry, least: str, builds: Iterable[str]) -> None:
+    """NotVerified where the driver of a build's AMI, as its container says, is older than `least`,
+    or not known."""
+    for build in sorted(builds):
+        digest = registry.find(build)
+        driver = registry.annotations(digest).get(DRIVER_LABEL, "") if digest else ""
         if not compatibility.runs_on(least, driver):
             raise NotVerified(f"the container asks for driver {least} or newer, and the AMI of "
                               f"`latest`, build {build}, has {driver or 'an unknown one'}",
                               hint="promote an AMI with a newer driver first")
+
+
+@contextmanager
+def planned(
+    definition: Definition, account: Account, build_id: str, progress: Progress, *,
+    build: BuildFolder | None = None,
+) -> Iterator[ContainerTags]:
+    """What is to be done with the container of a build; `build` where it is pushed from here."""
+    names = channels.publish_section(definition).registries
+    digest = made(build, definition.image) if names and build else None
+    with registry_pushes.opened(account, names) as found:
+        with progress.step("look at the registries") if names else nullcontext():
+            plan = look(found, build_id, digest)
+        yield ContainerTags(found, plan, progress)
 
 
 def standing(
