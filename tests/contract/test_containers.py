@@ -42,9 +42,10 @@ def test_a_tag_of_several_architectures_is_locked_blob_by_blob(
     digest = registry.push("library/tool:amd64", *LAYERS)
     other = registry.push("library/tool:arm64", *LAYERS, architecture="arm64")
     answer = registry.list("library/tool:7", arm64=other, amd64=digest)
-    ask_for(root, NAME)
+    ask_for(root, f"{{image: \"{NAME}\", called: golden-tool}}")
     lock = locked(root)
     (one,) = lock.containers
+    assert lock.variables["containers_images"][0]["name"] == "golden-tool:latest"
     assert (one.name, one.asked, one.answer, one.manifest.sha256) == (NAME, NAME, answer, digest)
     assert len(one.layers) == 2
     assert {registry.blob(sha256).stat().st_size for sha256 in one.blobs} == {*one.blobs.values()}

@@ -95,6 +95,7 @@ def tree(tmp_path: Path) -> Path:
     if os.getuid():
         pytest.skip("only root can make a device node")
     root = tmp_path / "tree"
+    write(root / "proc/mounts", "/dev/nvme0n1p3 / ext4 rw 0 0\ntmpfs /scratch/in tmpfs rw 0 0\n")
     write(root / "proc/driver/nvidia/version",
           f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {VERSION}  Tue Apr  8 12:41:17 UTC "
           "2026\nGCC version: 14\n")
@@ -148,6 +149,16 @@ def test_what_is_described(tree: Path) -> None:
           for host, name in wanted for folder in (f"/{FOLDER}", "/usr/lib64")),
         ("/usr/lib/nvidia/current/nvidia-smi", "/usr/bin/nvidia-smi")}
     assert all({"ro", "nosuid", "nodev"} <= set(mount["options"]) for mount in mounts)
+
+
+def test_local_disks_come_with_gpus(tree: Path) -> None:
+    """Where they are mounted: an engine starts no container whose mount is missing."""
+    assert "/scratch" not in json.dumps(described(tree))
+    with (tree / "proc/mounts").open("a", encoding="utf-8") as mounts:
+        mounts.write("/dev/md0 /scratch xfs rw 0 0\n")
+    assert described(tree)["containerEdits"]["mounts"][-1] == {
+        "hostPath": "/scratch", "containerPath": "/scratch",
+        "options": ["rw", "nosuid", "nodev", "rbind", "rprivate"]}
 
 
 def test_open_modules_and_nvidia_s_own_layout(tree: Path) -> None:

@@ -3,7 +3,8 @@
 
     golden-cdi [--root FOLDER]
 
-The specification names device nodes and the driver's libraries, and no hook: a hook runs as root on an image's files.
+The specification names device nodes, the driver's libraries and /scratch where local disks are mounted there. It has no
+hook: a hook runs as root on an image's files.
 It is /run/cdi/golden-nvidia.json, written by rename. Where the driver is not whole the exit status is 1, one line says
 what to do, and no specification is left. FOLDER is for tests: a tree that is taken for `/`.
 
@@ -35,6 +36,8 @@ MAJOR = 195
 CONTROL = {"nvidiactl": 255, "nvidia-uvm": 0}
 EXTRA = {"nvidia-uvm-tools": 1, "nvidia-modeset": 254}
 """Device nodes beside the GPUs' own, with minor numbers: CUDA needs the first two, tools the others."""
+SCRATCH = "/scratch"
+"""Where the role instance_store mounts local disks. A job that gets GPUs gets them, too."""
 LINKS = 40
 """As many links as Linux follows (path_resolution(7))."""
 
@@ -171,6 +174,8 @@ def specification(root: Path) -> dict[str, Any]:
     smi = follow(root, SMI)
     if (root / smi.lstrip("/")).is_file():
         mounts.append(_mount(smi, SMI))
+    if re.search(rf"^\S+ {SCRATCH} ", (root / "proc/mounts").read_text(), re.MULTILINE):
+        mounts.append(_mount(SCRATCH, SCRATCH, "rw"))
     devices = {str(index): entries for index, entries in enumerate(own.values())}
     devices |= {gpu.uuid: entries for gpu, entries in own.items()}
     devices["all"] = [entry for entries in own.values() for entry in entries]
@@ -184,8 +189,8 @@ def specification(root: Path) -> dict[str, Any]:
     }
 
 
-def _mount(host: str, container: str) -> dict[str, object]:
-    return {"hostPath": host, "containerPath": container, "options": ["ro", "nosuid", "nodev", "rbind", "rprivate"]}
+def _mount(host: str, container: str, mode: str = "ro") -> dict[str, object]:
+    return {"hostPath": host, "containerPath": container, "options": [mode, "nosuid", "nodev", "rbind", "rprivate"]}
 
 
 def main() -> int:

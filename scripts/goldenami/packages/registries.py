@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import operator
 import os
 import re
 import shutil
@@ -47,6 +48,8 @@ class WantedContainer(Record):
     `docker.io/library/redis:7@sha256:...`"""
     login: LoginVariable | None = None
     """name of an environment variable that holds `user:password`"""
+    called: Annotated[str, Field(pattern=rf"^({_PART})?$")] = ""
+    """a short name for engines, such as `golden-ml`"""
 
     @model_validator(mode="before")
     @classmethod
@@ -60,7 +63,7 @@ class WantedContainer(Record):
 
     @property
     def name(self) -> str:
-        """What the engine calls it; without a tag, engines say `latest`."""
+        """Its whole name; without a tag, engines say `latest`."""
         path, tag, _ = self._parts()
         return f"{path}:{tag or 'latest'}"
 
@@ -94,6 +97,8 @@ class LockedContainer(Record):
     config: Blob
     layers: list[Blob]
     login: str | None = None
+    called: str = Field(default="", exclude_if=operator.not_)
+    """What engines call it; its name where there is nothing else."""
 
     @property
     def blobs(self) -> dict[str, int]:
@@ -128,7 +133,7 @@ def resolve(wanted: WantedContainer, architecture: str, store: Store) -> LockedC
         manifest = json.loads(text)
         found = LockedContainer(
             name=wanted.name, asked=wanted.asked, answer=records.sha256_text(said),
-            login=wanted.login, config=_blob(manifest["config"]),
+            login=wanted.login, called=wanted.called, config=_blob(manifest["config"]),
             manifest=Blob(sha256=records.sha256_text(text), size=len(text.encode())),
             layers=[_blob(layer) for layer in manifest["layers"]])
         _keep(text, store)

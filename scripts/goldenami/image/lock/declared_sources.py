@@ -76,7 +76,8 @@ def _said_of(source: YamlFile, index: int) -> Iterator[None]:
 
 def told_of(found: list[LockedContainer]) -> list[dict[str, Any]]:
     """What the role is told."""
-    return [{"name": one.name, "manifest": one.manifest.sha256, "config": one.config.sha256,
+    return [{"name": f"{one.called}:latest" if one.called else one.name,
+             "manifest": one.manifest.sha256, "config": one.config.sha256,
              "layers": [layer.sha256 for layer in one.layers]} for one in found]
 
 

@@ -32,11 +32,11 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
         if problem := _no_key(root, repo.key):
             yield source.error((*key, "key"), f"`{repo.key}` {problem}")
     yield from _downloads(root, source, definition)
-    images = [one.name for one in definition.containers]
+    images = [one.called or one.name for one in definition.containers]
     for index, name in enumerate(images):
         if name in images[:index]:
             yield source.error(("containers", index), f"`{name}` is given twice",
-                               hint="give each a tag of its own")
+                               hint="give each a tag of its own, or another `called`")
     if images and ENGINE not in definition.roles:
         yield source.error(("containers",), f"need the role `{ENGINE}`, which has an engine",
                            hint=f"write `{ENGINE}:` under `roles`")
