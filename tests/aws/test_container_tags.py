@@ -21,11 +21,11 @@ from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.container_records import ContainerRecord
 from goldenami.model.definitions import definition_file
 from goldenami.release.publish import container_tags, registry_pushes
-from support.aws import registry as tested
-from support.aws.registry import ContainerRegistry, containerize
+from support.aws.registry import CREATED, containerize
 from support.aws.seeded_account import Calendar
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
+from support.debian.registry import Registry
 from support.loopback import Loopback, QuietHandler
 from support.waiting import until
 
@@ -35,11 +35,12 @@ def region() -> RegionState:
 
 
 @pytest.fixture
-def registry(checkout: Checkout, tmp_path: Path) -> Iterator[ContainerRegistry]:
+def registry(checkout: Checkout, tmp_path: Path) -> Iterator[Registry]:
     """A registry that the image is published to, beside one region."""
-    with tested.serving(tmp_path / "registry") as made:
-        define(checkout, made.name)
-        yield made
+    made = Registry(tmp_path / "registry")
+    define(checkout, made.name)
+    yield made
+    made.close()
 
 
 def define(checkout: Checkout, name: str, more: str = "") -> None:
@@ -53,7 +54,7 @@ def baked(checkout: Checkout, number: int, **how: object) -> tuple[str, str]:
 
 
 def test_latest_goes_forward_and_back_with_the_ami(
-    checkout: Checkout, registry: ContainerRegistry
+    checkout: Checkout, registry: Registry
 ) -> None:
     first, before = baked(checkout, 1)
     dry = checkout.run("publish", IMAGE, "--dry-run")
@@ -73,7 +74,7 @@ def test_latest_goes_forward_and_back_with_the_ami(
 
 
 def test_a_build_without_a_container_is_not_published(
-    checkout: Checkout, registry: ContainerRegistry
+    checkout: Checkout, registry: Registry
 ) -> None:
     builds.build(checkout.root, 1)
     text = checkout.run("publish", IMAGE, code=ExitCode.BAD_INPUT)
@@ -82,7 +83,7 @@ def test_a_build_without_a_container_is_not_published(
 
 
 def test_a_tag_that_somebody_else_moves_stays(
-    checkout: Checkout, registry: ContainerRegistry
+    checkout: Checkout, registry: Registry
 ) -> None:
     """After the plan; and before it, to what is no build of ours."""
     first, _ = baked(checkout, 1)
@@ -110,12 +111,12 @@ def test_a_tag_that_somebody_else_moves_stays(
     assert registry.digest("latest") == after
 
 
-def foreign(checkout: Checkout, registry: ContainerRegistry) -> str:
+def foreign(checkout: Checkout, registry: Registry) -> str:
     """Push an image that is not ours; returns its digest."""
     layout = OciLayout(checkout.root / "foreign", "x")
     layout.begin()
     layout.configure(architecture="amd64", environment={}, entrypoint=[], labels={"a": "b"},
-                     created=tested.CREATED)
+                     created=CREATED)
     pushed = registry_pushes.Registry(registry.name, Account())
     pushed.push(layout)
     pushed.tag(f"sha256:{layout.digest}", "x")
@@ -123,7 +124,7 @@ def foreign(checkout: Checkout, registry: ContainerRegistry) -> str:
 
 
 def test_an_image_that_asks_for_a_newer_driver_than_the_ami_has(
-    checkout: Checkout, registry: ContainerRegistry
+    checkout: Checkout, registry: Registry
 ) -> None:
     _, before = baked(checkout, 1)
     checkout.run("publish", IMAGE)
@@ -133,7 +134,7 @@ def test_an_image_that_asks_for_a_newer_driver_than_the_ami_has(
     assert (registry.digest(build), registry.digest("latest")) == (digest, before)
 
 
-def test_a_push_goes_on_after_a_kill(checkout: Checkout, registry: ContainerRegistry) -> None:
+def test_a_push_goes_on_after_a_kill(checkout: Checkout, registry: Registry) -> None:
     """What was there stays as it is."""
     build, digest = baked(checkout, 1, layers=4, size=20_000_000)
     layout = ImageFolder.of(checkout.root, IMAGE).build(build)
@@ -152,7 +153,7 @@ def test_a_push_goes_on_after_a_kill(checkout: Checkout, registry: ContainerRegi
 
 
 def test_a_blob_that_the_registry_lost_is_sent_again(
-    checkout: Checkout, registry: ContainerRegistry
+    checkout: Checkout, registry: Registry
 ) -> None:
     build, _ = baked(checkout, 1)
     checkout.run("publish", IMAGE)
@@ -164,7 +165,7 @@ def test_a_blob_that_the_registry_lost_is_sent_again(
 
 
 def test_a_blob_that_is_not_what_its_digest_says_is_not_pushed(
-    checkout: Checkout, registry: ContainerRegistry
+    checkout: Checkout, registry: Registry
 ) -> None:
     build, _ = baked(checkout, 1)
     folder = ImageFolder.of(checkout.root, IMAGE).build(build)
@@ -185,7 +186,7 @@ class _Throttles(QuietHandler):
 
 
 def test_registries_that_do_not_serve(
-    checkout: Checkout, registry: ContainerRegistry, tmp_path: Path,
+    checkout: Checkout, registry: Registry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing is published; but AMIs go back also without their containers' registry."""
@@ -204,15 +205,15 @@ def test_registries_that_do_not_serve(
         define(checkout, f"localhost:{throttling.port}/team/ml")
         text = checkout.run("publish", IMAGE, code=ExitCode.UNREACHABLE)
         assert "it throttles or fails" in text
-    with tested.serving(tmp_path / "closed", login=True) as closed:
-        define(checkout, closed.name)
-        text = checkout.run("publish", IMAGE, code=ExitCode.HOST)
-        assert "it refuses the login" in text and "docker login localhost" in text
+    registry.start(login=True)
+    define(checkout, registry.name)
+    text = checkout.run("publish", IMAGE, code=ExitCode.HOST)
+    assert "it refuses the login" in text and "docker login localhost" in text
     assert region().agree() == first and second
 
 
 def test_tags_go_with_the_last_ami_of_a_build(
-    checkout: Checkout, registry: ContainerRegistry, calendar: Calendar
+    checkout: Checkout, registry: Registry, calendar: Calendar
 ) -> None:
     """And no sooner: one that is disabled may come back."""
     found = [baked(checkout, number) for number in (1,)]

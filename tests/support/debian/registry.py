@@ -11,9 +11,9 @@ import socket
 import subprocess
 from pathlib import Path
 
-import pytest
 import urllib3
 
+from support.builds.tools import need
 from support.loopback import Loopback, QuietHandler
 from support.waiting import until
 
@@ -22,6 +22,7 @@ CONFIGURATION = """\
 version: 0.1
 storage:
   filesystem: {{rootdirectory: {folder}}}
+  delete: {{enabled: true}}
 http: {{addr: "127.0.0.1:{port}"}}
 """
 AUTH = 'auth: {{silly: {{realm: "{realm}", service: hub}}}}\n'
@@ -43,9 +44,7 @@ class Registry:
     """Debian's docker-registry; `mirror` is what an environment variable says of it."""
 
     def __init__(self, folder: Path, *, login: bool = False) -> None:
-        for tool in ("docker-registry", "skopeo", "umoci"):
-            if not shutil.which(tool):
-                pytest.skip(f"not asked: {tool} is not installed")
+        need("docker-registry", "skopeo", "umoci", "oras")
         self.folder = folder
         folder.mkdir(parents=True)
         with socket.socket() as free:
@@ -56,6 +55,7 @@ class Registry:
         (folder / "open.yml").write_text(text)
         (folder / "closed.yml").write_text(text + AUTH.format(realm=self._realm.url))
         self.mirror = f"http://127.0.0.1:{self.port}"
+        self.name = f"localhost:{self.port}/team/ml"
         self.start(login=login)
 
     def start(self, *, login: bool = False) -> None:
@@ -116,6 +116,12 @@ class Registry:
                                headers={"Content-Type": kind.format("index")})
         assert done.status == 201, done.data
         return hashlib.sha256(body).hexdigest()
+
+    def digest(self, tag: str) -> str:
+        """What a tag of `name` names, by the registry's own files."""
+        path = self.folder / f"kept/docker/registry/v2/repositories/team/ml/_manifests/tags/{tag}"
+        link = path / "current/link"
+        return link.read_text(encoding="utf-8") if link.exists() else ""
 
     def blob(self, sha256: str) -> Path:
         """Where the registry keeps a blob."""
