@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from goldenami.release.publish import container_tags, registry_pushes
 from support.aws.registry import CREATED, containerize
 from support.aws.seeded_account import Calendar
 from support.builds import builds
+from support.builds.tools import ROOT
 from support.builds.builds import IMAGE, Checkout, RegionState
 from support.debian.registry import Registry
 from support.loopback import Loopback, QuietHandler
@@ -139,12 +143,14 @@ def test_a_push_goes_on_after_a_kill(checkout: Checkout, registry: Registry) -> 
     build, digest = baked(checkout, 1, layers=4, size=20_000_000)
     layout = ImageFolder.of(checkout.root, IMAGE).build(build)
     layers = records.read(layout.container, ContainerRecord).layers
-    process = subprocess.Popen(["oras", "cp", "--concurrency", "1", "--from-oci-layout",
-                                f"{layout.layout}:{build}", f"{registry.name}:{build}"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "goldenami.cli", "--root", checkout.root, "publish", IMAGE],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")}, start_new_session=True)
     blobs = [registry.blob(layer.digest) for layer in layers]
-    until("a blob", lambda: any(blob.exists() for blob in blobs))
-    process.kill()
+    until("a blob", lambda: blobs[0].exists())
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    assert registry.digest(build) == ""
     there = {blob: blob.stat().st_mtime_ns for blob in blobs if blob.exists()}
     checkout.run("publish", IMAGE)
     assert registry.digest("latest") == digest
