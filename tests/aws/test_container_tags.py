@@ -191,6 +191,23 @@ class _Throttles(QuietHandler):
     do_GET = do_HEAD
 
 
+def test_a_registry_that_fails_longer_than_oras_waits_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_pushes, "PAUSE_S", 0.0)
+    fails = [503] * 8  # oras asks six times
+
+    class Handler(QuietHandler):
+        def do_HEAD(self) -> None:
+            self.answer(fails.pop() if fails else 404)
+
+        do_GET = do_HEAD
+
+    with Loopback(Handler) as server:
+        there = registry_pushes.Registry(f"localhost:{server.port}/team/ml", Account())
+        assert (there.find("latest"), fails) == (None, [])
+
+
 def test_registries_that_do_not_serve(
     checkout: Checkout, registry: Registry,
     monkeypatch: pytest.MonkeyPatch,

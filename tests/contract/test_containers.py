@@ -150,6 +150,22 @@ def test_a_registry_that_says_what_is_no_image(
     assert (code, "what its registry has is no image of a container" in told) == (2, True), told
 
 
+def test_a_registry_that_throttles_is_asked_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [200, 429, 404]  # to a ping, and twice of the manifest
+
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:
+            self.answer(said.pop(0), Retry_After="1")
+
+    with Loopback(Handler) as server:
+        monkeypatch.setenv("GOLDEN_MIRROR_DOCKER_IO", server.url)
+        ask_for(root, NAME)
+        code, told = refused(root)
+    assert (code, said, "reading manifest 7 in" in told) == (2, [], True), told
+
+
 def test_watch_sees_a_tag_that_moved_and_makes_a_lock(root: Path, registry: Registry) -> None:
     registry.push("library/tool:7", *LAYERS)
     pinned = registry.push("library/fixed:1", *LAYERS)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from goldenami.aws.channels import ecr
 from goldenami.aws.session import Account
@@ -62,7 +61,8 @@ class Registry:
 
     def annotations(self, digest: str) -> dict[str, str]:
         """What the image of this digest says of itself."""
-        return dict(self._manifest(digest).get("annotations") or {})
+        manifest = json.loads(self._oras("manifest", "fetch", f"{self.name}@{digest}"))
+        return dict(manifest.get("annotations") or {})
 
     def push(self, layout: OciLayout) -> None:
         """Send an image with what refers to it, by digest: no tag names it yet. Blobs that are
@@ -91,9 +91,6 @@ class Registry:
             ecr.remove(self.account, self.host, self.name.partition("/")[2], [digest])
         else:
             self._oras("manifest", "delete", "--force", f"{self.name}@{digest}")
-
-    def _manifest(self, digest: str) -> dict[str, Any]:
-        return dict(json.loads(self._oras("manifest", "fetch", f"{self.name}@{digest}")))
 
     def _oras(self, *words: str, sends: bool = False) -> str:
         """What oras says, asked again while the registry throttles or fails."""
