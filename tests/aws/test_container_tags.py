@@ -27,8 +27,8 @@ from goldenami.release.publish import container_tags, registry_pushes
 from support.aws.registry import CREATED, containerize
 from support.aws.seeded_account import Calendar
 from support.builds import builds
-from support.builds.tools import ROOT
 from support.builds.builds import IMAGE, Checkout, RegionState
+from support.builds.tools import ROOT
 from support.debian.registry import Registry
 from support.loopback import Loopback, QuietHandler
 from support.waiting import until

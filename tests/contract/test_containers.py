@@ -10,6 +10,7 @@ import pytest
 from goldenami.core import records
 from goldenami.image.bake import bake_inputs
 from goldenami.model.builds import lockfile
+from goldenami.packages.registries import LEAST_DRIVER_LABEL
 from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord
 from support.debian.lock_commands import IMAGE, edit, golden, lock_path, locked, refused
@@ -39,7 +40,7 @@ def ask_for(root: Path, *entries: str) -> None:
 def test_a_tag_of_several_architectures_is_locked_blob_by_blob(
     root: Path, registry: Registry, tmp_path: Path
 ) -> None:
-    digest = registry.push("library/tool:amd64", *LAYERS)
+    digest = registry.push("library/tool:amd64", *LAYERS, label=f"{LEAST_DRIVER_LABEL}=525.60.13")
     other = registry.push("library/tool:arm64", *LAYERS, architecture="arm64")
     answer = registry.list("library/tool:7", arm64=other, amd64=digest)
     ask_for(root, f"{{image: \"{NAME}\", called: golden-tool}}")
@@ -47,7 +48,7 @@ def test_a_tag_of_several_architectures_is_locked_blob_by_blob(
     (one,) = lock.containers
     assert lock.variables["containers_images"][0]["name"] == "golden-tool:latest"
     assert (one.name, one.asked, one.answer, one.manifest.sha256) == (NAME, NAME, answer, digest)
-    assert len(one.layers) == 2
+    assert (len(one.layers), one.least_driver) == (2, "525.60.13")
     assert {registry.blob(sha256).stat().st_size for sha256 in one.blobs} == {*one.blobs.values()}
     assert "containers" in lock.roles and one.blobs.items() <= lock.objects().items()
     given = bake_inputs.repository(lock, Store(tmp_path / "cache")) / "containers"

@@ -17,6 +17,7 @@ from support.rules import trees
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "packer/locks/debian-13-ml-gpu-frameworks.lock.json"
 Data = dict[str, Any]
+NO_BLOB = {"sha256": "0" * 64, "size": 0}
 
 
 def findings(change: Callable[[Data], None], day: str = "2026-01-01") -> list[str]:
@@ -171,6 +172,10 @@ def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
      "nvidia-container-toolkit 1.17.4-1, libnvidia-container1 1.17.8-1"),
     (lambda data: data["packages"].update(podman=data["packages"]["bash"]),
      "containers_see_gpus: containers of podman see no GPU: set container_runtime_gpu_source"),
+    (lambda data: data.update(containers=[{
+        "name": "a.example/ml:1", "asked": "", "answer": "", "layers": [],
+        "least_driver": "580.65.06", "manifest": NO_BLOB, "config": NO_BLOB}]),
+     "containers_run_on_driver: a.example/ml:1 asks for driver 580.65.06, the image has 535.309"),
 ])
 def test_a_lock_that_does_not_fit(change: Callable[[Data], None], expected: str) -> None:
     assert [line for line in findings(change) if line.startswith(expected)], findings(change)

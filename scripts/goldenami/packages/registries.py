@@ -34,6 +34,8 @@ _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"({_REGISTRY}/{_PART}(?:/{_PART})*)(?::([\w][\w.-]{{0,127}}))?"
                    r"(?:@sha256:([0-9a-f]{64}))?")
 """The grammar of distribution/reference, with the registry."""
+LEAST_DRIVER_LABEL = "goldenami.least-driver"
+"""What an image made by goldenami says of the NVIDIA driver that its CUDA asks for."""
 LIMIT_S = 60
 """Seconds for a manifest, or a configuration."""
 POLL_S = 0.5
@@ -99,6 +101,7 @@ class LockedContainer(Record):
     login: str | None = None
     called: str = Field(default="", exclude_if=operator.not_)
     """What engines call it; its name where there is nothing else."""
+    least_driver: str = Field(default="", exclude_if=operator.not_)
 
     @property
     def blobs(self) -> dict[str, int]:
@@ -131,20 +134,21 @@ def resolve(wanted: WantedContainer, architecture: str, store: Store) -> LockedC
             digest = _listed(wanted, listed, f"linux/{architecture}")
             text = answer(f"{_path(wanted.asked)}@{digest}", wanted.login)
         manifest = json.loads(text)
-        found = LockedContainer(
+        draft = LockedContainer(
             name=wanted.name, asked=wanted.asked, answer=records.sha256_text(said),
             login=wanted.login, called=wanted.called, config=_blob(manifest["config"]),
             manifest=Blob(sha256=records.sha256_text(text), size=len(text.encode())),
             layers=[_blob(layer) for layer in manifest["layers"]])
         _keep(text, store)
-        config = json.loads(_config(found, store))
+        config = json.loads(_config(draft, store))
+        labels = config.get("config", {}).get("Labels") or {}
         platform = f"{config['os']}/{config['architecture']}"
     except (AttributeError, KeyError, TypeError, ValueError):
         raise BadInput(f"{wanted.name}: what its registry has is no image of a container",
                        hint="engines of today take those of OCI, and of Docker's schema 2") from None
     if platform != f"linux/{architecture}":
         raise BadInput(f"{wanted.name} is for {platform}, the image for linux/{architecture}")
-    return found
+    return draft.model_copy(update={"least_driver": labels.get(LEAST_DRIVER_LABEL, "")})
 
 
 def _listed(wanted: WantedContainer, listed: list[dict[str, Any]], mine: str) -> str:

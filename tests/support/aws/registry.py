@@ -13,11 +13,11 @@ from goldenami.local.oci_layout import OciLayout
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.container_records import (
     DRIVER_LABEL,
-    LEAST_DRIVER_LABEL,
     LOCK_LABEL,
     ContainerLayer,
     ContainerRecord,
 )
+from goldenami.packages.registries import LEAST_DRIVER_LABEL
 
 CREATED = "2026-01-01T00:00:00Z"
 

@@ -79,7 +79,7 @@ class Registry:
 
     def push(
         self, name: str, *layers: dict[str, str], architecture: str = "amd64", form: str = "oci",
-        without: tuple[str, ...] = (),
+        without: tuple[str, ...] = (), label: str = "made=here",
     ) -> str:
         """Have an image of `layers`, each files by path, the last one without the paths `without`;
         returns the digest of its manifest."""
@@ -96,7 +96,8 @@ class Registry:
             _run("umoci", "insert", "--image", image, tree, "/")
         for path in without:
             _run("umoci", "insert", "--image", image, "--whiteout", path)
-        _run("umoci", "config", "--image", image, "--architecture", architecture, "--os", "linux")
+        _run("umoci", "config", "--image", image, "--architecture", architecture, "--os", "linux",
+             "--config.label", label)
         _run("skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false",
              f"--format={form}", f"--digestfile={self.folder / 'digest'}", f"oci:{image}",
              f"docker://127.0.0.1:{self.port}/{name}")

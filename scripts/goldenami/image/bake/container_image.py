@@ -26,15 +26,11 @@ from goldenami.local.oci_layout import OciLayout
 from goldenami.local.sandbox import program
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.container_records import (
-    DRIVER_LABEL,
-    LEAST_DRIVER_LABEL,
-    LOCK_LABEL,
-    ContainerRecord,
-)
+from goldenami.model.builds.container_records import DRIVER_LABEL, LOCK_LABEL, ContainerRecord
 from goldenami.model.builds.lockfile import Lock, Step
 from goldenami.model.builds.plans import ContainerPlan, ContainerResult
 from goldenami.model.supported import compatibility
+from goldenami.packages.registries import LEAST_DRIVER_LABEL
 from goldenami.packages.store import Store
 
 if TYPE_CHECKING:  # it imports boto3

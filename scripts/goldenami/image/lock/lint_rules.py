@@ -95,6 +95,13 @@ def cuda_runs_on_driver(lock: Lock, _: Families) -> Iterator[str]:
         yield from _refusal(compatibility.check_cuda, lock.cuda.version, lock.driver.version)
 
 
+def containers_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
+    """The driver is new enough for containers that goldenami made."""
+    for one in lock.containers:
+        if lock.driver and not compatibility.runs_on(one.least_driver, lock.driver.version):
+            yield f"{one.name} asks for driver {one.least_driver}, the image has {lock.driver.version}"
+
+
 def cuda_reaches_hardware(lock: Lock, _: Families) -> Iterator[str]:
     """The CUDA compiles for every declared GPU."""
     if lock.cuda:
@@ -228,9 +235,9 @@ def _refusal(look: Callable[..., object], *args: object) -> Iterator[str]:
 
 LintRule = Callable[[Lock, Families], Iterator[str]]
 ERRORS: tuple[LintRule, ...] = (
-    one_driver, same_branch, one_version, cuda_runs_on_driver, cuda_reaches_hardware,
-    flavour_runs_hardware, one_kernel,
-    container_toolkit, wheels_run_on_driver,
+    one_driver, same_branch, one_version, cuda_runs_on_driver, containers_run_on_driver,
+    cuda_reaches_hardware, flavour_runs_hardware, one_kernel, container_toolkit,
+    wheels_run_on_driver,
 )
 WARNINGS: tuple[LintRule, ...] = (
     used_accelerators, fabric_manager, containers_see_gpus, frameworks_use_gpus, cuda_without_gpus,

@@ -20,8 +20,7 @@ manifests")."""
 LAYOUT = "container"
 """The folder of the image, by OCI's image layout."""
 
-LOCK_LABEL, DRIVER_LABEL, LEAST_DRIVER_LABEL = (
-    "goldenami.lock-sha256", "goldenami.driver", "goldenami.least-driver")
+LOCK_LABEL, DRIVER_LABEL = "goldenami.lock-sha256", "goldenami.driver"
 """What an image says of itself, by which its tags are judged: `driver` is the AMI's."""
 
 

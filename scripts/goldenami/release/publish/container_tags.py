@@ -20,14 +20,10 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.local.oci_layout import OciLayout
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.container_records import (
-    DRIVER_LABEL,
-    LEAST_DRIVER_LABEL,
-    LOCK_LABEL,
-    ContainerRecord,
-)
+from goldenami.model.builds.container_records import DRIVER_LABEL, LOCK_LABEL, ContainerRecord
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import compatibility
+from goldenami.packages.registries import LEAST_DRIVER_LABEL
 from goldenami.release.publish import registry_pushes
 from goldenami.release.publish.registry_pushes import Registry
 
