@@ -46,7 +46,7 @@ def containerize(folder: Path, *, least: str = "", layers: int = 2, size: int = 
     records.write(build.container, ContainerRecord(
         image=build.image.image, build_id=build.build_id, lock_sha256=lock_sha256,
         digest=layout.digest, bytes=sum(layer.bytes for layer in found), layers=found,
-        least_driver=least, started_at=CREATED, seconds=1.0, made=[]))
+        least_driver=least, started_at=CREATED, seconds=1.0))
     assert hashlib.sha256((build.layout / f"blobs/sha256/{layout.digest}").read_bytes()
                           ).hexdigest() == layout.digest
     return f"sha256:{layout.digest}"

@@ -124,7 +124,7 @@ def _make(
     return ContainerRecord(
         image=lock.image, build_id=build.build_id, lock_sha256=lock_sha256, digest=result.digest,
         bytes=sum(layer.bytes for layer in result.layers), layers=result.layers,
-        least_driver=least_driver(lock), started_at=started, made=result.made,
+        least_driver=least_driver(lock), started_at=started,
         seconds=round(time.monotonic() - began, 2))
 
 

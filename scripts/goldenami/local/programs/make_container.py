@@ -34,7 +34,6 @@ def make(plan: ContainerPlan) -> ContainerResult:
         try:
             with layers.Stack(plan.layers, say=_say) as stack:
                 bake_tree.build_layers(plan, stack, plan.steps)
-                made = {"base", *(step.name for step in plan.steps)} - {*stack.reused}
                 scratch = plan.work / "layer"
                 shutil.rmtree(scratch, ignore_errors=True)
                 scratch.mkdir()
@@ -48,7 +47,7 @@ def make(plan: ContainerPlan) -> ContainerResult:
     for name in layers.evict(plan.layers, plan.layers_limit_bytes):
         _say(f"layer {name} removed: not used for longest")
     digest, found = written
-    return ContainerResult(digest=digest, layers=found, packages=packages, made=sorted(made))
+    return ContainerResult(digest=digest, layers=found, packages=packages)
 
 
 def _say(text: str) -> None:

@@ -36,7 +36,7 @@ class ContainerLayer(Record):
 class ContainerRecord(Record):
     """What `container` made: the manifest's digest and the layers, the lowest first. `bytes` is
     what a pull takes. `least_driver` is the oldest NVIDIA driver that runs its CUDA, "" without
-    CUDA; `made` are the layers that no earlier run had."""
+    CUDA."""
 
     schema_version: Literal[1] = 1
     image: str
@@ -48,4 +48,3 @@ class ContainerRecord(Record):
     least_driver: str
     started_at: Utc
     seconds: Seconds
-    made: list[str]

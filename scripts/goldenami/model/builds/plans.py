@@ -123,12 +123,11 @@ class ContainerPlan(BakePlan):
 
 
 class ContainerResult(Record):
-    """What a container image consists of; `made` are the layers of steps that were not there."""
+    """What a container image consists of."""
 
     digest: Sha256
     layers: list[ContainerLayer]
     packages: list[str]
-    made: list[str]
 
 
 class BakeResult(Record):
