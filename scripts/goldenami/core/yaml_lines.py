@@ -78,7 +78,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean `{close[0]}`?"
     more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
-    return f"known: {', '.join(words[:SHOWN])}{more}"
+    return f"known: {', '.join(words[:SHOWN])}{more}" if words else "there is none yet"
 
 
 def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()) -> M:

@@ -154,7 +154,3 @@ def _link(folder: Path, targets: dict[str, Path]) -> None:
     for name, target in targets.items():
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(target)
-
-
-if __name__ == "__main__":  # the Makefile of a repository that `golden init` made asks
-    print(INSTALLED)

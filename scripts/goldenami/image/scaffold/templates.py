@@ -3,8 +3,12 @@ module, copied with the names put in."""
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+from importlib import metadata
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import goldenami
 from goldenami.core import records
@@ -27,6 +31,19 @@ def write_repository(folder: Path) -> None:
                        hint="name a folder that is not there yet")
     _copy("repository", folder, {"@VERSION@": goldenami.__version__,
                                  "@NAME@": folder.resolve().name})
+    if wheel := _own_wheel():
+        shutil.copy(wheel, folder / "wheels")
+
+
+def _own_wheel() -> Path | None:
+    """The file that pip installed the program from; None where that was an index, or it is gone."""
+    try:
+        said = metadata.distribution(goldenami.__name__).read_text("direct_url.json")
+    except metadata.PackageNotFoundError:  # a clone, which has no wheel
+        return None
+    url = urlsplit(json.loads(said or "{}").get("url", ""))
+    path = Path(unquote(url.path))
+    return path if (url.scheme, path.suffix, path.is_file()) == ("file", ".whl", True) else None
 
 
 def write_role(root: Path, name: str) -> list[Path]:
