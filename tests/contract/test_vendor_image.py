@@ -1,8 +1,9 @@
-"""An image of what vendors have, from five sources on loopback: locked, baked without a network,
-booted, and baked again to the same bytes."""
+"""An image of what vendors and a company have, from sources on loopback: locked, baked without a
+network, booted, and baked again to the same bytes."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,21 +11,27 @@ import pytest
 from goldenami.core import records
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Outcome, VerifyRecord
+from goldenami.model.builds.lockfile import Origin
+from goldenami.model.definitions import recipes
 from support.builds import bakes, checkout
-from support.debian import debrepo, docker_ce
+from support.debian import debrepo, demo_wheel, dkms_sources, docker_ce, pyindex
+from support.debian.pyindex import PyIndex
 from support.debian.vendors import LOGIN, VARIABLE, VendorServer
 
 pytestmark = pytest.mark.long
 
 IMAGE = "debian-13-vendors"
+MODULE = dkms_sources.tarball(dkms_sources.files("golden_card"))
 DEFINITION = f"""image: {IMAGE}
 description: Debian 13 with what vendors have
 base:
   distribution: debian
   release: trixie
 kernel: cloud
-disk_size_gib: 3
+disk_size_gib: 4
 hardware: [c7i]
+frameworks: [demo]
+python_packages: [company-model]
 {{sources}}roles:
   os_updates:
   kernel:
@@ -34,19 +41,56 @@ hardware: [c7i]
     customize_packages: [company-tool]
   fabric:
     after: customize
+  frameworks:
+    frameworks_shared_environment: ml
+  vendor.motd:
+    packages: [tree]
+    motd_text: Welcome
   limits:
   network_tuning:
   provenance:
   seal:
 """
-FABRIC = {
-    "roles/fabric/tasks/main.yml": "- name: Run the vendor's installer\n"
-                                   "  ansible.builtin.command: /opt/fabric-installer/install.sh\n",
-    "roles/fabric/vars/main.yml": "__fabric_files: [/opt/fabric/lib/fabric.so]\n",
+COLLECTION = "collections/ansible_collections/company/base/roles"
+OWN = {
+    f"{COLLECTION}/fabric/tasks/main.yml": "- name: Run the vendor's installer\n"
+        "  ansible.builtin.command: /opt/fabric-installer/install.sh\n",
+    f"{COLLECTION}/fabric/vars/main.yml": "__fabric_files: [/opt/fabric/lib/fabric.so]\n",
     "tests/image/fabric/test_fabric.py": "def test_installer_has_run(host):\n"
         "    assert host.file('/opt/fabric/lib/fabric.so').content_string == 'not really\\n'\n"
         "    assert host.check_output('/opt/probe/bin/probe') == '2.1'\n",
+    f"{recipes.FOLDER}/demo/recipe.yml": "version: '1.0'\ndistribution: demo\nmodule: demo\n"
+        "generic: x86-64-v3\nbuild:\n  requires: []\n  environment: {CFLAGS: '{options}'}\n"
+        "  memory_mib: 100\n",
+    f"{recipes.FOLDER}/demo/smoke.py": "import demo\nassert demo.answer() == 42\nprint('42')\n",
+    f"{recipes.FOLDER}/demo/bench.py": "print('{}')\n",
 }
+"""A role of a collection, its check, and a recipe."""
+GALAXY = {
+    "roles/vendor.motd/meta/main.yml":
+        "galaxy_info: {author: vendor, description: x, license: MIT, min_ansible_version: '2.9',\n"
+        "  platforms: [{name: Debian, versions: [all]}]}\ndependencies: []\n",
+    "roles/vendor.motd/defaults/main.yml": "motd_text: Hello\n",
+    "roles/vendor.motd/tasks/main.yml": "- name: install\n"
+        "  apt: {name: tree, state: present, update_cache: yes, cache_valid_time: 3600}\n"
+        "- name: write\n"
+        "  template: {src: motd.j2, dest: /etc/motd.company, mode: '0644'}\n  notify: restart\n",
+    "roles/vendor.motd/handlers/main.yml": "- name: restart\n"
+        "  service: {name: ssh, state: restarted}\n",
+    "roles/vendor.motd/templates/motd.j2": "{{ motd_text }}\n",
+}
+"""A role that knows nothing of goldenami, as one of Galaxy is written."""
+
+
+@pytest.fixture(scope="module")
+def index() -> Iterator[PyIndex]:
+    """A private package index: a wheel, and the source of a framework."""
+    with pyindex.serve() as made:
+        made.login = LOGIN
+        made.wheel("company-model", "1.0")
+        made.sdist("demo", "1.0", {"setup.py": demo_wheel.SETUP.replace("EXTRA", "[]"),
+                                   "demo.cpp": demo_wheel.CODE.replace("ANSWER", "42")})
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +99,30 @@ def vendor(
 ) -> Iterator[VendorServer]:
     made = VendorServer(tmp_path_factory.mktemp("vendor"), key)
     made.take(docker_ce.build(tmp_path_factory.mktemp("docker")))
+    (made.files / "card.tar.xz").write_bytes(MODULE)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def root(vendor: VendorServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(
+    vendor: VendorServer, index: PyIndex, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """A checkout with the image's build, which was booted and passed every check."""
-    definition = DEFINITION.format(sources=vendor.repos() + vendor.downloads())
-    files = {f"packer/images/{IMAGE}.yml": definition, **FABRIC}
+    more = f"""python_index: {{url: '{index.url}', packages: [company-*, demo], login: {VARIABLE}}}
+kernel_modules:
+  - {{name: card, source: {{url: '{vendor.uri}/files/card.tar.xz', sha256: '{
+      dkms_sources.sha256(MODULE)}'}}}}
+"""
+    definition = DEFINITION.format(sources=vendor.repos() + vendor.downloads() + more)
+
+    def closed() -> None:  # from here on the store has all of it
+        vendor.close()
+        index.files.clear()
+
+    files = {f"packer/images/{IMAGE}.yml": definition, **OWN, **GALAXY}
     folder = tmp_path_factory.mktemp("company") / "root"
-    with bakes.baked(folder, files, locked=vendor.close, **{VARIABLE: LOGIN}) as root:
+    with bakes.baked(folder, files, locked=closed, **{VARIABLE: LOGIN}) as root:
         yield root
 
 
@@ -76,8 +133,23 @@ def test_every_source_is_in_the_booted_image(root: Path) -> None:
     record = records.read(root / f"build/{IMAGE}/latest/verify.json", VerifyRecord)
     checks = {check.id: check.outcome for check in record.checks}
     for name in ("customize/packages_are_installed", "customize/files_by_address_are_there",
-                 "container_runtime/docker_is_configured", "fabric/installer_has_run"):
+                 "container_runtime/docker_is_configured", "fabric/installer_has_run",
+                 "frameworks/environments_hold_exactly_the_lock_s_wheels",
+                 "frameworks/python_packages_are_imported_by_a_user_without_rights"):
         assert checks.get(name) is Outcome.CORRECT, f"{name}, of {sorted(checks)}"
+    assert "tree" in lock.packages and lock.kernel_modules["card"].modules == ["golden_card"]
+    assert [one.origin for one in lock.frameworks] == [Origin.SOURCE]
+
+
+def test_the_bill_of_materials_has_their_addresses(root: Path, vendor: VendorServer) -> None:
+    text = (root / f"build/{IMAGE}/latest/sbom.cdx.json").read_text(encoding="utf-8")
+    found = {part["name"]: part for part in json.loads(text)["components"]}
+    for name, file in (("company-sealed", "sealed.deb"), ("probe-2.1.tar.gz",) * 2,
+                       ("installer.tar.xz",) * 2, ("license.txt",) * 2):
+        urls = [reference["url"] for reference in found[name]["externalReferences"]]
+        assert urls == [f"{vendor.uri}/files/{file}"], name
+    assert found["company-tool"]["purl"].startswith("pkg:deb/tool/company-tool@2.0-1")
+    assert {"company-model", "demo", "card"} <= found.keys()
 
 
 def test_nothing_holds_the_login(root: Path) -> None:
