@@ -81,6 +81,7 @@ def test_what_everybody_asks_for(checkout: Path) -> None:
      'files.1.mode: expected str, got int 416; put it in quotes: "416"'),
     ("files: [{source: company.conf, path: /etc/a/b, mode: '416'}]", "files: has a mode that is"),
     ("files: [{source: company.conf, path: etc/a}]", "files: has a path that is no whole one"),
+    ("groups: [Data sets]", "groups: has what is no group"),
     ("users: [{name: root}]", "users: names root"),
     ("users: [{name: Ann Lee}]", "users: names no account"),
     ("users: [{name: ann}, {name: ann}]", "users: names an account twice"),

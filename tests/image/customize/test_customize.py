@@ -52,6 +52,7 @@ def test_certificates_are_trusted(host: Any, lock: dict[str, Any]) -> None:
 
 @pytest.mark.no_boot
 def test_users_have_their_groups_and_no_password(host: Any, lock: dict[str, Any]) -> None:
+    assert [name for name in lock["customize_groups"] if not host.group(name).exists] == []
     for wanted in lock["customize_users"]:
         found = host.user(wanted["name"])
         assert found.exists and found.shell == "/bin/bash", wanted["name"]
