@@ -43,7 +43,7 @@ python_packages: [company-model]
     after: customize
   frameworks:
     frameworks_shared_environment: ml
-  vendor.motd:
+  motd:
     packages: [tree]
     motd_text: Welcome
   limits:
@@ -60,24 +60,24 @@ OWN = {
         "    assert host.file('/opt/fabric/lib/fabric.so').content_string == 'not really\\n'\n"
         "    assert host.check_output('/opt/probe/bin/probe') == '2.1'\n",
     f"{recipes.FOLDER}/demo/recipe.yml": "version: '1.0'\ndistribution: demo\nmodule: demo\n"
-        "generic: x86-64-v3\nbuild:\n  requires: []\n  environment: {CFLAGS: '{options}'}\n"
-        "  memory_mib: 100\n",
+        "generic: x86-64-v3\nbuild:\n  requires: [setuptools==80.9.0]\n"
+        "  environment: {CFLAGS: '{options}'}\n  memory_mib: 100\n",
     f"{recipes.FOLDER}/demo/smoke.py": "import demo\nassert demo.answer() == 42\nprint('42')\n",
     f"{recipes.FOLDER}/demo/bench.py": "print('{}')\n",
 }
 """A role of a collection, its check, and a recipe."""
 GALAXY = {
-    "roles/vendor.motd/meta/main.yml":
+    "roles/motd/meta/main.yml":
         "galaxy_info: {author: vendor, description: x, license: MIT, min_ansible_version: '2.9',\n"
         "  platforms: [{name: Debian, versions: [all]}]}\ndependencies: []\n",
-    "roles/vendor.motd/defaults/main.yml": "motd_text: Hello\n",
-    "roles/vendor.motd/tasks/main.yml": "- name: install\n"
+    "roles/motd/defaults/main.yml": "motd_text: Hello\n",
+    "roles/motd/tasks/main.yml": "- name: install\n"
         "  apt: {name: tree, state: present, update_cache: yes, cache_valid_time: 3600}\n"
         "- name: write\n"
         "  template: {src: motd.j2, dest: /etc/motd.company, mode: '0644'}\n  notify: restart\n",
-    "roles/vendor.motd/handlers/main.yml": "- name: restart\n"
+    "roles/motd/handlers/main.yml": "- name: restart\n"
         "  service: {name: ssh, state: restarted}\n",
-    "roles/vendor.motd/templates/motd.j2": "{{ motd_text }}\n",
+    "roles/motd/templates/motd.j2": "{{ motd_text }}\n",
 }
 """A role that knows nothing of goldenami, as one of Galaxy is written."""
 

@@ -139,7 +139,8 @@ def _compile(plan: WheelPlan, root: Path, source: str, log: Path) -> int:
                                    hint="free space and run again: nothing is concluded about the "
                                         "recipe")
             raise StageFailed(f"{where} does not compile: {first_error(failure)}", log=log,
-                              hint="see the log; the recipe's flags, or its version, do not fit "
+                              hint="see the log: a module that is missing belongs into "
+                                   "`build: requires:`, else the flags or the version do not fit "
                                    "this release")
         if not left or jobs == 1:
             raise HostNotReady(f"{where}: a compiler was killed for memory, also with {jobs} at a "
