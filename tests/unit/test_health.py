@@ -39,6 +39,9 @@ OF_TOGETHER = {
     "GPU 5: memory waits for repair: reboot": ODD,
     "GPU 5: memory is beyond repair: remapping a row failed": BROKEN,
     "GPU 6: 8 of 16 PCIe lanes": BROKEN,
+    "GPU 6: PCIe generation 1 of 5": ODD,
+    "GPU 1: copies are not whole": BROKEN,
+    "GPU 3: software thermal slowdown": ODD,
     "GPU 4: hardware slowdown, hardware thermal slowdown": BROKEN,
     "GPU 5: power brake": BROKEN,
     "GPU 0, 1, 2, 3, 4, 5, 6, 7: persistence mode is off: `systemctl status nvidia-persistenced`":
@@ -54,11 +57,15 @@ OF_TOGETHER = {
     "GPU 5: does not reach the memory of GPU 0, 1, 2, 3, 4, 6, 7": ODD,
     "nvidia-fabricmanager is inactive": ODD,
 }
-"""Of the faults that a GPU check finds, those that show without a load; MIG is a user's choice, and
-Xid 94 was contained."""
+"""Of the faults that a GPU check finds, those that show without a load but a short copy; MIG is a
+user's choice, and Xid 94 was contained."""
 OF_HURRIED = {
     "lost": ("GPU 3: nvmlDeviceGetMemoryInfo returned 15 (GPU is lost)", BROKEN),
     "hangs at once": ("GPU 3: nvmlDeviceGetHandleByIndex_v2 did not return within 3 s", BROKEN),
+    "lost meanwhile": ("GPU 3: nvmlDeviceGetCurrentClocksThrottleReasons returned 15", BROKEN),
+    "hangs while it copies": ("GPU 3: cuCtxSynchronize did not return within 3 s", BROKEN),
+    "hangs at work": (
+        "GPU 3: nvmlDeviceGetCurrPcieLinkGeneration did not return within 3 s", BROKEN),
     "NVML hangs": ("NVML: nvmlInit_v2 did not return within 3 s", ODD),
     "CUDA hangs": ("CUDA: cuInit did not return within 3 s", ODD),
 }
@@ -106,8 +113,22 @@ def test_what_programs_bring_about_is_no_fault_of_the_machine(big: GpuMachine) -
     """A crash of a user's kernel, MIG, GPUs at work, and a throttle by the power limit."""
     big.program("dmesg", "\n".join(f"[8.1] NVRM: Xid (PCI:0000:00:13): {number}, pid=7, name=train"
                                    for number in findings.OF_PROGRAMS))
-    big.set({"mig.0": 1, "throttled_by": 0x4, "utilization": 99, "used_mib": 70_000})
+    big.set({"mig.7": 1, "cuda_count": 7, "throttled_by": 0x4, "utilization": 99,
+             "used_mib": 70_000})
     assert health_machine.found(big) == {}
+
+
+@pytest.mark.parametrize("works", [False, True])
+def test_a_link_that_saves_power_is_no_fault(big: GpuMachine, works: bool) -> None:
+    """It is judged while the GPU copies, and not at all where somebody's program has CUDA open."""
+    big.set({"pcie_width_at_rest": 4, "pcie_generation_at_rest": 1})
+    if works:
+        big.set({"pcie_width.2": 8})
+        (big.path / "proc/4242/fd").mkdir(parents=True)
+        (big.path / "proc/4242/fd/7").symlink_to("/dev/nvidia-uvm")
+        (big.path / "proc/4242/comm").write_text("train\n", encoding="utf-8")
+    for _ in ("at boot", "after it"):
+        assert health_machine.found(big) == {}
 
 
 @pytest.mark.parametrize("fault", OF_ALONE)

@@ -71,7 +71,7 @@ TOGETHER: list[tuple[Break, str, str]] = [
     (without_switch, "every_nvswitch_is_on_the_bus", "has 4 NVSwitches; on the bus: 3"),
     (sets(uncorrected_ever_0=3), "no_memory_error_was_ever_left_uncorrected", "GPU 0"),
     (sets(remapped_3=2), "no_memory_error_was_ever_left_uncorrected", "GPU 3: 2 rows remapped"),
-    (sets(copy_bits_0=4), "copies_are_whole", "GPU 0: 1"),
+    (sets(copy_bits_1=4), "copies_are_whole", "GPU 1: 1"),
     (sets(memory_bits_4=4), "memory_keeps_what_is_written", "memory lost: ['GPU 4: "),
     (sets(memory_mib_2=40960), "every_gpu_has_the_type_s_memory", "GPU 2"),
     (sets(ecc_1=0), "memory_has_error_correction_on", "ECC is off"),
@@ -110,7 +110,8 @@ HURRIED: dict[str, tuple[dict[str, object], dict[str, str]]] = {
         **GONE, "driver_answers": "GPU 3: nvmlDeviceGetMemoryInfo returned 15 (GPU is lost)"}),
     "hangs at once": ({"hang_nvmlDeviceGetHandleByIndex_v2.3": 1}, {
         **GONE, "driver_answers": "nvmlDeviceGetHandleByIndex_v2 did not return within 2 s"}),
-    "lost at work": ({"clocks_error.3": 15}, {AT_WORK: f"GPU 3: {THROTTLES} returned 15 (GPU"}),
+    "lost meanwhile": ({"clocks_error.3": 15}, {
+        **GONE, "driver_answers": f"GPU 3: {THROTTLES} returned 15 (GPU"}),
     "a kernel fails": ({"launch.3": 719}, {
         AT_WORK: "GPU 3: cuLaunchKernel returned 719 (CUDA_ERROR_LAUNCH_FAILED)"}),
     "hangs while it copies": ({"hang_cuEventSynchronize.3": 1}, {

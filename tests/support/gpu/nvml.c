@@ -90,13 +90,22 @@ int nvmlDeviceGetRemappedRows(device_t d, unsigned *corrected, unsigned *uncorre
 
 int nvmlDeviceGetRetiredPagesPendingStatus(device_t d, unsigned *to) { return answer(to, "pages_pending", d, 0); }
 
+/* While nothing computes, a link may be slower and narrower: support/gpu/cuda.c says that something does. */
+static int link_answer(unsigned *to, const char *name, const char *at_rest, device_t d)
+{
+	unsigned full = number(name, GPU(d), 16);
+
+	*to = getenv("FAKE_GPU_AWAKE") ? full : number(at_rest, GPU(d), full);
+	return OK;
+}
+
 int nvmlDeviceGetCurrPcieLinkGeneration(device_t d, unsigned *to)
 {
 	may_hang("nvmlDeviceGetCurrPcieLinkGeneration", GPU(d));
-	return answer(to, "pcie_generation", d, 4);
+	return link_answer(to, "pcie_generation", "pcie_generation_at_rest", d);
 }
 
-int nvmlDeviceGetCurrPcieLinkWidth(device_t d, unsigned *to) { return answer(to, "pcie_width", d, 16); }
+int nvmlDeviceGetCurrPcieLinkWidth(device_t d, unsigned *to) { return link_answer(to, "pcie_width", "pcie_width_at_rest", d); }
 
 int nvmlDeviceGetCurrentClocksThrottleReasons(device_t d, unsigned long long *to)
 {

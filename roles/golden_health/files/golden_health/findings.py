@@ -16,12 +16,16 @@ MEMORY_SHARE = 0.9
 """Of the type's memory: ECC of GDDR6 takes a sixteenth, the driver a little more."""
 SLOWDOWNS = {0x8: "hardware slowdown", 0x40: "hardware thermal slowdown", 0x80: "power brake"}
 """nvml.h, nvmlClocksThrottleReason...: those that no load of a healthy machine brings about."""
+HOT = 0x20
+"""The same: warmer than its driver wants it, which a hot day may bring about."""
 XIDS = {48: "uncorrected memory error", 64: "remapping a row failed", 74: "NVLink error",
         79: "GPU has fallen off the bus", 95: "uncontained memory error",
         119: "GSP does not answer", 120: "GSP error", 140: "unrecovered memory error"}
 OF_PROGRAMS = frozenset({13, 31, 32, 37, 43, 45, 63, 68, 69, 94})
 """NVIDIA's "XID Errors" document: what a user's program brings about, and errors that were contained
 or mended. Any other Xid is told of, and nothing follows from it."""
+SLOW = " within "
+"""What a call has in its error that did not return."""
 SETTLED_S = 600
 """Seconds after boot until which a clock may still be on its way."""
 
@@ -39,20 +43,36 @@ def judge(facts: Facts, kind: Mapping[str, Any] | None) -> list[Finding]:
     found = list(_of_machine(facts, kind))
     if facts["bus"] or (kind and kind["gpus"]):
         found += [*_of_driver(facts), *_of_counts(facts, kind), *_of_log(facts),
-                  *_of_switches(facts, kind)]
+                  *_of_switches(facts)]
         alike = dict[tuple[str, bool], list[str]]()
         for gpu in facts["gpus"]:
-            for each in _of_gpu(gpu, kind or {}, facts["persistence"]):
+            for each in (*_of_gpu(gpu, kind or {}, facts["persistence"]),
+                         *_of_awake(gpu.get("awake", {}), kind or {})):
                 alike.setdefault(each, []).append(str(gpu["number"]))
         found += [Finding(f"GPU {', '.join(numbers)}: {text}", broken)
                   for (text, broken), numbers in alike.items()]
     return found
 
 
+def early(facts: Facts, kind: Mapping[str, Any] | None) -> list[Finding]:
+    """What is wrong before the driver's daemons are ready: they may never be."""
+    found = list(_of_machine(facts, kind))
+    if facts["bus"] or (kind and kind["gpus"]):
+        found += [*_of_bus(facts, kind), *_of_log(facts)]
+    return found
+
+
 def unanswered(facts: Facts) -> bool:
     """Whether a call did not return in time, which a machine at work may be too slow for."""
-    said = [facts["error"], facts["cuda_error"], *(each["error"] for each in facts["lost"])]
-    return any("within" in text for text in said)
+    said = [facts["error"], facts["cuda_error"], *(each["error"] for each in facts["lost"]),
+            *(gpu.get("awake", {}).get("error", "") for gpu in facts["gpus"])]
+    return any(SLOW in text for text in said)
+
+
+def is_narrow(facts: Facts, kind: Mapping[str, Any] | None) -> bool:
+    """Whether a GPU has fewer lanes than its type, as a healthy one may have that rests."""
+    widths = [gpu["width"] for gpu in facts["gpus"] if gpu["width"] is not None]
+    return bool(kind) and any(width < kind["pcie_width"] for width in widths)
 
 
 def _of_machine(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
@@ -69,7 +89,8 @@ def _of_machine(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Findin
 def _of_driver(facts: Facts) -> Iterator[Finding]:
     if facts["error"]:
         yield Finding(f"NVML: {facts['error']}", False)
-    if facts["cuda_error"]:
+    divided = any(gpu["mig"] for gpu in facts["gpus"])  # CUDA sees parts, or none
+    if facts["cuda_error"] and not divided:
         yield Finding(f"CUDA: {facts['cuda_error']}", False)
     for each in facts["lost"]:
         yield Finding(f"GPU {each['number']}: {each['error']}", True)
@@ -79,23 +100,30 @@ def _of_driver(facts: Facts) -> Iterator[Finding]:
                       "reboot", False)
 
 
-def _of_counts(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
-    bus, known = facts["bus"], {gpu["bus"] for gpu in facts["gpus"]}
+def _of_bus(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
+    bus, switches = facts["bus"], facts["switches"]
     if kind and len(bus) != kind["gpus"]:
         yield Finding(f"{len(bus)} of {kind['gpus']} GPUs on the bus: {', '.join(bus) or 'none'}",
                       True)
+    if kind and switches < kind["nvswitches"]:
+        yield Finding(f"{switches} of {kind['nvswitches']} NVSwitches on the bus", True)
+
+
+def _of_counts(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
+    bus, known = facts["bus"], {gpu["bus"] for gpu in facts["gpus"]}
+    yield from _of_bus(facts, kind)
     missing = sorted(set(bus) - known)
     if known and len(missing) > len(facts["lost"]):
         yield Finding(f"on the bus, unknown to the driver: {', '.join(missing)}", True)
     for gpu in facts["gpus"]:
-        if facts["cuda"] and gpu["bus"] not in facts["cuda"]:
+        if facts["cuda"] and gpu["bus"] not in facts["cuda"] and not gpu["mig"]:
             yield Finding(f"GPU {gpu['number']}: CUDA does not see it", True)
 
 
 def _of_gpu(gpu: Facts, kind: Mapping[str, Any], persistence: bool) -> list[tuple[str, bool]]:
     """What one GPU says of itself; `kind` is empty where its type is unknown."""
     remapped, memory = gpu["remapped"] or [0, 0, 0, 0], kind.get("memory_mib", gpu["memory_mib"])
-    width, links = kind.get("pcie_width", 0), gpu["nvlinks"]
+    links = gpu["nvlinks"]
     words = set(re.split(r"[^a-z0-9]+", gpu["name"].lower()))
     slowed = [text for bit, text in SLOWDOWNS.items() if (gpu["slowed"] or 0) & bit]
     rows = (
@@ -110,15 +138,28 @@ def _of_gpu(gpu: Facts, kind: Mapping[str, Any], persistence: bool) -> list[tupl
         (remapped[1], False, f"{remapped[1]} rows of memory remapped"),
         (remapped[2] or gpu["pages_pending"], False, "memory waits for repair: reboot"),
         (remapped[3], True, "memory is beyond repair: remapping a row failed"),
-        (gpu["width"] is not None and gpu["width"] < width, True,
-         f"{gpu['width']} of {width} PCIe lanes"),
         (slowed, True, ", ".join(slowed)),
+        ((gpu["slowed"] or 0) & HOT, False, "software thermal slowdown"),
         (persistence and gpu["persistence"] == 0, False,
          "persistence mode is off: `systemctl status nvidia-persistenced`"),
         (not all(links), True,
          f"NVLinks down: {', '.join(str(link) for link, up in enumerate(links) if not up)}"),
         (len(links) < kind.get("nvlinks", 0), True,
          f"{len(links)} of {kind.get('nvlinks')} NVLinks"),
+    )
+    return [(text, broken) for wrong, broken, text in rows if wrong]
+
+
+def _of_awake(awake: Facts, kind: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """What one GPU shows while it copies; nothing where it did not have to."""
+    error, whole = awake.get("error", ""), awake.get("whole", True)
+    width, generation = kind.get("pcie_width", 0), kind.get("pcie_generation", 0)
+    rows = (
+        (error, SLOW in error, error),
+        (not whole, True, "copies are not whole"),
+        (0 < awake.get("width", 0) < width, True, f"{awake.get('width')} of {width} PCIe lanes"),
+        (0 < awake.get("generation", 0) < generation, False,
+         f"PCIe generation {awake.get('generation')} of {generation}"),
     )
     return [(text, broken) for wrong, broken, text in rows if wrong]
 
@@ -136,10 +177,7 @@ def _of_log(facts: Facts) -> Iterator[Finding]:
         yield Finding(f"{device}: {words}", True)
 
 
-def _of_switches(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
-    wanted = kind["nvswitches"] if kind else facts["switches"]
-    if facts["switches"] < wanted:
-        yield Finding(f"{facts['switches']} of {wanted} NVSwitches on the bus", True)
+def _of_switches(facts: Facts) -> Iterator[Finding]:
     if not facts["switches"]:
         return
     manager, version = facts["fabricmanager"], facts["fabricmanager_version"]

@@ -27,8 +27,15 @@ _under_way: dict[int, tuple[str, float]] = {}
 _sending = threading.Lock()
 
 
+LOST = 15  # nvml.h, NVML_ERROR_GPU_IS_LOST
+
+
 class Failed(Exception):
     """A call into one of NVIDIA's libraries that did not return 0."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
@@ -109,7 +116,7 @@ class Library:
         status = getattr(self._library, name)(*arguments)
         del _under_way[threading.get_ident()]
         if status:
-            raise Failed(f"{name} returned {status} ({self.words(status)})")
+            raise Failed(f"{name} returned {status} ({self.words(status)})", status)
 
     def words(self, status: int) -> str:
         """What a number means; NVML returns the text, CUDA writes where it is."""
@@ -142,5 +149,9 @@ class Library:
         """An answer, or None where this GPU or this driver has none."""
         try:
             return question()
-        except (Failed, AttributeError):
+        except AttributeError:
+            return None
+        except Failed as error:
+            if error.status == LOST:
+                raise
             return None

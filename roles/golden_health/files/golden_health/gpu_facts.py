@@ -11,9 +11,11 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import operator
 import re
 import subprocess
-from ctypes import byref, c_char, c_int, c_uint, c_ulonglong, c_void_p
+import time
+from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
 
 from golden_health.gpu_calls import Facts, Failed, Library, bounded, together
@@ -28,6 +30,9 @@ READ, WRITE = 0, 1  # nvml.h, nvmlGpuP2PCapsIndex_t
 XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-f:.]+)\): (\d+)")
 SXID = re.compile(r"SXid \((PCI:[0-9a-f:.]+)\): (\d+)")
 FAILURE = re.compile(r"NVRM: (?:GPU (\S+): )?(RmInitAdapter failed!.*)")
+WIDTH, GENERATION = "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetCurrPcieLinkGeneration"
+AWAKE_BYTES, AWAKE_S = 4 << 20, 1.0
+"""A piece of memory that goes to a GPU and back, and seconds until which its link is at full speed."""
 STATE = ("systemctl", "show", "--property=ActiveState", "--value", "nvidia-fabricmanager")
 
 
@@ -48,11 +53,16 @@ class Pci(ctypes.Structure):
 def gather(root: Path, *, cuda: bool = True) -> Facts:
     """All facts of the machine below `root`; CUDA's only where asked, since its start takes a
     second of a processor. A GPU that does not answer is in `lost` by its number, and only there."""
+    return gpus(cuda=cuda) | around(root)
+
+
+def around(root: Path) -> Facts:
+    """What the driver need not be asked for, nor its daemons be ready."""
     addresses, switches = on_bus(root)
     module = root / "sys/module/nvidia/version"  # of the kernel module that is loaded
     version = re.search(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
-    found, log = gpus(cuda=cuda), output("dmesg")
-    return found | {
+    log = output("dmesg")
+    return {
         "bus": addresses, "switches": switches,
         "module": module.read_text().strip() if module.exists() else "",
         "fabricmanager": output(*STATE).strip(),
@@ -88,12 +98,18 @@ def gpus(*, cuda: bool) -> Facts:
 
 def start_cuda() -> Facts:
     """Its library's file, and its number of each GPU by PCI address."""
-    library, numbers = cuda_library(), dict[str, int]()
+    library = cuda_library()
+    return {"file": library.file, "numbers": cuda_numbers(library)}
+
+
+def cuda_numbers(library: Library) -> dict[str, int]:
+    """CUDA's number of each GPU by PCI address."""
+    numbers = dict[str, int]()
     for number in range(library.number("cuDeviceGetCount", kind=c_int)):
         address = (c_char * 32)()
         library("cuDeviceGetPCIBusId", address, len(address), number)
         numbers[address.value.decode().lower()[-12:]] = number
-    return {"file": library.file, "numbers": numbers}
+    return numbers
 
 
 def cuda_library() -> Library:
@@ -136,10 +152,64 @@ def at_rest(number: int, nvml: Library | None = None) -> Facts:
         "pages_pending": ask(lambda: nvml.number("nvmlDeviceGetRetiredPagesPendingStatus", device)),
         "mig": ask(lambda: nvml.numbers(2, "nvmlDeviceGetMigMode", device)[0]),
         "nvlinks": links(nvml, device),
-        "width": ask(lambda: nvml.number("nvmlDeviceGetCurrPcieLinkWidth", device)),
+        "width": ask(lambda: nvml.number(WIDTH, device)),
         "slowed": ask(lambda: nvml.number("nvmlDeviceGetCurrentClocksThrottleReasons", device,
                                           kind=c_ulonglong)),
     }
+
+
+def wake(rows: list[Facts], link: tuple[int, int]) -> None:
+    """Have GPUs copy something, and put into each one's row what its link then is: an idle GPU
+    saves power by a slower link, and on some boards by a narrower one. `link`: generation and
+    lanes of a healthy one."""
+    rows = [row for row in rows if not row["mig"]]
+    cases = [(row["number"], row["bus"], link) for row in rows]
+    found = bounded(all_awake, cases).get("rows") if cases else []
+    if found is None:  # one hangs: each in a process of its own
+        found = together(awake, cases)
+    for row, answer in zip(rows, found, strict=True):
+        row["awake"] = answer
+
+
+def all_awake(cases: list[tuple[int, str, tuple[int, int]]]) -> Facts:
+    """The same of all GPUs, by one start of CUDA; `error` of one that fails."""
+    started, rows = (management(), cuda_library()), list[Facts]()
+    for case in cases:
+        try:
+            rows.append(awake(*case, started))
+        except Failed as error:
+            rows.append({"error": str(error)})
+    return {"rows": rows}
+
+
+def awake(number: int, bus: str, link: tuple[int, int],
+          started: tuple[Library, Library] | None = None) -> Facts:
+    """One GPU's fastest and widest link while it copies, and whether the copies are whole; nothing
+    where CUDA does not see it."""
+    nvml, cuda = started or (management(), cuda_library())
+    device, context, numbers = handle(nvml, number), c_void_p(), cuda_numbers(cuda)
+    if bus not in numbers:
+        return {}
+    cuda("cuCtxCreate_v2", byref(context), 0, numbers[bus])
+    try:
+        size, here, there = c_size_t(AWAKE_BYTES), c_ulonglong(), c_ulonglong()
+        for memory in (here, there):
+            cuda("cuMemAlloc_v2", byref(memory), size)
+        sent, back = bytes(range(256)) * (AWAKE_BYTES >> 8), ctypes.create_string_buffer(AWAKE_BYTES)
+        best, whole, ends = (0, 0), True, time.monotonic() + AWAKE_S
+        while True:
+            cuda("cuMemcpyHtoD_v2", here, sent, size)
+            cuda("cuMemcpyDtoDAsync_v2", there, here, size, None)
+            cuda("cuCtxSynchronize")
+            seen = [nvml.optional(functools.partial(nvml.number, what, device)) or 0
+                    for what in (GENERATION, WIDTH)]
+            best = (max(best[0], seen[0]), max(best[1], seen[1]))
+            cuda("cuMemcpyDtoH_v2", back, there, size)
+            whole &= back.raw == sent
+            if not any(map(operator.lt, best, link)) or time.monotonic() >= ends:
+                return {"generation": best[0], "width": best[1], "whole": whole}
+    finally:
+        cuda("cuCtxDestroy_v2", context)
 
 
 def links(nvml: Library, device: c_void_p) -> list[int]:

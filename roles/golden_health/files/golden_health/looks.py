@@ -15,7 +15,7 @@ from golden_idle.account import AccountError
 from golden_idle.metrics import Figure, Minute
 from golden_idle.settings import WrongSettings
 
-from golden_health import findings, gpu_calls, jobs, machine_facts
+from golden_health import findings, gpu_calls, gpu_facts, jobs, machine_facts
 from golden_health.findings import Finding
 
 SETTINGS, STATE = Path("etc/golden-health.json"), Path("run/golden-health/state.json")
@@ -94,6 +94,11 @@ def load(root: Path) -> dict[str, Any]:
 def look(root: Path) -> int:
     """Look, say it to logins, and then to AWS."""
     known, earlier = load(root), read(root)
+    if earlier is None:
+        facts = machine_facts.around_driver(root)
+        found = findings.early(facts, known["types"].get(facts["type"]))
+        say(root, "\n".join(each.text for each in found))
+        machine_facts.wait_for_daemons()
     state = looked(root, known, PATIENT_S if earlier else QUICK_S,
                    cuda=earlier is None or bool(earlier["findings"]))
     if state["again"]:
@@ -116,11 +121,22 @@ def looked(root: Path, known: Mapping[str, Any], call_s: float, *, cuda: bool) -
     began = time.monotonic()
     gpu_calls.CALL_S, gpu_calls.LOAD_S = call_s, 0.0
     facts = machine_facts.gather(root, cuda=cuda)
-    found = findings.judge(facts, known["types"].get(facts["type"]))
-    state = {"at": time.clock_gettime(time.CLOCK_BOOTTIME), "seconds": time.monotonic() - began,
-             "type": facts["type"], "findings": [vars(each) for each in found], "told": [],
-             "replaced": False, "again": call_s < PATIENT_S and findings.unanswered(facts)}
-    write(root, state)
+    kind = known["types"].get(facts["type"])
+
+    def judged() -> State:
+        found = findings.judge(facts, kind)
+        state = {"at": time.clock_gettime(time.CLOCK_BOOTTIME), "seconds": time.monotonic() - began,
+                 "type": facts["type"], "findings": [vars(each) for each in found], "told": [],
+                 "replaced": False, "again": call_s < PATIENT_S and findings.unanswered(facts)}
+        write(root, state)
+        return state
+
+    state = judged()
+    wanted = not facts["cuda_error"] and (cuda or findings.is_narrow(facts, kind))
+    if wanted and not any(jobs.users_of_cuda(root)):
+        link = (kind["pcie_generation"], kind["pcie_width"]) if kind else (0, 0)
+        gpu_facts.wake(facts["gpus"], link)
+        state = judged()
     return state
 
 
@@ -138,17 +154,25 @@ def read(root: Path) -> State | None:
 
 def write(root: Path, state: State) -> None:
     """For `golden-health status`, and for logins where something is wrong."""
-    said = words(state)
-    files = {root / STATE: json.dumps(state),
-             root / LOGIN: f"golden-health found on this machine:\n{said}\n" if said else ""}
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(text, encoding="utf-8")
-        part.chmod(0o644)
-        part.replace(path)
-    if not said:
-        (root / LOGIN).unlink()
+    put(root / STATE, json.dumps(state))
+    say(root, words(state), *state["told"])
+
+
+def say(root: Path, said: str, *told: str) -> None:
+    """Tell logins what is wrong, and what follows; nothing where nothing is."""
+    lines = ("golden-health found on this machine:", said, *told)
+    put(root / LOGIN, "\n".join(lines) + "\n" if said else "")
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file at once, readable to all; none without text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.chmod(0o644)
+    part.replace(path)
+    if not text:
+        path.unlink()
 
 
 def persistently(tell: Callable[[], None]) -> str:

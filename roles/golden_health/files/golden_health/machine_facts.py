@@ -12,6 +12,9 @@ from golden_health.gpu_calls import Facts
 DISK = "Amazon EC2 NVMe Instance Storage"
 """What the controllers of local disks call themselves (EC2 user guide, "SSD instance store
 volumes")."""
+DAEMONS = ("nvidia-persistenced", "nvidia-fabricmanager", "golden-instance-store")
+DAEMONS_S = 120.0
+"""Seconds: longer than systemd waits for one to start (90)."""
 PERSISTENCE = "etc/systemd/system/multi-user.target.wants/nvidia-persistenced.service"
 UNSYNCHRONIZED = 5  # adjtimex(2), TIME_ERROR
 TIMEX_BYTES = 208
@@ -19,11 +22,31 @@ TIMEX_BYTES = 208
 
 def gather(root: Path, *, cuda: bool) -> Facts:
     """All facts of the machine below `root`, those of its GPUs among them, CUDA's where asked."""
+    return gpu_facts.gather(root, cuda=cuda) | _own(root)
+
+
+def around_driver(root: Path) -> Facts:
+    """Those for which the driver need not be asked."""
+    return gpu_facts.around(root) | {"gpus": []} | _own(root)
+
+
+def wait_for_daemons() -> None:
+    """Until those have started whose work a look would take for a fault, or have failed to."""
+    def starts() -> bool:
+        said = gpu_facts.output("systemctl", "show", "--property=ActiveState,Job", *DAEMONS)
+        return any(word in said for word in ("=activating", "Job="))
+
+    ends = time.monotonic() + DAEMONS_S
+    while starts() and time.monotonic() < ends:
+        time.sleep(0.2)
+
+
+def _own(root: Path) -> Facts:
     controllers = [folder for folder in sorted((root / "sys/class/nvme").glob("nvme*"))
                    if _text(folder / "model") == DISK]
     disks = [block for block in (root / "sys/block").glob("nvme*")
              if _text(block / "device/model") == DISK and _text(block / "hidden") in ("", "0")]
-    return gpu_facts.gather(root, cuda=cuda) | {
+    return {
         # Nitro's firmware says which type it is: no network is needed, and no metadata service.
         "type": _text(root / "sys/class/dmi/id/product_name"),
         "persistence": (root / PERSISTENCE).is_symlink(), "disks": len(disks),

@@ -182,12 +182,13 @@ def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
         if family.machines is None or family.gpu is None or family.gpu.figures is None:
             continue
         figures = family.gpu.figures
+        generation, _, width = (figures.pcie or "0x0").partition("x")
         for size, gpus, disks in family.machines.counts():
             switched = family.nvswitch and gpus > 1
             found[f"{name}.{size}"] = {
                 "gpu": family.gpu.name, "gpus": gpus, "disks": disks,
                 "memory_mib": family.machines.memory_mib,
-                "pcie_width": int((figures.pcie or "0x0").partition("x")[2]),
+                "pcie_width": int(width), "pcie_generation": int(generation),
                 "nvswitches": figures.nvswitches if switched else 0,
                 "nvlinks": int((figures.nvlink or "0x0").partition("x")[0]) if switched else 0}
     return found
