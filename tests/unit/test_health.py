@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden_health import findings
+from golden_health import findings, jobs
+from golden_idle.machine import Sampler
 from support.gpu import gpu_machine, health_machine
 from support.gpu.faults import ALONE, HURRIED, TOGETHER
 from support.gpu.gpu_machine import GpuMachine
+from support.idle import recording, traces
+from support.idle.lives import LIVES
+from support.idle.recording import Life
 
 BIG, SMALL = "p5.48xlarge", "g4dn.xlarge"
 BROKEN, ODD = True, False
@@ -81,6 +85,8 @@ def off(file: str, text: str | None) -> Callable[[GpuMachine], None]:
     return do
 
 
+KEPT = ("spins-outside", "lab-container-forgotten")
+"""Machines that golden_idle keeps, too."""
 OF_DISKS = {
     "a disk missing": (off("sys/block/nvme3n1/device/model", None), "7 of 8 local disks"),
     "a dead controller": (off("sys/class/nvme/nvme5/state", "dead"),
@@ -197,3 +203,31 @@ def test_wrong_settings_are_one_line(big: GpuMachine, settings: dict[str, Any], 
 def test_before_the_first_look_it_says_so(big: GpuMachine) -> None:
     told = health_machine.golden_health(big, "status")
     assert (told.returncode, told.stdout) == (3, "") and "has not looked yet" in told.stderr
+
+
+def replaced_at(life: Life, hours: float) -> float | None:
+    """Hours after which a broken machine of this life is replaced under `idle`; None: not within so
+    many. A GPU that works has CUDA open."""
+    known = traces.settings()
+    quiet, cuda = jobs.Quiet(known, 30.0), list[str]()
+    for sample, part in recording.samples(life, Sampler(known, 0.0), [jobs.UNASKED]):
+        if sample.at > hours * 3600:
+            break
+        if part.look:
+            cuda = ["it has CUDA open"] if part.look.holders or any(life.gpus) else []
+        if quiet.judge(sample, part.look, [], cuda):
+            return sample.at / 3600
+    return None
+
+
+@pytest.mark.parametrize("life", [life for life in LIVES if life.needed], ids=lambda life: life.name)
+def test_a_broken_machine_on_which_somebody_works_is_not_replaced(life: Life) -> None:
+    assert replaced_at(life, hours=3) is None
+
+
+@pytest.mark.parametrize("life", [life for life in LIVES if not life.needed], ids=lambda life: life.name)
+def test_a_broken_machine_that_nobody_uses_is_replaced(life: Life) -> None:
+    """CUDA that is open, by a program that hangs or sleeps, keeps it for a day."""
+    found = replaced_at(life, hours=26)
+    assert (found is None) == (life.name in KEPT), found
+    assert found is None or (found > 24) == bool(life.gpus), found

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[3]
 DISK = "Amazon EC2 NVMe Instance Storage"
 PROGRAM = """import sys
 from golden_health import jobs, looks
+from golden_idle.settings import Settings
+Settings.window_s = Settings.grace_s = 0.5
 looks.QUICK_S, looks.PATIENT_S, looks.TRIES_S = 2.0, 3.0, (0,)
 jobs.PERIOD_S, jobs.FIRST_S, jobs.YOUNG_S = 0.2, 0.5, float("inf")
 sys.exit(looks.main(sys.argv[1:]))

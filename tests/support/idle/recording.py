@@ -92,21 +92,29 @@ def _parts(name: str, holder: str) -> list[Part]:
             for number, ((earlier, _), (later, look)) in enumerate(pairwise(readings))]
 
 
+def samples(life: Life, sampler: Sampler, gpus: list[Gpu] | None = None) -> Iterator[tuple[Sample, Part]]:
+    """The agent's samples of a life, each with its part of the recording; `gpus` in place of the
+    life's own."""
+    for number, part in enumerate(life.parts()):
+        sampler.seen = part.before or sampler.seen
+        own = [Gpu(index, "", "", peak, peak, 0, 0, part.recording == life.spins)
+               for index, peak in enumerate(life.gpus)]
+        yield sampler.sample(part.earlier, part.later, own if gpus is None else gpus, "",
+                             30.0 + number * PERIOD_S, part.look), part
+
+
 def ended(life: Life, settings: Settings, hours: float) -> float | None:
     """Hours after which the agent's own code takes its action; None where it does not."""
-    sampler, samples, progress = Sampler(settings, 0.0), list[Sample](), Progress()
-    for number, part in enumerate(life.parts()):
-        now = 30.0 + number * PERIOD_S
+    taken, progress = list[Sample](), Progress()
+    for number, (sample, _) in enumerate(samples(life, Sampler(settings, 0.0))):
+        now = sample.at
         if now > hours * HOUR:
             return None
-        sampler.seen = part.before or sampler.seen
-        gpus = [Gpu(index, "", "", peak, peak, 0, 0, part.recording == life.spins)
-                for index, peak in enumerate(life.gpus)]
-        samples.append(sampler.sample(part.earlier, part.later, gpus, "", now, part.look))
+        taken.append(sample)
         if number % EVERY:
             continue
-        del samples[: -int(settings.window_s) // PERIOD_S - 7]
-        decision = decide(samples, now, settings)
+        del taken[: -int(settings.window_s) // PERIOD_S - 7]
+        decision = decide(taken, now, settings)
         step = next_step(progress, decision, settings, now)
         if step is Step.ACT:
             return now / HOUR

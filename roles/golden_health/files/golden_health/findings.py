@@ -71,8 +71,8 @@ def unanswered(facts: Facts) -> bool:
 
 def is_narrow(facts: Facts, kind: Mapping[str, Any] | None) -> bool:
     """Whether a GPU has fewer lanes than its type, as a healthy one may have that rests."""
-    widths = [gpu["width"] for gpu in facts["gpus"] if gpu["width"] is not None]
-    return bool(kind) and any(width < kind["pcie_width"] for width in widths)
+    wanted = kind["pcie_width"] if kind else 0
+    return any(gpu["width"] is not None and gpu["width"] < wanted for gpu in facts["gpus"])
 
 
 def _of_machine(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:

@@ -207,8 +207,8 @@ def wait_for_jobs(root: Path, state: State) -> bool:
     """Until nobody works here; whether there was anybody."""
     watch, said = jobs.Watch(root), ""
     while not watch.is_quiet():
-        if watch.job != said:
-            said = watch.job
+        if watch.quiet.job != said:
+            said = watch.quiet.job
             write(root, state | {"told": [f"not replaced while a job runs: {said}"]})
     return bool(said)
 
