@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import time
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def wait_for_daemons() -> None:
     """Until those have started whose work a look would take for a fault, or have failed to."""
     def starts() -> bool:
         said = gpu_facts.output("systemctl", "show", "--property=ActiveState,Job", *DAEMONS)
-        return any(word in said for word in ("=activating", "Job="))
+        return bool(re.search(r"^(ActiveState=activating|Job=\d+)$", said, re.MULTILINE))
 
     ends = time.monotonic() + DAEMONS_S
     while starts() and time.monotonic() < ends:
