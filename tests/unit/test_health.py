@@ -17,6 +17,7 @@ from support.gpu.gpu_machine import GpuMachine
 from support.idle import recording, traces
 from support.idle.lives import LIVES
 from support.idle.recording import Life
+from support.waiting import until
 
 BIG, SMALL = "p5.48xlarge", "g4dn.xlarge"
 BROKEN, ODD = True, False
@@ -174,6 +175,18 @@ def test_a_clock_is_asked_for_only_when_it_has_had_its_time() -> None:
     assert findings.judge({**facts, "up_s": 60.0}, None) == []
     (found,) = findings.judge({**facts, "up_s": 3600.0}, None)
     assert found.text.startswith("the clock is not synchronized") and not found.broken
+
+
+def test_what_needs_no_daemon_is_said_before_they_are_ready(big: GpuMachine) -> None:
+    ALONE["GPU missing"][0](big)
+    big.program("systemctl", "ActiveState=activating\nJob=")
+    process, login = health_machine.started(big, "look"), big.path / "run/motd.d/40-golden-health"
+    until("the first words", login.exists)
+    assert "\n7 of 8 GPUs on the bus: " in login.read_text(encoding="utf-8")
+    assert health_machine.golden_health(big, "status").returncode == 3 and process.poll() is None
+    big.program("systemctl", "active")
+    process.communicate()
+    assert process.returncode == 0 and health_machine.texts(big)[0].startswith("7 of 8 GPUs")
 
 
 def test_the_login_is_told_no_more_once_it_is_mended(big: GpuMachine) -> None:
