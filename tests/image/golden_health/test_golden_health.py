@@ -45,8 +45,10 @@ def test_it_looks_at_boot_and_again(host: Any, lock: dict[str, Any]) -> None:
     assert host.service(UNIT).is_enabled and host.service(TIMER).is_enabled
     said = host.file(f"/etc/systemd/system/{TIMER}").content_string
     assert f"OnUnitInactiveSec={lock['golden_health_minutes']}min" in said
-    before = host.service(UNIT).systemd_properties.get("Before", "").split()
-    assert set(before) <= {"multi-user.target", "shutdown.target"}
+    properties = host.service(UNIT).systemd_properties
+    assert set(properties.get("Before", "").split()) <= {"multi-user.target", "shutdown.target"}
+    waits = [name for name in properties["After"].split() if name.startswith(("nvidia", "network"))]
+    assert waits == [], "a fault that keeps these from starting would not be named"
 
 
 def test_nothing_is_found_on_a_machine_without_faults(

@@ -166,7 +166,8 @@ def _of_awake(awake: Facts, kind: Mapping[str, Any]) -> list[tuple[str, bool]]:
 
 def _of_log(facts: Facts) -> Iterator[Finding]:
     """Each once, however often the kernel's log has it."""
-    names = {f"PCI:{gpu['bus'][:-2]}": f"GPU {gpu['number']}" for gpu in facts["gpus"]}
+    known = facts.get("gpus", [])
+    names = {f"PCI:{gpu['bus'][:-2]}": f"GPU {gpu['number']}" for gpu in known}
     for device, text in sorted({(device, int(text)) for device, text in facts["xids"]}):
         if text not in OF_PROGRAMS:
             words = XIDS.get(text, "see NVIDIA's list of Xids")

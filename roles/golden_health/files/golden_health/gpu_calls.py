@@ -43,6 +43,23 @@ def bounded(question: Callable[..., Facts], *arguments: Any) -> Facts:
     return together(question, [arguments])[0]
 
 
+def in_turn(question: Callable[..., Facts], cases: list[tuple[Any, ...]]) -> list[Facts]:
+    """The same of several by one process, in which libraries start once; by one for each where a
+    call hangs."""
+    found = bounded(_rows, question, cases).get("rows") if cases else []
+    return together(question, cases) if found is None else list(found)
+
+
+def _rows(question: Callable[..., Facts], cases: list[tuple[Any, ...]]) -> Facts:
+    rows = list[Facts]()
+    for arguments in cases:
+        try:
+            rows.append(question(*arguments))
+        except Failed as error:
+            rows.append({"error": str(error)})
+    return {"rows": rows}
+
+
 def together(question: Callable[..., Facts], cases: list[tuple[Any, ...]]) -> list[Facts]:
     """The same of several at once."""
     asked = []

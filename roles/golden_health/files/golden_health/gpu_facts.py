@@ -18,7 +18,7 @@ import time
 from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
 
-from golden_health.gpu_calls import Facts, Failed, Library, bounded, together
+from golden_health.gpu_calls import Facts, Library, bounded, in_turn
 
 COMMAND_S = 30.0
 # PCI vendor and classes.
@@ -80,10 +80,7 @@ def gpus(*, cuda: bool) -> Facts:
                       "lost": [], "not_peers": []}
     answer = nothing | bounded(driver)
     count = answer.get("count", 0)
-    rows = bounded(all_at_rest, count).get("rows") if count else []
-    if rows is None:  # one hangs: each in a process of its own
-        rows = together(at_rest, [(number,) for number in range(count)])
-    for number, row in enumerate(rows):
+    for number, row in enumerate(in_turn(at_rest, [(number,) for number in range(count)])):
         answer["lost" if "error" in row else "gpus"].append({"number": number} | row)
     if not answer["gpus"]:
         return answer
@@ -112,6 +109,7 @@ def cuda_numbers(library: Library) -> dict[str, int]:
     return numbers
 
 
+@functools.cache
 def cuda_library() -> Library:
     """CUDA, ready for work: through the driver alone, without toolkit or framework."""
     library = Library("libcuda.so.1", "cuGetErrorName")
@@ -119,20 +117,9 @@ def cuda_library() -> Library:
     return library
 
 
-def all_at_rest(count: int) -> Facts:
-    """The same of all GPUs, by one start of NVML; `error` of one that fails."""
-    nvml, rows = management(), list[Facts]()
-    for number in range(count):
-        try:
-            rows.append(at_rest(number, nvml))
-        except Failed as error:
-            rows.append({"error": str(error)})
-    return {"rows": rows}
-
-
-def at_rest(number: int, nvml: Library | None = None) -> Facts:
+def at_rest(number: int) -> Facts:
     """What NVML says of one GPU that does not change while it works."""
-    nvml, memory, pci = nvml or management(), Memory(), Pci()
+    nvml, memory, pci = management(), Memory(), Pci()
     device = handle(nvml, number)
     nvml("nvmlDeviceGetMemoryInfo", device, byref(memory))
     nvml("nvmlDeviceGetPciInfo_v3", device, byref(pci))
@@ -162,31 +149,16 @@ def wake(rows: list[Facts], link: tuple[int, int]) -> None:
     """Have GPUs copy something, and put into each one's row what its link then is: an idle GPU
     saves power by a slower link, and on some boards by a narrower one. `link`: generation and
     lanes of a healthy one."""
-    rows = [row for row in rows if not row["mig"]]
-    cases = [(row["number"], row["bus"], link) for row in rows]
-    found = bounded(all_awake, cases).get("rows") if cases else []
-    if found is None:  # one hangs: each in a process of its own
-        found = together(awake, cases)
-    for row, answer in zip(rows, found, strict=True):
+    whole = [row for row in rows if not row["mig"]]
+    cases = [(row["number"], row["bus"], link) for row in whole]
+    for row, answer in zip(whole, in_turn(awake, cases), strict=True):
         row["awake"] = answer
 
 
-def all_awake(cases: list[tuple[int, str, tuple[int, int]]]) -> Facts:
-    """The same of all GPUs, by one start of CUDA; `error` of one that fails."""
-    started, rows = (management(), cuda_library()), list[Facts]()
-    for case in cases:
-        try:
-            rows.append(awake(*case, started))
-        except Failed as error:
-            rows.append({"error": str(error)})
-    return {"rows": rows}
-
-
-def awake(number: int, bus: str, link: tuple[int, int],
-          started: tuple[Library, Library] | None = None) -> Facts:
+def awake(number: int, bus: str, link: tuple[int, int]) -> Facts:
     """One GPU's fastest and widest link while it copies, and whether the copies are whole; nothing
     where CUDA does not see it."""
-    nvml, cuda = started or (management(), cuda_library())
+    nvml, cuda = management(), cuda_library()
     device, context, numbers = handle(nvml, number), c_void_p(), cuda_numbers(cuda)
     if bus not in numbers:
         return {}
@@ -233,6 +205,7 @@ def strangers(numbers: list[int]) -> Facts:
     return {"not_peers": [pair for pair in pairs if not reaches(*pair)]}
 
 
+@functools.cache
 def management() -> Library:
     """NVML, ready for questions."""
     nvml = Library("libnvidia-ml.so.1", "nvmlErrorString")

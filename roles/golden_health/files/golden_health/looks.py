@@ -95,7 +95,7 @@ def look(root: Path) -> int:
     """Look, say it to logins, and then to AWS."""
     known, earlier = load(root), read(root)
     if earlier is None:
-        facts = machine_facts.around_driver(root)
+        facts = machine_facts.around(root)
         found = findings.early(facts, known["types"].get(facts["type"]))
         say(root, "\n".join(each.text for each in found))
         machine_facts.wait_for_daemons()

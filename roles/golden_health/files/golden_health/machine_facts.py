@@ -23,12 +23,7 @@ TIMEX_BYTES = 208
 
 def gather(root: Path, *, cuda: bool) -> Facts:
     """All facts of the machine below `root`, those of its GPUs among them, CUDA's where asked."""
-    return gpu_facts.gather(root, cuda=cuda) | _own(root)
-
-
-def around_driver(root: Path) -> Facts:
-    """Those for which the driver need not be asked."""
-    return gpu_facts.around(root) | {"gpus": []} | _own(root)
+    return gpu_facts.gpus(cuda=cuda) | around(root)
 
 
 def wait_for_daemons() -> None:
@@ -42,12 +37,13 @@ def wait_for_daemons() -> None:
         time.sleep(0.2)
 
 
-def _own(root: Path) -> Facts:
+def around(root: Path) -> Facts:
+    """Those for which the driver need not be asked."""
     controllers = [folder for folder in sorted((root / "sys/class/nvme").glob("nvme*"))
                    if _text(folder / "model") == DISK]
     disks = [block for block in (root / "sys/block").glob("nvme*")
              if _text(block / "device/model") == DISK and _text(block / "hidden") in ("", "0")]
-    return {
+    return gpu_facts.around(root) | {
         # Nitro's firmware says which type it is: no network is needed, and no metadata service.
         "type": _text(root / "sys/class/dmi/id/product_name"),
         "persistence": (root / PERSISTENCE).is_symlink(), "disks": len(disks),
