@@ -39,11 +39,14 @@ class Finding:
 
 
 def judge(facts: Facts, kind: Mapping[str, Any] | None) -> list[Finding]:
-    """All that is wrong; `kind` is what the instance's type has, None where nobody knows."""
+    """All that is wrong, as far as the driver was asked; `kind` is what the instance's type has,
+    None where nobody knows."""
     found = list(_of_machine(facts, kind))
-    if facts["bus"] or (kind and kind["gpus"]):
-        found += [*_of_driver(facts), *_of_counts(facts, kind), *_of_log(facts),
-                  *_of_switches(facts)]
+    if not facts["bus"] and not (kind and kind["gpus"]):
+        return found
+    found += [*_of_bus(facts, kind), *_of_log(facts)]
+    if "gpus" in facts:
+        found += [*_of_driver(facts), *_of_counts(facts), *_of_switches(facts)]
         alike = dict[tuple[str, bool], list[str]]()
         for gpu in facts["gpus"]:
             for each in (*_of_gpu(gpu, kind or {}, facts["persistence"]),
@@ -51,14 +54,6 @@ def judge(facts: Facts, kind: Mapping[str, Any] | None) -> list[Finding]:
                 alike.setdefault(each, []).append(str(gpu["number"]))
         found += [Finding(f"GPU {', '.join(numbers)}: {text}", broken)
                   for (text, broken), numbers in alike.items()]
-    return found
-
-
-def early(facts: Facts, kind: Mapping[str, Any] | None) -> list[Finding]:
-    """What is wrong before the driver's daemons are ready: they may never be."""
-    found = list(_of_machine(facts, kind))
-    if facts["bus"] or (kind and kind["gpus"]):
-        found += [*_of_bus(facts, kind), *_of_log(facts)]
     return found
 
 
@@ -109,9 +104,8 @@ def _of_bus(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
         yield Finding(f"{switches} of {kind['nvswitches']} NVSwitches on the bus", True)
 
 
-def _of_counts(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
+def _of_counts(facts: Facts) -> Iterator[Finding]:
     bus, known = facts["bus"], {gpu["bus"] for gpu in facts["gpus"]}
-    yield from _of_bus(facts, kind)
     missing = sorted(set(bus) - known)
     if known and len(missing) > len(facts["lost"]):
         yield Finding(f"on the bus, unknown to the driver: {', '.join(missing)}", True)

@@ -96,7 +96,7 @@ def look(root: Path) -> int:
     known, earlier = load(root), read(root)
     if earlier is None:
         facts = machine_facts.around(root)
-        found = findings.early(facts, known["types"].get(facts["type"]))
+        found = findings.judge(facts, known["types"].get(facts["type"]))
         say(root, "\n".join(each.text for each in found))
         machine_facts.wait_for_daemons()
     state = looked(root, known, PATIENT_S if earlier else QUICK_S,
