@@ -17,7 +17,6 @@ from ec2_emulator import listing
 from ec2_emulator.errors import ApiError
 from ec2_emulator.state import STATE
 
-PRICING_API = "https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/"
 PAGE = 100
 """Products of a page, and the most that MaxResults may be (API_pricing_GetProducts)."""
 EVERYWHERE = "*"
