@@ -42,7 +42,6 @@ from goldenami.core.records import Record
 from goldenami.model.builds.build_records import Utc
 from goldenami.model.operation.publish_section import Publish
 
-PLAN_FILE = "retire.json"
 UPLOAD_GRACE = timedelta(days=2)
 """How long a finished snapshot may wait for its AMI where no tag says when it expires: longer than
 any publish."""
