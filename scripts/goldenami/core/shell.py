@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from goldenami.core.errors import HostNotReady, StageFailed
@@ -166,26 +165,16 @@ def _relay(
 def start(
     argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
-    stdin: int = subprocess.DEVNULL, cwd: Path | None = None,
+    stdin: int = subprocess.DEVNULL, cwd: Path | None = None, session: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start `argv` in the background with both outputs appended to `log`; the caller ends it by
-    `stop`."""
+    `stop`. In a `session` of its own it outlives this process and its terminal."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         return subprocess.Popen(
             list(argv), env=environment(env), stdin=stdin, stdout=sink, stderr=subprocess.STDOUT,
-            pass_fds=tuple(pass_fds), cwd=cwd,
+            pass_fds=tuple(pass_fds), cwd=cwd, start_new_session=session,
         )
-
-
-def start_session(
-    argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Like `start`, in a session of its own: it outlives this process and its terminal."""
-    with log.open("ab") as sink:
-        return subprocess.Popen(list(argv), env=environment(env), stdin=subprocess.DEVNULL,
-                                stdout=sink,
-                                stderr=subprocess.STDOUT, start_new_session=True)
 
 
 def conversation(argv: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -204,13 +193,10 @@ def stop(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, grace_s: f
     once)."""
     if process.poll() is not None:
         return
-    if grace_s == 0:
-        process.kill()
-        process.wait()
-        return
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(timeout=grace_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    if grace_s:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=grace_s)
+            return
+    process.kill()
+    process.wait()

@@ -64,9 +64,9 @@ def up(
     plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.cache.layers)
     below = next((number for number, step in enumerate(lock.steps) if role in step.roles), 0)
     plan = plan.model_copy(update={"steps": plan.steps[:below]})
-    supervisor = shell.start_session(program.argv("goldenami.local.programs.supervise_container",
-                                                  plan), log=log,
-                                     env=shell.python_env())
+    supervisor = shell.start(
+        program.argv("goldenami.local.programs.supervise_container", plan), log=log,
+        env=shell.python_env(), session=True)
     access = wait_ready(name, folder, supervisor)
     return MoleculeInstance(address=access.address, ssh_key=access.ssh_key,
                             proxy_command=access.proxy_command,

@@ -121,8 +121,8 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
 
 
 def _with_facts(parts: list[ImagePart], path: Path) -> list[ImagePart]:
-    """The parts with what the tree said of them; as they are where an older bake kept no record of
-    it."""
+    """The parts with what the tree said of them; as they are where a build on EC2 has no record
+    of it."""
     if not path.exists():
         return parts
     facts = records.read(path, TreeFacts).parts

@@ -1,4 +1,4 @@
-"""`parts.json`: what the parts of a tree say of themselves. Builds of before have none."""
+"""`parts.json`: what the parts of a tree say of themselves. A build on EC2 has none."""
 
 from __future__ import annotations
 
