@@ -78,19 +78,15 @@ def drop_machine(said: dict[str, Any]) -> None:
 
 FORGERIES: dict[str, tuple[Forge, str]] = {
     "a check less": (sets(checks=CHECKS[1:]), f"1 checks are not in it, {CHECKS[0]} first"),
-    "no check": (sets(checks=()), f"{len(CHECKS)} checks are not in it"),
     "an architecture less": (drop_machine, "no GPU of architecture 89 was tested"),
     "no machine": (sets(machines=[]), "it names no machine"),
-    "nothing at all": (sets(machines=[], checks=(), nonce=""), "it names no machine"),
     "a machine without a GPU": (sets_machine(gpu=" "), "it names no machine with a GPU"),
     "an AMI of zeros": (sets_machine(ami="ami-00000000000000000"), "is no AMI of these bytes"),
-    "no AMI": (sets_machine(ami=""), "is no AMI of these bytes"),
     "an AMI elsewhere": (sets_machine(region="eu-west-1"), "is no AMI of these bytes"),
     "no region of EC2": (sets_machine(region="xx-north-1"), "is no AMI of these bytes"),
     "a nonce of zeros": (sets(nonce="00"), "its nonce `00` is no random one"),
     "a long nonce of zeros": (sets(nonce="0" * 32), "is no random one"),
     "a nonce by hand": (sets(nonce="ab" * 16), "is no random one"),
-    "no nonce": (sets(nonce=""), "its nonce `` is no random one"),
     "dated 2020": (sets(at="2020-01-01T00:00:00Z"),
                    "it is of 2020-01-01T00:00:00Z, not of the time between"),
     "dated 2030": (sets(at="2030-01-01T00:00:00Z"),
@@ -137,7 +133,7 @@ def test_a_record_that_somebody_made_moves_nothing(
         patch.setattr(GpuJudge, "__call__", noted)
         refused(checkout, f"{len(CHECKS)} checks are not in it")
     own, given = asked[0]
-    assert len(FORGERIES) == 26
+    assert len(FORGERIES) == 22
     for name, (forge, cause) in FORGERIES.items():
         said = copy.deepcopy(right)
         forge(said)

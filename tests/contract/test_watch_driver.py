@@ -231,17 +231,3 @@ def test_a_pin_does_not_hide_a_release(checkout: GpuCheckout, served: debrepo.Mi
     assert {"550.90.07", "550.144.03", "550.163.01", "560.35.05"} <= {
         offer.version for offer in offers
     }
-
-
-def test_half_a_driver_is_none(checkout: GpuCheckout) -> None:
-    """Modules whose userland is missing; and open modules that stop while the userland goes on."""
-    checkout.define("watch: {driver: {policy: branch}}")
-    checkout.lock("555.1.1")
-    assert checkout.watch()[0] == 0
-    half = "nvidia-kernel-dkms has it, but libcuda1 does not: half a driver"
-    assert told(checkout.row()) == ("555.2.1", "refused", half)
-    checkout.define("", "nvidia_driver_flavour: proprietary", "nvidia_driver_flavour: open")
-    checkout.lock("550.144.03", "open")
-    assert checkout.watch()[0] == 0
-    half = "libcuda1 has it, but nvidia-open-kernel-dkms does not: half a driver"
-    assert told(checkout.row()) == ("550.163.01", "refused", half)
