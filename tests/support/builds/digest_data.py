@@ -6,6 +6,7 @@ from datetime import date
 
 from goldenami.aws.pricing.billing import PurchaseAdvice
 from goldenami.fleet.costs import cost_review
+from goldenami.fleet.costs.commitments import Commitments
 from goldenami.fleet.costs.cost_review import By, CostReview, ReviewRow
 from goldenami.fleet.digest import digest_views
 from goldenami.fleet.digest.digest import DigestRecord
@@ -28,8 +29,10 @@ def page(bad: str = "") -> str:
         week="2026-W48", since="2026-11-23T00:00:00Z", until="2026-11-30T00:00:00Z",
         asked_at="2026-12-01T06:23:00Z", findings=findings, spent=WEEKS,
         gaps=[Gap(what="drift in eu-west-1", why=f"AWS did not answer {bad}", kinds=[])],
-        utilization={"reservation": 71.0}, coverage={"reservation": 44.0},
-        advice=[PurchaseAdvice(kind="savings plan", what="$1.500 an hour", saves_usd_month=75.0)])
+        committed=Commitments(
+            held=[], utilization={"reservation": 71.0}, coverage={"reservation": 44.0}, unknown={},
+            advice=[PurchaseAdvice(kind="savings plan", what="$1.500 an hour",
+                                   saves_usd_month=75.0)]))
     return digest_views.page(record, News(new=findings[:8], standing=findings[8:],
                                            settled=[f"drift: us-east-1 i-9{bad}"]))
 

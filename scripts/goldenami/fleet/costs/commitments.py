@@ -3,7 +3,7 @@ buy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -32,6 +32,18 @@ class Commitments(Record):
     coverage: dict[str, float]
     advice: list[PurchaseAdvice]
     unknown: dict[str, str]
+
+    def lines(self) -> Iterator[str]:
+        """Use, coverage and advice, for people."""
+        for kind, used in self.utilization.items():
+            covered = self.coverage.get(kind)
+            of_need = "" if covered is None else f", and cover {covered:.0f} % of the need"
+            yield f"{kind}s are used to {used:.0f} % in the last 30 days{of_need}"
+        for each in self.advice:
+            yield (f"AWS would buy: {each.kind} {each.what}, saves ${each.saves_usd_month:.2f} a "
+                   f"month; begin with {100 * START_WITH:.0f} % of it")
+        if self.advice:
+            yield f"before you buy: {GUIDANCE}"
 
 
 def look(account: Account, regions: Iterable[str], now: datetime) -> Commitments:

@@ -15,7 +15,7 @@ from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.topology import AccountSnapshot, Topology
 from goldenami.aws.pricing import billing, idle_hours, price_list, prices
-from goldenami.aws.pricing.billing import BudgetState, Commitment, PurchaseAdvice
+from goldenami.aws.pricing.billing import BudgetState
 from goldenami.aws.pricing.idle_hours import IdleMachine
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.regions import for_each_region
@@ -24,7 +24,7 @@ from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
 from goldenami.fleet.costs import commitments
-from goldenami.fleet.costs.commitments import GUIDANCE, Commitments
+from goldenami.fleet.costs.commitments import Commitments
 from goldenami.model.builds.build_records import Utc
 from goldenami.release.retire import retention
 from goldenami.release.retire.retention import RegionRetirePlan, RetentionPolicy, RetireStep
@@ -70,18 +70,14 @@ class CostsRecord(Record):
     `unknown` says of each thing that could not be asked why: nothing in here is 0 for that reason.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     asked_at: Utc
     since: date
     prices: dict[str, str]
     spent: dict[str, dict[str, float]] | None
     regions: dict[str, list[RegionCost]]
     budgets: list[BudgetState]
-    commitments: list[Commitment]
-    utilization: dict[str, float]
-    coverage: dict[str, float]
-    advice: list[PurchaseAdvice]
-    guidance: str = GUIDANCE
+    committed: Commitments
     unknown: dict[str, str]
 
 
@@ -109,9 +105,8 @@ def look(
         prices={region: each.source for region, each in listed.items()},
         regions={region: [cost(listed[region]) for cost in done[region]]
                  for region in images if region in done},
-        spent=done.get("spent"), budgets=done.get("budgets", []), commitments=committed.held,
-        utilization=committed.utilization, coverage=committed.coverage, advice=committed.advice,
-        unknown=answers.causes | committed.unknown), {
+        spent=done.get("spent"), budgets=done.get("budgets", []),
+        committed=committed, unknown=answers.causes | committed.unknown), {
             region: answers.failed[region] for region in images if region in answers.failed}
 
 

@@ -25,11 +25,8 @@ def show(record: CostsRecord) -> Iterator[str]:
     yield f"billed since {record.since} (AWS is up to a day behind):"
     yield from _spent(record)
     yield from map(_budget, record.budgets)
-    yield from _commitments(record)
-    for each in record.advice:
-        yield f"AWS would buy: {each.kind} {each.what}, saves ${each.saves_usd_month:.2f} a month"
-    if record.advice:
-        yield f"  before you do: {record.guidance}"
+    yield from _ends(record)
+    yield from record.committed.lines()
     yield from (f"prices in {region}: {source}" for region, source in record.prices.items())
     yield from (f"unknown: {what}: {why}" for what, why in record.unknown.items())
 
@@ -65,13 +62,9 @@ def _budget(state: BudgetState) -> str:
     return f"budget {state.name}: {dollars(state.spent)} of {dollars(state.limit)}, {forecast}"
 
 
-def _commitments(record: CostsRecord) -> Iterator[str]:
+def _ends(record: CostsRecord) -> Iterator[str]:
     now = datetime.fromisoformat(record.asked_at)
-    for each in sorted(record.commitments, key=lambda each: each.ends):
+    for each in sorted(record.committed.held, key=lambda each: each.ends):
         left = datetime.fromisoformat(each.ends) - now
         if left <= SOON:
             yield f"{each.kind} {each.id} ({each.what}) ends on {each.ends[:10]}, in {left.days} days"
-    for kind, percent in record.utilization.items():
-        covered = record.coverage.get(kind)
-        of_need = "" if covered is None else f", and cover {covered:.0f} % of the need"
-        yield f"{kind}s are used to {percent:.0f} % in the last 30 days{of_need}"

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Literal
 
 from goldenami.aws.pricing import billing
-from goldenami.aws.pricing.billing import PurchaseAdvice
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
 from goldenami.core import clock
@@ -55,7 +54,7 @@ class DigestRecord(Record):
     """What was found of one week, the worst first; `spent` are the weeks that were billed, the
     oldest first, None where that is not known."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     week: str
     since: Utc
     until: Utc
@@ -63,9 +62,7 @@ class DigestRecord(Record):
     findings: list[DigestFinding]
     gaps: list[Gap]
     spent: list[WeekSpent] | None
-    utilization: dict[str, float]
-    coverage: dict[str, float]
-    advice: list[PurchaseAdvice]
+    committed: Commitments
 
 
 def look(
@@ -117,5 +114,4 @@ def _record(
     return DigestRecord(
         week=week.name, since=clock.stamp(week.begin), until=clock.stamp(week.end),
         asked_at=clock.stamp(now), findings=worst_first(list(once.values())), gaps=gaps,
-        spent=spent, utilization=committed.utilization, coverage=committed.coverage,
-        advice=committed.advice)
+        spent=spent, committed=committed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from goldenami.core import units
-from goldenami.fleet.costs.commitments import GUIDANCE, START_WITH
 from goldenami.fleet.digest.digest import DigestRecord
 from goldenami.fleet.digest.findings import DigestFinding
 from goldenami.fleet.digest.memory import News
@@ -53,7 +52,7 @@ def _lines(record: DigestRecord, said: News, link: str) -> Iterator[str]:
         yield f"Settled: {units.some(said.settled, MOST_SETTLED)}"
     for gap in record.gaps:
         yield plain(f"Could not look at {gap.what}: {gap.why}")
-    yield from _commitments(record)
+    yield from record.committed.lines()
     if link:
         yield f"All of it: {link}"
 
@@ -75,23 +74,11 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _commitments(record: DigestRecord) -> Iterator[str]:
-    for kind, used in record.utilization.items():
-        yield (f"{kind}s of 30 days: used to {used:.0f} %, cover "
-               f"{record.coverage.get(kind, 0.0):.0f} % of the need")
-    for each in record.advice:
-        yield (f"AWS would buy: {each.kind} {each.what}, saves ${each.saves_usd_month:.2f} a "
-               f"month; begin with {100 * START_WITH:.0f} % of it")
-    if record.advice:
-        yield f"Before you buy: {GUIDANCE}"
-
-
 def page(record: DigestRecord, said: News) -> str:
     """The page, which needs no script and no network."""
     return template("digest.html.j2").render(
         record=record, said=said, headline=headline(record, said),
-        charts=_charts(record), guidance=GUIDANCE, start=f"{100 * START_WITH:.0f}",
-        usd=usd)
+        charts=_charts(record), usd=usd)
 
 
 def _charts(record: DigestRecord) -> list[Chart]:
