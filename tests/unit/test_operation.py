@@ -39,15 +39,16 @@ def test_when_a_group_s_least_changes(text: str, starts: str, ends: str) -> None
     assert (hours.starts, hours.ends) == (starts, ends)
 
 
-@pytest.mark.parametrize(("moment", "is_open"), [
-    ("2026-12-21T06:44", False), ("2026-12-21T06:45", True),  # 7:45 in Berlin
-    ("2026-12-21T17:59", True), ("2026-12-21T18:00", False),
-    ("2026-12-20T12:00", False),  # a Sunday
-    ("2026-12-25T12:00", False),  # a holiday
-    ("2026-07-01T05:45", True), ("2026-07-01T17:00", False),  # an hour earlier in summer
-])
-def test_whether_machines_are_wanted(moment: str, is_open: bool) -> None:
-    assert BERLIN.holds(utc(moment), [date(2026, 12, 25)]) is is_open
+def test_when_machines_are_wanted() -> None:
+    """Over a weekend and a holiday; in summer an hour earlier; from the middle of a day on."""
+    winter = BERLIN.openings(utc("2026-12-23T20:00"), utc("2026-12-29T07:00"), [date(2026, 12, 25)])
+    assert list(winter) == [
+        (utc("2026-12-24T06:45"), utc("2026-12-24T18:00")),  # 7:45 in Berlin
+        (utc("2026-12-28T06:45"), utc("2026-12-28T18:00")),
+        (utc("2026-12-29T06:45"), utc("2026-12-29T07:00"))]
+    summer = BERLIN.openings(utc("2026-07-01T12:00"), utc("2026-07-02T12:00"), [])
+    assert list(summer) == [(utc("2026-07-01T12:00"), utc("2026-07-01T17:00")),
+                            (utc("2026-07-02T05:45"), utc("2026-07-02T12:00"))]
 
 
 def test_holidays_part_the_starts() -> None:

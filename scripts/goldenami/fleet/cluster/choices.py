@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from itertools import pairwise
 
 from goldenami.core.terminal import columns
 from goldenami.fleet.cluster import arrivals, waiting
@@ -21,7 +20,6 @@ from goldenami.model.operation.working_hours import WorkingHours
 
 OTHERS = 3
 _USUAL = (working_hours.parse("Mon-Fri 08:00-19:00 UTC"),)
-_STEP = timedelta(minutes=15)
 _HEADS = ("setting", "mean wait", "longest", "waited", "machine hours", "a week")
 
 
@@ -58,14 +56,12 @@ def _changes(
 ) -> tuple[tuple[float, int], ...]:
     """From which hour of the trace on how many machines run at least."""
     holidays = section.holidays if section else []
-    steps = int(timedelta(hours=WEEK_H) / _STEP)
-    values = []
-    for number in range(steps):
-        moment = trace.begins + number * _STEP
-        is_open = any(each.holds(moment, holidays) for each in calendar)
-        values.append((number * _STEP / timedelta(hours=1), during if is_open else least))
-    later = [now for before, now in pairwise(values) if before[1] != now[1]]
-    return (values[0], *later)
+    until = trace.begins + timedelta(hours=WEEK_H)
+    moments = [(moment, count) for hours in calendar
+               for opening in hours.openings(trace.begins, until, holidays)
+               for moment, count in zip(opening, (during, least), strict=True)]
+    return ((0.0, least), *(((moment - trace.begins) / timedelta(hours=1), count)
+                            for moment, count in sorted(moments)))
 
 
 def show(

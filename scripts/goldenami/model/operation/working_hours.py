@@ -46,14 +46,16 @@ class WorkingHours:
         """When they need not run any more, likewise."""
         return _cron(self.days, self.closes)
 
-    def holds(self, moment: datetime, holidays: Collection[date]) -> bool:
-        """Whether machines are wanted at `moment`, their start ahead included."""
-        today = moment.astimezone(ZoneInfo(self.zone)).date()
-        for day in (today, today + timedelta(days=1)):
+    def openings(
+        self, since: datetime, until: datetime, holidays: Collection[date]
+    ) -> Iterator[tuple[datetime, datetime]]:
+        """When machines are wanted between two moments, in UTC, their start ahead included."""
+        day = since.astimezone(ZoneInfo(self.zone)).date()
+        while self._start(day) < until:
             closes = self._at(day, timedelta(minutes=self.closes))
-            if self._is_open(day, holidays) and self._start(day) <= moment < closes:
-                return True
-        return False
+            if self._is_open(day, holidays) and since < closes:
+                yield max(since, self._start(day)), min(until, closes)
+            day += timedelta(days=1)
 
     def periods(
         self, holidays: Collection[date], now: datetime
