@@ -69,6 +69,11 @@ def change(now: float, before: float | None) -> str:
     return f"{'+' if now > before else MINUS}{share}"
 
 
+def dollars(usd: float | None, digits: int = 2) -> str:
+    """US dollars: "$1,234.50"; what is not known is "unknown", never 0."""
+    return "unknown" if usd is None else f"${usd:,.{digits}f}"
+
+
 def price(usd: float | None, *, exact: bool, per: str = "") -> str:
     """US dollars: "$1.20 a month", "<= $1.20" where that is a bound only, "price not known" where
     nothing is."""

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
+from goldenami.core import units
 from goldenami.core.terminal import columns
 from goldenami.fleet.cluster import arrivals, waiting
 from goldenami.fleet.cluster.arrivals import Trace
@@ -83,5 +84,5 @@ def show(
             usd += setting.stopped * (price.stopped_month or 0.0) * WEEK_H / MONTH_H
         rows.append((setting.name, f"{found.mean_min:.1f} min", f"{found.longest_min:.0f} min",
                      f"{found.waited} of {found.visits}", f"{found.machine_h:.0f}",
-                     "unknown" if usd is None else f"${usd:.2f}"))
+                     units.dollars(usd)))
     yield from (f"  {line}" for line in columns.aligned([_HEADS, *rows]))

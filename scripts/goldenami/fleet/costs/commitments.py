@@ -12,6 +12,7 @@ from goldenami.aws.pricing import billing
 from goldenami.aws.pricing.billing import Commitment, PurchaseAdvice
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
+from goldenami.core import units
 from goldenami.core.records import Record
 
 WINDOW = timedelta(days=30)
@@ -40,8 +41,9 @@ class Commitments(Record):
             of_need = "" if covered is None else f", and cover {covered:.0f} % of the need"
             yield f"{kind}s are used to {used:.0f} % in the last 30 days{of_need}"
         for each in self.advice:
-            yield (f"AWS would buy: {each.kind} {each.what}, saves ${each.saves_usd_month:.2f} a "
-                   f"month; begin with {100 * START_WITH:.0f} % of it")
+            saved = units.dollars(each.saves_usd_month)
+            yield (f"AWS would buy: {each.kind} {each.what}, saves {saved} a month; begin "
+                   f"with {100 * START_WITH:.0f} % of it")
         if self.advice:
             yield f"before you buy: {GUIDANCE}"
 

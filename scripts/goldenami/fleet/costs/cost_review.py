@@ -151,13 +151,13 @@ def show(review: CostReview) -> Iterator[str]:
     for part, rows in review.parts.items():
         yield f"by {part}, {review.since} to {review.until}:"
         for row in rows[:SHOWN]:
-            yield f"  {row.name or 'none'}: ${row.usd:,.2f} ({row.change})"
+            yield f"  {row.name or 'none'}: {units.dollars(row.usd)} ({row.change})"
 
 
 def render(review: CostReview) -> str:
     """The page, which needs no script and no network."""
     drawn = {part: charts.shares(f"US dollars by {part}", part, [
         (row.name or "none", row.usd) for row in rows[:SHOWN] if row.usd > 0],
-        lambda usd: f"${usd:,.2f}") for part, rows in review.parts.items()}
+        units.dollars) for part, rows in review.parts.items()}
     return template("cost_review.html.j2").render(
         review=review, charts=drawn, shown=SHOWN)

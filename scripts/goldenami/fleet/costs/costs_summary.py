@@ -8,6 +8,7 @@ from datetime import datetime
 from goldenami.aws.pricing.billing import DOLLARS, BudgetState
 from goldenami.core import units
 from goldenami.core.terminal import columns
+from goldenami.core.units import dollars
 from goldenami.fleet.costs.costs import SOON, CostsRecord, Spending
 
 _COLUMNS = ("image", "region", "AMIs", "stored", "a month", "retiring saves", "idle hours",
@@ -29,11 +30,6 @@ def show(record: CostsRecord) -> Iterator[str]:
     yield from record.committed.lines()
     yield from (f"prices in {region}: {source}" for region, source in record.prices.items())
     yield from (f"unknown: {what}: {why}" for what, why in record.unknown.items())
-
-
-def dollars(usd: float | None) -> str:
-    """An amount; `unknown` is never 0."""
-    return "unknown" if usd is None else f"${usd:.2f}"
 
 
 def _spent(record: CostsRecord) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from goldenami.aws.pricing.prices import SpotPrices
 from goldenami.core.records import Record
 from goldenami.core.terminal import columns
+from goldenami.core.units import dollars
 
 MONTH_H = 730.0
 """Hours of a month, as AWS's own calculator has them (8,760 / 12)."""
@@ -17,7 +18,6 @@ _CURVE = math.log(5) / math.log(8)
 
 n do that of n to this power.
 """
-UNKNOWN = "unknown"
 OPEN_QUESTIONS = (
     "an hour on one GPU is taken to be an hour on any: how fast your work is on each, you have to "
     "measure",
@@ -144,9 +144,5 @@ def _cells(row: AdviceRow) -> tuple[str, ...]:
     offer, spot = row.offer, row.offer.spot
     mean, most = (spot.usd_mean, spot.usd_most) if spot else (None, None)
     return (offer.instance_type, f"{offer.gpus} {offer.gpu}", row.region, str(len(offer.zones)),
-            _usd(offer.usd_hour, 3), _usd(mean, 3), _usd(most, 3), f"{row.hours:g}",
-            str(row.machines), _usd(row.usd_month), _usd(row.usd_month_spot))
-
-
-def _usd(amount: float | None, digits: int = 2) -> str:
-    return UNKNOWN if amount is None else f"${amount:,.{digits}f}"
+            dollars(offer.usd_hour, 3), dollars(mean, 3), dollars(most, 3), f"{row.hours:g}",
+            str(row.machines), dollars(row.usd_month), dollars(row.usd_month_spot))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from goldenami.core import units
+from goldenami.core.units import dollars
 from goldenami.fleet.digest.digest import DigestRecord
 from goldenami.fleet.digest.findings import DigestFinding
 from goldenami.fleet.digest.memory import News
@@ -31,7 +32,7 @@ def _spent(record: DigestRecord) -> Iterator[str]:
         now = record.spent[-1]
         earlier = record.spent[-1 - BEFORE] if len(record.spent) > BEFORE else None
         held = f", {units.change(now.usd, earlier.usd)} on {earlier.week}" if earlier else ""
-        yield f"{usd(now.usd)} spent{held}"
+        yield f"{dollars(now.usd)} spent{held}"
 
 
 def text(record: DigestRecord, said: News, link: str = "") -> str:
@@ -47,7 +48,7 @@ def _lines(record: DigestRecord, said: News, link: str) -> Iterator[str]:
         yield from [f"and {more} more new ones"] if more > 0 else []
     if said.standing:
         week = sum(one.usd_week or 0.0 for one in said.standing)
-        yield f"Told before and still so: {len(said.standing)}, about {usd(week)} a week."
+        yield f"Told before and still so: {len(said.standing)}, about {dollars(week)} a week."
     if said.settled:
         yield f"Settled: {units.some(said.settled, MOST_SETTLED)}"
     for gap in record.gaps:
@@ -57,15 +58,10 @@ def _lines(record: DigestRecord, said: News, link: str) -> Iterator[str]:
         yield f"All of it: {link}"
 
 
-def usd(amount: float) -> str:
-    """US dollars, with separators: they are large here."""
-    return f"${amount:,.2f}"
-
-
 def line(one: DigestFinding) -> str:
     """A finding in one line."""
     owner = f" ({one.owner})" if one.owner else ""
-    week = "" if one.usd_week is None else f"; {usd(one.usd_week)} a week"
+    week = "" if one.usd_week is None else f"; {dollars(one.usd_week)} a week"
     return plain(f"{one.kind.value}: {one.subject}{owner}: {one.what}{week}")
 
 
@@ -78,7 +74,7 @@ def page(record: DigestRecord, said: News) -> str:
     """The page, which needs no script and no network."""
     return template("digest.html.j2").render(
         record=record, said=said, headline=headline(record, said),
-        charts=_charts(record), usd=usd)
+        charts=_charts(record), usd=dollars)
 
 
 def _charts(record: DigestRecord) -> list[Chart]:
@@ -90,10 +86,10 @@ def _charts(record: DigestRecord) -> list[Chart]:
     services = sorted(record.spent[-1].services.items(), key=lambda row: -row[1])[:MOST_SERVICES]
     drawn = (
         charts.history("US dollars of each week", [(each.week, each.usd) for each in record.spent],
-                       usd, noun="week"),
+                       dollars, noun="week"),
         charts.shares(f"US dollars of {record.week} by service", "service", services,
-                      usd),
+                      dollars),
         charts.shares("Dollars a week that findings are about", "finding",
                       sorted(((kind, usd) for kind, usd in by_kind.items() if usd),
-                             key=lambda row: -row[1]), usd))
+                             key=lambda row: -row[1]), dollars))
     return [chart for chart in drawn if chart]

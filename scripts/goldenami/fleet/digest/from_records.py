@@ -103,7 +103,8 @@ def anomalies(found: list[CostAnomaly]) -> Iterator[DigestFinding]:
     """What AWS's monitors say."""
     for one in found:
         yield DigestFinding(kind=Kind.ANOMALY, subject=one.id, usd_week=round(one.usd, 2),
-                      what=f"${one.usd:.2f} more than expected since {one.begins}: {one.cause}",
+                      what=f"{units.dollars(one.usd)} more than expected since {one.begins}: "
+                           f"{one.cause}",
                       todo="look at it in the console, Cost Anomaly Detection")
 
 

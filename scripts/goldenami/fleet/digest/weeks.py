@@ -94,6 +94,7 @@ def overspent(weeks: list[WeekSpent]) -> Iterator[DigestFinding]:
         yield DigestFinding(
             kind=Kind.OVERSPENT, subject="the account", stage=now.week,
             usd_week=round(now.usd - before.usd, 2),
-            what=f"${now.usd:.2f} in {now.week}, ${before.usd:.2f} in {before.week} "
-                 f"({units.change(now.usd, before.usd)}); most by {by}: ${grew[by]:.2f} more",
+            what=f"{units.dollars(now.usd)} in {now.week}, {units.dollars(before.usd)} in "
+                 f"{before.week} ({units.change(now.usd, before.usd)}); most by {by}: "
+                 f"{units.dollars(grew[by])} more",
             todo="`golden costs --by account,region,type,owner` says by whom")
