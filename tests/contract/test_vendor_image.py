@@ -149,7 +149,8 @@ def test_the_bill_of_materials_has_their_addresses(root: Path, vendor: VendorSer
         urls = [reference["url"] for reference in found[name]["externalReferences"]]
         assert urls == [f"{vendor.uri}/files/{file}"], name
     assert found["company-tool"]["purl"].startswith("pkg:deb/tool/company-tool@2.0-1")
-    assert {"company-model", "demo", "card"} <= found.keys()
+    module = lockfile.read(lockfile.path_of(root, IMAGE))[0].kernel_modules["card"].package
+    assert {"company-model", "demo", module} <= found.keys()
 
 
 def test_nothing_holds_the_login(root: Path) -> None:
