@@ -17,7 +17,7 @@ from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.packages import mirrors, registries, signing_keys
 from goldenami.packages.apt import AptRoot
-from goldenami.packages.http_documents import NotThere
+from goldenami.packages.http_documents import NotThere, Refused
 from goldenami.packages.registries import LockedContainer
 from goldenami.packages.signing_keys import OtherKey
 from goldenami.packages.store import Store
@@ -33,7 +33,7 @@ def demand(root: Path, definition: Definition, apt: AptRoot) -> None:
         try:
             mirrors.login(repo.name, repo.login)
             signing_keys.keyring(sources[repo.name], apt.uris[repo.name], apt.folder)
-        except BadInput as error:
+        except (BadInput, Refused) as error:
             raise _lines(root, definition).error((*at, "login"), error.message,
                                                  hint=error.hint) from None
         except OtherKey as error:

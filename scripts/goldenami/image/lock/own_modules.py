@@ -10,6 +10,7 @@ from typing import Any
 
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput, NoFit
+from goldenami.core.yaml_lines import YamlFile
 from goldenami.image.lock import addressed_files
 from goldenami.image.lock.compilation import driver_fit, kernel_modules
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
@@ -39,7 +40,8 @@ def first(resolution: Resolution, kernels: list[Kernel]) -> tuple[Kernel, list[P
                 failed.append(PassedOver(what=f"kernel {kernel.release}", reason=error.message))
                 continue
             return kernel, failed
-    raise NoFit(f"no kernel of this release takes {names}", log=resolution.log,
+    said = _lines(resolution).error(("kernel_modules",), f"no kernel of this release takes {names}")
+    raise NoFit(said.message, log=resolution.log,
                 tail="\n".join(f"  {entry.what}: {entry.reason}" for entry in failed),
                 hint="take another version of the module, or base.backports: true")
 
@@ -86,8 +88,11 @@ def compiled(resolution: Resolution, kernel: Kernel) -> list[tuple[ModuleBuild, 
 
 
 def _mistake(resolution: Resolution, index: int, key: str, what: str, hint: str = "") -> BadInput:
-    definition = definition_file.path_of(resolution.root, resolution.definition.image)
-    return yaml_lines.load(definition).error(("kernel_modules", index, key), what, hint=hint)
+    return _lines(resolution).error(("kernel_modules", index, key), what, hint=hint)
+
+
+def _lines(resolution: Resolution) -> YamlFile:
+    return yaml_lines.load(definition_file.path_of(resolution.root, resolution.definition.image))
 
 
 def _build(
@@ -132,10 +137,8 @@ def _package(resolution: Resolution, index: int, name: str) -> Deb:
 def _tarball(resolution: Resolution, index: int, wanted: ModuleSource) -> Deb:
     """The tarball in the store, as a lock names files: the folder's address is its origin."""
     store, (folder, _, filename) = resolution.store, wanted.url.rpartition("/")
-    definition = definition_file.path_of(resolution.root, resolution.definition.image)
     if not store.check(wanted.sha256):
-        with addressed_files.by_line(yaml_lines.load(definition),
-                                     ("kernel_modules", index, "source")):
+        with addressed_files.by_line(_lines(resolution), ("kernel_modules", index, "source")):
             size = http_documents.look(wanted.url).size
             with resolution.progress.download("files", filename, size) as on_bytes:
                 store.fetch([StoreRequest(wanted.sha256, size, wanted.url, filename)], on_bytes)
