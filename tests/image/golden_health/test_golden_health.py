@@ -66,4 +66,5 @@ def test_nothing_is_found_on_a_machine_without_faults(
 
 def test_its_unit_is_well(host: Any, state: dict[str, Any]) -> None:
     found = host.service(UNIT).systemd_properties
-    assert (found["Result"], found["MemoryMax"]) == ("success", str(512 << 20)), state
+    assert (found["Result"], found["MemoryMax"]) == ("success", str(4 << 30)), state
+    assert "cap_sys_module" in found["CapabilityBoundingSet"], "CUDA's start may not load nvidia-uvm"
