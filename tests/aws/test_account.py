@@ -225,11 +225,11 @@ def test_whose_tokens_are_let_in(checkout: Checkout) -> None:
         assert let is right, (role, issuer, changed)
     iam = boto3.client("iam")
     roles = [role["RoleName"] for role in iam.list_roles()["Roles"]]
-    assert len(roles) == 6
+    assert len(roles) == 7
     for role in roles:
         bounded = iam.get_role(RoleName=role)["Role"]["PermissionsBoundary"]
         assert bounded["PermissionsBoundaryArn"].endswith(":policy/golden-ami-boundary"), role
-    for name in ("golden-ami-builder", "golden-ami-instance"):
+    for name in ("golden-ami-builder", "golden-ami-hub", "golden-ami-instance"):
         profile = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
         assert [role["RoleName"] for role in profile["Roles"]] == [name]
         assert trust(name)["Principal"] == {"Service": "ec2.amazonaws.com"}

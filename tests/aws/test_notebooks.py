@@ -3,69 +3,164 @@ loopback."""
 
 from __future__ import annotations
 
-import base64
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from support.aws import hub as hubs
-from support.aws.emulator import Emulator
-from support.aws.hub import PORT, REGION, TEMPLATE, TYPES, Hub, machines
-from support.aws.seeded_account import SeededAccount
+from support.aws.emulator import Emulator, Faults
+from support.aws.hub import REGION, Hub, answering, machines
 from support.waiting import until
 
-
-@pytest.fixture
-def places(aws: Emulator) -> dict[str, str]:
-    account = SeededAccount(aws)
-    account.template(TEMPLATE, [account.ami(1)])
-    return hubs.network()
+NONE_LEFT = {"code": "InsufficientInstanceCapacity", "status": 400}
 
 
 @pytest.fixture
-def hub(places: dict[str, str], tmp_path: Path) -> Hub:
-    return Hub(tmp_path, template=TEMPLATE, types=TYPES, security_groups=[places["group"]],
-               subnets=[places["a"], places["b"]], notices="ssm:/golden-idle/team")
+def settings(aws: Emulator) -> dict[str, Any]:
+    return hubs.network(aws)
 
 
-@contextmanager
-def answering(machine: dict[str, Any]) -> Iterator[None]:
-    """The machine's notebook server, as the hub sees it."""
-    server = ThreadingHTTPServer((machine["PrivateIpAddress"], 8888), hubs.Notebook)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
+@pytest.fixture
+def hub(settings: dict[str, Any], tmp_path: Path) -> Hub:
+    return Hub(tmp_path, **settings)
 
 
-def test_a_server_has_a_machine_of_its_own_and_the_home_of_its_user(hub: Hub) -> None:
-    ec2 = boto3.client("ec2", REGION)
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as entered:
+        yield entered
+
+
+def homes() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = boto3.client("ec2", REGION).describe_volumes(
+        Filters=[{"Name": "tag-key", "Values": ["goldenami:user"]}])["Volumes"]
+    return found
+
+
+def started(hub: Hub, stack: ExitStack, user: str = "ann") -> dict[str, Any]:
+    """The user's machine, once its server answers."""
+    before = len(machines())
+    assert hub.start(user) == 202
+    machine = until("a machine", lambda: machines()[before:])[-1]
+    stack.enter_context(answering(machine))
+    until(f"the server of {user}", lambda: hub.is_ready(user))
+    return machine
+
+
+def test_a_server_has_a_machine_of_its_own_and_the_home_of_its_user(
+    hub: Hub, stack: ExitStack
+) -> None:
     with hub.running():
-        assert hub.start("ann", "g5.xlarge") == 202
-        [machine] = until("a machine", machines)
-        with answering(machine):
-            until("ann's server", lambda: hub.is_ready("ann"))
-        assert machine["InstanceType"] == "g5.xlarge"
-        data = ec2.describe_instance_attribute(InstanceId=machine["InstanceId"], Attribute="userData")
-        told = base64.b64decode(data["UserData"]["Value"]).decode()
-        assert told.startswith("#cloud-config\n")
-        server, idle = json.loads(told.partition("\n")[2])["write_files"]
-        assert {server["permissions"], idle["permissions"]} == {"0600"}
-        [home] = ec2.describe_volumes(Filters=[{"Name": "tag:goldenami:user", "Values": ["ann"]}])[
-            "Volumes"]
+        assert "g5.xlarge: $1.01 an hour" in hub.form("ann")
+        machine = started(hub, stack)
+        server, idle = hubs.told(machine)
+        [home] = homes()
         assert home["Attachments"][0]["InstanceId"] == machine["InstanceId"] and home["Encrypted"]
         content = json.loads(server["content"])
         assert (content["user"], content["home"]) == ("ann", home["VolumeId"])
-        assert content["env"]["JUPYTERHUB_API_URL"] == f"http://127.0.0.1:{PORT}/hub/api"
-        assert content["env"]["JUPYTERHUB_API_TOKEN"] not in hub.log.read_text(encoding="utf-8")
+        assert content["env"]["JUPYTERHUB_API_URL"] == f"http://127.0.0.1:{hub.port}/hub/api"
+        assert content["env"]["JUPYTERHUB_API_TOKEN"] not in hub.log()
         assert json.loads(idle["content"]) == {"action": "poweroff",
                                                "target": "ssm:/golden-idle/team"}
+        hub.ask("DELETE", "/users/ann/server")
+        until("its end", lambda: machines()[0]["State"]["Name"] == "terminated")
+        again = started(hub, stack)
+    assert again["InstanceId"] != machine["InstanceId"]
+    [home] = homes()
+    assert home["Attachments"][0]["InstanceId"] == again["InstanceId"]
+
+
+def test_a_zone_without_machines_is_left_for_the_next_until_there_is_a_home(
+    hub: Hub, faults: Faults, stack: ExitStack
+) -> None:
+    with hub.running():
+        faults.add("ec2", "RunInstances", times=1, error=NONE_LEFT)
+        machine = started(hub, stack)
+        assert machine["Placement"]["AvailabilityZone"] == "us-east-1b"
+        assert [home["AvailabilityZone"] for home in homes()] == ["us-east-1b"]
+        hub.ask("DELETE", "/users/ann/server")
+        until("its end", lambda: machines()[0]["State"]["Name"] == "terminated")
+        faults.add("ec2", "RunInstances", error=NONE_LEFT)
+        hub.start("ann")
+        assert hub.progress("ann")[-1:] == [
+            "Spawn failed: No g6.xlarge now in us-east-1b; your home is in us-east-1b. Choose "
+            "another type, or try again later."]
+
+
+def test_a_machine_that_never_answers_is_ended_and_the_next_form_says_so(hub: Hub) -> None:
+    with hub.running(limit_s=3):
+        hub.start("ann")
+        [machine] = until("a machine", machines)
+        assert hub.ended("ann") == (
+            f"Your last machine, {machine['InstanceId']}, gave no server, and was ended.")
+    assert machines()[0]["State"]["Name"] == "terminated"
+
+
+@pytest.mark.parametrize("has_server", [True, False], ids=["server", "start"])
+def test_a_hub_that_starts_again_finds_its_machines(
+    hub: Hub, stack: ExitStack, has_server: bool
+) -> None:
+    """It is killed while a server runs, or while its machine boots."""
+    with hub.running():
+        if has_server:
+            started(hub, stack)
+        else:
+            hub.start("ann")
+            until("a machine", machines)
+    if not has_server:
+        stack.enter_context(answering(machines()[0]))
+    with hub.running():
+        until("ann's server", lambda: hub.is_ready("ann"))
+    assert [each["State"]["Name"] for each in machines()] == ["running"]
+
+
+def test_the_next_form_says_how_a_machine_ended(
+    hub: Hub, aws: Emulator, stack: ExitStack
+) -> None:
+    ec2 = boto3.client("ec2", REGION)
+    with hub.running():
+        first = started(hub, stack)["InstanceId"]
+        aws.set(denied={"*": ["ec2:DescribeInstances"]})
+        until("a warning", lambda: "is the machine there?" in hub.log())
+        assert hub.is_ready("ann"), "nobody loses a server while AWS does not answer"
+        aws.set(denied={})
+        ec2.create_tags(Resources=[first], Tags=[
+            {"Key": "goldenami:ended", "Value": "idle for 60 minutes"}])
+        ec2.terminate_instances(InstanceIds=[first])
+        assert hub.ended("ann") == f"Your last machine, {first}, ended: idle for 60 minutes."
+        second = started(hub, stack)["InstanceId"]
+        ec2.terminate_instances(InstanceIds=[second])
+        assert hub.ended("ann") == (
+            f"Your last machine, {second}, ended: somebody ended it, you or an administrator.")
+
+
+def test_two_clicks_at_once_are_one_machine(hub: Hub) -> None:
+    with hub.running():
+        hub.ask("POST", "/users/ann")
+        with ThreadPoolExecutor() as pool:
+            assert list(pool.map(hub.start, ["ann", "ann"])) == [202, 202]
+        until("a home", lambda: any(home["Attachments"] for home in homes()))
+    assert (len(machines()), len(homes())) == (1, 1)
+
+
+@pytest.mark.parametrize(("changed", "complaint"), [
+    ({"security_groups": []}, "The hub has no security group for machines: an administrator names "
+                              "one in /etc/jupyterhub/cluster.py."),
+    ({"subnets": ["subnet-0123456789abcdef0"]}, "AWS refuses describe_subnets: "
+                                                "InvalidSubnetID.NotFound: "),
+    ({"template": "golden-other"}, "AWS refuses run_instances: InvalidLaunchTemplate"),
+    ({"types": ["g5.xlarge"]}, "`g6.xlarge` is not offered: choose one of g5.xlarge."),
+])
+def test_what_is_wrong_is_one_line_of_the_user_s_page(
+    settings: dict[str, Any], tmp_path: Path, changed: dict[str, object], complaint: str
+) -> None:
+    with Hub(tmp_path, **{**settings, **changed}).running() as hub:
+        hub.start("ann")
+        # What fails at once is no longer on its way.
+        assert complaint in (hub.progress("ann") or [hub.log()])[-1]
+    assert not machines()

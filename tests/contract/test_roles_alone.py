@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from typing import Any
 import pytest
 import yaml
 from goldenami.packages import mirrors
+from support.aws import hub
+from support.aws.emulator import Emulator, Process
+from support.aws.emulator_probe import KEY
 from support.builds.tools import ROOT, find
 from support.rules import trees
 from support.waiting import until
@@ -57,6 +61,7 @@ NON_FREE = ("cuda", "nvidia_driver")
 """Roles whose packages are in components that a stock Debian does not have in its sources."""
 GIVEN: dict[str, dict[str, Any]] = {"jupyterhub": {"jupyterhub_users": ["nobody"]}}
 """What no role can know: who may log in."""
+USER, HOMES = "ann", "/home"
 NEEDS_A_LOCK = {"frameworks": "frameworks_installed", "provenance": "provenance_record"}
 """Roles that refuse to run without what a lock says, and the variable that they name."""
 OF_A_BAKE = ("seal", "immutable")
@@ -99,9 +104,9 @@ class Machines:
         self.podman("commit", "--quiet", "first", "stock")
         self.podman("rm", "first")
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, image: str = "localhost/stock", *options: str) -> None:
         """Start a container on which systemd runs."""
-        self.podman("run", "--detach", "--name", name, "--systemd", "always", "localhost/stock",
+        self.podman("run", "--detach", "--name", name, "--systemd", "always", *options, image,
                     "/sbin/init")
         asked = ("exec", name, "systemctl", "is-system-running")
         until("a running systemd",
@@ -154,8 +159,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _playbook(project: Path, role: str, components: str = "main") -> None:
-    play = {"hosts": "all", "vars": GIVEN.get(role, {}),
+def _playbook(
+    project: Path, role: str, components: str = "main", **variables: Any
+) -> None:
+    play = {"hosts": "all", "vars": GIVEN.get(role, {}) | variables,
             "pre_tasks": [{"name": "Choose the archive's components", "ansible.builtin.replace": {
                 "path": "/etc/apt/sources.list.d/0000debian.sources", "regexp": "^Components: .*",
                 "replace": f"Components: {components}"}}],
@@ -183,3 +190,63 @@ def test_a_machine_without_the_driver_s_archive_is_told(machines: Machines, proj
     status, said = machines.play(project, "nvidia_driver")
     machines.podman("rm", "--force", "nvidia_driver")
     assert (status, "components contrib, non-free" in " ".join(said.split())) == (2, True), said
+
+
+def _write(machines: Machines, name: str, path: str, text: str) -> None:
+    machines.podman("exec", "--interactive", name, "sh", "-c",
+                    'mkdir -p "${1%/*}"; umask 077; cat >"$1"', "sh", path, stdin=text)
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Emulator]:
+    """An empty account, of this machine's loopback."""
+    process = Process([sys.executable, "-m", "ec2_emulator", "--port", "0"],
+                      {"PYTHONPATH": str(ROOT / "scripts")})
+    url = process.line().partition("=")[2]
+    for name, value in {"ENDPOINT_URL": url, "ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": "none",
+                        "DEFAULT_REGION": hub.REGION, "EC2_METADATA_DISABLED": "true",
+                        "CONFIG_FILE": str(tmp_path / "none"),
+                        "SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    yield Emulator(url)
+    process.stop()
+
+
+def test_a_hub_and_a_user_s_server_on_two_machines_of_one_image(
+    aws: Emulator, machines: Machines, project: Path, tmp_path: Path
+) -> None:
+    """Both boot; the account is the emulator's, and the test carries user data to the machine as
+    cloud-init does. A folder stands for the volume with the home."""
+    settings = hub.network(aws)
+    _playbook(project, "jupyterhub", jupyterhub_users=[USER], jupyterhub_spawner="cluster",
+              jupyterhub_cluster_image="debian-13-jupyterhub",
+              jupyterhub_cluster_types=hub.TYPES)
+    machines.start("jupyterhub")
+    assert machines.play(project, "jupyterhub")[0] == 0
+    machines.podman("commit", "--quiet", "jupyterhub", "notebooks")
+    machines.podman("rm", "--force", "jupyterhub")
+    home = tmp_path / "home"
+    home.mkdir()
+    machines.start("server", "localhost/notebooks", "--volume", f"{home}:{HOMES}/{USER}")
+    machines.start("hub", "localhost/notebooks")
+    for path, text in hub.of_a_launch(settings).items():
+        _write(machines, "hub", path, text)
+    machines.podman("exec", "hub", "sh", "-c", f"useradd -m {USER}; echo {USER}:word | chpasswd; "
+                    "systemctl daemon-reload; systemctl restart jupyterhub")
+    ann = hub.Browser(USER, "word")
+    ann.choose("g5.xlarge")
+    [machine] = until("a machine", hub.machines)
+    assert machine["InstanceType"] == "g5.xlarge"
+    for file in hub.told(machine):
+        _write(machines, "server", file["path"], file["content"])
+    machines.podman("exec", "server", "sh", "-c", "systemctl restart jupyterhub; "
+                    "systemctl restart jupyter-singleuser")
+    assert machines.podman("exec", "server", "systemctl", "is-active", "jupyterhub",
+                           check=False).strip() == "inactive"
+    until("ann's server", ann.has_server)
+    ann.save("notes.txt", "hello")
+    assert (home / "notes.txt").read_text(encoding="utf-8") == "hello"
+    assert (home / "notes.txt").stat().st_uid == 2000
+    ann.stop()
+    until("its end", lambda: hub.machines()[0]["State"]["Name"] == "terminated")
+    machines.podman("rm", "--force", "hub", "server")

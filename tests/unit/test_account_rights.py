@@ -21,7 +21,7 @@ ACCOUNT = "123456789012"
 OTHERS = {"aws:ResourceTag/team": "theirs", "aws:ResourceTag/Name": "theirs"}
 """The tags of what is another team's."""
 FORGED: dict[str, Any] = {f"aws:RequestTag/goldenami:{name}": "x"
-                          for name in ("image", "expires", "cluster", "drift-of", "owner")}
+                          for name in ("image", "expires", "cluster", "drift-of", "owner", "hub")}
 FORGED["aws:TagKeys"] = [key.partition("/")[2] for key in FORGED]
 """Tags of ours that a caller asks for."""
 
@@ -110,7 +110,7 @@ for kind in ("instance", "volume", "security-group", "key-pair", "placement-grou
 for made, kind in (("ebs:StartSnapshot", "snapshot"),
                    ("ec2:CreateLaunchTemplate", "launch-template"),
                    ("ec2:CreateSecurityGroup", "security-group"),
-                   ("ec2:CreateSnapshot", "snapshot"),
+                   ("ec2:CreateSnapshot", "snapshot"), ("ec2:CreateVolume", "volume"),
                    ("ec2:ImportKeyPair", "key-pair"), ("ec2:RegisterImage", "image"),
                    ("ec2:RunInstances", "instance"),
                    ("ec2:RunInstances", "volume")):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import html
 import json
 from collections.abc import AsyncIterator
@@ -100,7 +99,7 @@ class ClusterSpawner(Spawner):
     template = Unicode(help="Launch template; its default version is used.").tag(config=True)
     types = List(Unicode(), minlen=1, help="Instance types to choose from.").tag(config=True)
     subnets = List(Unicode(), minlen=1, help="Tried in this order.").tag(config=True)
-    security_groups = List(Unicode(), minlen=1, help="Of the machines.").tag(config=True)
+    security_groups = List(Unicode(), help="Of the machines.").tag(config=True)
     home_gib = Integer(20, min=1, help="GiB of a new home.").tag(config=True)
     notices = Unicode(help="Whom golden_idle tells before it ends a machine.").tag(config=True)
     hub_name = Unicode("notebooks", help="Tells machines and homes of hubs apart.").tag(config=True)
@@ -178,6 +177,9 @@ class ClusterSpawner(Spawner):
         kind = self.user_options.get("type") or self.types[0]
         if kind not in self.types:
             raise SpawnError(f"`{kind}` is not offered: choose one of {', '.join(self.types)}.")
+        if not self.security_groups:
+            raise SpawnError("The hub has no security group for machines: an administrator names "
+                             "one in /etc/jupyterhub/cluster.py.")
         await self._end("is of an earlier start, and ends")
         machine, home = await self._launch(kind)
         self.machine = machine["InstanceId"]
@@ -215,17 +217,11 @@ class ClusterSpawner(Spawner):
         raise SpawnError(f"No {kind} now in {', '.join(tried) or 'any subnet'}{where}. "
                          "Choose another type, or try again later.")
 
-    def _token(self, *words: str) -> str:
-        """Two starts of one server after the same machine are one: they have one client token."""
-        text = "\0".join([*self._tags.values(), self.machine, *words])
-        return hashlib.sha256(text.encode()).hexdigest()
-
     async def _make(self, zone: str) -> str:
         """A blank home. It loses the tag NEW before a machine has it."""
         made = await self._ec2(
             "create_volume", AvailabilityZone=zone, Size=self.home_gib, VolumeType="gp3",
-            Encrypted=True, ClientToken=self._token(zone),
-            TagSpecifications=self._tagged("volume", **{NEW: "yes"}))
+            Encrypted=True, TagSpecifications=self._tagged("volume", **{NEW: "yes"}))
         return str(made["VolumeId"])
 
     def _request(self, kind: str, subnet: str, home: str) -> dict[str, Any]:
@@ -244,7 +240,6 @@ class ClusterSpawner(Spawner):
             "InstanceInitiatedShutdownBehavior": "terminate",
             # JSON is YAML. The token in it is of this one server, and only root reads the files.
             "UserData": f"#cloud-config\n{json.dumps({'write_files': written})}\n",
-            "ClientToken": self._token(kind, subnet),
             "TagSpecifications": self._tagged("instance", Name=f"{self.hub_name} {self.user.name}"),
         }
 
@@ -302,5 +297,6 @@ class ClusterSpawner(Spawner):
 
     async def stop(self, now: bool = False) -> None:
         """End the machine; if its server never answered, the next form says that."""
-        if await self._end("ends with its server") and (self._start_pending or self._spawn_pending):
+        starting = self._spawn_future is not None and not self._spawn_future.done()
+        if await self._end("ends with its server") and starting:
             self.ended = f"Your last machine, {self.machine}, gave no server, and was ended."

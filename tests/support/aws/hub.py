@@ -6,24 +6,33 @@ is in front of the hub: what its proxy does, the image's own tests ask.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
+import re
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import boto3
+import requests
 import urllib3
+
+from support.aws.emulator import Emulator
+from support.aws.seeded_account import SeededAccount
 from support.builds.tools import ROOT, find
 from support.loopback import QuietHandler
 from support.waiting import until
 
 REGION, TEMPLATE = "us-east-1", "golden-debian-13-jupyterhub"
 TYPES = ["g6.xlarge", "g5.xlarge"]
-PORT, TOKEN = 18081, "of-the-test-alone"
+TOKEN = "of-the-test-alone"
 CONFIG = """\
 import sys
 from jupyterhub.proxy import Proxy
@@ -54,22 +63,33 @@ cluster_spawner.LOOK_S = 0.1
 """
 
 
-def network() -> dict[str, str]:
-    """Two subnets of the loopback, by zone, and the launch template; returns ids by zone."""
-    ec2 = boto3.client("ec2", REGION)
+def network(aws: Emulator) -> dict[str, Any]:
+    """A template, and two subnets of the loopback; the hub's settings."""
+    aws.set(pending_s=0)
+    account, ec2 = SeededAccount(aws), boto3.client("ec2", REGION)
+    account.template(TEMPLATE, [account.ami(1)], tagged=True)
     vpc = ec2.create_vpc(CidrBlock="127.1.0.0/16")["Vpc"]["VpcId"]
     group = ec2.create_security_group(GroupName="servers", Description="servers", VpcId=vpc)
-    return {"group": group["GroupId"], **{zone: ec2.create_subnet(
-        VpcId=vpc, CidrBlock=f"127.1.{number}.0/24", AvailabilityZone=f"{REGION}{zone}",
-    )["Subnet"]["SubnetId"] for number, zone in enumerate("ab", 1)}}
+    subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"127.1.{number}.0/24",
+                                 AvailabilityZone=f"{REGION}{zone}")["Subnet"]["SubnetId"]
+               for number, zone in enumerate("ab", 1)]
+    return {"template": TEMPLATE, "types": TYPES, "security_groups": [group["GroupId"]],
+            "subnets": subnets, "notices": "ssm:/golden-idle/team"}
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 class Hub:
     """One hub, that can be ended and started again on the same database."""
 
     def __init__(self, folder: Path, **traits: Any) -> None:
-        self.folder, self.traits = folder, traits
-        self.log = folder / "log"
+        folder.mkdir(exist_ok=True)
+        self.folder, self.traits, self.port = folder, traits, free_port()
+        self._log = folder / "log"
         self._http = urllib3.PoolManager()
 
     @contextmanager
@@ -77,29 +97,33 @@ class Hub:
         """From its first answer on."""
         lines = [f"c.ClusterSpawner.{name} = {value!r}\n" for name, value in self.traits.items()]
         config = self.folder / "config.py"
-        config.write_text(CONFIG.format(files=str(ROOT / "roles/jupyterhub/files"), port=PORT,
+        config.write_text(CONFIG.format(files=str(ROOT / "roles/jupyterhub/files"), port=self.port,
                                         token=TOKEN, limit=limit_s, region=REGION)
                           + "".join(lines), encoding="utf-8")
-        with self.log.open("ab") as log:
+        with self._log.open("ab") as log:
             process = subprocess.Popen([find("jupyterhub"), "-f", str(config)], cwd=self.folder,
                                        stdout=log, stderr=log, env=dict(os.environ))
         try:
             until("the hub", lambda: process.poll() is not None or self._up())
-            assert process.poll() is None, self.log.read_text(encoding="utf-8")
+            assert process.poll() is None, self.log()
             yield self
         finally:
             process.kill()  # as at a power cut; what it has to say at its end is no part of this
             process.wait()
 
+    def log(self) -> str:
+        """All that it has said."""
+        return self._log.read_text(encoding="utf-8")
+
     def _up(self) -> bool:
         with suppress(urllib3.exceptions.HTTPError):
-            return self.ask("GET", "", retries=False).status == 200
+            return bool(self.ask("GET", "", retries=False).status == 200)
         return False
 
     def ask(self, method: str, path: str, body: Any = None, **given: Any) -> Any:
         """A request to the hub's API."""
         return self._http.request(
-            method, f"http://127.0.0.1:{PORT}/hub/api{path}", body=json.dumps(body or {}),
+            method, f"http://127.0.0.1:{self.port}/hub/api{path}", body=json.dumps(body or {}),
             headers={"Authorization": f"token {TOKEN}"}, **given)
 
     def start(self, user: str, kind: str = TYPES[0]) -> int:
@@ -123,12 +147,116 @@ class Hub:
         return bool(servers.get("", {}).get("ready"))
 
 
+    def form(self, user: str) -> str:
+        """The page on which the user chooses a machine."""
+        session, base = requests.Session(), f"http://127.0.0.1:{self.port}/hub"
+        session.get(f"{base}/login")
+        session.post(f"{base}/login", data={"username": user, "password": "",
+                                            "_xsrf": session.cookies["_xsrf"]})
+        return session.get(f"{base}/spawn/{user}").text
+
+    def ended(self, user: str) -> str:
+        """What the next form says of the last machine."""
+        until("the end of the server", lambda: not self.ask("GET", f"/users/{user}").json()["servers"])
+        return "".join(re.findall(r"<p>(Your last machine.*?)</p>", self.form(user)))
+
+
 class Notebook(QuietHandler):
     """What a machine answers once its server runs."""
 
     def do_GET(self) -> None:
         """Any page."""
         self.answer(200, b"{}", X_JupyterHub_Version="5.2.1")
+
+
+@contextmanager
+def answering(machine: dict[str, Any]) -> Iterator[None]:
+    """The machine's notebook server, as the hub sees it."""
+    server = ThreadingHTTPServer((machine["PrivateIpAddress"], 8888), Notebook)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Browser:
+    """A user of a hub with its proxy, on port 8000."""
+
+    BASE = "http://127.0.0.1:8000"
+
+    def __init__(self, user: str, password: str) -> None:
+        self.user, self._session = user, requests.Session()
+        until("the hub", self._is_up)
+        self._session.get(f"{self.BASE}/hub/login")
+        done = self._post("/hub/login", "/hub/", username=user, password=password)
+        assert done.ok, done.text
+
+    def _is_up(self) -> bool:
+        with suppress(requests.ConnectionError):
+            return requests.get(f"{self.BASE}/hub/health", timeout=60).status_code == 200
+        return False
+
+    def _xsrf(self, path: str) -> str:
+        return next(str(cookie.value) for cookie in self._session.cookies
+                    if cookie.name == "_xsrf" and cookie.path == path)
+
+    def _post(self, page: str, path: str, **fields: str) -> requests.Response:
+        return self._session.post(f"{self.BASE}{page}", data={**fields, "_xsrf": self._xsrf(path)})
+
+    def choose(self, kind: str) -> None:
+        """Send the form."""
+        page = self._session.get(f"{self.BASE}/hub/spawn/{self.user}")
+        assert f'<option value="{kind}">' in page.text, page.text
+        assert self._post(f"/hub/spawn/{self.user}", "/hub/", type=kind).ok
+
+    def has_server(self) -> bool:
+        """Whether the server's own page answers, which takes the session through OAuth."""
+        page = self._session.get(f"{self.BASE}/user/{self.user}/tree")
+        return page.ok and page.url.startswith(f"{self.BASE}/user/{self.user}/")
+
+    def save(self, name: str, text: str) -> None:
+        """Write a file by the server's API."""
+        path = f"/user/{self.user}/"
+        done = self._session.put(
+            f"{self.BASE}{path}api/contents/{name}", headers={"X-XSRFToken": self._xsrf(path)},
+            json={"type": "file", "format": "text", "content": text})
+        assert done.ok, done.text
+
+    def stop(self) -> None:
+        """End the server."""
+        self._session.get(f"{self.BASE}/hub/home")
+        done = self._session.delete(
+            f"{self.BASE}/hub/api/users/{self.user}/server",
+            headers={"X-XSRFToken": self._xsrf("/hub/"), "Referer": f"{self.BASE}/hub/home"})
+        assert done.ok, done.text
+
+
+def of_a_launch(settings: dict[str, Any]) -> dict[str, str]:
+    """What cloud-init and user data leave on a hub's machine, by path; the account's address."""
+    facts = {"v1": {"region": REGION}, "ds": {"meta_data": {
+        "mac": "0a", "local-ipv4": "127.0.0.1",
+        "network": {"interfaces": {"macs": {"0a": {"subnet-id": settings["subnets"][0]}}}}}}}
+    account = "".join(f"Environment={name}={value}\n" for name, value in os.environ.items()
+                      if name.startswith("AWS_"))
+    return {
+        "/run/cloud-init/instance-data.json": json.dumps(facts),
+        "/etc/jupyterhub/cluster.py":
+            f"c = get_config()\nc.ClusterSpawner.security_groups = {settings['security_groups']}\n",
+        "/etc/systemd/system/jupyterhub.service.d/70-account.conf": f"[Service]\n{account}"}
+
+
+def told(machine: dict[str, Any]) -> list[dict[str, str]]:
+    """The files that a machine's user data writes."""
+    data = boto3.client("ec2", REGION).describe_instance_attribute(
+        InstanceId=machine["InstanceId"], Attribute="userData")
+    text = base64.b64decode(data["UserData"]["Value"]).decode()
+    assert text.startswith("#cloud-config\n")
+    files: list[dict[str, str]] = json.loads(text.partition("\n")[2])["write_files"]
+    assert {file["permissions"] for file in files} == {"0600"}
+    return files
 
 
 def machines() -> list[dict[str, Any]]:

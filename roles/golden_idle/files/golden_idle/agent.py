@@ -23,6 +23,8 @@ from golden_idle.settings import Action
 from golden_idle.steps import Progress, Stage, Step, next_step
 
 STATE = Path("run/golden-idle/state.json")
+ENDED = "goldenami:ended"
+"""The tag that says why the machine has ended, to a hub that looks for it."""
 MINUTE_S = 60
 
 
@@ -169,6 +171,8 @@ class Agent:
         if refusal := self._refusal():
             raise AccountError(refusal)
         if self.settings.action is Action.POWEROFF:
+            with suppress(AccountError):  # it ends all the same
+                account.connect().tag(ENDED, f"idle for {self.settings.window_minutes} minutes")
             done = subprocess.run(self.settings.poweroff_command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise AccountError(f"{' '.join(self.settings.poweroff_command)}: {done.stderr.strip()}")

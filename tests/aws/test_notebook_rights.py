@@ -1,0 +1,50 @@
+"""The policy of a hub is what its spawner needs, and no more."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from support.aws import hub as hubs
+from support.aws.account_template import BOUNDARY, document
+from support.aws.emulator import Emulator, Process
+from support.aws.hub import REGION, Hub, answering, machines
+from support.aws.iam_policies import allows
+from support.builds.tools import ROOT, granted
+from support.waiting import until
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    """The emulator that notes which resources and tags IAM is asked about."""
+    process = Process([sys.executable, "-m", "support.aws.asked", "--port", "0"],
+                      {"PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"})
+    yield Emulator(process.line().partition("=")[2])
+    process.stop()
+
+
+def test_the_policy_of_a_hub_is_what_its_spawner_needs(aws: Emulator, tmp_path: Path) -> None:
+    """A first start, which also finds a home that one without capacity left, and a second one."""
+    settings, ec2 = hubs.network(aws), boto3.client("ec2", REGION)
+    ec2.create_volume(AvailabilityZone=f"{REGION}b", Size=1, TagSpecifications=[
+        {"ResourceType": "volume", "Tags": [{"Key": f"goldenami:{key}", "Value": value} for key, value
+                                            in (("hub", "notebooks"), ("user", "ann"),
+                                                ("server", "-"), ("new", "yes"))]}])
+    before, noted = len(aws.asked()), len(aws.noted())
+    aws.set(allowed={"*": granted("hub")})
+    with Hub(tmp_path, **settings).running() as hub:
+        hub.form("ann")
+        hub.start("ann")
+        with answering(until("a machine", machines)[0]):
+            until("ann's server", lambda: hub.is_ready("ann"))
+            hub.ask("DELETE", "/users/ann/server")
+            until("its end", lambda: "ec2:TerminateInstances" in str(aws.asked()))
+    aws.set(allowed={})
+    asked = {action for actions in aws.asked()[before:] for action in actions}
+    # The template of this test names no profile, which the launch would pass.
+    assert asked == {*granted("hub")} - {"iam:PassRole"}
+    assert [each for each in aws.noted()[noted:]
+            if not allows([document("HubPolicy")], BOUNDARY, each)] == []
