@@ -158,6 +158,8 @@ CONTAINERS = ("  container_runtime:\n    container_runtime_engine: {}\n"
 DISKS = "  instance_store:\n    instance_store_container_engine: {}\n".format
 USERS = "    jupyterhub_users: [debian, admin]\n"
 ADMINS = "    jupyterhub_admins: [debian, admin]\n"
+CLUSTER = ("    jupyterhub_spawner: {}\n    jupyterhub_cluster_image: {}\n"
+           "    jupyterhub_cluster_types: {}\n    jupyterhub_cluster_home_gib: {}\n").format
 SHARED = "  frameworks:\n    frameworks_shared_environment: {}\n".format
 EFA = "  kernel:\n    kernel_efa_enabled: true\n"
 
@@ -185,6 +187,12 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
     (HUB, ADMINS, ADMINS.replace("admin]", "admni]"),
      "jupyterhub_admins: is `admni`: not in jupyterhub_users, which has debian, admin"),
     (HUB, ADMINS, "    jupyterhub_bind_address: localhost\n", "is `localhost`: it has to be"),
+    *((HUB, ADMINS, CLUSTER(*values), complaint) for values, complaint in (
+        (("clusters", HUB, "[g6.xlarge]", 20), "unknown value `clusters`; did you mean `cluster`?"),
+        (("cluster", '""', "[g6.xlarge]", 20), "is ``: name the image that servers run on"),
+        (("cluster", HUB, "[]", 20), "is ``: name the instance types to choose from"),
+        (("cluster", HUB, "[g6]", 20), "is `g6`: name the instance types to choose from"),
+        (("cluster", HUB, "[g6.xlarge]", 0), "is `0`: a volume has 1 to 16384 GiB"))),
     (HUB, "distribution: debian\n  release: trixie\n",
      "distribution: ubuntu\n  release: noble\n", "is for Debian 13, not for Ubuntu 24"),
     ("debian-13-ml", "    cuda_source: wheels\n", "",

@@ -41,12 +41,14 @@ class SpawnError(Exception):
         self.jupyterhub_message, self.elsewhere = text, elsewhere
 
 
+CALLS = Config(connect_timeout=5, read_timeout=20,
+               retries={"mode": "standard", "total_max_attempts": 5})
+
+
 @functools.cache
 def client(service: str, region: str) -> Any:
     """Several threads may use one of these."""
-    config = Config(connect_timeout=5, read_timeout=20,
-                    retries={"mode": "standard", "total_max_attempts": 5})
-    return boto3.session.Session().client(service, region, config=config)
+    return boto3.session.Session().client(service, region, config=CALLS)
 
 
 def call(service: str, region: str, name: str, **named: Any) -> Any:
@@ -62,15 +64,15 @@ def call(service: str, region: str, name: str, **named: Any) -> Any:
         raise SpawnError(f"AWS refuses {name}: {code}: {text}") from None
 
 
-def tags_of(resource: dict[str, Any]) -> dict[str, str]:
-    """Its tags as a dictionary."""
-    return {tag["Key"]: tag["Value"] for tag in resource.get("Tags", [])}
+def tag(resource: dict[str, Any], key: str) -> str:
+    """The value of a tag, empty where there is none."""
+    return next((each["Value"] for each in resource.get("Tags", []) if each["Key"] == key), "")
 
 
 def why(machine: dict[str, Any]) -> str:
     """The line that says how a machine ended."""
     reason = machine.get("StateReason", {})
-    said = (tags_of(machine).get(ENDED) or REASONS.get(reason.get("Code", ""))
+    said = (tag(machine, ENDED) or REASONS.get(reason.get("Code", ""))
             or reason.get("Message") or f"it is {machine['State']['Name']}")
     return f"Your last machine, {machine['InstanceId']}, ended: {said}."
 
@@ -148,9 +150,9 @@ class ClusterSpawner(Spawner):
         """The types with their prices, and how the last machine ended."""
         lines = [f"<p>{html.escape(self.ended)}</p>", '<label for="type">Your machine</label>',
                  '<select class="form-control" id="type" name="type">']
-        for kind in self.types:
-            cost = await asyncio.to_thread(price, kind, self.region)
-            lines.append(f'<option value="{html.escape(kind)}">{html.escape(kind)}: {cost}</option>')
+        asked = [asyncio.to_thread(price, kind, self.region) for kind in self.types]
+        for kind, cost in zip(map(html.escape, self.types), await asyncio.gather(*asked)):
+            lines.append(f'<option value="{kind}">{kind}: {cost}</option>')
         return "\n".join([*lines[not self.ended:], "</select>"])
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
@@ -193,7 +195,7 @@ class ClusterSpawner(Spawner):
         found = (await self._ec2("describe_subnets", SubnetIds=list(self.subnets)))["Subnets"]
         zones = {each["SubnetId"]: each["AvailabilityZone"] for each in found}
         homes = (await self._ec2("describe_volumes", Filters=self._ours))["Volumes"]
-        used = [each for each in homes if NEW not in tags_of(each)]
+        used = [each for each in homes if not tag(each, NEW)]
         if len(used) > 1:
             names = ", ".join(each["VolumeId"] for each in used)
             raise SpawnError(f"You have several homes, {names}: an administrator has to take the "
@@ -261,7 +263,7 @@ class ClusterSpawner(Spawner):
         await self._ec2("delete_tags", Resources=[home], Tags=[{"Key": NEW}])
         await self._ec2("attach_volume", VolumeId=home, InstanceId=self.machine, Device="/dev/sdh")
         for each in (await self._ec2("describe_volumes", Filters=self._ours))["Volumes"]:
-            if NEW in tags_of(each) and each["VolumeId"] != home:  # in a zone without machines
+            if tag(each, NEW) and each["VolumeId"] != home:  # in a zone without machines
                 await self._ec2("delete_volume", VolumeId=each["VolumeId"])
 
     async def get_url(self) -> str:
