@@ -151,7 +151,8 @@ class ClusterSpawner(Spawner):
         lines = [f"<p>{html.escape(self.ended)}</p>", '<label for="type">Your machine</label>',
                  '<select class="form-control" id="type" name="type">']
         asked = [asyncio.to_thread(price, kind, self.region) for kind in self.types]
-        for kind, cost in zip(map(html.escape, self.types), await asyncio.gather(*asked)):
+        for kind, cost in zip(map(html.escape, self.types), await asyncio.gather(*asked),
+                              strict=True):
             lines.append(f'<option value="{kind}">{kind}: {cost}</option>')
         return "\n".join([*lines[not self.ended:], "</select>"])
 
