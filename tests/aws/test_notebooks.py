@@ -101,21 +101,23 @@ def test_a_machine_that_never_answers_is_ended_and_the_next_form_says_so(hub: Hu
     assert machines()[0]["State"]["Name"] == "terminated"
 
 
-@pytest.mark.parametrize("has_server", [True, False], ids=["server", "start"])
+@pytest.mark.parametrize("when", ["runs", "boots", "unknown"])
 def test_a_hub_that_starts_again_finds_its_machines(
-    hub: Hub, stack: ExitStack, has_server: bool
+    hub: Hub, aws: Emulator, stack: ExitStack, when: str
 ) -> None:
-    """It is killed while a server runs, or while its machine boots."""
+    """It is killed while a server runs, or while its machine boots; AWS may not answer then."""
     with hub.running():
-        if has_server:
-            started(hub, stack)
-        else:
+        if when == "boots":
             hub.start("ann")
             until("a machine", machines)
-    if not has_server:
+        else:
+            started(hub, stack)
+    if when == "boots":
         stack.enter_context(answering(machines()[0]))
+    aws.set(denied={"*": ["ec2:DescribeInstances"]} if when == "unknown" else {})
     with hub.running():
         until("ann's server", lambda: hub.is_ready("ann"))
+    aws.set(denied={})
     assert [each["State"]["Name"] for each in machines()] == ["running"]
 
 

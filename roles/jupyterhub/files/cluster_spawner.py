@@ -7,6 +7,7 @@ started again finds it. The user's home is an EBS volume that the hub attaches.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import html
 import json
@@ -269,9 +270,10 @@ class ClusterSpawner(Spawner):
 
     async def get_url(self) -> str:
         """Where the server is, also where the hub ended before it had noted that."""
-        for each in await self._machines():
-            if each.get("PrivateIpAddress"):
-                return f"http://{each['PrivateIpAddress']}:{PORT}"
+        with contextlib.suppress(SpawnError):  # a hub starts also while AWS does not answer
+            for each in await self._machines():
+                if each.get("PrivateIpAddress"):
+                    return f"http://{each['PrivateIpAddress']}:{PORT}"
         return str(self.server.url)
 
     async def poll(self) -> int | None:
