@@ -204,7 +204,8 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Emulator]:
                       {"PYTHONPATH": str(ROOT / "scripts")})
     url = process.line().partition("=")[2]
     for name, value in {"ENDPOINT_URL": url, "ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": "none",
-                        "DEFAULT_REGION": hub.REGION, "EC2_METADATA_DISABLED": "true",
+                        "REGION": hub.REGION, "DEFAULT_REGION": hub.REGION,
+                        "EC2_METADATA_DISABLED": "true",
                         "CONFIG_FILE": str(tmp_path / "none"),
                         "SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
@@ -227,12 +228,13 @@ def test_a_hub_and_a_user_s_server_on_two_machines_of_one_image(
     machines.podman("rm", "--force", "jupyterhub")
     home = tmp_path / "home"
     home.mkdir()
+    os.chown(home, 2000, 2000)
     machines.start("server", "localhost/notebooks", "--volume", f"{home}:{HOMES}/{USER}")
     machines.start("hub", "localhost/notebooks")
     for path, text in hub.of_a_launch(settings).items():
         _write(machines, "hub", path, text)
     machines.podman("exec", "hub", "sh", "-c", f"useradd -m {USER}; echo {USER}:word | chpasswd; "
-                    "systemctl daemon-reload; systemctl restart jupyterhub")
+                    "systemctl daemon-reload; systemctl reset-failed; systemctl restart jupyterhub")
     ann = hub.Browser(USER, "word")
     ann.choose("g5.xlarge")
     [machine] = until("a machine", hub.machines)
