@@ -34,7 +34,7 @@ def pins(root: Path) -> list[str]:
     for name in FILES:
         stated = re.findall(r"^([\w.-]+)==(\S+)", trees.read(root / f"requirements/{name}.txt"),
                             re.MULTILINE)
-        versions: dict[str, str] = {canonicalize_name(pin): version for pin, version in stated}
+        versions = {canonicalize_name(pin): version for pin, version in stated}
         wanted += asked.get(name, [])
         problems += [f"{name}.txt does not have {each}; run scripts/pin" for each in wanted
                      if not (version := versions.get(canonicalize_name(each.name)))
