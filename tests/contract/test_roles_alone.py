@@ -230,7 +230,8 @@ def test_a_hub_and_a_user_s_server_on_two_machines_of_one_image(
     home.mkdir()
     os.chown(home, 2000, 2000)
     machines.start("server", "localhost/notebooks", "--volume", f"{home}:{HOMES}/{USER}")
-    machines.start("hub", "localhost/notebooks")
+    # The unit of Debian's hub sees a part of the file system alone, which a container may not do.
+    machines.start("hub", "localhost/notebooks", "--cap-add", "SYS_ADMIN,SYS_RESOURCE")
     for path, text in hub.of_a_launch(settings).items():
         _write(machines, "hub", path, text)
     machines.podman("exec", "hub", "sh", "-c", f"useradd -m {USER}; echo {USER}:word | chpasswd; "
