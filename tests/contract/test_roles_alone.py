@@ -223,7 +223,8 @@ def test_a_hub_and_a_user_s_server_on_two_machines_of_one_image(
               jupyterhub_cluster_image="debian-13-jupyterhub",
               jupyterhub_cluster_types=hub.TYPES)
     machines.start("jupyterhub")
-    assert machines.play(project, "jupyterhub")[0] == 0
+    status, said = machines.play(project, "jupyterhub")
+    assert status == 0, said
     machines.podman("commit", "--quiet", "jupyterhub", "notebooks")
     machines.podman("rm", "--force", "jupyterhub")
     home = tmp_path / "home"
