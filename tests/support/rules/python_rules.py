@@ -12,13 +12,13 @@ from support.rules import trees
 FILE_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 40, 15
 COLUMNS, WIDE_PERCENT = 100, 3
 WEIGHTS = {
-    "scripts/goldenami/core": 72, "scripts/goldenami/packages": 114, "scripts/goldenami/model": 241,
-    "scripts/goldenami/aws": 287, "scripts/goldenami/local": 425, "scripts/goldenami/image": 386,
-    "scripts/goldenami/release": 193, "scripts/goldenami/fleet": 261, "scripts/goldenami/watch": 70,
-    "scripts/goldenami/commands": 119, "scripts/ec2_emulator": 177,
-    "tests/unit": 1034, "tests/contract": 237, "tests/aws": 461, "tests/image": 237,
-    "tests/bench": 26,
-    "tests/support": 516,
+    "scripts/goldenami/core": 72, "scripts/goldenami/packages": 113, "scripts/goldenami/model": 236,
+    "scripts/goldenami/aws": 275, "scripts/goldenami/local": 418, "scripts/goldenami/image": 383,
+    "scripts/goldenami/release": 179, "scripts/goldenami/fleet": 247, "scripts/goldenami/watch": 64,
+    "scripts/goldenami/commands": 110, "scripts/ec2_emulator": 172,
+    "tests/unit": 925, "tests/contract": 208, "tests/aws": 430, "tests/image": 234,
+    "tests/bench": 25,
+    "tests/support": 480,
 }
 """What the Python of a folder may weigh, in 1,000 bytes. A feature names what it replaces; a cut
 lowers the number."""

@@ -13,7 +13,7 @@ from goldenami.core import environment
 
 from support.rules import trees
 
-CAPS = {"commands": 30, "commands of pipelines": 2, "options": 102, "variables": 20,
+CAPS = {"commands": 30, "commands of pipelines": 2, "options": 92, "variables": 20,
         "settings of pipelines": 8}
 COMMAND_MODULES = 15
 SHARED = frozenset({"__init__", "checkout"})
