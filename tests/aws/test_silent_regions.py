@@ -51,7 +51,7 @@ def published(checkout: Checkout, aws: Emulator) -> list[str]:
 
 
 @pytest.mark.parametrize("commands", [
-    pytest.param(COMMANDS[::5], id="some"),
+    pytest.param(COMMANDS[::9], id="some"),
     pytest.param(COMMANDS, id="every", marks=pytest.mark.slow)])
 def test_a_region_that_hangs_is_named_by_every_command_and_asked_once(
     checkout: Checkout, published: list[str], aws: Emulator, monkeypatch: pytest.MonkeyPatch,

@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from goldenami.core import shell
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.local import LocalBuilder
 from goldenami.image.verify import verify
 from goldenami.local import ssh
+from goldenami.local.disk import disk
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import REPORT_FILE, VERIFY_FILE, Verdict
@@ -64,9 +66,13 @@ def test_another_build_that_fails_moves_nothing(folders: list[Path]) -> None:
 def test_a_boot_that_breaks_off_leaves_no_verdict_of_an_earlier_one(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The disk is noise: no loader, no kernel. What it said replaces the evidence, and so the
-    record goes."""
+    """The disk has an empty root: no loader, no kernel. What it said replaces the evidence, and so
+    the record goes."""
     need("qemu-system-x86_64", "unshare", "setpriv", "systemd-nspawn")
+    for name in ("proc", "dev"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+    shell.output(["mke2fs", "-q", "-F", "-t", "ext4", "-E", f"offset={disk.ROOT_OFFSET}", "-d",
+                  str(tmp_path / "root"), str(folders[2] / "disk.raw"), "8M"])
     lock, _ = lockfile.read_copy(folders[2] / "lock.json")
     (folders[2] / REPORT_FILE).write_text("verified", encoding="utf-8")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from goldenami.core import shell
-from goldenami.core.errors import HostNotReady
+from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local import container
 from goldenami.local.disk import disk
 from goldenami.local.tree import rootfs
@@ -24,8 +24,8 @@ BELOW = "disk"
 
 @contextlib.contextmanager
 def mounted(image: Path, scratch: Path) -> Iterator[Path]:
-    """Mount the root of the disk `image` with a /proc and a /dev of its own; HostNotReady where
-    that is not possible.
+    """Mount the root of the disk `image` with a /proc and a /dev of its own; HostNotReady without
+    a loop device, StageFailed for a disk that has no such root.
 
     `noload`: a journal is not played back, which would write.
     """
@@ -36,9 +36,11 @@ def mounted(image: Path, scratch: Path) -> Iterator[Path]:
             shell.output(["mount", "-t", "ext4", "-o", f"loop,ro,noload,offset={disk.ROOT_OFFSET}",
                           str(image), str(below)])
         except shell.CommandFailed as error:
-            raise HostNotReady(f"the root of {image} cannot be mounted: {error.message}",
-                               hint="`verify` needs a loop device (`modprobe loop`)",
-                               tail=error.tail) from None
+            if "loop device" in error.output:
+                raise HostNotReady("`verify` needs a loop device, and there is none",
+                                   hint="`modprobe loop`", tail=error.tail) from None
+            raise StageFailed(f"the root of {image} cannot be mounted: {error.message}",
+                              tail=error.tail) from None
         stack.callback(_unmount, below)
         root = stack.enter_context(container.overlay([below], scratch))
         shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
