@@ -7,6 +7,7 @@ from this machine's mirrors.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -61,7 +62,17 @@ NON_FREE = ("cuda", "nvidia_driver")
 """Roles whose packages are in components that a stock Debian does not have in its sources."""
 GIVEN: dict[str, dict[str, Any]] = {"jupyterhub": {"jupyterhub_users": ["nobody"]}}
 """What no role can know: who may log in."""
-USER, HOMES = "ann", "/home"
+USER = "ann"
+PRIVILEGED = ("--cap-add", "SYS_ADMIN,SYS_RESOURCE")
+"""A hub's unit sees a part of the file system alone, and a user's machine mounts the home."""
+LINK = 'mkdir -p /dev/disk/by-id; ln -s "$1" "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_$2"'
+LOOK = """\
+systemctl is-active jupyterhub || true
+cd /home/ann
+findmnt --noheadings --output SOURCE,FSTYPE --target .
+stat --format=%a .
+stat --format='%n %u' . .bashrc *.txt
+"""
 NEEDS_A_LOCK = {"frameworks": "frameworks_installed", "provenance": "provenance_record"}
 """Roles that refuse to run without what a lock says, and the variable that they name."""
 OF_A_BAKE = ("seal", "immutable")
@@ -213,11 +224,36 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Emulator]:
     process.stop()
 
 
-def test_a_hub_and_a_user_s_server_on_two_machines_of_one_image(
-    aws: Emulator, machines: Machines, project: Path, tmp_path: Path
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[str]:
+    """A blank block device."""
+    file = tmp_path / "disk"
+    file.touch()
+    os.truncate(file, 64 << 20)
+    device = subprocess.run([find("losetup"), "--find", "--show", str(file)], check=True, text=True,
+                            capture_output=True).stdout.strip()
+    yield device
+    subprocess.run([find("losetup"), "--detach", device], check=True)
+
+
+def _boot(machines: Machines, machine: dict[str, Any], disk: str, folder: Path) -> None:
+    """Boot what the hub has launched, and do what cloud-init and EC2 do."""
+    shared, files = [], hub.told(machine)
+    for number, file in enumerate(files):
+        copy = folder / f"{machine['InstanceId']}-{number}"
+        copy.write_text(file["content"], encoding="utf-8")
+        copy.chmod(0o600)
+        shared += ["--volume", f"{copy}:{file['path']}"]
+    machines.start("server", "localhost/notebooks", "--device", disk, *PRIVILEGED, *shared)
+    home = json.loads(files[0]["content"])["home"]
+    until("an attached home", lambda: hub.holder(home) == machine["InstanceId"])
+    machines.podman("exec", "server", "sh", "-ec", LINK, "sh", disk, home.replace("-", ""))
+
+
+def test_a_hub_and_a_user_s_servers_on_machines_of_one_image(
+    aws: Emulator, machines: Machines, project: Path, disk: str, tmp_path: Path
 ) -> None:
-    """Both boot; the account is the emulator's, and the test carries user data to the machine as
-    cloud-init does. A folder stands for the volume with the home."""
+    """All of them boot; the account is the emulator's."""
     settings = hub.network(aws)
     _playbook(project, "jupyterhub", jupyterhub_users=[USER], jupyterhub_spawner="cluster",
               jupyterhub_cluster_image="debian-13-jupyterhub",
@@ -227,30 +263,24 @@ def test_a_hub_and_a_user_s_server_on_two_machines_of_one_image(
     assert status == 0, said
     machines.podman("commit", "--quiet", "jupyterhub", "notebooks")
     machines.podman("rm", "--force", "jupyterhub")
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, 2000, 2000)
-    machines.start("server", "localhost/notebooks", "--volume", f"{home}:{HOMES}/{USER}")
-    # The unit of Debian's hub sees a part of the file system alone, which a container may not do.
-    machines.start("hub", "localhost/notebooks", "--cap-add", "SYS_ADMIN,SYS_RESOURCE")
+    machines.start("hub", "localhost/notebooks", *PRIVILEGED)
     for path, text in hub.of_a_launch(settings).items():
         _write(machines, "hub", path, text)
     machines.podman("exec", "hub", "sh", "-c", f"useradd -m {USER}; echo {USER}:word | chpasswd; "
                     "systemctl daemon-reload; systemctl reset-failed; systemctl restart jupyterhub")
     ann = hub.Browser(USER, "word")
-    ann.choose("g5.xlarge")
-    [machine] = until("a machine", hub.machines)
-    assert machine["InstanceType"] == "g5.xlarge"
-    for file in hub.told(machine):
-        _write(machines, "server", file["path"], file["content"])
-    machines.podman("exec", "server", "sh", "-c", "systemctl restart jupyterhub; "
-                    "systemctl restart jupyter-singleuser")
-    assert machines.podman("exec", "server", "systemctl", "is-active", "jupyterhub",
-                           check=False).strip() == "inactive"
-    until("ann's server", ann.has_server)
-    ann.save("notes.txt", "hello")
-    assert (home / "notes.txt").read_text(encoding="utf-8") == "hello"
-    assert (home / "notes.txt").stat().st_uid == 2000
-    ann.stop()
-    until("its end", lambda: hub.machines()[0]["State"]["Name"] == "terminated")
-    machines.podman("rm", "--force", "hub", "server")
+    for count, kind in enumerate(reversed(hub.TYPES)):
+        ann.choose(kind)
+        [machine] = until("a machine", hub.live)
+        assert machine["InstanceType"] == kind
+        _boot(machines, machine, disk, tmp_path)
+        until("ann's server", ann.has_server, poll_s=0.5)
+        ann.save(f"{kind}.txt", "hello")
+        found = machines.podman("exec", "server", "sh", "-ec", LOOK)
+        owned = [".", ".bashrc", *(f"{each}.txt" for each in sorted(hub.TYPES[-count - 1:]))]
+        assert found.splitlines() == [
+            "inactive", f"{disk} ext4", "700", *(f"{name} 2000" for name in owned)]
+        ann.stop()
+        until("its end", lambda: not hub.live())
+        machines.podman("rm", "--force", "server")
+    machines.podman("rm", "--force", "hub")

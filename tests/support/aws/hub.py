@@ -264,3 +264,14 @@ def machines() -> list[dict[str, Any]]:
     found = boto3.client("ec2", REGION).describe_instances()["Reservations"]
     return sorted((each for group in found for each in group["Instances"]),
                   key=lambda each: str(each["LaunchTime"]))
+
+
+def live() -> list[dict[str, Any]]:
+    """Those that have not ended."""
+    return [each for each in machines() if each["State"]["Name"] != "terminated"]
+
+
+def holder(volume: str) -> str:
+    """The machine that a volume is attached to, if any."""
+    [found] = boto3.client("ec2", REGION).describe_volumes(VolumeIds=[volume])["Volumes"]
+    return "".join(each["InstanceId"] for each in found["Attachments"])
