@@ -68,7 +68,7 @@ PRIVILEGED = ("--cap-add", "SYS_ADMIN,SYS_RESOURCE")
 LINK = 'mkdir -p /dev/disk/by-id; ln -s "$1" "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_$2"'
 LOOK = """\
 systemctl is-active jupyterhub || true
-cd /home/ann
+cd ~ann
 findmnt --noheadings --output SOURCE,FSTYPE --target .
 stat --format=%a .
 stat --format='%n %u' . .bashrc *.txt
