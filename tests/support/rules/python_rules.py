@@ -16,7 +16,7 @@ WEIGHTS = {
     "scripts/goldenami/aws": 275, "scripts/goldenami/local": 418, "scripts/goldenami/image": 383,
     "scripts/goldenami/release": 179, "scripts/goldenami/fleet": 247, "scripts/goldenami/watch": 64,
     "scripts/goldenami/commands": 110, "scripts/ec2_emulator": 172,
-    "tests/unit": 925, "tests/contract": 208, "tests/aws": 430, "tests/image": 234,
+    "tests/unit": 926, "tests/contract": 209, "tests/aws": 430, "tests/image": 234,
     "tests/bench": 25,
     "tests/support": 480,
 }
