@@ -97,6 +97,11 @@ def inaccessible(html: str) -> list[str]:
     return found + [f"no element {name}" for name in (*named, *anchors) if name not in ids]
 
 
+def rendered(folder: BuildFolder, previous: BuildFolder | None = None) -> str:
+    """The page of a build."""
+    return report.write_report(folder, previous).read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> data.Pair:
     return data.write_pair(tmp_path_factory.mktemp("pair"))
@@ -112,11 +117,10 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> data.Pair:
 def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) -> None:
     """AMIs by region after a publish, files with links, the largest packages, what no GPU has
     run."""
-    folder, previous, lock = data.write_pair(tmp_path)
-    assert previous is not None
-    page = Page(report.render(folder, previous, lock))
+    folder, previous = data.write_pair(tmp_path)
+    page = Page(rendered(folder, previous))
     assert "no GPU has run this build" in page.text() and "Published" not in page.text()
-    short = report.summary(folder, previous, lock)
+    short = folder.summary.read_text(encoding="utf-8")
     assert "| NVIDIA driver's support | ended 2026-06-30 |" in short
     region = {"ami": "ami-0abc", "snapshot": "snap-0abc", "channels": ["candidate", "latest"],
               "template": "golden-x", "template_version": 3}
@@ -125,9 +129,8 @@ def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) 
         "gpu": "tested on a GPU", "regions": {"us-east-1": region}}), encoding="utf-8")
     folder.log("bake").parent.mkdir(parents=True)
     folder.log("bake").write_text("", encoding="utf-8")
-    report.write_report(previous, None, json.loads(previous.lock.read_text(encoding="utf-8")))
-    report.write_report(folder, previous, lock)
-    page = Page(folder.report.read_text(encoding="utf-8"))
+    report.write_report(previous, None)
+    page = Page(rendered(folder, previous))
     summary = folder.summary.read_text(encoding="utf-8")
     for text in ("ami-0abc", "snap-0abc", "candidate, latest", "golden-x 3", "123456789012"):
         assert text in page.text(), text
@@ -141,25 +144,25 @@ def test_what_lies_beside_the_records_is_shown(pair: data.Pair, tmp_path: Path) 
     assert f"## Since {previous.build_id}" in summary
     folder.publish.write_text("{", encoding="utf-8")
     with pytest.raises(BadInput, match=r"publish\.json: "):
-        report.render(folder, previous, lock)
+        report.write_report(folder, previous)
 
 
 def test_a_failed_comparison_shows_both_sides(tmp_path: Path) -> None:
     check = Check(id="kernel/x", role="kernel", title="Bbr is taken", outcome=Outcome.INCORRECT,
                   detail="no",
                   expected="bbr", actual="cubic | reno", seconds=1.0)
-    folder, previous, lock = data.write_pair(tmp_path, data.FAILING)
+    folder, previous = data.write_pair(tmp_path, data.FAILING)
     verify = records.read(folder.verify, VerifyRecord).model_copy(update={"checks": [check]})
     records.write(folder.verify, verify)
-    assert "Expected bbr Actual cubic | reno" in Page(report.render(folder, previous, lock)).text()
+    assert "Expected bbr Actual cubic | reno" in Page(rendered(folder, previous)).text()
     assert (
         "| Bbr is taken (`kernel/x`) | incorrect | expected bbr, actual cubic \\| reno: no |"
-        in report.summary(folder, previous, lock).splitlines()
+        in folder.summary.read_text(encoding="utf-8").splitlines()
     )
 
 
 def test_failures_come_first_with_their_messages(failing: data.Pair) -> None:
-    page = Page(report.render(*failing))
+    page = Page(rendered(*failing))
     unfolded = [attrs for attrs in page.all("details") if "open" in attrs]
     assert len(unfolded) == len({"network_tuning", "provenance", "seal"})
     text = page.text()
@@ -180,8 +183,8 @@ def test_failures_come_first_with_their_messages(failing: data.Pair) -> None:
 
 def test_unverified_build_says_so(tmp_path: Path) -> None:
     lock = data.lock(driver=None, cuda=None, choices=[])
-    folder = data.write_build(tmp_path, data.bake_record(lock), None)
-    text = Page(report.render(folder, None, lock)).text()
+    folder = data.write_build(tmp_path, data.bake_record(lock), None, lock)
+    text = Page(rendered(folder)).text()
     for said in ("This disk has not been booted: there is no verify.json. Run make verify "
                  f"IMAGE={data.IMAGE}.", "Not verified.", "The lock records no choice.",
                  "There is no previous verified build to compare with."):
@@ -200,54 +203,51 @@ def test_a_verdict_that_was_not_earned_is_not_painted_good(
     lock = data.lock()
     bake = data.bake_record(lock)
     verify = data.verify_record(bake, verdict=Verdict.NOT_VERIFIED, **changes)
-    html = report.render(data.write_build(tmp_path, bake, verify), None, lock)
+    html = rendered(data.write_build(tmp_path, bake, verify, lock))
     assert said in Page(html).text()
     assert 'class="verdict is-correct"' not in html
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
-    folder, lock = data.hostile(tmp_path)
-    html = report.render(folder, None, lock)
+    html = rendered(data.hostile(tmp_path))
     assert (outside(html), inaccessible(html)) == ([], [])
     assert "<script>alert('x')</script>" in Page(html).text() and "{{ 7*7 }}" in Page(html).text()
     assert html.count("<style>") == html.count("</style>") == 1
 
 
 def test_page_needs_nothing_else_and_is_accessible(failing: data.Pair) -> None:
-    html = report.render(*failing)
+    html = rendered(*failing)
     assert (outside(html), inaccessible(html)) == ([], [])
     assert "default-src 'none'; style-src 'unsafe-inline'" in html
 
 
 def test_equal_records_give_equal_bytes(pair: data.Pair) -> None:
-    folder, _, lock = pair
-    first = report.render(*pair)
-    assert report.write_report(*pair).read_text(encoding="utf-8") == first == report.render(*pair)
+    folder, _ = pair
+    assert rendered(*pair) == rendered(*pair)
     assert [path.name for path in folder.path.iterdir() if path.name.startswith(".")] == []
     # A build is no predecessor of itself.
-    assert report.render(folder, folder, lock) == report.render(folder, None, lock)
+    assert rendered(folder, folder) == rendered(folder)
 
 
 # Refusals
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, pair: data.Pair) -> None:
-    folder, _, lock = pair
+    folder, old = pair
+    lock, other_lock = data.lock(), data.lock(image="debian-13-ml-cpu")
     strange = data.verify_record(data.bake_record(data.previous_lock()))
-    mixed = data.write_build(tmp_path / "mixed", data.bake_record(lock), strange)
-    other = data.bake_record(data.lock(image="debian-13-ml-cpu"))
-    another = data.write_build(tmp_path / "another", other, None)
-    then = data.previous_lock()
-    old = data.write_build(tmp_path / "old", data.bake_record(then), None, then)
-    for build, previous, given, said in (
-        (folder, None, then, f"was baked from lock {folder.build_id}, but the lock given is"),
-        (mixed, None, lock, f"is of {data.IMAGE} {strange.build_id}, but bake.json of"),
-        (folder, another, lock, "is a build of debian-13-ml-cpu, not of debian-13-ml"),
-        (BuildFolder(tmp_path), None, lock, r"bake\.json does not exist"),
+    mixed = data.write_build(tmp_path / "mixed", data.bake_record(lock), strange, lock)
+    other = data.bake_record(other_lock)
+    another = data.write_build(tmp_path / "another", other, None, other_lock)
+    edited = data.write_build(tmp_path / "edited", data.bake_record(lock), None, other_lock)
+    broken = data.write_build(tmp_path / "broken", data.bake_record(lock), None, lock)
+    broken.lock.write_text("{", encoding="utf-8")
+    for build, previous, said in (
+        (edited, None, f"was baked from lock {folder.build_id}, but lock.json is"),
+        (mixed, None, f"is of {data.IMAGE} {strange.build_id}, but bake.json of"),
+        (folder, another, "is a build of debian-13-ml-cpu, not of debian-13-ml"),
+        (folder, edited, "was baked from lock"),
+        (old, broken, "lock.json: Expecting property name"),
+        (BuildFolder(tmp_path), None, r"bake\.json does not exist"),
     ):
         with pytest.raises(BadInput, match=said):
-            report.render(build, previous, given)
-    for text, said in {"{": r"lock.json: Expecting property name",
-                       "{}": "but the lock given is"}.items():
-        old.lock.write_text(text, encoding="utf-8")
-        with pytest.raises(BadInput, match=said):
-            report.render(folder, old, lock)
+            report.write_report(build, previous)

@@ -150,7 +150,7 @@ def _stage(name: str, builder: Builder) -> str:
 def _verify(checkout: Checkout, build: BuildFolder, lock: Lock, builder: Builder) -> int:
     progress = checkout.progress(_stage("verify", builder), lock.image)
     record = verify.run(checkout.root, build, lock, progress, builder)
-    progress.say(f"report: {site.written(build, lock)}")
+    progress.say(f"report: {site.written(build)}")
     ami = build.read_bake().ami
     progress.say(f"AMI:    {ami.id} in {ami.region}" if ami else f"disk:   {build.disk}")
     progress.say(f"{record.verdict}: {verify.summary(record)}")
@@ -188,7 +188,7 @@ def cmd_container(checkout: Checkout, image: ImageName, *, wait: Wait = False) -
         progress.say(f"{layer.name:<10} {size(layer.bytes)}  sha256:{layer.digest[:12]}")
     progress.say(f"image: {build.layout}, {size(record.bytes)}, sha256:{record.digest}")
     if build.is_baked:
-        site.tell(build, lock, progress)
+        site.tell(build, progress)
     return 0
 
 

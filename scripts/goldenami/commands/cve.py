@@ -46,7 +46,6 @@ def cmd_cve(
 def _known_against_one_of_all(
     checkout: Checkout, image: str, wanted: FeedPlaces
 ) -> GoldenError | None:
-    """The same; what keeps one image from being looked at keeps no other."""
     try:
         return _known_against(checkout, image, None, wanted)
     except GoldenError as error:
@@ -57,14 +56,13 @@ def _known_against_one_of_all(
 def _known_against(
     checkout: Checkout, image: str, build_id: str | None, wanted: FeedPlaces
 ) -> GoldenError | None:
-    """Look at one build, or at the lock where it is not baked here; the error that it ends with."""
     rule = checkout.definition(image).security.cve or CveRule()
     lock, build = checkout.kept(image, build_id) if build_id else checkout.of_lock(image)
     known = waivers.load(checkout.root, checkout.images, clock.now().date())
     with workspace.image_lock(checkout.root, image, wait=True):
         record = cve.run(cve.Subject(build, lock, known, rule.fail_on), checkout.store, wanted)
         if build.report.exists():
-            site.written(build, lock)
+            site.written(build)
     for warning in record.warnings:
         print(f"warning: {warning}")
     print(f"{image} {record.build_id}{'' if build.is_baked else ' (by its lock)'}: "

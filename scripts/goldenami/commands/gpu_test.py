@@ -90,7 +90,7 @@ def _keep(
     """Write the record to the regions, and beside the build if it is here; say what was tested."""
     if (folder := checkout.builds(record.image).build(record.build_id)).is_baked:
         records.write(folder.path / ATTEST_FILE, record)
-        site.tell(folder, lockfile.read_copy(folder.lock)[0], progress)
+        site.tell(folder, progress)
     for_each_region(regions, lambda name: evidence.write(account.ssm(name), record)).require_all(
         "the test passed and is not recorded everywhere",
         f"run `golden gpu-test {record.image}` again")

@@ -93,7 +93,7 @@ def cmd_publish(
                 publish.execute(account, definition, build, plan, progress,
                                 wait_s=math.inf if wait else 0.0, signs=signs)
                 progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
-                site.tell(build.folder, build.lock, progress)
+                site.tell(build.folder, progress)
             if not dry_run and not plan.held_back:
                 containers.move([plan.build_id])
         if not dry_run:

@@ -21,22 +21,21 @@ from goldenami.image.report import report, site, site_folder
 from goldenami.image.report.site_folder import SITE_FILE
 from goldenami.image.verify import verify
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.lockfile import Lock
 from goldenami.release.retire import status
 
 SITE = "build/site"
 """The folder of the site in the checkout."""
 
 
-def written(build: BuildFolder, lock: Lock) -> Path:
+def written(build: BuildFolder) -> Path:
     """Write page and summary of a build, beside the one before it; returns the page's path."""
-    return report.write_report(build, verify.previous(build), lock.model_dump(mode="json"))
+    return report.write_report(build, verify.previous(build))
 
 
-def tell(build: BuildFolder, lock: Lock, progress: Progress) -> None:
+def tell(build: BuildFolder, progress: Progress) -> None:
     """Write the report again, and say where; records of an earlier build may be wrong."""
     try:
-        progress.say(f"report: {written(build, lock)}")
+        progress.say(f"report: {written(build)}")
     except BadInput as error:
         progress.say(f"no report: {error.message}")
 
@@ -86,7 +85,6 @@ def home_region() -> str:
 
 
 def _status(checkout: Checkout) -> tuple[dict[str, Any], dict[str, GoldenError]]:
-    """What `golden status` records of all images."""
     images = checkout.images_by_region(None, [])
     record, failed = status.look(Account(), images)
     return record.model_dump(mode="json"), failed

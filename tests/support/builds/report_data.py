@@ -203,8 +203,8 @@ def verify_record(
     return VerifyRecord.model_validate(parts | changes)
 
 
-def hostile(root: Path) -> tuple[BuildFolder, dict[str, Any]]:
-    """A build in which every free text is markup, or has no place to break, and its lock."""
+def hostile(root: Path) -> BuildFolder:
+    """A build in which every free text is markup, or has no place to break."""
     bad, endless = HOSTILE + LONG, "W" * 400
     choice = {"component": endless, "taken": bad, "why": endless,
               "passed_over": [{"what": endless, "reason": bad}]}
@@ -219,30 +219,29 @@ def hostile(root: Path) -> tuple[BuildFolder, dict[str, Any]]:
                    detail=f"{bad}\n{endless}", seconds=5_000)
              for outcome in Outcome for role in (bad, endless)]
     verify = verify_record(bake, checks=found, verdict=Verdict.NOT_VERIFIED)
-    return write_build(root, bake, verify), of
+    return write_build(root, bake, verify, of)
 
 
 def write_build(
-    path: Path, bake: BakeRecord, verify: VerifyRecord | None, kept: dict[str, Any] | None = None,
+    path: Path, bake: BakeRecord, verify: VerifyRecord | None, lock: dict[str, Any],
 ) -> BuildFolder:
-    """Write a build's records, and the lock that it `kept`."""
+    """Write a build's records and its lock."""
     folder = BuildFolder(path)
     records.write(folder.bake, bake)
     if verify is not None:
         records.write(folder.verify, verify)
-    if kept is not None:
-        records.write_text(folder.lock, records.canonical(kept))
+    records.write_text(folder.lock, records.canonical(lock))
     return folder
 
 
-Pair = tuple[BuildFolder, BuildFolder, dict[str, Any]]
+Pair = tuple[BuildFolder, BuildFolder]
 
 
 def write_pair(root: Path, outcomes: dict[str, Outcome] | None = None) -> Pair:
-    """A build and its predecessor: their folders, and the newer one's lock."""
+    """A build and its predecessor."""
     now, then = lock(), previous_lock()
     bake, old = bake_record(now), bake_record(then, scale=0.93, started_at="2026-11-03T21:40:51Z")
     return (
         write_build(root / bake.build_id, bake, verify_record(bake, outcomes), now),
-        write_build(root / old.build_id, old, verify_record(old), then), now,
+        write_build(root / old.build_id, old, verify_record(old), then),
     )

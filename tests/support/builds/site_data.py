@@ -44,7 +44,7 @@ def builds(root: Path, description: str = "") -> list[BuildFolder]:
                 id="CVE-2026-1", feed=Feed.DEBIAN, part="expat", version="1", rating=Rating.HIGH,
                 fails=True)]))
         records.write_text(build.path / "provenance/us-east-1.json", "{}\n")
-        report.write_report(build, made[-1] if made else None, lock)
+        report.write_report(build, made[-1] if made else None)
         made.append(build)
     return made
 

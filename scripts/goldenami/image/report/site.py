@@ -53,7 +53,6 @@ class ImageSection:
 
     @property
     def newest(self) -> SiteBuild | None:
-        """The newest build."""
         return self.builds[0] if self.builds else None
 
 

@@ -12,12 +12,11 @@ from typing import Any, Literal
 from goldenami.core import records
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.records import Record
-from goldenami.image.report import beside
+from goldenami.image.report import view
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import Outcome, Utc, Verdict, VerifyRecord
 
 SITE_FILE = "site.json"
-RESTORE = "restore it from packer/locks/, or bake again"
 _LOCK_KEYS = ("base", "kernel", "driver", "cuda")
 """What of a lock says until when its parts are supported."""
 
@@ -52,16 +51,15 @@ class SiteBuild(Record):
 
     @property
     def untested(self) -> bool:
-        """Whether it is for GPUs, and none has run it."""
-        return self.gpu == beside.NO_GPU
+        return self.gpu == view.NO_GPU
 
 
 def of_build(folder: BuildFolder) -> SiteBuild:
     """What the build's records say; BadInput names one that is damaged."""
-    bake, lock = folder.read_bake(), records.read_object(folder.lock, RESTORE)
+    bake, lock = folder.read_bake(), view.lock_of(folder)
     verify = records.read(folder.verify, VerifyRecord) if folder.verify.exists() else None
-    gpu, security = beside.gpu_test(folder, lock), beside.security(folder)
-    published = beside.publication(folder) or {"regions": {}}
+    gpu, security = view.gpu_test(folder, lock), view.security(folder)
+    published = view.publication(folder) or {"regions": {}}
     return SiteBuild(
         image=bake.image, build_id=bake.build_id, description=str(lock.get("description") or ""),
         started_at=bake.started_at, seconds=bake.seconds,
@@ -71,7 +69,7 @@ def of_build(folder: BuildFolder) -> SiteBuild:
         correct=sum(check.outcome is Outcome.CORRECT for check in verify.checks) if verify else 0,
         checks=len(verify.checks) if verify else 0, gpu=gpu[0].value if gpu else "",
         asked_at=security.checked_at if security else "",
-        rated=beside.rated(security.findings) if security else "",
+        rated=view.rated(security.findings) if security else "",
         stops=sum(finding.stops for finding in security.findings) if security else 0,
         amis={region: entry["ami"] for region, entry in published["regions"].items()},
         report=folder.report.exists(),
@@ -99,9 +97,9 @@ def collect(images: Iterable[ImageFolder], site: Path) -> list[GoldenError]:
 
 
 def _copy(build: BuildFolder, target: BuildFolder) -> None:
-    names = [build.report.name, build.summary.name, *beside.records_of(build)]
+    names = [build.report.name, build.summary.name, *view.records_of(build)]
     pairs = [(build.path / name, target.path / name) for name in names]
-    pairs += [(build.log(stage), target.log(stage)) for stage in beside.LOGS]
+    pairs += [(build.log(stage), target.log(stage)) for stage in view.LOGS]
     for source, copied in pairs:
         if source.exists():
             copied.parent.mkdir(parents=True, exist_ok=True)

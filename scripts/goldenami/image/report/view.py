@@ -6,11 +6,13 @@ The lock is read as plain JSON. Keys that every lock has are indexed; those that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from goldenami.core import units
+from goldenami.core import records, units
+from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     Accel,
     BakeRecord,
@@ -19,12 +21,25 @@ from goldenami.model.builds.build_records import (
     Verdict,
     VerifyRecord,
 )
+from goldenami.model.builds.container_records import CONTAINER_FILE, ContainerRecord
+from goldenami.model.builds.gpu_proofs import ATTEST_FILE, GpuTestRecord
+from goldenami.model.builds.hardening_records import HARDENING_FILE, HardeningRecord
+from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Rating, Vulnerability
 from goldenami.model.supported import release_dates
 
 LockData = Mapping[str, Any]
 
 SEVERITY = (Outcome.INCORRECT, Outcome.MISSING, Outcome.UNREACHABLE, Outcome.CORRECT)
 """Order in which outcomes are shown: what a person must act on comes first."""
+FILES = ("lock.json", "bake.json", CONTAINER_FILE, "verify.json", "publish.json", CVE_FILE, "cve.vex.json",
+         "sbom.cdx.json", "sbom.spdx.json", "provenance", "hardening.json", "coverage.json",
+         "junit.xml", "serial-bios.log", "serial-uefi.log")
+"""Files of a build that a reader may want."""
+NO_GPU = "no GPU has run this build"
+"""What stands beside the verdict of a build for GPUs until `gpu-test` says otherwise."""
+RESTORE = "restore it from packer/locks/, or bake again"
+LOGS = ("bake", "verify")
+"""Stages whose log belongs to one build."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,7 @@ class Conclusion:
 
 
 def conclusion(verify: VerifyRecord | None, image: str) -> Conclusion:
-    """The verdict in words; a build without a record of verify is plainly not verified."""
+    """The verdict in words."""
     if verify is None:
         return Conclusion(Verdict.NOT_VERIFIED, False, "This disk has not been booted: there is no "
                           f"verify.json. Run make verify IMAGE={image}.")
@@ -102,21 +117,19 @@ def facts(lock: LockData) -> tuple[Fact, ...]:
 
 def figures(
     bake: BakeRecord, verify: VerifyRecord | None, old_bake: BakeRecord | None,
-    old_verify: VerifyRecord | None,
 ) -> tuple[Fact, ...]:
-    """The headline numbers, with their comparison to the previous build, if there is one."""
+    """The headline numbers, and how much the disk grew since the previous build."""
     return (
         _size(bake, old_bake),
-        Fact("Bake", units.duration(bake.seconds),
-             _against("", bake.seconds, old_bake.seconds if old_bake else None)),
-        _boot(verify, old_verify),
+        Fact("Bake", units.duration(bake.seconds)),
+        _boot(verify),
         _correct(verify),
         Fact("Packages", f"{bake.packages_count:,}", "installed"),
     )
 
 
 def groups(verify: VerifyRecord | None) -> tuple[Group, ...]:
-    """Checks by role: roles with failures first, and in each the failures first."""
+    """Checks by role, failures first."""
     by_role: dict[str, list[Check]] = {}
     for check in verify.checks if verify else ():
         by_role.setdefault(check.role, []).append(check)
@@ -133,10 +146,11 @@ def _size(bake: BakeRecord, old_bake: BakeRecord | None) -> Fact:
     if bake.ami is not None:
         return Fact("Volume", f"{bake.ami.volume_gib} GiB", f"{bake.ami.id} in {bake.ami.region}")
     assert bake.disk is not None  # a record has one of them
-    old = old_bake.disk.bytes_allocated if old_bake and old_bake.disk else None
-    return Fact("Disk", units.size(bake.disk.bytes_allocated),
-                _against(f"of {units.size(bake.disk.bytes_apparent)}", bake.disk.bytes_allocated,
-                         old))
+    size, note = bake.disk.bytes_allocated, f"of {units.size(bake.disk.bytes_apparent)}"
+    if old_bake and old_bake.disk:
+        moved = units.change(size, old_bake.disk.bytes_allocated)
+        note += ", as before" if moved == "=" else f", {moved} on previous"
+    return Fact("Disk", units.size(size), note)
 
 
 def _driver(driver: LockData | None) -> tuple[Fact, ...]:
@@ -178,15 +192,12 @@ def _python_packages(python: LockData | None) -> tuple[Fact, ...]:
                  f"and all that they need, in {python['environment']}"),)
 
 
-def _boot(verify: VerifyRecord | None, previous: VerifyRecord | None) -> Fact:
+def _boot(verify: VerifyRecord | None) -> Fact:
     if verify is None or not verify.boots:
         return Fact("Power-on to SSH", "unknown", "never booted")
     slowest = max(boot.seconds_to_ssh for boot in verify.boots)
     firmwares = _list(dict.fromkeys(boot.firmware for boot in verify.boots))
-    # under another accelerator the same disk takes another time: that is no change of the image
-    comparable = previous is not None and previous.accel is verify.accel and previous.boots
-    old = max(boot.seconds_to_ssh for boot in previous.boots) if previous and comparable else None
-    return Fact("Power-on to SSH", units.duration(slowest), _against(firmwares, slowest, old))
+    return Fact("Power-on to SSH", units.duration(slowest), firmwares)
 
 
 def _correct(verify: VerifyRecord | None) -> Fact:
@@ -196,13 +207,6 @@ def _correct(verify: VerifyRecord | None) -> Fact:
     return Fact("Checks correct", str(correct), f"of {len(verify.checks)}")
 
 
-def _against(note: str, now: float, before: float | None) -> str:
-    if before is None:
-        return note
-    moved = units.change(now, before)
-    return _list(filter(None, (note, "as before" if moved == "=" else f"{moved} on previous")))
-
-
 def _counts(checks: Iterable[Check]) -> str:
     found = [check.outcome for check in checks]
     return _list(f"{found.count(outcome)} {outcome}" for outcome in SEVERITY if outcome in found)
@@ -210,3 +214,82 @@ def _counts(checks: Iterable[Check]) -> str:
 
 def _list(values: Iterable[Any] | None) -> str:
     return ", ".join(map(str, values or ()))
+
+
+def lock_of(folder: BuildFolder) -> dict[str, Any]:
+    """The lock that a build was baked from."""
+    return records.read_object(folder.lock, RESTORE)
+
+
+def publication(folder: BuildFolder) -> dict[str, Any] | None:
+    """What publish.json says; None of a build that was not published from here."""
+    return records.read_object(folder.publish) if folder.publish.exists() else None
+
+
+def gpu_test(folder: BuildFolder, lock: Mapping[str, Any]) -> list[Fact]:
+    """Whether a GPU has run the build; nothing of an image without one."""
+    if not (lock.get("hardware") or {}).get("sm"):
+        return []
+    if (path := folder.path / ATTEST_FILE).exists():
+        record = records.read(path, GpuTestRecord)
+        return [Fact("GPU test", str(record), f"{len(record.checks)} checks, {record.at}")]
+    said = str((publication(folder) or {}).get("gpu", ""))
+    if said.startswith("tested"):
+        return [Fact("GPU test", said)]
+    return [Fact("GPU test", NO_GPU, f"after publish: make gpu-test IMAGE={lock['image']}")]
+
+
+def security(folder: BuildFolder) -> CveRecord | None:
+    """What is known against the build; None where nobody has asked."""
+    path = folder.path / CVE_FILE
+    return records.read(path, CveRecord) if path.exists() else None
+
+
+def vulnerabilities(found: CveRecord | None) -> list[Fact]:
+    """The same in a line."""
+    if found is None:
+        return []
+    stops = sum(each.stops for each in found.findings)
+    return [Fact("Vulnerabilities", rated(found.findings) or "none is known",
+                 f"{stops} of them stop{'s' if stops == 1 else ''} a publish; asked "
+                 f"{found.checked_at}")]
+
+
+def records_of(folder: BuildFolder) -> Iterator[str]:
+    """The FILES that there are, by their paths in the build's folder; of a folder each file."""
+    for path in (folder.path / name for name in FILES):
+        for one in sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []:
+            yield one.relative_to(folder.path).as_posix()
+
+
+def hardness(folder: BuildFolder) -> list[Fact]:
+    """What a guide to hardening says; nothing of a build that was not asked."""
+    path = folder.path / HARDENING_FILE
+    return [Fact("Hardening", str(records.read(path, HardeningRecord)))] if path.exists() else []
+
+
+def container(folder: BuildFolder) -> list[Fact]:
+    """The container image of the same lock; nothing of a build without one."""
+    if not folder.container.exists():
+        return []
+    record = records.read(folder.container, ContainerRecord)
+    layers = ", ".join(f"{layer.name} {units.size(layer.bytes)}" for layer in record.layers)
+    asks = f"; driver {record.least_driver} or newer" if record.least_driver else ""
+    return [Fact("Container image", units.size(record.bytes),
+                 f"{layers}{asks}; sha256:{record.digest}")]
+
+
+def files(folder: BuildFolder, previous: BuildFolder | None) -> list[str]:
+    """What there is of the build, as addresses from the page, and the report of the previous
+    one."""
+    found = list(records_of(folder))
+    beyond = [folder.log(stage) for stage in LOGS]
+    if previous:
+        beyond.append(previous.report)
+    return found + [f"../{path.parent.name}/{path.name}" for path in beyond if path.exists()]
+
+
+def rated(findings: Iterable[Vulnerability]) -> str:
+    """How many there are of each rating, the worst first: "2 high, 5 unknown"."""
+    counts = Counter(each.rating for each in findings)
+    return ", ".join(f"{counts[rating]} {rating}" for rating in reversed(Rating) if counts[rating])
