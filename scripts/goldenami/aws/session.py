@@ -64,18 +64,17 @@ _ANYWHERE = AllowedRegions()
 class Account:
     """The account that the environment's credentials belong to.
 
-    A client is made once for each service and region; threads may share it. It tries a call
-    `attempts` times. `is_hasty`: it gives up where a region is silent, refuses or fails. `allowed`
-    are the regions that it has clients for.
+    A client is made once for each service and region; threads may share it. `is_hasty`: it gives
+    up where a region is silent, refuses or fails. `allowed` are the regions that it has clients
+    for.
     """
 
     allowed: AllowedRegions = _ANYWHERE
     profile: str | None = None
-    attempts: int = MAX_ATTEMPTS
     is_hasty: bool = False
     _clients: dict[tuple[str, str], Client] = field(default_factory=dict, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-    _hasty: dict[int, Account] = field(default_factory=dict, repr=False, compare=False)
+    _hasty: list[Account] = field(default_factory=list, repr=False, compare=False)
     _sessions: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def tester(self) -> Account:
@@ -135,22 +134,22 @@ class Account:
             client.meta.events.register_first(
                 f"needs-retry.{client.meta.service_model.service_id.hyphenize()}", is_hopeless)
 
-    def with_short_timeouts(self, attempts: int | None = None) -> Account:
+    def with_short_timeouts(self) -> Account:
         """The same account for what only looks: who does not answer is known within ten seconds.
 
-        A region that throttles does answer: it is asked `attempts` times, by default as often as
-        without haste.
+        A region that throttles does answer: it is asked as often as without haste.
         """
         if self.is_hasty:
             return self
-        tries = attempts or self.attempts
-        hasty = replace(self, attempts=tries, is_hasty=True, _clients={})
-        return self._hasty.setdefault(tries, hasty)
+        with self._lock:
+            if not self._hasty:
+                self._hasty.append(replace(self, is_hasty=True, _clients={}))
+            return self._hasty[0]
 
     def _config(self, service: str) -> Any:
         from botocore.config import Config  # noqa: PLC0415 - 0.1 s that most commands need not wait for
 
-        tries = attempts_of(service, self.attempts)
+        tries = 1 if service in RETRIED_BY_CALLERS else MAX_ATTEMPTS
         connect_s, read_s = (SILENCE_S, SILENCE_S) if self.is_hasty else (CONNECT_S, READ_S)
         return Config(retries={"mode": "standard", "total_max_attempts": tries},
                       connect_timeout=connect_s,
@@ -244,11 +243,6 @@ def _is_starved() -> bool:
     except OSError:  # a kernel without it
         return False
     return float(text.partition("avg10=")[2].partition(" ")[0] or 0) > STARVED_PERCENT
-
-
-def attempts_of(service: str, otherwise: int = MAX_ATTEMPTS) -> int:
-    """Tries of one call by the service's client."""
-    return 1 if service in RETRIED_BY_CALLERS else otherwise
 
 
 def check_regions(regions: Iterable[str]) -> None:

@@ -12,11 +12,11 @@ publishers may differ.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -26,7 +26,7 @@ from botocore import exceptions as aws
 from goldenami.aws import tags
 from goldenami.aws.calls import tolerate, wait_for
 from goldenami.aws.channels.ledger import Ledger
-from goldenami.aws.session import HASTY_ATTEMPTS, Account, Client, code, translated
+from goldenami.aws.session import Account, Client, code, translated
 from goldenami.core import clock
 from goldenami.core.errors import Busy, GoldenError, StageFailed
 from goldenami.core.process import ProcessId
@@ -100,36 +100,33 @@ class Lease:
         self._write("SET notes = :notes", {":notes": {"S": text}})
         self.notes = text
 
-    def renew(self, dynamodb: Client | None = None) -> None:
-        """Hold on for another LIFE_S; by another client than that which took it, if one is
-        given."""
-        self._write("SET expires = :expires", {":expires": {"N": str(self.expires())}}, dynamodb)
+    def renew(self) -> None:
+        """Hold on for another LIFE_S."""
+        self._write("SET expires = :expires", {":expires": {"N": str(self.expires())}})
 
     def expires(self) -> int:
         """When a lease taken or renewed now ends, in AWS's seconds since the epoch."""
         return int(time.monotonic() + self._offset + LIFE_S)
 
-    def release(self, dynamodb: Client | None = None) -> None:
-        """Let go; the number stays, for the next to exceed. `dynamodb` is as in `renew`.
+    def release(self) -> None:
+        """Let go; the number stays, for the next to exceed.
 
         A build's item goes: it has no ledger to guard, and its holder's nonce is enough to know it
         by.
         """
         if BUILD in self.image:
             with tolerate("ConditionalCheckFailedException"):  # another took it over
-                (dynamodb or self._dynamodb).delete_item(
+                self._dynamodb.delete_item(
                     TableName=TABLE, Key={"image": {"S": self.image}},
                     ConditionExpression="holder = :holder",
                     ExpressionAttributeValues={":holder": {"S": self.holder.model_dump_json()}})
             return
-        self._write("REMOVE holder, expires", {}, dynamodb)
+        self._write("REMOVE holder, expires", {})
 
-    def _write(
-        self, expression: str, values: dict[str, Any], dynamodb: Client | None = None
-    ) -> None:
+    def _write(self, expression: str, values: dict[str, Any]) -> None:
         holds = {":holder": {"S": self.holder.model_dump_json()}, ":fence": {"N": str(self.fence)}}
-        client, condition = dynamodb or self._dynamodb, "holder = :holder AND fence = :fence"
-        if not _update(client, self.image, expression, condition, holds | values):
+        condition = "holder = :holder AND fence = :fence"
+        if not _update(self._dynamodb, self.image, expression, condition, holds | values):
             raise Busy(f"another process took over the lease on {self.image}",
                        hint="this one was silent for too long; run again when the other has "
                             "finished")
@@ -200,12 +197,6 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
     return lease
 
 
-def _take_when_free(dynamodb: Client, image: str, wait_s: float) -> Lease:
-    """As `take_lease`; Busy only when another has held it for `wait_s` seconds."""
-    return wait_for(lambda: take_lease(dynamodb, image), limit_s=wait_s, pauses=WAIT_POLL_S,
-                    passes=lambda error: isinstance(error, Busy))
-
-
 def _make_table(dynamodb: Client) -> None:
     """The table of leases, once in a region; two that make it at once are welcome."""
     try:
@@ -225,7 +216,7 @@ def _make_table(dynamodb: Client) -> None:
                           hint="run again; if it stays so, look at it in the console")
 
 
-@contextmanager
+@contextlib.contextmanager
 def hold_leases(
     account: Account, image: str, regions: list[str], *, wait_s: float = 0.0,
 ) -> Iterator[dict[str, Lease]]:
@@ -237,15 +228,18 @@ def hold_leases(
     """
     leases: dict[str, Lease] = {}
     stop, hasty = threading.Event(), account.with_short_timeouts()
-    impatient = account.with_short_timeouts(HASTY_ATTEMPTS)
     keepers: list[threading.Thread] = []
+
+    def take(region: str) -> Lease:
+        return wait_for(lambda: take_lease(hasty.dynamodb(region), image), limit_s=wait_s,
+                        pauses=WAIT_POLL_S, passes=lambda error: isinstance(error, Busy))
+
     try:
         for region in sorted(regions):
             with translated(region):
-                leases[region] = _take_when_free(hasty.dynamodb(region), image, wait_s)
+                leases[region] = take(region)
             keepers.append(threading.Thread(
-                target=_renew_until, args=(leases[region], impatient.dynamodb(region), stop),
-                daemon=True))
+                target=_renew_until, args=(leases[region], stop), daemon=True))
             keepers[-1].start()
         yield leases
     finally:
@@ -254,27 +248,11 @@ def hold_leases(
             keeper.join()
 
 
-def _renew_until(lease: Lease, dynamodb: Client, stop: threading.Event) -> None:
+def _renew_until(lease: Lease, stop: threading.Event) -> None:
     """Renew until `stop`, then let go."""
+    ignored = contextlib.suppress(aws.ClientError, aws.BotoCoreError, GoldenError)
     while not stop.wait(RENEW_S):
-        with _errors_ignored():  # a lease that is lost stops the next write of the ledger
-            lease.renew(dynamodb)
-    with _errors_ignored():  # what is not released now ends by itself
-        _release(lease, dynamodb)
-
-
-def _release(lease: Lease, dynamodb: Client) -> None:
-    """Release; a region that answers, if only to refuse for now, is worth the patience of the
-    lease's own client."""
-    try:
-        lease.release(dynamodb)
-    except (aws.ClientError, aws.ConnectionClosedError):
+        with ignored:  # a lease that is lost stops the next write of the ledger
+            lease.renew()
+    with ignored:  # what is not released now ends by itself
         lease.release()
-
-
-@contextmanager
-def _errors_ignored() -> Iterator[None]:
-    try:
-        yield
-    except (aws.ClientError, aws.BotoCoreError, GoldenError):
-        return

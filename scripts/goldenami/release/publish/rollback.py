@@ -21,7 +21,7 @@ from goldenami.aws.channels.pointers import Version
 from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region
-from goldenami.aws.session import HASTY_ATTEMPTS, Account, check_regions
+from goldenami.aws.session import Account, check_regions
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
@@ -61,7 +61,7 @@ def prepare(
     image = definition.image
     names = regions or channels.publish_section(definition).regions
     check_regions(names)
-    hasty = account.with_short_timeouts(HASTY_ATTEMPTS)
+    hasty = account.with_short_timeouts()
     known, states, failed = _look(hasty, definition, names)
     for region, state in states.items():
         pointers.check_default(state.template, pointers.template_name(image), region)
