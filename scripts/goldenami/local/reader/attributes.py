@@ -12,8 +12,7 @@ from goldenami.local.reader.limits import Unreadable
 
 _MAGIC = 0xEA020000
 _PREFIXES = {1: "user.", 2: "system.posix_acl_access", 3: "system.posix_acl_default", 4: "trusted.",
-             6: "security.",
-             7: "system.", 8: "system.richacl"}
+             6: "security.", 7: "system.", 8: "system.richacl"}
 """By the number that stands for them (fs/ext4/xattr.h)."""
 ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _TAGS = {0x01: "user:", 0x02: "user:", 0x04: "group:", 0x08: "group:", 0x10: "mask:",
@@ -48,7 +47,6 @@ def _parse(entries: bytes, values: bytes, what: str) -> dict[str, str]:
 
 
 def _pairs(entries: bytes, values: bytes, what: str) -> Iterator[tuple[str, bytes]]:
-    """Names and values of a list that four zeros end."""
     at = 0
     while entries[at:at + 4] != bytes(4):
         if at + 16 > len(entries):

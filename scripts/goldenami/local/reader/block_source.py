@@ -54,7 +54,6 @@ class RawFile:
         return data
 
     def data(self, start: int, stop: int) -> Iterator[Extent]:
-        """The parts of the file between two bytes that are no holes."""
         return sparse_file.data(self._file, start, stop)
 
 

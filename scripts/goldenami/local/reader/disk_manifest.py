@@ -19,8 +19,6 @@ from goldenami.local.tree.tree import KEPT_TEXTS
 
 _LISTS = (r"/var/lib/dpkg/info/[\w.+:-]+\.list"
           r"|/opt/ml/[\w.-]+/lib/python3[\w.]*/site-packages/[\w.+-]+\.dist-info/RECORD")
-_LISTS_BYTES = 64 << 20
-"""Of one list of a package's files; that of CUDA's largest wheel has less than one."""
 _ANY_EXT = slice(1080, 1082), b"\x53\xef"
 """Where a file system of Linux' ext family has its signature, and what that is (ext4, "Super
 Block")."""
@@ -40,11 +38,12 @@ def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
     system = Region(disk, root["offset"], root["size"])
     there = observe(Observation(system, {}, {}, kept=""))
     files = {state.path: state.size if state.kind == "file" else -1 for state in there.states}
-    found = observe(Observation(system, {}, files, f"{KEPT_TEXTS}|{_LISTS}",
-                                kept_bytes=_LISTS_BYTES)).states
+    found = observe(Observation(system, {}, files, f"{KEPT_TEXTS}|{_LISTS}")).states
     for state in found:
         if re.fullmatch(_LISTS, state.path):
-            _written(scratch / state.path[1:], state.text or "")
+            listing = scratch / state.path[1:]
+            listing.parent.mkdir(parents=True, exist_ok=True)
+            listing.write_text(state.text or "", encoding="utf-8", errors="surrogateescape")
     packages = owners.packages(scratch)
     boot["settings"] = {boot_regions.ROOT: there.settings}
     rows = ",\n".join(json.dumps(_row(state, packages.get(state.path, "")), sort_keys=True)
@@ -64,17 +63,11 @@ def _refuse_second(disk: Region, others: list[dict[str, Any]]) -> None:
             raise Unreadable(f"partition {entry['name']} is a second file system beside the root")
 
 
-def _written(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", errors="surrogateescape")
-
-
 def _row(state: PathState, package: str) -> dict[str, object]:
     """As `tree.write_manifest` has it, and what only a disk can have besides: other attributes, and
     flags."""
     row: dict[str, object] = {"path": state.path, "type": state.kind, "mode": f"{state.mode:04o}",
-                              "uid": state.uid,
-                              "gid": state.gid}
+                              "uid": state.uid, "gid": state.gid}
     attributes = {name: value for name, value in state.attributes.items() if name != CAPABILITY}
     optional = {
         "target": state.target,

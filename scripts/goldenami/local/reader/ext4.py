@@ -82,7 +82,6 @@ class Ext4:
         self.load()
 
     def load(self) -> None:
-        """Read the superblock."""
         block = self.block_at(0)
         raw = block[SUPERBLOCK_AT:SUPERBLOCK_AT + SUPERBLOCK_BYTES]
         if raw[0x38:0x3A] != b"\x53\xef":
@@ -93,19 +92,14 @@ class Ext4:
         self._check_features()
         if crc32c(START, raw[:0x3FC]) != int.from_bytes(raw[0x3FC:], "little"):
             raise Unreadable("the superblock does not match its checksum")
-        wide = (
-            int.from_bytes(raw[0x150:0x154], "little") << 32
-            if self.incompatible & _INCOMPATIBLE["64bit"]
-            else 0
-        )
-        self.block_count = fields[1] | wide
+        is_64bit = bool(self.incompatible & _INCOMPATIBLE["64bit"])
+        high = int.from_bytes(raw[0x150:0x154], "little") if is_64bit else 0
+        self.block_count = fields[1] | high << 32
         self.inodes: int = fields[0]
         self.blocks_per_group: int = fields[8]
         self.inodes_per_group: int = fields[10]
         self.inode_size: int = struct.unpack_from("<H", raw, 0x58)[0]
-        self.descriptor_size: int = (
-            struct.unpack_from("<H", raw, 0xFE)[0] if wide or self.incompatible & 0x80 else 32
-        )
+        self.descriptor_size: int = struct.unpack_from("<H", raw, 0xFE)[0] if is_64bit else 32
         seeded = self.incompatible & _INCOMPATIBLE["csum_seed"]
         self.seed: int = (
             struct.unpack_from("<I", raw, 0x270)[0] if seeded else crc32c(START, raw[0x68:0x78])
@@ -139,15 +133,13 @@ class Ext4:
                              f"{self.source.size // BLOCK}")
         self.groups = groups
 
-    # --- blocks ------------------------------------------------------------------------------------------------------
+    # --- blocks
 
     def block_at(self, number: int) -> bytes:
-        """One block, as the journal has it."""
         known = self._replaced.get(number)
         return known if known is not None else self.source.read(number * BLOCK, BLOCK)
 
     def blocks_at(self, number: int, count: int) -> bytes:
-        """Blocks that follow one another."""
         index = bisect.bisect_left(self._replaced_numbers, number)
         if index == len(self._replaced_numbers) or self._replaced_numbers[index] >= number + count:
             return self.source.read(number * BLOCK, count * BLOCK)
@@ -195,10 +187,10 @@ class Ext4:
         if not 0 < number <= number + count <= self.block_count:
             raise Unreadable(f"{what} names block {number} (+{count}) of {self.block_count}")
 
-    # --- inodes ------------------------------------------------------------------------------------------------------
+    # --- inodes
 
     def inode(self, number: int, what: str) -> Inode:
-        """The inode of that number; `what` names in an error what has it."""
+        """`what` names in an error what has the inode."""
         at = self._inode_at(number, what)
         place, begin = divmod(at, BLOCK)
         inode = Inode(number, self.block_at(place)[begin:begin + self.inode_size], self.seed,
@@ -208,11 +200,9 @@ class Ext4:
         return inode
 
     def group_of(self, number: int) -> int:
-        """The block group of an inode."""
         return (number - 1) // self.inodes_per_group
 
     def place_of(self, number: int) -> int:
-        """Where an inode is, in bytes."""
         return self._inode_at(number, f"inode {number}")
 
     def _inode_at(self, number: int, what: str) -> int:
@@ -225,7 +215,6 @@ class Ext4:
         return table * BLOCK + index * self.inode_size
 
     def _inode_table(self, group: int) -> int:
-        """The first block of a group's inodes."""
         at = BLOCK + group * self.descriptor_size
         block = self.block_at(at // BLOCK)
         raw = block[at % BLOCK:at % BLOCK + self.descriptor_size]
@@ -258,7 +247,7 @@ class Ext4:
             raise Unreadable(f"{what}: inode {inode.number} has {inode.extra_size} bytes of extra "
                              "fields")
 
-    # --- content -----------------------------------------------------------------------------------------------------
+    # --- content
 
     def runs(self, inode: Inode, what: str) -> list[Run]:
         """Where the content of a file or folder is: in order, without overlaps, each within the
@@ -350,7 +339,6 @@ class Ext4:
             at = logical + length
 
     def link(self, inode: Inode, what: str) -> bytes:
-        """The target of a symbolic link."""
         held = inode.sectors - (8 if inode.attribute_block else 0)
         if inode.size == 0 or inode.size > limits.PATH_BYTES:
             raise Unreadable(f"{what}: a link of {inode.size} bytes")
@@ -375,9 +363,9 @@ def settings(superblock: bytes) -> str:
     reserved = struct.unpack_from("<2H", superblock, 0x50)
     options, = struct.unpack_from("<I", superblock, 0x100)
     words = superblock[0x200:0x240].rstrip(b"\0").decode("ascii", "backslashreplace")
-    return (f"features {' '.join(f'{value:#x}' for value in features)}, errors {errors}, reserved "
-            "for "
-            f"{reserved[0]}:{reserved[1]}, options {options:#x} {words}").rstrip()
+    shown = " ".join(f"{value:#x}" for value in features)
+    return (f"features {shown}, errors {errors}, reserved for {reserved[0]}:{reserved[1]}, "
+            f"options {options:#x} {words}").rstrip()
 
 
 def device(inode: Inode) -> tuple[int, int]:
@@ -389,6 +377,5 @@ def device(inode: Inode) -> tuple[int, int]:
 
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink",
-         stat.S_IFCHR: "character",
-         stat.S_IFBLK: "block", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket"}
+         stat.S_IFCHR: "character", stat.S_IFBLK: "block", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket"}
 """Types as the manifest names them; it has no sockets."""

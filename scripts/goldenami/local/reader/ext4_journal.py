@@ -124,7 +124,6 @@ def replay(system: Ext4) -> int:
 
 
 def _whole(journal: _Journal) -> Iterator[_Transaction]:
-    """The transactions that were finished, in order."""
     place, now = journal.start, _Transaction(journal.sequence)
     if not journal.first <= place < journal.last:
         raise Unreadable(f"{_WHAT} begins at its block {place} of {journal.last}")

@@ -30,27 +30,22 @@ class Inode:
 
     @property
     def mode(self) -> int:
-        """Type and permissions, as `stat` has them."""
         return self._u16(0)
 
     @property
     def uid(self) -> int:
-        """The owner."""
         return self._u16(2) | self._u16(0x78) << 16
 
     @property
     def gid(self) -> int:
-        """The group."""
         return self._u16(0x18) | self._u16(0x7A) << 16
 
     @property
     def size(self) -> int:
-        """Bytes of the content."""
         return self._u32(4) | self._u32(0x6C) << 32
 
     @property
     def links(self) -> int:
-        """Names of it."""
         return self._u16(0x1A)
 
     @property
@@ -65,7 +60,7 @@ class Inode:
 
     @property
     def attribute_block(self) -> int:
-        """The block of extended attributes, 0 without one."""
+        """0 without one."""
         return self._u32(0x68) | self._u16(0x76) << 32
 
     @property

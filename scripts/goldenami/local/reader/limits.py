@@ -23,13 +23,13 @@ SILENCE_S = 600
 """Wall-clock seconds for which a reader may say nothing: far above what any file takes."""
 OUTPUT_BYTES = 1 << 30
 """What a reader may say."""
-KEPT_BYTES = 16 << 20
-"""Content of a file that is handed over for a rule to look at: containerd's list of containers has
-the most."""
+KEPT_BYTES = 64 << 20
+"""Content of a file that is handed over: containerd's list of containers has the most of what a
+rule looks at; a package's list of files has less than one."""
 
 
 class Unreadable(Unreachable):
-    """A disk that cannot be read, or does not fit together: nothing can be said about it."""
+    """A disk that cannot be read, or does not fit together."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"could not look: {problem}",

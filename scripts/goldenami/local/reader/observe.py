@@ -29,7 +29,6 @@ class Region:
     size: int
 
     def read(self, offset: int, length: int) -> bytes:
-        """As `BlockSource`."""
         if not 0 <= offset <= offset + length <= self.size:
             raise Unreadable(f"bytes {offset} to {offset + length} of a part of {self.size}")
         return self.disk.read(self.offset + offset, length)
@@ -39,7 +38,7 @@ class Region:
 class Observation:
     """What to look at, and for what. `baked` are the manifest's paths, `sizes` the bytes of their
     files and -1 of what is none; the content of what the regular expression `kept` matches is
-    handed over, up to `kept_bytes` of each.
+    handed over.
 
     With `base`, the file system as it was baked, and `changed`, the parts written since, only what
     lies elsewhere or in a changed part is checked and hashed.
@@ -51,12 +50,11 @@ class Observation:
     kept: str
     base: BlockSource | None = None
     changed: Sequence[Extent] | None = None
-    kept_bytes: int = limits.KEPT_BYTES
 
 
 class Observed(NamedTuple):
-    """Every path of a file system: the states of those that were looked at, and the paths that are
-    as baked; and what the file system says of itself."""
+    """The states of paths that were looked at, the paths that are as baked, and what the file
+    system says of itself."""
 
     states: list[PathState]
     as_baked: set[str]
@@ -64,11 +62,7 @@ class Observed(NamedTuple):
 
 
 def observe(wanted: Observation) -> Observed:
-    """Every path of the file system.
-
-    Raises Unreadable where the disk cannot be read or does not fit together, and what
-    `wanted.system` raises.
-    """
+    """Every path; Unreadable where the disk cannot be read or does not fit together."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(limits.SILENCE_S)
@@ -127,5 +121,4 @@ def _asked(wanted: Observation) -> dict[str, Any]:
             "base_size": wanted.base.size if wanted.base and known else 0,
             "changed": wanted.changed if known else None, "kept": wanted.kept,
             "sizes": dict(wanted.sizes),
-            "kept_bytes": wanted.kept_bytes,
             "cpu_s": limits.CPU_S + sum(wanted.sizes.values()) // limits.HASHED_PER_S}

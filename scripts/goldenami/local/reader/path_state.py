@@ -37,7 +37,6 @@ class PathState:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> PathState:
-        """From a row of the manifest or of a reader."""
         attributes = dict(row.get("attributes", {}))
         if "capability" in row:
             attributes[CAPABILITY] = row["capability"]

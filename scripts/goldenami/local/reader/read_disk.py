@@ -7,18 +7,18 @@ too much memory or time, and whatever it raises is `could not look`.
 
 from __future__ import annotations
 
+import itertools
 import json
-import re
 import resource
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from goldenami.core.errors import GoldenError
 from goldenami.local.reader import ext4_journal, limits, wire
 from goldenami.local.reader.ext4 import Ext4
-from goldenami.local.reader.walk import Said, Walk, Wanted
+from goldenami.local.reader.walk import Said, Walk
 from goldenami.local.reader.wire import Say
 
 _CHUNK = 64 << 10
@@ -30,8 +30,6 @@ _BATCH = 500
 
 
 class _Asked:
-    """The part of a disk that a file system fills, read by asking the parent."""
-
     def __init__(self, connection: socket.socket, disk: int, size: int) -> None:
         self.size = size
         self._connection, self._disk = connection, disk
@@ -60,42 +58,30 @@ class _Asked:
         return data
 
 
-def _walk(connection: socket.socket, asked: dict[str, Any], tell: Callable[[Said], None]) -> str:
-    """Tell every path; the file system's settings."""
-    kept = re.compile(asked["kept"])
-    wanted = Wanted(sizes=asked["sizes"], kept=lambda path: kept.fullmatch(path) is not None,
-                    kept_bytes=asked["kept_bytes"])
+def _walk(connection: socket.socket, asked: dict[str, Any]) -> tuple[str, Iterator[Said]]:
     system = Ext4(_Asked(connection, 0, asked["size"]), asked["changed"])
     ext4_journal.replay(system)
     system.check_groups()
     baked = Ext4(_Asked(connection, 1, asked["base_size"]), []) if asked["base_size"] else None
     if baked:
         system.compare_with(baked)
-    Walk(system, wanted, baked).say(tell)
-    return system.settings
+    return system.settings, Walk(system, asked["sizes"], asked["kept"], baked).rows()
 
 
 def _serve(connection: socket.socket) -> None:
     _, text = wire.receive(connection)
-    batch = list[Said]()
-
-    def tell(row: Said) -> None:
-        batch.append(row)
-        if len(batch) == _BATCH:
-            wire.send(connection, Say.ROWS, json.dumps(batch).encode())
-            batch.clear()
-
     try:
         asked = json.loads(text)
         resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_s"], asked["cpu_s"]))
-        settings = _walk(connection, asked, tell)
+        settings, rows = _walk(connection, asked)
+        while batch := list(itertools.islice(rows, _BATCH)):
+            wire.send(connection, Say.ROWS, json.dumps(batch).encode())
     except GoldenError as error:
         wire.send(connection, Say.UNREADABLE, error.message.encode("utf-8", "backslashreplace"))
     except (MemoryError, RecursionError, ValueError, LookupError, ArithmeticError, TypeError) as error:
         said = f"could not look: the reader failed on this disk ({type(error).__name__}: {error})"
         wire.send(connection, Say.UNREADABLE, said.encode("utf-8", "backslashreplace"))
     else:
-        wire.send(connection, Say.ROWS, json.dumps(batch).encode())
         wire.send(connection, Say.DONE, settings.encode())
 
 

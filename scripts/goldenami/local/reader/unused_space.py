@@ -56,7 +56,6 @@ def find(disk: Path) -> list[str]:
 
 
 def _gaps(table: list[dict[str, Any]], size: int) -> Iterator[Extent]:
-    """What is in no partition, and neither of both tables."""
     at = _TABLE_SECTORS * SECTOR
     for entry in sorted(table, key=lambda entry: int(entry["offset"])):
         yield at, entry["offset"]
@@ -92,7 +91,6 @@ def _journal(system: Ext4) -> Iterator[Extent]:
 
 
 def _free(system: Ext4) -> Iterator[Extent]:
-    """Runs of free blocks: the first, and the one behind the last."""
     for group in range(system.groups):
         first = group * system.blocks_per_group
         count = min(system.blocks_per_group, system.block_count - first)
@@ -142,6 +140,5 @@ def _filled(source: RawFile, places: Iterator[Extent] | list[Extent]) -> Iterato
 
 
 def _data(source: RawFile, offset: int, size: int) -> Iterator[bytes]:
-    """What is no hole of a place."""
     for first, last in source.data(offset, offset + size):
         yield source.read(first, last - first)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from goldenami.local.reader import limits
@@ -35,46 +35,37 @@ AS_BAKED = "as baked"
 since."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of a disk's files.
-
-    `sizes` has every path of the manifest, with its bytes, or -1 where it is no file. Only a file
-    of the same size is hashed, since any other differs anyway. `kept` says of which files the
-    content is wanted, up to `kept_bytes`.
-    """
-
-    sizes: Mapping[str, int]
-    kept: Callable[[str], bool]
-    kept_bytes: int = limits.KEPT_BYTES
-
-
 class Walk:
     """One reading of a file system; beside that of `baked`, the same one when it was baked, where
-    that is known."""
+    that is known.
 
-    def __init__(self, system: Ext4, wanted: Wanted, baked: Ext4 | None = None) -> None:
-        self._system, self._wanted, self._baked = system, wanted, baked
+    `sizes` has every path of the manifest, with its bytes, or -1 where it is no file. Only a file
+    of the same size is hashed, since any other differs anyway. The content of files that `kept`
+    matches is handed over.
+    """
+
+    def __init__(
+        self, system: Ext4, sizes: Mapping[str, int], kept: str, baked: Ext4 | None = None
+    ) -> None:
+        self._system, self._sizes, self._baked = system, sizes, baked
+        self._kept = re.compile(kept)
         self._folders: set[int] = set()
         self._first: dict[int, str] = {}
         self._same_tables: dict[int, bool] = {}
         self._count = 0
 
-    def say(self, tell: Callable[[Said], object]) -> None:
-        """Tell every path; Unreadable at the first thing that does not fit, whatever was said
-        before it."""
+    def rows(self) -> Iterator[Said]:
+        """Every path; Unreadable at the first thing that does not fit, whatever came before it."""
         root = self._system.inode(ROOT_INODE, "/")
         if not stat.S_ISDIR(root.mode):
             raise Unreadable("the root is no folder")
         before = self._baked.inode(ROOT_INODE, "/") if self._baked else None
-        tell(self._row("/", root))
-        self._below("", root, before, 0, tell)
+        yield self._row("/", root)
+        yield from self._below("", root, before, 0)
 
     def _below(
-        self, folder: str, inode: Inode, before: Inode | None, depth: int,
-        tell: Callable[[Said], object],
-    ) -> None:
-        """Tell what is in a folder that was baked as `before`, if it was."""
+        self, folder: str, inode: Inode, before: Inode | None, depth: int
+    ) -> Iterator[Said]:
         shown = folder or "/"
         if inode.number in self._folders or depth > limits.DEPTH:
             raise Unreadable(f"{shown} stands in two places, or too deep")
@@ -90,10 +81,15 @@ class Walk:
                 raise Unreadable(f"{shown}: too many paths, or too long ones")
             child = self._system.inode(number, path)
             was = self._was(child, baked.get(name), path)
-            tell(self._row(path, child, was) if was is not child or self._is_written(child, path)
-                 or path not in self._wanted.sizes else self._short(path, child))
-            if stat.S_ISDIR(child.mode):
-                self._below(path, child, was, depth + 1, tell)
+            is_folder = stat.S_ISDIR(child.mode)
+            if was is not child or path not in self._sizes or self._is_written(child, path):
+                yield self._row(path, child, was)
+            else:
+                if not is_folder:
+                    self._first.setdefault(child.number, path)
+                yield path
+            if is_folder:
+                yield from self._below(path, child, was, depth + 1)
 
     def _was(self, child: Inode, number: int | None, path: str) -> Inode | None:
         """The inode that the path had when it was baked: `child` itself where it is the same."""
@@ -121,11 +117,9 @@ class Walk:
             return False
         if inode.attribute_block and system.is_changed(inode.attribute_block):
             return True
-        if not inode.flags & FLAG_EXTENTS:
-            return False
-        return any(
-            system.is_changed(node) for node in system.nodes(inode, path)
-        ) or self._holds_new(system.runs(inode, path))
+        return bool(inode.flags & FLAG_EXTENTS) and (
+            any(map(system.is_changed, system.nodes(inode, path)))
+            or self._holds_new(system.runs(inode, path)))
 
     def _holds_new(self, runs: list[Run]) -> bool:
         """Whether a content is other than what was baked in its place; what was written there may
@@ -139,18 +133,12 @@ class Walk:
             self._system.blocks_at(first + begin, take) != baked.blocks_at(first + begin, take)
             for begin in range(0, count, _COMPARED) for take in [min(_COMPARED, count - begin)])
 
-    def _short(self, path: str, inode: Inode) -> str:
-        if not stat.S_ISDIR(inode.mode):
-            self._first.setdefault(inode.number, path)
-        return path
-
     def _row(self, path: str, inode: Inode, was: Inode | None = None) -> Row:
         kind = KINDS.get(stat.S_IFMT(inode.mode))
         if kind is None or inode.links == 0:
             raise Unreadable(f"{path}: inode {inode.number} is not in use")
         row: Row = {"path": path, "type": kind, "mode": f"{stat.S_IMODE(inode.mode):04o}",
-                    "uid": inode.uid,
-                    "gid": inode.gid}
+                    "uid": inode.uid, "gid": inode.gid}
         if flags := inode.flags & ~LAYOUT_FLAGS:
             row["flags"] = flags
         if found := attributes(self._system, inode, path):
@@ -166,11 +154,11 @@ class Walk:
 
     def _content(self, path: str, inode: Inode, was: Inode | None) -> Row:
         row: Row = {"size": inode.size}
-        hashed, kept = self._wanted.sizes.get(path) == inode.size, self._wanted.kept(path)
+        hashed, kept = self._sizes.get(path) == inode.size, self._kept.fullmatch(path)
         if not hashed and not kept:
             return row
         runs = self._system.runs(inode, path)
-        if kept and inode.size <= self._wanted.kept_bytes:
+        if kept and inode.size <= limits.KEPT_BYTES:
             text = b"".join(self._system.content(inode, runs))
             return row | {"text": text.decode("utf-8", "surrogateescape"),
                           "sha256": hashlib.sha256(text).hexdigest()}

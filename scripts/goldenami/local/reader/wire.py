@@ -19,7 +19,7 @@ READ = struct.Struct(">BQI")
 
 
 class Say(IntEnum):
-    """Kinds of messages."""
+    """The kind of a message."""
 
     ASKED = 1
     READ = 2
