@@ -59,12 +59,9 @@ class Commands(TyperGroup):
     """All commands; the module of one is imported when it is called, and of none for the help."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        """The names, in the order of the help."""
         return list(MODULES)
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand:  # type: ignore[override]
-        """The command of that name as the help and a shell show it; BadInput where there is
-        none."""
         if cmd_name not in MODULES:
             raise BadInput(f"there is no command `{cmd_name}`: {nearest(cmd_name, MODULES)}",
                            hint="`golden --help` lists them")
@@ -74,12 +71,10 @@ class Commands(TyperGroup):
     def resolve_command(  # type: ignore[override]
         self, ctx: typer.Context, args: list[str],
     ) -> tuple[str | None, TyperCommand | None, list[str]]:
-        """The command that `args` begin with, to be run."""
         name, _, others = super().resolve_command(ctx, args)
         return name, command(name) if name else None, others
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
-        """The commands by area."""
         for area, names in AREAS.items():
             with formatter.section(area):
                 formatter.write_dl([(name, _help_line(name)) for name in names])
@@ -87,8 +82,7 @@ class Commands(TyperGroup):
 
 @functools.cache
 def _functions(module: str) -> dict[str, str]:
-    """First lines of the docstrings of a module's functions, without an import of what they work
-    with."""
+    """Of the source's text: to import a module takes up to a second, and the help needs each."""
     text = (Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8")
     return {node.name: (ast.get_docstring(node) or "").split("\n")[0]
             for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
@@ -119,7 +113,6 @@ def command(name: str) -> TyperCommand:
 
 
 def _markup() -> Any:
-    """Panels and colours on a terminal only."""
     return "rich" if sys.stdout.isatty() else None
 
 
@@ -205,7 +198,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _usage(error: typer.TyperException) -> BadInput:
-    """What is wrong with the command line, and where to look."""
     message = error.format_message().rstrip(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     path = context.command_path if context else command_name.program()

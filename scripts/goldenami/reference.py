@@ -61,14 +61,12 @@ def page(root: Path) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table, with the empty line behind it."""
     lines = [[cell.replace("|", "\\|") for cell in row]
              for row in (heads, ["---"] * len(heads), *rows)]
     return [*("| " + " | ".join(row) + " |" for row in lines), ""]
 
 
 def _definition() -> list[str]:
-    """A table for each section of a definition."""
     parts = ["## Keys of a definition\n", "A file of `packer/images/`. Other keys are refused.\n"]
     for path, keys in definition_keys.sections():
         parts += [f"### Section {path}\n" if path else "### The top level\n",
@@ -78,7 +76,6 @@ def _definition() -> list[str]:
 
 
 def _command(name: str) -> list[str]:
-    """Heading, help and table of one command."""
     command = cli.command(name)
     text = textwrap.fill(" ".join((command.help or "").split()), 120, break_on_hyphens=False)
     return [f"#### {name}\n", f"{text}\n",
@@ -86,7 +83,6 @@ def _command(name: str) -> list[str]:
 
 
 def _options(command: TyperCommand | TyperGroup, name: str) -> list[tuple[str, str]]:
-    """What the command's help says of each argument and option but `--help`."""
     context = typer.Context(command, info_name=name)
     records = [record for parameter in command.get_params(context)
                if (record := parameter.get_help_record(context))]
@@ -94,7 +90,7 @@ def _options(command: TyperCommand | TyperGroup, name: str) -> list[tuple[str, s
 
 
 def _make(text: str) -> list[str]:
-    """Targets in the Makefile's order, with the variables that their recipes look at."""
+    """With the variables that their recipes look at."""
     assigned = dict(_ASSIGNED.findall(text))
 
     def variables(recipe: str) -> set[str]:

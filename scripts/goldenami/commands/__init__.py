@@ -21,14 +21,11 @@ from goldenami.model.definitions import definition_file
 
 
 def _images(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """Names of images, for the shell that completes one."""
     root = Checkout((context.parent or context).params["root"]).root
     return (path.stem for path in sorted((root / "packer/images").glob(f"{incomplete}*.yml")))
 
 
 def _known(context: typer.Context, image: str | None) -> str | None:
-    """`image`, or BadInput where no file of packer/images/ has that name: before a command does
-    anything."""
     if image is not None and not context.resilient_parsing:  # which a shell's completion is
         definition_file.path_of(Checkout(context.obj).root, image)
     return image
@@ -68,7 +65,7 @@ Settings = Annotated[list[str], typer.Option(
 
 
 def print_record(record: Record, lines: Iterable[str], as_json: bool) -> None:
-    """The record as JSON, or its lines for a person."""
+    """The record as JSON, or its lines."""
     text = "\n".join(lines) + "\n"
     if as_json:
         text = records.canonical(record.model_dump(mode="json"))
@@ -84,7 +81,7 @@ def raise_failed(failed: dict[str, GoldenError], what: str) -> None:
 
 
 def run_url() -> str:
-    """The address of the pipeline's run, as GitLab and GitHub tell each job; empty elsewhere."""
+    """The address of the pipeline's run on GitLab or GitHub; empty elsewhere."""
     if gitlab := os.environ.get("CI_PIPELINE_URL"):
         return gitlab
     names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
@@ -93,13 +90,11 @@ def run_url() -> str:
 
 
 def lead_to(command: str, image: str) -> None:
-    """Say, as the last line of a command, which one goes on."""
+    """Print which command is next."""
     print(f"next: {command_name.program()} {command} {image}", file=sys.stderr, flush=True)
 
 
 def _lead_on(words: list[str]) -> None:
-    """Say, as the last line of a plan, which command does what it says: the same one, that plans no
-    more."""
     while words[0] == "--root":  # the program names it where it has to
         words = words[2:]
     kept = [{"plan": "apply"}.get(word, word) for word in words if word != "--dry-run"]
@@ -116,8 +111,7 @@ def setting(text: str) -> tuple[str, str]:
 
 
 def with_checkout(run: Callable[..., int]) -> Callable[..., int]:
-    """A command as Typer calls it: its first parameter, the checkout, comes from the context, which
-    has --root."""
+    """`run` as Typer calls it: its first parameter, the checkout, comes from the context."""
     signature = inspect.signature(run, eval_str=True)
     first, *others = signature.parameters.values()
 

@@ -99,7 +99,6 @@ def cmd_bake(
 
 
 def _fetch(checkout: Checkout, image: str, *, wait: bool, relock: bool) -> int:
-    """Have every file of the lock in the store, and say to Packer where they are."""
     with workspace.image_lock(checkout.root, image, wait=wait):
         lock, digest = fetched(checkout, image, relock=relock)
         account = _account(checkout, lock)
@@ -112,7 +111,6 @@ def _fetch(checkout: Checkout, image: str, *, wait: bool, relock: bool) -> int:
 
 
 def _account(checkout: Checkout, lock: Lock) -> dict[str, str]:
-    """Region and type of an instance that builds the image."""
     publish = checkout.definition(lock.image).publish
     where = {"region": publish.regions[0]} if publish else {}
     own = publish.launch_template.instance_type if publish else None
@@ -122,8 +120,8 @@ def _account(checkout: Checkout, lock: Lock) -> dict[str, str]:
 def _inputs(
     checkout: Checkout, image: str, by: Callable[[Lock], Builder], *, relock: bool, force: bool,
 ) -> tuple[Lock, str]:
-    """The lock to bake. Its files, which take minutes to read, are looked at only where its build
-    is to be made."""
+    """Whether files are in the store takes minutes to read, so only a build that is missing asks.
+    """
     if not force and lockfile.path_of(checkout.root, image).exists():
         lock, digest = lint.committed(checkout.root, checkout.definition(image))
         if not bake.is_needed(checkout.root, lock, digest, by(lock)):
@@ -132,7 +130,6 @@ def _inputs(
 
 
 def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None) -> Ec2Builder:
-    """For `region`, else the first that the image is published to."""
     definition = checkout.definition(lock.image)
     publish = channels.publish_section(definition)
     region = region or publish.regions[0]
@@ -143,7 +140,7 @@ def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None) -> Ec2Build
 
 
 def _stage(name: str, builder: Builder) -> str:
-    """What timings are remembered under: an instance takes other times than this machine."""
+    """An instance takes other times than this machine, so its timings have a name of their own."""
     return name if builder.kind is BuilderKind.LOCAL else f"{name}-{builder.kind.value}"
 
 

@@ -41,7 +41,6 @@ class Checkout:
 
     @cached_property
     def root(self) -> Path:
-        """The checkout's folder; BadInput where there is none."""
         start = (self.given or Path.cwd()).resolve()
         for folder in [start] if self.given else [start, *start.parents]:
             if (folder / IMAGES).is_dir():
@@ -53,13 +52,10 @@ class Checkout:
 
     @cached_property
     def cache(self) -> CachePaths:
-        """Where this user's store, layers and timings are."""
         return CachePaths.default()
 
     @cached_property
     def store(self) -> Store:
-        """The store of this user, behind apt's proxies, with the remote one that GOLDEN_STORE_S3
-        names."""
         location = os.environ.get("GOLDEN_STORE_S3")
         return Store(self.cache.root, remote=self._remote(location) if location else None,
                      proxy=mirrors.proxy)
@@ -81,35 +77,28 @@ class Checkout:
         return Account(self.allowed(definition))
 
     def allowed(self, definition: Definition | None = None) -> AllowedRegions:
-        """The regions that the repository allows, and the definition, if one is given."""
         sections = [(f"{definition.image}.yml: residency", definition.residency)] if definition \
             else []
         return residency.allowed(self.root, sections)
 
     @property
     def families(self) -> dict[str, Family]:
-        """The instance families of packer/hardware.yml."""
         return hardware.load(self.root)
 
     def definition(self, image: str) -> Definition:
-        """The definition of an image."""
         return definition_file.load(self.root, definition_file.path_of(self.root, image))
 
     def paths(self, image: str | None) -> list[Path]:
-        """The definition's file of one image, or of all by name."""
         if image is None:
             return sorted((self.root / IMAGES).glob("*.yml"))
         return [definition_file.path_of(self.root, image)]
 
     def definitions(self, image: str | None) -> Iterator[Definition]:
-        """The definition of one image, or of all by name, each read when it is its turn."""
+        """Each is read when it is its turn."""
         return (definition_file.load(self.root, path) for path in self.paths(image))
 
     def images_by_region(self, image: str | None, only: list[str]) -> dict[str, list[str]]:
-        """The images that are published to each region, by their definitions.
-
-        `only`: these regions, declared or not.
-        """
+        """Of `only` these regions, declared or not."""
         from goldenami.aws.session import check_regions  # noqa: PLC0415 - botocore, as below
 
         images: dict[str, list[str]] = {}
@@ -120,37 +109,32 @@ class Checkout:
         return images
 
     def lock(self, image: str) -> tuple[Lock, str]:
-        """The lock of an image with its SHA-256."""
+        """The lock with its SHA-256."""
         return lockfile.read(lockfile.path_of(self.root, image))
 
     @property
     def locked(self) -> list[str]:
-        """The names of all images that have a lock."""
         return [name for name in self.images if lockfile.path_of(self.root, name).exists()]
 
     def of_lock(self, image: str) -> tuple[Lock, BuildFolder]:
-        """The lock of an image and the folder of its build, be it baked or not."""
         lock, digest = self.lock(image)
         return lock, self.builds(image).build(digest[:lockfile.ID_LENGTH])
 
     def baked(self, image: str) -> tuple[Lock, BuildFolder]:
-        """The lock of an image and its build, or BadInput where it is not baked."""
         lock, build = self.of_lock(image)
         if not build.is_baked:
             raise BadInput(f"{build.path} is not baked", hint=f"run `make bake IMAGE={image}`")
         return lock, build
 
     def lock_of(self, image: str, build_id: str) -> dict[str, Any] | None:
-        """The lock of a build as plain JSON, committed or beside the build; None where neither is
-        of that build."""
+        """Committed or beside the build, as plain JSON; None where neither is of that build."""
         for path in (lockfile.path_of(self.root, image), self.builds(image).build(build_id).lock):
             if path.exists() and records.sha256_file(path).startswith(build_id):
                 return records.read_object(path)
         return None
 
     def kept(self, image: str, build_id: str) -> tuple[Lock, BuildFolder]:
-        """A build of an image that is here, with the lock that it was baked from; BadInput where it
-        is not."""
+        """A build with the lock that it was baked from."""
         build = self.builds(image).build(build_id)
         if not build.is_baked:
             raise BadInput(f"{image} has no build {build_id} here",
@@ -159,20 +143,16 @@ class Checkout:
 
     @property
     def images(self) -> list[str]:
-        """The names of all images."""
         return sorted(path.stem for path in (self.root / IMAGES).glob("*.yml"))
 
     def builds(self, image: str) -> ImageFolder:
-        """The folder of an image's builds."""
         return ImageFolder.of(self.root, image)
 
     def log(self, image: str, stage: str) -> Path:
-        """A new empty log of a stage."""
         path = self.builds(image).log(stage)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("", encoding="utf-8")
         return path
 
     def progress(self, stage: str, image: str) -> Progress:
-        """What is shown while a stage works on an image."""
         return Progress.of(stage, image, self.cache)

@@ -62,8 +62,6 @@ def cmd_check(checkout: Checkout, image: OptionalImage = None, *, strict: Strict
 
 
 def _check(checkout: Checkout, definition: Definition, *, strict: bool) -> int:
-    """How much is wrong with the parts of a lock; BadInput where it is not that of the
-    definition."""
     if not lockfile.path_of(checkout.root, definition.image).exists():
         print(f"{definition.image}: no lock: {_how_to_lock(checkout, definition)}")
         return 0
@@ -103,7 +101,6 @@ def cmd_lock(
 
 
 def _explain(lock: Lock) -> None:
-    """For each choice: what was taken, why, and what was passed over for which reason."""
     for choice in lock.choices:
         print(f"{choice.component}: {choice.taken} ({choice.why})")
         for entry in choice.passed_over:

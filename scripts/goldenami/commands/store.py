@@ -66,8 +66,6 @@ def _collect(checkout: Checkout, *, delete: bool) -> int:
 
 
 def _push(checkout: Checkout) -> int:
-    """Send what the committed locks name and the remote store lacks. A file that is not here is
-    left out."""
     if checkout.store.remote is None:
         raise BadInput("no remote store is configured",
                        hint="set GOLDEN_STORE_S3 to s3://bucket/prefix")

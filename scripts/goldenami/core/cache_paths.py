@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core.errors import BadInput
@@ -15,11 +14,24 @@ _SPECIAL = re.compile(r"""[\s"',:\\]""")
 path."""
 
 
-@dataclass(frozen=True)
 class CachePaths:
     """The folders of the cache in `root`; none of them has to exist."""
 
-    root: Path
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = root / "store"  # what locks name, by SHA-256
+        self.control = root / "control"  # control data of the store's packages, by SHA-256
+        self.apt = root / "apt"  # private roots of apt for the archives of a definition
+        self.watch = root / "watch"  # the same for `watch`, which looks at archives of all images
+        self.repositories = root / "repos"  # local apt repositories, hard-linked from the store
+        self.layers = root / "layers"  # trees of the steps of a bake, by the key of their inputs
+        self.containers = root / "boxes"  # containers of Molecule, by name
+        self.work = root / "work"  # work folders of compilations
+        self.modules = root / "modules"  # compiled kernel modules, by key
+        self.wheels = root / "wheels"  # compiled wheels, by key
+        self.ccache = root / "ccache"  # objects of compilations of wheels
+        self.code = root / "code"  # what the coverage check read of files, by their content
+        self.timings = root / "timings"  # seconds of the last run of each stage, by stage and image
 
     @classmethod
     def default(cls) -> CachePaths:
@@ -32,68 +44,3 @@ class CachePaths:
                            hint="set GOLDEN_CACHE to a path without spaces, quotes, commas, "
                                 "colons and backslashes")
         return cls(root)
-
-    @property
-    def store(self) -> Path:
-        """What locks name, by SHA-256."""
-        return self.root / "store"
-
-    @property
-    def control(self) -> Path:
-        """Control data of the store's packages, by SHA-256."""
-        return self.root / "control"
-
-    @property
-    def apt(self) -> Path:
-        """Private roots of apt for the archives of a definition, one a folder."""
-        return self.root / "apt"
-
-    @property
-    def watch(self) -> Path:
-        """The same for `watch`, which looks at archives of all images."""
-        return self.root / "watch"
-
-    @property
-    def repositories(self) -> Path:
-        """Local apt repositories, hard-linked from the store."""
-        return self.root / "repos"
-
-    @property
-    def layers(self) -> Path:
-        """Trees of the steps of a bake, by the key of their inputs."""
-        return self.root / "layers"
-
-    @property
-    def containers(self) -> Path:
-        """Containers of Molecule, by name."""
-        return self.root / "boxes"
-
-    @property
-    def work(self) -> Path:
-        """Work folders of compilations."""
-        return self.root / "work"
-
-    @property
-    def modules(self) -> Path:
-        """Outcomes of compilations of kernel modules, by key."""
-        return self.root / "modules"
-
-    @property
-    def wheels(self) -> Path:
-        """Outcomes of compilations of wheels, by key."""
-        return self.root / "wheels"
-
-    @property
-    def ccache(self) -> Path:
-        """Objects of compilations of wheels."""
-        return self.root / "ccache"
-
-    @property
-    def code(self) -> Path:
-        """What the coverage check read of files, by their content."""
-        return self.root / "code"
-
-    @property
-    def timings(self) -> Path:
-        """Seconds of the last run of each stage, by stage and image."""
-        return self.root / "timings"

@@ -52,7 +52,6 @@ class ExitCode(IntEnum):
     )
 
     def __new__(cls, code: int, meaning: str) -> ExitCode:
-        """The member of that number."""
         member = int.__new__(cls, code)
         member._value_, member.meaning = code, meaning
         return member

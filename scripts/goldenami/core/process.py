@@ -39,15 +39,13 @@ class ProcessId:
 
     @classmethod
     def current(cls) -> ProcessId:
-        """This process."""
         process = cls.of(os.getpid())
         assert process is not None
         return process
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The process that has `pid` now; None where there is none, or it has ended and was not
-        waited for."""
+        """None where no process has `pid`, or it has ended and was not waited for."""
         try:
             stat = Path("/proc", "self" if pid == os.getpid() else str(pid), "stat")
             text = stat.read_text(encoding="utf-8", errors="replace")
@@ -58,8 +56,7 @@ class ProcessId:
 
     @classmethod
     def parse(cls, text: str) -> ProcessId | None:
-        """The process whose `str` ends `text`, such as the name of a folder of its own; None where
-        none does."""
+        """The process whose `str` ends `text`, such as a folder's name."""
         match = _TEXT.search(text)
         return cls(int(match[1]), int(match[2]), match[3]) if match else None
 
@@ -68,12 +65,11 @@ class ProcessId:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs here."""
         return ProcessId.of(self.pid) == self
 
     @property
     def has_ended(self) -> bool:
-        """Whether it ran here and runs no more. Of one elsewhere nobody here can say."""
+        """Of a process elsewhere nobody here can say."""
         return self.machine == machine() and not self.alive
 
 

@@ -24,7 +24,7 @@ TAIL_LINES = 15
 
 
 def last_lines(text: str) -> str:
-    """The end of what a program said."""
+    """The last TAIL_LINES lines."""
     return "\n".join(text.splitlines()[-TAIL_LINES:])
 
 
@@ -147,7 +147,6 @@ def _relay(
     process: subprocess.Popen[str], argv: Sequence[str], log: Path,
     on_line: Callable[[str], None] | None,
 ) -> list[str]:
-    """Append what a process says to `log` and hand it to `on_line`; returns its last lines."""
     tail: list[str] = []
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as sink:

@@ -34,7 +34,6 @@ class Budget:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Within it, one pool more shares."""
         with self._lock:
             self._pools += 1
         try:
@@ -44,7 +43,6 @@ class Budget:
                 self._pools -= 1
 
     def take(self, held: int) -> bool:
-        """Whether a pool that has `held` workers may have one more; then it has."""
         with self._lock:
             if held and (self._free < 1 or held >= self._most / self._pools):
                 return False
@@ -52,12 +50,10 @@ class Budget:
             return True
 
     def is_over(self, held: int) -> bool:
-        """Whether a pool has more than its share, since others have come."""
         with self._lock:
             return held > max(1, self._most / max(1, self._pools))
 
     def give(self) -> None:
-        """A worker has ended."""
         with self._lock:
             self._free += 1
 
@@ -78,8 +74,7 @@ class WorkerPool:
         self._error: BaseException | None = None
 
     def run(self, items: Iterable[T], work: Callable[[T], None]) -> None:
-        """Call `work` with each item; raises the first exception of any of them, or of `items`
-        itself."""
+        """Raises the first exception of any `work`, or of `items` itself."""
         with self._budget.joined():
             try:
                 self._hire(iter(items), work)
@@ -93,14 +88,12 @@ class WorkerPool:
             raise self._error
 
     def _let_finish(self) -> None:
-        """Wait a little for threads. Not by join(): one that a signal interrupts takes its thread
-        for dead."""
+        """Not by join(): one that a signal interrupts takes its thread for dead."""
         until = time.monotonic() + GRACE_S
         while self._active and time.monotonic() < until:
             time.sleep(GRACE_POLL_S)
 
     def _hire(self, source: Iterator[T], work: Callable[[T], None]) -> None:
-        """Start a thread, if there may be one more and there is work for it."""
         with self._lock:
             if self._ended.is_set() or self._drained or self._active >= self.workers or \
                     not self._budget.take(self._active):

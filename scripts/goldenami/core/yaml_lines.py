@@ -37,14 +37,13 @@ class YamlFile:
     others: dict[Key, Path] = field(default_factory=dict)
 
     def error(self, key: Key, problem: str, *, hint: str = "") -> BadInput:
-        """BadInput in the form `file:line: key: problem`."""
         name = ".".join(str(part + 1 if isinstance(part, int) else part) for part in key)
         path = self.others.get(self._nearest(key), self.path)
         return BadInput(f"{path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}",
                         hint=hint)
 
     def line_of(self, key: Key) -> int:
-        """The line of a key, or of the nearest above it that the file has."""
+        """Its own line, or that of the nearest key above it that the file has."""
         return self.lines.get(self._nearest(key), 1)
 
     def _nearest(self, key: Key) -> Key:
@@ -104,7 +103,6 @@ def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()
 
 
 def _problem(found: ErrorDetails, model: type[BaseModel]) -> str:
-    """What is wrong, in a person's words."""
     key: Key = found["loc"]
     match found["type"]:
         case "extra_forbidden":
@@ -133,7 +131,6 @@ def about_quotes(wanted: str, value: Any) -> str:
 
 
 def _keys_of(model: type[BaseModel], path: Key) -> list[str]:
-    """The keys that the part of `model` at `path` may have."""
     for part in path:
         field = model.model_fields.get(str(part))
         # An index or an entry's name is no field.
@@ -149,8 +146,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
-    """The nodes, with their lines, and the data. What libyaml refuses PyYAML reads again, and says
-    what is wrong."""
+    """What libyaml refuses PyYAML reads again: its messages are better."""
     try:
         return yaml.compose(text, Loader=LOADER), yaml.load(text, LOADER)  # noqa: S506 - a safe one
     except yaml.YAMLError:
@@ -188,7 +184,6 @@ def load(path: Path) -> YamlFile:
 
 
 def _cure(problem: str) -> str:
-    """What to do about a problem that the YAML parser names."""
     if r"'\t'" in problem:
         return "indent with spaces: YAML takes no tabs there"
     if "end" in problem:

@@ -140,12 +140,10 @@ def checks(root: Path, names: Iterable[str], work: Path) -> Path:
 
 
 def _parts(folder: Path) -> set[str]:
-    """The names in a folder; none of one that is not there."""
     return set(_paths(folder))
 
 
 def _paths(folder: Path) -> dict[str, Path]:
-    """What is in a folder, by name; nothing where it is not there."""
     return {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
 
 

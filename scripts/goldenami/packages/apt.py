@@ -79,13 +79,11 @@ class IndexEntry:
 
     @property
     def place(self) -> str:
-        """Archive and suite; a flat repository has no suite."""
         return self.archive if self.suite == "./" else f"{self.archive} {self.suite}"
 
     @property
     def security(self) -> bool:
-        """Whether it is from a suite of security updates: Debian's archive of its own, or Ubuntu's
-        pocket."""
+        """Debian's updates have an archive of their own, Ubuntu's a pocket."""
         return self.archive.endswith("-security") or self.suite.endswith("-security")
 
 
@@ -107,13 +105,11 @@ class AptRoot:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the root for one process; a second one waits."""
         with locks.hold(self.folder / "lock"):
             yield
 
     def configure(self) -> None:
-        """Write the root's configuration; idempotent. A vendor's key is fetched where it is not
-        there yet."""
+        """Idempotent. A vendor's key is fetched where it is not there yet."""
         for part in ("etc/apt.conf.d", "etc/preferences.d", "lists/partial",
                      "cache/archives/partial"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
@@ -157,11 +153,11 @@ class AptRoot:
 
     @cached_property
     def _all_names(self) -> list[str]:
-        """The names of all packages in the indexes, some 70,000."""
+        """Some 70,000."""
         return shell.output(["apt-cache", "pkgnames"], env=self._env).split()
 
     def update(self) -> None:
-        """Fetch the indexes; Unreachable names the mirror that refused, hung or served nonsense."""
+        """Unreachable names the mirror that refused, hung or served nonsense."""
         self.__dict__.pop("_all_names", None)
         try:
             with self._logged_in():
@@ -182,8 +178,8 @@ class AptRoot:
 
     @contextmanager
     def _logged_in(self) -> Iterator[None]:
-        """Tell apt the logins of repositories meanwhile, in a file that only this user can read: an
-        argument would show them, and a sources file outlives the command."""
+        """In a file that only this user can read: all can read an argument, and a sources file
+        stays."""
         path, lines = self.folder / "etc/auth.conf", list[str]()
         for source in self.sources:
             if source.vendor and source.vendor.login:
@@ -202,13 +198,12 @@ class AptRoot:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Where its archives are, with logins: to download from, never to be shown."""
+        """With logins: to download from, never to be shown."""
         return mirrors.with_logins(self.uris, [source.vendor for source in self.sources
                                                if source.vendor])
 
     def pin(self, pins: Mapping[str, str]) -> None:
-        """Prefer exactly these versions: package (or `src:name:any`, or a glob) -> version
-        pattern."""
+        """Package (or `src:name:any`, or a glob) -> version pattern."""
         text = "\n\n".join(
             f"Package: {name}\nPin: version {version}\nPin-Priority: 1001"
             for name, version in sorted(pins.items())
@@ -216,8 +211,7 @@ class AptRoot:
         (self.folder / "etc/preferences.d/golden").write_text(text + "\n", encoding="utf-8")
 
     def solve(self, names: Sequence[str]) -> list[Deb]:
-        """The closure of packages on an empty system, by name; NoFit with apt's own reason if there
-        is none."""
+        """The closure on an empty system, by name; NoFit with apt's own reason if there is none."""
         try:
             text = shell.output(
                 ["apt-get", "install", "--print-uris", "--yes", "-q", "--no-install-recommends",
@@ -259,19 +253,15 @@ class AptRoot:
         return BUILT, Path(unquote(uri)).name
 
     def versions(self, package: str) -> list[str]:
-        """Every version of `package` in the indexes, newest first in Debian's order."""
+        """Newest first in Debian's order."""
         text = shell.output(["apt-cache", "madison", package], env=self._env, check=False)
         versions = {line.split("|")[1].strip() for line in text.splitlines() if line.count("|")
                     >= 2}
         return sorted(versions, key=Version, reverse=True)
 
     def entries(self, names: Sequence[str]) -> dict[str, list[IndexEntry]]:
-        """Every version of each package with where it is from, newest first; a package that is
-        nowhere is left out.
-
-        What several archives have is first from that of security updates: point releases take those
-        over.
-        """
+        """Newest first; of several archives that of security updates: point releases take those
+        over."""
         text = (
             shell.output(["apt-cache", "madison", *names], env=self._env, check=False)
             if names
@@ -291,14 +281,11 @@ class AptRoot:
         return entries
 
     def preferred(self, names: Sequence[str]) -> dict[str, str]:
-        """The version of each package that apt would install, by the suites' priorities and the
-        pins."""
         text = shell.output(["apt-cache", "policy", *names], env=self._env) if names else ""
         pairs = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)$", text, re.MULTILINE)
         return {name: version for name, version in pairs if version != "(none)"}
 
     def digests(self, names: Sequence[str]) -> dict[tuple[str, str], str]:
-        """The SHA-256 that the index states for each (package, version)."""
         text = (
             shell.output(["apt-cache", "show", *names], env=self._env, check=False) if names else ""
         )
@@ -308,22 +295,19 @@ class AptRoot:
                 for stanza in parsed}
 
     def names(self, pattern: str) -> list[str]:
-        """Package names that match a regular expression."""
+        """By a regular expression."""
         return sorted(filter(re.compile(pattern).fullmatch, self._all_names))
 
     def stanza(self, package: str, version: str) -> Packages:
-        """The index entry of one version."""
         return self._stanzas([(package, version)])[package, version]
 
     def file(self, package: str, version: str) -> Deb:
-        """One file by itself, without what it depends on."""
         text = shell.output(["apt-get", "download", "--print-uris", "-qq", f"{package}={version}"],
                             env=self._env)
         match = next(_uri_line(line) for line in text.splitlines() if line.startswith("'"))
         return self._deb(match, self._stanzas([(package, version)]))
 
     def releases(self) -> list[dict[str, str]]:
-        """What the signed Release files say: suite, date (RFC 2822) and the SHA-256 of the file."""
         releases = []
         for path in (self.folder / "lists").glob("*Release"):
             release = Release(path.read_text(encoding="utf-8", errors="replace"))
@@ -334,8 +318,8 @@ class AptRoot:
         return sorted(releases, key=lambda entry: (entry["suite"], entry["sha256"]))
 
     def _of_vendor(self, name: str) -> str:
-        """The archive, and the suite where it has any, of a vendor's Release file, by the file's
-        name in apt's lists: a flat one names no suite, others may name Debian's."""
+        """By the file's name in apt's lists: a flat archive names no suite, others may name
+        Debian's."""
         for source in self.sources:
             place = self.uris[source.archive].partition("://")[2]
             for suite in source.suites if source.vendor else ():
@@ -354,15 +338,14 @@ def _in_lists(place: str) -> str:
 
 
 def _suite(release: Release) -> str:
-    """The name of a suite that does not change: Debian's codename (`trixie-updates`, whose suite is
+    """One that does not change: Debian's codename (`trixie-updates`, whose suite is
     `stable-updates`), Ubuntu's suite (`noble-updates`, whose codename is that of the release)."""
     codename, suite = release.get("Codename", ""), release.get("Suite", "")
     return str(suite if codename and suite.startswith(codename) else codename or suite or "./")
 
 
 def _uri_line(line: str) -> re.Match[str]:
-    """The parts of one line of --print-uris; one that has no SHA-256 must not fall out of a lock
-    unseen."""
+    """One that has no SHA-256 must not fall out of a lock unseen."""
     match = _URI_LINE.match(line)
     if match is None:
         raise Unreachable(f"the index has no SHA-256 of {line.split(maxsplit=1)[0]}",
@@ -376,8 +359,6 @@ def _file_name(text: str) -> tuple[str, str]:
 
 
 def _reason(output: str) -> str:
-    """apt's own words on why there is no solution: the first unmet dependency, else its first E:
-    line."""
     lines = [line.strip() for line in output.splitlines()]
     unmet = next((match[0] for line in lines if (match := _UNMET.search(line))), "")
     error = next((line[3:] for line in lines if line.startswith("E: ")), "no reason given")

@@ -52,7 +52,7 @@ class StoreRequest:
 
     @property
     def address(self) -> str:
-        """The URL without a login that it may hold."""
+        """Without a login that it may hold."""
         return without_login(self.url)[0]
 
 
@@ -81,7 +81,6 @@ class Http:
             pool.clear()
 
     def get(self, url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        """The reply, its body unread."""
         url, login = without_login(url)
         headers = headers | ({"Authorization": login} if login else {})
         through = self._proxy(url)
@@ -127,8 +126,6 @@ class Part:
         self.fresh = False
 
     def begin(self, address: str, version: str) -> None:
-        """Forget what is there: from now on it is of `address`, in the version that the server
-        named."""
         self._file.seek(0)
         self._file.truncate()
         self.digest, self.size, self.origin, self.fresh = (
@@ -140,24 +137,20 @@ class Part:
         self._note.write_text(f"{address}\n{version}\n", encoding="utf-8")
 
     def append(self, chunk: bytes) -> None:
-        """The next bytes."""
         self._file.write(chunk)
         self.digest.update(chunk)
         self.size += len(chunk)
 
     def holds(self, item: StoreRequest) -> bool:
-        """Whether it is the whole file, byte for byte."""
         return self.size == item.size and self.digest.hexdigest() == item.sha256
 
     def finish(self) -> None:
-        """Make it the target, durably."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._path.replace(self.target)
         self._note.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove it."""
         self._path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
@@ -253,8 +246,7 @@ def _transfer(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[in
 
 
 def _bounded(reply: urllib3.BaseHTTPResponse, part: Part, item: StoreRequest) -> Iterator[bytes]:
-    """The body as it is sent, up to where it is larger than the item: what an index lists is the
-    file itself."""
+    """Up to where it is larger than the item. What an index lists is the file as it is sent."""
     for chunk in reply.stream(CHUNK, decode_content=False):
         yield chunk
         if part.size > item.size:
@@ -271,12 +263,10 @@ def fill(
 
 
 def _continues(reply: urllib3.BaseHTTPResponse, size: int) -> bool:
-    """Whether a partial answer begins where the part ends."""
     return re.match(rf"bytes {size}-", reply.headers.get("Content-Range", "")) is not None
 
 
 def _version(reply: urllib3.BaseHTTPResponse) -> str:
-    """What tells this file from a later one under the same address; "" where the server does not
-    say it strongly."""
+    """"" where the server does not say it strongly."""
     etag = reply.headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else reply.headers.get("Last-Modified", "")

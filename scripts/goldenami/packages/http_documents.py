@@ -54,11 +54,9 @@ class Document:
 
     @property
     def sha256(self) -> str:
-        """Hex SHA-256 of the bytes."""
         return hashlib.sha256(self.data).hexdigest()
 
     def json(self, where: str) -> Any:
-        """The document as JSON, or Unreachable naming `where`."""
         try:
             return json.loads(self.data)
         except (ValueError, RecursionError) as error:
@@ -122,7 +120,6 @@ def length(where: str, certificates: str | None = None) -> int | None:
 
 
 def _head(where: str, certificates: str | None) -> Mapping[str, str]:
-    """What the server says of the file at a URL: nothing where it does not have it."""
     with _answer("HEAD", where, certificates=certificates) as (_, reply):
         return reply.headers if reply.status == 200 else {}
 
@@ -132,8 +129,6 @@ def _answer(
     method: str, where: str, headers: Mapping[str, str] | None = None,
     certificates: str | None = None,
 ) -> Iterator[tuple[str, urllib3.BaseHTTPResponse]]:
-    """The address without its login, and what its server answers; Unreachable for whatever goes
-    wrong until that is read."""
     try:
         where, login = without_login(where)
         # identity: a limit on what comes over the line is then one on what is kept
@@ -173,7 +168,6 @@ def post(url: str, body: Any, *, name: str) -> None:
 def _pool(
     url: str, redirects: int = REDIRECTS, certificates: str | None = None
 ) -> urllib3.PoolManager:
-    """Connections to `url`, by the proxy that apt would take."""
     retries = Retry(total=None, connect=1, read=1, redirect=redirects, status=2, other=0,
                     backoff_factor=0.5,
                     status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)

@@ -69,7 +69,6 @@ def write(
 def _digest(
     debs: Iterable[Deb], views: Mapping[str, Collection[str]], files: Mapping[str, str]
 ) -> str:
-    """SHA-256 of all that the repository is to have."""
     lines = [deb.sha256 for deb in debs]
     lines += [f"{view} {sorted(digests)}" for view, digests in sorted(views.items())]
     lines += [f"{path} {sha256}" for path, sha256 in sorted(files.items())]
@@ -137,7 +136,6 @@ def control(store: Store, deb: Deb) -> str:
 
 
 def _stanza(store: Store, deb: Deb) -> str:
-    """The Packages entry of one file."""
     return (
         f"{control(store, deb)}\nFilename: ./{_file(deb)}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
     )

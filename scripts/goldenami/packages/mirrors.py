@@ -29,7 +29,6 @@ KEYRINGS = Path("/usr/share/keyrings")
 
 
 def _as_gpg_shows(value: object) -> object:
-    """`9DC8 5822 ...` without what only people need."""
     return value.replace(" ", "").upper() if isinstance(value, str) else value
 
 
@@ -87,7 +86,7 @@ class Source:
 
     @property
     def flat(self) -> bool:
-        """Whether the repository has no suites (NVIDIA's is flat: its one suite is `./`)."""
+        """NVIDIA's is: its one suite is `./`."""
         return self.suites == ("./",)
 
 
@@ -122,7 +121,6 @@ def sources(
 
 @cache
 def _configured(_configuration: str | None) -> dict[str, str]:
-    """Archives of this machine's apt sources: key -> base URI without a trailing slash."""
     text = shell.output(
         ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(LABEL)|$(REPO_URI)",
          "Created-By: Packages"]
@@ -236,8 +234,7 @@ def proxy(url: str) -> str | None:
 
 @cache
 def _detected(program: str, url: str) -> str:
-    """What the user's Acquire::http::Proxy-Auto-Detect says, asked once for each host as apt
-    does."""
+    """Asked once for each host, as apt does."""
     return shell.output([program, url]).strip()
 
 

@@ -55,7 +55,6 @@ class PackageDiff:
 
     @property
     def empty(self) -> bool:
-        """Whether both builds have the very same packages."""
         return not (self.changed or self.added or self.removed)
 
 

@@ -88,12 +88,10 @@ class Interpreter:
 
     @property
     def release(self) -> str:
-        """Its version as in markers: "3.11"."""
         return ".".join(map(str, self.version))
 
     @property
     def options(self) -> list[str]:
-        """pip's options by which it resolves for this interpreter instead of its own."""
         tag = f"cp{self.version[0]}{self.version[1]}"
         platforms = [f"linux_{self.machine}"]
         for minor in range(_OLDEST_GLIBC, self.glibc + 1):
@@ -115,11 +113,9 @@ class PrivateIndex:
     login: str
 
     def has(self, project: str) -> bool:
-        """Whether a project, by its normalised name, comes from here."""
         return any(fnmatch.fnmatchcase(project, pattern) for pattern in self.packages)
 
     def opened(self) -> str:
-        """The address with its login; BadInput where the environment has none."""
         if not self.login:
             return self.url
         user, colon, password = os.environ.get(self.login, "").partition(":")
@@ -142,7 +138,6 @@ class Index:
 
     @classmethod
     def configured(cls, private: PrivateIndex | None = None) -> Index:
-        """The index that this machine's pip uses, and `private`."""
         lines = shell.output([sys.executable, "-m", "pip", "config", "list"]).splitlines()
         pairs = (line.partition("=") for line in lines)
         settings = {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in pairs}
@@ -154,8 +149,7 @@ class Index:
     def resolve(
         self, requirements: Sequence[str], constraints: Sequence[str], python: Interpreter,
     ) -> list[PyFile]:
-        """Wheels of `requirements` and all that they need, by name; NoFit with pip's own reason if
-        there are none."""
+        """Wheels of all that they need, too, by name; NoFit with pip's own reason."""
         with tempfile.TemporaryDirectory() as folder:
             limits, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
             limits.write_text("\n".join(constraints) + "\n", encoding="utf-8")
@@ -173,7 +167,6 @@ class Index:
         return sorted((self._file(item) for item in items), key=lambda file: file.project)
 
     def _environment(self) -> dict[str, str]:
-        """pip with this index and nothing of the machine's other settings."""
         cleared = dict.fromkeys((name for name in os.environ if name.startswith("PIP_")), "")
         environment = {**cleared, "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": self.url,
                        "PIP_NO_INPUT": "1",
@@ -183,7 +176,7 @@ class Index:
         return environment | {name: value for name, value in more.items() if value}
 
     def _proxies(self) -> dict[str, str]:
-        """The one proxy that pip takes for all, and the indexes that it reaches past it."""
+        """pip takes one proxy for all; what needs none it reaches past it."""
         urls = [self.url, *([self.private.url] if self.private else [])]
         found = {urlsplit(url).hostname or "": mirrors.proxy(url) for url in urls}
         proxy = next(filter(None, found.values()), "")
@@ -226,8 +219,7 @@ class Index:
                       size=self._size(entry))
 
     def versions(self, project: str, *, prereleases: bool = False) -> list[str]:
-        """Every version of a project that has a wheel, oldest first; pre-releases are none, unless
-        they are asked for."""
+        """Of wheels, oldest first."""
         found = set[Version]()
         for entry in self._files(canonicalize_name(project)):
             with contextlib.suppress(InvalidWheelFilename):
@@ -236,7 +228,6 @@ class Index:
                 if prereleases or not version.is_prerelease]
 
     def sdist(self, project: str, version: str) -> PyFile:
-        """The source archive of one version; Vanished where the index has none."""
         stem = re.compile(rf"{re.sub(r'[-_.]+', '[-_.]', project)}-{re.escape(version)}\.tar\.gz",
                           re.IGNORECASE)
         for entry in self._files(canonicalize_name(project)):
@@ -248,8 +239,7 @@ class Index:
                        hint="change the recipe's version")
 
     def store_requests(self, files: Iterable[PyFile]) -> list[StoreRequest]:
-        """Where the files are today; Vanished names one that the index no longer has with this
-        SHA-256."""
+        """Vanished, or Unreachable, where the index has not this SHA-256."""
         requests = []
         for file in files:
             if isinstance(file, Archive):
@@ -273,14 +263,12 @@ class Index:
         self, files: Iterable[PyFile], store: Store,
         on_bytes: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Have the files in the store; those that are there, or were built here, are not asked
-        for."""
         store.fetch(self.store_requests(file for file in files
                                         if not store.has(file.sha256, file.size)),
                     on_bytes)
 
     def _size(self, entry: dict[str, Any]) -> int:
-        """The bytes of a file, as its page says or else its server."""
+        """An index of the old API does not state it, so its server is asked."""
         size = entry.get("size")
         if not isinstance(size, int):
             size = http_documents.length(entry["url"], self.certificates)
@@ -291,15 +279,13 @@ class Index:
         return size
 
     def page(self, project: str) -> tuple[str, http_documents.Document]:
-        """The address of a project's page, without a login, and what is there: by apt's proxy, with
-        this index's certificates."""
+        """The address without a login, and what is there."""
         address = self._address(project)
         document = http_documents.read(address, headers={"Accept": ACCEPTED},
                                        certificates=self.certificates)
         return without_login(address)[0], document
 
     def _address(self, project: str) -> str:
-        """The address of a project's page, in the one index that the project comes from."""
         private = self.private if self.private and self.private.has(project) else None
         return f"{private.opened() if private else self.url}/{project}/"
 
@@ -321,8 +307,7 @@ class Index:
 
 
 def _with_login_of(page: str, address: str) -> str:
-    """The address of a file, with the login of the page that names it where both are of one
-    server."""
+    """A file of another server does not get the page's login."""
     there, asked = urlsplit(page), urlsplit(address)
     server = there.netloc.rpartition("@")[2]
     same = (there.scheme, server) == (asked.scheme, asked.netloc)
@@ -330,13 +315,11 @@ def _with_login_of(page: str, address: str) -> str:
 
 
 def _conflict(output: str) -> list[str]:
-    """What pip says of versions that exclude each other, a package each."""
     _, _, rest = output.partition("The conflict is caused by:\n")
     return [line.strip() for line in rest.partition("\n\n")[0].splitlines()]
 
 
 def _default() -> str:
-    """The index that pip uses where nobody configured one; pip's own help names it."""
     text = shell.output([sys.executable, "-m", "pip", "install", "--help"])
     match = re.search(r"\(default\s+(https://\S+?)\)", text)
     assert match is not None, "pip's help no longer names its default index"

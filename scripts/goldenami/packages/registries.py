@@ -65,13 +65,12 @@ class WantedContainer(Record):
 
     @property
     def name(self) -> str:
-        """Its whole name; without a tag, engines say `latest`."""
+        """Without a tag, engines say `latest`."""
         path, tag, _ = self._parts()
         return f"{path}:{tag or 'latest'}"
 
     @property
     def asked(self) -> str:
-        """What the registry is asked for: the digest where there is one."""
         path, _, digest = self._parts()
         return f"{path}@sha256:{digest}" if digest else self.name
 
@@ -105,12 +104,10 @@ class LockedContainer(Record):
 
     @property
     def blobs(self) -> dict[str, int]:
-        """Bytes of each blob by SHA-256."""
         return {one.sha256: one.size for one in (self.manifest, self.config, *self.layers)}
 
     @property
     def pinned(self) -> str:
-        """The manifest, by its digest."""
         return f"{_path(self.asked)}@sha256:{self.manifest.sha256}"
 
 
@@ -152,7 +149,7 @@ def resolve(wanted: WantedContainer, architecture: str, store: Store) -> LockedC
 
 
 def _listed(wanted: WantedContainer, listed: list[dict[str, Any]], mine: str) -> str:
-    """The digest of the first manifest of a list that is for the platform `mine`."""
+    """The first of the platform counts."""
     platforms = {f"{row['platform']['os']}/{row['platform']['architecture']}": str(row["digest"])
                  for row in reversed(listed) if "platform" in row}
     if mine not in platforms:
@@ -194,8 +191,8 @@ def _fetch(container: LockedContainer, store: Store, on_bytes: Callable[[int], N
 
 
 def _copy(container: LockedContainer, folder: Path, on_bytes: Callable[[int], None]) -> None:
-    """The layers as they are. skopeo leaves alone what is in the folder, also from a run that was
-    killed. It would write another manifest, so that is not taken from it."""
+    """skopeo leaves alone what is in the folder, also from a run that was killed. It would write
+    another manifest, so that is not taken from it."""
     seen = _bytes(folder)
     with ThreadPoolExecutor(1) as pool:
         copied = pool.submit(
@@ -215,7 +212,6 @@ def _bytes(folder: Path) -> int:
 
 
 def _config(container: LockedContainer, store: Store) -> str:
-    """The configuration, in the store."""
     wanted = container.config
     if store.has(wanted.sha256, wanted.size):
         return store.path(wanted.sha256).read_text(encoding="utf-8")
@@ -227,7 +223,6 @@ def _config(container: LockedContainer, store: Store) -> str:
 
 
 def _keep(text: str, store: Store) -> str:
-    """A small document, in the store; its SHA-256."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(text.encode())
         file.flush()
@@ -239,7 +234,6 @@ def _blob(row: dict[str, Any]) -> Blob:
 
 
 def _path(asked: str) -> str:
-    """A name without tag and digest."""
     match = _NAME.fullmatch(asked)
     assert match
     return match[1]
@@ -248,8 +242,7 @@ def _path(asked: str) -> str:
 def _skopeo(
     asked: str, login: str | None, command: str, *options: str, target: str = ""
 ) -> str:
-    """What skopeo says of `asked`, or copies of it to `target`. The login is in no argument, which
-    all could read."""
+    """The login is in no argument, which all could read."""
     shell.require("skopeo", "skopeo")
     registry, _, path = asked.partition("/")
     mirror = os.environ.get(mirrors.variable(registry)) or f"https://{registry}"
@@ -272,7 +265,6 @@ def _skopeo(
 
 
 def _meant(asked: str, login: str | None, error: shell.CommandFailed) -> GoldenError:
-    """skopeo's failure in the words of this program."""
     said = _SAID.findall(error.output)
     text = json.loads(said[-1]) if said else error.tail
     cause = re.sub(r'^.*?"docker://[^"]*": ', "", text)

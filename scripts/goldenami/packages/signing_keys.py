@@ -45,12 +45,11 @@ def keyring(source: Source, uri: str, folder: Path) -> Path:
 
 
 def _is_whole(key: str) -> bool:
-    """Whether it is an address or a path, and no name beside the index."""
     return "://" in key or key.startswith("/")
 
 
 def _with_login(where: str, uri: str, vendor: VendorArchive) -> str:
-    """The key's address, with the repository's login where it is on the same server."""
+    """With the repository's login where it is on the same server."""
     if urlsplit(where)[:2] != urlsplit(uri)[:2]:
         return where
     return mirrors.logged_in(where, vendor.name, vendor.login)

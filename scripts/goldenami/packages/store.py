@@ -69,12 +69,11 @@ class Store:
         self.close = weakref.finalize(self, os.close, self._use)
 
     def path(self, sha256: str) -> Path:
-        """Where the object is or would be; two hex digits of fan-out keep folders small."""
+        """Two hex digits of fan-out keep folders small."""
         return self.root / sha256[:2] / sha256
 
     def has(self, sha256: str, size: int) -> bool:
-        """Whether the object is present and whole: its bytes are read (1 s for 2 GB), a damaged one
-        is removed."""
+        """Its bytes are read (1 s for 2 GB); an object that is damaged is removed."""
         path = self.path(sha256)
         return path.is_file() and self.check(sha256) and path.stat().st_size == size
 
@@ -92,7 +91,7 @@ class Store:
         return digest
 
     def check(self, sha256: str) -> bool:
-        """Whether the object's bytes are what its name says; a corrupted one is removed."""
+        """A corrupted object is removed."""
         path = self.path(sha256)
         with suppress(FileNotFoundError), path.open("rb") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() == sha256:
@@ -103,31 +102,27 @@ class Store:
         return False
 
     def missing(self, requests: Iterable[StoreRequest]) -> list[StoreRequest]:
-        """Those that have to be fetched."""
         todo = list(requests)
         with ThreadPoolExecutor() as pool:
             whole = list(pool.map(lambda item: self.has(item.sha256, item.size), todo))
         return [item for item, good in zip(todo, whole, strict=True) if not good]
 
     def objects(self) -> list[str]:
-        """The SHA-256 of everything in the store."""
         return sorted(path.name for path in self.root.glob("??/*") if path.suffix == "")
 
     def verify(self) -> list[str]:
-        """Read every object; returns those that were damaged, which are removed."""
         digests = self.objects()
         with ThreadPoolExecutor() as pool:
             return [name for name, good in zip(digests, pool.map(self.check, digests), strict=True)
                     if not good]
 
     def garbage(self, named: Iterable[str]) -> dict[Path, int]:
-        """Objects that nothing names and parts of downloads, with their bytes."""
         names = set(named)
         return {path: path.stat().st_size for path in sorted(self.root.glob("??/*"))
                 if path.name not in names}
 
     def send(self, digests: Iterable[str]) -> list[str]:
-        """Have these objects in the remote store; returns those that it lacked."""
+        """Returns those that the remote store lacked."""
         assert self.remote is not None
         return [digest for digest in digests if self.remote.put(digest, self.path(digest))]
 
@@ -154,8 +149,7 @@ class Store:
     def fetch(
         self, requests: Iterable[StoreRequest], on_bytes: Callable[[int], None] = lambda _: None
     ) -> int:
-        """Fetch what is missing in parallel; returns the bytes fetched. All failures are raised as
-        one error."""
+        """Returns the bytes fetched. All failures are raised as one error."""
         todo = self.missing({item.sha256: item for item in requests}.values())
         stop = threading.Event()
 
@@ -184,8 +178,7 @@ class Store:
         return sum(item.size for item in todo)
 
     def pull(self, requests: Iterable[StoreRequest]) -> None:
-        """Fetch from the remote store what it has of what is missing here: what was compiled is
-        nowhere else."""
+        """What was compiled is nowhere else."""
         if self.remote is not None:
             for item in self.missing(requests):
                 with self._part(item, threading.Event()) as part:
@@ -203,7 +196,7 @@ class Store:
 
     @contextmanager
     def _part(self, item: StoreRequest, stop: threading.Event) -> Iterator[Part | None]:
-        """The item's part, with errors that name it. An object that is not the item gives way."""
+        """An object that is not the item gives way."""
         target = self.path(item.sha256)
         try:
             target.parent.mkdir(exist_ok=True)
@@ -221,8 +214,7 @@ class Store:
                                     "larger disk") from error
 
     def _from_remote(self, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> bool:
-        """Whether the remote store had the item, whole; what it has damaged is fetched from the
-        mirror instead."""
+        """What it has damaged is fetched from the mirror instead."""
         if self.remote is None:
             return False
         mine = part.origin == (REMOTE, item.sha256)

@@ -64,8 +64,7 @@ class Meter:
 
     @contextmanager
     def transfer(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a transfer of `total` bytes; what it yields is told of bytes as they arrive, by any
-        thread."""
+        """What it yields is told of bytes as they arrive, by any thread."""
         began, line = time.monotonic(), _Line(self.say, name, total)
         with self._row(name, total) as row:
             yield row.advance if row else line.advance
@@ -74,14 +73,12 @@ class Meter:
 
     @contextmanager
     def working(self, name: str, expected_s: float = 0.0) -> Iterator[Counter]:
-        """Show that a step goes on, which took `expected_s` the last time (0: nobody knows); what
-        it yields may be told how far it is. A log shows nothing of it."""
+        """`expected_s` is what it took the last time (0: unknown). A log shows nothing of it."""
         with self._row(name, None, expected_s) as row:
             yield row.count if row else lambda *_: None
 
     @contextmanager
     def watching(self, look: Callable[[str], Counted | None]) -> Iterator[None]:
-        """Meanwhile ask `look`, for the step that began last, how far that is."""
         if not self.console.is_interactive:
             yield
             return
@@ -104,8 +101,7 @@ class Meter:
 
     @contextmanager
     def _row(self, name: str, total: int | None, expected_s: float = 0.0) -> Iterator[_Row | None]:
-        """A row among those that are shown, for one terminal has one display; None where there is
-        no terminal."""
+        """One terminal has one display, so all rows share it; None where there is no terminal."""
         if not self.console.is_interactive:
             yield None
             return
@@ -178,14 +174,12 @@ def _done(task: Task) -> str:
 
 
 def _rate(task: Task) -> str:
-    """Bytes of a second, or for how long a step goes on."""
     if task.fields["unit"] == BYTES:
         return f"{task.speed / 1e6:.1f} MB/s" if task.speed else ""
     return units.clock(task.elapsed or 0.0)
 
 
 def _left(task: Task) -> str:
-    """How long it will still take; where all is counted, that it goes on."""
     if task.total and task.completed >= task.total:
         return "finishing"
     expected = task.fields["expected_s"] - (task.elapsed or 0.0)
@@ -201,7 +195,6 @@ class _Line:
         self._lock, self._done, self._seen, self._at = threading.Lock(), 0, 0, time.monotonic()
 
     def advance(self, count: int) -> None:
-        """`count` bytes more have arrived."""
         with self._lock:
             self._done += count
             passed = time.monotonic() - self._at

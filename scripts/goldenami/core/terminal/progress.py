@@ -44,13 +44,11 @@ class Progress:
 
     @classmethod
     def of(cls, stage: str, image: str, cache: CachePaths) -> Progress:
-        """Progress that remembers in `cache`."""
         return cls(stage, image, cache.timings / f"{stage}-{image}.json")
 
     @property
     def phases(self) -> dict[str, float]:
-        """The timings of the steps that follow one another: those within another one are left
-        out."""
+        """The timings of steps that are not within another one."""
         return {name: seconds for name, seconds in self.timings.items() if name not in self._within}
 
     def _expected(self) -> dict[str, float]:
@@ -60,15 +58,13 @@ class Progress:
             return {}
 
     def say(self, text: str) -> None:
-        """One line, with the stage and the seconds since the command began."""
         clock = units.clock(time.monotonic() - STARTED)
         print(f"{self.stage:>7} {clock}  {command_name.as_typed(text)}", file=sys.stderr,
               flush=True)
 
     @contextmanager
     def step(self, name: str, detail: str = "") -> Iterator[Counter]:
-        """Announce a step, time it, and remember its seconds if it succeeds; what it yields may be
-        told how far it is."""
+        """What it yields may be told how far the step is; only a step that succeeds is timed."""
         began = time.monotonic()
         with self._running(name, detail) as count:
             yield count
@@ -76,8 +72,6 @@ class Progress:
 
     @contextmanager
     def download(self, name: str, detail: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A step that fetches `total` bytes; what it yields is told of bytes as they arrive, by any
-        thread."""
         lock, done = threading.Lock(), 0
 
         with self.step(name, detail) as count:
@@ -104,7 +98,7 @@ class Progress:
             self._open.remove(name)
 
     def relay(self, event: dict[str, Any]) -> None:
-        """Show an event of a process in the namespaces (see local/events.py)."""
+        """Show an event of a process in the namespaces (local/events.py)."""
         if event["kind"] == "step":
             self._said.clear()
             self._relayed[event["name"]] = stack = ExitStack()
@@ -118,8 +112,8 @@ class Progress:
             self.say(event["text"])
 
     def relay_beside(self, event: dict[str, Any]) -> None:
-        """Show an event of a process that runs beside a step: lines alone, for the display has one
-        step at a time."""
+        """Of a process that runs beside a step: lines alone, for the display has one step at a
+        time."""
         if event["kind"] == "step":
             self._said.clear()
             self.say(event["name"])
@@ -131,8 +125,8 @@ class Progress:
 
     @contextmanager
     def relaying(self, look: Callable[[str], Counted | None] = lambda _: None) -> Iterator[None]:
-        """Within it events are relayed; steps that a process began and did not end have ended with
-        it. `look` is asked how far a step is, by its name."""
+        """Steps that a process began and did not end have ended with it. `look` says how far a step
+        is."""
         try:
             with self._meter.watching(look):
                 yield
@@ -147,14 +141,10 @@ class Progress:
             yield
 
     def transfer(self, name: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show a transfer of `total` bytes with its rate and the time left; several may run at
-        once."""
         return self._meter.transfer(name, total)
 
     def record(self, name: str, seconds: float) -> None:
-        """Note the seconds of a finished step."""
         self.timings[name] = round(seconds, 2)
 
     def remember(self) -> None:
-        """Keep the timings for the next run's expectations."""
         records.write_text(self.memory, records.canonical(self._expected() | self.timings))

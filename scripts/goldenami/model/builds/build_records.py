@@ -170,18 +170,14 @@ class BakeRecord(Record):
 
     @property
     def checkout_commit(self) -> str:
-        """The commit of the checkout that the lock lay in; nothing where no commit has what lay
-        there."""
         return checkout_commit(self.git_commit)
 
     @property
     def disk_sha256(self) -> str | None:
-        """The disk's SHA-256; None of a build that is an AMI."""
         return self.disk.sha256 if self.disk else None
 
     @property
     def ami_id(self) -> str | None:
-        """The AMI's id; None of a build that is a disk."""
         return self.ami.id if self.ami else None
 
     @model_validator(mode="after")
@@ -277,7 +273,7 @@ class Check(Record):
     def of_boot(
         cls, name: str, title: str, passed: bool, detail: str, seconds: float = 0.0
     ) -> Check:
-        """A check of no role; `detail` says what is wrong where it is."""
+        """A check of no role; `detail` counts where it failed."""
         return cls(id=f"boot/{name}", role="boot", title=title,
                    outcome=Outcome.CORRECT if passed else Outcome.INCORRECT,
                    detail="" if passed else detail, seconds=seconds)
@@ -301,8 +297,7 @@ class VerifyRecord(Record):
 
     @model_validator(mode="after")
     def _verdict_is_earned(self) -> Self:
-        """A record cannot claim `verified` without a check, or against one: nothing else guards
-        `publish`."""
+        """Nothing else guards `publish`."""
         wrong = [check.id for check in self.checks if check.outcome is not Outcome.CORRECT]
         if self.verdict is Verdict.VERIFIED and (wrong or not self.checks):
             raise ValueError("verdict is verified but "

@@ -39,7 +39,6 @@ class BlockMap:
 
     @classmethod
     def open(cls, path: Path) -> BlockMap:
-        """A map that `scan` or `create` wrote; BadInput where there is none, or it is not one."""
         try:
             size = path.stat().st_size
         except FileNotFoundError:
@@ -53,7 +52,6 @@ class BlockMap:
 
     @classmethod
     def create(cls, path: Path, gib: int) -> BlockMap:
-        """An empty map; an existing file is replaced."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as sink:
             sink.truncate(gib * PIECE * SLOT)
@@ -66,17 +64,14 @@ class BlockMap:
                 yield first, source.read(PIECE * SLOT)
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        """Index and SHA-256 of each block that is not all zeros, ascending."""
         for first, piece in self.pieces():
             yield from _filled(first, piece)
 
     def count(self) -> int:
-        """Blocks that are not all zeros."""
         return sum(1 for _ in self)
 
     def content(self) -> str:
-        """Hex SHA-256 that names the volume's content: equal for equal bytes, whatever holes the
-        file has."""
+        """Hex SHA-256, equal for equal bytes whatever holes the file has."""
         digest = hashlib.sha256(f"{self.gib} GiB\n".encode())
         for _first, piece in self.pieces():
             digest.update(piece)

@@ -46,13 +46,11 @@ class Asked:
 
     @classmethod
     def of(cls, root: Path, lock: Lock) -> Asked:
-        """What the lock asks for."""
         return cls(tuple(lock.hardware.sm),
                    tuple(role for role in lock.roles if required(root, [role])))
 
     @classmethod
     def parsed(cls, text: str) -> Asked:
-        """The same, of its text."""
         architectures, _, roles = text.partition(":")
         return cls(tuple(architectures.split()), tuple(roles.split()))
 
@@ -87,8 +85,7 @@ class TestedGpu(Record):
     not_asked: tuple[str, ...] = ()
 
     def problem(self, checks: Sequence[str], known: Mapping[str, Family]) -> str:
-        """What it did not answer, or what its type of the families `known` has not; nothing where
-        it may be true."""
+        """What keeps it from being true; "" where nothing does."""
         if not set(self.not_asked) < set(checks) or self.checks < len(checks) - len(self.not_asked):
             return f"{self.checks} of {len(checks)} checks passed on {self.gpu}"
         name, _, size = self.instance_type.partition(".")
@@ -127,10 +124,7 @@ class GpuTestRecord(Record):
     def shortfall(
         self, architectures: Iterable[str], needed: Iterable[str], known: Mapping[str, Family]
     ) -> str:
-        """What keeps it, read alone, from showing what is asked for; nothing where it does.
-
-        `known` are the families.
-        """
+        """What keeps it, read alone, from showing what is asked for; "" where it does."""
         if not self.machines or not all(machine.gpu.strip() for machine in self.machines):
             return "it names no machine with a GPU"
         if lacking := [name for name in needed if name not in self.checks]:
@@ -178,28 +172,24 @@ class JunitFile:
 
     @property
     def failed(self) -> list[str]:
-        """Tests that did not pass, whatever they look at."""
         return [_name(case) for case in self._cases if _has(case, "failure", "error")]
 
     @property
     def passed(self) -> list[str]:
-        """Tests that passed."""
         return [_name(case) for case in self._cases
                 if not _has(case, "failure", "error", "skipped")]
 
     @property
     def not_asked(self) -> list[str]:
-        """Tests that the image's definition or the machine's type does not ask for."""
         return [_name(case) for case in self._cases if (skip := case.find("skipped")) is not None
                 and NOT_ASKED in (skip.get("message") or "")]
 
     @property
     def answered(self) -> set[str]:
-        """Tests that passed, or that nobody asks for."""
         return {*self.passed, *self.not_asked}
 
     def problem(self, build_id: str, needed: Sequence[str], session: GpuSession) -> str:
-        """Why the file is no proof of the build's test in that session; nothing where it is."""
+        """Why it is no proof of the build's test in that session; "" where it is."""
         said, missing = self.properties, sorted({*needed} - {*self.answered, *self.failed},
                                                 key=[*needed].index)
         ami = said.get(AMI_PROPERTY, "")
@@ -220,8 +210,7 @@ def _has(case: ElementTree.Element, *kinds: str) -> bool:
 
 
 def _name(case: ElementTree.Element) -> str:
-    """`role/name` of a test, as a check is called: pytest's class name is
-    tests.image.<role>.test_<role>."""
+    """pytest's class name is tests.image.<role>.test_<role>."""
     parts = case.get("classname", "").split(".")
     role = parts[-2] if len(parts) > 1 else ""
     return f"{role}/{case.get('name', '').partition('[')[0].removeprefix('test_')}"

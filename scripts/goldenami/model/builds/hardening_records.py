@@ -23,7 +23,6 @@ class HardeningLevel(StrEnum):
 
     @property
     def within(self) -> tuple[HardeningLevel, ...]:
-        """This level and those below it."""
         levels = tuple(HardeningLevel)
         return levels[:levels.index(self) + 1]
 
@@ -68,7 +67,6 @@ class HardeningRecord(Record):
     problem: str = ""
 
     def count(self, level: HardeningLevel, outcome: RuleOutcome | None = None) -> int:
-        """Rules of a level, or those with an outcome."""
         return sum(rule.level in level.within and outcome in (None, rule.outcome)
                    for rule in self.rules)
 

@@ -29,12 +29,10 @@ class LockedDownload(Record):
 
     @property
     def host(self) -> str:
-        """Whose server has it."""
         return urlsplit(self.url).hostname or ""
 
     @property
     def file(self) -> str:
-        """Its name among all that a bake is given."""
         return f"{self.sha256[:12]}-{self.name}"
 
 

@@ -77,13 +77,11 @@ class Package(Record):
 
     @classmethod
     def of(cls, deb: Deb) -> Package:
-        """The lock's form of a resolved file."""
         return cls(version=deb.version, architecture=deb.architecture, sha256=deb.sha256,
                    size=deb.size, installed_size=deb.installed_size, origin=deb.archive,
                    path=deb.path, source=deb.source)
 
     def deb(self, name: str) -> Deb:
-        """The resolver's form."""
         return Deb(name=name, version=self.version, architecture=self.architecture,
                    sha256=self.sha256, size=self.size, installed_size=self.installed_size,
                    archive=self.origin, path=self.path, source=self.source)
@@ -195,7 +193,6 @@ class Framework(Record):
     allow: list[Allowance]
 
     def files(self) -> list[PyFile]:
-        """Every wheel and sdist that installing or compiling it may need."""
         made = [self.made.source, *self.made.requires, *self.made.tests] if self.made else []
         return [self.wheel, *self.requires, *made]
 
@@ -260,11 +257,10 @@ class Lock(Record):
     inputs: dict[str, str]
 
     def debs(self) -> list[Deb]:
-        """Every file of the image."""
         return [package.deb(name) for name, package in self.packages.items()]
 
     def compiled_modules(self) -> dict[str, KernelModules]:
-        """All that was compiled for the kernel, by name; the driver's are `nvidia`."""
+        """By name; the driver's are `nvidia`."""
         driver = self.driver.modules if self.driver else None
         return ({DRIVER_MODULES: driver} if driver else {}) | self.kernel_modules
 
@@ -279,16 +275,15 @@ class Lock(Record):
         return {name: list(files.values()) for name, files in found.items()}
 
     def allowances(self) -> list[Allowance]:
-        """What the coverage check grants the installed wheels."""
         parts = [self.cuda, self.python, *self.frameworks]
         return [row for part in parts if part for row in part.allow]
 
     def container_blobs(self) -> dict[str, int]:
-        """Bytes of the blobs of all containers by SHA-256, each once."""
+        """Bytes by SHA-256."""
         return {sha256: size for one in self.containers for sha256, size in one.blobs.items()}
 
     def objects(self) -> dict[str, int]:
-        """SHA-256 and bytes of every file that a bake of this lock may need."""
+        """Bytes by SHA-256 of every file that a bake of this lock may need."""
         builds = (package for each in self.compiled_modules().values()
                   for package in each.build.values())
         dummies = [package for step in self.steps for package in step.stand_ins.values()]
@@ -361,8 +356,7 @@ def digests(root: Path, definition: Definition) -> dict[str, str]:
 
 
 def _role(root: Path, role: str) -> str:
-    """Digest of a role's files by relative name, mode and content, without documentation; and of
-    those of a role of which it includes tasks."""
+    """By relative name, mode and content; a role of which it includes tasks counts, too."""
     digest, files = hashlib.sha256(), program_files.role_files(root, role)
     for task in tasks(program_files.role(root, role)):
         if other := (task.get("ansible.builtin.include_role") or {}).get("name"):

@@ -23,6 +23,4 @@ class PythonPackages(Record):
     allow: list[Allowance]
 
     def is_private(self, project: str) -> bool:
-        """Whether a project comes from the company's index: a public list knows another of its
-        name, or none."""
         return self.index is not None and self.index.opened().has(project)

@@ -38,7 +38,7 @@ class Rating(StrEnum):
     CRITICAL = "critical"
 
     def at_least(self, other: Rating) -> bool:
-        """Whether it is as bad as `other`; what nobody has rated never is."""
+        """What nobody has rated never is."""
         order = list(Rating)
         return self is not Rating.UNKNOWN and order.index(self) >= order.index(other)
 
@@ -81,7 +81,6 @@ class Vulnerability(Record):
 
     @property
     def stops(self) -> bool:
-        """Whether it keeps a build from being published."""
         return self.fails and not self.waived
 
 
@@ -103,7 +102,6 @@ class CveRecord(Record):
 
     @model_validator(mode="after")
     def _outcome_is_earned(self) -> Self:
-        """A record cannot say `correct` against its own findings, or where a feed was not used."""
         if self.outcome is Outcome.CORRECT and (not self.feeds
                                                 or any(feed.error for feed in self.feeds)
                                                 or any(finding.stops for finding in self.findings)):

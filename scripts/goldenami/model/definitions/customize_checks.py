@@ -36,7 +36,7 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
 
 
 def _read(root: Path, name: str) -> tuple[bytes, str]:
-    """The bytes of a file of the folder, or why there are none."""
+    """The bytes, or why there are none."""
     folder = (root / FOLDER).resolve()
     path = (folder / name).resolve()
     if not path.is_relative_to(folder):
@@ -55,7 +55,6 @@ def _is_text(content: bytes) -> bool:
 
 
 def _refusal(content: bytes) -> str:
-    """Why no image should trust what is in a file; "" where it may."""
     if b"PRIVATE KEY" in content:
         return "holds a private key: take the certificate alone"
     try:

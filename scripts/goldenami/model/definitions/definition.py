@@ -118,7 +118,6 @@ class PythonIndex(Record):
     """environment variable that holds its `user:password`"""
 
     def opened(self) -> PrivateIndex:
-        """The index as packages are resolved from it."""
         return PrivateIndex(self.url.rstrip("/"), tuple(self.packages), self.login)
 
 
@@ -192,7 +191,6 @@ class Download(Record):
 
     @property
     def name(self) -> str:
-        """The file's own, as its address has it."""
         last = unquote(urlsplit(self.url).path.rpartition("/")[2])
         return re.sub(r"[^\w.+~-]", "_", last) or "file"
 
@@ -259,22 +257,19 @@ class Definition(Record):
     """what may differ on an instance"""
 
     def variables(self, role: str) -> dict[str, Any]:
-        """What the definition sets for `role` (nothing: an empty mapping)."""
         return {name: value for name, value in (self.roles.get(role) or {}).items()
                 if name not in role_order.OWN_KEYS}
 
     def packages(self, role: str) -> list[str]:
-        """What the definition says that an own role installs, beside what the role says itself."""
+        """Of an own role, beside what the role says itself."""
         return list((self.roles.get(role) or {}).get("packages") or [])
 
     @property
     def regions(self) -> list[str]:
-        """The regions that the image is published to: none without a section `publish`."""
         return self.publish.regions if self.publish else []
 
     @property
     def steps(self) -> list[list[str]]:
-        """The roles of each step that this image has, in the order in which they are applied."""
         added = {IMMUTABLE: self.immutable, CONTAINERS: self.containers}
         named = {*self.roles, *(role for role, wanted in added.items() if wanted)}
         found = [[role for role in step if role in named] for step in role_order.steps(self.roles)]
@@ -282,5 +277,4 @@ class Definition(Record):
 
     @property
     def role_names(self) -> list[str]:
-        """The image's roles in that order."""
         return [role for step in self.steps for role in step]

@@ -99,7 +99,6 @@ def _check_hardware(root: Path, source: YamlFile, definition: Definition) -> Mis
 
 
 def _check_drift(source: YamlFile, definition: Definition) -> Mistakes:
-    """A path that may differ says where it is: at least its first two names."""
     for index, row in enumerate(definition.drift.allow):
         names = row.path.split("/")
         if names[0] or len(names) < 3 or any("*" in name or name in ("", ".", "..")
@@ -114,7 +113,6 @@ def _check_drift(source: YamlFile, definition: Definition) -> Mistakes:
 
 
 def _check_modules(source: YamlFile, definition: Definition) -> Mistakes:
-    """Each module has one source and a name of its own. The role's list of them is the lock's."""
     names = [DRIVER_MODULES, *(module.name for module in definition.kernel_modules)]
     for index, module in enumerate(definition.kernel_modules):
         key = ("kernel_modules", index)
@@ -135,7 +133,6 @@ MOST_USER_DATA = 16 * 1024
 def _check_template(
     root: Path, source: YamlFile, definition: Definition, wanted: Publish
 ) -> Mistakes:
-    """What the template names: ids are of one region, a file is there and not too long."""
     template, several = wanted.launch_template, len(wanted.regions) > 1
 
     def mistake(key: str, what: str, hint: str = "") -> BadInput:
@@ -228,7 +225,6 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistak
 
 
 def _check_branch(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    """A driver branch that does not run a declared GPU is refused before anything is resolved."""
     if "nvidia_driver" not in definition.roles:
         return
     branch = {**role_spec(root, "nvidia_driver").defaults, **definition.variables("nvidia_driver")}[
@@ -246,7 +242,6 @@ def _check_branch(root: Path, source: YamlFile, definition: Definition) -> Mista
 
 
 def _check_platforms(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    """A role that has facts for some platforms, and none for this one, does not run there."""
     platform = PLATFORMS.get(definition.base.release)
     if platform is None:
         return
@@ -261,7 +256,6 @@ def _check_platforms(root: Path, source: YamlFile, definition: Definition) -> Mi
 
 
 def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    """Every framework has a recipe that can be read; the role and the list come together."""
     known = recipes.known(root)
     for index, name in enumerate(definition.frameworks):
         if name not in known:
@@ -310,7 +304,6 @@ def _check_type(source: YamlFile, key: Key, option: dict[str, Any], value: Any) 
 def _check_keys(
     source: YamlFile, key: Key, options: dict[str, Any], given: dict[str, Any]
 ) -> Mistakes:
-    """A mapping of which the specification says the keys."""
     for name, value in given.items():
         if name in options:
             yield from _check_type(source, (*key, name), options[name], value)

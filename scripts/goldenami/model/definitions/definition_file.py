@@ -63,8 +63,6 @@ def _check_version(source: YamlFile) -> None:
 
 
 def _located(root: Path, definition: Definition) -> Definition:
-    """The definition with the whole path of its user data, which is read where a template is
-    written."""
     publish = definition.publish
     if publish is None or publish.launch_template.user_data_file is None:
         return definition

@@ -40,7 +40,7 @@ def _below(
     path: str, model: str, models: Schema, meanings: dict[tuple[str, str], str],
     seen: dict[str, str],
 ) -> Iterator[tuple[str, list[DefinitionKey]]]:
-    """The section at `path` and those in it. `seen` has the path of each model."""
+    """`seen` has the path of each model."""
     keys, inner = [], {}
     for name, given in models[model]["properties"].items():
         key = _one(given)
@@ -61,7 +61,6 @@ def _below(
 
 
 def _meanings(module: ModuleType) -> dict[tuple[str, str], str]:
-    """By class and field the string that stands below the field."""
     found = {}
     for node in ast.parse(inspect.getsource(module)).body:
         body = node.body if isinstance(node, ast.ClassDef) else []
@@ -77,15 +76,12 @@ def _meanings(module: ModuleType) -> dict[tuple[str, str], str]:
 
 
 def _one(key: Schema) -> Schema:
-    """What a value has to be, where there is one; of a mapping its values', of a list its
-    items'."""
     key = next((each for each in key.get("anyOf", []) if each.get("type") != "null"), key)
     inner = key.get("additionalProperties") or key.get("items")
     return inner if isinstance(inner, dict) and "$ref" in inner else key
 
 
 def _model(key: Schema, models: Schema) -> str | None:
-    """The model of a section; None of a plain value."""
     name = str(key.get("$ref", "")).rpartition("/")[2]
     return name if "properties" in models.get(name, {}) else None
 
@@ -106,7 +102,6 @@ def _values(key: Schema, models: Schema) -> str:
 
 
 def _default(key: Schema, models: Schema) -> str:
-    """In YAML's flow form; of a section what differs from its keys' own defaults."""
     default = key.get("default")
     if isinstance(default, dict):
         model = _model(_one(key), models)

@@ -67,7 +67,6 @@ def mistakes(root: Path, source: YamlFile, roles: role_order.Entries) -> Iterato
 def _misplaced(
     source: YamlFile, role: str, said: role_order.Entry, others: set[str]
 ) -> Iterator[BadInput]:
-    """What is wrong with the keys beside the role's variables."""
     if BEFORE in said and AFTER in said:
         yield source.error(("roles", role, AFTER), "and `before` are both given",
                            hint="keep one of them: a role has one place")
@@ -88,7 +87,7 @@ def _misplaced(
 def _unnamed(
     root: Path, source: YamlFile, role: str, roles: role_order.Entries
 ) -> Iterator[BadInput]:
-    """A role that Ansible would run as another's dependency has to be in the lock, too."""
+    """A role that Ansible runs as another's dependency has to be in the lock, too."""
     for each in table(program_files.role(root, role) / "meta/main.yml").get("dependencies") or []:
         name = each.get("role", each.get("name")) if isinstance(each, dict) else each
         if name not in roles:

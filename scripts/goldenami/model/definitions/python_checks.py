@@ -45,7 +45,6 @@ def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[B
 
 
 def _project(line: str) -> tuple[str, str]:
-    """The normalised name of the project that a requirement asks for, and why it is refused."""
     try:
         wanted = Requirement(line)
     except InvalidRequirement:
@@ -70,7 +69,7 @@ def _index(source: YamlFile, definition: Definition) -> Iterator[BadInput]:
 
 
 def _frameworks(root: Path, definition: Definition) -> dict[str, str]:
-    """By project the framework of the image that it is."""
+    """The frameworks of the image by their projects."""
     found = dict[str, str]()
     for name in set(definition.frameworks) & set(recipes.known(root)):
         recipe = recipes.load(root, name)

@@ -116,8 +116,6 @@ class BuildInstructions(Record):
     not_run: str | None = None
 
     def added(self, sm: Sequence[str]) -> CudaAdditions:
-        """What the CUDA architectures `sm` add: nothing without any, or to a build that knows no
-        CUDA."""
         return self.cuda if sm and self.cuda else CudaAdditions()
 
 
@@ -153,13 +151,10 @@ class Recipe(Record):
 
     @property
     def against(self) -> str:
-        """What a build for the hardware is compared with: the CPU of a generic one, or the
-        wheel."""
         return self.generic or "the wheel"
 
     @property
     def has_build(self) -> bool:
-        """Whether it says how the framework is compiled."""
         return self.build != NO_BUILD
 
 

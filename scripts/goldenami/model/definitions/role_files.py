@@ -78,7 +78,6 @@ def known(value: Any, context: Mapping[str, Any]) -> Any:
 
 
 def _written(folder: Path, task: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[str]:
-    """The paths that a task writes, once for each item of its loop."""
     for module, given in task.items():
         if (key := _WRITERS.get(module.rpartition(".")[2])) is None:
             continue
@@ -96,7 +95,6 @@ def _written(folder: Path, task: Mapping[str, Any], context: Mapping[str, Any]) 
 
 
 def _copied(folder: Path, target: str, source: str) -> Iterator[str]:
-    """`target` is a file, or the folder that the file or the folder `source` is copied into."""
     yield target.rstrip("/")
     if source and not source.startswith("/"):
         name = "" if source.endswith("/") else PurePosixPath(source).name.removesuffix(".j2")

@@ -65,7 +65,6 @@ def facts(
 
 
 def _needed(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The part of `data` that `name` is made of."""
     needed, left = dict[str, Any](), {name} & data.keys()
     while left:
         needed |= {each: data[each] for each in left}
@@ -114,7 +113,6 @@ def _render(path: Path, name: str, value: Any, context: Mapping[str, Any]) -> An
 
 
 def _names(path: Path, name: str, value: Any) -> set[str]:
-    """The variables that an expression uses, or a list or a table of them."""
     if isinstance(value, list | dict):
         items = value.values() if isinstance(value, dict) else value
         return {used for item in items for used in _names(path, name, item)}

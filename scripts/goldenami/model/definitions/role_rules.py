@@ -41,7 +41,6 @@ def broken(root: Path, source: YamlFile, definition: Definition) -> Iterator[Bad
 
 
 def _image(root: Path, definition: Definition, platform: Platform) -> dict[str, Any]:
-    """What every rule may use."""
     variables, families = dict[str, Any](), hardware.load(root)
     for role in definition.role_names:
         variables |= role_packages.variables(root, role, definition.variables(role))
@@ -61,7 +60,7 @@ def _image(root: Path, definition: Definition, platform: Platform) -> dict[str, 
 def _facts(
     root: Path, role: str, platform: Platform, image: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Those facts of `role` that need nothing that the lock derives."""
+    """Only those that need nothing that the lock derives."""
     folder, found = program_files.role(root, role) / "vars", dict[str, Any]()
     for name in {**table(folder / "main.yml"), **table(folder / platform.vars_file)}:
         with contextlib.suppress(BadInput):
@@ -72,7 +71,6 @@ def _facts(
 def _refused(
     role: str, task: Mapping[str, Any], context: Mapping[str, Any]
 ) -> Iterator[tuple[Key, str]]:
-    """The key that a task refuses, and why, once for each item of its loop."""
     rule, items = task.get("ansible.builtin.assert"), task.get("loop", [{}])
     if not isinstance(rule, dict) or not isinstance(items, list):
         return
@@ -100,7 +98,7 @@ def _key(role: str, name: str) -> Key:
 
 
 def _outcome(conditions: Any, context: Mapping[str, Any]) -> bool | None:
-    """Whether all `conditions` are true; None where one is unknown and none is false."""
+    """None where one is unknown and none is false."""
     listed = conditions if isinstance(conditions, list) else [conditions]
     found = [known(f"{{{{ {condition} }}}}", context) for condition in listed]
     if False in found:

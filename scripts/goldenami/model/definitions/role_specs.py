@@ -28,7 +28,7 @@ class RoleSpec:
 
     @property
     def settable(self) -> list[str]:
-        """Variables that a definition may set; the others are derived by the lock."""
+        """The others are derived by the lock."""
         return sorted(name for name in self.options if name in self.defaults)
 
 

@@ -63,14 +63,12 @@ def _downloads(root: Path, source: YamlFile, definition: Definition) -> Iterator
 
 
 def _no_place(path: str) -> str:
-    """Why nothing can be brought to `path`; "" where something can."""
     if "*" in path or path != normpath(path) or ".." in path.split("/"):
         return "is no plain path"
     return role_files.misplaced(path)
 
 
 def _no_key(root: Path, key: str) -> str:
-    """Why `key` is no address and no file of the checkout; "" where it is one."""
     if "://" in key:
         return ""
     path = (root / key).resolve()

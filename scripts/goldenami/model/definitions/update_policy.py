@@ -87,8 +87,6 @@ class Watch(Record):
     """the packages of `python_packages`"""
 
     def framework(self, name: str) -> UpdateRule:
-        """The rule of one framework; what the section does not name stays in its series, as all
-        else does."""
         return self.frameworks.get(name, UpdateRule(policy=UpdatePolicy.BRANCH))
 
     @field_validator("frameworks", "python_packages")
@@ -127,7 +125,6 @@ class Judgement:
 
     @classmethod
     def of(cls, offer: VersionOffer, verdict: UpdateVerdict, reason: str) -> Judgement:
-        """The judgement on one offer."""
         return cls(offer.version, verdict, reason, offer.source, offer.mends)
 
 

@@ -78,10 +78,9 @@ class ClusterSection(Record):
 
     @cached_property
     def calendar(self) -> tuple[WorkingHours, ...]:
-        """The hours, read."""
         return tuple(map(working_hours.parse, self.hours))
 
     @property
     def open_share(self) -> float:
-        """The part of a week in which the hours want machines; holidays are not counted."""
+        """The part of a week; holidays are not counted."""
         return sum(each.minutes_a_week for each in self.calendar) / (7 * working_hours.DAY_MIN)

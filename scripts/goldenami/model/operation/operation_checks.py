@@ -39,7 +39,6 @@ def _residency(root: Path, source: YamlFile, definition: Definition) -> Iterator
 def _cluster(
     source: YamlFile, definition: Definition, section: ClusterSection
 ) -> Iterator[BadInput]:
-    """Families are declared; what ends machines is in the image; a warm pool has one type."""
     if definition.publish is None:
         yield source.error(("cluster",), "has machines of an image that is not published",
                            hint="write `publish:`")

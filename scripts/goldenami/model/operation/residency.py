@@ -37,7 +37,7 @@ class GeoPlace(Record):
     """east of Greenwich"""
 
     def km(self, other: GeoPlace) -> float:
-        """The distance over ground, by the haversine formula."""
+        """By the haversine formula."""
         here, there = math.radians(self.latitude), math.radians(other.latitude)
         half = math.radians(other.longitude - self.longitude) / 2
         share = (math.sin((there - here) / 2) ** 2
@@ -66,23 +66,19 @@ class AllowedRegions(Record):
     rules: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def allows(self, region: str) -> bool:
-        """Whether all rules do."""
         return not self.refusal(region)
 
     def refusal(self, region: str) -> str:
-        """Why a region is out of bounds, with its name; empty where it is not."""
         for where, patterns in self.rules:
             if not any(fnmatchcase(region, pattern) for pattern in patterns):
                 return f"{region} is not allowed: {where} allows {', '.join(patterns)}"
         return ""
 
     def require(self, region: str) -> None:
-        """BadInput for a region that is not allowed."""
         if refused := self.refusal(region):
             raise BadInput(refused, hint="name an allowed region, or change `residency`")
 
     def first(self, regions: Iterable[str]) -> str | None:
-        """The first of `regions` that is allowed."""
         return next(filter(self.allows, regions), None)
 
 

@@ -33,23 +33,21 @@ class WorkingHours:
 
     @property
     def minutes_a_week(self) -> int:
-        """What machines run for it, their start ahead included."""
         return len(self.days) * (self.closes - self.opens + int(LEAD.total_seconds()) // 60)
 
     @property
     def starts(self) -> str:
-        """When machines are to start, as a cron expression in the time zone."""
+        """A cron expression in the time zone."""
         return _cron(self.days, self.opens - int(LEAD.total_seconds()) // 60)
 
     @property
     def ends(self) -> str:
-        """When they need not run any more, likewise."""
         return _cron(self.days, self.closes)
 
     def openings(
         self, since: datetime, until: datetime, holidays: Collection[date]
     ) -> Iterator[tuple[datetime, datetime]]:
-        """When machines are wanted between two moments, in UTC, their start ahead included."""
+        """In UTC, the start ahead included."""
         day = since.astimezone(ZoneInfo(self.zone)).date()
         while self._start(day) < until:
             closes = self._at(day, timedelta(minutes=self.closes))
@@ -85,7 +83,6 @@ class WorkingHours:
         return self._at(day, timedelta(minutes=self.opens) - LEAD)
 
     def _at(self, day: date, clock: timedelta) -> datetime:
-        """A moment of a day, in UTC, by what clocks show in the zone."""
         return (datetime.combine(day, time(), ZoneInfo(self.zone)) + clock).astimezone(UTC)
 
     def _next_start(self, moment: datetime, holidays: Collection[date]) -> datetime:
@@ -97,7 +94,7 @@ class WorkingHours:
 
 @cache
 def _zones() -> frozenset[str]:
-    """Those of this machine's database; reading it takes a while."""
+    """Reading them takes a while."""
     return frozenset(available_timezones())
 
 

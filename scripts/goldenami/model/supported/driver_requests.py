@@ -65,8 +65,6 @@ def _branches(
     root: Path, definition: Definition, given: Mapping[str, Any], settings: Mapping[str, Any],
     flavour: str,
 ) -> list[str]:
-    """The driver branches to try: the definition's one, or with `newest` all that the distribution
-    has."""
     branch = str(settings["nvidia_driver_branch"])
     if branch != NEWEST:
         return [branch]

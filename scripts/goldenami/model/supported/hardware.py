@@ -52,7 +52,6 @@ class Cpu(Record):
 
     @property
     def architecture(self) -> str:
-        """Debian's name of the architecture."""
         return of_cpu(self.name)
 
 
@@ -119,16 +118,13 @@ class Family(Record):
 
     @property
     def sm(self) -> str | None:
-        """CUDA compute capability without its dot, where the family has an NVIDIA GPU."""
         return self.gpu.sm if self.gpu else None
 
     @property
     def open_modules(self) -> OpenModules | None:
-        """Whether the open kernel modules run its GPU, where it is NVIDIA's."""
         return self.gpu.open_modules if self.gpu else None
 
     def substance(self) -> dict[str, Any]:
-        """What an image may depend on: all but prose."""
         row = self.model_dump(mode="json", exclude={"note", "source", "cpu", "gpu", "machines"})
         return row | {"cpu": self.cpu.name, "gpu": self.gpu and self.gpu.name, "sm": self.sm,
                       "open_modules": self.open_modules}

@@ -36,17 +36,14 @@ class Platform:
 
     @property
     def major(self) -> int:
-        """The number as Ansible has it: 24."""
         return int(self.version.partition(".")[0])
 
     @property
     def id(self) -> str:
-        """The release as scanners name it: `debian-13`, `ubuntu-24.04`."""
         return f"{self.distribution.lower()}-{self.version}"
 
     @property
     def vars_file(self) -> str:
-        """The file name that roles use for this platform."""
         return f"{self.distribution}_{self.major}.yml"
 
 

@@ -23,7 +23,6 @@ class Regression:
 
     @property
     def error(self) -> str:
-        """What is wrong, without the suite's name."""
         return (f"goes backwards: its Release file is of {self.now}, the lock of {self.image} was "
                 "made from one of "
                 f"{self.locked}")

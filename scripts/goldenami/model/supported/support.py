@@ -49,7 +49,6 @@ class PartSupport:
     over: bool = False
 
     def state(self, day: date) -> SupportState:
-        """How things stand on `day`; near its end is within compatibility's END_NOTICE."""
         if self.over or (self.ends and self.ends < day):
             return SupportState.ENDED
         if self.ends is None:
@@ -61,8 +60,6 @@ class PartSupport:
         )
 
     def words(self, day: date) -> str:
-        """The state with its date: "ended 2026-06-30", "ended, the day is not known", "supported
-        until 2028-06-30"."""
         state = self.state(day)
         if self.ends is None:
             return "ended, the day is not known" if state is SupportState.ENDED else "not known"

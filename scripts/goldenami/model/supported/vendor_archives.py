@@ -70,6 +70,5 @@ def _stated(
 
 
 def _located(root: Path, repo: VendorArchive) -> VendorArchive:
-    """With the whole path of its key, where that is a file of the checkout."""
     path = root / repo.key
     return repo.model_copy(update={"key": str(path)}) if path.is_file() else repo
