@@ -1,5 +1,5 @@
-"""The wheel alone: a repository that `golden init` made of it locks, bakes and verifies, with no
-clone of goldenami in sight."""
+"""The wheel alone: a repository that `golden init` made of it locks, bakes and verifies an
+immutable image, with no clone of goldenami in sight."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def company(
     environment: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """A repository with a role and a file of its own; `make` makes an environment there."""
+    """A repository with a role and a file of its own in an immutable image; `make` makes an
+    environment there."""
     folder = tmp_path_factory.mktemp("company") / "images"
     _said(folder.parent, environment / "golden", "init", folder.name)
     assert f"{IMAGE}: no lock" in _said(folder, "make", "check")
@@ -59,6 +60,7 @@ def company(
     agent_interval_s: 5
   limits:
 """, IMAGE)
+    edit(folder, "roles:\n", "immutable: true\nroles:\n", IMAGE)
     yield folder
     shutil.rmtree(folder)
 
@@ -93,5 +95,6 @@ def test_it_bakes_and_verifies(company: Path) -> None:
     assert record.verdict is Verdict.VERIFIED
     correct = {check.id for check in record.checks if check.outcome is Outcome.CORRECT}
     assert {"agent/the_interval_is_the_definition_s", "agent/its_packages_are_installed"} <= correct
-    assert {check.partition("/")[0] for check in correct} >= {"customize", "limits", "seal"}
+    assert {check.partition("/")[0] for check in correct} >= {
+        "customize", "immutable", "limits", "seal"}
     assert f"{IMAGE}: build" in _said(company, "make", "check")
