@@ -1,5 +1,5 @@
-"""The CI definitions of both servers: valid by schema and linter, and by the rules of
-ci_rules.py."""
+"""The CI definitions of both servers: valid by schema and linter, and what no linter knows of
+them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from goldenami import cli
 from goldenami.model.definitions import definition_file
 from support.builds.tools import ROOT, complaints, schema_complaints
-from support.rules import ci_rules, requirement_rules, trees
+from support.rules import trees
 
 WORKFLOWS = trees.scanned(6, ROOT, ".github/workflows/*.yml")
 GITLAB = ROOT / ".gitlab-ci.yml"
 RENOVATE = ROOT / ".github/renovate.json"
-KNOWN = ci_rules.calls((ROOT / "Makefile").read_text(encoding="utf-8"), cli.MODULES)
 
 
 def loaded(path: Path) -> dict[Any, Any]:
@@ -34,26 +32,21 @@ def test_every_file_of_pins_is_kept_up_to_date() -> None:
     found = json.loads(RENOVATE.read_text(encoding="utf-8"))
     pattern = found["pip-compile"]["managerFilePatterns"][0].strip("/")
     assert found["enabledManagers"] == ["github-actions", "gitlabci", "pip-compile"]
-    for name in requirement_rules.FILES:
+    for name in ("run", "emulator", "test"):
         assert re.search(pattern, f"requirements/{name}.txt")
         command = (ROOT / f"requirements/{name}.txt").read_text(encoding="utf-8").splitlines()[1]
         assert re.fullmatch(r"#    uv pip compile( --[a-z-]+(=\S+)?)+ pyproject\.toml", command)
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_keeps_the_rules(path: Path) -> None:
-    assert ci_rules.github(loaded(path), path.read_text(encoding="utf-8"), KNOWN) == []
-
-
-def test_the_gitlab_pipeline_keeps_the_rules() -> None:
-    pipeline, text = loaded(GITLAB), GITLAB.read_text(encoding="utf-8")
-    assert ci_rules.gitlab(pipeline, text, KNOWN) == []
-    images = [path.name.removesuffix(".lock.json")
-              for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json")]
-    assert ci_rules.matrix(pipeline, ".images", images) == []
+def test_gitlab_has_every_image() -> None:
+    """Its matrix has to be written out."""
+    pipeline = loaded(GITLAB)
+    images = sorted(path.name.removesuffix(".lock.json")
+                    for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"))
     published = [name for name in images
                  if definition_file.load(ROOT, definition_file.path_of(ROOT, name)).publish]
-    assert ci_rules.matrix(pipeline, ".published", published) == []
+    for name, wanted in ((".images", images), (".published", published)):
+        assert pipeline[name]["parallel"]["matrix"][0]["IMAGE"] == wanted
     assert ".published" in pipeline["publish"]["extends"]
 
 
@@ -103,28 +96,21 @@ jobs:
       - uses: actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2
       - run: sudo -E make test-fast
 """
-PIPELINE = f"""default:
-  image: debian:bookworm-slim@sha256:{'0' * 64} # bookworm
-  before_script: [apt-get update -q && apt-get install -y -q --no-install-recommends make]
-.images: {{parallel: {{matrix: [{{IMAGE: [a, b]}}]}}}}
-a:
-  timeout: 5 minutes
-  script: [make test-fast]
-"""
-CALLS = {"make test-fast", "scripts/golden images"}
 
 
 @pytest.mark.parametrize(("schema", "paths", "bad", "said"), [
-    ("github-workflows", WORKFLOWS, GOOD.replace("runs-on", "run-on"), "run-on"),
-    ("gitlab-ci", [GITLAB], PIPELINE.replace("script: [", "scripts: ["), ""),
-    ("renovate", [RENOVATE], "semanticCommits: sometimes\n", "semanticCommits"),
+    ("vendor.github-workflows", WORKFLOWS, GOOD.replace("runs-on", "run-on"), "run-on"),
+    ("custom.github-workflows-require-timeout", WORKFLOWS,
+     GOOD.replace("    timeout-minutes: 5\n", ""), "timeout-minutes"),
+    ("vendor.gitlab-ci", [GITLAB], "a: {scripts: [make test-fast]}\n", ""),
+    ("vendor.renovate", [RENOVATE], "semanticCommits: sometimes\n", "semanticCommits"),
 ])
 def test_schemas(
     tmp_path: Path, schema: str, paths: list[Path], bad: str, said: str,
 ) -> None:
     (tmp_path / "bad.yml").write_text(bad, encoding="utf-8")
     names = [str(path) for path in (*paths, tmp_path / "bad.yml")]
-    complaint = schema_complaints("--builtin-schema", f"vendor.{schema}", *names)
+    complaint = schema_complaints("--builtin-schema", schema, *names)
     assert "bad.yml" in complaint and said in complaint
     assert [name for name in names[:-1] if name in complaint] == []
 
@@ -141,37 +127,3 @@ def test_zizmor(tmp_path: Path) -> None:
     said = complaints("zizmor", *options, str(tmp_path / ".github"))
     for name in ("template-injection", "unpinned-uses", "excessive-permissions"):
         assert name in said
-
-
-BAD = {
-    "      - run: sudo -E make test-fast\n": "".join(f"      - run: {line}\n" for line in (
-        "make test-fsat", "make test-fast; curl x", "scripts/golden images $(x)")),
-    " # v6.0.2\n": " # v6.0.2\n        env: {AWS_SECRET_X: x}\n",
-    "    timeout-minutes: 5\n": "", "ubuntu-24.04": "ubuntu-latest",
-}
-
-
-def test_a_workflow_that_breaks_every_rule() -> None:
-    assert ci_rules.github(yaml.safe_load(GOOD), GOOD, CALLS) == []
-    text = GOOD
-    for old, new in BAD.items():
-        assert old in text
-        text = text.replace(old, new, 1)
-    assert ci_rules.github(yaml.safe_load(text), text, CALLS) == [
-        "a has no timeout-minutes", "a runs on ubuntu-latest, which is not one version",
-        "a calls `make test-fsat`, which does not exist",
-        "a runs `make test-fast; curl x`, which is no Make target and no command",
-        "a runs `scripts/golden images $(x)`, which is no Make target and no command",
-        "a stored key: `env: {AWS_SECRET_X: x}`"]
-
-
-def test_a_pipeline_that_breaks_every_rule() -> None:
-    assert ci_rules.gitlab(yaml.safe_load(PIPELINE), PIPELINE, CALLS) == []
-    text = PIPELINE.replace(f"@sha256:{'0' * 64}", "").replace("  timeout: 5 minutes\n", "")
-    text = text.replace("recommends make]", "recommends make; curl x]")
-    pipeline = yaml.safe_load(text)
-    setup, timeout, image = ci_rules.gitlab(pipeline, text, CALLS)
-    assert setup.endswith("recommends make; curl x`, which is no Make target and no command")
-    assert timeout == "a has no timeout"
-    assert image == "`image: debian:bookworm-slim # bookworm` is not pinned"
-    assert ci_rules.matrix(pipeline, ".images", ["a", "b", "c"]) != []

@@ -15,7 +15,7 @@ from goldenami import cli
 from support import files
 from support.builds import tools
 from support.builds.tools import ROOT
-from support.rules import ci_rules
+from support.rules import surface_rules
 from support.waiting import until
 
 
@@ -230,7 +230,7 @@ def test_a_purpose_that_does_not_exist_is_refused(machine: Path) -> None:
 
 def waiting() -> list[str]:
     """Subcommands with --wait that are Make targets, too."""
-    targets = ci_rules.targets((ROOT / "Makefile").read_text(encoding="utf-8"))
+    targets = surface_rules.targets((ROOT / "Makefile").read_text(encoding="utf-8"))
     return [name for name in cli.MODULES if name in targets
             and any("--wait" in option.opts for option in cli.command(name).params)]
 

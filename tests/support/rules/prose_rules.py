@@ -3,7 +3,6 @@ searched."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +19,6 @@ _EXEMPT = frozenset({"CHANGELOG.md", GENERATED})
 """A list of what changed, and what is made from the code."""
 _PARSER = MarkdownIt().enable("table")
 _END = re.compile(r"""(?<=[.!?])["')]*\s+(?=["'(]*[A-Z0-9`])""")
-
-
-def _pages(root: Path) -> Iterator[tuple[Path, str]]:
-    return trees.texts(root, ".md")
 
 
 def _blocks(text: str) -> Iterator[tuple[int, Token]]:
@@ -45,7 +40,7 @@ def _words(token: Token) -> str:
 def sentences(root: Path) -> list[str]:
     """No sentence has more than 30 words."""
     return [f"{path.relative_to(root)}:{line}: {count} words, at most {SENTENCE_WORDS}: {sentence[:70]}"
-            for path, text in _pages(root) if str(path.relative_to(root)) not in _EXEMPT
+            for path, text in trees.texts(root, ".md") if str(path.relative_to(root)) not in _EXEMPT
             for line, token in _blocks(text) for sentence in _END.split(_words(token))
             if (count := len(re.findall(r"\S*\w\S*", sentence))) > SENTENCE_WORDS]
 
@@ -60,34 +55,16 @@ def page_sizes(root: Path) -> list[str]:
             if (lines := len(trees.read(root / name).splitlines())) > limit]
 
 
-def _anchors(text: str) -> set[str]:
-    """Anchors of the headings, as GitHub makes them."""
-    found: set[str] = set()
-    tokens = _PARSER.parse(text)
-    for before, token in itertools.pairwise(tokens):
-        if before.type != "heading_open":
-            continue
-        title = "".join(child.content for child in token.children or [])
-        slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-        number = next(n for n in range(1000) if (f"{slug}-{n}" if n else slug) not in found)
-        found.add(f"{slug}-{number}" if number else slug)
-    return found
-
-
 def links(root: Path) -> list[str]:
-    """Relative links and pictures of Markdown files lead to files, and to headings that are
-    there."""
+    """Relative links and pictures of Markdown files lead to files."""
     problems = []
-    for path, text in _pages(root):
+    for path, text in trees.texts(root, ".md"):
         for line, token in _blocks(text):
             targets = [str(child.attrGet("href") or child.attrGet("src"))
                        for child in token.children or []
                        if child.type in ("link_open", "image")]
             for target in targets:
-                name, _, anchor = target.partition("#")
-                where = path.parent / name if name else path
-                if "://" in target or target.startswith("mailto:"):
-                    continue
-                if not where.exists() or (anchor and anchor not in _anchors(trees.read(where))):
+                is_elsewhere = "://" in target or target.startswith(("mailto:", "#"))
+                if not is_elsewhere and not (path.parent / target.partition("#")[0]).exists():
                     problems.append(f"{path.relative_to(root)}:{line}: broken link {target}")
     return problems

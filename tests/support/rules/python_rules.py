@@ -28,7 +28,7 @@ def basenames(root: Path) -> list[str]:
     """No two modules of the product have one name; those of commands/ are named as their
     command."""
     package, problems, known = root / "scripts/goldenami", [], dict[str, Path]()
-    for path, _ in trees.python(root, "scripts/goldenami"):
+    for path in trees.glob(package, "**/*.py"):
         if path.name == "__init__.py" or path.parent == package / "commands":
             continue
         if known.setdefault(path.name, path) != path:
@@ -40,7 +40,7 @@ def basenames(root: Path) -> list[str]:
 def folders(root: Path) -> list[str]:
     """A folder of the product has at most 15 modules."""
     package = root / "scripts/goldenami"
-    modules = Counter(path.parent for path, _ in trees.python(root, "scripts/goldenami")
+    modules = Counter(path.parent for path in trees.glob(package, "**/*.py")
                       if path.name != "__init__.py")
     return [f"{folder.relative_to(package)}/ has {number} modules, at most {FOLDER_MODULES}"
             for folder, number in sorted(modules.items()) if number > FOLDER_MODULES]

@@ -6,106 +6,55 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-_KEYWORDS = frozenset({
-    "name", "when", "loop", "loop_control", "register", "changed_when", "failed_when", "notify",
-    "vars", "environment",
-    "become", "become_user", "check_mode", "delegate_to", "run_once", "until", "retries", "delay",
-    "no_log", "args",
-    "block", "rescue", "always", "ignore_errors", "listen", "tags", "any_errors_fatal", "async",
-    "poll", "diff",
-})
-Task = dict[str, Any]
+from support.rules import trees
 
 
 def _yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _tasks(path: Path) -> Iterator[Task]:
-    """Every task of a file, those of its blocks included."""
-    def walk(tasks: list[Task]) -> Iterator[Task]:
-        for task in tasks:
-            yield task
-            for part in ("block", "rescue", "always"):
-                yield from walk(task.get(part) or [])
-    yield from walk(_yaml(path) or [])
-
-
-def _task_files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("tasks/**/*.yml"), *folder.glob("handlers/**/*.yml")])
-
-
-def _action(task: Task) -> str:
-    """The task's module, `""` for a block."""
-    return next((key for key in task if key not in _KEYWORDS and not key.startswith("with_")), "")
-
-
-def _label(root: Path, path: Path, task: Task) -> str:
-    return f"{path.relative_to(root)}: {task.get('name') or _action(task) or 'a task'}"
+    return yaml.safe_load(trees.read(path)) or {}
 
 
 def _options(folder: Path) -> dict[str, dict[str, Any]]:
-    specs = _yaml(folder / "meta/argument_specs.yml") or {}
+    specs = _yaml(folder / "meta/argument_specs.yml")
     return specs.get("argument_specs", {}).get("main", {}).get("options") or {}
-
-
-def contents(root: Path, role: str) -> list[str]:
-    """Every task file is included."""
-    folder = root / "roles" / role / "tasks"
-    named = [str(task[_action(task)]) for path in folder.glob("*.yml") for task in _tasks(path)
-             if _action(task).rpartition(".")[2] in ("import_tasks", "include_tasks")]
-    return [f"roles/{role}/tasks/{path.name} is never included"
-            for path in sorted(folder.glob("*.yml"))
-            if path.name not in (*named, "main.yml")]
 
 
 def specification(root: Path, role: str) -> list[str]:
     """defaults and argument_specs agree: same names, same values; what is required, or
     derived by the lock, has no default."""
     folder = root / "roles" / role
-    options, defaults = _options(folder), _yaml(folder / "defaults/main.yml") or {}
-    alien = sorted(defaults.keys() - options.keys())
-    problems = [f"{role}: {name} is in defaults but not in argument_specs" for name in alien]
-    for name, option in options.items():
-        if option.get("required"):
-            problems += (
-                [f"{role}: {name} is required and has a default"] if name in defaults else []
-            )
-        elif name not in defaults and "default" in option:
-            problems.append(f"{role}: {name} has a default in argument_specs, not in defaults")
-        elif name in defaults and option.get("default", ()) != defaults[name]:
-            stated = repr(option.get("default"))
-            problems.append(f"{role}: {name} is {defaults[name]!r} in defaults, {stated} in "
-                            "argument_specs")
-        problems += [f"{role}: {name} has no {key}" for key in ("type", "description")
-                     if key not in option]
-    return problems
+    options, defaults = _options(folder), _yaml(folder / "defaults/main.yml")
+    stated = {name: option["default"] for name, option in options.items() if "default" in option}
+    problems = [f"{role}: {name} is {defaults.get(name, 'absent')!r} in defaults, "
+                f"{stated.get(name, 'absent')!r} in argument_specs"
+                for name in sorted(defaults.keys() | stated.keys())
+                if name not in defaults or name not in stated or defaults[name] != stated[name]]
+    problems += [f"{role}: {name} is required and has a default" for name, option in options.items()
+                 if option.get("required") and name in defaults]
+    return problems + [f"{role}: {name} has no {key}" for name, option in options.items()
+                       for key in ("type", "description") if key not in option]
 
 
 def readme(root: Path, role: str) -> list[str]:
     """README's table has the same variables; one pair of backticks holds the default, `derived` has
     none."""
     folder = root / "roles" / role
-    path = folder / "README.md"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    rows = dict(re.findall(r"^\| `([a-z_0-9]+)` \| (.*?) \|", text, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([a-z_0-9]+)` \| (.*?) \|", trees.read(folder / "README.md"),
+                           re.MULTILINE))
     options = _options(folder)
-    problems = [f"{role}: {name} is not in README's table"
-                for name in sorted(options.keys() - rows.keys())]
-    alien = sorted(rows.keys() - options.keys())
-    problems += [f"{role}: README's table has {name}, which is no variable" for name in alien]
+    problems = [f"{role}: {name} is a variable or a row of README's table, not both"
+                for name in sorted(options.keys() ^ rows.keys())]
     for name in sorted(options.keys() & rows.keys()):
-        derived, stated = "default" not in options[name], rows[name]
+        has_default, stated = "default" in options[name], rows[name]
         literal = re.fullmatch(r"`([^`]*)`", stated)
-        if derived != (stated == "derived"):
+        if has_default == (stated == "derived"):
             problems.append(f"{role}: README says `{stated}` of {name}, which has "
-                            f"{'no' if derived else 'a'} default")
+                            f"{'a' if has_default else 'no'} default")
         elif literal and yaml.safe_load(literal[1]) != options[name].get("default"):
             problems.append(f"{role}: README says {literal[1]} of {name}, not "
                             f"{options[name].get('default')!r}")
@@ -118,24 +67,4 @@ def company(root: Path, role: str) -> list[str]:
     return [f"{name} is missing" for name in wanted if not (root / name).is_file()]
 
 
-def indexes(root: Path, role: str) -> list[str]:
-    """What installs the role's packages reads the indexes first: a fresh machine has none."""
-    found = [(path, task, task.get("ansible.builtin.apt"))
-             for path in _task_files(root / "roles" / role)
-             for task in _tasks(path)]
-    return [f"{_label(root, path, task)}: installs packages without cache_valid_time"
-            for path, task, apt in found
-            if apt and apt.get("state") != "absent" and f"__{role}_packages" in str(apt.get("name"))
-            and "cache_valid_time" not in apt]
-
-
-RULES: tuple[Callable[[Path, str], list[str]], ...] = (
-    contents, specification, readme, company, indexes,
-)
-
-
-def order(root: Path, roles: tuple[str, ...]) -> list[str]:
-    """Every one of `roles`, the order of a bake, has its folder; `seal` is the last."""
-    problems = [f"role {name} has no folder" for name in roles
-                if not (root / "roles" / name).is_dir()]
-    return problems + (["seal is not the last role"] if roles[-1:] != ("seal",) else [])
+RULES: tuple[Callable[[Path, str], list[str]], ...] = (specification, readme, company)

@@ -1,11 +1,11 @@
-"""Caps of what a person has to look through: commands, options, environment variables.
-
-A new one names in its commit what it replaces, or who types it and when.
-"""
+"""Caps of what a person has to look through, and whether what a person is told to type exists."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from goldenami import cli
@@ -15,9 +15,13 @@ from support.rules import trees
 
 CAPS = {"commands": 30, "commands of pipelines": 2, "options": 92, "variables": 20,
         "settings of pipelines": 8}
-COMMAND_MODULES = 15
 SHARED = frozenset({"__init__", "checkout"})
 """Modules of commands/ without a command: what all of them have in common."""
+_TYPED = (r"(?:[A-Z_]+=\S* )*(?:sudo -E )?(?P<own>(?:scripts/)?golden|make) (?P<name>[a-z][a-z-]+)"
+          r"(?P<rest>[^`\n|;&#]*)")
+_IN_CODE = re.compile(f"`{_TYPED}")
+_IN_TEXT = re.compile(rf"(?:`|^ {{4,}}(?:\$ )?(?:- )?(?:run: )?){_TYPED}", re.MULTILINE)
+"""Between backticks, and in pages and CI definitions also on a line of its own."""
 
 
 def counted() -> dict[str, int]:
@@ -42,18 +46,48 @@ def too_many(counts: Mapping[str, int]) -> list[str]:
             if counts[name] > most]
 
 
-def command_modules(root: Path, modules: Mapping[str, str]) -> list[str]:
-    """Each module of commands/ is named as one of its commands; there are few of them.
+def command_modules(root: Path, modules: Mapping[str, str] = cli.MODULES) -> list[str]:
+    """Each module of commands/ is named as one of its commands."""
+    names = {path.stem for path in trees.glob(root, "scripts/goldenami/commands/*.py")} - SHARED
+    return [f"{name}.py has no command of its name" for name in sorted(names)
+            if modules.get(name.replace("_", "-")) != name]
 
-    `modules` is cli.MODULES.
-    """
-    files = trees.glob(root, "scripts/goldenami/commands/*.py")
-    names = {path.stem for path in files} - {"__init__"}
-    problems = list[str]()
-    for name in sorted(names - SHARED):
-        command = name.replace("_", "-")
-        if modules.get(command) != name:
-            problems.append(f"{name}.py has no command `{command}`")
-    if len(names) > COMMAND_MODULES:
-        problems.append(f"commands/ has {len(names)} modules, at most {COMMAND_MODULES}")
+
+@functools.cache
+def _options(name: str) -> set[str]:
+    return {option for each in cli.command(name).params for option in each.opts} | {"--help"}
+
+
+def told(root: Path) -> Iterator[tuple[Path, str, str, str]]:
+    """Each command that the program, a page or a pipeline tells somebody to type: the file, how it
+    is called, its name, and the rest of the line."""
+    for path, text in trees.texts(root, ".md", ".py", ".yml"):
+        file = path.relative_to(root)
+        is_code = (file.suffix == ".py" and file.parts[:2] == ("scripts", "goldenami")
+                   and file.name != "reference.py")  # its page is read
+        is_pipeline = file.parts[0] in (".github", ".gitlab-ci.yml")
+        if is_code or is_pipeline or (file.suffix == ".md" and file.name != "CHANGELOG.md"):
+            for match in (_IN_CODE if is_code else _IN_TEXT).finditer(text):
+                yield file, match["own"], match["name"], match["rest"]
+
+
+def typed(root: Path) -> list[str]:
+    """Commands, options and Make targets that are named exist. A page says `scripts/golden`, which
+    a clone has; the program says `golden`, which it shows as it was called itself."""
+    problems, known_targets = list[str](), targets(trees.read(root / "Makefile"))
+    for file, own, name, rest in told(root):
+        if own == "make":
+            known, odd = any(fnmatchcase(name, each) for each in known_targets), list[str]()
+        else:
+            known = name in cli.MODULES and (own == "golden") is (file.suffix == ".py")
+            options = re.findall(r"(?<!\S)--[a-z-]+", rest) if known else []
+            odd = [each for each in options if each not in _options(name)]
+        if not known or odd:
+            problems.append(f"{file}: {' '.join((own, name, *odd))} cannot be typed")
     return problems
+
+
+def targets(makefile: str) -> set[str]:
+    """The Make targets that exist; `bench-*` are many."""
+    found = re.findall(r"^([a-z][a-z%-]*):(?!=)", makefile, re.MULTILINE)
+    return {each.replace("%", "*") for each in found}

@@ -1,4 +1,4 @@
-"""Rules of text: sizes, machine names and paths, documentation."""
+"""Rules of text: sizes, names and paths of this machine, secrets, documentation, commits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +14,8 @@ from goldenami.core import shell
 from support.rules import trees
 
 ENVIRONMENT = "scripts/goldenami/core/environment.py"
+PINNED = re.compile(r"image: [\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64} # \S+$")
+STORED_KEY = re.compile(r"aws[-_](access[-_]key|secret)|AKIA[0-9A-Z]{16}", re.IGNORECASE)
 ROLE_LINES, VARS_LINES, IMAGE_LINES, README_LINES, MAKE_TARGETS = 60, 100, 60, 30, 24
 
 
@@ -37,27 +38,18 @@ def machine_hosts() -> list[str]:
     A vendor's repository that this machine also uses is no mirror, and its address may stand in a
     role.
     """
-    uris = [line.partition("|")[2] for line in _apt_sources()
-            if line.startswith(("Debian", "Ubuntu"))]
-    uris += re.findall(r"https?://\S+", _pip_configuration())
+    uris = list[str]()
+    if Path("/usr/bin/apt-get").exists():
+        said = shell.output(["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)",
+                             "Created-By: Packages"], check=False)
+        uris += re.findall(r"^(?:Debian|Ubuntu)[^|]*\|(.*)", said, re.MULTILINE)
+    uris += re.findall(r"https?://\S+", shell.output([sys.executable, "-m", "pip", "config", "list"],
+                                                     check=False))
     uris += [value for name, value in os.environ.items()
              if name.startswith("GOLDEN_MIRROR_")
              or name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")]
     hosts = {(urlsplit(uri.strip("'\"")).hostname or "") for uri in uris}
     return sorted(host for host in hosts if "." in host and not host.startswith("127."))
-
-
-@cache
-def _apt_sources() -> list[str]:
-    if not Path("/usr/bin/apt-get").exists():
-        return []
-    argv = ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)", "Created-By: Packages"]
-    return shell.output(argv, check=False).splitlines()
-
-
-@cache
-def _pip_configuration() -> str:
-    return shell.output([sys.executable, "-m", "pip", "config", "list"], check=False)
 
 
 def mirror_hosts(root: Path, hosts: Iterable[str]) -> list[str]:
@@ -109,15 +101,37 @@ def make_targets(root: Path) -> list[str]:
     targets = re.findall(r"^([a-z][\w%-]*):(?!=)(.*)$", text, re.MULTILINE)
     problems = [f"make {name} has no help text" for name, rest in targets
                 if not re.search(r"## \S", rest)]
-    return problems + ([f"{len(targets)} Make targets, at most {MAKE_TARGETS}"] if len(targets)
-                       > MAKE_TARGETS else [])
+    if len(targets) > MAKE_TARGETS:
+        problems.append(f"{len(targets)} Make targets, at most {MAKE_TARGETS}")
+    return problems
 
 
 def module_map(root: Path) -> list[str]:
     """ARCHITECTURE.md's map has every room and every folder within one."""
     package, text = root / "scripts/goldenami", trees.read(root / "ARCHITECTURE.md")
-    folders = {str(path.parent.relative_to(package)) for path in trees.glob(package, "**/*.py")} - {
-        "."
-    }
-    return [f"ARCHITECTURE.md does not say what {name}/ is for" for name in sorted(folders)
+    folders = {str(path.parent.relative_to(package)) for path in trees.glob(package, "**/*.py")}
+    return [f"ARCHITECTURE.md does not say what {name}/ is for" for name in sorted(folders - {"."})
             if f"`{name}/`" not in text]
+
+
+def pipelines(root: Path) -> list[str]:
+    """CI definitions name an image that others made by its content, with the version for a reader,
+    and store no key of AWS: a step of the same job exchanges a token for one."""
+    paths = [root / ".gitlab-ci.yml", *trees.glob(root, ".github/workflows/*.yml")]
+    lines = [line.strip().removeprefix("- ") for path in paths
+             for line in trees.read(path).splitlines()]
+    unpinned = [f"`{line}` is not pinned" for line in lines
+                if re.match(r"image: [^$]", line) and not PINNED.fullmatch(line)]
+    return unpinned + [f"a stored key: `{line}`" for line in lines
+                       if STORED_KEY.search(line) and "${{ steps." not in line]
+
+
+def commit_subjects(subjects: Iterable[str]) -> list[str]:
+    """`area: Imperative`, without a full stop, of at most 100 characters; git's own merges and
+    reverts are exempt."""
+    # The ending of a verb of one syllable, such as Bring or Feed, has no vowel before it.
+    form = re.compile(r"[a-z][a-z0-9_./-]*(, [a-z][a-z0-9_./-]*)*: "
+                      r"(?!\w*[aeiouyAEIOU]\w*(?<!e)(ed|ing)\b)[A-Z].{2,}(?<!\.)")
+    return [f"`{subject}` is not `area: Imperative`" for subject in subjects
+            if not subject.startswith(("Merge ", "Revert "))
+            and not (form.fullmatch(subject) and len(subject) <= 100)]

@@ -9,6 +9,10 @@ from pathlib import Path
 
 from goldenami.core import shell
 
+SEEN: set[Path] = set()
+"""What the rules have looked at. A rule that looks at nothing finds nothing wrong, so its test
+counts."""
+
 
 def files(root: Path) -> list[Path]:
     """What git tracks or would track; in a tree without git every file."""
@@ -17,11 +21,6 @@ def files(root: Path) -> list[Path]:
     text = shell.output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                         cwd=root)
     return sorted({root / name for name in text.split("\0") if name and (root / name).is_file()})
-
-
-SEEN: set[Path] = set()
-"""What the rules have looked at. A rule that looks at nothing finds nothing wrong, so its test
-counts."""
 
 
 def scanned(least: int, root: Path, pattern: str) -> list[Path]:
@@ -38,9 +37,9 @@ def glob(root: Path, pattern: str) -> list[Path]:
     return found
 
 
-def texts(root: Path, suffix: str = "") -> Iterator[tuple[Path, str]]:
+def texts(root: Path, *suffixes: str) -> Iterator[tuple[Path, str]]:
     for path in files(root):
-        if path.name.endswith(suffix):
+        if not suffixes or path.suffix in suffixes:
             try:
                 text = path.read_text(encoding="utf-8")
             except UnicodeDecodeError:
@@ -56,11 +55,9 @@ def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def python(root: Path, *folders: str) -> Iterator[tuple[Path, ast.Module]]:
-    """The modules below one of `folders`, or all."""
+def python(root: Path) -> Iterator[tuple[Path, ast.Module]]:
     for path in files(root):
-        if path.suffix == ".py" and (not folders or {root / folder for folder in folders}
-                                     & set(path.parents)):
+        if path.suffix == ".py":
             SEEN.add(path)
             status = path.stat()
             yield path, _parsed(path, status.st_mtime_ns, status.st_size)
