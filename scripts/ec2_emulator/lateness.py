@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import bisect
 import io
+import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ec2_emulator.errors import ApiError
-from ec2_emulator.late_rules import LateMode, LateRule, met
+from ec2_emulator.late_rules import LateMode, LateRule
 from ec2_emulator.rules import EC2_API, rule
 from ec2_emulator.state import STATE, ApiCall
 
@@ -54,11 +57,12 @@ class Memory:
     writes: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     made: dict[bytes, float] = field(default_factory=dict)
     removed: dict[tuple[str, str], float] = field(default_factory=dict)
+    met: Counter[LateRule] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def forget(self) -> None:
         """As after a reset."""
-        for each in (self.answers, self.writes, self.made, self.removed):
+        for each in (self.answers, self.writes, self.made, self.removed, self.met):
             each.clear()
 
     def note(self, call: ApiCall, body: bytes, answer: HttpAnswer, at: float) -> None:
@@ -151,10 +155,10 @@ def unavailable(call: ApiCall) -> ApiError:
 
 
 @rule(FAULTS)
-def hang(rules: Iterable[LateRule], seconds: float) -> None:
+def hang(seconds: float) -> None:
     """A region may be impaired while others are not: its calls are not answered, and then the
     connection breaks."""
-    ends = time.monotonic() + seconds
+    rules, ends = STATE.settings.late, time.monotonic() + seconds
     while STATE.settings.late is rules and time.monotonic() < ends:
         time.sleep(_POLL_S)
     raise ConnectionResetError("a hanging region")
@@ -167,23 +171,46 @@ def cut(what: str) -> ConnectionResetError:
     return ConnectionResetError(what)
 
 
-def apply(
-    call: ApiCall, environ: Environ, body: bytes, answer: Callable[[Environ], HttpAnswer]
-) -> HttpAnswer:
-    """The answer to a call: moto's (`answer`), or what the rules of the settings make of it."""
-    settings, now = STATE.settings, time.monotonic()
-    rules = list(met(settings.late, settings.late_seed, len(STATE.calls), call.name, call.region))
-    modes = {each.mode: each for each in rules}
+def _met(call: ApiCall) -> Iterator[LateRule]:
+    """The rules that the call meets; the same seed and order of calls meet the same ones."""
+    settings, number = STATE.settings, len(STATE.calls)
+    for index, each in enumerate(settings.late):
+        dice = random.Random(f"{settings.late_seed} {index} {number}")  # noqa: S311 - no secret
+        fits = (any(fnmatchcase(call.name, name) for name in each.calls)
+                and any(fnmatchcase(call.region, name) for name in each.regions))
+        with MEMORY.lock:
+            if fits and dice.random() < each.share and not 0 < each.times <= MEMORY.met[each]:
+                MEMORY.met[each] += 1
+                yield each
+
+
+def _refuse(call: ApiCall, modes: dict[LateMode, LateRule]) -> None:
+    """Raise what the call meets instead of an answer."""
     if LateMode.HANGING in modes:
-        hang(settings.late, modes[LateMode.HANGING].seconds)
+        hang(modes[LateMode.HANGING].seconds)
     if LateMode.CUT in modes:
         raise cut("before the call")
     if LateMode.OUT in modes:
         raise unavailable(call)
     if LateMode.THROTTLED in modes:
         raise throttled(call)
+    if LateMode.REFUSED in modes:
+        refused = modes[LateMode.REFUSED]
+        raise ApiError(refused.code, "The call is refused.", refused.status)
     if LateMode.IN_USE in modes:
-        still_in_use(call, modes[LateMode.IN_USE].seconds, now)
+        still_in_use(call, modes[LateMode.IN_USE].seconds, time.monotonic())
+    if LateMode.SLOW in modes:
+        time.sleep(modes[LateMode.SLOW].seconds)
+
+
+def apply(
+    call: ApiCall, environ: Environ, body: bytes, answer: Callable[[Environ], HttpAnswer]
+) -> HttpAnswer:
+    """The answer to a call: moto's (`answer`), or what the rules of the settings make of it."""
+    modes = {each.mode: each for each in _met(call)}
+    call.met = tuple(modes)
+    _refuse(call, modes)
+    now = time.monotonic()
     if LateMode.STALE in modes and is_read(call) and \
             (old := stale_answer(call, body, modes[LateMode.STALE].seconds, now)):
         return old

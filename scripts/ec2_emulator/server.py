@@ -93,7 +93,6 @@ class EmulatorApplication:
             start(answer.status, answer.headers)
             return [answer.body]
         except ServiceException as error:
-            call.status = getattr(error, "status", None) or 400
             status, headers, text = authorization.render(
                 error, call.service, environ.get("CONTENT_TYPE", "")
             )

@@ -96,17 +96,15 @@ class EmulatorSettings(Record):
 
 @dataclass
 class ApiCall:
-    """One API call as it arrived: `service` is the signing name, which is also IAM's prefix.
-
-    `status` is that of a refusal, and 0 where there was none.
-    """
+    """One API call as it arrived: `service` is the signing name, which is also IAM's prefix; `met`
+    are the modes of `late_rules` that it met."""
 
     service: str
     action: str
     region: str
     key: str
     actions: tuple[str, ...] = ()
-    status: int = 0
+    met: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

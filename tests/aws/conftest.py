@@ -149,28 +149,8 @@ def probed(emulator: Emulator) -> emulator_probe.ProbeAccount:
     return emulator_probe.ProbeAccount(emulator)
 
 
-@pytest.fixture(scope="session")
-def proxy(emulator: Emulator) -> Iterator[str]:
-    """The address of microburst in front of the emulator."""
-    process = Process([sys.executable, str(ROOT / "tests/support/aws/faults.py"), emulator.url], {})
-    url = process.line()
-    emulator.reset()  # the test before may have left it throttled, late or refusing
-    for service, call in (("ec2", "describe_regions"), ("ssm", "describe_parameters"),
-                          ("dynamodb", "list_tables")):
-        client = boto3.client(service, region_name=emulator_probe.REGION, endpoint_url=url,
-                              aws_access_key_id=emulator_probe.KEY, aws_secret_access_key="none")
-        # The proxy reads a description once, for seconds: no test is to wait for it.
-        getattr(client, call)()
-    yield url
-    process.stop()
-
-
 @pytest.fixture
-def faults(aws: Emulator, proxy: str, monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """The empty account of `aws`, reached through a proxy that fails as told; pauses between tries
-    are short."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
+def faults(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """The empty account of `aws`, which fails as told; pauses between tries are short."""
     retry_at_once(monkeypatch)
-    control = Faults(proxy)
-    control.clear()
-    return control
+    return Faults(aws)

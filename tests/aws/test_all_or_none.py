@@ -7,8 +7,6 @@ from support.aws.emulator import Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
-ERROR = {"code": "InvalidParameterValue", "status": 400}
-
 
 def build(checkout: Checkout, number: int) -> str:
     return builds.build(checkout.root, number).name
@@ -31,7 +29,7 @@ def test_a_region_that_refuses_keeps_all_where_they_were(
     build_ids = [build(checkout, 1)]
     checkout.run("publish", IMAGE)
     build_ids.append(build(checkout, 2))
-    faults.add("ec2", "ModifyLaunchTemplate", region="us-west-2", error=ERROR)
+    faults.add("ec2:ModifyLaunchTemplate", regions=["us-west-2"], code="InvalidParameterValue")
     text = checkout.run("publish", IMAGE, code=5)
     faults.clear()
     assert "no pointer has moved: AWS refused ModifyLaunchTemplate in us-west-2" in text

@@ -67,18 +67,18 @@ def test_the_plan_names_types_zones_and_money_and_launches_nothing(
 def test_without_capacity_every_offer_is_tried_and_a_quota_is_said_as_one(
     checkout: Checkout, candidate: str, faults: Faults,
 ) -> None:
-    faults.add("ec2", "RunInstances", error={"code": "InsufficientInstanceCapacity"})
+    faults.add("ec2:RunInstances", code="InsufficientInstanceCapacity")
     text = gpu_test(checkout, code=5)
     assert "EC2 has no GPU of architecture 75 for us" in text
     assert "EC2 launches no g4dn.xlarge in us-west-2a: InsufficientInstanceCapacity" in text
     faults.clear()
-    faults.add("ec2", "RunInstances", error={"code": "VcpuLimitExceeded"})
+    faults.add("ec2:RunInstances", code="VcpuLimitExceeded")
     text = gpu_test(checkout, code=5)
     assert "the account's limits allow no GPU of architecture 75" in text
     assert "EC2 has no GPU" not in text and "VcpuLimitExceeded (Spot)" in text
     quotas = "`All G and VT Spot Instance Requests` and `Running On-Demand G and VT instances`"
     assert f"raise {quotas}" in text
-    assert len(faults.fired()) == 4, "Spot and on demand, in each region, and not again"
+    assert faults.met() == 4, "Spot and on demand, in each region, and not again"
     faults.clear()
     assert "SSH did not answer within 1 s" in gpu_test(checkout, code=5)
     (instance,) = instances(REGIONS[0])

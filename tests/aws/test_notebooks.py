@@ -17,7 +17,7 @@ from support.aws.emulator import Emulator, Faults
 from support.aws.hub import REGION, Hub, answering, machines
 from support.waiting import until
 
-NONE_LEFT = {"code": "InsufficientInstanceCapacity", "status": 400}
+NONE_LEFT = "InsufficientInstanceCapacity"
 
 
 @pytest.fixture
@@ -79,13 +79,13 @@ def test_a_zone_without_machines_is_left_for_the_next_until_there_is_a_home(
     hub: Hub, faults: Faults, stack: ExitStack
 ) -> None:
     with hub.running():
-        faults.add("ec2", "RunInstances", times=1, error=NONE_LEFT)
+        faults.add("ec2:RunInstances", times=1, code=NONE_LEFT)
         machine = started(hub, stack)
         assert machine["Placement"]["AvailabilityZone"] == "us-east-1b"
         assert [home["AvailabilityZone"] for home in homes()] == ["us-east-1b"]
         hub.ask("DELETE", "/users/ann/server")
         until("its end", lambda: machines()[0]["State"]["Name"] == "terminated")
-        faults.add("ec2", "RunInstances", error=NONE_LEFT)
+        faults.add("ec2:RunInstances", code=NONE_LEFT)
         hub.start("ann")
         assert hub.progress("ann")[-1:] == [
             "Spawn failed: No g6.xlarge now in us-east-1b; your home is in us-east-1b. Choose "

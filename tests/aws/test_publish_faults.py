@@ -50,7 +50,7 @@ def test_a_missing_permission_is_named_and_the_same_command_continues(
         aws.set(denied={})
         assert [RegionState(region).parameter("latest") for region in REGIONS] == [None, None]
     checkout.define("publish: {regions: [us-east-1, us-west-2, eu-west-1]}\n")
-    faults.add("ec2", "CopyImage", region="eu-west-1", error={"code": "InvalidParameterValue"})
+    faults.add("ec2:CopyImage", regions=["eu-west-1"], code="InvalidParameterValue")
     text = publish(checkout, code=5)
     assert "no pointer has moved: AWS refused CopyImage in eu-west-1" in text
     assert f"`scripts/golden publish {IMAGE} --build {build.name}` continues" in text
@@ -153,10 +153,10 @@ def test_a_region_that_hangs_costs_no_other_its_lease(
     monkeypatch.setattr(lease, "RENEW_S", 0.01)
     renewed = ("dynamodb:UpdateItem", REGIONS[1])
     with lease.hold_leases(Account(), IMAGE, list(REGIONS)):
-        faults.add("dynamodb", "UpdateItem", region=REGIONS[0], latency=2000)
+        faults.add("dynamodb:UpdateItem", "slow", regions=[REGIONS[0]], seconds=2)
         before = aws.calls().count(renewed)
         until("20 renewals", lambda: aws.calls().count(renewed) >= before + 20, poll_s=0.05)
-        hung = len(faults.fired())
+        hung = faults.met()
     assert hung < 10, "as many renewals where it hangs as where it does not: they take turns"
     for region in REGIONS:
         assert lease.read_lease(dynamodb(region), IMAGE).holder is None, "not let go"
@@ -166,9 +166,8 @@ def test_a_region_that_throttles_the_release_is_asked_again(aws: Emulator, fault
     """More refusals in a row than the hasty client outlasts: the next publisher need not wait for
     the lease's end."""
     with lease.hold_leases(Account(), IMAGE, [REGIONS[0]]):
-        faults.add("dynamodb", "UpdateItem", times=HASTY_ATTEMPTS + 1,
-                   error={"code": "ThrottlingException"})
-    assert len(faults.fired()) == HASTY_ATTEMPTS + 1
+        faults.add("dynamodb:UpdateItem", "throttled", times=HASTY_ATTEMPTS + 1)
+    assert faults.met() == HASTY_ATTEMPTS + 1
     assert lease.read_lease(dynamodb(), IMAGE).holder is None, "not let go"
 
 

@@ -102,7 +102,7 @@ def test_a_region_that_is_down_is_taken_back_later(
 def half_back(checkout: Checkout, published: list[str], faults: Faults) -> list[str]:
     """Ids of the two builds: the second was rolled back in us-east-1 while us-west-2 was out, which
     is back now."""
-    faults.add("*", region="us-west-2", reset=True)
+    faults.add("*", "cut", regions=["us-west-2"])
     rollback(checkout, code=4)
     faults.clear()
     assert RegionState("us-west-2").ledger().withdrawn == ()

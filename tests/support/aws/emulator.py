@@ -1,5 +1,4 @@
-"""The emulated EC2 and the proxy that fails in front of it: their processes, and their control
-APIs."""
+"""The emulated EC2: its process, its control API and its faults."""
 
 from __future__ import annotations
 
@@ -62,6 +61,10 @@ class Emulator:
         return [(f"{call['service']}:{call['action']}", call["region"])
                 for call in self._ask("GET", "calls")]
 
+    def met(self) -> list[list[str]]:
+        """The modes of lateness that each call since the reset met."""
+        return [call["met"] for call in self._ask("GET", "calls")]
+
     def asked(self) -> list[list[str]]:
         """The IAM actions that each call since the reset needed."""
         return [call["actions"] for call in self._ask("GET", "calls")]
@@ -105,30 +108,22 @@ def retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Faults:
-    """microburst's control API. A rule is a dictionary as its README describes; `fired` says which
-    ones did."""
+    """Refusals and broken connections that a test adds one after the other."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._http = urllib3.PoolManager()
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator, self._rules, self._since = emulator, list[dict[str, Any]](), 0
 
-    def _ask(self, method: str, what: str, *rules: object) -> Any:
-        answer = self._http.request(method, f"{self.url}/_microburst/{what}",
-                                    body=json.dumps(rules).encode())
-        assert answer.status == 200, answer.data.decode()
-        return answer.json()
-
-    def add(self, service: str, operation: str | None = None, **what: Any) -> None:
-        """Add a rule: `probability=0.3, error={"code": "ThrottlingException"}`, `times=1,
-        reset=True` and so on."""
-        self._ask("PATCH", "rules", {"service": service, "operation": operation, **what})
+    def add(self, calls: str, mode: str = "refused", **what: Any) -> None:
+        """One more `LateRule` for calls such as `ec2:RunInstances`."""
+        self._rules.append({"mode": mode, "calls": [calls], **what})
+        self._emulator.late(*self._rules)
 
     def clear(self) -> None:
-        """No rule, and an empty log."""
-        self._ask("DELETE", "rules")
-        self._ask("DELETE", "fired")
+        """No fault any longer, and none met."""
+        self._rules.clear()
+        self._emulator.late()
+        self._since = len(self._emulator.met())
 
-    def fired(self) -> list[str]:
-        """`service:Operation action` of each fault, in order."""
-        return [f"{each['service']}:{each['operation']} {each['action']}"
-                for each in self._ask("GET", "fired")]
+    def met(self) -> int:
+        """How many calls met one."""
+        return sum(map(bool, self._emulator.met()[self._since:]))
