@@ -35,8 +35,7 @@ class SnapshotEncryption(Record):
     def unfit(self, snapshot: str, key: str | None) -> str:
         """Why a snapshot under `key` cannot be the parent of a new one; nothing where it can.
 
-        A child has its parent's key, and with encryption by default an unencrypted parent is
-        refused.
+        A child has its parent's key; with encryption by default an unencrypted parent is refused.
         """
         if key == self.key:
             return ""
@@ -48,8 +47,8 @@ class SnapshotEncryption(Record):
 
 
 def of_region(account: Account, region: str, alias: str | None) -> SnapshotEncryption:
-    """What a new snapshot of the region is encrypted by, where the definition names the key `alias`
-    or none."""
+    """What a new snapshot of the region is encrypted by, where the definition names `alias` or
+    none."""
     ec2, kms = account.ec2(region), account.kms(region)
     with translated(region):
         if alias:
@@ -82,8 +81,7 @@ def snapshot_key(ec2: Client, snapshot: str) -> str | None:
 
 
 def key_arn(kms: Client, alias: str) -> str:
-    """The ARN of the key behind an alias, which StartSnapshot wants; BadInput where the region has
-    no such alias."""
+    """The ARN of the key behind an alias, which StartSnapshot wants; BadInput without one."""
     try:
         return str(kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"])
     except aws.ClientError as error:

@@ -1,5 +1,4 @@
-"""An AMI from a snapshot: registered once, set up, waited for, and read back against what was asked
-for."""
+"""An AMI from a snapshot: registered once, set up, waited for, and held to what was asked for."""
 
 from __future__ import annotations
 
@@ -76,8 +75,7 @@ class ImageSpec(Record):
 
 
 class AmiSettings(Record):
-    """What is set on an AMI after it exists: accounts that may launch it, deprecation,
-    protection."""
+    """What is set on an AMI after it exists."""
 
     share_with: tuple[str, ...] = ()
     deprecate_at: Utc
@@ -92,17 +90,14 @@ class Image:
 
     @property
     def ami(self) -> str:
-        """Its id."""
         return str(self.raw["ImageId"])
 
     @property
     def state(self) -> str:
-        """Its state, `available` for one that can be launched."""
         return str(self.raw["State"])
 
     @property
     def tags(self) -> tags.Tags:
-        """Its tags."""
         return tags.from_list(self.raw.get("Tags"))
 
     @property
@@ -113,21 +108,19 @@ class Image:
 
     @property
     def snapshot(self) -> str:
-        """The id of its root device's snapshot; empty where it has none."""
         return str(self.root.get("SnapshotId", ""))
 
 
 def find(ec2: Client, name: str) -> Image | None:
-    """The account's own AMI of that name, disabled and deprecated ones included. Names are unique
-    in a region."""
+    """The account's own AMI of that name, which is unique in a region."""
     answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": [name]}],
                                  IncludeDeprecated=True, IncludeDisabled=True)
     return Image(answer["Images"][0]) if answer["Images"] else None
 
 
 def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
-    """The account's own AMIs of those ids; what is gone is left out (a filter, unlike ImageIds,
-    takes gone ids)."""
+    """The account's own AMIs of those ids that exist (a filter, unlike ImageIds, takes gone
+    ids)."""
     ids = sorted(set(amis))
     if not ids:
         return {}
@@ -137,8 +130,7 @@ def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
 
 
 def shared(ec2: Client, ami: str) -> Image | None:
-    """An AMI of another account that this one may launch; None where there is none of that id, or
-    it is this one's."""
+    """An AMI of another account that this one may launch; None where there is no such one."""
     answer = ec2.describe_images(Filters=[{"Name": "image-id", "Values": [ami]}],
                                  IncludeDeprecated=True)
     found = next(iter(answer["Images"]), None)
@@ -162,8 +154,7 @@ def check_ours(image: Image, spec: ImageSpec) -> None:
 
 
 def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
-    """Register the AMI; returns its id. One that a repeated or killed call has made already is
-    taken as it is."""
+    """Register the AMI; returns its id. One that an earlier call has made is taken as it is."""
     ebs = {"SnapshotId": snapshot, "VolumeType": spec.volume_type,
            "VolumeSize": spec.volume_size_gib,
            "DeleteOnTermination": True}
@@ -196,8 +187,7 @@ def remove(ec2: Client, image: Image) -> None:
 
 
 def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key: str | None) -> str:
-    """Have EC2 copy an AMI of another region with its snapshot; returns the copy's id. `key` (an
-    ARN) encrypts it."""
+    """Have EC2 copy an AMI of another region; returns the copy's id. `key` (an ARN) encrypts it."""
     encryption: dict[str, Any] = {"Encrypted": True, "KmsKeyId": key} if key else {}
     token = secrets.token_hex(16)  # an answer that is lost does not make a second copy
     answer = wait_for(lambda: ec2.copy_image(
@@ -210,7 +200,7 @@ def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key:
 
 
 def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _: None) -> Image:
-    """The AMI when it can be launched, or StageFailed with AWS's reason, or after WAIT_S, a copy
+    """The AMI when it can be launched, or StageFailed with AWS's reason or after WAIT_S, a copy
     after COPY_WAIT_S."""
     seen: list[Image] = []
 
@@ -248,10 +238,7 @@ def accounts_shared_with(ec2: Client, ami: str) -> list[str]:
 
 def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> None:
     """Set what differs, tags included: an earlier version gave fewer. A deprecation date that
-    stands is left: a second publish must not prolong it.
-
-    An AMI that was registered a moment ago may be unknown to some of EC2's servers.
-    """
+    stands is left: a second publish must not prolong it."""
     wait_for(lambda: _apply(ec2, image, spec, settings), *NOT_YET)
 
 
@@ -286,7 +273,7 @@ def _protected(image: Image) -> bool:
 def differences(
     image: Image, spec: ImageSpec, settings: AmiSettings, shared_with: Iterable[str]
 ) -> list[str]:
-    """How an AMI differs from what was asked for, one line a fact; nothing where it is right."""
+    """How an AMI differs from what was asked for, one line a fact."""
     root, raw = image.root, image.raw
     devices = [device.get("DeviceName") for device in raw.get("BlockDeviceMappings", [])]
     facts = [
@@ -311,8 +298,7 @@ def differences(
 
 
 def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | None) -> list[str]:
-    """How the AMI's snapshot differs: state, tags, encryption (`key` is an ARN; None: whatever it
-    is)."""
+    """How the AMI's snapshot differs. `key` is an ARN; None: whatever it is."""
     answer = wait_for(lambda: ec2.describe_snapshots(SnapshotIds=[image.snapshot]), *NOT_YET)
     snapshot = answer["Snapshots"][0]
     snapshot_tags = tags.from_list(snapshot.get("Tags"))
@@ -327,7 +313,6 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
 
 
 def clear_temporary_tags(ec2: Client, image: Image) -> None:
-    """Take off what marks the AMI and its snapshot as unfinished or unpublished, which may be
-    swept."""
+    """Take off the tags by which AMI and snapshot may be swept."""
     wait_for(lambda: ec2.delete_tags(Resources=[image.ami, image.snapshot],
                                     Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}]), *NOT_YET)

@@ -27,8 +27,7 @@ MESSAGE_LIMIT = 256 * 1024
 
 
 def tell(account: Account, headline: str, summary: str) -> list[GoldenError]:
-    """Tell the topic and the webhook that the environment names, if any; returns why one was not
-    told."""
+    """Tell the topic and the webhook that the environment names; returns why one was not told."""
     untold = list[GoldenError]()
     for send in channels(account).values():
         try:
@@ -39,8 +38,7 @@ def tell(account: Account, headline: str, summary: str) -> list[GoldenError]:
 
 
 def channels(account: Account) -> dict[str, Callable[[str, str], None]]:
-    """What sends a headline and a text to each place that the environment names, by the
-    variable."""
+    """What sends a headline and a text to each place that the environment names, by variable."""
     known: dict[str, Callable[..., None]] = {TOPIC: partial(_to_topic, account),
                                              WEBHOOK: to_webhook}
     return {variable: partial(send, target) for variable, send in known.items()
@@ -63,15 +61,13 @@ def to_webhook(url: str, headline: str, body: str) -> None:
 
 
 def region(topic: str) -> str:
-    """The region of a topic's ARN: arn:aws:sns:REGION:ACCOUNT:NAME. Empty where it is no ARN of a
-    topic."""
+    """The region of a topic's ARN, arn:aws:sns:REGION:ACCOUNT:NAME, or nothing."""
     parts = topic.split(":")
     return parts[3] if len(parts) == 6 and parts[2] == "sns" else ""
 
 
 def publish(sns: Client, topic: str, subject: str, message: str) -> str:
-    """Send `message` to the topic with that ARN; returns the message's id. Too long a message ends
-    in a note."""
+    """Send `message` to the topic; returns the message's id. Too long a message ends in a note."""
     line = " ".join(subject.encode("ascii", "replace").decode().split())[:SUBJECT_LIMIT]
     with translated():
         return str(

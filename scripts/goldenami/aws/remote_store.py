@@ -75,7 +75,6 @@ class S3Store:
         return True
 
     def _digest(self, sha256: str) -> str | None:
-        """What S3 says the object's content is, in base64; None where it is not there."""
         with tolerate(*_MISSING):
             return str(
                 self._s3.head_object(**self._where(sha256), ChecksumMode="ENABLED").get(

@@ -1,5 +1,4 @@
-"""The site in an S3 bucket: what the page needs of earlier builds comes from there, and the whole
-folder goes there."""
+"""The site in an S3 bucket."""
 
 from __future__ import annotations
 
@@ -25,8 +24,8 @@ class SiteBucket:
         return cls(s3, bucket, prefix)
 
     def pull(self, site: Path, name: str) -> int:
-        """Have every `<image>/<build id>/<name>` of the bucket that the folder `site` lacks;
-        returns how many came."""
+        """Have every `<image>/<build id>/<name>` of the bucket that `site` lacks; returns how many
+        came."""
         missing = [path for path in self._digests() if path.count("/") == 2
                    and path.endswith(f"/{name}")
                    and not (site / path).exists()]
@@ -43,11 +42,8 @@ class SiteBucket:
         return len(missing)
 
     def push(self, site: Path) -> int:
-        """Send every file of the folder that the bucket has not, or with other bytes; the page
-        itself last.
-
-        Returns how many were sent. Nothing is removed.
-        """
+        """Send every file that the bucket has not, or with other bytes; the page itself last.
+        Returns how many were sent. Nothing is removed."""
         known = self._digests()
         files = sorted((path for path in site.rglob("*") if path.is_file()),
                        key=lambda path: path.parent == site)

@@ -65,8 +65,7 @@ def of_build(
 
 
 def of_blocks(stored: int, parent: str | None) -> Tags:
-    """What a snapshot says of its size: the bytes that are its own, and the snapshot that has the
-    others."""
+    """The bytes that are a snapshot's own, and the snapshot that has the others."""
     return {STORED_BYTES: str(stored), **({PARENT: parent} if parent else {})}
 
 
@@ -81,15 +80,15 @@ def owner() -> str:
 
 
 def has_ended(other: str) -> bool:
-    """Whether that `owner` was a process of this machine that has ended, or is this one, at an
-    earlier command."""
+    """Whether that `owner` was a process of this machine that has ended, or an earlier command of
+    this one."""
     process = ProcessId.parse(other)
     return process is not None and (process.has_ended or process == ProcessId.current())
 
 
 def temporary(lifetime: timedelta) -> Tags:
-    """What a thing carries besides that must not outlive its run: who made it, and when it may be
-    swept (UTC)."""
+    """What a thing carries that must not outlive its run: who made it, and when it may be swept
+    (UTC)."""
     return {OWNER: owner(), EXPIRES: clock.stamp(clock.now() + lifetime)}
 
 

@@ -22,10 +22,8 @@ from goldenami.core import records
 @dataclass(frozen=True)
 class Attestations:
     """The envelopes as text: where the build comes from (SLSA's provenance), and that it was
-    verified (a summary).
-
-    `key_id` is that of the key that signed them, where they were made here.
-    """
+    verified. `key_id` is that of the key that signed them, where they were made here. `digest` is
+    what AMI and snapshot carry."""
 
     provenance: str
     verification: str
@@ -33,19 +31,17 @@ class Attestations:
 
     @property
     def digest(self) -> str:
-        """What AMI and snapshot carry: the SHA-256 of the provenance's envelope. The summary names
-        it, too."""
         return records.sha256_text(self.provenance)
 
 
 def parameters(image: str, build_id: str) -> tuple[str, str]:
-    """The names of both: `/golden-ami/<image>/<build id>/provenance` and `.../verification`."""
+    """The names of the parameters of both envelopes."""
     name = build_name(image, build_id)
     return f"{name}{PROVENANCE}", f"{name}{VERIFICATION}"
 
 
 def found(values: Mapping[str, str], image: str, build_id: str) -> Attestations | None:
-    """Both, of the values of parameters by name; None where one is not there."""
+    """Both envelopes, of parameters by name; None where one is not there."""
     provenance, verification = (values.get(name) for name in parameters(image, build_id))
     return Attestations(provenance, verification) if provenance and verification else None
 

@@ -1,5 +1,4 @@
-"""The channels of an image in one region: what they name, and moving them. `publish`, `promote`,
-`rollback` use it.
+"""Reading and moving the channels of an image in one region.
 
 The ledger is written first, under the lease's fencing number; the SSM parameter and the template
 follow it. So a run that was killed between them is seen, and the next one brings the pointers to
@@ -30,12 +29,10 @@ from goldenami.model.operation.publish_section import InstanceRefresh, Publish
 
 @dataclass(frozen=True)
 class RegionBuild:
-    """What a region has of one build of an image. `recorded` is the AMI that the build's parameter
-    names, `attested` what is signed beside it, `gpu_test` the record of its test on GPUs, as text.
-
-    `pointers` are the AMIs that the channels' parameters name. `is_abandoned`: who held the lease
-    last did not let go.
-    """
+    """What a region has of one build. `recorded` is the AMI that the build's parameter names,
+    `attested` what is signed beside it, `gpu_test` the record of its test on GPUs, as text,
+    `pointers` the AMIs that the channels' parameters name. `is_abandoned`: who held the lease last
+    did not let go."""
 
     region: str
     image: Image | None
@@ -53,9 +50,7 @@ class RegionBuild:
 def read_region(
     account: Account, region: str, definition: Definition, build_id: str
 ) -> RegionBuild:
-    """Read what a region has of a build: five calls, four where its AMI does not exist; one more
-    for names of security groups.
-    """
+    """What a region has of a build: five calls, one more for names of security groups."""
     ec2, image = account.ec2(region), definition.image
     ami = images.find(ec2, f"{image}-{build_id}")
     build_name, names = pointers.build_name(image, build_id), pointers.channel_names(image)
@@ -87,7 +82,7 @@ def astray(
     image: str, ledger: Ledger, amis: Mapping[Channel, str], template: str | None,
 ) -> Iterator[tuple[Channel, str]]:
     """Pointers that name something else than the ledger: the channel that is meant, and what is
-    wrong as text. `template` is the AMI that the launch template's default version launches."""
+    wrong. `template` is the AMI that the launch template's default version launches."""
     for channel in Channel:
         entry = ledger.of(channel)
         if entry and amis.get(channel) != entry.ami:
@@ -117,14 +112,13 @@ DROPPED = ("the definition has dropped this region, and what it launches by stay
 
 
 def dropped(definition: Definition, published_to: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    """Regions to which the image was published, by each ledger's `regions`, which its definition
-    neither names nor leaves on purpose."""
+    """Regions that a ledger knows, and that the definition neither names nor leaves on purpose."""
     section = publish_section(definition)
     return tuple(sorted(set().union(*published_to) - {*section.regions, *section.left_regions}))
 
 
 def differing(ledgers: Mapping[str, Ledger]) -> str:
-    """What `latest` is in each region, where the ledgers do not name the same build; else empty."""
+    """What `latest` is in each region where the ledgers do not agree; else empty."""
     builds = {region: ledger.latest.build_id if ledger.latest else "none"
               for region, ledger in ledgers.items()}
     told = ", ".join(f"{region} {build}" for region, build in builds.items())
@@ -145,11 +139,10 @@ def follow_ledger(
 ) -> Version | None:
     """Let every pointer name what the lease's ledger says; returns the template's default version.
 
-    All of them, since an earlier run may have left any of them behind, and without trusting what
-    they seem to name: each is written and read back. The template is last. `moving` are the
-    channels that have to follow; another one follows with `others`, unless its AMI is not available
-    any more. `reuse_version`: as for the template's move. A default version that a person set
-    ends a move of `latest`, and stays in another.
+    An earlier run may have left any pointer behind, and reads lag: each is written and read back,
+    the template last. `moving` are the channels that have to follow; another one follows with
+    `others`, unless its AMI is not available any more. `reuse_version`: as for the template's move.
+    A default version that a person set ends a move of `latest`, and stays in another.
     """
     ledger, moving, image, ec2 = lease.ledger, set(moving), definition.image, account.ec2(region)
     entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
@@ -175,11 +168,8 @@ def follow_ledger(
 @dataclass(frozen=True)
 class RestorePoint:
     """What a region was before a move: its ledger, and what pointers named of which the ledger
-    knows nothing.
-
-    None is a channel or a template that did not exist. Without `moves_template` the template is
-    left as it is.
-    """
+    knows nothing; None is a channel or a template that did not exist. Without `moves_template` the
+    template is left as it is."""
 
     ledger: Ledger
     amis: Mapping[Channel, str | None]
@@ -212,7 +202,7 @@ def restore(
 def current_default(
     state: RegionBuild, build_id: str, ami: str, definition: Definition
 ) -> Version | None:
-    """The template's default where it already is what `move_template` would make of the build; else
+    """The template's default where it is what `move_template` would make of the build; else
     None."""
     default = state.template
     is_current = default is not None and default.description == pointers.description(build_id) and \
@@ -225,8 +215,8 @@ def groups_to_refresh(
 ) -> dict[str, list[str]]:
     """The groups of each region that have not been asked to take the template's default yet.
 
-    `defaults` are the regions' default versions, None where a new one is to be made, which no group
-    has seen. BadInput for a group of the definition that no region has.
+    `defaults` are the regions' default versions, None where a new one is to be made. BadInput for a
+    group of the definition that no region has.
     """
     instance_refresh = publish_section(definition).instance_refresh
     if instance_refresh is None:

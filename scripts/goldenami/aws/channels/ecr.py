@@ -1,5 +1,4 @@
-"""ECR: the login that its registries take, and the removal of images, which they know by no other
-means."""
+"""ECR: the login that its registries take, and the removal of images by digest."""
 
 from __future__ import annotations
 
@@ -9,8 +8,8 @@ from goldenami.model.operation.residency import registry_region
 
 
 def login(account: Account, host: str) -> str:
-    """What a registry of ECR takes for twelve hours: `user:password` in base64, as Docker's
-    configuration has it."""
+    """What ECR takes for twelve hours: `user:password` in base64, as Docker's configuration has
+    it."""
     region = registry_region(host)
     with translated(region):
         answer = account.client("ecr", region).get_authorization_token()

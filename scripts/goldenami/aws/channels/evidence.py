@@ -1,8 +1,6 @@
-"""The proof of a test on a GPU in the account: beside the build's parameter, where every machine
-can read it.
+"""The record of a test on a GPU, kept beside the build's parameter.
 
-`publish`, `promote` and `rollback` ask a `Judge` before `latest` names a build; gpu_evidence.py is
-the one.
+`publish`, `promote` and `rollback` ask a `Judge` before `latest` names a build.
 """
 
 from __future__ import annotations
@@ -24,9 +22,8 @@ from goldenami.model.builds.gpu_proofs import GpuTestRecord
 
 @dataclass(frozen=True)
 class Evidence:
-    """What `latest` is to name, and what the account says of it: a build's AMIs by region, as far
-    as there are any, its tags, and the records of tests on GPUs by region, as text.
-    """
+    """What `latest` is to name: a build with its tags, its AMIs and the records of tests on GPUs,
+    as text, both by region."""
 
     image: str
     build_id: str
@@ -36,7 +33,6 @@ class Evidence:
 
     @property
     def all_tags(self) -> dict[str, Tags]:
-        """The tags of the build and of each AMI, by what a person calls them."""
         return {"the build": self.tags, **{ami.ami: ami.tags for ami in self.amis.values()}}
 
 
@@ -65,7 +61,7 @@ def write(ssm: Client, record: GpuTestRecord) -> None:
 
 
 def parsed(text: str, image: str, build_id: str) -> GpuTestRecord:
-    """The record that is a parameter's value; BadInput where it is no such record of that build."""
+    """The record in a parameter's value; BadInput where it is no such record of that build."""
     cause = ""
     try:
         record = GpuTestRecord.model_validate_json(text)
@@ -81,7 +77,7 @@ def parsed(text: str, image: str, build_id: str) -> GpuTestRecord:
 
 
 def summary(text: str | None, image: str, build_id: str) -> str:
-    """What a parameter's value says, for a person: on which GPUs; nothing where there is none."""
+    """On which GPUs a build was tested, by a parameter's value; nothing where there is none."""
     try:
         return str(parsed(text, image, build_id)) if text else ""
     except BadInput as error:

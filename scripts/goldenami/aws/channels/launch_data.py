@@ -30,8 +30,7 @@ def _template(definition: Definition) -> LaunchTemplate:
 
 
 def _group_ids(ec2: Client, groups: Sequence[str]) -> Sequence[str]:
-    """Ids of the security groups, in their order. A name has to be of one group: a template says no
-    VPC."""
+    """Ids in the groups' order. A name has to be of one group: a template says no VPC."""
     names = [group for group in groups if not group.startswith("sg-")]
     if not names:
         return groups
@@ -54,8 +53,8 @@ def of_image(definition: Definition, ami: str, groups: Sequence[str]) -> Data:
     what the definition states. `groups` are ids of security groups.
 
     It has no InstanceRequirements, with which RunInstances refuses a template
-    (RequestLaunchTemplateData): a group brings its own (`cluster`). Two hops let a container on the
-    instance reach the metadata service ("Configure the instance metadata options").
+    (RequestLaunchTemplateData): a group brings its own. Two hops let a container on the instance
+    reach the metadata service ("Configure the instance metadata options").
     """
     template = _template(definition)
     ebs = {name: getattr(template, field) for field, name in _VOLUME_KEYS.items()
@@ -91,7 +90,6 @@ def _metadata(template: LaunchTemplate) -> Data:
 
 
 def _stated(template: LaunchTemplate, groups: Sequence[str]) -> Data:
-    """What the definition names beside AMI, volume and metadata."""
     data: dict[str, Any] = {
         "InstanceType": template.instance_type, "KeyName": template.key,
         "SecurityGroupIds": list(groups),

@@ -1,5 +1,4 @@
-"""Who may move an image's pointers in a region: a lease in DynamoDB, and beside it the ledger of
-those pointers.
+"""Who may move an image's pointers in a region: a lease in DynamoDB, and the ledger beside it.
 
 SSM has no compare-and-swap, so two publishers could take turns in overwriting `latest`. The lease
 is an item that only conditional writes change; each taking raises its fencing number, and the
@@ -44,8 +43,7 @@ TABLE_LIMIT_S, POLL_S = 120.0, 0.5
 
 
 class Holder(Record):
-    """Who holds a lease: for people (`owner`), and to see whether the process still lives on its
-    machine."""
+    """The process that holds a lease."""
 
     owner: str
     machine: str
@@ -55,14 +53,12 @@ class Holder(Record):
 
     @classmethod
     def me(cls) -> Holder:
-        """This process."""
         process = ProcessId.current()
         return cls(owner=tags.owner(), machine=process.machine, pid=process.pid,
                    started=str(process.started),
                    nonce=secrets.token_hex(8))
 
     def is_dead(self) -> bool:
-        """Whether it ran on this machine and runs no more."""
         return ProcessId(self.pid, int(self.started), self.machine).has_ended
 
 
@@ -101,7 +97,6 @@ class Lease:
         self.notes = text
 
     def renew(self) -> None:
-        """Hold on for another LIFE_S."""
         self._write("SET expires = :expires", {":expires": {"N": str(self.expires())}})
 
     def expires(self) -> int:
@@ -135,7 +130,6 @@ class Lease:
 def _update(
     dynamodb: Client, image: str, expression: str, condition: str, values: dict[str, Any]
 ) -> bool:
-    """Whether the conditional write was made."""
     try:
         dynamodb.update_item(TableName=TABLE, Key={"image": {"S": image}},
                              UpdateExpression=expression,
@@ -170,8 +164,8 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
 
 
 def take_lease(dynamodb: Client, image: str) -> Lease:
-    """Take the lease, or Busy naming its holder. One that has expired, or whose holder died here,
-    is taken over."""
+    """Take the lease, or Busy naming its holder. One that has expired, or whose holder died on this
+    machine, is taken over."""
     state = read_lease(dynamodb, image)
     if state.fence < 0:
         _make_table(dynamodb)
@@ -223,8 +217,8 @@ def hold_leases(
     """Hold the leases of all regions, renewing them. All take them in one order, so that of two one
     gets them all.
 
-    `wait_s` is how long another's lease is waited for, in seconds. Each has a thread of its own and
-    a client of little patience: a region that is down costs only its own lease.
+    Another's lease is waited for `wait_s` seconds. Each lease has a thread of its own: a region
+    that is down costs only its own.
     """
     leases: dict[str, Lease] = {}
     stop, hasty = threading.Event(), account.with_short_timeouts()
@@ -249,7 +243,6 @@ def hold_leases(
 
 
 def _renew_until(lease: Lease, stop: threading.Event) -> None:
-    """Renew until `stop`, then let go."""
     ignored = contextlib.suppress(aws.ClientError, aws.BotoCoreError, GoldenError)
     while not stop.wait(RENEW_S):
         with ignored:  # a lease that is lost stops the next write of the ledger

@@ -1,5 +1,4 @@
-"""Which build each channel of an image names, and named before: the record that the pointers of a
-region follow."""
+"""Which builds each channel of an image names and named: the pointers of a region follow it."""
 
 from __future__ import annotations
 
@@ -35,8 +34,7 @@ class GpuProof(StrEnum):
 
 
 class LedgerEntry(Record):
-    """What a channel names, since when and by whom; `fence` is the number of the lease that moved
-    it."""
+    """What a channel names; `fence` is the number of the lease that moved it."""
 
     build_id: BuildId
     ami: str
@@ -48,7 +46,6 @@ class LedgerEntry(Record):
 
     @property
     def baked(self) -> datetime:
-        """`baked_at` as a moment."""
         return datetime.fromisoformat(self.baked_at)
 
 
@@ -58,8 +55,7 @@ class Ledger(Record):
 
     `withdrawn` are builds that a rollback took back: no publish or promotion brings them in again
     unasked. What one region withdrew counts in all: another may have been out when that happened.
-    `regions` are all to which the image was ever published: the account remembers them when a
-    definition does not.
+    `regions` are all to which the image was ever published.
     """
 
     candidate: LedgerEntry | None = None
@@ -70,11 +66,10 @@ class Ledger(Record):
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of what it says, by which a plan knows whether it was made of this ledger."""
+        """By it a plan knows whether it was made of this ledger."""
         return records.sha256_text(self.model_dump_json())
 
     def of(self, channel: Channel) -> LedgerEntry | None:
-        """What a channel names."""
         return self.candidate if channel is Channel.CANDIDATE else self.latest
 
     def moved(self, channel: Channel, entry: LedgerEntry) -> Self:
@@ -107,20 +102,16 @@ class Ledger(Record):
         return before.build_id in self.withdrawn
 
     def entry_of(self, build_id: str) -> LedgerEntry | None:
-        """What was noted of a build that a channel names or named."""
         entries = (self.latest, self.candidate, *reversed(self.history))
         return next((entry for entry in entries if entry and entry.build_id == build_id), None)
 
     def spread(self, regions: Iterable[str]) -> Self:
-        """Note that the image is in these regions, too."""
         return self.model_copy(update={"regions": tuple(sorted({*self.regions, *regions}))})
 
     def withdraw(self, *build_ids: str) -> Self:
-        """Take builds out of every channel's future."""
         return self.model_copy(update={"withdrawn": tuple(sorted({*self.withdrawn, *build_ids}))})
 
     def readmit(self, build_id: str) -> Self:
-        """Allow a withdrawn build again."""
         return self.model_copy(
             update={"withdrawn": tuple(old for old in self.withdrawn if old != build_id)}
         )

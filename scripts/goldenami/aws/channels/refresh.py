@@ -42,13 +42,11 @@ def _spec(version: Version) -> dict[str, str]:
 
 
 def _by_id(spec: Mapping[str, str]) -> dict[str, str]:
-    """A template as a request names it: AWS answers with id and name, and takes only one of
-    them."""
+    """A template as a request names it: AWS answers with id and name, and takes only one."""
     return {key: value for key, value in spec.items() if key != "LaunchTemplateName"}
 
 
 def _named(configuration: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Every launch template that a group or a desired configuration names."""
     mixed = configuration.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
     named = [configuration.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
              *(override.get("LaunchTemplateSpecification")
@@ -59,9 +57,9 @@ def _named(configuration: Mapping[str, Any]) -> list[dict[str, str]]:
 def _desired(group: Mapping[str, Any], version: Version) -> dict[str, Any]:
     """The configuration of a group with the new version, and nothing else of it changed.
 
-    A launch template alone would replace a mixed instances policy: its overrides and its share of
-    Spot would be gone (StartInstanceRefresh, `DesiredConfiguration`). In a policy the version goes
-    where our template is named; where it is nowhere, it becomes the policy's template.
+    A launch template alone would replace a mixed instances policy (StartInstanceRefresh,
+    `DesiredConfiguration`). In a policy the version goes where our template is named; where it is
+    nowhere, it becomes the policy's template.
     """
     policy = group.get("MixedInstancesPolicy")
     if not policy:
@@ -109,7 +107,6 @@ def start(autoscaling: Client, group: str, version: Version, preferences: Instan
 
 
 def _preferences(preferences: InstanceRefresh) -> dict[str, Any]:
-    """How the refresh goes, in the words of StartInstanceRefresh."""
     request: dict[str, Any] = {
         "MinHealthyPercentage": preferences.min_healthy_percent,
         "InstanceWarmup": preferences.warmup_seconds,

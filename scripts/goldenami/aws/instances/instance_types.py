@@ -25,8 +25,7 @@ def offered(ec2: Client, families: Iterable[str]) -> set[str]:
 
 
 def zones(ec2: Client, families: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each instance type of those families with each availability zone of the client's region that
-    offers it."""
+    """Each instance type of those families with each zone of the region that offers it."""
     for row in pages(ec2, "describe_instance_type_offerings", "InstanceTypeOfferings",
                      LocationType="availability-zone", Filters=[_named(_patterns(families))]):
         yield row["InstanceType"], row["Location"]

@@ -70,11 +70,8 @@ class Access:
 @dataclass(frozen=True)
 class Launch:
     """What to launch. `name` is the key's and the group's; `volume_gib` the root volume's size;
-    `tags` are on all.
-
-    `zone`: an availability zone, or any. `user_data`: what cloud-init gets, or nothing. `told`:
-    what it is and costs.
-    """
+    `tags` are on all; `zone`: an availability zone, or any; `user_data`: what cloud-init gets.
+    `told`: what it is and costs."""
 
     name: str
     image: Image
@@ -99,8 +96,7 @@ class LaunchedInstance:
 def ssh_from() -> str:
     """The IPv4 network that SSH may come from: GOLDEN_SSH_FROM, or any.
 
-    By which address this machine is seen in EC2, behind its routers or in a VPC of its own, nothing
-    here can tell.
+    Nothing here can tell by which address EC2 sees this machine.
     """
     text = os.environ.get(SSH_FROM) or "0.0.0.0/0"
     try:
@@ -115,7 +111,7 @@ def ssh_from() -> str:
 def access(ec2: Client, name: str, public_key: Path, own_tags: Tags) -> Iterator[Access]:
     """A key and a group that lets SSH in, both called `name`, for as long as the context lasts.
 
-    No other run has that name: what is there under it is ours, of a call whose answer was lost.
+    No other run has that name: what is there is of a call whose answer was lost.
     """
     network = ssh_from()
     with contextlib.ExitStack() as stack:
@@ -140,8 +136,7 @@ def access(ec2: Client, name: str, public_key: Path, own_tags: Tags) -> Iterator
 def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
     """Launch, yield the instance once EC2 calls it running, and remove all of it whatever happens.
 
-    Its metadata service takes session tokens only: a first boot that needs another does not get the
-    key.
+    Its metadata service takes session tokens only.
     """
     with access(ec2, launch.name, launch.public_key, launch.tags) as key_and_group:
         instance = _launch(ec2, launch, key_and_group)
@@ -153,7 +148,6 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
 
 
 def _end(ec2: Client, launch: Launch, instance: str) -> None:
-    """Terminate; StillRuns where that fails, with what went wrong before."""
     before = sys.exc_info()[1]
     try:
         # One that was launched a moment ago may be unknown, and must not be left.
@@ -178,7 +172,6 @@ def _await_running(ec2: Client, launch: Launch, instance: str) -> None:
 
 
 def _state_after(ec2: Client, instance: str, *before: str) -> str:
-    """The state of an instance when it is none of `before` any more, or after LIMIT_S."""
     seen = ""
 
     def left() -> bool | None:
@@ -191,7 +184,6 @@ def _state_after(ec2: Client, instance: str, *before: str) -> str:
 
 
 def _check_kept(ec2: Client, launch: Launch, instance: str) -> None:
-    """NoCapacity or SpotInterrupted where EC2 ended the instance: it was given, and not kept."""
     why = ended_by(ec2, instance)
     if kind := {INTERRUPTED: SpotInterrupted, STARVED: NoCapacity}.get(why):
         raise kind(f"EC2 launched {launch.instance_type} and ended it at once: {why}",
@@ -200,7 +192,6 @@ def _check_kept(ec2: Client, launch: Launch, instance: str) -> None:
 
 @contextlib.contextmanager
 def _refusals(launch: Launch) -> Iterator[None]:
-    """Tell what EC2 lacks, and what the account may not, from what is wrong."""
     try:
         yield
     except ClientError as error:
@@ -234,8 +225,7 @@ def _launch(ec2: Client, launch: Launch, access: Access) -> str:
 
 
 def describe(ec2: Client, instance: str) -> dict[str, Any]:
-    """What EC2 says of an instance; one that was launched a moment ago may be unknown for a
-    while."""
+    """What EC2 says of an instance, which may have been launched a moment ago."""
     answer = wait_for(lambda: ec2.describe_instances(InstanceIds=[instance]), *NOT_YET)
     return dict(answer["Reservations"][0]["Instances"][0])
 
@@ -267,11 +257,8 @@ def terminate(ec2: Client, instance: str) -> None:
 
 
 def _remove(call: Callable[..., object], **arguments: object) -> None:
-    """Remove something by `call`; what is gone already is removed, what an instance had is free
-    after a while.
-
-    Of an instance that still runs it is left to `golden sweep`.
-    """
+    """Remove something that may be gone, or in use for a while. What an instance that still runs
+    needs is left to `golden sweep`."""
     if isinstance(sys.exc_info()[1], StillRuns):
         return
     with tolerate(".NotFound"):

@@ -58,7 +58,7 @@ References = Mapping[str, tuple[Reference, ...]]
 
 def parameter_of(image_ref: str) -> str:
     """The SSM parameter that an image reference resolves by (`resolve:ssm:/a/b:3` -> `/a/b:3`), or
-    an empty string."""
+    nothing."""
     return image_ref.removeprefix(RESOLVE) if image_ref.startswith(RESOLVE) else ""
 
 
@@ -87,9 +87,7 @@ def of_amis(topology: Topology) -> References:
 
 def _pointers(topology: Topology) -> Iterator[tuple[str, Reference]]:
     """The ledger, and any mention in any parameter but records: every published AMI has its own,
-    one that outlived its AMI is what retirement is about to remove, and a test on a GPU is no use
-    of what it tested.
-    """
+    and a test on a GPU is no use of what it tested."""
     for pointer, ami_id in topology.pointers.items():
         yield ami_id, Reference(ReferenceKind.POINTER, pointer)
     own = {(build_name(ami.image, ami.build_id), ami.id) for ami in topology.amis if ami.image
@@ -174,7 +172,6 @@ def of_snapshots(topology: Topology) -> References:
 
 
 def _data_volumes(topology: Topology) -> Iterator[tuple[Reference, tuple[str, ...]]]:
-    """What launches with volumes of snapshots beside the root's, and these snapshots."""
     for version in _selected(topology):
         yield _of_version(version), version.snapshots
     for launcher in topology.launchers:

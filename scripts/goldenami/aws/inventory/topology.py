@@ -110,14 +110,12 @@ class TemplateVersion:
 
     @property
     def ours(self) -> bool:
-        """Whether this pipeline made it: its template has the image's tag and name."""
         return bool(self.image) and self.template == template_name(self.image)
 
 
 @dataclass(frozen=True)
 class TemplateUse:
-    """A launch template as another thing names it: by id or name; `version` is a number, `$Latest`
-    or `$Default`."""
+    """A launch template by id or name; `version` is a number, `$Latest` or `$Default`."""
 
     template: str
     version: str
@@ -157,8 +155,7 @@ class Launcher:
     snapshots: tuple[str, ...] = ()
 
     def versions(self, image: str, default: TemplateVersion | None) -> Iterator[str]:
-        """The versions that it names of an image's template, by name or id. `default` is that
-        template's default."""
+        """The versions that it names of an image's template, whose default is `default`."""
         names = {default.template, default.template_id} if default else {template_name(image)}
         return (use.version or "$Default" for use in self.templates if use.template in names)
 
@@ -198,10 +195,10 @@ class Topology:
     """All that matters in one region. `parameters` are SSM's, by name, also `name:version` where a
     template pins one.
 
-    `configurations` are launch configurations: name to the image that they name; `configured` the
-    snapshots that they make further volumes from. `pointers` are the ledger's, `published_to` its
-    regions. `shared_snapshots` are the accounts that may make volumes from a snapshot, of those
-    that were asked for.
+    `configurations` are launch configurations: name to image; `configured` the snapshots that they
+    make further volumes from. `pointers` are the ledger's, `published_to` its regions.
+    `shared_snapshots` are the accounts that may make volumes from a snapshot, of those that were
+    asked for.
     """
 
     region: str
@@ -220,13 +217,12 @@ class Topology:
 
 
 def is_record(parameter: str) -> bool:
-    """Whether a parameter has the name of a build's record, whatever it holds."""
+    """Whether a parameter has the name of a build's record."""
     return _RECORD.match(parameter) is not None
 
 
 def is_evidence(parameter: str) -> bool:
-    """Whether a parameter has the name of a GPU test's record, which names the AMIs that it was
-    made on."""
+    """Whether a parameter has the name of a GPU test's record."""
     return parameter.endswith(EVIDENCE) and is_record(parameter.removesuffix(EVIDENCE))
 
 
@@ -238,7 +234,7 @@ def records_of(parameters: Mapping[str, str], image: str) -> dict[str, str]:
 
 
 def is_ours(ami: AccountAmi, parameters: Mapping[str, str]) -> bool:
-    """Whether this pipeline made `ami`: its tags say so, and the record of that build names it."""
+    """Whether this pipeline made `ami`: by its tags, and by the record of that build."""
     return (
         bool(ami.image and ami.build_id)
         and parameters.get(build_name(ami.image, ami.build_id)) == ami.id

@@ -1,5 +1,4 @@
-"""What AWS says was spent, is committed, planned and advised: Cost Explorer, savings plans,
-reservations, budgets.
+"""What AWS says was spent, is committed, planned and advised.
 
 Cost Explorer and budgets answer in us-east-1. A request to Cost Explorer costs a cent
 (https://aws.amazon.com/aws-cost-management/aws-cost-explorer/pricing/), so nothing is asked twice.
@@ -48,8 +47,8 @@ class CostAnomaly(Record):
 
 
 class PurchaseAdvice(Record):
-    """What AWS's recommender would buy for a year without upfront payment, and the US dollars that
-    it saves a month."""
+    """What AWS would buy for a year without upfront payment, and the US dollars that it saves a
+    month."""
 
     kind: str
     what: str
@@ -68,8 +67,7 @@ class BudgetState(Record):
 
 
 def spent(account: Account, tag: str, since: date, until: date) -> dict[tuple[str, str], float]:
-    """US dollars of what carries the tag, by its value and the usage type, from one day up to
-    before another.
+    """US dollars of what carries the tag, by its value and the usage type, up to before `until`.
 
     BadInput where the account is billed in another currency.
     """
@@ -84,8 +82,7 @@ def spent(account: Account, tag: str, since: date, until: date) -> dict[tuple[st
 
 
 def daily(account: Account, since: date, until: date) -> dict[date, dict[str, float]]:
-    """US dollars of each day by service, of all that is billed; a day without a bill is in it,
-    too."""
+    """US dollars of each day by service; a day without a bill is in it, too."""
     days = (until - since).days
     found: dict[date, dict[str, float]] = {since + timedelta(days=day): {} for day in range(days)}
     for day, (service,), usd in _billed(account, since, until, "DAILY",
@@ -97,8 +94,8 @@ def daily(account: Account, since: date, until: date) -> dict[date, dict[str, fl
 def monthly(
     account: Account, group: Mapping[str, str], since: date, until: date
 ) -> dict[str, dict[date, float]]:
-    """US dollars of each month, by its first day, by what Cost Explorer groups by: a tag's value or
-    a dimension's; "" is what has none."""
+    """US dollars of each month, by its first day, by a tag's value or a dimension's; "" is what has
+    none."""
     found: dict[str, dict[date, float]] = {}
     for month, (value,), usd in _billed(account, since, until, "MONTHLY", group):
         name = value.partition("$")[2] if group["Type"] == "TAG" else value

@@ -31,8 +31,8 @@ class IdleMachine:
 def idle_machines(
     cloudwatch: Client, since: datetime, until: datetime, name: str = metrics.IDLE,
 ) -> Iterator[IdleMachine]:
-    """Every machine of the client's region that sent the agent's metric `name` within the last two
-    weeks, with the hours for which it was so."""
+    """Every machine that sent the agent's metric `name` within the last two weeks, with the hours
+    for which it was so."""
     for known, hours in hourly(cloudwatch, name, "Sum", since, until):
         yield IdleMachine(known.get(metrics.INSTANCE, ""), known.get(metrics.TYPE, ""),
                           known.get(metrics.AMI, ""), sum(hours) * SAMPLE_S / HOUR_S)

@@ -55,10 +55,8 @@ class Patience:
         self._what, self._succeeded = what, time.monotonic()
 
     def bears(self, why: Exception) -> bool:
-        """Whether the call may be tried again after this error: the network failed, or AWS is busy.
-
-        Raises Unreachable after PATIENCE_S without a success.
-        """
+        """Whether the call may be tried again after this error: the network failed, or AWS is
+        busy."""
         if not (isinstance(why, _LOST) or (isinstance(why, ClientError) and _passes(why))):
             return False
         self.check(why)
@@ -75,10 +73,8 @@ class Patience:
     def ask(
         self, call: Callable[[], T], passes: Callable[[Exception], bool] | None = None
     ) -> T:
-        """What `call` returns, tried again while its errors pass; it has to bear being made twice.
-
-        Raises what else AWS refuses as botocore's.
-        """
+        """What `call` returns, tried again while its errors pass; it has to bear being made
+        twice."""
         answer = wait_for(call, limit_s=math.inf, pauses=_pauses(), passes=passes or self.bears)
         self._succeeded = time.monotonic()
         return answer
@@ -95,9 +91,8 @@ class Sender:
     def put(self, index: int, sha256: bytes, block: bytes) -> None:
         """Have EBS confirm the block.
 
-        Raises Unreachable when EBS confirms no block of the upload for PATIENCE_S, StageFailed when
-        the snapshot is gone, NotVerified when the block is not the one that was hashed; what else
-        AWS refuses is raised as botocore's.
+        Raises Unreachable when EBS confirms no block for PATIENCE_S, StageFailed when the snapshot
+        is gone, NotVerified when the block is not the one that was hashed.
         """
         checksum = base64.b64encode(sha256).decode()
         self._patience.ask(
@@ -107,7 +102,6 @@ class Sender:
             lambda error: self._passes(error, index, sha256, block))
 
     def _passes(self, error: Exception, index: int, sha256: bytes, block: bytes) -> bool:
-        """Whether the block may be sent again after `error`; raises what it means where not."""
         if isinstance(error, ClientError) and not _passes(error):
             if session.code(error) == "ResourceNotFoundException":
                 if time.monotonic() - self._began > SETTLE_S:
@@ -124,13 +118,11 @@ class Sender:
 
 
 def _passes(error: ClientError) -> bool:
-    """Whether AWS will answer otherwise later: it is busy, or failed itself."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return session.code(error) in _PASSING or status >= 500
 
 
 def _pauses() -> Iterator[float]:
-    """Pauses in seconds before one repetition after another."""
     for bound in growing(FIRST_PAUSE_S, 2, LONGEST_PAUSE_S):
         yield bound * random.random()  # noqa: S311 - spreads requests, hides nothing
 

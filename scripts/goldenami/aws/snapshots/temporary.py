@@ -66,8 +66,7 @@ def temporary_snapshot(ec2: Client, instance: str, volume: str) -> Iterator[str]
 
 
 def remove_dead(ec2: Client, instance: str) -> None:
-    """Remove what earlier runs on this instance left that ended on this machine, or have
-    expired."""
+    """Remove what earlier runs on this instance left that ended here, or have expired."""
     for snapshot in _of(ec2, instance):
         own = tags.from_list(snapshot["Tags"])
         maker, expires = ProcessId.parse(own[tags.OWNER]), optional(own.get(tags.EXPIRES))
@@ -102,7 +101,6 @@ def _complete(ec2: Client, snapshot_id: str) -> None:
 
 
 def _remove(ec2: Client, snapshot_id: str) -> None:
-    """Remove a snapshot; one that was made a moment ago may be unknown for a while, and one that is
-    gone stays so."""
+    """Remove a snapshot, which may be unknown for a while, or gone."""
     with tolerate(*NOT_YET):
         wait_for(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), *NOT_YET, limit_s=UNKNOWN_S)
