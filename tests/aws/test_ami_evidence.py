@@ -42,8 +42,8 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def snapshot(account: SeededAccount, disk: Path, folder: Path) -> str:
     """The disk as a snapshot, as CreateImage leaves one."""
     blocks = disk_blocks.scan(disk, folder / "uploaded.blocks")
-    return ebs.upload(account.ebs, account.ec2, disk, blocks, tags={}, description="x",
-                      journal=folder / "journal").id
+    return ebs.Upload(account.ebs, account.ec2, disk, blocks, tags={}, description="x",
+                      journal=folder / "journal").run()
 
 
 def baked(account: SeededAccount, root: Path, disk: Path) -> tuple[BuildFolder, BakeResult]:

@@ -9,8 +9,7 @@ import boto3
 import pytest
 from goldenami.aws import images
 from goldenami.aws.session import Account
-from goldenami.aws.snapshots import readback
-from goldenami.aws.snapshots.fetch import SnapshotSource
+from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.model.builds.build_records import BLOCKS_FILE
 from goldenami.model.builds.disk_blocks import BlockMap
 from support.aws.emulator import Emulator, Faults
@@ -61,10 +60,9 @@ def test_another_bake_of_the_build_before_tells_nothing_of_its_snapshot(
         )
     listed = BlockMap.open(second / BLOCKS_FILE)
     for region, published in checkout.record(second).regions.items():
-        source = SnapshotSource(Account().ebs(region), published.snapshot)
-        found = readback.scan_snapshot(
-            source, list(source.listed()), tmp_path / region, lambda _: None)
-        assert found.content() == listed.content()
+        stored = SnapshotDisk(Account().ebs(region), published.snapshot)
+        stored.list()
+        assert stored.hashed(tmp_path / region).content() == listed.content()
 
 
 @pytest.mark.long

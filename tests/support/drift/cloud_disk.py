@@ -67,11 +67,11 @@ class CloudDisk:
         marks = tags.of_build(bake_record.image, bake_record.lock_sha256, bake_record.build_id,
                               bake_record.git_commit, bake_record.disk_sha256,
                               bake_record.manifest_sha256)
-        snapshot = ebs.upload(
+        snapshot = ebs.Upload(
             account.ebs, account.ec2, build.disk, BlockMap.open(build.blocks), tags=marks,
             description="x",
             journal=build.path / "journal",
-            encryption=ebs.Encryption(kms_key) if kms_key else None).id
+            kms_key=kms_key or "").run()
         ami = account.ami(1, tagged=False, recorded=False, snapshot=snapshot)
         account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks))
         return cls(account, build, ami)

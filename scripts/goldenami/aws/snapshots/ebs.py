@@ -1,7 +1,7 @@
 """A disk becomes an EBS snapshot by the EBS direct APIs: no builder instance, only the blocks that
 are needed.
 
-`count_to_send` says how much, `upload` sends it. A killed upload continues where it was (see
+A killed upload continues where it was (see
 `journal`); a second call after a finished one sends nothing and returns the same snapshot.
 
 Sources: EBS direct APIs, https://docs.aws.amazon.com/ebs/latest/userguide/writesnapshots.html and
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -63,96 +62,71 @@ class Parent:
     blocks: BlockMap
 
 
-@dataclass(frozen=True)
-class Encryption:
-    """Encrypt with `kms_key` (an ARN; empty: the account's default key). A child is encrypted as
-    its parent is."""
-
-    kms_key: str = ""
-
-
-@dataclass(frozen=True)
-class UploadedSnapshot:
-    """A completed snapshot; `blocks_sent` went out in this run."""
-
-    id: str
-    blocks_sent: int
-
-
 def count_to_send(blocks: BlockMap, parent: Parent | None = None) -> int:
-    """How many blocks `upload` would send, zeros that replace a parent's data among them."""
+    """How many blocks an upload would send, zeros that replace a parent's data among them."""
     return sum(1 for _ in differing(blocks, parent.blocks if parent else None))
 
 
-def in_flight_of(blocks: int) -> int:
-    """Blocks under way at once for a disk of so many: those are what a kill may cause to be sent
-    again, and that shall be no more than 1 % of the disk."""
-    return min(IN_FLIGHT, max(FEWEST_IN_FLIGHT, blocks // 100))
-
-
-def upload(
-    ebs: Client, ec2: Client, disk: Path, blocks: BlockMap, *, journal: Path,
-    tags: Mapping[str, str],
-    description: str, parent: Parent | None = None, encryption: Encryption | None = None,
-    in_flight: int | None = None, budget: Budget | None = None,
-    say: Callable[[str], None] = lambda _: None,
-    on_bytes: Callable[[int], None] = lambda _: None,
-) -> UploadedSnapshot:
-    """Have a completed snapshot of `disk`, whose bake listed its `blocks`, in the region of the
-    clients.
+@dataclass
+class Upload:
+    """What is to be a completed snapshot: a `disk`, whose bake listed its `blocks`, in the region
+    of the clients.
 
     `journal` is a folder of this build and region; what an earlier run confirmed is not sent again.
-    `tags` replace those of a snapshot that an earlier run began. `budget` is shared with other
-    uploads. `on_bytes` is told of bytes that are there, those of an earlier run included, in any
-    thread; `say` gets what a person has to know. Raises Unreachable when EBS stops confirming
-    blocks, NotVerified when the disk is not as it was listed, StageFailed when EBS gives the
-    snapshot up; in every case, and on an interrupt or a kill, a second call continues.
+    `tags` replace those of a snapshot that an earlier run began. `kms_key` (an ARN) encrypts it;
+    a child is encrypted as its parent is. `budget` is shared with other uploads. `on_bytes` is told
+    of bytes that are there, those of an earlier run included, in any thread; `say` gets what a
+    person has to know.
     """
-    work = _Upload(ebs, ec2, disk, blocks, Journal(journal), dict(tags), description, parent,
-                   encryption, say)
-    with session.translated(work.region):
-        state, sent = work.finished(), 0
-        if state is None:
-            state = work.begin()
-            pool = WorkerPool(in_flight or in_flight_of(blocks.count()), budget)
-            sent = work.send(state, pool, on_bytes)
-            work.seal(state)
-    return UploadedSnapshot(state.snapshot_id, sent)
 
+    ebs: Client
+    ec2: Client
+    disk: Path
+    blocks: BlockMap
+    journal: Path
+    tags: Mapping[str, str]
+    description: str
+    parent: Parent | None = None
+    kms_key: str = ""
+    budget: Budget | None = None
+    say: Callable[[str], None] = lambda _: None
+    on_bytes: Callable[[int], None] = lambda _: None
 
-class _Upload:
-    """The steps of `upload`, which share what it was given."""
+    def __post_init__(self) -> None:
+        self.region: str = self.ebs.meta.region_name
+        self.content, self._journal = self.blocks.content(), Journal(self.journal)
 
-    def __init__(
-        self, ebs: Client, ec2: Client, disk: Path, blocks: BlockMap, journal: Journal,
-        tags: dict[str, str],
-        description: str, parent: Parent | None, encryption: Encryption | None,
-        say: Callable[[str], None],
-    ) -> None:
-        self.ebs, self.ec2, self.disk, self.blocks, self.journal = ebs, ec2, disk, blocks, journal
-        self.tags, self.description, self.parent = tags, description, parent
-        self.encryption, self.say = encryption, say
-        self.region: str = ebs.meta.region_name
-        self.content = blocks.content()
+    def run(self) -> str:
+        """The id of the completed snapshot.
 
-    def blocks_to_write(self) -> Iterator[tuple[int, bytes]]:
-        """The blocks to write."""
+        Raises Unreachable when EBS stops confirming blocks, NotVerified when the disk is not as it
+        was listed, StageFailed when EBS gives the snapshot up; in every case, and on an interrupt
+        or a kill, a second call continues.
+        """
+        with session.translated(self.region):
+            state = self._finished()
+            if state is None:
+                state = self._begin()
+                self._send(state)
+                self._seal(state)
+        return state.snapshot_id
+
+    def _blocks_to_write(self) -> Iterator[tuple[int, bytes]]:
         return differing(self.blocks, self.parent.blocks if self.parent else None)
 
     # --- the snapshot -----------------------------------------------------------------------------------------------
 
-    def finished(self) -> UploadState | None:
-        """What an earlier run completed, if EC2 has it still."""
-        earlier = self.journal.load()
+    def _finished(self) -> UploadState | None:
+        earlier = self._journal.load()
         if earlier is None or not (self._is_of_this_disk(earlier) and earlier.sealed):
             return None
-        return earlier if self.status(earlier.snapshot_id) == "completed" else None
+        return earlier if self._status(earlier.snapshot_id) == "completed" else None
 
-    def begin(self) -> UploadState:
-        """The snapshot to write to: that of the run before, if it is of the same disk and still
-        there, or a new one."""
+    def _begin(self) -> UploadState:
+        """The snapshot to write to: that of the run before, if it is of this disk and there, or a
+        new one."""
         self.parent = self._usable(self.parent)
-        earlier = self.journal.load()
+        earlier = self._journal.load()
         if earlier is None:
             return self._start(1)
         if not self._is_of_this_disk(earlier) or earlier.request.parent != self._parent_id():
@@ -164,7 +138,7 @@ class _Upload:
         if not earlier.snapshot_id:
             # Killed around StartSnapshot: the same words give the same snapshot.
             return self._started(earlier)
-        status = self.status(earlier.snapshot_id)
+        status = self._status(earlier.snapshot_id)
         if status == "pending":
             Patience(f"tagged {earlier.snapshot_id}").ask(lambda: self.ec2.create_tags(
                 Resources=[earlier.snapshot_id], Tags=to_list(self.tags)))
@@ -179,7 +153,7 @@ class _Upload:
     def _usable(self, parent: Parent | None) -> Parent | None:
         if parent is None:
             return None
-        status = self.status(parent.snapshot_id)
+        status = self._status(parent.snapshot_id)
         if status == "completed" and parent.blocks.gib <= self.blocks.gib:
             return parent
         why = (
@@ -190,7 +164,7 @@ class _Upload:
         self.say(f"no difference to {parent.snapshot_id}, {why}: the whole disk goes up")
         return None
 
-    def status(self, snapshot_id: str) -> str:
+    def _status(self, snapshot_id: str) -> str:
         """The snapshot's state in EC2's words (`pending`, `completed`, `error`), or `gone`."""
         with tolerate("InvalidSnapshot.NotFound", "InvalidSnapshotID.NotFound"):
             answer = Patience(f"described {snapshot_id}").ask(
@@ -207,16 +181,14 @@ class _Upload:
         token = hashlib.sha256(
             f"{self.content} {self.region} {self._parent_id()} {attempt}".encode()
         ).hexdigest()
-        encrypted = self.encryption is not None and self.parent is None
         own = of_blocks(BLOCK * count_to_send(self.blocks, self.parent),
                         self._parent_id() or None)
         request = SnapshotRequest(
             volume_gib=self.blocks.gib, tags={**self.tags, **own}, description=self.description,
             timeout_min=PENDING_MIN, client_token=token, parent=self._parent_id(),
-            encrypted=encrypted,
-            kms_key=self.encryption.kms_key if self.encryption and encrypted else "",
+            kms_key="" if self.parent else self.kms_key,
         )
-        return self._started(self.journal.save(UploadState(
+        return self._started(self._journal.save(UploadState(
             region=self.region, content=self.content, attempt=attempt, request=request,
             started_at=clock.stamp())))
 
@@ -232,7 +204,7 @@ class _Upload:
             reply = Patience("begun a snapshot").ask(
                 lambda: self.ebs.start_snapshot(**_start_arguments(state.request)))
             if reply["Status"] == "pending":
-                return self.journal.save(
+                return self._journal.save(
                     state.model_copy(update={"snapshot_id": reply["SnapshotId"]})
                 )
         except ClientError as error:
@@ -249,12 +221,12 @@ class _Upload:
 
     # --- its blocks -------------------------------------------------------------------------------------------------
 
-    def send(self, state: UploadState, pool: WorkerPool, on_bytes: Callable[[int], None]) -> int:
-        """Send what EBS has not confirmed; returns the number of blocks."""
-        count = itertools.count()
+    def _send(self, state: UploadState) -> None:
+        # Those in flight are what a kill may cause to be sent again: no more than 1 % of the disk.
+        in_flight = min(IN_FLIGHT, max(FEWEST_IN_FLIGHT, self.blocks.count() // 100))
         sender = Sender(self.ebs, state.snapshot_id)
         with (
-            self.journal.sent(state.snapshot_id, self.blocks.gib) as sent,
+            self._journal.sent(state.snapshot_id, self.blocks.gib) as sent,
             self.disk.open("rb") as source,
         ):
 
@@ -263,17 +235,15 @@ class _Upload:
                 if not sent.has(index, sha256):
                     sender.put(index, sha256, read_block(source.fileno(), index))
                     sent.confirm(index, sha256)
-                    next(count)
-                on_bytes(BLOCK)
+                self.on_bytes(BLOCK)
 
-            pool.run(self.blocks_to_write(), work)
-        return next(count)
+            WorkerPool(in_flight, self.budget).run(self._blocks_to_write(), work)
 
-    def seal(self, state: UploadState) -> None:
+    def _seal(self, state: UploadState) -> None:
         """Complete the snapshot and wait until EC2 shows it so."""
-        self.journal.save(state.model_copy(update={"sealed": True}))
+        self._journal.save(state.model_copy(update={"sealed": True}))
         count, digest = 0, hashlib.sha256()
-        for _index, sha256 in self.blocks_to_write():
+        for _index, sha256 in self._blocks_to_write():
             digest.update(sha256)
             count += 1
         limit_s, refused = SEAL_S, None
@@ -291,7 +261,7 @@ class _Upload:
 
         def ended() -> str | None:
             nonlocal status
-            status = self.status(snapshot_id)
+            status = self._status(snapshot_id)
             return status if status in ("completed", "error") else None
 
         if wait_for(ended, limit_s=limit_s, pauses=growing(*POLLS_S)) == "completed":
@@ -304,9 +274,8 @@ class _Upload:
 
 
 def _start_arguments(request: SnapshotRequest) -> dict[str, Any]:
-    """StartSnapshot's parameters; empty ones are left out, since `Encrypted` and a parent exclude
-    each other."""
-    optional = {"ParentSnapshotId": request.parent, "Encrypted": request.encrypted,
+    """Empty parameters are left out, since `Encrypted` and a parent exclude each other."""
+    optional = {"ParentSnapshotId": request.parent, "Encrypted": bool(request.kms_key),
                 "KmsKeyArn": request.kms_key}
     return {
         "VolumeSize": request.volume_gib, "Tags": to_list(request.tags),

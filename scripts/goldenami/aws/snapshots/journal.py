@@ -39,7 +39,6 @@ class SnapshotRequest(records.Record):
     timeout_min: int
     client_token: str
     parent: str = ""
-    encrypted: bool = False
     kms_key: str = ""
 
 
@@ -65,7 +64,7 @@ class Journal:
         self.folder = folder
 
     def load(self) -> UploadState | None:
-        """The state that the last run left; None where there is none that can be used."""
+        """The state that the last run left, if it can be used."""
         path = self.folder / STATE_FILE
         try:
             return records.read(path, UploadState) if path.exists() else None
@@ -75,13 +74,11 @@ class Journal:
             return None
 
     def save(self, state: UploadState) -> UploadState:
-        """Keep `state`."""
         records.write(self.folder / STATE_FILE, state)
         return state
 
     def sent(self, snapshot_id: str, gib: int) -> ConfirmedBlocks:
-        """The blocks that EBS has confirmed for the snapshot; those of other snapshots are
-        forgotten."""
+        """The blocks that EBS has confirmed for the snapshot; those of others are forgotten."""
         path = self.folder / f"{snapshot_id}.sent"
         for other in self.folder.glob("*.sent"):
             if other != path:
@@ -129,5 +126,4 @@ class ConfirmedBlocks:
                 os.pwrite(self._fd, sha256, index * SLOT)
 
     def has(self, index: int, sha256: bytes) -> bool:
-        """Whether EBS confirmed this very content of the block."""
         return os.pread(self._fd, SLOT, index * SLOT) == sha256

@@ -1,35 +1,46 @@
-"""The disk that a snapshot holds, read by the block, each block once."""
+"""The disk that a completed snapshot holds: which blocks there are, which differ from another
+snapshot's, and their bytes.
+
+Source: EBS direct APIs, https://docs.aws.amazon.com/ebs/latest/userguide/readsnapshots.html.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from botocore.exceptions import ClientError
 
-from goldenami.aws import session
-from goldenami.aws.snapshots.fetch import IN_FLIGHT, SnapshotSource
+from goldenami.aws.session import Client, translated
+from goldenami.aws.snapshots.send import Patience
 from goldenami.core.units import GIB
 from goldenami.core.worker_pool import WorkerPool
 from goldenami.model.builds.disk_blocks import SLOT, BlockMap
 from goldenami.model.builds.sparse_disk import BLOCK, ZEROS
 
+IN_FLIGHT = 64
+"""Blocks under way at once; a snapshot gives 1,000 a second (EBS quotas, GetSnapshotBlock)."""
+_UNRELATED = "UNRELATED_SNAPSHOTS"
 _BAD_TOKEN = "INVALID_BLOCK_TOKEN"  # noqa: S105 - EBS's word for a token that expired
 
 
 class SnapshotDisk:
     """A disk of the blocks that `list` found in a snapshot; all others are zeros.
 
-    What was read once is kept in a file without a name in `folder`. `blocks_read` is how many came
-    from EBS.
+    With a `folder`, what was read once is kept there in a file without a name. `blocks_read` is how
+    many were. Raises Unreachable when EBS gives no block for PATIENCE_S.
     """
 
-    def __init__(self, source: SnapshotSource, folder: Path) -> None:
-        self._source, self._tokens, self._has = source, dict[int, str](), set[int]()
-        self._kept = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - open as long as the disk is
+    def __init__(self, ebs: Client, snapshot_id: str, folder: Path | None = None) -> None:
+        self._ebs, self._id, self._region = ebs, snapshot_id, ebs.meta.region_name
+        self._patience = Patience(f"given a block of {snapshot_id}")
+        self._tokens, self._has = dict[int, str](), set[int]()
+        self._kept = tempfile.TemporaryFile(dir=folder, buffering=0) if folder else None  # noqa: SIM115 - open as long as the disk is
         self.size = 0
 
     def list(self, older: str = "") -> list[int] | None:
@@ -37,17 +48,51 @@ class SnapshotDisk:
 
         None where EBS knows no lineage of the two, or without `older`: then all blocks are listed.
         """
-        with session.translated(self._source.ebs.meta.region_name):
-            changed = self._source.changed_since(older) if older else None
-            self._tokens = dict(self._source.listed()) if changed is None else \
+        with translated(self._region):
+            changed = self._changed_since(older) if older else None
+            self._tokens = self._listed() if changed is None else \
                 {index: token for index, token in changed.items() if token}
-        self.size = self._source.gib * GIB
         return None if changed is None else sorted(changed)
+
+    def _listed(self) -> dict[int, str]:
+        """The token of each block by index. What is not listed is zeros."""
+        return {block["BlockIndex"]: block["BlockToken"] for block in
+                self._pages("Blocks", self._ebs.list_snapshot_blocks, SnapshotId=self._id)}
+
+    def _changed_since(self, older: str) -> dict[int, str | None] | None:
+        """The token of each block that differs, None for one that is not there any more; None
+        instead of all, where EBS knows no lineage.
+
+        The documentation of lineage contradicts itself, so that answer has to be expected of any
+        two snapshots.
+        """
+        try:
+            return {block["BlockIndex"]: block.get("SecondBlockToken") for block in self._pages(
+                "ChangedBlocks", self._ebs.list_changed_blocks, FirstSnapshotId=older,
+                SecondSnapshotId=self._id)}
+        except ClientError as error:
+            if error.response.get("Reason") != _UNRELATED:
+                raise
+            return None
+
+    def _pages(self, key: str, call: Callable[..., Any], **asked: str) -> Iterator[Any]:
+        page: dict[str, Any] = {}
+        while True:
+            reply = Patience(f"listed the blocks of {self._id}").ask(
+                functools.partial(call, **asked, **page))
+            self.size = reply["VolumeSize"] * GIB
+            yield from reply[key]
+            if not reply.get("NextToken"):
+                return
+            page = {"NextToken": reply["NextToken"]}
 
     @property
     def blocks_read(self) -> int:
-        """Blocks that came from EBS."""
         return len(self._has)
+
+    @property
+    def bytes_listed(self) -> int:
+        return len(self._tokens) * BLOCK
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes at `offset`, which is within `size`."""
@@ -61,53 +106,57 @@ class SnapshotDisk:
 
     def close(self) -> None:
         """Forget what was read."""
-        self._kept.close()
+        if self._kept:
+            self._kept.close()
 
-    def fetch(self, on_bytes: Callable[[int], None] = lambda _: None) -> None:
-        """Read all blocks that are listed, many at once; `on_bytes` is told of bytes as they
-        arrive, by any thread."""
-
+    def fetch(self) -> None:
+        """Read all blocks that are listed, many at once."""
         def keep(index: int) -> None:
-            self._keep(index)
-            on_bytes(BLOCK)
+            self._block(index)
 
-        with session.translated(self._source.ebs.meta.region_name):
-            WorkerPool(IN_FLIGHT).run(sorted(self._tokens), keep)
+        WorkerPool(IN_FLIGHT).run(sorted(self._tokens), keep)
 
-    def hashed(self, target: Path) -> BlockMap:
-        """Fetch what is not here yet, and write the list of the volume's blocks, as
-        `disk_blocks.scan` of a disk."""
-        blocks = BlockMap.create(target, self._source.gib)
+    def hashed(self, target: Path, on_bytes: Callable[[int], None] = lambda _: None) -> BlockMap:
+        """Read all blocks and write the list of the volume's blocks, as `disk_blocks.scan` of a
+        disk; `on_bytes` is told of bytes as they arrive, by any thread.
+
+        Every block is hashed here: EBS's own checksum would only say that EBS is at one with
+        itself.
+        """
+        blocks = BlockMap.create(target, self.size // GIB)
         with target.open("r+b") as sink:
 
             def note(index: int) -> None:
                 if (data := self._block(index)) != ZEROS:
                     os.pwrite(sink.fileno(), hashlib.sha256(data).digest(), index * SLOT)
+                on_bytes(BLOCK)
 
-            WorkerPool(2).run(sorted(self._tokens), note)
+            WorkerPool(IN_FLIGHT).run(sorted(self._tokens), note)
         return blocks
-
-    @property
-    def bytes_listed(self) -> int:
-        """Bytes of the blocks that are listed."""
-        return len(self._tokens) * BLOCK
 
     def _block(self, index: int) -> bytes:
         if index not in self._tokens:
             return ZEROS
-        if index not in self._has:
-            with session.translated(self._source.ebs.meta.region_name):
-                self._keep(index)
-        return os.pread(self._kept.fileno(), BLOCK, index * BLOCK)
+        if self._kept and index in self._has:
+            return os.pread(self._kept.fileno(), BLOCK, index * BLOCK)
+        with translated(self._region):
+            data = self._from_ebs(index)
+        if self._kept:
+            os.pwrite(self._kept.fileno(), data, index * BLOCK)
+        self._has.add(index)
+        return data
 
-    def _keep(self, index: int) -> None:
+    def _from_ebs(self, index: int) -> bytes:
+        def ask() -> bytes:
+            reply = self._ebs.get_snapshot_block(SnapshotId=self._id, BlockIndex=index,
+                                                 BlockToken=self._tokens[index])
+            return bytes(reply["BlockData"].read())
+
         try:
-            data = self._source.block(index, self._tokens[index])
+            return self._patience.ask(ask)
         except ClientError as error:
             if error.response.get("Reason") != _BAD_TOKEN:
                 raise
-            self._tokens.update((at, token) for at, token in self._source.listed()
-                                if at in self._tokens)
-            data = self._source.block(index, self._tokens[index])
-        os.pwrite(self._kept.fileno(), data, index * BLOCK)
-        self._has.add(index)
+        self._tokens.update((at, token) for at, token in self._listed().items()
+                            if at in self._tokens)
+        return self._patience.ask(ask)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.aws.session import Account, translated
-from goldenami.aws.snapshots.fetch import SnapshotSource
 from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.aws.snapshots.temporary import temporary_snapshot
 from goldenami.core import units
@@ -66,7 +65,7 @@ def opened(account: Account, target: RunningInstance, build: BuildFolder, folder
             base = _base(ebs, target, build, folder)
             if base is not None:
                 stack.callback(base.close)
-            disk = SnapshotDisk(SnapshotSource(ebs, snapshot), folder)
+            disk = SnapshotDisk(ebs, snapshot, folder)
             stack.callback(disk.close)
             found = _open(disk, base, target)
         if found.changed is None:
@@ -100,6 +99,6 @@ def _base(
         return BakedDisk(build.disk, blocks)
     if not target.baked:
         return None
-    disk = SnapshotDisk(SnapshotSource(ebs, target.baked), folder)
+    disk = SnapshotDisk(ebs, target.baked, folder)
     disk.list()
     return disk

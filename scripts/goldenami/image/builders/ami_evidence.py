@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 from goldenami.aws.session import Account, translated
-from goldenami.aws.snapshots.fetch import SnapshotSource
 from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.core import records
 from goldenami.core.errors import Unreachable
@@ -36,15 +35,14 @@ def read(
         tempfile.TemporaryDirectory(dir=work, prefix="snapshot-") as scratch,
         translated(ami.region),
     ):
-        disk = SnapshotDisk(SnapshotSource(account.ebs(ami.region), ami.snapshot), Path(scratch))
+        disk = SnapshotDisk(account.ebs(ami.region), ami.snapshot, Path(scratch))
         try:
             disk.list()
             with progress.download(
                 "snapshot", f"{ami.snapshot} is read", disk.bytes_listed
             ) as on_bytes:
-                disk.fetch(on_bytes)
+                blocks = records.sha256_file(disk.hashed(out.blocks, on_bytes).path)
             with progress.step("manifest"):
-                blocks = records.sha256_file(disk.hashed(out.blocks).path)
                 sizes = _manifest(disk, out.manifest, Path(scratch), progress)
         finally:
             disk.close()

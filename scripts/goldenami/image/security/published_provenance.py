@@ -15,15 +15,13 @@ from goldenami.aws.channels import attestations, pointers
 from goldenami.aws.images import Image
 from goldenami.aws.regions import combined_error, for_each_region
 from goldenami.aws.session import Account, translated
-from goldenami.aws.snapshots import readback
-from goldenami.aws.snapshots.fetch import SnapshotSource
+from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.core import records
 from goldenami.core.errors import BadInput, NotVerified, Unreachable
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.security import provenance, signers
 from goldenami.image.security.provenance import LIST
 from goldenami.model.builds.build_records import checkout_commit
-from goldenami.model.builds.sparse_disk import BLOCK
 
 
 def verify(
@@ -82,11 +80,10 @@ def verify_blocks(account: Account, region: str, image: Image, statement: dict[s
         raise Unreachable(f"no list of blocks was signed of {image.snapshot}",
                           hint="it was baked on EC2 by a version that read no snapshots: bake it "
                                "again")
-    with translated(region):
-        source = SnapshotSource(account.ebs(region), image.snapshot)
-        listed = list(source.listed())
-        with progress.transfer(f"{region} {image.snapshot}", len(listed) * BLOCK) as advance:
-            blocks = readback.scan_snapshot(source, listed, scratch / "snapshot.blocks", advance)
+    disk = SnapshotDisk(account.ebs(region), image.snapshot)
+    disk.list()
+    with progress.transfer(f"{region} {image.snapshot}", disk.bytes_listed) as advance:
+        blocks = disk.hashed(scratch / "snapshot.blocks", advance)
     if records.sha256_file(blocks.path) != wanted:
         raise NotVerified(f"the blocks of {image.snapshot} in {region} are not those that were "
                           "signed",

@@ -250,14 +250,14 @@ class _RegionSteps:
             else None
         )
         with self.progress.transfer(region, upload.bytes) as on_bytes:
-            return ebs.upload(
+            return ebs.Upload(
                 self.account.ebs(region), self.account.ec2(region), self.build.disk,
                 BlockMap.open(self.build.folder.blocks),
                 journal=own / "upload" / region, parent=parent,
                 tags={**self.plan.spec.tags, **tags.temporary(SNAPSHOT_LIFE)},
                 description=self.plan.spec.name,
-                encryption=ebs.Encryption(key) if key else None, budget=self.budget,
-                say=lambda text: self.progress.say(f"{region}: {text}"), on_bytes=on_bytes).id
+                kms_key=key or "", budget=self.budget,
+                say=lambda text: self.progress.say(f"{region}: {text}"), on_bytes=on_bytes).run()
 
     def _read_back(self, planned: RegionPublishPlan, ami: str) -> None:
         """StageFailed naming every attribute of the AMI or its snapshot that is not as asked for.
