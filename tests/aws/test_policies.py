@@ -383,7 +383,9 @@ def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
 def test_a_policy_names_each_action_once_and_none_by_a_pattern() -> None:
     others = ("bake-ec2", "bake-ec2-packer", "costs", "gpu-test", "hub", "instance")
     for path in trees.scanned(20, POLICIES, "*.json"):
-        policy = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        assert text.count('"arn') == text.count('"arn:aws:'), "one word names the partition"
+        policy = json.loads(text)
         assert policy["Version"] == "2012-10-17", path
         statements = policy["Statement"]
         assert {statement["Effect"] for statement in statements} <= {"Allow", "Deny"}, path

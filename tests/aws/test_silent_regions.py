@@ -13,14 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from goldenami.aws import regions, session
 from goldenami.aws.session import HASTY_ATTEMPTS, Account
-from support.aws.door import Door
 from support.aws.emulator import Emulator, Faults
 from support.aws.seeded_account import SeededAccount
 from support.builds import builds
@@ -91,10 +91,15 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r
 )
 
 
-def serve(
-    monkeypatch: pytest.MonkeyPatch, before_answer: Callable[[socket.socket], None]
-) -> socket.socket:
-    """AWS as a socket: whoever sends a request gets `before_answer`, then a region list."""
+def ask_at(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a",
+                        "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@contextmanager
+def served(before_answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """The port of AWS as a socket: a request gets `before_answer`, then a region list."""
     server = socket.create_server(("127.0.0.1", 0), backlog=64)
 
     def answer(connection: socket.socket) -> None:
@@ -104,59 +109,68 @@ def serve(
             connection.sendall(ANSWER)
 
     def accept() -> None:
-        with ThreadPoolExecutor(64) as pool:
+        with ThreadPoolExecutor(64) as pool, suppress(OSError):
             while True:
-                try:
-                    pool.submit(answer, server.accept()[0])
-                except OSError:
-                    return
+                pool.submit(answer, server.accept()[0])
 
     threading.Thread(target=accept, daemon=True).start()
-    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}",
-                        "AWS_ACCESS_KEY_ID": "a",
-                        "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}.items():
-        monkeypatch.setenv(name, value)
-    return server
+    with server:
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """The port of one that accepts nothing: its queue is full."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+@contextmanager
+def refusing() -> Iterator[int]:
+    """The port of a socket that does not listen."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        yield server.getsockname()[1]
 
 
 SILENT, REFUSED = (f"AWS did not answer in us-east-1{how}" for how in (" for 2 s", ": Could not"))
 
 
 @pytest.mark.parametrize(("out", "said", "busy", "times"), [
-    (lambda _door: None, SILENT, "97.47", 2),
-    (lambda _door: None, SILENT, "3.00", 1),
-    (lambda door: door.go_out(silent=True), SILENT, "3.00", 1),
-    (lambda door: door.go_out(silent=False), REFUSED, "3.00", 1),
+    (None, SILENT, "97.47", 2), (None, SILENT, "3.00", 1),
+    (silent, SILENT, "3.00", 0), (refusing, REFUSED, "3.00", 0),
 ], ids=["busy", "accepts and says nothing", "accepts nothing", "refuses"])
 def test_each_way_not_to_answer_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: Callable[[Door], None], said: str,
-    busy: str, times: int,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    out: Callable[[], AbstractContextManager[int]] | None, said: str, busy: str, times: int,
 ) -> None:
     """Twice where the machine's processes wait for a processor nearly all the time."""
     (tmp_path / "cpu").write_text(f"some avg10={busy} avg60=0.00 avg300=0.00 total=1\n",
                                   encoding="utf-8")
     monkeypatch.setattr(session, "PRESSURE", tmp_path / "cpu")
     monkeypatch.setattr(session, "SILENCE_S", 2.0)
-    served, ended = list[socket.socket](), threading.Event()
+    asked, ended = list[socket.socket](), threading.Event()
 
     def say_nothing(connection: socket.socket) -> None:
-        served.append(connection)
+        asked.append(connection)
         ended.wait()
 
-    door, hasty = Door(say_nothing), Account().with_short_timeouts()
-    for name, value in {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{door.port}",
-                        "AWS_ACCESS_KEY_ID": "a",
-                        "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}.items():
-        monkeypatch.setenv(name, value)
-    out(door)
-    try:
+    hasty = Account().with_short_timeouts()
+    with out() if out else served(say_nothing) as port:
+        ask_at(monkeypatch, port)
         results = regions.for_each_region(["us-east-1"],
                                           lambda name: hasty.ec2(name).describe_regions())
-    finally:
         ended.set()
-        door.close()
     assert said in results.failed["us-east-1"].message
-    assert len(served) <= times, "asked once, or twice"
+    assert len(asked) <= times, "asked once, or twice"
 
 
 CLIENT = """
@@ -180,7 +194,8 @@ def test_a_client_that_is_not_run_for_longer_than_the_silence_has_its_answer(
         asked.set()
         answered.wait()
 
-    with serve(monkeypatch, wait_for_the_stop):
+    with served(wait_for_the_stop) as port:
+        ask_at(monkeypatch, port)
         client = subprocess.Popen([sys.executable, "-c", CLIENT], stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT,
                                   text=True,

@@ -32,7 +32,6 @@ def answered(
 DENIED = ("You are not authorized to perform this operation. User: "
           "arn:aws:iam::123456789012:user/golden is not "
           "authorized to perform: ec2:RegisterImage because no identity-based policy allows it")
-SKEWED = "Signature expired: 20261125T080000Z is now earlier than 20261125T085500Z (20261125T090000Z - 5 min.)"
 
 
 @pytest.mark.parametrize(("error", "exit_code", "message"), [
@@ -43,7 +42,6 @@ SKEWED = "Signature expired: 20261125T080000Z is now earlier than 20261125T08550
     (answered("ExpiredToken"), ExitCode.HOST, "the AWS credentials have expired (RegisterImage in eu-west-1)"),
     (answered("RequestExpired"), ExitCode.HOST, "the AWS credentials have expired, or this machine's clock"),
     (answered("AuthFailure"), ExitCode.HOST, "AWS does not know these credentials"),
-    (answered("SignatureDoesNotMatch", SKEWED), ExitCode.HOST, "this machine's clock differs from AWS's"),
     (answered("RequestTimeTooSkewed"), ExitCode.HOST, "this machine's clock differs from AWS's"),
     (answered("SignatureDoesNotMatch", "The request signature we calculated does not match"), ExitCode.HOST,
      "AWS refuses the signature"),
@@ -67,6 +65,21 @@ def test_an_error_says_what_and_what_to_do(
     found = translate(error, "eu-west-1")
     assert (found.exit_code, message in found.message) == (exit_code, True), found.message
     assert found.hint
+
+
+@pytest.mark.parametrize(("code", "advice"), [
+    ("ResourceLimitExceeded", "20 copies of snapshots"), ("PendingSnapshotLimitExceeded", "`golden sweep`"),
+    ("SnapshotLimitExceeded", "`golden retire IMAGE` deletes"), ("ParameterMaxVersionLimitExceeded", "take it off"),
+    ("VersionLimitExceeded", "10,000 versions"), ("VcpuLimitExceeded", "remove what is not needed"),
+    ("ServiceQuotaExceededException", "unfinished snapshots"),
+])
+def test_a_quota_says_which_and_what_to_do(code: str, advice: str) -> None:
+    error = translate(answered(code, "Too many."), "us-east-1")
+    assert (
+        f"a quota of the account is reached (RegisterImage in us-east-1: {code}): Too many"
+        in error.message
+    )
+    assert advice in error.hint and "Service Quotas" in error.hint
 
 
 @pytest.mark.parametrize(("variable", "value", "said"), [

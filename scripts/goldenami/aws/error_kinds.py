@@ -33,9 +33,6 @@ class UnknownCredentials(HostNotReady):
     enabled it."""
 
 
-SKEWED = ("not yet current", "signature expired", "is now earlier than")
-"""How services word a signature of another time: the code alone does not tell it from a wrong
-secret."""
 SKEW = timedelta(minutes=5)
 """What a request may be off (IAM user guide, "Elements of an AWS API request signature")."""
 TIMED = ["RequestExpired", "AuthFailure", "SignatureDoesNotMatch", "InvalidSignatureException"]

@@ -84,8 +84,7 @@ class Account:
     def client(self, service: str, region: str) -> Client:
         """The client of `service` in `region`; nothing is sent yet.
 
-        BadInput for a region that is not allowed. All that reaches AWS passes here, so that nothing
-        of an image gets where it must not be.
+        BadInput for a region that is not allowed: all that reaches AWS passes here.
         """
         if service not in WORLDWIDE:
             self.allowed.require(region)
@@ -168,27 +167,21 @@ class Account:
         return self._sessions[0]
 
     def ec2(self, region: str) -> Client:
-        """EC2: images, snapshots, templates, instances."""
         return self.client("ec2", region)
 
     def ebs(self, region: str) -> Client:
-        """EBS direct: the blocks of snapshots."""
         return self.client("ebs", region)
 
     def ssm(self, region: str) -> Client:
-        """Systems Manager: the pointers."""
         return self.client("ssm", region)
 
     def autoscaling(self, region: str) -> Client:
-        """Auto Scaling: groups and their refreshes."""
         return self.client("autoscaling", region)
 
     def dynamodb(self, region: str) -> Client:
-        """DynamoDB: leases and the history of pointers."""
         return self.client("dynamodb", region)
 
     def s3(self, region: str) -> Client:
-        """S3: a remote package store."""
         return self.client("s3", region)
 
     def bucket(self, name: str) -> Client:
@@ -207,11 +200,9 @@ class Account:
         return self.s3(headers.get("x-amz-bucket-region", near.meta.region_name))
 
     def kms(self, region: str) -> Client:
-        """KMS: the keys that aliases name."""
         return self.client("kms", region)
 
     def sts(self, region: str) -> Client:
-        """STS: who we are."""
         return self.client("sts", region)
 
     def pricing(self) -> Client:
@@ -224,8 +215,7 @@ class Account:
             return str(self.sts(region).get_caller_identity()["Account"])
 
     def expect(self, number: str | None, region: str) -> str:
-        """The account's number, or HostNotReady where the definition pins another one: nothing is
-        done there."""
+        """The account's number; HostNotReady where the definition pins another one."""
         own = self.number(region)
         if number and own != number:
             raise HostNotReady(f"these credentials are of account {own}, and the definition wants "
@@ -246,8 +236,7 @@ def _is_starved() -> bool:
 
 
 def check_regions(regions: Iterable[str]) -> None:
-    """BadInput for a region that does not exist, with the nearest that does. Nothing is sent:
-    botocore has the list."""
+    """BadInput for a region that does not exist, with the nearest that does."""
     known = known_regions()
     for region in regions:
         if region not in known:
@@ -259,8 +248,7 @@ def check_regions(regions: Iterable[str]) -> None:
 
 @cache
 def known_regions() -> list[str]:
-    """Every region of EC2 in every partition, as the pinned botocore has them: its list, without
-    its 0.2 s of code."""
+    """Every region of EC2 in every partition: botocore's list, without its 0.2 s of code."""
     text = files("botocore").joinpath("data/endpoints.json").read_text(encoding="utf-8")
     found = list[str]()
     for partition in json.loads(text)["partitions"]:
@@ -307,7 +295,6 @@ def translate(error: Exception, region: str = "") -> GoldenError:
 
 
 def _region_of(error: Exception) -> str:
-    """Whose answer it is, or whose lack of one, where one of `Account`'s clients asked."""
     noted = (
         error.response.get("ResponseMetadata", {})
         if isinstance(error, aws.ClientError)
@@ -317,8 +304,7 @@ def _region_of(error: Exception) -> str:
 
 
 def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
-    is_said = any(words in text.lower() for words in error_kinds.SKEWED)
-    if is_said or (code(error) in error_kinds.TIMED and _is_skewed(error)):
+    if code(error) in error_kinds.TIMED and _is_skewed(error):
         return error_kinds.CLOCK
     if error_kinds.NO_EXPLORER_SAID in text.lower():
         return error_kinds.NO_EXPLORER
@@ -337,13 +323,12 @@ def _is_failure(parsed: Mapping[str, Any]) -> bool:
 
 
 def _is_skewed(error: aws.ClientError) -> bool:
-    """Whether the answer's own date differs from this machine's."""
     date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return bool(date) and abs(parsedate_to_datetime(date) - clock.now()) > error_kinds.SKEW
 
 
 def _action(error: aws.ClientError, text: str) -> str:
-    """The IAM action: as the answer names it (it may be another than the call's), else the call's
-    own name."""
+    """The IAM action as the answer names it (it may be another than the call's), else the
+    call's."""
     named = re.search(r"perform: ([a-z0-9-]+:[A-Za-z]+)", text)
     return named[1] if named else str(error.operation_name)

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives import serialization
 
-from goldenami.aws import kms_keys
-from goldenami.aws.kms_keys import KmsKey
 from goldenami.aws.session import Account
 from goldenami.core.errors import BadInput
 
@@ -36,11 +34,11 @@ def of_environment(root: Path, account: Account) -> Signer | None:
     from securesystemslib.signer import CryptoSigner  # noqa: PLC0415
 
     if match := _KMS.fullmatch(name):
-        from goldenami.aws.kms_signer import KmsSigner  # noqa: PLC0415
+        from goldenami.aws import kms_signer  # noqa: PLC0415
 
-        kms = KmsKey(account.kms(match["region"]), name)
-        public = serialization.load_der_public_key(kms_keys.public_der(kms))
-        return KmsSigner(kms, _on_p256(public, f"{KEY}: {name}", _MAKES))
+        kms = account.kms(match["region"])
+        public = serialization.load_der_public_key(kms_signer.public_der(kms, name))
+        return kms_signer.KmsSigner(kms, name, _on_p256(public, f"{KEY}: {name}", _MAKES))
     path = Path(name).resolve()
     if path.is_relative_to(root.resolve()):
         raise BadInput(f"{KEY}: {path} is inside the checkout",
