@@ -27,8 +27,7 @@ FILTER_VALUES = 200
 def pages(
     client: Client, call: str, key: str, size: int | None = None, **arguments: Any
 ) -> Iterator[Any]:
-    """The things below `key` in every page of a call; `size` of them in a page, or as many as AWS
-    chooses."""
+    """The things below `key` in every page of a call; `size` of them in a page."""
     config = {"PaginationConfig": {"PageSize": size}} if size else {}
     for page in client.get_paginator(call).paginate(**config, **arguments):
         yield from page[key]
@@ -42,7 +41,7 @@ def batches(names: Sequence[str], size: int = FILTER_VALUES) -> Iterator[list[st
 
 @contextmanager
 def tolerate(*codes: str) -> Iterator[None]:
-    """Within it, an error whose code ends in one of `codes` ends the block and nothing more."""
+    """An error whose code ends in one of `codes` ends the block and nothing more."""
     try:
         yield
     except ClientError as error:
@@ -78,14 +77,3 @@ def wait_for(
     if refusals:
         raise refusals[0]
     return cast(T, found)
-
-
-def retry(
-    call: Callable[[], T], *codes: str, limit_s: float | None = None,
-    pauses: float | Iterable[float] = SETTLE_POLLS_S,
-    passes: Callable[[Exception], bool] | None = None,
-) -> T:
-    """What `call` returns, None too, as soon as AWS does not refuse it as in `wait_for`."""
-    # A tuple is an answer, whatever is in it.
-    (result,) = wait_for(lambda: (call(),), *codes, limit_s=limit_s, pauses=pauses, passes=passes)
-    return result

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from goldenami.aws.calls import retry
+from goldenami.aws.calls import wait_for
 from goldenami.aws.error_kinds import UnknownCredentials
 from goldenami.aws.session import translate
 from goldenami.core.errors import GoldenError, HostNotReady, StageFailed, Unreachable
@@ -31,7 +31,6 @@ class RegionResults(Generic[T]):
 
     @property
     def causes(self) -> dict[str, str]:
-        """Why each region failed, for a record."""
         return {region: error.message for region, error in self.failed.items()}
 
     def require_all(
@@ -61,8 +60,9 @@ def for_each_region(
 
     def keep_outcome(region: str) -> None:
         try:
-            done[region] = retry(
-                lambda: work(region), limit_s=again_s, pauses=growing(*AGAIN_S),
+            # A tuple is an answer, whatever is in it.
+            (done[region],) = wait_for(
+                lambda: (work(region),), limit_s=again_s, pauses=growing(*AGAIN_S),
                 passes=lambda error: isinstance(translate(error, region), Unreachable))
         except Exception as error:  # raised below, when all have ended
             errors[region] = error
@@ -110,8 +110,7 @@ class Prepared(Generic[T]):
     unreachable: dict[str, GoldenError]
 
     def check(self, refused: Mapping[str, list[GoldenError]], what: str, hint: str) -> None:
-        """Raise one error for regions that could not be read and actions that were refused, where
-        there are any.
+        """Raise one error for regions that could not be read and actions that were refused.
 
         A region that could not be read is not the same as an empty one: it must not end as a
         success.

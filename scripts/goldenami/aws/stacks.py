@@ -38,8 +38,7 @@ _CANCELLED = "cancelled"
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads a template; CloudFormation's functions, which parameters have none of, become
-    nothing."""
+    """Reads a template; CloudFormation's functions become nothing."""
 
 
 _Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
@@ -65,7 +64,6 @@ class StackTemplate(StackIdentity):
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
-        """The parameters by name, as the template declares them."""
         declared: dict[str, Any] = yaml.load(self.body, _Loader)["Parameters"]  # noqa: S506 - a SafeLoader
         return declared
 
@@ -77,11 +75,8 @@ class StackTemplate(StackIdentity):
                                f"{nearest(name, self.parameters)}",
                                hint="its head lists them")
             declared = self.parameters[name]
-            pattern, allowed = (
-                declared.get("AllowedPattern", ".*"),
-                declared.get("AllowedValues", [value]),
-            )
-            if not re.fullmatch(pattern, value) or value not in allowed:
+            allowed = declared.get("AllowedValues", [value])
+            if not re.fullmatch(declared.get("AllowedPattern", ".*"), value) or value not in allowed:
                 raise BadInput(f"{name} cannot be `{value}`",
                                hint=" ".join(declared["Description"].split()))
 
@@ -109,37 +104,24 @@ class DeployedStack:
 
 
 @dataclass(frozen=True)
-class ResourceChange:
-    """What a change set does with one resource: Add, Modify, Remove or Import."""
-
-    action: str
-    name: str
-    kind: str
-    replaces: bool
-
-
-@dataclass(frozen=True)
 class ChangeSet:
     """A change set that waits to be executed; one without changes has no id. `is_first`: it makes
-    the stack `name`."""
+    the stack `name`. `changes` are lines for a person."""
 
     id: str
     stack_id: str
     name: str
     is_first: bool
-    changes: tuple[ResourceChange, ...]
+    changes: tuple[str, ...]
 
     def show(self, region: str) -> Iterator[str]:
-        """What it does, for a person."""
         verb = "a new stack" if self.is_first else "changes of the stack"
         yield f"{region}: {verb} {self.name}" if self.changes else f"{region}: nothing to do"
-        for change in self.changes:
-            replaced = ", replaced" if change.replaces else ""
-            yield f"  {change.action.lower():<7}{change.kind:<26} {change.name}{replaced}"
+        yield from self.changes
 
 
 def find(cloudformation: Client, stack: str) -> DeployedStack | None:
-    """The stack of that name or id, or None where there is none."""
+    """The stack of that name or id, or None."""
     try:
         found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     except aws.ClientError as error:
@@ -168,9 +150,8 @@ def find_ours(cloudformation: Client, wanted: StackIdentity, region: str) -> Dep
 def find_usable(
     cloudformation: Client, template: StackTemplate, region: str
 ) -> DeployedStack | None:
-    """The template's stack, if there is one; as `find_ours`. Busy while somebody changes it,
-    StageFailed for a state that nothing can be changed in.
-    """
+    """As `find_ours`. Busy while somebody changes the stack, StageFailed for a state that nothing
+    can be changed in."""
     stack = find_ours(cloudformation, template, region)
     if stack is None:
         return None
@@ -192,18 +173,14 @@ def propose(
     cloudformation: Client, template: StackTemplate, stack: DeployedStack | None,
     parameters: Mapping[str, str],
 ) -> ChangeSet:
-    """A change set to the template with `parameters`; what exists already by a fixed name is
-    imported.
+    """A change set to the template; what exists already by a fixed name is imported.
 
-    It has to be executed or discarded. StageFailed where CloudFormation says that it cannot be
-    carried out.
+    It has to be executed or discarded. StageFailed where it cannot be carried out.
     """
     is_first = stack is None or stack.is_new
-    kind = (
-        {"ChangeSetType": "CREATE", "OnStackFailure": "DELETE"}
-        if is_first
-        else {"ChangeSetType": "UPDATE"}
-    )
+    kind = {"ChangeSetType": "UPDATE"}
+    if is_first:
+        kind = {"ChangeSetType": "CREATE", "OnStackFailure": "DELETE"}
     made = cloudformation.create_change_set(
         StackName=template.name, ChangeSetName=f"golden-{clock.now():%Y%m%dT%H%M%S}",
         Capabilities=["CAPABILITY_NAMED_IAM"], ImportExistingResources=True, **kind,
@@ -226,11 +203,12 @@ def propose(
     raise _failure(template.name, reason)
 
 
-def _changes(cloudformation: Client, change_set: str) -> Iterator[ResourceChange]:
+def _changes(cloudformation: Client, change_set: str) -> Iterator[str]:
     for row in pages(cloudformation, "describe_change_set", "Changes", ChangeSetName=change_set):
         change = row["ResourceChange"]
-        yield ResourceChange(change["Action"], change["LogicalResourceId"], change["ResourceType"],
-                             change.get("Replacement", "False") != "False")
+        replaced = ", replaced" if change.get("Replacement", "False") != "False" else ""
+        yield (f"  {change['Action'].lower():<7}{change['ResourceType']:<26} "
+               f"{change['LogicalResourceId']}{replaced}")
 
 
 def discard(cloudformation: Client, change_set: ChangeSet) -> None:
@@ -278,7 +256,6 @@ def delete(cloudformation: Client, stack: DeployedStack, say: Say) -> None:
 
 
 def _events(cloudformation: Client, stack_id: str) -> dict[str, Any]:
-    """Events by id, oldest first."""
     found = list(pages(cloudformation, "describe_stack_events", "StackEvents", StackName=stack_id))
     return {event["EventId"]: event for event in reversed(found)}
 
@@ -321,16 +298,12 @@ def _wait(
 
 
 def _failure(stack: str, reason: str) -> GoldenError:
-    """The error that CloudFormation's words stand for: a right that is missing, a name that is
-    taken, or another."""
+    """The error that CloudFormation's words stand for."""
     message = f"CloudFormation could not change the stack {stack}: {reason.rstrip('.')}"
     if any(text in reason for text in _RIGHTS):
-        return HostNotReady(message,
-                            hint="allow it in the IAM policy of these credentials; nothing is "
-                                 "half made, "
-                                          "then run again")
+        return HostNotReady(message, hint="allow it in the IAM policy of these credentials; nothing "
+                                          "is half made, then run again")
+    hint = "correct what it names"
     if any(text in reason for text in _NAMES):
-        return StageFailed(message,
-                           hint="remove what has that name, or the stack that made it; then run "
-                                "again")
-    return StageFailed(message, hint="correct what it names; then run again")
+        hint = "remove what has that name, or the stack that made it"
+    return StageFailed(message, hint=f"{hint}; then run again")

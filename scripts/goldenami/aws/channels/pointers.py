@@ -11,7 +11,7 @@ from typing import Any
 from botocore import exceptions as aws
 
 from goldenami.aws import tags
-from goldenami.aws.calls import pages, tolerate, wait_for
+from goldenami.aws.calls import batches, pages, tolerate, wait_for
 from goldenami.aws.channels.ledger import Channel
 from goldenami.aws.session import Client, code
 from goldenami.core import records
@@ -27,6 +27,8 @@ LATE_S, POLL_S = 60.0, 0.25
 take it ("Creating Amazon Machine Image parameters"): so the value is read back, for at most a
 minute."""
 
+PARAMETERS = 10
+"""Names that one GetParameters or DeleteParameters takes."""
 Data = dict[str, Any]
 
 
@@ -51,9 +53,9 @@ def template_name(image: str) -> str:
 
 
 def read(ssm: Client, names: Iterable[str]) -> dict[str, str]:
-    """The values of those parameters that exist; at most ten in one call."""
-    answer = ssm.get_parameters(Names=list(names))
-    return {row["Name"]: row["Value"] for row in answer["Parameters"]}
+    """The values of those parameters that exist, by name."""
+    return {row["Name"]: row["Value"] for batch in batches(list(names), PARAMETERS)
+            for row in ssm.get_parameters(Names=batch)["Parameters"]}
 
 
 def read_channels(ssm: Client, image: str) -> dict[Channel, str]:
@@ -64,8 +66,7 @@ def read_channels(ssm: Client, image: str) -> dict[Channel, str]:
 
 
 def record_build(ssm: Client, name: str, ami: str) -> None:
-    """Note which AMI is a build: plain text, which a later reader trusts together with the AMI's
-    tags."""
+    """Note which AMI is a build; a later reader trusts it together with the AMI's tags."""
     ssm.put_parameter(Name=name, Value=ami, Type="String", Overwrite=True)
 
 
@@ -111,7 +112,7 @@ def restore_channel(ssm: Client, name: str, ami: str | None, description: str) -
 
 @contextmanager
 def _unless(is_right: Callable[[], bool]) -> Iterator[None]:
-    """Within it, a refusal by AWS ends the block and nothing more where all is right."""
+    """A refusal by AWS ends the block and nothing more where all is right."""
     try:
         yield
     except aws.ClientError:
@@ -136,7 +137,6 @@ class Version:
 
     @property
     def ami(self) -> str:
-        """The AMI that it launches."""
         return str(self.data.get("ImageId", ""))
 
     @property
@@ -146,7 +146,6 @@ class Version:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Version:
-        """Of an answer's row."""
         return cls(template=raw["LaunchTemplateId"], number=int(raw["VersionNumber"]),
                    description=raw.get("VersionDescription", ""),
                    data=dict(raw.get("LaunchTemplateData", {})))
@@ -156,7 +155,7 @@ _NO_TEMPLATE = "InvalidLaunchTemplateName.NotFoundException"
 
 
 def default_version(ec2: Client, template: str) -> Version | None:
-    """The default version of the launch template of that name; None where there is none."""
+    """The default version of a launch template; None where there is no such template."""
     with tolerate(_NO_TEMPLATE):
         answer = ec2.describe_launch_template_versions(
             LaunchTemplateName=template, Versions=["$Default"])
@@ -202,7 +201,7 @@ def description(build_id: str) -> str:
 
 
 def is_of_build(text: str) -> bool:
-    """Whether a version's description is one that `description` made."""
+    """Whether `description` made the text."""
     return re.fullmatch(r"build [0-9a-f]{12}", text) is not None
 
 
@@ -210,7 +209,8 @@ def move_template(
     ec2: Client, template: str, build_id: str, data: Data, template_tags: tags.Tags, *,
     reuse_version: bool = False, leave_by_hand: bool = False,
 ) -> Version:
-    """Make a version with `data` the template's default; one that exists is used. Returns it.
+    """Make a version with `data` the template's default, one that exists if there is one; returns
+    it.
 
     The default is set and read back even where it seems to be right: one read may be out of date.
     `reuse_version`: the newest version of the build that launches the AMI of `data` will do,
@@ -240,8 +240,6 @@ def move_template(
 
 
 def _make_default(ec2: Client, template: str, number: int) -> None:
-    """Set the default and wait until the template says so ("Eventual consistency in the Amazon EC2
-    API")."""
     ec2.modify_launch_template(LaunchTemplateName=template, DefaultVersion=str(number))
     if not wait_for(lambda: _default_is(ec2, template, number) or None, limit_s=LATE_S,
                     pauses=POLL_S):

@@ -16,6 +16,7 @@ from goldenami.aws.calls import batches, pages, tolerate
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.channels.pointers import build_name
+from goldenami.aws.channels.pointers import read as read_parameters
 from goldenami.aws.inventory import references
 from goldenami.aws.inventory.topology import (
     AccountAmi,
@@ -39,8 +40,6 @@ _NO_PARAMETER = ("ParameterNotFound", "ParameterVersionNotFound", "ParameterVers
 AT_ONCE = 8
 """Calls for one attribute of one thing under way: EC2 takes 100 at once, then 20 a second (EC2 API
 reference, "Request throttling", non-mutating actions)."""
-PARAMETERS = 10
-"""Names that one GetParameters takes."""
 ROLLBACK = "the build to roll back to"
 """The pointer that is none in SSM: what the ledger would take `latest` back to."""
 TAGGED = [{"Name": "tag-key", "Values": [tags.IMAGE]}]
@@ -56,8 +55,8 @@ Spot request only waits for its stopped instance to be started.
 
 
 def read(account: Account, region: str, image: str, *, tags_suffice: bool = False) -> Topology:
-    """Everything in `region` that can refer to an AMI; `image` is whose pointers are read. Who it
-    is shared with is not read: that costs a call for each image and snapshot (`with_shares`).
+    """Everything in `region` that can refer to an AMI; `image` is whose pointers are read.
+    `with_shares` reads who it is shared with: that costs a call for each image and snapshot.
 
     With `tags_suffice` a build's record is taken to name the AMI whose tags say so, and no
     parameter is read but those that something launches by: ten cost a call.
@@ -135,8 +134,7 @@ def pointers(ledger: Ledger) -> dict[str, str]:
 
 
 def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
-    """The account's own images, disabled and deprecated ones too; `tagged`: those that carry this
-    pipeline's tag."""
+    """The account's own images; `tagged`: those that carry this pipeline's tag."""
     only: Data = {"Filters": TAGGED} if tagged else {}
     for image in pages(ec2, "describe_images", "Images", 1000, Owners=["self"],
                        IncludeDisabled=True,
@@ -160,7 +158,7 @@ def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
 
 
 def snapshots(ec2: Client) -> Iterator[AccountSnapshot]:
-    """The account's snapshots that carry this pipeline's tag: an account may have many thousands of
+    """The account's snapshots that carry this pipeline's tag: there may be many thousands of
     backups."""
     for snapshot in pages(ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"],
                           Filters=TAGGED):
@@ -194,8 +192,7 @@ def default_versions(ec2: Client) -> Iterator[TemplateVersion]:
 
 
 def template_version(described: Mapping[str, Any], latest: int, image: str) -> TemplateVersion:
-    """One version as EC2 describes it; `latest` is its template's newest, `image` the template's
-    tag."""
+    """One version as EC2 describes it; `latest` is its template's newest, `image` its tag."""
     data = described["LaunchTemplateData"]
     return TemplateVersion(
         template_id=described["LaunchTemplateId"], template=described["LaunchTemplateName"],
@@ -206,7 +203,6 @@ def template_version(described: Mapping[str, Any], latest: int, image: str) -> T
 
 
 def _volumes_of(launch: Mapping[str, Any]) -> tuple[str, ...]:
-    """The snapshots in the block device mappings of whatever launches an instance."""
     devices = (mapping.get("Ebs", {}).get("SnapshotId")
                for mapping in launch.get("BlockDeviceMappings", []))
     return tuple(filter(None, devices))
@@ -246,7 +242,6 @@ def fleets(ec2: Client) -> Iterator[Launcher]:
 def _launcher(
     kind: LauncherKind, name: str, *configs: Mapping[str, Any], configuration: str = ""
 ) -> Launcher:
-    """A launcher from templates with their overrides, as groups and fleets describe them."""
     overrides = [override for config in configs for override in config.get("Overrides", [])]
     named = [entry.get("LaunchTemplateSpecification") for entry in (*configs, *overrides)]
     return Launcher(
@@ -287,7 +282,6 @@ def _owner(instance: Mapping[str, Any], own_tags: Mapping[str, str]) -> str:
 
 
 def _root(instance: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The root device's part on EBS; empty where it has none."""
     return next((device["Ebs"] for device in instance.get("BlockDeviceMappings", [])
                  if device["DeviceName"] == instance.get("RootDeviceName") and "Ebs" in device), {})
 
@@ -303,7 +297,7 @@ def volumes(ec2: Client, made_from: Iterable[str]) -> Iterator[Volume]:
 
 
 def volume_gib(ec2: Client, instance_ids: Sequence[str]) -> dict[str, int]:
-    """The size of all volumes of each of these instances that has some."""
+    """The size of all volumes of each of these instances."""
     found: dict[str, int] = {}
     for names in batches(instance_ids):
         for volume in pages(ec2, "describe_volumes", "Volumes", 500,
@@ -323,19 +317,13 @@ def parameters(
     A SecureString is left out: EC2 cannot resolve one, and reading it would need its key. Where
     some are `known`, they stand for all.
     """
-    by_name = dict(known) if known is not None else values(ssm, [
+    by_name = dict(known) if known is not None else read_parameters(ssm, [
         parameter["Name"] for parameter in pages(ssm, "describe_parameters", "Parameters", 50)
         if parameter["Type"] != "SecureString"])
     for name in set(also) - set(by_name):
         with tolerate(*_NO_PARAMETER):
             by_name[name] = ssm.get_parameter(Name=name)["Parameter"]["Value"]
     return by_name
-
-
-def values(ssm: Client, names: Sequence[str]) -> dict[str, str]:
-    """The values of the parameters that exist, by name."""
-    return {parameter["Name"]: parameter["Value"] for batch in batches(names, PARAMETERS)
-            for parameter in ssm.get_parameters(Names=batch)["Parameters"]}
 
 
 def optional(text: str | None) -> datetime | None:

@@ -15,16 +15,16 @@ from enum import StrEnum
 from typing import Any
 
 from goldenami.aws import tags
-from goldenami.aws.calls import pages, retry, tolerate
+from goldenami.aws.calls import pages, tolerate, wait_for
 from goldenami.aws.instances import instances
+from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.inventory import NOT_TERMINATED, optional
 from goldenami.aws.session import Client
 from goldenami.core import clock
 
 
 class LeftoverKind(StrEnum):
-    """What may be left, in the order in which it can be removed: nothing may use what is
-    removed."""
+    """What may be left, in the order in which it can be removed."""
 
     INSTANCE = "instance"
     IMAGE = "image"
@@ -46,8 +46,14 @@ class Leftover:
 
     @property
     def is_expired(self) -> bool:
-        """Whether its date of expiry has passed."""
         return self.expires is not None and clock.now() > self.expires
+
+
+_IDS: Mapping[LeftoverKind, str] = {
+    LeftoverKind.INSTANCE: "InstanceId", LeftoverKind.IMAGE: "ImageId",
+    LeftoverKind.VOLUME: "VolumeId", LeftoverKind.SNAPSHOT: "SnapshotId",
+    LeftoverKind.KEY_PAIR: "KeyPairId", LeftoverKind.SECURITY_GROUP: "GroupId",
+}
 
 
 def find(ec2: Client) -> list[Leftover]:
@@ -68,16 +74,8 @@ def find(ec2: Client) -> list[Leftover]:
         LeftoverKind.KEY_PAIR: ec2.describe_key_pairs(Filters=[tagged])["KeyPairs"],
         LeftoverKind.SECURITY_GROUP: listed("describe_security_groups", "SecurityGroups", 1000),
     }
-    return [_leftover(kind, each[_ID_KEYS[kind]], tags.from_list(each["Tags"]))
+    return [_leftover(kind, each[_IDS[kind]], tags.from_list(each["Tags"]))
             for kind, things in described.items() for each in things]
-
-
-_ID_KEYS: Mapping[LeftoverKind, str] = {
-    LeftoverKind.INSTANCE: "InstanceId", LeftoverKind.IMAGE: "ImageId",
-    LeftoverKind.VOLUME: "VolumeId",
-    LeftoverKind.SNAPSHOT: "SnapshotId", LeftoverKind.KEY_PAIR: "KeyPairId",
-    LeftoverKind.SECURITY_GROUP: "GroupId",
-}
 
 
 def _leftover(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Leftover:
@@ -91,26 +89,20 @@ _IN_USE = (".InUse", "DependencyViolation")
 
 
 def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
-    """Remove one thing by its id; what is gone already is removed. An instance is waited for:
-    others may need it."""
+    """Remove one thing by its id. An instance is waited for: others may need it."""
+    removers: Mapping[LeftoverKind, Callable[..., object]] = {
+        LeftoverKind.IMAGE: ec2.deregister_image, LeftoverKind.VOLUME: ec2.delete_volume,
+        LeftoverKind.SNAPSHOT: ec2.delete_snapshot, LeftoverKind.KEY_PAIR: ec2.delete_key_pair,
+        LeftoverKind.SECURITY_GROUP: ec2.delete_security_group,
+    }
     with tolerate(".NotFound", ".Unavailable"):
-        retry(lambda: _REMOVERS[kind](ec2, name), *_IN_USE)
+        if kind is LeftoverKind.INSTANCE:
+            instances.terminate(ec2, name)
+        else:
+            wait_for(lambda: removers[kind](**{_IDS[kind]: name}), *_IN_USE)
 
 
-_REMOVERS: Mapping[LeftoverKind, Callable[[Client, str], object]] = {
-    LeftoverKind.INSTANCE: instances.terminate,
-    LeftoverKind.IMAGE: lambda ec2, name: ec2.deregister_image(ImageId=name),
-    LeftoverKind.VOLUME: lambda ec2, name: ec2.delete_volume(VolumeId=name),
-    LeftoverKind.SNAPSHOT: lambda ec2, name: ec2.delete_snapshot(SnapshotId=name),
-    LeftoverKind.KEY_PAIR: lambda ec2, name: ec2.delete_key_pair(KeyPairId=name),
-    LeftoverKind.SECURITY_GROUP: lambda ec2, name: ec2.delete_security_group(GroupId=name),
-}
-
-
-def used_snapshots(ec2: Client, going: Container[str]) -> Iterator[str]:
-    """Snapshots that an AMI of the account is made of, other than the AMIs that are `going`."""
-    images = pages(ec2, "describe_images", "Images", 1000, Owners=["self"], IncludeDisabled=True)
-    for image in (image for image in images if image["ImageId"] not in going):
-        for device in image.get("BlockDeviceMappings", []):
-            if snapshot := device.get("Ebs", {}).get("SnapshotId"):
-                yield snapshot
+def used_snapshots(ec2: Client, going: Container[str]) -> set[str]:
+    """Snapshots that an AMI of the account is made of, but for the AMIs that are `going`."""
+    return {snapshot for ami in inventory.amis(ec2) if ami.id not in going
+            for snapshot in ami.snapshots}

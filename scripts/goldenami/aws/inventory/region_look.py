@@ -36,29 +36,24 @@ class RegionLook:
 
     @cached_property
     def amis(self) -> dict[str, AccountAmi]:
-        """The pipeline's AMIs, of all images, by id."""
         return {ami.id: ami for ami in inventory.amis(self.account.ec2(self.region), tagged=True)}
 
     @cached_property
     def snapshots(self) -> dict[str, AccountSnapshot]:
-        """The pipeline's snapshots by id."""
         return {each.id: each for each in inventory.snapshots(self.account.ec2(self.region))}
 
     @cached_property
     def instances(self) -> list[AccountInstance]:
-        """Instances that are not terminated."""
         return list(inventory.instances(self.account.ec2(self.region)))
 
     @cached_property
     def made_from(self) -> dict[str, str]:
-        """The snapshot of each volume that was made from an AMI's."""
         snapshots = {snapshot for ami in self.amis.values() for snapshot in ami.snapshots}
         return {volume.id: volume.snapshot_id for volume in
                 inventory.volumes(self.account.ec2(self.region), snapshots)}
 
     @cached_property
     def groups(self) -> list[Launcher]:
-        """Auto Scaling groups."""
         return list(inventory.groups(self.account.autoscaling(self.region)))
 
     @cached_property
@@ -71,18 +66,14 @@ class RegionLook:
     @cached_property
     def pointers(self) -> dict[str, dict[Channel, str]]:
         """The AMI that each channel's parameter names, by image."""
-        names = {image: pointers.channel_names(image) for image in self.images}
-        values = self.parameters([name for each in names.values() for name in each.values()])
-        return {image: {channel: values[name] for channel, name in each.items() if name in values}
-                for image, each in names.items()}
+        ssm = self.account.ssm(self.region)
+        return {image: pointers.read_channels(ssm, image) for image in self.images}
 
     def parameters(self, names: Sequence[str]) -> dict[str, str]:
-        """The values of the parameters that exist, by name."""
-        return inventory.values(self.account.ssm(self.region), names)
+        return pointers.read(self.account.ssm(self.region), names)
 
     @cached_property
     def ledgers(self) -> dict[str, Ledger]:
-        """The ledger of each image."""
         dynamodb = self.account.dynamodb(self.region)
         return {image: read_lease(dynamodb, image).ledger for image in self.images}
 
@@ -90,7 +81,7 @@ class RegionLook:
 def looks(
     account: Account, images: Mapping[str, Sequence[str]], tell: Callable[[RegionLook], T],
 ) -> dict[str, Callable[[], T]]:
-    """For each region what looks at it and tells of it; `images`: those of each region."""
+    """For each region what looks at its `images` and tells of it."""
     def told(region: str) -> T:
         with translated(region):
             return tell(RegionLook(account, region, images[region]))

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from goldenami.aws import tags
-from goldenami.aws.calls import FILTER_VALUES, batches, pages, tolerate, wait_for
-from goldenami.aws.channels.pointers import EVIDENCE, PROVENANCE, VERIFICATION
-from goldenami.aws.inventory.topology import AMI_ID
+from goldenami.aws import images, tags
+from goldenami.aws.calls import FILTER_VALUES, batches, tolerate, wait_for
+from goldenami.aws.channels import pointers
+from goldenami.aws.channels.pointers import EVIDENCE, PARAMETERS, PROVENANCE, VERIFICATION
+from goldenami.aws.inventory.topology import AMI_ID, AmiState
 from goldenami.aws.session import Client
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed
@@ -30,8 +31,6 @@ _GONE = (
     "ParameterNotFound",
     "InvalidLaunchTemplateId.NotFound", "InvalidLaunchTemplateName.NotFoundException",
 )
-PARAMETERS = 10
-"""Names that one GetParameters or DeleteParameters takes."""
 VERSIONS = 200
 """Versions of a launch template that one call deletes (DeleteLaunchTemplateVersions)."""
 _VERSION_GONE = frozenset({"launchTemplateVersionDoesNotExist", "launchTemplateIdDoesNotExist"})
@@ -43,14 +42,13 @@ FRESH_S = 5.0
 
 class FreshImages:
     """Images of a list as they are now: FILTER_VALUES are asked for at once, and again when that is
-    FRESH_S ago."""
+    FRESH_S ago. One that does not exist is None."""
 
     def __init__(self, ec2: Client, names: Sequence[str]) -> None:
         self._ec2, self._names = ec2, list(names)
         self._seen, self._at = dict[str, Image | None](), 0.0
 
     def get(self, ami_id: str) -> Image | None:
-        """One of the list, or None where it does not exist."""
         if ami_id not in self._seen or time.monotonic() - self._at > FRESH_S:
             start = self._names.index(ami_id)
             asked = self._names[start:start + FILTER_VALUES]
@@ -61,14 +59,12 @@ class FreshImages:
 
 
 def _described(ec2: Client, names: list[str]) -> dict[str, Image]:
-    found = pages(ec2, "describe_images", "Images", Filters=[{"Name": "image-id", "Values": names}],
-                  IncludeDisabled=True, IncludeDeprecated=True)
-    return {image["ImageId"]: dict(image) for image in found if image["State"] != "deregistered"}
+    return {name: image.raw for name, image in images.get(ec2, names).items()
+            if image.state != AmiState.DEREGISTERED}
 
 
 def deprecate(ec2: Client, image: Image, now: datetime) -> None:
-    """Announce that the image will go: deprecated from now on, if it was not; its date so far is
-    kept in a tag."""
+    """Announce that the image will go: it is deprecated now, and a tag keeps its date so far."""
     ami_id, before = str(image["ImageId"]), str(image.get("DeprecationTime", NEVER))
     own_tags = tags.from_list(image.get("Tags"))
     # The tags first: of two runs the second would take the first one's date for the publisher's.
@@ -119,18 +115,14 @@ def deregister(ec2: Client, image: Image, now: datetime) -> None:
 
 
 def delete_snapshot(ec2: Client, snapshot_id: str) -> None:
-    """Delete a snapshot; EC2 refuses one that an image is made of, and for a while one that an
-    image was made of."""
+    """Delete a snapshot. EC2 refuses one of an image, and for a while one of a former image."""
     with tolerate(*_GONE):
         wait_for(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), "InvalidSnapshot.InUse")
 
 
 def delete_versions(ec2: Client, targets: Sequence[str]) -> dict[str, StageFailed]:
-    """Delete versions of launch templates (`lt-...:7`), VERSIONS of one in a call; why some were
-    not.
-
-    EC2 refuses the default one.
-    """
+    """Delete versions of launch templates (`lt-...:7`); why some were not. EC2 refuses the
+    default."""
     failed: dict[str, StageFailed] = {}
     for template_id in dict.fromkeys(target.partition(":")[0] for target in targets):
         numbers = [target.partition(":")[2] for target in targets
@@ -155,17 +147,14 @@ def _refused(template_id: str, answer: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def delete_records(ec2: Client, ssm: Client, names: Sequence[str]) -> dict[str, StageFailed]:
-    """Delete the records of builds with what is beside each, and that first; PARAMETERS go in a
-    call.
+    """Delete the records of builds, with what is beside each first.
 
     Why some stay: their AMIs exist after all, since a list may lag behind.
     """
     kept: dict[str, StageFailed] = {}
     for batch in batches(names, PARAMETERS):
-        held = {found["Name"]: found["Value"]
-                for found in ssm.get_parameters(Names=batch)["Parameters"]}
-        named = [value for value in held.values() if AMI_ID.fullmatch(value)]
-        there = _described(ec2, named) if named else {}
+        held = pointers.read(ssm, batch)
+        there = _described(ec2, [value for value in held.values() if AMI_ID.fullmatch(value)])
         kept |= {name: StageFailed(f"{value} exists after all, so its record {name} stays",
                                    hint="run again")
                  for name, value in held.items() if value in there}

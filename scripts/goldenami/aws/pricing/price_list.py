@@ -43,7 +43,6 @@ class RegionPrices:
 
     @property
     def source(self) -> str:
-        """Where these prices are from, in words."""
         return _source(self.published, self.unknown)
 
 
@@ -57,6 +56,7 @@ class ListedUsage:
     usage: str
 
 
+ANY_OF_EC2 = ListedUsage(EC2, {}, "")
 SNAPSHOT_GIB_MONTH = ListedUsage(EC2, {"productFamily": "Storage Snapshot"}, "EBS:SnapshotUsage")
 GP3_GIB_MONTH = ListedUsage(EC2, {"volumeApiName": "gp3"}, "EBS:VolumeUsage.gp3")
 
@@ -72,7 +72,6 @@ class ListedPrices:
 
     @property
     def source(self) -> str:
-        """Where these prices are from, in words."""
         return _source(self.published, self.unknown)
 
 
@@ -81,10 +80,8 @@ def _source(published: str, unknown: str) -> str:
 
 
 def of_usage(account: Account, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
-    """The price of a product in each of the regions that it is listed for.
-
-    A list that does not answer, or hangs, makes them unknown.
-    """
+    """The price of a product in each of the regions that it is listed for. A list that hangs makes
+    them unknown."""
     hasty = account.with_short_timeouts()
     asked = for_each_region(
         [PRICE_LIST_REGION], lambda _: _by_region(hasty.pricing(), usage, regions))
@@ -94,15 +91,9 @@ def of_usage(account: Account, usage: ListedUsage, regions: Collection[str]) -> 
 
 
 def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
-    found, day = dict[str, float](), ""
     place = {"regionCode": next(iter(regions))} if len(regions) == 1 else {}
-    for product in products(pricing, {**usage.attributes, **place}, usage.service):
-        attributes = product["product"]["attributes"]
-        day = max(day, product["publicationDate"][:10])
-        region, name = attributes.get("regionCode", ""), attributes.get("usagetype", "")
-        usd = next(filter(None, on_demand(product)), None)
-        if region in regions and name.endswith(usage.usage) and usd:
-            found[region] = usd
+    listed, day = usd_by(pricing, "regionCode", {**usage.attributes, **place}, usage)
+    found = {region: listed[region] for region in regions if region in listed}
     if not found:
         return ListedPrices(unknown=f"the price list has no {usage.usage} in {', '.join(regions)}")
     return ListedPrices(found, day)
@@ -111,7 +102,8 @@ def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) ->
 def ask(account: Account, region: str) -> RegionPrices:
     """The prices of machines and snapshots in a region."""
     hasty = account.with_short_timeouts()
-    asked = for_each_region([PRICE_LIST_REGION], lambda _: _machines(hasty.pricing(), region))
+    asked = for_each_region([PRICE_LIST_REGION], lambda _: usd_by(
+        hasty.pricing(), "instanceType", {**MACHINES, "regionCode": region}))
     machines, day = next(iter(asked.done.values()), ({}, ""))
     if not machines:
         return RegionPrices(region, unknown=next(iter(asked.causes.values()), "")
@@ -120,30 +112,28 @@ def ask(account: Account, region: str) -> RegionPrices:
                         of_usage(account, SNAPSHOT_GIB_MONTH, [region]).usd.get(region))
 
 
-def _machines(pricing: Client, region: str) -> tuple[dict[str, float], str]:
-    """Dollars for an hour of each type, and the day of the list."""
+def usd_by(
+    pricing: Client, key: str, attributes: Mapping[str, str], usage: ListedUsage = ANY_OF_EC2,
+) -> tuple[dict[str, float], str]:
+    """US dollars of a unit, on demand, by the attribute `key` of the products that have these
+    `attributes`, and the day of the list."""
     found, day = dict[str, float](), ""
-    for product in products(pricing, {**MACHINES, "regionCode": region}):
-        day = max(day, product["publicationDate"][:10])
-        if usd := next(filter(None, on_demand(product)), None):
-            found[product["product"]["attributes"]["instanceType"]] = usd
-    return found, day
-
-
-def products(
-    pricing: Client, attributes: Mapping[str, str], service: str = EC2
-) -> Iterator[dict[str, Any]]:
-    """A service's products with these attributes, as GetProducts has them."""
-    for text in pages(pricing, "get_products", "PriceList", ServiceCode=service, Filters=[
+    for text in pages(pricing, "get_products", "PriceList", ServiceCode=usage.service, Filters=[
             {"Type": "TERM_MATCH", "Field": name, "Value": value}
             for name, value in attributes.items()]):
         product: dict[str, Any] = json.loads(text)
-        yield product
+        own = product["product"]["attributes"]
+        day = max(day, product["publicationDate"][:10])
+        # Rows of other offers are priced 0.
+        usd = next(filter(None, _on_demand(product)), None)
+        if usd and own.get("usagetype", "").endswith(usage.usage):
+            found[own.get(key, "")] = usd
+    return found, day
 
 
-def on_demand(product: Mapping[str, Any]) -> Iterator[float]:
-    """US dollars of a product's unit, on demand, of the first units first; nothing where it is sold
-    in other money, as in China's regions."""
+def _on_demand(product: Mapping[str, Any]) -> Iterator[float]:
+    """US dollars of a product's unit, of the first units first; nothing where it is sold in other
+    money, as in China's regions."""
     for term in product["terms"].get("OnDemand", {}).values():
         for dimension in sorted(term["priceDimensions"].values(),
                                 key=lambda each: float(each.get("beginRange", 0))):

@@ -35,20 +35,8 @@ def monthly(count: int, usd_gib_month: float | None) -> float | None:
     return None if usd_gib_month is None else count / GIB * usd_gib_month
 
 
-def hourly(pricing: Client, instance_type: str) -> dict[str, float]:
-    """US dollars for an hour of Linux on demand on shared hardware, by region, from AWS's price
-    list."""
-    return {product["product"]["attributes"].get("regionCode", ""): usd
-            for product in price_list.products(pricing,
-                                               {**price_list.MACHINES,
-                                                "instanceType": instance_type})
-            # Rows of other offers are priced 0.
-            for usd in price_list.on_demand(product) if usd > 0}
-
-
 def spot_by_zone(ec2: Client, types: Sequence[str]) -> dict[tuple[str, str], float]:
-    """US dollars for an hour of Linux as a Spot instance now, by type and zone of a region; nothing
-    where not known."""
+    """US dollars for an hour of Linux as a Spot instance now, by type and zone."""
     try:
         return {(row["InstanceType"], row["AvailabilityZone"]): float(row["SpotPrice"])
                 for row in pages(
@@ -97,8 +85,7 @@ def spot_history(ec2: Client, types: Sequence[str], days: int) -> dict[str, Spot
 def mean_by_time(
     history: Sequence[tuple[datetime, float]], start: datetime, end: datetime
 ) -> float:
-    """The mean of prices that each hold from their time to the next one's, between `start` and
-    `end`."""
+    """The mean of prices that each hold to the next one's time, between `start` and `end`."""
     rows = sorted(history)
     times = [min(max(at, start), end) for at, _ in rows] + [end]
     held = [(after - at).total_seconds() for at, after in pairwise(times)]
@@ -110,8 +97,10 @@ def mean_by_time(
 def hourly_by_type(
     account: Account, types: Iterable[str]
 ) -> tuple[dict[str, dict[str, float]], str]:
-    """`hourly` of each type, or why prices cannot be known. No price is worth failing for."""
+    """US dollars for an hour of Linux on demand, by type and region, or why prices cannot be known.
+    No price is worth failing for."""
     try:
-        return {name: hourly(account.pricing(), name) for name in types}, ""
+        return {name: price_list.usd_by(account.pricing(), "regionCode", {
+            **price_list.MACHINES, "instanceType": name})[0] for name in types}, ""
     except Exception as error:  # translate raises what is none of AWS's errors or ours
         return {}, translate(error).message

@@ -51,7 +51,7 @@ def _items(account: Account, region: str) -> list[Item]:
     found = leftovers.find(ec2)
     going = {leftover.id for leftover in found if not _why_kept(leftover, set())}
     has_snapshots = any(leftover.kind is LeftoverKind.SNAPSHOT for leftover in found)
-    used = set(leftovers.used_snapshots(ec2, going)) if has_snapshots else set()
+    used = leftovers.used_snapshots(ec2, going) if has_snapshots else set()
     return [Item(kind=leftover.kind.value, id=leftover.id, owner=leftover.owner,
                  image=leftover.image,
                  kept=_why_kept(leftover, used),
