@@ -84,7 +84,7 @@ drift: setup ## what runs that is not as published (DISK=file: a disk)
 	@$(GOLDEN) drift $(NAMED) $(if $(DISK),--disk $(DISK))
 
 site: setup ## a page over all images in build/site (ACCOUNT=1: ask it)
-	@$(GOLDEN) site $(if $(ACCOUNT),--account)
+	@$(GOLDEN) status --site $(if $(ACCOUNT),account,here)
 
 demo: ## bake, publish, roll back, retire on this machine (BUILDS=3)
 	@scripts/setup emulator

@@ -33,7 +33,7 @@ AREAS: dict[str, dict[str, str]] = {
     "Definitions and locks": {"init": "lock", "new-role": "lock", "check": "lock",
                               "hardware": "costs", "lock": "lock"},
     "Builds on this machine": {
-        "bake": "bake", "verify": "bake", "container": "bake", "site": "site", "shell": "bake", "reproduce": "bake",
+        "bake": "bake", "verify": "bake", "container": "bake", "shell": "bake", "reproduce": "bake",
         "clean": "store", "store": "store", "cve": "cve"},
     "Accounts": {"account": "account"},
     "Published images": {

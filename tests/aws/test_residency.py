@@ -41,7 +41,7 @@ ASKED: list[tuple[str, ...]] = [
 ]
 """Commands that are asked to go there."""
 NAMED = [("GOLDEN_STORE_S3", f"s3://{BUCKET}/store", ("store", "push")),
-         ("GOLDEN_SITE_S3", f"s3://{BUCKET}/site", ("site",)),
+         ("GOLDEN_SITE_S3", f"s3://{BUCKET}/site", ("status", "--site", "here")),
          ("GOLDEN_SIGNING_KEY", KEY, ("publish", IMAGE))]
 """What the environment names there."""
 SERVICES = ["autoscaling", "cloudformation", "cloudtrail", "cloudwatch", "dynamodb", "ebs", "ec2",

@@ -1,4 +1,4 @@
-"""`golden site` with an account: what runs where, and the bucket that keeps the page and earlier
+"""`golden status --site` with an account: what runs where, and the bucket that keeps the page and earlier
 builds."""
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def test_the_page_shows_what_the_account_says(account: SeededAccount, checkout: 
     account.point(f"/golden-ami/{IMAGE}/latest", first)
     account.launch(first)
     account.emulator.set(disabled_regions=["us-west-2"])
-    ran = checkout.golden("site", "--account")
+    ran = checkout.golden("status", "--site", "account")
     page = (checkout.root / "build/site/index.html").read_text(encoding="utf-8")
     assert f"1 of {build_id(1)}" in page, page
     assert "us-west-2" in page and ran.code != 0 and "the page is written, but" in ran.text
     shutil.rmtree(checkout.root / "build/site")
-    ran = checkout.golden("site")
+    ran = checkout.golden("status", "--site", "here")
     assert ran.code == 0 and "not asked" in (checkout.root / "build/site/index.html").read_text(
         encoding="utf-8"
     )

@@ -11,7 +11,7 @@ import typer
 
 from goldenami.aws import session
 from goldenami.aws.channels import channels
-from goldenami.commands import ImageName, Wait, lead_to, site
+from goldenami.commands import ImageName, Wait, lead_to
 from goldenami.commands.checkout import Checkout
 from goldenami.commands.lock import Relock, fetched
 from goldenami.core import records
@@ -22,6 +22,7 @@ from goldenami.image.builders.builder import Builder
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.image.builders.local import LocalBuilder
 from goldenami.image.lock import lint
+from goldenami.image.report import report
 from goldenami.image.security import provenance, sbom
 from goldenami.image.verify import verify
 from goldenami.local import workspace
@@ -147,7 +148,7 @@ def _stage(name: str, builder: Builder) -> str:
 def _verify(checkout: Checkout, build: BuildFolder, lock: Lock, builder: Builder) -> int:
     progress = checkout.progress(_stage("verify", builder), lock.image)
     record = verify.run(checkout.root, build, lock, progress, builder)
-    progress.say(f"report: {site.written(build)}")
+    progress.say(f"report: {report.written(build)}")
     ami = build.read_bake().ami
     progress.say(f"AMI:    {ami.id} in {ami.region}" if ami else f"disk:   {build.disk}")
     progress.say(f"{record.verdict}: {verify.summary(record)}")
@@ -185,7 +186,7 @@ def cmd_container(checkout: Checkout, image: ImageName, *, wait: Wait = False) -
         progress.say(f"{layer.name:<10} {size(layer.bytes)}  sha256:{layer.digest[:12]}")
     progress.say(f"image: {build.layout}, {size(record.bytes)}, sha256:{record.digest}")
     if build.is_baked:
-        site.tell(build, progress)
+        report.tell(build, progress)
     return 0
 
 

@@ -9,7 +9,7 @@ import typer
 from goldenami.aws.session import Account, check_regions, known_regions, translated
 from goldenami.commands import AsJson, OptionalImage, Regions, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
-from goldenami.commands.site import SITE, home_region, site_bucket
+from goldenami.commands.status import SITE, home_region, site_bucket
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import nearest
 from goldenami.fleet.costs import cost_review, costs, costs_summary, family_regions

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from goldenami.aws.session import translated
-from goldenami.commands import AmiOrImage, BuildId, OptionalImage, Regions, site
+from goldenami.commands import AmiOrImage, BuildId, OptionalImage, Regions
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.yaml_lines import nearest
+from goldenami.image.report import report
 from goldenami.image.security import cve, feeds, provenance, published_provenance, waivers
 from goldenami.image.security.feeds import FeedPlaces
 from goldenami.local import workspace
@@ -62,7 +63,7 @@ def _known_against(
     with workspace.image_lock(checkout.root, image, wait=True):
         record = cve.run(cve.Subject(build, lock, known, rule.fail_on), checkout.store, wanted)
         if build.report.exists():
-            site.written(build)
+            report.written(build)
     for warning in record.warnings:
         print(f"warning: {warning}")
     print(f"{image} {record.build_id}{'' if build.is_baked else ' (by its lock)'}: "

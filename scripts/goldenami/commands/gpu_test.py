@@ -15,12 +15,13 @@ from goldenami.aws.instances import instance_types
 from goldenami.aws.pricing import prices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
-from goldenami.commands import DryRun, ImageName, Regions, lead_to, site
+from goldenami.commands import DryRun, ImageName, Regions, lead_to
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake_inputs
+from goldenami.image.report import report
 from goldenami.image.security import provenance
 from goldenami.local import workspace
 from goldenami.model.builds import lockfile
@@ -90,7 +91,7 @@ def _keep(
     """Write the record to the regions, and beside the build if it is here; say what was tested."""
     if (folder := checkout.builds(record.image).build(record.build_id)).is_baked:
         records.write(folder.path / ATTEST_FILE, record)
-        site.tell(folder, progress)
+        report.tell(folder, progress)
     for_each_region(regions, lambda name: evidence.write(account.ssm(name), record)).require_all(
         "the test passed and is not recorded everywhere",
         f"run `golden gpu-test {record.image}` again")

@@ -20,7 +20,6 @@ from goldenami.commands import (
     Wait,
     lead_to,
     raise_failed,
-    site,
 )
 from goldenami.commands.bake import cmd_bake, cmd_container
 from goldenami.commands.checkout import Checkout
@@ -30,6 +29,7 @@ from goldenami.core.errors import ExitCode, StageFailed
 from goldenami.core.terminal.command_name import as_typed
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import lint
+from goldenami.image.report import report
 from goldenami.image.security import provenance
 from goldenami.image.security.provenance import Attestor
 from goldenami.local import workspace
@@ -93,7 +93,7 @@ def cmd_publish(
                 publish.execute(account, definition, build, plan, progress,
                                 wait_s=math.inf if wait else 0.0, signs=signs)
                 progress.say(f"build {plan.build_id} is published in {len(plan.regions)} regions")
-                site.tell(build.folder, progress)
+                report.tell(build.folder, progress)
             if not dry_run and not plan.held_back:
                 containers.move([plan.build_id])
         if not dry_run:

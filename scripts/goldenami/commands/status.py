@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from goldenami.aws import notify
 from goldenami.aws.channels import channels
+from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account, translated
 from goldenami.aws.site_bucket import SiteBucket
 from goldenami.commands import (
@@ -21,9 +26,8 @@ from goldenami.commands import (
     run_url,
 )
 from goldenami.commands.checkout import Checkout
-from goldenami.commands.site import SITE, home_region, site_bucket
 from goldenami.core import clock, records
-from goldenami.core.errors import GoldenError, NotVerified, Unreachable
+from goldenami.core.errors import BadInput, GoldenError, NotVerified, Unreachable
 from goldenami.core.terminal.progress import Progress
 from goldenami.fleet.costs import cost_review
 from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
@@ -31,6 +35,7 @@ from goldenami.fleet.digest import digest, digest_views, memory
 from goldenami.fleet.digest.digest import DIGEST_FILE, DigestRecord, Known
 from goldenami.fleet.digest.findings import Gap, Kind
 from goldenami.fleet.digest.memory import News
+from goldenami.image.report import site, site_folder
 from goldenami.image.report.site_folder import SITE_FILE, SiteBuild
 from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord
@@ -42,17 +47,35 @@ from goldenami.release.retire.pointer_check import Problem
 
 QUARTER = 3
 """Months."""
+SITE = "build/site"
+"""The folder of the site in the checkout."""
 _WRITTEN_AGAIN = (
     "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again"
 )
 
 
+class Answers(StrEnum):
+    """Whose answers are on the page over all images."""
+
+    HERE = "here"
+    ACCOUNT = "account"
+
+
 @translated()
 def cmd_status(
     checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
+    page: Annotated[Answers | None, typer.Option(
+        "--site",
+        help="instead: one static page over all images, with each report, of the builds that are "
+             "here, or of what the account says, too; GOLDEN_SITE_S3 keeps it")] = None,
 ) -> int:
     """Show the builds behind latest, candidate and template in each region, and whether these
     pointers are right: 0 yes, 6 no, 4 or 8 a region is silent. Of one IMAGE its AMIs, too."""
+    if page:
+        if image or region or as_json:
+            raise BadInput("--site is of all images: it takes no IMAGE, --region or --json",
+                           hint="leave them out")
+        return _site(checkout, page)
     record, failed = status.look(Account(), checkout.images_by_region(image, region))
     families = checkout.families
     dropped = [Problem(image=one.image, region=name, what=channels.DROPPED)
@@ -77,6 +100,44 @@ def cmd_status(
     return 0
 
 
+def _site(checkout: Checkout, answers: Answers) -> int:
+    folder, location = checkout.root / SITE, os.environ.get("GOLDEN_SITE_S3")
+    bucket, progress = site_bucket(checkout), checkout.progress("site", "all")
+    if bucket:
+        progress.say(f"{bucket.pull(folder, SITE_FILE)} earlier builds from {location}")
+    damaged = site_folder.collect([checkout.builds(image) for image in checkout.images], folder)
+    asked, failed = None, dict[str, GoldenError]()
+    if answers is Answers.ACCOUNT:
+        record, failed = status.look(Account(), checkout.images_by_region(None, []))
+        asked = record.model_dump(mode="json")
+    page = folder / "index.html"
+    records.write_text(page, site.render(
+        checkout.images, site_folder.builds(folder, damaged), clock.stamp(), status=asked))
+    if bucket:
+        progress.say(f"{bucket.push(folder)} files to {location}")
+    print(page)
+    raise_failed(failed, "the page is written, but not every region could be read")
+    if damaged:
+        raise BadInput(f"the page is written, but {len(damaged)} builds are left out: "
+                       f"{damaged[0].message}",
+                       tail="\n".join(error.message for error in damaged), hint=damaged[0].hint)
+    return 0
+
+
+def site_bucket(checkout: Checkout) -> SiteBucket | None:
+    """The folder of a bucket that GOLDEN_SITE_S3 names, if any."""
+    location = os.environ.get("GOLDEN_SITE_S3")
+    if not location:
+        return None
+    name, _ = S3Store.location(location, "GOLDEN_SITE_S3")
+    return SiteBucket.at(checkout.account().bucket(name), location)
+
+
+def home_region() -> str:
+    """The region that the environment names, as every AWS tool takes it."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
 def _support(
     checkout: Checkout, builds: list[tuple[str, str]], *, everything: bool
 ) -> Iterator[str]:
@@ -94,20 +155,20 @@ def _support(
 def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun = False) -> int:
     """Tell once a week what changed and wants a decision: a page, and a message of what is new."""
     account, progress = Account(), checkout.progress("digest", "all")
-    site, home, bucket = checkout.root / SITE, home_region(), site_bucket(checkout)
-    images, gaps = checkout.images_by_region(None, []), _pulled(bucket, site)
+    folder, home, bucket = checkout.root / SITE, home_region(), site_bucket(checkout)
+    images, gaps = checkout.images_by_region(None, []), _pulled(bucket, folder)
     with progress.step("look", f"{len(images)} regions"):
         record = digest.look(account, images, lambda builds: _known(checkout, builds))
     record = record.model_copy(update={"gaps": [*record.gaps, *gaps]})
-    page = site / "digest" / record.week / "index.html"
-    record, review = (record, []) if dry_run else _with_review(account, site, record)
-    pages = [_address(each.relative_to(site)) for each in (page, *review)]
+    page = folder / "digest" / record.week / "index.html"
+    record, review = (record, []) if dry_run else _with_review(account, folder, record)
+    pages = [_address(each.relative_to(folder)) for each in (page, *review)]
     link = " ".join(filter(None, (*pages, run_url())))
     said, refused = _tell(account, home, record, link, progress, dry_run=dry_run)
     records.write(page.with_name(DIGEST_FILE), record)
     records.write_text(page, digest_views.page(record, said))
     if bucket and not dry_run:
-        progress.say(f"{bucket.push(site)} files to {os.environ['GOLDEN_SITE_S3']}")
+        progress.say(f"{bucket.push(folder)} files to {os.environ['GOLDEN_SITE_S3']}")
     lines = [digest_views.headline(record, said), digest_views.text(record, said, str(page))]
     print_record(record, lines, as_json)
     return _end(record, refused)

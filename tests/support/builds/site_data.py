@@ -25,12 +25,12 @@ BARE = "debian-13-ml-cpu"
 COUNT = 4
 
 
-def builds(root: Path, description: str = "") -> list[BuildFolder]:
+def builds(root: Path) -> list[BuildFolder]:
     """Builds of one image, the oldest first: each larger than the one before, the last but one not
     verified."""
     made: list[BuildFolder] = []
     for number in range(COUNT):
-        lock = data.lock(description=description, disk_size_gib=10 + number)
+        lock = data.lock(disk_size_gib=10 + number)
         bake = data.bake_record(lock, scale=1 + number / 10, seconds=400.0 + number,
                                 started_at=f"2026-{number + 7:02}-24T22:10:04Z")
         verify = data.verify_record(bake, data.FAILING if number == COUNT - 2 else None)
@@ -49,20 +49,19 @@ def builds(root: Path, description: str = "") -> list[BuildFolder]:
     return made
 
 
-def answers(build_id: str, bad: str = "") -> dict[str, Any]:
+def answers(build_id: str) -> dict[str, Any]:
     """Three instances of a build in one region; another region is silent."""
     pointer = {"ami": "ami-1", "build_id": build_id, "exists": True, "gpu": ""}
     amis: list[dict[str, Any]] = [
         {"build_id": build_id, "instances": 3, "usd_month": 0.31, "bytes_exact": True},
         {"build_id": "0" * 12, "instances": 0, "usd_month": 0.11, "bytes_exact": False}]
-    return {"unreachable": {"eu-west-1": f"AWS did not answer {bad}"}, "regions": {
+    return {"unreachable": {"eu-west-1": "AWS did not answer"}, "regions": {
         "us-east-1": [{"image": data.IMAGE, "latest": pointer, "candidate": None, "amis": amis}]}}
 
 
-def page(root: Path, bad: str = "") -> str:
-    """The page; `bad` stands in whatever others write."""
-    made = builds(root, description=bad)
+def page(root: Path) -> str:
+    made = builds(root)
     folder = root / "site"
     assert site_folder.collect([ImageFolder.of(root, data.IMAGE)], folder) == []
     return site.render([BARE, data.IMAGE], site_folder.builds(folder, []), MADE_AT,
-                       status=answers(made[-1].build_id, bad))
+                       status=answers(made[-1].build_id))

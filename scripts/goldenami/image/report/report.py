@@ -15,7 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from goldenami.core import records, units
 from goldenami.core.errors import BadInput
+from goldenami.core.terminal.progress import Progress
 from goldenami.image.report import charts, view
+from goldenami.image.verify import verify
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BakeRecord, VerifyRecord
 from goldenami.model.supported import support
@@ -50,16 +52,30 @@ def write_report(folder: BuildFolder, previous: BuildFolder | None) -> Path:
     return folder.report
 
 
+def written(build: BuildFolder) -> Path:
+    """Write page and summary of a build, beside the verified one before it; returns the page's
+    path."""
+    return write_report(build, verify.previous(build))
+
+
+def tell(build: BuildFolder, progress: Progress) -> None:
+    """Write the report again, and say where; records of an earlier build may be wrong."""
+    try:
+        progress.say(f"report: {written(build)}")
+    except BadInput as error:
+        progress.say(f"no report: {error.message}")
+
+
 def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any]:
-    bake, verify, lock = _load(folder)
+    bake, checked, lock = _load(folder)
     old_bake, old_lock = _load_previous(previous, bake)
     gpu, security = view.gpu_test(folder, lock), view.security(folder)
     newest = max(bake.started_at, security.checked_at if security else "")
     return {
-        "bake": bake, "verify": verify, "previous": old_bake,
+        "bake": bake, "verify": checked, "previous": old_bake,
         "description": lock.get("description") or "",
-        "conclusion": view.conclusion(verify, bake.image),
-        "figures": view.figures(bake, verify, old_bake),
+        "conclusion": view.conclusion(checked, bake.image),
+        "figures": view.figures(bake, checked, old_bake),
         "facts": [*view.facts(lock), *gpu, *view.vulnerabilities(security),
                   *view.hardness(folder), *view.container(folder)],
         "untested": any(fact.value == view.NO_GPU for fact in gpu),
@@ -68,7 +84,7 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
         "security": security, "publication": view.publication(folder),
         "files": view.files(folder, previous if old_bake else None),
         "choices": lock.get("choices") or (), "charts": charts.of_bake(bake),
-        "groups": view.groups(verify), "packages": lock["packages"],
+        "groups": view.groups(checked), "packages": lock["packages"],
         "diff": package_diff.compare(old_lock["packages"], lock["packages"]) if old_lock else None,
     }
 
@@ -76,10 +92,10 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
 def _load(folder: BuildFolder) -> tuple[BakeRecord, VerifyRecord | None, dict[str, Any]]:
     """A build's records and its lock; no VerifyRecord of a disk that was never booted."""
     bake, lock = folder.read_bake(), view.lock_of(folder)
-    verify = records.read(folder.verify, VerifyRecord) if folder.verify.exists() else None
-    if verify and (verify.image, verify.build_id) != (bake.image, bake.build_id):
+    checked = records.read(folder.verify, VerifyRecord) if folder.verify.exists() else None
+    if checked and (checked.image, checked.build_id) != (bake.image, bake.build_id):
         raise BadInput(
-            f"{folder.verify} is of {verify.image} {verify.build_id}, "
+            f"{folder.verify} is of {checked.image} {checked.build_id}, "
             f"but {folder.bake.name} of {bake.image} {bake.build_id}",
             hint=f"run `make verify IMAGE={bake.image}` again",
         )
@@ -88,7 +104,7 @@ def _load(folder: BuildFolder) -> tuple[BakeRecord, VerifyRecord | None, dict[st
         raise BadInput(
             f"{folder.path} was baked from lock {bake.lock_sha256[:12]}, but {folder.lock.name} is "
             f"{found[:12]}", hint=view.RESTORE)
-    return bake, verify, lock
+    return bake, checked, lock
 
 
 def _load_previous(

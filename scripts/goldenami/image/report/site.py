@@ -1,8 +1,5 @@
-"""The site: one static page over all images, with links to each build's report. It needs no script
-and no network.
-
-What the account said comes as plain JSON, as records of later stages do everywhere in a report.
-"""
+"""One static page over all images, with links to each build's report. It needs no script and no
+network."""
 
 from __future__ import annotations
 
@@ -28,8 +25,7 @@ _WORST = (SupportState.ENDED, SupportState.UNKNOWN, SupportState.ENDING, Support
 
 @dataclass(frozen=True)
 class RunsRow:
-    """An image in a region: the builds behind its names, what runs of each build, and the storage's
-    dollars a month."""
+    """An image in a region; `cost` is of its storage in dollars a month."""
 
     region: str
     latest: str
@@ -40,8 +36,7 @@ class RunsRow:
 
 @dataclass(frozen=True)
 class ImageSection:
-    """An image: its builds, the newest first, and what follows for it. `builds` is empty where none
-    is known; `runs` says why there is no region."""
+    """An image and its builds, the newest first; `runs` says why there is no region."""
 
     image: str
     builds: tuple[SiteBuild, ...]
@@ -60,8 +55,8 @@ def render(
     images: Sequence[str], builds: Mapping[str, Sequence[SiteBuild]], made_at: str, *,
     status: Answer = None,
 ) -> str:
-    """The page over `images` and whatever else has builds; `made_at` is ISO 8601 and dates what is
-    supported. `status` is the record of that command."""
+    """The page over `images` and whatever else has builds; `made_at` is ISO 8601 and dates what
+    is supported. `status` is the record of that command."""
     day = date.fromisoformat(made_at[:10])
     sections = [_section(image, builds.get(image, ()), day, status)
                 for image in dict.fromkeys([*images, *builds])]

@@ -21,10 +21,10 @@ _LOCK_KEYS = ("base", "kernel", "driver", "cuda")
 """What of a lock says until when its parts are supported."""
 
 
-class SiteBuild(Record):
+class SiteBuild(Record, extra="ignore"):
     """One build. `bytes` allocated on the disk are None of an AMI.
 
-    `layers` were reused from earlier bakes. `gpu` says what GPUs ran it, "" of an image without.
+    `gpu` says what GPUs ran it, "" of an image without.
     `rated` counts known vulnerabilities, `stops` those that stop a publish; `asked_at` is "" where
     nobody has asked. `amis`: by region.
     """
@@ -36,7 +36,6 @@ class SiteBuild(Record):
     started_at: Utc
     seconds: float
     bytes: int | None
-    layers: int
     verified: bool
     verdict: str
     correct: int
@@ -64,7 +63,7 @@ def of_build(folder: BuildFolder) -> SiteBuild:
         image=bake.image, build_id=bake.build_id, description=str(lock.get("description") or ""),
         started_at=bake.started_at, seconds=bake.seconds,
         bytes=bake.disk.bytes_allocated if bake.disk else None,
-        layers=len(bake.layers), verified=verify is not None and verify.verdict is Verdict.VERIFIED,
+        verified=verify is not None and verify.verdict is Verdict.VERIFIED,
         verdict=str(verify.verdict if verify else Verdict.NOT_VERIFIED),
         correct=sum(check.outcome is Outcome.CORRECT for check in verify.checks) if verify else 0,
         checks=len(verify.checks) if verify else 0, gpu=gpu[0].value if gpu else "",
@@ -77,11 +76,8 @@ def of_build(folder: BuildFolder) -> SiteBuild:
 
 
 def collect(images: Iterable[ImageFolder], site: Path) -> list[GoldenError]:
-    """Copy what there is of each build, and say in `site.json` what the page needs of it; returns
-    what is damaged.
-
-    A build that is no longer here stays in the site.
-    """
+    """Copy what there is of each build, with its `site.json`; returns what is damaged. A build
+    that is no longer here stays in the site."""
     damaged: list[GoldenError] = []
     for image in images:
         for build in image.builds:

@@ -246,7 +246,7 @@ def security(folder: BuildFolder) -> CveRecord | None:
 
 
 def vulnerabilities(found: CveRecord | None) -> list[Fact]:
-    """The same in a line."""
+    """How many are known, in a line."""
     if found is None:
         return []
     stops = sum(each.stops for each in found.findings)
@@ -263,7 +263,7 @@ def records_of(folder: BuildFolder) -> Iterator[str]:
 
 
 def hardness(folder: BuildFolder) -> list[Fact]:
-    """What a guide to hardening says; nothing of a build that was not asked."""
+    """The score of hardening; nothing of a build that was not asked."""
     path = folder.path / HARDENING_FILE
     return [Fact("Hardening", str(records.read(path, HardeningRecord)))] if path.exists() else []
 
@@ -280,8 +280,7 @@ def container(folder: BuildFolder) -> list[Fact]:
 
 
 def files(folder: BuildFolder, previous: BuildFolder | None) -> list[str]:
-    """What there is of the build, as addresses from the page, and the report of the previous
-    one."""
+    """Files of the build and the report of the previous one, as addresses from the page."""
     found = list(records_of(folder))
     beyond = [folder.log(stage) for stage in LOGS]
     if previous:
