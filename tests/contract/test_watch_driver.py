@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from goldenami.watch import watch, watch_summary
 from goldenami.watch.relock import Relock
 from goldenami.watch.sources import archive_indexes, driver_branches
 from goldenami.watch.watch_records import ComponentRow, WatchRecord
-from goldenami.watch.watch_results import WatchContext, WatchedImage
+from goldenami.watch.watch_results import WatchedImage
 from support.builds.sample_lock import sample
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Package
@@ -160,8 +159,8 @@ def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
     checkout.lock("550.144.03", kernel=OLD)
     image = WatchedImage(definition_file.load(checkout.root, definition_file.path_of(
         checkout.root, IMAGE)), *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
-    record, results = watch.look(WatchContext(checkout.root, CachePaths(checkout.cache),
-                                              date(2026, 11, 25)), [image], "2026-11-25T00:00:00Z")
+    record, results = watch.look(checkout.root, CachePaths(checkout.cache), [image],
+                                 "2026-11-25T00:00:00Z")
     tried = list[tuple[str, str]]()
 
     def make_lock(_: Definition, wanted: LockConstraints) -> tuple[Lock, str]:

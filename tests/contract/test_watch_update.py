@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch import watch
 from goldenami.watch.relock import Relock
-from goldenami.watch.watch_results import WatchContext, WatchedImage
+from goldenami.watch.watch_results import WatchedImage
 from support.debian import debrepo
 from support.debian.debrepo import Fault, Package
 from support.debian.watch_checkout import IMAGE, KERNEL, LESS, SED, WatchCheckout
@@ -118,8 +117,8 @@ def test_a_lock_that_comes_out_the_same_is_no_change(checkout: WatchCheckout) ->
     image = WatchedImage(definition_file.load(checkout.root,
                                               definition_file.path_of(checkout.root, IMAGE)),
                          *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
-    context = WatchContext(checkout.root, CachePaths.default(), date(2026, 11, 25))
-    record, [result] = watch.look(context, [image], "2026-11-25T00:00:00Z")
+    record, [result] = watch.look(checkout.root, CachePaths.default(), [image],
+                                  "2026-11-25T00:00:00Z")
     moving = tuple(row.model_copy(update={"verdict": UpdateVerdict.UPDATE}) for row in result.rows)
     relock = Relock(checkout.root, lambda *_: (image.lock, image.sha256), wait=False)
     done, failures = relock.run(record, [replace(result, rows=moving)])

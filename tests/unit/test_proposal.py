@@ -72,21 +72,7 @@ def test_a_branch_with_a_merge_request(clone: Path, monkeypatch: pytest.MonkeyPa
         "merge_request.remove_source_branch"]
 
 
-def test_a_refused_push_does_not_show_the_token(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (clone / "packer/locks/a.lock.json").write_text("x", encoding="utf-8")
-    url = "http://watch:glpat-secret@127.0.0.1:9/group/golden.git"
-    proposal.commit(clone, proposal.files(clone), "s")
-    with pytest.raises(StageFailed) as caught:
-        proposal.push(clone, url, target="main", title="t")
-    assert caught.value.message == "the branch golden/watch could not be pushed"
-    assert "127.0.0.1" in caught.value.tail  # git's own words are there
-    assert "glpat-secret" not in caught.value.tail + caught.value.hint
-    assert caught.value.__cause__ is None
-
-
-def test_the_token_is_sent_and_on_no_command_line(
+def test_the_token_is_sent_and_in_no_message_and_on_no_command_line(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which every user of a machine may read: git notes its own, and those of the programs that it
@@ -101,12 +87,16 @@ def test_the_token_is_sent_and_on_no_command_line(
     (clone / "packer/locks/a.lock.json").write_text("x", encoding="utf-8")
     proposal.commit(clone, proposal.files(clone), "s")
     monkeypatch.setenv("GIT_TRACE", str(clone.parent / "lines"))
-    with Loopback(Handler) as server, pytest.raises(StageFailed):
+    with Loopback(Handler) as server, pytest.raises(StageFailed) as caught:
         url = f"http://watch:glpat%2Dsecret@127.0.0.1:{server.port}/golden.git"
         proposal.push(clone, url, target="main", title="t")
     assert asked[0] == f"Basic {base64.b64encode(b'watch:glpat-secret').decode()}"
     lines = (clone.parent / "lines").read_text(encoding="utf-8")
     assert f"127.0.0.1:{server.port}/golden.git" in lines and "secret" not in lines
+    assert caught.value.message == "the branch golden/watch could not be pushed"
+    assert "127.0.0.1" in caught.value.tail  # git's own words are there
+    assert "secret" not in caught.value.tail + caught.value.hint
+    assert caught.value.__cause__ is None
 
 
 def test_the_images_of_a_matrix(clone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,

@@ -19,10 +19,9 @@ from goldenami.commands.lock import make_lock
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, Unreachable
 from goldenami.model.definitions.update_policy import UpdateVerdict
-from goldenami.watch import proposal, watch, watch_summary, watched_images
+from goldenami.watch import proposal, watch, watch_summary
 from goldenami.watch.relock import Relock
 from goldenami.watch.watch_records import RECORD_FILE, SUMMARY_FILE, SourceStatus, WatchRecord
-from goldenami.watch.watch_results import WatchContext
 
 FOLDER = "build/watch"
 """Where record, summary and log of `watch` are."""
@@ -50,18 +49,14 @@ def cmd_watch(
     it."""
     if propose:
         return _propose(checkout)
-    progress, watched = checkout.progress("watch", image or "all"), watched_images.read(
-        checkout.root, image)
-    folder = checkout.root / FOLDER
-    with progress.step("sources", f"{len(watched.images)} images"):
-        record, results = watch.look(
-            WatchContext(checkout.root, checkout.cache, clock.now().date()), watched.images,
-            clock.stamp())
-    unread = [SourceStatus(name=name, error=error.message)
-              for name, error in watched.errors.items()]
-    record = record.model_copy(update={"warnings": [*record.warnings, *watched.warnings],
+    progress, folder = checkout.progress("watch", image or "all"), checkout.root / FOLDER
+    images, warnings, errors = watch.watched(checkout.root, image)
+    with progress.step("sources", f"{len(images)} images"):
+        record, results = watch.look(checkout.root, checkout.cache, images, clock.stamp())
+    unread = [SourceStatus(name=name, error=error.message) for name, error in errors.items()]
+    record = record.model_copy(update={"warnings": [*record.warnings, *warnings],
                                        "sources": [*record.sources, *unread]})
-    failures = list(watched.errors.values())
+    failures = list(errors.values())
     if update:
         record, failed = Relock(checkout.root, partial(make_lock, checkout), wait).run(record,
                                                                                        results)
@@ -87,7 +82,6 @@ def _shown(record: WatchRecord) -> Iterator[str]:
 def _end(
     record: WatchRecord, failures: Sequence[GoldenError], *, strict: bool, update: bool
 ) -> int:
-    """The exit code; what went wrong outranks what was found."""
     if failures:
         for other in failures[1:]:
             print(f"also: {other.message}", file=sys.stderr)
@@ -101,7 +95,6 @@ def _end(
 
 
 def _unseen(record: WatchRecord) -> list[GoldenError]:
-    """The error of all that could not be looked at, if anything."""
     errors = record.errors
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return [Unreachable(f"could not look at every source: {errors[0]}{more}",
@@ -140,7 +133,6 @@ def cmd_images(
 
 
 def _propose(checkout: Checkout) -> int:
-    """Push new locks as the branch golden/watch, so that GitLab opens a merge request."""
     folder = checkout.root / FOLDER
     record = records.read(folder / RECORD_FILE, WatchRecord)
     summary = (folder / SUMMARY_FILE).read_text(encoding="utf-8")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cached_property
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from goldenami.core import units
+from goldenami.core import records, units
 from goldenami.core.errors import GoldenError
+from goldenami.model.builds.locked_downloads import LockedDownload
 from goldenami.model.definitions.update_policy import (
     Judgement,
     UpdateRule,
@@ -19,22 +22,18 @@ from goldenami.model.definitions.update_policy import (
     overdue,
 )
 from goldenami.model.supported import compatibility
+from goldenami.packages import http_documents, mirrors, registries
 from goldenami.packages.apt import AptRoot
+from goldenami.packages.http_documents import NotThere
 from goldenami.packages.pypi import PrivateIndex
+from goldenami.packages.registries import LockedContainer
 from goldenami.watch import known_vulnerabilities
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
-from goldenami.watch.sources import (
-    addressed,
-    archive_indexes,
-    driver_branches,
-    index_versions,
-    packages,
-    registry_tags,
-)
+from goldenami.watch.sources import archive_indexes, driver_branches, index_versions, packages
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, PackageUpdate, SourceStatus
-from goldenami.watch.watch_results import BY_HAND, WatchContext, WatchedImage, WatchResult
+from goldenami.watch.watch_results import BY_HAND, BY_TAG, WatchedImage, WatchResult
 
 IndexLookup = Callable[[str, PrivateIndex | None], tuple[SourceStatus, list[VersionOffer]]]
 """What Python's indexes have of a project: the usual one, and a company's beside it."""
@@ -44,7 +43,8 @@ IndexLookup = Callable[[str, PrivateIndex | None], tuple[SourceStatus, list[Vers
 class ImageWatcher:
     """Looks at the components of one image; `statuses` are the sources of this image alone."""
 
-    context: WatchContext
+    root: Path
+    today: date
     image: WatchedImage
     archives: Archives
     lookup: IndexLookup
@@ -52,17 +52,14 @@ class ImageWatcher:
 
     @property
     def apt(self) -> AptRoot:
-        """The archives that answered."""
         return self.archives.apt
 
     @cached_property
     def known(self) -> KnownVulnerabilities:
-        """What is known against the locked packages."""
-        return known_vulnerabilities.of_lock(self.context.root, self.image.lock.image,
+        return known_vulnerabilities.of_lock(self.root, self.image.lock.image,
                                              self.image.sha256)
 
     def run(self) -> WatchResult:
-        """A row for each component."""
         lock, watch = self.image.lock, self.image.definition.watch
         rows = [self._row(WatchedComponent.KERNEL, watch.kernel, lock.kernel.version, self._kernel)]
         if lock.driver is not None:
@@ -110,12 +107,12 @@ class ImageWatcher:
         offers = packages.kernel_offers(self.image.definition, self.apt, lock, self.known,
                                         archive_indexes.released_on(self.apt, rule))
         return judge(rule, lock.kernel.version, packages.series(lock.kernel.release), offers,
-                     self.context.today)
+                     self.today)
 
     def _driver(self, rule: UpdateRule) -> Judgement:
         locked = self.image.lock.driver
         assert locked is not None
-        offers = driver_branches.offers(self.context.root, self.image.definition, self.apt,
+        offers = driver_branches.offers(self.root, self.image.definition, self.apt,
                                         archive_indexes.released_on(self.apt, rule))
         names = {offer.branch for offer in offers}
         if not self.archives.down and locked.branch not in names:
@@ -123,14 +120,14 @@ class ImageWatcher:
                 name=f"driver branch {locked.branch}",
                 error=f"vanished: {self.image.lock.image} is locked at {locked.version}, the "
                       f"archives have branches {', '.join(sorted(names)) or 'none'}"))
-        return judge(rule, locked.version, locked.branch, offers, self.context.today)
+        return judge(rule, locked.version, locked.branch, offers, self.today)
 
     def _cuda(self, rule: UpdateRule) -> Judgement:
         assert self.image.lock.cuda is not None
         version = self.image.lock.cuda.version
         offers = packages.cuda_offers(self.image.lock, self.apt,
                                       archive_indexes.released_on(self.apt, rule))
-        judgement = judge(rule, version, version.partition(".")[0], offers, self.context.today)
+        judgement = judge(rule, version, version.partition(".")[0], offers, self.today)
         written = self.image.definition.variables("cuda").get("cuda_release")
         return _by_hand(judgement, "cuda_release of the definition") if written else judgement
 
@@ -141,7 +138,7 @@ class ImageWatcher:
 
         def look(rule: UpdateRule) -> Judgement:
             updates, judgement = packages.judge_packages(
-                rule, self.image.lock, names, self.apt, self.context.today,
+                rule, self.image.lock, names, self.apt, self.today,
                 archive_indexes.released_on(self.apt, rule), self.known)
             shown.extend(updates)
             return judgement
@@ -152,46 +149,38 @@ class ImageWatcher:
     def _framework(self, name: str, rule: UpdateRule) -> ComponentRow:
         framework = next((framework for framework in self.image.lock.frameworks
                           if framework.name == name), None)
-        source, offers = self._look(framework.wheel.project if framework else name)
-        locked = framework.version if framework else "not in the lock"
-        if source.error:
-            judgement = Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
-        elif framework is None:
+        if framework is None:
             judgement = Judgement("?", UpdateVerdict.HELD, "the lock has no such framework")
-        else:
-            judgement = judge(rule, locked, index_versions.branch(locked), offers,
-                              self.context.today, order=index_versions.order)
-            judgement = _by_hand(judgement, f"the version in the recipe of {name}")
-        return self._of(name, rule, locked, judgement)
+            return self._of(name, rule, "not in the lock", judgement)
+        judgement = self._on_index(framework.wheel.project, rule, framework.version)
+        judgement = _by_hand(judgement, f"the version in the recipe of {name}")
+        return self._of(name, rule, framework.version, judgement)
 
-    def _look(self, project: str) -> tuple[SourceStatus, list[VersionOffer]]:
+    def _on_index(self, project: str, rule: UpdateRule, locked: str) -> Judgement:
         python = self.image.lock.python
         private = python.index.opened() if python and python.index else None
         source, offers = self.lookup(project, private)
         self.statuses.append(source)
-        return source, offers
+        if source.error:
+            return Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
+        return judge(rule, locked, index_versions.branch(locked), offers, self.today,
+                     order=index_versions.order)
 
     def _python_packages(self, rule: UpdateRule) -> Iterator[ComponentRow]:
-        """A row for each that the definition asks for; what comes with these follows them."""
         python = self.image.lock.python
         for project, asked in python.asked.items() if python else ():
             assert python is not None
             locked = next(file.version for file in python.wheels if file.project == project)
-            source, offers = self._look(project)
-            judgement = judge(rule, locked, index_versions.branch(locked), offers,
-                              self.context.today, order=index_versions.order)
-            if source.error:
-                judgement = Judgement("?", UpdateVerdict.UNREACHABLE, source.error)
-            elif not Requirement(asked).specifier.contains(judgement.available):
+            judgement = self._on_index(project, rule, locked)
+            takes = judgement.verdict is UpdateVerdict.UPDATE
+            if takes and not Requirement(asked).specifier.contains(judgement.available):
                 judgement = _by_hand(judgement, f"`{asked}` in python_packages of the definition")
             yield self._of(project, rule, locked, judgement)
 
     def _files(self) -> list[ComponentRow]:
-        """One row for what the lock has by address. Nothing names a newer version of such a
-        file."""
         if not (files := self.image.lock.downloads):
             return []
-        found = [addressed.look(file) for file in files]
+        found = [_same_bytes(file) for file in files]
         self.statuses += found
         errors = [source.error for source in found if source.error]
         count = f"{len(files)} files"
@@ -199,31 +188,34 @@ class ImageWatcher:
         judgement = Judgement(count, UpdateVerdict.CURRENT, why)
         if errors:
             judgement = Judgement("?", UpdateVerdict.UNREACHABLE, errors[0])
-        return [ComponentRow(image=self.image.lock.image, component="downloads", locked=count,
-                             available=judgement.available, policy="by hand",
-                             verdict=judgement.verdict, reason=judgement.reason)]
+        return [self._fixed("downloads", count, "by hand", judgement)]
 
     def _containers(self) -> Iterator[ComponentRow]:
         """A row for each image of a container: a tag that moved becomes a new lock."""
         for one in self.image.lock.containers:
-            source, policy, judgement = registry_tags.look(one)
+            source, judgement = _tag(one)
             self.statuses.append(source)
-            yield ComponentRow(image=self.image.lock.image, component=one.name,
-                               locked=one.answer[:12], available=judgement.available,
-                               policy=policy, verdict=judgement.verdict, reason=judgement.reason)
+            policy = "by hand" if "@" in one.asked else BY_TAG
+            yield self._fixed(one.name, one.answer[:12], policy, judgement)
+
+    def _fixed(
+        self, component: str, locked: str, policy: str, judgement: Judgement
+    ) -> ComponentRow:
+        return ComponentRow(image=self.image.lock.image, component=component, locked=locked,
+                            available=judgement.available, policy=policy,
+                            verdict=judgement.verdict, reason=judgement.reason)
 
     def warnings(self) -> list[str]:
-        """Holds past their review, and a driver branch near its end."""
         lock, watch = self.image.lock, self.image.definition.watch
         rules: dict[str, UpdateRule] = {"kernel": watch.kernel, "driver": watch.driver,
                                         "cuda": watch.cuda,
                                         "packages": watch.packages, **watch.frameworks,
                                         "python_packages": watch.python_packages}
-        texts = [overdue(name, rule, self.context.today) for name, rule in rules.items()]
+        texts = [overdue(name, rule, self.today) for name, rule in rules.items()]
         if lock.driver is not None:
             branch = lock.driver.branch
             texts.append(compatibility.near_end(branch, compatibility.branch_end(branch),
-                                                self.context.today))
+                                                self.today))
         return [f"{lock.image}: {text}" for text in texts if text]
 
 
@@ -231,3 +223,31 @@ def _by_hand(judgement: Judgement, what: str) -> Judgement:
     if judgement.verdict is not UpdateVerdict.UPDATE:
         return judgement
     return replace(judgement, reason=BY_HAND + what)
+
+
+def _same_bytes(file: LockedDownload) -> SourceStatus:
+    """Read the file anew, where its length is still that of the lock: no other sign is sure."""
+    try:
+        address = mirrors.logged_in(file.url, file.name, file.login)
+        found = http_documents.look(address, size=file.size)
+    except NotThere:
+        return SourceStatus(name=file.url, error="the file is gone: write where it is now, and "
+                                                 "its SHA-256")
+    except GoldenError as error:
+        return SourceStatus(name=file.url, error=error.message)
+    if found.sha256 == file.sha256:
+        return SourceStatus(name=file.url)
+    now = f"{found.size} bytes" + (f" with SHA-256 {found.sha256[:12]}" if found.sha256 else "")
+    return SourceStatus(name=file.url, error=f"has other bytes: {now}, locked {file.size} with "
+                                             f"{file.sha256[:12]}; find out why")
+
+
+def _tag(container: LockedContainer) -> tuple[SourceStatus, Judgement]:
+    try:
+        now = records.sha256_text(registries.answer(container.asked, container.login))[:12]
+    except GoldenError as error:
+        return (SourceStatus(name=container.asked, error=error.message),
+                Judgement("?", UpdateVerdict.UNREACHABLE, error.message))
+    moved = now != container.answer[:12]
+    verdict = UpdateVerdict.UPDATE if moved else UpdateVerdict.CURRENT
+    return SourceStatus(name=container.asked), Judgement(now, verdict)

@@ -1,9 +1,8 @@
-"""What is known against an image's locked packages, and which versions mend it: by the `cve.json`
-of its build.
+"""What is known against an image's locked packages by the `cve.json` of its build, and what mends
+it.
 
-A fix need not come from a suite of security updates: a point release brings many. So what mends a
-known vulnerability is a security update, wherever it comes from, and whoever agrees to a new lock
-reads which it mends.
+A fix need not come from a suite of security updates: a point release brings many. So what mends
+a known vulnerability is a security update, wherever it comes from.
 """
 
 from __future__ import annotations
@@ -34,10 +33,8 @@ class KnownVulnerabilities:
     mendable: tuple[Vulnerability, ...] = ()
 
     def mended(self, source: str, locked: str, available: str) -> list[str]:
-        """The ids of what `available` of a source package mends, as `locked` has it. Packages whose
-        versions are not their source's are left out: those of the same source that do have them say
-        it.
-        """
+        """What `available` of a source package mends, as `locked` has it. Packages whose
+        versions are not their source's are left out: others of the same source say it."""
         name = _SIGNED.sub("linux", source)
         before, after = (_REBUILT.sub("", version) for version in (locked, available))
         return sorted({one.id for one in self.mendable if (one.part, one.version) == (name, before)
@@ -45,8 +42,7 @@ class KnownVulnerabilities:
 
 
 def of_lock(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
-    """What the newest `golden cve` found in the build of a lock; nothing where nobody has asked, or
-    of another lock."""
+    """What the newest `golden cve` found in the build of a lock; nothing where nobody has asked."""
     path = ImageFolder.of(root, image).build(lock_sha256[:lockfile.ID_LENGTH]).path / CVE_FILE
     if not path.exists():
         return KnownVulnerabilities()

@@ -39,8 +39,7 @@ class Relock:
     def run(
         self, record: WatchRecord, results: Sequence[WatchResult]
     ) -> tuple[WatchRecord, list[GoldenError]]:
-        """Make the locks that the rows ask for; what went wrong with one image is in its rows, and
-        stops no other."""
+        """Make the locks that the rows ask for; what goes wrong with one image stops no other."""
         rows, changes, failures = list[ComponentRow](), list[LockChange](), list[GoldenError]()
         for result in results:
             done = result
@@ -59,8 +58,6 @@ class Relock:
         return record.model_copy(update={"rows": rows, "changes": changes}), failures
 
     def _lock(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
-        """The first lock that fits; a driver or kernel that it leaves is `blocked`, with the
-        compiler's reason."""
         tried, reason = list[WatchResult](), ""
         for kept in KEPT:
             attempt = result.stopped(UpdateVerdict.BLOCKED, reason, kept)
@@ -76,8 +73,6 @@ class Relock:
         return result.stopped(UpdateVerdict.BLOCKED, reason), []
 
     def _change(self, result: WatchResult) -> tuple[WatchResult, list[LockChange]]:
-        """A new lock of one image. Where that fails, the old lock and the definition stay as they
-        are."""
         path = definition_file.path_of(self.root, result.image.definition.image)
         text = path.read_text(encoding="utf-8")
         try:
@@ -92,8 +87,6 @@ class Relock:
         return result, [LockChange.between(result.image.lock, result.image.sha256, lock, digest)]
 
     def _follow_branch(self, result: WatchResult, path: Path, text: str) -> Definition:
-        """The definition, with the driver branch that its policy moves to written into it, if it
-        names one."""
         row = next((row for row in result.rows if row.component == WatchedComponent.DRIVER), None)
         if row is None or row.verdict is not UpdateVerdict.UPDATE:
             return result.image.definition

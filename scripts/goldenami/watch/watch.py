@@ -1,16 +1,17 @@
-"""The `watch` stage: what each image's sources have, against its lock and the policy of its
-definition.
-
-It looks and judges. What it finds worth taking, the command gives to `lock`, with the `constraints`
-of what is to stay.
-"""
+"""What each image's sources have, against its lock and the policy of its definition."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from functools import cache, partial
+from pathlib import Path
 
+from goldenami.core.cache_paths import CachePaths
+from goldenami.core.errors import GoldenError
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
+from goldenami.model.builds import lockfile
+from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Base
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.model.supported import vendor_archives
@@ -21,26 +22,49 @@ from goldenami.watch.sources import archive_indexes, index_versions, packages
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, SourceStatus, WatchRecord
-from goldenami.watch.watch_results import WatchContext, WatchedImage, WatchResult
+from goldenami.watch.watch_results import WatchedImage, WatchResult
+
+
+def watched(
+    root: Path, name: str | None
+) -> tuple[list[WatchedImage], list[str], dict[str, GoldenError]]:
+    """All images that have a lock, or the one that is named; warnings of those without a lock, and
+    by name the errors of the unreadable. What is wrong with the named one is raised."""
+    images, warnings, errors = list[WatchedImage](), list[str](), dict[str, GoldenError]()
+    named = definition_file.path_of(root, name) if name else None
+    for path in [named] if named else sorted((root / "packer/images").glob("*.yml")):
+        try:
+            loaded, lock = definition_file.load(root, path), lockfile.path_of(root, path.stem)
+            if lock.exists() or named:
+                images.append(WatchedImage(loaded, *lockfile.read(lock)))
+            else:
+                warnings.append(f"{loaded.image}: no lock, so nothing to compare with: "
+                                f"make lock IMAGE={loaded.image}")
+        except GoldenError as error:
+            if named:
+                raise
+            errors[path.stem] = error
+    return images, warnings, errors
 
 
 def look(
-    context: WatchContext, images: Sequence[WatchedImage], looked_at: str,
+    root: Path, cached: CachePaths, images: Sequence[WatchedImage], looked_at: str,
 ) -> tuple[WatchRecord, list[WatchResult]]:
-    """Ask every source once, whatever the number of images that use it."""
+    """Ask every source once, whatever the number of images that use it; `looked_at` is ISO 8601."""
     archives_by_base = dict[tuple[Base, tuple[VendorArchive, ...]], Archives]()
     configured = cache(Index.configured)
     lookup = cache(lambda name, private: index_versions.look(name, partial(configured, private)))
     sources, warnings = list[SourceStatus](), list[str]()
     results, rows = list[WatchResult](), list[ComponentRow]()
     for image in images:
-        key = (image.definition.base, vendor_archives.of(context.root, image.definition))
+        key = (image.definition.base, vendor_archives.of(root, image.definition))
         if key not in archives_by_base:
             archives_by_base[key] = archive_indexes.look(
-                image.definition.base, context.cache, key[1]
+                image.definition.base, cached, key[1]
             )
             sources += archives_by_base[key].statuses
-        watcher = ImageWatcher(context, image, archives_by_base[key], lookup)
+        watcher = ImageWatcher(root, date.fromisoformat(looked_at[:10]), image,
+                               archives_by_base[key], lookup)
         result = watcher.run()
         results.append(result)
         rows += result.rows

@@ -1,8 +1,5 @@
-"""The record of one look at the sources, and of what a new lock moved: what `watch` writes.
-
-They go to `build/watch/`, as JSON and as Markdown for a pull request. Sizes are bytes, times ISO
-8601 in UTC.
-"""
+"""What one run of `watch` saw, and what a new lock moved, in `build/watch/`: sizes are bytes,
+times ISO 8601 in UTC."""
 
 from __future__ import annotations
 
@@ -22,8 +19,7 @@ SUMMARY_FILE = "summary.md"
 
 
 class SourceStatus(Record):
-    """One source and when it was last changed; `error` says why it could not be looked at, if
-    so."""
+    """One source, and when it was last changed or why it could not be looked at."""
 
     name: str
     changed: str = ""
@@ -40,8 +36,8 @@ class PackageUpdate(Record):
 
 
 class ComponentRow(Record):
-    """One component of one image, and what its policy makes of what there is; `mends` are the
-    known vulnerabilities that what is available no longer has."""
+    """One component of one image; `mends` are the known vulnerabilities that what is available
+    no longer has."""
 
     image: str
     component: str
@@ -77,7 +73,6 @@ class LockChange(Record):
 
     @classmethod
     def between(cls, old: Lock, old_sha256: str, new: Lock, new_sha256: str) -> LockChange:
-        """The change from one lock of an image to another, by their SHA-256."""
         diff = package_diff.compare(*(lock.model_dump(mode="json")["packages"]
                                       for lock in (old, new)))
         moves = [PackageMove(name=one.name, before=one.before, after=one.after)
@@ -110,5 +105,4 @@ class WatchRecord(Record):
 
     @property
     def errors(self) -> list[str]:
-        """What could not be looked at, once each."""
         return [f"{source.name}: {source.error}" for source in self.sources if source.error]

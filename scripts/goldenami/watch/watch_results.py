@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
-from datetime import date
-from pathlib import Path
 
-from goldenami.core.cache_paths import CachePaths
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.packages import WatchedComponent
-from goldenami.watch.sources.registry_tags import BY_TAG
 from goldenami.watch.watch_records import ComponentRow, SourceStatus
 
+BY_TAG = "by tag"
+"""What moves an image of a container: its vendor, who moves the tag."""
 BY_HAND = "a person moves it: "
 """How the reason of a row begins whose version stands in a file that a person writes."""
 
@@ -30,19 +28,10 @@ class WatchedImage:
 
 
 @dataclass(frozen=True)
-class WatchContext:
-    """What all images share: the checkout, the cache and the day."""
-
-    root: Path
-    cache: CachePaths
-    today: date
-
-
-@dataclass(frozen=True)
 class WatchResult:
     """A row for each component of one image, and the archives that they were seen in.
 
-    `distrusted` are the archives that contradict the lock: older than it, emptied, or with other
+    `distrusted` are archives that contradict the lock: older than it, emptied, or with other
     files.
     """
 
@@ -53,16 +42,14 @@ class WatchResult:
 
     @property
     def needs_a_lock(self) -> bool:
-        """Whether a new lock would take something: a framework's version and NVIDIA's CUDA release
-        a person writes."""
         return any(_makes_a_lock(row) for row in self.rows)
 
     def stopped(
         self, verdict: UpdateVerdict, reason: str,
         components: Container[str] | None = None,
     ) -> WatchResult:
-        """The same where no new lock moves `components`, or nothing at all: what would have moved
-        has this verdict and reason."""
+        """The same where no new lock moves `components`, or anything: what would have moved has
+        this verdict and reason."""
         why = {"verdict": verdict, "reason": reason}
         rows = [row.model_copy(update=why)
                 if (components is None or row.component in components) and _makes_a_lock(row) else row

@@ -87,7 +87,6 @@ def markdown(record: WatchRecord, link: str = "") -> str:
 
 
 def _mended(record: WatchRecord, image: str) -> list[str]:
-    """The known vulnerabilities that the new lock of an image no longer has."""
     return sorted({name for row in record.rows
                    if row.image == image and row.verdict is UpdateVerdict.UPDATE
                    for name in row.mends})

@@ -30,9 +30,7 @@ from goldenami.watch.watch_records import SourceStatus
 
 @dataclass(frozen=True)
 class Archives:
-    """The archives of one base: `apt` knows those that answered, `down` are the names of those that
-    did not.
-    """
+    """The archives of one base: `apt` has those that answered, `down` names the others."""
 
     apt: AptRoot
     roots: Mapping[str, AptRoot]
@@ -69,7 +67,6 @@ def look(base: Base, cache: CachePaths, vendors: Sequence[VendorArchive] = ()) -
 
 
 def _status_name(archive: str, suite: str) -> str:
-    """Both, once: a vendor's suites are named after their archive."""
     return suite if suite.partition(" ")[0] == archive else f"{archive} {suite}"
 
 
@@ -84,8 +81,7 @@ def _update(root: AptRoot) -> list[Suite]:
 def _merged(
     folder: Path, sources: Sequence[Source], roots: Mapping[str, AptRoot], architecture: str
 ) -> AptRoot:
-    """One root over the indexes that were fetched: apt names them by their URI, so they only change
-    folders."""
+    """apt names indexes by their URI, so they only change folders."""
     uris = {archive: root.uris[archive] for archive, root in roots.items()}
     root = AptRoot(folder=folder / "all", sources=tuple(sources), uris=uris,
                    architecture=architecture)
@@ -133,14 +129,13 @@ def distrusted(lock: Lock, archives: Archives) -> list[SourceStatus]:
 
 
 def _regressed(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
-    """Suites that are older than the lock's."""
     for found in regressions(lock, archives.suites):
         yield f"suite {found.suite}", found.error
 
 
 def _backwards(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
-    """Archives that answer, and have nothing any more of what the lock took from them, which apt
-    calls a success; or only an older version of a package."""
+    """Archives that answer and have nothing more of what the lock took, which apt calls a
+    success; or only an older version of a package."""
     for archive, root in archives.roots.items():
         names = [name for name, package in lock.packages.items() if package.origin == archive]
         found = root.entries(names)
@@ -156,7 +151,6 @@ def _backwards(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
 
 
 def _disagreements(lock: Lock, archives: Archives) -> Iterator[tuple[str, str]]:
-    """Files of which lock and index state different digests: one version is one file."""
     names = [name for name, package in lock.packages.items() if package.origin not in LOOSE]
     for archive, root in archives.roots.items():
         digests = root.digests(names)

@@ -56,7 +56,6 @@ def offers(
 def _offers(
     request: DriverRequest, entries: dict[str, list[IndexEntry]], released_on: ReleasedOn,
 ) -> Iterator[VersionOffer]:
-    """The versions of one branch and flavour; one whose other half is missing is refused."""
     versions = {name: {compatibility.upstream(entry.version) for entry in entries.get(name, [])}
                 for name in (request.dkms_package, request.userland_package)}
     whole = set.intersection(*versions.values())

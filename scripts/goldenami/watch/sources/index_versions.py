@@ -1,7 +1,4 @@
-"""Frameworks of a Python package index, by its JSON interface (https://peps.python.org/pep-0691/).
-
-Which index that is, `goldenami.packages.pypi` says: what a lock resolves from is what is watched.
-"""
+"""Projects of a Python package index, by its JSON interface (https://peps.python.org/pep-0691/)."""
 
 from __future__ import annotations
 
@@ -27,8 +24,7 @@ from goldenami.watch.watch_records import SourceStatus
 def look(
     name: str, index: Callable[[], Index] = Index.configured
 ) -> tuple[SourceStatus, list[VersionOffer]]:
-    """Every version of a framework in `index` that is not withdrawn, with the day on which its
-    first file came."""
+    """Every version that is not withdrawn, with the day on which its first file came."""
     title = f"Python index: {name}"
     try:
         where, page = index().page(canonicalize_name(name))

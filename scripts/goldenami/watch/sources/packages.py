@@ -53,8 +53,7 @@ def component(package: Package) -> WatchedComponent:
 
 
 def from_archives(lock: Lock) -> dict[str, Package]:
-    """What of a lock an archive may have newer: its packages, and modules' sources beside the
-    driver's."""
+    """What of a lock an archive may have newer: packages, and modules' sources but the driver's."""
     sources = {made.source_package: made.build[made.source_package]
                for made in lock.kernel_modules.values()}
     return {name: package for name, package in (sources | lock.packages).items()
@@ -65,9 +64,7 @@ def kernel_offers(
     definition: Definition, apt: AptRoot, lock: Lock, known: KnownVulnerabilities,
     released_on: ReleasedOn,
 ) -> list[VersionOffer]:
-    """The kernels that the image could have; their branch is their series. One that mends
-    something is a security update.
-    """
+    """The kernels that the image could have; one that mends something is a security update."""
     kernels = driver_fit.kernels(apt, definition.kernel)
     entries = apt.entries([kernel.package for kernel in kernels])
     offers = []
@@ -135,7 +132,6 @@ def judge_packages(
 def _together(
     judged: list[tuple[PackageUpdate, Judgement]], count: int,
 ) -> tuple[list[PackageUpdate], Judgement]:
-    """What moves outweighs what stays."""
     moving = [one for one in judged if one[1].verdict is UpdateVerdict.UPDATE]
     shown = moving or judged
     if not shown:
