@@ -15,7 +15,6 @@ from goldenami.core.errors import BadInput
 from goldenami.image.security import components, cve, osv, sbom, waivers
 from goldenami.image.security.cve import Subject
 from goldenami.image.security.feeds import FeedPlaces
-from goldenami.image.security.sbom import Spec
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.lockfile import Lock
@@ -151,7 +150,7 @@ def test_bill_has_a_container_with_what_it_holds(bench: Bench, store: Store) -> 
     tool = parts["docker.io/library/tool:7"]
     assert tool.purl.startswith("pkg:oci/tool@sha256:e3b0c4")
     assert {*tool.depends} == {parts["bash"].ref, parts["libc6"].ref}
-    text = sbom.text(components.of_build(build, lock, store), Spec.CYCLONEDX_1_6)
+    text = sbom.text(components.of_build(build, lock, store), sbom.CYCLONEDX)
     assert '"value": "docker.io/library/twin:7"' in text
 
 

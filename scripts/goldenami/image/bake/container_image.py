@@ -20,7 +20,6 @@ from goldenami.core.errors import NoFit
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake, bake_inputs
 from goldenami.image.security import components, dsse, provenance, sbom
-from goldenami.image.security.sbom import Spec
 from goldenami.local import container, how_far, workspace
 from goldenami.local.oci_layout import OciLayout
 from goldenami.local.sandbox import program
@@ -45,7 +44,6 @@ REST = "rest"
 KEPT = ("apt", "ca-certificates", "curl", "less", "openssh-client", "procps", "python3",
         "python3-venv")
 """Packages of the base that stay, with what they need. No role of a container asks for them."""
-_BILL = "sbom.cdx.json"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -120,7 +118,7 @@ def _make(
     result = program.call("goldenami.local.programs.make_container", plan, ContainerResult,
                           progress, look=partial(how_far.of_bake, plan, how_far.expected(own)))
     materials = components.of_container(own, lock_sha256, store, result.packages)
-    records.write_text(work / _BILL, sbom.text(materials, Spec.CYCLONEDX_1_6))
+    records.write_text(work / sbom.CYCLONEDX, sbom.text(materials, sbom.CYCLONEDX))
     return ContainerRecord(
         image=lock.image, build_id=build.build_id, lock_sha256=lock_sha256, digest=result.digest,
         bytes=sum(layer.bytes for layer in result.layers), layers=result.layers,
@@ -179,7 +177,7 @@ def _attached(
     root: Path, record: ContainerRecord, work: Path, key: Signer | None,
 ) -> Iterator[tuple[Path, str]]:
     """What refers to the image: its bill of materials, and where it comes from."""
-    bill, origin = work / _BILL, work / "provenance.json"
+    bill, origin = work / sbom.CYCLONEDX, work / "provenance.json"
     yield bill, "application/vnd.cyclonedx+json"
     commit = bake_inputs.git_commit(root, lockfile.path_of(root, record.image), record.lock_sha256)
     statement = provenance.of_container(record, commit, platform.python_version(),

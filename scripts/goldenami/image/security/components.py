@@ -1,8 +1,8 @@
 """The parts of a build, from its lock: packages, wheels and what they were compiled from, the
 loader of the host.
 
-The lock names what was resolved. Where the build has the manifest of its tree, the parts are held
-equal to it: what a role purged is no part, and what nobody locked is an error.
+Where the build has the manifest of its tree, the parts are held equal to it: what a role purged
+is no part, and what nobody locked is an error.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packageurl import PackageURL
+from packaging.utils import canonicalize_name
 
 from goldenami.core import records
 from goldenami.core.errors import NotVerified
@@ -48,7 +49,7 @@ _WHEEL = re.compile(
 
 @dataclass(frozen=True)
 class SourcePackage:
-    """The source package that a package was built from: scanners look vulnerabilities up by it."""
+    """The source of a package: scanners look vulnerabilities up by it."""
 
     name: str
     version: str
@@ -56,12 +57,8 @@ class SourcePackage:
 
 @dataclass(frozen=True)
 class ImagePart:
-    """One part of the image. `sha256` is of its file, "" where it has none; `ancestors` are what it
-    was compiled from.
-
-    `purl` is a package URL (ECMA-427), `cpe` a name of the National Vulnerability Database, ""
-    where it has none.
-    """
+    """One part of the image. `sha256` is of its file, `cpe` its name in the National
+    Vulnerability Database, "" where it has none; `purl` is a package URL (ECMA-427)."""
 
     name: str
     version: str
@@ -82,7 +79,6 @@ class ImagePart:
 
     @property
     def ref(self) -> str:
-        """Its name within a document, of letters, digits, dots and hyphens."""
         return f"{re.sub('[^A-Za-z0-9.]+', '-', self.name)}-{(self.sha256 or records.sha256_text(self.purl))[:16]}"
 
 
@@ -97,14 +93,9 @@ class Materials:
     parts: tuple[ImagePart, ...]
     whole: bool
 
-    @property
-    def distribution(self) -> str:
-        """The release as scanners name it: `debian-13`, `ubuntu-24.04`."""
-        return distribution(self.lock)
-
 
 def distribution(lock: Lock) -> str:
-    """The release of a lock as scanners name it."""
+    """The release of a lock as scanners name it: `debian-13`, `ubuntu-24.04`."""
     return RELEASES[lock.base.release].id
 
 
@@ -121,8 +112,6 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
 
 
 def _with_facts(parts: list[ImagePart], path: Path) -> list[ImagePart]:
-    """The parts with what the tree said of them; as they are where a build on EC2 has no record
-    of it."""
     if not path.exists():
         return parts
     facts = records.read(path, TreeFacts).parts
@@ -135,8 +124,7 @@ def _with_facts(parts: list[ImagePart], path: Path) -> list[ImagePart]:
 
 
 def of_lock(lock: Lock, store: Store) -> Materials:
-    """The parts that a lock names, where nobody baked it here: what the tree has, and the loader,
-    are not known."""
+    """The parts that a lock names: the loader, and what the tree has, are not known."""
     sha256 = records.sha256_text(lockfile.text_of(lock))
     found = [*_debs(lock, store, lock.packages), *_wheels(lock), *_files(lock),
              *_containers(lock, store)]
@@ -146,7 +134,7 @@ def of_lock(lock: Lock, store: Store) -> Materials:
 def of_container(
     lock: Lock, lock_sha256: str, store: Store, packages: Container[str]
 ) -> Materials:
-    """The parts of a container image: of the lock's part that it has, what is installed there."""
+    """The parts of a container image, of those packages."""
     found = [*_debs(lock, store, packages), *_wheels(lock), *_files(lock)]
     return Materials(lock, lock_sha256, lock_sha256[:lockfile.ID_LENGTH], _sorted(found),
                      whole=True)
@@ -157,8 +145,7 @@ def _sorted(parts: Iterable[ImagePart]) -> tuple[ImagePart, ...]:
 
 
 def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
-    """The source of each package, from the package's own control data: the lock has no version of
-    it."""
+    """The source of each package, from its own control data: the lock has no version of it."""
     found = {}
     for name, package in lock.packages.items():
         match = _SOURCE.search(local_repository.control(store, package.deb(name)))
@@ -170,7 +157,6 @@ def source_packages(lock: Lock, store: Store) -> dict[str, SourcePackage]:
 
 
 def _debs(lock: Lock, store: Store, names: Container[str]) -> Iterator[ImagePart]:
-    """The packages of the lock that are among `names`."""
     sources = source_packages(lock, store)
     return (_deb(lock, name, package, sources[name]) for name, package in lock.packages.items()
             if name in names)
@@ -191,7 +177,6 @@ def _deb(lock: Lock, name: str, package: Package, source: SourcePackage) -> Imag
 
 
 def _files(lock: Lock) -> Iterator[ImagePart]:
-    """The files by address that are no packages."""
     return (_file(file, file.name) for file in lock.downloads if not file.package)
 
 
@@ -204,8 +189,6 @@ def _file(file: LockedDownload, name: str) -> ImagePart:
 
 
 def _containers(lock: Lock, store: Store) -> Iterator[ImagePart]:
-    """Images of containers, and what is in their layers: each once, with the containers that have
-    it."""
     homes, inside = dict[str, list[str]](), dict[str, ImagePart]()
     for one in lock.containers:
         path, _, tag = one.name.rpartition(":")
@@ -234,8 +217,6 @@ def _deb_purl(lock: Lock, vendor: str, name: str, package: Package, source: Sour
 
 
 def _modules(lock: Lock, what: str, made: KernelModules, package: Package) -> ImagePart:
-    """Kernel modules that were compiled when the lock was made, with the package or the tarball
-    that has their source."""
     facts = [("compiled-with", made.compiler), ("kernel", lock.kernel.release)]
     vendor, cpe = "generic", ""
     if what == DRIVER_MODULES:
@@ -261,7 +242,6 @@ def _modules(lock: Lock, what: str, made: KernelModules, package: Package) -> Im
 
 
 def _wheels(lock: Lock) -> Iterator[ImagePart]:
-    """Each wheel once, with the environments that it is in."""
     homes: dict[str, list[str]] = {}
     files: dict[str, PyFile] = {}
     for environment, found in lock.environments().items():
@@ -285,8 +265,8 @@ def _wheels(lock: Lock) -> Iterator[ImagePart]:
 
 
 def _index(lock: Lock, file: PyFile) -> tuple[str, dict[str, str]]:
-    """The vendor of a wheel, and what its package URL says of an index that is not the usual one: a
-    public project of its name is another."""
+    """The vendor of a wheel, and its index in the package URL: a public project of its name is
+    another."""
     python = lock.python
     if python and python.index and python.is_private(file.project):
         return PRIVATE, {"repository_url": python.index.url}
@@ -294,7 +274,6 @@ def _index(lock: Lock, file: PyFile) -> tuple[str, dict[str, str]]:
 
 
 def _origin(made: CompiledWheel) -> ImagePart:
-    """The source that a wheel was compiled from, on the index or at an address of its own."""
     source, kind, facts = made.source, "pypi", {"file_name": made.source.filename}
     if isinstance(source, Archive):
         kind, facts = "generic", {"checksum": f"sha256:{source.sha256}", "download_url": source.url}
@@ -303,8 +282,6 @@ def _origin(made: CompiledWheel) -> ImagePart:
 
 
 def _loader(host: Host) -> Iterator[ImagePart]:
-    """GRUB, which is on the disk as files of the host's packages: of the host's distribution, not
-    of the image's."""
     vendor, _, _ = host.distribution.partition("-")
     for name in sorted(grub.PACKAGES.values()):
         if version := host.tools.get(name, ""):
@@ -317,13 +294,11 @@ def _loader(host: Host) -> Iterator[ImagePart]:
 
 
 def _in_tree(manifest: Path, lock: Lock) -> set[str]:
-    """The packages that the tree has; NotVerified where one is not the lock's, or the wheels are
-    others."""
     paths = [entry["path"] for entry in json.loads(manifest.read_text(encoding="utf-8"))["entries"]]
     packages = owners.installed(paths)
-    wheels = {(match[1], _project(match[2]), match[3]) for path in paths
+    wheels = {(match[1], canonicalize_name(match[2]), match[3]) for path in paths
               if (match := _WHEEL.match(path))}
-    locked = {(environment, _project(file.project), file.version)
+    locked = {(environment, canonicalize_name(file.project), file.version)
               for environment, files in lock.environments().items() for file in files}
     wrong = [f"package {name} is in the image alone"
              for name in sorted(packages - lock.packages.keys())]
@@ -333,8 +308,3 @@ def _in_tree(manifest: Path, lock: Lock) -> set[str]:
         raise NotVerified(f"{manifest} and the lock differ: {'; '.join(wrong[:6])}",
                           hint=f"`make bake IMAGE={lock.image} FORCE=1` makes the build again")
     return packages
-
-
-def _project(name: str) -> str:
-    """The name of a project as the index has it (the simple repository API, "Normalized Names")."""
-    return re.sub(r"[-_.]+", "-", name).lower()

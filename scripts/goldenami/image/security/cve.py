@@ -1,10 +1,9 @@
-"""The `cve` stage: which known vulnerabilities a build has, and whether it may be published with
-them.
+"""Which known vulnerabilities a build has, and whether it may be published with them.
 
-It asks of the build's records and of public lists alone, so it is run again, each day, on builds
-that are long published; where no build is here, of its lock. The rules: what a newer version in the
-image's own archives mends fails; what nothing mends fails where it is used in attacks, or rated
-`fail_on` or worse. A list that could not be used makes the outcome `unreachable`.
+It asks of the build's records, or of its lock, and of public lists alone, so it is run each day
+on what is long published. What a newer version in the image's own archives mends fails; what
+nothing mends fails where it is used in attacks, or rated `fail_on` or worse. A list that could
+not be used makes the outcome `unreachable`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from packageurl import PackageURL
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError, NotVerified, Unreachable
 from goldenami.image.security import components, debian_tracker, feeds, nvidia_bulletins, osv, vex
-from goldenami.image.security.components import ImagePart, Materials, SourcePackage
+from goldenami.image.security.components import ImagePart, Materials
 from goldenami.image.security.feeds import FeedPlaces, Parser
 from goldenami.image.security.waivers import Waivers
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
@@ -52,8 +51,7 @@ class Subject:
 
 
 def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
-    """Read the lists, judge, write cve.json and cve.vex.json. BadInput for a waiver that excuses
-    nothing."""
+    """Read the lists, judge, write cve.json and cve.vex.json. BadInput for a waiver of nothing."""
     build, image = subject.build, subject.lock.image
     materials = (components.of_build(build, subject.lock, store) if build.is_baked
                  else components.of_lock(subject.lock, store))
@@ -84,8 +82,6 @@ def run(subject: Subject, store: Store, wanted: FeedPlaces) -> CveRecord:
 
 
 def _outcome(statuses: Sequence[FeedStatus], *, stops: bool) -> Outcome:
-    """What stops a build is known, whichever list is missing; unless nothing was compared at
-    all."""
     if stops and _compared(statuses):
         return Outcome.INCORRECT
     return Outcome.UNREACHABLE if any(status.error for status in statuses) else Outcome.CORRECT
@@ -97,7 +93,6 @@ def _compared(statuses: Sequence[FeedStatus]) -> bool:
 
 
 def _before(image: ImageFolder) -> dict[Feed, FeedStatus]:
-    """The feeds of the newest record of the image's builds."""
     paths = [build.path / CVE_FILE for build in image.builds if (build.path / CVE_FILE).exists()]
     found = [record for path in paths if (record := records.read_if_whole(path, CveRecord))]
     newest = max(found, key=lambda record: record.checked_at, default=None)
@@ -105,11 +100,13 @@ def _before(image: ImageFolder) -> dict[Feed, FeedStatus]:
 
 
 def _parsers(materials: Materials) -> dict[Feed, Parser]:
-    """The lists that know parts of this build, each with what it is asked."""
     lock, found = materials.lock, dict[Feed, Parser]()
-    debian = _debian_sources(materials)
+    by_version = _sources(materials, "debian", inside=False)
+    debian = {codename: by_version[release.version] for codename, release in RELEASES.items()
+              if release.distribution == "Debian" and release.version in by_version}
     if debian:
         found[Feed.DEBIAN] = lambda data: debian_tracker.parse(data, debian)
+    # The host's boot loader is no reason to read the list of another distribution.
     ubuntu = {osv.ubuntu(release): versions for release, versions in _sources(
         materials, "ubuntu", inside=lock.base.distribution != "ubuntu").items()}
     if ubuntu:
@@ -136,26 +133,22 @@ def _sources(
     `inside`."""
     found = dict[str, set[tuple[str, str]]]()
     for part in materials.parts:
-        release = _release(part).removeprefix(f"{vendor}-")
-        if part.source and release != _release(part) and (_homes(part) or not inside):
+        if part.source and part.vendor == vendor and (_homes(part) or not inside):
+            release = _release(part).removeprefix(f"{vendor}-")
             found.setdefault(release, set()).add((part.source.name, part.source.version))
     return {release: _versions(pairs) for release, pairs in found.items()}
 
 
 def _release(part: ImagePart) -> str:
-    """`alpine-3.20.3` of a distribution's package, else nothing."""
     facts = PackageURL.from_string(part.purl).qualifiers
     return str(facts.get("distro", "")) if isinstance(facts, dict) else ""
 
 
 def _homes(part: ImagePart) -> list[str]:
-    """The containers that have a part."""
     return [value for name, value in part.properties if name == components.CONTAINER]
 
 
 def _unlisted(materials: Materials) -> Iterator[Vulnerability]:
-    """A finding for each container with packages that no list knows, or where nothing says what it
-    holds."""
     known = {release.id for release in RELEASES.values()}
     for container in materials.lock.containers:
         parts = [part for part in materials.parts if container.name in _homes(part)]
@@ -175,17 +168,7 @@ def _versions(pairs: set[tuple[str, str]]) -> dict[str, list[str]]:
     return found
 
 
-def _debian_sources(materials: Materials) -> list[tuple[SourcePackage, str]]:
-    """Debian's source packages with the codename of their release: the loader's is the host's."""
-    found = {(part.source, codename) for part in materials.parts if part.vendor == "debian"
-             and part.source
-             for codename, release in RELEASES.items() if f"distro={release.id}" in part.purl}
-    return sorted(found, key=lambda pair: (pair[0].name, pair[0].version))
-
-
 def _ended(lock: Lock, found: list[Vulnerability]) -> list[Vulnerability]:
-    """The finding of a driver branch that has ended by the table, where the bulletins have not said
-    so already."""
     if not lock.driver or any(one.id == f"driver-branch-{lock.driver.branch}" for one in found):
         return []
     branch, today = lock.driver.branch, clock.now().date().isoformat()
@@ -200,8 +183,6 @@ def _ended(lock: Lock, found: list[Vulnerability]) -> list[Vulnerability]:
 
 
 def _judged(one: Vulnerability, exploited: frozenset[str], fail_on: Rating) -> Vulnerability:
-    """Whether it fails. The bulletins name fixes that the image's archives need not have, so a
-    rating decides there."""
     known = one.id in exploited
     mended = bool(one.fix) and one.feed is not Feed.NVIDIA
     return one.model_copy(update={"exploited": known,
@@ -218,8 +199,7 @@ def summary(record: CveRecord) -> str:
 
 
 def worst(errors: Sequence[GoldenError]) -> GoldenError:
-    """One error for those of several images: what is known of one outranks what is not known of
-    another."""
+    """One error for several images: what is known of one outranks what is not known of another."""
     known = [error for error in errors if isinstance(error, NotVerified)]
     first, *others = known + [error for error in errors if error not in known]
     first.tail = "\n".join([first.tail, *(error.message for error in others)]).strip()
@@ -227,8 +207,7 @@ def worst(errors: Sequence[GoldenError]) -> GoldenError:
 
 
 def failure(record: CveRecord, path: Path) -> GoldenError | None:
-    """The error of a build that must not be published, or of lists that could not be used; None of
-    a good one."""
+    """The error of a build that must not be published, or of lists that could not be used."""
     stops = [one for one in record.findings if one.stops]
     lines = [f"{one.id}  {one.part} {one.version}: "
              + (f"mended by {one.fix}" if one.fix else one.detail or "nothing mends it")

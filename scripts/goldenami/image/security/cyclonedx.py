@@ -26,6 +26,7 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
+from goldenami.image.security import components
 from goldenami.image.security.components import ImagePart, Materials
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "goldenami")
@@ -42,23 +43,23 @@ def metadata(component: Component, at: datetime.datetime) -> BomMetaData:
     return BomMetaData(component=component, timestamp=at, tools=ToolRepository(components=[tool]))
 
 
-def rendered(bom: Bom, version: SchemaVersion) -> dict[str, Any]:
-    """The document in a version of the specification."""
-    text = make_outputter(bom, OutputFormat.JSON, version).output_as_string()
+def rendered(bom: Bom) -> dict[str, Any]:
+    """The document in version 1.6 of the specification."""
+    text = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string()
     return dict(json.loads(text))
 
 
-def document(materials: Materials, version: str) -> dict[str, Any]:
-    """The bill in a version of the specification. It is dated by the image's newest package."""
-    lock = materials.lock
+def document(materials: Materials) -> dict[str, Any]:
+    """The bill, dated by the image's newest package."""
+    lock, distribution = materials.lock, components.distribution(materials.lock)
     image = Component(
         type=ComponentType.OPERATING_SYSTEM, bom_ref="image", name=lock.image,
         version=materials.build_id, description=lock.description,
         properties=_properties([("lock-sha256", materials.lock_sha256),
-                                ("distribution", materials.distribution)]))
+                                ("distribution", distribution)]))
     release = Component(
         type=ComponentType.OPERATING_SYSTEM, bom_ref="distribution",
-        name=lock.base.distribution, version=materials.distribution.partition("-")[2])
+        name=lock.base.distribution, version=distribution.partition("-")[2])
     parts = {part.ref: _component(part) for part in materials.parts}
     at = datetime.datetime.fromtimestamp(lock.source_date_epoch, datetime.UTC)
     bom = Bom(serial_number=serial(materials), metadata=metadata(image, at),
@@ -66,7 +67,7 @@ def document(materials: Materials, version: str) -> dict[str, Any]:
     bom.register_dependency(image, [release, *parts.values()])
     for part in materials.parts:
         bom.register_dependency(parts[part.ref], [parts[ref] for ref in part.depends])
-    found = rendered(bom, SchemaVersion.from_version(version))
+    found = rendered(bom)
     # A row without `dependsOn` would claim that a part needs nothing: nobody recorded that.
     found["dependencies"] = [row for row in found["dependencies"] if "dependsOn" in row]
     # The library has no compositions: they say whether the list of parts is all that there is.

@@ -8,13 +8,12 @@ Its form: source -> CVE -> {"releases": {codename: {"status", "fixed_version", "
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from debian.debian_support import Version
 
 from goldenami.core.errors import Unreachable
-from goldenami.image.security.components import SourcePackage
 from goldenami.image.security.feeds import FeedData
 from goldenami.model.builds.security_records import Feed, Rating, Vulnerability
 
@@ -23,46 +22,47 @@ UNIMPORTANT, END_OF_LIFE = "unimportant", "end-of-life"
 come."""
 
 
-def parse(data: bytes, wanted: Collection[tuple[SourcePackage, str]]) -> FeedData:
-    """What the tracker has against the source packages, each with the codename of its release.
+def parse(data: bytes, wanted: Mapping[str, Mapping[str, Sequence[str]]]) -> FeedData:
+    """What the tracker has against the `wanted` versions by codename and source package.
 
     Unreachable for data of another form, and where it knows nothing of one of these releases.
     """
-    releases = {codename for _, codename in wanted}
 
     def slim(found: dict[str, Any]) -> dict[str, Any]:
         """Of a vulnerability just the states that are asked for: all of them take half a
         gigabyte."""
         if "releases" not in found:
             return found
-        return {name: state for name, state in found["releases"].items() if name in releases}
+        return {name: state for name, state in found["releases"].items() if name in wanted}
 
     known, found = set[str](), list[Vulnerability]()
     try:
         tracker = json.loads(data, object_hook=slim)
         for issues in tracker.values():
             known.update(*issues.values())
-        for source, codename in wanted:
-            found += _against(source, codename, tracker.get(source.name, {}))
+        for codename, sources in wanted.items():
+            for source, versions in sources.items():
+                for version in versions:
+                    found += _against(source, version, codename, tracker.get(source, {}))
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise Unreachable(f"is no tracker's data: {error}") from None
-    if lost := releases - known:
+    if lost := wanted.keys() - known:
         raise Unreachable(f"has no entry of {', '.join(sorted(lost))}")
     return FeedData(sum(map(len, tracker.values())), None, found)
 
 
 def _against(
-    source: SourcePackage, codename: str, issues: dict[str, Any]
+    source: str, version: str, codename: str, issues: dict[str, Any]
 ) -> Iterator[Vulnerability]:
     for identifier, issue in issues.items():
         state = issue.get(codename)
         if state is None or state.get("urgency") == UNIMPORTANT:
             continue
         fix = state.get("fixed_version", "") if state["status"] == "resolved" else ""
-        if state["status"] == "resolved" and not Version(source.version) < Version(fix):
+        if state["status"] == "resolved" and not Version(version) < Version(fix):
             continue  # "0": it never was in this release
         yield Vulnerability(
-            id=identifier, feed=Feed.DEBIAN, part=source.name, version=source.version, fix=fix,
+            id=identifier, feed=Feed.DEBIAN, part=source, version=version, fix=fix,
             rating=rating(str(state.get("urgency", ""))), detail=_detail(state))
 
 
@@ -70,13 +70,9 @@ def rating(urgency: str) -> Rating:
     """Debian's urgency; asterisks mark one that a person did not set. What has reached its end
     counts as high."""
     word = urgency.rstrip("*")
-    return (
-        Rating.HIGH
-        if word == END_OF_LIFE
-        else Rating(word)
-        if word in set(Rating)
-        else Rating.UNKNOWN
-    )
+    if word == END_OF_LIFE:
+        return Rating.HIGH
+    return Rating(word) if word in set(Rating) else Rating.UNKNOWN
 
 
 def _detail(state: dict[str, Any]) -> str:

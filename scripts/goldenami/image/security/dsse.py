@@ -20,13 +20,13 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 def statement(
     kind: str, subject: list[dict[str, Any]], predicate: dict[str, Any]
 ) -> dict[str, Any]:
-    """A statement on subjects, whose predicate is of that type."""
+    """A statement on subjects."""
     return {"_type": STATEMENT, "predicateType": kind, "subject": subject, "predicate": predicate}
 
 
 def sealed(statement: dict[str, Any], signer: Signer) -> str:
-    """The envelope of a statement, without a space: a parameter of Systems Manager has room for
-    4,096 characters."""
+    """The envelope, without a space: a parameter of Systems Manager has room for 4,096
+    characters."""
     from securesystemslib.dsse import Envelope  # noqa: PLC0415
 
     envelope = Envelope(_compact(statement).encode(), PAYLOAD_TYPE, {})
@@ -39,11 +39,8 @@ def sealed(statement: dict[str, Any], signer: Signer) -> str:
 
 
 def opened(text: str, key: Key, where: str, predicate: str) -> dict[str, Any]:
-    """The statement in an envelope, whose predicate is of that type.
-
-    Unreachable where `text` is no envelope; NotVerified where this key has not signed it, or
-    something else is in it.
-    """
+    """The statement in an envelope. Unreachable where `text` is no envelope; NotVerified where
+    this key has not signed it, or its predicate is of another type."""
     from securesystemslib.dsse import Envelope  # noqa: PLC0415
     from securesystemslib.exceptions import VerificationError  # noqa: PLC0415
 

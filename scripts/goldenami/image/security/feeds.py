@@ -1,9 +1,5 @@
-"""The public lists of vulnerabilities: read from their address or a file, and believed only where
-they are whole.
-
-Data that is missing, stale, older or much smaller than before, of another SHA-256 or of another
-form is not used: a scanner that finds nothing in half a list says that all is well.
-"""
+"""The public lists of vulnerabilities, believed only where they are whole: a scanner that finds
+nothing in half a list says that all is well."""
 
 from __future__ import annotations
 
@@ -50,8 +46,7 @@ adds some a month."""
 
 @dataclass(frozen=True)
 class FeedPlaces:
-    """Where this run takes feeds from, and the SHA-256 that their data has to have, if any. One is
-    read once."""
+    """Where this run takes feeds from, and the SHA-256 that their data has to have, if any."""
 
     places: Mapping[Feed, str]
     digests: Mapping[Feed, str]
@@ -59,7 +54,6 @@ class FeedPlaces:
                                                      compare=False)
 
     def document(self, address: str) -> Document:
-        """What is at an address; Unreachable where it cannot be had."""
         if address not in self._read:
             try:
                 self._read[address] = http_documents.read(
@@ -76,8 +70,8 @@ class FeedPlaces:
 
 @dataclass(frozen=True)
 class FeedData:
-    """What a list says: its number of entries, the day of its newest change if it says so, and what
-    was looked for."""
+    """What a list says: its number of entries, the day of its newest change, what was looked
+    for."""
 
     entries: int
     changed: datetime.date | None
@@ -90,11 +84,9 @@ Parser = Callable[[bytes], FeedData]
 def read(
     feed: Feed, wanted: FeedPlaces, before: FeedStatus | None, parse: Parser
 ) -> tuple[FeedStatus, Any]:
-    """The status of a feed, with what `parse` found in it; None where the data is not to be
-    believed.
+    """The status of a feed, with what `parse` found in it; None where the data is not believed.
 
-    `before` is its status in the newest record. `parse` raises Unreachable for data of another
-    form.
+    `before` is its status in the newest record.
     """
     address = wanted.places.get(feed, PLACES[feed].address)
     status = FeedStatus(feed=feed, address=address,
@@ -118,7 +110,6 @@ def read(
 
 
 def _hold_against(status: FeedStatus, days: int) -> None:
-    """Unreachable where the data is empty, stale, or less than what was known before."""
     today = clock.now().date()
     if not status.entries:
         raise Unreachable("has no entries")
@@ -134,22 +125,14 @@ def _hold_against(status: FeedStatus, days: int) -> None:
                           f"{status.known_entries}")
 
 
-def document_of(data: bytes) -> Any:
-    """JSON, or Unreachable."""
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Unreachable(f"is not JSON: {error}") from None
-
-
 def exploited(data: bytes) -> FeedData:
-    """CISA's catalogue of vulnerabilities that are used in attacks: the identifiers."""
-    catalogue = document_of(data)
+    """The identifiers in CISA's catalogue of vulnerabilities that are used in attacks."""
     try:
+        catalogue = json.loads(data)
         found = frozenset(str(entry["cveID"]) for entry in catalogue["vulnerabilities"])
         changed = datetime.datetime.fromisoformat(catalogue["dateReleased"]).date()
         stated = int(catalogue["count"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise Unreachable(f"is no catalogue of CISA's: {error!r}") from None
     if stated != len(found):
         raise Unreachable(f"states {stated} entries and has {len(found)}")

@@ -33,8 +33,7 @@ PART = "nvidia-driver"
 
 @dataclass(frozen=True)
 class Bulletin:
-    """One bulletin: the day of its first release, the branches of Linux drivers that it names, its
-    document."""
+    """A bulletin, and the branches of Linux drivers that it names."""
 
     released: datetime.date
     branches: frozenset[str]
@@ -46,7 +45,7 @@ def parse(data: bytes, driver: str, sm: Sequence[str]) -> FeedData:
     another form.
 
     A branch that the newest bulletin does not name is a finding by itself: it gets no fixes, and
-    nobody says of what. Its successors have to run GPUs of the compute capabilities `sm`.
+    nobody says of what. Its successors run GPUs of the compute capabilities `sm`.
     """
     try:
         documents = list(_documents(data))
@@ -105,7 +104,6 @@ def _bulletin(document: dict[str, Any]) -> Bulletin:
 
 
 def _products(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Branch and words about versions by product id, of drivers for Linux."""
     found: dict[str, tuple[str, str]] = {}
 
     def walk(rows: list[dict[str, Any]], branch: str) -> None:

@@ -1,5 +1,4 @@
-"""OSV's lists (OSV schema 1.6), a ZIP of one JSON file a vulnerability: of Python's package index,
-and of Ubuntu."""
+"""OSV's lists (OSV schema 1.6), a ZIP of one JSON file a vulnerability."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ _APK_WORDS = ("alpha", "beta", "pre", "rc", "", "cvs", "svn", "git", "hg", "p")
 
 
 def apk_order(version: str) -> tuple[Any, ...]:
-    """What orders versions of Alpine; ValueError for what is none."""
+    """The order of Alpine's versions; ValueError for what is none."""
     if not (match := _APK.fullmatch(version)):
         raise ValueError(f"{version!r} is no version of apk")
     words = [(_APK_WORDS.index(word), int(number or 0))
@@ -106,8 +105,6 @@ def _against(
 def _in_range(
     version: str, events: list[dict[str, str]], order: Callable[[str], Any]
 ) -> Iterator[str]:
-    """The fix ("" where there is none) if the version is between an introduction and the event that
-    ends it."""
     at, since = order(version), False
     for event in sorted(events, key=lambda event: order(next(iter(event.values())))):
         if "introduced" in event:

@@ -1,9 +1,9 @@
 """Where a published build comes from, signed, for each region: SLSA's provenance, and a summary of
 its verification.
 
-Subjects are the AMI and its snapshot; what they were made of is the lock, and what was found of
-them are the digests of the build's records. Whoever has the public key can hold the account to it
-(published_provenance.py), or a build's folder.
+Subjects are the AMI and its snapshot, the material is the lock, byproducts are the build's
+records. Whoever has the public key can hold the account to it (published_provenance.py), or a
+build's folder.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ LIST = "blocksSha256"
 
 
 def demanded(root: Path, definition: Definition, account: Account) -> Signer | None:
-    """The key to sign with; BadInput where the definition wants builds signed, and there is
-    none."""
+    """The key to sign with; BadInput where the definition wants one, and there is none."""
     key = signers.of_environment(root, account)
     if key is None and definition.security.signed:
         raise BadInput(f"{definition.image} is published with signed provenance alone, and {KEY} "
@@ -69,16 +68,15 @@ def demanded(root: Path, definition: Definition, account: Account) -> Signer | N
 
 @dataclass(frozen=True)
 class Attestor:
-    """Signs where a build comes from. `policy` is the image's definition, by which it was
-    verified."""
+    """Signs where a build comes from. `policy` is the image's definition."""
 
     build: BuildFolder
     key: Signer
     policy: Path
 
     def attest(self, region: str, ami: Image) -> Attestations:
-        """Both envelopes for the AMI of a region; copies are in the build's folder before the
-        account has them."""
+        """Both envelopes for an AMI; copies are in the build's folder before the account has
+        them."""
         provenance = dsse.sealed(_statement(self.build, region, ami.ami, ami.snapshot), self.key)
         made = Attestations(provenance,
                             dsse.sealed(self._summary(region, ami, provenance), self.key),
@@ -89,7 +87,6 @@ class Attestor:
         return made
 
     def is_right(self, region: str, ami: Image, found: Attestations) -> bool:
-        """Whether what the account has is signed by this key, and of this AMI."""
         try:
             hold(found, self.key.public_key, region, ami.ami, ami.snapshot)
         except GoldenError:
@@ -97,7 +94,6 @@ class Attestor:
         return True
 
     def _summary(self, region: str, ami: Image, provenance: str) -> dict[str, Any]:
-        """That the build passed `verify`: nothing else is published."""
         bake, folder = self.build.read_bake(), self.policy.parent
         subjects = _subjects(self.build, bake, region, ami.ami, ami.snapshot)
         return dsse.statement(VERIFICATION, subjects, {
@@ -127,8 +123,7 @@ def _statement(build: BuildFolder, region: str, ami: str, snapshot: str) -> dict
 def of_container(
     record: ContainerRecord, git_commit: str, python: str, bill_sha256: str
 ) -> dict[str, Any]:
-    """Where a container image comes from, as a statement; `bill_sha256` is of its bill of
-    materials."""
+    """Where a container image comes from; `bill_sha256` is of its bill of materials."""
     subject = {"name": record.image, "digest": {"sha256": record.digest}}
     return dsse.statement(PROVENANCE, [subject], _predicate(
         record, CONTAINER_TYPE, {"image": record.image}, {"python": python}, git_commit,
@@ -154,8 +149,7 @@ def _predicate(
 
 
 def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str]]:
-    """The records of the build with their digests. A manifest that is here no more is the one of
-    the bake."""
+    """A manifest that is here no more is the one of the bake."""
     for name in BYPRODUCTS:
         if (build.path / name).exists():
             yield name, records.sha256_file(build.path / name)
@@ -166,8 +160,8 @@ def _byproducts(build: BuildFolder, bake: BakeRecord) -> Iterator[tuple[str, str
 def _subjects(
     build: BuildFolder, bake: BakeRecord, region: str, ami: str, snapshot: str
 ) -> list[dict[str, Any]]:
-    """AMI and snapshot. One that was baked on EC2 has no disk here: the list of its snapshot's
-    blocks has its bytes."""
+    """One that was baked on EC2 has no disk here: the list of its snapshot's blocks has its
+    bytes."""
     digest = {"sha256": bake.disk_sha256} if bake.disk_sha256 else {"lockSha256": bake.lock_sha256}
     blocks = {LIST: records.sha256_file(build.blocks)} if build.blocks.exists() else {}
     return [{"name": attestations.arn(region, "image", ami), "digest": digest},
@@ -176,9 +170,8 @@ def _subjects(
 
 
 def hold(found: Attestations, key: Key, region: str, ami: str, snapshot: str) -> dict[str, Any]:
-    """The statement of where an AMI comes from, of two envelopes; NotVerified where they are not
-    signed, or of others.
-    """
+    """The statement of where an AMI comes from; NotVerified where it is not signed, or of
+    another."""
     statement = dsse.opened(found.provenance, key, f"the provenance of {ami} in {region}",
                             PROVENANCE)
     summary = dsse.opened(found.verification, key, f"the verification summary of {ami} in {region}",
@@ -201,8 +194,8 @@ def hold(found: Attestations, key: Key, region: str, ami: str, snapshot: str) ->
 
 
 def verify(build: BuildFolder, public_key: Path) -> list[str]:
-    """Hold the records, the lock and the disk of a build's folder to what was signed when it was
-    published; returns the regions. The disk is read whole, where it is still here.
+    """Hold the records, lock and disk of a build's folder to what was signed when it was published;
+    returns the regions.
 
     Records that are made again later (`verify.json`, `cve.json`) are in it as they were.
     NotVerified says what differs, BadInput that there is no key.
@@ -237,7 +230,6 @@ _CHANGED = "the build was changed after it was signed, or this envelope is anoth
 
 
 def _hold_bytes(build: BuildFolder, bake: BakeRecord) -> None:
-    """Hold what the signed `bake.json` names by its digest to the bytes that are here."""
     here = records.sha256_file(build.lock) if build.lock.exists() else "none"
     if here != bake.lock_sha256:
         raise NotVerified(f"{build.lock} differs: signed is {bake.lock_sha256}, here is {here}",
@@ -248,7 +240,6 @@ def _hold_bytes(build: BuildFolder, bake: BakeRecord) -> None:
 
 
 def _parts(statement: dict[str, Any]) -> dict[str, Any]:
-    """What is compared, in the order in which it says most."""
     predicate = statement["predicate"]
     run, definition = predicate["runDetails"], predicate["buildDefinition"]
     found = {"the image": definition["externalParameters"],

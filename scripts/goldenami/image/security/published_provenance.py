@@ -1,8 +1,5 @@
-"""Whether an AMI of the account is what was signed when it was published: envelope, AMI, snapshot,
-tags, blocks.
-
-It asks the account alone, so that any machine with the public key can look.
-"""
+"""Whether an AMI of the account is what was signed when it was published: envelope, AMI,
+snapshot, tags, blocks. Any machine with the public key can look."""
 
 from __future__ import annotations
 
@@ -27,10 +24,10 @@ from goldenami.model.builds.build_records import checkout_commit
 def verify(
     account: Account, regions: Iterable[str], ami: str, public_key: Path
 ) -> tuple[str, Image, dict[str, Any]]:
-    """The AMI's region, the AMI, and the statement that was signed of it.
+    """The AMI's region, the AMI, and what was signed of it.
 
-    NotVerified says what is wrong, Unreachable what cannot be read; BadInput for no key, or no such
-    AMI in `regions`.
+    NotVerified says what is wrong, Unreachable what cannot be read; BadInput for no key, or no
+    such AMI in `regions`.
     """
     key = signers.read_public(public_key)
     region, image = _find(account, list(regions), ami)
@@ -69,11 +66,9 @@ def verify(
 def verify_blocks(account: Account, region: str, image: Image, statement: dict[str, Any],
                   progress: Progress,
                   scratch: Path) -> int:
-    """Read the whole snapshot and hold it to the list of blocks that was signed; returns how many
-    it has.
+    """Hold each block of the snapshot to the signed list; returns how many there are.
 
-    NotVerified where a block differs, Unreachable where the snapshot cannot be read, or no list was
-    signed.
+    NotVerified where one differs, Unreachable where the snapshot or the list cannot be had.
     """
     wanted = statement["subject"][1]["digest"].get(LIST)
     if wanted is None:
@@ -105,7 +100,6 @@ def _find(account: Account, regions: list[str], ami: str) -> tuple[str, Image]:
 
 
 def _signed_tags(statement: dict[str, Any]) -> dict[str, str]:
-    """The tags of a build, as what was signed says them."""
     predicate = statement["predicate"]
     found = {row["name"]: row["digest"]
              for row in predicate["buildDefinition"]["resolvedDependencies"]}

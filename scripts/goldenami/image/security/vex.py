@@ -18,7 +18,6 @@ from cyclonedx.model.vulnerability import (
     VulnerabilitySeverity,
     VulnerabilitySource,
 )
-from cyclonedx.schema import SchemaVersion
 
 from goldenami.image.security import cyclonedx
 from goldenami.image.security.components import Materials
@@ -41,7 +40,7 @@ def document(record: CveRecord, materials: Materials, waived: dict[str, Waiver])
                                  f"vex {record.lock_sha256} {record.checked_at}"),
         metadata=cyclonedx.metadata(image, at),
         vulnerabilities=[_row(one, materials, waived.get(one.id)) for one in record.findings])
-    return cyclonedx.rendered(bom, SchemaVersion.V1_6)
+    return cyclonedx.rendered(bom)
 
 
 def _row(finding: Finding, materials: Materials, waiver: Waiver | None) -> Vulnerability:
@@ -65,8 +64,6 @@ def _analysis(finding: Finding, waiver: Waiver | None) -> VulnerabilityAnalysis:
 
 
 def _refs(finding: Finding, materials: Materials) -> list[str]:
-    """The parts of the bill that have it: all packages of a source, a wheel, the driver's
-    modules."""
     return [part.ref for part in materials.parts
             if (part.source and (part.source.name, part.source.version)
                 == (finding.part, finding.version))

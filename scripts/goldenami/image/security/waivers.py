@@ -1,8 +1,8 @@
 """packer/waivers.yml: findings that somebody has looked at and lets pass, for a time, with a
 reason.
 
-A waiver that has expired, names what is not there or excuses nothing is an error with its line: a
-list that nobody cleans is one that excuses the next finding unseen.
+A waiver that has expired or excuses nothing is an error with its line: a list that nobody cleans
+excuses the next finding unseen.
 """
 
 from __future__ import annotations
@@ -65,11 +65,9 @@ class Waivers:
     rows: tuple[Waiver, ...]
 
     def of(self, image: str) -> dict[int, Waiver]:
-        """Those of an image."""
         return {at: row for at, row in enumerate(self.rows) if image in row.images}
 
     def warnings(self, image: str, today: date) -> list[str]:
-        """Those of an image that end soon."""
         return [f"{self.source.path}:{self.source.lines['waivers', at]}: the waiver of {row.id} ends on {row.expires}, "
                 f"in {(row.expires - today).days} days" for at, row in self.of(image).items()
                 if row.expires - today <= NOTICE]
@@ -77,11 +75,8 @@ class Waivers:
     def apply(
         self, image: str, findings: Iterable[Vulnerability], *, complete: bool
     ) -> list[Vulnerability]:
-        """The findings of an image, with what is waived; BadInput for a waiver that excuses none of
-        them.
-
-        Where they are not `complete`, what it excuses may only be unseen.
-        """
+        """The findings, with what is waived; BadInput for a waiver that excuses none of them,
+        where they are `complete`."""
         mine, used, result = self.of(image), set[int](), list[Vulnerability]()
         for finding in findings:
             kind = (
@@ -108,8 +103,7 @@ def _said(waiver: Waiver) -> str:
 
 
 def load(root: Path, images: Collection[str], today: date) -> Waivers:
-    """The waivers of the checkout; BadInput with file and line for one that is wrong, unknown or
-    has expired."""
+    """The waivers; BadInput with file and line for one that is wrong, unknown or has expired."""
     source = yaml_lines.load(root / PATH)
     rows = yaml_lines.validate(source, _WaiverList).waivers
     for at, row in enumerate(rows):
@@ -123,7 +117,6 @@ def load(root: Path, images: Collection[str], today: date) -> Waivers:
 
 
 def _problem(row: Waiver, images: Collection[str], today: date) -> tuple[str, str] | None:
-    """The key and what is wrong with it."""
     if unknown := [image for image in row.images if image not in images]:
         return "images", f"no image `{unknown[0]}`; {nearest(unknown[0], images)}"
     if row.expires < today:
