@@ -31,7 +31,7 @@ CALLED = "Called by pipelines and Molecule"
 """The area of commands that no person types."""
 AREAS: dict[str, dict[str, str]] = {
     "Definitions and locks": {"init": "lock", "new-role": "lock", "check": "lock",
-                              "hardware": "costs", "lock": "lock"},
+                              "lock": "lock"},
     "Builds on this machine": {
         "bake": "bake", "verify": "bake", "container": "bake", "shell": "bake", "reproduce": "bake",
         "clean": "store", "store": "store", "cve": "cve"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -33,12 +34,12 @@ def cmd_regions(
         help="hours of one GPU a month, to be priced")] = None,
 ) -> int:
     """Show where families, of IMAGE or by name, exist, what they cost, where a workload costs
-    least."""
+    least; without either, which families an image can be declared for."""
     check_regions(region)
     if image and not family:
         family = list(checkout.definition(image).hardware)
     if not family:
-        raise BadInput("no family to look for", hint="name an image, or a family by --family")
+        return _families(checkout.families)
     account, own = checkout.account(checkout.definition(image) if image else None), home_region()
     home = account.allowed.first([own, *known_regions()]) or own
     rules = residency.of_repository(checkout.root)
@@ -92,22 +93,12 @@ def _review(checkout: Checkout, by: list[By], months: int, *, as_json: bool) -> 
     return 0
 
 
-def cmd_hardware(
-    checkout: Checkout,
-    family: Annotated[list[str] | None, typer.Argument(help="instance families; none: all")] = None,
-) -> int:
-    """List the instance families that images can be declared for."""
-    known, named = checkout.families, family or []
-    for name in named:
-        if name not in known:
-            refused = hardware.refusal(name)
-            raise BadInput(refused or f"unknown family `{name}`: {nearest(name, known)}",
-                           hint=hardware.UNKNOWN)
-    families = {name: known[name] for name in named or known}
+def _families(known: Mapping[str, Family]) -> int:
     print(_ROW.format("family", "cpu", "accelerator", "sm", "modules", "boot").rstrip())
-    print("\n".join(_row(name, family) for name, family in families.items()))
-    print("".join(f"{refused}\n" for name in families if (refused := hardware.refusal(name))),
-          end="")
+    print("\n".join(_row(name, family) for name, family in known.items()))
+    for name in known:
+        if refused := hardware.refusal(name):
+            print(refused)
     return 0
 
 
