@@ -101,7 +101,7 @@ def _area(name: str) -> str:
 
 
 def command(name: str) -> TyperCommand:
-    """The command `name`, made of the function of that name in its module."""
+    """The command `name`, with its module imported."""
     from goldenami.commands import with_checkout  # noqa: PLC0415 - 0.5 s that the help need not wait for
 
     module = importlib.import_module(f"goldenami.commands.{MODULES[name]}")

@@ -1,5 +1,4 @@
-"""docs/reference.md from the code: `scripts/reference` writes it, and a test holds the page equal
-to the code."""
+"""docs/reference.md from the code: `scripts/reference` writes it."""
 
 from __future__ import annotations
 

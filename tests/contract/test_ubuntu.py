@@ -22,7 +22,6 @@ from goldenami.core.cache_paths import CachePaths
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import Outcome, Verdict, VerifyRecord
 from goldenami.model.builds.lockfile import Lock
-from goldenami.packages import mirrors
 from goldenami.packages.store import Store
 from support.builds import checkout
 from support.builds.bakes import finish, settle
@@ -61,8 +60,7 @@ def walk(
     need("zstd", "dpkg-deb", "gpg")
     folder, driver = tmp_path_factory.mktemp("ubuntu"), bool(request.param)
     root = _without(checkout.copy(folder / "root"), "cuda" if driver else "cuda nvidia_driver")
-    Noble(root, IMAGE, folder / "served/noble",
-          Store(CachePaths.default().root, proxy=mirrors.proxy), key)
+    Noble(root, IMAGE, folder / "served/noble", Store(CachePaths.default().root), key)
     mirror = debrepo.Mirror(folder / "served")
     told = {"GOLDEN_MIRROR_UBUNTU": f"{mirror.uri}/noble",
             "GOLDEN_CACHE": str(checkout.cache(folder / "cache")),

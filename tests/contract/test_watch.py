@@ -20,8 +20,7 @@ from goldenami.model.builds.security_records import (
     Rating,
     Vulnerability,
 )
-from goldenami.model.definitions.definition import PythonIndex
-from goldenami.packages.pypi import PyFile
+from goldenami.packages.pypi import PyFile, PythonIndex
 from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo, pyindex
 from support.debian.debrepo import Fault, Package
@@ -247,7 +246,7 @@ def test_python_packages_are_watched_each_on_its_index(checkout: WatchCheckout) 
               for name, digit in (("pinned", "0"), ("company-model", "1"), ("needed", "2"))]
     with pyindex.serve() as public, pyindex.serve() as private:
         private.login = "ann:secret"
-        index = PythonIndex(url=private.url, packages=["company-*"], login="COMPANY_PYPI")
+        index = PythonIndex(url=private.url, packages=("company-*",), login="COMPANY_PYPI")
         python = PythonPackages(environment="ml", wheels=wheels, index=index, allow=[], asked={
             "pinned": "pinned==1.0", "company-model": "company-model<2"})
         lockfile.write(lockfile.path_of(checkout.root, IMAGE),

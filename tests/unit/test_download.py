@@ -192,13 +192,16 @@ def test_a_body_without_an_end_is_left(tmp_path: Path, odd: str) -> None:
     assert objects(tmp_path / "cache") == []
 
 
-def test_a_proxy_gets_the_requests_that_are_its_own(tmp_path: Path, served: debrepo.Mirror) -> None:
+@pytest.mark.usefixtures("offline")
+def test_a_proxy_gets_the_requests_that_are_its_own(
+    tmp_path: Path, served: debrepo.Mirror, monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The mirror stands in for the proxy: a host that does not resolve is reached through it, with
     its login."""
     item = wanted(served, "00")[0]
     behind = StoreRequest(item.sha256, item.size, "http://mirror.invalid/00", item.name)
-    through = Store(tmp_path / "cache", proxy=lambda _: served.uri.replace("//", "//user:p%40ss@"))
-    through.fetch([behind])
+    monkeypatch.setenv("http_proxy", served.uri.replace("//", "//user:p%40ss@"))
+    Store(tmp_path / "cache").fetch([behind])
     assert_whole(tmp_path / "cache", [item])
     assert served.headers[-1]["proxy-authorization"] == "Basic dXNlcjpwQHNz"
     assert served.headers[-1]["Host"] == "mirror.invalid"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.errors import NoFit, Unreachable, Vanished
-from goldenami.packages.pypi import VARIABLE, Index, Interpreter, PrivateIndex
+from goldenami.packages.pypi import VARIABLE, Index, Interpreter, PythonIndex
 from goldenami.packages.store import Store
 from goldenami.watch.sources import index_versions as watched
 from support.debian import pyindex, tls
@@ -152,7 +152,7 @@ def test_a_private_index_is_reached_past_the_proxy_of_the_other(
     served.wheel("lib", "1.0")
     with pyindex.serve() as company:
         company.wheel("company-model", "1.0", ("lib",))
-        index = Index.configured(PrivateIndex(company.url, ("company-*",), ""))
+        index = Index.configured(PythonIndex(url=company.url, packages=("company-*",)))
         found = index.resolve(["company-model"], [], PYTHON)
     assert [file.project for file in found] == ["company-model", "lib"]
     assert all(path.startswith("/") for path in company.asked), company.asked

@@ -11,9 +11,8 @@ from goldenami.image.security import components, cve
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.builds.python_packages import PythonPackages
 from goldenami.model.builds.security_records import Feed
-from goldenami.model.definitions.definition import PythonIndex
 from goldenami.model.supported import hardware
-from goldenami.packages.pypi import PyFile
+from goldenami.packages.pypi import PyFile, PythonIndex
 from goldenami.packages.store import Store
 from support.builds.checkout import ROOT
 from support.builds.sample_lock import sample
@@ -27,7 +26,7 @@ def lock() -> Lock:
     wheels = [PyFile(project=name, version="1.0", filename=f"{name}-1.0.whl", sha256=digit * 64,
                      size=10**9)
               for name, digit in (("einops", "a"), ("company-model", "b"), ("cupy-cuda12x", "c"))]
-    index = PythonIndex(url=URL, packages=["company-*"], login="COMPANY_PYPI")
+    index = PythonIndex(url=URL, packages=("company-*",), login="COMPANY_PYPI")
     return sample(python=PythonPackages(
         environment="ml", asked={"einops": "einops", "company-model": "company-model==1.0"},
         wheels=wheels, index=index, allow=[]))

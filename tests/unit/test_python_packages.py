@@ -255,8 +255,8 @@ def test_a_private_package_is_installed_without_a_network_the_same_each_time(
 
 
 @pytest.mark.parametrize(("value", "said"), [
-    (None, f"{LOGIN} is not set, which opens"),
-    ("token", f"{LOGIN} holds no `user:password`, which opens"),
+    (None, f"{LOGIN} does not hold `user:password`"),
+    ("token", f"{LOGIN} does not hold `user:password`"),
     ("ann:wrong", "company-model/ answered 401"),
 ])
 def test_a_login_that_is_missing_or_refused(

@@ -1,5 +1,4 @@
-"""The commands: a function each, with its arguments and options in its signature; a module for what
-they work on."""
+"""The commands: a function each, its arguments and options in its signature."""
 
 from __future__ import annotations
 
@@ -102,7 +101,7 @@ def _lead_on(words: list[str]) -> None:
 
 
 def setting(text: str) -> tuple[str, str]:
-    """The name and the value of an option `--set NAME=VALUE`; BadInput for another form."""
+    """Name and value of `--set NAME=VALUE`; BadInput for another form."""
     name, equals, value = text.partition("=")
     if not equals:
         raise BadInput(f"`--set {text}` is not NAME=VALUE",

@@ -22,7 +22,6 @@ from goldenami.model.operation import residency
 from goldenami.model.operation.residency import AllowedRegions
 from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
-from goldenami.packages import mirrors
 from goldenami.packages.store import Remote, Store
 
 if TYPE_CHECKING:  # botocore, with which not each command starts
@@ -57,8 +56,7 @@ class Checkout:
     @cached_property
     def store(self) -> Store:
         location = os.environ.get("GOLDEN_STORE_S3")
-        return Store(self.cache.root, remote=self._remote(location) if location else None,
-                     proxy=mirrors.proxy)
+        return Store(self.cache.root, remote=self._remote(location) if location else None)
 
     def _remote(self, location: str) -> Remote:
         from goldenami.aws.remote_store import S3Store  # noqa: PLC0415 - botocore, as below

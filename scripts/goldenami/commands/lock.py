@@ -110,8 +110,7 @@ def _explain(lock: Lock) -> None:
 def make_lock(
     checkout: Checkout, definition: Definition, constraints: LockConstraints | None = None,
 ) -> tuple[Lock, str]:
-    """A new lock with its SHA-256, within `constraints`; of one without them `lint`'s findings are
-    said, too."""
+    """A new lock with its SHA-256; without `constraints` `lint`'s findings are said, too."""
     image, progress = definition.image, checkout.progress("lock", definition.image)
     lock, digest = resolve.run(checkout.root, definition, checkout.store, progress,
                                checkout.log(image, "lock"),
@@ -125,8 +124,7 @@ def make_lock(
 
 
 def fetched(checkout: Checkout, image: str, *, relock: bool) -> tuple[Lock, str]:
-    """The lock with its files present. A file that upstream deleted is an error, or with `relock` a
-    new lock."""
+    """The lock with its files present; `relock` makes a new one where upstream deleted a file."""
     definition = checkout.definition(image)
 
     def read() -> tuple[Lock, str]:

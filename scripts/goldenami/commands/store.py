@@ -57,8 +57,7 @@ def _collect(checkout: Checkout, *, delete: bool) -> int:
     for path, size in unnamed.files.items():
         print(f"{size:>12} {path.name}")
     print(f"{len(unnamed.files)} files, {sum(unnamed.files.values()) / 1e6:.0f} MB, that no lock "
-          "or build of this "
-          "checkout names" + ("" if delete else " (--delete removes them)"))
+          "or build of this checkout names" + ("" if delete else " (--delete removes them)"))
     if delete:
         unnamed.remove()
         print("deleted")
@@ -71,8 +70,7 @@ def _push(checkout: Checkout) -> int:
                        hint="set GOLDEN_STORE_S3 to s3://bucket/prefix")
     present, lacking = garbage.shareable(checkout.root, checkout.store)
     print(f"{len(present)} files, {sum(present.values()) / 1e6:.0f} MB, are to be in the remote "
-          "store; "
-          f"{lacking} that the locks name are not here", flush=True)
+          f"store; {lacking} that the locks name are not here", flush=True)
     sent = checkout.store.send(present)
     size = sum(present[digest] for digest in sent)
     print(f"sent {len(sent)}, {size / 1e6:.0f} MB; it had the others")

@@ -1,5 +1,4 @@
-"""Where this machine keeps what can be fetched or made again: one folder for all images, below it
-one for each kind."""
+"""Where this machine keeps what can be fetched or made again, for all images."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""Every environment variable of goldenami, with what it means: docs/reference.md is made from it.
-
-`<NAME>` stands for a family. A layout rule finds a variable that some file uses and this table
-lacks.
-"""
+"""Every environment variable of goldenami: docs/reference.md is made from it. `<NAME>` stands for a
+family. A layout rule finds a variable that some file uses and this table lacks."""
 
 from __future__ import annotations
 
@@ -83,8 +80,8 @@ places."""
 
 
 def misspelt(name: str) -> tuple[str, bool]:
-    """The variable that was meant by one that nothing reads, "" where none is near; and whether it
-    is of a family, of which another machine may have more."""
+    """The variable that was meant by one that nothing reads, or ""; and whether it is of a family,
+    of which another machine may have more."""
     known, families = set[str](), list[str]()
     ours = [*VARIABLES.values(), OF_OTHERS, PIPELINE_SETTINGS]
     for entry, said in (item for group in ours for item in group.items()):

@@ -1,8 +1,4 @@
-"""Every way goldenami stops, as one tree of exceptions.
-
-An error carries what happened (its message), what to do about it (`hint`) and the process's exit
-code. Only `cli.py` catches them.
-"""
+"""Every way goldenami stops, as one tree of exceptions, which `cli.py` alone catches."""
 
 from __future__ import annotations
 
@@ -58,10 +54,8 @@ class ExitCode(IntEnum):
 
 
 class GoldenError(Exception):
-    """Base of every expected failure: one line of cause, one line of remedy.
-
-    `log` names the file that holds the full output; `tail` are its last lines.
-    """
+    """What happened (`message`), what to do about it (`hint`), and the process's exit code. `log`
+    names the file that holds the full output; `tail` are its last lines."""
 
     exit_code = ExitCode.INTERNAL
 
@@ -130,8 +124,7 @@ class HostNotReady(GoldenError):
 
 
 def together(errors: Sequence[BadInput], where: Path) -> BadInput:
-    """All that is wrong with the file or folder `where`, in one error; a single one stays as it
-    is."""
+    """All that is wrong with the file or folder `where`, in one error."""
     if len(errors) == 1:
         return errors[0]
     lines = [line for error in errors for line in (
@@ -151,16 +144,15 @@ GOLDEN_CACHE=/dev/null, or a folder for a file."""
 
 @contextmanager
 def space(where: Path) -> Iterator[None]:
-    """HostNotReady where a disk is full meanwhile, that of the file that was written, by default of
-    `where`; and where this user may not write it."""
+    """HostNotReady where the disk of the file (or of `where`) is full, or this user may not write
+    it."""
     try:
         yield
     except OSError as error:
         if error.errno in NO_ACCESS and error.filename:
             raise HostNotReady(f"{error.filename}: {(error.strerror or '').lower()}",
                                hint="run as root in a checkout of your own, with a GOLDEN_CACHE "
-                                    "that it may "
-                                    "write") from error
+                                    "that it may write") from error
         if error.errno not in NO_SPACE:
             raise
         raise HostNotReady(f"no space left on the disk of {error.filename or where}",
@@ -181,7 +173,7 @@ _WORDS: tuple[tuple[re.Pattern[str], type[GoldenError], str, str], ...] = (
 
 
 def with_cause(error: GoldenError) -> GoldenError:
-    """A tool's or a mirror's failure as one of this machine, where the tool's words say so."""
+    """A tool's or a mirror's failure as one of this machine, where its words say so."""
     if isinstance(error, StageFailed | Unreachable):
         for words, kind, cause, hint in _WORDS:
             if words.search(f"{error.message}\n{error.tail}"):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 def cell(text: str) -> str:
-    """`text` of a stranger within a line: no markup, no mention, no end of the cell."""
+    """`text` of a stranger: no markup, no mention, no end of the cell."""
     return re.sub(r"([\\`*_\[\]<>|#@~!])", r"\\\1", " ".join(text.split()))
 
 

@@ -74,14 +74,13 @@ class ProcessId:
 
 
 def aside(path: Path) -> Path:
-    """Where this process makes what it then renames to `path`: no other has this name, wherever it
-    runs."""
+    """Where this process makes what it then renames to `path`: no other process has this name."""
     return path.with_name(f".{path.name}.{ProcessId.current()}")
 
 
 def is_left(path: Path, text: str = "") -> bool:
-    """Whether `path` was left by the process that ends its name, or `text`: here it has ended. Of
-    one elsewhere, or of no process, only the age of `path` tells."""
+    """Whether the process that ends the name of `path`, or `text`, has ended. Of one elsewhere, or
+    of none, only the age of `path` tells."""
     process = ProcessId.parse(text or path.name)
     if process and process.machine == machine():
         return process.has_ended

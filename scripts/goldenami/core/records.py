@@ -1,9 +1,5 @@
-"""Typed JSON records: the only way stages meet.
-
-A record is a frozen pydantic model, written as canonical JSON (sorted keys, two spaces, one
-trailing newline) by an atomic rename, so that a reader never sees half a record and equal data is
-equal bytes.
-"""
+"""Typed JSON records, the only way stages meet: frozen pydantic models, written as canonical JSON
+by an atomic rename, so that a reader never sees half a record and equal data is equal bytes."""
 
 from __future__ import annotations
 
@@ -26,11 +22,17 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class Section(Record):
+    """Base of the parts of a definition: the text below a field is its description."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
 R = TypeVar("R", bound=Record)
 
 
 def canonical(data: Any) -> str:
-    """`data` as canonical JSON text."""
+    """Canonical JSON text."""
     return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -40,7 +42,7 @@ def sha256_text(text: str) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's content, read in 1 MiB pieces."""
+    """Hex SHA-256 of a file's content."""
     with path.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
@@ -49,11 +51,8 @@ _ZEROS = bytes(1 << 20)
 
 
 def sha256_sparse(path: Path, final: Callable[[int], int] | None = None) -> str:
-    """`sha256_file` of a disk image: holes are hashed as the zeros that they are, but not read.
-
-    Of one that is still being written, `final` is asked with the bytes hashed so far; it waits
-    until more is final and returns up to which byte.
-    """
+    """`sha256_file` of a disk image, without reading its holes. Of one that is still being written,
+    `final` waits until more than the bytes hashed so far is final and returns up to which byte."""
     digest, at = hashlib.sha256(), 0
     with path.open("rb", buffering=0) as source:
         size = os.fstat(source.fileno()).st_size
@@ -97,8 +96,7 @@ def write(path: Path, record: Record) -> None:
 def read_object(
     path: Path, hint: str = "the stage that wrote it writes it again"
 ) -> dict[str, Any]:
-    """A JSON object as plain data: a record of another stage, or of an older shape; BadInput where
-    it is none."""
+    """A JSON object as plain data, also of an older shape; BadInput where it is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -109,7 +107,7 @@ def read_object(
 
 
 def read(path: Path, kind: type[R]) -> R:
-    """Read a record of `kind`, or BadInput naming the file, the key and what is wrong with it."""
+    """Read a record, or BadInput with the file, the key and what is wrong with it."""
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -130,7 +128,7 @@ def read(path: Path, kind: type[R]) -> R:
 
 
 def read_if_whole(path: Path, kind: type[R]) -> R | None:
-    """A record that is made again where it is missing or damaged, such as a cache's: None then."""
+    """None where it is missing or damaged: for what is made again, such as a cache's."""
     try:
         return read(path, kind)
     except BadInput:

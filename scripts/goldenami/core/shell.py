@@ -1,8 +1,4 @@
-"""The only place that starts processes.
-
-Commands are argv lists. Output goes to a log file, line by line, while the command runs; a failure
-raises `CommandFailed` with the last lines. No shell is involved anywhere.
-"""
+"""The only place that starts processes, from argv lists: no shell is involved anywhere."""
 
 from __future__ import annotations
 
@@ -34,7 +30,7 @@ def end_of(log: Path) -> str:
 
 
 class CommandFailed(StageFailed):
-    """A command that exited non-zero, with its name, status and last lines."""
+    """A command that exited non-zero."""
 
     def __init__(
         self, argv: Sequence[str], status: int, *, output: str, log: Path | None = None
@@ -49,7 +45,7 @@ class CommandFailed(StageFailed):
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment, made predictable: C.UTF-8, no prompts, and `extra` on top."""
+    """This process's environment, made predictable, and `extra` on top."""
     return {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **(extra or {})}
 
 
@@ -59,7 +55,7 @@ def python_argv(module: str, *args: str) -> list[str]:
 
 
 def python_env() -> dict[str, str]:
-    """Environment under which a child interpreter finds this package, unbuffered."""
+    """Environment under which a child interpreter finds this package."""
     return {"PYTHONPATH": os.pathsep.join(filter(None,
                                                  [str(SCRIPTS), os.environ.get("PYTHONPATH", "")])),
             "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -101,10 +97,8 @@ def stream(
     cwd: Path | None = None,
     on_line: Callable[[str], None] | None = None, grace_s: float = 5.0,
 ) -> None:
-    """Run `argv` with both outputs appended to `log`, handing each line to `on_line` as it comes.
-
-    On an exception in this process the command is ended (TERM, then KILL) before it propagates.
-    """
+    """Run `argv` with both outputs appended to `log`, each line handed to `on_line` as it comes. On
+    an exception here the command is ended (TERM, then KILL)."""
     with _piped(argv, env, cwd) as process:
         try:
             tail = _relay(process, argv, log, on_line)
@@ -120,8 +114,7 @@ def stream(
 def streaming(
     argv: Sequence[str], *, log: Path, env: Mapping[str, str], on_line: Callable[[str], None],
 ) -> Iterator[None]:
-    """Like `stream`, while the block runs; then it is waited for. An exception in the block kills
-    it."""
+    """Like `stream`, while the block runs; an exception in the block kills the command."""
     with _piped(argv, env, None) as process, ThreadPoolExecutor(1) as pool:
         try:
             relayed = pool.submit(_relay, process, argv, log, on_line)
@@ -166,8 +159,8 @@ def start(
     pass_fds: Sequence[int] = (),
     stdin: int = subprocess.DEVNULL, cwd: Path | None = None, session: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` in the background with both outputs appended to `log`; the caller ends it by
-    `stop`. In a `session` of its own it outlives this process and its terminal."""
+    """Start `argv` in the background, both outputs appended to `log`; the caller ends it by `stop`.
+    In a `session` of its own it outlives this process and its terminal."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         return subprocess.Popen(
@@ -183,13 +176,12 @@ def conversation(argv: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def interactive(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
-    """Run `argv` on this terminal and return its exit status."""
+    """Run `argv` on this terminal; returns its exit status."""
     return subprocess.run(list(argv), env=environment(env), check=False).returncode
 
 
 def stop(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, grace_s: float = 5.0) -> None:
-    """End a process that `start` began: TERM, then KILL after `grace_s` seconds (0: KILL at
-    once)."""
+    """End a process: TERM, then KILL after `grace_s` seconds (0: KILL at once)."""
     if process.poll() is not None:
         return
     if grace_s:

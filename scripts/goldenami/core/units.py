@@ -44,7 +44,7 @@ def clock(seconds: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """`part` of `whole` ("34 %", "0.4 %"), or an empty string where there is no whole."""
+    """`part` of `whole` ("34 %", "0.4 %"), "" where there is no whole."""
     if whole <= 0:
         return ""
     share = 100 * part / whole

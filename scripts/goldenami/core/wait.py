@@ -1,7 +1,4 @@
-"""Waiting for something to come true: the one polling loop.
-
-What asks AWS waits by `aws.calls.wait_for`, which knows AWS's refusals.
-"""
+"""The one polling loop; what asks AWS waits by `aws.calls.wait_for`, which knows AWS's refusals."""
 
 from __future__ import annotations
 
@@ -38,12 +35,9 @@ def pause(seconds: float) -> None:
 def wait_until(
     condition: Callable[[], T | None], limit_s: float, poll_s: float | Iterable[float]
 ) -> T | None:
-    """The first value of `condition` that is not None, or None after `limit_s` seconds.
-
-    The condition is asked at once, and a last time at the limit; what it raises ends the wait.
-    `poll_s` is the pause between two looks in seconds, or one pause after another, of which the
-    last is repeated.
-    """
+    """The first value of `condition` that is not None, or None after `limit_s` seconds. It is asked
+    at once, and a last time at the limit. `poll_s` is the pause in seconds, or one pause after
+    another, of which the last is repeated."""
     ends, pauses = time.monotonic() + limit_s, _pauses(poll_s)
     while (value := condition()) is None and (left := ends - time.monotonic()) > 0:
         pause(min(next(pauses), left))

@@ -7,10 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 
 def without_login(address: str) -> tuple[str, str]:
-    """The address, and its login as the value of an `Authorization` header, "" where it has none.
-
-    ValueError where it is no address. What is not of HTTP stays as it is.
-    """
+    """The address, and its login as the value of an `Authorization` header, or "". ValueError where
+    it is no address; what is not of HTTP stays as it is."""
     parts = urlsplit(address)
     login, at, host = parts.netloc.rpartition("@")
     if not at or parts.scheme not in ("http", "https"):

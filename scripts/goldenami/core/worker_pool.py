@@ -1,5 +1,4 @@
-"""Work on a stream of items by threads, of which the first failure ends all; pools may share a
-budget of threads."""
+"""Work on a stream of items by threads, of which the first failure ends all."""
 
 from __future__ import annotations
 
@@ -22,11 +21,7 @@ _END = object()
 
 
 class Budget:
-    """Workers that several pools have together: a pool may have its share of `most`, and one in any
-    case.
-
-    What a pool does not need, or gives back at its end, goes to the others.
-    """
+    """Workers that several pools share: a pool may have its part of `most`, and one in any case."""
 
     def __init__(self, most: float = math.inf) -> None:
         self._most, self._free, self._pools = most, most, 0
@@ -59,13 +54,9 @@ class Budget:
 
 
 class WorkerPool:
-    """At most `workers` threads that take items from one iterator. A worker that waits by
-    `core.wait` does not miss the end.
-
-    Memory does not grow with the number of items: no queue, each thread holds the one item that it
-    works on. The threads are daemons, so that an interrupted process ends at once although a
-    request is still waiting.
-    """
+    """At most `workers` threads that take items from one iterator. No queue: each thread holds the
+    one item that it works on. The threads are daemons, so an interrupted process ends at once
+    although a request is still waiting."""
 
     def __init__(self, workers: int, budget: Budget | None = None) -> None:
         self.workers, self._budget = workers, budget or Budget()

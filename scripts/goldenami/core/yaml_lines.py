@@ -28,8 +28,8 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class YamlFile:
-    """A parsed document: its plain data and the 1-based line of each key path; messages count items
-    from 1, too. `others` are the files of keys that are not in `path`."""
+    """Plain data, and the 1-based line of each key path; messages count items from 1, too. `others`
+    are the files of keys that are not in `path`."""
 
     path: Path
     data: dict[str, Any]
@@ -68,8 +68,7 @@ def _merged(given: Any, more: Any, depth: int) -> Any:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """` (did you mean X?)` for the known word nearest to `word`, or the known ones if none is
-    near."""
+    """The known word nearest to `word`, or the known ones if none is near."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=3, cutoff=0.5)
     # Two letters in the wrong order are the likeliest slip.
@@ -81,12 +80,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def validate(source: YamlFile, model: type[M], data: Any = None, *, at: Key = ()) -> M:
-    """`data`, which stands at the key `at` of `source` (without it: all of the document), as
-    `model`.
-
-    BadInput with file, line, key and the nearest valid key where it is none: of all that is wrong,
-    not of the first.
-    """
+    """`data` at the key `at` of `source` (default: all of it) as `model`, or BadInput with file,
+    line, key and the nearest valid key of all that is wrong."""
     try:
         return model.model_validate(source.data if data is None else data)
     except ValidationError as error:
@@ -117,8 +112,7 @@ def _problem(found: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def about_quotes(wanted: str, value: Any) -> str:
-    """What to do where `value` were of the type `wanted` (`str`, `int`...) with quotes, or without
-    them; else ""."""
+    """What to do where quotes are all that is wrong with the type of `value`; else ""."""
     if wanted == "str" and isinstance(value, bool | int | float | date):
         return f"; put it in quotes: \"{value}\""
     if wanted in ("int", "float", "bool", "list", "dict") and isinstance(value, str):
@@ -154,7 +148,7 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
 
 
 def load(path: Path) -> YamlFile:
-    """Read a YAML mapping, or BadInput for a missing, empty, truncated, duplicate or non-mapping
+    """Read a YAML mapping, or BadInput for a missing, empty, truncated, duplicate or other
     document."""
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,2 +1,1 @@
-"""What is true of an image: definition, hardware, lock, records, and the rules of what fits what.
-No I/O but files."""
+"""What is true of an image, and the rules of what fits what. No I/O but files."""

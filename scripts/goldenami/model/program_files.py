@@ -1,9 +1,6 @@
-"""Where the program's own files are: roles, playbook, Packer's templates, tables, an image's
-checks.
-
-A clone of goldenami has them beside its definitions. Any other repository takes those of the
-installed package, and has roles, checks and tables of its own beside them.
-"""
+"""Where the program's own files are. A clone of goldenami has them beside its definitions. Any
+other repository takes those of the installed package, and has roles, checks and tables of its own
+beside them."""
 
 from __future__ import annotations
 
@@ -39,13 +36,12 @@ def home(root: Path) -> Path:
 
 
 def find(root: Path, name: str) -> Path:
-    """A file or folder of the repository `root`; the program's where that has none."""
+    """The repository's own, else the program's."""
     return root / name if (root / name).exists() else home(root) / name
 
 
 def table(root: Path, name: str, depth: int = 1) -> YamlFile:
-    """A table of the program's with the rows of the repository `root`: they add to it, and one of
-    the same key stands for the program's. `depth` keys lead to a row."""
+    """A program's table with the repository's rows, which win. `depth` keys lead to a row."""
     given, own = home(root) / name, root / name
     found = yaml_lines.load(given)
     is_added = own != given and own.is_file()
@@ -53,8 +49,7 @@ def table(root: Path, name: str, depth: int = 1) -> YamlFile:
 
 
 def role(root: Path, name: str) -> Path:
-    """The folder of a role: the repository's own, unless it only adds files to one of the
-    program's."""
+    """The repository's own folder, unless it only adds files to a role of the program's."""
     own, given = root / ROLES / name, home(root) / ROLES / name
     if given.is_dir() and _parts(own) <= {FILES}:
         return given
@@ -68,22 +63,20 @@ def collected_roles(root: Path) -> list[Path]:
 
 
 def roles(root: Path) -> set[str]:
-    """The names of all roles: the program's, the repository's own, and those of its collections."""
+    """The names of all roles."""
     folders = (home(root) / ROLES, root / ROLES, *collected_roles(root))
     return {path.parent.name for folder in folders for path in folder.glob("*/tasks")}
 
 
 def twice(root: Path, name: str) -> str:
-    """The folder of a second role of that name, where collections or the repository have two; ""
-    where there is one."""
+    """The folder of a second role of that name; "" where there is none."""
     places = dict.fromkeys([home(root) / ROLES, root / ROLES, *collected_roles(root)])
     found = [folder / name for folder in places if (folder / name / "tasks").is_dir()]
     return str(found[1].relative_to(root)) if found[1:] else ""
 
 
 def taken(root: Path, name: str) -> str:
-    """The folder of the repository `root` that the program has, too: a role `name` or its checks;
-    "" where there is none."""
+    """The repository's folder that the program has, too: a role `name` or its checks; or ""."""
     given = home(root)
     if given != root and (given / ROLES / name).is_dir():
         mine = {f"{ROLES}/{name}": {FILES} if name in (CUSTOMIZE, FRAMEWORKS) else set[str](),
@@ -93,8 +86,7 @@ def taken(root: Path, name: str) -> str:
 
 
 def role_files(root: Path, name: str) -> dict[Path, Path]:
-    """The files of a role by their place in it, with those that the repository adds, in their
-    order."""
+    """By their place in the role, with those that the repository adds."""
     found = dict[Path, Path]()
     for folder in (role(root, name), root / ROLES / name):
         found |= {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
@@ -102,7 +94,7 @@ def role_files(root: Path, name: str) -> dict[Path, Path]:
 
 
 def by_owner(root: Path, inputs: Iterable[str]) -> str:
-    """The names of a lock's inputs; in a repository that is no clone those of the program apart."""
+    """The names of a lock's inputs, the program's apart where the repository is no clone."""
     own, given = list[str](), list[str]()
     for name in inputs:
         is_given = find(root, _INPUTS.get(name, name)).is_relative_to(INSTALLED)
@@ -112,8 +104,7 @@ def by_owner(root: Path, inputs: Iterable[str]) -> str:
 
 
 def roles_path(root: Path, work: Path) -> str:
-    """ANSIBLE_ROLES_PATH. Of a role with files of the repository there is a folder of links in
-    `work`."""
+    """ANSIBLE_ROLES_PATH. A role with files of the repository is a folder of links in `work`."""
     given, collected = home(root) / ROLES, collected_roles(root)
     if given == root / ROLES:
         return ":".join(map(str, (given, *collected)))
@@ -129,8 +120,8 @@ def roles_path(root: Path, work: Path) -> str:
 
 
 def checks(root: Path, names: Iterable[str], work: Path) -> Path:
-    """The folder with the checks of the roles `names` and what they share; in a repository that is
-    no clone it is made of links in `work`."""
+    """The folder with the checks of the roles; where the repository is no clone it is of links in
+    `work`."""
     if home(root) == root:
         return root / CHECKS
     shared, folder = home(root) / CHECKS / "conftest.py", work / LINKED / CHECKS

@@ -1,2 +1,1 @@
-"""Files by name, version and SHA-256: archives, the package index, downloads, the store of what was
-fetched."""
+"""Files by name, version and SHA-256."""

@@ -1,8 +1,5 @@
-"""Dependency resolution by apt itself, in a private root that shares nothing with this machine.
-
-The private root has its own sources, lists and preferences and an empty package database, so
-`solve` answers for a whole image: the full closure, with each file's version, size and SHA-256.
-"""
+"""Dependency resolution by apt itself, in a private root that shares nothing with this machine. Its
+package database is empty, so `solve` answers for a whole image."""
 
 from __future__ import annotations
 
@@ -62,8 +59,7 @@ class Deb:
 
 
 def store_requests(debs: Iterable[Deb], uris: Mapping[str, str]) -> list[StoreRequest]:
-    """What the store is asked for: files that mirrors have (what was built here is in it
-    already, and what has an address of its own)."""
+    """Of files that mirrors have."""
     return [StoreRequest(deb.sha256, deb.size, f"{uris[deb.archive]}/{deb.path}",
                          f"{deb.name} {deb.version}")
             for deb in debs if deb.archive not in LOOSE]
@@ -185,8 +181,7 @@ class AptRoot:
             if source.vendor and source.vendor.login:
                 user, password = mirrors.login(source.archive, source.vendor.login)
                 place = without_login(self.uris[source.archive])[0]
-                lines.append(f"machine {place} login {user} password "
-                             f"{password}\n")
+                lines.append(f"machine {place} login {user} password {password}\n")
         path.unlink(missing_ok=True)  # a killed run's
         try:
             if lines:
@@ -254,19 +249,14 @@ class AptRoot:
 
     def versions(self, package: str) -> list[str]:
         """Newest first in Debian's order."""
-        text = shell.output(["apt-cache", "madison", package], env=self._env, check=False)
-        versions = {line.split("|")[1].strip() for line in text.splitlines() if line.count("|")
-                    >= 2}
-        return sorted(versions, key=Version, reverse=True)
+        return list(dict.fromkeys(entry.version for entry in self.entries([package]).get(package, [])))
 
     def entries(self, names: Sequence[str]) -> dict[str, list[IndexEntry]]:
         """Newest first; of several archives that of security updates: point releases take those
         over."""
-        text = (
-            shell.output(["apt-cache", "madison", *names], env=self._env, check=False)
-            if names
-            else ""
-        )
+        if not names:
+            return {}
+        text = shell.output(["apt-cache", "madison", *names], env=self._env, check=False)
         entries: dict[str, list[IndexEntry]] = {}
         for line in text.splitlines():
             parts = [part.strip() for part in line.split("|")]
@@ -281,14 +271,16 @@ class AptRoot:
         return entries
 
     def preferred(self, names: Sequence[str]) -> dict[str, str]:
-        text = shell.output(["apt-cache", "policy", *names], env=self._env) if names else ""
+        if not names:
+            return {}
+        text = shell.output(["apt-cache", "policy", *names], env=self._env)
         pairs = re.findall(r"^(\S+):\n(?:  .*\n)*?  Candidate: (\S+)$", text, re.MULTILINE)
         return {name: version for name, version in pairs if version != "(none)"}
 
     def digests(self, names: Sequence[str]) -> dict[tuple[str, str], str]:
-        text = (
-            shell.output(["apt-cache", "show", *names], env=self._env, check=False) if names else ""
-        )
+        if not names:
+            return {}
+        text = shell.output(["apt-cache", "show", *names], env=self._env, check=False)
         parsed = Packages.iter_paragraphs(text, fields=["Package", "Version", "SHA256"],
                                           use_apt_pkg=False)
         return {(stanza["Package"], stanza["Version"]): stanza.get("SHA256", "")

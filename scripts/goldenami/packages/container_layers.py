@@ -1,5 +1,4 @@
-"""What containers of an image hold: packages of dpkg and apk, and Python's wheels, read from their
-layers as an engine stacks them."""
+"""What containers of an image hold: packages of dpkg and apk, and Python's wheels."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ class Contained(Record):
 
 
 def contents(container: LockedContainer, store: Store) -> list[Contained]:
-    """What `container` holds; BadInput where the store lacks a layer."""
+    """BadInput where the store lacks a layer."""
     texts, wheels = dict[str, str](), set[str]()
     for layer in container.layers:
         facts = _facts(store, layer.sha256)

@@ -27,6 +27,7 @@ from urllib3.util import Retry
 
 from goldenami.core.errors import Replaced, Unreachable, Vanished
 from goldenami.core.web_address import without_login
+from goldenami.packages import mirrors
 
 CHUNK = 1 << 16
 """Bytes read at once: what a kill may cost of what had arrived."""
@@ -61,11 +62,9 @@ class Stopped(Exception):
 
 
 class Http:
-    """Connections to mirrors. `proxy` says for a URL through which proxy it goes, or None:
-    directly."""
+    """Connections to mirrors, by the proxies that apt would take."""
 
-    def __init__(self, connections: int, proxy: Callable[[str], str | None]) -> None:
-        self._proxy = proxy
+    def __init__(self, connections: int) -> None:
         self._options: dict[str, Any] = {"maxsize": connections, "retries": _retries(),
                                          "timeout": TIMEOUT}
         self._pools: dict[str | None, urllib3.PoolManager] = {
@@ -83,7 +82,7 @@ class Http:
     def get(self, url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         url, login = without_login(url)
         headers = headers | ({"Authorization": login} if login else {})
-        through = self._proxy(url)
+        through = mirrors.proxy(url)
         with self._lock:
             if through not in self._pools:
                 self._pools[through] = through_proxy(str(through), **self._options)
@@ -161,11 +160,8 @@ class Part:
 
 @contextlib.contextmanager
 def part_of(target: Path, stop: threading.Event) -> Iterator[Part | None]:
-    """The part of `target` for this process alone; None where another one has completed it
-    meanwhile.
-
-    An empty part does not outlive its use, nor does one that the disk had no room for.
-    """
+    """The part of `target` for this process alone; None where another has completed it meanwhile. A
+    part that is empty, or that the disk had no room for, is removed."""
     with _locked(target.with_name(target.name + PART), stop) as file:
         part = Part(target, file)
         if target.is_file():
@@ -198,8 +194,7 @@ def _locked(path: Path, stop: threading.Event) -> Iterator[BinaryIO]:
 
 
 def receive(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int], None]) -> None:
-    """Complete `part` from the item's address; Vanished, or Unreachable where what came is not the
-    item."""
+    """Complete `part`; Vanished, or Unreachable where what came is not the item."""
     _body(http, item, part, on_chunk)
     # What an earlier transfer had left was of something else after all.
     if not part.fresh and not part.holds(item):
@@ -209,8 +204,7 @@ def receive(http: Http, item: StoreRequest, part: Part, on_chunk: Callable[[int]
         digest, size = part.digest.hexdigest(), part.size
         part.begin("", "")
         raise Replaced(f"{item.address}: {size} bytes with SHA-256 {digest[:12]}, expected "
-                       f"{item.size} with "
-                       f"{item.sha256[:12]}",
+                       f"{item.size} with {item.sha256[:12]}",
                        hint="the mirror serves something else than the lock names")
 
 

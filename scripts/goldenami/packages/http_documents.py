@@ -70,12 +70,8 @@ def read(
     certificates: str | None = None,
     deadline_s: float | None = None,
 ) -> Document:
-    """The document at a URL, or in a file if `where` is a path; Unreachable for whatever goes
-    wrong.
-
-    `certificates` is a file of those to trust, if not the usual ones; `deadline_s` is for all of
-    the document, by default `DEADLINE_S`.
-    """
+    """The document at a URL or a path; Unreachable for whatever goes wrong. `certificates` is a
+    file of those to trust; `deadline_s` is for all of the document."""
     if not where.startswith(("http://", "https://")):
         return _file(Path(where.removeprefix("file://")), limit)
     with _answer("GET", where, headers, certificates) as (address, reply):
@@ -93,8 +89,7 @@ class RemoteFile:
 
 
 def look(where: str, *, size: int | None = None) -> RemoteFile:
-    """How long the file at a URL is, as its server states; its bytes are read, and kept nowhere,
-    where they are `size` many."""
+    """Its stated length; its bytes are read, and kept nowhere, where they are `size` many."""
     with _answer("GET", where) as (address, reply):
         _check_there(address, reply)
         stated = reply.headers.get("Content-Length") or ""
@@ -109,12 +104,12 @@ def look(where: str, *, size: int | None = None) -> RemoteFile:
 
 
 def changed(where: str) -> date | None:
-    """The day on which the file at a URL was last changed; None where the server does not say."""
+    """The day of its last change; None where the server does not say."""
     return _day(_head(where, None).get("Last-Modified"))
 
 
 def length(where: str, certificates: str | None = None) -> int | None:
-    """The bytes of the file at a URL; None where the server does not say."""
+    """Bytes; None where the server does not say."""
     said = _head(where, certificates).get("Content-Length", "")
     return int(said) if said.isdecimal() else None
 

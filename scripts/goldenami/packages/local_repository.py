@@ -24,13 +24,10 @@ def write(
     store: Store, debs: Iterable[Deb], folder: Path, *, suite: str, epoch: int,
     views: Mapping[str, Collection[str]] | None = None, files: Mapping[str, str] | None = None,
 ) -> Path:
-    """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`.
-
-    A folder that is complete and still linked to the store is kept. `suite` is the codename under
-    which mmdebstrap looks for the essential packages. A view is a second index, in the folder of
-    its name, of only those packages whose SHA-256 it has. `files` are others, that apt does not
-    look at: path -> SHA-256.
-    """
+    """Make `folder` a flat repository of `debs`, hard-linked from the store; returns `folder`. One
+    that is complete and still linked to the store is kept. `suite` is the codename under which
+    mmdebstrap looks for the essential packages. A view is a second index, of only those packages
+    whose SHA-256 it has. `files` are others, that apt does not look at: path -> SHA-256."""
     aside = folder.with_name(f"{folder.name}.{ProcessId.current()}")
     for left in [aside, *abandoned(folder.parent, folder.name)]:
         shutil.rmtree(left, ignore_errors=True)
@@ -76,19 +73,17 @@ def _digest(
 
 
 def abandoned(folder: Path, name: str = "*") -> list[Path]:
-    """What killed processes left of repositories `name` in `folder`: half of one, named by the
-    process."""
+    """What killed processes left: half a repository, named by the process."""
     return [path for path in sorted(folder.glob(f"{name}.*")) if path.is_dir() and is_left(path)]
 
 
 def built_at(store: Store, deb: Deb) -> int:
-    """When a package was built, in seconds since 1970: the date of its archive's first member
-    (deb(5))."""
+    """Seconds since 1970: the date of the archive's first member (deb(5))."""
     return int(ArFile(str(store.path(deb.sha256))).getmembers()[0].mtime)
 
 
 def contents(folder: Path) -> set[str]:
-    """SHA-256 of every file in the repository `folder`."""
+    """SHA-256 of every file in the repository."""
     index = folder / "Packages"
     return set(re.findall(r"^SHA256: (\w+)$", index.read_text(encoding="utf-8"),
                           re.M)) if index.is_file() else set()
@@ -115,7 +110,7 @@ def _file(deb: Deb) -> str:
 
 
 def link(source_file: Path, target: Path) -> None:
-    """Have the file at `target` too: a hard link, or a copy where there can be none."""
+    """A hard link, or a copy where there can be none."""
     try:
         os.link(source_file, target)
     except OSError:
@@ -123,8 +118,8 @@ def link(source_file: Path, target: Path) -> None:
 
 
 def control(store: Store, deb: Deb) -> str:
-    """The control data of one file, read once and kept beside the store; BadInput where the store
-    lacks the file."""
+    """The control data, read once and kept beside the store; BadInput where the store lacks the
+    file."""
     cached = store.cache.control / deb.sha256
     if not cached.exists():
         if not store.path(deb.sha256).is_file():

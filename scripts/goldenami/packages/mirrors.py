@@ -1,10 +1,6 @@
-"""Where packages come from: the machine's own apt configuration, or the user's environment.
-
-No mirror's host name stands in a lock. It says `debian: pool/main/...`; which host that is, this
-machine's apt sources say, or GOLDEN_MIRROR_<ARCHIVE> (e.g. GOLDEN_MIRROR_DEBIAN,
-GOLDEN_MIRROR_DEBIAN_SECURITY, GOLDEN_MIRROR_UBUNTU, GOLDEN_MIRROR_NVIDIA). A vendor's archive has
-one address, which the role that wants it names.
-"""
+"""Where packages come from. No mirror's host name stands in a lock. It says `debian:
+pool/main/...`; which host that is, this machine's apt sources say, or GOLDEN_MIRROR_<ARCHIVE>. A
+vendor's archive has one address, which the role that wants it names."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady, Unreachable
-from goldenami.core.records import Record
+from goldenami.core.records import Section
 from goldenami.core.web_address import without_login
 
 KEYRINGS = Path("/usr/share/keyrings")
@@ -48,7 +44,7 @@ LoginVariable = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 """The name of an environment variable that holds `user:password`."""
 
 
-class VendorArchive(Record):
+class VendorArchive(Section):
     """An apt repository beside the distribution's own, as a role or a definition states it."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
@@ -140,12 +136,8 @@ def variable(archive: str) -> str:
 
 
 def locate(archives: Sequence[str], vendors: Sequence[VendorArchive] = ()) -> dict[str, str]:
-    """The base URI of each archive, or Unreachable naming the first that this machine knows no
-    mirror of.
-
-    The environment comes first, then this machine's apt sources, then the address of one of
-    `vendors`.
-    """
+    """The base URI of each archive: by the environment, this machine's apt sources, or one of
+    `vendors`. Unreachable names the first that is not known."""
     configured: Mapping[str, str] = {**{vendor.name: vendor.uri for vendor in vendors},
                                      **_configured(os.environ.get("APT_CONFIG"))}
     uris: dict[str, str] = {}
@@ -175,21 +167,20 @@ def login(name: str, variable: str | None) -> tuple[str, str]:
     user, colon, password = os.environ.get(variable, "").partition(":")
     # apt_auth.conf(5) knows no quotes.
     if not user or not colon or len(f"{user}:{password}".split()) != 1:
-        raise NoLogin(f"the login of `{name}` is missing: {variable} does not hold "
-                      "`user:password`",
+        raise NoLogin(f"the login of `{name}` is missing: {variable} does not hold `user:password`",
                       hint=f"set {variable} in the environment; no file needs it")
     return user, password
 
 
 def logged_in(address: str, name: str, variable: str | None) -> str:
-    """`address` of `name` with the login of `variable`: to download from, never to be shown."""
+    """With the login of `variable`: to download from, never to be shown."""
     user, password = (quote(part, safe="") for part in login(name, variable))
     scheme, _, rest = address.partition("://")
     return f"{scheme}://{user}:{password}@{rest}" if user else address
 
 
 def with_logins(uris: Mapping[str, str], vendors: Sequence[VendorArchive]) -> dict[str, str]:
-    """`uris` with the logins that `vendors` name: to download from, never to be shown."""
+    """With the logins that `vendors` name: to download from, never to be shown."""
     variables = {vendor.name: vendor.login for vendor in vendors}
     return {name: logged_in(uri, name, variables.get(name)) for name, uri in uris.items()}
 
@@ -203,14 +194,12 @@ def _proxy_settings(_configuration: str | None) -> dict[str, str]:
 
 
 def proxy_settings() -> dict[str, str]:
-    """This machine's apt settings of proxies: `Acquire::http::Proxy`,
-    `Acquire::http::Proxy::<host>` and so on."""
+    """apt's: `Acquire::http::Proxy`, `Acquire::http::Proxy::<host>` and so on."""
     return _proxy_settings(os.environ.get("APT_CONFIG"))
 
 
 def proxy(url: str) -> str | None:
-    """The proxy by which apt would fetch `url`, or None: directly (apt-transport-http(1), in its
-    order)."""
+    """The proxy by which apt would fetch `url`, or None (apt-transport-http(1), in its order)."""
     scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
     if proxy_bypass(host):  # no_proxy
         return None
@@ -239,7 +228,7 @@ def _detected(program: str, url: str) -> str:
 
 
 def keyring(name: str) -> Path:
-    """The file of a distribution's archive keyring (newer releases say .pgp, older .gpg)."""
+    """A distribution's archive keyring (newer releases say .pgp, older .gpg)."""
     if path := installed_keyring(name):
         return path
     raise HostNotReady(f"the keyring {name} is not installed ({_keyrings(name)[0]})",
@@ -247,12 +236,12 @@ def keyring(name: str) -> Path:
 
 
 def installed_keyring(name: str) -> Path | None:
-    """The file of keyring `name` that the environment names or this machine has, if it is there."""
+    """The file that the environment names or this machine has, if it is there."""
     return next((path for path in _keyrings(name) if path.is_file()), None)
 
 
 def keyring_variable(name: str) -> str:
-    """The environment variable that overrides where the keyring `name` is."""
+    """The environment variable that overrides where the keyring is."""
     return f"GOLDEN_KEYRING_{name.upper().replace('-', '_')}"
 
 

@@ -59,7 +59,7 @@ class PackageDiff:
 
 
 def compare(before: Packages, after: Packages) -> PackageDiff:
-    """The difference from `before` to `after`, both as `packages` of a lock."""
+    """The difference between `packages` of two locks."""
     common = sorted(before.keys() & after.keys())
     changed = tuple(change for name in common
                     if (change := _change(name, before[name], after[name])))

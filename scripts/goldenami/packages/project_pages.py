@@ -1,8 +1,5 @@
-"""A project's page on a package index: JSON where the index speaks it, or HTML, which is all that
-many companies' indexes speak.
-
-https://packaging.python.org/en/latest/specifications/simple-repository-api/
-"""
+"""A project's page on a package index: JSON, or HTML, which is all that many companies' indexes
+speak. https://packaging.python.org/en/latest/specifications/simple-repository-api/"""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ class _Links(html.parser.HTMLParser):
 
 
 def listed(document: http_documents.Document, where: str) -> list[Any]:
-    """What a project's page lists; Unreachable where it is no such page."""
+    """Unreachable where it is no project page."""
     if document.data.lstrip().startswith(b"<"):
         page = _Links()
         page.feed(document.data.decode(errors="replace"))
@@ -53,8 +50,7 @@ def listed(document: http_documents.Document, where: str) -> list[Any]:
 
 
 def entries(document: http_documents.Document, where: str) -> list[dict[str, Any]]:
-    """The files of a project's page, each with `filename`, `url` and `hashes`; Unreachable where it
-    is no such page."""
+    """Each with `filename`, `url` and `hashes`; Unreachable where it is no project page."""
     files = listed(document, where)
     if not all(map(_is_entry, files)):
         raise _no_page(where)

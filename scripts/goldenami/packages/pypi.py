@@ -1,10 +1,6 @@
 """Python packages: pip as resolver, for another machine's Python, and files of the package index by
-SHA-256.
-
-Which index that is, this machine's pip is configured to know, or GOLDEN_MIRROR_PYPI says (the
-address of its simple API). Nothing else of the machine's configuration counts: constraints or
-folders of wheels would make other locks.
-"""
+SHA-256. Of this machine's pip only the configured index counts, or GOLDEN_MIRROR_PYPI: constraints
+or folders of wheels would make other locks."""
 
 from __future__ import annotations
 
@@ -19,15 +15,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from typing import Annotated, Any
+from urllib.parse import unquote, urljoin, urlsplit
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
+from pydantic import Field
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, NoFit, Unreachable, Vanished
-from goldenami.core.records import Record
+from goldenami.core.records import Record, Section
 from goldenami.core.web_address import without_login
 from goldenami.packages import http_documents, mirrors, project_pages
 from goldenami.packages.download import StoreRequest
@@ -102,29 +99,26 @@ class Interpreter:
                 *(word for name in platforms for word in ("--platform", name))]
 
 
-@dataclass(frozen=True)
-class PrivateIndex:
-    """A company's index beside the usual one: the address of its simple API, the projects that come
-    from it and from nowhere else (patterns), and the environment variable that has its
-    `user:password`, "" for an index without a login."""
+class PythonIndex(Section):
+    """A company's package index beside the usual one. A project comes from one of the two, never
+    from where its version is higher: else whoever gives its name to a public package is installed.
+    """
 
-    url: str
-    packages: tuple[str, ...]
-    login: str
+    url: Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
+    """address of its simple API, without a login"""
+    packages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9*-]+$")], ...],
+                        Field(min_length=1, strict=False)]
+    """projects that come from it and from nowhere else, such as `company-*`"""
+    login: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] = ""
+    """environment variable that holds its `user:password`"""
 
     def has(self, project: str) -> bool:
+        """By the project's normalised name."""
         return any(fnmatch.fnmatchcase(project, pattern) for pattern in self.packages)
 
     def opened(self) -> str:
-        if not self.login:
-            return self.url
-        user, colon, password = os.environ.get(self.login, "").partition(":")
-        if not (user and colon and password):
-            state = "holds no `user:password`" if self.login in os.environ else "is not set"
-            raise BadInput(f"{self.login} {state}, which opens {self.url}",
-                           hint=f"export {self.login}=user:password")
-        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
-        return self.url.replace("://", f"://{login}@", 1)
+        """The address with its login."""
+        return mirrors.logged_in(self.url.rstrip("/"), self.url, self.login or None)
 
 
 @dataclass(frozen=True)
@@ -134,10 +128,10 @@ class Index:
 
     url: str
     certificates: str | None
-    private: PrivateIndex | None = None
+    private: PythonIndex | None = None
 
     @classmethod
-    def configured(cls, private: PrivateIndex | None = None) -> Index:
+    def configured(cls, private: PythonIndex | None = None) -> Index:
         lines = shell.output([sys.executable, "-m", "pip", "config", "list"]).splitlines()
         pairs = (line.partition("=") for line in lines)
         settings = {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in pairs}

@@ -1,5 +1,4 @@
-"""Third parties' images of containers: what a name stands for in its registry, and its blobs in the
-store. skopeo speaks with registries."""
+"""Third parties' images of containers, as skopeo gets them from registries."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from pydantic import Field, model_validator
 
 from goldenami.core import locks, records, shell
 from goldenami.core.errors import BadInput, GoldenError, Replaced, Unreachable, Vanished
-from goldenami.core.records import Record
+from goldenami.core.records import Record, Section
 from goldenami.packages import mirrors
 from goldenami.packages.http_documents import NotThere, Refused
 from goldenami.packages.mirrors import LoginVariable, NoLogin
@@ -42,7 +41,7 @@ POLL_S = 0.5
 _SAID = re.compile(r'level=fatal msg=("(?:[^"\\]|\\.)*")')
 
 
-class WantedContainer(Record):
+class WantedContainer(Section):
     """A third party's image of a container. A name alone stands for it, too."""
 
     image: str
@@ -112,7 +111,7 @@ class LockedContainer(Record):
 
 
 def answer(asked: str, login: str | None) -> str:
-    """What the registry says of a name."""
+    """What the registry says of a name, as it says it."""
     text = _skopeo(asked, login, "inspect", "--raw")
     digest = records.sha256_text(text)
     if asked.partition("@sha256:")[2] not in ("", digest):
@@ -121,10 +120,8 @@ def answer(asked: str, login: str | None) -> str:
 
 
 def resolve(wanted: WantedContainer, architecture: str, store: Store) -> LockedContainer:
-    """What `wanted` names today for `architecture`, with manifest and configuration in the store.
-
-    NotThere where the registry has no such name, BadInput where that is nothing for the image.
-    """
+    """With manifest and configuration in the store. NotThere where the registry has no such name,
+    BadInput where that is nothing for the image."""
     said = text = answer(wanted.asked, wanted.login)
     try:
         if listed := json.loads(text).get("manifests"):
@@ -160,7 +157,7 @@ def _listed(wanted: WantedContainer, listed: list[dict[str, Any]], mine: str) ->
 def fetch(
     containers: Iterable[LockedContainer], store: Store, on_bytes: Callable[[int], None]
 ) -> None:
-    """Have all blobs of `containers` in the store; those that are there are not asked for."""
+    """Have all blobs in the store; those that are there are not asked for."""
     for container in containers:
         _fetch(container, store, on_bytes)
 

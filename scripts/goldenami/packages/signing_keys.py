@@ -1,5 +1,5 @@
-"""Keys of vendors' archives: fetched from beside the index, and believed only by the fingerprint
-that a role or a definition states."""
+"""Keys of vendors' archives, believed only by the fingerprint that a role or a definition states.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +23,9 @@ class OtherKey(Unreachable):
 
 
 def keyring(source: Source, uri: str, folder: Path) -> Path:
-    """The file with which apt checks `source`, which is at `uri`.
-
-    A vendor's key is one that this machine has as a keyring, else the one beside the index, kept in
-    `folder`. Either is refused (Unreachable) where it has not exactly the vendor's fingerprint.
-    """
+    """The file with which apt checks `source`. A vendor's key is one that this machine has as a
+    keyring, else the one beside the index, kept in `folder`; Unreachable where it has not exactly
+    the vendor's fingerprint."""
     vendor = source.vendor
     if vendor is None:
         return mirrors.keyring(source.keyring)
@@ -56,7 +54,7 @@ def _with_login(where: str, uri: str, vendor: VendorArchive) -> str:
 
 
 def armored(data: bytes) -> str:
-    """A public key as text, whichever of its two forms `data` has (RFC 9580, 6.2)."""
+    """As text, whichever of its two forms `data` has (RFC 9580, 6.2)."""
     if data.startswith(b"-----BEGIN"):
         return data.decode("ascii")
     return ("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n" + base64.encodebytes(data).decode("ascii")
@@ -68,17 +66,14 @@ def _demand(vendor: VendorArchive, data: bytes, where: str, variable: str) -> No
     vendor's."""
     if (found := fingerprints(data)) != [vendor.fingerprint]:
         raise OtherKey(
-            f"the key of the archive `{vendor.name}` is "
-            f"{' and '.join(found) or 'no key at all'}, not "
-            f"{vendor.fingerprint} ({where})",
+            f"the key of the archive `{vendor.name}` is {' and '.join(found) or 'no key at all'}, "
+            f"not {vendor.fingerprint} ({where})",
             hint=f"do not trust this source: check {variable}; if the vendor announced a new key, "
-                 "change the "
-                 "fingerprint")
+                 "change the fingerprint")
 
 
 def demand_signature(file: Path, signature: bytes, key: bytes, fingerprint: str) -> None:
-    """OtherKey where `key` has not exactly the fingerprint, or the detached `signature` of `file`
-    is not by it."""
+    """OtherKey where `key` has another fingerprint, or did not make the detached `signature`."""
     if (found := fingerprints(key)) != [fingerprint]:
         raise OtherKey(f"the key is {' and '.join(found) or 'no key at all'}, not {fingerprint}",
                        hint="do not trust this file, unless the vendor announced a new key")
@@ -96,7 +91,7 @@ def demand_signature(file: Path, signature: bytes, key: bytes, fingerprint: str)
 
 
 def fingerprints(data: bytes) -> list[str]:
-    """The fingerprints of the primary keys in `data`, armored or not; none where it is no key."""
+    """Of the primary keys in `data`, armored or not; none where it is no key."""
     with tempfile.TemporaryDirectory(prefix="golden-gpg-") as home:
         path = Path(home) / "key"
         path.write_bytes(data)

@@ -48,22 +48,14 @@ REMOTE = "remote store"
 """Where a part is from that the remote store gave."""
 
 
-def directly(_: str) -> None:
-    """No proxy for any address."""
-
-
 class Store:
-    """The store of the cache in `root`, a `remote` one behind it; `proxy` names a URL's proxy, if
-    it has one."""
+    """The store of the cache in `root`, a `remote` one behind it."""
 
-    def __init__(
-        self, root: Path, *, remote: Remote | None = None,
-        proxy: Callable[[str], str | None] = directly,
-    ) -> None:
+    def __init__(self, root: Path, *, remote: Remote | None = None) -> None:
         self.cache = CachePaths(root)
         self.root = self.cache.store
         self.root.mkdir(parents=True, exist_ok=True)
-        self.remote, self._proxy = remote, proxy
+        self.remote = remote
         self._use = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(self._use, SHARED)
         self.close = weakref.finalize(self, os.close, self._use)
@@ -159,7 +151,7 @@ class Store:
             on_bytes(size)
 
         gone = list[Unreachable]()
-        with Http(PARALLEL, self._proxy) as http:
+        with Http(PARALLEL) as http:
             def have(item: StoreRequest) -> None:
                 try:
                     self._have(http, item, on_chunk, stop)

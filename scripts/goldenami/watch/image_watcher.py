@@ -25,7 +25,7 @@ from goldenami.model.supported import compatibility
 from goldenami.packages import http_documents, mirrors, registries
 from goldenami.packages.apt import AptRoot
 from goldenami.packages.http_documents import NotThere
-from goldenami.packages.pypi import PrivateIndex
+from goldenami.packages.pypi import PythonIndex
 from goldenami.packages.registries import LockedContainer
 from goldenami.watch import known_vulnerabilities
 from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
@@ -35,7 +35,7 @@ from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, PackageUpdate, SourceStatus
 from goldenami.watch.watch_results import BY_HAND, BY_TAG, WatchedImage, WatchResult
 
-IndexLookup = Callable[[str, PrivateIndex | None], tuple[SourceStatus, list[VersionOffer]]]
+IndexLookup = Callable[[str, PythonIndex | None], tuple[SourceStatus, list[VersionOffer]]]
 """What Python's indexes have of a project: the usual one, and a company's beside it."""
 
 
@@ -158,8 +158,7 @@ class ImageWatcher:
 
     def _on_index(self, project: str, rule: UpdateRule, locked: str) -> Judgement:
         python = self.image.lock.python
-        private = python.index.opened() if python and python.index else None
-        source, offers = self.lookup(project, private)
+        source, offers = self.lookup(project, python.index if python else None)
         self.statuses.append(source)
         if source.error:
             return Judgement("?", UpdateVerdict.UNREACHABLE, source.error)

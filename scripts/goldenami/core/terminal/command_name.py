@@ -1,5 +1,4 @@
-"""How a person types this program: messages name a command by `golden NAME`, and are shown as what
-works here."""
+"""How a person types this program: messages name a command by `golden NAME`."""
 
 from __future__ import annotations
 
@@ -33,5 +32,5 @@ def program() -> str:
 
 
 def as_typed(text: str) -> str:
-    """The same with each command, between backticks, as a person types it here."""
+    """Each command between backticks as a person types it here."""
     return re.sub(r"`golden (?=[a-z-])", lambda _: f"`{program()} ", text)

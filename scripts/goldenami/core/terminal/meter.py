@@ -1,5 +1,4 @@
-"""Work that goes on, as a person sees it: a row for each step and transfer on a terminal, lines in
-a log."""
+"""Work that goes on: a row for each step and transfer on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -11,7 +10,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+)
 from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
@@ -35,8 +42,6 @@ Counter = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class _Row:
-    """A step or transfer on a terminal."""
-
     name: str
     shown: Progress
     task: TaskID
@@ -53,8 +58,7 @@ class _Row:
 
 @dataclass
 class Meter:
-    """Steps and transfers of one command, which may go on at once. `say` takes lines where standard
-    error is no terminal."""
+    """Steps and transfers of one command. `say` takes lines where standard error is no terminal."""
 
     say: Callable[[str], None]
     console: Console = field(default_factory=lambda: Console(stderr=True))
@@ -107,9 +111,11 @@ class Meter:
             return
         with self._lock:
             if self._shown is None:
-                self._shown = Progress(SpinnerColumn(table_column=Column(width=1)), _Name(), _Bar(),
-                                       _Figures(),
-                                       console=self.console, transient=True, redirect_stdout=False)
+                name_column = TextColumn("{task.description}", markup=False, table_column=Column(
+                    width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis"))
+                self._shown = Progress(
+                    SpinnerColumn(table_column=Column(width=1)), name_column, _Bar(), _Figures(),
+                    console=self.console, transient=True, redirect_stdout=False)
                 self._shown.start()
                 # An interrupt does not wait for the threads that transfer.
                 atexit.register(self._shown.stop)
@@ -128,19 +134,8 @@ class Meter:
                     self._shown = None
 
 
-class _Name(ProgressColumn):
-    """What goes on."""
-
-    def __init__(self) -> None:
-        super().__init__(Column(width=_NAME_WIDTH, no_wrap=True, overflow="ellipsis"))
-
-    def render(self, task: Task) -> Text:
-        return Text(task.description)
-
-
 class _Bar(BarColumn):
-    """How much is done: of what is counted, else of the time that it took before; where neither is
-    known, a pulse."""
+    """How much is done: of what is counted, else of the time that it took before, else a pulse."""
 
     def __init__(self) -> None:
         super().__init__(_BAR_WIDTH)
@@ -155,8 +150,6 @@ class _Bar(BarColumn):
 
 
 class _Figures(ProgressColumn):
-    """How far it is, since when, and how long it will still take."""
-
     def __init__(self) -> None:
         super().__init__(Column(no_wrap=True, overflow="ellipsis"))
 
@@ -188,7 +181,7 @@ def _left(task: Task) -> str:
 
 
 class _Line:
-    """One transfer as lines: share, rate since the last line, time left at that rate."""
+    """Share, rate since the last line, time left at that rate."""
 
     def __init__(self, say: Callable[[str], None], name: str, total: int) -> None:
         self._say, self._name, self._total = say, name, total

@@ -1,8 +1,5 @@
-"""What a person sees while a stage works: one line a step, and on a terminal how far the step is.
-
-Expected times come from the last run on this machine; they are kept in the cache, one JSON file a
-stage and image.
-"""
+"""What a person sees while a stage works. Expected times come from the last run on this machine;
+the cache keeps them."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def fetch(root: Path, lock: Lock, store: Store, progress: Progress, *, tools: bo
         registries.fetch(lock.containers, store, on_bytes)
         if any(file.sha256 in todo for file in files):
             private = lock.python.index if lock.python else None
-            Index.configured(private.opened() if private else None).fetch(files, store, on_bytes)
+            Index.configured(private).fetch(files, store, on_bytes)
 
 
 def fetched(

@@ -102,7 +102,7 @@ def _choices(
 ) -> Iterator[Choice]:
     versions, index = {file.project: file.version for file in wheels}, definition.python_index
     for project, line in asked.items():
-        where = "python_index" if index and index.opened().has(project) else "the package index"
+        where = "python_index" if index and index.has(project) else "the package index"
         yield Choice(component=project, taken=versions[project], passed_over=[],
                      why=f"what {where} has for `{line}` of python_packages")
 

@@ -170,7 +170,6 @@ def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkReque
     )
     cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
     previous = lockfile.previous(resolution.root, definition.image)
-    private = definition.python_index
     request = frameworks.FrameworkRequest(
         names=definition.frameworks,
         shared_environment=resolution.setting("frameworks", "shared_environment"),
@@ -182,7 +181,7 @@ def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkReque
     )
     return request, frameworks.ResolverContext(
         root=resolution.root, apt=resolution.apt, store=resolution.store,
-        index=Index.configured(private.opened() if private else None),
+        index=Index.configured(definition.python_index),
         progress=resolution.progress, log=resolution.log, fetch_debs=resolution.fetch,
         previous_frameworks=previous.frameworks if previous else (),
     )

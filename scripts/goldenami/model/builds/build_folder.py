@@ -27,14 +27,14 @@ from goldenami.model.builds.build_records import (
 
 
 class PublishedAmi(Record, extra="ignore"):
-    """What is in a region, as `publish` recorded it."""
+    """What is in a region."""
 
     ami: str
     snapshot: str
 
 
 class _PublishedAmis(Record, extra="ignore"):
-    """What every stage may read of publish.json, the record of the stage `publish`."""
+    """The part of publish.json that every stage may read."""
 
     regions: Annotated[dict[str, PublishedAmi], Field(min_length=1)]
 
@@ -128,8 +128,7 @@ class BuildFolder:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """`build/<image>/`: the builds of an image, their logs, and `latest`, a link to the newest
-    verified one."""
+    """`build/<image>/`: builds, their logs, and `latest`, a link to the newest verified one."""
 
     path: Path
 

@@ -1,8 +1,5 @@
-"""The records of one build: what `bake` and `verify` write and every later stage reads.
-
-They live in `build/<image>/<build id>/` under the file names below. Times are wall-clock seconds,
-sizes are bytes, digests are hex SHA-256.
-"""
+"""What `bake` and `verify` write of a build in `build/<image>/<build id>/`, and every later stage
+reads. Times are wall-clock seconds, sizes are bytes, digests are hex SHA-256."""
 
 from __future__ import annotations
 
@@ -91,19 +88,15 @@ class Timing(Record):
 
 
 class Component(Record):
-    """One part of the image and the bytes it takes on the root file system."""
+    """One part of the image and its bytes on the root file system."""
 
     name: str
     bytes: Bytes
 
 
 class Disk(Record):
-    """The sealed disk image. `bytes_allocated` is less than `bytes_apparent` where the file is
-    sparse.
-
-    `note` says why its bytes depend on more than the lock; it is empty where they do not.
-    `blocks_sha256` is the digest of `disk.blocks`, which the bake wrote.
-    """
+    """The sealed disk image. `note` says why its bytes depend on more than the lock, if they do.
+    `blocks_sha256` is the digest of `disk.blocks`, which the bake wrote."""
 
     path: str
     bytes_apparent: Bytes
@@ -114,8 +107,7 @@ class Disk(Record):
 
 
 class BuilderKind(StrEnum):
-    """Where the roles ran: in a container on this machine, or on an EC2 instance of the publisher's
-    image."""
+    """Where the roles ran: in a container here, or on an EC2 instance of the publisher's image."""
 
     LOCAL = "local"
     EC2 = "ec2"
@@ -135,7 +127,7 @@ class Ami(Record):
 
 
 def checkout_commit(git_commit: str) -> str:
-    """The commit that a BakeRecord's `git_commit` begins with; nothing where it names none."""
+    """The commit that `git_commit` begins with; "" where it names none."""
     commit = git_commit.partition("+")[0]
     return commit if re.fullmatch("[0-9a-f]{40,64}", commit) else ""
 
@@ -256,9 +248,8 @@ class Boot(Record):
 
 
 class Check(Record):
-    """One check of the image and what it found; `detail` is its message (of a correct one: the
-    figures that its test recorded), empty when there is none. Of a comparison that failed
-    `expected` and `actual` are its sides."""
+    """`detail` is the message (of a correct one: the figures that its test recorded). Of a
+    comparison that failed `expected` and `actual` are its sides."""
 
     id: str
     role: str

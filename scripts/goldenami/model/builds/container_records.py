@@ -1,7 +1,5 @@
-"""The record of a container image that was made of a lock: `container.json` beside `bake.json`.
-
-Sizes are bytes, digests are hex SHA-256 as OCI's descriptors have them behind `sha256:`.
-"""
+"""The record of a container image: `container.json` beside `bake.json`. Sizes are bytes, digests
+are hex SHA-256 as OCI's descriptors have them behind `sha256:`."""
 
 from __future__ import annotations
 

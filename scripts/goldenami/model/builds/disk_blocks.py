@@ -88,12 +88,9 @@ def _filled(first: int, piece: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def scan(disk: Path, target: Path, final: Callable[[int], int] | None = None) -> BlockMap:
-    """Hash the blocks of `disk` into `target`, which appears whole or not at all. Holes are not
-    read.
-
-    Of a disk that is still being written, `final` waits as `data_blocks` says. Two threads: SHA-256
-    runs outside Python's lock at 1.8 GB/s a core, and a disk reads no faster than two take.
-    """
+    """Hash the blocks of `disk` into `target`, which appears whole or not at all. Of a disk that is
+    still being written, `final` waits as `data_blocks` says. Two threads: SHA-256 runs outside
+    Python's lock at 1.8 GB/s a core, and a disk reads no faster than two take."""
     aside = process.aside(target)
     block_map = BlockMap.create(aside, volume_gib(disk))
     try:
@@ -112,14 +109,13 @@ def scan(disk: Path, target: Path, final: Callable[[int], int] | None = None) ->
 
 
 def digest_of(disk: Path) -> str:
-    """Hex SHA-256 of the list of the disk's blocks, which is made for it: what a Disk has as
-    `blocks_sha256`."""
+    """What a Disk has as `blocks_sha256`."""
     with tempfile.TemporaryDirectory() as folder:
         return records.sha256_file(scan(disk, Path(folder, "blocks")).path)
 
 
 def as_baked(path: Path, baked: Disk) -> BlockMap | None:
-    """The list at `path`, where it is the one that the bake of `baked` wrote."""
+    """The list at `path`, where it is the one that the bake wrote."""
     is_its = path.exists() and records.sha256_file(path) == baked.blocks_sha256
     return BlockMap.open(path) if is_its else None
 
@@ -130,12 +126,9 @@ def is_as_baked(disk: Path, baked: Disk) -> bool:
 
 
 def differing(new: BlockMap, old: BlockMap | None) -> Iterator[tuple[int, bytes]]:
-    """What has to be written over `old` to get `new`: index and SHA-256 of each block that differs,
-    ascending.
-
-    A block that became zeros is among them: a snapshot shows its parent's data where nothing was
-    written over it. `old` may be a smaller volume, never a larger one.
-    """
+    """Index and SHA-256 of each block to write over `old` to get `new`, ascending. A block that
+    became zeros is among them: a snapshot shows its parent's data where nothing was written over
+    it. `old` may be smaller, never larger."""
     if old is not None and old.gib > new.gib:
         raise BadInput(f"a volume of {new.gib} GiB cannot follow one of {old.gib} GiB",
                        hint="a snapshot is at least as large as its parent")

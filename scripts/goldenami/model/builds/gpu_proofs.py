@@ -1,5 +1,4 @@
-"""What counts as a test of a build on a GPU: which checks it needs, what a JUnit file has to say,
-the record of it."""
+"""What counts as a test of a build on a GPU."""
 
 from __future__ import annotations
 
@@ -35,11 +34,8 @@ _NONCE, _LEAST_DIGITS = re.compile(r"[0-9a-f]{32}"), 6
 
 @dataclass(frozen=True)
 class Asked:
-    """What a test of a build has to show, by the build's lock: GPU architectures, and roles that
-    have checks on a GPU.
-
-    As text, which AMIs carry as a tag: `75 86: nvidia_driver frameworks`.
-    """
+    """What a test of a build has to show, by its lock: GPU architectures, and roles that have
+    checks on a GPU. As text, which AMIs carry as a tag: `75 86: nvidia_driver frameworks`."""
 
     architectures: tuple[str, ...]
     roles: tuple[str, ...]
@@ -59,10 +55,7 @@ class Asked:
 
 
 class GpuSession(Record):
-    """What the tests on one instance are told: `--gpu-session` names a file with it.
-
-    `nonce` is of this test alone.
-    """
+    """What the tests on one instance are told by `--gpu-session`. `nonce` is of this test alone."""
 
     ami: str
     nonce: str
@@ -139,7 +132,7 @@ class GpuTestRecord(Record):
 
 
 def required(root: Path, roles: Iterable[str]) -> list[str]:
-    """The checks on a GPU of an image with these roles: ["nvidia_driver/driver_answers", ...]."""
+    """Names of checks on a GPU, such as "nvidia_driver/driver_answers"."""
     found = []
     for role in roles:
         path = program_files.find(root, f"{program_files.CHECKS}/{role}/{_FILE}")
@@ -151,8 +144,7 @@ def required(root: Path, roles: Iterable[str]) -> list[str]:
 
 
 class JunitFile:
-    """A JUnit file of tests/image: its properties, and the outcome of its tests on a GPU by
-    `role/name`."""
+    """A JUnit file of tests/image: properties, and the outcome of tests on a GPU by `role/name`."""
 
     def __init__(self, path: Path) -> None:
         try:

@@ -1,5 +1,4 @@
-"""How hard a build is, by a public guide: what `verify` records of it, and `publish` and `report`
-read."""
+"""How hard a build is, by a public guide."""
 
 from __future__ import annotations
 

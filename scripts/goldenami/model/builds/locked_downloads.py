@@ -37,7 +37,7 @@ class LockedDownload(Record):
 
 
 def store_requests(files: Iterable[LockedDownload]) -> list[StoreRequest]:
-    """What the store is asked for; BadInput where a login is missing."""
+    """BadInput where a login is missing."""
     return [StoreRequest(file.sha256, file.size,
                          mirrors.logged_in(file.url, file.name, file.login), file.name)
             for file in files]

@@ -29,7 +29,7 @@ class HardwareLock(Record):
 
 
 def derive(root: Path, definition: Definition) -> HardwareLock:
-    """What the definition's families demand of code for CPUs and GPUs."""
+    """What the definition's families ask of code for CPUs and GPUs."""
     gcc = PLATFORMS[definition.base.release].gcc
     shared = hardware.baseline(root, definition.hardware, gcc)
     return HardwareLock(
@@ -39,8 +39,7 @@ def derive(root: Path, definition: Definition) -> HardwareLock:
 
 
 def digest(root: Path, definition: Definition) -> str:
-    """Digest of the rows of the families and what follows from them; another family's row does not
-    count."""
+    """Of the families' rows and what follows from them; another family's row does not count."""
     known = hardware.load(root)
     rows: dict[str, object] = {name: known[name].substance() for name in definition.hardware}
     if "golden_health" in definition.roles:

@@ -1,9 +1,6 @@
-"""The lock: packer/locks/<image>.lock.json, the only thing that a bake may read.
-
-Canonical JSON; its SHA-256 is the build id and stands beside it in `sha256sum -c` form, so that an
-edit by hand is noticed. The lock also holds digests of what it was made from, so that a stale one
-is noticed too.
-"""
+"""The lock: packer/locks/<image>.lock.json, the only thing that a bake may read. Canonical JSON;
+its SHA-256 is the build id and stands beside it in `sha256sum -c` form, so that an edit by hand is
+noticed. Its digests of what it was made from show a stale one."""
 
 from __future__ import annotations
 
@@ -316,8 +313,8 @@ def write(path: Path, lock: Lock) -> str:
 
 
 def read(path: Path) -> tuple[Lock, str]:
-    """The lock and its SHA-256, or BadInput where it is missing, edited by hand or of another
-    shape."""
+    """The lock and its SHA-256; BadInput where it is missing, edited by hand or of another shape.
+    """
     remake = f"run `make lock IMAGE={path.name.removesuffix('.lock.json')}`"
     if not path.is_file():
         raise BadInput(f"{path}: no lock", hint=remake)
@@ -331,20 +328,19 @@ def read(path: Path) -> tuple[Lock, str]:
 
 
 def previous(root: Path, image: str) -> Lock | None:
-    """The lock that a new one replaces; None where there is none yet, or none that can be read."""
+    """The lock that a new one replaces; None where there is none that can be read."""
     with contextlib.suppress(BadInput):
         return read(path_of(root, image))[0]
     return None
 
 
 def read_copy(path: Path) -> tuple[Lock, str]:
-    """The copy of a lock that a build keeps, and its SHA-256."""
+    """A build's copy of its lock, and its SHA-256."""
     return records.read(path, Lock), records.sha256_file(path)
 
 
 def digests(root: Path, definition: Definition) -> dict[str, str]:
-    """SHA-256 of everything in the checkout that shapes the image: definition, hardware, roles,
-    playbook."""
+    """SHA-256 of everything in the checkout that shapes the image."""
     text = (root / "packer/images" / f"{definition.image}.yml").read_text(encoding="utf-8")
     inputs = {
         "definition": records.sha256_text(without_publish(text)),

@@ -1,9 +1,5 @@
-"""Plans and results: what one process hands to another, which runs in its own namespaces
-(`local/programs/`).
-
-A plan is written as `plan.json` into its work folder, a result as `result.json` beside it. Nobody
-else reads them.
-"""
+"""What one process hands to another, which runs in its own namespaces (`local/programs/`): a plan
+as `plan.json` in its work folder, a result as `result.json` beside it."""
 
 from __future__ import annotations
 

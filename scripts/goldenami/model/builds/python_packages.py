@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from goldenami.core.records import Record
 from goldenami.model.builds.build_records import Allowance
-from goldenami.model.definitions.definition import PythonIndex
-from goldenami.packages.pypi import PyFile
+from goldenami.packages.pypi import PyFile, PythonIndex
 
 
 class PythonPackages(Record):
@@ -23,4 +22,4 @@ class PythonPackages(Record):
     allow: list[Allowance]
 
     def is_private(self, project: str) -> bool:
-        return self.index is not None and self.index.opened().has(project)
+        return self.index is not None and self.index.has(project)

@@ -1,5 +1,4 @@
-"""The record of what is known against a build: what `cve` writes, and `publish`, `promote` and
-`report` read."""
+"""What is known against a build: `cve` writes it."""
 
 from __future__ import annotations
 

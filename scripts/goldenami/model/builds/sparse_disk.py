@@ -1,5 +1,4 @@
-"""A raw disk as EBS sees it: blocks of 512 KiB, most of which a sparse file does not hold and
-nobody has to read."""
+"""A raw disk as EBS sees it: blocks of 512 KiB, most of which a sparse file does not hold."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ LARGEST_GIB = 65_536
 
 
 def volume_gib(disk: Path) -> int:
-    """The GiB of the smallest volume that holds `disk`: volumes are whole GiB, so the rest of the
-    last one is zeros."""
+    """Of the smallest volume that holds `disk`: volumes are whole GiB, the rest of the last is
+    zeros."""
     size = disk.stat().st_size
     if not 0 < size <= LARGEST_GIB * GIB:
         raise BadInput(f"{disk} has {size} bytes, which is no size for a volume",
@@ -30,12 +29,9 @@ def volume_gib(disk: Path) -> int:
 
 
 def data_blocks(fd: int, final: Callable[[int], int] | None = None) -> Iterator[int]:
-    """Indexes of the blocks in which the file has data, ascending; holes are skipped by lseek(2),
-    not read.
-
-    Of a file that is still being written, `final` is asked with a byte; it waits until this byte is
-    final and returns up to which byte all are.
-    """
+    """Indexes of the blocks with data, ascending; holes are not read. Of a file that is still being
+    written, `final` is asked with a byte; it waits until this byte is final and returns up to which
+    byte all are."""
     size, at, listed = os.fstat(fd).st_size, 0, 0
     while at < size:
         limit = final(min(at + BLOCK, size) - 1) if final else size
@@ -49,6 +45,6 @@ def data_blocks(fd: int, final: Callable[[int], int] | None = None) -> Iterator[
 
 
 def read_block(fd: int, index: int) -> bytes:
-    """The block's 512 KiB; beyond the file's end there are zeros, as on the volume."""
+    """Beyond the file's end there are zeros, as on the volume."""
     block = os.pread(fd, BLOCK, index * BLOCK)
     return block if len(block) == BLOCK else block.ljust(BLOCK, b"\0")

@@ -1,5 +1,4 @@
-"""The files and certificates that the role `customize` brings: they are there, and what they are
-said to be."""
+"""The files and certificates of the role `customize` are there, and what they are said to be."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ FOLDER = f"roles/{ROLE}/files"
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """What is wrong with the files of `definition`, read from `source`."""
+    """Each with its line in `source`."""
     given = definition.variables(ROLE)
     for index, row in enumerate(given.get("customize_files") or []):
         content, problem = _read(root, row["source"])

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, model_validator
 
-from goldenami.core.records import Record
+from goldenami.core.records import Section
 from goldenami.model.builds.hardening_records import HardeningLevel
 from goldenami.model.builds.security_records import Rating
 from goldenami.model.definitions import role_order
@@ -20,7 +20,7 @@ from goldenami.model.operation.publish_section import Publish
 from goldenami.model.operation.residency import Residency
 from goldenami.model.supported.platforms import Distribution
 from goldenami.packages.mirrors import Address, Fingerprint, LoginVariable, VendorArchive
-from goldenami.packages.pypi import PrivateIndex
+from goldenami.packages.pypi import PythonIndex
 from goldenami.packages.registries import WantedContainer
 
 REQUIRED_ROLES = ("os_updates", "kernel", "provenance", "seal")
@@ -39,7 +39,7 @@ class KernelFlavour(StrEnum):
     AWS = "aws"
 
 
-class Base(Record):
+class Base(Section):
     """What the image starts from."""
 
     distribution: Annotated[Distribution, Field(strict=False)]
@@ -52,7 +52,7 @@ class Base(Record):
     """take kernels and drivers from the release's backports, too"""
 
 
-class ModuleSource(Record):
+class ModuleSource(Section):
     """A tarball by its address and SHA-256."""
 
     url: Annotated[str, Field(pattern=r"^https?://[^/\s@]+/\S*[^/\s]$")]
@@ -61,7 +61,7 @@ class ModuleSource(Record):
     """its SHA-256, in hex digits"""
 
 
-class KernelModule(Record):
+class KernelModule(Section):
     """An out-of-tree kernel module, compiled from its DKMS source when the lock is made."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
@@ -74,7 +74,7 @@ class KernelModule(Record):
     """what compiling needs besides gcc, make and the kernel's headers, such as cmake"""
 
 
-class CveRule(Record):
+class CveRule(Section):
     """That a build is published and promoted only with a recent record of `cve` that passes."""
 
     fail_on: Annotated[Rating, Field(strict=False)] = Rating.HIGH
@@ -83,7 +83,7 @@ class CveRule(Record):
     """hours ago that the lists may have been asked"""
 
 
-class HardeningGate(Record):
+class HardeningGate(Section):
     """That a build is published and promoted only where enough rules of a guide to hardening
     pass."""
 
@@ -93,7 +93,7 @@ class HardeningGate(Record):
     """rules of that level that have to pass; one that is waived does not count"""
 
 
-class Security(Record):
+class Security(Section):
     """What has to be shown of a build before others launch it. No part of it shapes the image."""
 
     cve: CveRule | None = None
@@ -104,24 +104,7 @@ class Security(Record):
     """nothing is published without signed provenance"""
 
 
-class PythonIndex(Record):
-    """A company's package index beside the usual one. A project comes from one of the two, never
-    from where its version is higher: else whoever gives its name to a public package is installed.
-    """
-
-    url: Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
-    """address of its simple API, without a login"""
-    packages: Annotated[list[Annotated[str, Field(pattern=r"^[a-z0-9*-]+$")]],
-                        Field(min_length=1)]
-    """projects that come from it and from nowhere else, such as `company-*`"""
-    login: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] = ""
-    """environment variable that holds its `user:password`"""
-
-    def opened(self) -> PrivateIndex:
-        return PrivateIndex(self.url.rstrip("/"), tuple(self.packages), self.login)
-
-
-class DriftAllowance(Record):
+class DriftAllowance(Section):
     """A path that may differ from the bake on an instance, until a day on which somebody looks at
     it again."""
 
@@ -133,7 +116,7 @@ class DriftAllowance(Record):
     """the last day"""
 
 
-class ListenAllowance(Record):
+class ListenAllowance(Section):
     """A port that may be heard on an instance, until a day on which somebody looks at it again."""
 
     port: Annotated[str, Field(pattern=r"^(tcp|udp)/[1-9][0-9]{0,4}$")]
@@ -144,7 +127,7 @@ class ListenAllowance(Record):
     """the last day"""
 
 
-class DriftSection(Record):
+class DriftSection(Section):
     """What `golden drift` lets pass besides its own policy. No part of it shapes the image."""
 
     allow: list[DriftAllowance] = Field(default_factory=list)
@@ -159,7 +142,7 @@ class Install(StrEnum):
     DEB = "deb"
 
 
-class Download(Record):
+class Download(Section):
     """A file by its address, and where it goes: one of `install`, `path` and `unpack`."""
 
     url: Address
@@ -207,7 +190,7 @@ class Download(Record):
         return self
 
 
-class Definition(Record):
+class Definition(Section):
     """One image, as written by a person."""
 
     image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,62}$")]

@@ -1,9 +1,5 @@
-"""Whether a definition fits the checkout: hardware that is known, roles and variables that exist,
-recipes, branches.
-
-A role variable is checked against the role's own argument_specs, because Ansible itself accepts an
-unknown extra variable silently.
-"""
+"""Whether a definition fits the checkout. A role variable is checked against the role's own
+argument_specs, because Ansible itself accepts an unknown extra variable silently."""
 
 from __future__ import annotations
 
@@ -46,11 +42,8 @@ SERVED = [name for name, architecture in ARCHITECTURES.items() if architecture.i
 def check(
     root: Path, source: YamlFile, definition: Definition, regions: Collection[str] | None = None
 ) -> None:
-    """BadInput with file, line and key of all parts of `definition`, read from `source`, that do
-    not fit.
-
-    `regions` are those that exist, where that is to be looked at.
-    """
+    """BadInput with file, line and key of all that does not fit. `regions` are those that exist,
+    where that is to be looked at."""
     found = [*_check_release(source, definition.base), *_check_hardware(root, source, definition),
              *own_roles.mistakes(root, source, definition.roles),
              *_check_roles(root, source, definition), *_check_platforms(root, source, definition),

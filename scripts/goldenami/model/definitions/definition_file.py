@@ -19,7 +19,7 @@ from goldenami.model.definitions.definition import Definition
 
 
 def path_of(root: Path, image: str) -> Path:
-    """The definition file of `image`, or BadInput with the nearest image there is."""
+    """The file of `image`, or BadInput with the nearest image there is."""
     folder = root / "packer/images"
     known, name = sorted(found.stem
                          for found in folder.glob("*.yml")), Path(image).name.removesuffix(".yml")
@@ -37,9 +37,7 @@ def path_of(root: Path, image: str) -> Path:
 
 def load(root: Path, path: Path, regions: Collection[str] | None = None) -> Definition:
     """Read and check a definition, or BadInput with file, line, key and the nearest valid one.
-
-    `regions` are those that exist, where that is to be looked at.
-    """
+    `regions` as `definition_checks.check` takes them."""
     source = yaml_lines.load(path)
     _check_version(source)
     definition = yaml_lines.validate(source, Definition)
@@ -81,7 +79,7 @@ what may differ and by which version it is made: no part of them is in it."""
 
 
 def without_publish(text: str) -> str:
-    """The text of a definition without the sections of `APART`, which do not shape the image."""
+    """The text without the sections of `APART`."""
     node = yaml.compose(text, Loader=yaml_lines.LOADER)
     assert isinstance(node, yaml.MappingNode)  # `load` has seen to that
     lines, starts = text.splitlines(keepends=True), [(key.value, key.start_mark.line)
@@ -95,7 +93,7 @@ def without_publish(text: str) -> str:
 
 
 def with_branch(path: Path, text: str, branch: str) -> str:
-    """The text of a definition with another driver branch; every other character stays."""
+    """Another driver branch; every other character stays."""
     key = ("roles", "nvidia_driver", "nvidia_driver_branch")
     source = yaml_lines.load(path)
     if key not in source.lines:

@@ -1,19 +1,12 @@
-"""The keys of a definition for a reader: values, default, meaning; from the models and the text
-below each field."""
+"""The keys of a definition for a reader: values, default, meaning, from the models' schema."""
 
 from __future__ import annotations
 
-import ast
-import inspect
-import itertools
 import json
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any, NamedTuple
 
-from goldenami.model.definitions import definition, update_policy
-from goldenami.model.operation import cluster_section, publish_section, residency
-from goldenami.packages import mirrors, registries
+from goldenami.model.definitions.definition import Definition
 
 Schema = dict[str, Any]
 
@@ -29,16 +22,12 @@ class DefinitionKey(NamedTuple):
 
 def sections() -> Iterator[tuple[str, list[DefinitionKey]]]:
     """Each section once, by the first path that has it ("" is the top), with its keys."""
-    schema = definition.Definition.model_json_schema()
-    yield from _below("", "Definition", {**schema["$defs"], "Definition": schema},
-                      _meanings(definition) | _meanings(update_policy) | _meanings(mirrors)
-                      | _meanings(cluster_section) | _meanings(publish_section) | _meanings(residency)
-                      | _meanings(registries), {})
+    schema = Definition.model_json_schema()
+    yield from _below("", "Definition", {**schema["$defs"], "Definition": schema}, {})
 
 
 def _below(
-    path: str, model: str, models: Schema, meanings: dict[tuple[str, str], str],
-    seen: dict[str, str],
+    path: str, model: str, models: Schema, seen: dict[str, str]
 ) -> Iterator[tuple[str, list[DefinitionKey]]]:
     """`seen` has the path of each model."""
     keys, inner = [], {}
@@ -54,25 +43,10 @@ def _below(
         keys.append(DefinitionKey(name, values,
                                   "required" if name in models[model].get("required", [])
                                   else default,
-                                  meanings.get((model, name), "")))
+                                  " ".join(given.get("description", "").split())))
     yield path, keys
     for other, where in inner.items():
-        yield from _below(where, other, models, meanings, seen)
-
-
-def _meanings(module: ModuleType) -> dict[tuple[str, str], str]:
-    found = {}
-    for node in ast.parse(inspect.getsource(module)).body:
-        body = node.body if isinstance(node, ast.ClassDef) else []
-        for field, below in itertools.pairwise(body):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(below, ast.Expr)
-                and isinstance(node, ast.ClassDef)
-            ):
-                text = ast.literal_eval(below.value)
-                found[node.name, ast.unparse(field.target)] = " ".join(text.split())
-    return found
+        yield from _below(where, other, models, seen)
 
 
 def _one(key: Schema) -> Schema:

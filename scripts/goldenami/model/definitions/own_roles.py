@@ -1,5 +1,5 @@
-"""Whether the own roles of a definition are there and have a place: a role of somebody's own is any
-folder of roles/ that the program's steps do not name."""
+"""Own roles, which are the folders of roles/ that the program's steps do not name: are they there,
+and have they a place?"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def known(root: Path) -> list[str]:
 
 
 def mistakes(root: Path, source: YamlFile, roles: role_order.Entries) -> Iterator[BadInput]:
-    """What is wrong with the names and places of `roles`, read from `source`."""
+    """What is wrong with names and places of `roles`."""
     there = known(root)
     for role, said in roles.items():
         key = ("roles", role)

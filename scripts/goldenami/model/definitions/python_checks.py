@@ -1,5 +1,4 @@
-"""The Python packages of a definition, beside its frameworks: what is wrong with them that no index
-has to be asked for."""
+"""What is wrong with a definition's Python packages that no index has to be asked for."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ LOOPBACK = ("http://127.0.0.1:", "http://localhost:")
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """What is wrong with the Python packages of `definition`, read from `source`."""
+    """Each with its line in `source`."""
     yield from _index(source, definition)
     given, seen = definition.python_packages, dict[str, int]()
     frameworks = _frameworks(root, definition)

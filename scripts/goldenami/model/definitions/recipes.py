@@ -1,11 +1,7 @@
-"""Recipes of ML frameworks, as data: roles/frameworks/files/<name>/recipe.yml, each with its
-programs beside it.
-
-A recipe says where a framework comes from, how it is compiled for given hardware, and by which
-programs it is tried and measured. `{options}` in a flag stands for the compiler's options of the
-target, `{jobs}` for the number of parallel compilers, `{site}` for the folder of the build
-environment's packages, `{sm}` and `{sm_dotted}` for the CUDA architectures (`80;86`, `8.0;8.6`).
-"""
+"""Recipes of ML frameworks: roles/frameworks/files/<name>/recipe.yml, each with its programs beside
+it. `{options}` in a flag stands for the compiler's options of the target, `{jobs}` for the number
+of parallel compilers, `{site}` for the folder of the build environment's packages, `{sm}` and
+`{sm_dotted}` for the CUDA architectures (`80;86`, `8.0;8.6`)."""
 
 from __future__ import annotations
 
@@ -159,17 +155,14 @@ class Recipe(Record):
 
 
 def folder(root: Path, name: str) -> Path:
-    """The folder of a recipe: the repository's own, else the program's."""
+    """The repository's own, else the program's."""
     return program_files.find(root, f"{FOLDER}/{name}")
 
 
 @cache
 def dispatching(root: Path) -> dict[str, list[Allowance]]:
-    """Projects of the package index whose code chooses at run time, with what the coverage check
-    allows them.
-
-    A project may be a pattern: `nvidia-*`.
-    """
+    """By projects of the index, or patterns such as `nvidia-*`, whose code chooses at run time:
+    what the coverage check allows them."""
     source = program_files.table(root, DISPATCHING)
     return {project: [yaml_lines.validate(source, Allowance, entry, at=(project, index))
                       for index, entry in enumerate(entries)]
@@ -178,7 +171,7 @@ def dispatching(root: Path) -> dict[str, list[Allowance]]:
 
 @cache
 def known(root: Path) -> tuple[str, ...]:
-    """The names of all recipes, the program's and the repository's own."""
+    """The names of all recipes."""
     folders = (program_files.home(root) / FOLDER, root / FOLDER)
     return tuple(sorted({path.parent.name for each in folders for path in each.glob("*/recipe.yml")}))
 

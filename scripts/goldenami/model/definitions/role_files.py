@@ -32,8 +32,7 @@ _NESTED = 4
 
 
 def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
-    """Files that `role` brings where its variables are `given`; a task whose path only the machine
-    knows has none."""
+    """Without what only the machine knows the path of."""
     folder = program_files.role(root, role)
     platforms = [path for path in sorted((folder / "vars").glob("*.y*ml")) if path.stem != "main"]
     main, own, found = table(folder / "vars/main.yml"), tasks(folder), list[str]()
@@ -51,8 +50,7 @@ def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
 
 
 def of_image(root: Path, given: Mapping[str, Any]) -> list[str]:
-    """Files that all roles of an image bring; `given` is what its roles get, as the bake wrote
-    it."""
+    """`given` is what the image's roles get, as the bake wrote it."""
     return [path for role in given["golden_roles"] for path in brought(root, role, given)]
 
 
@@ -68,7 +66,7 @@ def misplaced(path: str) -> str:
 
 
 def known(value: Any, context: Mapping[str, Any]) -> Any:
-    """`value` with its expressions rendered; None where they want what only the machine knows."""
+    """`value` rendered; None where it wants what only the machine knows."""
     try:
         for _ in range(_NESTED):
             value = rendered(value, context)

@@ -1,5 +1,4 @@
-"""The order in which roles run: the program's own steps, and where roles of somebody's own stand
-among them."""
+"""The order in which roles run: the program's steps, and own roles among them."""
 
 from __future__ import annotations
 
@@ -37,23 +36,19 @@ Entries = Mapping[str, Entry | None]
 
 
 def own(roles: Entries) -> list[str]:
-    """Those of `roles` that the program's steps do not name, as the definition has them."""
+    """Those that the program's steps do not name."""
     return [role for role in roles if role not in ROLE_ORDER]
 
 
 def place(said: Entry) -> tuple[str, str]:
-    """Where an own role stands of which the definition says `said`: `before` or `after`, and
-    which role."""
+    """Where an own role stands: `before` or `after`, and which role."""
     return next(((key, str(said[key])) for key in (BEFORE, AFTER) if key in said), DEFAULT)
 
 
 def steps(roles: Entries) -> list[list[str]]:
-    """The steps of an image with `roles`: the program's own, with own roles in their places.
-
-    Own roles that name the same place are one step, so that a change of theirs leaves the layers
-    below alone. One after a role of the last step, or beside another own role, is in its step. A
-    role that waits for itself is in none.
-    """
+    """The steps of an image, with own roles in their places. Own roles that name the same place are
+    one step, so that a change of theirs leaves the layers below alone. One after a role of the last
+    step, or beside another own role, is in its step. A role that waits for itself is in none."""
     found, left = [list(step) for step in STEPS], dict[tuple[str, str], list[str]]()
     for role in own(roles):
         left.setdefault(place(roles[role] or {}), []).append(role)

@@ -1,10 +1,6 @@
-"""What a role needs installed, read from the role itself: its vars/main.yml and
-vars/<Distribution>_<major>.yml.
-
-The same list drives the lock (what to resolve) and the role (what to install). Names stand in the
-platform's file as data; what picks from them is a Jinja expression over the role's own variables,
-rendered here by plain Jinja.
-"""
+"""What a role needs installed, by its vars/main.yml and vars/<Distribution>_<major>.yml: one list
+for the lock, which resolves it, and the role, which installs it. Names stand there as data; what
+picks from them is a Jinja expression over the role's own variables."""
 
 from __future__ import annotations
 
@@ -38,12 +34,8 @@ def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]
 def facts(
     root: Path, role: str, platform: Platform, given: Mapping[str, Any], *, only: str = "",
 ) -> dict[str, Any]:
-    """What vars/main.yml and the platform's file of `role` say, every Jinja expression rendered
-    over its variables.
-
-    With `only`, that fact and those that it is made of: the others may want variables that are not
-    derived yet.
-    """
+    """What vars/main.yml and the platform's file say, rendered over the role's variables. With
+    `only`, that fact and those that it is made of: others may want what is not derived yet."""
     path = program_files.role(root, role) / "vars" / platform.vars_file
     # A role without platform files is the same everywhere.
     if not path.is_file() and list(path.parent.glob("*_*.yml")):
@@ -75,8 +67,8 @@ def _needed(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
-    """The packages that `role` installs on `platform`; BadInput where their list is none, or nobody
-    would read it."""
+    """The packages that `role` installs; BadInput where their list is none, or nobody would read
+    it."""
     name, folder = f"__{role}_packages", program_files.role(root, role)
     found = {**variables(root, role, given), **facts(root, role, platform, given, only=name)}
     for path in () if name in found else sorted((folder / "vars").glob("*.y*ml")):
@@ -91,8 +83,7 @@ def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]
 
 
 def rendered(value: Any, context: Mapping[str, Any]) -> Any:
-    """`value` with its expressions rendered; raises what Jinja raises, for an undefined name,
-    too."""
+    """Raises what Jinja raises, for an undefined name, too."""
     if isinstance(value, list):
         return [rendered(item, context) for item in value]
     if isinstance(value, dict):

@@ -29,7 +29,7 @@ _FILES = ("main", "preflight")
 
 
 def broken(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """What the roles of `definition`, read from `source`, refuse, with its line."""
+    """What the roles refuse, each with its line in `source`."""
     platform = PLATFORMS[definition.base.release]
     image = _image(root, definition, platform)
     for role in definition.role_names:

@@ -1,5 +1,4 @@
-"""What a role lets be set, as its argument_specs and defaults state it; a plain role may lack
-either."""
+"""What a role lets be set, by its argument_specs and defaults; a plain role may lack either."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ _STEPS = "scripts/goldenami/model/definitions/role_order.py"
 
 @dataclass(frozen=True)
 class RoleSpec:
-    """A role's inputs as its argument_specs and defaults state them."""
+    """A role's inputs."""
 
     name: str
     options: dict[str, dict[str, Any]]
@@ -34,8 +33,7 @@ class RoleSpec:
 
 @cache
 def parsed(text: str) -> Any:
-    """YAML that is asked for again for each driver branch and flavour; not to be changed by who
-    gets it."""
+    """Cached, for it is asked for again for each driver branch and flavour; not to be changed."""
     return yaml.load(text, yaml_lines.LOADER)  # noqa: S506 - a safe one
 
 
@@ -52,8 +50,7 @@ def table(path: Path) -> dict[str, Any]:
 
 
 def role_spec(root: Path, role: str) -> RoleSpec:
-    """Read the inputs of `role` from the checkout at `root`. Without specifications a default may
-    get any value."""
+    """Without specifications a default may get any value."""
     folder = program_files.role(root, role)
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder, and STEPS in {_STEPS} names it",
@@ -78,8 +75,7 @@ def _malformed(path: Path, key: str) -> BadInput:
 
 
 def tasks(folder: Path, name: str = "*") -> list[dict[str, Any]]:
-    """The tasks and handlers of the role in `folder`, or those of one file, those of blocks among
-    them."""
+    """The tasks and handlers of a role, or of its files `name`, with those of blocks."""
     found, left = list[dict[str, Any]](), list[Any]()
     for path in sorted([*folder.glob(f"tasks/{name}.y*ml"), *folder.glob(f"handlers/{name}.y*ml")]):
         try:

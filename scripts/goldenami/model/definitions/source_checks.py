@@ -1,5 +1,4 @@
-"""What a definition says of sources beside the distribution's: names, keys and places, before
-anything is asked for."""
+"""What a definition says of sources beside the distribution's, before anything is asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ ENGINE = "container_runtime"
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
-    """What is wrong with `extra_repos`, `downloads` and `containers` of `definition`, read from `source`."""
+    """Each with its line in `source`."""
     names = [repo.name for repo in definition.extra_repos]
     for index, repo in enumerate(definition.extra_repos):
         key: Key = ("extra_repos", index)

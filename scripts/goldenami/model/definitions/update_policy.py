@@ -1,8 +1,5 @@
-"""When a newer version matters: the rules of a definition's `watch` section, as pure functions over
-what sources offer.
-
-Nothing here looks anywhere: offers come from the modules of `sources/`, the day from the caller.
-"""
+"""When a newer version matters: the rules of a definition's `watch` section, without I/O. Offers
+come from the modules of `sources/`, the day from the caller."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from typing import Annotated, Any, Self
 from debian.debian_support import Version
 from pydantic import Field, field_validator, model_validator
 
-from goldenami.core.records import Record
+from goldenami.core.records import Section
 
 
 class UpdatePolicy(StrEnum):
@@ -43,11 +40,8 @@ class UpdateVerdict(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-class UpdateRule(Record):
-    """How one component is watched. `minimum_age_days` lets others find a release's faults first.
-
-    `review` is the last day on which a hold may stand without somebody looking at it again.
-    """
+class UpdateRule(Section):
+    """How one component is watched."""
 
     policy: Annotated[UpdatePolicy, Field(strict=False)]
     """which newer versions are taken"""
@@ -70,7 +64,7 @@ def _acting(rule: UpdateRule) -> None:
         raise ValueError("`security` would never take anything; one of hold, branch, newest")
 
 
-class Watch(Record):
+class Watch(Section):
     """A definition's `watch` section. Without one, these defaults hold."""
 
     driver: UpdateRule = UpdateRule(policy=UpdatePolicy.BRANCH)
@@ -185,7 +179,7 @@ def _age(rule: UpdateRule, offer: VersionOffer, today: date) -> str:
 
 
 def overdue(component: str, rule: UpdateRule, today: date) -> str:
-    """The complaint about a hold whose review date is past, or an empty string."""
+    """The complaint about a hold whose review date is past, or ""."""
     if rule.review is None or today <= rule.review:
         return ""
     return f"the hold on {component} was to be reviewed by {rule.review}" + (

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from goldenami.core.records import Record
+from goldenami.core.records import Section
 from goldenami.model.operation import working_hours
 from goldenami.model.operation.working_hours import WorkingHours
 
@@ -24,7 +24,7 @@ class Monitoring(StrEnum):
     BASIC = "basic"
 
 
-class FamilyMachines(Record):
+class FamilyMachines(Section):
     """Machines of one family that run, or are ready to, before somebody needs them."""
 
     working_hours: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -35,7 +35,7 @@ class FamilyMachines(Record):
     """machines of a warm pool: started once, then stopped"""
 
 
-class ClusterSection(Record):
+class ClusterSection(Section):
     """Machines ahead of who needs one, in the groups of `golden cluster`. No part of it shapes the
     image."""
 

@@ -1,5 +1,4 @@
-"""The section `publish` of a definition: where an image is published, how long it is kept, and how
-its launch template launches it."""
+"""The section `publish` of a definition."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from goldenami.core.records import Record
+from goldenami.core.records import Section
 from goldenami.model.builds.container_records import Repository
 from goldenami.model.operation.cluster_section import Monitoring
 
@@ -20,7 +19,7 @@ class VolumeType(StrEnum):
     IO2 = "io2"
 
 
-class MetadataOptions(Record):
+class MetadataOptions(Section):
     """What an instance's metadata service answers; it wants a token (IMDSv2) whatever is said
     here."""
 
@@ -30,7 +29,7 @@ class MetadataOptions(Record):
     """tell the instance its own tags"""
 
 
-class LaunchTemplate(Record):
+class LaunchTemplate(Section):
     """How the image's launch template launches it. Without `instance_type` each launch names its
     own.
 
@@ -64,7 +63,7 @@ class LaunchTemplate(Record):
     """type of a launch that names none"""
 
 
-class InstanceRefresh(Record):
+class InstanceRefresh(Section):
     """Auto Scaling groups that take a new `latest` at once, by a refresh that rolls itself back."""
 
     groups: Annotated[list[str], Field(min_length=1)]
@@ -94,14 +93,8 @@ _PRINCIPAL = (r"^(\d{12}|arn:aws[a-z-]*:organizations::\d{12}:(organization/o-[a
 ARNs)."""
 
 
-class Publish(Record):
-    """Where the image is published and for how long it is kept. No part of it shapes the image.
-
-    `kms_key` is an alias that has to exist in each region; without it, the account's default
-    decides on encryption. `soak_hours` is how long a candidate has to stand before `promote` takes
-    it; 0: `publish` moves `latest` itself. `left_regions` had the image once: what they have stays
-    as it is, on purpose.
-    """
+class Publish(Section):
+    """Where the image is published and for how long it is kept. No part of it shapes the image."""
 
     regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]],
                        Field(min_length=1)]

@@ -1,5 +1,4 @@
-"""Where AWS's regions are: the city or the area that AWS names a region after, to a tenth of a
-degree."""
+"""Where AWS's regions are: the place that each is named after, to a tenth of a degree."""
 
 from __future__ import annotations
 

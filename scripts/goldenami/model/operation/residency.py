@@ -1,5 +1,4 @@
-"""Regions that an image and all about it may be in, and how far they are from the company's data
-centre."""
+"""Regions that an image may be in, and how far they are from the company's data centre."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from pydantic import Field
 
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput
-from goldenami.core.records import Record
+from goldenami.core.records import Record, Section
 
 FILE = "packer/residency.yml"
 WORLDWIDE = frozenset({
@@ -45,7 +44,7 @@ class GeoPlace(Record):
         return 2 * _EARTH_KM * math.asin(math.sqrt(share))
 
 
-class Residency(Record):
+class Residency(Section):
     """The section `residency` of a definition. No part of it shapes the image."""
 
     regions: Annotated[list[Pattern], Field(min_length=1)]
@@ -89,7 +88,7 @@ def registry_region(host: str) -> str:
 
 
 def of_repository(root: Path) -> RepositoryResidency | None:
-    """What packer/residency.yml says; None where it is not there."""
+    """packer/residency.yml; None where it is not there."""
     path = root / FILE
     if not path.exists():
         return None

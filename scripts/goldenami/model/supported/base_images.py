@@ -24,7 +24,7 @@ class BaseImage(Record):
 
 
 def of_release(root: Path, release: str) -> BaseImage:
-    """That of a release, by the repository `root` or else by goldenami."""
+    """The repository's row, else goldenami's."""
     source = program_files.table(root, PATH)
     if release not in source.data:
         raise source.error((release,), f"no such row; {nearest(release, source.data)}")

@@ -58,7 +58,7 @@ def check_cuda(cuda: str, driver: str) -> str:
 
 
 def runs_on(least: str, driver: str) -> bool:
-    """Whether what asks for driver `least` runs on `driver`: "" asks for none, and is none."""
+    """Whether what asks for driver `least` runs on `driver`; "" is none."""
     return not least or (bool(driver) and version_tuple(driver) >= version_tuple(least))
 
 
@@ -98,11 +98,8 @@ Maxwell, Pascal and Volta (NVIDIA, CUDA Toolkit 13 release notes, "Deprecated Ar
 
 
 def branch_refusal(branch: str, architectures: list[str]) -> str:
-    """Why driver `branch` does not run one of the GPUs, or an empty string.
-
-    A branch knows a GPU's architecture from the one on whose own CUDA first compiles for it, until
-    `LAST_BRANCH`.
-    """
+    """Why driver `branch` does not run one of the GPUs, or "". A branch knows an architecture from
+    the one on whose own CUDA first compiles for it, until `LAST_BRANCH`."""
     for sm in architectures:
         last = next((name for limit, name in sorted(LAST_BRANCH.items()) if int(sm) <= limit), None)
         if last and int(branch) > int(last):
@@ -137,8 +134,7 @@ END_NOTICE = timedelta(days=90)
 
 
 def near_end(branch: str, end: date | None, today: date) -> str:
-    """The announcement that `branch` ends within `END_NOTICE`, has ended, or has an unknown end; or
-    nothing."""
+    """That `branch` ends within `END_NOTICE`, has ended, or has an unknown end; or ""."""
     if end is None and branch in ENDED_BRANCHES:
         return f"driver branch {branch} has ended, NVIDIA says: no more fixes of its own come"
     if end is None:

@@ -1,5 +1,4 @@
-"""What a definition asks of the driver, in the names of its platform: one request for each branch
-and flavour."""
+"""What a definition asks of the driver: one request for each branch and flavour."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ GSP_VARIABLE = "nvidia_driver_gsp_enabled"
 
 @dataclass(frozen=True)
 class DriverRequest:
-    """What the definition and the role's platform file say about one branch of the driver."""
+    """What is asked for of one branch."""
 
     branch: str
     flavour: str
@@ -37,11 +36,8 @@ class DriverRequest:
 def requests(
     root: Path, definition: Definition, given: Mapping[str, Any], *, branches: Sequence[str] = (),
 ) -> list[DriverRequest]:
-    """What to try, open modules before proprietary ones: a definition may leave branch and flavour
-    to the compiler.
-
-    `given` are the role's variables; `branches` are looked at instead of the definition's own.
-    """
+    """What to try, open modules before proprietary ones. `given` are the role's variables;
+    `branches` are taken instead of the definition's own."""
     settings = role_packages.variables(root, "nvidia_driver", given)
     return [_request(root, definition, given, flavour, branch)
             for flavour in _flavours(root, definition, settings)
@@ -78,8 +74,8 @@ def _branches(
 
 
 def without_gsp(root: Path, definition: Definition, flavour: str) -> list[str]:
-    """The families for whose sake the GSP firmware is left out; none where the definition says what
-    it wants, or with the open modules, which always use it."""
+    """Families for whose sake the GSP firmware is left out; none where the definition decides, or
+    with the open modules, which always use it."""
     if flavour != "proprietary" or GSP_VARIABLE in definition.variables("nvidia_driver"):
         return []
     return hardware.without_gsp(root, definition.hardware)

@@ -70,6 +70,11 @@ class GpuFigures(Record):
     source: str
 
 
+def _pair(text: str | None) -> tuple[int, int]:
+    first, _, second = (text or "0x0").partition("x")
+    return int(first), int(second)
+
+
 class Gpu(Record):
     """A GPU by EC2's name. `sm` is the CUDA compute capability without its dot ("86"); only
     NVIDIA's have one."""
@@ -153,21 +158,17 @@ class GpuType(Record):
 
 
 def gpu_type(known: Mapping[str, Family], described: Mapping[str, Any]) -> GpuType:
-    """One row of DescribeInstanceTypes, of a family with an NVIDIA GPU, with the figures of its
-    GPU."""
+    """Of a row of DescribeInstanceTypes of a family with an NVIDIA GPU."""
     name: str = described["InstanceType"]
     family, row = known[name.partition(".")[0]], described["GpuInfo"]["Gpus"][0]
     assert family.gpu is not None and family.gpu.figures is not None
     figures, count = family.gpu.figures, int(row["Count"])
-    generation, _, width = (figures.pcie or "0x0").partition("x")
-    is_switched = family.nvswitch and count > 1
-    links, _, speed = (figures.nvlink or "0x0").partition("x")
+    (generation, width), (links, speed) = _pair(figures.pcie), _pair(figures.nvlink)
     return GpuType(
         type=name, gpu=family.gpu.name, gpus=count, memory_mib=int(row["MemoryInfo"]["SizeInMiB"]),
         memory_gb_s=figures.memory_gb_s, matmul_tflops=figures.matmul_tflops,
-        pcie_generation=int(generation),
-        pcie_width=int(width), nvswitch=is_switched, nvswitches=figures.nvswitches,
-        nvlinks=int(links), nvlink_gb_s=int(links) * int(speed) / 2)
+        pcie_generation=generation, pcie_width=width, nvswitch=family.nvswitch and count > 1,
+        nvswitches=figures.nvswitches, nvlinks=links, nvlink_gb_s=links * speed / 2)
 
 
 def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -178,15 +179,15 @@ def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
         if family.machines is None or family.gpu is None or family.gpu.figures is None:
             continue
         figures = family.gpu.figures
-        generation, _, width = (figures.pcie or "0x0").partition("x")
+        generation, width = _pair(figures.pcie)
         for size, gpus, disks in family.machines.counts():
             switched = family.nvswitch and gpus > 1
             found[f"{name}.{size}"] = {
                 "gpu": family.gpu.name, "gpus": gpus, "disks": disks,
                 "memory_mib": family.machines.memory_mib,
-                "pcie_width": int(width), "pcie_generation": int(generation),
+                "pcie_width": width, "pcie_generation": generation,
                 "nvswitches": figures.nvswitches if switched else 0,
-                "nvlinks": int((figures.nvlink or "0x0").partition("x")[0]) if switched else 0}
+                "nvlinks": _pair(figures.nvlink)[0] if switched else 0}
     return found
 
 
@@ -260,12 +261,11 @@ UNKNOWN = "one that is newer needs a row in packer/hardware.yml, with its source
 
 
 def refusal(name: str) -> str:
-    """Why no image serves a family, known or not; "" of all others."""
+    """Why no image serves a family; "" of others."""
     # Fabric Manager User Guide 2.3, 1.3.2: the fourth generation of NVSwitches is managed in-band.
     return (
-        f"`{name}` joins its GPUs by NVSwitches without PCI functions: CUDA starts there only "
-        "with NVLSM and the "
-        "module ib_umad, which no image has yet"
+        f"`{name}` joins its GPUs by NVSwitches without PCI functions: CUDA starts there only with "
+        "NVLSM and the module ib_umad, which no image has yet"
         if re.match(r"p6(e|-|$)", name)
         else ""
     )

@@ -1,5 +1,4 @@
-"""Dates of archives' signed Release files: a mirror whose suite is older than the lock's goes
-backwards."""
+"""A mirror whose Release file is older than the lock's goes backwards."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ from goldenami.model.builds.lockfile import Lock, Suite
 
 @dataclass(frozen=True)
 class Regression:
-    """A suite whose Release file is older than the one that the lock of `image` was made from;
-    dates ISO 8601."""
+    """A suite whose Release file is older than the one that the lock was made from; ISO 8601."""
 
     image: str
     suite: str
@@ -24,8 +22,7 @@ class Regression:
     @property
     def error(self) -> str:
         return (f"goes backwards: its Release file is of {self.now}, the lock of {self.image} was "
-                "made from one of "
-                f"{self.locked}")
+                f"made from one of {self.locked}")
 
 
 def regressions(lock: Lock, suites: Sequence[Suite]) -> list[Regression]:
@@ -40,8 +37,7 @@ def regressions(lock: Lock, suites: Sequence[Suite]) -> list[Regression]:
 
 
 def demand_progress(lock: Lock, suites: Sequence[Suite]) -> None:
-    """Unreachable where one of `suites` goes backwards: nothing is locked from less than the lock
-    was made from."""
+    """Unreachable where a suite goes backwards: nothing is locked from less than before."""
     for found in regressions(lock, suites):
         raise Unreachable(f"suite {found.suite} {found.error}",
                           hint="a stale mirror: use another, or wait; the lock stays")

@@ -1,5 +1,4 @@
-"""Until when the parts of an image get fixes: dated tables with their sources, held against a lock.
-Pure: no I/O."""
+"""Until when the parts of an image get fixes: dated tables with their sources."""
 
 from __future__ import annotations
 
@@ -16,11 +15,9 @@ KERNELS = {"5.15": date(2026, 12, 31), "6.1": date(2027, 12, 31), "6.6": date(20
            "6.12": date(2028, 12, 31), "6.18": date(2028, 12, 31)}
 KERNELS_SOURCE = "https://www.kernel.org/category/releases.html, projected EOL as of 2026-03; a month is its last day"
 DRIVERS_SOURCE = ("https://docs.nvidia.com/datacenter/tesla/drivers, Supported Drivers and CUDA "
-                  "Toolkit Versions; "
-                  "read 2026-11")
+                  "Toolkit Versions; read 2026-11")
 CUDA_SOURCE = ("https://gitlab.com/nvidia/container-images/cuda, doc/support-policy.md: CUDA ends "
-               "with the driver "
-               "branch that it came with; read 2026-11")
+               "with the driver branch that it came with; read 2026-11")
 
 
 class SupportState(StrEnum):
@@ -69,8 +66,7 @@ class PartSupport:
 
 
 def of_lock(lock: Mapping[str, Any]) -> list[PartSupport]:
-    """Distribution, kernel, and where the lock has them driver and CUDA; `lock` is a lock as plain
-    JSON."""
+    """Distribution, kernel, driver and CUDA of a lock as plain JSON."""
     return [_distribution(lock["base"]), _kernel(lock), *_driver(lock.get("driver")),
             *_cuda(lock.get("cuda"))]
 

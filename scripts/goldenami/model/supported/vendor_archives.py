@@ -1,5 +1,4 @@
-"""Archives that an image has beside the distribution's own, as its roles and its definition state
-them."""
+"""Archives that an image has beside the distribution's own."""
 
 from __future__ import annotations
 
@@ -18,18 +17,15 @@ from goldenami.packages.mirrors import VendorArchive
 
 
 def of(root: Path, definition: Definition) -> tuple[VendorArchive, ...]:
-    """The archives of every role that states some, `__<role>_archives` in its vars/, and
-    `extra_repos` of the definition: both are lists of tables of one form.
-
-    A role's is an expression over its own variables, empty where it takes the distribution's
-    packages.
-    """
+    """Those of every role that states some, `__<role>_archives` in its vars/, and `extra_repos` of
+    the definition. A role's is an expression over its variables, empty where it takes the
+    distribution's packages."""
     return _of(root, definition.base.release, definition.role_names, definition.variables,
                definition.extra_repos)
 
 
 def of_lock(root: Path, lock: Lock) -> tuple[VendorArchive, ...]:
-    """The same of a lock, by the variables that it was made with."""
+    """Those of a lock, by the variables that it was made with."""
     return _of(root, lock.base.release, lock.roles, lambda role: {
         name: value for name, value in lock.variables.items() if name.startswith(f"{role}_")},
         lock.extra_repos)
