@@ -16,29 +16,49 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench import harness
 from bench.harness import ROOT
+from bench.wheel_benchmark import BenchmarkPlan, BenchmarkResult, Figures
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.errors import BadInput, GoldenError
-from goldenami.core.records import write_text
+from goldenami.core.errors import BadInput, GoldenError, StageFailed
+from goldenami.core.records import canonical, write_text
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import build_decision, frameworks, resolve
-from goldenami.image.lock.build_decision import Measurement
+from goldenami.image.lock.build_decision import Measurement, Workload
 from goldenami.image.lock.compilation import wheel_builds
+from goldenami.image.lock.compilation.wheel_builds import WheelBuild
+from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
 from goldenami.image.lock.resolution import opened
+from goldenami.local import workspace
+from goldenami.local.sandbox import program
 from goldenami.model.builds import locked_hardware
+from goldenami.model.builds.lockfile import Origin, Target
 from goldenami.model.definitions import definition_file, recipes
 from goldenami.model.definitions.definition import Definition
-from goldenami.packages import store
+from goldenami.model.supported import instruction_sets
+from goldenami.packages import local_repository, store
+from goldenami.packages.pypi import PyFile
 
 CPUINFO = Path("/proc/cpuinfo").read_text(encoding="utf-8")
 LOG = ROOT / "build/bench/frameworks.log"
-CPU = build_decision.micro_architecture(CPUINFO)
-"""This machine's."""
 ROUNDS = 7
+IMAGE, GENERIC = "image", "generic"
+"""The sides: the build for the image's hardware, and the index's wheel or a portable build."""
+
+
+def own_cpu() -> str:
+    """This machine's micro-architecture by GCC's name."""
+    argv = ["gcc", "-march=native", "-Q", "--help=target"]
+    shown = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    found = re.search(r"^ *-march=\s+(\S+)$", shown, re.MULTILINE)
+    assert found is not None, shown
+    return found[1]
 
 
 def machine() -> str:
@@ -55,14 +75,78 @@ def runnable(wanted: list[str]) -> list[str]:
     """The frameworks whose recipe can run here; prints why the others cannot."""
     names = []
     for name in wanted:
-        if reason := recipes.load(ROOT, name).build.not_run:
-            print(f"{name}: recipe not run here: {reason}")
+        recipe = recipes.load(ROOT, name)
+        if not recipe.has_build or recipe.build.not_run:
+            print(f"{name}: its recipe is not built here: {recipe.build.not_run or 'no build'}")
         else:
             names.append(name)
     if not names:
         raise BadInput("the image has no frameworks to compile",
                        hint="make bench-frameworks IMAGE=debian-13-ml-frameworks")
     return names
+
+
+def sides(
+    name: str, request: FrameworkRequest, context: ResolverContext
+) -> tuple[WheelBuild, dict[str, list[PyFile]]]:
+    """The build of the recipe `name`, and the wheels of both sides, built or fetched here.
+
+    StageFailed where builds for different CPUs are the same bytes: then no flag reached the
+    compiler.
+    """
+    fitted = frameworks.fitting(name, request, context)
+    recipe = fitted.recipe
+    wanted = frameworks.requirements(fitted, Origin.SOURCE, request.target.sm)
+    closure = context.index.resolve(wanted, [], frameworks.image_python(context))
+    pins = [f"{file.project}=={file.version}" for file in closure]
+    theirs, runs_with = frameworks.parts(recipe, closure, {})
+    build = frameworks.wheel_build(name, recipe, request, context, runs_with, pins)
+    ours = frameworks.compiled(build, context).wheel
+    if theirs is None:
+        assert recipe.generic is not None
+        options = list(instruction_sets.baseline([recipe.generic], request.gcc).options)
+        plain = replace(request, target=Target(cpu=recipe.generic, options=options))
+        portable = frameworks.wheel_build(name, recipe, plain, context, runs_with, pins)
+        theirs = frameworks.compiled(portable, context).wheel
+    if ours.sha256 == theirs.sha256:
+        raise StageFailed(f"recipe {name}: the builds for different CPUs are the same bytes",
+                          hint="`{options}` does not reach the compiler")
+    context.fetch_debs(list(build.debs))
+    context.index.fetch([build.source, *build.requires, *build.tests, theirs, *runs_with],
+                        context.store)
+    return build, {IMAGE: [ours, *runs_with], GENERIC: [theirs, *runs_with]}
+
+
+def run(
+    build: WheelBuild, wheels: dict[str, list[PyFile]], context: ResolverContext
+) -> list[Workload]:
+    """The recipe's benchmark on both sides."""
+    with workspace.scratch_in(workspace.in_cache(context.store), f"bench-{build.key[:12]}") as work:
+        plan = wheel_builds.plan(ROOT, build, context.store, work, LOG)
+        placed = dict[str, list[str]]()
+        for side, files in wheels.items():
+            # Apart: two builds of one source have the same file name.
+            folder = work / "wheels" / side
+            folder.mkdir()
+            for file in files:
+                local_repository.link(context.store.path(file.sha256), folder / file.filename)
+            placed[side] = [f"wheels/{side}/{file.filename}" for file in files]
+        benchmark = BenchmarkPlan(**plan.model_dump(), rounds=ROUNDS, sides=placed)
+        figures = program.call("bench.wheel_benchmark", benchmark, BenchmarkResult,
+                               context.progress).figures
+    return compare(figures[GENERIC], figures[IMAGE])
+
+
+def compare(generic: Sequence[Figures], image: Sequence[Figures]) -> list[Workload]:
+    """The workloads of runs that alternated: figures are rates, so image over generic above 1 is a
+    speedup."""
+    workloads = []
+    for name in image[0]:
+        ratios = [ours[name] / theirs[name] for ours, theirs in zip(image, generic, strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        workloads.append(Workload(name=name, ratio=round(middle, 3), low=round(low, 3),
+                                  high=round(high, 3)))
+    return workloads
 
 
 def measure(image: str, definition: Definition) -> list[Measurement]:
@@ -74,16 +158,20 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
     names, measured = runnable(definition.frameworks), []
     with opened(ROOT, definition, store.Store(cache.root), progress, LOG) as resolution:
         request, around = resolve.framework_request(resolution)
-        pairs = [frameworks.benchmark_pair(name, request, around) for name in names]
-    for name, pair in zip(names, pairs, strict=True):
-        ours, theirs = wheel_builds.compare(
-            ROOT, pair.build, pair.image, pair.generic, around.store, around.progress,
-            rounds=ROUNDS, log=LOG)
+        pairs = [sides(name, request, around) for name in names]
+    for build, wheels in pairs:
         measured.append(Measurement(
-            framework=name, version=pair.build.recipe.version, against=pair.against,
-            machine=machine(), rounds=ROUNDS, cpu=CPU, key=pair.build.key,
-            workloads=build_decision.compare(theirs, ours)))
+            framework=build.name, version=build.recipe.version, against=build.recipe.against,
+            machine=machine(), rounds=ROUNDS, cpu=own_cpu(), key=build.key,
+            workloads=run(build, wheels, around)))
     return measured
+
+
+def record(measured: list[Measurement]) -> None:
+    """Put `measured` in the place of what was committed of the same framework and CPU."""
+    rows = {(one.framework, one.cpu): one for one in [*build_decision.load(ROOT), *measured]}
+    write_text(ROOT / build_decision.FILE, canonical(
+        {"measurements": [rows[key].model_dump(mode="json") for key in sorted(rows)]}))
 
 
 def show(measured: list[Measurement]) -> None:
@@ -114,14 +202,16 @@ def main() -> int:
         definition = definition_file.load(ROOT, definition_file.path_of(ROOT, args.image))
         if args.record:  # before anything is compiled
             cpus = locked_hardware.derive(ROOT, definition).cpus
-            build_decision.demand_own_cpu(cpus, CPU)
+            if cpus != [own_cpu()]:
+                raise BadInput(f"not recorded: the image is for {', '.join(cpus)}, and this "
+                               f"machine is {own_cpu()}",
+                               hint="measure an image whose families have this machine's CPU only")
         measured = measure(args.image, definition)
     except GoldenError as error:
         print(f"{error.message}\n{error.hint}\n{error.tail}", file=sys.stderr)
         return int(error.exit_code)
     if args.record:
-        merged = build_decision.merged(build_decision.load(ROOT), measured)
-        write_text(ROOT / build_decision.FILE, merged)
+        record(measured)
     show(measured)
     harness.keep(f"frameworks-{args.image}", {
         "image": args.image, "measurements": [one.model_dump(mode="json") for one in measured]})

@@ -57,36 +57,6 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
     assert not (tmp_path / "none").exists(), "the second image that wants a wheel compiles nothing"
 
 
-@LONG
-def test_two_builds_of_one_source_are_compared_with_each_other(
-    lock: Lock, kept: store.Store, tmp_path: Path
-) -> None:
-    """Their wheels have the same file name: each side has to run its own."""
-    orders = [order(lock, kept, tmp_path, sdist(kept, tmp_path, answer=answer))
-              for answer in ("1", "2")]
-    programs = tmp_path / recipes.FOLDER / "demo"
-    (programs / "smoke.py").write_text("import demo\n")
-    (programs / "bench.py").write_text(
-        'import demo, json\nprint(json.dumps({"answer": demo.answer()}))\n'
-    )
-    ours, theirs = (build(one, kept, tmp_path).wheel for one in orders)
-    assert ours.filename == theirs.filename
-    figures = wheel_builds.compare(tmp_path, orders[0], [ours], [theirs], kept,
-                                   Progress.of("test", IMAGE, CachePaths(tmp_path)), rounds=2,
-                                   log=tmp_path / "log")
-    assert figures == ([{"answer": 1}] * 2, [{"answer": 2}] * 2)
-    recipe = orders[0].recipe.model_copy(update={"generic": "graniterapids"})
-    for text, said in (("", r"the benchmark of demo prints no figures with the generic build"),
-                       (SIGILL,
-                        r"was killed by signal 4 with the generic build(: .* lacks .*amx-fp16.*)?$")):
-        (programs / "bench.py").write_text(text)
-        with pytest.raises(StageFailed, match=said):
-            wheel_builds.compare(tmp_path, dataclasses.replace(orders[0], recipe=recipe), [ours],
-                                 [theirs], kept,
-                           Progress.of("test", IMAGE, CachePaths(tmp_path)), rounds=1,
-                                 log=tmp_path / "log")
-
-
 def unpack(kept: store.Store, wheel: PyFile, folder: Path) -> None:
     """Put the wheel's files below opt/ml of `folder`."""
     with zipfile.ZipFile(kept.path(wheel.sha256)) as archive:

@@ -1,5 +1,4 @@
-"""The rule between wheel and source, each of its cases; ratios of runs by turns; which CPU this
-is."""
+"""The rule between wheel and source, each of its cases, and what was measured."""
 
 from __future__ import annotations
 
@@ -8,15 +7,12 @@ import statistics
 from pathlib import Path
 
 import pytest
-from goldenami.core.errors import BadInput
 from goldenami.image.lock import build_decision
 from goldenami.image.lock.build_decision import Measurement, Workload
-from goldenami.local.vm.cpu import LINUX
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Origin
 from goldenami.model.definitions import recipes
 from goldenami.model.definitions.recipes import BuildInstructions, Recipe, Wheel
-from goldenami.model.supported import instruction_sets
 from support.rules import trees
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,45 +73,6 @@ def test_the_rule(
     assert (decision.origin, decision.why) == (origin, why)
 
 
-def test_runs_by_turns_give_the_median_of_their_ratios() -> None:
-    """One run that something disturbed does not move it, and neighbours are compared with each
-    other."""
-    generic = [{"a": 10.0}, {"a": 5.0}, {"a": 10.0}, {"a": 1.0}, {"a": 10.0}]
-    image = [{"a": 20.0}, {"a": 10.0}, {"a": 21.0}, {"a": 30.0}, {"a": 19.0}]
-    assert build_decision.compare(generic, image) == [
-        Workload(name="a", ratio=2.0, low=2.0, high=2.1)
-    ]
-
-
-MODELS = {
-    "haswell": (6, 63), "broadwell": (6, 79), "skylake": (6, 94), "skylake-avx512": (6, 85),
-    "cascadelake": (6, 85),
-    "cooperlake": (6, 85), "icelake-client": (6, 126), "icelake-server": (6, 106),
-    "sapphirerapids": (6, 143),
-    "emeraldrapids": (6, 207), "graniterapids": (6, 173),
-    "znver1": (23, 1), "znver2": (23, 49), "znver3": (25, 1), "znver4": (25, 17), "znver5": (26, 2),
-}
-"""CPU family and model of a machine of each kind, as /proc/cpuinfo has them: c5a's is 23 and 49."""
-
-
-def cpuinfo(name: str, hidden: frozenset[str], family: int, model: int) -> str:
-    """What Linux says of a CPU, less the features that a hypervisor hides."""
-    shown = instruction_sets.features(name) - hidden
-    flags = " ".join(LINUX.get(feature, feature) for feature in shown)
-    return (f"vendor_id\t: any\ncpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: any\n"
-            f"flags\t\t: fpu {flags} hypervisor\n")
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_cpu_is_known_by_its_flags_and_model(name: str) -> None:
-    """Also where a hypervisor hides what no compiler emits; a model of no row by its flags."""
-    for hidden in (frozenset[str](), instruction_sets.NO_SPEEDUP):
-        assert build_decision.micro_architecture(cpuinfo(name, hidden, *MODELS[name])) == name
-    unknown = build_decision.micro_architecture(cpuinfo(name, frozenset(), 0, 0))
-    found, wanted = (instruction_sets.features(cpu) for cpu in (unknown, name))
-    assert found - instruction_sets.NO_SPEEDUP == wanted - instruction_sets.NO_SPEEDUP
-
-
 def test_a_gain_in_a_committed_lock_is_of_the_build_that_the_lock_names() -> None:
     measured = {(one.framework, one.version, one.cpu): one.key for one in build_decision.load(ROOT)}
     compared = 0
@@ -138,14 +95,6 @@ def test_a_gain_of_another_build_of_the_same_version_says_so() -> None:
         "measure again")
     unmeasured = build_decision.decide("demo", NONE, ["znver4"], [], [])
     assert unmeasured.of("1") == unmeasured
-
-
-@pytest.mark.parametrize("cpus", [["znver3"], ["znver3", "znver4"]])
-def test_a_figure_for_other_cpus_than_this_machine_s_is_not_recorded(cpus: list[str]) -> None:
-    with pytest.raises(BadInput,
-                       match=r"not recorded: the image is for .*, and this machine is znver4"):
-        build_decision.demand_own_cpu(cpus, "znver4")
-    build_decision.demand_own_cpu(["znver4"], "znver4")
 
 
 def test_what_is_committed_is_of_the_recipes_and_keeps_the_aims() -> None:

@@ -16,10 +16,10 @@ import pytest
 import yaml
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.errors import BadInput, NoFit, StageFailed
+from goldenami.core.errors import BadInput, NoFit
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import build_decision, frameworks
-from goldenami.image.lock.build_decision import Measurement, Workload
+from goldenami.image.lock.build_decision import Measurement, Measurements, Workload
 from goldenami.image.lock.compilation import wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelOutcome
 from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
@@ -127,6 +127,17 @@ def have_built(around: ResolverContext, order: WheelBuild, content: str) -> PyFi
     return wheel
 
 
+def order_of(
+    around: ResolverContext, name: str, request: FrameworkRequest = REQUEST, **source: object,
+) -> WheelBuild:
+    """The order for a recipe, with this source if one is named."""
+    recipe = recipes.load(around.root, name)
+    if source:
+        given = recipes.FrameworkSource.model_validate(source)
+        recipe = recipe.model_copy(update={"source": given})
+    return frameworks.wheel_build(name, recipe, request, around, [], [])
+
+
 def names(files: Sequence[PyFile]) -> list[str]:
     return [f"{file.project} {file.version}" for file in files]
 
@@ -134,12 +145,11 @@ def names(files: Sequence[PyFile]) -> list[str]:
 def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContext) -> None:
     """`plain` takes lib 1.1 at most, so `loose`, which would take 2.0, gets that too; `solo` comes
     after `plain`."""
-    order = frameworks.standalone_build("solo", REQUEST, around)[0]
+    order = order_of(around, "solo")
     assert names(order.requires) == ["pip 26.3", "setuptools 80.9.0"]
     assert order.flags == {"CXXFLAGS": "-march=znver3"}
     assert (order.source.filename, order.target) == ("solo-2.0.tar.gz", REQUEST.target)
     assert {"python3-dev", "python3", "base-files"} < {deb.name for deb in order.debs}
-    assert around.store.check(order.source.sha256), "what a build needs is fetched"
     wheel = have_built(around, order, "built")
     found = frameworks.resolve(REQUEST, around)
     loose, plain, solo = found.frameworks
@@ -174,10 +184,11 @@ def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContex
     assert solo.why == "the index has no wheel; not measured on znver4"
 
 
-def measured(key: str) -> Measurement:
-    return Measurement(framework="plain", version="1.0", cpu="znver4", against="the wheel",
-                       machine="m", rounds=3,
-                       key=key, workloads=[Workload(name="w", ratio=1.5, low=1.5, high=1.5)])
+def committed(key: str) -> str:
+    row = Measurement(framework="plain", version="1.0", cpu="znver4", against="the wheel",
+                      machine="m", rounds=3, key=key,
+                      workloads=[Workload(name="w", ratio=1.5, low=1.5, high=1.5)])
+    return Measurements(measurements=[row]).model_dump_json()
 
 
 def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(
@@ -185,16 +196,16 @@ def test_what_was_measured_to_gain_is_compiled_and_serves_the_others(
 ) -> None:
     """The build takes the place of the index's wheel in the environment of `solo`."""
     file = around.root / build_decision.FILE
-    file.write_text(build_decision.merged([], [measured("0")]), encoding="utf-8")
-    order = frameworks.standalone_build("plain", REQUEST, around)[0]
+    file.write_text(committed("0"), encoding="utf-8")
+    order = order_of(around, "plain")
     built = have_built(around, order, "plain built")
-    have_built(around, frameworks.standalone_build("solo", REQUEST, around)[0], "solo built")
+    have_built(around, order_of(around, "solo"), "solo built")
     _, plain, solo = frameworks.resolve(REQUEST, around).frameworks
     assert (plain.wheel, plain.gain, plain.measured_on) == (built, None, None)
     assert plain.why == ("1.50x over the wheel, measured on znver4; "
                          "that was another build of this version: measure again")
     assert built in solo.requires
-    file.write_text(build_decision.merged([], [measured(order.key)]), encoding="utf-8")
+    file.write_text(committed(order.key), encoding="utf-8")
     again = frameworks.resolve(REQUEST, around).frameworks[1]
     assert (again.gain, again.measured_on, again.why) == (
         1.5, "znver4", "1.50x over the wheel, measured on znver4")
@@ -205,7 +216,7 @@ def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(
 ) -> None:
     """Its wheel and its words stay, on a machine that never compiled it; another key is
     compiled."""
-    order = frameworks.standalone_build("solo", REQUEST, around)[0]
+    order = order_of(around, "solo")
     wheel = have_built(around, order, "built")
     former = frameworks.resolve(REQUEST, around).frameworks
     wheel_builds.path_of(around.store, order.key).unlink()
@@ -225,8 +236,7 @@ def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(
     )
     other = dataclasses.replace(REQUEST,
                                 target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]}))
-    built = have_built(around, frameworks.standalone_build("solo", other, around)[0],
-                       "built for another")
+    built = have_built(around, order_of(around, "solo", other), "built for another")
     assert (
         next(
             one.wheel for one in frameworks.resolve(other, around).frameworks if one.name == "solo"
@@ -259,38 +269,15 @@ def test_a_driver_release_of_the_branch_compiles_no_wheel_again(
     assert (before.key == after.key) is equal
 
 
-def test_both_sides_of_a_comparison(around: ResolverContext) -> None:
-    """A build for the recipe's generic CPU where there is no wheel, else the wheel."""
-    order, theirs, pins = frameworks.standalone_build("solo", REQUEST, around)
-    assert (theirs, sorted(pins)) == (None, ["lib==1.1", "plain==1.0"])
-    generic = dataclasses.replace(
-        REQUEST, target=Target(cpu="x86-64-v3", options=["-march=x86-64-v3"]))
-    plain = frameworks.wheel_build("solo", order.recipe, generic, around, order.runs_with, pins)
-    ours, other = have_built(around, order, "ours"), have_built(around, plain, "theirs")
-    found = frameworks.benchmark_pair("solo", REQUEST, around)
-    assert (found.build, found.against) == (order, "x86-64-v3")
-    assert found.image == [ours, *order.runs_with] and found.generic == [other, *order.runs_with]
-    have_built(around, plain, "ours")
-    with pytest.raises(StageFailed, match="the builds for different CPUs are the same bytes"):
-        frameworks.benchmark_pair("solo", REQUEST, around)
-
-
-def with_source(around: ResolverContext, name: str, **source: object) -> WheelBuild:
-    """The order for a recipe with this source."""
-    recipe = recipes.load(around.root, name)
-    recipe = recipe.model_copy(update={"source": recipes.FrameworkSource.model_validate(source)})
-    return frameworks.wheel_build(name, recipe, REQUEST, around, [], [])
-
-
 def test_a_source_that_is_not_what_the_recipe_names(
     around: ResolverContext, served: PyIndex
 ) -> None:
     there = hashlib.sha256(served.files["solo"]["solo-2.0.tar.gz"]).hexdigest()
-    assert with_source(around, "solo", sha256=there).source.sha256 == there
+    assert order_of(around, "solo", sha256=there).source.sha256 == there
     with pytest.raises(BadInput,
                        match=rf"recipe solo: solo-2.0.tar.gz on the package index has SHA-256 {there[:12]}, "
                                        "the recipe names 000000000000"):
-        with_source(around, "solo", sha256="0" * 64)
+        order_of(around, "solo", sha256="0" * 64)
 
 
 def test_a_source_from_an_address_of_its_own(around: ResolverContext, served: PyIndex) -> None:
@@ -300,16 +287,16 @@ def test_a_source_from_an_address_of_its_own(around: ResolverContext, served: Py
     page = next(one for one in around.index._files("solo") if one["filename"] == "solo-2.0.tar.gz")
     source = {"kind": "archive", "url": page["url"], "size": len(data),
               "sha256": hashlib.sha256(data).hexdigest()}
-    found = with_source(around, "solo", **source).source
+    found = order_of(around, "solo", **source).source
     assert isinstance(found, Archive)
     assert (found.url, found.filename) == (page["url"], "solo-2.0.tar.gz")
-    order = with_source(around, "solo", **source)
-    frameworks._fetch_inputs(order, around)
+    order = order_of(around, "solo", **source)
+    around.index.fetch([found], around.store)
     assert around.store.check(found.sha256)
     made = frameworks._compiled_wheel(order, "gcc", "")
     assert CompiledWheel.model_validate_json(made.model_dump_json()).source == found
     with pytest.raises(NoFit, match="recipe solo: its source archive has no SHA-256 and size"):
-        with_source(around, "solo", kind="archive", url=page["url"])
+        order_of(around, "solo", kind="archive", url=page["url"])
 
 
 def test_frameworks_that_fit_no_common_versions_are_refused(

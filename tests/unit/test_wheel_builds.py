@@ -93,7 +93,7 @@ def test_what_only_a_build_with_cuda_needs() -> None:
     """Of a build without GPUs, and of the index's wheel, it is no part."""
     wheel = FittedRecipe(RECIPE.model_copy(update={"wheel": Wheel(distribution="demo"),
                                                    "requires": ["numpy"]}))
-    asked = {(origin, sm): frameworks._requirements(wheel, origin, sm) for origin in Origin
+    asked = {(origin, sm): frameworks.requirements(wheel, origin, sm) for origin in Origin
              for sm in ((), ("80",))}
     assert asked.pop((Origin.SOURCE, ("80",))) == ["demo==1.0", "numpy", "nccl"]
     assert set(map(tuple, asked.values())) == {("demo==1.0", "numpy")}

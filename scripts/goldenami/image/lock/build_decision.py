@@ -8,22 +8,17 @@ whatever CPU that machine has.
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from goldenami.core import records
-from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.image.lock import cuda_wheels
-from goldenami.local.vm import cpu
 from goldenami.model import program_files
 from goldenami.model.builds.lockfile import Origin
 from goldenami.model.definitions.recipes import CudaWheel, Recipe
-from goldenami.model.supported import instruction_sets
-from goldenami.model.supported.architectures import X86
 
 FILE = "roles/frameworks/files/measurements.json"
 LEAST_SPEEDUP = 1.10
@@ -32,15 +27,6 @@ all workloads."""
 LEAST_OF_A_WORKLOAD = 0.95
 """Where a single workload is slower than this, it is not taken: nobody trades one program's speed
 for another's."""
-
-_MODELS: Mapping[str, tuple[int, Container[int]]] = {
-    "znver1": (0x17, range(0x30)), "znver2": (0x17, range(0x30, 0x100)),
-    "icelake-client": (6, (0x7D, 0x7E)), "icelake-server": (6, (0x6A, 0x6C)),
-    "sapphirerapids": (6, (0x8F,)), "emeraldrapids": (6, (0xCF,)),
-}
-"""CPU family and models of those that no feature which counts tells apart (Linux,
-arch/x86/kernel/cpu/amd.c and arch/x86/include/asm/intel-family.h)."""
-
 
 class Workload(Record):
     """One figure of a benchmark: the median of the ratios of neighbouring runs (image's build over
@@ -159,64 +145,3 @@ def _judged(
          f"{figure}, less than {LEAST_SPEEDUP:.2f}x"),
     ]
     return next(((origin, why) for holds, origin, why in cases if holds), (Origin.SOURCE, figure))
-
-
-def micro_architecture(cpuinfo: str) -> str:
-    """The CPU of /proc/cpuinfo by GCC's name: of all that it can run the one with the most
-    features.
-
-    What hypervisors hide (`NO_SPEEDUP`) does not count: of CPUs that differ by nothing else, family
-    and model tell. Only AMD's have SSE4a: no maker's is taken for the other's.
-    """
-    facts = {name.strip(): value.strip()
-             for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
-    every = {feature for name in X86
-             for feature in instruction_sets.features(name)}
-    has = cpu.shown(facts.get("flags", "").split(), every) | instruction_sets.NO_SPEEDUP
-    fitting = {name: len(instruction_sets.features(name) - instruction_sets.NO_SPEEDUP)
-               for name in X86
-               if instruction_sets.features(name) <= has}
-    alike = [name for name, count in fitting.items() if count == max(fitting.values())]
-    family, model = (int(facts.get(name, "0")) for name in ("cpu family", "model"))
-    named = [name for name in alike if name in _MODELS and family == _MODELS[name][0]
-             and model in _MODELS[name][1]]
-    return named[0] if named else max(alike, key=lambda name: len(instruction_sets.features(name)))
-
-
-def demand_own_cpu(cpus: Sequence[str], here: str) -> None:
-    """BadInput where a figure would be of another build than it says: one for `cpus` that ran on
-    the CPU `here`.
-
-    A figure is recorded under the CPU that it was measured on, and an image for that CPU alone
-    decides by it.
-    """
-    if list(cpus) != [here]:
-        raise BadInput(f"not recorded: the image is for {', '.join(cpus)}, and this machine is "
-                       f"{here}",
-                       hint="measure an image whose families have this machine's CPU only, or "
-                            "leave --record out")
-
-
-def compare(
-    generic: Sequence[dict[str, float]], image: Sequence[dict[str, float]]
-) -> list[Workload]:
-    """The workloads of runs that alternated: figures are rates, so image over generic above 1 is a
-    speedup."""
-    workloads = []
-    for name in image[0]:
-        ratios = sorted(ours[name] / theirs[name]
-                        for ours, theirs in zip(image, generic, strict=True))
-        low, middle, high = (
-            statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-        )
-        workloads.append(Workload(name=name, ratio=round(middle, 3), low=round(low, 3),
-                                  high=round(high, 3)))
-    return workloads
-
-
-def merged(committed: Sequence[Measurement], measured: Sequence[Measurement]) -> str:
-    """The file's text with `measured` in the place of what was committed of the same framework and
-    CPU."""
-    entries = {(entry.framework, entry.cpu): entry for entry in [*committed, *measured]}
-    return records.canonical({"measurements": [json.loads(entries[key].model_dump_json())
-                                               for key in sorted(entries)]})

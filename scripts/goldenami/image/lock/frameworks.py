@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from goldenami.core.errors import BadInput, NoFit, StageFailed
+from goldenami.core.errors import BadInput, NoFit
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import build_decision, cuda_wheels
 from goldenami.image.lock.build_decision import Decision
 from goldenami.image.lock.compilation import dummy_packages, wheel_builds
-from goldenami.image.lock.compilation.wheel_builds import WheelBuild
+from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelOutcome
 from goldenami.image.lock.cuda_wheels import FittedRecipe
 from goldenami.local import container
 from goldenami.model.builds.lockfile import (
@@ -34,7 +34,6 @@ from goldenami.model.builds.lockfile import (
 )
 from goldenami.model.definitions import recipes
 from goldenami.model.definitions.recipes import Recipe, SourceKind
-from goldenami.model.supported import instruction_sets
 from goldenami.model.supported.architectures import GccVersion
 from goldenami.packages.apt import AptRoot, Deb
 from goldenami.packages.pypi import Archive, Index, Interpreter, PyFile
@@ -85,21 +84,6 @@ class ResolvedFrameworks:
     choices: list[Choice]
 
 
-@dataclass(frozen=True)
-class BenchmarkPair:
-    """Two environments to compare: the build for the image's hardware, and the generic wheel or
-    build `against`.
-
-    Each side is the framework's own wheel, then what it needs; `order` is that of the image's
-    build.
-    """
-
-    build: WheelBuild
-    image: list[PyFile]
-    generic: list[PyFile]
-    against: str
-
-
 NO_FRAMEWORKS = ResolvedFrameworks([], [], [])
 """Of an image without frameworks."""
 
@@ -117,20 +101,20 @@ def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFram
     """Decide, resolve and build what `request` names."""
     fitted = {name: fitting(name, request, context) for name in request.names}
     decisions = _decisions(fitted, request, context)
-    requirements = {name: _requirements(recipe, decisions[name].origin, request.target.sm)
-                    for name, recipe in fitted.items()}
-    environments, pins = _environments(requirements, context,
+    asked = {name: requirements(recipe, decisions[name].origin, request.target.sm)
+             for name, recipe in fitted.items()}
+    environments, pins = _environments(asked, context,
                                        shared=bool(request.shared_environment),
                                        beside=request.beside)
     allowances = recipes.dispatching(context.root)
     frameworks, toolchain = dict[str, Framework](), dict[str, Deb]()
     for name in _in_order(fitted, environments):
         recipe = fitted[name].recipe
-        wheel, requires = _parts(recipe, environments[name], frameworks)
-        compiled = None
+        wheel, requires = parts(recipe, environments[name], frameworks)
+        made = None
         if decisions[name].origin is Origin.SOURCE:
             build = wheel_build(name, recipe, request, context, requires, pins)
-            wheel, compiled = _compiled(build, context)
+            wheel, made = _locked(build, context)
             decisions[name] = decisions[name].of(build.key)
             toolchain.update((deb.name, deb) for deb in build.debs)
         assert wheel is not None
@@ -140,7 +124,7 @@ def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFram
             origin=decision.origin,
             why=decision.why, gain=decision.speedup, measured_on=decision.measured_on, wheel=wheel,
             requires=requires,
-            made=compiled,
+            made=made,
             allow=[allowance for file in [wheel, *requires] for pattern, rows in allowances.items()
                    if fnmatchcase(file.project, pattern) for allowance in rows])
     return ResolvedFrameworks(list(frameworks.values()), list(toolchain.values()), [
@@ -163,65 +147,19 @@ def fitting(name: str, request: FrameworkRequest, context: ResolverContext) -> F
     return cuda_wheels.fit(recipes.load(context.root, name), request.driver, request.target.sm)
 
 
-def benchmark_pair(name: str, request: FrameworkRequest, context: ResolverContext) -> BenchmarkPair:
-    """What to compare for the recipe `name`; both sides are built or fetched here."""
-    build, theirs, pins = standalone_build(name, request, context)
-    recipe, runs_with = build.recipe, build.runs_with
-    ours = _compile(build, context).wheel
-    if theirs is None:
-        assert recipe.generic is not None
-        options = list(instruction_sets.baseline([recipe.generic], request.gcc).options)
-        plain = replace(request, target=Target(cpu=recipe.generic, options=options))
-        theirs = _compile(wheel_build(name, recipe, plain, context, runs_with, pins), context).wheel
-        demand_difference(name, ours, theirs)
-    context.index.fetch([theirs, *runs_with], context.store)
-    return BenchmarkPair(build, [ours, *runs_with], [theirs, *runs_with], recipe.against)
-
-
-def demand_difference(name: str, ours: PyFile, theirs: PyFile) -> None:
-    """StageFailed where builds for different CPUs are one and the same: then no flag reached the
-    compiler."""
-    if ours.sha256 == theirs.sha256:
-        raise StageFailed(f"recipe {name}: the builds for different CPUs are the same bytes, "
-                          f"{ours.sha256[:12]}",
-                          hint="`{options}` does not reach the compiler: does the build read "
-                               "CFLAGS, or CXXFLAGS?")
-
-
-def standalone_build(
-    name: str, request: FrameworkRequest, context: ResolverContext,
-) -> tuple[WheelBuild, PyFile | None, list[str]]:
-    """The build of the recipe `name` in an environment of its own, the index's wheel if it has one,
-    and the versions chosen, as constraints."""
-    fitted = fitting(name, request, context)
-    recipe = fitted.recipe
-    if not recipe.has_build:
-        raise NoFit(f"recipe {name} describes no build, so there is nothing to compile or to "
-                    "compare",
-                    hint="leave the framework out, or write `build` into its recipe")
-    environments, pins = _environments(
-        {name: _requirements(fitted, Origin.SOURCE, request.target.sm)}, context, shared=False
-    )
-    index_wheel, runs_with = _parts(recipe, environments[name], {})
-    build = wheel_build(name, recipe, request, context, runs_with, pins)
-    _fetch_inputs(build, context)
-    return build, index_wheel, pins
-
-
 def _environments(
-    requirements: Mapping[str, list[str]], context: ResolverContext, *, shared: bool,
+    asked: Mapping[str, list[str]], context: ResolverContext, *, shared: bool,
     beside: Sequence[str] = (),
 ) -> tuple[dict[str, list[PyFile]], list[str]]:
     """The wheels of each framework's environment, of one choice of versions for all; and that
     choice as constraints."""
-    python = _python(context)
-    wanted = [line for lines in requirements.values() for line in lines]
+    python = image_python(context)
+    wanted = [line for lines in asked.values() for line in lines]
     closure = context.index.resolve([*wanted, *beside], [], python)
     pins = [f"{file.project}=={file.version}" for file in closure]
     if shared:
-        return dict.fromkeys(requirements, closure), pins
-    return {name: context.index.resolve(lines, pins, python)
-            for name, lines in requirements.items()}, pins
+        return dict.fromkeys(asked, closure), pins
+    return {name: context.index.resolve(lines, pins, python) for name, lines in asked.items()}, pins
 
 
 def environment(
@@ -233,10 +171,10 @@ def environment(
         files = {file.project: file for one in resolved.frameworks
                  for file in [*one.requires, one.wheel]} if request.shared_environment else {}
         return [files[project] for project in sorted(files)]
-    return context.index.resolve(request.beside, [], _python(context))
+    return context.index.resolve(request.beside, [], image_python(context))
 
 
-def _python(context: ResolverContext) -> Interpreter:
+def image_python(context: ResolverContext) -> Interpreter:
     """The image's Python."""
     return interpreter(context.apt.solve(["?essential", "apt", *wheel_builds.PACKAGES]))
 
@@ -256,7 +194,7 @@ def _in_order(
     return sorted(fitted, key=lambda name: (needs(name), name))
 
 
-def _requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> list[str]:
+def requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> list[str]:
     """What pip is asked for: the index's wheel, or what a build of one's own for `sm` needs to
     run."""
     build = fitted.recipe.build
@@ -264,7 +202,7 @@ def _requirements(fitted: FittedRecipe, origin: Origin, sm: Sequence[str]) -> li
     return [*fitted.requirements, *fitted.recipe.requires, *built]
 
 
-def _parts(
+def parts(
     recipe: Recipe, closure: Sequence[PyFile], built: Mapping[str, Framework],
 ) -> tuple[PyFile | None, list[PyFile]]:
     """The index's own wheel of a framework (if it has one), and the rest with what is built here in
@@ -327,27 +265,21 @@ def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
     return sdist
 
 
-def _fetch_inputs(build: WheelBuild, context: ResolverContext) -> None:
-    """Have everything in the store that a build needs, unless it was built on this machine
-    already."""
-    if wheel_builds.known(context.store, build) is None:
-        container.check_host()  # before its tools are fetched
-        context.fetch_debs(list(build.debs))
-        context.index.fetch([build.source, *build.requires, *build.runs_with, *build.tests],
-                            context.store)
-
-
-def _compile(build: WheelBuild, context: ResolverContext) -> wheel_builds.WheelOutcome:
+def compiled(build: WheelBuild, context: ResolverContext) -> WheelOutcome:
+    """The outcome of `build`, compiled now if this machine has not built it before."""
     if found := wheel_builds.known(context.store, build):
         return found
-    _fetch_inputs(build, context)
+    container.check_host()  # before its tools are fetched
+    context.fetch_debs(list(build.debs))
+    context.index.fetch([build.source, *build.requires, *build.runs_with, *build.tests],
+                        context.store)
     with context.progress.step(f"build {build.name}",
                                f"{build.recipe.version} for {build.target.cpu}"):
         return wheel_builds.compile_wheel(context.root, build, context.store, context.progress,
                                           log=context.log)
 
 
-def _compiled(build: WheelBuild, context: ResolverContext) -> tuple[PyFile, CompiledWheel]:
+def _locked(build: WheelBuild, context: ResolverContext) -> tuple[PyFile, CompiledWheel]:
     """The wheel, and how it was made. One that the previous lock has with the same key is not
     compiled again: the same inputs give the same bytes, and a bake that lacks it holds its own
     build to them. What this machine has built counts for more: where a bake found that those bytes
@@ -358,7 +290,7 @@ def _compiled(build: WheelBuild, context: ResolverContext) -> tuple[PyFile, Comp
         if framework.made and framework.made.key == build.key:
             return framework.wheel, _compiled_wheel(build, framework.made.compiler,
                                                     framework.made.result)
-    outcome = _compile(build, context)
+    outcome = compiled(build, context)
     return outcome.wheel, _compiled_wheel(build, outcome.compiler, outcome.tests)
 
 

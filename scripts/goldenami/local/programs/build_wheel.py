@@ -25,7 +25,7 @@ from goldenami.local.code_coverage import coverage, elf
 from goldenami.local.programs.compile_modules import denied_memory, first_error, lacks
 from goldenami.local.sandbox import program
 from goldenami.local.tree import rootfs
-from goldenami.model.builds.plans import ScratchPlan, WheelPlan, WheelResult, WheelTests
+from goldenami.model.builds.plans import WheelPlan, WheelResult, WheelTests
 
 BUILD = "/build"
 """The only folder that a build writes to, in the tree."""
@@ -42,7 +42,7 @@ own."""
 
 
 @contextlib.contextmanager
-def tree(plan: ScratchPlan) -> Iterator[Path]:
+def tree(plan: WheelPlan) -> Iterator[Path]:
     """The scratch tree: the toolchain's layer below a folder that goes with the build; yields its
     root."""
     with rootfs.scratch(plan) as root, contextlib.ExitStack() as stack:

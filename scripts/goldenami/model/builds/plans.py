@@ -3,7 +3,6 @@ as `plan.json` in its work folder, a result as `result.json` beside it."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 
 from pydantic import Field
@@ -211,16 +210,6 @@ class ModulesResult(Record):
     seconds: Seconds
 
 
-class ScratchPlan(TreePlan):
-    """A scratch tree of a toolchain. `programs` are the recipes' folders; `mounts` are folders of
-    this machine and where they are in the tree. Wheels are named by their path below the tree's
-    /build, and lie so in `work`."""
-
-    name: str
-    programs: Path
-    mounts: list[tuple[Path, str]] = Field(default_factory=list)
-
-
 class WheelTests(Record):
     """A framework's own tests: the wheels that they need besides, and pytest's arguments."""
 
@@ -228,13 +217,18 @@ class WheelTests(Record):
     arguments: list[str]
 
 
-class WheelPlan(ScratchPlan):
+class WheelPlan(TreePlan):
     """A wheel to compile from the archive `source` for the CPU `target` and the GPUs `sm`, as its
     recipe says.
 
-    `requires` is the build environment, `runs_with` what the wheel needs to run.
+    `requires` is the build environment, `runs_with` what the wheel needs to run. `programs` are the
+    recipes' folders; `mounts` are folders of this machine and where they are in the tree. Wheels
+    are named by their path below the tree's /build, and lie so in `work`.
     """
 
+    name: str
+    programs: Path
+    mounts: list[tuple[Path, str]]
     target: str
     sm: list[str]
     source: Path
@@ -259,25 +253,3 @@ class WheelResult(Record):
     seconds: Seconds
     jobs: int
     cache: dict[str, int]
-
-
-class Side(StrEnum):
-    """What a benchmark compares: the wheel compiled for the image's hardware, and the one for
-    any."""
-
-    IMAGE = "image"
-    GENERIC = "generic"
-
-
-class BenchmarkPlan(ScratchPlan):
-    """A recipe's benchmark to run in two environments of these wheels by turns, `rounds` times
-    each."""
-
-    rounds: int
-    sides: dict[Side, list[str]]
-
-
-class BenchmarkResult(Record):
-    """The figures of each round."""
-
-    figures: dict[Side, list[dict[str, float]]]

@@ -26,9 +26,6 @@ from goldenami.local.sandbox import program
 from goldenami.model import program_files
 from goldenami.model.builds.lockfile import Framework, Lock, Target
 from goldenami.model.builds.plans import (
-    BenchmarkPlan,
-    BenchmarkResult,
-    Side,
     Tree,
     WheelPlan,
     WheelResult,
@@ -288,30 +285,6 @@ def _place(work: Path, store: Store, files: Mapping[str, PyFile]) -> None:
     for path, file in files.items():
         (work / path).parent.mkdir(exist_ok=True)
         local_repository.link(store.path(file.sha256), work / path)
-
-
-def compare(
-    root: Path, build: WheelBuild, image: Sequence[PyFile], generic: Sequence[PyFile], store: Store,
-    progress: Progress,
-    *, rounds: int, log: Path,
-) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Run the recipe's benchmark in two environments by turns, `rounds` times each; their figures,
-    ours first.
-
-    The sides' wheels lie apart: two builds of one source have the same file name.
-    """
-    ours, theirs = _placed(image, "wheels/image"), _placed(generic, "wheels/generic")
-    with workspace.scratch_in(workspace.in_cache(store), f"bench-{build.key[:12]}") as work:
-        _place(work, store, {**ours, **theirs})
-        plan = BenchmarkPlan(
-            work=work, log=log, tree=tree(build, store), base_key=build.toolchain_key,
-            layers=store.cache.layers,
-            programs=_programs(root, build.name, work), name=build.name, rounds=rounds,
-            sides={Side.IMAGE: list(ours), Side.GENERIC: list(theirs)})
-        figures = program.call(
-            "goldenami.local.programs.benchmark", plan, BenchmarkResult, progress
-        ).figures
-    return figures[Side.IMAGE], figures[Side.GENERIC]
 
 
 _COMMON = {
