@@ -63,8 +63,6 @@ def _build(root: Path, lock: Lock, lock_sha256: str) -> BuildFolder:
 
 
 def _exists(build: BuildFolder, builder: Builder) -> bool:
-    """Whether the build is there; BadInput where it is there by another builder, or in another
-    region."""
     if not build.is_baked:
         return False
     record = build.read_bake()

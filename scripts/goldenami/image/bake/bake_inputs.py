@@ -259,7 +259,6 @@ def base_key(lock: Lock) -> str:
 
 
 def _steps(root: Path, lock: Lock, work: Path) -> list[BakeStep]:
-    """Each step of the bake with the key of its layer; its variables go to a file in `work`."""
     everything = json.loads((work / "out/vars.json").read_text(encoding="utf-8"))
     parent, dummies, steps = base_key(lock), set[str](), list[BakeStep]()
     toolchain = toolchain_digest.digest(root)

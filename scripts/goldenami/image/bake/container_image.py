@@ -143,7 +143,6 @@ def _plan(
 
 
 def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
-    """How the image is run, and what it says of itself: the lock's facts alone."""
     environments = sorted(lock.environments())
     home = f"/opt/ml/{environments[0]}" if len(environments) == 1 else ""
     folders = [f"{home}/bin"] * bool(home) + ["/opt/ml/bin"] * bool(environments)
@@ -176,7 +175,6 @@ def _created(lock: Lock) -> str:
 def _attached(
     root: Path, record: ContainerRecord, work: Path, key: Signer | None,
 ) -> Iterator[tuple[Path, str]]:
-    """What refers to the image: its bill of materials, and where it comes from."""
     bill, origin = work / sbom.CYCLONEDX, work / "provenance.json"
     yield bill, "application/vnd.cyclonedx+json"
     commit = bake_inputs.git_commit(root, lockfile.path_of(root, record.image), record.lock_sha256)

@@ -26,7 +26,6 @@ class Garbage:
     repositories: list[Path]
 
     def remove(self) -> None:
-        """Delete all of it."""
         for folder in self.repositories:
             shutil.rmtree(folder)
         for path in self.files:

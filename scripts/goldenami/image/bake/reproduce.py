@@ -57,7 +57,6 @@ def _bake(bake_once: BakeOnce, work: Path) -> _Bake:
 
 
 def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFailed:
-    """What differs: files and how, the content of some, or else the parts of the disk."""
     lines = differences(first.manifest, second.manifest)
     build = f"two bakes of {first.record.build_id} differ"
     if not lines:
@@ -80,7 +79,6 @@ def _failure(first: _Bake, second: _Bake, where: str, scratch: Path) -> StageFai
 
 
 def _files(first: Manifest, second: Manifest) -> list[str]:
-    """Paths of regular files that are in both, with other content."""
     digests = ({path: entry["sha256"] for path, entry in manifest.items() if "sha256" in entry}
                for manifest in (first, second))
     before, after = digests

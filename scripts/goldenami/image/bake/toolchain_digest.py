@@ -35,7 +35,6 @@ def digest(root: Path, package: Path = PACKAGE) -> str:
 
 
 def _version(name: str) -> str:
-    """The version that is installed; "" of mitogen where it is not."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

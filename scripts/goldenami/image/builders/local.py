@@ -31,33 +31,27 @@ class LocalBuilder:
     kind: BuilderKind = BuilderKind.LOCAL
 
     def check_host(self) -> None:
-        """HostNotReady where containers come up broken."""
         container.check_host()
 
     def check_build(self, build: BuildFolder) -> None:
-        """BadInput where `clean` has removed the disk of this build."""
         if not build.disk.exists():
             raise BadInput(f"{build.disk} does not exist",
                            hint="bake it again: the same lock gives the same disk")
 
     def built(self, record: BakeRecord) -> bool:
-        """Whether the build is a disk."""
         return record.ami is None
 
     def beside(self, plan: BakePlan, progress: Progress, work: Callable[[], None]) -> BakeResult:
-        """Layers for `bake` to find; the result names those that were there before."""
         return program.beside("goldenami.local.programs.early_layers", plan, BakeResult, progress,
                               work)
 
     def bake(self, lock: Lock, plan: BakePlan, progress: Progress, *, force: bool) -> BakeResult:
-        """A disk, in `out` of the plan's work folder."""
         return program.call("goldenami.local.programs.bake_tree", plan, BakeResult, progress,
                             look=partial(how_far.of_bake, plan, how_far.expected(lock)))
 
     def verify(
         self, lock: Lock, build: BuildFolder, work: Path, log: Path, progress: Progress
     ) -> VerifyResult:
-        """Boot the disk twice, as if on EC2."""
         disk = build.read_bake().disk
         assert disk is not None
         plan = VerifyPlan(

@@ -89,7 +89,6 @@ def by_line(source: YamlFile, at: Key, kind: str = "") -> Iterator[None]:
 
 
 def _sized(wanted: Download, store: Store) -> LockedDownload:
-    """As the lock has it; its server is asked for nothing where the store has it already."""
     path = store.path(wanted.sha256)
     address = mirrors.logged_in(wanted.url, wanted.name, wanted.login)
     there = store.check(wanted.sha256)
@@ -115,7 +114,6 @@ def _kind(wanted: Download) -> str:
 
 
 def _of(wanted: Download, locked: LockedDownload, path: Path) -> AddressedFile:
-    """What the file is, read from it."""
     told: dict[str, Any]
     if wanted.path is not None:
         told = {"path": wanted.path, "owner": wanted.owner, "group": wanted.group,
@@ -181,7 +179,6 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _below(member: tarfile.TarInfo, strip: int) -> str:
-    """The name of a file as it will be below the folder; "" of what is no file, or not unpacked."""
     parts = PurePosixPath(member.name.lstrip("/")).parts
     return "/".join(parts[strip:]) if member.isfile() else ""
 

@@ -41,7 +41,6 @@ def steps(
 
 
 def _apt_of(resolution: Resolution, name: str, debs: list[Deb]) -> AptRoot:
-    """An apt root that knows `debs` and nothing else."""
     folder = resolution.apt.folder / "closure" / name
     repository = local_repository.write(resolution.store, debs, folder / "repo", suite=LOCAL_SUITE,
                                         epoch=0)

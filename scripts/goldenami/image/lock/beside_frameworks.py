@@ -72,7 +72,6 @@ def _demand(source: YamlFile, number: int, wanted: Requirement, index: Index) ->
 
 
 def _nearest(wanted: Requirement, known: Sequence[str]) -> str:
-    """The versions around the one that is asked for, or else the newest."""
     final = [version for version in known if not Version(version).is_prerelease] or list(known)
     limits = [Version(one.version.removesuffix(".*")) for one in wanted.specifier]
     below = sum(Version(version) < limits[0] for version in final) if limits else len(final)

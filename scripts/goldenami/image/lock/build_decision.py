@@ -53,12 +53,10 @@ class Measurement(Record):
 
     @property
     def speedup(self) -> float:
-        """The geometric mean over the workloads."""
         return round(statistics.geometric_mean(workload.ratio for workload in self.workloads), 2)
 
     @property
     def worst(self) -> Workload:
-        """The workload with the least speedup."""
         return min(self.workloads, key=lambda workload: workload.ratio)
 
 
@@ -121,8 +119,6 @@ def _judged(
     recipe: Recipe, cpus: Sequence[str], sm: Sequence[str], measurement: Measurement | None,
     figure: str,
 ) -> tuple[Origin, str]:
-    """The rule, its cases in the order in which they count; `figure` says what was measured, or
-    that nothing was."""
     wheel, only = recipe.wheel, recipe.only
     uncovered = cuda_wheels.uncovered(wheel, sm)
     loses_gpus = isinstance(wheel, CudaWheel) and recipe.build.cuda is None

@@ -83,7 +83,6 @@ def requirement(resolution: Resolution, request: FrameworkRequest, context: Reso
 
 
 def _demand_same_major(nvcc: str, release: str, resolution: Resolution) -> None:
-    """NoFit where the distribution's nvcc cannot compile what runs beside wheels of `release`."""
     if nvcc.partition(".")[0] != release.partition(".")[0]:
         raise NoFit(f"cuda_variant is nvcc, and the distribution's nvcc is of CUDA {nvcc}: nothing that it compiles "
                     f"runs with wheels of CUDA {release}",
@@ -92,8 +91,6 @@ def _demand_same_major(nvcc: str, release: str, resolution: Resolution) -> None:
 
 
 def _release_of_frameworks(request: FrameworkRequest, context: ResolverContext) -> str:
-    """The CUDA release of the frameworks' wheels; BadInput where there is none, or more than
-    one."""
     found = {name: wheel.cuda for name in request.names
              if isinstance(wheel := frameworks.fitting(name, request, context).recipe.wheel,
                            CudaWheel)}
@@ -134,7 +131,6 @@ def _derive(
     environment: str = "",
     wheels: Sequence[PyFile] = (),
 ) -> None:
-    """What follows for the role, and the choice."""
     resolution.derived["cuda"] |= {
         "cuda_version": version, "cuda_environment": environment,
         "cuda_wheels": {file.project: {"version": file.version, "sha256": file.sha256}

@@ -24,7 +24,6 @@ class FittedRecipe:
 
     @property
     def requirements(self) -> list[str]:
-        """What pip is asked for to get the wheel; nothing where the index has none."""
         wheel = self.recipe.wheel
         if isinstance(wheel, CudaWheel):
             return [wheel.requirement]

@@ -67,7 +67,6 @@ def containers(
 
 @contextmanager
 def _said_of(source: YamlFile, index: int) -> Iterator[None]:
-    """What is wrong with one image meanwhile is said with its line in the definition."""
     try:
         yield
     except (BadInput, NotThere, Replaced, Vanished) as error:
@@ -100,7 +99,6 @@ def _lines(root: Path, definition: Definition) -> YamlFile:
 
 
 def _value(source: YamlFile, key: Key) -> Any:
-    """What stands at `key`."""
     found: Any = source.data
     for part in key:
         found = found[part]

@@ -8,7 +8,6 @@ from goldenami.image.lock.compilation import driver_fit
 from goldenami.image.lock.compilation.driver_fit import DriverCandidate, FittedDriver
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.image.lock.resolution import Resolution
-from goldenami.local import module_signing
 from goldenami.model.builds.lockfile import Choice, Kernel
 from goldenami.model.supported import driver_requests, hardware
 from goldenami.packages import signing_keys
@@ -17,25 +16,23 @@ from goldenami.packages import signing_keys
 def fit(resolution: Resolution, kernels: list[Kernel]) -> FittedDriver:
     """The newest of `kernels` and the newest driver that compile together, offered to apt; and
     why."""
-    variables, signer = resolution.given("nvidia_driver"), module_signing.configured()
+    variables = resolution.given("nvidia_driver")
     requests = driver_requests.requests(resolution.root, resolution.definition, variables)
-    asked_for = f"{resolution.setting('nvidia_driver', 'branch')}, {resolution.setting('nvidia_driver', 'flavour')}"
-    with resolution.progress.step("driver", f"branch {asked_for}"):
-        compile_pair = driver_fit.compiler(
-            resolution.apt, resolution.store, suite=resolution.definition.base.release,
-            log=resolution.log, fetch=resolution.fetch,
-            signature=signer.signature if signer else None,
-            on_try=lambda what: resolution.progress.say(f"trying {what}"),
-            progress=resolution.progress,
-        )
+    branch, flavour = (resolution.setting("nvidia_driver", name) for name in ("branch", "flavour"))
 
-        def compile_all(
-            kernel: Kernel, candidate: DriverCandidate
-        ) -> tuple[ModuleBuild, ModuleOutcome]:
-            own_modules.compiled(resolution, kernel)  # NoFit: the kernel is not to be had
-            return compile_pair(kernel, candidate)
+    def compile_pair(
+        kernel: Kernel, candidate: DriverCandidate
+    ) -> tuple[ModuleBuild, ModuleOutcome]:
+        own_modules.compiled(resolution, kernel)  # NoFit: the kernel is not to be had
+        resolution.progress.say(f"trying {driver_fit.pair(kernel, candidate)}")
+        build = driver_fit.module_build(resolution.apt, kernel, candidate,
+                                        suite=resolution.definition.base.release,
+                                        signature=own_modules.signature())
+        files = [build.source, *build.toolchain]
+        return build, own_modules.compile_build(resolution, build, files)
 
-        fitted = driver_fit.fit(resolution.apt, requests, kernels, compile_pair=compile_all,
+    with resolution.progress.step("driver", f"branch {branch}, {flavour}"):
+        fitted = driver_fit.fit(resolution.apt, requests, kernels, compile_pair=compile_pair,
                                 only=resolution.constraints.driver)
     for choice in fitted.choices:
         for entry in choice.passed_over:

@@ -246,7 +246,6 @@ def wheel_build(
 
 
 def _source(name: str, recipe: Recipe, index: Index) -> PyFile:
-    """The archive or sdist that the recipe names, by the SHA-256 that it names."""
     source = recipe.source
     if source.kind is SourceKind.ARCHIVE:
         if not (source.url and source.size and source.sha256):

@@ -1,20 +1,253 @@
-"""Whether the parts of a lock fit each other, by the rules of `lint_rules`: offline, on the lock
-alone."""
+"""Whether the parts of a lock fit each other: offline, on the lock alone. A rule yields what is
+wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 
 from goldenami.core import clock
-from goldenami.core.errors import BadInput, GoldenError
+from goldenami.core.errors import BadInput, GoldenError, NoFit
 from goldenami.core.records import Record
-from goldenami.image.lock.lint_rules import DATED, ERRORS, WARNINGS, Families
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions.definition import Definition
-from goldenami.model.supported import hardware
+from goldenami.model.supported import compatibility, hardware, support
+from goldenami.model.supported.hardware import Family, Maker, by_modules
+from goldenami.model.supported.support import SupportState
+from goldenami.packages.pypi import PyFile
+
+_DRIVER_SOURCES = ("nvidia-graphics-drivers", "nvidia-open-gpu-kernel-modules", "fabric-manager")
+_FABRIC_MANAGER = re.compile(r"nvidia-fabric-?manager(-\d+)?")
+"""Its package: NVIDIA's repository spells it in both ways, Ubuntu adds the branch."""
+_HELPERS = ("nvidia-persistenced", "nvidia-modprobe")
+_TOOLKIT = "nvidia-container-toolkit"
+_TOOLKIT_PARTS = (_TOOLKIT, "nvidia-container-toolkit-base", "libnvidia-container-tools",
+                  "libnvidia-container1")
+_GPU_SOURCE = "container_runtime_gpu_source"
+_ENGINES = frozenset({"containerd", "containerd.io", "cri-o", "docker-ce", "docker.io", "podman"})
+_CUDA_PROJECT = re.compile(r"(?:^|-)cu(?:da)?(\d{2})(?:x|-|$)")
+"""In names on the package index: nvidia-nccl-cu12, cupy-cuda12x, jax-cuda12-plugin."""
+_CUDA_BUILD = re.compile(r"\+cu(\d{2})(\d)$")
+"""In versions: torch 2.7.0+cu128 is for CUDA 12.8."""
+_CUDA_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
+_FOR_CPUS = frozenset({"hnswlib", "numpy", "pandas", "scikit-learn"})
+"""Frameworks that have no code for GPUs anywhere."""
+Families = dict[str, Family]
+
+
+def one_driver(lock: Lock, _: Families) -> Iterator[str]:
+    """Every binary of the driver's source packages has the driver's version: half a driver is
+    none."""
+    if lock.driver is None:
+        return
+    for name, package in sorted(lock.packages.items()):
+        # Distributions package persistenced on its own; in NVIDIA's repository it is of each driver
+        # release.
+        ours = package.source.startswith(_DRIVER_SOURCES) or _FABRIC_MANAGER.fullmatch(name) is not None or (
+            name == "nvidia-persistenced" and lock.driver.source == "nvidia")
+        if ours and compatibility.upstream(package.version) != lock.driver.version:
+            yield f"{name} is {package.version}, the driver is {lock.driver.version}"
+
+
+def same_branch(lock: Lock, _: Families) -> Iterator[str]:
+    """Helpers that distributions package apart (persistenced, modprobe) are of the driver's branch
+    or newer."""
+    for name in _HELPERS:
+        package = lock.packages.get(name)
+        if lock.driver and package and \
+                int(compatibility.upstream(package.version).split(".")[0]) < int(lock.driver.branch):
+            yield f"{name} is {package.version}, older than the driver's branch {lock.driver.branch}"
+
+
+def one_version(lock: Lock, _: Families) -> Iterator[str]:
+    """The modules were compiled with the image's own packages: of each there is one version."""
+    toolchain = {name: package for made in lock.compiled_modules().values()
+                 for name, package in made.build.items()}
+    for name in sorted(toolchain.keys() & lock.packages.keys()):
+        if toolchain[name].version != lock.packages[name].version:
+            yield (f"{name} is {lock.packages[name].version}, but the modules were compiled with "
+                   f"{toolchain[name].version}")
+
+
+def container_toolkit(lock: Lock, _: Families) -> Iterator[str]:
+    """NVIDIA's container toolkit is there where the definition asks for it, all of one version."""
+    asked = (_TOOLKIT in lock.variables.get("os_updates_extra_packages", ())
+             or lock.variables.get(_GPU_SOURCE) == "nvidia")
+    if asked and _TOOLKIT not in lock.packages:
+        yield f"{_TOOLKIT} is asked for, but not among the packages"
+    versions = {name: lock.packages[name].version for name in _TOOLKIT_PARTS
+                if name in lock.packages}
+    if len(set(versions.values())) > 1:
+        parts = ", ".join(f"{name} {version}" for name, version in versions.items())
+        yield f"the container toolkit is of several versions: {parts}"
+
+
+def containers_see_gpus(lock: Lock, _: Families) -> Iterator[str]:
+    """A container engine beside a driver needs golden-cdi or the toolkit to give GPUs to its
+    containers."""
+    engines = sorted(_ENGINES & lock.packages.keys())
+    described = lock.variables.get(_GPU_SOURCE) == "debian" or _TOOLKIT in lock.packages
+    if lock.driver and engines and not described:
+        yield f"containers of {', '.join(engines)} see no GPU: set {_GPU_SOURCE} of role container_runtime"
+
+
+def cuda_runs_on_driver(lock: Lock, _: Families) -> Iterator[str]:
+    """The driver is new enough for the CUDA."""
+    if lock.cuda and lock.driver:
+        yield from _refusal(compatibility.check_cuda, lock.cuda.version, lock.driver.version)
+
+
+def containers_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
+    """The driver is new enough for containers that goldenami made."""
+    for one in lock.containers:
+        if lock.driver and not compatibility.runs_on(one.least_driver, lock.driver.version):
+            yield f"{one.name} asks for driver {one.least_driver}, the image has {lock.driver.version}"
+
+
+def cuda_reaches_hardware(lock: Lock, _: Families) -> Iterator[str]:
+    """The CUDA compiles for every declared GPU."""
+    if lock.cuda:
+        yield from _refusal(compatibility.check_architectures, lock.cuda.version, lock.hardware.sm)
+
+
+def wheels_run_on_driver(lock: Lock, _: Families) -> Iterator[str]:
+    """The driver is new enough for the CUDA of each framework's wheels."""
+    for name, files in _wheels(lock) if lock.driver else []:
+        for file in files:
+            if cuda := _cuda_of(file):
+                assert lock.driver is not None
+                yield from (f"{name}: {file.project} {file.version}: {message}"
+                            for message in _refusal(compatibility.check_cuda, cuda,
+                                                    lock.driver.version))
+
+
+def _wheels(lock: Lock) -> list[tuple[str, list[PyFile]]]:
+    """The wheels of each framework's environment, by its name; those of other packages too where
+    they have one of their own."""
+    alone = [("python_packages", lock.python.wheels)] if lock.python and not lock.frameworks else []
+    return [*((one.name, [one.wheel, *one.requires]) for one in lock.frameworks), *alone]
+
+
+def _cuda_of(file: PyFile) -> str | None:
+    """The CUDA that a wheel needs, as far as name and version say: "12.8", or "12.0" for any of a
+    major."""
+    if _CUDA_RUNTIME.fullmatch(file.project):
+        return ".".join(file.version.split(".")[:2])
+    if match := _CUDA_BUILD.search(file.version):
+        return f"{match[1]}.{match[2]}"
+    match = _CUDA_PROJECT.search(file.project)
+    return f"{match[1]}.0" if match else None
+
+
+def frameworks_use_gpus(lock: Lock, _: Families) -> Iterator[str]:
+    """Where GPUs are declared, a framework has code for them: compiled here for them, or of CUDA's
+    wheels."""
+    for framework in lock.frameworks if lock.hardware.sm else []:
+        wheel, compiled = framework.wheel, framework.made
+        has_code = bool(compiled and compiled.target.sm) or any(
+            map(_cuda_of, [wheel, *framework.requires])
+        )
+        if framework.name not in _FOR_CPUS and not has_code:
+            yield (f"{framework.name} leaves the GPUs idle: {wheel.project} {wheel.version} has "
+                   "no code for "
+                   f"sm_{', sm_'.join(lock.hardware.sm)}")
+
+
+def cuda_without_gpus(lock: Lock, _: Families) -> Iterator[str]:
+    """Wheels with CUDA, and the libraries that they bring, are of no use without GPUs."""
+    for name, files in _wheels(lock) if not lock.hardware.sm else []:
+        idle = [file for file in files
+                if _cuda_of(file) or file.project.startswith("nvidia-")]
+        if idle:
+            size = sum(file.size for file in idle) / 1e9
+            yield (f"{name} brings {len(idle)} wheels of CUDA ({size:.1f} GB), and no "
+                   "GPU is declared: an "
+                   "index with its builds for CPUs (such as torch 2.15.0+cpu) has none")
+
+
+def flavour_runs_hardware(lock: Lock, families: Families) -> Iterator[str]:
+    """The kernel modules' flavour runs every declared GPU."""
+    if lock.driver:
+        yield from _refusal(compatibility.check_flavour, lock.driver.flavour,
+                            *by_modules(families, lock.hardware.families))
+
+
+def one_kernel(lock: Lock, _: Families) -> Iterator[str]:
+    """There is one kernel, the modules are for it, and they were compiled with its headers."""
+    images = sorted(name for name in lock.packages if name.startswith("linux-image-") and name
+                    != lock.kernel.package)
+    yield from (f"{name} is a second kernel beside {lock.kernel.package}" for name in images)
+    kernel = lock.packages.get(lock.kernel.package)
+    if kernel is None or kernel.version != lock.kernel.version:
+        yield f"{lock.kernel.package} {lock.kernel.version} is not among the packages"
+    for modules in lock.compiled_modules().values():
+        if (
+            not modules.package.endswith(lock.kernel.release)
+            or lock.kernel.package not in modules.depends
+        ):
+            yield f"the modules {modules.package} are not for the kernel {lock.kernel.release}"
+        headers = modules.build.get(f"linux-headers-{lock.kernel.release}")
+        if headers is None or headers.version != lock.kernel.version:
+            yield f"the modules were not compiled with the headers of {lock.kernel.release} {lock.kernel.version}"
+
+
+def supported_parts(lock: Lock, day: str) -> Iterator[str]:
+    """Distribution, kernel, driver and CUDA get fixes on `day` (ISO 8601): what the report says of
+    them, too."""
+    on = date.fromisoformat(day)
+    for part in support.of_lock(lock.model_dump(mode="json",
+                                                include={"base", "kernel", "driver", "cuda"})):
+        if part.state(on) is SupportState.ENDED:
+            note = f" ({part.note})" if part.note else ""
+            yield f"support of {part.part} {part.version}{note} {part.words(on)}: plan the move to a newer one"
+
+
+def used_accelerators(lock: Lock, families: Families) -> Iterator[str]:
+    """Every accelerator of the families has a driver in the image, and a driver has a GPU to
+    drive."""
+    gpus = {name: gpu for name in lock.hardware.families if (gpu := families[name].gpu)}
+    nvidia = [name for name, gpu in gpus.items() if gpu.maker is Maker.NVIDIA]
+    if nvidia and lock.driver is None:
+        yield f"the GPUs of {', '.join(nvidia)} stay idle: the image has no NVIDIA driver (role nvidia_driver)"
+    if lock.driver and not nvidia:
+        yield f"none of {', '.join(lock.hardware.families)} has an NVIDIA GPU for the image's driver"
+    for name in lock.hardware.families:
+        other = families[name].chip or (gpus[name].name if name in gpus and name not in nvidia
+                                        else None)
+        if other:
+            yield f"the {other} of {name} stays idle: goldenami installs drivers of NVIDIA only"
+
+
+def fabric_manager(lock: Lock, families: Families) -> Iterator[str]:
+    """Where the GPUs meet in an NVSwitch, CUDA does not start without the fabric manager (NVIDIA's
+    user guide)."""
+    switched = [name for name in lock.hardware.families if families[name].nvswitch]
+    has_one = any(_FABRIC_MANAGER.fullmatch(name) for name in lock.packages)
+    if lock.driver and switched and not has_one:
+        need = "needs" if len(switched) == 1 else "need"
+        yield f"{', '.join(switched)} {need} the fabric manager, which the image has not: CUDA does not start there"
+
+
+def _refusal(look: Callable[..., object], *args: object) -> Iterator[str]:
+    try:
+        look(*args)
+    except NoFit as error:
+        yield error.message
+
+
+LintRule = Callable[[Lock, Families], Iterator[str]]
+ERRORS: tuple[LintRule, ...] = (
+    one_driver, same_branch, one_version, cuda_runs_on_driver, containers_run_on_driver,
+    cuda_reaches_hardware, flavour_runs_hardware, one_kernel, container_toolkit,
+    wheels_run_on_driver,
+)
+WARNINGS: tuple[LintRule, ...] = (
+    used_accelerators, fabric_manager, containers_see_gpus, frameworks_use_gpus, cuda_without_gpus,
+)
 
 
 class Severity(StrEnum):
@@ -35,14 +268,11 @@ class LintFinding(Record):
 def check(lock: Lock, families: Families, day: str | None = None) -> list[LintFinding]:
     """All violations, errors first, on `day` (ISO 8601; without it: today)."""
     today = day or clock.now().date().isoformat()
-    return [
-        *(_finding(rule, Severity.ERROR, message) for rule in ERRORS
-          for message in rule(lock, families)),
-        *(_finding(rule, Severity.WARNING, message) for rule in WARNINGS
-          for message in rule(lock, families)),
-        *(_finding(rule, Severity.WARNING, message) for rule in DATED
-          for message in rule(lock, today)),
-    ]
+    heard = [(rule.__name__, Severity.ERROR, rule(lock, families)) for rule in ERRORS]
+    heard += [(rule.__name__, Severity.WARNING, rule(lock, families)) for rule in WARNINGS]
+    heard.append((supported_parts.__name__, Severity.WARNING, supported_parts(lock, today)))
+    return [LintFinding(rule=name, severity=severity, message=message)
+            for name, severity, messages in heard for message in messages]
 
 
 def demand(lock: Lock, families: Families, refusal: type[GoldenError] = BadInput) -> None:
@@ -63,7 +293,3 @@ def committed(root: Path, definition: Definition) -> tuple[Lock, str]:
     lockfile.check_fresh(root, lock, definition)
     demand(lock, hardware.load(root))
     return lock, digest
-
-
-def _finding(rule: Callable[..., object], severity: Severity, message: str) -> LintFinding:
-    return LintFinding(rule=rule.__name__, severity=severity, message=message)

@@ -16,7 +16,7 @@ from goldenami.image.lock.compilation import driver_fit, kernel_modules
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
 from goldenami.image.lock.resolution import Resolution
 from goldenami.local import container, dkms_source, module_signing
-from goldenami.model.builds.lockfile import Choice, Kernel, PassedOver
+from goldenami.model.builds.lockfile import Choice, Kernel, PassedOver, Signature
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import KernelModule, ModuleSource
 from goldenami.packages import http_documents
@@ -71,11 +71,8 @@ def compiled(resolution: Resolution, kernel: Kernel) -> list[tuple[ModuleBuild, 
     for index, module in enumerate(resolution.definition.kernel_modules):
         build = _build(resolution, kernel, index, module)
         if kernel_modules.known(build, resolution.store) is None:
-            container.check_host()  # before its tools are fetched
             resolution.progress.say(f"trying {build.what()}")
-        resolution.fetch(list(build.toolchain))
-        outcome = kernel_modules.compile_modules(build, resolution.store, log=resolution.log,
-                                                 progress=resolution.progress)
+        outcome = compile_build(resolution, build, list(build.toolchain))
         if outcome.deb_sha256 is None:
             raise NoFit(f"{build.what()}: {outcome.first_error}", log=resolution.log)
         for name in outcome.modules:
@@ -85,6 +82,21 @@ def compiled(resolution: Resolution, kernel: Kernel) -> list[tuple[ModuleBuild, 
             owners[name] = build.name
         found.append((build, outcome))
     return found
+
+
+def compile_build(resolution: Resolution, build: ModuleBuild, files: list[Deb]) -> ModuleOutcome:
+    """The outcome of `build`; `files` of the archives are what it takes."""
+    if kernel_modules.known(build, resolution.store) is None:
+        container.check_host()  # before its tools are fetched
+    resolution.fetch(files)
+    return kernel_modules.compile_modules(build, resolution.store, log=resolution.log,
+                                          progress=resolution.progress)
+
+
+def signature() -> Signature | None:
+    """Whose key signs the modules, if one is configured."""
+    signer = module_signing.configured()
+    return signer.signature if signer else None
 
 
 def _mistake(resolution: Resolution, index: int, key: str, what: str, hint: str = "") -> BadInput:
@@ -98,8 +110,7 @@ def _lines(resolution: Resolution) -> YamlFile:
 def _build(
     resolution: Resolution, kernel: Kernel, index: int, module: KernelModule
 ) -> ModuleBuild:
-    """What compiling `module` on `kernel` takes."""
-    apt, signer = resolution.apt, module_signing.configured()
+    apt = resolution.apt
     more, provides = list(module.build_packages), list[str]()
     if module.package:
         source = _package(resolution, index, module.package)
@@ -121,7 +132,7 @@ def _build(
         name=module.name, kernel_release=kernel.release, version=version, provides=provides,
         depends=[kernel.package], suite=resolution.definition.base.release, source=source,
         toolchain=[deb for deb in tools if deb.name != source.name],
-        signature=signer.signature if signer else None)
+        signature=signature())
 
 
 def _package(resolution: Resolution, index: int, name: str) -> Deb:
@@ -135,7 +146,6 @@ def _package(resolution: Resolution, index: int, name: str) -> Deb:
 
 
 def _tarball(resolution: Resolution, index: int, wanted: ModuleSource) -> Deb:
-    """The tarball in the store, as a lock names files: the folder's address is its origin."""
     store, (folder, _, filename) = resolution.store, wanted.url.rpartition("/")
     if not store.check(wanted.sha256):
         with addressed_files.by_line(_lines(resolution), ("kernel_modules", index, "source")):

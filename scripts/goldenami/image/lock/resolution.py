@@ -60,11 +60,9 @@ class Resolution:
     python: PythonPackages | None = None
 
     def given(self, role: str) -> dict[str, Any]:
-        """What the definition and the lock give to `role`."""
         return {**self.definition.variables(role), **self.derived.get(role, {})}
 
     def setting(self, role: str, name: str) -> Any:
-        """One effective variable of `role`."""
         return role_packages.variables(self.root, role, self.given(role))[f"{role}_{name}"]
 
     def names(self, roles: Sequence[str]) -> list[str]:
@@ -76,7 +74,6 @@ class Resolution:
         return list(dict.fromkeys([*SEED, *BASE_PACKAGES, *packages]))
 
     def driver_sources(self) -> list[str]:
-        """The driver's own source packages: none for an image without a driver."""
         role = "nvidia_driver"
         if role not in self.definition.roles:
             return []
@@ -88,7 +85,6 @@ class Resolution:
         return [Suite(**entry) for entry in self.apt.releases() if entry["suite"] != LOCAL_SUITE]
 
     def fetch(self, debs: list[Deb], on_bytes: Callable[[int], None] = lambda _: None) -> None:
-        """Have the files in the store."""
         self.store.fetch(store_requests(debs, self.apt.addresses), on_bytes)
 
     def offer_more(self, debs: list[Deb], pins: Mapping[str, str]) -> None:

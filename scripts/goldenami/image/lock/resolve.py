@@ -96,8 +96,6 @@ def _resolve(resolution: Resolution) -> Lock:
 
 
 def _why_this_kernel(resolution: Resolution, kernel: Kernel) -> str:
-    """Why an image without a driver has `kernel`: the same words whether a policy led there or
-    not."""
     with contextlib.suppress(NoFit):
         if driver_fit.kernels(resolution.apt, resolution.definition.kernel)[0] == kernel:
             return "the newest"
@@ -119,8 +117,6 @@ def _pin_what_stays(resolution: Resolution) -> None:
 
 
 def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | None:
-    """What the package index gives: frameworks, other Python packages and CUDA beside them where
-    the definition wants its wheels."""
     definition, (request, context) = resolution.definition, framework_request(resolution)
     named = [*definition.frameworks, *definition.python_packages]
     with (resolution.progress.step("frameworks", ", ".join(named) or "CUDA alone"),
@@ -143,14 +139,11 @@ def _frameworks(
     resolution: Resolution, request: frameworks.FrameworkRequest,
     context: frameworks.ResolverContext,
 ) -> None:
-    """Wheel or source for each framework, exact files, and what has to be compiled compiled (or
-    found in the cache)."""
     resolution.frameworks = frameworks.resolve(request, context)
     resolution.choices.extend(resolution.frameworks.choices)
 
 
 def _derive_frameworks(resolution: Resolution) -> None:
-    """What follows for the role `frameworks`."""
     root, definition = resolution.root, resolution.definition
     modules = {name: recipes.load(root, name).module for name in definition.frameworks}
     resolution.derived["frameworks"] = {

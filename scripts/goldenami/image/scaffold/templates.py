@@ -66,7 +66,6 @@ def write_role(root: Path, name: str) -> list[Path]:
 
 
 def _copy(template: str, folder: Path, words: dict[str, str]) -> None:
-    """The files of `template` in `folder`, each of `words` replaced in their names and texts."""
     pattern = re.compile("|".join(map(re.escape, words)))
 
     def said(text: str) -> str:

@@ -59,7 +59,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _say_how_far(session: pytest.Session) -> None:
-    """Write `DONE TOTAL` beside the file of the checks, for who waits."""
     if target := session.config.getoption("--checks"):
         said = f"{_done} {len(session.items)}"
         Path(target).with_suffix(how_far.SUFFIX).write_text(said, encoding="utf-8")
@@ -81,8 +80,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
 
 
 def _title(item: pytest.Item) -> str:
-    """The statement that the test's name is, and what it was asked of: `No trace is left: host
-    keys`."""
     name = re.sub(r"_s(?=_|$)", "'s", item.name.partition("[")[0].removeprefix("test_"))
     words = re.sub(r"[a-z0-9]+", lambda word: _SPELLED.get(word[0], word[0]),
                    name.replace("_", " "))
@@ -90,7 +87,6 @@ def _title(item: pytest.Item) -> str:
 
 
 def _parameters(item: pytest.Item) -> list[str]:
-    """The test's parameters but testinfra's host."""
     callspec: Any = getattr(item, "callspec", None)
     return (
         [str(value) for key, value in callspec.params.items() if key != "_testinfra_host"]
@@ -100,7 +96,6 @@ def _parameters(item: pytest.Item) -> list[str]:
 
 
 def _id(item: pytest.Item) -> str:
-    """`role/name`, with the parameters."""
     parameters = _parameters(item)
     name = item.name.partition("[")[0] + (f"[{'-'.join(parameters)}]" if parameters else "")
     return f"{item.path.parent.name}/{name.removeprefix('test_')}"
@@ -161,7 +156,6 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Any:
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """Why a test or a file was skipped, in its own words."""
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return text.removeprefix("Skipped: ")
 

@@ -96,7 +96,6 @@ def previous(build: BuildFolder, *, whole: bool = False) -> BuildFolder | None:
 
 
 def _lost_its_disk(build: BuildFolder) -> bool:
-    """Whether this is a build that had a disk, and has none any more."""
     return build.read_bake().disk is not None and not build.disk.exists()
 
 

@@ -7,22 +7,18 @@ import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from debian.debian_support import Version
 
 from goldenami.core.errors import NoFit
-from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock.compilation import kernel_modules
 from goldenami.image.lock.compilation.kernel_modules import ModuleBuild, ModuleOutcome
-from goldenami.local import container
 from goldenami.model.builds.lockfile import Choice, Kernel, Package, PassedOver, Signature
 from goldenami.model.definitions.definition import DRIVER_MODULES, KernelFlavour
 from goldenami.model.supported import compatibility
 from goldenami.model.supported.driver_requests import VERSION, DriverRequest
-from goldenami.packages.apt import AptRoot, Deb
-from goldenami.packages.store import Store
+from goldenami.packages.apt import AptRoot
 
 MAX_COMPILATIONS = 8
 """Pairs tried of one series of kernels before the next one: at 1-3 minutes a pair on 2 cores, a
@@ -102,7 +98,6 @@ def kernels(apt: AptRoot, flavour: str) -> list[Kernel]:
 
 
 def _series(text: str) -> str:
-    """The series (6.1) of the first kernel package in `text`."""
     match = re.search(r"linux-image-(\d+\.\d+)", text)
     assert match is not None, text
     return match[1]
@@ -209,7 +204,7 @@ def fit(
     pairs = tries(kernels, drivers)
     failed: list[tuple[Kernel, PassedOver]] = []
     for kernel, driver in pairs:
-        what = _pair(kernel, driver)
+        what = pair(kernel, driver)
         try:
             recipe, outcome = compile_pair(kernel, driver)
         except NoFit as error:
@@ -239,7 +234,8 @@ def tries(kernels: list[Kernel], drivers: list[D]) -> list[tuple[Kernel, D]]:
             for pair in itertools.islice(itertools.product(group, drivers), MAX_COMPILATIONS)]
 
 
-def _pair(kernel: Kernel, driver: DriverCandidate) -> str:
+def pair(kernel: Kernel, driver: DriverCandidate) -> str:
+    """How messages name it."""
     return f"driver {driver.version} ({driver.request.flavour}) on kernel {kernel.release}"
 
 
@@ -262,23 +258,6 @@ def _choices(
     ]
 
 
-def compiler(
-    apt: AptRoot, store: Store, *, suite: str, log: Path, fetch: Callable[[list[Deb]], None],
-    on_try: Callable[[str], Any], signature: Signature | None, progress: Progress | None = None,
-) -> Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]]:
-    """The function that `fit` calls: resolve the scratch tree, fetch it, compile."""
-
-    def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
-        on_try(_pair(kernel, driver))
-        build = module_build(apt, kernel, driver, suite=suite, signature=signature)
-        if kernel_modules.known(build, store) is None:
-            container.check_host()  # before its tools are fetched
-        fetch([build.source, *build.toolchain])
-        return build, kernel_modules.compile_modules(build, store, log=log, progress=progress)
-
-    return compile_pair
-
-
 def module_build(
     apt: AptRoot, kernel: Kernel, driver: DriverCandidate, *, suite: str,
     signature: Signature | None,
@@ -287,18 +266,13 @@ def module_build(
     solution."""
     apt.pin(driver.pins)
     toolchain = kernel_modules.toolchain(apt, kernel.release, driver.request.source_packages)
+    package = driver.request.dkms_package
+    # The DKMS package itself, without its dependencies' solution.
+    full = next(found for found in apt.versions(package)
+                if compatibility.upstream(found) == driver.version)
     return ModuleBuild(
         name=DRIVER_MODULES, kernel_release=kernel.release, version=driver.version,
         provides=[name.replace(VERSION, driver.version) for name in driver.request.provides],
         depends=[kernel.package],
-        suite=suite, source=_source(apt, driver.request.dkms_package, driver.version),
-        toolchain=toolchain,
-        signature=signature,
+        suite=suite, source=apt.file(package, full), toolchain=toolchain, signature=signature,
     )
-
-
-def _source(apt: AptRoot, package: str, version: str) -> Deb:
-    """The DKMS package itself, without its dependencies' solution."""
-    full = next(found for found in apt.versions(package) if compatibility.upstream(found)
-                == version)
-    return apt.file(package, full)

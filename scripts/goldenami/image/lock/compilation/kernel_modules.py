@@ -83,8 +83,6 @@ class ModuleBuild:
 
     @classmethod
     def of(cls, lock: Lock) -> list[ModuleBuild]:
-        """The builds by which a lock's modules can be compiled again on a machine that lacks
-        them."""
         builds = []
         for name, modules in lock.compiled_modules().items():
             tools = {each: package.deb(each) for each, package in modules.build.items()}
@@ -101,16 +99,13 @@ class ModuleBuild:
 
     @property
     def package(self) -> str:
-        """The package that the modules become."""
         return package_name(self.name, self.kernel_release)
 
     def what(self) -> str:
-        """How messages name it."""
         what = "driver" if self.name == DRIVER_MODULES else f"module {self.name}"
         return f"{what} {self.version} on kernel {self.kernel_release}"
 
     def deb(self, outcome: ModuleOutcome) -> Deb:
-        """The package that came out."""
         assert outcome.deb_sha256 is not None
         return Deb(name=self.package, version=f"{self.version}{_REVISION}", architecture="amd64",
                    sha256=outcome.deb_sha256, size=outcome.deb_size,
@@ -118,7 +113,6 @@ class ModuleBuild:
                    path=f"{self.package}.deb", source=self.package)
 
     def locked(self, outcome: ModuleOutcome) -> KernelModules:
-        """How a lock names it."""
         return KernelModules(
             key=self.key, package=self.package, source_package=self.source.name,
             compiler=outcome.compiler, signature=self.signature, provides=list(self.provides),
@@ -127,7 +121,6 @@ class ModuleBuild:
 
     @property
     def key(self) -> str:
-        """SHA-256 over everything that shapes the modules."""
         shape = {
             "recipe": FORMAT, "kernel": self.kernel_release, "driver": self.version,
             "package": self.package,

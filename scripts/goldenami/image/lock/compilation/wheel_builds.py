@@ -90,7 +90,6 @@ class WheelBuild:
 
     @classmethod
     def of(cls, lock: Lock, framework: Framework, recipe: Recipe) -> WheelBuild:
-        """The build by which a lock's wheel can be built again on a machine that lacks it."""
         wheel = framework.made
         assert wheel is not None
         return cls(name=framework.name, recipe=recipe, target=wheel.target, suite=lock.base.release,
@@ -111,7 +110,6 @@ class WheelBuild:
 
     @property
     def toolchain_key(self) -> str:
-        """SHA-256 over the scratch tree."""
         return records.sha256_text(
             records.canonical({"toolchain": sorted(deb.sha256 for deb in self.debs)})
         )
@@ -124,7 +122,6 @@ class WheelBuild:
 
     @property
     def key(self) -> str:
-        """SHA-256 over everything that shapes the wheel."""
         instructions = self.recipe.build
         return records.sha256_text(records.canonical({
             "format": FORMAT, "source": self.source.sha256,
@@ -263,7 +260,6 @@ def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> 
 
 
 def _programs(root: Path, name: str, work: Path) -> Path:
-    """The recipe's programs and what measures time, in one folder of `work`."""
     made, timer = work / "programs", f"{recipes.FOLDER}/timing.py"
     shutil.copytree(recipes.folder(root, name), made / name)
     shutil.copy(program_files.find(root, timer), made)
@@ -280,7 +276,6 @@ def tree(build: WheelBuild, store: Store) -> Tree:
 
 
 def _place(work: Path, store: Store, files: Mapping[str, PyFile]) -> None:
-    """Link the files into `work`, each at its path."""
     (work / "wheels").mkdir()
     for path, file in files.items():
         (work / path).parent.mkdir(exist_ok=True)
@@ -301,7 +296,6 @@ shared cache fits. CCACHE_NAMESPACE tells it the rest."""
 
 
 def _cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[Path, str]]]:
-    """ccache's part of the environment, and its folder beside the store, to be mounted."""
     folder = store.cache.ccache
     folder.mkdir(exist_ok=True)
     return {"CCACHE_NAMESPACE": build.compilers_key}, [(folder, "build/ccache")]
@@ -322,7 +316,6 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 
 
 def _placed(files: Sequence[PyFile], folder: str = "wheels") -> dict[str, PyFile]:
-    """Each file by its path in a work folder."""
     return {f"{folder}/{file.filename}": file for file in files}
 
 
