@@ -22,12 +22,14 @@ from goldenami.core import process, records
 from goldenami.core.process import ProcessId
 from goldenami.core.wait import wait_until
 from goldenami.local import workspace
-from goldenami.local.code_coverage.known_code import CodeFacts, KnownCode
+from goldenami.local.code_coverage.coverage import CodeFacts, KnownCode
 from goldenami.local.sandbox import namespaces
 from goldenami.model.builds import disk_blocks
+from goldenami.model.builds.plans import CoverageRequest
 
 folder, mine, other, namespaces.CGROUP_PREFIX = Path(sys.argv[1]), *sys.argv[2:5]
-known, facts = KnownCode(folder, [], []), CodeFacts(instructions=1, extensions={}, sass=[], ptx=[], findings=[])
+known = KnownCode(CoverageRequest(folders=[], features=[], sm=[], allow=[], known=folder))
+facts = CodeFacts(instructions=1, extensions={}, sass=[], ptx=[], findings=[])
 
 def together(what):
     (folder / f"{what}-{mine}").touch()

@@ -17,6 +17,7 @@ from goldenami.image.lock.compilation.wheel_builds import WheelBuild
 from goldenami.local.code_coverage import coverage
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock
+from goldenami.model.builds.plans import CoverageRequest
 from goldenami.model.definitions import recipes
 from goldenami.model.definitions.recipes import Patch, UpstreamTests
 from goldenami.model.supported import instruction_sets
@@ -74,8 +75,9 @@ def test_a_package_compiled_for_the_machine_at_hand_is_stopped(
     wanted = WheelBuild.of(lock, framework, plain)
     have(lock, kept, [wanted.source, *wanted.requires, *wanted.runs_with])
     unpack(kept, build(wanted, kept, tmp_path, ROOT).wheel, tmp_path)
-    record = coverage.scan(tmp_path, ["opt/ml"],
-                           coverage.CodeBaseline(sorted(instruction_sets.features("x86-64-v2"))))
+    features = sorted(instruction_sets.features("x86-64-v2"))
+    record = coverage.scan(tmp_path, CoverageRequest(folders=["opt/ml"], features=features, sm=[],
+                                                     allow=[]))
     assert "avx" in {found.extension for found in record.findings}
     with pytest.raises(StageFailed,
                        match=r"opt/ml/hnswlib\S*\.so: .*: \d+ instructions? needs? \w+ \(0x"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from goldenami.local.code_coverage import coverage
-from goldenami.local.code_coverage.coverage import CodeBaseline
+from goldenami.model.builds.plans import CoverageRequest
 from goldenami.model.supported import instruction_sets
 
 # driver_types.h, cudaError_t: a library that fits but finds no GPU, or no driver at all.
@@ -145,8 +145,9 @@ def test_compiled_program_passes_the_coverage_gate(
     program.parent.mkdir(parents=True)
     program.write_bytes(zlib.decompress(base64.b64decode(compiled["program"])))
     declared, older = lock["cuda_architectures"], "37"
-    record = coverage.scan(tmp_path, ["opt/ml"],
-                           CodeBaseline(sorted(instruction_sets.KNOWN_X86), [*declared, older]))
+    record = coverage.scan(tmp_path, CoverageRequest(
+        folders=["opt/ml"], features=sorted(instruction_sets.KNOWN_X86), sm=[*declared, older],
+        allow=[]))
     assert record.files[0].sass == compiled["images"]
     assert {(found.symbol, found.extension) for found in record.findings} == {
         (coverage.WHOLE, f"sm_{older}")

@@ -1,24 +1,16 @@
 """The coverage check: whether the code in a tree runs on every machine that an image is declared
-for.
+for. Nothing in the tree is run.
 
-    baseline = CodeBaseline(features=lock.hardware.features, sm=lock.hardware.sm)
-    record = coverage.scan(tree, ["opt/ml"], baseline, allowances)
-    coverage.demand(record)          # StageFailed with the findings, if there are any
-
-`scan` reads every ELF file below the folders, wherever the tree is: a wheel unpacked into a folder,
-an environment, a sealed root. Nothing in it is run.
-
-* CPU: each instruction is decoded and classified. One whose extension is not in `features` is a finding with file,
-  function, extension, the number of such instructions and the first of them. What `pip install` compiled with
-  -march=native on a newer machine is found so.
-* GPU: each fat binary (one a source file that nvcc compiled) must hold, for each of `sm`, SASS of that architecture or
-  a lower minor number of the same major, or PTX of it or a lower one. A file without device code is no finding: that
-  a wheel compiled with CUDA has any is asked once, when it is made (`demand_device_code`).
+* CPU: each instruction whose extension the baseline lacks is a finding. What `pip install` compiled
+  with -march=native on a newer machine is found so.
+* GPU: each fat binary (one a source file that nvcc compiled) must hold, for each of `sm`, SASS of
+  that architecture or a lower minor number of the same major, or PTX of it or a lower one. A file
+  without device code is no finding: that a wheel compiled with CUDA has any is asked once, when it
+  is made (`demand_device_code`).
 
 Code that a library reaches only after it asked the CPU is allowed by data, an `Allowance` with the
 reason; so are source files that are compiled for one GPU alone (symbols "device code *", extensions
-"sm_*"), but a file that as a whole lacks an architecture has the symbol "file" and must not be
-allowed by the pattern of its parts.
+"sm_*"). A file that as a whole lacks an architecture has the symbol "file".
 """
 
 from __future__ import annotations
@@ -26,16 +18,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from goldenami.core import records
 from goldenami.core.errors import StageFailed
-from goldenami.local.code_coverage import fatbin, instructions
+from goldenami.core.records import Record
+from goldenami.local.code_coverage import fatbin
 from goldenami.local.code_coverage.elf import MAGIC, X86_64, Elf, NotElf
 from goldenami.local.code_coverage.instructions import Classifier
-from goldenami.local.code_coverage.known_code import CodeFacts, KnownCode
 from goldenami.model.builds.build_records import (
     COVERAGE_FILE,
     Allowance,
@@ -51,62 +45,87 @@ UNREADABLE = "unreadable"
 """Extension of a finding about a file that could not be looked at."""
 SHOWN = 8
 """Findings in the error; the record has all."""
+_READERS = ("coverage", "elf", "fatbin", "instructions")
+"""The modules that decide what is read of a file."""
+_DECODER = "iced-x86"
+
+
+class CodeFacts(Record):
+    """A file's instructions and architectures, as a CodeFile has them, and what is beyond the
+    baseline.
+
+    `findings` have no file's name; one of the extension `unreadable` is the last.
+    """
+
+    instructions: int
+    extensions: dict[str, int]
+    sass: list[str]
+    ptx: list[str]
+    findings: list[Finding]
+
+
+@cache
+def _reader() -> str:
+    texts = {name: records.sha256_file(Path(__file__).with_name(f"{name}.py")) for name in _READERS}
+    return records.canonical({**texts, _DECODER: metadata.version(_DECODER)})
 
 
 @dataclass(frozen=True)
-class CodeBaseline:
-    """What every declared machine has: `features` of the CPU (names of architectures.py), GPUs'
-    `sm` ("86")."""
+class KnownCode:
+    """What was read of files, for the CPUs and GPUs of a request, in its folder (None: nothing is
+    kept) under a file's SHA-256: decoding PyTorch takes a minute, hashing it two seconds. Paths and
+    allowances are an image's own, and are applied each time."""
 
-    features: Sequence[str]
-    sm: Sequence[str] = ()
+    request: CoverageRequest
 
+    def get(self, sha256: str) -> CodeFacts | None:
+        """What was read of the file with this SHA-256; None where nothing is known of it."""
+        path = self._path(sha256)
+        return records.read_if_whole(path, CodeFacts) if path else None
 
-@dataclass
-class _Scan:
-    """The state of one scan."""
+    def keep(self, sha256: str, facts: CodeFacts) -> None:
+        if path := self._path(sha256):
+            records.write(path, facts)
 
-    root: Path
-    baseline: CodeBaseline
-    allowances: Sequence[Allowance]
-    known: KnownCode
-    classifier: Classifier = field(default_factory=Classifier)
-    files: list[CodeFile] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    allowed: dict[str, int] = field(default_factory=dict)
-
-    def judge(self, finding: Finding) -> None:
-        """Record a finding, or count it for the first allowance that fits."""
-        for allowance in self.allowances:
-            if fits(allowance, finding):
-                self.allowed[allowance.reason] += finding.count
-                return
-        self.findings.append(finding)
+    def _path(self, sha256: str) -> Path | None:
+        if self.request.known is None:
+            return None
+        key = records.sha256_text(records.canonical(
+            {"file": sha256, "features": sorted(self.request.features), "sm": self.request.sm,
+             "reader": _reader()}))
+        return self.request.known / key[:2] / key
 
 
-def scan(
-    root: Path, folders: Sequence[str], baseline: CodeBaseline,
-    allowances: Sequence[Allowance] = (),
-    known: Path | None = None,
-) -> CoverageRecord:
-    """Look at all code below `folders` of the tree `root`; a folder that is not there holds none.
-
-    `known` is where KnownCode keeps what is read of a file; what is there already is not read
-    again.
-    """
-    state = _Scan(root, baseline, allowances, KnownCode(known, baseline.features, baseline.sm),
-                  allowed={allowance.reason: 0 for allowance in allowances})
-    for path in _programs(root, folders):
-        _file(state, path)
-    return CoverageRecord(folders=list(folders), features=list(baseline.features),
-                          sm=list(baseline.sm),
-                          files=state.files, findings=state.findings, allowed=state.allowed)
+def scan(root: Path, request: CoverageRequest) -> CoverageRecord:
+    """Look at all code of the tree `root` that `request` names; a folder that is not there holds
+    none, and a file that is known already is not read again."""
+    known, classifier = KnownCode(request), Classifier()
+    files, findings = list[CodeFile](), list[Finding]()
+    allowed = {allowance.reason: 0 for allowance in request.allow}
+    for path in _programs(root, request.folders):
+        name, sha256 = str(path.relative_to(root)), records.sha256_file(path)
+        facts = known.get(sha256)
+        if facts is None:
+            facts = _read(path, request, classifier)
+            known.keep(sha256, facts)
+        for found in facts.findings:
+            finding = found.model_copy(update={"file": name})
+            fitting = (each.reason for each in request.allow if fits(each, finding))
+            reason = next(fitting, None)
+            if reason is None:
+                findings.append(finding)
+            else:
+                allowed[reason] += finding.count
+        if not any(finding.extension == UNREADABLE for finding in facts.findings):
+            files.append(CodeFile(path=name, sha256=sha256, instructions=facts.instructions,
+                                  extensions=facts.extensions, sass=facts.sass, ptx=facts.ptx))
+    return CoverageRecord(folders=request.folders, features=request.features, sm=request.sm,
+                          files=files, findings=findings, allowed=allowed)
 
 
 def hold(root: Path, request: CoverageRequest, out: Path, log: Path) -> None:
     """Hold the code of the tree `root` to what a plan asks for; the record goes into `out`."""
-    record = scan(root, request.folders, CodeBaseline(request.features, request.sm), request.allow,
-                  request.known)
+    record = scan(root, request)
     records.write(out / COVERAGE_FILE, record)
     with log.open("a", encoding="utf-8") as sink:
         sink.writelines(f"coverage: {describe(finding)}\n" for finding in record.findings)
@@ -117,13 +136,11 @@ def demand(record: CoverageRecord) -> None:
     """StageFailed where the record has findings."""
     if record.findings:
         raise StageFailed(f"{len(record.findings)} functions or files cannot run on every "
-                          "declared machine: "
-                          f"{describe(record.findings[0])}",
+                          f"declared machine: {describe(record.findings[0])}",
                           tail="\n".join(describe(finding) for finding in record.findings[:SHOWN]),
                           hint="compile for the lock's `hardware.options` and `hardware.sm`; "
-                               "where the code asks the "
-                               "CPU before it uses them, allow it with the reason in "
-                               "roles/frameworks/files/dispatching.yml")
+                               "where the code asks the CPU before it uses them, allow it with "
+                               "the reason in roles/frameworks/files/dispatching.yml")
 
 
 def demand_device_code(folder: Path, sm: Sequence[str], whose: str) -> None:
@@ -162,8 +179,8 @@ def fits(allowance: Allowance, finding: Finding) -> bool:
 
 
 def _programs(root: Path, folders: Sequence[str]) -> Iterator[Path]:
-    """Each ELF file once, in the order of paths; links lead to files that are seen by themselves or
-    lie outside."""
+    """Each ELF file once, in the order of paths; a link leads to a file that is seen by itself or
+    lies outside."""
     seen: set[tuple[int, int]] = set()
     for folder in folders:
         for place, names, files in os.walk(root / folder):
@@ -182,28 +199,14 @@ def _programs(root: Path, folders: Sequence[str]) -> Iterator[Path]:
                         yield path
 
 
-def _file(state: _Scan, path: Path) -> None:
-    name, sha256 = str(path.relative_to(state.root)), records.sha256_file(path)
-    facts = state.known.get(sha256)
-    if facts is None:
-        facts = _read(path, state.baseline, state.classifier)
-        state.known.keep(sha256, facts)
-    for finding in facts.findings:
-        state.judge(finding.model_copy(update={"file": name}))
-    if not any(finding.extension == UNREADABLE for finding in facts.findings):
-        state.files.append(CodeFile(path=name, sha256=sha256, instructions=facts.instructions,
-                                    extensions=facts.extensions, sass=facts.sass, ptx=facts.ptx))
-
-
-def _read(path: Path, baseline: CodeBaseline, classifier: Classifier) -> CodeFacts:
-    """What there is to know of one file, whatever its name."""
+def _read(path: Path, request: CoverageRequest, classifier: Classifier) -> CodeFacts:
     findings = list[Finding]()
     try:
         with Elf(path) as elf:
             if elf.machine != X86_64:
                 raise NotElf(f"code for another machine (ELF machine {elf.machine})")
-            count, extensions = _cpu(findings, elf, baseline, classifier)
-            sass, ptx = _gpu(findings, elf, baseline)
+            count, extensions = _cpu(findings, elf, request.features, classifier)
+            sass, ptx = _gpu(findings, elf, request.sm)
     except NotElf as error:
         findings.append(_finding(WHOLE, UNREADABLE, str(error)))
         return CodeFacts(instructions=0, extensions={}, sass=[], ptx=[], findings=findings)
@@ -216,33 +219,29 @@ def _finding(symbol: str, extension: str, example: str, count: int = 1) -> Findi
 
 
 def _cpu(
-    findings: list[Finding], elf: Elf, baseline: CodeBaseline, classifier: Classifier,
+    findings: list[Finding], elf: Elf, features: Sequence[str], classifier: Classifier,
 ) -> tuple[int, dict[str, int]]:
-    """Number of instructions, and of those that need each extension; adds to `findings` what is
-    beyond the baseline."""
     total, extensions = 0, dict[str, int]()
-    features = frozenset(baseline.features)
     for address, symbol, code in elf.code():
         count, uses = classifier.uses(code, address)
         total += count
         for extension, use in uses.items():
             extensions[extension] = extensions.get(extension, 0) + use.count
         findings += [_finding(symbol, extension, uses[extension].example, uses[extension].count)
-                     for extension in instructions.beyond(uses, features)]
+                     for extension in sorted(uses) if extension not in features]
     return total, dict(sorted(extensions.items()))
 
 
-def _gpu(findings: list[Finding], elf: Elf, baseline: CodeBaseline) -> tuple[list[str], list[str]]:
+def _gpu(findings: list[Finding], elf: Elf, declared: Sequence[str]) -> tuple[list[str], list[str]]:
     """Architectures of the file's SASS and PTX; adds what the file as a whole lacks, then what each
     fat binary does."""
     modules = list(fatbin.modules(elf))
     images = [image for module in modules for image in module]
-    whole = fatbin.missing(images, baseline.sm) if images else []
+    whole = fatbin.missing(images, declared) if images else []
     findings += [_finding(WHOLE, f"sm_{sm}", _has(images)) for sm in whole]
     for number, module in enumerate(modules, 1):
         findings += [_finding(f"device code {number} of {len(modules)}", f"sm_{sm}", _has(module))
-                     for sm in fatbin.missing(module,
-                                              [sm for sm in baseline.sm if sm not in whole])]
+                     for sm in fatbin.missing(module, [sm for sm in declared if sm not in whole])]
     sass, ptx = ({image.name for image in images if image.ptx is kind} for kind in (False, True))
     return sorted(sass), sorted(ptx)
 

@@ -1,9 +1,8 @@
 """Just enough of ELF for the coverage check: 64-bit little-endian files, their sections, functions
 and code.
 
-Functions come from the symbol table and from the unwind table (.eh_frame_hdr), which stripped files
-have too. Read in place by offsets: a framework's library has half a million functions, for which a
-general reader takes minutes.
+Stripped files have an unwind table (.eh_frame_hdr), too. Read in place by offsets: a framework's
+library has half a million functions, for which a general reader takes minutes.
 """
 
 from __future__ import annotations
@@ -49,7 +48,6 @@ class Section:
 
     @property
     def executable(self) -> bool:
-        """Whether it holds code that is in the file."""
         return bool(self.flags & _EXECUTABLE) and self.kind == _PROGBITS
 
 
@@ -111,11 +109,9 @@ class Elf:
         return self.data[at:self.data.find(b"\0", at)].decode(errors="replace")
 
     def content(self, section: Section) -> bytes:
-        """The section's bytes."""
         return self.data[section.offset:section.offset + section.size]
 
     def named(self, name: str) -> list[Section]:
-        """All sections called `name` that have content."""
         return [section for section in self.sections if section.name == name and section.kind
                 != _NOBITS]
 
@@ -157,8 +153,7 @@ class Elf:
             yield from (section.address + start for start, _ in struct.iter_unpack("<ii", table))
 
     def code(self) -> Iterator[tuple[int, str, bytes]]:
-        """Address, function's name (or `section+0xoffset`) and bytes of every stretch of code,
-        function by function."""
+        """Address, function's name (or `section+0xoffset`) and bytes of every stretch of code."""
         known = self.functions()
         starts = sorted(known)
         for section in self.sections:

@@ -1,5 +1,5 @@
-"""Device code in a program: for which GPUs nvcc compiled it. Reads what `cuobjdump --list-elf
---list-ptx` lists.
+"""Device code in a program: for which GPUs nvcc compiled it, as `cuobjdump --list-elf --list-ptx`
+lists it.
 
 nvcc puts one "fat binary" for each source file into a section. Its header is magic, version,
 header's size, size; then comes an entry for each architecture: kind, header's size, payload's size,
@@ -64,7 +64,6 @@ def modules(elf: Elf) -> Iterator[list[DeviceImage]]:
 
 
 def _images(data: bytes) -> Iterator[DeviceImage]:
-    """The code in a fat binary with these bytes behind its header."""
     at = 0
     while at + _ENTRY <= len(data):
         kind, _, header, size = struct.unpack_from("<HHIQ", data, at)

@@ -3,7 +3,7 @@ options."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from iced_x86 import Code, CpuidFeature, Decoder, Instruction
@@ -79,8 +79,3 @@ def option(name: str) -> str:
     if plain.startswith("amx_"):
         plain = plain.replace("_", "-")
     return _RENAMED.get(name, plain.replace("_", ""))
-
-
-def beyond(extensions: Iterable[str], features: frozenset[str]) -> list[str]:
-    """Those of the extensions that a baseline lacks."""
-    return sorted(name for name in extensions if name not in features)

@@ -2,7 +2,6 @@
 on.
 
 What it reads is kept by content, so the coverage check of the sealed tree finds most files known.
-It decides nothing: what it does not get to, or fails at, the check reads itself.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from pathlib import Path
 
 from goldenami.core import records, shell
 from goldenami.local.code_coverage import coverage
-from goldenami.local.code_coverage.coverage import CodeBaseline
 from goldenami.local.sandbox import program
 from goldenami.model.builds.plans import BakePlan, CodePlan
 
@@ -33,8 +31,7 @@ class ReadAhead:
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def read(self, layer: Path) -> None:
-        """Begin to read a layer; one without code in the folders of the check has nothing to
-        read."""
+        """Begin to read a layer, unless it has no code in the folders of the check."""
         request = self.plan.coverage
         if request.known is None or not any((layer / folder).is_dir()
                                             for folder in request.folders):
@@ -52,7 +49,6 @@ class ReadAhead:
             process.wait()
 
     def stop(self) -> None:
-        """End what still reads."""
         for process in self._processes:
             shell.stop(process, grace_s=0)
 
@@ -71,9 +67,7 @@ def main() -> None:
     """Read what the plan says."""
     os.nice(NICENESS)
     plan = records.read(Path(sys.argv[1]), CodePlan)
-    request = plan.coverage
-    baseline = CodeBaseline(request.features, request.sm)
-    coverage.scan(plan.tree, request.folders, baseline, known=request.known)
+    coverage.scan(plan.tree, plan.coverage)
 
 
 if __name__ == "__main__":
