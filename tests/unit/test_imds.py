@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,13 +102,3 @@ def test_what_cloud_init_reads(client: Client) -> None:
     document = json.loads(client.get("/latest/dynamic/instance-identity/document"))
     assert document["region"] == "us-east-1"
     assert document["instanceId"] == client.get("/latest/meta-data/instance-id")
-
-
-def test_address_in_use_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    imds.dump(imds.Instance(log=str(tmp_path / "log"), public_key=KEY), tmp_path / "settings.json")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        argv = ["--address", "127.0.0.1", "--port", port, "--config",
-                str(tmp_path / "settings.json")]
-        assert imds.main(argv) == 8
-    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err

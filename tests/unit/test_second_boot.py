@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from goldenami.core.errors import HostNotReady, StageFailed
+from goldenami.core.errors import StageFailed
 from goldenami.local.vm import second_boot
 from support.builds.boot_config import config
 from support.builds.checkout import processes, programs
@@ -28,13 +28,11 @@ def folder(tmp_path: Path) -> Path:
 def test_an_expected_failure_is_raised_with_the_firmware_s_name(folder: Path) -> None:
     need("setpriv", "unshare", "ip")
     with (
-        second_boot.beside(config(folder, memory_mib=4096)) as other,
-        pytest.raises(
-            HostNotReady, match=r"^bios: SeaBIOS cannot boot from NVMe with 4096 MiB"
-        ) as caught,
+        second_boot.beside(config(folder, disk=folder / "lost.raw")) as other,
+        pytest.raises(StageFailed, match=r"^bios: .*lost.raw does not exist") as caught,
     ):
         other.outcome()
-    assert "at most 2560 MiB" in caught.value.hint
+    assert caught.value.hint == "run the stage that writes it first"
 
 
 def test_a_boot_that_breaks_off(folder: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from goldenami.core import shell
 from goldenami.core.errors import HostNotReady, StageFailed
-from goldenami.local.vm import qmp, vm
+from goldenami.local.vm import vm
 from goldenami.model.builds.build_records import Accel
 from support.builds.boot_config import config
 from support.builds.checkout import processes, programs
@@ -102,15 +102,15 @@ def test_power_off_that_nobody_hears(
     tmp_path: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vm, "POWER_OFF_LIMIT_S", 0.2)
-    monitor = qmp.Monitor()
-    monitor.theirs.close()
-    machine = vm.Machine(
-        ssh_config=tmp_path / "x", pid=sleeper.pid, seconds_to_ssh=0,
-        serial_log=tmp_path / "x", process=sleeper, monitor=monitor,
-    )
-    assert not vm.power_off(machine)
+    ours, theirs = socket.socketpair()
+    with ours:
+        theirs.close()
+        machine = vm.Machine(
+            ssh_config=tmp_path / "x", pid=sleeper.pid, seconds_to_ssh=0,
+            serial_log=tmp_path / "x", process=sleeper, monitor=ours,
+        )
+        assert not vm.power_off(machine)
     assert sleeper.poll() == -9
-    monitor.close()
 
 
 def test_long_scratch_does_without_a_shared_connection(tmp_path: Path) -> None:
@@ -121,11 +121,6 @@ def test_long_scratch_does_without_a_shared_connection(tmp_path: Path) -> None:
     assert "ControlPath" not in vm._write_ssh_config(config(tmp_path, scratch=scratch)).read_text(
         encoding="utf-8"
     )
-
-
-def test_no_kvm_device_is_no_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    assert not vm.kvm_works(tmp_path / "disk.raw", tmp_path / "probe")
 
 
 # --- a boot sector is enough for these --------------------------------------------------------------------------------

@@ -1,14 +1,15 @@
 """The emulated CPU: exactly a baseline's features, so that a program that needs more dies of
 SIGILL.
 
-QEMU's TCG executes what its `max` model lists and refuses the rest; a feature that is switched off
-is refused as well as hidden. It has no AVX-512 and no AMX: of a baseline with those it can only
-offer a part, and says which is missing.
+QEMU's TCG refuses what its `max` model does not list; a feature that is switched off is refused as
+well as hidden. It has no AVX-512 and no AMX: of a baseline with those it offers a part, and says
+which is missing.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,22 +19,16 @@ from goldenami.core.errors import HostNotReady
 
 PROPERTIES = {
     "avx512bf16": "avx512-bf16", "avx512fp16": "avx512-fp16",
-    "avx512vp2intersect": "avx512-vp2intersect",
-    "avx512vpopcntdq": "avx512-vpopcntdq", "avxvnni": "avx-vnni", "bmi": "bmi1", "lzcnt": "abm",
-    "pclmul": "pclmulqdq", "rdrnd": "rdrand", "sahf": "lahf-lm", "sha": "sha-ni", "sse3": "pni",
+    "avx512vp2intersect": "avx512-vp2intersect", "avx512vpopcntdq": "avx512-vpopcntdq",
+    "avxvnni": "avx-vnni", "bmi": "bmi1", "lzcnt": "abm", "pclmul": "pclmulqdq",
+    "rdrnd": "rdrand", "sahf": "lahf-lm", "sha": "sha-ni", "sse3": "pni",
 }
 """GCC's names of features that QEMU's properties call otherwise (`-cpu help`)."""
-LINUX = {
-    "amx-bf16": "amx_bf16", "amx-fp16": "amx_fp16", "amx-int8": "amx_int8", "amx-tile": "amx_tile",
-    "avx512bf16": "avx512_bf16", "avx512bitalg": "avx512_bitalg", "avx512fp16": "avx512_fp16",
-    "avx512vbmi2": "avx512_vbmi2", "avx512vnni": "avx512_vnni",
-    "avx512vp2intersect": "avx512_vp2intersect",
-    "avx512vpopcntdq": "avx512_vpopcntdq", "avxvnni": "avx_vnni", "bmi": "bmi1", "lzcnt": "abm",
-    "pclmul": "pclmulqdq", "rdrnd": "rdrand", "sahf": "lahf_lm", "sha": "sha_ni", "sse3": "pni",
-    "sse4.1": "sse4_1", "sse4.2": "sse4_2",
-}
+_LINUX = {"avx512bitalg": "avx512_bitalg", "avx512vbmi2": "avx512_vbmi2",
+          "avx512vnni": "avx512_vnni"}
 """GCC's names of features that /proc/cpuinfo calls otherwise (Linux,
-arch/x86/include/asm/cpufeatures.h)."""
+arch/x86/include/asm/cpufeatures.h); of the rest it has QEMU's, with an underscore for any other
+sign."""
 OTHERS = ("3dnow", "3dnowext", "xop", "fma4", "tbm")
 """QEMU's properties of instructions that no CPU of EC2 has."""
 _PROBE_LIMIT_S = 30.0
@@ -64,16 +59,20 @@ def emulated(features: Iterable[str], known: Iterable[str]) -> Emulated:
 def shown(flags: Iterable[str], known: Iterable[str]) -> set[str]:
     """Those of `known` features that the flags of /proc/cpuinfo name."""
     has = set(flags)
-    return {name for name in known if LINUX.get(name, name) in has}
+    return {name for name in known if linux_flag(name) in has}
+
+
+def linux_flag(name: str) -> str:
+    """What /proc/cpuinfo calls a feature of GCC's."""
+    return _LINUX.get(name, re.sub("[.-]", "_", PROPERTIES.get(name, name)))
 
 
 def probe() -> frozenset[str]:
-    """Properties that are on in TCG's `max` model, as this QEMU itself lists them."""
+    """Properties that are on in TCG's `max` model of this QEMU."""
     words = [{"execute": "qmp_capabilities"}, {"execute": "query-cpu-model-expansion",
              "arguments": {"type": "full", "model": {"name": "max"}}}, {"execute": "quit"}]
     argv = ["qemu-system-x86_64", "-accel", "tcg", "-machine", "none", "-nodefaults", "-display",
-            "none", "-S",
-            "-qmp", "stdio"]
+            "none", "-S", "-qmp", "stdio"]
     try:
         text = shell.output(argv, stdin="".join(f"{json.dumps(word)}\n" for word in words),
                             timeout_s=_PROBE_LIMIT_S)
@@ -82,7 +81,7 @@ def probe() -> frozenset[str]:
     for line in text.splitlines():
         answer = json.loads(line).get("return", {})
         if "model" in answer:
-            return frozenset(name for name, value in answer["model"]["props"].items() if value
-                             is True)
+            return frozenset(name for name, value in answer["model"]["props"].items()
+                             if value is True)
     raise HostNotReady("QEMU did not say what its CPU model `max` has",
                        hint="is qemu-system-x86_64 whole?")

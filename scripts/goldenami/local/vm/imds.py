@@ -1,7 +1,5 @@
-"""An EC2 instance metadata service that speaks version 2 only, for an image that boots on one
-machine.
-
-    python -m goldenami.local.vm.imds --address 169.254.169.254 --port 80 --config FILE
+"""`python -m goldenami.local.vm.imds FILE`: an EC2 instance metadata service that speaks version 2
+only, for an image that boots on one machine. FILE has an Instance as JSON.
 
 Paths, codes and the token's header are those of "Use the Instance Metadata Service to access
 instance metadata" and "Instance metadata categories" (Amazon EC2 User Guide). Each request becomes
@@ -11,14 +9,13 @@ request got an answer.
 
 from __future__ import annotations
 
-import argparse
 import json
 import secrets
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,12 +30,12 @@ TTL_MAX_S = 21600
 """Longest life of a token: six hours (EC2 User Guide)."""
 VERSIONS = (
     "1.0", "2007-01-19", "2009-04-04", "2014-11-05", "2016-09-02", "2018-03-28", "2018-09-24",
-    "2019-10-01",
-    "2020-10-27", "2021-01-03", "2021-03-23", "latest",
+    "2019-10-01", "2020-10-27", "2021-01-03", "2021-03-23", "latest",
 )
 """A part of what EC2 lists: all that cloud-init asks for (DataSourceEc2: 2009-04-04 as minimum;
 2016-09-02, 2018-09-24 and 2021-03-23 as extended versions)."""
 ACCOUNT, AMI, REGION, ZONE = "000000000000", "ami-0123456789abcdef0", "us-east-1", "us-east-1a"
+INSTANCE_TYPE = "m5.large"
 MAC, IPV4, SUBNET = "52:54:00:12:34:56", "10.0.2.15", "10.0.2.0/24"
 """slirp hands out this network with itself at .2: the only one that QEMU's user mode knows."""
 HOSTNAME = "ip-10-0-2-15.ec2.internal"
@@ -52,18 +49,7 @@ class Instance:
     log: str
     public_key: str
     instance_id: str = "i-0123456789abcdef0"
-    instance_type: str = "m5.large"
     user_data: str | None = None
-
-
-def load(path: Path) -> Instance:
-    """Read an Instance from the JSON that `dump` writes."""
-    return Instance(**json.loads(path.read_text(encoding="utf-8")))
-
-
-def dump(instance: Instance, path: Path) -> None:
-    """Write `instance` as JSON."""
-    path.write_text(json.dumps(asdict(instance), sort_keys=True, indent=2) + "\n", encoding="utf-8")
 
 
 def answers(instance: Instance) -> dict[str, str]:
@@ -71,12 +57,11 @@ def answers(instance: Instance) -> dict[str, str]:
     texts = {f"meta-data/{path}": text for path, text in _metadata(instance).items()}
     texts["dynamic/instance-identity/document"] = json.dumps({
         "accountId": ACCOUNT, "architecture": "x86_64",
-        "availabilityZone": ZONE,
-        "billingProducts": None, "devpayProductCodes": None, "marketplaceProductCodes": None,
-        "imageId": AMI, "instanceId": instance.instance_id,
-        "instanceType": instance.instance_type,
-        "kernelId": None, "pendingTime": "2020-01-01T00:00:00Z", "privateIp": IPV4,
-        "ramdiskId": None, "region": REGION, "version": "2017-09-30",
+        "availabilityZone": ZONE, "billingProducts": None, "devpayProductCodes": None,
+        "marketplaceProductCodes": None, "imageId": AMI, "instanceId": instance.instance_id,
+        "instanceType": INSTANCE_TYPE, "kernelId": None,
+        "pendingTime": "2020-01-01T00:00:00Z", "privateIp": IPV4, "ramdiskId": None,
+        "region": REGION, "version": "2017-09-30",
     }, indent=2)
     if instance.user_data is not None:
         texts["user-data"] = instance.user_data
@@ -89,13 +74,13 @@ def _metadata(instance: Instance) -> dict[str, str]:
         "ami-id": AMI, "ami-launch-index": "0", "ami-manifest-path": "(unknown)",
         "block-device-mapping/ami": "/dev/xvda", "block-device-mapping/root": "/dev/xvda",
         "hostname": HOSTNAME, "instance-action": "none",
-        "instance-id": instance.instance_id,
-        "instance-life-cycle": "on-demand", "instance-type": instance.instance_type,
+        "instance-id": instance.instance_id, "instance-life-cycle": "on-demand",
+        "instance-type": INSTANCE_TYPE,
         "local-hostname": HOSTNAME, "local-ipv4": IPV4, "mac": MAC,
         f"{network}/device-number": "0", f"{network}/interface-id": "eni-0123456789abcdef0",
         f"{network}/local-hostname": HOSTNAME, f"{network}/local-ipv4s": IPV4,
-        f"{network}/mac": MAC,
-        f"{network}/owner-id": ACCOUNT, f"{network}/security-groups": "default",
+        f"{network}/mac": MAC, f"{network}/owner-id": ACCOUNT,
+        f"{network}/security-groups": "default",
         f"{network}/security-group-ids": "sg-0123456789abcdef0",
         f"{network}/subnet-id": "subnet-0123456789abcdef0",
         f"{network}/subnet-ipv4-cidr-block": SUBNET, f"{network}/vpc-id": "vpc-0123456789abcdef0",
@@ -103,18 +88,14 @@ def _metadata(instance: Instance) -> dict[str, str]:
         "placement/availability-zone": ZONE, "placement/availability-zone-id": "use1-az1",
         "placement/region": REGION, "profile": "default-hvm",
         "public-keys/0/openssh-key": instance.public_key.strip(),
-        "reservation-id": "r-0123456789abcdef0",
-        "security-groups": "default", "services/domain": "amazonaws.com",
-        "services/partition": "aws",
-        "system": "nitro",
+        "reservation-id": "r-0123456789abcdef0", "security-groups": "default",
+        "services/domain": "amazonaws.com", "services/partition": "aws", "system": "nitro",
     }
 
 
 def find(leaves: Mapping[str, str], path: str) -> str | None:
-    """The text at `path` (below a version, no leading slash), a listing of its children, or None.
-
-    A listing ends folders in `/`, except that of public-keys, which EC2 writes as `index=name`.
-    """
+    """The text at `path` (below a version), a listing of its children, or None. A listing ends
+    folders in `/`, except that of public-keys, which EC2 writes as `index=name`."""
     path = path.strip("/")
     if path in leaves:
         return leaves[path]
@@ -137,14 +118,12 @@ class Tokens:
         self._lock = threading.Lock()
 
     def issue(self, ttl_s: int) -> str:
-        """A new token that is valid for `ttl_s` seconds."""
         token = secrets.token_urlsafe(40)
         with self._lock:
             self._ends[token] = time.monotonic() + ttl_s
         return token
 
     def valid(self, token: str) -> bool:
-        """Whether `token` was issued here and has not ended."""
         with self._lock:
             return time.monotonic() < self._ends.get(token, 0.0)
 
@@ -162,7 +141,6 @@ class Service(ThreadingHTTPServer):
         self._log_lock = threading.Lock()
 
     def record(self, row: Mapping[str, Any]) -> None:
-        """Append one request to the log, whole, before its answer goes out."""
         with self._log_lock, self._log.open("a", encoding="utf-8") as sink:
             sink.write(json.dumps(row, sort_keys=True) + "\n")
 
@@ -176,7 +154,6 @@ class Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Metadata for those who show a token."""
         token = self.headers.get(TOKEN_HEADER)
         if token is None:
             return self._answer(HTTPStatus.UNAUTHORIZED, token="none")  # noqa: S106 - what the log says of it
@@ -187,7 +164,6 @@ class Handler(BaseHTTPRequestHandler):
         return self._answer(status, text, token="valid")  # noqa: S106 - as above
 
     def do_PUT(self) -> None:
-        """A token, for a request that came straight from the instance and says how long."""
         if urlsplit(self.path).path.rstrip("/") != "/latest/api/token":
             return self._answer(HTTPStatus.NOT_FOUND)
         if "X-Forwarded-For" in self.headers:
@@ -234,24 +210,12 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing on stderr: `Service.record` has it all."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until killed; 8 (the exit code of a host that is not ready) when the address cannot be
-    had."""
-    parser = argparse.ArgumentParser(prog="goldenami.local.vm.imds",
-                                     description="IMDSv2-only metadata service")
-    parser.add_argument("--address", default=ADDRESS)
-    parser.add_argument("--port", type=int, default=PORT)
-    parser.add_argument("--config", type=Path, required=True)
-    args = parser.parse_args(argv)
-    try:
-        service = Service((args.address, args.port), load(args.config))
-    except OSError as error:
-        print(f"cannot listen on {args.address}:{args.port}: {error.strerror}", file=sys.stderr)
-        return 8
-    with service:
+def main(config: Path) -> None:
+    """Serve until killed."""
+    instance = Instance(**json.loads(config.read_text(encoding="utf-8")))
+    with Service((ADDRESS, PORT), instance) as service:
         service.serve_forever()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(Path(sys.argv[1]))

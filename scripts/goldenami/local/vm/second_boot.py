@@ -26,8 +26,8 @@ _IDENTITY = (
 
 
 class Booted(Record):
-    """What any boot shows: seconds from power-on to SSH, the words of `identity`, and whether it
-    powered off by itself."""
+    """`identity` is the words of the function of that name; `powered_off` whether it did so
+    itself."""
 
     seconds_to_ssh: float
     identity: list[str]
@@ -35,7 +35,7 @@ class Booted(Record):
 
 
 def identity(machine: vm.Machine) -> list[str]:
-    """The machine's id, its SSH host keys, cloud-init's name for the cloud and the kernel's
+    """The machine's id, its SSH host keys, cloud-init's name for the cloud, the kernel's
     release."""
     return machine.ssh(_IDENTITY).split()
 
@@ -60,7 +60,6 @@ class Second:
             raise _failure(self.log, self.config.firmware.value, status)
 
     def outcome(self) -> Booted:
-        """Wait for its end, or raise what it ran into."""
         self.process.wait()
         self.demand()
         return records.read(self.config.scratch / "booted.json", Booted)
@@ -81,7 +80,6 @@ def beside(config: vm.VmConfig) -> Iterator[Second]:
 
 
 def _failure(log: Path, firmware: str, status: int) -> GoldenError:
-    """What ended the process that wrote `log`, its message beginning with the firmware."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
     event = errors[0] if errors else {"message": f"the boot broke off with status {status}",

@@ -1,15 +1,16 @@
 """Boot a disk in QEMU as if on EC2: NVMe root, Amazon's SMBIOS, metadata by token, SSH by the key
 from there.
 
-Runs in a network namespace that the caller made: 169.254.169.254 goes on its loopback, where QEMU's
-user mode network finds the metadata service; a namespace without links keeps the guest from
-everything else. The disk is never written: the guest's writes go to an overlay in the scratch
-folder.
+Runs in a network namespace without links that the caller made: 169.254.169.254 goes on its
+loopback, where QEMU's user mode network finds the metadata service. The guest's writes go to an
+overlay in the scratch folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 import re
 import shutil
@@ -28,7 +29,7 @@ from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
 from goldenami.local import ssh
-from goldenami.local.vm import imds, qmp
+from goldenami.local.vm import imds
 from goldenami.model.builds.build_records import Accel
 
 SSH_PORT = 2222
@@ -41,9 +42,8 @@ DEAD_ENDS = re.compile(
     r"error: no such device.*|\(initramfs\) |You are in emergency mode|golden: .*: the boot stops here"
 )
 """What a console shows when no waiting will help."""
-BIOS_MEMORY_LIMIT_MIB = 2560
-"""SeaBIOS 1.16 on q35 finds no NVMe disk in guests with more memory (2048 and 2560 boot, 3072 does
-not)."""
+MEMORY_MIB, CPUS = 2048, 2
+"""SeaBIOS 1.16 on q35 finds no NVMe disk in guests with more than 2560 MiB."""
 KVM_LIMIT_S = 20.0
 """A kernel speaks 2-4 s after power-on under KVM; a host that cannot run one stays silent for
 ever."""
@@ -52,6 +52,8 @@ POWER_OFF_LIMIT_S = 90.0
 """A clean power-off takes 5-15 s under emulation; systemd's own limit for one stuck unit is 90
 s."""
 POLL_S = 0.25
+_POWER_BUTTON = b'{"execute": "qmp_capabilities"}\n{"execute": "system_powerdown"}\n'
+"""By QEMU's machine protocol; nobody reads its answers, since the guest ends or does not."""
 
 
 class Firmware(StrEnum):
@@ -62,12 +64,8 @@ class Firmware(StrEnum):
 
 
 class VmConfig(Record):
-    """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); limits are
-    seconds.
-
-    `cpu` is QEMU's -cpu under emulation (cpu.py makes it); KVM has the host's. The machine's clock
-    is `days_ahead`.
-    """
+    """One boot. `size_bytes` is the disk's size as the guest sees it (0: as it is); `cpu` is QEMU's
+    -cpu under emulation (cpu.py makes it); KVM has the host's."""
 
     disk: Path
     scratch: Path
@@ -76,10 +74,7 @@ class VmConfig(Record):
     firmware: Firmware
     accelerator: Accel
     size_bytes: int = 0
-    memory_mib: int = 2048
-    cpus: int = 2
     cpu: str = "max"
-    instance_type: str = "m5.large"
     instance_id: str = "i-0123456789abcdef0"
     ssh_limit_s: float = 300.0
     user_data: str | None = None
@@ -96,10 +91,9 @@ class Machine:
     seconds_to_ssh: float
     serial_log: Path
     process: subprocess.Popen[bytes]
-    monitor: qmp.Monitor
+    monitor: socket.socket
 
     def ssh(self, *command: str, timeout_s: float = 120.0) -> str:
-        """Run `command` as the default user and return its output; CommandFailed where it fails."""
         return ssh.run(self.ssh_config, *command, timeout_s=timeout_s, log=self.serial_log)
 
 
@@ -109,37 +103,34 @@ def running(config: VmConfig) -> Iterator[Machine]:
     afterwards.
 
     Raises HostNotReady for a host without tools or space, StageFailed with the console's last lines
-    when the boot ends in something else. QEMU and the metadata service die with this process,
-    however it ends.
+    when the boot ends in something else. QEMU and the metadata service die with this process.
     """
-    _check_memory(config)
     _check_namespace()
     config.scratch.mkdir(parents=True, exist_ok=True)
     serial, imds_log = config.scratch / "serial.log", config.scratch / "imds.log"
     for stale in (serial, imds_log):
         stale.unlink(missing_ok=True)
-    monitor = qmp.Monitor()
-    with contextlib.ExitStack() as stack:
-        stack.callback(monitor.close)
+    # A pair has no path: nothing to collide, to clean up, or to exceed 108 characters.
+    ours, theirs = socket.socketpair()
+    with ours, theirs, contextlib.ExitStack() as stack:
         _metadata_service(config, imds_log, stack)
         begin = time.monotonic()
-        process = _start(config, serial, monitor, stack)
+        process = _start(config, serial, theirs, stack)
         ssh_config = _write_ssh_config(config)
         stack.callback(ssh.hang_up, ssh_config)
         wait_for_ssh(process, ssh_config, serial, limit_s=config.ssh_limit_s)
         machine = Machine(
             ssh_config=ssh_config, pid=process.pid, seconds_to_ssh=time.monotonic() - begin,
-            serial_log=serial, process=process, monitor=monitor,
+            serial_log=serial, process=process, monitor=ours,
         )
         yield machine
         power_off(machine)
 
 
 def power_off(machine: Machine) -> bool:
-    """Press the power button; True when the guest went down by itself in time, else it is killed."""
-    with contextlib.suppress(ConnectionError):
-        if machine.process.poll() is None:
-            machine.monitor.command("system_powerdown")
+    """Press the power button; True when the guest went down by itself, else it is killed."""
+    with contextlib.suppress(OSError):  # it ended meanwhile
+        machine.monitor.sendall(_POWER_BUTTON)
     try:
         return machine.process.wait(timeout=POWER_OFF_LIMIT_S) == 0
     except subprocess.TimeoutExpired:
@@ -149,19 +140,15 @@ def power_off(machine: Machine) -> bool:
 
 
 def kvm_works(disk: Path, scratch: Path) -> bool:
-    """Whether this host's /dev/kvm runs the kernel of `disk`.
-
-    Nothing less will do: there are hosts whose /dev/kvm runs SeaBIOS and a boot sector, and no
-    Linux.
-    """
+    """Whether this host's /dev/kvm runs the kernel of `disk`: there are some that run SeaBIOS and a
+    boot sector, and no Linux."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     return speaks(disk, scratch, Accel.KVM, limit_s=KVM_LIMIT_S)
 
 
 def speaks(disk: Path, scratch: Path, accelerator: Accel, *, limit_s: float) -> bool:
-    """Whether the kernel of `disk` is seen on the serial console within `limit_s` of power-on under
-    BIOS."""
+    """Whether the kernel of `disk` is seen on the serial console within `limit_s` of power-on."""
     scratch.mkdir(parents=True, exist_ok=True)
     serial, said = scratch / "probe.log", scratch / "probe-qemu.log"
     for stale in (serial, said):
@@ -169,7 +156,7 @@ def speaks(disk: Path, scratch: Path, accelerator: Accel, *, limit_s: float) -> 
     with contextlib.ExitStack() as stack:
         overlay = _overlay(disk, scratch / "probe.qcow2", 0, stack)
         process = shell.start(
-            [*_machine(accelerator, 1024, 1), *_root_disk(overlay), "-serial", f"file:{serial}"],
+            [*_machine(accelerator), *_root_disk(overlay), "-serial", f"file:{serial}"],
             log=said,
         )
         stack.callback(shell.stop, process)
@@ -212,14 +199,6 @@ def wait_for_ssh(
     )
 
 
-def _check_memory(config: VmConfig) -> None:
-    if config.firmware is Firmware.BIOS and config.memory_mib > BIOS_MEMORY_LIMIT_MIB:
-        raise HostNotReady(
-            f"SeaBIOS cannot boot from NVMe with {config.memory_mib} MiB of memory",
-            hint=f"give a BIOS machine at most {BIOS_MEMORY_LIMIT_MIB} MiB",
-        )
-
-
 def _check_namespace() -> None:
     """Refuse a namespace that leads anywhere: on a host's own network the metadata address may be
     real."""
@@ -237,19 +216,16 @@ def _dying_with_us(argv: Sequence[str]) -> list[str]:
 
 
 def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) -> None:
-    """Put 169.254.169.254 on the loopback and serve it; StageFailed with the service's words if it
-    does not."""
     ip = shell.require("ip", "iproute2")
     shell.output([ip, "link", "set", "lo", "up"])
     shell.output([ip, "address", "replace", f"{imds.ADDRESS}/32", "dev", "lo"])
     settings, said = config.scratch / "imds.json", config.scratch / "imds-service.log"
-    imds.dump(imds.Instance(
+    instance = imds.Instance(
         log=str(log), public_key=config.private_key.with_suffix(".pub").read_text(encoding="utf-8"),
-        instance_type=config.instance_type, instance_id=config.instance_id,
-        user_data=config.user_data,
-    ), settings)
+        instance_id=config.instance_id, user_data=config.user_data)
+    settings.write_text(json.dumps(dataclasses.asdict(instance)), encoding="utf-8")
     process = shell.start(
-        _dying_with_us(shell.python_argv("goldenami.local.vm.imds", "--config", str(settings))),
+        _dying_with_us(shell.python_argv("goldenami.local.vm.imds", str(settings))),
         log=said, env=shell.python_env(),
     )
     stack.callback(shell.stop, process)
@@ -273,59 +249,54 @@ def _identity(config: VmConfig) -> list[str]:
     serial = str(uuid.UUID(digits[:32]))
     uefi = ",uefi=on" if config.firmware is Firmware.UEFI else ""
     return [
-        "-uuid", serial, "-smbios", f"type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017{uefi}",
+        "-uuid", serial,
+        "-smbios", f"type=0,vendor=Amazon EC2,version=1.0,date=10/16/2017{uefi}",
         "-smbios",
-        f"type=1,manufacturer=Amazon EC2,product={config.instance_type},serial={serial},uuid={serial}",
+        f"type=1,manufacturer=Amazon EC2,product={imds.INSTANCE_TYPE},serial={serial},uuid={serial}",
         "-smbios", "type=3,manufacturer=Amazon EC2,asset=Amazon EC2",
     ]
 
 
 def _start(
-    config: VmConfig, serial: Path, monitor: qmp.Monitor, stack: contextlib.ExitStack,
+    config: VmConfig, serial: Path, monitor: socket.socket, stack: contextlib.ExitStack,
 ) -> subprocess.Popen[bytes]:
     overlay = _overlay(config.disk, config.scratch / "root.qcow2", config.size_bytes, stack)
     argv = [
-        *_machine(config.accelerator, config.memory_mib, config.cpus, config.cpu),
-        *_firmware(config, stack),
-        *_root_disk(overlay), *_identity(config),
+        *_machine(config.accelerator, config.cpu),
+        *_firmware(config, stack), *_root_disk(overlay), *_identity(config),
         "-netdev", f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
         "-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:12:34:56",
-        "-device", "virtio-rng-pci", "-serial", f"file:{serial}", *monitor.argv(),
+        "-device", "virtio-rng-pci", "-serial", f"file:{serial}",
+        "-chardev", f"socket,id=qmp,fd={monitor.fileno()}", "-mon", "chardev=qmp,mode=control",
         *_clock(config.days_ahead),
     ]
-    process = shell.start(argv, log=config.scratch / "qemu.log", pass_fds=[monitor.theirs.fileno()])
+    process = shell.start(argv, log=config.scratch / "qemu.log", pass_fds=[monitor.fileno()])
     stack.callback(shell.stop, process)
-    monitor.theirs.close()  # else our own copy would hide that QEMU is gone
+    monitor.close()  # else our own copy would hide that QEMU is gone
     return process
 
 
 def _clock(days_ahead: int) -> list[str]:
-    """QEMU's own clock is this machine's; another one is set when the machine is powered on."""
     ahead = clock.now() + timedelta(days=days_ahead)
     return ["-rtc", f"base={ahead:%Y-%m-%dT%H:%M:%S}"] if days_ahead else []
 
 
-def _machine(accelerator: Accel, memory_mib: int, cpus: int, cpu: str = "max") -> list[str]:
-    """QEMU without a device too many: each costs the firmware and the kernel time to look at.
-
-    `graphics=off` lets SeaBIOS speak on the serial console, where a disk that does not boot is then
-    seen.
-    """
+def _machine(accelerator: Accel, cpu: str = "max") -> list[str]:
+    """QEMU without a device too many: each costs time. `graphics=off` lets SeaBIOS speak on the
+    serial console."""
     how = {
         Accel.KVM: ["-accel", "kvm", "-cpu", "host"],
         Accel.TCG: ["-accel", "tcg,thread=multi", "-cpu", cpu],
     }[accelerator]
     return _dying_with_us([
         shell.require("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config",
-        "-no-reboot",
-        "-machine", "q35,vmport=off,graphics=off", *how, "-m", str(memory_mib), "-smp", str(cpus),
-        "-display", "none",
+        "-no-reboot", "-machine", "q35,vmport=off,graphics=off", *how, "-m", str(MEMORY_MIB),
+        "-smp", str(CPUS), "-display", "none",
     ])
 
 
 def _firmware(config: VmConfig, stack: contextlib.ExitStack) -> list[str]:
-    """Nothing for BIOS; for UEFI the code and a copy of the empty variable store, which the guest
-    writes."""
+    """For UEFI the code and a copy of the empty variable store, which the guest writes."""
     if config.firmware is Firmware.BIOS:
         return []
     folder = Path("/usr/share/OVMF")
@@ -345,9 +316,9 @@ def _overlay(disk: Path, path: Path, size_bytes: int, stack: contextlib.ExitStac
     if not disk.is_file():
         raise StageFailed(f"{disk} does not exist", hint="run the stage that writes it first")
     stack.callback(path.unlink, missing_ok=True)
-    shell.output([shell.require("qemu-img", "qemu-utils"), "create", "-q", "-f", "qcow2", "-F",
-                  "raw",
-                  "-b", str(disk.resolve()), str(path), str(max(size_bytes, disk.stat().st_size))])
+    shell.output([shell.require("qemu-img", "qemu-utils"), "create", "-q", "-f", "qcow2",
+                  "-F", "raw", "-b", str(disk.resolve()), str(path),
+                  str(max(size_bytes, disk.stat().st_size))])
     return path
 
 
