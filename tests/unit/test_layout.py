@@ -23,7 +23,7 @@ RULES: dict[Callable[[Path], list[str]], int] = {
     text_rules.sizes: 175, text_rules.variables: LEAST_TEXTS, text_rules.make_targets: 1,
     text_rules.module_map: 320, text_rules.pipelines: 7,
     prose_rules.sentences: 55, prose_rules.page_sizes: 27, prose_rules.links: 55,
-    surface_rules.typed: 1100, surface_rules.command_modules: 10, account_rights.template: 19,
+    surface_rules.typed: 1100, account_rights.template: 19,
 }
 """How many files each rule looks at, at least: one that looks at none finds nothing wrong."""
 
@@ -138,7 +138,6 @@ BAD_TREES = [
     (text_rules.pipelines, {".gitlab-ci.yml": "default:\n  image: debian:bookworm # bookworm\n"},
      "`image: debian:bookworm # bookworm` is not pinned"),
     (text_rules.pipelines, {".github/workflows/a.yml": "env: {AWS_SECRET_X: x}"}, "a stored key"),
-    (surface_rules.command_modules, {f"{PACKAGE}/commands/life.py": ""}, "life.py has no command"),
     *[(surface_rules.typed, {name: text, "Makefile": "bake:\n"}, f"{name}: {said} cannot be typed")
       for name, text, said in (
         ("a.md", "`golden status`", "golden status"),

@@ -15,8 +15,6 @@ from support.rules import trees
 
 CAPS = {"commands": 30, "commands of pipelines": 2, "options": 92, "variables": 20,
         "settings of pipelines": 8}
-SHARED = frozenset({"__init__", "checkout"})
-"""Modules of commands/ without a command: what all of them have in common."""
 _TYPED = (r"(?:[A-Z_]+=\S* )*(?:sudo -E )?(?P<own>(?:scripts/)?golden|make) (?P<name>[a-z][a-z-]+)"
           r"(?P<rest>[^`\n|;&#]*)")
 _IN_CODE = re.compile(f"`{_TYPED}")
@@ -44,13 +42,6 @@ def too_many(counts: Mapping[str, int]) -> list[str]:
     """What is beyond its cap."""
     return [f"{counts[name]} {name}, at most {most}" for name, most in CAPS.items()
             if counts[name] > most]
-
-
-def command_modules(root: Path, modules: Mapping[str, str] = cli.MODULES) -> list[str]:
-    """Each module of commands/ is named as one of its commands."""
-    names = {path.stem for path in trees.glob(root, "scripts/goldenami/commands/*.py")} - SHARED
-    return [f"{name}.py has no command of its name" for name in sorted(names)
-            if modules.get(name.replace("_", "-")) != name]
 
 
 @functools.cache

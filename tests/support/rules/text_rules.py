@@ -77,22 +77,14 @@ def machine_paths(root: Path, checkout: Path, home: Path) -> list[str]:
 
 
 def variables(root: Path) -> list[str]:
-    """Each GOLDEN_ variable that code reads or sets is in core/environment.py (`GOLDEN_X_<NAME>` is
-    a family)."""
-    table = trees.read(root / ENVIRONMENT)
-    families = tuple(re.findall(r"(GOLDEN_[A-Z_]+_)<", table))
-    known = set(re.findall(r"GOLDEN_[A-Z_]*[A-Z]\b", table))
-    used: dict[str, Path] = {}
-    for path, text in trees.texts(root):
-        name = path.relative_to(root)
-        if path.suffix == ".md" or name.parts[:2] in (("tests", "unit"), ("tests", "contract")):
-            continue
-        for variable in re.findall(r"\bGOLDEN_[A-Z_]*[A-Z]\b", text):
-            used.setdefault(variable, name)
-    return [f"{variable} ({where}) is not in {ENVIRONMENT}"
-            for variable, where in sorted(used.items())
-            if variable not in known and not variable.startswith(families or ("\0",))
-            and f"{variable}_" not in families]
+    """Each GOLDEN_ variable of scripts/ is in core/environment.py (`GOLDEN_X_<NAME>` is a
+    family)."""
+    known = re.findall(r"GOLDEN_\w+", trees.read(root / ENVIRONMENT))
+    families = tuple(name for name in known if name.endswith("_")) or "-"
+    return [f"{name} ({path.relative_to(root)}) is not in {ENVIRONMENT}"
+            for path, text in trees.texts(root) if path.is_relative_to(root / "scripts")
+            for name in sorted(set(re.findall(r"\bGOLDEN_\w*[A-Z]\b", text)))
+            if name not in known and not f"{name}_".startswith(families)]
 
 
 def make_targets(root: Path) -> list[str]:
@@ -109,8 +101,8 @@ def make_targets(root: Path) -> list[str]:
 def module_map(root: Path) -> list[str]:
     """ARCHITECTURE.md's map has every room and every folder within one."""
     package, text = root / "scripts/goldenami", trees.read(root / "ARCHITECTURE.md")
-    folders = {str(path.parent.relative_to(package)) for path in trees.glob(package, "**/*.py")}
-    return [f"ARCHITECTURE.md does not say what {name}/ is for" for name in sorted(folders - {"."})
+    return [f"ARCHITECTURE.md does not say what {name}/ is for" for name in sorted(
+        {str(path.parent.relative_to(package)) for path in trees.glob(package, "*/**/*.py")})
             if f"`{name}/`" not in text]
 
 
