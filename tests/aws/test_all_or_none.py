@@ -45,7 +45,7 @@ def test_a_region_that_refuses_keeps_all_where_they_were(
             latest.ami,
             latest.ami,
         )
-    assert candidates() == [build_ids[1]] * 2
+    assert candidates() == [build_ids[0]] * 2
     checkout.run("publish", IMAGE, "--build", build_ids[1])
     for region in REGIONS:
         RegionState(region).check(build_ids, build_ids[1])

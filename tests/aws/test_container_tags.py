@@ -116,7 +116,6 @@ def test_a_tag_that_somebody_else_moves_stays(
 
 
 def foreign(checkout: Checkout, registry: Registry) -> str:
-    """Push an image that is not ours; returns its digest."""
     layout = OciLayout(checkout.root / "foreign", "x")
     layout.begin()
     layout.configure(architecture="amd64", environment={}, entrypoint=[], labels={"a": "b"},
@@ -191,29 +190,10 @@ class _Throttles(QuietHandler):
     do_GET = do_HEAD
 
 
-def test_a_registry_that_fails_longer_than_oras_waits_is_asked_again(
-    monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry_pushes, "PAUSE_S", 0.0)
-    fails = [503] * 8  # oras asks six times
-
-    class Handler(QuietHandler):
-        def do_HEAD(self) -> None:
-            self.answer(fails.pop() if fails else 404)
-
-        do_GET = do_HEAD
-
-    with Loopback(Handler) as server:
-        there = registry_pushes.Registry(f"localhost:{server.port}/team/ml", Account())
-        assert (there.find("latest"), fails) == (None, [])
-
-
 def test_registries_that_do_not_serve(
     checkout: Checkout, registry: Registry,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing is published; but AMIs go back also without their containers' registry."""
-    monkeypatch.setattr(registry_pushes, "BUSY_S", 0.0)
     first, _ = baked(checkout, 1)
     checkout.run("publish", IMAGE)
     second, after = baked(checkout, 2)

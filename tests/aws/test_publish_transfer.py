@@ -28,13 +28,10 @@ def build(checkout: Checkout) -> Path:
 
 def publish(checkout: Checkout, more: str = "", *, regions: tuple[str, ...] = REGIONS) -> str:
     checkout.define(f"publish: {{regions: [{', '.join(regions)}]{more}}}\n")
-    ran = checkout.golden("publish", IMAGE)
-    assert ran.code == 0, ran.text
-    return ran.text
+    return checkout.run("publish", IMAGE)
 
 
 def by(aws: Emulator, call: str, since: int = 0) -> set[str]:
-    """The regions that a call was made in."""
     return {region for name, region in aws.calls()[since:] if name == call}
 
 
@@ -124,23 +121,3 @@ def test_ebs_takes_no_block_of_a_changed_disk(checkout: Checkout, build: Path) -
     (build / BLOCKS_FILE).write_bytes(before)
     publish(checkout, regions=(HOME,))
     state.check([build.name], build.name)
-
-
-def test_an_upload_that_another_build_superseded_is_named(
-    checkout: Checkout, build: Path, aws: Emulator
-) -> None:
-    """Its snapshot stays pending, which costs: who publishes is told what removes it, and when."""
-    checkout.define(f"publish: {{regions: [{HOME}]}}\n")
-    aws.set(denied={"*": ["ebs:PutSnapshotBlock"]})
-    checkout.run("publish", IMAGE, code=8)
-    aws.set(denied={})
-    (pending,) = RegionState(HOME).snapshots()
-    builds.build(checkout.root, 2)
-    said = publish(checkout, regions=(HOME,))
-    begun = f"{HOME}: {pending['SnapshotId']} was begun and not continued"
-    assert f"{begun}: `scripts/golden sweep` removes it from 2" in said
-    third = builds.build(checkout.root, 3)
-    (third / "upload" / HOME).mkdir(parents=True)
-    (third / "upload" / HOME / "upload.json").write_text("{", encoding="utf-8")
-    assert "golden sweep" in publish(checkout,
-                                     regions=(HOME,)), "a journal that is damaged stops nothing"

@@ -12,12 +12,11 @@ from goldenami.aws.channels.lease import take_lease
 from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.aws.channels.pointers import build_name
 from goldenami.aws.inventory.topology import AccountAmi, AmiState, Topology
-from goldenami.core import clock, records
-from goldenami.core.errors import Busy, GoldenError, HostNotReady
+from goldenami.core import clock
+from goldenami.core.errors import GoldenError, HostNotReady
 from goldenami.core.terminal.progress import Progress
 from goldenami.release.retire import retention, retire
 from goldenami.release.retire.retention import RetireStep
-from goldenami.release.retire.retire import RetireRecord
 from support.aws.emulator import Emulator
 from support.aws.retirement import LATER, POLICY, plan, prepare, reasons, run, steps
 from support.aws.seeded_account import (
@@ -42,12 +41,12 @@ def test_a_use_that_comes_late_is_respected_and_the_announcement_taken_back(
     account.ami(2)
     before = f"{iso(1000)[:10]}T00:00:00.000Z"
     account.ec2.enable_image_deprecation(ImageId=old, DeprecateAt=before)
-    run(account, tmp_path)
+    run(account)
     assert account.amis()[old].deprecated != before
     calendar.days += 30
     account.point("/somebody/needs/it", old)
     assert steps(plan(account)) == [(RetireStep.RECALL, old)]
-    run(account, tmp_path)
+    run(account)
     assert not plan(account).actions
     assert account.described(old)["DeprecationTime"] == before
     assert set(account.marks(old)) == {"goldenami:image", "goldenami:build-id"}
@@ -65,7 +64,7 @@ def test_a_pointer_to_an_ami_that_is_gone_is_said(account: SeededAccount, tmp_pa
     assert planned.problems == [
         f"{gone} of build {build_id(1)} does not exist any more and is used by SSM parameter "
         f"/golden-ami/{IMAGE}/latest"]
-    run(account, tmp_path)
+    run(account)
     assert account.record(1) in account.parameters()
 
 
@@ -78,16 +77,14 @@ def test_nothing_happens_to_an_image_that_was_enabled_after_the_plan(
     backing = account.backing(old)
     account.ami(2)
     for _ in range(2):
-        run(account, tmp_path)
+        run(account)
         calendar.days += 8
     prepared = prepare(account.session, [account.region])
     assert (RetireStep.DEREGISTER, old) in steps(prepared.plan.regions[0])
     account.ec2.enable_image(ImageId=old)
     with pytest.raises(GoldenError, match="was available again"):
-        retire.execute(account.session, prepared, tmp_path,
-                       Progress("retire", IMAGE, tmp_path / "timings"))
+        retire.execute(account.session, prepared, Progress("retire", IMAGE, tmp_path / "timings"))
     assert backing in account.snapshots() and account.record(1) in account.parameters()
-    assert records.read(tmp_path / "retire.json", RetireRecord).failed
 
 
 def test_a_refusal_stops_that_build_and_no_other(
@@ -98,13 +95,11 @@ def test_a_refusal_stops_that_build_and_no_other(
     account.ami(4)
     aws.set(denied={"*": ["ec2:EnableImageDeprecation"]})
     with pytest.raises(HostNotReady, match="ec2:EnableImageDeprecation") as caught:
-        run(account, tmp_path)
+        run(account)
     assert "golden retire" in caught.value.hint
     assert dead not in account.snapshots()
-    record = records.read(tmp_path / "retire.json", RetireRecord)
-    assert len(record.failed[account.region]) == 2
     aws.set(denied={})
-    run(account, tmp_path)
+    run(account)
     assert all(account.amis()[ami].deprecated for ami in (first, second))
 
 
@@ -127,19 +122,7 @@ def test_a_region_that_cannot_be_read_is_unreachable_and_the_other_goes_on(
     assert "unreachable" in "\n".join(retire.show(prepared.plan))
     progress = Progress("retire", IMAGE, tmp_path / "timings")
     with pytest.raises(GoldenError, match="eu-west-1"):
-        retire.execute(account.session, prepared, tmp_path, progress)
-    assert account.amis()[old].deprecated
-
-
-def test_while_another_publishes_nothing_is_retired(account: SeededAccount, tmp_path: Path) -> None:
-    old = account.ami(1)
-    account.ami(2)
-    lease = take_lease(account.session.dynamodb(account.region), IMAGE)
-    with pytest.raises(Busy, match="is at work on"):
-        run(account, tmp_path)
-    assert not account.amis()[old].deprecated
-    lease.release()
-    run(account, tmp_path)
+        retire.execute(account.session, prepared, progress)
     assert account.amis()[old].deprecated
 
 

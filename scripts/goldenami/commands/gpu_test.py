@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from goldenami.aws import images, tags
-from goldenami.aws.channels import evidence
+from goldenami.aws.channels import channels, evidence
 from goldenami.aws.channels.ledger import LedgerEntry
 from goldenami.aws.images import Image
 from goldenami.aws.instances import instance_types
@@ -75,7 +75,7 @@ def cmd_gpu_test(
             workspace.note_region(root, image, name)
         test = gpu_test.GpuTest(
             root, account, lock, build_id, candidates, variables, scratch,
-            builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes, gpu_test.new_nonce())
+            builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes)
         for line in gpu_test.clear(test):
             progress.say(line)
         record = gpu_test.run(test, found, progress)
@@ -88,7 +88,6 @@ def _keep(
     checkout: Checkout, account: Account, regions: Sequence[str], record: GpuTestRecord,
     progress: Progress,
 ) -> None:
-    """Write the record to the regions, and beside the build if it is here; say what was tested."""
     if (folder := checkout.builds(record.image).build(record.build_id)).is_baked:
         records.write(folder.path / ATTEST_FILE, record)
         report.tell(folder, progress)
@@ -104,12 +103,9 @@ def _keep(
 def _candidates(
     account: Account, definition: Definition, only: Sequence[str], build_id: str,
 ) -> dict[str, LedgerEntry]:
-    """The candidate of each region, or BadInput where there is none, or one of another build than
-    the lock here."""
     image = definition.image
     regions = list(only) or definition.regions
-    found = {name: candidate.entry
-             for name, candidate in promote.read_candidates(account, image, regions).items()}
+    found = promote.candidates(channels.read_ledgers(account, image, regions).require_all())
     if not found:
         raise BadInput(f"{image} has no candidate in {', '.join(regions) or 'any region'}",
                        hint=f"`golden publish {image}` makes one")
@@ -125,8 +121,6 @@ def _candidates(
 def _amis(
     account: Account, image: str, entries: Mapping[str, LedgerEntry], lock_sha256: str
 ) -> dict[str, Image]:
-    """The AMI of each region's candidate; BadInput where one is gone, or they are not of the same
-    bytes."""
     found = for_each_region(entries, lambda name: images.get(
         account.ec2(name), [entries[name].ami]).get(entries[name].ami)).require_all()
     amis, digests = dict[str, Image](), {tags.LOCK_SHA256: lock_sha256}

@@ -47,6 +47,7 @@ from goldenami.release.publish import (
     release_steps,
     rollback,
 )
+from goldenami.release.publish.channel_moves import Criteria
 from goldenami.release.publish.publish_records import MovePlan, PublishPlan
 from goldenami.release.publish.release_steps import NextStep, ReleaseStep
 
@@ -54,6 +55,10 @@ AcceptUntestedGpu = Annotated[bool, typer.Option(
     "--accept-untested-gpu",
     help="`latest` may take a build that was not tested on a GPU; recorded")]
 Now = Annotated[bool, typer.Option("--now", help="do not wait for a candidate's soak to end")]
+
+
+def _judge(checkout: Checkout, definition: Definition, account: Account) -> GpuJudge:
+    return GpuJudge(checkout.root, account.with_short_timeouts(), definition)
 
 
 @translated()
@@ -77,9 +82,9 @@ def cmd_publish(
         key = provenance.demanded(checkout.root, definition, account)
         signs = Attestor(build.folder, key, definition_file.path_of(checkout.root, image)) \
             if key else None
-        judge = GpuJudge(checkout.root, account.with_short_timeouts(), definition)
-        plan = publish.prepare(account, definition, build, progress, judge, signs,
-                               accept_untested_gpu=accept_untested_gpu)
+        judge = _judge(checkout, definition, account)
+        plan = publish_plan.prepare(account, definition, build, progress, judge, signs,
+                                    accept_untested_gpu=accept_untested_gpu)
         with container_tags.planned(definition, account, plan.build_id, progress,
                                     build=build.folder) as containers:
             lines = [*publish_plan.show(plan), *containers.show(moves=not plan.held_back)]
@@ -104,7 +109,6 @@ def cmd_publish(
 
 
 def _outcome(plan: PublishPlan, progress: Progress, *, dry_run: bool) -> int:
-    """Say where `latest` stays, and which command goes on; returns the exit code."""
     if not plan.held_back:
         return ExitCode.OK
     progress.say(f"`latest` stays: {plan.held_back}")
@@ -125,21 +129,18 @@ def cmd_promote(
     """Move `latest` and the launch template's default to the candidate, after its soak."""
     definition, progress = checkout.definition(image), checkout.progress("promote", image)
     account = checkout.account(definition)
-    candidates = promote.candidates(account, definition)
-    build_id = next(iter(candidates.values())).entry.build_id
-    release_gate.check_vulnerabilities(definition, checkout.builds(image).build(build_id))
-    release_gate.check_hardening(definition, checkout.builds(image).build(build_id))
-    plan = promote.prepare(account, definition, candidates,
-                           GpuJudge(checkout.root, account.with_short_timeouts(), definition),
-                           channel_moves.MoveOptions(
-                               accept_untested_gpu=accept_untested_gpu, now=now))
-    with container_tags.planned(definition, account, build_id, progress) as containers:
+    plan = promote.prepare(account, definition, Criteria(
+        _judge(checkout, definition, account), accept_untested_gpu, now))
+    build = checkout.builds(image).build(plan.build_id)
+    release_gate.check_vulnerabilities(definition, build)
+    release_gate.check_hardening(definition, build)
+    with container_tags.planned(definition, account, plan.build_id, progress) as containers:
         lines = [*channel_moves.show("promote", plan), *containers.show(moves=True)]
         print(as_typed("\n".join(lines)), flush=True)
         if not dry_run:
             promote.execute(account, definition, plan, progress)
-            containers.move([build_id])
-            progress.say(f"`latest` is build {build_id}")
+            containers.move([plan.build_id])
+            progress.say(f"`latest` is build {plan.build_id}")
             lead_to("status", image)
     return 0
 
@@ -161,9 +162,7 @@ def cmd_rollback(
     everywhere."""
     definition, progress = checkout.definition(image), checkout.progress("rollback", image)
     account = checkout.account(definition)
-    criteria = rollback.RollbackCriteria(
-        GpuJudge(checkout.root, account.with_short_timeouts(), definition),
-        channel_moves.MoveOptions(accept_untested_gpu=accept_untested_gpu, now=now))
+    criteria = Criteria(_judge(checkout, definition, account), accept_untested_gpu, now)
     prepared = rollback.prepare(account, definition, to=to, regions=region, criteria=criteria)
     print(as_typed("\n".join(channel_moves.show("roll back", prepared.plan))), flush=True)
     if dry_run:
@@ -222,7 +221,7 @@ def cmd_release(
 def _look(checkout: Checkout, image: str) -> NextStep:
     definition = checkout.definition(image)
     account = checkout.account(definition)
-    judge = GpuJudge(checkout.root, account, definition)
+    judge = _judge(checkout, definition, account)
     section, (_, build) = channels.publish_section(definition), checkout.of_lock(image)
     needs_gpu = bool(hardware.architectures(checkout.root, definition.hardware))
     ledgers = channels.read_ledgers(account, image, section.regions).require_all()
@@ -235,7 +234,6 @@ def _look(checkout: Checkout, image: str) -> NextStep:
 
 
 def _run(checkout: Checkout, image: str, step: ReleaseStep, *, wait: bool) -> None:
-    """One step, by the command of its name; what it raises ends the release."""
     if (
         step in (ReleaseStep.PUBLISH, ReleaseStep.PROMOTE)
         and checkout.definition(image).security.cve

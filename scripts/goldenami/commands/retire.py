@@ -61,7 +61,7 @@ def cmd_retire(
         if dry_run:
             retire.check(prepared, {})
             return 0
-        retire.execute(account, prepared, checkout.builds(image).path, progress)
+        retire.execute(account, prepared, progress)
         for name, tags in gone.items():
             for tag, digest in tags.items():
                 found[name].remove(digest)
@@ -71,7 +71,6 @@ def cmd_retire(
 
 
 def _limits(words: list[str]) -> dict[str, int]:
-    """The numbers of `--set NAME=N`; BadInput for one that no policy can have."""
     limits = dict[str, int]()
     for name, value in map(setting, words):
         if name not in _LEAST:

@@ -14,7 +14,6 @@ from goldenami.release.retire.retention import (
     RetirePlan,
     RetireStep,
 )
-from goldenami.release.retire.retire import RetireRecord
 
 from support.aws.seeded_account import IMAGE, SeededAccount
 
@@ -41,11 +40,10 @@ def plan(account: SeededAccount, policy: RetentionPolicy = POLICY) -> RegionReti
     return prepare(account.session, [account.region], policy).plan.regions[0]
 
 
-def run(account: SeededAccount, folder: Path, policy: RetentionPolicy = POLICY) -> RetireRecord:
+def run(account: SeededAccount) -> None:
     """Do what is due."""
-    return retire.execute(account.session, prepare(account.session, [account.region], policy),
-                          folder,
-                          Progress("retire", IMAGE, folder / "timings"))
+    retire.execute(account.session, prepare(account.session, [account.region]),
+                   Progress("retire", IMAGE, Path("timings")))
 
 
 def reasons(planned: RegionRetirePlan) -> dict[str, list[str]]:

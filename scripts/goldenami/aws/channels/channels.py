@@ -134,22 +134,20 @@ def new_entry(build_id: str, ami: str, baked_at: str, gpu: GpuProof, lease: Leas
 
 def follow_ledger(
     account: Account, region: str, lease: Lease, definition: Definition, *,
-    moving: Iterable[Channel],
-    others: bool = True, reuse_version: bool = False,
+    moving: Iterable[Channel], reuse_version: bool = False,
 ) -> Version | None:
     """Let every pointer name what the lease's ledger says; returns the template's default version.
 
     An earlier run may have left any pointer behind, and reads lag: each is written and read back,
-    the template last. `moving` are the channels that have to follow; another one follows with
-    `others`, unless its AMI is not available any more. `reuse_version`: as for the template's move.
-    A default version that a person set ends a move of `latest`, and stays in another.
+    the template last. `moving` are the channels that have to follow; another one follows, unless
+    its AMI is not available any more. `reuse_version`: as for the template's move. A default
+    version that a person set ends a move of `latest`, and stays in another.
     """
     ledger, moving, image, ec2 = lease.ledger, set(moving), definition.image, account.ec2(region)
     entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
     there = images.get(ec2, [entry.ami for entry in entries.values()])
     standing = {channel: entry for channel, entry in entries.items() if channel in moving
-                or (others and (found := there.get(entry.ami)) and found.state
-                    == AmiState.AVAILABLE)}
+                or ((found := there.get(entry.ami)) and found.state == AmiState.AVAILABLE)}
     for channel in sorted(standing, key=lambda channel: channel is Channel.CANDIDATE):
         entry = standing[channel]
         pointers.move_channel(account.ssm(region), pointers.channel_name(image, channel), entry.ami,

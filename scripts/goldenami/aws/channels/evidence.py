@@ -1,11 +1,11 @@
 """The record of a test on a GPU, kept beside the build's parameter.
 
-`publish`, `promote` and `rollback` ask a `Judge` before `latest` names a build.
+`publish`, `promote` and `rollback` ask a `GpuJudge` before `latest` names a build.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,9 +41,6 @@ class GpuFinding(NamedTuple):
 
     proof: GpuProof
     problem: str = ""
-
-
-Judge = Callable[[Evidence], GpuFinding]
 
 
 def parameter(image: str, build_id: str) -> str:

@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from goldenami.aws.tags import EXPIRES
-from goldenami.core import clock, records
+from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.model.builds.build_records import Sha256, Utc
 from goldenami.model.builds.disk_blocks import PIECE, SLOT, BlockMap
@@ -84,15 +82,6 @@ class Journal:
             if other != path:
                 other.unlink()
         return ConfirmedBlocks(path, gib)
-
-
-def unfinished(folders: Iterable[Path]) -> Iterator[str]:
-    """Uploads that nobody continued, by their journals. Who publishes may delete no snapshot."""
-    for state in (Journal(folder).load() for folder in folders):
-        expires = state.request.tags.get(EXPIRES, "") if state else ""
-        if state and state.snapshot_id and not state.sealed and clock.stamp() <= expires:
-            yield (f"{state.snapshot_id} was begun and not continued: `golden sweep` removes it "
-                   f"from {expires} on")
 
 
 class ConfirmedBlocks:

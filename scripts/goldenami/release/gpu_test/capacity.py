@@ -18,11 +18,8 @@ multiple."""
 
 @dataclass(frozen=True)
 class Offer:
-    """One thing to ask EC2 for. `usd_hour` is the on-demand price, which bounds Spot's; `usd_spot`
-    is the zone's now.
-
-    None where a price is not known.
-    """
+    """One thing to ask EC2 for. `usd_hour` is the on-demand price, which bounds Spot's, `usd_spot`
+    the zone's now; None: not known."""
 
     sm: str
     region: str
@@ -34,7 +31,6 @@ class Offer:
 
     @property
     def market(self) -> str:
-        """How it is paid for, in a word."""
         return "Spot" if self.spot else "on demand"
 
     def __str__(self) -> str:
@@ -45,11 +41,8 @@ class Offer:
 
 @dataclass(frozen=True)
 class RegionTypes:
-    """What a region has: rows of DescribeInstanceTypes by type, the zones of each type, dollars an
-    hour of each.
-
-    `usd_spot` has the Spot price of a type in a zone.
-    """
+    """What a region has: rows of DescribeInstanceTypes and zones by type, dollars an hour, and of
+    Spot by type and zone."""
 
     described: Mapping[str, Mapping[str, Any]]
     zones: Mapping[str, Sequence[str]]

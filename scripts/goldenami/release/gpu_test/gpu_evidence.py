@@ -43,7 +43,6 @@ def signed(record: GpuTestRecord, key: Signer | None) -> GpuTestRecord:
 
 
 def _statement(record: GpuTestRecord) -> dict[str, Any]:
-    """What is signed: the digest of all the rest of the record."""
     digest = records.sha256_text(record.model_copy(update={"signature": ""}).model_dump_json())
     subject = {"name": evidence.parameter(record.image, record.build_id),
                "digest": {"sha256": digest}}
@@ -52,7 +51,7 @@ def _statement(record: GpuTestRecord) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class GpuJudge:
-    """Says what is known on a GPU of what `latest` is to name; an `evidence.Judge`."""
+    """Says what is known on a GPU of what `latest` is to name."""
 
     root: Path
     account: Account
@@ -60,7 +59,6 @@ class GpuJudge:
 
     @cached_property
     def key(self) -> Signer | None:
-        """The key by which provenance and records are signed, where the environment names one."""
         return signers.of_environment(self.root, self.account)
 
     def __call__(self, given: Evidence) -> GpuFinding:
@@ -81,15 +79,14 @@ class GpuJudge:
         return GpuFinding(GpuProof.UNTESTED, first)
 
     def _asked(self, given: Evidence) -> Asked | None:
-        """What a test has to show, by the tag of all AMIs."""
         said = {own.get(tags.GPU_TEST, "") for own in given.all_tags.values()}
         if said == {""} and not hardware.architectures(self.root, self.definition.hardware):
             return Asked((), ())
         return Asked.parsed(said.pop()) if len(said) == 1 and "" not in said else None
 
     def _problems(self, record: GpuTestRecord, given: Evidence, asked: Asked) -> Iterator[str]:
-        """What keeps a record from being a proof, the cheapest to find first; empty texts are
-        none."""
+        """What keeps a record from being a proof, the cheapest to find first; empty texts are none.
+        """
         needed = required(self.root, asked.roles)
         yield record.shortfall(asked.architectures, needed, hardware.load(self.root))
         yield "" if needed else "no check on a GPU is known that it has to show"
@@ -109,7 +106,6 @@ class GpuJudge:
             yield f"it is of {record.at}, not of the time between {clock.stamp(since)} and now"
 
     def _tested(self, machine: TestedGpu, given: Evidence) -> Image | None:
-        """The AMI of an instance, if the account has it in a region of the image."""
         there = given.amis.get(machine.region)
         if there and there.ami == machine.ami:
             return there
@@ -118,7 +114,6 @@ class GpuJudge:
         return images.get(self.account.ec2(machine.region), [machine.ami]).get(machine.ami)
 
     def _unsigned(self, record: GpuTestRecord, given: Evidence) -> str:
-        """Why its signature is not right; nothing where it is, or where nothing is signed here."""
         if self.key is None:
             is_signed = any(tags.PROVENANCE_SHA256 in own for own in given.all_tags.values())
             if is_signed or self.definition.security.signed:
@@ -134,11 +129,8 @@ class GpuJudge:
 
 
 def _unlike(record: GpuTestRecord, own: tags.Tags) -> str:
-    """Of which other lock or bytes the record is than what has these tags; nothing where it is of
-    the same.
-
-    What was baked on EC2 has no disk here, and its snapshot's manifest says what it is.
-    """
+    """Of which other lock or bytes the record is than what has these tags. What was baked on EC2
+    has no disk here: its manifest says what it is."""
     said = {tags.LOCK_SHA256: record.lock_sha256, tags.DISK_SHA256: record.disk_sha256,
             tags.MANIFEST_SHA256: record.manifest_sha256}
     if not (record.disk_sha256 or record.manifest_sha256):

@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,7 @@ POWER_OFF_S = 180.0
 
 @dataclass(frozen=True)
 class GpuTest:
-    """One test of a candidate. `candidates` are its AMIs by region, `hours` what one instance may
-    run at most."""
+    """One test of a candidate: its AMIs by region, and what one instance may run at most."""
 
     root: Path
     account: Account
@@ -69,30 +68,25 @@ class GpuTest:
     log: Path
     hours: float
     wait_s: float
-    nonce: str
+    nonce: str = field(default_factory=lambda: secrets.token_hex(16))
+    """No earlier JUnit file can hold it."""
 
     @property
     def roles(self) -> list[str]:
-        """The roles whose checks on a GPU are asked for."""
         return [role for role in image_tests.tested(self.root, self.lock.roles)
                 if required(self.root, [role])]
 
     def session(self, offer: Offer) -> GpuSession:
-        """What the tests on an instance are told, and have to repeat."""
         return GpuSession(ami=self.candidates[offer.region].ami, nonce=self.nonce, kind=offer.kind)
-
-
-def new_nonce() -> str:
-    """A word that no earlier JUnit file can hold."""
-    return secrets.token_hex(16)
 
 
 def clear(test: GpuTest) -> list[str]:
     """Remove what a killed test of this image left: on this machine any, on another what has
-    expired, as `sweep` does. Of other images the instances that have expired go.
+    expired, as `sweep` does. Of other images the instances that have expired go, since they cost
+    money.
 
-    Returns what to say: how much was removed, and each thing that another run may still use: one
-    elsewhere, or one of another checkout here.
+    Returns how much was removed, and each thing that another run, also of another checkout here,
+    may still use.
     """
     removed, kept = 0, list[str]()
     for region in test.candidates:
@@ -134,7 +128,6 @@ def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress)
 
 
 def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedGpu:
-    """The first instance that EC2 gives and leaves us."""
     refused: dict[tuple[str, str], str] = {}
 
     def one_round() -> TestedGpu | None:
@@ -239,7 +232,6 @@ def _interruptions(ec2: Any, instance: LaunchedInstance) -> Iterator[None]:
 
 
 def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check]:
-    """Run the checks on a GPU; their JUnit file is `work`/junit.xml."""
     session = work / "session.json"
     records.write(session, test.session(offer))
     argv = [*image_tests.over_ssh(config), "-m", "gpu", "-vv"]  # the log names the test that runs
@@ -264,7 +256,6 @@ def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> 
 
 
 def _failures(checks: Sequence[Check]) -> Iterator[str]:
-    """What each check that did not pass says, in its words."""
     for check in checks:
         if check.outcome is not Outcome.CORRECT:
             yield f"{check.id}: {check.detail.splitlines()[0] if check.detail else check.outcome}"

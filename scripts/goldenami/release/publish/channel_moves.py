@@ -1,4 +1,5 @@
-"""Moving `latest` to a build that the account has: what `promote` and `rollback` share."""
+"""Moving channels to a build that the account has: what `publish`, `promote` and `rollback` share.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +9,28 @@ from datetime import datetime, timedelta
 
 from goldenami.aws import images
 from goldenami.aws.channels import channels, pointers
-from goldenami.aws.channels.channels import RegionBuild
-from goldenami.aws.channels.evidence import Evidence, GpuFinding, Judge
+from goldenami.aws.channels.channels import RegionBuild, RestorePoint
+from goldenami.aws.channels.evidence import Evidence, GpuFinding
 from goldenami.aws.channels.lease import Lease
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.inventory.topology import AmiState
-from goldenami.aws.regions import for_each_region
+from goldenami.aws.regions import all_or_none, for_each_region
 from goldenami.aws.session import Account
 from goldenami.core import clock
-from goldenami.core.errors import Busy, NotVerified
+from goldenami.core.errors import BadInput, Busy, NotVerified
+from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
+from goldenami.release.gpu_test.gpu_evidence import GpuJudge
 from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
 
 @dataclass(frozen=True)
-class MoveOptions:
-    """What a person allows on the command line."""
+class Criteria:
+    """What a build is judged by that is to be `latest`: what is known of it on a GPU, and what a
+    person allows."""
 
+    judge: GpuJudge
     accept_untested_gpu: bool = False
     now: bool = False
 
@@ -43,9 +48,11 @@ def show(verb: str, plan: MovePlan) -> list[str]:
                          "further")
     template = plan.template or pointers.template_name(plan.image)
     for move in plan.regions:
-        lines.append(f"  {move.region:<15} latest {move.before or 'nothing'} -> {move.ami}; "
+        too = "; candidate too" if Channel.CANDIDATE in move.channels else ""
+        before = move.before.get(Channel.LATEST) or "nothing"
+        lines.append(f"  {move.region:<15} latest {before} -> {move.ami}; "
                      f"default of {template}: version {move.template_before or 'none'} -> "
-                     f"one with {move.ami}" + ("; candidate too" if move.candidate else ""))
+                     f"one with {move.ami}{too}")
         lines += [f"  {move.region:<15} refresh the group {group}" for group in move.refresh]
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
     lines += [f"  {region:<15} unreachable: {cause}" for region, cause in plan.unreachable.items()]
@@ -56,7 +63,7 @@ def show(verb: str, plan: MovePlan) -> list[str]:
 
 
 def evidence_of(image: str, build: str, states: Iterable[RegionBuild]) -> Evidence:
-    """What a test on GPUs has to be of: what the regions have of a build."""
+    """What the regions have of a build, for the test on GPUs that has to be of it."""
     known = list(states)
     amis = {state.region: state.image for state in known if state.image}
     own = next((ami.tags for ami in amis.values()), {})
@@ -65,7 +72,7 @@ def evidence_of(image: str, build: str, states: Iterable[RegionBuild]) -> Eviden
 
 
 def on_gpus(
-    account: Account, definition: Definition, build: str, regions: Iterable[str], judge: Judge
+    account: Account, definition: Definition, build: str, regions: Iterable[str], judge: GpuJudge
 ) -> GpuFinding:
     """What is known on a GPU of what the regions have of a build."""
     states = for_each_region(
@@ -77,12 +84,8 @@ def on_gpus(
 def gpu(
     image: str, build: str, published: Iterable[GpuProof], found: GpuFinding, *, accept: bool
 ) -> GpuProof:
-    """What is known of a build on a GPU: of the ledgers (`published`), which prove nothing, that a
-    person accepted it.
-
-    NotVerified for a build of a GPU image that no GPU has seen, unless a person accepts or accepted
-    that.
-    """
+    """What is known of a build on a GPU; NotVerified where no GPU has seen it, unless a person
+    accepts or, by all ledgers (`published`), accepted that."""
     if found.proof is not GpuProof.UNTESTED:
         return found.proof
     if accept or set(published) == {GpuProof.ACCEPTED}:
@@ -94,17 +97,35 @@ def gpu(
 
 
 def soaked_at(since: Iterable[str], hours: int) -> datetime:
-    """When a candidate has stood long enough. `since` is when it became one, in each region."""
+    """When a candidate has stood long enough that became one at these moments, one of each region.
+    """
     return max(map(datetime.fromisoformat, since)) + timedelta(hours=hours)
 
 
 def check_soaked(build: str, since: Iterable[str], hours: int) -> None:
-    """NotVerified for a candidate that has not stood long enough. `since` is when it became one, in
-    each region."""
+    """NotVerified for a candidate that has not stood long enough."""
     ready = soaked_at(since, hours)
     if clock.now() < ready:
         raise NotVerified(f"the candidate {build} has to stand until {ready:%Y-%m-%d %H:%M} UTC",
                           hint="move `latest` to it then; --now does not wait")
+
+
+def check_forward(
+    image: str, region: str, ledger: Ledger, build_id: str, baked_at: str,
+    moving: Iterable[Channel], called: str = "",
+) -> None:
+    """BadInput where a channel would go back, or a withdrawn build come back, by accident. `called`
+    is what a person calls the build."""
+    back = f"`golden rollback {image} --to {build_id}`"
+    if build_id in ledger.withdrawn:
+        raise BadInput(f"{called or 'build '}{build_id} was rolled back in {region}",
+                       hint=f"bake and publish a new build; if this one is good after all: {back}")
+    for channel in moving:
+        entry = ledger.of(channel)
+        if entry and entry.build_id != build_id and entry.baked > datetime.fromisoformat(baked_at):
+            raise BadInput(f"{channel} in {region} names build {entry.build_id}, which is newer "
+                           f"than {called}{build_id} (baked {entry.baked_at} and {baked_at})",
+                           hint=f"to go back on purpose: {back}")
 
 
 def region_move(
@@ -112,49 +133,76 @@ def region_move(
     amis: Mapping[Channel, str],
     template: Version | None,
 ) -> RegionMove:
-    """The move of one region, which has this ledger, these AMIs in its channels and this default
-    version now."""
+    """The move of a region that has this ledger, these AMIs in its channels and this default."""
     return RegionMove(
         region=region, ami=ami, baked_at=baked_at, gpu=gpu, ledger=ledger.digest,
-        before_build=ledger.latest.build_id if ledger.latest else None,
-        before=amis.get(Channel.LATEST),
-        candidate_before=amis.get(Channel.CANDIDATE),
+        before_build=ledger.latest.build_id if ledger.latest else None, before=dict(amis),
         template_before=template.number if template else None)
 
 
 def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lease) -> None:
     """Busy where a region, looked at under its lease, is no longer what the plan was made of, or
-    has lost the AMI.
-
-    The ledger is what tells: it is read consistently, and parameters are not.
-    """
-    changed = [] if lease.ledger.digest == move.ledger else [f"the ledger of {plan.image}"]
+    has lost the AMI."""
+    check_ledger(plan.image, move.region, move.ledger, lease.ledger)
     image = images.get(account.ec2(move.region), [move.ami]).get(move.ami)
     if image is None or image.state != AmiState.AVAILABLE:
-        changed.append(f"{move.ami} (now {image.state if image else 'gone'})")
-    if changed:
-        raise Busy(f"another run changed {', '.join(changed)} in {move.region} after the plan was "
-                   "made",
-                   hint="run again: the plan is made anew")
+        raise _changed(f"{move.ami} (now {image.state if image else 'gone'})", move.region)
+
+
+def check_ledger(image: str, region: str, planned: str, ledger: Ledger) -> None:
+    """Busy where a region's ledger has not the digest `planned`. Parameters do not tell: reads of
+    them may lag."""
+    if ledger.digest != planned:
+        raise _changed(f"the ledger of {image}", region)
+
+
+def _changed(what: str, region: str) -> Busy:
+    return Busy(f"another run changed {what} in {region} after the plan was made",
+                hint="run again: the plan is made anew")
 
 
 def apply(
     account: Account, definition: Definition, plan: MovePlan, move: RegionMove, lease: Lease, *,
     reuse_version: bool = False,
-) -> Version:
+) -> Version | None:
     """Move one region's pointers under its lease: the ledger in one write, the parameters, the
-    template's default last.
+    template's default last. Returns that default.
 
     `reuse_version`: a version of the template that launched this AMI before is taken, whatever the
     definition says now.
     """
     entry = channels.new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
-    moving = [Channel.LATEST, *([Channel.CANDIDATE] if move.candidate else [])]
-    ledger = lease.ledger.readmit(plan.build_id).withdraw(*plan.withdraw)
-    for channel in moving:
+    ledger = lease.ledger.readmit(plan.build_id)
+    for channel in move.channels:
         ledger = ledger.moved(channel, entry)
+    named = {each.build_id for each in (ledger.candidate, ledger.latest) if each}
+    ledger = ledger.withdraw(*({*plan.withdraw} - named))
     lease.record(ledger.spread(channels.publish_section(definition).regions))
-    version = channels.follow_ledger(account, move.region, lease, definition, moving=moving,
-                                     reuse_version=reuse_version)
-    assert version is not None  # the ledger names `latest`
-    return version
+    return channels.follow_ledger(account, move.region, lease, definition, moving=move.channels,
+                                  reuse_version=reuse_version)
+
+
+def move_all(
+    account: Account, definition: Definition, plan: MovePlan, leases: Mapping[str, Lease],
+    progress: Progress, continues: str,
+) -> dict[str, Version | None]:
+    """Move the channels in every region or in none, then ask the groups to follow; returns the
+    template's default version of each region."""
+    moves = {move.region: move for move in plan.regions}
+    points = {region: RestorePoint(
+        leases[region].ledger, {channel: move.before.get(channel) for channel in move.channels},
+        moves_template=Channel.LATEST in move.channels, template_version=move.template_before)
+        for region, move in moves.items()}
+    versions = all_or_none(
+        moves, lambda region: apply(account, definition, plan, moves[region], leases[region]),
+        lambda region: channels.restore(account, region, definition, leases[region],
+                                        points[region]), continues)
+
+    def follow(region: str) -> None:
+        if version := versions[region]:
+            channels.refresh_groups(account, definition, region, moves[region].refresh, version,
+                                    progress)
+
+    for_each_region(moves, follow).require_all(
+        "`latest` has moved, but not every group follows", continues)
+    return versions

@@ -33,8 +33,8 @@ _ID = re.compile(rf"[0-9a-f]{{{lockfile.ID_LENGTH}}}")
 
 @dataclass(frozen=True)
 class RegistryTags:
-    """What a registry has: the image of the build, if any, and what `latest` names, with its build:
-    "" where that is no build of ours."""
+    """What a registry has of a build, and what `latest` names; `latest_build` is "" where that is
+    no build of ours."""
 
     pushed: str | None
     latest: str | None
@@ -43,7 +43,7 @@ class RegistryTags:
 
 @dataclass(frozen=True)
 class TagPlan:
-    """The build's container image by digest, and what each registry has before anything is done."""
+    """The digest of the build's container image, and what each registry has."""
 
     build_id: str
     digest: str
@@ -99,7 +99,6 @@ class ContainerTags:
         self.registries, self.plan, self.progress = registries, plan, progress
 
     def show(self, *, moves: bool) -> Iterator[str]:
-        """The plan for a person."""
         for name, state in self.plan.registries.items():
             yield f"  {name}: " + ("has" if state.pushed else "push") + f" {self.plan.digest[:19]}"
             if moves and state.latest != self.plan.digest:
@@ -149,8 +148,6 @@ class ContainerTags:
 
 
 def _check_driver(registry: Registry, least: str, builds: Iterable[str]) -> None:
-    """NotVerified where the driver of a build's AMI, as its container says, is older than `least`,
-    or not known."""
     for build in sorted(builds):
         digest = registry.find(build)
         driver = registry.annotations(digest).get(DRIVER_LABEL, "") if digest else ""
@@ -192,7 +189,7 @@ def show_standing(found: Mapping[str, tuple[str, RegistryTags]]) -> Iterator[str
 
 
 def gone(found: Mapping[str, Registry], kept: set[str]) -> dict[str, dict[str, str]]:
-    """Images of builds that are not among `kept`, by registry and tag, as digests: but none that
+    """Images of builds that are not among `kept`, by registry and tag, as digests; none that
     `latest` names, and none of somebody else's."""
     return {name: _gone(registry, kept) for name, registry in found.items()}
 

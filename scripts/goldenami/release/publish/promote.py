@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
+from goldenami.aws import tags
 from goldenami.aws.calls import wait_for
 from goldenami.aws.channels import channels, pointers
-from goldenami.aws.channels.channels import RegionBuild, RestorePoint
-from goldenami.aws.channels.evidence import Judge
+from goldenami.aws.channels.channels import RegionBuild
 from goldenami.aws.channels.lease import hold_leases
-from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, LedgerEntry, untold
-from goldenami.aws.channels.pointers import Version
+from goldenami.aws.channels.ledger import Channel, Ledger, LedgerEntry, untold
 from goldenami.aws.inventory.topology import AmiState
-from goldenami.aws.regions import all_or_none, for_each_region
+from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, check_regions
-from goldenami.core.errors import BadInput
+from goldenami.core.errors import BadInput, NotVerified
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
-from goldenami.release.publish import attesting, channel_moves
-from goldenami.release.publish.channel_moves import MoveOptions
-from goldenami.release.publish.publish_records import MovePlan, RegionMove
+from goldenami.release.publish import channel_moves
+from goldenami.release.publish.channel_moves import Criteria
+from goldenami.release.publish.publish_records import MovePlan
 
 SHOWN_S, SHOWN_POLL_S = 5.0, 0.5
 """Seconds for which an AMI may not be shown that was made a moment ago ("Eventual consistency in
@@ -28,118 +26,93 @@ the Amazon EC2 API": a couple of seconds at first); a promotion of one that is g
 And the pause between two looks."""
 
 
-@dataclass(frozen=True)
-class RegionCandidate:
-    """The candidate of a region, and the ledger that names it."""
-
-    entry: LedgerEntry
-    ledger: Ledger
-
-
-def read_candidates(
-    account: Account, image: str, regions: Sequence[str]
-) -> dict[str, RegionCandidate]:
+def candidates(ledgers: Mapping[str, Ledger]) -> dict[str, LedgerEntry]:
     """The candidate of each region that has one."""
-    ledgers = channels.read_ledgers(account, image, regions).require_all()
-    return {region: RegionCandidate(entry, ledger) for region, ledger in ledgers.items()
-            if (entry := ledger.candidate)}
+    return {region: entry for region, ledger in ledgers.items() if (entry := ledger.candidate)}
 
 
-def candidates(account: Account, definition: Definition) -> dict[str, RegionCandidate]:
+def prepare(account: Account, definition: Definition, criteria: Criteria) -> MovePlan:
+    """What would move. BadInput where the regions have no candidate in common; NotVerified for one
+    too young, untested or unsigned."""
+    image, section = definition.image, channels.publish_section(definition)
+    check_regions(section.regions)
+    ledgers = channels.read_ledgers(account, image, section.regions).require_all()
+    entries = candidates(ledgers)
+    build = _common(image, ledgers, entries)
+    account = account.with_short_timeouts()
+    if not criteria.now:
+        channel_moves.check_soaked(build, [entry.since for entry in entries.values()],
+                                   section.soak_hours)
+    states = for_each_region(
+        entries, lambda region: _read(account, region, definition, entries[region])).require_all()
+    for region, state in states.items():
+        pointers.check_default(state.template, pointers.template_name(image), region)
+    _check_signed(definition, states)
+    gpu = channel_moves.gpu(image, build, [entry.gpu for entry in entries.values()],
+                            criteria.judge(channel_moves.evidence_of(image, build, states.values())),
+                            accept=criteria.accept_untested_gpu)
+    due = channels.groups_to_refresh(account, definition, {
+        region: channels.current_default(state, build, entries[region].ami, definition)
+        for region, state in states.items()})
+    number = account.expect(section.account, next(iter(entries)))
+    return MovePlan(
+        image=image, build_id=build, account=number, template=pointers.template_name(image),
+        withdraw=tuple(untold(ledgers, ledgers)),
+        dropped=channels.dropped(definition, (ledger.regions for ledger in ledgers.values())),
+        regions=tuple(channel_moves.region_move(
+            region, entries[region].ami, entries[region].baked_at, gpu, ledgers[region],
+            state.pointers, state.template,
+        ).model_copy(update={"refresh": tuple(due[region])}) for region, state in states.items()))
+
+
+def _common(image: str, ledgers: dict[str, Ledger], entries: dict[str, LedgerEntry]) -> str:
     """The candidate of every region, or BadInput where one has none, they differ, or it must not
     become `latest`."""
-    regions, image = channels.publish_section(definition).regions, definition.image
-    check_regions(regions)
-    found = read_candidates(account, image, regions)
-    if bare := sorted(set(regions) - found.keys()):
+    if bare := sorted(ledgers.keys() - entries.keys()):
         raise BadInput(f"{image} has no candidate in {', '.join(bare)}",
                        hint=f"`golden publish {image}` makes one")
-    builds = {region: candidate.entry.build_id for region, candidate in found.items()}
+    builds = {region: entry.build_id for region, entry in entries.items()}
     if len(set(builds.values())) > 1:
         raise BadInput(f"the candidates of {image} differ: "
                        + ", ".join(f"{region} has {build}" for region, build in builds.items()),
                        hint=f"`golden publish {image}` brings them together")
-    for region, candidate in found.items():
-        _check_forward(region, candidate)
-    return found
-
-
-def _check_forward(region: str, candidate: RegionCandidate) -> None:
-    build, latest = candidate.entry.build_id, candidate.ledger.latest
-    if build in candidate.ledger.withdrawn:
-        raise BadInput(f"the candidate {build} was rolled back in {region}",
-                       hint="publish a new build; if this one is good after all: "
-                            f"`golden rollback IMAGE --to {build}`")
-    if latest and latest.baked > candidate.entry.baked:
-        raise BadInput(f"latest in {region} names build {latest.build_id}, which is newer than "
-                       f"the candidate {build} "
-                       f"(baked {latest.baked_at} and {candidate.entry.baked_at})",
-                       hint=f"`golden rollback IMAGE --to {build}` goes back on purpose")
-
-
-def prepare(
-    account: Account, definition: Definition, found: dict[str, RegionCandidate], judge: Judge,
-    options: MoveOptions,
-) -> MovePlan:
-    """What would move, or NotVerified for a candidate too young, untested or unsigned.
-
-    `found` are the candidates of the regions, `judge` says what is known of the build on a GPU.
-    """
-    account, image = account.with_short_timeouts(), definition.image
-    entries = {region: candidate.entry for region, candidate in found.items()}
-    ledgers = {region: candidate.ledger for region, candidate in found.items()}
-    build = next(iter(entries.values())).build_id
-    if not options.now:
-        channel_moves.check_soaked(build, [entry.since for entry in entries.values()],
-                                   channels.publish_section(definition).soak_hours)
-    states = for_each_region(
-        entries, lambda region: _read(account, region, definition, entries[region])).require_all()
-    for state in states.values():
-        pointers.check_default(state.template, pointers.template_name(image), state.region)
-    attesting.check_signed(definition, states)
-    gpu = channel_moves.gpu(image, build, [entry.gpu for entry in entries.values()],
-                            judge(channel_moves.evidence_of(image, build, states.values())),
-                            accept=options.accept_untested_gpu)
-    moves = {region: _move(state, found[region], gpu, image) for region, state in states.items()}
-    due = channels.groups_to_refresh(account, definition, {
-        region: channels.current_default(state, build, entries[region].ami, definition)
-        for region, state in states.items()})
-    number = account.expect(channels.publish_section(definition).account, next(iter(entries)))
-    return MovePlan(image=image, build_id=build, account=number,
-                    template=pointers.template_name(image),
-                    withdraw=tuple(untold(ledgers, ledgers)),
-                    dropped=channels.dropped(
-                        definition, (ledger.regions for ledger in ledgers.values())),
-                    regions=tuple(
-        move.model_copy(update={"refresh": tuple(due[region])}) for region, move in moves.items()))
+    for region, entry in entries.items():
+        channel_moves.check_forward(image, region, ledgers[region], entry.build_id, entry.baked_at,
+                                    [Channel.LATEST], "the candidate ")
+    return next(iter(builds.values()))
 
 
 def _read(account: Account, region: str, definition: Definition, entry: LedgerEntry) -> RegionBuild:
-    """What a region has of its candidate; asked again for SHOWN_S while EC2 does not show the AMI
-    as available."""
-    looks: list[RegionBuild] = []
+    """What a region has of its candidate; BadInput where EC2 does not show the AMI as available for
+    SHOWN_S."""
+    def shown() -> RegionBuild | None:
+        state = channels.read_region(account, region, definition, entry.build_id)
+        ami = state.image
+        is_there = ami is not None and ami.state == AmiState.AVAILABLE and ami.ami == entry.ami
+        return state if is_there else None
 
-    def shown() -> bool | None:
-        looks.append(channels.read_region(account, region, definition, entry.build_id))
-        return _is_launchable(looks[-1], entry) or None
-
-    wait_for(shown, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
-    return looks[-1]
-
-
-def _is_launchable(state: RegionBuild, entry: LedgerEntry) -> bool:
-    ami = state.image
-    return ami is not None and ami.state == AmiState.AVAILABLE and ami.ami == entry.ami
+    state = wait_for(shown, limit_s=SHOWN_S, pauses=SHOWN_POLL_S)
+    if state is None:
+        raise BadInput(f"the candidate's AMI {entry.ami} is gone or not available in {region}",
+                       hint=f"`golden publish {definition.image} --build {entry.build_id}` makes "
+                            "it again")
+    return state
 
 
-def _move(state: RegionBuild, candidate: RegionCandidate, gpu: GpuProof, image: str) -> RegionMove:
-    entry = candidate.entry
-    if not _is_launchable(state, entry):
-        raise BadInput(f"the candidate's AMI {entry.ami} is gone or not available in {state.region}",
-                       hint=f"`golden publish {image} --build {entry.build_id}` makes it again")
-    return channel_moves.region_move(state.region, entry.ami, entry.baked_at, gpu, candidate.ledger,
-                                     state.pointers,
-                                     state.template)
+def _check_signed(definition: Definition, states: Mapping[str, RegionBuild]) -> None:
+    """NotVerified where the definition wants builds signed, and this one is not.
+
+    Who signed it nobody can tell here, without the public key: `verify-provenance` does.
+    """
+    unsigned = [region for region, state in states.items()
+                if state.image and (state.attested is None
+                                    or state.image.tags.get(tags.PROVENANCE_SHA256)
+                                    != state.attested.digest)]
+    if definition.security.signed and unsigned:
+        raise NotVerified(f"the candidate of {definition.image} is not signed in "
+                          f"{', '.join(unsigned)}",
+                          hint=f"`golden publish {definition.image}` signs it, with the key that "
+                               "signs")
 
 
 def execute(
@@ -147,27 +120,10 @@ def execute(
 ) -> None:
     """Move `latest` in every region or in none, under one set of leases, then the groups."""
     moves = {move.region: move for move in plan.regions}
-    continues = f"`golden promote {plan.image}` continues"
-
-    def forward(region: str) -> Version:
-        return channel_moves.apply(account, definition, plan, moves[region], leases[region])
-
-    def back(region: str) -> None:
-        channels.restore(account, region, definition, leases[region], restore_points[region])
-
-    def follow(region: str) -> None:
-        channels.refresh_groups(account, definition, region, moves[region].refresh,
-                                versions[region], progress)
-
     with hold_leases(account, plan.image, list(moves)) as leases, progress.step("latest"):
         hasty = account.with_short_timeouts()
         for_each_region(moves, lambda region: channel_moves.check_unmoved(
             hasty, plan, moves[region], leases[region])).require_all(
                 hint=f"`golden promote {plan.image}`")
-        restore_points = {region: RestorePoint(
-            leases[region].ledger, {Channel.LATEST: move.before}, moves_template=True,
-            template_version=move.template_before) for region, move in moves.items()}
-        versions = all_or_none(moves, forward, back, continues)
-        for_each_region(moves, follow).require_all(
-            "`latest` has moved, but not every group follows", continues
-        )
+        channel_moves.move_all(account, definition, plan, leases, progress,
+                               f"`golden promote {plan.image}` continues")

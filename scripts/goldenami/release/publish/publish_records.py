@@ -13,56 +13,43 @@ from goldenami.aws.channels.ledger import Channel, GpuProof
 from goldenami.aws.encryption import SnapshotEncryption
 from goldenami.aws.images import AmiSettings, ImageSpec
 from goldenami.core.records import Record
-from goldenami.model.builds.build_records import BuildId, Bytes, Sha256, Utc
+from goldenami.model.builds.build_records import BuildId, Sha256, Utc
+from goldenami.model.builds.sparse_disk import BLOCK
 
 
 class Upload(Record):
-    """What would be sent: `blocks` of 512 KiB; `parent` is the build whose snapshot has the others,
-    if any.
+    """What would be sent: `blocks` of 512 KiB; `parent` is the build whose snapshot has the others.
 
-    `whole` says why the region's older build is no parent, so that the whole disk is sent.
+    `whole` says why the region's older build is no parent.
     """
 
-    blocks: Annotated[int, Field(ge=0)]
-    bytes: Bytes
+    blocks: int
     parent: BuildId | None = None
     parent_snapshot: str | None = None
     whole: str = ""
 
+    @property
+    def bytes(self) -> int:
+        return self.blocks * BLOCK
+
 
 class Copy(Record):
-    """An AMI of another region that is copied. `ami` is empty where this publish makes it there
-    first."""
+    """An AMI of another region that is copied; `ami` is empty where this publish makes it first."""
 
     region: str
     ami: str = ""
-
-
-class ChannelMove(Record):
-    """A channel that moves, and the AMI that it named before."""
-
-    channel: Annotated[Channel, Field(strict=False)]
-    before: str | None = None
-
-
-class TemplateMove(Record):
-    """A launch template that gets this default; `before` is the number of the one until now (None:
-    no template)."""
-
-    name: str
-    before: int | None = None
-    before_ami: str | None = None
 
 
 class RegionPublishPlan(Record):
     """What is to be done in one region. `ami` exists already; `settings` are what has to be
     corrected on it.
 
-    `encryption` is that of the snapshot which is to be made.
+    `encryption` is that of the snapshot which is to be made, `moves` are the channels that move,
+    with the AMI that each named before. `template` is the number of the launch template's default
+    version, None where there is no template.
     """
 
     region: str
-    kms_key: str | None = None
     ami: str | None = None
     snapshot: str | None = None
     encryption: SnapshotEncryption | None = None
@@ -71,22 +58,19 @@ class RegionPublishPlan(Record):
     settings: tuple[str, ...] = ()
     record_build: bool = False
     sign: bool = False
-    moves: tuple[ChannelMove, ...] = ()
-    template: TemplateMove | None = None
+    moves: dict[Channel, str | None] = Field(default_factory=dict)
+    template: int | None = None
+    template_ami: str | None = None
+    moves_template: bool = False
     refresh: tuple[str, ...] = ()
-    ledger: Sha256 | None = None
+    ledger: Sha256
     astray: tuple[str, ...] = ()
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to do."""
         return self.ami is not None and not (self.settings or self.record_build or self.sign
                                              or self.moves
-                                             or self.template or self.refresh or self.astray)
-
-    def move_of(self, channel: Channel) -> ChannelMove | None:
-        """The move of a channel; None where it stays."""
-        return next((move for move in self.moves if move.channel is channel), None)
+                                             or self.moves_template or self.refresh or self.astray)
 
 
 class PublishPlan(Record):
@@ -107,14 +91,18 @@ class PublishPlan(Record):
     gpu: Annotated[GpuProof, Field(strict=False)]
     held_back: str = ""
     differing: str = ""
+    kms_key: str | None = None
     withdraw: tuple[BuildId, ...] = ()
     dropped: tuple[str, ...] = ()
     missing_families: dict[str, list[str]] = Field(default_factory=dict)
     regions: tuple[RegionPublishPlan, ...]
 
     @property
+    def channels(self) -> tuple[Channel, ...]:
+        return (Channel.CANDIDATE,) if self.held_back else tuple(Channel)
+
+    @property
     def is_done(self) -> bool:
-        """Whether every region has all of it."""
         return all(region.is_done for region in self.regions)
 
 
@@ -123,7 +111,7 @@ class Published(Record):
 
     ami: str
     snapshot: str
-    channels: tuple[str, ...]
+    channels: tuple[Annotated[Channel, Field(strict=False)], ...]
     template: str | None = None
     template_version: int | None = None
 
@@ -145,13 +133,12 @@ class PublishRecord(Record):
 
 
 class RegionMove(Record):
-    """`latest` of one region that moves to the AMI of a build that exists there, and what it was
-    before.
+    """The `channels` of one region that move to the AMI of a build that exists there, and the AMIs
+    that they named `before`.
 
-    `ledger` is the digest of the region's ledger as the plan saw it; `candidate_before` the AMI of
-    the candidate. `candidate` says that the candidate moves along: a rollback takes the withdrawn
-    build out of it too. `refresh` are groups that a promotion asks to follow; a rollback asks all
-    that the definition names.
+    `ledger` is the digest of the region's ledger as the plan saw it. A rollback takes the withdrawn
+    build out of the candidate, too. `refresh` are groups that are asked to follow; a rollback asks
+    all that the definition names.
     """
 
     region: str
@@ -159,16 +146,15 @@ class RegionMove(Record):
     baked_at: Utc
     gpu: Annotated[GpuProof, Field(strict=False)]
     ledger: Sha256
+    channels: tuple[Channel, ...] = (Channel.LATEST,)
     before_build: BuildId | None = None
-    before: str | None = None
+    before: dict[Channel, str | None]
     template_before: int | None = None
-    candidate_before: str | None = None
-    candidate: bool = False
     refresh: tuple[str, ...] = ()
 
 
 class MovePlan(Record):
-    """A promotion or a rollback, as data. `withdraw` are builds that no channel may take again
+    """Pointers that move, as data. `withdraw` are builds that no channel may take again
     unasked.
 
     `further` is the build before the target of a rollback; `dropped` are regions that the
@@ -188,7 +174,6 @@ class MovePlan(Record):
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the ledger of every region names the build already: pointers are written and read
-        back all the same.
-        """
+        """Whether the ledgers name the build already: pointers are written and read back all the
+        same."""
         return all(move.before_build == self.build_id for move in self.regions)

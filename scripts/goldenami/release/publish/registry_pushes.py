@@ -18,12 +18,9 @@ from goldenami.aws.channels import ecr
 from goldenami.aws.session import Account
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
-from goldenami.core.wait import wait_until
 from goldenami.local.oci_layout import OciLayout
 from goldenami.model.operation.residency import registry_region
 
-BUSY_S, PAUSE_S = 120.0, 5.0
-"""For how long a registry is asked again that throttles or fails; oras itself asks five times."""
 SILENCE_S = 60
 """Seconds that any call but a push may take; oras has no limit of its own."""
 _ABSENT = re.compile(r"not found|name unknown|manifest unknown|blob unknown", re.I)
@@ -40,8 +37,8 @@ class Absent(BadInput):
 
 @dataclass(frozen=True)
 class Registry:
-    """One repository of a registry, such as `registry.example/team/image`, and how to log in there:
-    None for Docker's own logins."""
+    """One repository of a registry, such as `registry.example/team/image`; `logins` is None for
+    Docker's own."""
 
     name: str
     account: Account
@@ -49,7 +46,6 @@ class Registry:
 
     @property
     def host(self) -> str:
-        """The registry."""
         return self.name.partition("/")[0]
 
     def find(self, tag: str) -> str | None:
@@ -60,7 +56,6 @@ class Registry:
             return None
 
     def annotations(self, digest: str) -> dict[str, str]:
-        """What the image of this digest says of itself."""
         manifest = json.loads(self._oras("manifest", "fetch", f"{self.name}@{digest}"))
         return dict(manifest.get("annotations") or {})
 
@@ -75,42 +70,29 @@ class Registry:
                    self.name, sends=True)
 
     def tag(self, digest: str, tag: str) -> None:
-        """Have a tag name this digest."""
         self._oras("tag", f"{self.name}@{digest}", tag)
 
     def tags(self) -> list[str]:
-        """Its tags, by name."""
         try:
             return sorted(self._oras("repo", "tags", self.name).split())
         except Absent:
             return []
 
     def remove(self, digest: str) -> None:
-        """Remove the image of this digest, with its tags."""
         if registry_region(self.host):
             ecr.remove(self.account, self.host, self.name.partition("/")[2], [digest])
         else:
             self._oras("manifest", "delete", "--force", f"{self.name}@{digest}")
 
     def _oras(self, *words: str, sends: bool = False) -> str:
-        """What oras says, asked again while the registry throttles or fails."""
         option = "--to-registry-config" if words[0] == "cp" else "--registry-config"
         limit = [] if sends else ["timeout", str(SILENCE_S)]
         argv = [*limit, shell.require("oras", "oras"), *words]
         argv += [option, str(self.logins)] if self.logins else []
-
-        def answer() -> str | GoldenError | None:
-            try:
-                return shell.output(argv)
-            except shell.CommandFailed as error:
-                failures[:] = [self._meaning(error)]
-                return None if _FAILING.search(error.output) else failures[0]
-
-        failures: list[GoldenError] = []
-        said = wait_until(answer, BUSY_S, PAUSE_S)
-        if isinstance(said, str):
-            return said
-        raise failures[0]
+        try:
+            return shell.output(argv)  # oras asks a registry that fails six times
+        except shell.CommandFailed as error:
+            raise self._meaning(error) from None
 
     def _meaning(self, error: shell.CommandFailed) -> GoldenError:
         lines = [line for line in error.output.splitlines() if line.startswith("Error")]
@@ -120,7 +102,7 @@ class Registry:
              "make the image again: `golden container IMAGE`"),
             (_REFUSED, HostNotReady, "it refuses the login",
              f"`docker login {self.host}`; of ECR: an AWS profile with the rights"),
-            (_FAILING, Unreachable, f"it throttles or fails for {BUSY_S:.0f} s", "run again"),
+            (_FAILING, Unreachable, "it throttles or fails", "run again"),
             (_ABSENT, Absent, "there is no such image", "publish it"),
             (_SILENT, Unreachable, "it does not answer", "run again when it does"),
         ):
@@ -131,8 +113,8 @@ class Registry:
 
 @contextmanager
 def opened(account: Account, names: list[str]) -> Iterator[Mapping[str, Registry]]:
-    """The registries by name. Logins of ECR are in a file of this user's that goes with the
-    block."""
+    """The registries by name. Logins of ECR are in a file of this user's that goes with the block.
+    """
     with TemporaryDirectory(prefix="golden-logins-") as folder:
         path, found = Path(folder) / "config.json", dict[str, Registry]()
         hosts = {name.partition("/")[0] for name in names}

@@ -48,7 +48,6 @@ class VerifiedBuild:
 
     @property
     def disk(self) -> Path:
-        """The disk image; only of a build that has one."""
         assert self.bake.disk is not None
         return self.folder.path / self.bake.disk.path
 
@@ -63,8 +62,7 @@ def newest(root: Path, image: str) -> str:
 
 
 def load(root: Path, image: str, build_id: str | None = None) -> VerifiedBuild:
-    """The build (the newest if none is named) with its proof, or NotVerified saying what is not
-    proven."""
+    """The build (the newest if none is named) with its proof, or NotVerified."""
     name = build_id or newest(root, image)
     folder = ImageFolder.of(root, image).build(name)
     if not folder.is_baked:
@@ -90,7 +88,6 @@ def _again(image: str, name: str) -> str:
 
 
 def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
-    """What keeps a verify record from being a proof; nothing where it is one."""
     correct = {check.id for check in verify.checks if check.outcome is Outcome.CORRECT}
     wrong = [check.id for check in verify.checks if check.outcome is not Outcome.CORRECT]
     if (bake.build_id, verify.build_id, verify.image) != (name, name, bake.image):
@@ -114,8 +111,8 @@ def _problem(bake: BakeRecord, verify: VerifyRecord, name: str) -> str:
 
 
 def check_vulnerabilities(definition: Definition, build: BuildFolder) -> None:
-    """NotVerified where the definition asks for a record of `cve` that passes and is recent, and
-    the build has none."""
+    """NotVerified where the definition asks for a recent record of `cve` that passes, and there is
+    none."""
     rule, path = definition.security.cve, build.path / CVE_FILE
     if rule is None:
         return
@@ -129,7 +126,6 @@ def check_vulnerabilities(definition: Definition, build: BuildFolder) -> None:
 
 
 def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
-    """What keeps a record of `cve` from being a proof; nothing where it is one."""
     age = clock.now() - datetime.fromisoformat(record.checked_at)
     looked_up = f"its vulnerabilities were looked up at {record.checked_at}"
     problems = {
@@ -147,8 +143,7 @@ def _unsafe(record: CveRecord, build_id: str, rule: CveRule) -> str:
 
 
 def check_hardening(definition: Definition, build: BuildFolder) -> None:
-    """NotVerified where the definition asks for more rules of the guide than the build is known to
-    keep."""
+    """NotVerified where the definition asks for more of the guide's rules than the build keeps."""
     gate, path = definition.security.hardening, build.path / HARDENING_FILE
     if gate is None:
         return
@@ -163,7 +158,6 @@ def check_hardening(definition: Definition, build: BuildFolder) -> None:
 
 
 def _soft(record: HardeningRecord, build_id: str, gate: HardeningGate) -> str:
-    """What keeps a record of hardening from being enough; nothing where it is."""
     if record.build_id != build_id:
         return f"its record of hardening is of build {record.build_id}"
     kept = record.count(gate.level, RuleOutcome.PASS)

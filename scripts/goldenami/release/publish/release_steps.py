@@ -13,7 +13,7 @@ from goldenami.release.publish import channel_moves
 
 
 class ReleaseStep(StrEnum):
-    """What brings a build on, by the command's name, or why nothing does now."""
+    """What brings a build on, by its command."""
 
     BAKE = "bake"
     PUBLISH = "publish"

@@ -14,7 +14,6 @@ from datetime import datetime
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, pointers, refresh
-from goldenami.aws.channels.evidence import Judge
 from goldenami.aws.channels.lease import LIFE_S, hold_leases
 from goldenami.aws.channels.ledger import Channel, GpuProof, Ledger, untold, withdrawn_in
 from goldenami.aws.channels.pointers import Version
@@ -26,7 +25,7 @@ from goldenami.core.errors import BadInput, GoldenError, NotVerified
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
 from goldenami.release.publish import channel_moves
-from goldenami.release.publish.channel_moves import MoveOptions
+from goldenami.release.publish.channel_moves import Criteria
 from goldenami.release.publish.publish_records import MovePlan, RegionMove
 
 
@@ -39,18 +38,9 @@ class RollbackState:
     template: Version | None
 
 
-@dataclass(frozen=True)
-class RollbackCriteria:
-    """What AMIs that `latest` never named are judged by: what is known of them on a GPU, and what a
-    person allows."""
-
-    judge: Judge
-    options: MoveOptions
-
-
 def prepare(
     account: Account, definition: Definition, *, to: str | None, regions: list[str],
-    criteria: RollbackCriteria,
+    criteria: Criteria,
 ) -> Prepared[MovePlan]:
     """What would go back: to the build `to`, else to the one before the present one. No `regions`:
     all of them.
@@ -83,8 +73,9 @@ def prepare(
         further=_further(states), withdraw=tuple(sorted(withdraw)),
         dropped=channels.dropped(definition, (ledger.regions for ledger in known.values())),
         unreachable={region: error.message for region, error in failed.items()}, regions=tuple(
-            move.model_copy(update={"candidate": _takes_candidate(
-                states[move.region].ledger, withdraw, target, baked)}) for move in moves)),
+            move.model_copy(update={"channels": tuple(Channel)})
+            if _takes_candidate(states[move.region].ledger, withdraw, target, baked) else move
+            for move in moves)),
         {region: error for region, error in failed.items() if region in names})
 
 
@@ -110,7 +101,6 @@ def _look(
 
 
 def _further(states: dict[str, RollbackState]) -> str | None:
-    """The build one step further back, where all regions have the same one."""
     before = {entry.build_id if (entry := state.ledger.previous()) else None
               for state in states.values()}
     return before.pop() if len(before) == 1 else None
@@ -156,8 +146,6 @@ def _target(image: str, states: dict[str, RollbackState]) -> str:
 
 
 def _launchable(image: str, target: str, amis: dict[str, Image | None]) -> dict[str, Image]:
-    """The AMIs to go back to, or BadInput naming each region where there is none that can be
-    launched."""
     launchable = {region: ami for region, ami in amis.items()
                   if ami and ami.state == AmiState.AVAILABLE and ami.tags.get(tags.BUILD_ID)
                   == target}
@@ -174,8 +162,7 @@ def _launchable(image: str, target: str, amis: dict[str, Image | None]) -> dict[
 
 def _gpu_proof(
     account: Account, definition: Definition, target: str, amis: dict[str, Image],
-    ledgers: list[Ledger],
-    criteria: RollbackCriteria,
+    ledgers: list[Ledger], criteria: Criteria,
 ) -> GpuProof:
     """What is known of the build on a GPU. AMIs that `latest` never named have to pass all that a
     promotion asks for.
@@ -191,9 +178,9 @@ def _gpu_proof(
                and ledger.candidate.build_id == target]
     found = channel_moves.on_gpus(account, definition, target, amis, criteria.judge)
     gpu = channel_moves.gpu(definition.image, target, [entry.gpu for entry in entries], found,
-                            accept=criteria.options.accept_untested_gpu)
+                            accept=criteria.accept_untested_gpu)
     hours = channels.publish_section(definition).soak_hours
-    if hours and not criteria.options.now:
+    if hours and not criteria.now:
         if not entries:
             raise NotVerified(f"build {target} was neither `latest` nor is it the candidate: "
                               "whether it stood "
@@ -230,6 +217,7 @@ def execute(
             begun[region] = leases[region].fence
             version = channel_moves.apply(account, definition, plan, moves[region], leases[region],
                                           reuse_version=True)
+        assert version is not None  # the ledger names `latest`
         progress.say(f"{region}: latest is {moves[region].ami}, the template's default version "
                      f"{version.number}")
         if instance_refresh := channels.publish_section(definition).instance_refresh:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
 from goldenami.aws.channels import channels
 from goldenami.aws.channels.lease import hold_leases
@@ -21,9 +19,8 @@ from goldenami.aws.inventory import inventory, removal
 from goldenami.aws.inventory.removal import FreshImages
 from goldenami.aws.regions import Prepared, for_each_region
 from goldenami.aws.session import Account, Client, translate
-from goldenami.core import clock, records
+from goldenami.core import clock
 from goldenami.core.errors import GoldenError
-from goldenami.core.records import Record
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
 from goldenami.release.retire import retention
@@ -35,8 +32,6 @@ from goldenami.release.retire.retention import (
     RetireStep,
 )
 
-RETIRE_FILE = "retire.json"
-
 _CHANGES: Mapping[RetireStep, removal.ImageStep] = {
     RetireStep.RECALL: removal.recall, RetireStep.DEPRECATE: removal.deprecate,
     RetireStep.DISABLE: removal.disable,
@@ -46,24 +41,10 @@ _AT_ONCE = (RetireStep.DELETE_VERSION, RetireStep.DELETE_RECORD)
 _SHARES_MATTER = frozenset({RetireStep.DEPRECATE, RetireStep.DISABLE})
 
 
-class RetireRecord(Record):
-    """What a run did of its plan, by region. `failed` has a line for each action that was refused,
-    `kept` one for each that was left out, since the ledger named its build by the time the lease
-    was held.
-    """
-
-    schema_version: Literal[1] = 1
-    plan: RetirePlan
-    done: dict[str, list[Action]]
-    failed: dict[str, list[str]]
-    kept: dict[str, list[str]]
-
-
 def prepare(
     account: Account, image: str, regions: list[str], policy: RetentionPolicy, progress: Progress,
 ) -> Prepared[RetirePlan]:
-    """Read every region and decide. A region that cannot be read is named in the plan, and nothing
-    of it is touched."""
+    """Read every region and decide. Of a region that cannot be read nothing is touched."""
     now, account = clock.now(), account.with_short_timeouts()
     with progress.step("look at the regions"):
         results = for_each_region(regions,
@@ -105,36 +86,25 @@ def _plan(
     return retention.plan(shared, image, policy, now)
 
 
-def execute(
-    account: Account, prepared: Prepared[RetirePlan], folder: Path, progress: Progress
-) -> RetireRecord:
-    """Do what the plan says, all regions at once, and write retire.json; then raise if anything was
-    refused.
+def execute(account: Account, prepared: Prepared[RetirePlan], progress: Progress) -> None:
+    """Do what the plan says, all regions at once; then raise if anything was refused.
 
     The leases of the image are held, so that no publish, promotion or rollback moves a pointer
     meanwhile; what one moved before, after the plan was made, is left alone.
     """
     plan = prepared.plan
     plans = {planned.region: planned for planned in plan.regions if planned.actions}
-    done: dict[str, list[Action]] = {region: [] for region in plans}
     refused: dict[str, list[GoldenError]] = {region: [] for region in plans}
-    kept: dict[str, list[str]] = {}
 
     def work(region: str) -> None:
-        due, kept[region] = _still_due(plans[region], leases[region].ledger, plan.policy)
-        for line in kept[region]:
+        due, kept = _still_due(plans[region], leases[region].ledger, plan.policy)
+        for line in kept:
             progress.say(f"{region}: {line}")
-        _retire(account, region, due, done[region], refused[region], progress)
+        _retire(account, region, due, refused[region], progress)
 
     with hold_leases(account, plan.image, list(plans)) as leases:
         for_each_region(plans, work)
-    record = RetireRecord(
-        plan=plan, done=done, kept={region: lines for region, lines in kept.items() if lines},
-        failed={region: [error.message for error in errors] for region, errors in refused.items()
-                if errors})
-    records.write(folder / RETIRE_FILE, record)
     check(prepared, refused)
-    return record
 
 
 def staying(plan: RetirePlan) -> set[str]:
@@ -157,8 +127,8 @@ def check(prepared: Prepared[RetirePlan], refused: Mapping[str, list[GoldenError
 def _still_due(
     planned: RegionRetirePlan, ledger: Ledger, policy: RetentionPolicy,
 ) -> tuple[list[Action], list[str]]:
-    """The actions without those on what the ledger names by now, and a line for each of these. A
-    recall stays."""
+    """The actions but those on what the ledger names by now, and a line for each of these. A recall
+    stays."""
     entries = {inventory.ROLLBACK: ledger.previous() if policy.keep_last > 1 else None,
                "candidate": ledger.candidate, "latest": ledger.latest}
     named = {entry.build_id: name for name, entry in entries.items() if entry}
@@ -169,8 +139,7 @@ def _still_due(
 
 
 def _retire(
-    account: Account, region: str, due: list[Action], done: list[Action],
-    refused: list[GoldenError],
+    account: Account, region: str, due: list[Action], refused: list[GoldenError],
     progress: Progress,
 ) -> None:
     """The actions of one region in order; one that fails ends those of its build, and no others.
@@ -178,14 +147,13 @@ def _retire(
     Versions of templates go first and records last, many in a call: of a build, too, they are the
     first and the last.
     """
-    stopped: set[str] = set()
+    stopped, done = set[str](), list[Action]()
     ec2, ssm = account.ec2(region), account.ssm(region)
     present = removal.FreshImages(ec2, [action.target for action in due if action.step in _CHANGES])
 
     def try_all(
         actions: list[Action], do: Callable[[list[str]], Mapping[str, GoldenError]]
     ) -> None:
-        """Do actions of one kind at once; `do` gets their targets, and says which were refused."""
         wanted = [action for action in actions if action.build_id not in stopped]
         try:
             failed = do([action.target for action in wanted]) if wanted else {}
@@ -214,7 +182,6 @@ def _retire(
 def _do(
     ec2: Client, step: RetireStep, present: FreshImages, targets: list[str]
 ) -> dict[str, GoldenError]:
-    """Take a step on each target; none is refused without an error."""
     for target in targets:
         if step is RetireStep.DELETE_SNAPSHOT:
             removal.delete_snapshot(ec2, target)
