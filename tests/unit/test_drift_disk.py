@@ -12,15 +12,9 @@ from pathlib import Path
 import pytest
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.fleet.drift.disk import (
-    allowances,
-    baked_disk,
-    disk_check,
-    disk_file,
-    disk_summary,
-    manifest,
-)
+from goldenami.fleet.drift.disk import baked_disk, disk_check, disk_records, manifest, policy
 from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict
+from goldenami.fleet.drift.disk.neighbours import UNKNOWN
 from goldenami.local.disk import disk
 from goldenami.model.builds import sparse_disk
 from goldenami.model.builds.build_folder import BuildFolder
@@ -144,7 +138,7 @@ def test_named_attacks(build: BuildFolder, image: Path, tmp_path: Path) -> None:
     assert rows["/usr/bin/false"].package == "coreutils"
     assert "Python runs it instead of its source" in rows["/var/log/hidden.pyc"].rule
     assert "as root" in rows["/var/lib/cloud/scripts/per-boot/run"].rule
-    said = list(disk_summary.show(record))
+    said = list(disk_records.show(record))
     assert all(any(line.startswith(row.path) for line in said) for row in record.drift)
 
 
@@ -192,7 +186,7 @@ def test_a_definition_allows_a_path_until_a_day(
     assert definition_file.without_publish(
         path.read_text(encoding="utf-8")
     ) == definition_file.without_publish(before)
-    reason = allowances.allowed(definition, datetime.date(2027, 1, 31))
+    reason = policy.allowed_paths(definition, datetime.date(2027, 1, 31))
     with small_image.mounted(image, tmp_path / "mount") as tree:
         append("opt/agent/bin/agent", "new")(tree)
         append("opt/agent/code.pyc", "new")(tree)
@@ -202,7 +196,7 @@ def test_a_definition_allows_a_path_until_a_day(
     assert list(named(record)) == ["/opt", "/opt/agent", "/opt/agent/code.pyc"]
     with pytest.raises(BadInput,
                        match=r"allow\.1\.until: /opt/agent/\*\* was allowed to differ until 2027-01-31"):
-        allowances.allowed(definition, datetime.date(2027, 2, 1))
+        policy.allowed_paths(definition, datetime.date(2027, 2, 1))
 
 
 def test_what_a_definition_cannot_allow(tmp_path: Path) -> None:
@@ -237,16 +231,14 @@ def test_of_an_overlay_s_disk_only_what_is_read_is_hashed(
         return read_block(file, index)
 
     monkeypatch.setattr(baked_disk, "read_block", noted)
-    assert (
-        disk_check.check(here, disk_file.opened(path, here, small_image.USER)).verdict
-        is DiskVerdict.AS_BAKED
-    )
+    found = baked_disk.opened(path, here, small_image.USER, UNKNOWN)
+    assert disk_check.check(here, found).verdict is DiskVerdict.AS_BAKED
     assert 0 < len(read) < BlockMap.open(here.blocks).count() // 2
     with here.disk.open("r+b") as file:
         file.seek(read[0] * sparse_disk.BLOCK)
         file.write(b"changed")
     with pytest.raises(BadInput, match="is not what was published"):
-        disk_check.check(here, disk_file.opened(path, here, small_image.USER))
+        disk_check.check(here, baked_disk.opened(path, here, small_image.USER, UNKNOWN))
 
 
 def test_the_command(
@@ -256,33 +248,24 @@ def test_the_command(
     name = "debian-13-ml-cpu"
     folder = checkout.root / "build" / name / build.path.name
     shutil.copytree(build.path, folder, ignore=lambda *_: ["disk.raw"])
-    said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name)
-    assert said.code == ExitCode.OK, said.text
+    given = ("drift", name, "--disk", str(image), "--build", folder.name)
+    checkout.run(*given)
     with small_image.mounted(image, tmp_path / "mount") as tree:
         append("etc/ld.so.preload", "x")(tree)
-    said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name)
-    assert said.code == ExitCode.NOT_VERIFIED
-    assert "/etc/ld.so.preload" in said.text
+    assert "/etc/ld.so.preload" in checkout.run(*given, code=ExitCode.NOT_VERIFIED)
     nobody = tmp_path / "ssh_config"
     nobody.write_text("Host golden\n  HostName 127.0.0.1\n  Port 1\n", encoding="utf-8")
-    said = checkout.golden("drift", name, "--disk", str(image), "--build", folder.name, "--inside")
-    assert (said.code, "could not look: SSH to golden failed" in said.text) == (
-        ExitCode.UNREACHABLE,
-        True,
-    ), said.text
+    said = checkout.run(*given, "--inside", code=ExitCode.UNREACHABLE)
+    assert "could not look: SSH to golden failed" in said
     script = tmp_path / "user-data"
     script.write_text("#!/bin/sh\nid\n", encoding="utf-8")
-    assert checkout.golden("drift", name, "--user-data", str(script)).code == ExitCode.BAD_INPUT
+    checkout.run("drift", name, "--user-data", str(script), code=ExitCode.BAD_INPUT)
     with small_image.mounted(image, tmp_path / "mount") as tree:
         (tree / "etc/ld.so.preload").unlink()
         plants.put(tree,
                    plants.Plant(f"{plants.INSTANCE}/scripts/part-001", "#!/bin/sh\nid\n", 0o700))
-    given = ("drift", name, "--disk", str(image), "--build", folder.name)
-    assert checkout.golden(*given).code == ExitCode.NOT_VERIFIED
-    assert checkout.golden(*given, "--user-data", str(script)).code == ExitCode.OK
+    checkout.run(*given, code=ExitCode.NOT_VERIFIED)
+    checkout.run(*given, "--user-data", str(script))
     os.truncate(image, disk.ROOT_OFFSET + 4096)
-    assert (
-        checkout.golden("drift", name, "--disk", str(image), "--build", folder.name).code
-        == ExitCode.UNREACHABLE
-    )
-    assert checkout.golden("drift", name, "--disk", "/none").code == ExitCode.BAD_INPUT
+    checkout.run(*given, code=ExitCode.UNREACHABLE)
+    checkout.run("drift", name, "--disk", "/none", code=ExitCode.BAD_INPUT)

@@ -37,7 +37,7 @@ def verdict(plant: Plant, launch: LaunchedWith = UNKNOWN, image: set[str] = IMAG
               for path, text in plant.beside}
     found[plant.path] = state(plant.path, plant.text, plant.mode)
     near, policy = Neighbours(small_image.USER, launch, {}, found,
-                              ()), Policy.read(small_image.USER, image)
+                              ()), Policy(image)
     return [line for path, each in found.items()
             for line in comparison.broken(None, each, policy.rule(path), near)]
 
@@ -129,7 +129,7 @@ def test_the_key_of_the_launch() -> None:
 def accounts(path: str, baked: str, found: str) -> list[str]:
     before, now = (PathState(path, "file", 0o644, 0, 0, size=len(text), text=text)
                    for text in (baked, found))
-    policy = Policy.read("debian", ())
+    policy = Policy(())
     none: dict[str, PathState] = {}
     return comparison.broken(before, now, policy.rule(path),
                              Neighbours("debian", UNKNOWN, none, none, ()))
@@ -148,12 +148,8 @@ def accounts(path: str, baked: str, found: str) -> list[str]:
     ("/etc/group", "", "debian:x:1000:other"), ("/etc/group", "disk:x:6:\n", "disk:x:6:debian"),
     ("/etc/group", "shadow:x:42:\n", "shadow:x:42:debian"), ("/etc/shadow", "", "debian::20418:0:99999:7:::")])
 def test_a_user_that_is_more_than_the_default_one(path: str, baked: str, line: str) -> None:
-    assert (
-        accounts(
-            path, baked, f"{baked}{line}\n" if line.split(":")[0] not in baked else f"{line}\n"
-        )
-        != []
-    )
+    is_new = line.split(":")[0] not in baked
+    assert accounts(path, baked, f"{baked if is_new else ''}{line}\n") != []
 
 
 @pytest.mark.parametrize(("path", "baked", "line"), [
@@ -165,7 +161,7 @@ def test_the_default_user(path: str, baked: str, line: str) -> None:
 
 
 def test_a_free_folder_keeps_owner_and_mode() -> None:
-    policy, none = Policy.read("debian", IMAGE), Neighbours("debian", UNKNOWN, {}, {}, ())
+    policy, none = Policy(IMAGE), Neighbours("debian", UNKNOWN, {}, {}, ())
     baked = {"/var/lib/chrony/x": "0750", "/var/log/journal": "2755", "/home": "0755",
              "/tmp/x": "1777"}
     for path, mode in baked.items():
@@ -183,7 +179,7 @@ def test_a_free_folder_keeps_owner_and_mode() -> None:
     ("/etc/cni/net.d", "0700", False), ("/etc/cni/net.d", "0777", True)])
 def test_a_new_folder_is_closed_to_writers(path: str, mode: str, is_drift: bool) -> None:
     found, none = folder(path, mode), Neighbours("debian", UNKNOWN, {}, {}, ())
-    assert bool(comparison.broken(None, found, Policy.read("debian", IMAGE).rule(path),
+    assert bool(comparison.broken(None, found, Policy(IMAGE).rule(path),
                                   none)) is is_drift
     owned = dataclasses.replace(found, uid=1000)
-    assert comparison.broken(None, owned, Policy.read("debian", IMAGE).rule(path), none) != []
+    assert comparison.broken(None, owned, Policy(IMAGE).rule(path), none) != []

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from goldenami.core import records
 from goldenami.core.errors import BadInput, Unreachable
-from goldenami.fleet.drift.disk import allowances
+from goldenami.fleet.drift.disk import policy
 from goldenami.fleet.drift.inside import expected, facts, instance_program, running_check
 from goldenami.fleet.drift.inside.expected import Running
 from goldenami.fleet.drift.inside.facts import Facts
@@ -24,9 +24,9 @@ from goldenami.model.definitions import definition_file
 from support.builds import builds
 from support.builds.builds import IMAGE
 
-RELEASE = "6.1.0-cloud-amd64"
+RELEASE, GRUB = "6.1.0-cloud-amd64", expected.GRUB
 TEXTS = {
-    "/boot/grub/grub.cfg": "set timeout=0\nmenuentry x {\n  linux /vmlinuz root=UUID=1 ro quiet\n}\n",
+    GRUB: "set timeout=0\nmenuentry x {\n  linux /vmlinuz root=UUID=1 ro quiet\n}\n",
     "/etc/sysctl.d/60-golden.conf": "# x\nvm.swappiness = 10\nnet.ipv4.tcp_rmem = 4096 131072  6291456\n",
     "/usr/lib/sysctl.d/50-default.conf": "kernel.sysrq = 0x01b6\n-net.none.x = 1\nvm.swappiness = 60\nnet.*.y = 1\n",
     instance_program.CONTAINERS: '[{"name": "docker.io/library/redis:7", "config": "c0ffee"}]',
@@ -132,10 +132,10 @@ def test_a_definition_allows_a_port_until_a_day(tmp_path: Path) -> None:
         text.write("drift:\n  listen:\n  - {port: tcp/4444, reason: our model server, until: "
                    "2027-01-31}\n")
     definition = definition_file.load(root, path)
-    assert named(allowances.allowed_ports(definition, date(2027, 1, 31)), listeners=[EVIL]) == []
+    assert named(policy.allowed_ports(definition, date(2027, 1, 31)), listeners=[EVIL]) == []
     with pytest.raises(BadInput,
                        match=r"listen\.1\.until: tcp/4444 was allowed to be heard until 2027-01-31"):
-        allowances.allowed_ports(definition, date(2027, 2, 1))
+        policy.allowed_ports(definition, date(2027, 2, 1))
 
 
 def test_an_immutable_image_declares_what_lies_over_its_root() -> None:
@@ -176,11 +176,8 @@ def test_the_command_line_of_an_immutable_image_is_in_its_manifest() -> None:
 
 
 def test_a_menu_of_several_entries_boots_the_first() -> None:
-    menu = (
-        TEXTS["/boot/grub/grub.cfg"] + "menuentry y {\n  linux /vmlinuz root=UUID=1 ro single\n}\n"
-    )
-    paths = {**PATHS, "/boot/grub/grub.cfg": state("/boot/grub/grub.cfg", menu)}
-    texts = {**TEXTS, "/boot/grub/grub.cfg": menu}
+    menu = f"{TEXTS[GRUB]}menuentry y {{\n  linux /vmlinuz root=UUID=1 ro single\n}}\n"
+    paths, texts = {**PATHS, GRUB: state(GRUB, menu)}, {**TEXTS, GRUB: menu}
     assert named(paths=paths, texts=texts) == []
     assert named(paths=paths, texts=texts, command_line="root=UUID=1 ro single") == [
         "command line /proc/cmdline: added: single; missing: quiet"]
@@ -204,9 +201,8 @@ def test_the_program_runs_as_it_is_sent_and_leaves_nothing(tmp_path: Path) -> No
 
 
 def line(said: Any) -> str:
-    return (
-        instance_program.MARK + base64.b64encode(zlib.compress(json.dumps(said).encode())).decode()
-    )
+    packed = base64.b64encode(zlib.compress(json.dumps(said).encode())).decode()
+    return instance_program.MARK + packed
 
 
 @pytest.mark.parametrize(("said", "cause"), [

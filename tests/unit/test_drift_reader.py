@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,14 +171,8 @@ def test_changed_blocks_stand_before_the_base() -> None:
 
     disk = ChangedBlocks(40, Letters(), merged([(20, 25), (5, 8), (8, 10)]),
                          lambda _, length: b"x" * length)
-    whole = (
-        bytes(range(5))
-        + b"x" * 5
-        + bytes(range(10, 20))
-        + b"x" * 5
-        + bytes(range(25, 30))
-        + bytes(10)
-    )
+    whole = b"".join((bytes(range(5)), b"x" * 5, bytes(range(10, 20)), b"x" * 5,
+                      bytes(range(25, 30)), bytes(10)))
     for start in range(41):
         for stop in range(start, 41):
             assert disk.read(start, stop - start) == whole[start:stop]
@@ -211,15 +206,11 @@ def test_only_what_was_written_is_read(build: BuildFolder, image: Path, tmp_path
     base, now = Counted(build.disk), RawFile(image)
     parts = changed_parts(build.disk, image)
     disk = ChangedBlocks(now.size, base, parts, now.read)
-    record = disk_check.check(build,
-                              LookedAt(label="", user=small_image.USER, disk=disk, base=base,
-                                       changed=parts))
+    looked_at = LookedAt(label="", user=small_image.USER, disk=disk)
+    record = disk_check.check(build, replace(looked_at, base=base, changed=parts))
     assert [row.path for row in record.drift] == ["/usr/bin/false"]
     assert base.bytes < 2 * MIB
-    assert (
-        disk_check.check(build, LookedAt(label="", user=small_image.USER, disk=disk)).drift
-        == record.drift
-    )
+    assert disk_check.check(build, looked_at).drift == record.drift
 
 
 def test_content_that_lies_elsewhere_is_read(

@@ -11,19 +11,11 @@ from goldenami.aws import notify
 from goldenami.aws.session import Account, check_regions, translated
 from goldenami.commands import AsJson, BuildId, DryRun, Regions, print_record, raise_failed, run_url
 from goldenami.commands.checkout import Checkout
-from goldenami.core import clock, records, units
+from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
 from goldenami.core.terminal.progress import Progress
-from goldenami.fleet.drift import (
-    fleet,
-    fleet_summary,
-    outside,
-    repair,
-    running_instance,
-    shared_ami,
-)
-from goldenami.fleet.drift.disk import allowances, disk_check, disk_file, disk_summary, manifest
-from goldenami.fleet.drift.disk.disk_check import LookedAt
+from goldenami.fleet.drift import fleet, fleet_records, outside, repair, running_instance
+from goldenami.fleet.drift.disk import baked_disk, disk_check, disk_records, manifest, policy
 from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict, RunningDifference
 from goldenami.fleet.drift.disk.neighbours import LaunchedWith
 from goldenami.fleet.drift.fleet_records import DRIFT_FILE
@@ -50,7 +42,7 @@ def _asked(
         return None
     with progress.step("ask the machine what it runs"):
         return running_check.look(build, lambda command: ssh.as_root(ssh_config, address, command),
-                                  allowances.allowed_ports(definition, clock.now().date()))
+                                  policy.allowed_ports(definition, clock.now().date()))
 
 
 @translated()
@@ -108,8 +100,7 @@ def _check_words(
     """BadInput for a word that nothing would look at."""
     if repaired is not None:
         raise BadInput(f"`{repaired}` is one word too many",
-                       hint="`golden drift IMAGE --instance ID`, or "
-                                                                  "`golden drift repair ID`")
+                       hint="`golden drift IMAGE --instance ID`, or `golden drift repair ID`")
     if build is not None:
         raise BadInput("--build is of --disk: the tags of an instance's AMI say which build it is",
                        hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`")
@@ -146,18 +137,17 @@ def _named(image: str | None) -> str:
 def _user(checkout: Checkout, definition: Definition, build: BuildFolder) -> str:
     """The default user of a build: the publisher's, where it was baked on EC2."""
     base = definition.base
-    return (
-        ec2.user(checkout.root, base.release) if build.read_bake().ami else base.distribution.value
-    )
+    if build.read_bake().ami:
+        return ec2.user(checkout.root, base.release)
+    return base.distribution.value
 
 
 def _disk(
     checkout: Checkout, image: str, path: Path, build_id: str | None, user_data: Path | None, *,
     inside: bool, as_json: bool,
 ) -> int:
-    """A disk that is a file."""
     definition, builds = checkout.definition(image), checkout.builds(image)
-    may = allowances.allowed(definition, clock.now().date())
+    may = policy.allowed_paths(definition, clock.now().date())
     build = builds.build(build_id) if build_id else builds.latest
     if build is None or not build.is_baked:
         raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} "
@@ -166,34 +156,33 @@ def _disk(
     # `golden shell` writes ssh_config beside its disk.
     running = _asked(inside, definition, build, checkout.progress("drift", image),
                      ssh_config=path.with_name("ssh_config"))
-    looked_at = disk_file.opened(path, build, _user(checkout, definition, build),
-                                 LaunchedWith(user_data.read_bytes() if user_data else None))
-    record = disk_check.check(build, looked_at, may).with_running(running)
+    looked_at = baked_disk.opened(path, build, _user(checkout, definition, build),
+                                  LaunchedWith(user_data.read_bytes() if user_data else None))
+    record = disk_check.check(build, looked_at, may, running)
     drift = _written(checkout, record, "disk", as_json=as_json)
     _end(drift, [], "launch the image again: what is on this disk is no longer what was baked")
     return 0
 
 
 def _written(checkout: Checkout, record: DiskRecord, name: str, *, as_json: bool) -> str:
-    """Keep and print what was found; the headline where something drifted."""
     folder = checkout.root / FOLDER
     records.write(folder / f"{name}.json", record)
-    print_record(record, disk_summary.show(record), as_json)
-    return disk_summary.headline(record) if record.verdict is DiskVerdict.DRIFTED else ""
+    print_record(record, disk_records.show(record), as_json)
+    return disk_records.headline(record) if record.verdict is DiskVerdict.DRIFTED else ""
 
 
 def _instance(
     checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None, *,
     inside: bool, as_json: bool,
 ) -> int:
-    """An instance's disk, from outside, and what it runs."""
     definition = checkout.definition(image)
     account = checkout.account(definition)
     progress = checkout.progress("drift", image)
     names = only or definition.regions
     check_regions(names)
     target = running_instance.find(account, names, instance)
-    target = shared_ami.identified(target, checkout.builds(image)) if target.owner else target
+    if target.owner:
+        target = running_instance.identified(target, checkout.builds(image))
     target.demand_build(image)
     build = checkout.builds(image).build(target.build_id)
     # What is signed is in the other account; its copies are beside the build.
@@ -202,17 +191,13 @@ def _instance(
     elif key:
         published_provenance.verify(account, [target.region], target.ami, key)
     manifest.demand_published(build, target.manifest_sha256)
-    may = allowances.allowed(definition, clock.now().date())
+    may = policy.allowed_paths(definition, clock.now().date())
     user = _user(checkout, definition, build)
     running = _asked(inside, definition, build, progress, address=f"{user}@{target.address}")
-    with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
-        looked_at = LookedAt(
-            label=f"{instance} in {target.region}", user=user, disk=found.disk, base=found.base,
-            changed=found.changed, launch=running_instance.launch(account, target))
-        record = disk_check.check(build, looked_at, may).with_running(running)
-        progress.say(f"{units.size(found.bytes_read)} came from EBS")
+    with outside.opened(account, target, build, user, checkout.root / FOLDER, progress) as found:
+        record = disk_check.check(build, found, may, running)
     drift = _written(checkout, record, instance, as_json=as_json)
-    untold = notify.tell(account, drift, "\n".join(disk_summary.show(record))) if drift else []
+    untold = notify.tell(account, drift, "\n".join(disk_records.show(record))) if drift else []
     _end(drift, untold,
          f"`golden drift repair {instance}` replaces its root volume, or the instance in its group")
     return 0
@@ -226,14 +211,13 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
             account.expect(definition.publish.account, (only or definition.regions)[0])
     record, failed = fleet.look(account, checkout.images_by_region(image, only))
     records.write(checkout.root / FOLDER / DRIFT_FILE, record)
-    lines = list(fleet_summary.show(record))
+    lines = list(fleet_records.show(record))
     print_record(record, lines, as_json)
     drifted = any(record.rows())
-    untold = (
-        notify.tell(checkout.account(), lines[-1], "\n".join([*lines[:-1], run_url()]))
-        if drifted or failed else []
-    )
-    _end(fleet_summary.headline(record) if drifted else "", untold,
+    untold = list[GoldenError]()
+    if drifted or failed:
+        untold = notify.tell(checkout.account(), lines[-1], "\n".join([*lines[:-1], run_url()]))
+    _end(fleet_records.headline(record) if drifted else "", untold,
          "`golden drift repair INSTANCE` replaces what drifted; a group takes the default by its "
          "next refresh")
     raise_failed(failed, "not every region could be read")

@@ -72,11 +72,13 @@ def _pickle(value: object) -> str:
     return pickle.dumps(value, protocol=4).decode("utf-8", "surrogateescape")
 
 
-def _container(restart: str, **settings: object) -> tuple[tuple[str, str], ...]:
-    mounts = settings.pop("mounts", {})
-    return ((f"{CONTAINER}/hostconfig.json",
-             json.dumps({"RestartPolicy": {"Name": restart}, **settings})),
-            (f"{CONTAINER}/config.v2.json", json.dumps({"MountPoints": mounts})))
+def _container(
+    restart: str, mounts: object = None, beside: tuple[tuple[str, str], ...] = (),
+    **settings: object,
+) -> Plant:
+    host = json.dumps({"RestartPolicy": {"Name": restart}, **settings})
+    return Plant(f"{CONTAINER}/config.v2.json", json.dumps({"MountPoints": mounts or {}}), 0o600,
+                 beside=(*beside, (f"{CONTAINER}/hostconfig.json", host)))
 
 
 SUDO = "/etc/sudoers.d/90-cloud-init-users"
@@ -87,7 +89,9 @@ SOURCES = "/etc/apt/sources.list.d/debian.sources"
 STANZA = ("Types: deb deb-src\nURIs: {}\nSuites: trixie trixie-updates\nComponents: "
           "main\nSigned-By: {}\n")
 KEYRING, ARCHIVE = "/usr/share/keyrings/debian-archive-keyring.gpg", "https://ftp.debian.org/debian"
-LOCALE = "/etc/default/locale"
+LOCALE, INTERFACES = "/etc/default/locale", "/etc/network/interfaces.d/50-cloud-init"
+META = "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db"
+VOLUME = "/var/lib/docker/volumes/x/opts.json"
 KEY = "ssh-ed25519 AAAAC3Nz other\n"
 NAMES = ("DataSourceEc2Local", "cloudinit.sources.DataSourceEc2")
 
@@ -110,11 +114,9 @@ def data_source(**state: object) -> str:
 
 
 PLANTS = [
-    Plant(SUDO, f"#33 ALL=(ALL) NOPASSWD:ALL\n{OWN}", 0o440),
-    Plant(SUDO, f"#include /var/tmp/.s\n{OWN}", 0o440),
-    Plant(SUDO, f"@include /var/tmp/.s\n{OWN}", 0o440),
-    Plant(SUDO, f"# a \\\n{OWN}", 0o440),
-    Plant(SUDO, OWN.replace("debian", "%users"), 0o440),
+    *(Plant(SUDO, text, 0o440) for text in (
+        f"#33 ALL=(ALL) NOPASSWD:ALL\n{OWN}", f"#include /var/tmp/.s\n{OWN}",
+        f"@include /var/tmp/.s\n{OWN}", f"# a \\\n{OWN}", OWN.replace("debian", "%users"))),
     Plant(LOCALE, "LD_PRELOAD=/tmp/x.so\n"),
     Plant(LOCALE, "PATH=.\n"),
     Plant(LOCALE, "# \\\nPATH=.\n"),
@@ -123,30 +125,17 @@ PLANTS = [
     Plant(NETPLAN, f"{ETH}      nameservers: {{addresses: [192.0.2.1]}}\n", 0o600),
     Plant(NETPLAN, f"{ETH}      routes:\n      - to: 0.0.0.0/0\n        via: 192.0.2.1\n", 0o600),
     Plant(NETPLAN, f"{ETH}      gateway4: 192.0.2.1\n", 0o600),
-    Plant(
-        NETPLAN,
-        f"{ETH}  tunnels:\n    t: {{mode: gre, local: 192.0.2.1, remote: 192.0.2.2}}\n",
-        0o600,
-    ),
-    Plant(
-        NETPLAN,
-        ETH.replace(
-            "  version", "  ethernets: {eth0: {nameservers: {addresses: [192.0.2.1]}}}\n  version"
-        ),
-        0o600,
-    ),
-    *(
-        Plant(NETPLAN, f"{ETH}      addresses: [{address}]\n", 0o600)
-        for address in ("169.254.169.254/32", "10.0.0.5/1", "127.0.0.2/24")
-    ),
+    Plant(NETPLAN, f"{ETH}  tunnels:\n    t: {{mode: gre, local: 192.0.2.1, remote: 192.0.2.2}}\n",
+          0o600),
+    Plant(NETPLAN, ETH.replace("  version", "  ethernets: {eth0: {nameservers: {addresses: "
+                               "[192.0.2.1]}}}\n  version"), 0o600),
+    *(Plant(NETPLAN, f"{ETH}      addresses: [{address}]\n", 0o600)
+      for address in ("169.254.169.254/32", "10.0.0.5/1", "127.0.0.2/24")),
     Plant(NETPLAN, "network: [\n", 0o600),
     Plant(NETPLAN, "{" * 5000, 0o600),
     Plant(NETPLAN, "network:\n", 0o600),
-    Plant(
-        "/etc/network/interfaces.d/50-cloud-init",
-        "auto eth0\niface eth0 inet dhcp\n    up /tmp/x\n",
-    ),
-    Plant("/etc/network/interfaces.d/50-cloud-init", "source /tmp/x\n"),
+    Plant(INTERFACES, "auto eth0\niface eth0 inet dhcp\n    up /tmp/x\n"),
+    Plant(INTERFACES, "source /tmp/x\n"),
     Plant(SOURCES, STANZA.format("http://192.0.2.1/debian", KEYRING)),
     Plant(SOURCES, STANZA.format("https://ftp.debian.org.example.com/debian", KEYRING)),
     Plant(SOURCES, STANZA.format("https://debian.org@example.com/debian", KEYRING)),
@@ -175,46 +164,24 @@ PLANTS = [
     Plant(f"{CLOUD}/data/x", "x"),
     Plant(f"{INSTANCE}/manual-clean", ""),
     Plant("/var/lib/docker/x", SHELL, 0o4755, beside=(("/var/lib/docker/", "0755"),)),
-    Plant(
-        "/var/lib/containerd/x/shell",
-        SHELL,
-        0o4755,
-        beside=(("/var/lib/containerd/", "0711"), ("/var/lib/containerd/x/", "0755")),
-    ),
+    Plant("/var/lib/containerd/x/shell", SHELL, 0o4755,
+          beside=(("/var/lib/containerd/", "0711"), ("/var/lib/containerd/x/", "0755"))),
     Plant("/var/lib/docker/swarm/docker-state.json", "{}"),
     Plant("/var/lib/containerd/opt/bin/runc", SHELL, 0o755),
-    Plant(
-        "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db",
-        "x containerd.io/restart.status running x",
-    ),
-    Plant(
-        "/var/lib/docker/volumes/x/opts.json",
-        '{"MountType":"none","MountOpts":"bind","MountDevice":"/"}',
-    ),
-    Plant("/var/lib/docker/volumes/x/opts.json", '{"mount\\u0044evice":"/"}'),
-    *(
-        Plant(f"{CONTAINER}/config.v2.json", beside[1][1], 0o600, beside=beside[:1])
-        for beside in (
-            _container("always", Privileged=True),
-            _container("always", privileged=True),
-            _container("unless-stopped", Binds=["/:/host"]),
-            _container("on-failure", CapAdd=["SYS_ADMIN"]),
-            _container("always", ReadonlyPaths=[]),
-            _container("always", mounts={"/host": {"Source": "/etc", "Type": "bind"}}),
-            _container("always", Binds=["/home/debian/../../etc:/x"]),
-            _container("always", PidMode="host"),
-            _container("always", Devices=[{"PathOnHost": "/dev/nvme0n1"}]),
-        )
-    ),
-    Plant(
-        f"{CONTAINER}/config.v2.json",
-        "{}",
-        0o600,
-        beside=(
-            ("/home/debian/root", f"{LINK}/"),
-            _container("always", Binds=["/home/debian/root:/x"])[0],
-        ),
-    ),
+    Plant(META, "x containerd.io/restart.status running x"),
+    Plant(VOLUME, '{"MountType":"none","MountOpts":"bind","MountDevice":"/"}'),
+    Plant(VOLUME, '{"mount\\u0044evice":"/"}'),
+    _container("always", Privileged=True),
+    _container("always", privileged=True),
+    _container("unless-stopped", Binds=["/:/host"]),
+    _container("on-failure", CapAdd=["SYS_ADMIN"]),
+    _container("always", ReadonlyPaths=[]),
+    _container("always", mounts={"/host": {"Source": "/etc", "Type": "bind"}}),
+    _container("always", Binds=["/home/debian/../../etc:/x"]),
+    _container("always", PidMode="host"),
+    _container("always", Devices=[{"PathOnHost": "/dev/nvme0n1"}]),
+    _container("always", Binds=["/home/debian/root:/x"],
+               beside=(("/home/debian/root", f"{LINK}/"),)),
     Plant("/opt/cni/bin/bridge", SHELL, 0o755),
     Plant("/var/backups/.ssh/authorized_keys", KEY, 0o600),
     Plant("/var/log/.ssh/authorized_keys", KEY, 0o600),
@@ -246,7 +213,7 @@ WRITTEN = [
         "      - {to: 0.0.0.0/0, via: 10.0.1.1, table: 101}\n"
         "      - {to: 10.0.1.0/24, table: 101}\n      routing-policy:\n      - {from: 10.0.1.8, "
         "table: 101}\n", 0o600),
-    Plant("/etc/network/interfaces.d/50-cloud-init",
+    Plant(INTERFACES,
           "# written by cloud-init\nauto lo\niface lo inet loopback\n\n"
           "auto eth0\niface eth0 inet dhcp\n    metric 100\n"),
     Plant(SOURCES, f"## Note\n\n{STANZA.format(ARCHIVE, KEYRING)}\n## Fixes\n"
@@ -262,12 +229,11 @@ WRITTEN = [
     Plant("/var/lib/docker/overlay2/0/diff/usr/bin/sudo", SHELL, 0o4755,
           beside=(("/var/lib/docker/", "0710"),)),
     Plant("/var/lib/docker/overlay2/0/diff/root/.ssh/authorized_keys", KEY, 0o600),
-    *(Plant(f"{CONTAINER}/config.v2.json", beside[1][1], 0o600, beside=beside[:1]) for beside in (
-        _container("no", Privileged=True), _container("always", Runtime="runc", CapAdd=None),
-        _container("always", Binds=["data:/data", "/home/debian/data:/data"]))),
-    Plant("/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db", "moby"),
-    Plant("/var/lib/docker/volumes/x/opts.json",
-          '{"MountType":"nfs","MountOpts":"","MountDevice":":/x"}'),
+    _container("no", Privileged=True),
+    _container("always", Runtime="runc", CapAdd=None),
+    _container("always", Binds=["data:/data", "/home/debian/data:/data"]),
+    Plant(META, "moby"),
+    Plant(VOLUME, '{"MountType":"nfs","MountOpts":"","MountDevice":":/x"}'),
     Plant("/var/log/README", f"{LINK}../../usr/share/doc/systemd/README.logs"),
     Plant("/var/log/chrony/x", "x"),
     Plant("/var/lib/logrotate/status",

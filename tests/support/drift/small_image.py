@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from goldenami.core import records, shell
 from goldenami.fleet.drift.disk import disk_check
-from goldenami.fleet.drift.disk.disk_check import Allowed, LookedAt
+from goldenami.fleet.drift.disk.disk_check import LookedAt
 from goldenami.fleet.drift.disk.disk_records import DiskRecord
+from goldenami.fleet.drift.disk.policy import Allowed
 from goldenami.local.disk import disk
 from goldenami.local.reader.block_source import RawFile
 from goldenami.model.builds.build_folder import BuildFolder

@@ -1,4 +1,5 @@
-"""The record of `golden drift`: which instance runs what, and what of it is not as published."""
+"""The record of `golden drift`: which instance runs what, and what of it is not as published; and
+its lines for people."""
 
 from __future__ import annotations
 
@@ -8,10 +9,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from goldenami.core import units
 from goldenami.core.records import Record
 from goldenami.model.builds.build_records import Utc
 
 DRIFT_FILE = "drift.json"
+STRANGERS_SHOWN = 5
+"""Instances of others that are named; all of them are in the record."""
 
 
 class FleetDrift(StrEnum):
@@ -50,8 +54,7 @@ class InstanceRow(Record):
 
 
 class GroupRow(Record):
-    """An Auto Scaling group that launches from the image's template, by the version that it
-    names."""
+    """An Auto Scaling group that launches from the image's template."""
 
     name: str
     version: str
@@ -87,7 +90,6 @@ class ImageFleet(Record):
 
     @property
     def rows(self) -> list[InstanceRow | GroupRow]:
-        """Instances and groups."""
         return [*self.instances, *self.groups]
 
 
@@ -101,9 +103,63 @@ class FleetRecord(Record):
     unreachable: dict[str, str]
 
     def rows(self) -> Iterator[tuple[str, ImageFleet, InstanceRow | GroupRow, DriftRow]]:
-        """Every drift with its region, its image and what drifted."""
         for region, fleets in self.regions.items():
             for fleet in fleets:
                 for row in fleet.rows:
                     for drift in row.drift:
                         yield region, fleet, row, drift
+
+
+def headline(record: FleetRecord) -> str:
+    """One line: how many of how many drifted, and which regions are silent."""
+    fleets = [fleet for fleets in record.regions.values() for fleet in fleets]
+    drifted, all_of_them = (sum(getattr(fleet.metrics, name) for fleet in fleets)
+                            for name in ("drifted", "instances"))
+    groups = sum(bool(group.drift) for fleet in fleets for group in fleet.groups)
+    parts = [f"{drifted} of {all_of_them} instances drifted"]
+    parts += [f"{groups} groups launch another version than the default"] if groups else []
+    parts += [f"could not look at {', '.join(record.unreachable)}"] if record.unreachable else []
+    return "; ".join(parts)
+
+
+def show(record: FleetRecord) -> Iterator[str]:
+    """The record for a terminal."""
+    for region, fleets in record.regions.items():
+        for fleet in fleets:
+            number = fleet.template_version
+            version = f", template version {number}" if number else ""
+            yield f"{fleet.image} in {region}: `latest` is {fleet.latest or 'nothing'}{version}"
+            for row in fleet.rows:
+                yield f"  {_title(row)}"
+                for drift in row.drift:
+                    since = f" (since {drift.since})" if drift.since else ""
+                    yield f"    DRIFT {drift.kind.value}: {drift.what}{since}"
+            yield f"  {_figures(fleet)}"
+            yield from _strangers(fleet)
+    for region, cause in record.unreachable.items():
+        yield f"{region} is unreachable: {cause}"
+    yield headline(record)
+
+
+def _title(row: InstanceRow | GroupRow) -> str:
+    if isinstance(row, GroupRow):
+        return f"group {row.name} launches version {row.version}"
+    origin = [f"in {row.group}"] if row.group else []
+    origin += [f"by version {row.template_version}"] if row.template_version else []
+    since = f" since {row.since}" if row.since else ""
+    return f"{row.id} {row.ami} {row.build_id or 'no build'} {row.state}{since}" + (
+        f" ({', '.join(origin)})" if origin else "")
+
+
+def _figures(fleet: ImageFleet) -> str:
+    by_build = ", ".join(f"{count} of {build}"
+                         for build, count in fleet.metrics.instances_by_build.items())
+    oldest = fleet.metrics.oldest_build_days
+    return f"{fleet.metrics.instances} instances" + (f": {by_build}" if by_build else "") + (
+        f"; the oldest build is {oldest:.0f} days old" if oldest is not None else "")
+
+
+def _strangers(fleet: ImageFleet) -> Iterator[str]:
+    if fleet.strangers:
+        named = [f"{name} ({ami})" for name, ami in fleet.strangers.items()]
+        yield f"  not of this pipeline: {units.some(named, STRANGERS_SHOWN)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from goldenami.aws.session import Account, translated
@@ -18,35 +18,19 @@ from goldenami.aws.snapshots.temporary import temporary_snapshot
 from goldenami.core import units
 from goldenami.core.errors import Unreachable
 from goldenami.core.terminal.progress import Progress
+from goldenami.fleet.drift import running_instance
 from goldenami.fleet.drift.disk.baked_disk import BakedDisk
+from goldenami.fleet.drift.disk.disk_check import LookedAt
 from goldenami.fleet.drift.running_instance import RunningInstance
-from goldenami.local.reader.block_source import BlockSource, ChangedBlocks, Extent, merged
-from goldenami.model.builds import disk_blocks
+from goldenami.local.reader.block_source import ChangedBlocks, merged
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.sparse_disk import BLOCK
 
 
-@dataclass(frozen=True)
-class OutsideDisk:
-    """The disk of an instance at one moment. With `base` and `changed`, all but `changed` is as on
-    `base`; without, nothing is known of what changed. `sources` are what came from EBS.
-    """
-
-    disk: BlockSource
-    base: BlockSource | None
-    changed: list[Extent] | None
-    sources: tuple[SnapshotDisk, ...]
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes that came from EBS so far."""
-        return sum(source.blocks_read for source in self.sources) * BLOCK
-
-
 @contextlib.contextmanager
-def opened(account: Account, target: RunningInstance, build: BuildFolder, folder: Path,
+def opened(account: Account, target: RunningInstance, build: BuildFolder, user: str, folder: Path,
            progress: Progress,
-           ) -> Iterator[OutsideDisk]:
+           ) -> Iterator[LookedAt]:
     """The disk of an instance for as long as the context lasts; then its snapshot is gone.
 
     What did not change comes from the disk of `build` on this machine, else from the AMI's
@@ -67,36 +51,29 @@ def opened(account: Account, target: RunningInstance, build: BuildFolder, folder
                 stack.callback(base.close)
             disk = SnapshotDisk(ebs, snapshot, folder)
             stack.callback(disk.close)
-            found = _open(disk, base, target)
-        if found.changed is None:
+            changed = disk.list(target.baked if base is not None else "")
+            disk.fetch()
+        found = LookedAt(label=f"{target.instance} in {target.region}", user=user, disk=disk,
+                         launch=running_instance.launch(account, target))
+        if changed is None or base is None:
             why = f"the AMI is of account {target.owner}" if target.owner else (
                 f"EBS knows no lineage of {snapshot} and {target.baked or 'the AMI'}")
             progress.say(f"{why}: every block is read")
-        progress.say(f"{units.size(found.bytes_read)} read")
+        else:
+            extents = merged((index * BLOCK, (index + 1) * BLOCK) for index in changed)
+            found = replace(found, base=base, changed=extents,
+                            disk=ChangedBlocks(disk.size, base, extents, disk.read))
         yield found
-
-
-def _open(
-    disk: SnapshotDisk, base: SnapshotDisk | BakedDisk | None, target: RunningInstance
-) -> OutsideDisk:
-    changed = disk.list(target.baked if base is not None else "")
-    disk.fetch()
-    sources = (disk, *((base,) if isinstance(base, SnapshotDisk) else ()))
-    if changed is None or base is None:
-        return OutsideDisk(disk, None, None, sources)
-    extents = merged((index * BLOCK, (index + 1) * BLOCK) for index in changed)
-    return OutsideDisk(ChangedBlocks(disk.size, base, extents, disk.read), base, extents, sources)
+        sources = [each for each in (disk, base) if isinstance(each, SnapshotDisk)]
+        read = sum(source.blocks_read for source in sources) * BLOCK
+        progress.say(f"{units.size(read)} came from EBS")
 
 
 def _base(
     ebs: object, target: RunningInstance, build: BuildFolder, folder: Path
 ) -> SnapshotDisk | BakedDisk | None:
-    """The disk as it was baked: on this machine, else in the AMI's snapshot; None where neither is
-    there."""
-    baked = build.read_bake().disk
-    if build.disk.exists() and baked and baked.sha256 == target.disk_sha256 and (
-            blocks := disk_blocks.as_baked(build.blocks, baked)):
-        return BakedDisk(build.disk, blocks)
+    if build.read_bake().disk_sha256 == target.disk_sha256 and (here := BakedDisk.here(build)):
+        return here
     if not target.baked:
         return None
     disk = SnapshotDisk(ebs, target.baked, folder)

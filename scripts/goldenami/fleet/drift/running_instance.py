@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from goldenami.aws import images, tags
@@ -16,6 +16,7 @@ from goldenami.aws.regions import combined_error, for_each_region
 from goldenami.aws.session import Account, translated
 from goldenami.core.errors import BadInput, NotVerified, Unreachable
 from goldenami.fleet.drift.disk.neighbours import LaunchedWith
+from goldenami.model.builds.build_folder import ImageFolder
 
 INSTANCE_ID = re.compile(r"i-[0-9a-f]{8}([0-9a-f]{9})?")
 _ENDED = ("terminated", "shutting-down")
@@ -104,25 +105,40 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
         owner=str(shared.raw["OwnerId"]) if shared else "", key=described.get("KeyName", ""))
 
 
+def identified(target: RunningInstance, builds: ImageFolder) -> RunningInstance:
+    """An instance of another account's AMI with its build, by the publish records of this machine;
+    Unreachable where none names the AMI.
+
+    EC2 shows an AMI's tags to its owner alone, and its snapshot cannot be listed by whoever only
+    launches it: `baked` is empty.
+    """
+    for build in builds.builds:
+        published = build.read_published().get(target.region)
+        if published and published.ami == target.ami:
+            return replace(target, image=builds.image, build_id=build.build_id, baked="",
+                           disk_sha256=build.read_bake().disk_sha256 or "")
+    raise Unreachable(
+        f"{target.ami} is shared by account {target.owner}, and no publish record here says which "
+        "build it is",
+        hint="bring the build's folder with its publish.json from where it was published, below "
+             f"{builds.path}")
+
+
 def launch(account: Account, target: RunningInstance) -> LaunchedWith:
     """What an instance was given; its key is unknown where the pair is gone."""
     with translated(target.region):
         ec2 = account.ec2(target.region)
         given = ec2.describe_instance_attribute(
-            InstanceId=target.instance, Attribute="userData"
-        ).get("UserData", {})
-        named = [{"Name": "key-name", "Values": [target.key]}]
-        pairs = (
-            ec2.describe_key_pairs(IncludePublicKey=True, Filters=named)["KeyPairs"]
-            if target.key
-            else []
-        )
+            InstanceId=target.instance, Attribute="userData").get("UserData", {})
+        pairs = []
+        if target.key:
+            named = [{"Name": "key-name", "Values": [target.key]}]
+            pairs = ec2.describe_key_pairs(IncludePublicKey=True, Filters=named)["KeyPairs"]
     return LaunchedWith(base64.b64decode(given.get("Value", "")),
                         next((pair.get("PublicKey") for pair in pairs), None))
 
 
 def _root(described: dict[str, Any]) -> str:
-    """The root volume; empty where the instance has none on EBS."""
     return next((str(device["Ebs"]["VolumeId"])
                  for device in described.get("BlockDeviceMappings", [])
                  if device["DeviceName"] == described.get("RootDeviceName") and "Ebs" in device),

@@ -11,14 +11,9 @@ from goldenami.fleet.drift.disk.policy import USER, Freedom, Rule
 from goldenami.local.reader.attributes import ACLS
 from goldenami.local.reader.path_state import CAPABILITY, PathState
 
-_FLAGS = {0x1: "secure deletion", 0x2: "undelete", 0x4: "compressed", 0x8: "synchronous",
-          0x10: "immutable",
-          0x20: "append only", 0x40: "no dump", 0x80: "no atime", 0x800: "encrypted",
-          0x4000: "journalled data",
-          0x8000: "no tail", 0x10000: "synchronous folder", 0x20000: "top folder",
-          0x100000: "verity",
-          0x20000000: "inherits its project", 0x40000000: "case folding"}
-"""Inode flags by what they do (chattr(1))."""
+_FLAGS = {0x10: "immutable", 0x20: "append only", 0x80: "no atime", 0x800: "encrypted",
+          0x100000: "verity", 0x40000000: "case folding"}
+"""Inode flags by what they do (chattr(1)); others are shown as numbers."""
 _SPECIAL = ("character", "block")
 
 
@@ -53,14 +48,8 @@ def _metadata(baked: PathState, found: PathState) -> Iterator[str]:
     for name in sorted(baked.attributes.keys() | found.attributes.keys()):
         mine, its = baked.attributes.get(name), found.attributes.get(name)
         if mine != its:
-            kind = (
-                "capability"
-                if name == CAPABILITY
-                else "ACL"
-                if name in ACLS
-                else f"attribute {name}"
-            )
-            yield f"{kind}: {mine or 'none'}, now {its or 'none'}"
+            kind = {CAPABILITY: "capability"} | dict.fromkeys(ACLS, "ACL")
+            yield f"{kind.get(name, f'attribute {name}')}: {mine or 'none'}, now {its or 'none'}"
     if baked.flags != found.flags:
         yield f"inode flags: {_named(baked.flags)}, now {_named(found.flags)}"
 
@@ -92,48 +81,38 @@ def _dangers(found: PathState) -> list[str]:
 def broken(
     baked: PathState | None, found: PathState | None, rule: Rule | None, near: Neighbours
 ) -> list[str]:
-    """What of the differences no rule lets pass; nothing where the path is as baked, or as its rule
-    has it."""
+    """What of the differences no rule lets pass."""
     said = differences(baked, found)
-    if not said or rule is None or rule.may is Freedom.NOTHING:
+    if not said or rule is None:
         return said
-    if found is None or rule.may in _FREE:
-        return (
-            _free(baked, found, rule, near)
-            if found
-            else []
-            if rule.may in (*_FREE, Freedom.FOLDERS)
-            else said
-        )
-    if rule.may is Freedom.CONTENT:
-        return _content(found, rule, near)
-    if rule.may is Freedom.ACCOUNTS and baked:
-        return _accounts(baked, found, near.user)
-    if rule.may is Freedom.FOLDERS and found.kind == "directory":
-        return _folder(baked, found, rule)
-    is_such = (
-        rule.may is Freedom.LINK
-        and found.kind == "symlink"
-        and re.fullmatch(rule.text, found.target)
-    )
-    has_such_mode = rule.may is Freedom.MODES and f"{found.mode:04o}" in rule.modes
-    return [line for line in said if not is_such
-            and not (has_such_mode and line.startswith("mode: "))]
+    if rule.may in _FREE:
+        return _free(baked, found, rule, near) if found else []
+    if found is None:
+        return [] if rule.may is Freedom.FOLDERS else said
+    match rule.may:
+        case Freedom.CONTENT:
+            said = _content(found, rule, near)
+        case Freedom.ACCOUNTS if baked:
+            said = _accounts(baked, found, near.user)
+        case Freedom.FOLDERS if found.kind == "directory":
+            said = _folder(baked, found, rule)
+        case Freedom.LINK if found.kind == "symlink" and re.fullmatch(rule.text, found.target):
+            said = []
+        case Freedom.MODES if f"{found.mode:04o}" in rule.modes:
+            said = [line for line in said if not line.startswith("mode: ")]
+    return said
 
 
 _FREE = (Freedom.ANYTHING, Freedom.DATA, Freedom.LAYERS)
 
 
 def _free(baked: PathState | None, found: PathState, rule: Rule, near: Neighbours) -> list[str]:
-    is_closed = rule.may is Freedom.LAYERS and near.is_closed(found.path)
-    said = [] if is_closed else _dangers(found)
-    if (
-        rule.may is Freedom.LAYERS
-        and not is_closed
-        and (found.uid or found.mode & 0o2)
-        and found.kind != "symlink"
-    ):
-        said.append(f"others than root may write: {_shown(found)}")
+    is_layer = rule.may is Freedom.LAYERS
+    said = list[str]()
+    if not (is_layer and near.is_closed(found.path)):
+        said = _dangers(found)
+        if is_layer and (found.uid or found.mode & 0o2) and found.kind != "symlink":
+            said.append(f"others than root may write: {_shown(found)}")
     if rule.may is Freedom.DATA and found.kind not in ("file", "directory"):
         # A link has a service write or read somewhere else.
         return [*differences(baked, found), *said]
@@ -194,7 +173,6 @@ _GROUPS = ("adm", "audio", "cdrom", "dialout", "dip", "floppy", "lxd", "netdev",
 
 
 def _without(line: str, user: str) -> str:
-    """A line of one of `_GROUPS` without that member."""
     head, separator, members = line.rpartition(":")
     left = [member for member in members.split(",") if member != user
             or head.split(":")[0] not in _GROUPS]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from goldenami.core import clock
 from goldenami.fleet.drift.disk import comparison, manifest, overlays
-from goldenami.fleet.drift.disk.disk_records import DiskDifference, DiskRecord, DiskVerdict
+from goldenami.fleet.drift.disk.disk_records import (
+    DiskDifference,
+    DiskRecord,
+    DiskVerdict,
+    RunningDifference,
+)
 from goldenami.fleet.drift.disk.neighbours import UNKNOWN, LaunchedWith, Neighbours
-from goldenami.fleet.drift.disk.policy import Freedom, Policy, Rule
+from goldenami.fleet.drift.disk.policy import Allowed, Freedom, Policy
 from goldenami.local.disk import boot_regions
 from goldenami.local.reader.block_source import BlockSource, Extent, merged
 from goldenami.local.reader.limits import Unreadable
@@ -21,8 +26,6 @@ from goldenami.model.builds.build_folder import BuildFolder
 NO_RULE = "nothing may change here"
 _BY_MKE2FS = "/lost+found"
 """In every file system, and in no manifest."""
-Allowed = Callable[[str], str]
-"""Why a definition allows a path to differ; empty where it does not."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,17 @@ class LookedAt:
     launch: LaunchedWith = UNKNOWN
 
 
-def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: "") -> DiskRecord:
-    """Compare a disk with what `build` baked.
+def check(
+    build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: "",
+    running: list[RunningDifference] | None = None,
+) -> DiskRecord:
+    """Compare a disk with what `build` baked; `running` is what was found inside.
 
     Raises Unreadable (exit 4) where the disk cannot be read as a whole, BadInput where the manifest
     is missing, of another build or edited. A disk that was not read to its end has no record.
     """
     baked = manifest.read(build)
-    policy = Policy.read(looked_at.user, baked.paths)
+    policy = Policy(baked.paths)
     drift, passed, expected = list[DiskDifference](), list[DiskDifference](), 0
     drift += _boot(baked.boot, looked_at)
     seen = _observe(looked_at, baked, policy)
@@ -75,14 +81,13 @@ def check(build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: 
         elif reason:
             passed.append(_difference(path, before, what, reason))
         else:
-            drift.append(_difference(path, before, what, _broken_rule(rule)))
+            drift.append(_difference(path, before, what, str(rule or NO_RULE)))
     record = build.read_bake()
     return DiskRecord(
         image=record.image, build_id=record.build_id, manifest_sha256=baked.sha256,
-        disk=looked_at.label,
-        looked_at=clock.stamp(), verdict=DiskVerdict.DRIFTED if drift else DiskVerdict.AS_BAKED,
-        paths=count,
-        expected=expected, drift=drift, passed=passed)
+        disk=looked_at.label, looked_at=clock.stamp(),
+        verdict=DiskVerdict.DRIFTED if drift or running else DiskVerdict.AS_BAKED,
+        paths=count, expected=expected, drift=drift, passed=passed, running=running)
 
 
 def _difference(path: str, before: PathState | None, what: list[str], rule: str) -> DiskDifference:
@@ -90,10 +95,6 @@ def _difference(path: str, before: PathState | None, what: list[str], rule: str)
     lines = [line.encode("utf-8", "backslashreplace").decode() for line in what]
     return DiskDifference(path=shown, package=before.package if before else "", what=lines,
                           rule=rule)
-
-
-def _broken_rule(rule: Rule | None) -> str:
-    return str(rule) if rule else NO_RULE
 
 
 def _observe(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> Observed:
@@ -113,7 +114,6 @@ def _observe(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> O
 def _immutable(
     baked: manifest.Manifest, found: Mapping[str, PathState], untouched: set[str],
 ) -> Iterator[DiskDifference]:
-    """What differs in a root that nobody can write while it runs."""
     for path in sorted((baked.paths.keys() | found.keys()) - untouched - {_BY_MKE2FS}):
         before = baked.paths.get(path)
         if what := comparison.differences(before, found.get(path)):
@@ -121,7 +121,6 @@ def _immutable(
 
 
 def _written(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> Observed:
-    """What the instance of an immutable image has written."""
     above = {overlays.upper(path): state for path, state in baked.paths.items()}
     sizes = {overlays.upper(path): size for path, size in baked.paths.sizes().items()}
     region = _partition(looked_at.disk, boot_regions.PERSIST)
@@ -133,7 +132,6 @@ def _root(disk: BlockSource) -> Region:
 
 
 def _partition(disk: BlockSource, name: str) -> Region:
-    """A partition of a disk; Unreadable without exactly one of that name."""
     found = [entry for entry in _table(disk) if entry["name"] == name]
     if len(found) != 1:
         raise Unreadable(f"the disk has no partition {name}, or more than one")
@@ -177,7 +175,6 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
 
 
 def _settings(baked: manifest.Manifest, name: str, found: str) -> Iterator[DiskDifference]:
-    """What the file system says of itself."""
     if (before := baked.boot["settings"][name]) != found:
         yield _place(f"file system of {name}", [f"{before}, now {found}"])
 

@@ -1,14 +1,18 @@
-"""The record of a disk that was compared with its bake."""
+"""The record of a disk that was compared with its bake, and its lines for people."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from goldenami.core.records import Record
 from goldenami.model.builds.build_records import BuildId, Sha256, Utc
+
+SHOWN = 50
+"""Differences that are shown; all of them are in the record."""
 
 
 class DiskVerdict(StrEnum):
@@ -71,13 +75,30 @@ class DiskRecord(Record):
     passed: list[DiskDifference]
     running: list[RunningDifference] | None = None
 
-    @model_validator(mode="after")
-    def _verdict_is_earned(self) -> Self:
-        if (self.verdict is DiskVerdict.DRIFTED) is not bool(self.drift or self.running):
-            raise ValueError(f"verdict is {self.verdict.value} with {len(self.drift)} differences")
-        return self
 
-    def with_running(self, found: list[RunningDifference] | None) -> DiskRecord:
-        """This record, with what was found inside."""
-        verdict = DiskVerdict.DRIFTED if self.drift or found else DiskVerdict.AS_BAKED
-        return DiskRecord(**{**dict(self), "running": found, "verdict": verdict})
+def headline(record: DiskRecord) -> str:
+    """One line: what the disk is, and the machine where it was asked."""
+    of = f"{record.disk} against build {record.build_id} of {record.image}"
+    if record.verdict is DiskVerdict.AS_BAKED:
+        inside = "" if record.running is None else ", and so it runs"
+        return (f"{of}: as baked ({record.paths} paths, {record.expected} changed as they may)"
+                f"{inside}")
+    inside = ""
+    if record.running is not None:
+        inside = f"; {len(record.running)} things run that are not declared"
+    return f"{of}: {len(record.drift)} of {record.paths} paths drifted{inside}"
+
+
+def show(record: DiskRecord) -> Iterator[str]:
+    """The record for a terminal."""
+    for row in record.drift[:SHOWN]:
+        yield f"{row.path}{f' ({row.package})' if row.package else ''}"
+        yield from (f"    {line}" for line in row.what)
+        yield f"    breaks: {row.rule}"
+    if len(record.drift) > SHOWN:
+        yield f"and {len(record.drift) - SHOWN} more: --json prints all of them"
+    for found in record.running or []:
+        yield f"{found.kind} {found.name}"
+        yield from (f"    {found.what}", f"    breaks: {found.rule}")
+    yield from (f"{row.path} differs and is allowed: {row.rule}" for row in record.passed[:SHOWN])
+    yield headline(record)

@@ -111,13 +111,9 @@ def _config(near: Neighbours) -> dict[str, Any]:
 
 def _line(command: object) -> str:
     """A line of runcmd's script, as cloud-init writes it (util.shellify)."""
-    return (
-        " ".join("'" + str(word).replace("'", "'\\''") + "'" for word in command) + "\n"
-        if isinstance(command, list)
-        else f"{command}\n"
-        if command is not None
-        else ""
-    )
+    if isinstance(command, list):
+        return " ".join("'" + str(word).replace("'", "'\\''") + "'" for word in command) + "\n"
+    return "" if command is None else f"{command}\n"
 
 
 def user_data(found: PathState, near: Neighbours) -> str:
@@ -291,20 +287,14 @@ def volume(found: PathState, _: Neighbours) -> str:
         device = str((_json(found.text or "") or {}).get("mountdevice") or "")
     except (ValueError, AttributeError, RecursionError):
         return "no options of a volume"
-    return (
-        "it is a folder of the machine, which no list of mounts shows"
-        if device.startswith("/")
-        else ""
-    )
+    is_folder = device.startswith("/")
+    return "it is a folder of the machine, which no list of mounts shows" if is_folder else ""
 
 
 def unstarted(found: PathState, _: Neighbours) -> str:
     """What containerd knows of containers, without the label by which it starts one by itself."""
-    return (
-        "containerd starts a container by itself"
-        if "containerd.io/restart." in (found.text or "")
-        else ""
-    )
+    restarts = "containerd.io/restart." in (found.text or "")
+    return "containerd starts a container by itself" if restarts else ""
 
 
 FORMS: dict[str, Form] = {

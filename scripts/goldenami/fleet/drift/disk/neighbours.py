@@ -13,8 +13,7 @@ from goldenami.local.reader.path_state import PathState
 
 @dataclass(frozen=True)
 class LaunchedWith:
-    """What an instance was given, as EC2 has it: `user_data` is empty without, `key` the public
-    key; None: unknown."""
+    """As EC2 has it: `user_data` is empty without, `key` the public key; None: unknown."""
 
     user_data: bytes | None = None
     key: str | None = None
@@ -34,16 +33,13 @@ class Neighbours:
     as_baked: Container[str]
 
     def state(self, path: str) -> PathState | None:
-        """What is there."""
         return self.baked[path] if path in self.as_baked else self.found.get(path)
 
     def text(self, path: str) -> str:
-        """The content of a path that a rule looks at; empty where there is none."""
         state = self.state(path)
         return (state.text or "") if state else ""
 
     def has_link(self, path: str) -> bool:
-        """Whether a path leads through a link to somewhere else."""
         states = (self.state(each) for each in (path, *map(str, PurePosixPath(path).parents)))
         return any(state.kind == "symlink" for state in states if state)
 

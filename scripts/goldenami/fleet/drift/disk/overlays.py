@@ -50,38 +50,29 @@ def _write(found: dict[str, PathState], root: Mapping[str, PathState], state: Pa
     """One path of an upper folder, which may hide or move what is below it."""
     path = state.path.removeprefix(_UPPER)
     below = found.get(path)
-    if (
-        _OPAQUE in state.attributes
-        or _REDIRECT in state.attributes
-        or (below and below.kind != state.kind)
-    ):
+    redirect = state.attributes.get(_REDIRECT)
+    if _OPAQUE in state.attributes or redirect is not None or (
+            below and below.kind != state.kind):
         _remove(found, path)
-    if _REDIRECT in state.attributes:
-        source = _source(
-            path, bytes.fromhex(state.attributes[_REDIRECT]).decode("utf-8", "surrogateescape")
-        )
+    if redirect is not None:
+        source = _source(path, bytes.fromhex(redirect).decode("utf-8", "surrogateescape"))
         if source not in root:
             raise Unreadable(f"{path} is said to have been {source}, which was not baked")
         for old, was in root.items():
             if old.startswith(f"{source}/"):
-                found[path + old.removeprefix(source)] = dataclasses.replace(
-                    was, path=path + old.removeprefix(source)
-                )
+                new = path + old.removeprefix(source)
+                found[new] = dataclasses.replace(was, path=new)
     _put(found, state, _UPPER, keep=False)
 
 
 def _source(path: str, redirect: str) -> str:
     """Where a moved folder was baked: a name beside it, or a path from its overlay's own top."""
-    top = "/" + path.split("/")[1]
-    return (
-        top + redirect
-        if redirect.startswith("/")
-        else posixpath.join(posixpath.dirname(path), redirect)
-    )
+    if redirect.startswith("/"):
+        return "/" + path.split("/")[1] + redirect
+    return posixpath.join(posixpath.dirname(path), redirect)
 
 
 def _remove(found: dict[str, PathState], path: str) -> None:
-    """Forget a path and all below it."""
     for each in [each for each in found if each == path or each.startswith(f"{path}/")]:
         del found[each]
 

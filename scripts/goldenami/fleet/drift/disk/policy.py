@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +14,15 @@ from typing import Annotated
 import yaml
 from pydantic import Field
 
+from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
+from goldenami.model.definitions.definition import Definition
 
 USER = "USER"
 """Stands for the default user's name."""
+Allowed = Callable[[str], str]
+"""Why a definition allows a path to differ, or a port such as tcp/8000 to be heard; empty where it
+does not."""
 
 
 class Freedom(StrEnum):
@@ -48,7 +53,6 @@ class Rule(Record):
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
-        """What matches a path of this rule."""
         return re.compile("|".join(map(expression, self.paths)), re.DOTALL)
 
     def __str__(self) -> str:
@@ -62,28 +66,52 @@ def expression(pattern: str) -> str:
                    for part in parts)
 
 
-@dataclass(frozen=True)
 class Policy:
-    """The rules, for one default user."""
+    """The rules of policy.yml that are of an image with these paths."""
 
-    rules: Sequence[Rule]
-    user: str
-
-    @classmethod
-    def read(cls, user: str, image: Container[str]) -> Policy:
-        """The rules of policy.yml that are of an image with these paths."""
+    def __init__(self, image: Container[str]) -> None:
         text = Path(__file__).with_name("policy.yml").read_text(encoding="utf-8")
         rules = [Rule.model_validate(row) for row in yaml.safe_load(text)]
-        return cls([rule for rule in rules if not rule.where
-                    or any(path in image for path in rule.where)], user)
+        self._rules = [rule for rule in rules
+                       if not rule.where or any(path in image for path in rule.where)]
 
     def rule(self, path: str) -> Rule | None:
         """The rule that decides on a path; None where nothing may change."""
-        return next((rule for rule in self.rules if rule.pattern.fullmatch(path)), None)
+        return next((rule for rule in self._rules if rule.pattern.fullmatch(path)), None)
 
     @property
     def kept(self) -> str:
         """A regular expression for the paths whose content the rules look at."""
         read = (Freedom.CONTENT, Freedom.ACCOUNTS)
-        return "|".join(expression(path) for rule in self.rules if rule.may in read
+        return "|".join(expression(path) for rule in self._rules if rule.may in read
                         for path in rule.paths)
+
+
+def allowed_paths(definition: Definition, today: date) -> Allowed:
+    """By the definition; BadInput where a date in it is past: somebody has to look again."""
+    for index, row in enumerate(definition.drift.allow, 1):
+        _demand_future(definition, f"allow.{index}", f"{row.path} was allowed to differ", row.until,
+                       today)
+    rows = [(re.compile(expression(row.path), re.DOTALL), row) for row in definition.drift.allow]
+
+    def reason(path: str) -> str:
+        return next((f"{row.path}: {row.reason}, until {row.until}" for pattern, row in rows
+                     if pattern.fullmatch(path)), "")
+
+    return reason
+
+
+def allowed_ports(definition: Definition, today: date) -> Allowed:
+    """As `allowed_paths`."""
+    for index, row in enumerate(definition.drift.listen, 1):
+        _demand_future(definition, f"listen.{index}", f"{row.port} was allowed to be heard",
+                       row.until, today)
+    reasons = {row.port: row.reason for row in definition.drift.listen}
+    return lambda port: reasons.get(port, "")
+
+
+def _demand_future(definition: Definition, key: str, what: str, until: date, today: date) -> None:
+    if until < today:
+        raise BadInput(f"packer/images/{definition.image}.yml: drift.{key}.until: {what} until "
+                       f"{until}",
+                       hint="bake it into the image, or state a later date and why")
