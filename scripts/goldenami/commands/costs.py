@@ -13,7 +13,7 @@ from goldenami.commands.checkout import Checkout
 from goldenami.commands.status import SITE, home_region, site_bucket
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import nearest
-from goldenami.fleet.costs import cost_review, costs, costs_summary, family_regions
+from goldenami.fleet.costs import cost_review, costs, family_regions
 from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
 from goldenami.model.operation import residency
 from goldenami.model.supported import hardware
@@ -76,13 +76,12 @@ def cmd_costs(
     policies = {each.image: RetentionPolicy.of(each.publish) if each.publish else RetentionPolicy()
                 for each in checkout.definitions(image)}
     record, failed = costs.look(Account(), checkout.images_by_region(image, region), policies)
-    print_record(record, costs_summary.show(record), as_json)
+    print_record(record, costs.show(record), as_json)
     raise_failed(failed, "not every region could be read")
     return 0
 
 
 def _review(checkout: Checkout, by: list[By], months: int, *, as_json: bool) -> int:
-    """The bill of months as a saved page, against the one before."""
     account, site = Account(), checkout.root / SITE
     if bucket := site_bucket(checkout):
         bucket.pull(site, REVIEW_FILE)

@@ -34,10 +34,6 @@ class Trace:
     visits: dict[str, list[Visit]]
     source: str
 
-    def of_family(self, family: str) -> list[Visit]:
-        """That family's."""
-        return self.visits.get(family, [])
-
 
 def read(account: Account, region: str, families: Iterable[str], zone: str) -> Trace:
     """The launches of the last seven days in the region, of these families; a made-up week of the
@@ -83,34 +79,26 @@ def peak(visits: list[Visit]) -> int:
 def _launches(
     cloudtrail: Client, begins: datetime, now: datetime, families: list[str]
 ) -> dict[str, list[Visit]]:
-    ended = dict(_instances(cloudtrail, "TerminateInstances", begins))
+    ended = {machine["instanceId"]: when
+             for when, machine in _machines(cloudtrail, "TerminateInstances", begins)}
     found: dict[str, list[Visit]] = {}
-    for event in _events(cloudtrail, "RunInstances", begins):
-        for machine in _items(event, "responseElements"):
-            family = machine.get("instanceType", "").partition(".")[0]
-            if family in families:
-                began = datetime.fromisoformat(event["eventTime"])
-                until = ended.get(machine["instanceId"], now)
-                hours = [(each.total_seconds() / 3600) for each in (began - begins, until - began)]
-                found.setdefault(family, []).append(Visit(hours[0], max(0.0, hours[1])))
+    for began, machine in _machines(cloudtrail, "RunInstances", begins):
+        family = machine.get("instanceType", "").partition(".")[0]
+        if family in families:
+            until = ended.get(machine["instanceId"], now)
+            hours = [each.total_seconds() / 3600 for each in (began - begins, until - began)]
+            found.setdefault(family, []).append(Visit(hours[0], max(0.0, hours[1])))
     return found
 
 
-def _instances(
+def _machines(
     cloudtrail: Client, name: str, begins: datetime
-) -> Iterator[tuple[str, datetime]]:
-    for event in _events(cloudtrail, name, begins):
-        when = datetime.fromisoformat(event["eventTime"])
-        yield from ((each["instanceId"], when) for each in _items(event, "responseElements"))
-
-
-def _items(event: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    """The instances of an event; a call that was refused has none."""
-    found = ((event.get(key) or {}).get("instancesSet") or {}).get("items", [])
-    return list(found)
-
-
-def _events(cloudtrail: Client, name: str, begins: datetime) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[datetime, dict[str, Any]]]:
+    """When each machine was in an event of that name; a call that was refused has none."""
     rows = pages(cloudtrail, "lookup_events", "Events", StartTime=begins, LookupAttributes=[
         {"AttributeKey": "EventName", "AttributeValue": name}])
-    return (json.loads(row["CloudTrailEvent"]) for row in islice(rows, MOST_EVENTS))
+    for row in islice(rows, MOST_EVENTS):
+        event = json.loads(row["CloudTrailEvent"])
+        told = (event.get("responseElements") or {}).get("instancesSet") or {}
+        for machine in told.get("items", []):
+            yield datetime.fromisoformat(event["eventTime"]), machine

@@ -1,5 +1,4 @@
-"""What a week would be like under today's setting of a group and under three others, for who has to
-choose."""
+"""A week under a group's setting of today and under three others, for who has to choose."""
 
 from __future__ import annotations
 
@@ -27,9 +26,9 @@ _HEADS = ("setting", "mean wait", "longest", "waited", "machine hours", "a week"
 def settings(
     group: FamilyGroup, section: ClusterSection | None, trace: Trace, least: int, most: int,
 ) -> list[Setting]:
-    """Today's, and the first three others that differ from it: nothing ahead, a spare one, working
-    hours, both. `least` and `most` are those of the group."""
-    visits, ahead = trace.of_family(group.family), group.ahead
+    """Today's, and the first three others that differ from it. `least` and `most` are the
+    group's."""
+    visits, ahead = trace.visits.get(group.family, []), group.ahead
     calendar = section.calendar if section and section.hours else _USUAL
     usual = ahead.working_hours or max(1, math.ceil(arrivals.peak(visits) / 2))
     room = max(most, arrivals.peak(visits) + 1)
@@ -72,7 +71,7 @@ def show(
     """A table: minutes waited and dollars by setting. `bounds`: MinInstances, MaxInstances and
     WarmUpSeconds."""
     times = Times(boot_h=bounds["WarmUpSeconds"] / 3600)
-    visits = trace.of_family(group.family)
+    visits = trace.visits.get(group.family, [])
     yield (f"a week of {group.family}: {len(visits)} people or jobs, a boot of "
            f"{times.boot_h * 60:.0f} minutes ({times.wake_h * 60:g} from stopped), "
            f"{price.type or 'price not known'}")

@@ -33,15 +33,6 @@ class MachinePrices:
     monitored_month: float | None
 
 
-@dataclass(frozen=True)
-class MonthlyCost:
-    """Something that is paid for whether it is used or not. `usd` is None where a price is not
-    known."""
-
-    what: str
-    usd: float | None
-
-
 def ask(
     account: Account, definition: Definition, region: str, groups: tuple[FamilyGroup, ...]
 ) -> dict[str, MachinePrices]:
@@ -66,36 +57,38 @@ def ask(
     return found
 
 
-def ahead(
+def show(
     section: ClusterSection | None, groups: tuple[FamilyGroup, ...],
     known: Mapping[str, MachinePrices],
-) -> Iterator[MonthlyCost]:
+) -> Iterator[str]:
     """What each part of the section costs. Hours that people use are in it: they pay for them with
     any setting."""
+    rows = list(_ahead(section, groups, known))
+    if rows:
+        yield "a month, on demand, used or not:"
+    yield from (f"  {what}: {units.price(usd, exact=True)}" for what, usd in rows)
+
+
+def _ahead(
+    section: ClusterSection | None, groups: tuple[FamilyGroup, ...],
+    known: Mapping[str, MachinePrices],
+) -> Iterator[tuple[str, float | None]]:
     for group in groups:
         price, wanted = known[group.family], group.ahead
         kind = price.type or "an unknown type"
         if section and wanted.working_hours:
             hours = MONTH_H * section.open_share
-            yield MonthlyCost(f"{group.family}: {wanted.working_hours} of {kind} in working hours, "
-                              f"{hours:.0f} h", _times(wanted.working_hours * hours, price.hour))
+            yield (f"{group.family}: {wanted.working_hours} of {kind} in working hours, "
+                   f"{hours:.0f} h", _times(wanted.working_hours * hours, price.hour))
         if wanted.spare:
-            yield MonthlyCost(f"{group.family}: {wanted.spare} of {kind} spare, day and night",
-                              _times(wanted.spare * MONTH_H, price.hour))
+            yield (f"{group.family}: {wanted.spare} of {kind} spare, day and night",
+                   _times(wanted.spare * MONTH_H, price.hour))
         if wanted.stopped:
-            yield MonthlyCost(f"{group.family}: {wanted.stopped} stopped, their volumes",
-                              _times(wanted.stopped, price.stopped_month))
+            yield (f"{group.family}: {wanted.stopped} stopped, their volumes",
+                   _times(wanted.stopped, price.stopped_month))
     for monitored in {price.monitored_month for price in known.values()} - {0.0}:
-        yield MonthlyCost("detailed monitoring, each machine that runs all month", monitored)
+        yield "detailed monitoring, each machine that runs all month", monitored
 
 
 def _times(count: float, usd: float | None) -> float | None:
     return None if usd is None else count * usd
-
-
-def show(costs: Iterator[MonthlyCost]) -> Iterator[str]:
-    """A line for each."""
-    rows = list(costs)
-    if rows:
-        yield "a month, on demand, used or not:"
-    yield from (f"  {row.what}: {units.price(row.usd, exact=True)}" for row in rows)

@@ -29,8 +29,7 @@ _TARGET = "GpuTargetPercent"
 
 @dataclass(frozen=True)
 class RenderedCluster:
-    """The template of an image's cluster in a region. `absent` are declared families that the
-    region has not."""
+    """`absent` are declared families that the region has not."""
 
     region: str
     template: StackTemplate
@@ -43,8 +42,7 @@ class RenderedCluster:
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """A change set that waits to be executed or discarded, and the parameters that it was made
-    with."""
+    """A change set that waits to be executed or discarded, and its parameters."""
 
     cluster: RenderedCluster
     parameters: Mapping[str, str]
@@ -55,10 +53,8 @@ class ClusterPlan:
 def render(
     account: Account, definition: Definition, known: Mapping[str, Family], region: str | None,
 ) -> RenderedCluster:
-    """The template for `region`, or the first that the definition publishes to. The region says
-    which of the declared families it has; BadInput where it has none of them, or where the image is
-    not published there.
-    """
+    """The template for `region`, or the first that the definition publishes to; BadInput where the
+    region has none of the families, or the image is not published there."""
     publish = channels.publish_section(definition)
     where = region or publish.regions[0]
     if where not in publish.regions:
@@ -80,12 +76,11 @@ def render(
 def prepare(
     account: Account, definition: Definition, cluster: RenderedCluster, given: Mapping[str, str],
 ) -> ClusterPlan:
-    """Look at the stack and make a change set; nothing of the account changes by that.
+    """Make a change set; nothing of the account changes by that.
 
     `given` are parameters by name; others stay as they are, but for the version of the launch
-    template: its default, which is `latest`'s, and what a refresh takes a group to. BadInput for
-    one that cannot be, for a group without subnets, and where the image's launch template is not in
-    the region yet.
+    template: its default, which a refresh takes a group to. BadInput for one that cannot be,
+    without subnets, and where the image's launch template is not in the region yet.
     """
     template, region = cluster.template, cluster.region
     account.expect(channels.publish_section(definition).account, region)
@@ -95,7 +90,8 @@ def prepare(
     template.check(given)
     cloudformation = account.client("cloudformation", region)
     present = stacks.find_usable(cloudformation, template, region)
-    known = {**_former(present), **given}
+    former = {} if present is None or present.is_new else present.parameters
+    known = {**former, **given}
     _check(cluster, known)
     known |= {_VERSION: given.get(_VERSION) or _default_version(account, definition, region)}
     parameters = {name: value for name, value in known.items() if name in template.parameters}
@@ -105,12 +101,7 @@ def prepare(
                        stacks.propose(cloudformation, template, present, parameters), trace)
 
 
-def _former(present: DeployedStack | None) -> Mapping[str, str]:
-    return {} if present is None or present.is_new else present.parameters
-
-
 def _values(cluster: RenderedCluster, parameters: Mapping[str, str]) -> dict[str, str]:
-    """The parameters with the defaults of the others."""
     declared = cluster.template.parameters
     return {name: str(row["Default"]) for name, row in declared.items() if "Default" in row
             } | dict(parameters)
@@ -169,8 +160,7 @@ def show(plan: ClusterPlan) -> Iterator[str]:
     for group in cluster.groups:
         listed = [f"{name} ${usd:.3f}" for name, usd in group.prices.items()]
         yield f"  {group.family:<8} " + (", ".join(listed) or "unknown")
-    yield from cluster_costs.show(cluster_costs.ahead(cluster.section, cluster.groups,
-                                                      cluster.ahead))
+    yield from cluster_costs.show(cluster.section, cluster.groups, cluster.ahead)
     yield from _choices(plan)
 
 

@@ -17,30 +17,17 @@ _GROUP = "AWS::AutoScaling::AutoScalingGroup"
 
 
 @dataclass(frozen=True)
-class GroupMachines:
-    """How many machines a group has, and how many of them are protected from scaling in, as busy
-    and new ones are."""
-
-    count: int
-    protected: int
-
-
-@dataclass(frozen=True)
 class ClusterRemoval:
-    """The stack that goes, with its groups by name."""
+    """The stack that goes, and for each machine of its groups, by name, whether it is protected
+    from scaling in, as busy and new ones are."""
 
     region: str
     stack: DeployedStack
-    groups: Mapping[str, GroupMachines]
-
-    @property
-    def machines(self) -> int:
-        """Of all groups."""
-        return sum(group.count for group in self.groups.values())
+    groups: Mapping[str, list[bool]]
 
 
 def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
-    """What goes; BadInput where there is no stack, or where it is somebody else's."""
+    """BadInput where there is no stack, or where it is somebody else's."""
     cloudformation, wanted = account.client("cloudformation",
                                             region), cluster_template.identity(image)
     stack = stacks.find_ours(cloudformation, wanted, region)
@@ -53,17 +40,17 @@ def prepare(account: Account, image: str, region: str) -> ClusterRemoval:
              if row["ResourceType"] == _GROUP and row.get("PhysicalResourceId")]
     found = pages(account.autoscaling(region), "describe_auto_scaling_groups", "AutoScalingGroups",
                   AutoScalingGroupNames=names) if names else ()
-    return ClusterRemoval(region, stack, {row["AutoScalingGroupName"]: GroupMachines(
-        len(row["Instances"]), sum(each["ProtectedFromScaleIn"] for each in row["Instances"]))
-                                          for row in found})
+    return ClusterRemoval(region, stack, {
+        row["AutoScalingGroupName"]: [each["ProtectedFromScaleIn"] for each in row["Instances"]]
+        for row in found})
 
 
 def show(removal: ClusterRemoval) -> Iterator[str]:
     """The plan of a removal for a person."""
     yield f"{removal.region}: the stack {removal.stack.name} goes"
-    for name, group in removal.groups.items():
-        protected = f", {group.protected} of them protected" if group.protected else ""
-        yield f"  {name}: {group.count} machines{protected}"
+    for name, machines in removal.groups.items():
+        protected = f", {sum(machines)} of them protected" if any(machines) else ""
+        yield f"  {name}: {len(machines)} machines{protected}"
 
 
 def remove(
@@ -75,8 +62,9 @@ def remove(
     CloudFormation alone would scale a group in, and wait for machines that are protected from that
     ("Use instance scale-in protection"); ForceDelete does not ask.
     """
-    if removal.machines and not with_machines:
-        raise BadInput(f"{removal.machines} machines of {removal.stack.name} run",
+    count = sum(map(len, removal.groups.values()))
+    if count and not with_machines:
+        raise BadInput(f"{count} machines of {removal.stack.name} run",
                        hint="--with-machines ends them, also those that are busy")
     autoscaling = account.autoscaling(removal.region)
     with progress.step("stack", removal.stack.name):

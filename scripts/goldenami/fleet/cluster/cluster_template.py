@@ -70,7 +70,6 @@ class FamilyGroup:
 
     @property
     def is_kept(self) -> bool:
-        """Whether idle machines are wanted."""
         return bool(self.ahead.spare or self.ahead.working_hours)
 
 
@@ -81,11 +80,6 @@ def identity(image: str) -> StackIdentity:
                          f"goldenami cluster of {image}")
 
 
-def group_name(image: str, family: str) -> str:
-    """The Auto Scaling group of a family, by which metrics know it."""
-    return f"golden-{image}-{family}"
-
-
 def families_of(
     definition: Definition, known: Mapping[str, Family], present: Sequence[str],
     prices: RegionPrices,
@@ -94,7 +88,7 @@ def families_of(
     wanted = definition.cluster.machines if definition.cluster else {}
     ahead = {family: wanted.get(family, FamilyMachines()) for family in definition.hardware}
     return [FamilyGroup(family, "".join(part.capitalize() for part in family.split("-")),
-                        group_name(definition.image, family), known[family].sm is not None,
+                        f"golden-{definition.image}-{family}", known[family].sm is not None,
                         prices.of_family(family), ahead[family],
                         tuple(_actions(definition.cluster, ahead[family].working_hours)))
             for family in definition.hardware if family in present]

@@ -51,21 +51,17 @@ class Times:
 
 @dataclass(frozen=True)
 class WaitingOutcome:
-    """Minutes that people waited, and hours of machines. Who was still in the row at the end is in
-    `unserved`."""
+    """Minutes that people waited, also those in the row at the end, and hours of machines."""
 
     visits: int
     mean_min: float
     longest_min: float
     waited: int
-    unserved: int
     machine_h: float
 
 
 @dataclass
 class _Group:
-    """The state between two events."""
-
     setting: Setting
     times: Times
     now: float = 0.0
@@ -94,7 +90,6 @@ class _Group:
         heapq.heappush(self.events, (hour, self.number, event))
 
     def step(self) -> None:
-        """Up to the next event, the event, and what the group does about it."""
         hour, _, event = heapq.heappop(self.events)
         self.machine_h += self.running * (hour - self.now)
         self.now = hour
@@ -128,10 +123,7 @@ class _Group:
         self.least = least
 
     def balance(self) -> None:
-        """Start what lacks; end what has been free for long and is not wanted, the longest first.
-
-        Spare machines start one after another, as the group's alarm adds them.
-        """
+        """Spare machines start one after another, as the group's alarm adds them."""
         while self.running < self.wanted(0):
             self.start()
         if self.running < self.wanted(self.setting.spare) and self.now >= self.next_spare:
@@ -171,4 +163,4 @@ def simulate(
     every = [*waits, *in_row]
     return WaitingOutcome(
         len(every), math.fsum(every) / max(1, len(every)), max(every, default=0.0),
-        sum(each > 0.5 for each in every), len(in_row), group.machine_h)
+        sum(each > 0.5 for each in every), group.machine_h)

@@ -35,7 +35,6 @@ class Commitments(Record):
     unknown: dict[str, str]
 
     def lines(self) -> Iterator[str]:
-        """Use, coverage and advice, for people."""
         for kind, used in self.utilization.items():
             covered = self.coverage.get(kind)
             of_need = "" if covered is None else f", and cover {covered:.0f} % of the need"
@@ -49,8 +48,8 @@ class Commitments(Record):
 
 
 def look(account: Account, regions: Iterable[str], now: datetime) -> Commitments:
-    """Ask the regions and the account. Use and coverage are asked only where something is held: of
-    an account without commitments they cost cents and say nothing."""
+    """Use and coverage are asked only where something is held: else they cost cents and say
+    nothing."""
     asks: dict[str, Callable[[], Any]] = {
         _RESERVATIONS + region: partial(_reservations, account, region) for region in regions}
     asks |= {"savings plans": lambda: list(billing.savings_plans(account)),

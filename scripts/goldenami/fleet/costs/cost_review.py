@@ -42,8 +42,7 @@ GROUPS = {By.ACCOUNT: {"Type": "DIMENSION", "Key": "LINKED_ACCOUNT"},
 
 
 class ReviewRow(Record):
-    """US dollars of one account, region, type or owner: by month, and in all of the review
-    before, None where that did not have it or there was none."""
+    """US dollars by month, and in all of the review before; None where that did not have it."""
 
     name: str
     months: dict[str, float]
@@ -51,7 +50,6 @@ class ReviewRow(Record):
 
     @property
     def usd(self) -> float:
-        """All of its months."""
         return sum(self.months.values())
 
     @property
@@ -61,8 +59,8 @@ class ReviewRow(Record):
 
 
 class CostReview(Record):
-    """Whole months up to before `until`, and by each part the rows, the dearest first. `against`
-    is where the review before ends, "" where there was none."""
+    """Whole months before `until`, and by each part the rows, the dearest first. `against` is where
+    the review before ends, "" where there was none."""
 
     schema_version: Literal[1] = 1
     asked_at: Utc
@@ -73,7 +71,6 @@ class CostReview(Record):
 
     @property
     def months(self) -> list[str]:
-        """The months, the oldest first."""
         return sorted({month for rows in self.parts.values() for row in rows
                        for month in row.months})
 
@@ -116,7 +113,7 @@ def _rows(
 def saved(
     account: Account, site: Path, by: Sequence[By], months: int
 ) -> tuple[CostReview, Path]:
-    """Look, and keep the record and its page in the site's folder; returns the page's path."""
+    """Keep record and page in the site's folder; returns the page's path."""
     review = look(account, by, months, _newest_before(site / FOLDER, _until()))
     page = page_of(site)
     records.write(page.with_name(REVIEW_FILE), review)

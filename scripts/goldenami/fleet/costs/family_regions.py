@@ -58,8 +58,8 @@ def look(
     account: Account, families: Sequence[str], regions: list[str], home: str,
     gpu_hours: float | None = None, center: GeoPlace | None = None,
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
-    """Ask every region (`regions`; none: all that the account has enabled, which `home` is asked
-    for, and that are allowed). `center` is the company's data centre."""
+    """Without `regions` all are asked that the account has enabled, as `home` says, and that are
+    allowed. `center` is the company's data centre."""
     account = account.with_short_timeouts()
     enabled = regions or sorted(row["RegionName"]
                                 for row in account.ec2(home).describe_regions()["Regions"])
@@ -115,7 +115,6 @@ def _region(ec2: Client, families: Sequence[str], *, spot: bool) -> _RegionOffer
 
 
 def _machines(ec2: Client) -> int | None:
-    """How many machines run; None where that is not to be known."""
     running = [{"Name": "instance-state-name", "Values": ["running"]}]
     try:
         return sum(len(row["Instances"])
@@ -140,7 +139,6 @@ def _gpus_by_type(
 
 
 def _gpus(row: dict[str, Any]) -> tuple[str, int]:
-    """Name and number of a type's GPUs, by its row of DescribeInstanceTypes."""
     found = row.get("GpuInfo", {}).get("Gpus", [])
     return (found[0]["Name"], sum(gpu.get("Count", 0) for gpu in found)) if found else ("", 0)
 
@@ -168,7 +166,6 @@ def show(record: RegionsRecord) -> Iterator[str]:
 
 
 def _place(record: RegionsRecord, region: str) -> str:
-    """How far it is, and whether machines run there."""
     known = record.places.get(region)
     if known is None:
         return ""

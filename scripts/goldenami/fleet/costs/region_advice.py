@@ -124,7 +124,6 @@ def show_advice(advice: Advice) -> Iterator[str]:
 
 
 def _single_against_many(rows: Sequence[AdviceRow]) -> Iterator[str]:
-    """For each GPU model the cheapest single one against the cheapest of several."""
     for gpu in dict.fromkeys(row.offer.gpu for row in rows):
         priced = [row for row in rows if row.offer.gpu == gpu and row.usd_month]
         one = next((row for row in priced if row.offer.gpus == 1), None)
