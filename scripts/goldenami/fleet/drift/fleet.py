@@ -42,12 +42,10 @@ class _Published:
 
     @property
     def template(self) -> str:
-        """The template's id; empty where there is none."""
         return self.default.template_id if self.default else ""
 
     @property
     def moved(self) -> datetime | None:
-        """When `latest` moved last."""
         return datetime.fromisoformat(self.ledger.latest.since) if self.ledger.latest else None
 
 
@@ -87,7 +85,8 @@ def _fleet(there: RegionLook, published: _Published) -> ImageFleet:
         image=published.image,
         latest=published.ledger.latest.build_id if published.ledger.latest else "",
         template_version=str(published.default.number) if published.default else "", instances=rows,
-        groups=[GroupRow(name=name, version=version, drift=list(_of_group(version, published)))
+        groups=[GroupRow(name=name, version=version, drift=list(
+            _of_version(f"launches version {version}", version, published)))
                 for name, version in groups.items()],
         metrics=_metrics(rows, there),
         strangers={instance.id: instance.image_id for instance in there.instances
@@ -99,40 +98,29 @@ def _belongs(
     instance: AccountInstance, there: RegionLook, published: _Published,
     groups: Mapping[str, str],
 ) -> bool:
-    """Whether an instance is of this image's fleet: by its AMI, by the template that launched it,
-    or by its group."""
     ami = there.amis.get(instance.image_id)
     return (ami is not None and ami.image == published.image) or instance.group in groups or \
         bool(published.template and instance.template == published.template)
 
 
 def _instance(instance: AccountInstance, there: RegionLook, published: _Published) -> InstanceRow:
-    ami = there.amis.get(instance.image_id)
-    ours = ami is not None and ami.image == published.image
+    found = there.amis.get(instance.image_id)
+    ami = found if found and found.image == published.image else None
     version = instance.template_version if instance.template == published.template else ""
     return InstanceRow(
-        id=instance.id, ami=instance.image_id, build_id=ami.build_id if ami and ours else "",
-        state=instance.state,
-        group=instance.group, template_version=version,
+        id=instance.id, ami=instance.image_id, build_id=ami.build_id if ami else "",
+        state=instance.state, group=instance.group, template_version=version,
         since=clock.stamp(instance.since) if instance.since else None,
-        drift=[*_of_build(instance, ami if ours else None, published),
-               *_of_root(instance, ami if ours else None, there),
-               *_of_version(instance, version, published)])
+        drift=[*_of_build(instance, ami, published), *_of_root(instance, ami, there),
+               *_of_version(f"launched by version {version}", version, published, instance.since)])
 
 
 def _of_root(
     instance: AccountInstance, ami: AccountAmi | None, there: RegionLook
 ) -> Iterator[DriftRow]:
     """A root volume that was made of anything but the AMI's snapshot: attached by hand, or by a
-    task.
-
-    An instance that only begins or ends has none yet, or no more.
-    """
-    if (
-        ami is not None
-        and instance.volume
-        and there.made_from.get(instance.volume) not in ami.snapshots
-    ):
+    task. An instance that only begins or ends has none yet, or no more."""
+    if ami and instance.volume and there.made_from.get(instance.volume) not in ami.snapshots:
         yield _row(FleetDrift.ROOT, f"{instance.volume} was not made from the snapshot of {ami.id}",
                    instance.since)
 
@@ -141,44 +129,29 @@ def _of_build(
     instance: AccountInstance, ami: AccountAmi | None, published: _Published
 ) -> Iterator[DriftRow]:
     ledger = published.ledger
+    wanted = [entry.build_id for entry in (ledger.latest, ledger.of(Channel.CANDIDATE)) if entry]
     if ami is None:
         yield _row(FleetDrift.FOREIGN, f"{instance.image_id} is no build of {published.image}",
                    instance.since)
     elif ami.build_id in ledger.withdrawn:
         yield _row(FleetDrift.WITHDRAWN, f"build {ami.build_id} was rolled back", instance.since,
                    published.moved)
-    elif ledger.latest and ami.build_id not in (ledger.latest.build_id,
-                                                _build(ledger, Channel.CANDIDATE)):
+    elif ledger.latest and ami.build_id not in wanted:
         yield _row(FleetDrift.OTHER,
                    f"build {ami.build_id}, and `latest` is {ledger.latest.build_id}",
                    instance.since, published.moved)
 
 
 def _of_version(
-    instance: AccountInstance, version: str, published: _Published
+    what: str, version: str, published: _Published, since: datetime | None = None
 ) -> Iterator[DriftRow]:
     default = published.default
-    if version and default and version != str(default.number):
-        yield _row(FleetDrift.VERSION,
-                   f"launched by version {version}, and the default is {default.number}",
-                   instance.since, published.moved)
-
-
-def _of_group(version: str, published: _Published) -> Iterator[DriftRow]:
-    default = published.default
-    if default and version not in ("$Default", str(default.number)):
-        yield _row(FleetDrift.VERSION,
-                   f"launches version {version}, and the default is {default.number}",
+    if default and version not in ("", "$Default", str(default.number)):
+        yield _row(FleetDrift.VERSION, f"{what}, and the default is {default.number}", since,
                    published.moved)
 
 
-def _build(ledger: Ledger, channel: Channel) -> str:
-    entry = ledger.of(channel)
-    return entry.build_id if entry else ""
-
-
 def _row(kind: FleetDrift, what: str, *moments: datetime | None) -> DriftRow:
-    """A drift that exists since the last of these moments."""
     known = [moment for moment in moments if moment]
     return DriftRow(kind=kind, what=what, since=clock.stamp(max(known)) if known else None)
 

@@ -94,16 +94,15 @@ def prepare(
         why=_WHY[way], keep_volume=keep_volume and way is RepairWay.ROOT_VOLUME)
 
 
-_WHY: Mapping[RepairWay, str] = {
-    RepairWay.GROUP: "its group launches a fresh one; an instance refresh that skips what matches would skip it, since "
-                     "it compares the template and not the disk",
-    RepairWay.ROOT_VOLUME: "it is in no group, so nothing would launch another one; its addresses and data volumes "
-                           "stay, and it reboots",
+_WHY = {
+    RepairWay.GROUP: "its group launches a fresh one; an instance refresh that skips what matches "
+                     "would skip it, since it compares the template and not the disk",
+    RepairWay.ROOT_VOLUME: "it is in no group, so nothing would launch another one; its addresses "
+                           "and data volumes stay, and it reboots",
 }
 
 
 def _group(autoscaling: Client, name: str) -> dict[str, Any] | None:
-    """The Auto Scaling group of that name; None where there is none."""
     found = list(pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups",
                        AutoScalingGroupNames=[name])) if name else []
     return dict(found[0]) if found else None
@@ -112,8 +111,6 @@ def _group(autoscaling: Client, name: str) -> dict[str, Any] | None:
 def _image(
     ec2: Client, instance: RunningInstance, group: Mapping[str, Any] | None, images: list[str]
 ) -> str:
-    """Of which image an instance should be: by its AMI, else by the template that launched it or
-    its group."""
     if instance.image in images:
         return instance.image
     names = {version.template_id: version.template for version in inventory.default_versions(ec2)}
@@ -129,7 +126,6 @@ def _image(
 
 
 def _templates(group: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Every launch template that a group names."""
     mixed = group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
     for spec in (group.get("LaunchTemplate"), mixed.get("LaunchTemplateSpecification"),
                  *(each.get("LaunchTemplateSpecification") for each in mixed.get("Overrides", []))):
@@ -173,11 +169,12 @@ def show(plan: RepairPlan) -> Iterator[str]:
     yield f"  from: {plan.ami_before}, {before}" + (f", in {plan.group}" if plan.group else "")
     yield f"  to:   {plan.ami}, build {plan.build_id}, which `latest` names"
     if plan.way is RepairWay.ROOT_VOLUME:
-        yield f"  {plan.volume} is {'kept, for whoever investigates' if plan.keep_volume else 'deleted'}"
+        fate = "kept, for whoever investigates" if plan.keep_volume else "deleted"
+        yield f"  {plan.volume} is {fate}"
 
 
 def execute(account: Account, plan: RepairPlan, progress: Progress) -> None:
-    """Do what the plan says. A repetition goes on with a replacement that is under way."""
+    """A repetition goes on with a replacement that is under way."""
     with translated(plan.region), progress.step(plan.way.value):
         if plan.way is RepairWay.GROUP:
             activity = account.autoscaling(plan.region).terminate_instance_in_auto_scaling_group(
@@ -191,21 +188,13 @@ def execute(account: Account, plan: RepairPlan, progress: Progress) -> None:
 def _replace_root(ec2: Client, plan: RepairPlan) -> None:
     earlier = _tasks(ec2, plan.instance)
     running = [task for task in earlier if task["TaskState"] in _UNDER_WAY]
-    task = (
-        running[0]
-        if running
-        else ec2.create_replace_root_volume_task(
-            InstanceId=plan.instance,
-            ImageId=plan.ami,
-            DeleteReplacedRootVolume=not plan.keep_volume,
-            ClientToken=records.sha256_text(
-                records.canonical([plan.instance, plan.volume, plan.ami, len(earlier)])
-            ),
-            TagSpecifications=tags.specifications(
-                {tags.IMAGE: plan.image, tags.BUILD_ID: plan.build_id}, "replace-root-volume-task"
-            ),
-        )["ReplaceRootVolumeTask"]
-    )
+    [task] = running[:1] or [ec2.create_replace_root_volume_task(
+        InstanceId=plan.instance, ImageId=plan.ami, DeleteReplacedRootVolume=not plan.keep_volume,
+        ClientToken=records.sha256_text(
+            records.canonical([plan.instance, plan.volume, plan.ami, len(earlier)])),
+        TagSpecifications=tags.specifications(
+            {tags.IMAGE: plan.image, tags.BUILD_ID: plan.build_id}, "replace-root-volume-task"),
+    )["ReplaceRootVolumeTask"]]
     name, state = task["ReplaceRootVolumeTaskId"], ""
 
     def ended() -> bool | None:
@@ -218,16 +207,13 @@ def _replace_root(ec2: Client, plan: RepairPlan) -> None:
         raise Unreachable(f"{name} is {state} after {TASK_S:.0f} s",
                           hint="run again: it waits for the same task")
     if state != "succeeded":
-        left = (
-            "it has no root volume now"
-            if state == "failed-detached"
-            else "its old root volume is attached still"
-        )
+        left = "it has no root volume now"
+        if state != "failed-detached":
+            left = "its old root volume is attached still"
         raise StageFailed(f"{name} of {plan.instance} is {state}: {left}",
                           hint="run again; or terminate it and launch another one")
 
 
 def _tasks(ec2: Client, instance: str) -> list[dict[str, Any]]:
-    """The replacements of an instance's root volume that EC2 remembers."""
     return list(pages(ec2, "describe_replace_root_volume_tasks", "ReplaceRootVolumeTasks",
                       Filters=[{"Name": "instance-id", "Values": [instance]}]))

@@ -35,7 +35,6 @@ class ListenerRule(Record):
     address: str = ""
 
     def allows(self, unit: str, port: str, address: str) -> bool:
-        """Whether the rule speaks of this socket."""
         return (_any(unit, self.units) and _any(port, self.ports)) and self.address in ("", address)
 
 
@@ -48,7 +47,6 @@ class MountRule(Record):
     parts: list[str] = Field(default=["/"])
 
     def allows(self, point: str, kind: str, part: str) -> bool:
-        """Whether the rule speaks of this mount."""
         return point in self.points and kind in self.kinds and _any(part, self.parts)
 
 
@@ -68,13 +66,11 @@ class Running(Record):
 
     @classmethod
     def read(cls) -> Running:
-        """The rules of running.yml."""
         return cls.model_validate(
             yaml.safe_load(Path(__file__).with_name("running.yml").read_text(encoding="utf-8"))
         )
 
     def on_demand(self, name: str) -> bool:
-        """Whether the kernel may load a module by itself."""
         return any(_any(name, rule.names) for rule in self.modules)
 
 
@@ -147,15 +143,14 @@ def containers(texts: Mapping[str, str]) -> dict[str, str]:
 
 def mounts(texts: Mapping[str, str]) -> list[MountRule]:
     """What an immutable image declares to lie over its root; of another image nothing."""
-    reason, found = f"{PERSISTENT} has it", list[MountRule]()
-    for kind, folder in (line.split() for line in texts.get(PERSISTENT, "").splitlines()
-                         if line[:1] not in ("", "#")):
-        found += [MountRule(points=[folder], kinds=["overlay"],
-                            reason=reason)] if kind == "overlay" else [
-                                MountRule(points=[folder], kinds=["ext4"],
-                                          parts=[f"/{kind}{folder}"], reason=reason)]
-    return [*found,
-            *([MountRule(points=["/persist"], kinds=["ext4"], reason=reason)] if found else [])]
+    def rule(point: str, kind: str, part: str = "/") -> MountRule:
+        return MountRule(points=[point], kinds=[kind], parts=[part], reason=f"{PERSISTENT} has it")
+
+    lines = [line.split() for line in texts.get(PERSISTENT, "").splitlines()
+             if line[:1] not in ("", "#")]
+    found = [rule(folder, "overlay") if kind == "overlay"
+             else rule(folder, "ext4", f"/{kind}{folder}") for kind, folder in lines]
+    return [*found, rule("/persist", "ext4")] if found else []
 
 
 def number(text: str) -> str:

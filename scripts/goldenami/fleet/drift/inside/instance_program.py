@@ -47,7 +47,6 @@ def settings(text: str) -> dict[str, str]:
 
 
 def _read(path: str | Path) -> str:
-    """The text of a file; empty where there is none."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -76,13 +75,9 @@ def _modules() -> list[dict[str, Any]]:
 
 
 def _wanted(named: list[str]) -> list[str]:
-    """Modules that the devices of this machine ask for, and those of `named`, with all that these
-    need."""
-    aliases = {
-        *_run("find", "/sys/devices", "-name", "modalias", "-exec", "cat", "{}", "+").split("\n"),
-        *named,
-    } - {""}
-    lines = _run("modprobe", "--all", "--show-depends", "--quiet", *sorted(aliases)).splitlines()
+    found = _run("find", "/sys/devices", "-name", "modalias", "-exec", "cat", "{}", "+").split("\n")
+    aliases = sorted({*found, *named} - {""})
+    lines = _run("modprobe", "--all", "--show-depends", "--quiet", *aliases).splitlines()
     return sorted({Path(line.split()[1]).name.split(".")[0].replace("-", "_") for line in lines
                    if line.startswith("insmod ")})
 
@@ -94,39 +89,26 @@ def limits_of(pid: int, names: list[str]) -> dict[str, str]:
 
 
 def _services(names: list[str]) -> list[dict[str, Any]]:
-    """Each running service: the limits that systemd has for it, and those of its main process."""
     keys = ["Id", "MainPID", *(f"Limit{name}" for name in names)]
     said = _run("systemctl", "show", "--type=service", "--state=running",
                 f"--property={','.join(keys)}", "*")
     rows = (dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             for block in said.split("\n\n"))
     most = {"NOFILE": _read("/proc/sys/fs/nr_open").strip()}  # the kernel gives nobody more
-    return [
-        {
-            "unit": row["Id"],
-            "actual": limits_of(int(row["MainPID"]), names),
-            "limits": {
-                name: row.get(f"Limit{name}", "").replace("infinity", most.get(name, "infinity"))
-                for name in names
-            },
-        }
-        for row in rows
-        if row.get("MainPID", "0") != "0"
-    ]
+    return [{"unit": row["Id"], "actual": limits_of(int(row["MainPID"]), names), "limits": {
+        name: row.get(f"Limit{name}", "").replace("infinity", most.get(name, "infinity"))
+        for name in names}} for row in rows if row.get("MainPID", "0") != "0"]
 
 
 def _manager(names: list[str]) -> dict[str, str]:
+    if not names:
+        return {}
     said = _run("systemctl", "show",
                 f"--property={','.join(f'DefaultLimit{name}' for name in names)}")
-    return (
-        {key.removeprefix("DefaultLimit"): value for key, value in settings(said).items()}
-        if names
-        else {}
-    )
+    return {key.removeprefix("DefaultLimit"): value for key, value in settings(said).items()}
 
 
 def _owners() -> dict[str, int]:
-    """Which process has a socket, by the socket's inode."""
     found = {}
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
@@ -152,21 +134,16 @@ def _listeners() -> list[dict[str, Any]]:
             if words[3] != state:
                 continue
             address, _, port = words[1].partition(":")
-            pid = owners.get(words[9], 0)
+            pid = owners.get(words[9], 0)  # 0: nobody's, which /proc does not list
             try:
-                program = str(Path(f"/proc/{pid}/exe").readlink()) if pid else ""
+                program = str(Path(f"/proc/{pid}/exe").readlink())
             except OSError:
                 program = ""
             # The system's own unit: below it, such as a user's manager, anybody names units as he
             # likes.
-            units = (
-                re.findall(r"([^/\n]+\.(?:service|scope|socket))", _read(f"/proc/{pid}/cgroup"))
-                if pid
-                else []
-            )
+            units = re.findall(r"([^/\n]+\.(?:service|scope|socket))", _read(f"/proc/{pid}/cgroup"))
             found.append({"port": f"{protocol[:3]}/{int(port, 16)}", "address": _address(address),
-                          "program": program,
-                          "unit": units[0] if units else ""})
+                          "program": program, "unit": units[0] if units else ""})
     return found
 
 

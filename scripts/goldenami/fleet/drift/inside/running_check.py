@@ -13,20 +13,19 @@ from pathlib import Path, PurePosixPath
 from goldenami.core import records
 from goldenami.fleet.drift.disk import manifest
 from goldenami.fleet.drift.disk.disk_records import RunningDifference, RunningKind
+from goldenami.fleet.drift.disk.policy import Allowed
 from goldenami.fleet.drift.inside import expected, facts, instance_program
 from goldenami.fleet.drift.inside.expected import MountRule, Running
-from goldenami.fleet.drift.inside.facts import Facts, Listener, Mount
+from goldenami.fleet.drift.inside.facts import Facts, Mount
 from goldenami.local.reader.path_state import PathState
 from goldenami.model.builds.build_folder import BuildFolder
 
 Ask = Callable[[str], str]
 """Has a shell of the machine run a command as root; returns what it printed."""
-AllowedPort = Callable[[str], str]
-"""Why a definition allows a port such as tcp/8000 to be heard; empty where it does not."""
 
 
 def look(
-    build: BuildFolder, ask: Ask, allowed: AllowedPort = lambda _: ""
+    build: BuildFolder, ask: Ask, allowed: Allowed = lambda _: ""
 ) -> list[RunningDifference]:
     """What a machine runs and `build` does not declare. Raises Unreachable where the machine gives
     no true answer.
@@ -50,7 +49,7 @@ def command(asked: Mapping[str, object]) -> str:
 
 
 def compare(
-    said: Facts, paths: Mapping[str, PathState], rules: Running, allowed: AllowedPort,
+    said: Facts, paths: Mapping[str, PathState], rules: Running, allowed: Allowed,
     command_line: str = "",
 ) -> Iterator[RunningDifference]:
     """Each difference, in the order of kinds. Of a file that is not as baked nothing is taken for
@@ -62,9 +61,8 @@ def compare(
     texts = {path: text for path, text in said.texts.items()
              if path in paths and records.sha256_text(text) == paths[path].sha256}
     for path in sorted(set(expected.declaring(paths)) - texts.keys()):
-        yield RunningDifference(kind=RunningKind.DECLARATION, name=path,
-                                what="the file is not as baked",
-                                rule="what it declares cannot be compared")
+        yield _row(RunningKind.DECLARATION, path, "the file is not as baked",
+                   "what it declares cannot be compared")
     yield from _kernel(said, command_line.split() or expected.command_line(texts), paths)
     yield from _modules(said, paths, rules)
     yield from _sysctls(said, texts)
@@ -73,26 +71,28 @@ def compare(
     yield from _mounts(said, paths, [*rules.mounts, *expected.mounts(texts)])
     for name, declared in sorted(expected.containers(texts).items()):
         if (now := said.containers.get(name, "")) != declared:
-            yield RunningDifference(kind=RunningKind.CONTAINER, name=name,
-                                    what=f"is {now[:12]}" if now else "is not in the engine",
-                                    rule=f"the image has {declared[:12]} by this name")
+            yield _row(RunningKind.CONTAINER, name,
+                       f"is {now[:12]}" if now else "is not in the engine",
+                       f"the image has {declared[:12]} by this name")
+
+
+def _row(kind: RunningKind, name: str, what: str, rule: str) -> RunningDifference:
+    return RunningDifference(kind=kind, name=name, what=what, rule=rule)
 
 
 def _kernel(
     said: Facts, declared: list[str], paths: Mapping[str, PathState]
 ) -> Iterator[RunningDifference]:
     if f"/boot/vmlinuz-{said.release}" not in paths:
-        yield RunningDifference(kind=RunningKind.KERNEL, name=said.release, what="runs",
-                                rule="the image has no such kernel")
+        yield _row(RunningKind.KERNEL, said.release, "runs", "the image has no such kernel")
     words = [word for word in said.command_line.split() if not word.startswith("BOOT_IMAGE=")]
     if declared and words != declared:
         added, missing = ([word for word in one if word not in other]
                           for one, other in ((words, declared), (declared, words)))
         what = "; ".join([*(f"added: {word}" for word in added),
                           *(f"missing: {word}" for word in missing)])
-        yield RunningDifference(kind=RunningKind.COMMAND_LINE, name="/proc/cmdline",
-                                what=what or "another order",
-                                rule="the image's boot menu has it otherwise")
+        yield _row(RunningKind.COMMAND_LINE, "/proc/cmdline", what or "another order",
+                   "the image's boot menu has it otherwise")
 
 
 def _modules(
@@ -107,35 +107,32 @@ def _modules(
         wanted |= more
     for module in said.modules:
         if module.name not in known:
-            yield RunningDifference(kind=RunningKind.MODULE, name=module.name, what="is loaded",
-                                    rule="the image has no such module")
+            yield _row(RunningKind.MODULE, module.name, "is loaded", "the image has no such module")
         elif module.name not in wanted:
-            yield RunningDifference(kind=RunningKind.MODULE, name=module.name, what="is loaded",
-                                    rule="neither a device nor a file of the image asks for it")
+            yield _row(RunningKind.MODULE, module.name, "is loaded",
+                       "neither a device nor a file of the image asks for it")
 
 
 def _sysctls(said: Facts, texts: Mapping[str, str]) -> Iterator[RunningDifference]:
     for key, declared in sorted(expected.sysctls(texts).items()):
         now = said.sysctl.get(key, "")  # empty where nothing on this machine has such a key
         if now and expected.number(now) != expected.number(declared):
-            yield RunningDifference(kind=RunningKind.SYSCTL, name=key, what=f"is {now}",
-                                    rule=f"the image declares {declared}")
+            yield _row(RunningKind.SYSCTL, key, f"is {now}", f"the image declares {declared}")
 
 
 def _limits(said: Facts, texts: Mapping[str, str]) -> Iterator[RunningDifference]:
     for name, declared in sorted(expected.limits(texts).items()):
         if said.manager.get(name) != declared:
-            yield RunningDifference(kind=RunningKind.LIMIT, name=f"DefaultLimit{name}",
-                                    what=f"is {said.manager.get(name, 'not there')}",
-                                    rule=f"the image declares {declared}")
+            yield _row(RunningKind.LIMIT, f"DefaultLimit{name}",
+                       f"is {said.manager.get(name, 'not there')}",
+                       f"the image declares {declared}")
     for service in said.services:
         for name, limit in sorted(service.limits.items()):
             now = service.actual.get(name, "")
             # A service of root may give itself more, as udevd does.
             if _amount(now) < _amount(limit):
-                yield RunningDifference(kind=RunningKind.LIMIT, name=f"{name} of {service.unit}",
-                                        what=f"is {now}",
-                                        rule=f"systemd started it with {limit}")
+                yield _row(RunningKind.LIMIT, f"{name} of {service.unit}", f"is {now}",
+                           f"systemd started it with {limit}")
 
 
 def _amount(limit: str) -> float:
@@ -143,19 +140,16 @@ def _amount(limit: str) -> float:
     return float(limit) if limit.isdecimal() else math.inf
 
 
-def _listeners(said: Facts, paths: Mapping[str, PathState], rules: Running, allowed: AllowedPort,
+def _listeners(said: Facts, paths: Mapping[str, PathState], rules: Running, allowed: Allowed,
                ) -> Iterator[RunningDifference]:
     for found in sorted(said.listeners, key=lambda one: (one.port, one.address, one.program)):
-        if allowed(found.port) or (found.program in paths and _is_known(found, rules)):
+        is_known = found.program in paths and any(
+            rule.allows(found.unit, found.port, found.address) for rule in rules.listeners)
+        if is_known or allowed(found.port):
             continue
-        yield RunningDifference(kind=RunningKind.LISTENER, name=f"{found.port} on {found.address}",
-                                what=f"{found.program or 'nobody known'} of "
-                                     f"{found.unit or 'no unit'} listens",
-                                rule="no rule names it; a definition allows ports by drift.listen")
-
-
-def _is_known(found: Listener, rules: Running) -> bool:
-    return any(rule.allows(found.unit, found.port, found.address) for rule in rules.listeners)
+        yield _row(RunningKind.LISTENER, f"{found.port} on {found.address}",
+                   f"{found.program or 'nobody known'} of {found.unit or 'no unit'} listens",
+                   "no rule names it; a definition allows ports by drift.listen")
 
 
 def _mounts(
@@ -173,8 +167,7 @@ def _mounts(
             continue
         is_known = any(rule.allows(mount.point, mount.kind, mount.part) for rule in rules)
         if not is_known or mount.point in seen:
-            yield RunningDifference(kind=RunningKind.MOUNT, name=mount.point,
-                                    what=f"{mount.part} of {mount.source} ({mount.kind}) is "
-                                         "mounted over it",
-                                    rule="no rule names it")
+            yield _row(RunningKind.MOUNT, mount.point,
+                       f"{mount.part} of {mount.source} ({mount.kind}) is mounted over it",
+                       "no rule names it")
         seen[mount.point] = mount
