@@ -25,7 +25,9 @@ from goldenami.model.builds import lockfile
 from goldenami.packages import store
 from goldenami.packages.apt import Deb
 from support.builds.checkout import ROOT
-from support.debian import module_keys
+from support.debian import debrepo, module_keys
+from support.debian.debrepo import Package
+from support.files import write
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-13-ml"
@@ -42,6 +44,14 @@ DOES_NOT_FIT = "return pci_enable_device(device, 1, 2);"
 """As a driver that was written for another kernel: a function of the kernel has other arguments."""
 
 
+CONFIGURATION = """\
+PACKAGE_NAME="golden-test"
+PACKAGE_VERSION="1.0"
+BUILT_MODULE_NAME[0]="golden_test"
+DEST_MODULE_LOCATION[0]="/updates/dkms"
+AUTOINSTALL="yes"
+MAKE[0]="make -C ${kernel_source_dir} M=${dkms_tree}/golden-test/1.0/build modules"
+"""
 KILLED = "-include $(shell kill -9 $$PPID)"
 """In the Makefile: make is killed, as the kernel does where memory runs out."""
 
@@ -49,32 +59,19 @@ KILLED = "-include $(shell kill -9 $$PPID)"
 def dkms_source(folder: Path, call: str, *, tarball: bool) -> Path:
     """A DKMS source package as distributions ship them, or a tarball of a vendor's; `call` is the
     module's only statement, or KILLED."""
-    tree = folder / "deb"
-    source = tree / "usr/src/golden-test-1.0"
-    source.mkdir(parents=True)
-    (source / "golden_test.c").write_text(SOURCE.replace("CALL", call), encoding="utf-8")
     first = f"{call}\n" if call == KILLED else ""
-    (source / "Makefile").write_text(f"{first}obj-m := golden_test.o\n", encoding="utf-8")
-    (source / "dkms.conf").write_text(
-        'PACKAGE_NAME="golden-test"\nPACKAGE_VERSION="1.0"\nBUILT_MODULE_NAME[0]="golden_test"\n'
-        'DEST_MODULE_LOCATION[0]="/updates/dkms"\nAUTOINSTALL="yes"\n'
-        'MAKE[0]="make -C ${kernel_source_dir} M=${dkms_tree}/golden-test/1.0/build modules"\n',
-        encoding="utf-8")
+    files = {"golden_test.c": SOURCE.replace("CALL", call),
+             "Makefile": f"{first}obj-m := golden_test.o\n", "dkms.conf": CONFIGURATION}
+    name = "golden-test-1.0"
     if tarball:
-        target = folder / "golden-test-1.0.tar.gz"
-        argv = ["tar", "--create", "--gzip", f"--file={target}", f"--directory={source.parent}",
-                source.name]
-        subprocess.run(argv, check=True)
+        target = folder / f"{name}.tar.gz"
+        write(folder / name, files)
+        subprocess.run(["tar", "--create", "--gzip", f"--file={target}", f"--directory={folder}",
+                        name], check=True)
         return target
-    (tree / "DEBIAN").mkdir()
-    (tree / "DEBIAN/control").write_text(
-        "Package: golden-test-dkms\nVersion: 1.0-1\nArchitecture: amd64\nMaintainer: t "
-        "<t@localhost>\nDescription: t\n",
-        encoding="utf-8")
-    target = folder / "golden-test-dkms.deb"
-    argv = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)]
-    subprocess.run(argv, check=True, capture_output=True)
-    return target
+    inside = {f"usr/src/{name}/{file}": text for file, text in files.items()}
+    return debrepo.build(Package("golden-test-dkms", "1.0-1", files=inside),
+                         folder / "golden-test-dkms.deb")
 
 
 def recipe(

@@ -121,17 +121,8 @@ def outcome(build: ModuleBuild, sha256: str | None, size: int, names: list[str])
 
 def built(folder: Path, build: ModuleBuild) -> Path:
     """A package as a compilation gives it."""
-    control = folder / build.package / "DEBIAN/control"
-    control.parent.mkdir(parents=True, exist_ok=True)
-    control.write_text(
-        f"Package: {build.package}\nVersion: {build.version}-1\nArchitecture: amd64\n"
-        f"Maintainer: t <t@localhost>\nDepends: {', '.join(build.depends)}\nDescription: t\n",
-        encoding="utf-8")
-    target = folder / f"{build.package}.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", str(control.parents[1]),
-                    str(target)], check=True, capture_output=True,
-                   env={"PATH": "/usr/bin:/bin", "SOURCE_DATE_EPOCH": str(debrepo.DATE)})
-    return target
+    made = Package(build.package, f"{build.version}-1", depends=", ".join(build.depends))
+    return debrepo.build(made, folder / f"{build.package}.deb")
 
 
 def define(root: Path, vendor: Vendor, text: str = "", *, sha256: str = "") -> None:

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 from goldenami.core.errors import BadInput
 from goldenami.local import dkms_source
-from support.debian import dkms_sources
+from support.debian import debrepo, dkms_sources
+from support.debian.debrepo import Package
 
 FILES = dkms_sources.files()
 
@@ -22,16 +22,8 @@ def saved(folder: Path, data: bytes) -> Path:
 
 def packaged(folder: Path, content: dict[str, str]) -> Path:
     """The same source as a package."""
-    source, control = folder / "deb/usr/src/golden-agent-1.2", folder / "deb/DEBIAN/control"
-    for place in (source, control.parent):
-        place.mkdir(parents=True)
-    for name, text in content.items():
-        (source / name).write_text(text, encoding="utf-8")
-    control.write_text("Package: golden-agent-dkms\nVersion: 1.2-3\nArchitecture: all\n"
-                       "Maintainer: t <t@localhost>\nDescription: t\n", encoding="utf-8")
-    subprocess.run(["dpkg-deb", "--build", str(folder / "deb"), str(folder / "object")],
-                   check=True, capture_output=True)
-    return folder / "object"
+    files = {f"usr/src/golden-agent-1.2/{name}": text for name, text in content.items()}
+    return debrepo.build(Package("golden-agent-dkms", "1.2-3", files=files), folder / "object")
 
 
 @pytest.mark.parametrize("folder", ["", "./", "vendor-kit/driver/"])

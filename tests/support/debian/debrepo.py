@@ -27,6 +27,9 @@ from enum import Enum, auto
 from fnmatch import fnmatch
 from pathlib import Path
 
+from goldenami.core.records import sha256_file
+
+from support.files import write
 from support.loopback import Loopback, QuietHandler
 
 COMPONENTS = ("main", "contrib", "non-free", "non-free-firmware")
@@ -122,57 +125,77 @@ class Archive:
 
     def _build(self, package: Package) -> str:
         path = f"pool/{package.component}/{package.name[0]}/{package.name}/{package.file}"
-        target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as name:
-            tree = Path(name)
-            (tree / "DEBIAN").mkdir(mode=0o755)
-            (tree / "DEBIAN/control").write_text(package.control(), encoding="utf-8")
-            content = tree / "usr/share/tiny" / package.name
-            content.parent.mkdir(parents=True)
-            content.write_text(f"{package.name} {package.version}\n" * 64, encoding="utf-8")
-            for place, text in package.files.items():
-                (tree / place).parent.mkdir(parents=True, exist_ok=True)
-                (tree / place).write_text(text, encoding="utf-8")
-            subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree),
-                            str(target)], check=True,
-                           capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(DATE)})
-        data = target.read_bytes()
-        return (f"{package.control()}Filename: {path}\nSize: {len(data)}\n"
-                f"SHA256: {hashlib.sha256(data).hexdigest()}\n")
+        return stanza(build(package, self.folder / path), path, package.control())
 
     def publish(self, *, date: int = DATE, valid_for_s: int | None = None) -> Archive:
         """Write every suite's indexes and sign them."""
         for suite in self.suites:
-            folder = self.folder / "dists" / suite
-            sums = []
-            for component in COMPONENTS:
-                where = folder / component / "binary-amd64"
-                where.mkdir(parents=True, exist_ok=True)
-                text = "\n".join(self.entries.get((suite, component), [])).encode()
-                for name, data in (("Packages", text),
-                                   ("Packages.gz", gzip.compress(text, mtime=0))):
-                    (where / name).write_bytes(data)
-                    path = f"{component}/binary-amd64/{name}"
-                    sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {path}")
-            release = self.release(suite, sums, date, valid_for_s)
-            (folder / "Release").write_text(release, encoding="utf-8")
-            (folder / "Release.gpg").write_text(self.key.detached(release), encoding="utf-8")
-            (folder / "InRelease").write_text(self.key.clearsign(release), encoding="utf-8")
+            indexes = {f"{component}/binary-amd64/Packages":
+                       "\n".join(self.entries.get((suite, component), []))
+                       for component in COMPONENTS}
+            write_suite(self.folder / "dists" / suite, self.key, indexes, [
+                "Origin: Debian", f"Label: {self.label}", f"Suite: {suite}", f"Codename: {suite}",
+                *dated(date, valid_for_s), "Architectures: amd64",
+                f"Components: {' '.join(COMPONENTS)}"])
         return self
 
-    def release(self, suite: str, sums: Sequence[str], date: int, valid_for_s: int | None) -> str:
-        """A Release file (https://wiki.debian.org/DebianRepository/Format)."""
-        until = (
-            []
-            if valid_for_s is None
-            else [f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
-        )
-        return "\n".join([
-            "Origin: Debian", f"Label: {self.label}", f"Suite: {suite}", f"Codename: {suite}",
-            f"Date: {formatdate(date, usegmt=True)}", *until, "Architectures: amd64",
-            f"Components: {' '.join(COMPONENTS)}", "SHA256:", *sums, "",
-        ])
+
+def build(package: Package, target: Path) -> Path:
+    """The file of a tiny package."""
+    with tempfile.TemporaryDirectory() as name:
+        tree = Path(name)
+        write(tree, {f"usr/share/tiny/{package.name}": f"{package.name} {package.version}\n" * 64,
+                     "DEBIAN/control": package.control(), **package.files})
+        (tree / "DEBIAN").chmod(0o755)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return pack(tree, target, "-Znone")
+
+
+def pack(tree: Path, target: Path, *options: str, epoch: int = DATE) -> Path:
+    """The package of a tree. One thread: more would split the data, and the bytes with it, by the
+    number of cores."""
+    subprocess.run(["dpkg-deb", "--root-owner-group", *options, "--build", str(tree), str(target)],
+                   check=True, capture_output=True,
+                   env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch),
+                        "DPKG_DEB_THREADS_MAX": "1"})
+    return target
+
+
+def stanza(deb: Path, path: str, control: str = "") -> str:
+    """What an index says of a package that is at `path` of its archive; its control file is read
+    where it is not given."""
+    fields = control or subprocess.run(["dpkg-deb", "--field", str(deb)], check=True,
+                                       capture_output=True, text=True).stdout
+    return f"{fields}Filename: {path}\nSize: {deb.stat().st_size}\nSHA256: {sha256_file(deb)}\n"
+
+
+def dated(date: int, valid_for_s: int | None = None) -> list[str]:
+    """The dates of a Release file."""
+    until = [] if valid_for_s is None else [
+        f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
+    return [f"Date: {formatdate(date, usegmt=True)}", *until]
+
+
+def write_suite(
+    folder: Path, key: Key, indexes: Mapping[str, str], fields: Sequence[str]
+) -> None:
+    """Indexes, plain and packed, and a signed Release file of them that begins with `fields`
+    (https://wiki.debian.org/DebianRepository/Format)."""
+    sums = []
+    for index, text in indexes.items():
+        (folder / index).parent.mkdir(parents=True, exist_ok=True)
+        plain = text.encode()
+        for name, data in ((index, plain), (f"{index}.gz", gzip.compress(plain, 1, mtime=0))):
+            (folder / name).write_bytes(data)
+            sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}")
+    sign(folder, key, "\n".join([*fields, "SHA256:", *sums, ""]))
+
+
+def sign(folder: Path, key: Key, release: str) -> None:
+    """Write a Release file with both forms of its signature."""
+    (folder / "Release").write_text(release, encoding="utf-8")
+    (folder / "Release.gpg").write_text(key.detached(release), encoding="utf-8")
+    (folder / "InRelease").write_text(key.clearsign(release), encoding="utf-8")
 
 
 def sign_again(folder: Path, key: Key, date: int) -> None:
@@ -181,9 +204,7 @@ def sign_again(folder: Path, key: Key, date: int) -> None:
         text = re.sub(r"^Date: .*$", f"Date: {formatdate(date, usegmt=True)}",
                       path.read_text(encoding="utf-8"),
                       flags=re.M)
-        path.write_text(text, encoding="utf-8")
-        path.with_name("Release.gpg").write_text(key.detached(text), encoding="utf-8")
-        path.with_name("InRelease").write_text(key.clearsign(text), encoding="utf-8")
+        sign(path.parent, key, text)
 
 
 class Fault(Enum):

@@ -3,11 +3,7 @@ in one folder."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import subprocess
 from collections.abc import Iterable
-from email.utils import formatdate
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -29,12 +25,7 @@ class FlatArchive:
             if not target.exists():
                 target.hardlink_to(deb)
             if deb.name not in self.entries:
-                control = subprocess.run(["dpkg-deb", "--field", str(deb)], check=True,
-                                         capture_output=True, text=True)
-                data = deb.read_bytes()
-                self.entries[deb.name] = (f"{control.stdout}Filename: ./{deb.name}\nSize: "
-                                          f"{len(data)}\n"
-                                          f"SHA256: {hashlib.sha256(data).hexdigest()}\n")
+                self.entries[deb.name] = debrepo.stanza(deb, f"./{deb.name}")
         return self
 
     def remove(self, pattern: str) -> FlatArchive:
@@ -45,21 +36,8 @@ class FlatArchive:
 
     def publish(self, *, date: int = debrepo.DATE, valid_for_s: int | None = None) -> FlatArchive:
         """Write the index and sign it."""
-        text = "\n".join(self.entries[name] for name in sorted(self.entries)).encode()
-        sums = []
-        for name, data in (("Packages", text), ("Packages.gz", gzip.compress(text, mtime=0))):
-            (self.folder / name).write_bytes(data)
-            sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}")
-        until = (
-            []
-            if valid_for_s is None
-            else [f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
-        )
-        release = "\n".join([f"Origin: {self.origin}", f"Label: {self.label}",
-                             "Architecture: x86_64",
-                             f"Date: {formatdate(date, usegmt=True)}", *until, "SHA256:", *sums,
-                             ""])
-        (self.folder / "Release").write_text(release, encoding="utf-8")
-        (self.folder / "Release.gpg").write_text(self.key.detached(release), encoding="utf-8")
-        (self.folder / "InRelease").write_text(self.key.clearsign(release), encoding="utf-8")
+        text = "\n".join(self.entries[name] for name in sorted(self.entries))
+        debrepo.write_suite(self.folder, self.key, {"Packages": text}, [
+            f"Origin: {self.origin}", f"Label: {self.label}", "Architecture: x86_64",
+            *debrepo.dated(date, valid_for_s)])
         return self

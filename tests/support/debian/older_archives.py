@@ -8,11 +8,9 @@ imitated but the date.
 from __future__ import annotations
 
 import contextlib
-import gzip
-import hashlib
 import re
 from collections.abc import Callable, Iterator
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from debian.deb822 import Release
@@ -91,26 +89,20 @@ def _suite(inrelease: Path, key: debrepo.Key, folder: Path, drop: Callable[[str]
     `..._dists_SUITE_COMPONENT_binary-amd64_Packages`."""
     release = Release(inrelease.read_text(encoding="utf-8"))
     suite = inrelease.name.rpartition("_dists_")[2].removesuffix("_InRelease")
-    there, sums, components = folder / "dists" / suite, list[str](), list[str]()
+    indexes = dict[str, str]()
     for path in sorted(
         inrelease.parent.glob(inrelease.name.replace("InRelease", "*_binary-amd64_Packages"))
     ):
         component = path.name.removesuffix("_binary-amd64_Packages").rpartition("_")[2]
         stanzas = path.read_text(encoding="utf-8").split("\n\n")
-        plain = "\n\n".join(stanza for stanza in stanzas if not drop(stanza)).encode()
-        (there / component / "binary-amd64").mkdir(parents=True)
-        components.append(component)
-        for name, data in (("Packages", plain), ("Packages.gz", gzip.compress(plain, 1, mtime=0))):
-            (there / component / "binary-amd64" / name).write_bytes(data)
-            sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} "
-                        f"{component}/binary-amd64/{name}")
-    date = formatdate(parsedate_to_datetime(release["Date"]).timestamp() - DAY_S, usegmt=True)
-    text = "\n".join([f"Origin: {release['Origin']}", f"Label: {release['Label']}",
-                      f"Suite: {release['Suite']}",
-                      f"Codename: {release['Codename']}", f"Date: {date}", "Architectures: amd64",
-                      f"Components: {' '.join(components)}", "SHA256:", *sums, ""])
-    there.mkdir(parents=True, exist_ok=True)
-    (there / "InRelease").write_text(key.clearsign(text), encoding="utf-8")
+        indexes[f"{component}/binary-amd64/Packages"] = "\n\n".join(
+            stanza for stanza in stanzas if not drop(stanza))
+    date = int(parsedate_to_datetime(release["Date"]).timestamp()) - DAY_S
+    components = [name.partition("/")[0] for name in indexes]
+    debrepo.write_suite(folder / "dists" / suite, key, indexes, [
+        f"Origin: {release['Origin']}", f"Label: {release['Label']}", f"Suite: {release['Suite']}",
+        f"Codename: {release['Codename']}", *debrepo.dated(date), "Architectures: amd64",
+        f"Components: {' '.join(components)}"])
 
 
 def of_driver(version: str, sources: list[str]) -> Callable[[str], bool]:

@@ -114,8 +114,10 @@ def build(package: Repack, origins: Origins, folder: Path) -> Path:
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).symlink_to(destination)
         _control(package, tree)
-        _pack(tree, target)
-    return target
+        for inner in tree.rglob("*"):
+            if inner.is_dir() and not inner.is_symlink():
+                inner.chmod(0o755)
+        return debrepo.pack(tree, target, "-Zzstd", "-z1")
 
 
 def _move(origin: Path, move: Move, tree: Path) -> None:
@@ -157,13 +159,3 @@ def _control(package: Repack, tree: Path) -> None:
     for name, text in package.scripts.items():
         (tree / "DEBIAN" / name).write_text(text, encoding="utf-8")
         (tree / "DEBIAN" / name).chmod(0o755)
-
-
-def _pack(tree: Path, target: Path) -> None:
-    """One thread: more would split the data, and the bytes with it, by the number of cores."""
-    for folder in (path for path in tree.rglob("*") if path.is_dir() and not path.is_symlink()):
-        folder.chmod(0o755)
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--build", str(tree),
-                    str(target)], check=True,
-                   capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(debrepo.DATE),
-                                             "DPKG_DEB_THREADS_MAX": "1"})

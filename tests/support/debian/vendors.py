@@ -6,7 +6,6 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
-import subprocess
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,17 +29,16 @@ class VendorServer:
         self.agent = Archive(folder / "agent", key, label="Agent", suites=(SUITE,)).add(
             [Package("company-agent", "7.1-1", depends="libc6, agent-data"),
              Package("agent-data", "7.1-1"), Package("xz-utils")]).publish()
-        built = Archive(folder / ".built", key, label="Tool", suites=("x",)).add(
-            [Package("company-tool", "2.0-1", depends="company-agent")])
+        tool = debrepo.build(Package("company-tool", "2.0-1", depends="company-agent"),
+                             folder / ".built/company-tool.deb")
         self.tool = FlatArchive(folder / "tool", key, origin="Tool", label="Tool")
-        self.tool.add(built.folder.rglob("*.deb")).publish()
+        self.tool.add([tool]).publish()
         (folder / "agent.asc").write_text(key.public, encoding="utf-8")
         (folder / "tool/key.gpg").write_bytes(key.keyring.read_bytes())
         self.files = folder / "files"
         self.files.mkdir()
-        sealed = Archive(folder / ".sealed", key, label="x", suites=("x",)).add(
-            [Package("company-sealed", "3.0-1", depends="agent-data")])
-        (self.files / "sealed.deb").write_bytes(next(sealed.folder.rglob("*.deb")).read_bytes())
+        debrepo.build(Package("company-sealed", "3.0-1", depends="agent-data"),
+                      self.files / "sealed.deb")
         tarball(self.files / "probe-2.1.tar.gz", {"probe-2.1/bin/probe": "#!/bin/sh\necho 2.1\n",
                                                   "probe-2.1/etc/probe.conf": "colour = blue\n"})
         key.sign(self.files / "probe-2.1.tar.gz")
@@ -58,11 +56,7 @@ class VendorServer:
         for deb in debs:
             path = f"pool/main/{deb.name}"
             (self.agent.folder / path).write_bytes(deb.read_bytes())
-            control = subprocess.run(["dpkg-deb", "--field", str(deb)], check=True,
-                                     capture_output=True, text=True).stdout
-            self.agent.entries[SUITE, "main"].append(
-                f"{control}Filename: {path}\nSize: {deb.stat().st_size}\n"
-                f"SHA256: {sha256_file(deb)}\n")
+            self.agent.entries[SUITE, "main"].append(debrepo.stanza(deb, path))
         self.agent.publish()
 
     def repos(self) -> str:

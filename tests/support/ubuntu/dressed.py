@@ -64,10 +64,8 @@ def build(tree: Path, folder: Path) -> Repacked:
     dates = [int(path.stat().st_mtime) for path in tree.rglob("*") if path.is_file()
              and not path.is_symlink()
              and path.parent.name != "DEBIAN"]
-    _run("dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--threads-max=1", "--build", str(tree),
-         str(target),
-         SOURCE_DATE_EPOCH=str(max(dates, default=debrepo.DATE)))
-    return described(target)
+    return described(debrepo.pack(tree, target, "-Zzstd", "-z1",
+                                  epoch=max(dates, default=debrepo.DATE)))
 
 
 def described(deb: Path) -> Repacked:
@@ -107,7 +105,5 @@ def rename(tree: Path, names: Mapping[str, str]) -> None:
             )
 
 
-def _run(*argv: str, **env: str) -> str:
-    return subprocess.run(
-        argv, check=True, capture_output=True, text=True, env={**os.environ, **env}
-    ).stdout
+def _run(*argv: str) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout

@@ -8,8 +8,6 @@ our names, paths and tables and cloud-init's user, and nothing of Ubuntu's packa
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import os
 import re
 import shutil
@@ -88,28 +86,18 @@ class Noble:
 
     def _publish(self, date: str) -> None:
         for suite in SUITES:
-            folder, sums = self.folder / "dists" / suite, list[str]()
+            indexes = dict[str, str]()
             for component in COMPONENTS:
-                where = folder / component / "binary-amd64"
-                where.mkdir(parents=True)
                 packages = sorted(self.entries.get((suite, component), []),
                                   key=lambda found: found.name)
-                text = "\n".join(found.control.dump() for found in packages).encode()
-                for name, data in (("Packages", text),
-                                   ("Packages.gz", gzip.compress(text, 1, mtime=0))):
-                    (where / name).write_bytes(data)
-                    sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} "
-                                f"{component}/binary-amd64/{name}")
-            # Every suite has the release's codename
-            # (https://wiki.debian.org/DebianRepository/Format, as Ubuntu's are).
-            text_of = "\n".join([
+                indexes[f"{component}/binary-amd64/Packages"] = "\n".join(
+                    found.control.dump() for found in packages)
+            # Every suite has the release's codename, as Ubuntu's have.
+            part = "24.04" if suite == "noble" else suite.partition("-")[2].title()
+            debrepo.write_suite(self.folder / "dists" / suite, self.key, indexes, [
                 "Origin: Ubuntu", "Label: Ubuntu", f"Suite: {suite}", "Version: 24.04",
-                "Codename: noble",
-                f"Date: {date}", "Architectures: amd64", f"Components: {' '.join(COMPONENTS)}",
-                f"Description: Ubuntu Noble {'24.04' if suite == 'noble' else suite.partition('-')[2].title()}",
-                "SHA256:", *sums, ""])
-            (folder / "Release").write_text(text_of, encoding="utf-8")
-            (folder / "InRelease").write_text(self.key.clearsign(text_of), encoding="utf-8")
+                "Codename: noble", f"Date: {date}", "Architectures: amd64",
+                f"Components: {' '.join(COMPONENTS)}", f"Description: Ubuntu Noble {part}"])
 
 
 def _debian(root: Path, image: str, folder: Path, store: Store) -> tuple[list[Deb], AptRoot]:
