@@ -56,7 +56,6 @@ def baked(
 
 
 def again(root: Path, folder: Path) -> Path:
-    """Another copy with the lock of `root`."""
     other = checkout.copy(folder)
     shutil.copytree(root / "packer/locks", other / "packer/locks", dirs_exist_ok=True)
     return other
@@ -73,7 +72,6 @@ def changed(root: Path, path: Path, text: str) -> None:
 
 
 def build_of_lock(root: Path) -> Path:
-    """Where the lock's build is, or would be."""
     return (
         root
         / "build"
@@ -83,19 +81,16 @@ def build_of_lock(root: Path) -> Path:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit status and output at its end."""
     output, _ = process.communicate(timeout=LIMIT_S)
     return process.returncode, output
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """End it by SIGKILL, itself alone."""
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
 
 
 def until(process: subprocess.Popen[str], step: str) -> str:
-    """Read messages until `step` begins; returns what was read."""
     assert process.stdout is not None
     seen = ""
     for line in process.stdout:

@@ -78,7 +78,6 @@ def write_disk(path: Path, seed: int) -> str:
 
 
 def lock(image: str, number: int, sm: tuple[str, ...] = ()) -> Lock:
-    """A lock whose parts fit; `number` makes it another one."""
     plain = sample_lock.sample()
     kernel = plain.packages["bash"].model_copy(update={"version": plain.kernel.version})
     return sample_lock.sample(image=image, description="Debian 13 for tests",
@@ -144,7 +143,6 @@ def bake_again(folder: Path, seed: int, *, told: bool) -> None:
 
 
 def write_verify(folder: Path, **changes: Any) -> None:
-    """A passing verify record of the build in `folder`; `changes` replace keys."""
     checks = [Check(id=name, role=name.partition("/")[0], title=name, outcome=Outcome.CORRECT,
                     seconds=0.1)
               for name in CHECKS]
@@ -158,7 +156,6 @@ def write_verify(folder: Path, **changes: Any) -> None:
 
 
 def wrong(check: str) -> list[Check]:
-    """The checks with one that failed."""
     return [Check(id=name, role="boot", title=name, seconds=0.1,
                   outcome=Outcome.INCORRECT if name == check else Outcome.CORRECT)
             for name in CHECKS]
@@ -196,7 +193,6 @@ def copy_definitions(root: Path) -> Path:
 
 
 def define(root: Path, text: str, image: str = IMAGE) -> None:
-    """Replace the section `publish` of a definition."""
     path = root / f"packer/images/{image}.yml"
     path.write_text(definition_file.without_publish(path.read_text(encoding="utf-8"))
                     + textwrap.dedent(text),
@@ -212,7 +208,6 @@ class Ran:
 
     @property
     def is_done(self) -> bool:
-        """Whether it did what it was asked for; a publish may leave `latest` where it is."""
         return self.code in DONE
 
 
@@ -248,28 +243,23 @@ class Checkout:
         monkeypatch.setenv("GOLDEN_CACHE", str(root / "cache"))
 
     def golden(self, *args: str) -> Ran:
-        """Run a command."""
         return golden(self.root, *args)
 
     def run(self, *args: str, code: int = 0) -> str:
-        """Run a command that ends with `code`; returns what it said."""
         ran = self.golden(*args)
         assert ran.code == code, ran.text
         return ran.text
 
     def publish(self, number: int) -> str:
-        """Make build `number` and publish it; returns its id."""
         build_id = build(self.root, number).name
         ran = self.golden("publish", IMAGE)
         assert ran.is_done, ran.text
         return build_id
 
     def define(self, text: str, image: str = IMAGE) -> None:
-        """Replace the section `publish` of a definition."""
         define(self.root, text, image)
 
     def record(self, folder: Path) -> PublishRecord:
-        """publish.json of a build."""
         return records.read(folder / PUBLISH_FILE, PublishRecord)
 
 
@@ -289,23 +279,19 @@ class RegionState:
             for service in ("ec2", "ssm", "dynamodb"))
 
     def amis(self) -> dict[str, dict[str, Any]]:
-        """AMIs by name."""
         return {
             raw["Name"]: raw
             for raw in self.ec2.describe_images(Owners=["self"], IncludeDisabled=True)["Images"]
         }
 
     def snapshots(self) -> list[dict[str, Any]]:
-        """All of the account's snapshots."""
         return list(self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"])
 
     def parameter(self, name: str) -> str | None:
-        """The value of a parameter of the image."""
         found = self.ssm.get_parameters(Names=[f"/golden-ami/{self.image}/{name}"])["Parameters"]
         return str(found[0]["Value"]) if found else None
 
     def template(self) -> dict[str, Any] | None:
-        """The default version of the image's launch template."""
         found = self.ec2.describe_launch_templates(
             Filters=[{"Name": "launch-template-name",
                       "Values": [f"golden-{self.image}"]}])["LaunchTemplates"]
@@ -316,7 +302,6 @@ class RegionState:
         return dict(answer["LaunchTemplateVersions"][0])
 
     def versions(self) -> list[dict[str, Any]]:
-        """All versions of the template."""
         answer = self.ec2.describe_launch_template_versions(
             LaunchTemplateName=f"golden-{self.image}"
         )
@@ -332,7 +317,6 @@ class RegionState:
         return Ledger.model_validate_json(item["ledger"]["S"])
 
     def refreshes(self, group: str = "web") -> list[dict[str, Any]]:
-        """Instance refreshes of a group, newest first."""
         client = _client("autoscaling", self.region, os.environ["AWS_ENDPOINT_URL"])
         return list(
             client.describe_instance_refreshes(AutoScalingGroupName=group)["InstanceRefreshes"]

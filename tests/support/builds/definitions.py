@@ -43,7 +43,6 @@ def with_variable(role: str, variable: str, text: str) -> tuple[str, str]:
 
 
 def load(root: Path, image: str = IMAGE) -> Definition:
-    """The definition of `image`."""
     return definition_file.load(root, definition_file.path_of(root, image))
 
 

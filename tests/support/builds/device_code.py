@@ -32,7 +32,6 @@ def fat_binary(*images: Image) -> bytes:
 
 
 def library(path: Path, *binaries: bytes, source: str = "int answer(void) { return 42; }") -> Path:
-    """A shared library with the section that nvcc fills."""
     path.parent.mkdir(parents=True, exist_ok=True)
     blob, text = path.with_name(f"{path.name}.blob"), path.with_name(f"{path.name}.c")
     blob.write_bytes(b"".join(binaries))

@@ -46,13 +46,11 @@ def facts(scenario: str, folder: Path) -> dict[str, Any]:
 
 
 def prepare() -> Path:
-    """A scenario's first act; its folder."""
     namespaces.prepare()
     return Path(sys.argv[1])
 
 
 def tell(folder: Path, **told: Any) -> None:
-    """A scenario's last act."""
     (folder / "facts.json").write_text(json.dumps(told), encoding="utf-8")
 
 

@@ -13,7 +13,6 @@ from support.builds.installs import ENVIRONMENTS, GONE, REFUSED, WRITTEN
 
 
 def check(told: dict[str, Any], baked: Path, again: Path) -> None:
-    """Everything is there, or refused; root and tree have the very bytes that were baked."""
     before, after = told["before"], told["after"]
     assert told["clean"], "it did not power off by itself"
     for path in ENVIRONMENTS:
@@ -35,7 +34,6 @@ def check(told: dict[str, Any], baked: Path, again: Path) -> None:
 
 
 def differing(baked: Path, again: Path, name: str) -> list[int]:
-    """Offsets of the pieces of a partition that are not the same on two disks."""
     one, other, piece = RawFile(baked), RawFile(again), 1 << 20
     (found,) = [entry for entry in boot_regions.partitions(one.read) if entry["name"] == name]
     begin, end = found["offset"], found["offset"] + found["size"]

@@ -34,7 +34,6 @@ itself."""
 
 
 def make_tools(folder: Path) -> Path:
-    """pip, and a wheel with one module."""
     shutil.copytree(Path(pip.__file__).parent, folder / "pip",
                     ignore=shutil.ignore_patterns("__pycache__"))
     info = "golden_probe-1.0.dist-info"
@@ -69,18 +68,15 @@ def install(machine: vm.Machine) -> dict[str, str]:
 
 
 def imported(machine: vm.Machine) -> dict[str, str]:
-    """What each environment's module says of its place."""
     return {path: as_root(machine, f"{path}/bin/python -c {shlex.quote(ASK)}")
             for path in ENVIRONMENTS}
 
 
 def write(machine: vm.Machine) -> dict[str, str]:
-    """A file in each folder; what the kernel says of each."""
     return {path: as_root(machine, f"echo mine > {path}") for path in (*WRITTEN, *GONE, *REFUSED)}
 
 
 def read(machine: vm.Machine) -> dict[str, str]:
-    """What is in these files."""
     return {path: as_root(machine, f"cat {path}") for path in (*WRITTEN, *GONE, *REFUSED)}
 
 

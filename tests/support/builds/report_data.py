@@ -43,7 +43,6 @@ CHECKS = {
 def package(
     version: str, *, size: int = 120_000, origin: str = "debian", seed: str = ""
 ) -> dict[str, Any]:
-    """One entry of a lock's packages."""
     return {
         "version": version, "architecture": "amd64", "size": size, "installed_size": size * 4,
         "origin": origin,
@@ -63,7 +62,6 @@ CHOICES = [
 
 
 def packages_of() -> dict[str, Any]:
-    """The packages of a lock."""
     return {
         "libcuda1": package("535.309.01-1~deb13u1"),
         f"linux-image-{KERNEL}": package("6.1.172-1", size=30 * MIB),
@@ -76,7 +74,6 @@ def packages_of() -> dict[str, Any]:
 
 
 def lock(**changes: Any) -> dict[str, Any]:
-    """A complete lock; `changes` replace whole keys."""
     return {
         "schema_version": 1, "image": IMAGE, "source_date_epoch": 1795219200, "disk_size_gib": 10,
         "description": "Debian 13 with NVIDIA's driver and the CUDA toolkit, for training and inference on EC2",
@@ -208,7 +205,6 @@ def hostile(root: Path) -> BuildFolder:
 def write_build(
     path: Path, bake: BakeRecord, verify: VerifyRecord | None, lock: dict[str, Any],
 ) -> BuildFolder:
-    """Write a build's records and its lock."""
     folder = BuildFolder(path)
     records.write(folder.bake, bake)
     if verify is not None:
@@ -221,7 +217,6 @@ Pair = tuple[BuildFolder, BuildFolder]
 
 
 def write_pair(root: Path, outcomes: dict[str, Outcome] | None = None) -> Pair:
-    """A build and its predecessor."""
     now, then = lock(), previous_lock()
     bake, old = bake_record(now), bake_record(then, scale=0.93, started_at="2026-11-03T21:40:51Z")
     return (

@@ -11,7 +11,6 @@ from goldenami.model.builds.plans import BakePlan, Tree
 
 
 def sample(work: Path, lock: Lock, lock_sha256: str) -> BakePlan:
-    """The bake of `lock` in `work`."""
     return BakePlan(
         work=work, log=work / "log", root=work, lock=work / "lock.json", image=lock.image,
         build_id=lock_sha256[:lockfile.ID_LENGTH], lock_sha256=lock_sha256,

@@ -29,7 +29,6 @@ BIN = Path(sys.executable).parent
 
 
 def granted(command: str) -> list[str]:
-    """The actions that the policy of a command allows."""
     document = json.loads((POLICIES / f"{command}.json").read_text(encoding="utf-8"))
     return list(dict.fromkeys(action for statement in document["Statement"] if statement["Effect"]
                               == "Allow"
@@ -52,7 +51,6 @@ def find(name: str) -> str:
 def complaints(
     name: str, *args: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
 ) -> str:
-    """What `name` has to say if it exits non-zero, else an empty string."""
     argv = [find(name), *args]
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
     try:
@@ -106,7 +104,6 @@ def need(*tools: str) -> None:
 
 
 def need_disk_tools() -> None:
-    """What `disk` calls."""
     need("sfdisk", "mke2fs", "debugfs", "mkfs.vfat", "mcopy", "grub-mkimage", "unshare")
 
 

@@ -19,7 +19,6 @@ USER_DATA = "#cloud-config\nwrite_files: [{path: /run/golden-launch, content: %s
 
 
 def seen(machine: vm.Machine) -> dict[str, Any]:
-    """Who the machine says it is, and how its units are."""
     machine.ssh("sudo cloud-init status --wait >/dev/null || true", timeout_s=600)
     machine_id, *words = second_boot.identity(machine)
     return {
@@ -33,7 +32,6 @@ def seen(machine: vm.Machine) -> dict[str, Any]:
 
 
 def main() -> None:
-    """What each machine says."""
     folder = guest.prepare()
     with guest.booted(folder, user_data=USER_DATA % "first") as machine:
         told: dict[str, Any] = {"containers": containers(machine), "first": seen(machine)}

@@ -56,7 +56,6 @@ class Package:
         return f"{self.name}_{self.version.rpartition(':')[2]}_amd64.deb"
 
     def control(self) -> str:
-        """The control file."""
         given = {
             "Package": self.name, "Version": self.version, "Architecture": "amd64",
             "Maintainer": "Test <t@localhost>",
@@ -87,11 +86,9 @@ class Key:
                               input=stdin, env={**os.environ, "GNUPGHOME": str(self.home)}).stdout
 
     def clearsign(self, text: str) -> str:
-        """`text` as an InRelease file."""
         return self._gpg("--clearsign", stdin=text)
 
     def detached(self, text: str) -> str:
-        """The Release.gpg of `text`."""
         return self._gpg("--armor", "--detach-sign", stdin=text)
 
     def sign(self, path: Path) -> None:
@@ -99,7 +96,6 @@ class Key:
         self._gpg("--armor", "--output", f"{path}.asc", "--detach-sign", str(path))
 
     def close(self) -> None:
-        """End the agent that gpg started and remove the key."""
         subprocess.run(["gpgconf", "--kill", "all"], check=True,
                        env={**os.environ, "GNUPGHOME": str(self.home)})
         shutil.rmtree(self.home, ignore_errors=True)
@@ -128,7 +124,6 @@ class Archive:
         return stanza(build(package, self.folder / path), path, package.control())
 
     def publish(self, *, date: int = DATE, valid_for_s: int | None = None) -> Archive:
-        """Write every suite's indexes and sign them."""
         for suite in self.suites:
             indexes = {f"{component}/binary-amd64/Packages":
                        "\n".join(self.entries.get((suite, component), []))
@@ -141,7 +136,6 @@ class Archive:
 
 
 def build(package: Package, target: Path) -> Path:
-    """The file of a tiny package."""
     with tempfile.TemporaryDirectory() as name:
         tree = Path(name)
         write(tree, {f"usr/share/tiny/{package.name}": f"{package.name} {package.version}\n" * 64,
@@ -170,7 +164,6 @@ def stanza(deb: Path, path: str, control: str = "") -> str:
 
 
 def dated(date: int, valid_for_s: int | None = None) -> list[str]:
-    """The dates of a Release file."""
     until = [] if valid_for_s is None else [
         f"Valid-Until: {formatdate(date + valid_for_s, usegmt=True)}"]
     return [f"Date: {formatdate(date, usegmt=True)}", *until]
@@ -192,7 +185,6 @@ def write_suite(
 
 
 def sign(folder: Path, key: Key, release: str) -> None:
-    """Write a Release file with both forms of its signature."""
     (folder / "Release").write_text(release, encoding="utf-8")
     (folder / "Release.gpg").write_text(key.detached(release), encoding="utf-8")
     (folder / "InRelease").write_text(key.clearsign(release), encoding="utf-8")
@@ -208,8 +200,6 @@ def sign_again(folder: Path, key: Key, date: int) -> None:
 
 
 class Fault(Enum):
-    """What a mirror may do instead of answering."""
-
     HANG = auto()
     LOST = auto()
     BROKEN_ONCE = auto()
@@ -255,7 +245,6 @@ class Mirror:
         return not wanted or header == f"Basic {base64.b64encode(wanted.encode()).decode()}"
 
     def content(self, path: str) -> bytes | None:
-        """The bytes of `path`, or None where there are none."""
         for pattern, data in self.instead.items():
             if fnmatch(path, pattern):
                 return data
@@ -263,7 +252,6 @@ class Mirror:
         return file.read_bytes() if file.is_file() else None
 
     def wait(self) -> None:
-        """Hold a hanging request until the mirror closes."""
         self._released.wait(120)
 
     def close(self) -> None:
@@ -275,8 +263,6 @@ class Mirror:
 
 
 class _Handler(QuietHandler):
-    """Answers for `mirror`, which a subclass of each mirror's own has."""
-
     mirror: Mirror
 
     def do_GET(self) -> None:
@@ -358,7 +344,6 @@ ESSENTIAL = ("base-files", "base-passwd", "bash", "coreutils", "dpkg", "libc-bin
 def kernel_packages(
     abi: str, version: str, *, headers: bool = True, suite: str = ""
 ) -> list[Package]:
-    """A cloud kernel and its headers, as Debian names them."""
     names = [f"linux-image-{abi}-cloud-amd64",
              *([f"linux-headers-{abi}-cloud-amd64"] if headers else [])]
     return [Package(name, version, fields={"Source": "linux-signed-amd64 (1)"}, suite=suite)
@@ -366,7 +351,6 @@ def kernel_packages(
 
 
 def base_packages() -> list[Package]:
-    """The essential set, apt and two kernels with their meta package."""
     essential = [Package(name, "12.4+deb13u5", depends="libc6",
                          fields={"Essential": "yes", "Priority": "required"})
                  for name in ESSENTIAL]

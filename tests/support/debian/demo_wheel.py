@@ -66,7 +66,6 @@ def order(
 
 
 def have(lock: Lock, kept: store.Store, files: Sequence[PyFile]) -> None:
-    """Fetch the lock's toolchain and `files` of the package index."""
     debs = [package.deb(name) for name, package in lock.toolchain.items()]
     kept.fetch(store_requests(debs, mirrors.locate(sorted({deb.archive for deb in debs}))))
     Index.configured().fetch(files, kept)

@@ -38,5 +38,4 @@ def tarball(content: dict[str, str], folder: str = "vendor-kit/driver/") -> byte
 
 
 def sha256(data: bytes) -> str:
-    """Hex SHA-256."""
     return hashlib.sha256(data).hexdigest()

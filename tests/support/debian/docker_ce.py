@@ -26,7 +26,6 @@ PACKAGES = (
 
 
 def build(folder: Path) -> list[Path]:
-    """The packages, as files below `folder`."""
     origins = Origins(folder / "origins")
     origins.unpack(("docker.io", "docker-cli", "containerd", "runc", "tini"))
     return [repack.build(package, origins, folder) for package in PACKAGES]

@@ -35,7 +35,6 @@ class FlatArchive:
         return self
 
     def publish(self, *, date: int = debrepo.DATE, valid_for_s: int | None = None) -> FlatArchive:
-        """Write the index and sign it."""
         text = "\n".join(self.entries[name] for name in sorted(self.entries))
         debrepo.write_suite(self.folder, self.key, {"Packages": text}, [
             f"Origin: {self.origin}", f"Label: {self.label}", "Architecture: x86_64",

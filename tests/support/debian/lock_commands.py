@@ -36,7 +36,6 @@ def lock_path(root: Path) -> Path:
 
 
 def edit(root: Path, old: str, new: str) -> None:
-    """Replace what the image's definition says."""
     path = root / f"packer/images/{IMAGE}.yml"
     text = path.read_text(encoding="utf-8")
     assert old in text
@@ -44,7 +43,6 @@ def edit(root: Path, old: str, new: str) -> None:
 
 
 def locked(root: Path) -> Lock:
-    """The image's lock, made anew."""
     done = golden(root, "lock", IMAGE)
     assert done.returncode == 0, done.stderr
     return lockfile.read(lock_path(root))[0]

@@ -43,7 +43,6 @@ class NvidiaArchive:
         self.flat = FlatArchive(folder / self.path, key, origin="NVIDIA", label="NVIDIA CUDA")
 
     def release(self, release: DriverRelease) -> NvidiaArchive:
-        """Add a driver; `publish` makes it visible."""
         return self.add(_PACKAGES[self.repository](release))
 
     def cuda(self, release: str) -> NvidiaArchive:
@@ -51,7 +50,6 @@ class NvidiaArchive:
         return self.add(nvidia_cuda_packages.packages(release, self._origins))
 
     def add(self, packages: Iterable[Repack]) -> NvidiaArchive:
-        """Build `packages` and add them."""
         wanted = list(packages)
         self._built.mkdir(parents=True, exist_ok=True)
         self._origins.unpack(move.origin for package in wanted for move in package.moves)
@@ -61,7 +59,6 @@ class NvidiaArchive:
         return self
 
     def publish(self, *, date: int = debrepo.DATE, valid_for_s: int | None = None) -> NvidiaArchive:
-        """Write and sign the index, and lay the key beside it."""
         self.flat.publish(date=date, valid_for_s=valid_for_s)
         (self.flat.folder / KEY_FILES[self.repository]).write_text(
             self.flat.key.public, encoding="utf-8"

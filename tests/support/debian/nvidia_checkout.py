@@ -38,14 +38,12 @@ class NvidiaCheckout:
     image: str = IMAGE
 
     def golden(self, *args: str) -> tuple[int, str]:
-        """The exit code of a command, and what it printed."""
         process = checkout.golden(self.root, *args, **self.env)
         said, _ = process.communicate(timeout=LIMIT_S)
         return process.returncode, said
 
     @property
     def definition(self) -> str:
-        """The text of the image's definition."""
         return definition_file.path_of(self.root, self.image).read_text(encoding="utf-8")
 
     @definition.setter
@@ -62,21 +60,17 @@ class NvidiaCheckout:
 
     @property
     def lock_file(self) -> Path:
-        """Where the lock of the image is, or will be."""
         return lockfile.path_of(self.root, self.image)
 
     def lock(self) -> Lock:
-        """The lock of the image as it is on the disk."""
         return lockfile.read(self.lock_file)[0]
 
 
 @contextmanager
 def served(
     folder: Path, key: debrepo.Key, origins: Origins, *releases: DriverRelease,
-    frameworks: bool = False,
 ) -> Iterator[NvidiaCheckout]:
-    """A checkout beside an archive of these releases; its image is without frameworks, unless
-    asked.
+    """A checkout beside an archive of these releases; its image is without frameworks.
 
     What was downloaded and compiled before is this machine's. The image's definition has the
     archive's key.
@@ -90,8 +84,7 @@ def served(
         **os.environ, "GOLDEN_CACHE": str(checkout.cache(folder / "cache")),
         "GOLDEN_MIRROR_NVIDIA": f"{mirror.uri}/{archive.path}"})
     made.define(nvidia_driver_repository_key_fingerprint=key.fingerprint)
-    if not frameworks:
-        made.definition = _without_frameworks(made.definition)
+    made.definition = _without_frameworks(made.definition)
     try:
         yield made
     finally:

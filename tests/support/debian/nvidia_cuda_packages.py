@@ -42,7 +42,6 @@ def packages(release: str, origins: Origins) -> list[Repack]:
 
 
 def _unpack(release: str, folder: Path) -> dict[str, str]:
-    """Have the wheels unpacked in `folder`; returns their versions by project."""
     index, store = Index.configured(), Store(CachePaths.default().root)
     wanted = [RELEASES[release].format(extras=_EXTRAS), _DISASSEMBLER]
     files = index.resolve(wanted, [], Interpreter((3, 13), 41))
@@ -63,7 +62,6 @@ class _Toolkit:
         self._target = f"{self._home}/targets/x86_64-linux"
 
     def all(self) -> list[Repack]:
-        """Every package."""
         libraries = [self._named(name) for name in _LIBRARIES.values()]
         development = [f"{name.replace(self._tail, '')}-dev{self._tail}" for name in libraries]
         compiler = [self._named("cuda-nvcc"), self._named("cuda-cuobjdump")]

@@ -48,12 +48,11 @@ WantedBy=multi-user.target
 @dataclass(frozen=True)
 class DriverRelease:
     """One release: its number; what of it the archive lacks (`lacking`, by the names of packages);
-    and the number of its fabric manager and of its userland, where it is another."""
+    and the number of its fabric manager, where it is another."""
 
     version: str
     lacking: frozenset[str] = frozenset()
     fabric_manager: str = ""
-    userland: str = ""
 
     @property
     def branch(self) -> str:
@@ -61,7 +60,6 @@ class DriverRelease:
 
 
 def debian(release: DriverRelease) -> list[Repack]:
-    """`release` as the repository `debian13` has it."""
     made = _Set(release, "-1")
     branch = f"-{release.branch}"
     return made.chosen([
@@ -79,7 +77,6 @@ def debian(release: DriverRelease) -> list[Repack]:
 
 
 def ubuntu(release: DriverRelease) -> list[Repack]:
-    """`release` as the repository `ubuntu2404` has it."""
     made, tail = _Set(release,
                       "-0ubuntu1"), "" if int(release.branch) >= 590 else f"-{release.branch}"
     source = DRIVER + tail
@@ -121,25 +118,22 @@ class _Set:
 
     def __init__(self, release: DriverRelease, revision: str) -> None:
         self._release, self._revision = release, revision
-        self._modules = release.version
-        self._userland = release.userland or release.version
+        self._version = release.version
 
     def chosen(self, packages: Sequence[Repack]) -> list[Repack]:
-        """Those that the archive does not lack."""
         return [package for package in packages if package.name not in self._release.lacking]
 
     def _exactly(self, names: Sequence[str]) -> str:
-        return ", ".join(f"{name} (= {self._userland}{self._revision})" for name in names)
+        return ", ".join(f"{name} (= {self._version}{self._revision})" for name in names)
 
     def gsp(self, name: str, source: str = DRIVER) -> Repack:
-        """The GSP firmware, in the folder of its version."""
         folder = "usr/lib/firmware/nvidia"
-        move = Move("firmware-nvidia-gsp", f"{folder}/{REAL}/", f"{folder}/{self._userland}/")
-        return Repack(name, self._userland + self._revision, source, moves=[move])
+        move = Move("firmware-nvidia-gsp", f"{folder}/{REAL}/", f"{folder}/{self._version}/")
+        return Repack(name, self._version + self._revision, source, moves=[move])
 
     def libraries(self, name: str, libraries: Sequence[str], source: str = DRIVER) -> Repack:
         """Libraries where the linker finds them, without Debian's alternatives."""
-        number = self._userland
+        number = self._version
         moves = [Move(_ORIGINS[one], rf"{LIBRARIES}/nvidia/current/lib{one}\.so\.{REAL}$",
                       f"{LIBRARIES}/lib{one}.so.{number}") for one in libraries]
         links = {f"{LIBRARIES}/lib{one}.so.{_SONAMES[one]}": f"lib{one}.so.{number}"
@@ -152,17 +146,17 @@ class _Set:
 
     def smi(self, name: str, depends: Sequence[str], source: str = DRIVER) -> Repack:
         """nvidia-smi, behind a script that says which number it stands for."""
-        return Repack(name, self._userland + self._revision, source, self._exactly(depends),
+        return Repack(name, self._version + self._revision, source, self._exactly(depends),
                       moves=[Move("nvidia-smi", "usr/lib/nvidia/current/nvidia-smi$",
                                   "usr/lib/nvidia/nvidia-smi")],
-                      files={"usr/bin/nvidia-smi": _SMI.format(real=REAL, version=self._userland)})
+                      files={"usr/bin/nvidia-smi": _SMI.format(real=REAL, version=self._version)})
 
     def persistenced(
         self, name: str, depends: Sequence[str], source: str = "nvidia-persistenced"
     ) -> Repack:
         """The persistence daemon, with the user that NVIDIA's and Ubuntu's packages give it."""
         unit = "usr/lib/systemd/system/nvidia-persistenced.service"
-        return Repack(name, self._userland + self._revision, source,
+        return Repack(name, self._version + self._revision, source,
                       f"adduser, libtirpc3t64, {self._exactly(depends)}",
                       moves=[Move("nvidia-persistenced", path, path)
                              for path in ("usr/bin/", unit)],
@@ -170,8 +164,7 @@ class _Set:
                       scripts={"postinst": _USER})
 
     def modprobe(self) -> Repack:
-        """nvidia-modprobe, which keeps its setuid bit."""
-        return Repack("nvidia-modprobe", self._userland + self._revision, "nvidia-modprobe",
+        return Repack("nvidia-modprobe", self._version + self._revision, "nvidia-modprobe",
                       "libc6",
                       moves=[Move("nvidia-modprobe", "usr/bin/", "usr/bin/")])
 
@@ -193,7 +186,7 @@ class _Set:
         """Files below usr/src that `which` finds, a pattern for what follows the folder's name."""
         origin, old = {"open": ("nvidia-open-kernel-dkms", "nvidia-current-open"),
                        "proprietary": ("nvidia-kernel-dkms", "nvidia-current")}[flavour]
-        version, folder = self._modules, f"usr/src/nvidia-{self._modules}"
+        version, folder = self._version, f"usr/src/nvidia-{self._version}"
         call, edits = "pci_resize_resource(pci_dev, NV_GPU_BAR1, requested_size", list[Edit]()
         if "=dkms" in which or "dkms" not in which:
             edits += [Edit(f"{folder}/dkms.conf", f'PACKAGE_NAME="{old}"', 'PACKAGE_NAME="nvidia"'),
@@ -209,7 +202,7 @@ class _Set:
 
     def fabric_manager(self, name: str) -> Repack:
         """The fabric manager's program and unit; what it does is nowhere to be had."""
-        version = self._release.fabric_manager or self._userland
+        version = self._release.fabric_manager or self._version
         return Repack(name, version + self._revision, "nvidia-fabricmanager",
                       files={"usr/bin/nv-fabricmanager": _FABRIC_MANAGER.format(version=version),
                              "usr/share/nvidia/nvswitch/fabricmanager.cfg": "DAEMONIZE=0\n",
@@ -220,7 +213,7 @@ class _Set:
     ) -> list[Repack]:
         """What a person installs: nvidia-open and cuda-drivers, of a branch, and from 590 on what
         pins a branch."""
-        version, branch = self._modules + self._revision, self._release.branch
+        version, branch = self._version + self._revision, self._release.branch
         made = [Repack(f"{name}-{branch}", version, DRIVER, self._exactly(needs))
                 for name, needs in (("nvidia-open", open_needs), ("cuda-drivers", closed_needs))]
         pin = (f"Package: src:{DRIVER}:any src:{OPEN}:any src:nvidia-persistenced:any "

@@ -67,7 +67,6 @@ class PyIndex:
         return filename
 
     def listing(self, project: str) -> bytes | None:
-        """The project's page, or None."""
         if self.page is not None:
             return self.page
         if project not in self.files:
@@ -111,7 +110,6 @@ def _handler(index: PyIndex) -> type[QuietHandler]:
 
 @contextmanager
 def serve(tls: ssl.SSLContext | None = None) -> Iterator[PyIndex]:
-    """An empty index, served until the end."""
     index = PyIndex()
     with Loopback(_handler(index), tls) as server:
         index.url = f"{server.url}/simple"

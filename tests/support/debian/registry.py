@@ -30,8 +30,6 @@ AUTH = 'auth: {{silly: {{realm: "{realm}", service: hub}}}}\n'
 
 
 class Realm(QuietHandler):
-    """Gives a token to who knows the login."""
-
     def do_GET(self) -> None:
         wanted = f"Basic {base64.b64encode(LOGIN.encode()).decode()}"
         if self.headers.get("Authorization") == wanted:
@@ -104,7 +102,6 @@ class Registry:
         return (self.folder / "digest").read_text(encoding="utf-8").removeprefix("sha256:")
 
     def list(self, name: str, **digests: str) -> str:
-        """Have a list of manifests by architecture under `name`; returns its digest."""
         path, _, tag = name.partition(":")
         kind = "application/vnd.oci.image.{}.v1+json"
         rows = [{"mediaType": kind.format("manifest"), "digest": f"sha256:{digest}",
@@ -125,7 +122,6 @@ class Registry:
         return link.read_text(encoding="utf-8") if link.exists() else ""
 
     def blob(self, sha256: str) -> Path:
-        """Where the registry keeps a blob."""
         return self.folder / "kept/docker/registry/v2/blobs/sha256" / sha256[:2] / sha256 / "data"
 
 

@@ -65,7 +65,6 @@ class Repack:
 
     @property
     def file(self) -> str:
-        """Name of the file, without the epoch."""
         return f"{self.name}_{self.version.rpartition(':')[2]}_amd64.deb"
 
 
@@ -81,12 +80,7 @@ class Origins:
         self._apt.configure()
         self._apt.update()
 
-    def version(self, package: str) -> str:
-        """The newest version of `package` that Debian has, without its revision."""
-        return self._apt.versions(package)[0].rpartition(":")[2].partition("-")[0]
-
     def unpack(self, packages: Iterable[str]) -> None:
-        """Have the newest version of each of `packages` unpacked."""
         wanted = [name for name in dict.fromkeys(packages) if not (self.folder / name).exists()]
         store = Store(CachePaths.default().root)
         debs = [self._apt.file(name, self._apt.versions(name)[0]) for name in wanted]
@@ -98,7 +92,6 @@ class Origins:
 
 
 def build(package: Repack, origins: Origins, folder: Path) -> Path:
-    """Build `package` into `folder`; its origins have to be unpacked."""
     target = folder / package.file
     with tempfile.TemporaryDirectory(dir=folder) as name:
         tree = Path(name)

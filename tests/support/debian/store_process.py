@@ -41,12 +41,10 @@ def wanted(served: debrepo.Mirror, *names: str) -> list[StoreRequest]:
 
 
 def objects(root: Path) -> list[Path]:
-    """Every file in the cache `root` but the store's lock."""
     return [path for path in root.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
 def fill_process(root: Path, items: list[StoreRequest]) -> subprocess.Popen[str]:
-    """A process that fills the store in `root`."""
     process = subprocess.Popen([sys.executable, "-c", FILL, str(root)], text=True,
                                stdin=subprocess.PIPE,
                                stderr=subprocess.PIPE,
@@ -59,7 +57,6 @@ def fill_process(root: Path, items: list[StoreRequest]) -> subprocess.Popen[str]
 
 
 def assert_whole(root: Path, items: list[StoreRequest]) -> None:
-    """The store holds exactly `items`, each under the digest of its content."""
     found = objects(root)
     assert sorted(path.name for path in found) == sorted(item.sha256 for item in items)
     assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in found)

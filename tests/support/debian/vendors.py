@@ -52,7 +52,6 @@ class VendorServer:
         self.uri, self.close = self.mirror.uri, self.mirror.close
 
     def take(self, debs: Iterable[Path]) -> None:
-        """Have these packages, made elsewhere, beside the agent."""
         for deb in debs:
             path = f"pool/main/{deb.name}"
             (self.agent.folder / path).write_bytes(deb.read_bytes())
@@ -60,7 +59,6 @@ class VendorServer:
         self.agent.publish()
 
     def repos(self) -> str:
-        """`extra_repos` of a definition."""
         return f"""extra_repos:
   - name: agent
     uri: {self.uri}/agent
@@ -99,7 +97,6 @@ class VendorServer:
 
 
 def tarball(path: Path, files: dict[str, str]) -> None:
-    """A tarball of text files; what begins as a script may be run."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for name, text in files.items():

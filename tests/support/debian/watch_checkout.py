@@ -43,7 +43,6 @@ class WatchCheckout:
     folder: Path
 
     def watch(self, *args: str, name: str = IMAGE) -> tuple[int, str]:
-        """Its exit code, and what it printed."""
         code = cli.main(["watch", *([name] if name else []), *args])
         said = self.capsys.readouterr()
         return code, said.out + said.err
@@ -71,7 +70,6 @@ class WatchCheckout:
     def archive(
         self, name: str, packages: list[Package], *, key: debrepo.Key | None = None
     ) -> Archive:
-        """A new `debian` or `security` archive in the place of the old one; publish it."""
         label, suites = ("Debian", ("trixie", "trixie-updates")) if name == "debian" else (
             "Debian-Security", ("trixie-security",))
         made = Archive(

@@ -33,7 +33,6 @@ class Repacked:
 
 @contextlib.contextmanager
 def unpacked(deb: Path) -> Iterator[Path]:
-    """The tree of a package, control files in DEBIAN."""
     with tempfile.TemporaryDirectory(prefix="golden-deb-") as folder:
         tree = Path(folder) / "tree"
         _run("dpkg-deb", "--raw-extract", str(deb), str(tree))
@@ -69,7 +68,6 @@ def build(tree: Path, folder: Path) -> Repacked:
 
 
 def described(deb: Path) -> Repacked:
-    """A package file as it is."""
     control = Deb822(_run("dpkg-deb", "--field", str(deb)))
     data = deb.read_bytes()
     control["Size"], control["SHA256"] = str(len(data)), hashlib.sha256(data).hexdigest()

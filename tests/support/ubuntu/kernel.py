@@ -83,13 +83,13 @@ def headers(deb: Path, kbuild: Path, folder: Path, debian: str) -> Repacked:
         return dressed.build(tree, folder)
 
 
-def meta(folder: Path, name: str, depends: str, like: Path, version: str = "") -> Repacked:
+def meta(folder: Path, name: str, depends: str, like: Path) -> Repacked:
     """A package of nothing but a dependency, from the control file of `like`."""
     with dressed.unpacked(like) as tree:
         for path in tree.iterdir():
             if path.name != "DEBIAN":
                 shutil.rmtree(path)
-        dressed.fields(tree, Package=name, Source="linux-meta-aws-6.14", Version=version or VERSION,
+        dressed.fields(tree, Package=name, Source="linux-meta-aws-6.14", Version=VERSION,
                        Depends=depends)
         return dressed.build(tree, folder)
 
