@@ -37,7 +37,6 @@ LONG = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of the checkout in which tests may break things."""
     copy = locked(tmp_path_factory.mktemp("checkout") / "root")
     yield copy
     assert settle(copy) == []

@@ -136,7 +136,6 @@ def test_bad_input_writes_nothing(root: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def in_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The command line in this process, where a hanging mirror can be given less time."""
     monkeypatch.chdir(root)
     monkeypatch.setattr(apt, "FETCH_TIMEOUT_S", 30)
     monkeypatch.setattr(apt, "FETCH_RETRIES", 0)
@@ -191,8 +190,6 @@ def test_fetch_needs_the_network_only_for_what_is_missing(
 
 
 def _packer_finds_it(root: Path, said: str) -> None:
-    """What `packer build` needs: the lock, the roles' variables and the packages, by their
-    paths."""
     path = root / f"build/{IMAGE}/packer.pkrvars.json"
     assert f"for Packer: {path}" in said
     named = json.loads(path.read_text(encoding="utf-8"))

@@ -160,7 +160,6 @@ def parts(signed: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def unpacked(kept: store.Store, outcome: ModuleOutcome, folder: Path) -> Path:
-    """The module of the package that was compiled."""
     assert outcome.deb_sha256 is not None
     target = folder / outcome.deb_sha256
     subprocess.run(["dpkg-deb", "--extract", str(kept.path(outcome.deb_sha256)), str(target)],

@@ -30,7 +30,6 @@ DAY_S = 86400
 
 @pytest.fixture(scope="module")
 def origins(tmp_path_factory: pytest.TempPathFactory) -> Origins:
-    """Debian's driver, unpacked once."""
     return Origins(tmp_path_factory.mktemp("origins"))
 
 
@@ -66,7 +65,6 @@ def test_a_release_is_locked_whole(image: NvidiaCheckout) -> None:
 
 
 def seen(image: NvidiaCheckout) -> dict[str, tuple[str, str, str]]:
-    """Verdict, version and source of each component in the last record of `watch`."""
     text = (image.root / "build/watch/watch.json").read_text(encoding="utf-8")
     return {row.component: (row.verdict.value, row.available, row.source)
             for row in WatchRecord.model_validate_json(text).rows}
@@ -118,7 +116,6 @@ def test_an_archive_that_cannot_be_reached_or_believed(
 
 
 def test_half_a_release_is_passed_over(fails: NvidiaCheckout) -> None:
-    """Userland without modules, and modules without userland: the newest whole one stays."""
     fails.archive.release(DriverRelease("580.126.09",
                                         lacking=frozenset({"nvidia-kernel-open-dkms"})))
     fails.archive.release(DriverRelease("580.126.10", lacking=frozenset({"libcuda1"})))

@@ -59,7 +59,6 @@ class Vendor:
         self._patch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", self._mirrors[-1].uri)
 
     def close(self) -> None:
-        """Stop serving."""
         for mirror in self._mirrors:
             mirror.close()
 
@@ -120,13 +119,11 @@ def outcome(build: ModuleBuild, sha256: str | None, size: int, names: list[str])
 
 
 def built(folder: Path, build: ModuleBuild) -> Path:
-    """A package as a compilation gives it."""
     made = Package(build.package, f"{build.version}-1", depends=", ".join(build.depends))
     return debrepo.build(made, folder / f"{build.package}.deb")
 
 
 def define(root: Path, vendor: Vendor, text: str = "", *, sha256: str = "") -> None:
-    """Name the modules in the definition: by default a package and a tarball."""
     card = (f"  - {{name: card, build_packages: [cmake], source: {{url: '{vendor.address}', "
             f"sha256: '{sha256 or dkms_sources.sha256(TARBALL)}'}}}}\n")
     edit(root, "roles:\n",
@@ -252,7 +249,6 @@ def test_a_driver_and_modules_share_the_newest_kernel_that_takes_both(
 
 
 def rows(root: Path) -> dict[str, tuple[str, str]]:
-    """Verdict and reason of each component in the last record of `watch`."""
     text = (root / "build/watch/watch.json").read_text(encoding="utf-8")
     return {row.component: (row.verdict.value, row.reason)
             for row in WatchRecord.model_validate(json.loads(text)).rows}

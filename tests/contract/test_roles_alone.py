@@ -94,7 +94,6 @@ class Machines:
         self._make()
 
     def podman(self, *argv: str, stdin: str = "", check: bool = True) -> str:
-        """Run `podman`; returns what it printed."""
         done = subprocess.run([find("podman"), *argv], env=self.env, input=stdin, text=True,
                               capture_output=True, check=False)
         assert done.returncode == 0 or not check, done.stdout + done.stderr
@@ -116,7 +115,6 @@ class Machines:
         self.podman("rm", "first")
 
     def start(self, name: str, image: str = "localhost/stock", *options: str) -> None:
-        """Start a container on which systemd runs."""
         self.podman("run", "--detach", "--name", name, "--systemd", "always", *options, image,
                     "/sbin/init")
         asked = ("exec", name, "systemctl", "is-system-running")
@@ -124,8 +122,6 @@ class Machines:
               lambda: self.podman(*asked, check=False).strip() in ("running", "degraded"))
 
     def play(self, project: Path, name: str) -> tuple[int, str]:
-        """Run the playbook `name`.yml of `project` on the container `name`; returns its status and
-        output."""
         # This machine's network is the container's, too, and its ssh.service may not have started.
         self.podman("exec", name, "mkdir", "-p", "/run/sshd")
         way_in = f"podman exec --interactive {name} /usr/sbin/sshd -i"
@@ -139,7 +135,6 @@ class Machines:
         return done.returncode, done.stdout + done.stderr
 
     def close(self) -> None:
-        """Remove all of it."""
         self.podman("rm", "--all", "--force", check=False)
         self.podman("rmi", "--all", "--force", check=False)
 
@@ -226,7 +221,6 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Emulator]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[str]:
-    """A blank block device."""
     file = tmp_path / "disk"
     file.touch()
     os.truncate(file, 64 << 20)

@@ -48,7 +48,6 @@ class Walk:
     driver: bool
 
     def golden(self, *args: str) -> tuple[int, str]:
-        """Exit status and output of a command."""
         return finish(checkout.golden(self.root, *args, **self.told))
 
 
@@ -80,7 +79,6 @@ def walk(
 
 
 def _without(root: Path, roles: str) -> Path:
-    """The Ubuntu image without these roles, and with a smaller disk."""
     def shrink(data: dict[str, Any]) -> None:
         data["disk_size_gib"] = 4
         data["roles"] = {role: given for role, given in data["roles"].items()
@@ -99,7 +97,6 @@ def _edit(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 @pytest.fixture(scope="module")
 def lock(walk: Walk) -> Lock:
-    """What `golden lock` makes of it."""
     status, output = walk.golden("lock", IMAGE)
     assert status == 0, output
     return lockfile.read(lockfile.path_of(walk.root, IMAGE))[0]
@@ -123,7 +120,6 @@ def test_the_lock_has_ubuntu_s_names(walk: Walk, lock: Lock) -> None:
 
 @pytest.fixture(scope="module")
 def build(walk: Walk, lock: Lock) -> Path:
-    """The folder of the build that `golden bake` made, booted and looked at."""
     status, output = walk.golden("bake", IMAGE)
     assert status == 0, output
     return (walk.root / "build" / lock.image / "latest").resolve()

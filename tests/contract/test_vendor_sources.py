@@ -194,7 +194,6 @@ def test_what_a_file_has_to_be(
 
 
 def watched(root: Path) -> tuple[int, dict[str, str], dict[str, str], str]:
-    """The exit code of `watch`; the verdict of each component, the error of each source."""
     done = golden(root, "watch", IMAGE)
     record = records.read(root / "build/watch/watch.json", WatchRecord)
     return (done.returncode, {row.component: row.verdict.value for row in record.rows},

@@ -59,7 +59,6 @@ def test_the_same_source_gives_the_same_wheel_and_ccache_knows_it_again(
 
 
 def unpack(kept: store.Store, wheel: PyFile, folder: Path) -> None:
-    """Put the wheel's files below opt/ml of `folder`."""
     with zipfile.ZipFile(kept.path(wheel.sha256)) as archive:
         archive.extractall(folder / "opt/ml")
 

@@ -95,30 +95,18 @@ def test_a_change_reaches_its_step_and_those_above(tmp_path: Path, change: str) 
         number < first for number in range(len(before))]
 
 
-def test_a_step_sees_its_own_variables_and_no_other_roles(tmp_path: Path) -> None:
+def test_a_step_sees_its_own_variables_and_packages_and_no_later_ones(tmp_path: Path) -> None:
     keys(lock(), tmp_path)
-    seen = json.loads((tmp_path / "step-1.json").read_text(encoding="utf-8"))
-    assert seen == {"cuda_variant": "toolkit", "golden_build_id": "0", "golden_image": "x",
-                    "golden_steps": ["cuda"]}
-
-
-def test_a_step_sees_no_package_of_a_later_one() -> None:
+    variables = json.loads((tmp_path / "step-1.json").read_text(encoding="utf-8"))
+    assert variables == {"cuda_variant": "toolkit", "golden_build_id": "0", "golden_image": "x",
+                         "golden_steps": ["cuda"]}
     seen = {view: {digest[0] for digest in digests}
             for view, digests in bake_inputs.views(lock()).items()}
-    assert seen == {"step-0": {"0"}, "step-1": {"0", "1", "s"}, "step-2": {"0", "1", "2"},
-                    "step-3": {"0", "1", "2"},
-                    "step-4": {"0", "1", "2"}}
-
-
-def test_the_drivers_step_replaces_what_stood_in(tmp_path: Path) -> None:
-    keys(lock(), tmp_path)
-    assert [step.replaces for step in bake_inputs._steps(ROOT, lock(), tmp_path)] == [
-        [],
-        [],
-        ["module"],
-        [],
-        [],
-    ]
+    assert seen == {"step-0": {"0"}, "step-1": {"0", "1", "s"},
+                    **{f"step-{number}": {"0", "1", "2"} for number in (2, 3, 4)}}
+    # The driver's step replaces what stood in for its module.
+    replaced = [step.replaces for step in bake_inputs._steps(ROOT, lock(), tmp_path)]
+    assert replaced == [[], [], ["module"], [], []]
 
 
 @pytest.mark.parametrize("given", ["", "-1", "1.5"])
@@ -129,14 +117,12 @@ def test_a_limit_that_is_none(given: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def planned(root: Path, found: Lock, digest: str) -> BakePlan:
-    """The plan of a bake in `root`."""
     (root / "work").mkdir(exist_ok=True)
     return bake_inputs.plan(root, found, digest, root / "repo", root / "work", root / "log",
                             root / "layers")
 
 
 def committed(root: Path) -> str:
-    """The first commit of a new repository, of all that is below packer/."""
     git(root, "init", "--quiet")
     git(root, "add", "packer")
     git(root, "commit", "--quiet", "--message", "one")

@@ -33,7 +33,6 @@ def certificate(days: int) -> str:
 
 @pytest.fixture
 def checkout(root: Path) -> Path:
-    """A checkout with a company's files."""
     good = certificate(30)
     write(root / FILES, {
         "company.conf": "colour = blue\n", "ca/good.pem": good, "old.pem": certificate(-1),
@@ -44,7 +43,6 @@ def checkout(root: Path) -> Path:
 
 
 def say(root: Path, *lines: str) -> None:
-    """Give the role `customize` of the image these variables."""
     said = "".join(f"    customize_{line}\n" for line in lines)
     edit(root, "  limits:\n", f"  customize:\n{said}  limits:\n")
 

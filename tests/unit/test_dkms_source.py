@@ -21,7 +21,6 @@ def saved(folder: Path, data: bytes) -> Path:
 
 
 def packaged(folder: Path, content: dict[str, str]) -> Path:
-    """The same source as a package."""
     files = {f"usr/src/golden-agent-1.2/{name}": text for name, text in content.items()}
     return debrepo.build(Package("golden-agent-dkms", "1.2-3", files=files), folder / "object")
 

@@ -34,8 +34,6 @@ def meta(abi: str, version: str) -> Package:
 def compiling(
     works: Callable[[str, str], bool],
 ) -> Callable[[Kernel, DriverCandidate], tuple[ModuleBuild, ModuleOutcome]]:
-    """A compiler that knows what fits."""
-
     def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
         recipe = ModuleBuild(name="nvidia", kernel_release=kernel.release,
                              version=driver.version, provides=[],
@@ -132,16 +130,6 @@ def test_what_is_compiled_may_be_in_a_package_of_its_own(resolver: Resolver) -> 
     assert (build.source.version, source.version) == ("580.65-0ubuntu1",) * 2
 
 
-def test_a_branch_that_is_not_there(drivers: AptRoot) -> None:
-    with pytest.raises(NoFit) as caught:
-        driver_fit.candidates(drivers,
-                              [DriverRequest("999", "open", "nvidia-kernel-dkms", "nvidia-smi", [],
-                                             [])])
-    assert caught.value.message == (
-        "no driver of branch 999: nvidia-kernel-dkms exists as 535.9.1, 550.1, 535.261.03, "
-        "535.216.03, 535.54.03")
-
-
 def test_modules_that_are_ahead_of_user_space_are_no_candidates(resolver: Resolver) -> None:
     half = resolver.root([Package("nvidia-kernel-dkms", "535.309.01-1"),
                           Package("nvidia-kernel-dkms", "535.261.03-1"),
@@ -167,7 +155,6 @@ PLAIN = DriverRequest(branch="550", flavour="proprietary", dkms_package="nvidia-
 
 @pytest.fixture
 def families(resolver: Resolver) -> AptRoot:
-    """As in Debian 13: two drivers of different package names."""
     return resolver.root([
         Package("nvidia-kernel-dkms", "550.163.01-2"), Package("libcuda1", "550.163.01-2"),
         Package("nvidia-tesla-535-kernel-dkms", "535.274.02-1~deb13u1"),
@@ -252,19 +239,6 @@ def test_an_older_series_gets_its_turn_where_the_newer_one_used_up_the_limit(
     reason = "nv-pci.c:237: error: too few arguments"
     assert lines[0] == f"  driver 535.9.1 (proprietary) on kernel 6.12.9: {reason}"
     assert lines[-1] == "  and 4 older pairs that were not tried"
-
-
-def test_a_pair_that_cannot_be_resolved_is_passed_over(drivers: AptRoot) -> None:
-    good = compiling(lambda *_: True)
-
-    def compile_pair(kernel: Kernel, driver: DriverCandidate) -> tuple[ModuleBuild, ModuleOutcome]:
-        if driver.version == "535.9.1":
-            raise NoFit("apt finds no solution: dkms : Depends: gcc")
-        return good(kernel, driver)
-
-    fitted = driver_fit.fit(drivers, [REQUEST], KERNELS, compile_pair=compile_pair)
-    assert fitted.driver == "535.261.03"
-    assert fitted.choices[1].passed_over[0].reason == "apt finds no solution: dkms : Depends: gcc"
 
 
 def test_newer_cuda_is_passed_over_with_what_speaks_against_it(resolver: Resolver) -> None:

@@ -154,27 +154,14 @@ def test_a_wheel_and_a_build_share_one_choice_of_versions(around: ResolverContex
     found = frameworks.resolve(REQUEST, around)
     loose, plain, solo = found.frameworks
     assert names(loose.requires) == ["lib 1.1"]
-    assert (plain.name, plain.origin, plain.made, plain.environment) == (
-        "plain",
-        Origin.WHEEL,
-        None,
-        "plain",
-    )
+    assert (plain.origin, plain.made, plain.environment) == (Origin.WHEEL, None, "plain")
     assert plain.wheel.filename == "plain-1.0-cp311-cp311-manylinux_2_28_x86_64.whl"
     assert names(plain.requires) == ["helper 1.0", "lib 1.1"]
-    assert (solo.name, solo.origin, solo.wheel, solo.environment) == (
-        "solo",
-        Origin.SOURCE,
-        wheel,
-        "solo",
-    )
+    assert (solo.origin, solo.wheel, solo.environment) == (Origin.SOURCE, wheel, "solo")
     assert names(solo.requires) == ["lib 1.1", "plain 1.0"]
     assert solo.made is not None
-    assert (solo.made.key, solo.made.compiler, solo.made.source) == (
-        order.key,
-        "gcc 12",
-        order.source,
-    )
+    assert (solo.made.key, solo.made.compiler) == (order.key, "gcc 12")
+    assert solo.made.source == order.source
     assert [one.reason for one in solo.allow] == ["it asks the CPU"]
     assert {deb.name for deb in found.toolchain} == set(solo.made.build)
     assert [(one.component, one.taken) for one in found.choices] == [
@@ -223,26 +210,13 @@ def test_what_the_former_lock_has_with_the_same_key_is_not_compiled_again(
     around = dataclasses.replace(around, previous_frameworks=former)
     assert frameworks.resolve(REQUEST, around).frameworks == former
     assert not wheel_builds.path_of(around.store, order.key).exists()
-    solo = next(one for one in former if one.name == "solo")
-    assert solo.wheel == wheel
+    assert former[-1].wheel == wheel
     own = have_built(around, order, "what this machine builds of the same key")
-    assert (
-        next(
-            one.wheel
-            for one in frameworks.resolve(REQUEST, around).frameworks
-            if one.name == "solo"
-        )
-        == own
-    )
+    assert frameworks.resolve(REQUEST, around).frameworks[-1].wheel == own
     other = dataclasses.replace(REQUEST,
                                 target=REQUEST.target.model_copy(update={"options": ["-march=znver2"]}))
     built = have_built(around, order_of(around, "solo", other), "built for another")
-    assert (
-        next(
-            one.wheel for one in frameworks.resolve(other, around).frameworks if one.name == "solo"
-        )
-        == built
-    )
+    assert frameworks.resolve(other, around).frameworks[-1].wheel == built
 
 
 @pytest.mark.parametrize(("version", "equal"), [("535.309.01-1", True), ("550.54.14-1", False)])

@@ -21,7 +21,6 @@ IMAGE = "debian-13-base"
 
 @pytest.fixture
 def company(tmp_path: Path) -> Path:
-    """Such a repository."""
     folder = tmp_path / "company-images"
     assert cli.main(["init", str(folder)]) == 0
     return folder

@@ -17,19 +17,44 @@ from support.rules import trees
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "packer/locks/debian-13-ml-gpu-frameworks.lock.json"
 Data = dict[str, Any]
+Change = Callable[[Data], None]
+LOCKED = GPU.read_text(encoding="utf-8").replace("550.163.01", "535.309.01")
+"""Of a driver branch whose last day is known, as that of its CUDA then is."""
+KERNEL = json.loads(LOCKED)["kernel"]
 NO_BLOB = {"sha256": "0" * 64, "size": 0}
 
 
-def findings(change: Callable[[Data], None], day: str = "2026-01-01") -> list[str]:
-    # Of a driver branch whose last day is known, as that of its CUDA then is.
-    text = GPU.read_text(encoding="utf-8").replace("550.163.01", "535.309.01")
-    data = json.loads(text)
-    data["driver"]["branch"], data["cuda"]["version"] = "535", "12.2"
+def findings(*changes: Change, day: str = "2026-01-01") -> list[str]:
+    data = json.loads(LOCKED)
+    put("driver/branch", "535")(data)
+    put("cuda/version", "12.2")(data)
     # Those that need the fabric manager lack it on Debian.
-    data["hardware"]["families"] = ["g4dn", "g5", "g6"]
-    change(data)
+    put("hardware/families", ["g4dn", "g5", "g6"])(data)
+    for change in changes:
+        change(data)
     found = lint.check(Lock.model_validate_json(json.dumps(data)), hardware.load(ROOT), day)
     return [f"{finding.rule}: {finding.message}" for finding in found]
+
+
+def put(path: str, value: object) -> Change:
+    """Replace what stands at `path` of a lock."""
+    *parents, last = path.split("/")
+
+    def change(data: Data) -> None:
+        for name in parents:
+            data = data[name]
+        data[last] = value
+    return change
+
+
+def install(name: str, version: str = "1.0-1") -> Change:
+    """A package more."""
+    return lambda data: data["packages"].__setitem__(
+        name, {**data["packages"]["bash"], "version": version, "source": name})
+
+
+def families(*names: str) -> Change:
+    return put("hardware/families", names)
 
 
 @pytest.mark.parametrize("path", trees.scanned(6, ROOT, "packer/locks/*.lock.json"), ids=lambda path: path.name)
@@ -39,88 +64,15 @@ def test_committed_locks_have_no_error(path: Path) -> None:
     assert [finding for finding in found if finding.severity is lint.Severity.ERROR] == []
 
 
-def other_version(name: str, version: str) -> Callable[[Data], None]:
-    return lambda data: data["packages"][name].update(version=version)
-
-
-def second_kernel(data: Data) -> None:
-    data["packages"]["linux-image-6.1.0-1-cloud-amd64"] = data["packages"][
-        data["kernel"]["package"]
-    ]
-
-
-def lost_kernel(data: Data) -> None:
-    del data["packages"][data["kernel"]["package"]]
-
-
-def other_headers(data: Data) -> None:
-    data["driver"]["modules"]["build"][f"linux-headers-{data['kernel']['release']}"]["version"] = (
-        "6.1.1-1"
-    )
-
-
-def other_modules(data: Data) -> None:
-    data["driver"]["modules"]["package"] = "golden-nvidia-modules-6.1.0-1-cloud-amd64"
-
-
-def open_volta(data: Data) -> None:
-    data["driver"]["flavour"] = "open"
-    data["hardware"]["families"] = ["g5", "p3"]
-
-
-def proprietary_blackwell(data: Data) -> None:
-    data["hardware"]["families"] = ["g5", "p6-b200"]
-
-
-def families(*names: str, driver: bool = True) -> Callable[[Data], None]:
-    def change(data: Data) -> None:
-        data["hardware"]["families"] = list(names)
-        data["driver"] = data["driver"] if driver else None
-    return change
-
-
-def add(data: Data, name: str, version: str) -> None:
-    data["packages"][name] = {**data["packages"]["bash"], "version": version, "source": name}
-
-
-def fabric_manager(data: Data) -> None:
-    add(data, "nvidia-fabricmanager-535", "535.1-1")
-
-
-def nvidias_own(data: Data) -> None:
-    """Debian's nvidia-persistenced has a version of its own, which NVIDIA's repository's must not
-    have."""
-    data["packages"]["nvidia-persistenced"]["version"] = "535.1-1"
-    data["driver"]["source"] = "nvidia"
-
-
-def toolkit(version: str, library: str) -> Callable[[Data], None]:
-    def change(data: Data) -> None:
-        add(data, "nvidia-container-toolkit", version)
-        add(data, "libnvidia-container1", library)
-    return change
-
-
-def framework(name: str, *files: str, sm: str = "") -> Callable[[Data], None]:
+def framework(name: str, *files: str, sm: str = "") -> Change:
     """A framework of wheels "project version", its own first; compiled here where `sm` is given."""
     def change(data: Data) -> None:
         wheels = [{"project": file.split()[0], "version": file.split()[1],
                    "filename": f"{file}.whl", "size": 1,
                    "sha256": "0" * 64} for file in files]
-        made = (
-            {
-                "key": "0",
-                "target": {"cpu": "znver3", "options": [], "sm": sm.split()},
-                "compiler": "gcc",
-                "source": wheels[0],
-                "build": [],
-                "requires": [],
-                "tests": [],
-                "result": "",
-            }
-            if sm
-            else None
-        )
+        made = {"key": "0", "target": {"cpu": "znver3", "options": [], "sm": sm.split()},
+                "compiler": "gcc", "source": wheels[0], "build": [], "requires": [], "tests": [],
+                "result": ""} if sm else None
         data["frameworks"] = [{
             "name": name, "version": "1.0", "environment": name,
             "origin": "source" if sm else "wheel", "why": "",
@@ -129,16 +81,10 @@ def framework(name: str, *files: str, sm: str = "") -> Callable[[Data], None]:
     return change
 
 
-def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
-    """The same in an image that declares none."""
-    def both(data: Data) -> None:
-        change(data)
-        data["driver"] = data["cuda"] = None
-        data["hardware"].update(sm=[], families=["c7i"])
-    return both
+WITHOUT_GPUS = [put("driver", None), put("cuda", None), put("hardware/sm", []), families("c7i")]
 
 
-@pytest.mark.parametrize(("change", "expected"), [
+@pytest.mark.parametrize(("changes", "expected"), [
     (framework("pytorch", "torch 2.15.0", "nvidia-nccl-cu13 2.28"), "wheels_run_on_driver: pytorch: nvidia-nccl-cu13 "
      "2.28: CUDA 13.0 does not run on driver 535."),
     (framework("pytorch", "torch 2.9.0+cu130"), "wheels_run_on_driver: pytorch: torch 2.9.0+cu130: CUDA 13.0 does not"),
@@ -146,76 +92,78 @@ def without_gpus(change: Callable[[Data], None]) -> Callable[[Data], None]:
     (framework("xgboost", "xgboost-cpu 3.2.0", "numpy 2.4.6"), "frameworks_use_gpus: xgboost leaves the GPUs idle: "
      "xgboost-cpu 3.2.0 has no code for sm_75, sm_86, sm_89"),
     (framework("pytorch", "torch 2.7.0+cpu"), "frameworks_use_gpus: pytorch leaves the GPUs idle: torch 2.7.0+cpu"),
-    (without_gpus(framework("pytorch", "torch 2.15.0", "numpy 2.4.6", "nvidia-nccl-cu13 2.28", "nvidia-cufile 1.14")),
+    ([framework("pytorch", "torch 2.15.0", "numpy 2.4.6", "nvidia-nccl-cu13 2.28",
+                "nvidia-cufile 1.14"), *WITHOUT_GPUS],
      "cuda_without_gpus: pytorch brings 2 wheels of CUDA (0.0 GB), and no GPU is declared"),
-    (other_version("libcuda1", "535.261.03-1"), "one_driver: libcuda1 is 535.261.03-1, the driver is 535."),
-    (other_version("nvidia-persistenced", "470.1-1"), "same_branch: nvidia-persistenced is 470.1-1"),
-    (lambda data: data["cuda"].update(version="13.0"), "cuda_runs_on_driver: CUDA 13.0 does not run on driver 535."),
-    (lambda data: data["hardware"].update(sm=["120"]), "cuda_reaches_hardware: CUDA 12.2 compiles for sm_50 to sm_90"),
-    (open_volta, "flavour_runs_hardware: open kernel modules need Turing or newer, which p3 has not"),
-    (proprietary_blackwell, "flavour_runs_hardware: only the open kernel modules run the GPU of p6-b200"),
-    (families("c7i", "g5", "g6", driver=False), "used_accelerators: the GPUs of g5, g6 stay idle: the image has no "),
+    (put("packages/libcuda1/version", "535.261.03-1"), "one_driver: libcuda1 is 535.261.03-1, the driver is 535."),
+    (put("packages/nvidia-persistenced/version", "470.1-1"), "same_branch: nvidia-persistenced is 470.1-1"),
+    (put("cuda/version", "13.0"), "cuda_runs_on_driver: CUDA 13.0 does not run on driver 535."),
+    (put("hardware/sm", ["120"]), "cuda_reaches_hardware: CUDA 12.2 compiles for sm_50 to sm_90"),
+    ([put("driver/flavour", "open"), families("g5", "p3")],
+     "flavour_runs_hardware: open kernel modules need Turing or newer, which p3 has not"),
+    (families("g5", "p6-b200"),
+     "flavour_runs_hardware: only the open kernel modules run the GPU of p6-b200"),
+    ([families("c7i", "g5", "g6"), put("driver", None)],
+     "used_accelerators: the GPUs of g5, g6 stay idle: the image has no "),
     (families("c7i", "m7i"), "used_accelerators: none of c7i, m7i has an NVIDIA GPU for the image's driver"),
     (families("g5", "inf2"), "used_accelerators: the Inferentia2 of inf2 stays idle"),
     (families("g5", "p4d"), "fabric_manager: p4d needs the fabric manager, which the image has not"),
-    (second_kernel, "one_kernel: linux-image-6.1.0-1-cloud-amd64 is a second kernel"),
-    (lost_kernel, "one_kernel: linux-image-"),
-    (other_headers, "one_kernel: the modules were not compiled with the headers"),
-    (other_modules, "one_kernel: the modules golden-nvidia-modules-6.1.0-1-cloud-amd64 are not for the kernel"),
-    (fabric_manager, "one_driver: nvidia-fabricmanager-535 is 535.1-1, the driver is 535."),
-    (nvidias_own, "one_driver: nvidia-persistenced is 535.1-1, the driver is 535."),
-    (lambda data: data["driver"]["modules"]["build"]["libc6"].update(version="2.36-1"),
+    (install("linux-image-6.1.0-1-cloud-amd64"),
+     "one_kernel: linux-image-6.1.0-1-cloud-amd64 is a second kernel"),
+    (lambda data: data["packages"].pop(KERNEL["package"]), "one_kernel: linux-image-"),
+    (put(f"driver/modules/build/linux-headers-{KERNEL['release']}/version", "6.1.1-1"),
+     "one_kernel: the modules were not compiled with the headers"),
+    (put("driver/modules/package", "golden-nvidia-modules-6.1.0-1-cloud-amd64"),
+     "one_kernel: the modules golden-nvidia-modules-6.1.0-1-cloud-amd64 are not for the kernel"),
+    (install("nvidia-fabricmanager-535", "535.1-1"),
+     "one_driver: nvidia-fabricmanager-535 is 535.1-1, the driver is 535."),
+    # Debian's has a version of its own, which that of NVIDIA's repository must not have.
+    ([put("packages/nvidia-persistenced/version", "535.1-1"), put("driver/source", "nvidia")],
+     "one_driver: nvidia-persistenced is 535.1-1, the driver is 535."),
+    (put("driver/modules/build/libc6/version", "2.36-1"),
      "one_version: libc6 is 2.41-12+deb13u"),
-    (lambda data: data["variables"].update(container_runtime_gpu_source="nvidia"),
+    (put("variables/container_runtime_gpu_source", "nvidia"),
      "container_toolkit: nvidia-container-toolkit is asked for"),
-    (toolkit("1.17.4-1", "1.17.8-1"), "container_toolkit: the container toolkit is of several versions: "
+    ([install("nvidia-container-toolkit", "1.17.4-1"),
+      install("libnvidia-container1", "1.17.8-1")],
+     "container_toolkit: the container toolkit is of several versions: "
      "nvidia-container-toolkit 1.17.4-1, libnvidia-container1 1.17.8-1"),
-    (lambda data: data["packages"].update(podman=data["packages"]["bash"]),
+    (install("podman"),
      "containers_see_gpus: containers of podman see no GPU: set container_runtime_gpu_source"),
-    (lambda data: data.update(containers=[{
+    (put("containers", [{
         "name": "a.example/ml:1", "asked": "", "answer": "", "layers": [],
         "least_driver": "580.65.06", "manifest": NO_BLOB, "config": NO_BLOB}]),
      "containers_run_on_driver: a.example/ml:1 asks for driver 580.65.06, the image has 535.309"),
 ])
-def test_a_lock_that_does_not_fit(change: Callable[[Data], None], expected: str) -> None:
-    assert [line for line in findings(change) if line.startswith(expected)], findings(change)
+def test_a_lock_that_does_not_fit(changes: Change | list[Change], expected: str) -> None:
+    found = findings(*(changes if isinstance(changes, list) else [changes]))
+    assert [line for line in found if line.startswith(expected)], found
 
 
-def test_what_fits_is_no_finding() -> None:
-    def cuda_by_minor_version(data: Data) -> None:
-        data["cuda"]["version"] = "12.3"  # the driver's own is 12.2
-        data["variables"]["os_updates_extra_packages"] = ["nvidia-container-toolkit"]
-        toolkit("1.17.8-1", "1.17.8-1")(data)
-        data["packages"]["docker.io"] = data["packages"]["bash"]
+ENGINE = install("docker.io")
 
-    def described_gpus(data: Data) -> None:
-        data["packages"]["docker.io"] = data["packages"]["bash"]
-        data["variables"]["container_runtime_gpu_source"] = "debian"
 
-    def with_fabric_manager(data: Data) -> None:
-        data["hardware"]["families"].append("p4d")
-        add(data, "nvidia-fabricmanager-535", data["driver"]["version"])
-
-    assert findings(lambda _: None) == []
-    assert findings(cuda_by_minor_version) == []
-    assert findings(described_gpus) == []
-    assert findings(with_fabric_manager) == []
-    for fits in (framework("pytorch", "torch 2.7.0+cu128"),
-                 framework("xgboost", "xgboost 3.2.0", "nvidia-nccl-cu12 2"),
-                 framework("demo", "demo 1.0", "nvidia-cuda-runtime-cu12 12.9.79"),
-                 framework("numpy", "numpy 2.4.6"),
-                 framework("lightgbm", "lightgbm 4.7.0", sm="75 86 89")):
-        assert findings(fits) == []
-    assert [
-        line
-        for line in findings(families("c7i", driver=False))
-        if line.startswith("used_accelerators")
-    ] == []
+@pytest.mark.parametrize("changes", [
+    [],
+    [put("cuda/version", "12.3"), ENGINE,  # the driver's own is 12.2
+     put("variables/os_updates_extra_packages", ["nvidia-container-toolkit"]),
+     install("nvidia-container-toolkit"), install("libnvidia-container1")],
+    [ENGINE, put("variables/container_runtime_gpu_source", "debian")],
+    [families("g5", "p4d"), install("nvidia-fabricmanager-535", "535.309.01")],
+    [framework("pytorch", "torch 2.7.0+cu128")],
+    [framework("xgboost", "xgboost 3.2.0", "nvidia-nccl-cu12 2")],
+    [framework("demo", "demo 1.0", "nvidia-cuda-runtime-cu12 12.9.79")],
+    [framework("numpy", "numpy 2.4.6")],
+    [framework("lightgbm", "lightgbm 4.7.0", sm="75 86 89")],
+    [families("c7i"), put("driver", None)],
+])
+def test_what_fits_is_no_finding(changes: list[Change]) -> None:
+    assert findings(*changes) == []
 
 
 def test_a_branch_is_past_its_end_on_the_day_after() -> None:
-    assert findings(lambda _: None, "2026-06-30") == []
-    driver, cuda = findings(lambda _: None, "2026-07-01")
+    assert findings(day="2026-06-30") == []
+    driver, cuda = findings(day="2026-07-01")
     assert driver == (
         "supported_parts: support of NVIDIA driver 535.309.01 (branch 535) ended 2026-06-30: "
         "plan the move to a newer one")

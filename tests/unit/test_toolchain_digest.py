@@ -21,7 +21,6 @@ BESIDE = {"events", "programs/read_code", "sandbox/program", "ssh"}
 
 
 def digest(checkout: Path) -> str:
-    """Of a checkout whose own code runs."""
     return toolchain_digest.digest(checkout, checkout / "scripts/goldenami")
 
 

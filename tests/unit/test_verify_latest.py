@@ -32,7 +32,6 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def fail(folder: Path) -> None:
-    """Verify it again, without success."""
     builds.write_verify(folder, verdict=Verdict.NOT_VERIFIED, checks=builds.wrong(builds.CHECKS[0]))
     verify.point_latest(BuildFolder(folder))
 

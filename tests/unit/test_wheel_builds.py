@@ -147,8 +147,6 @@ def test_what_the_index_has_to_give(tmp_path: Path) -> None:
 
 
 class Waiting(Progress):
-    """Notes that it waits."""
-
     seen = threading.Event()
 
     def say(self, text: str) -> None:
