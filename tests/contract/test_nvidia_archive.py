@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from goldenami.core import records
@@ -16,6 +17,7 @@ from goldenami.model.builds.build_records import Outcome, Verdict, VerifyRecord
 from goldenami.watch.watch_records import WatchRecord
 from support.builds.bakes import settle
 from support.debian import debrepo, nvidia_archive, nvidia_checkout, nvidia_packages
+from support.debian.debrepo import Package
 from support.debian.nvidia_checkout import NvidiaCheckout
 from support.debian.nvidia_packages import DriverRelease
 from support.debian.repack import Origins
@@ -171,10 +173,20 @@ def test_the_container_toolkit_is_of_a_repository_of_its_own(
     assert {"nvidia", "nvidia-container"} <= {suite.suite for suite in lock.base.suites}
 
 
-def test_cuda_and_a_kept_repository(fails: NvidiaCheckout, key: debrepo.Key) -> None:
-    """CUDA's packages hold NVIDIA's own wheels, 1.2 GB; an image that keeps the repository gets its
-    key by the lock."""
-    fails.archive.cuda("13.0").publish(date=debrepo.DATE + DAY_S)
+CUDA = {"cuda-compiler": "cuda-nvcc", "cuda-libraries": "cuda-cudart",
+        "cuda-libraries-dev": "libcublas-dev", "cuda-cupti": "", "cuda-nvml-dev": "",
+        "cuda-nvcc": "", "cuda-cudart": "", "libcublas-dev": ""}
+"""Packages that the role names, and what each needs. A lock reads their names and versions only."""
+
+
+def test_cuda_and_a_kept_repository(
+    fails: NvidiaCheckout, key: debrepo.Key, tmp_path: Path
+) -> None:
+    """An image that keeps the repository gets its key by the lock."""
+    for name, needs in CUDA.items():
+        wanted = Package(f"{name}-13-0", "13.0.88-1", depends=f"{needs}-13-0" if needs else "")
+        fails.archive.flat.add([debrepo.build(wanted, tmp_path / wanted.file)])
+    fails.archive.publish(date=debrepo.DATE + DAY_S)
     wanted = (
         '  cuda:\n    cuda_source: nvidia\n    cuda_release: "13.0"\n    cuda_variant: toolkit\n'
     )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from support.debian import debrepo, nvidia_cuda_packages, nvidia_packages, repack
+from support.debian import debrepo, nvidia_packages, repack
 from support.debian.flat_archive import FlatArchive
 from support.debian.nvidia_packages import DriverRelease
 from support.debian.repack import Origins, Repack
@@ -44,10 +44,6 @@ class NvidiaArchive:
 
     def release(self, release: DriverRelease) -> NvidiaArchive:
         return self.add(_PACKAGES[self.repository](release))
-
-    def cuda(self, release: str) -> NvidiaArchive:
-        """Add a CUDA release ("13.0"), gigabytes."""
-        return self.add(nvidia_cuda_packages.packages(release, self._origins))
 
     def add(self, packages: Iterable[Repack]) -> NvidiaArchive:
         wanted = list(packages)
