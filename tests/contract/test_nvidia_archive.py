@@ -184,8 +184,8 @@ def test_cuda_and_a_kept_repository(
 ) -> None:
     """An image that keeps the repository gets its key by the lock."""
     for name, needs in CUDA.items():
-        wanted = Package(f"{name}-13-0", "13.0.88-1", depends=f"{needs}-13-0" if needs else "")
-        fails.archive.flat.add([debrepo.build(wanted, tmp_path / wanted.file)])
+        package = Package(f"{name}-13-0", "13.0.88-1", depends=f"{needs}-13-0" if needs else "")
+        fails.archive.flat.add([debrepo.build(package, tmp_path / package.file)])
     fails.archive.publish(date=debrepo.DATE + DAY_S)
     wanted = (
         '  cuda:\n    cuda_source: nvidia\n    cuda_release: "13.0"\n    cuda_variant: toolkit\n'
