@@ -11,8 +11,8 @@ import boto3
 import pytest
 from goldenami.aws.session import Account
 from goldenami.aws.site_bucket import SiteBucket
-from goldenami.image.report import site_folder
-from goldenami.image.report.site_folder import SITE_FILE
+from goldenami.image.report import site
+from goldenami.image.report.site import SITE_FILE
 from goldenami.model.builds.build_folder import ImageFolder
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
@@ -42,7 +42,7 @@ def test_the_bucket_keeps_builds_that_no_machine_has(
     here, there = tmp_path / "here/site", tmp_path / "there/site"
     assert bucket.pull(there, SITE_FILE) == 0
     gone = site_data.builds(tmp_path)[0]
-    site_folder.collect([ImageFolder.of(tmp_path, data.IMAGE)], here)
+    site.collect([ImageFolder.of(tmp_path, data.IMAGE)], here)
     (here / "index.html").write_text("<p>x", encoding="utf-8")
     sent = bucket.push(here)
     assert sent == sum(path.is_file() for path in here.rglob("*")) and bucket.push(here) == 0, (
@@ -51,7 +51,7 @@ def test_the_bucket_keeps_builds_that_no_machine_has(
     page = s3.head_object(Bucket=BUCKET, Key="pages/index.html")
     assert page["ContentType"] == "text/html; charset=utf-8"
     assert bucket.pull(there, SITE_FILE) == site_data.COUNT and bucket.pull(there, SITE_FILE) == 0
-    assert [build.build_id for build in site_folder.builds(there, [])[data.IMAGE]][-1] == gone.build_id
+    assert [build.build_id for build in site.builds(there, [])[data.IMAGE]][-1] == gone.build_id
     assert not list(there.rglob("report.html")), "the page alone needs no reports"
     s3.put_object(Bucket=BUCKET, Key=f"pages/../../{SITE_FILE}", Body=b"{}")
     bucket.pull(there, SITE_FILE)

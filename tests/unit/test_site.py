@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from goldenami.core.errors import GoldenError
-from goldenami.image.report import site, site_folder
-from goldenami.image.report.site_folder import SITE_FILE
+from goldenami.image.report import site
+from goldenami.image.report.site import SITE_FILE
 from goldenami.model.builds.build_folder import ImageFolder
 from support.builds import report_data as data
 from support.builds import site_data
@@ -22,7 +22,7 @@ def text(html: str) -> str:
 
 def test_the_page_says_what_is_known_of_each_image(tmp_path: Path) -> None:
     html = site_data.page(tmp_path)
-    newest = site_folder.builds(tmp_path / "site", [])[data.IMAGE][0]
+    newest = site.builds(tmp_path / "site", [])[data.IMAGE][0]
     said = text(html)
     # A silent region is unknown: not unpublished, and not without instances.
     for expected in ("no build is known Where it runs: unknown.", "no GPU has run it",
@@ -35,8 +35,8 @@ def test_the_page_says_what_is_known_of_each_image(tmp_path: Path) -> None:
 
 def test_what_nobody_asked_is_said_and_never_a_zero(tmp_path: Path) -> None:
     site_data.builds(tmp_path)
-    site_folder.collect([ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site")
-    said = text(site.render([], site_folder.builds(tmp_path / "site", []), site_data.MADE_AT))
+    site.collect([ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site")
+    said = text(site.render([], site.builds(tmp_path / "site", []), site_data.MADE_AT))
     assert "Where it runs: not asked." in said and "$" not in said
 
 
@@ -56,22 +56,22 @@ def test_every_link_leads_to_a_file_of_the_folder(tmp_path: Path) -> None:
 def test_a_build_that_is_gone_stays_and_one_that_is_damaged_is_named(tmp_path: Path) -> None:
     images, folder = [ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site"
     gone, damaged, *_ = site_data.builds(tmp_path)
-    site_folder.collect(images, folder)
+    site.collect(images, folder)
     shutil.rmtree(gone.path)
     lock = damaged.lock.read_text(encoding="utf-8")
     damaged.lock.write_text("[]", encoding="utf-8")
-    (error,) = site_folder.collect(images, folder)
+    (error,) = site.collect(images, folder)
     assert error.message == f"{damaged.lock} is no record"
     damaged.lock.write_text(lock, encoding="utf-8")
     damaged.bake.write_text("{}", encoding="utf-8")
-    (error,) = site_folder.collect(images, folder)
+    (error,) = site.collect(images, folder)
     assert str(damaged.bake) in error.message
-    assert len(site_folder.builds(folder, [])[data.IMAGE]) == site_data.COUNT
+    assert len(site.builds(folder, [])[data.IMAGE]) == site_data.COUNT
     kept = folder / data.IMAGE / damaged.build_id / SITE_FILE
     kept.write_text("{}", encoding="utf-8")
     errors: list[GoldenError] = []
-    assert len(site_folder.builds(folder, errors)[data.IMAGE]) == site_data.COUNT - 1
+    assert len(site.builds(folder, errors)[data.IMAGE]) == site_data.COUNT - 1
     assert str(kept) in errors[0].message
     kept.unlink()
-    oldest = site_folder.builds(folder, [])[data.IMAGE][-1]
+    oldest = site.builds(folder, [])[data.IMAGE][-1]
     assert oldest.build_id == gone.build_id, "newest first"

@@ -35,8 +35,8 @@ from goldenami.fleet.digest import digest, digest_views, memory
 from goldenami.fleet.digest.digest import DIGEST_FILE, DigestRecord, Known
 from goldenami.fleet.digest.findings import Gap, Kind
 from goldenami.fleet.digest.memory import News
-from goldenami.image.report import site, site_folder
-from goldenami.image.report.site_folder import SITE_FILE, SiteBuild
+from goldenami.image.report import site
+from goldenami.image.report.site import SITE_FILE, SiteBuild
 from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.security_records import CVE_FILE, CveRecord
 from goldenami.model.supported import support
@@ -105,14 +105,14 @@ def _site(checkout: Checkout, answers: Answers) -> int:
     bucket, progress = site_bucket(checkout), checkout.progress("site", "all")
     if bucket:
         progress.say(f"{bucket.pull(folder, SITE_FILE)} earlier builds from {location}")
-    damaged = site_folder.collect([checkout.builds(image) for image in checkout.images], folder)
+    damaged = site.collect([checkout.builds(image) for image in checkout.images], folder)
     asked, failed = None, dict[str, GoldenError]()
     if answers is Answers.ACCOUNT:
         record, failed = status.look(Account(), checkout.images_by_region(None, []))
         asked = record.model_dump(mode="json")
     page = folder / "index.html"
     records.write_text(page, site.render(
-        checkout.images, site_folder.builds(folder, damaged), clock.stamp(), status=asked))
+        checkout.images, site.builds(folder, damaged), clock.stamp(), status=asked))
     if bucket:
         progress.say(f"{bucket.push(folder)} files to {location}")
     print(page)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from goldenami.core import records
-from goldenami.image.report import report, site, site_folder
+from goldenami.image.report import report, site
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.security_records import (
@@ -62,6 +62,6 @@ def answers(build_id: str) -> dict[str, Any]:
 def page(root: Path) -> str:
     made = builds(root)
     folder = root / "site"
-    assert site_folder.collect([ImageFolder.of(root, data.IMAGE)], folder) == []
-    return site.render([BARE, data.IMAGE], site_folder.builds(folder, []), MADE_AT,
+    assert site.collect([ImageFolder.of(root, data.IMAGE)], folder) == []
+    return site.render([BARE, data.IMAGE], site.builds(folder, []), MADE_AT,
                        status=answers(made[-1].build_id))

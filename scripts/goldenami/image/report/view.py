@@ -52,30 +52,12 @@ class Fact:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Group:
-    """The checks of one role, failures first, and how many had which outcome."""
-
-    role: str
-    checks: tuple[Check, ...]
-    counts: str
-    failed: bool
-
-
-@dataclass(frozen=True)
-class Conclusion:
-    """The verdict and the sentence that explains it. `word` is for people, `good` for colour."""
-
-    word: str
-    good: bool
-    sentence: str
-
-
-def conclusion(verify: VerifyRecord | None, image: str) -> Conclusion:
-    """The verdict in words."""
+def conclusion(verify: VerifyRecord | None, image: str) -> dict[str, Any]:
+    """The verdict and the sentence that explains it: `word` is for people, `good` for colour."""
     if verify is None:
-        return Conclusion(Verdict.NOT_VERIFIED, False, "This disk has not been booted: there is no "
-                          f"verify.json. Run make verify IMAGE={image}.")
+        return {"word": Verdict.NOT_VERIFIED, "good": False,
+                "sentence": "This disk has not been booted: there is no verify.json. "
+                            f"Run make verify IMAGE={image}."}
     total, boots = len(verify.checks), len(verify.boots)
     wrong = [check for check in verify.checks if check.outcome is not Outcome.CORRECT]
     what = "AMI on" if verify.accel is Accel.EC2 else "sealed disk under"
@@ -90,7 +72,7 @@ def conclusion(verify: VerifyRecord | None, image: str) -> Conclusion:
     else:
         sentence = f"All {total} checks are correct ({how})."
     good = bool(total) and not wrong and verify.verdict is Verdict.VERIFIED
-    return Conclusion(verify.verdict, good, sentence)
+    return {"word": verify.verdict, "good": good, "sentence": sentence}
 
 
 def facts(lock: LockData) -> tuple[Fact, ...]:
@@ -128,18 +110,19 @@ def figures(
     )
 
 
-def groups(verify: VerifyRecord | None) -> tuple[Group, ...]:
-    """Checks by role, failures first."""
+def groups(verify: VerifyRecord | None) -> list[dict[str, Any]]:
+    """Checks by role, failures first, and how many had which outcome."""
     by_role: dict[str, list[Check]] = {}
     for check in verify.checks if verify else ():
         by_role.setdefault(check.role, []).append(check)
     found = [
         # sorted() is stable: within an outcome the order is that of the run
-        Group(role, tuple(sorted(checks, key=lambda check: SEVERITY.index(check.outcome))),
-              _counts(checks), any(check.outcome is not Outcome.CORRECT for check in checks))
+        {"role": role, "counts": _counts(checks),
+         "checks": tuple(sorted(checks, key=lambda check: SEVERITY.index(check.outcome))),
+         "failed": any(check.outcome is not Outcome.CORRECT for check in checks)}
         for role, checks in by_role.items()
     ]
-    return tuple(sorted(found, key=lambda group: not group.failed))
+    return sorted(found, key=lambda group: not group["failed"])
 
 
 def _size(bake: BakeRecord, old_bake: BakeRecord | None) -> Fact:
