@@ -21,7 +21,6 @@ FIRST = "RELEASES: Mapping[str, Platform] = {\n"
 
 
 def golden(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """A command of the checkout's own program."""
     return subprocess.run(
         [sys.executable, "-m", "goldenami.cli", "--root", str(root), *args], text=True,
         capture_output=True, check=False, cwd=root,

@@ -60,7 +60,6 @@ def test_a_security_update_is_something_and_becomes_a_lock(checkout: WatchChecko
 
 
 def _newer_nano(names: list[str]) -> list[Package]:
-    """The main archive with a nano that is newer, and no longer the locked one."""
     known = [replace(one, version="7.3-1") if one.name == "nano" else one
              for one in debrepo.base_packages()]
     more = sorted(set(names) - {package.name for package in known})
@@ -112,7 +111,6 @@ def test_what_a_point_release_takes_over_stays_a_security_update(
 
 
 def known(checkout: WatchCheckout, *findings: Vulnerability) -> None:
-    """A record of `golden cve` on the build of the lock."""
     _, digest = lockfile.read(lockfile.path_of(checkout.root, IMAGE))
     records.write(checkout.root / f"build/{IMAGE}/{digest[:12]}/{CVE_FILE}", CveRecord(
         image=IMAGE, build_id=digest[:12], lock_sha256=digest, checked_at="2026-11-24T00:00:00Z",
@@ -175,7 +173,6 @@ def test_a_source_that_cannot_be_looked_at(checkout: WatchCheckout, faults: dict
 
 
 def test_two_sources_that_disagree(checkout: WatchCheckout) -> None:
-    """The same version of a package in two archives, as two different files."""
     checkout.archive("security", [SED, Package("less", depends="libc6, bash")]).publish(
         date=debrepo.DATE + 1
     )
@@ -186,7 +183,6 @@ def test_two_sources_that_disagree(checkout: WatchCheckout) -> None:
 
 
 def test_a_held_kernel_stays_while_packages_move(checkout: WatchCheckout) -> None:
-    """It is shown, and that its review is due."""
     checkout.archive("security", [SED, LESS, *KERNEL]).publish(date=debrepo.DATE + 1)
     hold = "policy: hold, review: 2026-01-31, reason: a vendor's module"
     checkout.define(f"watch: {{kernel: {{{hold}}}}}")
@@ -203,7 +199,6 @@ def test_a_held_kernel_stays_while_packages_move(checkout: WatchCheckout) -> Non
 
 
 def with_framework(checkout: WatchCheckout, name: str, project: str, version: str) -> None:
-    """A framework in the lock, as a wheel of the index."""
     wheel = PyFile(project=project, version=version, filename="x.whl", sha256="0" * 64, size=1)
     framework = lockfile.Framework(name=name, version=version, environment=name,
                                    origin=lockfile.Origin.WHEEL, why="",

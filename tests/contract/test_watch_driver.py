@@ -4,11 +4,9 @@ pins."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from goldenami import cli
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import NoFit
 from goldenami.image.lock.compilation.driver_fit import LockConstraints
@@ -20,11 +18,12 @@ from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch import watch, watch_summary
 from goldenami.watch.relock import Relock
 from goldenami.watch.sources import archive_indexes, driver_branches
-from goldenami.watch.watch_records import ComponentRow, WatchRecord
+from goldenami.watch.watch_records import ComponentRow
 from goldenami.watch.watch_results import WatchedImage
 from support.builds.sample_lock import sample
-from support.debian import debrepo
+from support.debian import debrepo, watch_checkout
 from support.debian.debrepo import Archive, Package
+from support.debian.watch_checkout import WatchCheckout
 
 IMAGE = "debian-13-ml-gpu-frameworks"
 SOURCE = {"Source": "nvidia-graphics-drivers"}
@@ -58,7 +57,7 @@ OLD, NEW = (lockfile.Kernel(release=f"{abi}-cloud-amd64", package=f"linux-image-
             for abi, version in zip(debrepo.KERNELS, ("6.1.130-1", "6.1.140-1"), strict=True))
 
 
-def gpu_lock(version: str, flavour: str = "proprietary", kernel: lockfile.Kernel = NEW) -> Lock:
+def gpu_lock(version: str, kernel: lockfile.Kernel = NEW) -> Lock:
     """A lock as of when that driver was the newest; its packages do not matter here."""
     return sample(
         image=IMAGE, kernel=kernel,
@@ -66,41 +65,17 @@ def gpu_lock(version: str, flavour: str = "proprietary", kernel: lockfile.Kernel
                       suites=[]),
         hardware=sample().hardware.model_copy(update={"families": ["g4dn", "p5"],
                                                       "sm": ["75", "90"]}), packages={},
-        driver=Driver(version=version, branch=version.partition(".")[0], flavour=flavour,
+        driver=Driver(version=version, branch=version.partition(".")[0], flavour="proprietary",
                       source="debian",
                       cuda="12.4", modules=None),
         cuda=Cuda(version="12.4", variant="runtime", why=""),
     )
 
 
-@dataclass
-class GpuCheckout:
-    """A checkout with a GPU image, served archives, and `golden watch` on it."""
-
-    root: Path
-    cache: Path
-    capsys: pytest.CaptureFixture[str]
-    patch: pytest.MonkeyPatch
-
-    def watch(self, *args: str) -> tuple[int, str]:
-        code = cli.main(["watch", IMAGE, *args])
-        said = self.capsys.readouterr()
-        return code, said.out + said.err
-
-    def row(self, component: str = "driver") -> ComponentRow:
-        text = (self.root / "build/watch/watch.json").read_text(encoding="utf-8")
-        return next(row for row in WatchRecord.model_validate_json(text).rows if row.component
-                    == component)
-
-    def lock(
-        self, version: str, flavour: str = "proprietary", kernel: lockfile.Kernel = NEW
-    ) -> None:
-        lockfile.write(lockfile.path_of(self.root, IMAGE), gpu_lock(version, flavour, kernel))
-
-    def define(self, section: str, old: str = "", new: str = "") -> None:
-        path = definition_file.path_of(self.root, IMAGE)
-        path.write_text(path.read_text(encoding="utf-8").replace(old, new) + section + "\n",
-                        encoding="utf-8")
+def write_lock(
+    checkout: WatchCheckout, version: str, kernel: lockfile.Kernel = NEW
+) -> None:
+    lockfile.write(lockfile.path_of(checkout.root, IMAGE), gpu_lock(version, kernel))
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +96,11 @@ def served(key: debrepo.Key, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def checkout(
     root: Path, served: debrepo.Mirror, key: debrepo.Key, offline: None, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> GpuCheckout:
-    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN", f"{served.uri}/debian")
-    monkeypatch.setenv("GOLDEN_MIRROR_DEBIAN_SECURITY", f"{served.uri}/security")
-    monkeypatch.setenv("GOLDEN_KEYRING_DEBIAN_ARCHIVE_KEYRING", str(key.keyring))
+) -> WatchCheckout:
+    watch_checkout.environment(monkeypatch, key, tmp_path / "cache", served.uri)
     monkeypatch.chdir(root)
-    made = GpuCheckout(root, tmp_path / "cache", capsys, monkeypatch)
-    made.lock("550.144.03")
+    made = WatchCheckout(root, served, key, capsys, monkeypatch, tmp_path, image=IMAGE)
+    write_lock(made, "550.144.03")
     return made
 
 
@@ -135,11 +108,11 @@ def told(row: ComponentRow) -> tuple[str, str, str]:
     return row.available, row.verdict.value, row.reason
 
 
-def test_the_branch_moves_by_a_security_update(checkout: GpuCheckout) -> None:
+def test_the_branch_moves_by_a_security_update(checkout: WatchCheckout) -> None:
     code, said = checkout.watch()
     assert code == 10, said
-    assert told(checkout.row()) == ("550.163.01", "update", "")
-    assert checkout.row().source == "debian-security trixie-security"
+    assert told(checkout.row("driver")) == ("550.163.01", "update", "")
+    assert checkout.row("driver").source == "debian-security trixie-security"
     assert "driver branch 550" in said
 
 
@@ -153,13 +126,13 @@ FAILED = "driver 550.163.01 on 6.1.0-50-cloud-amd64: nv-pci.c:237: error: x_y"
     (None, "blocked", "blocked"),
 ])
 def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
-    checkout: GpuCheckout, fits: tuple[str, str] | None, driver: str, kernel: str,
+    checkout: WatchCheckout, fits: tuple[str, str] | None, driver: str, kernel: str,
 ) -> None:
     """The pairs that were tried say so; the one that fits becomes the lock."""
-    checkout.lock("550.144.03", kernel=OLD)
+    write_lock(checkout, "550.144.03", kernel=OLD)
     image = WatchedImage(definition_file.load(checkout.root, definition_file.path_of(
         checkout.root, IMAGE)), *lockfile.read(lockfile.path_of(checkout.root, IMAGE)))
-    record, results = watch.look(checkout.root, CachePaths(checkout.cache), [image],
+    record, results = watch.look(checkout.root, CachePaths.default(), [image],
                                  "2026-11-25T00:00:00Z")
     tried = list[tuple[str, str]]()
 
@@ -168,7 +141,7 @@ def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
         tried.append((wanted.driver, wanted.kernel.version))
         if tried[-1] != fits:
             raise NoFit("no driver compiles", tail=FAILED)
-        return gpu_lock(wanted.driver, kernel=wanted.kernel), "f" * 64
+        return gpu_lock(wanted.driver, wanted.kernel), "f" * 64
 
     done, failures = Relock(checkout.root, make_lock, wait=False).run(record, results)
     rows = {row.component: row for row in done.rows}
@@ -182,7 +155,7 @@ def test_what_does_not_compile_is_blocked_and_keeps_nothing_else_away(
         assert ("driver 550.163.01" in blocked) == (driver == "blocked")
 
 
-def lock_cuda_12_3(checkout: GpuCheckout) -> Path:
+def lock_cuda_12_3(checkout: WatchCheckout) -> Path:
     """Write the lock of an image with CUDA 12.3, one release behind the archive; returns its
     path."""
     lock, path = gpu_lock("550.163.01"), lockfile.path_of(checkout.root, IMAGE)
@@ -196,8 +169,8 @@ def lock_cuda_12_3(checkout: GpuCheckout) -> Path:
     return path
 
 
-def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
-    checkout.lock("470.256.02")
+def test_a_locked_branch_that_vanished(checkout: WatchCheckout) -> None:
+    write_lock(checkout, "470.256.02")
     code, said = checkout.watch()
     assert code == 4
     assert (
@@ -206,10 +179,8 @@ def test_a_locked_branch_that_vanished(checkout: GpuCheckout) -> None:
     assert "branches 550, 555, 560, 595" in said
 
 
-def test_a_version_that_a_person_writes_makes_no_lock(checkout: GpuCheckout) -> None:
-    """The CUDA release of NVIDIA's repository is in the definition: it is told, and left to its
-    reader."""
-    checkout.lock("550.163.01")
+def test_a_version_that_a_person_writes_makes_no_lock(checkout: WatchCheckout) -> None:
+    write_lock(checkout, "550.163.01")
     path = lock_cuda_12_3(checkout)
     before = path.read_bytes()
     checkout.define("", "  cuda:\n",
@@ -220,11 +191,11 @@ def test_a_version_that_a_person_writes_makes_no_lock(checkout: GpuCheckout) -> 
     assert path.read_bytes() == before
 
 
-def test_a_pin_does_not_hide_a_release(checkout: GpuCheckout, served: debrepo.Mirror) -> None:
+def test_a_pin_does_not_hide_a_release(checkout: WatchCheckout, served: debrepo.Mirror) -> None:
     """Preferences that hold the locked driver, as an image has them, change nothing in what the
     indexes show."""
     wanted = definition_file.load(checkout.root, definition_file.path_of(checkout.root, IMAGE))
-    seen = archive_indexes.look(wanted.base, CachePaths(checkout.cache))
+    seen = archive_indexes.look(wanted.base, CachePaths.default())
     seen.apt.pin({"src:nvidia-graphics-drivers:any": "550.90.07-*"})
     offers = driver_branches.offers(checkout.root, wanted, seen.apt, lambda *_: None)
     assert {"550.90.07", "550.144.03", "550.163.01", "560.35.05"} <= {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from goldenami import cli
 from goldenami.model.builds import lockfile
-from goldenami.watch.watch_records import WatchRecord
+from goldenami.watch.watch_records import ComponentRow, WatchRecord
 
 from support.debian import debrepo
 from support.debian.debrepo import Archive, Package
@@ -41,9 +41,12 @@ class WatchCheckout:
     capsys: pytest.CaptureFixture[str]
     patch: pytest.MonkeyPatch
     folder: Path
+    image: str = IMAGE
 
-    def watch(self, *args: str, name: str = IMAGE) -> tuple[int, str]:
-        code = cli.main(["watch", *([name] if name else []), *args])
+    def watch(self, *args: str, name: str | None = None) -> tuple[int, str]:
+        """Its exit code, and what it printed; "" is the name of all images."""
+        named = self.image if name is None else name
+        code = cli.main(["watch", *([named] if named else []), *args])
         said = self.capsys.readouterr()
         return code, said.out + said.err
 
@@ -57,15 +60,19 @@ class WatchCheckout:
     def summary(self) -> str:
         return (self.root / "build/watch/summary.md").read_text(encoding="utf-8")
 
+    def row(self, component: str) -> ComponentRow:
+        return next(row for row in self.record.rows if row.component == component)
+
     def verdicts(self) -> dict[str, str]:
         return {row.component: row.verdict.value for row in self.record.rows}
 
     def lock(self) -> lockfile.Lock:
-        return lockfile.read(lockfile.path_of(self.root, IMAGE))[0]
+        return lockfile.read(lockfile.path_of(self.root, self.image))[0]
 
-    def define(self, section: str) -> None:
-        path = self.root / f"packer/images/{IMAGE}.yml"
-        path.write_text(f"{path.read_text(encoding='utf-8')}{section}\n", encoding="utf-8")
+    def define(self, section: str, old: str = "", new: str = "") -> None:
+        path = self.root / f"packer/images/{self.image}.yml"
+        text = path.read_text(encoding="utf-8").replace(old, new)
+        path.write_text(f"{text}{section}\n", encoding="utf-8")
 
     def archive(
         self, name: str, packages: list[Package], *, key: debrepo.Key | None = None
