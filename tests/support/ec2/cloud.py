@@ -137,7 +137,7 @@ def running_account(
     with namespaces.own_cgroup() as cgroup:
         env = {"PYTHONPATH": f"{checkout.ROOT / 'scripts'}:{checkout.ROOT / 'tests'}"}
         argv = [sys.executable, "-m", program.__name__, str(work / "settings.json")]
-        process = shell.start(namespaces.unshare_argv(namespaces.join_argv(cgroup, argv)),
+        process = shell.start(namespaces.joined_argv(cgroup, argv),
                               log=work / "instances.log",
                               env=env)
         try:

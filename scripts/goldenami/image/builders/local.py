@@ -84,5 +84,5 @@ class LocalBuilder:
                             boot_limit_s=ssh.boot_limit_s(),
                             expected_s=max((boot.seconds_to_ssh for boot in boots), default=0.0))
             argv = program.argv("goldenami.local.programs.open_session", plan)
-            return shell.interactive(namespaces.unshare_argv(namespaces.join_argv(cgroup, argv)),
+            return shell.interactive(namespaces.joined_argv(cgroup, argv),
                                      env=shell.python_env())

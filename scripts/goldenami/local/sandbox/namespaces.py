@@ -1,9 +1,8 @@
 """Namespaces that die with their parent, and the reaper of what a kill left.
 
-Everything that a bake or a boot starts runs below one `unshare` of net, mount and pid namespaces.
-When the process that started it goes, by whatever way, the kernel ends the whole pid namespace and
-drops its mounts and links. What a kernel does not drop, an empty cgroup, is found by its name and
-removed when the next run starts.
+When the process that started one `unshare` of net, mount and pid namespaces goes, by whatever way,
+the kernel ends the pid namespace and drops its mounts and links. What a kernel does not drop, an
+empty cgroup, is found by its name and removed when the next run starts.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,11 +40,8 @@ def unshare_argv(argv: list[str]) -> list[str]:
 
 
 def prepare() -> None:
-    """First act in the namespaces: loopback up, private /run folders for `ip netns` and nspawn.
-
-    The tmpfs mounts hide the host's folders, so that nothing this run
-    leaves there outlives it and nothing of another run is in its way.
-    """
+    """First act in the namespaces: loopback up, private /run folders for `ip netns` and nspawn,
+    which hide the host's."""
     socket.sethostname(HOSTNAME)
     shell.output(["ip", "link", "set", "lo", "up"])
     shell.output(["mount", "--make-rprivate", "/"])
@@ -82,20 +79,23 @@ def own_cgroup(purpose: str = "") -> Iterator[str]:
             _remove(root / name)
 
 
-def join_argv(cgroup: str, argv: list[str]) -> list[str]:
-    """`argv` started in `cgroup`: a shell-free helper writes its own pid, then execs."""
-    return shell.python_argv("goldenami.local.sandbox.join", cgroup, "--", *argv)
+def joined_argv(cgroup: str, argv: list[str]) -> list[str]:
+    """`unshare_argv` within `cgroup`: this module, as a program, joins it and becomes `argv`."""
+    return unshare_argv(shell.python_argv("goldenami.local.sandbox.namespaces", cgroup, *argv))
 
 
-def join(cgroup: str) -> None:
-    """Move this process into `cgroup` of every hierarchy."""
+def main() -> None:
+    """Join the cgroup that argv names, make the namespaces usable, become the command."""
+    cgroup, *argv = sys.argv[1:]
     for root in _cgroup_roots():
         (root / cgroup / "cgroup.procs").write_text("0", encoding="utf-8")  # the writer
+    prepare()
+    os.execvp(argv[0], argv)  # noqa: S606 - becoming the command is what this is for
 
 
 def _folders(cgroup: Path) -> list[Path]:
-    """`cgroup` and what is below it, parents first. Its own systemd, or another reaper, may remove
-    parts meanwhile: os.walk passes over what vanishes, where Path.rglob raises."""
+    """`cgroup` and what is below it, parents first: os.walk passes over what vanishes meanwhile,
+    where Path.rglob raises."""
     return [Path(folder) for folder, _, _ in os.walk(cgroup)]
 
 
@@ -130,7 +130,7 @@ def _rmdir(cgroup: Path) -> None:
 
 def reap() -> list[str]:
     """Remove the cgroups of runs whose process is gone; returns their names. A forgotten one of
-    another namespace goes only if it is empty: nobody here knows whose its processes are."""
+    another namespace goes only if it is empty."""
     names: list[str] = []
     for root in _cgroup_roots():
         for cgroup in root.glob(f"{CGROUP_PREFIX}*"):
@@ -150,7 +150,7 @@ def run(
     """Run `argv` in its own namespaces and cgroup; every line goes to `log` and to `on_line`."""
     with own_cgroup() as cgroup:
         shell.stream(
-            unshare_argv(join_argv(cgroup, argv)), log=log, on_line=on_line,
+            joined_argv(cgroup, argv), log=log, on_line=on_line,
             env={**shell.python_env(), **(env or {})},
             grace_s=0,  # unshare ignores TERM; its KILL takes the whole pid namespace along
         )
@@ -161,11 +161,15 @@ def running(argv: list[str], *, log: Path, on_line: Callable[[str], None]) -> It
     """Like `run`, in another cgroup, while the block runs. An exception in the block ends it; its
     own failure is raised when the block has ended."""
     with own_cgroup("beside-") as cgroup, shell.streaming(
-        unshare_argv(join_argv(cgroup, argv)), log=log, env=shell.python_env(), on_line=on_line,
+        joined_argv(cgroup, argv), log=log, env=shell.python_env(), on_line=on_line,
     ):
         yield
 
 
 def start(argv: list[str], *, cgroup: str, log: Path) -> subprocess.Popen[bytes]:
     """Start `argv` in its own namespaces within an existing `cgroup`; the caller stops it."""
-    return shell.start(unshare_argv(join_argv(cgroup, argv)), log=log, env=shell.python_env())
+    return shell.start(joined_argv(cgroup, argv), log=log, env=shell.python_env())
+
+
+if __name__ == "__main__":
+    main()

@@ -38,8 +38,8 @@ def call(
     """Run the program `module` with `plan`, showing its steps; returns its result. `look` says how
     far a step is.
 
-    The program reports by events (local/events.py). An expected failure arrives as one and is
-    raised here with its message; anything else that ends the program is raised with its last lines.
+    An expected failure arrives as an event (local/events.py) and is raised here; anything else that
+    ends the program is raised with its last lines.
     """
     with (
         _failing(plan, progress, progress.relay) as on_line,
@@ -65,8 +65,7 @@ def beside(
 def _failing(
     plan: ProgramPlan, progress: Progress, relay: Callable[[dict[str, Any]], None],
 ) -> Iterator[Callable[[str], None]]:
-    """What takes the lines of a program. Within it the end of the program by a failure is raised as
-    that failure."""
+    """What takes the lines of a program; its end by a failure is raised as that failure."""
     failures: list[dict[str, Any]] = []
 
     def on_line(line: str) -> None:
@@ -88,8 +87,8 @@ def _failing(
 
 
 def use_own_temporary_folder() -> None:
-    """From now on temporary files of this program, and of what it starts, go with the run, however
-    that ends: Packer, Ansible and mmdebstrap leave some where they are killed."""
+    """Let temporary files of this program go with the run, however that ends: Packer, Ansible and
+    mmdebstrap leave some where they are killed."""
     folder = Path(namespaces.RUN) / "tmp"
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(folder)
@@ -97,10 +96,7 @@ def use_own_temporary_folder() -> None:
 
 def serve(plan: type[P], work: Callable[[P], Record]) -> int:
     """The `main` of a program: run `work` with the plan that it was called with, and write what it
-    returns.
-
-    An expected failure becomes an event and an exit status.
-    """
+    returns. An expected failure becomes an event and an exit status."""
     use_own_temporary_folder()
     read = records.read(Path(sys.argv[1]), plan)
     try:
