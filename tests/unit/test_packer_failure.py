@@ -20,7 +20,7 @@ def cause(**result: Any) -> str:
         f"    null.local: fatal: [default]: FAILED! => {json.dumps({'changed': False, **result}, ensure_ascii=False)}",
         "    null.local: PLAY RECAP ****", "==> null.local: Deleting ...",
     ]
-    return packer._cause(lines)[0]
+    return packer._cause(lines)
 
 
 def command(*argv: str, stderr: str) -> dict[str, Any]:
@@ -69,11 +69,11 @@ def test_a_task_that_wants_a_service_names_who_started_it() -> None:
     lines = [start.format("cuda"), "    null.local: TASK [cuda : Ask it] ****",
              '    null.local: fatal: [default]: FAILED! => {"msg": "no answer"}']
     said = "task [cuda : Ask it] failed: no answer"
-    assert packer._cause(lines)[0] == f"{said} (a bake starts no service, nor agent.service for " \
-                                      "roles/cuda/tasks/main.yml:7)"
-    assert packer._cause([start.format("tools"), *lines[1:]])[0] == said
+    assert packer._cause(lines) == (f"{said} (a bake starts no service, nor agent.service for "
+                                    "roles/cuda/tasks/main.yml:7)")
+    assert packer._cause([start.format("tools"), *lines[1:]]) == said
 
 
 def test_a_failure_without_a_task_shows_the_last_error() -> None:
-    assert packer._cause(["building", "Error: no such builder",
-                          "done"]) == ("packer failed: Error: no such builder",)
+    assert packer._cause(["building", "Error: no such builder", "done"]) == (
+        "packer failed: Error: no such builder")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from goldenami.image.bake import bake
-from goldenami.local.tree import sizes
+from goldenami.local.tree import owners
 from goldenami.packages.registries import Blob, LockedContainer
 from support.builds import sample_lock
 
@@ -30,7 +30,7 @@ def test_a_wheel_is_counted_by_its_record(tmp_path: Path) -> None:
                                         for path, size in files.items()]
     entries[0] |= {"size": 900, "stored": 300}  # NCCL with zeros in it
     manifest.write_text(json.dumps({"entries": entries}), encoding="utf-8")
-    found = sizes.by_package(tmp_path, manifest)
+    found = owners.sizes(tmp_path, manifest)
     assert found == {"bash": 7, "wheel:nvidia-nccl-cu12": 300, "wheel:torch": 42, "": 1}
     drawn = {part.name: part.bytes for part in bake.components(sample_lock.sample(), found)}
     assert drawn == {"cuda": 300, "frameworks": 42, "base system": 7, "in no package": 1}
@@ -50,7 +50,7 @@ def test_packages_are_counted_that_the_tree_has(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"entries": [{"path": path} for path in paths]}),
                         encoding="utf-8")
-    found = sizes.by_package(tmp_path, manifest)
+    found = owners.sizes(tmp_path, manifest)
     assert found == {"bash": 0, "libc6": 0, "": 0}
     assert bake.packages_count(found | {"wheel:torch": 1}, sample_lock.sample()) == 2
     assert bake.packages_count({}, sample_lock.sample()) == len(sample_lock.sample().packages)

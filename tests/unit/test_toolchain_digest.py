@@ -13,8 +13,8 @@ from goldenami.image.bake import toolchain_digest
 from support.builds.tools import ROOT
 
 LOCAL = ROOT / "scripts/goldenami/local"
-AFTERWARDS = {"code_coverage/coverage", "disk/disk", "disk/immutable", "tree/read_facts",
-              "tree/sealed", "tree/sizes"}
+AFTERWARDS = {"code_coverage/coverage", "disk/disk", "disk/immutable", "tree/owners",
+              "tree/read_facts", "tree/sealed"}
 """What the program uses for the sealed tree, of which no layer is kept."""
 BESIDE = {"events", "programs/read_code", "sandbox/program", "ssh"}
 """What starts it, reaches the container, reads what is there and reports."""

@@ -42,42 +42,29 @@ BOOTS = ("systemd.unit=sysinit.target", "systemd.wants=ssh.service", "systemd.wa
 
 @dataclass(frozen=True)
 class Container:
-    """A running container: where to reach it and how to prove who we are."""
+    """A running container, which answers at ADDRESS."""
 
     name: str
     root: Path
     ssh_key: Path
     process: subprocess.Popen[bytes]
     console: Path
-    address: str = ADDRESS
 
     def ssh(self, *command: str, timeout_s: float = COMMAND_LIMIT_S) -> str:
-        """Run a command as root in the container and return its output."""
+        """Run a command as root, without any configuration of the host's user."""
+        argv = ["ssh", "-F", "/dev/null", "-q", "-i", str(self.ssh_key), "-o", "IdentitiesOnly=yes",
+                "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+                "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
         try:
-            return shell.output([*ssh_argv(self.ssh_key), f"root@{self.address}", *command],
-                                timeout_s=timeout_s)
+            return shell.output([*argv, f"root@{ADDRESS}", *command], timeout_s=timeout_s)
         except subprocess.TimeoutExpired:
             raise StageFailed(f"`{' '.join(command)}` took longer than {timeout_s:.0f} s",
-                              log=self.console,
-                              hint="see the container's console") from None
-
-
-def ssh_argv(key: Path) -> list[str]:
-    """The ssh client with a throw-away identity: no configuration, no known_hosts, no agent, no
-    prompt."""
-    return [
-        "ssh", "-F", "/dev/null", "-q", "-i", str(key), "-o", "IdentitiesOnly=yes", "-o",
-        "StrictHostKeyChecking=no",
-        "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5",
-    ]
+                              log=self.console, hint="see the container's console") from None
 
 
 def check_host() -> None:
-    """Refuse a host on which containers come up broken.
-
-    systemd-nspawn copies the mode of the host's /dev/null; one that ordinary users cannot write
-    makes every container degraded.
-    """
+    """Refuse a host on which containers come up broken: systemd-nspawn copies the mode of
+    /dev/null, and one that users cannot write makes every container degraded."""
     if os.geteuid() != 0:
         raise HostNotReady("root is needed for namespaces and containers",
                            hint="run as root, or with sudo")
@@ -92,8 +79,8 @@ def check_host() -> None:
 def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
     """Mount `lowers` (top first) below a fresh upper folder in `scratch`; yields the merged root.
 
-    `volatile`: nothing in it waits for the disk (dpkg syncs some thousand times), and nothing has
-    to survive a crash: what a bake keeps is checked by its digest.
+    `volatile`: nothing in it waits for the disk (dpkg syncs some thousand times): what a bake keeps
+    is checked by its digest.
     """
     upper, work, merged = scratch / "upper", scratch / "work", scratch / "merged"
     for folder in (upper, work, merged):
@@ -101,7 +88,8 @@ def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
     lower = ":".join(str(path) for path in lowers)
     shell.output([
         "mount", "-t", "overlay", "overlay", "-o",
-        f"lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=on,index=on,metacopy=off,volatile", str(merged),
+        f"lowerdir={lower},upperdir={upper},workdir={work},"
+        "redirect_dir=on,index=on,metacopy=off,volatile", str(merged),
     # The newer system calls take 255 bytes of lowerdir, this one 4 KiB.
     ], env={"LIBMOUNT_FORCE_MOUNT2": "always"})
     try:
@@ -111,7 +99,7 @@ def overlay(lowers: Sequence[Path], scratch: Path) -> Iterator[Path]:
 
 
 def forget_overlay(scratch: Path) -> None:
-    """Remove what an unmounted overlay leaves in `scratch`, whatever became of its upper folder."""
+    """Remove what an unmounted overlay leaves in `scratch`."""
     # Fails where it is still mounted: a tree removed through it would be lost.
     (scratch / "merged").rmdir()
     for name in ("upper", "work"):
@@ -120,8 +108,8 @@ def forget_overlay(scratch: Path) -> None:
 
 def _network(netns: str) -> None:
     shell.output(["ip", "netns", "add", netns])
-    shell.output(["ip", "link", "add", "golden0", "type", "veth", "peer", "name", LINK, "netns",
-                  netns])
+    shell.output(["ip", "link", "add", "golden0", "type", "veth",
+                  "peer", "name", LINK, "netns", netns])
     shell.output(["ip", "address", "add", f"{GATEWAY}/30", "dev", "golden0"])
     shell.output(["ip", "link", "set", "golden0", "up"])
     shell.output(["ip", "-n", netns, "address", "add", f"{ADDRESS}/30", "dev", LINK])
@@ -130,10 +118,8 @@ def _network(netns: str) -> None:
 
 
 def _identity(root: Path, scratch: Path) -> Path:
-    """Give the tree a hostname of its own and root a key to log in with; returns the private key.
-
-    The hostname must stand before the first boot: postfix and the snakeoil certificate copy it.
-    """
+    """Give root a key to log in with, and the tree a hostname before its first boot: postfix and
+    the snakeoil certificate copy it. Returns the private key."""
     key = scratch / "ssh_key"
     key.unlink(missing_ok=True)  # ssh-keygen would ask
     ssh.new_key(key, "golden-bake")
@@ -147,19 +133,14 @@ def _identity(root: Path, scratch: Path) -> Path:
 
 
 def use_repository(root: Path, view: str = ".") -> None:
-    """Make a view of the mounted repository (local_repository.py) the tree's only package source;
-    `seal` removes it."""
+    """Make a view of the mounted repository the only package source; `seal` removes it."""
     (root / "etc/apt/sources.list.d/golden-bake.sources").write_text(
         f"Types: deb\nURIs: file:{REPO_MOUNT}\nSuites: {view}/\nTrusted: yes\n", encoding="utf-8")
 
 
 def _no_initramfs(root: Path, scratch: Path) -> list[str]:
     """nspawn's option that keeps packages from creating an initramfs, 5 s each time; that of the
-    seal is the one kept.
-
-    Mounted over the setting, so that nothing of it is in a layer. Its old time is none that the
-    seal would clamp.
-    """
+    seal is the one kept. Mounted over the setting, so that nothing of it is in a layer."""
     target = "etc/initramfs-tools/update-initramfs.conf"
     if not (root / target).exists():
         return []
@@ -170,9 +151,8 @@ def _no_initramfs(root: Path, scratch: Path) -> list[str]:
 
 
 def at_rest(scratch: Path) -> list[str]:
-    """For `running`: a container that starts no service of the image, at its boot or later, so that
-    none can write into a layer. To start one succeeds and does nothing, as in a chroot.
-    """
+    """For `running`: a container that starts no service of the image, so that none can write into a
+    layer. To start one succeeds and does nothing, as in a chroot."""
     units = scratch / "units"
     shutil.rmtree(units, ignore_errors=True)  # of a boot before, which wrote its own there
     for name in ("service", *RUNS):
@@ -186,11 +166,9 @@ def at_rest(scratch: Path) -> list[str]:
 
 def _wait_for_ssh(container: Container) -> None:
     def answers() -> bool | None:
-        return (
-            False
-            if container.process.poll() is not None
-            else ssh.answers(container.address, 22) or None
-        )
+        if container.process.poll() is not None:
+            return False
+        return ssh.answers(ADDRESS, 22) or None
 
     if wait_until(answers, BOOT_LIMIT_S, 0.1):
         return
@@ -205,23 +183,20 @@ def _wait_for_ssh(container: Container) -> None:
 def running(
     root: Path, scratch: Path, *, name: str, repo: Path, console: Path, extra: Sequence[str] = ()
 ) -> Iterator[Container]:
-    """Boot `root` and yield the container once sshd answers; on leaving it is killed, not shut
-    down. `extra` are nspawn's options, then those of its init.
+    """Boot `root` and yield the container once sshd answers. `extra` are nspawn's options, then
+    those of its init.
 
-    Killing is on purpose: a shutdown writes (random seed, journal, wtmp) into a tree that was
-    sealed.
+    On leaving it is killed on purpose: a shutdown writes (random seed, journal, wtmp) into a tree
+    that was sealed.
     """
     check_host()
     key = _identity(root, scratch)
     _network(name)
     process = shell.start([
         "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
-        f"--directory={root}",
-        f"--machine={name}", "--hostname=golden", "--resolv-conf=off", "--timezone=off",
-        "--link-journal=no",
-        f"--network-namespace-path=/run/netns/{name}", f"--bind-ro={repo}:{REPO_MOUNT}",
-        "--console=pipe",
-        *_no_initramfs(root, scratch), *extra,
+        f"--directory={root}", f"--machine={name}", "--hostname=golden", "--resolv-conf=off",
+        "--timezone=off", "--link-journal=no", f"--network-namespace-path=/run/netns/{name}",
+        f"--bind-ro={repo}:{REPO_MOUNT}", "--console=pipe", *_no_initramfs(root, scratch), *extra,
         # To the container's init: a tree that has cloud-init already is not to be an instance.
         "cloud-init=disabled",
     ], log=console)
@@ -236,8 +211,7 @@ def running(
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """KILL the container's PID 1 first (its children die with its pid namespace), then nspawn
-    itself."""
+    """PID 1 of the container first: its children die with its pid namespace."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     with contextlib.suppress(OSError):
         for pid in children.read_text(encoding="utf-8").split():

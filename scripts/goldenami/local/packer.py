@@ -80,16 +80,16 @@ def build(
                               hint="run it again; the kernel's log tells of a want of memory "
                                    "(dmesg | tail)",
                               tail=shell.last_lines("\n".join(tail)), log=log) from None
-        raise StageFailed(*_cause(tail),
+        raise StageFailed(_cause(tail),
                           hint="fix the role, or run its scenario alone: make molecule ROLE=<role>",
                           tail=shell.last_lines("\n".join(tail)), log=log) from None
 
 
 def templates(root: Path, work: Path) -> Path:
-    """The folder to build from: packer/ for the repository `root`, for Packer 1.6 a copy in `work` of
-    what that knows.
+    """The folder to build from: packer/ for the repository `root`, for Packer 1.6 a copy in `work`
+    of what that knows.
 
-    Without `metadata_options` EC2 gives the builder's instance what its AMI or the account says of
+    Without `metadata_options` the AMI or the account says what the builder's instance gets of
     IMDSv2.
     """
     source = program_files.home(root) / "packer"
@@ -132,7 +132,7 @@ ROLE_SECONDS = "roles-*.json"
 
 
 def role_seconds(work: Path) -> dict[str, float]:
-    """Seconds of each role that ran, from the files that the callback plugin wrote, one a step."""
+    """Seconds of each role that ran, by the callback plugin's files."""
     seconds: dict[str, float] = {}
     for path in work.glob(ROLE_SECONDS):
         seconds |= json.loads(path.read_text(encoding="utf-8"))
@@ -150,8 +150,7 @@ def version() -> str:
 
 
 def forget_settings() -> None:
-    """What this process's caller tells Ansible, Molecule and Packer of his own is not for a
-    bake."""
+    """What a person tells Ansible, Molecule and Packer of his own is not for a bake."""
     for name in [name for name in os.environ
                  if name.startswith(("ANSIBLE_", "MOLECULE_", "PKR_VAR_", "PACKER_LOG"))]:
         del os.environ[name]
@@ -168,23 +167,18 @@ def _environment(work: Path, step: str) -> dict[str, str]:
     plugins = os.environ.get("PACKER_PLUGIN_PATH") or str(Path.home() / ".config/packer/plugins")
     return {
         **_QUIET, "PATH": path, "PACKER_CONFIG_DIR": str(work),
-        "PACKER_CACHE_DIR": str(work / "packer-cache"),
-        "PACKER_PLUGIN_PATH": plugins, "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
+        "PACKER_CACHE_DIR": str(work / "packer-cache"), "PACKER_PLUGIN_PATH": plugins,
+        "ANSIBLE_LOCAL_TEMP": str(work / "ansible"),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{namespaces.RUN}/{step}",
-        "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null",
-        "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
+        "ANSIBLE_SSH_COMMON_ARGS": "-F /dev/null", "ANSIBLE_REMOTE_TMP": "/run/golden-ansible",
         "GOLDEN_TIMINGS": str(work / f"roles-{step}.json"), "ANSIBLE_NOCOLOR": "1",
-        "PYTHONUNBUFFERED": "1",
-        **_strategy(),
+        "PYTHONUNBUFFERED": "1", **_strategy(),
     }
 
 
 def _strategy() -> dict[str, str]:
-    """Mitogen's strategy, unless GOLDEN_MITOGEN=0: Ansible has announced the end of third-party
-    strategies.
-
-    It keeps one interpreter in the container instead of starting one for each task.
-    """
+    """Mitogen's strategy, unless GOLDEN_MITOGEN=0: one interpreter in the container for all
+    tasks."""
     spec = importlib.util.find_spec("ansible_mitogen")
     if os.environ.get("GOLDEN_MITOGEN", "1") == "0" or spec is None or spec.origin is None:
         return {}
@@ -196,7 +190,7 @@ def _last_task(lines: list[str]) -> str:
     return next((match["task"] for match in map(_BEGUN.search, reversed(lines)) if match), "")
 
 
-def _cause(lines: list[str]) -> tuple[str]:
+def _cause(lines: list[str]) -> str:
     """The task that failed and what it said, from Packer's copy of Ansible's output."""
     task = ""
     for number, line in enumerate(lines):
@@ -207,13 +201,13 @@ def _cause(lines: list[str]) -> tuple[str]:
             said = re.search(r'"msg": "((?:[^"\\]|\\.)*)"', text)
             message = json.loads(f'"{said[1]}"') if said else line.strip()
             why = _reached_for(text, message) or _waits_for(lines[:number], task)
-            return (f"task [{task}] failed: {message}{why}",)
+            return f"task [{task}] failed: {message}{why}"
     errors = [line for line in lines if "rror" in line]
-    return (f"packer failed: {errors[-1].strip() if errors else 'see the log'}",)
+    return f"packer failed: {errors[-1].strip() if errors else 'see the log'}"
 
 
 def _waits_for(lines: list[str], task: str) -> str:
-    """What is to be said of a task whose role wanted a service started before."""
+    """For a task whose role wanted a service started before."""
     starts = [start for start in map(start_of, lines)
               if start and start.place.startswith(f"roles/{task.partition(' : ')[0]}/")]
     if not starts:
@@ -222,11 +216,8 @@ def _waits_for(lines: list[str], task: str) -> str:
 
 
 def _reached_for(text: str, message: str) -> str:
-    """What is to be said of a task that wanted the network: the address, unless its message has it
-    already.
-
-    `text` is the task's whole result: a command's own words and its arguments, a module's `url`.
-    """
+    """For a task that wanted the network: the address, unless its message has it. `text` is the
+    task's whole result."""
     if not _UNREACHABLE.search(text):
         return ""
     url, host = _URL.search(text), _HOST.search(text)

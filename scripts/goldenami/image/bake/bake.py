@@ -15,8 +15,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake_inputs
 from goldenami.image.builders.builder import Builder
 from goldenami.local import host_tools, packer, workspace
-from goldenami.local.tree.owners import WHEEL
-from goldenami.local.tree.sizes import UNOWNED
+from goldenami.local.tree.owners import UNOWNED, WHEEL
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 from goldenami.model.builds.build_records import BakeRecord, Component, Host, Timing
@@ -188,7 +187,7 @@ system."""
 
 
 def components(lock: Lock, sizes: dict[str, int]) -> list[Component]:
-    """Bytes by component, of what is really in the tree (`sizes`: see `local/tree/sizes.py`)."""
+    """Bytes by component, of what is really in the tree (`sizes`: see `local/tree/owners.py`)."""
     totals: dict[str, int] = {}
     for package, size in sizes.items():
         name = _component(lock, package)

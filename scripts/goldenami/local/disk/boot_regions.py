@@ -1,9 +1,8 @@
 """What boots a disk and is in no file system that Linux mounts: first sector, partition table,
 GRUB's core, the ESP.
 
-`disk` writes these places; the bake's manifest has what they held, and `drift` compares. Growing
-the root on a larger volume changes the table's last partition, the protective entry's size and
-nothing else; mounting the ESP one bit.
+The bake's manifest has what they held, and `drift` compares. Growing the root on a larger volume
+changes the table's last partition and the protective entry's size; mounting the ESP one bit.
 """
 
 from __future__ import annotations
@@ -45,16 +44,9 @@ def partitions(read: Read) -> list[dict[str, Any]]:
     One without a name of its own is named by its number.
     """
     header = read(SECTOR, SECTOR)
-    signature, size, stated = (
-        header[:8],
-        *struct.unpack_from("<I", header, 12),
-        *struct.unpack_from("<I", header, 16),
-    )
-    if (
-        signature != b"EFI PART"
-        or size != 92
-        or zlib.crc32(header[:16] + bytes(4) + header[20:92]) != stated
-    ):
+    size, stated = struct.unpack_from("<II", header, 12)
+    blank = header[:16] + bytes(4) + header[20:92]
+    if header[:8] != b"EFI PART" or size != 92 or zlib.crc32(blank) != stated:
         raise Unreachable("could not look: the disk's partition table is damaged",
                           hint="name a disk of an image; of a damaged one nothing is known")
     at, count, width, checksum = struct.unpack_from("<QIII", header, 72)
@@ -72,8 +64,7 @@ def partitions(read: Read) -> list[dict[str, Any]]:
 
 
 def root(table: list[dict[str, Any]]) -> dict[str, Any]:
-    """The partition with the root: the one of that name, else the largest of a type that publishers
-    give it."""
+    """The partition of that name, else the largest of a type that publishers give a root."""
     for fits in ({"name": ROOT}, *({"type": kind} for kind in _ROOT_TYPES)):
         if found := [entry for entry in table if fits.items() <= entry.items()]:
             return max(found, key=lambda entry: int(entry["size"]))
@@ -100,8 +91,8 @@ def places(table: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
 
 
 def digest(read: Read, name: str, offset: int, size: int) -> str:
-    """SHA-256 of one of the `places`, of its chunks that are not all zeros, and without what a
-    first boot changes."""
+    """SHA-256 of the chunks of one of the `places` that are not all zeros, without what a first
+    boot changes."""
     found, zeros = hashlib.sha256(), bytes(_CHUNK)
     for at in range(0, max(size, 0), _CHUNK):
         data = bytearray(read(offset + at, min(_CHUNK, size - at)))

@@ -1,9 +1,5 @@
 """The digests of a disk that is still being written: hashed right behind the writer, while its
-pages are in memory.
-
-Nothing that follows hashes all of it again: the SHA-256 of the whole names it, and those of its
-blocks (model/ disk_blocks.py) are what `verify` and an upload go by.
-"""
+pages are in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +19,7 @@ class Abandoned(Exception):
 
 
 class Follower:
-    """Hashes as far as `advance` allows; `result` is the digest of the whole file."""
+    """Hashes as far as `advance` allows."""
 
     def __init__(self) -> None:
         self._final, self._changed = 0, threading.Condition()
@@ -38,7 +34,6 @@ class Follower:
             self._changed.notify_all()
 
     def abandon(self) -> None:
-        """There will be no more."""
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
@@ -61,10 +56,8 @@ class Follower:
 
 @contextlib.contextmanager
 def following(disk: Path, blocks: Path) -> Iterator[Follower]:
-    """A follower of `disk`, which has its full size already; its threads end with the block.
-
-    `blocks` becomes the list of the disk's blocks.
-    """
+    """A follower of `disk`, which has its full size already; its threads end with the block, and
+    `blocks` is the list of the disk's blocks then."""
     follower = Follower()
     with ThreadPoolExecutor(2) as pool:
         follower.digest = pool.submit(records.sha256_sparse, disk, follower.wait)

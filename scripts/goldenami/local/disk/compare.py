@@ -21,8 +21,7 @@ _PLACES = ((disk.BIOS_BOOT[0], "the first sectors and the partition table"),
 
 
 def places(first: Path, second: Path) -> list[str]:
-    """One line for each part of the disk that differs, with the first byte that does and how many
-    MiB do."""
+    """One line for each part of the disk that differs: how many MiB do, and the first byte."""
     offsets: dict[str, list[int]] = {}
     size = first.stat().st_size
     with first.open("rb") as left, second.open("rb") as right:
@@ -37,15 +36,16 @@ def places(first: Path, second: Path) -> list[str]:
 
 
 def _place(offset: int, size: int) -> str:
-    rest = (
-        "the root file system" if offset < size - disk.TAIL_BYTES else "the second partition table"
-    )
-    return next((place for end, place in _PLACES if offset < end), rest)
+    for end, place in _PLACES:
+        if offset < end:
+            return place
+    if offset < size - disk.TAIL_BYTES:
+        return "the root file system"
+    return "the second partition table"
 
 
 def contents(first: Path, second: Path, path: str, scratch: Path) -> list[str]:
-    """What diffoscope, where it is installed, says of a regular file of both disks' roots; its
-    first lines."""
+    """The first lines of what diffoscope, where it is installed, says of a file of both roots."""
     if shutil.which("diffoscope") is None:
         return []
     copies = []

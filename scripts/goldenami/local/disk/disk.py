@@ -1,8 +1,7 @@
 """A root tree becomes a bootable disk image, without a loop device, a mount or a random byte.
 
 GPT with three partitions: BIOS boot (GRUB's core image), EFI system, and the ext4 root last, so
-that it can grow. An immutable root has two more behind it (see `immutable`). The file is sparse,
-and the same tree and layout give the same bytes.
+that it can grow. An immutable root has two more behind it (see `immutable`).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import BinaryIO
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady
-from goldenami.local.disk import boot_regions, checksum, free_space, grub, immutable, slots, verity
+from goldenami.local.disk import boot_regions, checksum, grub, immutable, slots, verity
 from goldenami.local.disk.boot_files import write_boot_files
 from goldenami.local.reader import ext4
 from goldenami.local.tree import tree as trees
@@ -36,9 +35,6 @@ ROOT_OFFSET = ESP[0] + ESP[1]
 TAIL_BYTES = 1 * MIB
 """Kept free behind the root for the second partition table (33 sectors), in whole MiB."""
 BLOCK = 4096
-OVERHEAD_BYTES = 8 * MIB
-"""What a disk occupies beside its files: both core images, FAT and GPT tables, group
-descriptors."""
 SLACK = 1.05
 """Root needs this many times its files' bytes: directories, inode tables, journal (measured: 1.03
 for Debian)."""
@@ -96,7 +92,6 @@ class DiskLayout:
 
     @property
     def root_bytes(self) -> int:
-        """Size of the root partition."""
         return self.parts["root"][1]
 
     @property
@@ -122,7 +117,6 @@ class DiskLayout:
 
     @property
     def esp_id(self) -> str:
-        """The FAT volume id, eight hex digits."""
         return self.uuid("esp")[:8].upper()
 
 
@@ -136,9 +130,6 @@ class DiskFacts:
     sha256: str
     size_bytes: int
     data_bytes: int
-    root_uuid: str
-    esp_id: str
-    reproducible: bool
     note: str
 
 
@@ -150,32 +141,26 @@ def write_disk(
     whole or not at all.
 
     `ranks` orders files on the disk: by path as in `tree.scan`, what changes most has the highest.
-    The tree gets /boot/grub/grub.cfg and /etc/fstab. Output of the tools is appended to `log`.
-    Raises HostNotReady without a tool or without space (with needed and available bytes), BadInput
+    The tree gets /boot/grub/grub.cfg and /etc/fstab. Raises HostNotReady without a tool, BadInput
     when the tree does not fit `layout`, StageFailed for a tree that cannot be kept or booted.
     """
     _check_tools()
     write_boot_files(tree, layout.uuid("root"), layout.esp_id, immutable=layout.immutable)
     entries = trees.scan(tree)
-    needed = _check_fit(entries, layout) + OVERHEAD_BYTES
-    disk.parent.mkdir(parents=True, exist_ok=True)
+    _check_fit(entries, layout)
     work = disk.with_name(f".{disk.name}.work")
     shutil.rmtree(work, ignore_errors=True)  # what a killed run left
     manifest = disk.with_name(MANIFEST)
     try:
-        with free_space.demanded(disk.parent, needed):
-            work.mkdir()
-            reproducible, sha256 = _Writer(tree, entries, ranks or {}, layout, work, log).write()
-            (work / MANIFEST).replace(manifest)
-            (work / BLOCKS_FILE).replace(disk.with_name(BLOCKS_FILE))
-            (work / "disk").replace(disk)
+        work.mkdir(parents=True)
+        note, sha256 = _Writer(tree, entries, ranks or {}, layout, work, log).write()
+        (work / MANIFEST).replace(manifest)
+        (work / BLOCKS_FILE).replace(disk.with_name(BLOCKS_FILE))
+        (work / "disk").replace(disk)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return DiskFacts(
-        disk=disk, manifest=manifest, sha256=sha256, size_bytes=layout.size_bytes,
-        data_bytes=disk.stat().st_blocks * 512, root_uuid=layout.uuid("root"), esp_id=layout.esp_id,
-        reproducible=reproducible, note="" if reproducible else NOT_REPRODUCIBLE,
-    )
+    return DiskFacts(disk=disk, manifest=manifest, sha256=sha256, size_bytes=layout.size_bytes,
+                     data_bytes=disk.stat().st_blocks * 512, note=note)
 
 
 def _check_tools() -> None:
@@ -188,9 +173,7 @@ def _check_tools() -> None:
         grub.modules_folder(kind)
 
 
-def _check_fit(entries: Sequence[trees.Entry], layout: DiskLayout) -> int:
-    """Bytes that the root will occupy on the host, or BadInput when its partition is too small for
-    `entries`."""
+def _check_fit(entries: Sequence[trees.Entry], layout: DiskLayout) -> None:
     needed = int(sum(entry.allocated for entry in entries) * SLACK)
     if needed > layout.root_bytes:
         raise BadInput(
@@ -198,13 +181,10 @@ def _check_fit(entries: Sequence[trees.Entry], layout: DiskLayout) -> int:
             hint=f"raise disk_size_gib of {layout.image} to at least "
                  f"{(needed + ROOT_OFFSET) // (1 << 30) + 1}",
         )
-    return needed
 
 
 @dataclass(frozen=True)
 class _Writer:
-    """The steps of one disk; `work` is a folder beside the target that the caller removes."""
-
     tree: Path
     entries: Sequence[trees.Entry]
     ranks: Mapping[str, int]
@@ -224,28 +204,28 @@ class _Writer:
             "MTOOLSRC": os.devnull, "MKE2FS_CONFIG": str(self.work / "mke2fs.conf"),
         }
 
-    def write(self) -> tuple[bool, str]:
-        """Write disk, manifest and blocks into `work`; returns whether the disk is reproducible,
-        and its SHA-256."""
+    def write(self) -> tuple[str, str]:
+        """Returns why the disk is not reproducible, and its SHA-256."""
         with self.disk.open("wb") as image:
             image.truncate(self.layout.size_bytes)
         (self.work / "mke2fs.conf").write_text(_MKE2FS_CONFIG, encoding="utf-8")
         self._partitions()
         self._bios()
         self._esp()
-        digests: dict[str, str] | None = None
+        digests: dict[str, str] = {}
         stored: dict[str, int] = {}
+        note = "" if self._reads_tar() else NOT_REPRODUCIBLE
         with checksum.following(self.disk, self.work / BLOCKS_FILE) as follower:
-            if reads_tar := self._reads_tar():
+            if not note:
                 ordered = slots.order(self.entries, self.ranks)
                 digests = self._feed(slots.without_content(ordered), self.disk, ROOT_OFFSET,
                                      self.layout.root_bytes)
                 # The ESP is not written to its end before an immutable root is.
                 final = follower.advance if not self.layout.immutable else lambda _: None
-                large = slots.fill(self.tree, ordered, self.disk, offset=ROOT_OFFSET, final=final,
-                                   blocks=self.layout.root_bytes // BLOCK, env=self.env)
-                digests |= {path: one.sha256 for path, one in large.items()}
-                stored = {path: one.stored for path, one in large.items()}
+                large, stored = slots.fill(
+                    self.tree, ordered, self.disk, offset=ROOT_OFFSET, final=final,
+                    blocks=self.layout.root_bytes // BLOCK, env=self.env)
+                digests |= large
             else:
                 self._root_from_directory()
             line = self._immutable() if self.layout.immutable else ""
@@ -257,9 +237,9 @@ class _Writer:
                                     for name in ("root", boot_regions.PERSIST)
                                     if name in self.layout.parts}
             boot |= {"command_line": line} if line else {}
-            trees.write_manifest(self.tree, self.work / MANIFEST, entries=self.entries,
-                                 digests=digests, boot=boot, stored=stored)
-            return reads_tar, follower.result(self.layout.size_bytes)
+            trees.write_manifest(self.tree, self.work / MANIFEST, self.entries, digests=digests,
+                                 boot=boot, stored=stored)
+            return note, follower.result(self.layout.size_bytes)
 
     def _run(self, tool: str, package: str, *args: str) -> None:
         shell.stream([shell.require(tool, package), *args], log=self.log, env=self.env)
@@ -306,9 +286,8 @@ class _Writer:
         self._run("mcopy", "mtools", "-i", image, str(loader), "::/EFI/BOOT/BOOTX64.EFI")
 
     def _immutable(self) -> str:
-        """What lies behind an immutable root, and the menu, which names the root by its hash;
-        returns the kernel's command line, which no file of the root has.
-        """
+        """What lies behind an immutable root, and the menu; returns the kernel's command line,
+        which no file of the root has."""
         parts, uuid_of = self.layout.parts, self.layout.uuid
         self._feed(immutable.persist(self.tree, self.entries), self.disk, *parts["persist"],
                    part="persist")
@@ -323,7 +302,6 @@ class _Writer:
         return grub.command_line(self.tree, root)
 
     def _settings(self, image: BinaryIO, part: str) -> str:
-        """What the file system of a partition says of itself."""
         return ext4.settings(os.pread(image.fileno(), 1024,
                                       self.layout.parts[part][0] + ext4.SUPERBLOCK_AT))
 
@@ -340,7 +318,6 @@ class _Writer:
         ]
 
     def _reads_tar(self) -> bool:
-        """Whether mke2fs takes a tar: the archive of one directory, into a small file system."""
         probe = self.work / "probe"
         with probe.open("wb") as image:
             image.truncate(8 * MIB)
@@ -356,8 +333,7 @@ class _Writer:
         self, entries: Sequence[trees.Entry], disk: Path, offset: int, size: int, *,
         part: str = "root",
     ) -> dict[str, str]:
-        """Stream `entries` into mke2fs; returns their digests. CommandFailed carries what mke2fs
-        said."""
+        """Stream `entries` into mke2fs; returns their digests."""
         argv = self._mke2fs("-", disk, offset, size, "assume_storage_prezeroed=1", part=part)
         said = self.work / "mke2fs.log"
         said.unlink(missing_ok=True)

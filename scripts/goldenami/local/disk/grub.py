@@ -34,8 +34,7 @@ _TABLE = slice(0x1B8, SECTOR - 2)
 
 _MODULES = (
     "part_gpt", "ext2", "search", "search_fs_uuid", "normal", "linux", "configfile", "serial",
-    "terminal",
-    "echo", "test", "minicmd", "reboot", "halt", "ls", "cat",
+    "terminal", "echo", "test", "minicmd", "reboot", "halt", "ls", "cat",
 )
 ALWAYS = "ro no_timer_check"
 """no_timer_check is what a kernel sets itself under KVM, so on EC2; under emulation on a busy host
@@ -49,14 +48,6 @@ EXTRA_COMMAND_LINE = Path("etc/default/golden-cmdline")
 
 
 @dataclass(frozen=True)
-class BootKernel:
-    """Paths of kernel and initrd as GRUB sees them from the root file system."""
-
-    image: str
-    initrd: str
-
-
-@dataclass(frozen=True)
 class MenuPlace:
     """The file system with grub.cfg by the UUID that GRUB searches for, and the folder in it."""
 
@@ -64,20 +55,17 @@ class MenuPlace:
     folder: str = "/boot/grub"
 
 
-def find_kernel(tree: Path) -> BootKernel:
-    """What the menu boots: the distribution's own links where it keeps them, else the only kernel
-    there is.
-
-    Links survive a kernel update in a running instance: it need not know about this menu.
-    """
+def find_kernel(tree: Path) -> tuple[str, str]:
+    """Kernel and initrd as GRUB sees them: the distribution's own links, which survive a kernel
+    update in a running instance, else the only kernel there is."""
     for folder in ("", "/boot"):
-        kernel = BootKernel(f"{folder}/vmlinuz", f"{folder}/initrd.img")
-        if _exists(tree, kernel.image) and _exists(tree, kernel.initrd):
-            return kernel
+        kernel, initrd = f"{folder}/vmlinuz", f"{folder}/initrd.img"
+        if _exists(tree, kernel) and _exists(tree, initrd):
+            return kernel, initrd
     releases = sorted(path.name.removeprefix("vmlinuz-")
                       for path in (tree / "boot").glob("vmlinuz-*"))
     if len(releases) == 1 and _exists(tree, f"/boot/initrd.img-{releases[0]}"):
-        return BootKernel(f"/boot/vmlinuz-{releases[0]}", f"/boot/initrd.img-{releases[0]}")
+        return f"/boot/vmlinuz-{releases[0]}", f"/boot/initrd.img-{releases[0]}"
     raise StageFailed(
         f"{tree} has no kernel to boot: no vmlinuz link, and {len(releases)} kernels in /boot",
         hint="the role kernel installs the kernel and its initrd; with several, keep the "
@@ -95,8 +83,8 @@ def _exists(tree: Path, path: str) -> bool:
 
 
 def command_line(tree: Path, root: str) -> str:
-    """The kernel command line: words that name the root, `ALWAYS`, then what a role left in
-    `EXTRA_COMMAND_LINE`, else `COMMAND_LINE`."""
+    """Words that name the root, `ALWAYS`, then what a role left in `EXTRA_COMMAND_LINE`, else
+    `COMMAND_LINE`."""
     extra = COMMAND_LINE
     source = tree / EXTRA_COMMAND_LINE
     if source.is_file():
@@ -111,9 +99,10 @@ def command_line(tree: Path, root: str) -> str:
 
 
 def menu(tree: Path, root_uuid: str, root: str = "") -> str:
-    """The static grub.cfg: boots at once, on VGA and serial console alike. The kernel finds its
-    root by the words `root`; without, by `root_uuid`, where GRUB finds the kernel."""
-    kernel, line = find_kernel(tree), command_line(tree, root or f"root=UUID={root_uuid}")
+    """The static grub.cfg, for VGA and serial console alike. The kernel finds its root by the words
+    `root`; without, by `root_uuid`, where GRUB finds the kernel."""
+    kernel, initrd = find_kernel(tree)
+    line = command_line(tree, root or f"root=UUID={root_uuid}")
     return "\n".join([
         "# Written with the disk; a kernel update moves the links that it follows.",
         "set timeout=0",
@@ -123,8 +112,8 @@ def menu(tree: Path, root_uuid: str, root: str = "") -> str:
         "terminal_output console serial",
         'menuentry "Linux" {',
         f"  search --no-floppy --fs-uuid --set=root {root_uuid}",
-        f"  linux {kernel.image} {line}",
-        f"  initrd {kernel.initrd}",
+        f"  linux {kernel} {line}",
+        f"  initrd {initrd}",
         "}", "",
     ])
 
@@ -133,12 +122,11 @@ def core_image(
     kind: str, target: Path, *, modules: tuple[str, ...], menu_at: MenuPlace, log: Path,
     env: Mapping[str, str],
 ) -> None:
-    """Write the core image of platform `kind` (`i386-pc` or `x86_64-efi`) that continues with the
-    menu at `menu_at`."""
+    """Write the core image of platform `kind` that continues with the menu at `menu_at`."""
     early = target.with_suffix(".cfg")
     early.write_text(
-        f"search.fs_uuid {menu_at.fs_uuid} root\nset prefix=($root){menu_at.folder}\nconfigfile "
-        "$prefix/grub.cfg\n",
+        f"search.fs_uuid {menu_at.fs_uuid} root\nset prefix=($root){menu_at.folder}\n"
+        "configfile $prefix/grub.cfg\n",
         encoding="utf-8",
     )
     shell.stream([
@@ -150,8 +138,7 @@ def core_image(
 
 
 def modules_folder(kind: str) -> Path:
-    """Where the host keeps GRUB's modules of platform `kind`; HostNotReady names the package that
-    has them."""
+    """Where the host keeps GRUB's modules of platform `kind`; HostNotReady names the package."""
     folder = Path("/usr/lib/grub") / kind
     if not (folder / "moddep.lst").is_file():
         shell.require(f"grub modules for {kind}", PACKAGES[kind])
@@ -159,8 +146,7 @@ def modules_folder(kind: str) -> Path:
 
 
 def first_sector(boot: bytes, existing: bytes, core_lba: int) -> bytes:
-    """boot.img made to load core.img from sector `core_lba`, with the partition table that
-    `existing` has."""
+    """boot.img that loads core.img from sector `core_lba`, with `existing`'s partition table."""
     sector = bytearray(boot[:SECTOR])
     struct.pack_into("<Q", sector, _KERNEL_SECTOR, core_lba)
     sector[_DRIVE_CHECK:_DRIVE_CHECK + 2] = b"\x90\x90"
@@ -169,8 +155,7 @@ def first_sector(boot: bytes, existing: bytes, core_lba: int) -> bytes:
 
 
 def located_core(core: bytes, core_lba: int, room: int) -> bytes:
-    """core.img made to find its own rest at `core_lba` + 1; StageFailed when it exceeds `room`
-    bytes."""
+    """core.img that finds its rest at `core_lba` + 1; StageFailed above `room` bytes."""
     if len(core) > room:
         raise StageFailed(f"GRUB's core image has {len(core)} bytes, its partition {room}")
     image = bytearray(core)

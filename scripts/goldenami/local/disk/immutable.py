@@ -1,9 +1,5 @@
 """The disk of an immutable image: a root that nobody writes, the hashes that it is read by, and
-what instances write.
-
-The role `immutable` lists in the tree which folders stay writable (`LIST`); a tree with that list
-becomes such a disk.
-"""
+what instances write. A tree with the role's `LIST` becomes such a disk."""
 
 from __future__ import annotations
 
@@ -35,10 +31,10 @@ def sizes(room: int) -> dict[str, int]:
 
 
 def folders(tree: Path) -> list[tuple[str, str]]:
-    """Kind and path of each folder that an instance may write to; StageFailed for a list that
-    cannot be read."""
-    lines = [line for line in (tree / LIST).read_text(encoding="utf-8").splitlines() if line
-             and line[0] != "#"]
+    """Kind and path of each folder that an instance may write to; StageFailed for a damaged
+    list."""
+    lines = [line for line in (tree / LIST).read_text(encoding="utf-8").splitlines()
+             if line and line[0] != "#"]
     found = [match.groups() for line in lines if (match := _LINE.fullmatch(line))]
     if len(found) != len(lines) or not found:
         raise StageFailed(f"/{LIST} does not list folders",
@@ -47,12 +43,8 @@ def folders(tree: Path) -> list[tuple[str, str]]:
 
 
 def persist(tree: Path, entries: Sequence[Entry]) -> list[Entry]:
-    """What the persistent file system begins with: for each folder one with its rights, as overlays
-    want it.
-
-    `upper/FOLDER` takes what is written above FOLDER, `work/FOLDER` is the overlay's own,
-    `plain/FOLDER` is FOLDER.
-    """
+    """What the persistent file system begins with: `upper/FOLDER` takes what is written above
+    FOLDER, `work/FOLDER` is the overlay's own, `plain/FOLDER` is FOLDER."""
     known = {entry.path: entry for entry in entries}
     root = dataclasses.replace(known["."], mode=0o700, uid=0, gid=0)
     found = {".": root}
@@ -71,7 +63,6 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def words(root_hash: str, partitions: dict[str, str]) -> str:
-    """What the kernel's command line says of the root; `partitions` has the UUIDs of partitions by
-    name."""
+    """The kernel's words for the root; `partitions` has the UUIDs of partitions by name."""
     named = [f"golden.{name}={partitions[name]}" for name in ("root", "tree", "persist")]
     return " ".join(["root=/dev/mapper/root", f"golden.hash={root_hash}", *named])

@@ -2,14 +2,14 @@
 slots of 512 KiB.
 
 EBS stores and transfers a volume in blocks of 512 KiB. Files that follow one another to the byte
-shift all that comes after the first one that changed its size, so a driver release would change
-nearly every block. Here each file begins at a slot's border, in the order of FILES, and shares its
-slots with no other.
+shift all that comes after the first one that changed its size. Here each file begins at a slot's
+border, in the order of FILES, and shares its slots with no other.
 
 FILES is JSON: [[path, size in bytes, [[first block, blocks], ...]], ...], of files that are still
-empty: of each the runs of blocks that are not zeros; the others become holes. BLOCKS is the size of
-the file system. Printed, in the same order, are the extents that each file got: [[[logical,
-physical, length in blocks], ...], ...]. What is in these blocks is for the caller to write.
+empty: of each the runs of blocks that are not zeros. BLOCKS is the size of the file system.
+Printed, in the same order, are the extents that each file got: [[[logical, physical, length in
+blocks], ...], ...]. What is in these blocks is for the caller to write.
+
 e2fsprogs' own library does it, so that bitmaps, counts and checksums are right. A program of its
 own, because the library reads SOURCE_DATE_EPOCH from the environment.
 """
@@ -81,8 +81,7 @@ class FileSystem:
         return int(function(*args))
 
     def _free_slot(self) -> int:
-        """The next slot that is wholly free; the bitmap is asked each time, since an extent tree
-        may have grown."""
+        """The next slot that is wholly free; an extent tree may have grown into one."""
         free = ctypes.c_uint64()
         while self._next <= self._last:
             if self._status("ext2fs_get_free_blocks2", self._fs, ctypes.c_uint64(self._next),
@@ -114,8 +113,7 @@ class FileSystem:
         return extents
 
     def _claim(self, runs: Sequence[Run]) -> list[Extent]:
-        """Mark blocks of slots as used for all of `runs`, one behind the other; what lies together
-        is one extent."""
+        """Mark blocks of slots as used for all of `runs`; what lies together is one extent."""
         extents, physical, room = list[Extent](), 0, 0
         for first, count in runs:
             done = 0
@@ -131,7 +129,6 @@ class FileSystem:
         return extents
 
     def _insert(self, number: ctypes.c_uint32, inode: Any, extents: Sequence[Extent]) -> None:
-        """Give the inode its extents and count their blocks."""
         handle = ctypes.c_void_p()
         self._call("ext2fs_extent_open2", self._fs, number, inode, ctypes.byref(handle))
         for logical, physical, length in extents:
@@ -144,7 +141,6 @@ class FileSystem:
                    ctypes.c_uint64(sum(extent[2] for extent in extents)))
 
     def close(self) -> None:
-        """Write bitmaps, descriptors and superblock."""
         self._call("ext2fs_close", self._fs)
 
 

@@ -1,12 +1,9 @@
-"""Large files put straight into the disk image, each in slots of its own (see `ext4`), small ones
-by mke2fs.
+"""Large files put straight into the disk image, each in slots of its own (see `large_files`), small
+ones by mke2fs.
 
-Where a large file is zeros it has a hole: neither the disk nor a snapshot of it stores them. What
-is a hole is decided by the file's content, not by where the host's file system has one, so that
-equal trees give equal disks.
-
-What changes most comes last: `order` sorts by the layer that a file came with, so that a driver
-release moves no file of the layers before it.
+Where a large file is zeros it has a hole, whatever the host's file system says, so that equal trees
+give equal disks. What changes most comes last, so that a driver release moves no file of the layers
+before it.
 """
 
 from __future__ import annotations
@@ -29,17 +26,7 @@ from goldenami.local.tree.tree import CHUNK_BYTES, Entry
 HOLE = 4
 """Blocks of a hole at least: 16 KiB. A shorter one gains less than the reading of a file in more
 pieces costs."""
-
-
 _ZEROS = bytes(BLOCK)
-
-
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """What became of a large file: its SHA-256, and the bytes that it takes on the disk."""
-
-    sha256: str
-    stored: int
 
 
 def is_large(entry: Entry) -> bool:
@@ -68,12 +55,11 @@ def fill(
     tree: Path, entries: Sequence[Entry], disk: Path, *, offset: int, blocks: int,
     env: Mapping[str, str],
     final: Callable[[int], None],
-) -> dict[str, Written]:
-    """Give the large files of `entries` slots in the file system at `offset` bytes of `disk` and
-    write them there.
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Write the large files of `entries` into slots of the file system at `offset` bytes of `disk`.
 
-    Returns what became of them, by path. `final` is told up to which byte the disk will not change
-    any more.
+    Returns by path their SHA-256, and the bytes that they take on the disk. `final` is told up to
+    which byte the disk will not change any more.
     """
     large = [entry for entry in entries if is_large(entry)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -81,7 +67,7 @@ def fill(
     placed = _place(large, runs, f"{disk}?offset={offset}", blocks, env)
     first, *unwritten = [offset + block * BLOCK for block in _first_unwritten(placed, blocks)]
     final(first)
-    by_path: dict[str, Written] = {}
+    sums: dict[str, str] = {}
     descriptor = os.open(disk, os.O_WRONLY)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -90,13 +76,14 @@ def fill(
                 large,
                 placed,
             )
-            for entry, digest, extents, until in zip(large, digests, placed, unwritten,
-                                                     strict=True):
-                by_path[entry.path] = Written(digest, sum(extent[2] for extent in extents) * BLOCK)
+            for entry, digest, until in zip(large, digests, unwritten, strict=True):
+                sums[entry.path] = digest
                 final(until)
     finally:
         os.close(descriptor)
-    return by_path
+    stored = {entry.path: sum(extent[2] for extent in extents) * BLOCK
+              for entry, extents in zip(large, placed, strict=True)}
+    return sums, stored
 
 
 def data_runs(path: Path) -> list[Run]:
@@ -111,7 +98,6 @@ def data_runs(path: Path) -> list[Run]:
 
 
 def _zeros(path: Path) -> tuple[list[Run], int]:
-    """Which blocks of the file are zeros, and how many blocks it has."""
     found, at = list[Run](), 0
     with path.open("rb") as source:
         while chunk := source.read(CHUNK_BYTES):
@@ -135,8 +121,7 @@ def _zero_blocks(chunk: bytes) -> Iterator[int]:
 
 
 def _first_unwritten(placed: Sequence[Sequence[Extent]], blocks: int) -> list[int]:
-    """The lowest block still to be written when none, one, two ... of the files are; `blocks` after
-    the last."""
+    """The lowest block still to be written when none, one, two ... of the files are."""
     firsts = [blocks]
     for extents in reversed(placed):
         firsts.append(min([firsts[-1], *(physical for _, physical, _ in extents)]))
@@ -192,9 +177,7 @@ def _hole(source: FileIO, entry: Entry, until: int) -> Iterator[bytes]:
 
 
 def _write(disk: int, chunk: bytes, at: int) -> None:
-    """Write all of `chunk`: pwrite may take less, and a full file system is an error only when
-    asked for the rest."""
     left = memoryview(chunk)
-    while left:
+    while left:  # pwrite may take less; a full disk is an error only when asked for the rest
         done = os.pwrite(disk, left, at)
         left, at = left[done:], at + done

@@ -1,9 +1,8 @@
-"""dm-verity's hash tree of a file system, written beside it into the disk image: the kernel checks
-what it reads by it.
+"""dm-verity's hash tree of a file system, written beside it into the disk image, as `veritysetup
+format` does but without the device mapper.
 
 Linux, Documentation/admin-guide/device-mapper/verity.rst, has the tree, cryptsetup's
-lib/verity/verity.c the block in front of it. `veritysetup format` writes the same bytes, and
-neither the device mapper nor a loop device is needed here.
+lib/verity/verity.c the block in front of it.
 """
 
 from __future__ import annotations
@@ -29,13 +28,12 @@ _ZEROS = bytes(_CHUNK)
 
 
 def tree_bytes(data_bytes: int) -> int:
-    """What the tree of `data_bytes`, more than one block, takes in bytes, its superblock
-    included."""
+    """Bytes of the tree of `data_bytes`, more than one block, with its superblock."""
     return BLOCK * (1 + sum(_levels(data_bytes // BLOCK)))
 
 
 def _levels(blocks: int) -> list[int]:
-    """Blocks of each level, from the lowest one up to the one block that the root hash is of."""
+    """Blocks of each level, the lowest first."""
     found = [blocks]
     while len(found) == 1 or found[-1] > 1:
         found.append(-(-found[-1] // _PER_BLOCK))
@@ -46,10 +44,7 @@ def write(
     disk: Path, data: tuple[int, int], tree: tuple[int, int], *, salt: bytes, identity: uuid.UUID
 ) -> str:
     """Write the tree of `data` to `tree`, offsets and sizes in bytes of `disk`; returns the root
-    hash in hex digits.
-
-    `salt` has up to 256 bytes. BadInput where the tree does not fit.
-    """
+    hash in hex digits. `salt` has up to 256 bytes. BadInput where the tree does not fit."""
     (offset, size), (at, room) = data, tree
     if tree_bytes(size) > room:
         raise BadInput(f"the hashes of {size} bytes need {tree_bytes(size)} bytes, their "
@@ -82,7 +77,6 @@ def _lowest(descriptor: int, offset: int, size: int, salt: bytes) -> bytes:
 
 
 def _hashes(data: bytes, salt: bytes) -> bytes:
-    """The SHA-256 of each block behind the salt, one after the other."""
     salted = hashlib.sha256(salt)
     found = []
     for begin in range(0, len(data), BLOCK):

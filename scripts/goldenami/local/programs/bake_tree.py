@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from goldenami.core import records, shell
 from goldenami.core.errors import StageFailed
@@ -22,34 +23,47 @@ from goldenami.local.container import Container
 from goldenami.local.disk import disk, immutable
 from goldenami.local.programs.read_code import ReadAhead, reading_ahead
 from goldenami.local.sandbox import program
-from goldenami.local.tree import layers, read_facts, rootfs, sealed, sizes
+from goldenami.local.tree import layers, owners, read_facts, rootfs, sealed
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import BLOCKS_FILE, Disk
 from goldenami.model.builds.part_facts import PARTS_FILE
 from goldenami.model.builds.plans import BakePlan, BakeResult, BakeStep
 from goldenami.model.definitions import role_files
 
+R = TypeVar("R")
+
 
 def bake(plan: BakePlan) -> BakeResult:
-    """Bake, anew as often as a layer turns out to be damaged: each time there is one layer less to
-    start from."""
+    """From the base tree to the disk."""
+    return on_layers(plan, lambda stack: _bake(plan, stack))
+
+
+def on_layers(plan: BakePlan, make: Callable[[layers.Stack], R]) -> R:
+    """What `make` makes on a stack of layers: anew as often as one of them turns out to be damaged,
+    each time with one less to start from."""
     while True:
         try:
-            with layers.Stack(plan.layers, say=_say) as stack, reading_ahead(plan) as ahead:
-                build_layers(plan, stack, plan.steps[:-1], ahead.read)
-                with _last_step(plan, stack) as root:
-                    stack.check_whole()
-                    result = _finish(plan, stack, root, ahead)
-                    break
+            with layers.Stack(plan.layers, say=say) as stack:
+                made = make(stack)
+                break
         except layers.DamagedLayer as error:
-            _say(f"{error.message}: baking again without it")
+            say(f"{error.message}: baking again without it")
     for name in layers.evict(plan.layers, plan.layers_limit_bytes):
-        _say(f"layer {name} removed: not used for longest")
-    return result
+        say(f"layer {name} removed: not used for longest")
+    return made
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Say something to whoever runs the bake."""
     events.emit("say", text=text)
+
+
+def _bake(plan: BakePlan, stack: layers.Stack) -> BakeResult:
+    with reading_ahead(plan) as ahead:
+        build_layers(plan, stack, plan.steps[:-1], ahead.read)
+        with _last_step(plan, stack) as root:
+            stack.check_whole()
+            return _finish(plan, stack, root, ahead)
 
 
 def build_layers(
@@ -57,16 +71,13 @@ def build_layers(
     on_layer: Callable[[Path], None] = lambda _: None,
 ) -> None:
     """Stack the base tree and the layers of the first `steps`; what is there already is taken from
-    the cache.
-
-    `on_layer` is told the tree of each layer as soon as it is there.
-    """
+    the cache. `on_layer` is told the tree of each layer as soon as it is there."""
     with events.step("base"):
         rootfs.base(stack, plan)
     done = next((number for number, step in enumerate(steps) if not stack.take(step.key)),
                 len(steps))
     if stack.reused:
-        _say(f"starts from layer {stack.reused[-1]}")
+        say(f"starts from layer {stack.reused[-1]}")
     for tree in stack.trees:
         on_layer(tree)
     for step in steps[done:]:
@@ -94,29 +105,20 @@ def _last_step(plan: BakePlan, stack: layers.Stack) -> Iterator[Path]:
 def _tree_after(
     plan: BakePlan, step: BakeStep, stack: layers.Stack, scratch: Path
 ) -> Iterator[Path]:
-    """The tree that `step` makes of the layers below it, on an overlay in `scratch`.
-
-    Where a process of Ansible died the step starts over, once, from the layers: half a step is
-    never gone on with.
-    """
+    """The tree that `step` makes of the layers below it, on an overlay in `scratch`. Where a
+    process of Ansible died the step starts over, once, from the layers."""
     with container.overlay(stack.lowers, scratch) as root:
-        died = _died(plan, step, root)
-        if died is None:
+        try:
+            _run_step(plan, step, root)
+        except packer.AnsibleDied as error:
+            say(f"{error.message}: step {step.name} starts over")
+        else:
             yield root
             return
-    _say(f"{died.message}: step {step.name} starts over")
     container.forget_overlay(scratch)
     with container.overlay(stack.lowers, scratch) as root:
         _run_step(plan, step, root)
         yield root
-
-
-def _died(plan: BakePlan, step: BakeStep, root: Path) -> packer.AnsibleDied | None:
-    try:
-        _run_step(plan, step, root)
-    except packer.AnsibleDied as error:
-        return error
-    return None
 
 
 def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -> BakeResult:
@@ -138,7 +140,7 @@ def _finish(plan: BakePlan, stack: layers.Stack, root: Path, ahead: ReadAhead) -
                   bytes_allocated=facts.data_bytes,
                   sha256=facts.sha256, note=facts.note,
                   blocks_sha256=records.sha256_file(work / "out" / BLOCKS_FILE)),
-        sizes=sizes.by_package(root, facts.manifest), layers=stack.reused,
+        sizes=owners.sizes(root, facts.manifest), layers=stack.reused,
         manifest_sha256=records.sha256_file(facts.manifest))
 
 
@@ -163,24 +165,22 @@ def _run_step(plan: BakePlan, step: BakeStep, root: Path) -> None:
             machine.ssh("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any")
         if step.replaces:
             machine.ssh("DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "-q",
-                        "--only-upgrade",
-                    "--no-install-recommends", *step.replaces)
+                        "--only-upgrade", "--no-install-recommends", *step.replaces)
         _packer(plan, step, machine)
 
 
 def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
-    """`packer build` of the local source, with its state in the work folder."""
     starts = list[packer.Start]()
 
     def heard(line: str) -> None:
         if role := packer.role_of(line):
-            _say(f"role {role}")
+            say(f"role {role}")
         if start := packer.start_of(line):
             starts.append(start)
 
     packer.build(
         "null.local",
-        {"lock": plan.lock, "vars": step.variables, "ssh_host": machine.address,
+        {"lock": plan.lock, "vars": step.variables, "ssh_host": container.ADDRESS,
          "ssh_key": machine.ssh_key},
         work=plan.work, step=step.view, root=plan.root, log=plan.log, env={"HOME": str(plan.work)},
         on_line=heard)
@@ -188,8 +188,7 @@ def _packer(plan: BakePlan, step: BakeStep, machine: Container) -> None:
 
 
 def _hold_to_boot(root: Path, starts: Sequence[packer.Start]) -> None:
-    """StageFailed where a task starts a service that no boot of the image will: the container did
-    not either."""
+    """StageFailed where a task starts a service that no boot of the image will."""
     for start in starts:
         said = shell.output(["systemctl", f"--root={root}", "is-enabled", start.unit], check=False)
         if said.strip() in ("disabled", "masked"):

@@ -3,8 +3,7 @@ namespaces.
 
 Three things at once, all from the same untouched disk: a boot under BIOS, on which tests/image run;
 one under UEFI, which shows that identity is made anew; and the tests that need no boot, in the
-disk's root tree, since emulation makes a compiler ten times slower. What any of them writes goes to
-an overlay that is thrown away.
+disk's root tree, since emulation makes a compiler ten times slower.
 """
 
 from __future__ import annotations
@@ -14,17 +13,18 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from goldenami.core import records, shell
+from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.core.wait import wait_until
-from goldenami.local import events, hardening_scan, image_tests, ssh
-from goldenami.local.disk import disk_root
+from goldenami.local import container, events, hardening_scan, image_tests, ssh
+from goldenami.local.disk import disk
 from goldenami.local.reader import unused_space
 from goldenami.local.sandbox import program
-from goldenami.local.tree import sealed
+from goldenami.local.tree import rootfs, sealed
 from goldenami.local.vm import cpu, second_boot, vm
 from goldenami.local.vm.second_boot import Booted
 from goldenami.model import program_files
@@ -38,6 +38,8 @@ from goldenami.model.supported import instruction_sets
 INSTANCES = {vm.Firmware.BIOS: "i-0b105000000000001", vm.Firmware.UEFI: "i-00ef1000000000002"}
 """Each boot is another instance, as two launches of one AMI are."""
 POLL_S = 0.2
+_BELOW = "disk"
+"""Folder of `scratch` where the partition itself is mounted, which nobody can write to."""
 
 
 def verify(plan: VerifyPlan) -> VerifyResult:
@@ -51,7 +53,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     emulated = _emulated(plan, accelerator)
     with contextlib.ExitStack() as stack:
         stack.callback(_keep, work)
-        tree = stack.enter_context(disk_root.mounted(plan.disk, work / "root"))
+        tree = stack.enter_context(_root_of(plan.disk, work / "root"))
         without_boot = stack.enter_context(image_tests.running(
             plan.root, plan.roles, plan.variables, image_tests.without_boot(tree), work=work,
             log=plan.log, name="-disk"))
@@ -82,13 +84,37 @@ def verify(plan: VerifyPlan) -> VerifyResult:
     return VerifyResult(accel=accelerator, boots=boots, checks=checks, hardening=hardening)
 
 
-def _emulated(plan: VerifyPlan, accelerator: Accel) -> cpu.Emulated | None:
-    """The CPU of both boots under emulation: what all declared families have, so that any code
-    which needs more dies.
+@contextlib.contextmanager
+def _root_of(image: Path, scratch: Path) -> Iterator[Path]:
+    """Mount the root of the disk `image` with a /proc and a /dev of its own; HostNotReady without a
+    loop device, StageFailed for a disk that has no such root."""
+    below = scratch / _BELOW
+    below.mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            shell.output(["mount", "-t", "ext4", "-o", f"loop,ro,noload,offset={disk.ROOT_OFFSET}",
+                          str(image), str(below)])
+        except shell.CommandFailed as error:
+            if "loop device" in error.output:
+                raise HostNotReady("`verify` needs a loop device, and there is none",
+                                   hint="`modprobe loop`", tail=error.tail) from None
+            raise StageFailed(f"the root of {image} cannot be mounted: {error.message}",
+                              tail=error.tail) from None
+        stack.callback(_unmount, below)
+        root = stack.enter_context(container.overlay([below], scratch))
+        shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
+        stack.callback(_unmount, root / "proc")
+        stack.callback(_unmount, rootfs.devices(root))
+        yield root
 
-    Under KVM there is none: hiding a feature there does not stop its instructions, so a run would
-    prove nothing.
-    """
+
+def _unmount(target: Path) -> None:
+    shell.output(["umount", "--lazy", str(target)], check=False)
+
+
+def _emulated(plan: VerifyPlan, accelerator: Accel) -> cpu.Emulated | None:
+    """The CPU of both boots under emulation: what all declared families have. Under KVM there is
+    none: hiding a feature there does not stop its instructions."""
     if accelerator is Accel.KVM:
         return None
     found = cpu.emulated(plan.features, instruction_sets.KNOWN_X86)
@@ -124,11 +150,8 @@ def _keep(work: Path) -> None:
 
 
 def _disk_checks(plan: VerifyPlan, tree: Path) -> list[Check]:
-    """What the written disk holds: in its root `tree`, and beside it. A machine boots meanwhile.
-
-    The bake's tree was asked before the disk was made. 80,000 paths take 2 s of processor, the sums
-    of 5 GB of libraries some more: they wait for whoever boots.
-    """
+    """What the written disk holds: in its root `tree`, and beside it. Asked while a machine
+    boots."""
     began = time.monotonic()
     beside = unused_space.find(plan.disk)
     at = time.monotonic()
@@ -136,7 +159,7 @@ def _disk_checks(plan: VerifyPlan, tree: Path) -> list[Check]:
                            "Beside its files the disk is zeros, and no secret is in what boots it",
                            not beside, "; ".join(beside[:sealed.SHOWN]), round(at - began, 2))]
     given = json.loads(plan.variables.read_text(encoding="utf-8"))
-    left = sealed.findings(plan.work / "root" / disk_root.BELOW,
+    left = sealed.findings(plan.work / "root" / _BELOW,
                            program_files.role(plan.root, "seal") / "files/seal.py",
                            role_files.of_image(plan.root, given))
     found.append(Check.of_boot("disk_is_sealed",
@@ -151,8 +174,8 @@ def _run_tests(
     plan: VerifyPlan, machine: vm.Machine, without_boot: image_tests.Run,
     second: second_boot.Second,
 ) -> list[Check]:
-    """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends all of
-    them."""
+    """Run the tests on the machine, wait for those elsewhere; the second boot's failure ends
+    all."""
     argv = image_tests.over_ssh(machine.ssh_config, everything=False)
     with image_tests.running(plan.root, plan.roles, plan.variables, argv, work=plan.work,
                              log=plan.log) as tests:
@@ -169,8 +192,8 @@ def _run_tests(
 
 
 def _hardening(plan: VerifyPlan, machine: vm.Machine, tree: Path) -> HardeningScan | None:
-    """What a public guide says of an image with the role `hardening`; all tests in the disk's tree
-    have ended."""
+    """What a public guide says of an image with the role; all tests in the disk's tree have
+    ended."""
     if "hardening" not in plan.roles:
         return None
     with events.step("hardening"):

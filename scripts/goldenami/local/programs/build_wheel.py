@@ -1,9 +1,8 @@
 """`python -m goldenami.local.programs.build_wheel PLAN`: compile a wheel in a scratch tree, pack
 it, try it.
 
-Runs in the namespaces of `sandbox`. The tree is a layer of exactly the image's Python, glibc and
-compiler; all paths in it are fixed, so that ccache recognises what it has seen and the same source
-gives the same bytes.
+The tree is a layer of exactly the image's Python, glibc and compiler; all paths in it are fixed, so
+that ccache recognises what it has seen and the same source gives the same bytes.
 """
 
 from __future__ import annotations
@@ -43,8 +42,7 @@ own."""
 
 @contextlib.contextmanager
 def tree(plan: WheelPlan) -> Iterator[Path]:
-    """The scratch tree: the toolchain's layer below a folder that goes with the build; yields its
-    root."""
+    """The scratch tree: the toolchain's layer below a folder that goes with the build."""
     with rootfs.scratch(plan) as root, contextlib.ExitStack() as stack:
         for source, target in ((plan.work / "wheels", "build/wheels"),
                                (plan.programs, "build/programs"),
@@ -86,7 +84,7 @@ def _build(plan: WheelPlan, root: Path, log: Path) -> WheelResult:
 
 
 def run_in(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
-    """Run `argv` in the tree with a small environment of its own; its output goes to `log`."""
+    """Run `argv` in the tree with a small environment of its own."""
     words = ["chroot", str(root), "env", "-i", "HOME=/build", "LC_ALL=C.UTF-8", "LANG=C.UTF-8",
              "TMPDIR=/tmp",
              "PATH=/usr/lib/ccache:/build/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -153,7 +151,7 @@ def _compile(plan: WheelPlan, root: Path, source: str, log: Path) -> int:
 
 
 def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> str | None:
-    """One run of the build; None, or all that it said when it failed, and how it ended."""
+    """None, or all that the build said when it failed, and how it ended."""
     env = {name: value.replace("{jobs}", str(jobs)) for name, value in plan.environment.items()}
     settings = [f"--config-settings={name}={value.replace('{jobs}', str(jobs))}"
                 for name, values in plan.settings.items() for value in values]
@@ -171,10 +169,10 @@ def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> 
 
 
 def _pack(plan: WheelPlan, root: Path, log: Path) -> Path:
-    """Write the wheel anew, the same bytes for the same content; returns it.
+    """Write the wheel anew, the same bytes for the same content.
 
-    Libraries lose their debug information; one whose search path names the build folder gets the
-    recipe's, or none.
+    Libraries lose their debug information; a search path that names the build folder becomes the
+    recipe's, or goes.
     """
     shutil.copyfile(Path(__file__).with_name("wheel_pack.py"), root / "build/pack.py")
     wheel, folder = next((root / "build/out").glob("*.whl")), root / "build/unpacked"
@@ -218,8 +216,7 @@ def _out(plan: WheelPlan, wheel: Path) -> Path:
 
 
 def _test(plan: WheelPlan, tests: WheelTests, root: Path, jobs: int, log: Path) -> str:
-    """The framework's own tests on the wheel, as many at once as compilers were; returns pytest's
-    closing line."""
+    """The framework's own tests on the wheel; returns pytest's closing line."""
     last: list[str] = []
     with events.step(f"tests of {plan.name}"):
         environment(root, "tests",

@@ -1,9 +1,8 @@
 """`python -m goldenami.local.programs.compile_modules PLAN`: compile kernel modules in a scratch
 tree and package them.
 
-Runs in the namespaces of `sandbox`. A compiler's error is a result (it goes into result.json), and
-so is that this machine had not the space or the memory, which says nothing of the source. Only a
-scratch tree that cannot be made is a failure.
+A compiler's error is a result, and so is that this machine had not the space or the memory, which
+says nothing of the source. Only a scratch tree that cannot be made is a failure.
 """
 
 from __future__ import annotations
@@ -71,15 +70,13 @@ LEAST_FREE_BYTES = 16 << 20
 
 
 def lacks(log: str, free_bytes: int) -> str:
-    """What the machine ran out of in a build that failed: the line that says so; "" where the
-    source is to blame."""
+    """The line that says what the machine ran out of; "" where the source is to blame."""
     return denied_memory(log) or _line(_NO_SPACE, log) or (
         f"{free_bytes} bytes are free on its disk" if free_bytes < LEAST_FREE_BYTES else "")
 
 
 def denied_memory(log: str) -> str:
-    """The line of a build that failed by which a program was killed or got no memory; "" where
-    there is none."""
+    """The line by which a program was killed or got no memory; "" where there is none."""
     return _line(_NO_MEMORY, log)
 
 
@@ -125,15 +122,13 @@ def main() -> None:
 
 
 def _hurry(root: Path) -> None:
-    """Tell DKMS to compress at the lowest level."""
     path, text = _FRAMEWORK
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text(text, encoding="utf-8")
 
 
 def _build(root: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str, str]:
-    """Compile; returns the first error line and what the machine lacked, each "" where there is
-    none."""
+    """Compile; returns the first error line and what the machine lacked, "" where there is none."""
     release = plan.kernel_release
     env = [f"SOURCE_DATE_EPOCH={plan.source_date_epoch}",
            f"KBUILD_BUILD_TIMESTAMP=@{plan.source_date_epoch}",

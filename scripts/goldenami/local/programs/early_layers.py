@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from goldenami.local import events
 from goldenami.local.programs import bake_tree
 from goldenami.local.sandbox import program
 from goldenami.local.tree import layers
@@ -19,7 +18,7 @@ from goldenami.model.builds.plans import BakePlan, BakeResult
 
 def make(plan: BakePlan) -> BakeResult:
     """Have the layers of all steps; the result names those that were there already."""
-    with layers.Stack(plan.layers, say=lambda text: events.emit("say", text=text)) as stack:
+    with layers.Stack(plan.layers, say=bake_tree.say) as stack:
         with contextlib.suppress(layers.DamagedLayer):
             bake_tree.build_layers(plan, stack, plan.steps)
         return BakeResult(layers=stack.reused)

@@ -29,29 +29,20 @@ PROTECTED = ("e2fsprogs", "init", "systemd", "systemd-sysv")
 
 
 def make(plan: ContainerPlan) -> ContainerResult:
-    """Make the image, anew as often as a layer turns out to be damaged."""
-    while True:
-        try:
-            with layers.Stack(plan.layers, say=_say) as stack:
-                bake_tree.build_layers(plan, stack, plan.steps)
-                scratch = plan.work / "layer"
-                shutil.rmtree(scratch, ignore_errors=True)
-                scratch.mkdir()
-                with container.overlay(stack.lowers, scratch) as root:
-                    packages = _seal(plan, root)
-                    stack.check_whole()
-                    written = _write(plan, root, [*stack.trees, scratch / "upper"])
-                break
-        except layers.DamagedLayer as error:
-            _say(f"{error.message}: again without it")
-    for name in layers.evict(plan.layers, plan.layers_limit_bytes):
-        _say(f"layer {name} removed: not used for longest")
-    digest, found = written
+    """Make the image."""
+    return bake_tree.on_layers(plan, lambda stack: _make(plan, stack))
+
+
+def _make(plan: ContainerPlan, stack: layers.Stack) -> ContainerResult:
+    bake_tree.build_layers(plan, stack, plan.steps)
+    scratch = plan.work / "layer"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    with container.overlay(stack.lowers, scratch) as root:
+        packages = _seal(plan, root)
+        stack.check_whole()
+        digest, found = _write(plan, root, [*stack.trees, scratch / "upper"])
     return ContainerResult(digest=digest, layers=found, packages=packages)
-
-
-def _say(text: str) -> None:
-    events.emit("say", text=text)
 
 
 def _seal(plan: ContainerPlan, root: Path) -> list[str]:
@@ -83,7 +74,6 @@ def _packages(root: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _inside(root: Path) -> Iterator[None]:
-    """What packages' scripts find below /dev and /proc, while they run."""
     dev = rootfs.devices(root)
     shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
     try:

@@ -59,11 +59,9 @@ class RawFile:
 
 @dataclass(frozen=True)
 class ChangedBlocks:
-    """`changed` parts of a disk, which `read_changed` reads; all else is the disk `base`, or zeros
-    behind its end.
-
-    `read_changed` is never asked across the border of a part. Parts are sorted and do not overlap.
-    """
+    """`changed` parts of a disk, which `read_changed` reads and is never asked across the border
+    of; all else is the disk `base`, or zeros behind its end. Parts are sorted and do not
+    overlap."""
 
     size: int
     base: BlockSource
@@ -103,11 +101,8 @@ def merged(extents: Iterable[Extent]) -> list[Extent]:
 
 
 def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
-    """A qcow2 overlay over the raw disk `base`; its clusters are what changed.
-
-    qemu-img says where they are: of a machine that runs still, what QEMU has not yet written is
-    missing.
-    """
+    """A qcow2 overlay over the raw disk `base`; its clusters are what changed. Of a machine that
+    runs still, what QEMU has not yet written is missing."""
     try:
         said = shell.output([shell.require("qemu-img", "qemu-utils"), "map", "--force-share",
                              "--output=json",

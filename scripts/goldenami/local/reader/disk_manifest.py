@@ -14,7 +14,7 @@ from goldenami.local.reader.block_source import BlockSource
 from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.observe import Observation, Region, observe
 from goldenami.local.reader.path_state import CAPABILITY, PathState
-from goldenami.local.tree import owners, sizes
+from goldenami.local.tree import owners
 from goldenami.local.tree.tree import KEPT_TEXTS
 
 _LISTS = (r"/var/lib/dpkg/info/[\w.+:-]+\.list"
@@ -25,11 +25,11 @@ Block")."""
 
 
 def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
-    """Write the manifest of `disk` to `path`; returns bytes by package, as `sizes.by_package` does.
+    """Write the manifest of `disk` to `path`; returns bytes by package, as `owners.sizes` does.
+    `scratch` gets the packages' lists of files.
 
-    The file system is read twice: for what there is, then for its content. `scratch` gets the
-    packages' lists of files. Raises Unreadable where the disk cannot be read as a whole, or has a
-    second file system that Linux writes to.
+    Raises Unreadable where the disk cannot be read as a whole, or has a second file system that
+    Linux writes to.
     """
     whole = Region(disk, 0, disk.size)
     boot = boot_regions.describe(whole.read)
@@ -51,7 +51,7 @@ def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
     records.write_text(
         path,
         f'{{"boot": {json.dumps(boot, sort_keys=True)},\n"entries": [\n{rows}\n], "format": 1}}\n')
-    return sizes.by_package(scratch, path)
+    return owners.sizes(scratch, path)
 
 
 def _refuse_second(disk: Region, others: list[dict[str, Any]]) -> None:
@@ -64,7 +64,7 @@ def _refuse_second(disk: Region, others: list[dict[str, Any]]) -> None:
 
 
 def _row(state: PathState, package: str) -> dict[str, object]:
-    """As `tree.write_manifest` has it, and what only a disk can have besides: other attributes, and
+    """As `tree.write_manifest` has it, with what only a disk can have: other attributes, and
     flags."""
     row: dict[str, object] = {"path": state.path, "type": state.kind, "mode": f"{state.mode:04o}",
                               "uid": state.uid, "gid": state.gid}

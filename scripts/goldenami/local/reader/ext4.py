@@ -65,13 +65,12 @@ class Ext4:
 
     def check_groups(self) -> None:
         """Hold each block group's descriptor to its checksum and to the disk: Linux mounts none
-        without, though nothing of a group is in use."""
+        without."""
         for group in range(self.groups):
             self._inode_table(group)
 
     def compare_with(self, base: Ext4) -> None:
-        """Take a block for changed only where it is other than that of the file system as it was
-        baked."""
+        """Take a block for changed only where it is not that of the file system as it was baked."""
         self._base = base
         self._same.clear()
 
@@ -250,8 +249,7 @@ class Ext4:
     # --- content
 
     def runs(self, inode: Inode, what: str) -> list[Run]:
-        """Where the content of a file or folder is: in order, without overlaps, each within the
-        disk."""
+        """Where a content is: in order, without overlaps, each within the disk."""
         if not inode.flags & FLAG_EXTENTS:
             if inode.size == 0:
                 return []
@@ -297,7 +295,7 @@ class Ext4:
 
     def may_be_written(self, inode: Inode) -> bool:
         """Whether a block that an inode as baked leads to may be other than baked: of most inodes a
-        look at them says that none is; of a tree of extents it says nothing."""
+        look at them says that none is."""
         if inode.attribute_block and self.is_changed(inode.attribute_block):
             return True
         raw = inode.raw
@@ -377,5 +375,6 @@ def device(inode: Inode) -> tuple[int, int]:
 
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink",
-         stat.S_IFCHR: "character", stat.S_IFBLK: "block", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket"}
+         stat.S_IFCHR: "character", stat.S_IFBLK: "block", stat.S_IFIFO: "fifo",
+         stat.S_IFSOCK: "socket"}
 """Types as the manifest names them; it has no sockets."""

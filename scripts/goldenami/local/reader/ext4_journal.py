@@ -2,8 +2,7 @@
 at.
 
 As the kernel's recovery does it (fs/jbd2/recovery.c), in three passes: which transactions are
-whole, which blocks a later one took back, what the others say. Nothing is written: the blocks stand
-before the disk's.
+whole, which blocks a later one took back, what the others say. Nothing is written.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ _WHAT = "the journal"
 
 @dataclass
 class _Transaction:
-    """What one transaction has: a disk's block, where in the journal it is, its flags and checksum;
-    blocks that it took back; whether a block that describes it is damaged."""
+    """`tags` are a disk's block, where in the journal it is, its flags and checksum; `revoked`
+    blocks that it took back; `damaged` whether a block that describes it is."""
 
     sequence: int
     tags: list[tuple[int, int, int, int]] = field(default_factory=list)
@@ -93,11 +92,8 @@ class _Journal:
 
 def replay(system: Ext4) -> int:
     """Let `system` have what its journal says, if it was not stopped cleanly; returns the
-    transactions replayed.
-
-    Raises Unreadable where a transaction that was finished does not match its checksums: the kernel
-    refuses such a disk too.
-    """
+    transactions replayed. Unreadable where a finished one does not match its checksums: the kernel
+    refuses such a disk too."""
     journal = _Journal.of(system) if system.needs_recovery else None
     if journal is None:
         return 0

@@ -36,9 +36,8 @@ class Region:
 
 @dataclass(frozen=True)
 class Observation:
-    """What to look at, and for what. `baked` are the manifest's paths, `sizes` the bytes of their
-    files and -1 of what is none; the content of what the regular expression `kept` matches is
-    handed over.
+    """`baked` are the manifest's paths, `sizes` the bytes of their files and -1 of what is none;
+    the content of what the regular expression `kept` matches is handed over.
 
     With `base`, the file system as it was baked, and `changed`, the parts written since, only what
     lies elsewhere or in a changed part is checked and hashed.

@@ -1,9 +1,8 @@
 """What a written disk holds beside the files of its tree: nothing may be there, and no secret in
 what boots it.
 
-The tree was asked for secrets before the disk was made of it. Between both, mke2fs, mtools and GRUB
-wrote: so space that no file has, journal and gaps have to be zeros, and the places that boot the
-disk are read as text is.
+The tree was asked for secrets before mke2fs, mtools and GRUB wrote the disk: so space that no file
+has, journal and gaps have to be zeros, and the places that boot the disk are read as text is.
 """
 
 from __future__ import annotations
@@ -32,9 +31,7 @@ _RESERVED_AT = 0x400 + 0xCE
 
 
 def find(disk: Path) -> list[str]:
-    """One line for each place with bytes that belong to nothing, or with something secret.
-    Unreadable where the disk is none of an image.
-    """
+    """One line for each place with bytes that belong to nothing, or with something secret."""
     source = RawFile(disk)
     table = boot_regions.partitions(source.read)
     lines = [f"{units.size(stop - start)} between the partitions, from byte {start}"
@@ -64,9 +61,7 @@ def _gaps(table: list[dict[str, Any]], size: int) -> Iterator[Extent]:
 
 
 def _unused(source: RawFile, entry: dict[str, Any]) -> list[Extent]:
-    """Bytes of the disk that a file system does not use: free blocks, the journal behind its
-    superblock, and what lies behind its end.
-    """
+    """Bytes of the disk that a file system does not use."""
     system = Ext4(Region(source, entry["offset"], entry["size"]))
     blocks = [*_free(system), *_journal(system)]
     end = system.block_count * BLOCK
@@ -105,7 +100,7 @@ def _free(system: Ext4) -> Iterator[Extent]:
 
 
 def _copies(system: Ext4, group: int) -> int:
-    """Blocks at the beginning of a group that hold copies of superblock and table of groups
+    """Blocks at a group's beginning with copies of superblock and table of groups
     (sparse_super)."""
     has_copy = group <= 1 or any(_is_power(group, base) for base in (3, 5, 7))
     table = -(-system.groups * system.descriptor_size // BLOCK)

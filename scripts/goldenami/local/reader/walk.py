@@ -110,8 +110,7 @@ class Walk:
         return self._same_tables[group]
 
     def _is_written(self, inode: Inode, path: str) -> bool:
-        """Whether anything that an inode as baked leads to was written since; a tree of extents is
-        read for that."""
+        """Whether anything that an inode as baked leads to was written since."""
         system = self._system
         if not system.may_be_written(inode):
             return False

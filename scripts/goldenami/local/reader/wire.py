@@ -1,8 +1,7 @@
 """What a reader and its parent say to each other, over one socket.
 
-The reader has the disk's bytes from its parent alone. So a disk can be anything that the parent can
-read, and its reader needs no file, no network and no rights. A message is its kind, the length of
-what follows, and that.
+The reader has the disk's bytes from its parent alone, and so needs no file, no network and no
+rights. A message is its kind, the length of what follows, and that.
 """
 
 from __future__ import annotations

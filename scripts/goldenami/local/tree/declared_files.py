@@ -1,9 +1,7 @@
 """Files of a sealed tree that belong to no package, by who writes them: all others are left behind
 by somebody.
 
-Maintainer scripts name most of what they write, and that is asked of them; here is what they do
-not. `*` stays within a folder, `**` crosses folders. An image with another program that writes
-files at install time needs a line here, with the reason.
+Those that maintainer scripts name are not here. `*` stays within a folder, `**` crosses folders.
 """
 
 from __future__ import annotations

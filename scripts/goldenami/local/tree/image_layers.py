@@ -1,8 +1,7 @@
 """The files of a root tree as the layers of a container image: each file once, in the layer whose
 roles wrote it last.
 
-Nothing in the bytes depends on when or where a layer was baked, nor on the lock's date: a package's
-own files keep its dates, all else has one.
+Nothing in the bytes depends on when or where a layer was baked, nor on the lock's date.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ def split(
 ) -> dict[str, list[Entry]]:
     """The entries of each layer of the image, with the folders above them, in the order of a tar.
 
-    `trees` are the layers of the bake, the lowest first, and `groups` has for each the name of the
-    image's layer that it goes into.
+    `trees` are the layers of the bake, the lowest first; `groups` has the image's layer of each.
     """
     order = list(dict.fromkeys(groups))
     ranks = {path: order.index(groups[rank]) for path, rank in layers.ranks(trees).items()}
@@ -51,13 +49,12 @@ def split(
 
 
 def _above(path: str) -> list[str]:
-    """The folders of a path, the root first, as entries name them."""
     parents = [str(parent) for parent in PurePosixPath(path).parents]
     return [each if each == "." else f"./{each}" for each in reversed(parents)]
 
 
 def dated(entries: Sequence[Entry], tree: Path, latest: int) -> list[Entry]:
-    """The entries with dates that depend on packages alone: `latest` is the newest package's."""
+    """The entries with dates of packages alone: `latest` is the newest package's."""
     owned = owners.packages(tree)
     return [replace(entry, mtime=_date(entry, owned, latest)) for entry in entries]
 

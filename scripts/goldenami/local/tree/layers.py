@@ -1,9 +1,8 @@
 """Root trees kept under a key of all their inputs, so that equal work is done once.
 
 A layer is what one step of a bake changed, as an overlay's upper folder; the base tree is the
-first. It appears under its key by a rename, complete or not at all, with a digest of its content:
-one that was damaged is found and made anew. A process that is killed leaves a folder that no key
-names, which the next one removes.
+first. It appears under its key by a rename, with a digest of its content: one that was damaged is
+found and made anew. The next process removes what a killed one left.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class LayerRecord(Record):
 
 
 class DamagedLayer(StageFailed):
-    """A layer was not what it had been, and is gone: whatever was made of it is made anew."""
+    """A layer was not what it had been, and is gone."""
 
 
 class Stack:
@@ -70,11 +69,8 @@ class Stack:
         return self.trees[::-1]
 
     def take(self, key: str) -> bool:
-        """Put the layer `key` on top if it is there; its content is checked meanwhile (see
-        `damaged`).
-
-        One that another bake is making is waited for.
-        """
+        """Put the layer `key` on top if it is there; one that another bake is making is waited for.
+        Its content is checked meanwhile (`check_whole`)."""
         if not self._hold(key, SHARED | AT_ONCE):
             self._say("waits for a layer that another bake makes")
             self._hold(key, SHARED)
@@ -92,11 +88,8 @@ class Stack:
     @contextlib.contextmanager
     def make(self, key: str, name: str) -> Iterator[Path | None]:
         """Yield a folder in which to make `root`, the tree of the layer `key`; then it is kept and
-        on top.
-
-        None is yielded where another bake, for which this one waited, has made it: then it is
-        taken.
-        """
+        on top. None where another bake, for which this one waited, has made it: then it is
+        taken."""
         def taken() -> bool | None:
             if self._hold(key, EXCLUSIVE | AT_ONCE):
                 return False
@@ -151,8 +144,7 @@ class Stack:
 
 
 def ranks(trees: Sequence[Path]) -> dict[str, int]:
-    """For each file (`./usr/bin/x`) the number of the highest of `trees`, the lowest first, that
-    holds it."""
+    """For each file (`./usr/bin/x`) the number of the highest of `trees` that holds it."""
     rank_of: dict[str, int] = {}
     for rank, tree in enumerate(trees):
         for folder, _, names in os.walk(tree):
@@ -164,10 +156,7 @@ def ranks(trees: Sequence[Path]) -> dict[str, int]:
 
 def evict(folder: Path, limit_bytes: int) -> list[str]:
     """Remove the layers that were used longest ago until the rest fits; one in use stays. Returns
-    their names.
-
-    Another bake may do so at the same time: what it removes is not counted.
-    """
+    their names."""
     layers: list[tuple[float, Path, LayerRecord]] = []
     for path in folder.glob(f"*/{RECORD}"):
         with contextlib.suppress(FileNotFoundError, BadInput):
@@ -192,7 +181,7 @@ def _remove(layer: Path) -> bool:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left half-made; one that is still being made holds its lock."""
+    """Remove what killed processes left half-made; one that is being made holds its lock."""
     for part in folder.glob("*.part"):
         key = part.name.partition(".")[0]
         with (

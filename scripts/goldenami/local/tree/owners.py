@@ -1,9 +1,10 @@
 """Which package each path of a tree belongs to, by the file lists of Debian's packages and of
-wheels."""
+wheels, and how many bytes each takes."""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -13,12 +14,13 @@ _MERGED = ("bin", "lib", "lib32", "lib64", "sbin")
 """Top folders that are links into /usr on a merged system, as file lists may still name them."""
 WHEEL = "wheel:"
 """Begins the name of a wheel in an environment below /opt/ml; its project follows."""
+UNOWNED = ""
+"""Stands for what no package owns: written by roles, boot files, the package database itself."""
 _LISTING = re.compile(r"^/var/lib/dpkg/info/([^/:]+)(?::\w+)?\.list$")
 
 
 def packages(tree: Path) -> dict[str, str]:
-    """The package of each path, or WHEEL and the project; the first of several that name a path has
-    it."""
+    """The package of each path, or WHEEL and the project; the first that names a path has it."""
     found = dict[str, str]()
     for name, paths in _lists(tree):
         for path in paths:
@@ -29,6 +31,19 @@ def packages(tree: Path) -> dict[str, str]:
 def installed(paths: Iterable[str]) -> set[str]:
     """The packages of a tree that has these paths: each that is not purged has a file list."""
     return {match[1] for path in paths if (match := _LISTING.match(path))}
+
+
+def sizes(tree: Path, manifest: Path) -> dict[str, int]:
+    """Bytes that each installed package really takes, by name, by WHEEL and project of a wheel, and
+    under UNOWNED. Holes of a file take nothing (`stored` of the manifest)."""
+    entries = json.loads(manifest.read_text(encoding="utf-8"))["entries"]
+    found = dict.fromkeys([UNOWNED, *installed(entry["path"] for entry in entries)], 0)
+    owned = packages(tree)
+    for entry in entries:
+        if "size" in entry:
+            owner = owned.get(entry["path"], UNOWNED)
+            found[owner] = found.get(owner, 0) + entry.get("stored", entry["size"])
+    return found
 
 
 def wheel_lists(tree: Path) -> list[Path]:
@@ -42,7 +57,7 @@ def wheel_name(record: Path) -> str:
 
 
 def _lists(tree: Path) -> Iterator[tuple[str, list[str]]]:
-    """A package's own Installed-Size says nothing of its paths; a wheel's list is its RECORD."""
+    """A wheel's list is its RECORD."""
     for listing in sorted((tree / "var/lib/dpkg/info").glob("*.list")):
         lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         yield listing.stem.partition(":")[0], [real(path) for path in lines]

@@ -1,9 +1,5 @@
 """What the packages and wheels of a sealed tree say of themselves: licence, supplier, and what each
-needs of the rest.
-
-Only the tree has it all: a lock has no copyright file, and what a dependency is met by is decided
-by what is there.
-"""
+needs of the rest. Only the tree has it all: a lock has no copyright file."""
 
 from __future__ import annotations
 
@@ -57,7 +53,7 @@ def _packages(root: Path) -> Iterator[tuple[str, PartFacts]]:
 
 
 def _of_copyright(root: Path, name: str) -> str:
-    """The licences of a package's copyright file; nothing where it is prose."""
+    """Nothing where the file is prose."""
     documents = root / "usr/share/doc"
     folder = documents / name
     if folder.is_symlink():  # a package of the same source has it
@@ -98,8 +94,7 @@ def _required(wheel: Message) -> Iterator[Requirement]:
 
 
 def _of_metadata(wheel: Message) -> str:
-    """The licence of a wheel's METADATA: the field for it, else the first line of the older one,
-    else a classifier."""
+    """The field for it, else the first line of the older one, else a classifier."""
     classes = [one.rpartition(" :: ")[2] for one in wheel.get_all("Classifier", [])
                if one.startswith("License ::")]
     older = wheel.get("License", "").strip()
@@ -108,7 +103,6 @@ def _of_metadata(wheel: Message) -> str:
 
 
 def _person(text: str) -> str:
-    """The name in `Ada <ada@example.org>`."""
     return text.partition("<")[0].strip().strip('"') or text.strip(" <>")
 
 

@@ -2,9 +2,10 @@
 nobody thought of.
 
 1. Homes hold what skel has, and nothing else.
-2. Every other file is a package's or a wheel's, is named by a package's own scripts, is brought by a role, or declared.
-3. No text that was written here holds a key, token or password. What is still as its package had it, by the package's
-   own digests, is not read; all of /etc is.
+2. Every other file is a package's or a wheel's, is named by a package's own scripts, is brought by
+   a role, or declared.
+3. No text that was written here holds a key, token or password. What is as its package had it, by
+   the package's digests, is not read; all of /etc is.
 """
 
 from __future__ import annotations
@@ -34,9 +35,7 @@ _CORE = 4
 
 def find(root: Path, brought: Collection[str] = ()) -> list[str]:
     """One line for each file that should not be in the tree `root`: its path, and what is wrong.
-
-    `brought` are patterns of the files that the image's roles bring, as declared_files has them.
-    """
+    `brought` are patterns of the files that the image's roles bring."""
     owned = owners.packages(root) | _diverted(root)
     packed, named = _digests(root), _scripts(root)
     declared = [*brought, *itertools.chain(*declared_files.DECLARED.values())]
@@ -77,17 +76,15 @@ def _files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _diverted(root: Path) -> dict[str, str]:
-    """Files of packages by the names that dpkg-divert gave them, with their own (of three lines:
-    own, given, by whom).
-    """
+    """Files of packages by the names that dpkg-divert gave them, with their own (lines: own, given,
+    by whom)."""
     path = root / "var/lib/dpkg/diversions"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return dict(zip(lines[1::3], lines[::3], strict=False))
 
 
 def _digests(root: Path) -> dict[str, list[str]]:
-    """The MD5 (dpkg) or SHA-256 (wheels) in hex of each path as its package has it; of a diverted
-    one by both names."""
+    """The MD5 (dpkg) or SHA-256 (wheels) in hex of each path as its package has it."""
     found = dict[str, list[str]]()
     for listing in (root / "var/lib/dpkg/info").glob("*.md5sums"):
         for line in listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
@@ -111,7 +108,6 @@ def _pattern(pattern: str) -> str:
 
 
 def _scripts(root: Path) -> frozenset[str]:
-    """Absolute paths that maintainer scripts name."""
     found = set[str]()
     for suffix in ("postinst", "preinst", "config"):
         for path in (root / "var/lib/dpkg/info").glob(f"*.{suffix}"):
@@ -128,15 +124,12 @@ def _homes(root: Path) -> list[str]:
 
 
 def _compiled(path: str, owned: Mapping[str, str]) -> bool:
-    """Whether it is the byte code of a package's module."""
     match = _PYC.match(path)
     return match is not None and f"{match[1]}/{match[2]}.py" in owned
 
 
 def _secret(root: Path, path: str, status: os.stat_result, digests: list[str]) -> str:
-    """What is secret in a file that is none of its package's; byte code and other binaries hold
-    what their source says.
-    """
+    """What is secret in a file; byte code and other binaries hold what their source says."""
     with (root / path[1:]).open("rb") as source:
         start = source.read(8192)
         if start.startswith(b"\x7fELF"):

@@ -26,9 +26,8 @@ _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "u
 def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
     """Make `target` (which must not exist) from `tree`; a failure leaves nothing.
 
-    dpkg's fsyncs of files are off for the bake: the tree is worthless if the machine dies, and they
-    dominate on slow disks. The setting goes with the other bake-time files when the image is
-    sealed.
+    dpkg's fsyncs are off: the tree is worthless if the machine dies, and they dominate on slow
+    disks.
     """
     aside = target.with_name(f"{target.name}.{ProcessId.current()}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,12 +52,8 @@ def bootstrap(tree: Tree, target: Path, *, log: Path, epoch: int) -> None:
 
 
 def devices(root: Path) -> Path:
-    """Mount a /dev of its own in `root`; returns where. The host's is not for what others wrote and
-    root runs.
-
-    A build that puts a file in /dev/null's place breaks every later compilation in ways that look
-    like the source's.
-    """
+    """Mount a /dev of its own in `root`; returns where. A build that put a file in the host's
+    /dev/null's place would break every later compilation."""
     target = root / "dev"
     shell.output(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(target)])
     for name, (major, minor) in _DEVICES.items():
@@ -87,8 +82,7 @@ def base(stack: Stack, plan: TreePlan) -> None:
 
 @contextlib.contextmanager
 def scratch(plan: TreePlan) -> Iterator[Path]:
-    """A tree to compile in: the base tree of `plan`, a kept layer, below a folder that goes with
-    the work; yields its root."""
+    """A tree to compile in: the base tree of `plan` below a folder that goes with the work."""
     while True:
         # It is removed, and made anew.
         with contextlib.suppress(DamagedLayer), Stack(plan.layers) as stack:

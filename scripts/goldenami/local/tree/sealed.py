@@ -1,8 +1,8 @@
 """Whether a root tree at rest is sealed: asked before a disk is made of it.
 
-The list is roles/seal's own, run in its checking mode on the files; tests/image/seal looks at the
-booted image with a list that was written apart from it. A list names what somebody thought of, so
-three rules look for the rest (`residue.py`).
+The list is roles/seal's own, run in its checking mode; tests/image/seal has a list that was written
+apart from it. A list names what somebody thought of, so three rules look for the rest
+(`residue.py`).
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ HINT = ("let the role that leaves a file behind remove it; one that belongs into
 
 def check(root: Path, program: Path, brought: Collection[str] = ()) -> None:
     """StageFailed naming what the seal missed in the tree `root`; `program` is
-    roles/seal/files/seal.py.
-
-    `brought` are shell patterns of the files that the image's roles bring.
-    """
+    roles/seal/files/seal.py, `brought` are shell patterns of the files that the image's roles
+    bring."""
     if lines := findings(root, program, brought):
         more = f" (and {len(lines) - SHOWN} more)" if len(lines) > SHOWN else ""
         raise StageFailed(f"the tree is not sealed: {'; '.join(lines[:SHOWN])}{more}",

@@ -121,8 +121,7 @@ _DECODED_BYTES, _DEPTH = 1 << 20, 3
 
 
 def found(text: bytes, depth: int = 0) -> str:
-    """What is secret in a text: the kind of the first, "" where there is none, also in what it has
-    in base64."""
+    """The first kind of secret in a text, or in what it has in base64; "" where there is none."""
     # In strings, as of JSON.
     text = re.sub(rb"(?<!\\)\\+([\"'/])", rb"\1", re.sub(rb"(?<!\\)\\+n", b"\n", text))
     lower = text.lower()
@@ -158,8 +157,7 @@ def _is_secret(match: re.Match[bytes]) -> bool:
 
 
 def _looks_random(value: bytes, length: int) -> bool:
-    """Whether a value is no word, number, version or path: letters of both cases or digits among
-    them, in no order."""
+    """Whether a value is no word, number, version or path."""
     kinds = sum(any(low <= byte <= high for byte in value) for low, high in (b"az", b"AZ", b"09"))
     return len(value) >= length and kinds >= 2 and len(set(value)) >= 6 \
         and not _NO_VALUE.fullmatch(value) and not _WORDS.fullmatch(value)

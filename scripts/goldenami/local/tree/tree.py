@@ -1,8 +1,8 @@
-"""A root tree as a sorted list of entries: streamed as a tar, listed as a manifest.
+"""A root tree as a sorted list of entries: streamed as a tar, listed as a manifest. Both depend on
+nothing but the tree.
 
-Both come out of one walk and one read, and depend on nothing but the tree: no clock, no order of
-the directory, no inode numbers, no names of users. The format is POSIX.1-2001 pax as GNU tar and
-libarchive read it; extended attributes are in `SCHILY.xattr.` records (libarchive, "Tar formats").
+The format is POSIX.1-2001 pax as GNU tar and libarchive read it; extended attributes are in
+`SCHILY.xattr.` records (libarchive, "Tar formats").
 """
 
 from __future__ import annotations
@@ -38,13 +38,12 @@ SHOWN = 5
 
 _KINDS = {
     stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink",
-    stat.S_IFCHR: "character",
-    stat.S_IFBLK: "block", stat.S_IFIFO: "fifo",
+    stat.S_IFCHR: "character", stat.S_IFBLK: "block", stat.S_IFIFO: "fifo",
 }
 _TAR_TYPES = {
     "file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE,
-    "hardlink": tarfile.LNKTYPE,
-    "character": tarfile.CHRTYPE, "block": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE,
+    "hardlink": tarfile.LNKTYPE, "character": tarfile.CHRTYPE, "block": tarfile.BLKTYPE,
+    "fifo": tarfile.FIFOTYPE,
 }
 
 
@@ -68,17 +67,12 @@ class Entry:
 
 
 def scan(tree: Path) -> list[Entry]:
-    """Every path below `tree` in byte order, parents first, `.` at the head.
-
-    Sockets are left out: one without its process means nothing, and tar has no way to say it.
-    Raises StageFailed naming the paths with extended attributes that the disk could not keep.
-    """
+    """Every path below `tree` in byte order, parents first, `.` at the head, without sockets.
+    StageFailed names the paths with extended attributes that the disk could not keep."""
     first: dict[tuple[int, int], str] = {}
     refused: list[str] = []
-    entries = [
-        entry for path in _walk(tree, ".") if (entry := _entry(tree, path, first, refused))
-        is not None
-    ]
+    found = (_entry(tree, path, first, refused) for path in _walk(tree, "."))
+    entries = [entry for entry in found if entry is not None]
     if refused:
         more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
         raise StageFailed(
@@ -117,15 +111,16 @@ def _entry(
         target_or_self = first.setdefault((status.st_dev, status.st_ino), path)
         if target_or_self != path:
             kind, target = "hardlink", target_or_self
+    number = status.st_rdev if kind in ("character", "block") else 0
+    capability = b""
+    if CAPABILITY in attributes:
+        capability = os.getxattr(real, CAPABILITY, follow_symlinks=False)
     return Entry(
         path=path, kind=kind, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid,
-        gid=status.st_gid,
-        size=status.st_size if kind == "file" else 0, mtime=int(status.st_mtime),
-        allocated=status.st_blocks * 512 if kind != "hardlink" else 0, target=target,
-        device=(os.major(status.st_rdev), os.minor(status.st_rdev))
-        if kind in ("character", "block") else (0, 0),
-        capability=os.getxattr(real, CAPABILITY, follow_symlinks=False) if CAPABILITY in attributes
-        else b"",
+        gid=status.st_gid, size=status.st_size if kind == "file" else 0,
+        mtime=int(status.st_mtime), target=target, capability=capability,
+        allocated=status.st_blocks * 512 if kind != "hardlink" else 0,
+        device=(os.major(number), os.minor(number)),
     )
 
 
@@ -134,8 +129,8 @@ def stream_tar(
 ) -> dict[str, str]:
     """Write `entries` to `sink` as a pax archive; return the SHA-256 of each regular file by path.
 
-    Modification times are whole seconds, at most `epoch` (seconds since 1970). Raises StageFailed
-    when a file changes under the reader: two bakes would otherwise differ without a reason.
+    Modification times are whole seconds, at most `epoch` (seconds since 1970). StageFailed when a
+    file changes under the reader.
     """
     digests: dict[str, str] = {}
     for entry in entries:
@@ -184,51 +179,41 @@ def _content(tree: Path, entry: Entry, sink: BinaryIO | None) -> str:
 
 
 def write_manifest(
-    tree: Path, path: Path, *, entries: Sequence[Entry] | None = None,
-    digests: Mapping[str, str] | None = None,
-    boot: Mapping[str, Any] | None = None, stored: Mapping[str, int] | None = None,
+    tree: Path, path: Path, entries: Sequence[Entry], *, digests: Mapping[str, str],
+    boot: Mapping[str, Any], stored: Mapping[str, int],
 ) -> None:
-    """Write what `tree` holds to `path` as JSON, one line an entry, sorted by path: equal trees,
-    equal bytes.
+    """Write `entries` of `tree` to `path` as JSON, one line an entry: equal trees, equal bytes.
 
-    `entries` and `digests` (as `scan` and `stream_tar` return them) save walking and reading the
-    tree again. `boot` is what boots the disk of this tree (see `boot_regions`). `stored` are the
-    bytes that files take on the disk; a row has them where they are fewer than the file's size,
-    since it has holes there.
+    Files without one of `digests` are read. `boot` is what boots the disk (see `boot_regions`). A
+    row has a file's bytes on the disk, `stored`, where holes make them fewer than its size.
     """
-    entries = scan(tree) if entries is None else entries
-    digests = digests or {entry.path: _content(tree, entry, None) for entry in entries if entry.kind
-                          == "file"}
     owners = packages(tree)
-    lines = [json.dumps(_row(tree, entry, digests, owners) | _holes(entry, stored or {}),
-                        sort_keys=True)
+    lines = [json.dumps(_row(tree, entry, digests, owners, stored), sort_keys=True)
              for entry in entries]
-    head = f'"boot": {json.dumps(boot, sort_keys=True)},\n' if boot else ""
+    head = f'"boot": {json.dumps(boot, sort_keys=True)},\n'
     records.write_text(path, f'{{{head}"entries": [\n' + ",\n".join(lines) + '\n], "format": 1}\n')
-
-
-def _holes(entry: Entry, stored: Mapping[str, int]) -> dict[str, int]:
-    return {"stored": stored[entry.path]} if stored.get(entry.path, entry.size) < entry.size else {}
 
 
 def _row(
     tree: Path, entry: Entry, digests: Mapping[str, str], owners: Mapping[str, str],
+    stored: Mapping[str, int],
 ) -> dict[str, object]:
-    row: dict[str, object] = {
-        "path": entry.path[1:] or "/", "type": entry.kind, "mode": f"{entry.mode:04o}",
-        "uid": entry.uid,
-        "gid": entry.gid,
-    }
+    path = entry.path[1:]
+    row: dict[str, object] = {"path": path or "/", "type": entry.kind, "mode": f"{entry.mode:04o}",
+                              "uid": entry.uid, "gid": entry.gid}
     if entry.kind == "file":
-        row |= {"size": entry.size, "sha256": digests[entry.path]}
+        row["size"] = entry.size
+        row["sha256"] = digests.get(entry.path) or _content(tree, entry, None)
+    if stored.get(entry.path, entry.size) < entry.size:
+        row["stored"] = stored[entry.path]
     if entry.target:
         row["target"] = entry.target[1:] if entry.kind == "hardlink" else entry.target
     if entry.kind in ("character", "block"):
         row["device"] = list(entry.device)
     if entry.capability:
         row["capability"] = entry.capability.hex()
-    if entry.kind != "directory" and entry.path[1:] in owners:
-        row["package"] = owners[entry.path[1:]]
-    if entry.kind == "file" and re.fullmatch(KEPT_TEXTS, entry.path[1:]):
+    if entry.kind != "directory" and path in owners:
+        row["package"] = owners[path]
+    if entry.kind == "file" and re.fullmatch(KEPT_TEXTS, path):
         row["text"] = (tree / entry.path).read_text(encoding="utf-8", errors="backslashreplace")
     return row
