@@ -67,10 +67,6 @@ def test_a_command_leaves_nothing_to_the_next(shell: MachineShell) -> None:
     assert shell.run(b'pwd; echo "$LEFT $#"; umask').out == f"{Path.cwd()}\n 0\n0022\n".encode()
 
 
-def test_one_shell_runs_them_all(shell: MachineShell) -> None:
-    assert len({shell.run(b"echo $$").out for _ in range(3)}) == 1
-
-
 def test_a_child_s_late_words_are_no_answer(shell: MachineShell) -> None:
     began = time.monotonic()
     assert shell.run(b"(sleep 0.3; echo late) & echo now").out == b"now\n"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,22 +10,13 @@ from typing import Any
 import pytest
 import testinfra
 from goldenami.local import shell_backends
-from support.files import write
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 LAST_WORD = '#!/bin/sh\nfor word; do :; done\nexec sh -c "$word"\n'
 """A way in that leads to this machine: its last argument is what runs there."""
 AS_USER = '#!/bin/sh\n[ "$1" != -n ] || shift\nexport AS="$2"\nshift 2\nexec "$@"\n'
 """sudo that only says who it would become."""
 WAYS = {"local": "local://", "chroot": "/?connection=chroot", "ssh": "ssh://one@machine:2222",
         "docker": "docker://box", "podman": "podman://one@box"}
-SEEN = """
-import pathlib
-def test_{name}(host):
-    host.run("until [ -e {other} ]; do sleep 0.1; done") if "{other}" else None
-    assert len({{host.check_output("echo $$") for _ in range(3)}}) == 1
-    pathlib.Path("{name}.pid").write_text(host.check_output("echo $$"))
-"""
 
 
 @pytest.fixture
@@ -88,20 +77,3 @@ def test_who_is_no_root_asks_as_root_by_sudo(tmp_path: Path) -> None:
     assert (root.check_output("echo $AS"), host.check_output("echo $AS")) == ("root", "")
     assert root.file("/").exists and shell_backends.as_root(host) is root
     assert shell_backends.as_root(root) is root
-
-
-def test_each_worker_has_a_shell_of_its_own(tmp_path: Path) -> None:
-    names = {"one": "", "two": "one.pid"}
-    write(tmp_path, {"conftest.py": "from goldenami.local import shell_backends as backends\n"
-                                    "def pytest_configure(config):\n"
-                                    "    backends.install()\n"
-                                    "    config.add_cleanup(backends.close)\n",
-                     **{f"test_{name}.py": SEEN.format(name=name, other=other)
-                        for name, other in names.items()}})
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "2", "--hosts=local://", "-p",
-         "no:cacheprovider", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS)}, cwd=tmp_path, check=False,
-        capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    assert len({(tmp_path / f"{name}.pid").read_text(encoding="utf-8") for name in names}) == 2

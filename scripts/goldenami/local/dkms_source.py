@@ -43,7 +43,6 @@ def _is_deb(path: Path) -> bool:
 
 
 def _conf(folder: Path, below: str) -> Path:
-    """The dkms.conf nearest to `folder`."""
     found = sorted(folder.glob(f"{below}/{_CONF}"), key=lambda path: (len(path.parts), path))
     if not found:
         raise BadInput(f"has no {_CONF}", hint="only DKMS sources are compiled: write a dkms.conf "

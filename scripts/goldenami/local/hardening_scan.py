@@ -40,7 +40,7 @@ _RULES_BROKEN = 2
 
 
 def scan(tree: Path, parameters: str, work: Path) -> HardeningScan:
-    """What the guide's rules say of `tree`, a mounted disk's root; `parameters` are the answer to
+    """What the guide's rules say of the mounted root `tree`; `parameters` answer
     READ_PARAMETERS."""
     if shutil.which("oscap") is None or not CONTENT.exists():
         return HardeningScan(problem="no oscap with rules for Debian 12 here; Debian 13 has them: "
@@ -81,8 +81,7 @@ def read(results: Path) -> HardeningScan:
 
 @contextlib.contextmanager
 def _as_booted(tree: Path, parameters: str) -> Iterator[None]:
-    """Let `tree` say of kernel and release what the rules ask for; its own /proc comes back at the
-    end."""
+    """Let `tree` say of kernel and release what the rules ask for."""
     release = tree / "etc/debian_version"
     before = release.read_text(encoding="utf-8")
     shell.output(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(tree / "proc")])

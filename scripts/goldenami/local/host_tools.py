@@ -16,8 +16,7 @@ disk.py, grub.py)."""
 
 
 def versions() -> dict[str, str]:
-    """The version of each of these packages that is installed; a name that another release has is
-    left out."""
+    """The version of each of these packages that is installed."""
     shown = shell.output(["dpkg-query", "-W", "-f",
                           "${db:Status-Status}\\t${Package}\\t${Version}\\n", *PACKAGES],
                          check=False)
@@ -26,7 +25,6 @@ def versions() -> dict[str, str]:
 
 
 def distribution() -> str:
-    """This machine's distribution by its own identifiers (os-release(5)): `debian-13`,
-    `ubuntu-24.04`."""
+    """By its own identifiers (os-release(5)): `debian-13`, `ubuntu-24.04`."""
     facts = platform.freedesktop_os_release()
     return f"{facts['ID']}-{facts['VERSION_ID']}" if "VERSION_ID" in facts else facts["ID"]

@@ -1,5 +1,4 @@
-"""How far a program in the namespaces is, by the files that it leaves: its parent looks, the
-program knows nothing.
+"""How far a program in the namespaces is, by the files that it leaves.
 
 Each function is asked with a step's name, and answers None where it has nothing to count.
 """

@@ -64,8 +64,8 @@ def running(
     """Start the tests of `roles` of the checkout `root`; at the end of the block they are gone.
 
     `argv` is pytest's for where they look and which of them run there; `name` tells the files of
-    one run in `work` from another's. `variables` is the build's vars.json; `gpu_session` is a
-    GpuSession's file, where the machine has a GPU.
+    one run in `work` from another's. `variables` is the build's vars.json; `gpu_session` a
+    GpuSession's file.
     """
     found, asked = work / f"checks{name}.json", tested(root, roles)
     folder = program_files.checks(root, asked, work)
@@ -88,16 +88,14 @@ def running(
 
 
 def over_ssh(ssh_config: Path, *, everything: bool = True) -> list[str]:
-    """pytest's arguments for the tests on the machine that `ssh_config` leads to.
-
-    Without `everything` only those run that need a boot.
-    """
+    """pytest's arguments for the machine that `ssh_config` leads to: for all tests, or those that
+    need a boot."""
     marked = [] if everything else ["-m", f"not {_NEEDS_NO_BOOT}"]
     return [f"--hosts=ssh://{ssh.HOST}", f"--ssh-config={ssh_config}", *marked]
 
 
 def without_boot(tree: Path) -> list[str]:
-    """pytest's arguments for the tests that need no boot, in the root tree of a disk."""
+    """pytest's arguments for the tests that need no boot, in a disk's root tree."""
     return [f"--hosts={tree}", "--connection=chroot", "-m", _NEEDS_NO_BOOT]
 
 
@@ -109,7 +107,7 @@ def tested(root: Path, roles: Sequence[str]) -> list[str]:
 def run(
     root: Path, roles: Sequence[str], variables: Path, ssh_config: Path, *, work: Path, log: Path,
 ) -> list[Check]:
-    """Run all tests of `roles` on the machine that `ssh_config` leads to; returns their checks."""
+    """Run all tests of `roles` on the machine that `ssh_config` leads to."""
     with running(root, roles, variables, over_ssh(ssh_config), work=work, log=log) as tests:
         return complete(tests.checks(), tested(root, roles))
 
@@ -122,16 +120,15 @@ def complete(checks: Sequence[Check], roles: Sequence[str]) -> list[Check]:
 
 
 def as_root(command: str) -> str:
-    """A shell's command as the default user of an image has it run with root's rights."""
+    """A shell's command with root's rights, for the default user of an image."""
     return f"sudo sh -c {shlex.quote(command)}"
 
 
 def code(
     record: CoverageRecord, ask: Callable[[str], str], *, complete: bool = True
 ) -> list[Check]:
-    """Whether the machine has what the coverage check read; `ask` runs a command there as root. An
-    image without such code gets no check. Where the gate read no tree, only wheels (not
-    `complete`), any other library is wrong."""
+    """Whether the machine has what the coverage check read; `ask` runs a command there as root.
+    Where the gate read no tree, only wheels (not `complete`), any other library is wrong."""
     if complete and not record.files:
         return []
     folders = " ".join(shlex.quote(f"/{folder}") for folder in record.folders)

@@ -1,10 +1,8 @@
-"""One shell that stays open on a machine, and takes one command after the other.
+"""One shell that stays open on a machine: a command over SSH costs a new session, under emulation a
+second, here a fork.
 
-A command over SSH costs a new session, under emulation a second. Here it costs a fork.
-
-The shell reads its commands from its standard input. Before and after each one it prints a mark on
-both output streams, so output may hold any bytes. What a command left running in the background
-prints after its end belongs to no command.
+Before and after each command the shell prints a mark on both output streams, so output may hold any
+bytes. What a command left running in the background prints after its end belongs to no command.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ class Done(NamedTuple):
 
 
 class _Ended(Exception):
-    """The shell ended: whether the command had begun, and what came over the error stream."""
+    """The shell ended; what came over the error stream."""
 
     def __init__(self, begun: bool, said: bytes) -> None:
         super().__init__(said.decode(errors="replace").strip())
@@ -53,42 +51,31 @@ class _Ended(Exception):
 
 
 class _Stream:
-    """What came over one stream since a command was sent, between its marks."""
-
     def __init__(self, mark: str) -> None:
         self._begin, self._end = f"{mark}b\n".encode(), re.compile(rf"{mark}e(\d+)\n".encode())
         self.came = bytearray()
-        self._found: re.Match[bytes] | None = None
+        self.end: re.Match[bytes] | None = None
 
     def add(self, chunk: bytes) -> None:
         """Take what was read; a mark may come in two parts."""
         before = max(0, len(self.came) - _MARK_BYTES)
         self.came += chunk
-        self._found = self._end.search(self.came, before)
+        self.end = self._end.search(self.came, before)
 
     @property
     def begun(self) -> bool:
-        """Whether the command has begun."""
         return self._begin in self.came
 
-    @property
-    def ended(self) -> bool:
-        """Whether the command has ended."""
-        return self._found is not None
-
-    @property
     def done(self) -> tuple[int, bytes]:
-        """The exit status, and what was printed."""
-        assert self._found is not None
+        """Status and output of a command that has ended."""
+        assert self.end is not None
         start = self.came.index(self._begin) + len(self._begin)
-        return int(self._found[1]), bytes(self.came[start:self._found.start()])
+        return int(self.end[1]), bytes(self.came[start:self.end.start()])
 
 
 class MachineShell:
     """A shell behind `argv`, which runs OPENED on the machine; `name` is the machine's in messages.
-
-    It is opened by the first command, and anew by the first one after it was lost.
-    """
+    It is opened by the first command, and by the first one after it was lost."""
 
     def __init__(self, argv: Sequence[str], name: str, limit_s: float = LIMIT_S) -> None:
         self._argv, self._name, self._limit_s = list(argv), name, limit_s
@@ -96,25 +83,19 @@ class MachineShell:
         self._session = b""
 
     def run(self, command: bytes) -> Done:
-        """Run a command line; its standard input is /dev/null.
-
-        TimeoutError where it takes longer than the limit: it is ended. ShellLost where no status
-        came back.
-        """
+        """Run a command line with /dev/null for standard input. One that takes longer than the
+        limit is ended, with a TimeoutError. ShellLost where no status came back."""
         was_open = self._process is not None
         try:
             return self._try(command)
         except _Ended as ended:
-            if ended.begun or not was_open:
-                raise self._lost(command, ended) from None
-        # The way broke before the command began, such as by a restart of sshd: once more.
-        try:
-            return self._try(command)
-        except _Ended as ended:
-            raise self._lost(command, ended) from None
+            if was_open and not ended.begun:
+                # The way broke before the command began, such as by a restart of sshd: once more.
+                return self.run(command)
+            raise ShellLost(f"the shell on {self._name} ended before `{_short(command)}` did: "
+                            + (str(ended) or "it said nothing")) from None
 
     def close(self) -> None:
-        """End the shell."""
         process, self._process = self._process, None
         if process:
             shell.stop(process, grace_s=0)
@@ -138,12 +119,7 @@ class MachineShell:
         with contextlib.suppress(_Ended, TimeoutError):
             self._try(b"kill -KILL -" + session)
 
-    def _lost(self, command: bytes, ended: _Ended) -> ShellLost:
-        return ShellLost(f"the shell on {self._name} ended before `{_short(command)}` did: "
-                         + (str(ended) or "it said nothing"))
-
     def _ask(self, command: bytes, limit_s: float) -> Done:
-        """Send a command to the open shell, and wait for its end."""
         mark = secrets.token_hex(16)
         line = (f"{{ echo {mark}b; echo {mark}b >&2; (eval {shlex.quote(os.fsdecode(command))}) "
                 f"</dev/null; set -- $?; echo {mark}e$1; echo {mark}e$1 >&2; set --; }}\n")
@@ -157,8 +133,7 @@ class MachineShell:
             ended = _Ended(out.begun, bytes(err.came) + self._last_words())
             self.close()
             raise ended from None
-        status, printed = out.done
-        return Done(status, printed, err.done[1])
+        return Done(*out.done(), err.done()[1])
 
     def _exchange(self, line: bytes, out: _Stream, err: _Stream, deadline: float) -> None:
         process = self._process
@@ -169,7 +144,7 @@ class MachineShell:
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ, out)
             selector.register(process.stderr, selectors.EVENT_READ, err)
-            while not (out.ended and err.ended):
+            while not (out.end and err.end):
                 ready = selector.select(max(0.0, deadline - time.monotonic()))
                 if not ready:
                     raise TimeoutError

@@ -1,9 +1,9 @@
 """Signing kernel modules with a user's key, so that Secure Boot takes them; the same key gives the
 same bytes.
 
-The key stays where the user has it: it is read while the lock compiles, and what an image holds is
-the signature. RSA PKCS#1 v1.5 without attributes has neither a time nor a random number in it, as
-the kernel's own scripts/sign-file makes it; a key of another kind is refused.
+The key is read while the lock compiles, and what an image holds is the signature. RSA PKCS#1 v1.5
+without attributes has neither a time nor a random number in it, as the kernel's own
+scripts/sign-file makes it; a key of another kind is refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ class Signer:
 
     @property
     def signature(self) -> Signature:
-        """How a lock names it."""
         # modinfo shows who issued the certificate: a signature names issuer and serial number, not
         # the subject.
         names = self.certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -58,15 +57,14 @@ class Signer:
     def sign(self, module: bytes) -> bytes:
         """`module` with its signature appended, as the kernel's module_sig_check reads it."""
         options = [pkcs7.PKCS7Options.Binary, pkcs7.PKCS7Options.DetachedSignature,
-                   pkcs7.PKCS7Options.NoAttributes,
-                   pkcs7.PKCS7Options.NoCerts]
+                   pkcs7.PKCS7Options.NoAttributes, pkcs7.PKCS7Options.NoCerts]
         signed = pkcs7.PKCS7SignatureBuilder().set_data(module).add_signer(
             self.certificate, self.key, hashes.SHA256()).sign(serialization.Encoding.DER, options)
         return module + signed + struct.pack(">BBBBB3xI", 0, 0, PKCS7, 0, 0, len(signed)) + MAGIC
 
 
 def configured() -> Signer | None:
-    """The key that the environment names, or None; BadInput where it cannot sign, or is inside a
+    """The key that the environment names; BadInput where it cannot sign, or is inside a
     checkout."""
     name = os.environ.get(KEY)
     if not name:
@@ -86,8 +84,7 @@ def load(path: Path) -> Signer:
         raise BadInput(f"{path} has no usable private key: {error}", hint=_HINT) from None
     if not isinstance(key, RSAPrivateKey):
         raise BadInput(f"{path} has no RSA key: with another one each signature differs, and so "
-                       "each "
-                       "image", hint=_HINT)
+                       "each image", hint=_HINT)
     try:
         certificate = x509.load_pem_x509_certificate(blocks.get(b"CERTIFICATE", b""))
     except ValueError as error:
@@ -96,6 +93,5 @@ def load(path: Path) -> Signer:
         raise BadInput(f"the certificate in {path} is not that of its key", hint=_HINT)
     if not certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME):
         raise BadInput(f"the certificate in {path} has no common name of its issuer, which "
-                       "modinfo would "
-                       "show", hint=_HINT)
+                       "modinfo would show", hint=_HINT)
     return Signer(key, certificate)

@@ -25,7 +25,6 @@ class OciLayout:
         self.folder, self.tag = folder, tag
 
     def begin(self) -> None:
-        """Make the layout, with an image without layers."""
         self._umoci("init", "--layout", str(self.folder))
         self._umoci("new", "--image", self._name)
 
@@ -40,10 +39,8 @@ class OciLayout:
         self, *, architecture: str, environment: Mapping[str, str], entrypoint: Sequence[str],
         labels: Mapping[str, str], created: str,
     ) -> None:
-        """Say how the image is run and what it is; labels are the manifest's annotations, too.
-
-        `architecture` is Debian's name, which OCI shares for amd64 and arm64.
-        """
+        """Say how the image is run and what it is. `architecture` is Debian's name, which OCI
+        shares for amd64 and arm64."""
         words = ["--created", created, "--os", "linux", "--architecture", architecture,
                  "--no-history", "--config.cmd", "bash", "--config.workingdir", WORK]
         pairs = [("--config.env", environment), ("--config.label", labels),
@@ -64,7 +61,6 @@ class OciLayout:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the image's manifest."""
         index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
         (found,) = [row["digest"] for row in index["manifests"]
                     if row.get("annotations", {}).get("org.opencontainers.image.ref.name")
@@ -72,12 +68,11 @@ class OciLayout:
         return str(found).removeprefix("sha256:")
 
     def blobs(self) -> list[tuple[str, int]]:
-        """Digest, `sha256:...`, and bytes of the configuration and of the layers."""
+        """`sha256:...` and bytes of the configuration and of the layers."""
         manifest = self._blob(self.digest)
         return [(row["digest"], row["size"]) for row in [manifest["config"], *manifest["layers"]]]
 
     def path_of(self, digest: str) -> Path:
-        """The file of a blob."""
         return self.folder / "blobs/sha256" / digest.removeprefix("sha256:")
 
     def _blob(self, digest: str) -> dict[str, Any]:

@@ -23,10 +23,7 @@ _LIBRARIES = "usr/lib/*/faketime/libfaketime.so.1"
 @contextlib.contextmanager
 def another_machine() -> Iterator[str]:
     """What this thread starts meanwhile sees another hostname and, with libfaketime, another day;
-    yields that in words.
-
-    Programs of a container keep this machine's clock: the library is not in their tree.
-    """
+    yields that in words. Programs of a container keep this machine's clock."""
     with _hostname(), _clock() as clock:
         yield f"as on the machine `{HOSTNAME}`, {clock}"
 
@@ -51,15 +48,14 @@ def _hostname() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _clock() -> Iterator[str]:
-    """The environment of libfaketime. Pauses and the times of files stay true: they are no wall
-    clock."""
+    """Pauses and the times of files stay true: they are no wall clock."""
     library = next(Path("/").glob(_LIBRARIES), None)
     if library is None:
         yield "with this machine's clock (faketime is not installed)"
         return
     shifted = {"LD_PRELOAD": str(library), "FAKETIME": f"+{SHIFT_DAYS}d",
-               "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-               "NO_FAKE_STAT": "1", "FAKETIME_DISABLE_SHM": "1"}
+               "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1",
+               "FAKETIME_DISABLE_SHM": "1"}
     before = {name: os.environ.get(name) for name in shifted}
     os.environ.update(shifted)
     try:

@@ -1,8 +1,8 @@
 """testinfra's connection backends `ssh`, `chroot`, `docker`, `podman` and `local`, each with one
 shell that stays open.
 
-`install` puts them in the place of testinfra's own: `--hosts=ssh://...` is typed as ever, and
-testinfra's Ansible backend, which Molecule uses, takes them too.
+`install` puts them in the place of testinfra's own, so its Ansible backend, which Molecule uses,
+takes them too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _opened: list[MachineShell] = []
 
 
 class _AsUser(str):
-    """A command for another user, as testinfra writes it; a shell of that user runs `inner`."""
+    """A command for another user as testinfra writes it; that user's shell runs `inner`."""
 
     __slots__ = ("inner", "user")
 
@@ -52,13 +52,11 @@ class ShellBackend(base.BaseBackend):
         return {}
 
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
-        """The command as testinfra writes it, which says what it is."""
         marked = _AsUser(super().get_sudo_command(command, sudo_user))
         marked.inner, marked.user = command, sudo_user or "root"
         return marked
 
     def run(self, command: str, *args: str, **kwargs: Any) -> base.CommandResult:
-        """Run a command in the open shell of its user."""
         text = self.get_command(command, *args)
         user, inner = _WHO_LOGGED_IN, text
         if isinstance(text, _AsUser):
@@ -76,7 +74,6 @@ class SshBackend(ShellBackend, ssh.SshBackend):
     """Over SSH."""
 
     def way(self, opening: str) -> str:
-        """One session of ssh."""
         words, arguments = self._build_ssh_command(opening)
         return self.quote(" ".join(words), *arguments)
 
@@ -85,7 +82,6 @@ class ChrootBackend(ShellBackend, chroot.ChrootBackend):
     """In a root tree."""
 
     def way(self, opening: str) -> str:
-        """One chroot."""
         return shlex.join(["chroot", self.name, "/bin/sh", "-c", opening])
 
 
@@ -94,7 +90,6 @@ class _Container(ShellBackend):
     user: str | None
 
     def way(self, opening: str) -> str:
-        """One `exec` of the engine."""
         user = ["--user", self.user] if self.user else []
         return shlex.join([self.NAME, "exec", "--interactive", *user, self.name, "/bin/sh", "-c",
                            opening])
@@ -112,7 +107,6 @@ class LocalBackend(ShellBackend, local.LocalBackend):
     """On this machine."""
 
     def way(self, opening: str) -> str:
-        """A shell of its own."""
         return shlex.join(["/bin/sh", "-c", opening])
 
 

@@ -45,8 +45,8 @@ _PENALISED = "Not allowed at this time"
 
 
 def boot_limit_s() -> float:
-    """Seconds that a boot may take to SSH: GOLDEN_BOOT_LIMIT_S, or 600 (25-60 under emulation on
-    two idle cores)."""
+    """GOLDEN_BOOT_LIMIT_S, or 600 seconds (a boot takes 25-60 under emulation on two idle
+    cores)."""
     text = os.environ.get(LIMIT) or "600"
     try:
         seconds = float(text)
@@ -87,16 +87,14 @@ def hang_up(config: Path) -> None:
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether sshd speaks: what passes connections on accepts them long before there is a machine
-    behind it."""
+    """Whether sshd speaks: what passes connections on accepts them before there is a machine."""
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2) as link:
         return link.recv(4) == b"SSH-"
     return False
 
 
 def login(config: Path, deadline: float) -> str | None:
-    """Log in once, until `deadline` (monotonic seconds) at most; None for success, else what ssh
-    said."""
+    """Log in once, until `deadline` (monotonic seconds); None for success, else what ssh said."""
     limit = min(30.0, max(1.0, deadline - time.monotonic()))
     try:
         shell.output(["ssh", "-F", str(config), HOST, "true"], timeout_s=limit)
@@ -108,10 +106,8 @@ def login(config: Path, deadline: float) -> str | None:
 
 
 def run(config: Path, *command: str, timeout_s: float = 120.0, log: Path | None = None) -> str:
-    """Run `command` as the default user and return its output; CommandFailed where it fails.
-
-    SessionLost where no exit status came back; what ssh did is in `ssh.log` beside `config`.
-    """
+    """Run `command` as the default user; CommandFailed where it fails, SessionLost where no exit
+    status came back. What ssh did is in `ssh.log` beside `config`."""
     said, shown = config.with_name("ssh.log"), " ".join(command)
     try:
         return shell.output(["ssh", "-F", str(config), "-E", str(said), "-o", "LogLevel=DEBUG1",
@@ -129,8 +125,8 @@ def look(
     config: Path, command: str, *, say: Callable[[str], object], log: Path,
     timeout_s: float = 120.0,
 ) -> str:
-    """`run` a command that changes nothing: where its session is lost, `log` gets why, and it is
-    asked once more."""
+    """`run` what changes nothing: where its session is lost, `log` gets why, and it is asked once
+    more."""
     try:
         return run(config, command, timeout_s=timeout_s)
     except SessionLost as lost:
@@ -146,10 +142,7 @@ def look(
 
 def as_root(config: Path | None, address: str, command: str, timeout_s: float = 120.0) -> str:
     """Run a command as root, by sudo, on the host `golden` of `config`, else at `address` by the
-    user's own settings.
-
-    Unreachable where nobody lets it in or it fails.
-    """
+    user's own settings; Unreachable where that fails."""
     where = ["-F", str(config), HOST] if config else ["-o", "BatchMode=yes", address]
     said = ""
     try:

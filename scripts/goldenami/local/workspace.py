@@ -40,7 +40,6 @@ def image_lock(root: Path, image: str, *, wait: bool = False) -> Iterator[None]:
 
 
 def _holder(text: str) -> str:
-    """For a person: the process that a lock file names."""
     process = ProcessId.parse(text)
     if process is None:
         return f"process {text or '?'}"
@@ -50,8 +49,8 @@ def _holder(text: str) -> str:
 
 @contextmanager
 def scratch_in(folder: Path, purpose: str) -> Iterator[Path]:
-    """An empty work folder in `folder` that is gone afterwards; a killed one's is swept by the next
-    run, by its process, whatever its purpose was."""
+    """An empty work folder in `folder` that is gone afterwards; the next run removes a killed
+    one's."""
     sweep(folder)
     work = folder / f".work-{purpose}-{ProcessId.current()}"
     work.mkdir(parents=True)
@@ -83,8 +82,8 @@ def restore(folder: Path) -> None:
 
 
 def note_region(root: Path, image: str, region: str) -> None:
-    """Remember that a run of `image` makes things in an EC2 region, before it does: a killed one
-    leaves no record."""
+    """Remember that a run makes things in an EC2 region, before it does: a killed one leaves no
+    record."""
     path = ImageFolder.of(root, image).path / _REGIONS
     known = path.read_text(encoding="utf-8").split() if path.exists() else []
     if region not in known:
@@ -99,8 +98,8 @@ def noted_regions(root: Path) -> list[str]:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether it is the work folder of another process that lives: `golden shell` holds no lock on
-    its image."""
+    """Whether it is the work folder of another live process: `golden shell` holds no image's
+    lock."""
     own = ProcessId.parse(folder.name) == ProcessId.current()
     return folder.name.startswith(".work-") and not own and not is_left(folder)
 
@@ -108,8 +107,8 @@ def in_use(folder: Path) -> bool:
 def keep(out: Path, build: BuildFolder) -> None:
     """Put the finished build in its place; an older build of the same id gives way only now.
 
-    Where its disk was the same, byte for byte, all that later stages wrote about it holds, and
-    stays. The container is of the lock and stays in any case.
+    Where its disk was the same, all that later stages wrote about it stays. The container is of the
+    lock and stays in any case.
     """
     folder, latest = build.path, build.image.latest_link
     if not folder.exists():
@@ -131,8 +130,7 @@ def keep(out: Path, build: BuildFolder) -> None:
 
 
 def _same_disk(first: BuildFolder, second: BuildFolder) -> bool:
-    """Whether two builds have one and the same disk; one whose record cannot be read, or an AMI,
-    has no other's."""
+    """Not where a record cannot be read, or of AMIs."""
     try:
         digests = [build.read_bake().disk_sha256 for build in (first, second)]
     except BadInput:
