@@ -13,8 +13,6 @@ from support.builds import report_data as data
 @pytest.mark.parametrize(("changes", "message"), [
     ({"build_id": "0" * 12}, "does not begin lock_sha256"), ({"started_at": "2026-11-24T22:10:04"}, "not in UTC"),
     ({"started_at": "2026-11-24T22:10:04+01:00"}, "not in UTC"), ({"started_at": "yesterday"}, "not an ISO 8601 time"),
-    ({"lock_sha256": "beef"}, "lock_sha256"), ({"schema_version": 2}, "schema_version"), ({"surprise": 1}, "surprise"),
-    ({"phases": [{"name": "base", "seconds": -1}]}, "greater than or equal to 0"),
     ({"phases": [{"name": "base", "seconds": float("nan")}]}, "finite"),
 ])
 def test_bake_record_refuses(changes: dict[str, Any], message: str) -> None:

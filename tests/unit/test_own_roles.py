@@ -49,10 +49,6 @@ def test_the_place_of_an_own_role(own: dict[str, Any], steps: list[list[str]]) -
     assert placed(**own) == steps
 
 
-def test_without_own_roles_nothing_moves() -> None:
-    assert role_order.steps(dict.fromkeys(role_order.ROLE_ORDER)) == [*map(list, role_order.STEPS)]
-
-
 def test_a_role_of_galaxy_s_form_is_in_the_lock(root: Path) -> None:
     write(root, GALAXY)
     edit(root, "  seal:\n",

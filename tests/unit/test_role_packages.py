@@ -99,13 +99,6 @@ def test_an_expression_that_fails_is_named(tmp_path: Path, text: str, complaint:
     assert complaint in caught.value.message
 
 
-def test_a_platform_that_a_role_does_not_know(tmp_path: Path) -> None:
-    root = role(tmp_path, "{}\n")
-    with pytest.raises(BadInput, match="role limits does not know Ubuntu 24") as caught:
-        role_packages.packages(root, "limits", PLATFORMS["noble"], {})
-    assert "write roles/limits/vars/Ubuntu_24.yml" in caught.value.hint
-
-
 def test_a_role_that_is_the_same_everywhere(tmp_path: Path) -> None:
     root = role(tmp_path, "__limits_packages: [htop, 'lib{{ limits_nofile }}']\n", "main.yml")
     for release in PLATFORMS:

@@ -55,15 +55,11 @@ def test_a_repository_as_people_write_it(company: Path) -> None:
 
 
 @pytest.mark.parametrize(("changed", "complaint"), [
-    ({"fingerprint": "BEEF"}, "fingerprint: string should match pattern"),
     ({"name": "debian-tools"}, "name: `debian-tools` would be taken for goldenami's own"),
     ({"uri": "https://ann:pw@vendor.example/apt"}, "uri: holds a login: name an environment"),
-    ({"uri": "/srv/apt"}, "uri: string should match pattern"),
-    ({"login": "'ann:pw'"}, "login: string should match pattern"),
     ({"key": "../agent.asc"}, "key: `../agent.asc` leads out of this repository"),
     ({"key": "agent.asc"}, "key: `agent.asc` is no address, and no file of this repository"),
     ({"suites": "[]"}, "`suites` and `components` need each other"),
-    ({"kee": "x"}, "kee: unknown key; did you mean `key`?"),
 ])
 def test_repositories_that_are_refused(
     company: Path, changed: dict[str, str], complaint: str,
@@ -94,8 +90,6 @@ TO = {name: value for name, value in FILE.items() if name != "install"}
 @pytest.mark.parametrize(("wanted", "complaint"), [
     (TO, "1: wants one of `install: deb`, `path` and `unpack`"),
     ({**FILE, "path": "/opt/a/b"}, "1: wants one of `install: deb`, `path` and `unpack`"),
-    ({**FILE, "install": "rpm"}, "1.install: input should be 'deb'"),
-    ({**FILE, "sha256": "abc"}, "1.sha256: string should match pattern"),
     ({**FILE, "key": "https://v.example/key"}, "1: `signature`, `key` and `fingerprint` need each"),
     ({**FILE, "signature": "https://v.example/s", "key": "../k", "fingerprint": "A" * 40},
      "1.key: `../k` leads out of this repository"),
@@ -103,11 +97,9 @@ TO = {name: value for name, value in FILE.items() if name != "install"}
     ({**TO, "path": "/root/x"}, "1.path: `/root/x` lies in a home"),
     ({**TO, "unpack": "/opt/a/../../etc/b"}, "1.unpack: `/opt/a/../../etc/b` is no plain path"),
     ({**TO, "unpack": "/opt/agent/**"}, "1.unpack: `/opt/agent/**` is no plain path"),
-    ({**TO, "path": "/opt/a/b", "mode": "644"}, "1.mode: input should be a valid string"),
     ({**FILE, "url": "https://ann:pw@v.example/x.deb"}, "1.url: holds a login: name"),
     ({**FILE, "mode": "'0600'"}, "1: `mode` is for `path`"),
     ({**TO, "path": "/opt/a/b", "strip": "1"}, "1: `strip` is for `unpack`"),
-    ({**FILE, "urk": "x"}, "1.urk: unknown key; did you mean `url`?"),
 ])
 def test_files_that_are_refused(company: Path, wanted: dict[str, str], complaint: str) -> None:
     line = told(company, said("downloads", wanted))
@@ -155,7 +147,6 @@ def test_images_of_containers_as_people_write_them(company: Path) -> None:
 @pytest.mark.parametrize(("names", "roles", "complaint"), [
     (["redis:7"], ENGINE, "containers.1: `redis:7` is no whole name of an image"),
     ([f"{NAME}@sha256:beef"], ENGINE, "containers.1: `docker.io/library/redis:7@sha256:beef` is"),
-    (["https://docker.io/library/redis"], ENGINE, "containers.1: `https://docker.io/library/redi"),
     ([NAME, NAME], ENGINE, "containers.2: `docker.io/library/redis:7` is given twice"),
     ([NAME], CUSTOMIZED, "containers: need the role `container_runtime`, which has an engine"),
     ([], f"{ENGINE}  containers:\n", "roles.containers: is no role to list"),

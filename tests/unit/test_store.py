@@ -89,15 +89,3 @@ def test_a_local_file_is_added_under_its_digest(tmp_path: Path) -> None:
     kept.path(digest).write_bytes(b"damaged"[:7])
     assert kept.add(tmp_path / "x.deb") == digest
     assert kept.path(digest).read_bytes() == b"content"
-
-
-def test_a_damaged_object_is_noticed(tmp_path: Path, served: debrepo.Mirror) -> None:
-    kept, items = Store(tmp_path / "cache"), wanted(served, "00", "01")
-    kept.fetch(items)
-    kept.path(items[0].sha256).write_bytes(b"short")
-    assert kept.missing(items) == items[:1]
-    kept.path(items[0].sha256).write_bytes(b"short")
-    kept.path(items[1].sha256).write_bytes(b"x" * items[1].size)
-    # Also where the size does not give it away.
-    assert kept.fetch(items) == sum(item.size for item in items)
-    assert_whole(tmp_path / "cache", items)

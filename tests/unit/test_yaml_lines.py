@@ -43,13 +43,6 @@ def test_every_key_knows_its_line(tmp_path: Path, tree: dict[str, Any], gaps: An
         assert found.error((*key, "absent"), "bad").message.startswith(f"{path}:{line}: ")
 
 
-def test_items_of_lists_have_lines(tmp_path: Path) -> None:
-    path = tmp_path / "x.yml"
-    path.write_text("a:\n  - 1\n  - b: 2\n    c: 3\n", encoding="utf-8")
-    lines = yaml_lines.load(path).lines
-    assert (lines["a", 0], lines["a", 1], lines["a", 1, "c"]) == (2, 3, 4)
-
-
 @pytest.mark.parametrize(("content", "complaint"), [
     (b"# nothing\n", "1: the file is empty"),
     (b"just words\n", "1: expected a mapping"), (b"a: [1,\nb: 2\n", "3: not valid YAML: expected ',' or ']'"),
