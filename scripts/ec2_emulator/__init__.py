@@ -8,18 +8,15 @@ export; `--port N`, `--backdate-days N`. It ends with the process: nothing is st
   to moto, whose handlers and models `moto_overrides` has replaced. `state` holds what moto has no
   place for.
 * `rules`: a rule is a function that `@rule` registers with the page that demands it. A handler in
-  `compute/`, `storage/` or `services/` keeps it, with `listing`, `request_fields` and `errors` in
-  common. `tests/aws/test_rules_tables.py` has what is refused; what else a rule changes, the tests
-  of commands meet. What moto lacks and commands need without a refusal is no rule.
+  `compute/`, `storage/` or `services/` keeps it. `tests/aws/test_rules_tables.py` has what is
+  refused; what else a rule changes, the tests of commands meet.
 * `answers`: what a command reads and none makes (bills, reservations, fleets) a test states.
 * The control API, for tests: `POST /_emulator/reset`, `PATCH /_emulator/settings`
   (`state.EmulatorSettings`: waits, page sizes, IAM denials, other accounts), `GET
   /_emulator/calls`, `POST /_emulator/damage` (a bit of a stored block), `POST /_emulator/write`
   (bytes of an instance's root volume).
-* Lateness: the setting `late` is a list of `late_rules.LateRule` (a mode for some calls of some
-  regions, by seed); `lateness` applies them, in one place: reads that are out of date, things not
-  found yet or still in use, throttling, a region that hangs or is out, connections that break
-  before a call or before its answer.
+* Faults: the setting `late` is a list of `late_rules.LateRule` (a mode for some calls of some
+  regions, by seed), which `lateness` applies.
 
 It is not AWS: no instance runs, no quota counts, no policy document is evaluated (settings allow
 and deny by action), and services that this project does not call are moto's. It proves what this

@@ -1,16 +1,18 @@
-"""Answers that are stated, not made: of calls that read what no command makes, such as fleets and
-bills."""
+"""Answers that moto does not make: stated ones, of calls that read what no command makes, such as
+fleets and bills; and the first one, of a call with a token that was used."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from moto.ec2.models import ec2_backends
+
 from ec2_emulator import listing
-from ec2_emulator.errors import ApiError
-from ec2_emulator.state import STATE, ApiCall, StatedAnswer
+from ec2_emulator.rules import EC2_API, ApiError, rule
+from ec2_emulator.state import STATE, ApiCall, HttpAnswer, StatedAnswer
 
 Data = dict[str, Any]
 _TOKENS = {"ce": "NextPageToken", "savingsplans": "nextToken"}
@@ -54,3 +56,43 @@ def find(call: ApiCall, body: bytes) -> Mapping[str, Any] | None:
             limit = int(asked.get("MaxResults") or 1000)
             merged[name], merged[token] = listing.paginate(value, limit, asked.get(token))
     return {name: value for name, value in merged.items() if value is not None}
+
+
+IDEMPOTENT = {"ebs:StartSnapshot": "ConflictException", **dict.fromkeys((
+    "ec2:CopyImage", "ec2:RunInstances", "ec2:CreateLaunchTemplate",
+    "ec2:CreateLaunchTemplateVersion", "ec2:CreateReplaceRootVolumeTask"),
+    "IdempotentParameterMismatch")}
+"""Calls that a ClientToken makes idempotent, and how another request with it is refused (EBS:
+https://docs.aws.amazon.com/ebs/latest/userguide/ebs-direct-api-idempotency.html)."""
+
+
+def _as_it_is_now(call: ApiCall, answer: HttpAnswer) -> HttpAnswer:
+    """The answer with the snapshot's state of now."""
+    shown = json.loads(answer.body)
+    for account in ec2_backends:
+        known = ec2_backends[account][call.region].snapshots
+        if shown["SnapshotId"] in known:
+            shown["Status"] = known[shown["SnapshotId"]].status
+    headers = [each for each in answer.headers if each[0] != "Content-Length"]
+    return HttpAnswer(answer.status, headers, json.dumps(shown).encode())
+
+
+@rule(EC2_API + "Run_Instance_Idempotency.html")
+def same_token_same_answer(
+    call: ApiCall, body: bytes, make: Callable[[], HttpAnswer]
+) -> HttpAnswer:
+    """The same ClientToken gives the first answer again, and a refusal for another request."""
+    asked = fields(body) if call.name in IDEMPOTENT else {}
+    token = asked.pop("ClientToken", "")
+    if not token:
+        return make()
+    key = (call.name, call.region, call.key, token)
+    if key not in STATE.tokens:
+        answer = make()
+        if answer.is_success:
+            STATE.tokens[key] = (asked, answer)
+        return answer
+    before, answer = STATE.tokens[key]
+    if before != asked:
+        raise ApiError(IDEMPOTENT[call.name], f"the token {token} belongs to another request")
+    return _as_it_is_now(call, answer) if call.service == "ebs" else answer

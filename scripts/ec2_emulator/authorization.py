@@ -1,18 +1,17 @@
-"""What AWS does before a service sees a call: who calls, with what right, by whose clock; and how
-it refuses."""
+"""What AWS does before a service sees a call: who calls, with what right; and how it refuses."""
 
 from __future__ import annotations
 
-import datetime
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Any
 
 import botocore.session
+from moto.core.exceptions import ServiceException
 from moto.core.model import OperationModel, ServiceModel
 from moto.core.request import Request, determine_request_protocol
 from moto.core.responses import BaseResponse
@@ -20,15 +19,10 @@ from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
 
 from ec2_emulator import iam
-from ec2_emulator.errors import ApiError
-from ec2_emulator.state import MY_ACCOUNT, ApiCall, EmulatorState
+from ec2_emulator.rules import ApiError
+from ec2_emulator.state import MY_ACCOUNT, ApiCall, EmulatorState, HttpAnswer
 
 Environ = dict[str, Any]
-
-SKEW = datetime.timedelta(minutes=15)
-"""The largest difference of clocks: RequestExpired in
-https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html says 15 minutes either
-way."""
 
 _QUERY = frozenset({"autoscaling", "cloudformation", "cloudwatch", "iam", "s3", "sts"})
 """Services that say AccessDenied, where those that speak JSON say AccessDeniedException."""
@@ -69,26 +63,11 @@ def _action(environ: Environ, body: bytes, service: str) -> str:
     return handler._get_action_from_method_and_request_uri(Request(environ.copy())) or "Unknown"
 
 
-def authorize(state: EmulatorState, call: ApiCall, environ: Environ) -> None:
+def authorize(state: EmulatorState, call: ApiCall) -> None:
     """Raise what AWS would answer before the service looks at the call."""
     settings = state.settings
-    if (
-        call.region not in regions()
-        or call.region in settings.disabled_regions
-        or call.key in settings.unknown_keys
-    ):
-        raise _not_valid(call.service, "unknown",
-                         "The security token included in the request is invalid.")
-    if environ.get("HTTP_X_AMZ_SECURITY_TOKEN") in settings.expired_tokens:
-        raise _not_valid(call.service, "expired",
-                         "The security token included in the request is expired")
-    sent = environ.get("HTTP_X_AMZ_DATE", "")
-    signed = datetime.datetime.strptime(sent + "+0000", "%Y%m%dT%H%M%SZ%z") if sent else None
-    if signed and abs(state.now() - signed) > SKEW:
-        limit, here = (moment.strftime("%Y%m%dT%H%M%SZ")
-                       for moment in (state.now() - SKEW, state.now()))
-        raise _not_valid(call.service, "skewed", f"Signature expired: {sent} is now earlier than "
-                                                 f"{limit} ({here} - 15 min.)")
+    if call.region not in regions() or call.region in settings.disabled_regions:
+        raise _not_enabled(call.service)
     for action in call.actions:
         demand(state, call, action)
 
@@ -107,26 +86,19 @@ def matches(action: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(action, pattern) for pattern in patterns)
 
 
-_JSON = {"unknown": "UnrecognizedClientException", "expired": "ExpiredTokenException",
-         "skewed": "InvalidSignatureException"}
-_QUERIED = {"unknown": "InvalidClientTokenId", "expired": "ExpiredToken",
-            "skewed": "SignatureDoesNotMatch"}
-_CODES = {"autoscaling": _QUERIED, "sts": _QUERIED,
-          "s3": {"unknown": "InvalidAccessKeyId", "expired": "ExpiredToken",
-                 "skewed": "RequestTimeTooSkewed"}}
-"""Codes of refused credentials of services that do not speak JSON
-(https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html)."""
-
-
-def _not_valid(service: str, why: str, message: str) -> ApiError:
-    """EC2 says AuthFailure or RequestExpired
-    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html)."""
-    if service == "ec2" and why == "unknown":
+def _not_enabled(service: str) -> ApiError:
+    """A region that is not enabled knows no credentials
+    (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html and
+    https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html)."""
+    if service == "ec2":
         return ApiError("AuthFailure",
                         "AWS was not able to validate the provided access credentials", 401)
-    if service == "ec2":
-        return ApiError("RequestExpired", "Request has expired.")
-    return ApiError(_CODES.get(service, _JSON)[why], message, 403 if service in _CODES else 400)
+    message = "The security token included in the request is invalid."
+    if service == "s3":
+        return ApiError("InvalidAccessKeyId", message, 403)
+    if service in ("autoscaling", "sts"):
+        return ApiError("InvalidClientTokenId", message, 403)
+    return ApiError("UnrecognizedClientException", message)
 
 
 def _denied(call: ApiCall, action: str, account: str) -> ApiError:
@@ -140,23 +112,15 @@ def _denied(call: ApiCall, action: str, account: str) -> ApiError:
     return ApiError(code, f"{who} {why}", 403 if code == "AccessDenied" else 400)
 
 
-def unimplemented(call: ApiCall) -> ApiError:
-    """What the emulator lacks: 501, which no SDK retries, and a message that says whose lack it
-    is."""
-    return ApiError("UnsupportedOperation", f"the emulator does not implement {call.name}", 501)
-
-
-def render(
-    result: object, service: str, content_type: str, action: str = ""
-) -> tuple[str, Mapping[str, str], bytes]:
-    """(status line, headers, body) of an error, or of an action's answer, in the protocol that the
-    service speaks."""
-    model: ServiceModel = get_service_model(service)
-    protocol = determine_request_protocol(model, content_type)
-    operation = model.operation_model(action) if action else OperationModel({}, model)
-    answer = get_serializer_class(service, protocol)(operation_model=operation).serialize(result)
+def render(result: object, call: ApiCall, environ: Environ) -> HttpAnswer:
+    """A refusal, or a call's answer, in the protocol that the service speaks."""
+    model: ServiceModel = get_service_model(call.service)
+    protocol = determine_request_protocol(model, environ.get("CONTENT_TYPE", ""))
+    is_refusal = isinstance(result, ServiceException)
+    operation = OperationModel({}, model) if is_refusal else model.operation_model(call.action)
+    answer = get_serializer_class(call.service, protocol)(operation).serialize(result)
     status = HTTPStatus(getattr(result, "status", None) or answer["status_code"])
     body = answer["body"]
-    return (f"{status.value} {status.phrase}",
-            {key: str(value) for key, value in answer["headers"].items()},
-            body.encode() if isinstance(body, str) else bytes(body))
+    return HttpAnswer(f"{status.value} {status.phrase}",
+                      [(key, str(value)) for key, value in answer["headers"].items()],
+                      body.encode() if isinstance(body, str) else bytes(body))

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ec2_emulator.errors import ApiError
 from ec2_emulator.late_rules import LateMode, LateRule
-from ec2_emulator.rules import EC2_API, rule
-from ec2_emulator.state import STATE, ApiCall
+from ec2_emulator.rules import EC2_API, ApiError, rule
+from ec2_emulator.state import STATE, ApiCall, HttpAnswer
 
 CONSISTENCY = "https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html"
 THROTTLING = "https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html"
@@ -35,20 +34,6 @@ _POLL_S = 0.05
 Environ = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class HttpAnswer:
-    """A response as WSGI has it."""
-
-    status: str
-    headers: list[tuple[str, str]]
-    body: bytes
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the call was carried out."""
-        return self.status.startswith("2")
-
-
 @dataclass
 class Memory:
     """What was answered, written, made and removed, and when (monotonic seconds)."""
@@ -61,7 +46,6 @@ class Memory:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def forget(self) -> None:
-        """As after a reset."""
         for each in (self.answers, self.writes, self.made, self.removed, self.met):
             each.clear()
 

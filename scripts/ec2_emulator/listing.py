@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ec2_emulator.errors import ApiError, invalid_parameter
-from ec2_emulator.rules import EC2_API, rule
+from moto.core.responses import ActionResult, BaseResponse
+
+from ec2_emulator.rules import EC2_API, ApiError, invalid_parameter, rule
 from ec2_emulator.state import STATE
 
 T = TypeVar("T")
@@ -23,7 +24,6 @@ def paginate(
     *,
     least: int = 1,
     most: int = 1000,
-    start: int = 0,
     bad_token: Callable[[str], ApiError] = invalid_parameter,
 ) -> tuple[Sequence[T], str | None]:
     """A list call returns at most MaxResults items and a token for the rest; a foreign token is
@@ -32,6 +32,7 @@ def paginate(
         raise invalid_parameter(
             f"Value ( {limit} ) for parameter maxResults is invalid. Expecting a value of at "
             f"least {least}.")
+    start = 0
     if token:
         try:
             start = int(base64.b64decode(token, validate=True).removeprefix(b"page:"))
@@ -40,6 +41,16 @@ def paginate(
     end = start + min(limit or most, most, STATE.settings.page_most)
     next_token = base64.b64encode(f"page:{end}".encode()).decode() if end < len(items) else None
     return items[start:end], next_token
+
+
+def answer(
+    api: BaseResponse, name: str, items: Sequence[T], show: Callable[[T], Any], *,
+    least: int = 1, most: int = 1000,
+) -> ActionResult:
+    """The page of `items` that the request asks for, as the list `name`."""
+    limit, token = api._get_param("MaxResults"), api._get_param("NextToken")
+    page, following = paginate(items, limit, token, least=least, most=most)
+    return ActionResult({name: [show(each) for each in page], "NextToken": following})
 
 
 def wildcard(text: str) -> re.Pattern[str]:

@@ -23,18 +23,17 @@ from moto.cloudformation.models import CloudFormationBackend
 from moto.core.utils import method_names_from_class
 from moto.ec2.responses import EC2Response
 
-from ec2_emulator.compute import launches, resource_tags, scheduled_actions, type_choice
+from ec2_emulator.compute import launches, resource_tags, scheduled_actions
 from ec2_emulator.compute.image_lifecycle import ImageLifecycleApi, SnapshotApi
-from ec2_emulator.compute.image_registration import ImageRegistrationApi
+from ec2_emulator.compute.images import ImageRegistrationApi
 from ec2_emulator.compute.instance_refresh import GroupInstance, InstanceRefreshApi
 from ec2_emulator.compute.launch_templates import EmulatedTemplate, LaunchTemplateApi
 from ec2_emulator.services import stack_resources, stacks
-from ec2_emulator.services.kms_signatures import SigningApi
 from ec2_emulator.services.price_list import SpotPriceApi
 from ec2_emulator.services.ssm_parameters import ParameterApi
 from ec2_emulator.storage import snapshots
 from ec2_emulator.storage.ebs_direct import EbsDirectApi
-from ec2_emulator.storage.encryption import EncryptionApi
+from ec2_emulator.storage.encryption import EncryptionApi, SigningApi
 from ec2_emulator.storage.root_volumes import RootVolumeApi
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
@@ -53,8 +52,7 @@ def install() -> None:
             (moto.ec2.models.core.TaggedEC2Resource, "get_tags", resource_tags.get_tags),
             (moto.ec2.models.EC2Backend, "get_snapshot", snapshots.get_snapshot),
             (moto.ec2.models.EC2Backend, "run_instances", launches.run_instances),
-            (moto.ec2.models.EC2Backend, "create_fleet", type_choice.create_fleet),
-            (FakeAutoScalingGroup, "instance_type", property(type_choice.group_type)),
+            (FakeAutoScalingGroup, "instance_type", property(launches.group_type)),
             (CloudFormationBackend, "create_change_set", stacks.create_change_set),
             (CloudFormationBackend, "execute_change_set", stacks.execute_change_set),
             (CloudFormationBackend, "delete_stack", stacks.delete_stack),

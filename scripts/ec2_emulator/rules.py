@@ -1,10 +1,12 @@
-"""The rules that AWS has and moto lacks: each a function with the page that demands it; its
-docstring says what."""
+"""The rules that AWS has and moto lacks: each a function with the page that demands it, whose
+docstring says what; and how a call is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from moto.core.exceptions import ServiceException
 
 EC2_API = "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/"
 EC2_GUIDE = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/"
@@ -27,3 +29,17 @@ def rule(page: str) -> Callable[[F], F]:
         RULES[function.__name__] = page
         return function
     return register
+
+
+class ApiError(ServiceException):
+    """An error with code and message; `status` where AWS answers another one than 400 and no model
+    says so."""
+
+    def __init__(self, code: str, message: str, status: int | None = None) -> None:
+        super().__init__(code, message)
+        self.status = status
+
+
+def invalid_parameter(message: str) -> ApiError:
+    """EC2's refusal of a parameter."""
+    return ApiError("InvalidParameterValue", message)

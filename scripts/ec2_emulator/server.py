@@ -28,11 +28,10 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from ec2_emulator import answers, authorization, lateness, moto_overrides, request_fields
-from ec2_emulator.errors import ApiError
-from ec2_emulator.lateness import HttpAnswer
+from ec2_emulator import answers, authorization, lateness, moto_overrides
+from ec2_emulator.rules import ApiError
 from ec2_emulator.services import price_list
-from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
+from ec2_emulator.state import STATE, ApiCall, EmulatorSettings, HttpAnswer
 from ec2_emulator.storage import ebs_direct, root_volumes
 
 CONTROL = "/_emulator/"
@@ -55,8 +54,6 @@ class Dispatcher(DomainDispatcherApplication):
         self._known: dict[str | None, Any] = {}
 
     def get_backend_for_host(self, host: str | None) -> Any:
-        """The service's name, or None where moto has to look elsewhere; NotImplementedError for
-        what it lacks."""
         if host not in self._known:
             if host and "." in host and not any(each.match(f"http://{host}")
                                                 for _, each in self.backend_url_patterns):
@@ -75,7 +72,6 @@ class EmulatorApplication:
         self._moto = Dispatcher()
 
     def __call__(self, environ: authorization.Environ, start: Any) -> Iterable[bytes]:
-        """Answer one request."""
         body = _body(environ)
         environ["wsgi.input"] = io.BytesIO(body)
         if environ["PATH_INFO"].startswith(CONTROL):
@@ -85,19 +81,15 @@ class EmulatorApplication:
             return list(self._moto(environ, start))  # an unsigned request: S3's pre-signed ones
         STATE.calls.append(call)
         try:
-            authorization.authorize(STATE, call, environ)
+            authorization.authorize(STATE, call)
             if call.key in STATE.settings.accounts:
                 environ["HTTP_X_MOTO_ACCOUNT_ID"] = STATE.settings.accounts[call.key]
             answer = lateness.apply(call, environ, body,
                                     lambda changed: self._answer(call, changed))
-            start(answer.status, answer.headers)
-            return [answer.body]
         except ServiceException as error:
-            status, headers, text = authorization.render(
-                error, call.service, environ.get("CONTENT_TYPE", "")
-            )
-            start(status, list(headers.items()))
-            return [text]
+            answer = authorization.render(error, call, environ)
+        start(answer.status, answer.headers)
+        return [answer.body]
 
     def _answer(self, call: ApiCall, environ: authorization.Environ) -> HttpAnswer:
         if call.name in _PARALLEL:
@@ -106,11 +98,9 @@ class EmulatorApplication:
         stated = price_list.get_products(answers.fields(body)) \
             if call.name == "pricing:GetProducts" else answers.find(call, body)
         if stated is not None:
-            status, headers, text = authorization.render(
-                stated, call.service, environ.get("CONTENT_TYPE", ""), call.action)
-            return HttpAnswer(status, list(headers.items()), text)
+            return authorization.render(stated, call, environ)
         with STATE.lock:
-            return request_fields.same_token_same_answer(
+            return answers.same_token_same_answer(
                 call, body, lambda: self._ask_moto(call, environ))
 
     def _ask_moto(self, call: ApiCall, environ: authorization.Environ) -> HttpAnswer:
@@ -118,8 +108,9 @@ class EmulatorApplication:
         try:
             body = b"".join(self._moto(
                 environ, lambda status, headers, *_: begun.append((status, list(headers)))))
-        except NotImplementedError:
-            raise authorization.unimplemented(call) from None
+        except NotImplementedError:  # no SDK retries a 501
+            raise ApiError("UnsupportedOperation",
+                           f"the emulator does not implement {call.name}", 501) from None
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             raise ApiError("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
@@ -168,11 +159,10 @@ class _Handler(MotoRequestHandler):
     """moto's handler without a line for each request."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing: the log of calls is the control API's."""
+        """The log of calls is the control API's."""
 
     def connection_dropped(self, error: BaseException, environ: Any = None) -> None:
-        """End a connection that a rule of `lateness` breaks; the client would wait for the answer
-        else."""
+        """A rule of `lateness` broke it; the client would wait for the answer else."""
         self.close_connection = True
 
 

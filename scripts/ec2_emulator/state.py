@@ -69,10 +69,6 @@ class EmulatorSettings(Record):
     allowed: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """IAM policies: access key (or `*`) to the only actions that it may do; a key that is not here
     may do all."""
-    expired_tokens: tuple[str, ...] = ()
-    """Session tokens of temporary credentials that have expired."""
-    unknown_keys: tuple[str, ...] = ()
-    """Access keys that do not exist (any longer)."""
     disabled_regions: tuple[str, ...] = ()
     """Regions that the account has not enabled."""
     accounts: dict[str, str] = Field(default_factory=dict)
@@ -110,6 +106,19 @@ class ApiCall:
     def name(self) -> str:
         """`ec2:RegisterImage`; what IAM asks for is `actions`, and mostly the same."""
         return f"{self.service}:{self.action}"
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """A response as WSGI has it."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def is_success(self) -> bool:
+        return self.status.startswith("2")
 
 
 @dataclass

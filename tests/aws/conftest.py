@@ -4,7 +4,6 @@ that leads to it."""
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,16 @@ from goldenami.core.yaml_lines import YamlFile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.definitions import role_files, role_rules
 from goldenami.model.definitions.definition import Definition
-from support.aws import emulator_probe, quick
-from support.aws.emulator import Emulator, Faults, Process, retry_at_once
+from support.aws import quick
+from support.aws.emulator import Emulator, Faults, environment, retry_at_once, running
 from support.aws.kill_proxy import KillProxy
 from support.aws.retirement import LATER
+from support.aws.rule_requests import ProbeAccount
 from support.aws.seeded_account import Calendar, SeededAccount
 from support.builds.builds import IMAGE, Checkout
 from support.builds.tools import need_disk_tools
 from support.drift import cloud_disk
 from support.drift.cloud_disk import ONE_REGION, CloudDisk
-
-ROOT = Path(__file__).resolve().parents[2]
-KEYS = {"AWS_ACCESS_KEY_ID": emulator_probe.KEY, "AWS_SECRET_ACCESS_KEY": "none",
-        "AWS_REGION": emulator_probe.REGION,
-        "AWS_DEFAULT_REGION": emulator_probe.REGION, "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,10 +67,8 @@ def _checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
-    process = Process([sys.executable, "-m", "ec2_emulator", "--port", "0"],
-                      {"PYTHONPATH": str(ROOT / "scripts")})
-    yield Emulator(process.line().partition("=")[2])
-    process.stop()
+    with running() as found:
+        yield found
 
 
 @pytest.fixture
@@ -83,9 +76,7 @@ def aws(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     """An empty account that this process and its children reach, and no other account."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": emulator.url,
-                        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
-                        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials")}.items():
+    for name, value in environment(emulator.url, tmp_path).items():
         monkeypatch.setenv(name, value)
     # It remembers the credentials of the test before.
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
@@ -144,9 +135,9 @@ def kill_proxy(emulator: Emulator) -> Iterator[KillProxy]:
 
 
 @pytest.fixture
-def probed(emulator: Emulator) -> emulator_probe.ProbeAccount:
+def probed(emulator: Emulator) -> ProbeAccount:
     """An empty account, to ask for a rule."""
-    return emulator_probe.ProbeAccount(emulator)
+    return ProbeAccount(emulator)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,20 +9,18 @@ import boto3
 import pytest
 from support.aws import hub as hubs
 from support.aws.account_template import BOUNDARY, document
-from support.aws.emulator import Emulator, Process
+from support.aws.emulator import Emulator, running
 from support.aws.hub import REGION, Hub, answering, machines
 from support.aws.iam_policies import allows
-from support.builds.tools import ROOT, granted
+from support.builds.tools import granted
 from support.waiting import until
 
 
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
     """The emulator that notes which resources and tags IAM is asked about."""
-    process = Process([sys.executable, "-m", "support.aws.asked", "--port", "0"],
-                      {"PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"})
-    yield Emulator(process.line().partition("=")[2])
-    process.stop()
+    with running("support.aws.asked") as found:
+        yield found
 
 
 def test_the_policy_of_a_hub_is_what_its_spawner_needs(aws: Emulator, tmp_path: Path) -> None:

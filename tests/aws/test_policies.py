@@ -6,7 +6,6 @@ What it asked for is then compared with what the policy grants."""
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,13 +19,13 @@ from goldenami.aws.site_bucket import SiteBucket
 from goldenami.core import records
 from support.aws import digest_weeks, references, retirement
 from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, document
-from support.aws.emulator import Emulator, Process
+from support.aws.emulator import Emulator, running
 from support.aws.fleet import Fleet
 from support.aws.iam_policies import Asked, allows, listed
 from support.aws.seeded_account import SeededAccount
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
-from support.builds.tools import POLICIES, ROOT, granted, need_disk_tools
+from support.builds.tools import POLICIES, granted, need_disk_tools
 from support.drift import cloud_disk
 from support.drift.cloud_disk import CloudDisk
 from support.ec2 import ec2_builds
@@ -76,10 +75,8 @@ class Stage:
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
     """The emulator that notes which resources and tags IAM is asked about."""
-    process = Process([sys.executable, "-m", "support.aws.asked", "--port", "0"],
-                      {"PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"})
-    yield Emulator(process.line().partition("=")[2])
-    process.stop()
+    with running("support.aws.asked") as found:
+        yield found
 
 
 @pytest.fixture

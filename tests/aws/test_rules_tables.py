@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import ec2_emulator.server  # noqa: F401 - registers every rule
 import pytest
 from ec2_emulator.rules import RULES
 from support.aws import rule_requests as ask
-from support.aws.emulator_probe import (
-    TYPE,
-    ProbeAccount,
-    block,
-    refused,
-)
-from support.aws.rule_requests import Asked
-
-
-class Refusal(NamedTuple):
-    """A rule, the code with which a call is refused that breaks it, and that call."""
-
-    rule: str
-    code: str
-    call: str
-    asked: Callable[[ProbeAccount], Asked]
-
+from support.aws.rule_requests import TYPE, Asked, ProbeAccount, block, refused
 
 BLOCK, SEAL, START, READ = (f"ebs.{name}" for name in (
     "put_snapshot_block", "complete_snapshot", "start_snapshot", "get_snapshot_block"))
 SHARED = "ec2.modify_image_attribute"
 INVALID, COMBINED, WRONG = ("ValidationException", "InvalidParameterCombination",
                             "InvalidParameterValue")
-REFUSALS = [Refusal(*row) for row in (
+REFUSALS: list[tuple[str, str, str, Callable[[ProbeAccount], Asked]]] = [
     ("block_is_whole", INVALID, BLOCK, lambda a: ask.put(a, b"short")),
     ("block_is_what_was_signed", INVALID, BLOCK,
      lambda a: ask.put(a, Checksum=ask.put(a, block("b"))["Checksum"])),
@@ -80,94 +65,53 @@ REFUSALS = [Refusal(*row) for row in (
     ("why_irreversible", "IrreversibleInstanceRefresh", "autoscaling.rollback_instance_refresh",
      lambda a: ask.refresh(a, "$Latest")),
     ("group_type", "ValidationError", "group", ask.grouped),
-)]
-
-
-@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row.rule)
-def test_it_is_refused(row: Refusal, probed: ProbeAccount) -> None:
-    asked = row.asked(probed)
-    refused(row.code, probed.call(row.call), **asked)
-
-
-# --- client tokens ------------------------------------------------------------------------------
-
-
-class Token(NamedTuple):
-    """A call that a ClientToken makes idempotent, what it gives, and how another is refused."""
-
-    call: str
-    given: tuple[str | int, ...]
-    asked: Callable[[ProbeAccount], Asked]
-    other: Asked
-    code: str = "IdempotentParameterMismatch"
-
-
-TOKENS = [
-    Token(START, ("SnapshotId",), lambda a: {"VolumeSize": 1}, {"VolumeSize": 2},
-          "ConflictException"),
-    Token("ec2.run_instances", ("Instances", 0, "InstanceId"),
-          lambda a: {**ask.image(a), "MinCount": 1, "MaxCount": 1, "InstanceType": TYPE},
-          {"EbsOptimized": True}),
 ]
-"""One of each protocol: the mechanism is one (`request_fields.IDEMPOTENT`)."""
+"""A rule, the code with which a call is refused that breaks it, and that call."""
 
 
-@pytest.mark.parametrize("row", TOKENS, ids=lambda row: row.call)
-def test_a_token_makes_one(row: Token, probed: ProbeAccount) -> None:
-    asked, call = row.asked(probed), probed.call(row.call)
-    given = []
-    for token in ("one", "one", "two"):
-        answer: Any = call(**asked, ClientToken=token)
-        for key in row.given:
-            answer = answer[key]
-        given.append(answer)
-    assert given[0] == given[1] != given[2]
-    refused(row.code, call, **{**asked, **row.other}, ClientToken="one")
+@pytest.mark.parametrize(("rule", "code", "call", "make"), REFUSALS, ids=[r[0] for r in REFUSALS])
+def test_it_is_refused(
+    rule: str, code: str, call: str, make: Callable[[ProbeAccount], Asked], probed: ProbeAccount,
+) -> None:
+    asked = make(probed)
+    refused(code, probed.call(call), **asked)
 
 
-# --- pages --------------------------------------------------------------------------------------
+def a_launch(account: ProbeAccount, **more: Any) -> str:
+    [image] = account.ec2.describe_images(Owners=["self"])["Images"]
+    asked = {"ImageId": image["ImageId"], "MinCount": 1, "MaxCount": 1, "InstanceType": TYPE}
+    return str(account.ec2.run_instances(**asked, **more)["Instances"][0]["InstanceId"])
 
 
-class Pages(NamedTuple):
-    """A call that lists: what is made first, its answer's list, and the sizes of the pages."""
-
-    rule: str
-    call: str
-    asked: Callable[[ProbeAccount], Asked]
-    listed: str
-    page: int
-    sizes: list[int]
-
-
-PAGES = [
-    Pages("paginate", "describe_images", ask.images, "Images", 5, [5, 2]),
-    Pages("describe_snapshots", "describe_snapshots", ask.snapshots, "Snapshots", 5, [5, 2]),
-    Pages("describe_launch_templates", "describe_launch_templates", ask.templates,
-          "LaunchTemplates", 5, [5, 2]),
-    Pages("describe_instance_type_offerings", "describe_instance_type_offerings",
-          lambda a: {"LocationType": "region",
-                     "Filters": [{"Name": "instance-type", "Values": ["g5.*"]}]},
-          "InstanceTypeOfferings", 5, [5, 3]),
-]
+@pytest.mark.parametrize(("call", "other", "code"), [
+    (ProbeAccount.start, {"VolumeSize": 2}, "ConflictException"),
+    (a_launch, {"EbsOptimized": True}, "IdempotentParameterMismatch"),
+])
+def test_a_token_makes_one(
+    call: Callable[..., str], other: Asked, code: str, probed: ProbeAccount
+) -> None:
+    """One of each protocol: the mechanism is one."""
+    probed.image()
+    one, again, two = (call(probed, ClientToken=token) for token in ("one", "one", "two"))
+    assert one == again != two
+    refused(code, functools.partial(call, probed), **other, ClientToken="one")
 
 
-@pytest.mark.parametrize("row", PAGES, ids=lambda row: row.call)
-def test_it_is_listed_in_pages(row: Pages, probed: ProbeAccount) -> None:
-    asked = row.asked(probed)
-    paginator = probed.ec2.get_paginator(row.call)
-    pages = paginator.paginate(**asked, PaginationConfig={"PageSize": row.page})
-    assert [len(page[row.listed]) for page in pages] == row.sizes
+def test_a_token_that_was_used_answers_with_the_state_of_now(probed: ProbeAccount) -> None:
+    asked: Asked = {"VolumeSize": 1, "ClientToken": "one"}
+    name = probed.start(**asked)
+    probed.ebs.complete_snapshot(SnapshotId=name, ChangedBlocksCount=0)
+    again = probed.ebs.start_snapshot(**asked)
+    assert (again["SnapshotId"], again["Status"]) == (name, "completed")
 
 
-# --- all of them --------------------------------------------------------------------------------
-
-
-def test_each_row_is_of_a_rule() -> None:
-    tables = {row.rule for table in (REFUSALS, PAGES) for row in table}
-    assert tables <= RULES.keys()
-    assert len(tables) > 30
+def test_it_is_listed_in_pages(probed: ProbeAccount) -> None:
+    pages = probed.ec2.get_paginator("describe_images").paginate(
+        **ask.images(probed), PaginationConfig={"PageSize": 5})
+    assert [len(page["Images"]) for page in pages] == [5, 2]
 
 
 def test_each_rule_names_its_page() -> None:
+    assert {row[0] for row in REFUSALS} <= RULES.keys()
     for name, page in RULES.items():
         assert page.startswith("https://docs.aws.amazon.com/"), name

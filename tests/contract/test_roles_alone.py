@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ import pytest
 import yaml
 from goldenami.packages import mirrors
 from support.aws import hub
-from support.aws.emulator import Emulator, Process
-from support.aws.emulator_probe import KEY
+from support.aws.emulator import Emulator, environment, running
 from support.builds.tools import ROOT, find
 from support.rules import trees
 from support.waiting import until
@@ -206,17 +204,10 @@ def _write(machines: Machines, name: str, path: str, text: str) -> None:
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Emulator]:
     """An empty account, of this machine's loopback."""
-    process = Process([sys.executable, "-m", "ec2_emulator", "--port", "0"],
-                      {"PYTHONPATH": str(ROOT / "scripts")})
-    url = process.line().partition("=")[2]
-    for name, value in {"ENDPOINT_URL": url, "ACCESS_KEY_ID": KEY, "SECRET_ACCESS_KEY": "none",
-                        "REGION": hub.REGION, "DEFAULT_REGION": hub.REGION,
-                        "EC2_METADATA_DISABLED": "true",
-                        "CONFIG_FILE": str(tmp_path / "none"),
-                        "SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    yield Emulator(url)
-    process.stop()
+    with running() as emulator:
+        for name, value in environment(emulator.url, tmp_path).items():
+            monkeypatch.setenv(name, value)
+        yield emulator
 
 
 @pytest.fixture

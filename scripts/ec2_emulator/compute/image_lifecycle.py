@@ -13,27 +13,22 @@ from moto.ec2.responses._base_response import EC2BaseResponse
 from ec2_emulator import listing
 from ec2_emulator.compute import images
 from ec2_emulator.compute.images import EmulatedImage
-from ec2_emulator.errors import ApiError, invalid_parameter
-from ec2_emulator.rules import EBS_GUIDE, EC2_API, EC2_GUIDE, rule
+from ec2_emulator.rules import EBS_GUIDE, EC2_API, EC2_GUIDE, ApiError, invalid_parameter, rule
 from ec2_emulator.state import STATE
 from ec2_emulator.storage import encryption
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
-YEAR = datetime.timedelta(days=365)
-DEPRECATION_YEARS, DEPRECATION_YEARS_PUBLIC = 10, 2
-"""Upper limits of a deprecation date, from now and for public AMIs from their creation
-(API_EnableImageDeprecation)."""
+DEPRECATION_YEARS = 10
+"""How far ahead a deprecation date may be (API_EnableImageDeprecation)."""
 
 
 @rule(EC2_API + "API_EnableImageDeprecation.html")
-def deprecation_date(image: EmulatedImage, given: datetime.datetime) -> datetime.datetime:
-    """A deprecation date is rounded to the minute, not in the past, and at most ten years ahead
-    (public AMIs: two)."""
+def deprecation_date(given: datetime.datetime) -> datetime.datetime:
+    """A deprecation date is rounded to the minute, not in the past, and at most ten years
+    ahead."""
     now, moment = STATE.now(), given.replace(tzinfo=datetime.UTC)
     moment = (moment + datetime.timedelta(seconds=30)).replace(second=0, microsecond=0)
-    limit = now + DEPRECATION_YEARS * YEAR
-    if image.is_public:
-        limit = image.creation_date.replace(tzinfo=datetime.UTC) + DEPRECATION_YEARS_PUBLIC * YEAR
+    limit = now + DEPRECATION_YEARS * datetime.timedelta(days=365)
     if moment < now.replace(second=0) or moment > limit:
         raise invalid_parameter(
             f"the deprecation date {moment:%Y-%m-%dT%H:%M} is in the past or after {limit:%Y-%m-%d}")
@@ -69,20 +64,13 @@ def protected_is_not_deregistered(image: EmulatedImage) -> None:
                        f"deregistration protection of {image.id} is {image.protection}")
 
 
-def users(backend: Any, snapshot_id: str) -> list[str]:
-    """Ids of the AMIs that a snapshot is mapped in, disabled ones included."""
-    return [image.id for image in backend.amis.values() if isinstance(image, EmulatedImage)
-            and snapshot_id in image.snapshots()]
-
-
 @rule(EBS_GUIDE + "ebs-deleting-snapshot.html")
 def snapshot_of_an_ami_stays(backend: Any, snapshot_id: str) -> None:
     """A snapshot that a registered AMI uses, also a disabled one, cannot be deleted."""
-    used_by = users(backend, snapshot_id)
+    used_by = [image.id for image in backend.amis.values() if snapshot_id in image.snapshots()]
     if used_by:
-        raise ApiError("InvalidSnapshot.InUse",
-                       f"The snapshot {snapshot_id} is currently in use by "
-                               f"{', '.join(used_by)}")
+        raise ApiError("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently in use "
+                                                f"by {', '.join(used_by)}")
 
 
 class ImageLifecycleApi(EC2BaseResponse):
@@ -96,27 +84,20 @@ class ImageLifecycleApi(EC2BaseResponse):
         return image
 
     def describe_images(self) -> ActionResult:
-        """AMIs that the caller may see, by owner, user, id and filter."""
         self.error_on_dryrun()
         account, ids = self.current_account, self._get_param("ImageIds", [])
-        visible = images.visible(account, self.region)
-        for each in ids:
-            images.find(self.ec2_backend, each)
+        found = [images.find(self.ec2_backend, each) for each in ids]
         owners = [account if owner == "self" else owner for owner in self._get_param("Owners", [])]
-        visible = [image for image in visible if (not ids or image.id in ids)
-                   and (not owners or image.owner_id in owners)
-                   and not images.disabled_is_hidden(image,
-                                                     bool(self._get_param("IncludeDisabled")))
+        visible = [image for image in found or images.visible(account, self.region)
+                   if (not owners or image.owner_id in owners)
+                   and not images.disabled_is_hidden(image, self._get_param("IncludeDisabled"))
                    and not images.deprecated_is_hidden(image, account,
-                                                       bool(self._get_param("IncludeDeprecated")))]
+                                                       self._get_param("IncludeDeprecated"))]
         visible = listing.select(visible, listing.filters_of(self._get_param("Filters")),
                                  images.image_filter)
-        page, next_token = listing.paginate(visible, self._get_param("MaxResults"),
-                                            self._get_param("NextToken"))
-        return ActionResult({"Images": [image.shown() for image in page], "NextToken": next_token})
+        return listing.answer(self, "Images", visible, EmulatedImage.shown)
 
     def describe_image_attribute(self) -> ActionResult:
-        """Who may launch it."""
         image = self._image()
         if self._get_param("Attribute") != "launchPermission":
             raise NotImplementedError
@@ -137,47 +118,37 @@ class ImageLifecycleApi(EC2BaseResponse):
         self.ec2_backend.modify_image_attribute(image.id, add, remove)
         return EmptyResult()
 
-    def disable_image(self) -> ActionResult:
-        """Nobody may launch it, and it is shared with nobody."""
-        image = self._image()
-        image.disabled = True
-        image.launch_permissions.clear()
-        return ActionResult({"Return": True})
-
-    def enable_image(self) -> ActionResult:
-        """Available again; who lost access does not regain it."""
-        self._image().disabled = False
-        return ActionResult({"Return": True})
-
     def enable_image_deprecation(self) -> ActionResult:
-        """Deprecate at a date."""
         image = self._image()
-        image.deprecation = deprecation_date(image, self._get_param("DeprecateAt"))
+        image.deprecation = deprecation_date(self._get_param("DeprecateAt"))
         return ActionResult({"Return": True})
 
     def disable_image_deprecation(self) -> ActionResult:
-        """Never mind."""
         self._image().deprecation = None
         return ActionResult({"Return": True})
 
     def enable_image_deregistration_protection(self) -> ActionResult:
-        """Protect."""
         image = self._image()
         image.protection = "enabled-without-cooldown"
         return ActionResult({"Return": image.protection})
 
     def disable_image_deregistration_protection(self) -> ActionResult:
-        """End the protection."""
         image = self._image()
         image.protection = "disabled"
         return ActionResult({"Return": image.protection})
 
     def deregister_image(self) -> ActionResult:
-        """Remove the AMI; its snapshots stay."""
         image = self._image()
         protected_is_not_deregistered(image)
         self.ec2_backend.deregister_image(image.id)
         return ActionResult({"Return": True})
+
+
+def _known(backend: Any, name: str) -> EmulatedSnapshot:
+    snapshot = backend.snapshots.get(name)
+    if snapshot is None:
+        raise ApiError("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
+    return snapshot  # type: ignore[no-any-return]
 
 
 def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
@@ -197,35 +168,27 @@ def _snapshot_filter(snapshot: EmulatedSnapshot, name: str) -> list[str]:
 
 
 class SnapshotApi(EC2BaseResponse):
-    """The handlers of EC2's side of snapshots."""
+    """The handlers."""
 
     @rule(EC2_API + "API_DescribeSnapshots.html")
     def describe_snapshots(self) -> ActionResult:
         """Snapshots are listed by owner and filter in pages, and MaxResults excludes ids."""
-        ids, limit = self._get_param("SnapshotIds", []), self._get_param("MaxResults")
-        me = self.current_account
-        if ids and limit is not None:
+        ids = self._get_param("SnapshotIds", [])
+        if ids and self._get_param("MaxResults") is not None:
             raise ApiError("InvalidParameterCombination",
                            "maxResults and snapshotIds exclude each other")
-        known = self.ec2_backend.snapshots
-        for name in ids:
-            if name not in known:
-                raise ApiError("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
+        found = [_known(self.ec2_backend, name) for name in ids]
+        me = self.current_account
         owners = [me if owner == "self" else owner for owner in self._get_param("OwnerIds", [])]
-        snapshots = [snapshot for snapshot in known.values() if (not ids or snapshot.id in ids)
-                     and (not owners or snapshot.owner_id in owners)]
+        snapshots = [snapshot for snapshot in found or self.ec2_backend.snapshots.values()
+                     if not owners or snapshot.owner_id in owners]
         snapshots = listing.select(snapshots, listing.filters_of(self._get_param("Filters")),
                                    _snapshot_filter)
-        page, next_token = listing.paginate(snapshots, limit, self._get_param("NextToken"), least=5)
-        return ActionResult({"Snapshots": [_snapshot(snapshot) for snapshot in page],
-                             "NextToken": next_token})
+        return listing.answer(self, "Snapshots", snapshots, _snapshot, least=5)
 
     def delete_snapshot(self) -> ActionResult:
-        """Delete what no AMI uses; those that inherit from it keep their content."""
         self.error_on_dryrun()
-        name = self._get_param("SnapshotId")
-        if name not in self.ec2_backend.snapshots:
-            raise ApiError("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
-        snapshot_of_an_ami_stays(self.ec2_backend, name)
-        del self.ec2_backend.snapshots[name]
+        snapshot = _known(self.ec2_backend, self._get_param("SnapshotId"))
+        snapshot_of_an_ami_stays(self.ec2_backend, snapshot.id)
+        del self.ec2_backend.snapshots[snapshot.id]
         return EmptyResult()

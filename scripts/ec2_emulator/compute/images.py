@@ -1,4 +1,5 @@
-"""AMIs that keep what they were registered with, their states, and who may see them."""
+"""AMIs that keep what they were registered with, their states, who may see them, and what they may
+be made of."""
 
 from __future__ import annotations
 
@@ -7,15 +8,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moto.core.responses import ActionResult
 from moto.ec2.exceptions import InvalidAMIIdError, UnvailableAMIIdError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.amis import Ami
+from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.utils import random_ami_id
 
 from ec2_emulator import listing
-from ec2_emulator.errors import invalid_parameter
-from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
+from ec2_emulator.compute import resource_tags
+from ec2_emulator.rules import EC2_API, EC2_GUIDE, ApiError, invalid_parameter, rule
 from ec2_emulator.state import STATE
+from ec2_emulator.storage import encryption, snapshots
+from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 KEPT = ("Architecture", "BootMode", "TpmSupport", "UefiData", "ImdsSupport", "SriovNetSupport",
         "EnaSupport",
@@ -30,19 +35,15 @@ class EmulatedImage(Ami):
                  devices: Sequence[Mapping[str, Any]]) -> None:
         self.ec2_backend, self.id = backend, random_ami_id()
         self.name, self.description = name, description
-        self.owner_id, self.owner_alias = backend.account_id, None
-        self.image_type, self.hypervisor = "machine", "xen"
+        self.owner_id = backend.account_id
         self.fields = {key: value for key, value in fields.items()
                        if key in KEPT and value is not None}
         self.devices = [dict(device) for device in devices]
         self.architecture = self.fields["Architecture"]
         self.virtualization_type = self.fields["VirtualizationType"]
         self.root_device_name = self.fields.get("RootDeviceName", "/dev/sda1")
-        self.root_device_type = "ebs"
-        self.boot_mode = self.fields.get("BootMode", "")
-        self.platform, self.kernel_id, self.instance_id, self.sriov = None, None, None, "simple"
-        self.product_codes, self.launch_permissions = set(), []
-        self.image_location = f"{self.owner_id}/{name}"
+        self.platform, self.kernel_id, self.instance_id = None, None, None
+        self.launch_permissions = []
         self.creation_date = STATE.made()
         self.made_at, self.disabled = time.monotonic(), False
         self.source: tuple[str, str] | None = None
@@ -51,42 +52,42 @@ class EmulatedImage(Ami):
         backend.amis[self.id] = self
 
     @property
-    def state(self) -> str:  # type: ignore[override]
+    def state(self) -> str:
         """`pending` for a little while, then `available`; `disabled` when somebody said so."""
         if self.disabled:
             return "disabled"
         return "available" if STATE.is_over(self.made_at, lambda at: at.pending_s) else "pending"
 
+    @state.setter
+    def state(self, value: str) -> None:
+        """moto's DisableImage and EnableImage set it; who lost access does not regain it."""
+        self.disabled = value == "disabled"
+        if self.disabled:
+            self.launch_permissions.clear()
+
     def snapshots(self) -> list[str]:
-        """Ids of the snapshots behind the AMI."""
         return [device["Ebs"]["SnapshotId"] for device in self.devices
                 if device.get("Ebs", {}).get("SnapshotId")]
 
     def tags(self) -> dict[str, str]:
-        """User's tags."""
         return {tag["key"]: tag["value"] for tag in self.get_tags()}
 
     def shown(self) -> dict[str, Any]:
-        """The AMI as DescribeImages shows it."""
         source, region = self.source or (None, None)
         return {
             **self.fields, "ImageId": self.id, "Name": self.name, "Description": self.description,
             "State": self.state,
             "OwnerId": self.owner_id, "Public": self.is_public, "ImageType": "machine",
             "Hypervisor": "xen",
-            "ImageLocation": self.image_location, "CreationDate": self.creation_date,
+            "ImageLocation": f"{self.owner_id}/{self.name}", "CreationDate": self.creation_date,
             "RootDeviceType": "ebs",
             "RootDeviceName": self.root_device_name, "BlockDeviceMappings": self.devices,
             "Tags": [{"Key": key, "Value": value} for key, value in self.tags().items()],
             "SourceInstanceId": self.instance_id, "SourceImageId": source,
             "SourceImageRegion": region,
-            "DeprecationTime": _iso(self.deprecation) if self.deprecation else None,
+            "DeprecationTime": self.deprecation and f"{self.deprecation:%Y-%m-%dT%H:%M:%S.000Z}",
             "DeregistrationProtection": self.protection,
         }
-
-
-def _iso(moment: datetime.datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def visible(account: str, region: str) -> list[EmulatedImage]:
@@ -121,17 +122,16 @@ def launchable(backend: Any, image_id: str) -> EmulatedImage:
 
 
 @rule(EC2_GUIDE + "disable-an-ami.html")
-def disabled_is_hidden(image: EmulatedImage, asked: bool) -> bool:
+def disabled_is_hidden(image: EmulatedImage, asked: bool | None) -> bool:
     """A disabled AMI does not appear in DescribeImages unless IncludeDisabled is given."""
     return image.disabled and not asked
 
 
 @rule(EC2_GUIDE + "ami-deprecate.html")
-def deprecated_is_hidden(image: EmulatedImage, account: str, asked: bool) -> bool:
+def deprecated_is_hidden(image: EmulatedImage, account: str, asked: bool | None) -> bool:
     """A deprecated AMI appears to its owner, and to others only with IncludeDeprecated."""
-    return (image.deprecation is not None and image.deprecation <= STATE.now() and image.owner_id
-            != account
-            and not asked)
+    is_deprecated = image.deprecation is not None and image.deprecation <= STATE.now()
+    return is_deprecated and image.owner_id != account and not asked
 
 
 _FILTERS = {"architecture": "Architecture", "image-id": "ImageId", "name": "Name",
@@ -151,3 +151,132 @@ def image_filter(image: EmulatedImage, name: str) -> list[str]:
     if tags is None:
         raise invalid_parameter(f"The filter '{name}' is invalid")
     return tags
+
+
+@rule(EC2_API + "errors-overview.html")
+def name_is_free(backend: Any, name: str) -> None:
+    """Two AMIs of an account in a region cannot be registered under one name."""
+    for image in backend.amis.values():
+        if image.name == name:
+            raise ApiError("InvalidAMIName.Duplicate",
+                           f"AMI name {name} is already in use by AMI {image.id}")
+
+
+@rule(EC2_GUIDE + "creating-an-ami-ebs.html#creating-launching-ami-from-snapshot")
+def snapshot_is_ready(backend: Any, snapshot_id: str) -> EmulatedSnapshot:
+    """An AMI is made from a snapshot that exists in the region and is completed."""
+    snapshot = backend.snapshots.get(snapshot_id)
+    if snapshot is None:
+        raise ApiError("InvalidSnapshot.NotFound", f"The snapshot '{snapshot_id}' does not exist.")
+    if snapshot.status != "completed":
+        raise ApiError("IncorrectState",
+                       f"The snapshot '{snapshot_id}' is {snapshot.status}, not completed")
+    return snapshot  # type: ignore[no-any-return]
+
+
+@rule(EC2_API + "API_EbsBlockDevice.html")
+def volume_holds_snapshot(size_gib: int, snapshot: EmulatedSnapshot) -> None:
+    """A volume is at least as large as the snapshot that it is made from."""
+    if size_gib < snapshot.volume_size:
+        raise ApiError("InvalidBlockDeviceMapping",
+                       f"Volume of size {size_gib}GB is smaller than snapshot '{snapshot.id}', "
+                       f"expect size >= {snapshot.volume_size}GB")
+
+
+def _device(backend: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    ebs = given.get("Ebs", {})
+    if "SnapshotId" not in ebs:
+        return dict(given)
+    snapshot = snapshot_is_ready(backend, ebs["SnapshotId"])
+    size = ebs.get("VolumeSize", snapshot.volume_size)
+    volume_holds_snapshot(size, snapshot)
+    return {**given,
+            "Ebs": {"DeleteOnTermination": True, "VolumeType": "gp2", **ebs, "VolumeSize": size,
+                    "Encrypted": snapshot.encrypted}}
+
+
+class ImageRegistrationApi(EC2BaseResponse):
+    """The handlers."""
+
+    def _tags(self, kind: str) -> dict[str, str]:
+        return resource_tags.tags_for(kind, self._get_param("TagSpecifications", []),
+                                      ["image", "snapshot"])
+
+    def register_image(self) -> ActionResult:
+        """An AMI keeps every field it was registered with; the defaults are i386 and
+        paravirtual."""
+        self.error_on_dryrun()
+        fields = {"Architecture": "i386", "VirtualizationType": "paravirtual", **self.params}
+        name = self._get_param("Name")
+        name_is_free(self.ec2_backend, name)
+        devices = [_device(self.ec2_backend, each)
+                   for each in self._get_param("BlockDeviceMappings", [])]
+        root = fields.get("RootDeviceName")
+        if not any(device["DeviceName"] == root and device.get("Ebs", {}).get("SnapshotId")
+                   for device in devices):
+            raise ApiError("InvalidBlockDeviceMapping",
+                           f"no snapshot is mapped to the root device {root}")
+        tags = self._tags("image")
+        image = EmulatedImage(self.ec2_backend, name, self._get_param("Description", ""), fields,
+                              devices)
+        image.add_tags(tags)
+        return ActionResult({"ImageId": image.id})
+
+    def copy_image(self) -> ActionResult:
+        self.error_on_dryrun()
+        name, region = self._get_param("Name"), self._get_param("SourceRegion")
+        source = launchable(ec2_backends[self.current_account][region],
+                                   self._get_param("SourceImageId"))
+        tags, snapshot_tags = self._tags("image"), self._tags("snapshot")
+        image = EmulatedImage(self.ec2_backend, name,
+                              self._get_param("Description", source.description), {
+                                  **source.fields, "RootDeviceName": source.root_device_name}, [])
+        image.devices = self._copied_devices(source, image, snapshot_tags)
+        image.source = (source.id, region)
+        image.add_tags(tags)
+        return ActionResult({"ImageId": image.id})
+
+    def _copied_devices(
+        self, source: EmulatedImage, image: EmulatedImage, tags: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
+        encrypted, key = self._get_param("Encrypted"), self._get_param("KmsKeyId")
+        devices: list[dict[str, Any]] = []
+        for device in source.devices:
+            ebs = device.get("Ebs", {})
+            if "SnapshotId" in ebs:
+                original = source.ec2_backend.snapshots[ebs["SnapshotId"]]
+                snapshot = snapshots.make(
+                    self.ec2_backend, original.volume_size, f"Copied for DestinationAmi {image.id} "
+                    f"from SourceSnapshot {original.id}",
+                    kms_key=encryption.key_of_new(self.ec2_backend,
+                                                  original.encrypted or encrypted, key))
+                snapshot.written = original.content()
+                snapshot.add_tags(dict(tags))
+                ebs = {**ebs, "SnapshotId": snapshot.id, "Encrypted": snapshot.encrypted}
+            devices.append({**device, "Ebs": ebs} if ebs else dict(device))
+        return devices
+
+    def create_image(self) -> ActionResult:
+        self.error_on_dryrun()
+        name = self._get_param("Name")
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        name_is_free(self.ec2_backend, name)
+        tags, snapshot_tags = self._tags("image"), self._tags("snapshot")
+        seen = visible(self.current_account, self.region)
+        parent = next((image for image in seen if image.id == instance.image_id), None)
+        fields = dict(parent.fields) if parent else {"Architecture": instance.architecture,
+                                                     "VirtualizationType": "hvm"}
+        image = EmulatedImage(self.ec2_backend, name, self._get_param("Description", ""), {
+            **fields, "RootDeviceName": instance.root_device_name or "/dev/xvda"}, [])
+        image.instance_id = instance.id
+        for device, attached in instance.block_device_mapping.items():
+            snapshot = self.ec2_backend.create_snapshot(
+                attached.volume_id, f"Created by CreateImage({instance.id}) for {image.id}")
+            snapshot.add_tags(snapshot_tags)
+            volume = self.ec2_backend.get_volume(attached.volume_id)
+            image.devices.append({"DeviceName": device, "Ebs": {
+                "SnapshotId": snapshot.id, "VolumeSize": volume.size,
+                "VolumeType": volume.volume_type,
+                "DeleteOnTermination": True, "Encrypted": bool(snapshot.encrypted)}})
+        image.add_tags(tags)
+        return ActionResult({"ImageId": image.id})

@@ -16,8 +16,7 @@ from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 
 from ec2_emulator import listing
-from ec2_emulator.errors import ApiError
-from ec2_emulator.rules import ASG_API, ASG_GUIDE, rule
+from ec2_emulator.rules import ASG_API, ASG_GUIDE, ApiError, rule
 from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
 
@@ -39,12 +38,10 @@ class EmulatedRefresh:
     moved_at: float = field(default_factory=time.monotonic)
 
     def advance(self) -> None:
-        """Become what is due by now."""
         while self.status in RUNNING and STATE.is_over(self.moved_at, lambda at: at.refresh_s):
             self.move(_NEXT[self.status])
 
     def move(self, status: str) -> None:
-        """Change the status, and the group with it."""
         self.moved_at = time.monotonic()
         if status == "Successful":
             status = self._replace(self.desired)
@@ -77,48 +74,39 @@ class EmulatedRefresh:
         return "Successful"
 
     def shown(self) -> dict[str, Any]:
-        """The refresh as DescribeInstanceRefreshes shows it."""
         return {"InstanceRefreshId": self.id, "AutoScalingGroupName": self.group.name,
                 "Status": self.status, "Preferences": self.preferences,
                 "DesiredConfiguration": self.desired}
 
 
 class GroupInstance(InstanceState):
-    """An instance of a group, which remembers the version of the template that it was launched
-    with."""
+    """An instance of a group, which shows the template and version that it was launched with, also
+    by two tags of EC2's own (API_Instance)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._launched_with = launched_with(self.auto_scaling_group)
-        if self._launched_with:
-            self.instance.add_tags({
-                "aws:ec2launchtemplate:id": self._launched_with["LaunchTemplateId"],
-                "aws:ec2launchtemplate:version": self._launched_with["Version"]})
+        self._launched_with: dict[str, Any] | None = None
+        group = self.auto_scaling_group
+        if group is not None and group.ec2_launch_template is not None:
+            template = group.ec2_launch_template
+            version = str(template.get_version(group.launch_template_version).number)
+            self._launched_with = {"LaunchTemplateId": template.id,
+                                   "LaunchTemplateName": template.name, "Version": version}
+            self.instance.add_tags({"aws:ec2launchtemplate:id": template.id,
+                                    "aws:ec2launchtemplate:version": version})
 
     @property
     def launch_template(self) -> dict[str, Any] | None:
-        """What DescribeAutoScalingGroups shows."""
         return self._launched_with
-
-
-@rule(ASG_API + "API_Instance.html")
-def launched_with(group: Any) -> dict[str, Any] | None:
-    """An instance of a group shows the template and version that it was launched with, also by two
-    tags of EC2's own."""
-    if group is None or group.ec2_launch_template is None:
-        return None
-    template = group.ec2_launch_template
-    return {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name,
-            "Version": str(template.get_version(group.launch_template_version).number)}
 
 
 def _before(group: FakeAutoScalingGroup) -> dict[str, Any] | None:
     if group.mixed_instances_policy:
         return {"MixedInstancesPolicy": copy.deepcopy(group.mixed_instances_policy)}
-    template = group.ec2_launch_template
-    return {"LaunchTemplate": {"LaunchTemplateId": template.id,
-                               "Version": group.launch_template_version}} \
-        if template else None
+    if group.ec2_launch_template is None:
+        return None
+    return {"LaunchTemplate": {"LaunchTemplateId": group.ec2_launch_template.id,
+                               "Version": group.launch_template_version}}
 
 
 def _named(desired: dict[str, Any]) -> list[dict[str, Any]]:
@@ -179,29 +167,30 @@ class InstanceRefreshApi(AutoScalingResponse):
     """The handlers."""
 
     def call_action(self) -> TYPE_RESPONSE:
-        """Let every refresh of the account go on, then answer."""
+        """Every refresh of the account goes on first."""
         for group in list(self.autoscaling_backend.autoscaling_groups.values()):
             _refreshes(group)
         return super().call_action()  # type: ignore[no-any-return]
 
     def _group(self) -> FakeAutoScalingGroup:
-        group = self.autoscaling_backend.autoscaling_groups.get(
-            self._get_param("AutoScalingGroupName")
-        )
+        name = self._get_param("AutoScalingGroupName")
+        group = self.autoscaling_backend.autoscaling_groups.get(name)
         if group is None:
-            raise ApiError("ValidationError", "AutoScalingGroup name not found - AutoScalingGroup "
-                           f"'{self._get_param('AutoScalingGroupName')}' not found")
+            raise ApiError("ValidationError", f"AutoScalingGroup name not found - '{name}'")
         return group
 
     def start_instance_refresh(self) -> ActionResult:
-        """Begin to replace the instances."""
         group = self._group()
         one_refresh_at_a_time(group)
         desired = self._get_param("DesiredConfiguration")
         refresh = EmulatedRefresh(group, desired, self._get_param("Preferences") or {},
                                   _before(group))
         for each in _named(desired or {}):
-            _template_version(group, each)
+            try:
+                group.ec2_backend._get_template_from_args(each)
+            except ServiceException as error:
+                raise ApiError("ValidationError", "You must use a valid fully-formed launch "
+                                                  f"template. {error}") from None
         why = why_irreversible(refresh) if refresh.preferences.get("AutoRollback") else None
         if why is not None:
             raise ApiError("ValidationError", f"AutoRollback is not possible: {why}")
@@ -236,20 +225,9 @@ class InstanceRefreshApi(AutoScalingResponse):
                        f"instance ID {name}")
 
     def rollback_instance_refresh(self) -> ActionResult:
-        """Stop and bring back what was replaced."""
         refresh = in_progress(self._group())
         why = why_irreversible(refresh)
         if why is not None:
             raise ApiError("IrreversibleInstanceRefresh", why)
         refresh.move("RollbackInProgress")
         return ActionResult({"InstanceRefreshId": refresh.id})
-
-
-def _template_version(group: FakeAutoScalingGroup, given: dict[str, Any]) -> None:
-    backend = group.ec2_backend
-    try:
-        backend._get_template_from_args(given)
-    except ServiceException as error:
-        raise ApiError(
-            "ValidationError", f"You must use a valid fully-formed launch template. {error}"
-        ) from None

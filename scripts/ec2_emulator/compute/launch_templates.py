@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,26 +12,23 @@ from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersi
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.ec2.utils import parse_user_data
 
-from ec2_emulator import listing, request_fields
-from ec2_emulator.errors import ApiError, invalid_parameter
-from ec2_emulator.rules import EC2_API, rule
+from ec2_emulator import listing
+from ec2_emulator.compute import resource_tags
+from ec2_emulator.rules import EC2_API, ApiError, invalid_parameter, rule
 
 MOST = 200
 """Versions a page, and versions a deletion."""
 
 
 class EmulatedTemplate(LaunchTemplate):
-    """A template whose versions keep their numbers when others go."""
+    """A template whose versions keep their numbers when others go: no number is used again."""
 
     def create_version(self, data: dict[str, Any], description: str) -> LaunchTemplateVersion:
-        """The next version."""
-        version = LaunchTemplateVersion(self, next_number(self), data, description)
-        self.versions.append(version)
-        self.highest = version.number
-        return version
+        self.highest: int = getattr(self, "highest", 0) + 1
+        self.versions.append(LaunchTemplateVersion(self, self.highest, data, description))
+        return self.versions[-1]
 
     def get_version(self, num: Any) -> LaunchTemplateVersion:
-        """By number, `$Latest` or `$Default`."""
         wanted = {"$Latest": self.versions[-1].number, "$Default": self.default_version_number}.get(
             str(num), num
         )
@@ -41,25 +39,17 @@ class EmulatedTemplate(LaunchTemplate):
         return version
 
     def default_version(self) -> LaunchTemplateVersion:
-        """The default one."""
         return self.get_version(self.default_version_number)
-
-
-def next_number(template: EmulatedTemplate) -> int:
-    """Versions are numbered in the order of their creation, and a number is never used again."""
-    return int(getattr(template, "highest", 0)) + 1
 
 
 @rule(EC2_API + "API_CreateLaunchTemplateVersion.html")
 def inherited(source: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """A version with SourceVersion has that one's parameters but for the snapshots, overwritten by
     its own."""
-    devices = [{**each,
-                "Ebs": {key: value for key, value in each.get("Ebs", {}).items() if key
-                        != "SnapshotId"}}
-               for each in source.get("BlockDeviceMappings", [])]
-    return {**source, **({"BlockDeviceMappings": devices} if devices else {}),
-            **{key: value for key, value in given.items() if value is not None}}
+    data = copy.deepcopy(dict(source))
+    for device in data.get("BlockDeviceMappings", []):
+        device.get("Ebs", {}).pop("SnapshotId", None)
+    return {**data, **{key: value for key, value in given.items() if value is not None}}
 
 
 def why_it_stays(template: EmulatedTemplate, number: str) -> tuple[str, str] | None:
@@ -105,9 +95,8 @@ class LaunchTemplateApi(EC2BaseResponse):
                 "VersionDescription": version.description, "VersionNumber": version.number}
 
     def create_launch_template(self) -> ActionResult:
-        """The template with its first version."""
         self.error_on_dryrun()
-        tags = {"launch-template": request_fields.tags_for(
+        tags = {"launch-template": resource_tags.tags_for(
             "launch-template", self._get_param("TagSpecifications", []), ["launch-template"])}
         template = self.ec2_backend.create_launch_template(
             self._get_param("LaunchTemplateName"), self._get_param("VersionDescription"),
@@ -115,7 +104,6 @@ class LaunchTemplateApi(EC2BaseResponse):
         return ActionResult({"LaunchTemplate": self._shown(template)})
 
     def create_launch_template_version(self) -> ActionResult:
-        """The next version of a template."""
         self.error_on_dryrun()
         template, data, source = self._template(), self._data(), self._get_param("SourceVersion")
         if source is not None:
@@ -124,15 +112,13 @@ class LaunchTemplateApi(EC2BaseResponse):
         return ActionResult({"LaunchTemplateVersion": self._version(version)})
 
     def delete_launch_template(self) -> ActionResult:
-        """Delete a template with its versions; one that does not exist is not found, and moto
-        misses a parameter."""
+        """One that does not exist is not found, and moto misses a parameter."""
         self.error_on_dryrun()
         template = self._template()
         self.ec2_backend.delete_launch_template(template.name, template.id)
         return ActionResult({"LaunchTemplate": self._shown(template)})
 
     def delete_launch_template_versions(self) -> ActionResult:
-        """Delete versions, and say of each whether it went."""
         self.error_on_dryrun()
         template, gone, kept = self._template(), [], []
         names = {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name}
@@ -144,33 +130,21 @@ class LaunchTemplateApi(EC2BaseResponse):
             if why is not None:
                 error = {"Code": why[0], "Message": why[1]}
                 kept.append({**names, "VersionNumber": int(number), "ResponseError": error})
-                continue
-            template.versions = [version for version in template.versions if str(version.number)
-                                 != number]
-            gone.append({**names, "VersionNumber": int(number)})
+            else:
+                template.versions.remove(template.get_version(number))
+                gone.append({**names, "VersionNumber": int(number)})
         return ActionResult({"SuccessfullyDeletedLaunchTemplateVersions": gone,
                              "UnsuccessfullyDeletedLaunchTemplateVersions": kept})
 
     def describe_launch_template_versions(self) -> ActionResult:
-        """Versions of one template, or the latest and default ones of all."""
         self.error_on_dryrun()
-        aliases = self._get_param("Versions", [])
-        if self._get_param("LaunchTemplateName") or self._get_param("LaunchTemplateId"):
-            template = self._template()
-            versions = [template.get_version(each) for each in aliases] or template.versions
-        elif not aliases or not set(aliases) <= {"$Latest", "$Default"}:
-            raise invalid_parameter("without a template, Versions are $Latest, $Default or both")
-        else:
-            versions = [template.get_version(each)
-                        for template in self.ec2_backend.launch_templates.values()
-                        for each in aliases]
         if self._get_param("Filters"):
             raise NotImplementedError  # of versions nobody filters
-        page, next_token = listing.paginate(versions, self._get_param("MaxResults"),
-                                            self._get_param("NextToken"),
-                                            most=MOST)
-        return ActionResult({"LaunchTemplateVersions": [self._version(each) for each in page],
-                             "NextToken": next_token})
+        pairs = self.ec2_backend.describe_launch_template_versions(
+            self._get_param("LaunchTemplateName"), self._get_param("LaunchTemplateId"),
+            self._get_param("Versions", []), None, None, None)
+        versions = [version for _, version in pairs]
+        return listing.answer(self, "LaunchTemplateVersions", versions, self._version, most=MOST)
 
     @rule(EC2_API + "API_DescribeLaunchTemplates.html")
     def describe_launch_templates(self) -> ActionResult:
@@ -180,8 +154,4 @@ class LaunchTemplateApi(EC2BaseResponse):
             template_names=self._get_param("LaunchTemplateNames", []),
             template_ids=self._get_param("LaunchTemplateIds", []),
             filters=self._filters_from_querystring())
-        page, next_token = listing.paginate(templates, self._get_param("MaxResults"),
-                                            self._get_param("NextToken"),
-                                            most=MOST)
-        return ActionResult({"LaunchTemplates": [self._shown(each) for each in page],
-                             "NextToken": next_token})
+        return listing.answer(self, "LaunchTemplates", templates, self._shown, most=MOST)

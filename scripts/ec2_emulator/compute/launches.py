@@ -1,4 +1,4 @@
-"""Launches: which AMI may be launched, on what, and what the instance has from it."""
+"""Launches: which AMI may be launched, on what type, and what the instance has from it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moto.autoscaling.models import FakeAutoScalingGroup
 from moto.core.responses import ActionResult
 from moto.ec2.models import EC2Backend
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import StateReason
 from moto.ec2.responses._base_response import EC2BaseResponse
 
 from ec2_emulator import listing
-from ec2_emulator.compute import image_registration, images, type_choice
+from ec2_emulator.compute import images
 from ec2_emulator.compute.images import EmulatedImage
-from ec2_emulator.rules import EC2_API, EC2_GUIDE, rule
+from ec2_emulator.rules import ASG_GUIDE, EC2_API, EC2_GUIDE, ApiError, rule
 from ec2_emulator.services import ssm_parameters
 from ec2_emulator.state import STATE
 
@@ -32,19 +34,11 @@ def devices_of(
     for mappings in (image.devices, *given):
         for each in mappings or []:
             before = merged.get(each["DeviceName"], {})
-            stated = {key: value for key, value in (each.get("Ebs") or {}).items() if value
-                      is not None}
+            ebs = each.get("Ebs") or {}
+            stated = {key: value for key, value in ebs.items() if value is not None}
             merged[each["DeviceName"]] = {**before, **each,
                                           "Ebs": {**before.get("Ebs", {}), **stated}}
     return list(merged.values())
-
-
-def _volumes_hold(image: EmulatedImage, devices: Sequence[Mapping[str, Any]]) -> None:
-    """As at RegisterImage: no volume is smaller than the AMI's snapshot that it is made from."""
-    for ebs in (each.get("Ebs") or {} for each in devices):
-        snapshot = image.ec2_backend.snapshots.get(ebs.get("SnapshotId"))
-        if snapshot is not None and ebs.get("VolumeSize"):
-            image_registration.volume_holds_snapshot(int(ebs["VolumeSize"]), snapshot)
 
 
 @rule(EC2_GUIDE + "configuring-IMDS-new-instances-ami-configuration.html")
@@ -66,12 +60,15 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
     data = self._get_template_from_args(template).data if template else {}
     image = images.launchable(self, ssm_parameters.resolve(
         self.account_id, self.region_name, image_id or data.get("ImageId", "")))
-    kwargs["instance_type"] = kwargs.get("instance_type") or type_choice.some_type(
+    kwargs["instance_type"] = kwargs.get("instance_type") or some_type(
         data.get("InstanceRequirements", {})
     )
     kwargs["block_device_mappings"] = devices_of(
         image, data.get("BlockDeviceMappings"), kwargs.get("block_device_mappings"))
-    _volumes_hold(image, kwargs["block_device_mappings"])
+    for ebs in (each["Ebs"] for each in kwargs["block_device_mappings"]):
+        snapshot = image.ec2_backend.snapshots.get(ebs.get("SnapshotId"))
+        if snapshot is not None and ebs.get("VolumeSize"):
+            images.volume_holds_snapshot(int(ebs["VolumeSize"]), snapshot)
     kwargs["metadata_options"] = metadata_of(image, data.get("MetadataOptions"),
                                              kwargs.get("metadata_options"))
     reservation = _moto_run_instances(self, image.id, count, *args, **kwargs)
@@ -91,9 +88,36 @@ def take_back(instance: Any) -> None:
     with STATE.lock:
         if instance.state == "running":
             instance.terminate()
-            instance.state_reason = StateReason("Server.SpotInstanceTermination: Spot instance "
-                                                "termination",
-                                                "Server.SpotInstanceTermination")
+            code = "Server.SpotInstanceTermination"
+            instance.state_reason = StateReason(f"{code}: Spot instance termination", code)
+
+
+def some_type(requirements: Mapping[str, Any]) -> str | None:
+    """A type that InstanceRequirements allow, as a group would choose one."""
+    allowed = [listing.wildcard(each) for each in requirements.get("AllowedInstanceTypes", [])]
+    least = (int(requirements.get(name, {}).get("Min", 0)) for name in ("VCpuCount", "MemoryMiB"))
+    vcpus, mib = least
+    return next((name for name, described in sorted(INSTANCE_TYPES.items())
+                 if any(each.fullmatch(name) for each in allowed)
+                 and described["VCpuInfo"]["DefaultVCpus"] >= vcpus
+                 and described["MemoryInfo"]["SizeInMiB"] >= mib),
+                None)
+
+
+@rule(ASG_GUIDE + "ts-as-launch-template.html")
+def group_type(group: FakeAutoScalingGroup) -> str | None:
+    """A group launches a type that its mixed instances policy or its template names, and is refused
+    without any."""
+    if group.ec2_launch_template is None:
+        return group.launch_config.instance_type if group.launch_config else None
+    policy = (group.mixed_instances_policy or {}).get("LaunchTemplate", {})
+    data = group.ec2_launch_template.get_version(group.launch_template_version).data
+    for each in (*(policy.get("Overrides") or []), data):
+        chosen = each.get("InstanceType") or some_type(each.get("InstanceRequirements") or {})
+        if chosen:
+            return str(chosen)
+    raise ApiError("ValidationError", "You must use a valid fully-formed launch template. "
+                                      "The request must contain the parameter InstanceType")
 
 
 class LaunchApi(EC2BaseResponse):
@@ -106,12 +130,9 @@ class LaunchApi(EC2BaseResponse):
             self.ec2_backend.describe_instance_type_offerings(self._get_param("LocationType"), {}),
             listing.filters_of(self._get_param("Filters")),
             lambda offering, _name: [offering["InstanceType"]])
-        page, next_token = listing.paginate(offerings, self._get_param("MaxResults"),
-                                            self._get_param("NextToken"), least=5)
-        return ActionResult({"InstanceTypeOfferings": page, "NextToken": next_token})
+        return listing.answer(self, "InstanceTypeOfferings", offerings, dict, least=5)
 
     def delete_key_pair(self) -> ActionResult:
-        """A key pair is deleted by its name or by its id."""
         named = (self._get_param("KeyName"), self._get_param("KeyPairId"))
         pair = next((each for each in self.ec2_backend.key_pairs.values()
                      if named in ((each.key_name, None), (None, each.id))), None)

@@ -3,8 +3,13 @@ each."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
+
+from ec2_emulator.rules import invalid_parameter
 
 
 def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
@@ -16,3 +21,17 @@ def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
     tags = resource.ec2_backend.tags  # type: ignore[attr-defined]
     return [{"resource_id": name, "key": key, "value": value, "resource_type": kind}
             for key, value in tags.get(name, {}).items()]
+
+
+def tags_for(
+    resource: str, specifications: Sequence[Mapping[str, Any]], allowed: Sequence[str]
+) -> dict[str, str]:
+    """The tags that `TagSpecifications` give a type of resource; another type than `allowed` is
+    refused."""
+    for each in specifications:
+        if each.get("ResourceType") not in allowed:
+            raise invalid_parameter(
+                f"'{each.get('ResourceType')}' is not a valid taggable resource type for this "
+                "operation.")
+    return {tag["Key"]: tag.get("Value", "") for each in specifications
+            if each["ResourceType"] == resource for tag in each.get("Tags", [])}

@@ -5,8 +5,7 @@ What is due is done when somebody asks for groups, up to the emulator's own mome
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,7 +13,6 @@ from moto.autoscaling.models import AutoScalingBackend, FakeAutoScalingGroup, Fa
 
 from ec2_emulator.state import STATE
 
-_MINUTE = timedelta(minutes=1)
 _moto_groups = AutoScalingBackend.describe_auto_scaling_groups
 _moto_put = AutoScalingBackend.put_scheduled_update_group_action
 
@@ -33,49 +31,37 @@ def put(self: AutoScalingBackend, *args: Any, **kwargs: Any) -> FakeScheduledAct
 
 def groups(self: AutoScalingBackend, *args: Any, **kwargs: Any) -> list[FakeAutoScalingGroup]:
     """DescribeAutoScalingGroups, after what was due by then."""
-    actions = list(self.scheduled_actions.values())
-    due = [(moment, number) for number, action in enumerate(actions) for moment in _due(action)]
-    for _, number in sorted(due):
-        _carry_out(self, actions[number])
-    for action in actions:
-        vars(action)["done_until"] = _moment()
+    due = [(moment, number, action)
+           for number, action in enumerate(self.scheduled_actions.values())
+           if (moment := _last(action, vars(action)["done_until"], _moment()))]
+    for moment, _, action in sorted(due, key=lambda each: each[:2]):
+        _carry_out(self, action)
+        vars(action)["done_until"] = moment
     return _moto_groups(self, *args, **kwargs)
 
 
-def _due(action: FakeScheduledAction) -> Iterator[datetime]:
-    """Moments at which it acts: its StartTime, then the minutes of its recurrence, up to EndTime.
+def _last(action: FakeScheduledAction, since: datetime, now: datetime) -> datetime | None:
+    """The last moment at which it was to act after `since`: its StartTime, or a day of its
+    recurrence, up to EndTime. What it did before, it does again.
 
     https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_PutScheduledUpdateGroupAction.html
     """
     starts, ends = _utc(action.start_time), _utc(action.end_time)
-    moment: datetime = vars(action)["done_until"]
-    while (moment := moment + _MINUTE) <= _moment():
-        is_within = (starts is None or starts <= moment) and (ends is None or moment < ends)
-        if moment == starts or (is_within and _recurs(action, moment)):
-            yield moment
+    moments = [starts] if starts else []
+    if action.recurrence:
+        minute, hour, *_, weekdays = action.recurrence.split()
+        zone = ZoneInfo(action.time_zone or "UTC")
+        newest = min(now, ends or now).astimezone(zone).date()
+        for day in (newest - timedelta(days=ago) for ago in range(8)):
+            moment = datetime.combine(day, time(int(hour), int(minute)), zone).astimezone(UTC)
+            is_within = (not starts or starts <= moment) and (not ends or moment < ends)
+            if is_within and str(day.isoweekday() % 7) in weekdays.split(","):
+                moments.append(moment)
+    return max((moment for moment in moments if since < moment <= now), default=None)
 
 
 def _utc(text: Any) -> datetime | None:
     return datetime.fromisoformat(str(text)).astimezone(UTC) if text else None
-
-
-def _recurs(action: FakeScheduledAction, moment: datetime) -> bool:
-    """Whether a minute is one of the cron expression's, in the action's time zone."""
-    if not action.recurrence:
-        return False
-    local = moment.astimezone(ZoneInfo(action.time_zone or "UTC"))
-    values = (local.minute, local.hour, local.day, local.month, local.isoweekday() % 7)
-    return all(_has(field, value)
-               for field, value in zip(action.recurrence.split(), values, strict=True))
-
-
-def _has(field: str, value: int) -> bool:
-    """Whether `*`, or a list of numbers and ranges, has a value."""
-    for part in field.split(","):
-        first, _, last = part.partition("-")
-        if part == "*" or int(first) <= value <= int(last or first):
-            return True
-    return False
 
 
 def _carry_out(backend: AutoScalingBackend, action: FakeScheduledAction) -> None:

@@ -14,7 +14,6 @@ from moto.core.responses import ActionResult
 from moto.ec2.responses._base_response import EC2BaseResponse
 
 from ec2_emulator import listing
-from ec2_emulator.errors import ApiError
 from ec2_emulator.state import STATE
 
 PAGE = 100
@@ -66,9 +65,8 @@ def get_products(asked: dict[str, Any]) -> dict[str, Any]:
              == product["serviceCode"] and all(
                  product["product"]["attributes"].get(field) == value
                  for field, value in wanted.items())]
-    page, token = listing.paginate(
-        found, asked.get("MaxResults"), asked.get("NextToken"), most=PAGE,
-        bad_token=lambda text: ApiError("InvalidNextTokenException", text))
+    page, token = listing.paginate(found, asked.get("MaxResults"), asked.get("NextToken"),
+                                   most=PAGE)
     return {"FormatVersion": "aws_v1", "PriceList": list(page),
             **({"NextToken": token} if token else {})}
 
@@ -87,6 +85,4 @@ class SpotPriceApi(EC2BaseResponse):
             "ProductDescription": "Linux/UNIX", "Timestamp": STATE.now(),
             "SpotPrice": f"{shares.get(each['Location'], SPOT_SHARE) * prices[each['InstanceType']]:.6f}",
         } for each in zones if each["InstanceType"] in prices and each["InstanceType"] in wanted]
-        page, token = listing.paginate(history, self._get_param("MaxResults"),
-                                       self._get_param("NextToken"))
-        return ActionResult({"SpotPriceHistory": page, "NextToken": token})
+        return listing.answer(self, "SpotPriceHistory", history, dict)

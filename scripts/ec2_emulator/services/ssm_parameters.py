@@ -14,8 +14,7 @@ from moto.ssm.models import ssm_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
 
 from ec2_emulator.compute import images
-from ec2_emulator.errors import ApiError
-from ec2_emulator.rules import EC2_GUIDE, SSM_GUIDE, rule
+from ec2_emulator.rules import EC2_GUIDE, SSM_GUIDE, ApiError, rule
 from ec2_emulator.state import STATE
 
 PREFIX = "resolve:ssm:"

@@ -30,14 +30,12 @@ class ListedResource:
     def create_from_cloudformation_json(
         cls, resource_name: str, _given: Data, account_id: str, region_name: str, **_: Any,
     ) -> ListedResource:
-        """Make it."""
         return cls(resource_name, account_id, region_name)
 
     @classmethod
     def update_from_cloudformation_json(
         cls, original_resource: Any, **_: Any
     ) -> ListedResource:
-        """It stays."""
         assert isinstance(original_resource, cls)
         return original_resource
 
@@ -82,8 +80,7 @@ def _sizes(cloudformation_json: Data) -> Data:
 
 def update_group(
     original_resource: FakeAutoScalingGroup, new_resource_name: str, cloudformation_json: Data,
-    account_id: str,
-    region_name: str,
+    account_id: str, region_name: str,
 ) -> FakeAutoScalingGroup:
     """The same group changed: its machines stay (moto would make another one).
 
@@ -123,11 +120,9 @@ def protects(group: Any) -> bool:
 
     https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-instance-protection.html
     """
-    return (
-        isinstance(group, FakeAutoScalingGroup)
-        and group.autoscaling_backend.autoscaling_groups.get(group.name) is group
-        and any(each.protected_from_scale_in for each in group.instance_states)
-    )
+    return (isinstance(group, FakeAutoScalingGroup)
+            and group.autoscaling_backend.autoscaling_groups.get(group.name) is group
+            and any(each.protected_from_scale_in for each in group.instance_states))
 
 
 def install() -> None:

@@ -11,11 +11,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
 from moto.cloudformation.models import Change, ChangeSet, CloudFormationBackend, Stack
-from moto.cloudformation.parsing import ResourceMap
+from moto.cloudformation.parsing import ResourceMap, clean_json
 from moto.cloudformation.responses import CloudFormationResponse
-from moto.cloudformation.utils import yaml_tag_constructor
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.dynamodb.models import dynamodb_backends
@@ -25,29 +23,17 @@ from moto.ssm.models import ssm_backends
 from moto.utilities.utils import get_partition
 
 from ec2_emulator import authorization
-from ec2_emulator.errors import ApiError
-from ec2_emulator.rules import rule
+from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.services import stack_resources
 from ec2_emulator.services.ssm_parameters import settled
 from ec2_emulator.state import STATE
 
-_CREATES = {
-    "AWS::DynamoDB::Table": "dynamodb:CreateTable", "AWS::S3::Bucket": "s3:CreateBucket",
-    "AWS::SNS::Topic": "sns:CreateTopic", "AWS::IAM::Role": "iam:CreateRole",
-    "AWS::IAM::ManagedPolicy": "iam:CreatePolicy",
-    "AWS::IAM::InstanceProfile": "iam:CreateInstanceProfile"}
+_CREATES = {"AWS::S3::Bucket": "s3:CreateBucket", "AWS::IAM::Role": "iam:CreateRole"}
 """The right that making a thing needs, by its type: CloudFormation acts as its caller."""
-_TABLE, _BUCKET = "AWS::DynamoDB::Table", "AWS::S3::Bucket"
 _LEAVES_NOTHING: set[str] = set()
 """Ids of change sets that were made with OnStackFailure=DELETE."""
 _moto_create = CloudFormationBackend.create_change_set
 _moto_delete = CloudFormationBackend.delete_stack
-
-
-def _parsed(template: str) -> dict[str, Any]:
-    yaml.add_multi_constructor("", yaml_tag_constructor)
-    loaded: dict[str, Any] = yaml.load(template, Loader=yaml.Loader)  # noqa: S506 - moto's way to read templates
-    return loaded
 
 
 def holding(template: str, parameters: dict[str, str], account: str, region: str) -> str:
@@ -55,18 +41,16 @@ def holding(template: str, parameters: dict[str, str], account: str, region: str
 
     conditions-section-structure.html
     """
-    whole = _parsed(template)
+    whole = Stack.parse_template(template)
     known = ResourceMap("", "", parameters, {}, region, account, {**whole, "Outputs": {}}, None)
     known.load()
     for section in ("Resources", "Outputs"):
         whole[section] = {name: body for name, body in whole.get(section, {}).items()
                           if "Condition" not in body or known.lazy_condition_map[body["Condition"]]}
     for body in whole["Resources"].values():
-        if choice := body.get("Properties", {}).get("BucketName", {}).get("Fn::If"):
-            chosen = choice[1 if known.lazy_condition_map[choice[0]] else 2]["Ref"]
-            del body["Properties"]["BucketName"]
-            if chosen != "AWS::NoValue":
-                body["Properties"]["BucketName"] = known.resolved_parameters[chosen]
+        properties = body.get("Properties", {})
+        if name := clean_json(properties.pop("BucketName", None), known):
+            properties["BucketName"] = name
     return re.sub(r"\{\{resolve:ssm:([^}]+)\}\}",
                   lambda match: dynamic_reference(account, region, match[1]), json.dumps(whole))
 
@@ -128,10 +112,11 @@ def importable(stack: Stack, template: dict[str, Any]) -> dict[str, Any]:
 
     import-resources-automatically.html
     """
+    partition = get_partition(stack.region_name)
     named: dict[str, tuple[str, Any]] = {
-        _TABLE: ("TableName", dynamodb_backends[stack.account_id][stack.region_name].tables),
-        _BUCKET: ("BucketName",
-                  s3_backends[stack.account_id][get_partition(stack.region_name)].buckets)}
+        "AWS::DynamoDB::Table": (
+            "TableName", dynamodb_backends[stack.account_id][stack.region_name].tables),
+        "AWS::S3::Bucket": ("BucketName", s3_backends[stack.account_id][partition].buckets)}
     found = {}
     for name, body in template["Resources"].items():
         key, there = named.get(body["Type"], ("", {}))
@@ -186,11 +171,12 @@ def execute_change_set(
 
 def _import(stack: Stack, change_set: ChangeSet) -> None:
     there = importable(stack, change_set.template_dict)
-    for name in (change.logical_resource_id for change in change_set.changes if change.action
-                 == "Import"):
-        kind = change_set.template_dict["Resources"][name]["Type"]
-        there[name].cf_resource_type, there[name].logical_resource_id = kind, name
-        stack.resource_map._parsed_resources[name] = there[name]
+    for change in change_set.changes:
+        name = change.logical_resource_id
+        if change.action == "Import":
+            there[name].cf_resource_type = change.resource_type
+            there[name].logical_resource_id = name
+            stack.resource_map._parsed_resources[name] = there[name]
 
 
 def _roll_back(stack: Stack, before: set[str]) -> None:
@@ -199,12 +185,10 @@ def _roll_back(stack: Stack, before: set[str]) -> None:
     for name, policy in _policies(stack).items():
         if name not in before:
             _iam(stack).delete_policy(policy.arn)
-    for name in sorted(made._parsed_resources.keys() - before):
-        if (
-            name in made._resource_json_map
-            and made._resource_json_map[name].get("DeletionPolicy") != "Retain"
-        ):
-            made._delete_resource(made._parsed_resources.pop(name), made._resource_json_map[name])
+    for name in sorted((made._parsed_resources.keys() - before) & made._resource_json_map.keys()):
+        body = made._resource_json_map[name]
+        if body.get("DeletionPolicy") != "Retain":
+            made._delete_resource(made._parsed_resources.pop(name), body)
 
 
 def _iam(stack: Stack) -> IAMBackend:
@@ -248,10 +232,9 @@ def delete_stack(backend: CloudFormationBackend, name_or_stack_id: str) -> None:
 
 
 class StackApi(CloudFormationResponse):
-    """CloudFormation's change sets as AWS answers them."""
+    """The handlers."""
 
     def create_change_set(self) -> ActionResult:
-        """Show as imported what is, where the caller wants that."""
         answer = super().create_change_set()
         assert isinstance(answer.result, dict)
         change_set = self.cloudformation_backend.change_sets[answer.result["Id"]]

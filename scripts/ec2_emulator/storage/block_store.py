@@ -31,11 +31,9 @@ class BlockStore:
             self._slots[digest] = slot
 
     def get(self, digest: bytes) -> bytes:
-        """The block with that digest."""
         return os.pread(self._file.fileno(), BLOCK, self._slots[digest] * BLOCK)
 
     def clear(self) -> None:
-        """Forget every block."""
         with self._lock:
             self._slots.clear()
             self._file.truncate(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import time
 from typing import Any
@@ -13,8 +12,7 @@ from moto.ebs.responses import EBSResponse
 from moto.ec2.models import ec2_backends
 
 from ec2_emulator import authorization, listing
-from ec2_emulator.errors import ApiError
-from ec2_emulator.rules import EBS_API, EBS_GUIDE, rule
+from ec2_emulator.rules import EBS_API, EBS_GUIDE, ApiError, rule
 from ec2_emulator.state import STATE, ApiCall
 from ec2_emulator.storage import encryption, snapshots
 from ec2_emulator.storage.block_store import BLOCK
@@ -25,26 +23,21 @@ MOST_BLOCKS, LEAST_BLOCKS = 10000, 100
 
 
 class InvalidRequest(ApiError):
-    """A ValidationException with its documented reason."""
+    """A refusal with its documented reason."""
 
-    def __init__(self, message: str, reason: str = "INVALID_PARAMETER_VALUE") -> None:
-        super().__init__("ValidationException", message)
+    def __init__(self, message: str, reason: str = "INVALID_PARAMETER_VALUE",
+                 code: str = "ValidationException") -> None:
+        super().__init__(code, message)
         self.Reason = reason
 
 
-class SnapshotMissing(ApiError):
-    """A ResourceNotFoundException with its documented reason."""
-
-    def __init__(self, snapshot: str) -> None:
-        super().__init__("ResourceNotFoundException", f"The snapshot {snapshot} does not exist.")
-        self.Reason = "SNAPSHOT_NOT_FOUND"
+def _missing(snapshot: str) -> InvalidRequest:
+    return InvalidRequest(f"The snapshot {snapshot} does not exist.", "SNAPSHOT_NOT_FOUND",
+                          "ResourceNotFoundException")
 
 
-def _sha256(given: str) -> bytes:
-    try:
-        return base64.b64decode(given, validate=True)
-    except binascii.Error:
-        raise InvalidRequest(f"{given!r} is not Base64") from None
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
 
 
 @rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-DataLength")
@@ -52,8 +45,7 @@ def block_is_whole(data: bytes, stated: int | None) -> None:
     """The only size of a block is 524288 bytes, and DataLength says so."""
     if stated != BLOCK or len(data) != BLOCK:
         raise InvalidRequest(f"a block has {BLOCK} bytes: DataLength is {stated}, the body has "
-                             f"{len(data)}",
-                             "INVALID_BLOCK")
+                             f"{len(data)}", "INVALID_BLOCK")
 
 
 @rule(EBS_API + "API_PutSnapshotBlock.html#ebs-PutSnapshotBlock-request-BlockData")
@@ -62,7 +54,7 @@ def block_is_what_was_signed(data: bytes, checksum: str | None, algorithm: str |
     if algorithm != "SHA256" or not checksum:
         raise InvalidRequest("the checksum and its algorithm, SHA256, are required")
     digest = hashlib.sha256(data).digest()
-    if _sha256(checksum) != digest:
+    if checksum != _base64(digest):
         raise InvalidRequest("the checksum of the block does not match its data", "INVALID_BLOCK")
     return digest
 
@@ -74,8 +66,7 @@ def block_is_inside(snapshot: EmulatedSnapshot, index: int) -> None:
     if not 0 <= index < snapshot.blocks():
         raise InvalidRequest(
             f"a volume of {snapshot.volume_size} GiB has {snapshot.blocks()} blocks, and no block "
-            f"{index}",
-            "INVALID_BLOCK")
+            f"{index}", "INVALID_BLOCK")
 
 
 @rule(EBS_API + "API_CompleteSnapshot.html")
@@ -165,7 +156,7 @@ def key_opens_blocks(caller: ApiCall, snapshot: EmulatedSnapshot) -> None:
 
 
 def _token(snapshot: EmulatedSnapshot, index: int) -> str:
-    return base64.b64encode(f"{snapshot.id}|{index}".encode()).decode()
+    return _base64(f"{snapshot.id}|{index}".encode())
 
 
 def damage(snapshot: str, region: str, block: int, bit: int = 0) -> str:
@@ -177,8 +168,8 @@ def damage(snapshot: str, region: str, block: int, bit: int = 0) -> str:
             data[bit // 8] ^= 1 << bit % 8
             stored.written[block] = hashlib.sha256(data).digest()
             STATE.blocks.put(stored.written[block], bytes(data))
-            return base64.b64encode(stored.written[block]).decode()
-    raise SnapshotMissing(snapshot)
+            return _base64(stored.written[block])
+    raise _missing(snapshot)
 
 
 class EbsDirectApi(EBSResponse):
@@ -191,11 +182,10 @@ class EbsDirectApi(EBSResponse):
     def _find(self, name: str) -> EmulatedSnapshot:
         snapshot = self._backend.snapshots.get(self._get_param(name))
         if snapshot is None:
-            raise SnapshotMissing(self._get_param(name))
+            raise _missing(self._get_param(name))
         return snapshot  # type: ignore[no-any-return]
 
     def start_snapshot(self) -> ActionResult:
-        """A snapshot that waits for blocks."""
         size, backend = self._get_param("VolumeSize"), self._backend
         if size is None or not 1 <= size <= 65536:
             raise InvalidRequest(f"the size of a volume is 1 to 65536 GiB, not {size}",
@@ -222,7 +212,6 @@ class EbsDirectApi(EBSResponse):
             "KmsKeyArn": key})
 
     def put_snapshot_block(self) -> ActionResult:
-        """Verify and keep a block; one that exists is overwritten."""
         snapshot, index = self._find("SnapshotId"), self._get_param("BlockIndex")
         data = self._get_param("BlockData")
         block_comes_in_time(snapshot)
@@ -251,17 +240,16 @@ class EbsDirectApi(EBSResponse):
         return readable_when_complete(self._find(name))
 
     def get_snapshot_block(self) -> ActionResult:
-        """The data of a block, inherited or its own."""
         snapshot, index = self._readable("SnapshotId"), self._get_param("BlockIndex")
         key_opens_blocks(ApiCall("ebs", "GetSnapshotBlock", self.region, self.access_key), snapshot)
         token_is_ours(snapshot, index, self._get_param("BlockToken"))
         digest = snapshot.digest(index)
         if digest is None:
             raise InvalidRequest(f"the snapshot {snapshot.id} has no block {index}",
-            "INVALID_BLOCK")
+                                 "INVALID_BLOCK")
         return ActionResult({"DataLength": BLOCK, "BlockData": STATE.blocks.get(digest),
                              "ChecksumAlgorithm": "SHA256",
-                             "Checksum": base64.b64encode(digest).decode()})
+                             "Checksum": _base64(digest)})
 
     def _listed(
         self, snapshot: EmulatedSnapshot, name: str, entries: list[dict[str, Any]]
@@ -271,27 +259,20 @@ class EbsDirectApi(EBSResponse):
             raise InvalidRequest(f"MaxResults is {LEAST_BLOCKS} to {MOST_BLOCKS}, not {limit}")
         first = self._get_param("StartingBlockIndex") or 0
         page, next_token = listing.paginate(
-            entries,
-            limit,
-            self._get_param("NextToken"),
-            most=MOST_BLOCKS,
-            start=sum(entry["BlockIndex"] < first for entry in entries),
-            bad_token=lambda text: InvalidRequest(text, "INVALID_PAGE_TOKEN"),
-        )
+            [entry for entry in entries if entry["BlockIndex"] >= first], limit,
+            self._get_param("NextToken"), most=MOST_BLOCKS,
+            bad_token=lambda text: InvalidRequest(text, "INVALID_PAGE_TOKEN"))
         return ActionResult({name: page, "NextToken": next_token,
                              "VolumeSize": snapshot.volume_size,
                              "BlockSize": BLOCK, "ExpiryTime": STATE.now().timestamp() + 3600})
 
     def list_snapshot_blocks(self) -> ActionResult:
-        """Index and token of each block, in ascending order."""
         snapshot = self._readable("SnapshotId")
         return self._listed(snapshot, "Blocks", [
             {"BlockIndex": index, "BlockToken": _token(snapshot, index)}
             for index in snapshot.content()])
 
     def list_changed_blocks(self) -> ActionResult:
-        """Blocks that the second snapshot has and the first has not, or has with other content, and
-        the reverse."""
         if not self._get_param("FirstSnapshotId"):
             raise InvalidRequest("FirstSnapshotId and SecondSnapshotId come together")
         first, second = self._readable("FirstSnapshotId"), self._readable("SecondSnapshotId")

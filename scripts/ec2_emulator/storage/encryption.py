@@ -1,16 +1,25 @@
-"""What new snapshots are encrypted by: the key that is asked for, or the account's default."""
+"""Keys: what new snapshots are encrypted by, and signatures of digests."""
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from moto.core.responses import ActionResult
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.kms.models import kms_backends
+from moto.kms.responses import KmsResponse
 
 from ec2_emulator.rules import EBS_GUIDE, EC2_API, rule
 
 AWS_ALIAS = "alias/aws/ebs"
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "ECDSA_SHA_256": hashes.SHA256(), "ECDSA_SHA_384": hashes.SHA384(),
+    "ECDSA_SHA_512": hashes.SHA512()}
 
 
 def aws_key(backend: Any) -> str:
@@ -42,3 +51,17 @@ class EncryptionApi(EC2BaseResponse):
     def get_ebs_default_kms_key_id(self) -> ActionResult:
         """The default key is alias/aws/ebs until another one is chosen."""
         return ActionResult({"KmsKeyId": self.ec2_backend.default_kms_key_id or AWS_ALIAS})
+
+
+class SigningApi(KmsResponse):
+    """The handlers."""
+
+    def sign(self) -> str:
+        """As moto does, which knows keys and algorithms; but moto hashes a digest once more."""
+        answer = json.loads(super().sign())
+        if self._get_param("MessageType") == "DIGEST":
+            key: Any = self.kms_backend.describe_key(self._get_param("KeyId")).private_key
+            kind = _HASHES[answer["SigningAlgorithm"]]
+            signature = key.private_key.sign(self._get_param("Message"), ECDSA(Prehashed(kind)))
+            answer["Signature"] = base64.b64encode(signature).decode()
+        return json.dumps(answer)

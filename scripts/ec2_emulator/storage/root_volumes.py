@@ -13,10 +13,10 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.responses._base_response import EC2BaseResponse
 from moto.moto_api._internal import mock_random
 
-from ec2_emulator import listing, request_fields
-from ec2_emulator.compute import images
+from ec2_emulator import listing
+from ec2_emulator.compute import images, resource_tags
 from ec2_emulator.compute.images import EmulatedImage
-from ec2_emulator.errors import ApiError
+from ec2_emulator.rules import ApiError
 from ec2_emulator.state import MY_ACCOUNT, STATE
 from ec2_emulator.storage import snapshots
 from ec2_emulator.storage.block_store import BLOCK
@@ -24,8 +24,7 @@ from ec2_emulator.storage.block_store import BLOCK
 STATES = ("pending", "in-progress", "succeeded")
 
 
-def root_of(instance: Any) -> Any:
-    """The root volume of an instance; IncorrectInstanceState where it has none."""
+def _root_of(instance: Any) -> Any:
     device = instance.block_device_mapping.get(instance.root_device_name)
     if device is None:
         raise ApiError("IncorrectInstanceState", f"The instance '{instance.id}' has no root volume")
@@ -45,7 +44,7 @@ def write(instance: str, region: str, offset: int, data: str) -> None:
     not.
     """
     backend, rest = ec2_backends[MY_ACCOUNT][region], memoryview(base64.b64decode(data))
-    volume = root_of(backend.get_instance(instance))
+    volume = _root_of(backend.get_instance(instance))
     source = snapshots.find(backend, volume.snapshot_id) if volume.snapshot_id else None
     while rest:
         index, at = divmod(offset, BLOCK)
@@ -61,7 +60,8 @@ def write(instance: str, region: str, offset: int, data: str) -> None:
 
 @dataclass
 class ReplacementTask:
-    """One replacement of a root volume: it moves on whenever somebody looks."""
+    """One replacement of a root volume: pending, then in progress, then done whenever somebody
+    looks."""
 
     instance: Any
     image: EmulatedImage
@@ -74,7 +74,6 @@ class ReplacementTask:
     moved_at: float = field(default_factory=time.monotonic)
 
     def advance(self) -> None:
-        """Become what is due by now."""
         while self.state in STATES[:2] and STATE.is_over(self.moved_at, lambda at: at.pending_s):
             self.state, self.moved_at = STATES[STATES.index(self.state) + 1], time.monotonic()
             if self.state == STATES[2]:
@@ -82,7 +81,6 @@ class ReplacementTask:
                 self.ended = STATE.now()
 
     def shown(self) -> dict[str, Any]:
-        """The task as DescribeReplaceRootVolumeTasks shows it."""
         return {"ReplaceRootVolumeTaskId": self.id, "InstanceId": self.instance.id,
                 "TaskState": self.state,
                 "StartTime": self.started.isoformat(),
@@ -95,7 +93,7 @@ class ReplacementTask:
 def replace(instance: Any, image: EmulatedImage, *, delete: bool) -> None:
     """The old root volume is detached, a new one of the same type takes its place, and all else of
     the instance stays, but that it has the new AMI's id from then on."""
-    backend, old, device = instance.ec2_backend, root_of(instance), instance.root_device_name
+    backend, old, device = instance.ec2_backend, _root_of(instance), instance.root_device_name
     source = image.snapshots()[0]
     on_termination = instance.block_device_mapping[device].delete_on_termination
     backend.detach_volume(old.id, instance.id, device)
@@ -121,7 +119,7 @@ class RootVolumeApi(EC2BaseResponse):
     def create_replace_root_volume_task(self) -> ActionResult:
         """Begin a replacement by an AMI; by a snapshot nobody here asks."""
         backend, kind = self.ec2_backend, "replace-root-volume-task"
-        tags = request_fields.tags_for(kind, self._get_param("TagSpecifications", []), [kind])
+        tags = resource_tags.tags_for(kind, self._get_param("TagSpecifications", []), [kind])
         task = ReplacementTask(
             backend.get_instance(self._get_param("InstanceId")),
             images.launchable(backend, self._get_param("ImageId")),
@@ -130,11 +128,6 @@ class RootVolumeApi(EC2BaseResponse):
         return ActionResult({"ReplaceRootVolumeTask": task.shown()})
 
     def describe_replace_root_volume_tasks(self) -> ActionResult:
-        """A task is pending, then in-progress, then succeeded; tasks are listed by instance, in
-        pages."""
         wanted = listing.filters_of(self._get_param("Filters"))["instance-id"]
         tasks = [task for task in _tasks(self.ec2_backend).values() if task.instance.id in wanted]
-        page, next_token = listing.paginate(tasks, self._get_param("MaxResults"),
-                                            self._get_param("NextToken"), most=50)
-        return ActionResult({"ReplaceRootVolumeTasks": [task.shown() for task in page],
-                             "NextToken": next_token})
+        return listing.answer(self, "ReplaceRootVolumeTasks", tasks, ReplacementTask.shown, most=50)

@@ -65,21 +65,17 @@ class EmulatedSnapshot(Snapshot):
         return dict(sorted({**inherited, **self.written}.items()))
 
     def digest(self, index: int) -> bytes | None:
-        """Digest of one block."""
         found = self.written.get(index)
         return found if found is not None or self.parent is None else self.parent.digest(index)
 
     def lineage(self) -> set[str]:
-        """This snapshot and those that it came from."""
         return {self.id} | (self.parent.lineage() if self.parent is not None else set())
 
     def blocks(self) -> int:
-        """How many blocks a volume of this size has."""
         return int(self.volume_size) * BLOCKS_PER_GIB
 
     @property
     def full_snapshot_size_in_bytes(self) -> int:
-        """What the snapshot's blocks occupy, inherited ones included."""
         return len(self.content()) * BLOCK
 
 
@@ -94,7 +90,7 @@ def find(backend: Any, snapshot_id: str) -> EmulatedSnapshot | None:
 
 
 def get_snapshot(self: Any, snapshot_id: str) -> EmulatedSnapshot:
-    """In the place of `EC2Backend.get_snapshot`."""
+    """In the place of moto's, which knows the account's own."""
     snapshot = find(self, snapshot_id)
     if snapshot is None:
         raise InvalidSnapshotIdError

@@ -32,11 +32,8 @@ def _flow(items: Iterable[str], indent: int) -> str:
     text = ", ".join(items)
     if len(text) + indent + 2 <= _WIDTH:
         return f"[{text}]"
-    return (
-        "[\n"
-        + textwrap.indent(textwrap.fill(text, _WIDTH - 14, break_on_hyphens=False), " " * 4)
-        + "]"
-    )
+    filled = textwrap.fill(text, _WIDTH - 14, break_on_hyphens=False)
+    return "[\n" + textwrap.indent(filled, " " * 4) + "]"
 
 
 def _statement(
@@ -61,12 +58,10 @@ def statements(root: Path, commands: Iterable[str]) -> str:
     resources and condition."""
     places: dict[tuple[str, str, str], set[str]] = {}
     for command in commands:
-        for each in json.loads((root / POLICIES / f"{command}.json").read_text(encoding="utf-8"))[
-            "Statement"
-        ]:
-            resources = (
-                each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]]
-            )
+        policy = json.loads((root / POLICIES / f"{command}.json").read_text(encoding="utf-8"))
+        for each in policy["Statement"]:
+            given = each["Resource"]
+            resources = [given] if isinstance(given, str) else given
             for action in each["Action"]:
                 key = each["Effect"], json.dumps(each.get("Condition"), sort_keys=True), action
                 places.setdefault(key, set()).update(resources)
@@ -90,16 +85,15 @@ def template(root: Path) -> list[str]:
     if not (text := trees.read(root / TEMPLATE)):
         return []
     named = {name for match in _STATEMENTS.finditer(text) for name in match[2].split(", ")}
-    problems = [f"{TEMPLATE} has no policy with the rights of {path.name}: name it in one of its `Commands`"
-                for path in trees.glob(root, f"{POLICIES}/*.json") if path.stem not in named]
-    gone = [name for name in sorted(named) if not (root / POLICIES / f"{name}.json").is_file()]
-    if problems or gone:
-        return problems + [f"{TEMPLATE} names {name}.json, which does not exist" for name in gone]
-    return (
-        []
-        if written(root) == text
-        else [f"{TEMPLATE} has other rights than {POLICIES}: run scripts/policies"]
-    )
+    there = {path.stem for path in trees.glob(root, f"{POLICIES}/*.json")}
+    if named != there:
+        return [f"{TEMPLATE} has no policy with the rights of {name}.json: name it in one of its "
+                "`Commands`" for name in sorted(there - named)] + [
+                f"{TEMPLATE} names {name}.json, which does not exist"
+                for name in sorted(named - there)]
+    if written(root) != text:
+        return [f"{TEMPLATE} has other rights than {POLICIES}: run scripts/policies"]
+    return []
 
 
 if __name__ == "__main__":

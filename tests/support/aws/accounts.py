@@ -71,7 +71,6 @@ class Dice(Random):
         return self.choices([IMAGE, OTHER, ""], [8, 1, 1])[0]
 
     def reference(self) -> str:
-        """What a template may name as its image."""
         return self.ami() if self.chance(0.6) else self.choice(
             ["", "resolve:ssm:/team/base", "resolve:ssm:/team/base:3", "resolve:ssm:flat",
              "resolve:ssm:/nowhere"])

@@ -188,7 +188,6 @@ class NotingApplication(server.EmulatorApplication):
     """The emulator with notes."""
 
     def __call__(self, environ: authorization.Environ, start: Any) -> Iterable[bytes]:
-        """Answer one request."""
         if environ["PATH_INFO"] == f"{server.CONTROL}asked":
             start("200 OK", [("Content-Type", "application/json")])
             return [json.dumps([asdict(each) for each in NOTES]).encode()]

@@ -61,7 +61,6 @@ class Topic:
         monkeypatch.setenv(notify.TOPIC, topic)
 
     def texts(self) -> list[str]:
-        """What it was told since this was last asked."""
         found = list[str]()
         while rows := self._sqs.receive_message(
                 QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages"):
@@ -90,7 +89,6 @@ class Weeks:
         self.stated: list[dict[str, Any]] = []
 
     def define(self) -> None:
-        """Publish the image in one region, and keep one build."""
         self.checkout.define(f"publish: {{regions: [{REGION}], keep_last: 1, launch_template: "
                              "{instance_type: c7i.large}}\n")
 
@@ -103,7 +101,6 @@ class Weeks:
         return Week.before(clock.now())
 
     def spend(self, week: Week, services: Mapping[str, float]) -> None:
-        """So many dollars a day of this week."""
         for day in range(7):
             self.bills[week.monday + timedelta(days=day)] = dict(services)
 
@@ -121,7 +118,6 @@ class Weeks:
         self.aws.set(answers=stated + bill)
 
     def digest(self, *args: str, code: int = 0) -> str:
-        """Run it."""
         return self.checkout.run("digest", *args, code=code)
 
 

@@ -6,6 +6,10 @@ import base64
 import json
 import os
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,28 +17,11 @@ import urllib3
 
 from support.aws.iam_policies import Asked
 
+ROOT = Path(__file__).resolve().parents[3]
 
-class Process:
-    """A program that prints an address, or is asked until it answers, and is ended with the
-    session."""
 
-    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
-        self._process = subprocess.Popen(argv, env={**os.environ, **env}, stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, text=True)
-
-    def line(self) -> str:
-        """The next line of its standard output; fails where it ended instead."""
-        assert self._process.stdout is not None
-        text = self._process.stdout.readline()
-        assert text, f"{self._process.args!r} ended with {self._process.wait()}"
-        return text.strip()
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-        assert self._process.stdout is not None and self._process.stdin is not None
-        self._process.stdout.close()
-        self._process.stdin.close()
+KEY = "AKIAEMULATOR00000000"
+REGION = "us-east-1"
 
 
 class Emulator:
@@ -62,7 +49,6 @@ class Emulator:
                 for call in self._ask("GET", "calls")]
 
     def met(self) -> list[list[str]]:
-        """The modes of lateness that each call since the reset met."""
         return [call["met"] for call in self._ask("GET", "calls")]
 
     def asked(self) -> list[list[str]]:
@@ -91,13 +77,36 @@ class Emulator:
         self.set(late=rules, late_seed=seed)
 
     def damage(self, snapshot: str, region: str, block: int, bit: int = 0) -> None:
-        """Flip a bit of a stored block, checksum included."""
         self._ask("POST", "damage", snapshot=snapshot, region=region, block=block, bit=bit)
 
     def write(self, instance: str, region: str, offset: int, data: bytes) -> None:
         """Write to an instance's root volume, as the instance itself would."""
         self._ask("POST", "write", instance=instance, region=region, offset=offset,
                   data=base64.b64encode(data).decode())
+
+
+@contextmanager
+def running(program: str = "ec2_emulator") -> Iterator[Emulator]:
+    """An emulator as a process of its own; `support.aws.asked` notes what IAM is asked, too."""
+    path = f"{ROOT / 'scripts'}:{ROOT / 'tests'}"
+    with subprocess.Popen([sys.executable, "-m", program, "--port", "0"], text=True,
+                          env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        assert line, f"{program} ended with {process.wait()}"
+        try:
+            yield Emulator(line.partition("=")[2])
+        finally:
+            process.terminate()
+
+
+def environment(url: str, folder: Path) -> dict[str, str]:
+    """What leads a program to the account at `url`, and to no other; `folder` has no settings."""
+    return {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": "none",
+            "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": str(folder / "no-config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(folder / "no-credentials")}
 
 
 def retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,11 +128,9 @@ class Faults:
         self._emulator.late(*self._rules)
 
     def clear(self) -> None:
-        """No fault any longer, and none met."""
         self._rules.clear()
         self._emulator.late()
         self._since = len(self._emulator.met())
 
     def met(self) -> int:
-        """How many calls met one."""
         return sum(map(bool, self._emulator.met()[self._since:]))

@@ -22,18 +22,15 @@ class Fleet:
 
     @classmethod
     def publish(cls, account: SeededAccount, checkout: Checkout) -> Fleet:
-        """Publish both in one region."""
         checkout.define(f"publish: {{regions: [{REGION}], {TYPE}}}\n")
         return cls(account, checkout, (checkout.publish(1), checkout.publish(2)))
 
     def ami(self, number: int) -> str:
-        """The AMI of the first or the second build."""
         (found,) = (ami.id for ami in self.account.amis().values() if ami.build_id
                     == self.builds[number - 1])
         return found
 
     def by_version(self, version: int) -> str:
-        """An instance that the launch template launches."""
         return self.account.launch(self.ami(version),
                                    LaunchTemplate={**TEMPLATE, "Version": str(version)})
 
@@ -44,7 +41,6 @@ class Fleet:
         return self.members(name)[0]
 
     def members(self, name: str) -> list[str]:
-        """The instances of a group."""
         (found,) = self.account.groups.describe_auto_scaling_groups(AutoScalingGroupNames=[name])[
             "AutoScalingGroups"
         ]

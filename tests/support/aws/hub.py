@@ -94,7 +94,6 @@ class Hub:
 
     @contextmanager
     def running(self, limit_s: int = 60) -> Iterator[Hub]:
-        """From its first answer on."""
         lines = [f"c.ClusterSpawner.{name} = {value!r}\n" for name, value in self.traits.items()]
         config = self.folder / "config.py"
         config.write_text(CONFIG.format(files=str(ROOT / "roles/jupyterhub/files"), port=self.port,
@@ -112,7 +111,6 @@ class Hub:
             process.wait()
 
     def log(self) -> str:
-        """All that it has said."""
         return self._log.read_text(encoding="utf-8")
 
     def _up(self) -> bool:
@@ -121,7 +119,6 @@ class Hub:
         return False
 
     def ask(self, method: str, path: str, body: Any = None, **given: Any) -> Any:
-        """A request to the hub's API."""
         return self._http.request(
             method, f"http://127.0.0.1:{self.port}/hub/api{path}", body=json.dumps(body or {}),
             headers={"Authorization": f"token {TOKEN}"}, **given)
@@ -142,7 +139,6 @@ class Hub:
         return said
 
     def is_ready(self, user: str) -> bool:
-        """Whether the user's server is there."""
         servers = self.ask("GET", f"/users/{user}").json()["servers"]
         return bool(servers.get("", {}).get("ready"))
 
@@ -165,7 +161,6 @@ class Notebook(QuietHandler):
     """What a machine answers once its server runs."""
 
     def do_GET(self) -> None:
-        """Any page."""
         self.answer(200, b"{}", X_JupyterHub_Version="5.2.1")
 
 
@@ -207,7 +202,6 @@ class Browser:
         return self._session.post(f"{self.BASE}{page}", data={**fields, "_xsrf": self._xsrf(path)})
 
     def choose(self, kind: str) -> None:
-        """Send the form."""
         page = self._session.get(f"{self.BASE}/hub/spawn/{self.user}")
         assert f'<option value="{kind}">' in page.text, page.text
         assert self._post(f"/hub/spawn/{self.user}", "/hub/", type=kind).ok
@@ -218,7 +212,6 @@ class Browser:
         return page.ok and page.url.startswith(f"{self.BASE}/user/{self.user}/")
 
     def save(self, name: str, text: str) -> None:
-        """Write a file by the server's API."""
         path = f"/user/{self.user}/"
         done = self._session.put(
             f"{self.BASE}{path}api/contents/{name}", headers={"X-XSRFToken": self._xsrf(path)},
@@ -226,7 +219,6 @@ class Browser:
         assert done.ok, done.text
 
     def stop(self) -> None:
-        """End the server."""
         self._session.get(f"{self.BASE}/hub/home")
         done = self._session.delete(
             f"{self.BASE}/hub/api/users/{self.user}/server",

@@ -81,7 +81,6 @@ class KillProxy:
             env={**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}"})
 
     def close(self) -> None:
-        """End both."""
         self._served.close()
         assert self._forks.stdin and self._forks.stdout
         self._forks.stdin.close()
@@ -116,7 +115,6 @@ class KillProxy:
             return dict(self._seen)
 
     def reset(self) -> None:
-        """Empty the account behind the proxy."""
         self._http.request("POST", f"{self._upstream}/_emulator/reset", body=b"{}")
 
     def points(self) -> list[KillPoint]:

@@ -1,17 +1,112 @@
-"""What the tables of rules ask: a builder makes what a call needs, and returns its parameters."""
+"""What the table of rules asks: a builder makes what a call needs, and returns its parameters."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from support.aws.emulator_probe import STRANGER, TYPE, ProbeAccount, block
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from ec2_emulator.storage.block_store import BLOCK
+
+from support.aws.emulator import REGION, Emulator
 
 Asked = dict[str, Any]
+STRANGER, TYPE = "210987654321", "g5.xlarge"
 NO_IMAGE, NO_SNAPSHOT = "ami-00000000000000000", "snap-00000000000000000"
 SHARE = {"LaunchPermission": {"Add": [{"UserId": STRANGER}]}}
+
+
+@functools.cache
+def client(url: str, service: str) -> Any:
+    """A client whose first error is the answer."""
+    return boto3.client(service, region_name=REGION, endpoint_url=url, aws_access_key_id="x",
+                        aws_secret_access_key="none",
+                        config=Config(retries={"total_max_attempts": 1}))
+
+
+class ProbeAccount:
+    """An empty account, with what most calls begin with."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.set = emulator.set
+        emulator.reset()
+        self.set(pending_s=0, refresh_s=0)
+        self.ec2, self.ebs, self.ssm, self.autoscaling = (
+            client(emulator.url, service) for service in ("ec2", "ebs", "ssm", "autoscaling"))
+
+    def call(self, name: str) -> Any:
+        """What `ec2.run_instances` names, or a function of this class."""
+        called: Any = self
+        for part in name.split("."):
+            called = getattr(called, part)
+        return called
+
+    def start(self, gib: int = 1, **more: Any) -> str:
+        name: str = self.ebs.start_snapshot(**{"VolumeSize": gib, **more})["SnapshotId"]
+        return name
+
+    def put(self, snapshot: str, index: int, data: bytes) -> bytes:
+        """Write a block; returns its digest."""
+        digest = hashlib.sha256(data).digest()
+        self.ebs.put_snapshot_block(
+            SnapshotId=snapshot, BlockIndex=index, BlockData=data, DataLength=len(data),
+            ChecksumAlgorithm="SHA256",
+            Checksum=base64.b64encode(digest).decode())
+        return digest
+
+    def snapshot(self, gib: int = 1, blocks: dict[int, bytes] | None = None, **more: Any) -> str:
+        name = self.start(gib, **more)
+        for index, data in (blocks or {}).items():
+            self.put(name, index, data)
+        self.ebs.complete_snapshot(SnapshotId=name, ChangedBlocksCount=len(blocks or {}))
+        return name
+
+    def image(self, name: str = "golden-1", snapshot: str = "", **more: Any) -> str:
+        asked = {"Architecture": "x86_64", "RootDeviceName": "/dev/xvda",
+                 "VirtualizationType": "hvm",
+                 "EnaSupport": True, **more}
+        if "BlockDeviceMappings" not in more:
+            ebs = {"SnapshotId": snapshot or self.snapshot()}
+            asked["BlockDeviceMappings"] = [{"DeviceName": "/dev/xvda", "Ebs": ebs}]
+        made: str = self.ec2.register_image(Name=name, **asked)["ImageId"]
+        return made
+
+    def template(self, **data: Any) -> str:
+        made = self.ec2.create_launch_template(LaunchTemplateName="golden-x",
+                                               LaunchTemplateData=data)
+        name: str = made["LaunchTemplate"]["LaunchTemplateId"]
+        return name
+
+    def launch(self, **asked: Any) -> None:
+        self.ec2.run_instances(**{"MinCount": 1, "MaxCount": 1, "InstanceType": TYPE, **asked})
+
+    def group(self, template: str, size: int = 1) -> None:
+        """A group of so many instances of version 1 of a template."""
+        self.autoscaling.create_auto_scaling_group(
+            AutoScalingGroupName="g", MinSize=0, MaxSize=4, DesiredCapacity=size,
+            AvailabilityZones=[f"{REGION}a"],
+            LaunchTemplate={"LaunchTemplateId": template, "Version": "1"})
+
+
+def block(text: str) -> bytes:
+    """A block of data that differs from that of other texts."""
+    return text.encode().ljust(BLOCK, b"\0")
+
+
+def refused(code: str, call: Callable[..., Any], **asked: Any) -> str:
+    """The call is refused with `code`; returns the message."""
+    with pytest.raises(ClientError) as caught:
+        call(**asked)
+    assert caught.value.response["Error"]["Code"] == code, caught.value
+    message: str = caught.value.response["Error"]["Message"]
+    return message
 
 
 def put(account: ProbeAccount, data: bytes = block("a"), snapshot: str = "", **more: Any) -> Asked:
@@ -99,7 +194,7 @@ def refresh(account: ProbeAccount, *started: str, **more: Any) -> Asked:
     account.group(made)
     account.set(refresh_s=3600)
     for version in started:
-        account.groups.start_instance_refresh(AutoScalingGroupName="g", **desired(made, version))
+        account.autoscaling.start_instance_refresh(AutoScalingGroupName="g", **desired(made, version))
     return {"AutoScalingGroupName": "g", **more}
 
 
@@ -120,18 +215,3 @@ def images(account: ProbeAccount) -> Asked:
     for number in range(7):
         account.image(f"golden-{number}", snapshot)
     return {"Owners": ["self"]}
-
-
-def snapshots(account: ProbeAccount) -> Asked:
-    """Seven snapshots."""
-    for _ in range(7):
-        account.snapshot()
-    return {"OwnerIds": ["self"]}
-
-
-def templates(account: ProbeAccount) -> Asked:
-    """Seven templates."""
-    for number in range(7):
-        account.ec2.create_launch_template(LaunchTemplateName=f"golden-{number}",
-                                           LaunchTemplateData={"KeyName": "x"})
-    return {}

@@ -78,7 +78,6 @@ class SeededAccount:
         return f"/golden-ami/{self.image}/{build_id(number)}"
 
     def point(self, name: str, ami: str) -> None:
-        """An SSM parameter."""
         self.ssm.put_parameter(Name=name, Value=ami, Type="String", Overwrite=True)
 
     def template(self, name: str, refs: Iterable[str], *, tagged: bool = False) -> str:
@@ -98,7 +97,6 @@ class SeededAccount:
         return template_id
 
     def launch(self, ami: str, **given: Any) -> str:
-        """An instance."""
         return str(self.ec2.run_instances(ImageId=ami, MinCount=1, MaxCount=1,
                                           InstanceType="c7i.large", **given)
                    ["Instances"][0]["InstanceId"])
@@ -116,20 +114,17 @@ class SeededAccount:
     def fleet(
         self, template: str, version: str, state: str = "active", **override: Any
     ) -> None:
-        """An EC2 Fleet without instances."""
         named = {"LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": version}}
         overrides = {"Overrides": [override]} if override else {}
         self._state("DescribeFleets", "Fleets", FleetId="fleet-1", FleetState=state,
                     LaunchTemplateConfigs=[{**named, **overrides}])
 
     def spot_fleet(self, state: str = "active", **config: Any) -> None:
-        """A Spot fleet request without instances."""
         self._state("DescribeSpotFleetRequests", "SpotFleetRequestConfigs",
                     SpotFleetRequestId="sfr-1", SpotFleetRequestState=state,
                     SpotFleetRequestConfig=config)
 
     def spot_request(self, ami: str, state: str = "open", **launch: Any) -> None:
-        """A Spot instance request."""
         self._state("DescribeSpotInstanceRequests", "SpotInstanceRequests",
                     SpotInstanceRequestId="sir-1", State=state,
                     LaunchSpecification={"ImageId": ami, **launch})
@@ -142,7 +137,6 @@ class SeededAccount:
     # --- looking ---
 
     def amis(self) -> dict[str, AccountAmi]:
-        """The account's AMIs by id."""
         return {ami.id: ami for ami in inventory.amis(self.ec2)}
 
     def snapshots(self) -> set[str]:
@@ -150,7 +144,6 @@ class SeededAccount:
                 for each in self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]}
 
     def backing(self, ami: str) -> str:
-        """The snapshot of an AMI."""
         return self.amis()[ami].snapshots[0]
 
     def parameters(self) -> dict[str, str]:
@@ -160,11 +153,9 @@ class SeededAccount:
         return sorted(images.accounts_shared_with(self.ec2, ami))
 
     def marks(self, ami: str) -> dict[str, str]:
-        """The tags of an AMI."""
         return tags.from_list(self.described(ami).get("Tags"))
 
     def described(self, ami: str) -> removal.Image:
-        """An AMI as it is."""
         found = removal.FreshImages(self.ec2, [ami]).get(ami)
         assert found is not None
         return found

@@ -99,7 +99,6 @@ class Cloud:
         return done.stdout
 
     def account(self) -> dict[str, Any]:
-        """What the account holds."""
         done = subprocess.run([*self._enter, sys.executable, "-c", _DUMP % json.dumps(REGIONS)],
                               text=True,
                               env=environment(), capture_output=True, check=True)

@@ -88,7 +88,6 @@ class InstanceRunner:
         self.stack = contextlib.ExitStack()
 
     def run(self) -> None:
-        """Run instances until killed."""
         control("PATCH", "settings", accounts=publisher.ACCOUNTS, pending_s=0,
                 instance_address=container.ADDRESS,
                 allowed={OUR_KEY: self.settings["allowed"]})

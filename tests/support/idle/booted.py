@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import boto3
 from goldenami.local.vm import vm
 
-from support.aws.emulator import Emulator, Process
-from support.aws.emulator_probe import KEY
+from support.aws.emulator import KEY, Emulator, environment, running
 from support.aws.seeded_account import SeededAccount
 from support.builds import guest
 from support.gpu import gpu_machine
@@ -126,29 +125,21 @@ def busy_and_idle(machine: vm.Machine, instance: str, topic: Topic) -> dict[str,
     return told
 
 
-def account_of(folder: Path) -> tuple[str, str, Topic]:
+def account_of(emulator: Emulator, folder: Path) -> tuple[str, str, Topic]:
     """An emulated account: the port of its endpoint, an instance in a group, a topic."""
-    process = Process([sys.executable, "-m", "ec2_emulator", "--port", "0"], {})
-    url = process.line().partition("=")[2]
-    os.environ.update({
-        "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": "none",
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": str(folder / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "none")})
-    emulator = Emulator(url)
+    os.environ.update(environment(emulator.url, folder))
     emulator.set(pending_s=0)
     account = SeededAccount(emulator)
     instance = account.launch(account.ami(1))
     idle_machine.join(instance, GROUP)
-    return url.rpartition(":")[2], instance, Topic()
+    return emulator.url.rpartition(":")[2], instance, Topic()
 
 
 def main() -> None:
     """The facts: what was seen on the way, and how the machine ended."""
-    folder = guest.prepare()
-    port, instance, topic = account_of(folder)
-    with guest.booted(folder, instance_id=instance, user_data=user_data(topic.arn)) as machine:
+    folder, stack = guest.prepare(), ExitStack()
+    port, instance, topic = account_of(stack.enter_context(running()), folder)
+    with stack, guest.booted(folder, instance_id=instance, user_data=user_data(topic.arn)) as machine:
         first = machine.ssh("sudo golden-idle check")
         install(machine, folder, f"http://{HOST}:{port}")
         told = busy_and_idle(machine, instance, topic)
