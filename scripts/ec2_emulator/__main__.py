@@ -40,7 +40,7 @@ def main() -> int:
               "export AWS_ACCESS_KEY_ID=emulator AWS_SECRET_ACCESS_KEY=emulator "
               "AWS_REGION=us-east-1 "
               "AWS_DEFAULT_REGION=us-east-1", flush=True)
-        server.serve(served)
+        served.serve_forever(poll_interval=0.02)
     return 0
 
 

@@ -30,9 +30,10 @@ class LateMode(StrEnum):
     """No answer for `seconds`, then the connection breaks; a change of the settings ends it
     earlier."""
     CUT = "cut"
-    """The connection breaks before the call is looked at."""
+    """The connection breaks before the call is looked at
+    (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html)."""
     LOST = "lost"
-    """The call is carried out and the connection breaks before the answer."""
+    """The call is carried out and the connection breaks before the answer: both look alike."""
 
 
 class LateRule(Record):

@@ -21,7 +21,6 @@ from ec2_emulator.state import STATE, ApiCall, HttpAnswer
 
 CONSISTENCY = "https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html"
 THROTTLING = "https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html"
-RETRIES = "https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html"
 FAULTS = "https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/regional-services.html"
 
 _READS = ("Describe", "Get", "List")
@@ -148,13 +147,6 @@ def hang(seconds: float) -> None:
     raise ConnectionResetError("a hanging region")
 
 
-@rule(RETRIES)
-def cut(what: str) -> ConnectionResetError:
-    """A connection may break before a call is looked at, and after it was carried out: both look
-    alike."""
-    return ConnectionResetError(what)
-
-
 def _met(call: ApiCall) -> Iterator[LateRule]:
     """The rules that the call meets; the same seed and order of calls meet the same ones."""
     settings, number = STATE.settings, len(STATE.calls)
@@ -173,7 +165,7 @@ def _refuse(call: ApiCall, modes: dict[LateMode, LateRule]) -> None:
     if LateMode.HANGING in modes:
         hang(modes[LateMode.HANGING].seconds)
     if LateMode.CUT in modes:
-        raise cut("before the call")
+        raise ConnectionResetError("before the call")
     if LateMode.OUT in modes:
         raise unavailable(call)
     if LateMode.THROTTLED in modes:
@@ -204,7 +196,7 @@ def apply(
     given = answer(environ)
     MEMORY.note(call, body, given, now)
     if LateMode.LOST in modes:
-        raise cut("after the call")
+        raise ConnectionResetError("after the call")
     return given
 
 

@@ -42,9 +42,6 @@ _PARALLEL = frozenset({"ebs:PutSnapshotBlock", "ebs:GetSnapshotBlock"})
 for threads."""
 
 
-_POLL_S = 0.02
-
-
 class Dispatcher(DomainDispatcherApplication):
     """moto's choice of a service by its host, asked once a host: moto lists its own folder each
     time."""
@@ -156,22 +153,17 @@ def _control(environ: authorization.Environ, body: bytes, start: Any) -> Iterabl
 
 
 class _Handler(MotoRequestHandler):
-    """moto's handler without a line for each request."""
+    """moto's handler without a line for each request: the control API has them."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """The log of calls is the control API's."""
+        pass
 
     def connection_dropped(self, error: BaseException, environ: Any = None) -> None:
         """A rule of `lateness` broke it; the client would wait for the answer else."""
         self.close_connection = True
 
 
-def make(port: int, application: EmulatorApplication | None = None) -> BaseWSGIServer:
-    """A server that listens on loopback (port 0: the kernel chooses); `serve` runs it."""
-    return make_server("127.0.0.1", port, application or EmulatorApplication(), threaded=True,
+def make(port: int) -> BaseWSGIServer:
+    """A server that listens on loopback (port 0: the kernel chooses)."""
+    return make_server("127.0.0.1", port, EmulatorApplication(), threaded=True,
                        request_handler=_Handler)
-
-
-def serve(listening: BaseWSGIServer) -> None:
-    """Answer until interrupted; werkzeug's server ends without a word."""
-    listening.serve_forever(poll_interval=_POLL_S)

@@ -43,17 +43,13 @@ def disabled_is_not_shared(image: EmulatedImage) -> None:
 
 
 @rule(EC2_GUIDE + "sharingamis-explicit.html")
-def default_key_is_not_shared(image: EmulatedImage, adding: bool) -> None:
+def default_key_is_not_shared(image: EmulatedImage) -> None:
     """An AMI whose snapshots are encrypted under the account's default key cannot be shared."""
     backend = image.ec2_backend
-    for name in image.snapshots() if adding else []:
-        snapshot = backend.snapshots.get(name)
-        if (
-            snapshot is not None
-            and snapshot.encrypted
-            and snapshot.kms_key_id == encryption.aws_key(backend)
-        ):
-            raise ApiError("OperationNotPermitted", f"{name} is encrypted with the default key")
+    for snapshot in map(backend.snapshots.get, image.snapshots()):
+        if snapshot and snapshot.encrypted and snapshot.kms_key_id == encryption.aws_key(backend):
+            raise ApiError("OperationNotPermitted",
+                           f"{snapshot.id} is encrypted with the default key")
 
 
 @rule(EC2_GUIDE + "ami-deregistration-protection.html")
@@ -114,7 +110,8 @@ class ImageLifecycleApi(EC2BaseResponse):
         disabled_is_not_shared(image)
         add, remove = (list(self._get_param(f"LaunchPermission.{kind}", []))
                        for kind in ("Add", "Remove"))
-        default_key_is_not_shared(image, bool(add))
+        if add:
+            default_key_is_not_shared(image)
         self.ec2_backend.modify_image_attribute(image.id, add, remove)
         return EmptyResult()
 

@@ -4,7 +4,6 @@ AMI."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,27 +30,17 @@ class PendingParameter:
 
 
 @rule(SSM_GUIDE + "parameter-store-ec2-aliases.html")
-def settle(late: Sequence[PendingParameter]) -> list[PendingParameter]:
+def settle() -> None:
     """PutParameter of an aws:ec2:image answers at once; the version appears later, and only if the
     AMI is available."""
-    waiting: list[PendingParameter] = []
-    for each in late:
-        if not STATE.is_over(each.since, lambda at: at.pending_s):
-            waiting.append(each)
-            continue
-        visible = [image for image in images.visible(each.account, each.region) if image.id
-                   == each.parameter.value]
-        if visible and visible[0].state == "available":
-            ssm_backends[each.account][each.region]._parameters[each.parameter.name].append(
-                each.parameter
-            )
-    return waiting
-
-
-def settled() -> None:
-    """Let appear what is due."""
     with STATE.lock:
-        STATE.pending_parameters[:] = settle(STATE.pending_parameters)
+        for each in list(STATE.pending_parameters):
+            if STATE.is_over(each.since, lambda at: at.pending_s):
+                STATE.pending_parameters.remove(each)
+                backend, value = ssm_backends[each.account][each.region], each.parameter.value
+                if any(image.id == value and image.state == "available"
+                       for image in images.visible(each.account, each.region)):
+                    backend._parameters[each.parameter.name].append(each.parameter)
 
 
 @rule(EC2_GUIDE + "using-systems-manager-parameter-to-find-AMI.html")
@@ -60,7 +49,7 @@ def resolve(account: str, region: str, image: str) -> str:
     holds."""
     if not image.startswith(PREFIX):
         return image
-    settled()
+    settle()
     parameter = ssm_backends[account][region].get_parameter(image.removeprefix(PREFIX))
     if parameter is None or not parameter.value.startswith("ami-"):
         raise ApiError("InvalidParameterValue",
@@ -72,8 +61,7 @@ class ParameterApi(SimpleSystemManagerResponse):
     """The handlers."""
 
     def call_action(self) -> TYPE_RESPONSE:
-        """Let appear what is due, then answer."""
-        settled()
+        settle()
         return super().call_action()
 
     def put_parameter(self) -> ActionResult:
@@ -95,6 +83,5 @@ class ParameterApi(SimpleSystemManagerResponse):
         if not versions:
             del self.ssm_backend._parameters[name]
         STATE.pending_parameters.append(
-            PendingParameter(self.current_account, self.region, time.monotonic(), late)
-        )
+            PendingParameter(self.current_account, self.region, time.monotonic(), late))
         return ActionResult({"Version": late.version, "Tier": late.tier})

@@ -25,7 +25,7 @@ from moto.utilities.utils import get_partition
 from ec2_emulator import authorization
 from ec2_emulator.rules import ApiError, rule
 from ec2_emulator.services import stack_resources
-from ec2_emulator.services.ssm_parameters import settled
+from ec2_emulator.services.ssm_parameters import settle
 from ec2_emulator.state import STATE
 
 _CREATES = {"AWS::S3::Bucket": "s3:CreateBucket", "AWS::IAM::Role": "iam:CreateRole"}
@@ -59,7 +59,7 @@ def holding(template: str, parameters: dict[str, str], account: str, region: str
 def dynamic_reference(account: str, region: str, name: str) -> str:
     """`{{resolve:ssm:NAME}}` in a template, with a version or without, is the parameter's value
     when it is deployed."""
-    settled()
+    settle()
     found = ssm_backends[account][region].get_parameter(name)
     if found is None or found.parameter_type == "SecureString":
         raise ApiError("ValidationError", f"Parameters: [ssm:{name}] cannot be found.")

@@ -1,4 +1,4 @@
-"""Rules of prose: short sentences, short pages, links that lead somewhere. A page is parsed, not
+"""Rules of prose: short sentences, links that lead somewhere. A page is parsed, not
 searched."""
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from markdown_it.token import Token
 
 from support.rules import trees
 
-SENTENCE_WORDS, PAGE_LINES = 30, 150
-LINES = {"README.md": 130, "ARCHITECTURE.md": 200}
-GENERATED = "docs/reference.md"
-_EXEMPT = frozenset({"CHANGELOG.md", GENERATED})
+SENTENCE_WORDS = 30
+_EXEMPT = frozenset({"CHANGELOG.md", trees.GENERATED})
 """A list of what changed, and what is made from the code."""
 _PARSER = MarkdownIt().enable("table")
 _END = re.compile(r"""(?<=[.!?])["')]*\s+(?=["'(]*[A-Z0-9`])""")
@@ -43,16 +41,6 @@ def sentences(root: Path) -> list[str]:
             for path, text in trees.texts(root, ".md") if str(path.relative_to(root)) not in _EXEMPT
             for line, token in _blocks(text) for sentence in _END.split(_words(token))
             if (count := len(re.findall(r"\S*\w\S*", sentence))) > SENTENCE_WORDS]
-
-
-def page_sizes(root: Path) -> list[str]:
-    """README of at most 130 lines, ARCHITECTURE 200, a page of docs/ 150."""
-    limits = {
-        str(path.relative_to(root)): PAGE_LINES for path in trees.glob(root, "docs/*.md")
-    } | LINES
-    limits.pop(GENERATED, None)
-    return [f"{name}: {lines} lines, at most {limit}" for name, limit in sorted(limits.items())
-            if (lines := len(trees.read(root / name).splitlines())) > limit]
 
 
 def links(root: Path) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from goldenami.core import shell
 
+GENERATED = "docs/reference.md"
 SEEN: set[Path] = set()
 """What the rules have looked at. A rule that looks at nothing finds nothing wrong, so its test
 counts."""
