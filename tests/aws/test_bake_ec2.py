@@ -1,5 +1,5 @@
-"""The EC2 builder from end to end: `golden bake --builder ec2`, verify, publish; the account's
-instances run here.
+"""The EC2 builder from end to end: `golden bake --builder ec2`, verify; the account's instances run
+here.
 
 support/ec2/ec2_instances.py says what they are; docs/publishing.md says what that proves and what
 it does not.
@@ -23,7 +23,6 @@ from goldenami.model.builds.build_records import (
     Verdict,
     VerifyRecord,
 )
-from goldenami.release.publish.publish_records import PublishRecord
 from support.builds import checkout
 from support.builds.builds import define
 from support.builds.tools import granted
@@ -49,20 +48,17 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.long
 def test_an_image_baked_on_ec2(root: Path, tmp_path: Path) -> None:
     lock_file = lockfile.path_of(root, IMAGE)
-    with running_account(root, tmp_path / "account", lock_file, ["bake-ec2", "publish"]) as cloud:
+    with running_account(root, tmp_path / "account", lock_file, ["bake-ec2"]) as cloud:
         try:
             said = cloud.golden("bake", IMAGE, "--builder", "ec2")
         finally:
             print((tmp_path / "account/instances.log").read_text(encoding="utf-8"))
         baked = cloud.account()
         again = cloud.golden("bake", IMAGE, "--builder", "ec2")
-        published = cloud.golden("publish", IMAGE)
-        after = cloud.account()
     folder = next(root.glob(f"build/{IMAGE}/[0-9a-f]*/bake.json")).parent
     _records(folder, baked, said)
     _nothing_left(baked)
     assert "verified already" in again
-    _published(folder, after, published)
     actions_asked = {action for call in baked["calls"] for action in call["actions"]}
     assert actions_asked == set(granted("bake-ec2")) - set(iam.KEY_ACTIONS), (
         "the image names no key"
@@ -112,24 +108,6 @@ def _nothing_left(account: dict[str, Any]) -> None:
         used = {device["Ebs"]["SnapshotId"] for image in held["images"]
                 for device in image["BlockDeviceMappings"]}
         assert {snapshot["SnapshotId"] for snapshot in held["snapshots"]} == used
-
-
-def _published(folder: Path, account: dict[str, Any], said: str) -> None:
-    """The AMI itself where it was baked, a copy of it elsewhere; the pointers name them, and
-    nothing expires."""
-    bake = records.read(folder / "bake.json", BakeRecord)
-    published = records.read(folder / "publish.json", PublishRecord)
-    assert bake.ami is not None
-    assert published.regions[REGIONS[0]].ami == bake.ami.id
-    assert f"copy {bake.ami.id} of {REGIONS[0]}" in said
-    for region in REGIONS:
-        (image,) = account[region]["images"]
-        assert (image["ImageId"], image["Name"]) == (published.regions[region].ami,
-                                                     f"{IMAGE}-{bake.build_id}")
-        assert account[region]["parameters"][f"/golden-ami/{IMAGE}/latest"] == image["ImageId"]
-        keys = [tag["Key"] for thing in (image, *account[region]["snapshots"])
-                for tag in thing["Tags"]]
-        assert "goldenami:build-id" in keys and "goldenami:expires" not in keys
 
 
 @pytest.mark.long

@@ -116,7 +116,7 @@ def test_a_type_that_the_region_lacks_is_refused_before_anything_is_made(
     aws: Emulator, tmp_path: Path,
 ) -> None:
     kind = "x9.xlarge"
-    said = rf"us-east-1 has no {re.escape(kind)}; it has .*m7i\.xlarge"
+    said = rf"us-east-1 has no {re.escape(kind)}$"
     folder = BuildFolder(ec2_builds.build(tmp_path, 1, REGION))
     record = folder.read_bake()
     lock, progress = sample_lock.sample(), Progress("bake", record.image, tmp_path / "none")
@@ -175,14 +175,6 @@ def test_wheels_beyond_the_declared_machines_are_refused_before_anything_is_made
     assert "coverage: " in (tmp_path / "log").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["../../../../../up.txt", "demo-1.0.data/scripts/../../../up.txt"])
-def test_a_wheel_stays_in_its_environment(tmp_path: Path, name: str) -> None:
-    with_wheel(sample_lock.sample(), tmp_path, {"demo/__init__.py": b"", name: b"x"})
-    with pytest.raises(BadInput, match=r"demo-1.0.whl has a file outside of its environment: "):
-        ec2_builder._install(tmp_path / "wheels/demo-1.0.whl", tmp_path / "opt/ml", "3.11")
-    assert not [*tmp_path.rglob("up.txt")]
-
-
 def _builders(ec2: Any, name: str) -> str:
     """An AMI as Packer leaves it; returns its snapshot."""
     snapshot = str(boto3.client("ebs", REGION).start_snapshot(VolumeSize=8)["SnapshotId"])
@@ -195,7 +187,6 @@ def _builders(ec2: Any, name: str) -> str:
 
 
 def _bake(root: Path, record: BakeRecord, *, force: bool) -> Ami:
-    """Bake the first build again."""
     lock = builds.lock(record.image, 1)
     ami = builder().bake(lock, planned(root, lock, record.lock_sha256),
                          Progress("bake", record.image, root / "none"), force=force).ami
@@ -268,12 +259,3 @@ def test_a_build_of_the_other_builder_or_region_is_not_taken_for_this_one(
         with pytest.raises(BadInput, match="was baked"):
             bake._exists(BuildFolder(folder), other)
     assert not bake._exists(BuildFolder(tmp_path), builder())
-
-
-def test_the_first_family_builds_and_gpus_have_a_stand_in() -> None:
-    lock = sample_lock.sample()
-    assert ec2_builder.instance_type(lock) == "m7i.xlarge"
-    gpu = lock.model_copy(
-        update={"hardware": lock.hardware.model_copy(update={"families": ["p5"], "sm": ["90"]})}
-    )
-    assert ec2_builder.instance_type(gpu) == "m7i.xlarge"

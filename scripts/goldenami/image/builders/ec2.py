@@ -90,7 +90,6 @@ class Ec2Builder:
         """Whether the AMI is there still is seen when it is launched."""
 
     def built(self, record: BakeRecord) -> bool:
-        """Whether the build is an AMI of this region."""
         return record.ami is not None and record.ami.region == self.region
 
     # --- bake -------------------------------------------------------------------------------------------------------
@@ -127,7 +126,7 @@ class Ec2Builder:
                 images.check_ours(image, spec)
                 image = None if force and self._unpublished(image) else image
             if image is None:
-                self._demand_offered(lock, progress)
+                self._demand_offered()
                 with progress.step("instance"):
                     self._packer(plan, variables, spec, progress)
             else:
@@ -137,29 +136,17 @@ class Ec2Builder:
         return ami_evidence.read(self.account, ami, BuildFolder(plan.work / "out"), plan.work,
                                  progress)
 
-    def _demand_offered(self, lock: Lock, progress: Progress) -> None:
-        """BadInput where the region has no such instance type; declared families that it lacks are
-        said."""
+    def _demand_offered(self) -> None:
         family = self.instance_type.partition(".")[0]
-        offered = instance_types.offered(self._client(),
-                                         dict.fromkeys([*lock.hardware.families, family]))
-        if self.instance_type not in offered:
-            fitting = [name for family in lock.hardware.families
-                       if (name := f"{family}.{SIZE}") in offered]
+        if self.instance_type not in instance_types.offered(self._client(), [family]):
             raise BadInput(
-                f"{self.region} has no {self.instance_type}; it has "
-                f"{', '.join(fitting) or 'none that fits'}",
-                hint="name one in `launch_template: instance_type:`, or another region by --region "
-                     "(`golden regions` shows them)")
-        there = {name.partition(".")[0] for name in offered}
-        if lacking := [name for name in lock.hardware.families if name not in there]:
-            progress.say(f"{self.region} has no {', '.join(lacking)}: a publish there will be "
-                         "refused")
+                f"{self.region} has no {self.instance_type}",
+                hint="name a type in `launch_template: instance_type:`, or another region by "
+                     "--region (`golden regions` shows them)")
 
     def _packer(
         self, plan: BakePlan, variables: dict[str, Any], spec: ImageSpec, progress: Progress
     ) -> None:
-        """Let Packer's amazon-ebs source make its AMI."""
         work, ec2 = plan.work, self._client()
         key, marks = ssh.new_key(work / "launch_key", "golden"), {**spec.tags, **tags.temporary(LIFE)}
         options = {"lock": plan.lock, "vars": work / "ec2.json", "repo": plan.tree.repository,
@@ -233,7 +220,7 @@ class Ec2Builder:
         key, limit_s = ssh.new_key(work / "launch_key", "golden"), ssh.boot_limit_s()
         with translated(self.region), contextlib.ExitStack() as stack:
             began = time.monotonic()
-            self._demand_offered(lock, progress)
+            self._demand_offered()
             launch = self._launch(build.read_bake(), key.with_suffix(".pub"))
             with progress.step("launch"):
                 instance = stack.enter_context(instances.running(self._client(), launch))
@@ -269,8 +256,7 @@ class Ec2Builder:
 
 
 def _cover(lock: Lock, plan: BakePlan) -> None:
-    """Hold the lock's wheels to the declared machines, as they will be installed: before anything
-    is launched."""
+    """Hold the lock's wheels to the declared machines, before anything is launched."""
     with tempfile.TemporaryDirectory(dir=plan.work) as tree:
         for environment, files in lock.environments().items():
             python = ".".join(lock.packages["python3"].version.split(".")[:2])
@@ -283,26 +269,21 @@ def _cover(lock: Lock, plan: BakePlan) -> None:
 def _install(wheel: Path, environment: Path, python: str) -> None:
     """Put a wheel's files where pip puts them (binary distribution format, "Installing a
     wheel")."""
-    packages = f"lib/python{python}/site-packages"
-    schemes = {"purelib": packages, "platlib": packages, "scripts": "bin", "data": ""}
+    packages = f"lib/python{python}/site-packages/"
+    schemes = {"purelib": packages, "platlib": packages, "scripts": "bin/", "data": ""}
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
             first, _, rest = entry.filename.partition("/")
             scheme, _, name = (
                 rest.partition("/") if first.endswith(".data") else ("purelib", "", entry.filename)
             )
-            if scheme in schemes and name and not entry.is_dir():
-                target = environment / schemes[scheme] / name
-                if not target.resolve().is_relative_to(environment.resolve()):
-                    raise BadInput(f"{wheel.name} has a file outside of its environment: "
-                                   f"{entry.filename}",
-                                   hint="take another version of it, and tell its index")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(archive.read(entry))
+            if scheme in schemes and name:
+                entry.filename = f"{schemes[scheme]}{name}"
+                archive.extract(entry, environment)
 
 
 def _name(what: str, build_id: str) -> str:
-    """Of a key pair and a security group: unlike any other run's."""
+    """No other run has a key pair or a security group of this name."""
     return f"golden-{what}-{build_id}-{secrets.token_hex(4)}"
 
 
@@ -333,8 +314,6 @@ def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: fl
 
 
 def _checks(lock: Lock, seen: list[str]) -> list[Check]:
-    """What only a launch can show, and what the AMI has beside or instead of the lock's
-    packages."""
     cloud = seen[1].strip() if len(seen) > 1 else ""
     return [Check.of_boot("ec2_datasource", "cloud-init chose its Ec2 source", cloud == "aws",
                           f"cloud-id said {cloud}"),
@@ -345,7 +324,7 @@ def _checks(lock: Lock, seen: list[str]) -> list[Check]:
 
 
 def _packages(lock: Lock, lines: Iterable[str]) -> Check:
-    """What is there of the lock's packages (a role removes some) is in its version; the rest is the
+    """The lock's packages that are there (a role removes some) are in its version; the rest is the
     publisher's."""
     rows = [line.split("\t") for line in lines if line.startswith(("ii", "hi"))]
     installed = {name: version for _, name, version in rows}
