@@ -15,7 +15,7 @@ from goldenami.aws.session import Account
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy
 from goldenami.core.terminal.progress import Progress
-from goldenami.fleet.account import account_plan, account_setup
+from goldenami.fleet.account import account_plan
 from support.aws.emulator import Emulator
 from support.builds.builds import Checkout
 
@@ -150,17 +150,17 @@ def test_a_removal_leaves_what_was_changed_after_its_look(checkout: Checkout) ->
     account = Account()
     progress = Progress.of("account", "apply", CachePaths(checkout.root / "cache"))
     plan = account_plan.prepare(account, [HOME], {account_plan.GITHUB: "acme/images"})
-    early = account_setup.prepare_removal(account, [HOME], HOME)
-    account_setup.execute(account, plan, progress)
+    early = account_plan.prepare_removal(account, [HOME], HOME)
+    account_plan.execute(account, plan, progress)
     with pytest.raises(Busy, match="was REVIEW_IN_PROGRESS and is CREATE_COMPLETE"):
-        account_setup.remove(account, early, progress)
+        account_plan.remove(account, early, progress)
     assert exists(HOME) and tables(HOME) == [TABLE]
     golden(checkout, "apply", *REGIONS, *GITHUB)
-    removal = account_setup.prepare_removal(account, [HOME, OTHER], HOME)
+    removal = account_plan.prepare_removal(account, [HOME, OTHER], HOME)
     assert removal.tables == {HOME: True, OTHER: True}
     take_lease(account.dynamodb(OTHER), "debian-13-ml")
     boto3.client("s3", HOME).put_object(Bucket=buckets()[0], Key="store/ab/abc", Body=b"a package")
-    account_setup.remove(account, removal, progress)
+    account_plan.remove(account, removal, progress)
     assert (tables(OTHER), tables(HOME), len(buckets())) == ([TABLE], [], 1)
 
 

@@ -18,6 +18,7 @@ from support.builds.tools import POLICIES
 from support.rules import trees
 
 ACCOUNT = "123456789012"
+PARAMETERS = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter"
 OTHERS = {"aws:ResourceTag/team": "theirs", "aws:ResourceTag/Name": "theirs"}
 """The tags of what is another team's."""
 FORGED: dict[str, Any] = {f"aws:RequestTag/goldenami:{name}": "x"
@@ -38,7 +39,7 @@ IDS = {"image": ("ami-0a", "ec2:ImageID"), "snapshot": ("snap-0a", "ec2:Snapshot
 SAID = [{}, {"ec2:CreateAction": "Other"}, FORGED,
         {"kms:ViaService": "ec2.us-east-1.amazonaws.com"},
         {"kms:ViaService": "ssm.us-east-1.amazonaws.com",
-         "kms:EncryptionContext:PARAMETER_ARN": f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/theirs"},
+         "kms:EncryptionContext:PARAMETER_ARN": f"{PARAMETERS}/theirs"},
         {"kms:GrantIsForAWSResource": "true", "kms:ViaService": "ec2.us-east-1.amazonaws.com"},
         {"ec2:LaunchTemplate": _ec2("launch-template", "lt-0a")}, {"ec2:Owner": ACCOUNT},
         {"ec2:SourceInstanceARN": _ec2("instance", "i-0mine")}]
@@ -46,9 +47,8 @@ SAID = [{}, {"ec2:CreateAction": "Other"}, FORGED,
 THEIRS: dict[str, tuple[str, Mapping[str, Any]]] = {
     **{kind: (_ec2(kind, name), {key: name, **OTHERS}) for kind, (name, key) in IDS.items()},
     "group": (f"arn:aws:autoscaling:us-east-1:{ACCOUNT}:autoScalingGroup:1:autoScalingGroupName/theirs", OTHERS),
-    "parameter": (f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/theirs/db", OTHERS),
-    "golden-like parameter": (f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/golden-ami-theirs/db",
-                              OTHERS),
+    "parameter": (f"{PARAMETERS}/theirs/db", OTHERS),
+    "golden-like parameter": (f"{PARAMETERS}/golden-ami-theirs/db", OTHERS),
     "key": (f"arn:aws:kms:us-east-1:{ACCOUNT}:key/theirs",
             {"kms:ResourceAliases": ["alias/theirs"], **OTHERS}),
     "bucket": ("arn:aws:s3:::theirs", {}), "object": ("arn:aws:s3:::theirs/store/secret", {}),
@@ -72,51 +72,39 @@ MORE_ACTIONS = {
 EVERY_ACTION = sorted({action for name in BY_COMMANDS for statement in document(name)["Statement"]
                        for action in statement["Action"]} | MORE_ACTIONS)
 
+_NETWORK = "the default network has no tag of ours; {} has to have one"
+_NEW = "new with the instance, which has to have our tag"
 UNNARROWED: dict[tuple[str, str], str] = {
-    (
-        "ssm:GetParameter",
-        "parameter",
-    ): "retire and costs: what names our AMI keeps it, whoever's parameter it is; "
-    "plain text only, no SecureString is decrypted",
-    (
-        "ec2:CreateSecurityGroup",
-        "vpc",
-    ): "the default network has no tag of ours; the group itself has to have one",
-    ("ec2:RunInstances", "network-interface"): "new with the instance, which has to have our tag",
-    (
-        "ec2:RunInstances",
-        "subnet",
-    ): "the default network has no tag of ours; the instance has to have one",
-    (
-        "ec2:RunInstances",
-        "spot-instances-request",
-    ): "new with the instance, which has to have our tag",
+    ("ssm:GetParameter", "parameter"): "retire and costs: what names our AMI keeps it, whoever's "
+    "parameter it is; plain text only, no SecureString is decrypted",
+    ("ec2:CreateSecurityGroup", "vpc"): _NETWORK.format("the group itself"),
+    ("ec2:RunInstances", "network-interface"): _NEW,
+    ("ec2:RunInstances", "subnet"): _NETWORK.format("the instance"),
+    ("ec2:RunInstances", "spot-instances-request"): _NEW,
     ("ec2:CreateImage", "image"): "new, of an instance that has to be ours",
     ("ec2:CreateImage", "snapshot"): "new, of an instance that has to be ours",
     ("ssm:SendCommand", "document"): "AWS's own shell script, on an instance that has to be ours",
 }
 """What no condition narrows though another team's may be named, with the reason: all such
 exceptions are here."""
-for kind in ("", *THEIRS):
-    UNNARROWED["ce:GetAnomalies", kind] = "digest: of the whole bill, by no monitor's name"
-for kind in ("parameter", "golden-like parameter"):
-    for read in ("ssm:GetParameter", "ssm:GetParameters"):
-        UNNARROWED[read, kind] = UNNARROWED["ssm:GetParameter", "parameter"]
-for kind in ("instance", "volume", "security-group", "key-pair", "placement-group",
-             "capacity-reservation"):
-    UNNARROWED["ec2:RunInstances by template", kind] = (
-        "part of a launch whose template and AMI have to be ours"
-    )
-for made, kind in (("ebs:StartSnapshot", "snapshot"),
+UNNARROWED |= {("ce:GetAnomalies", kind): "digest: of the whole bill, by no monitor's name"
+               for kind in ("", *THEIRS)}
+UNNARROWED |= {(read, kind): UNNARROWED["ssm:GetParameter", "parameter"]
+               for kind in ("parameter", "golden-like parameter")
+               for read in ("ssm:GetParameter", "ssm:GetParameters")}
+UNNARROWED |= {("ec2:RunInstances by template", kind):
+               "part of a launch whose template and AMI have to be ours" for kind in (
+                   "instance", "volume", "security-group", "key-pair", "placement-group",
+                   "capacity-reservation")}
+UNNARROWED |= {(f"{made} with our tags", kind):
+               "the call makes it: there is none of another team's that it could name"
+               for made, kind in (
+                   ("ebs:StartSnapshot", "snapshot"), ("ec2:RegisterImage", "image"),
                    ("ec2:CreateLaunchTemplate", "launch-template"),
                    ("ec2:CreateSecurityGroup", "security-group"),
                    ("ec2:CreateSnapshot", "snapshot"), ("ec2:CreateVolume", "volume"),
-                   ("ec2:ImportKeyPair", "key-pair"), ("ec2:RegisterImage", "image"),
-                   ("ec2:RunInstances", "instance"),
-                   ("ec2:RunInstances", "volume")):
-    UNNARROWED[f"{made} with our tags", kind] = (
-        "the call makes it: there is none of another team's that it could name"
-    )
+                   ("ec2:ImportKeyPair", "key-pair"), ("ec2:RunInstances", "instance"),
+                   ("ec2:RunInstances", "volume"))}
 
 MONEY = {"budgets:ViewBudget", "savingsplans:DescribeSavingsPlans", "cloudwatch:GetMetricData",
          "cloudwatch:ListMetrics",
@@ -134,24 +122,17 @@ def _is_bare_read(action: str) -> bool:
 
 
 def escalations(name: str) -> Iterator[str]:
-    """What the role or policy `name` may do to another team's resources."""
     for action in EVERY_ACTION:
         policies = [about(document(policy), action) for policy in ROLES.get(name, [name])]
         if not any(policy["Statement"] for policy in policies):
             continue
         for (kind, (resource, context)), said in product(THEIRS.items(), SAID):
-            way = (
-                " by template"
-                if "ec2:LaunchTemplate" in said
-                else " with our tags"
-                if said is FORGED
-                else ""
-            )
-            excused = {(action, kind), (action + way, kind)} & UNNARROWED.keys() or _is_bare_read(
-                action
-            )
-            if not excused and allows(policies, BOUNDARY,
-                                      Asked(action, resource, {**context, **said})):
+            way = " by template" if "ec2:LaunchTemplate" in said else ""
+            if said is FORGED:
+                way = " with our tags"
+            named = {(action, kind), (action + way, kind)} & UNNARROWED.keys()
+            asked = Asked(action, resource, {**context, **said})
+            if not named and not _is_bare_read(action) and allows(policies, BOUNDARY, asked):
                 yield f"{action} on the {kind}, {said}"
 
 
@@ -193,11 +174,8 @@ def test_every_condition_is_one_that_aws_documents(path: Path) -> None:
         for action, key, resource in product(statement["Action"], keys,
                                              listed(statement["Resource"])):
             service = action.partition(":")[0]
-            kind = (
-                resource.rpartition("/")[0]
-                .rpartition(":")[2]
-                .replace("autoScalingGroupName", "autoscalinggroup")
-            )
+            kind = resource.rpartition("/")[0].rpartition(":")[2].replace(
+                "autoScalingGroupName", "autoscalinggroup")
             shape = f"{key.partition('/')[0]}/${{TagKey}}" if "/" in key else key
             has = REFERENCE[service]["Resources"].get(kind, {}).get("ConditionKeys", [])
             if key not in GLOBAL and kind in map(str.lower, kinds_of(action)) and shape not in has:
@@ -206,9 +184,7 @@ def test_every_condition_is_one_that_aws_documents(path: Path) -> None:
 
 
 def test_gpu_records_are_the_testers_alone() -> None:
-    record = (
-        f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/golden-ami/debian-13-ml/0123456789ab/gpu-test"
-    )
+    record = f"{PARAMETERS}/golden-ami/debian-13-ml/0123456789ab/gpu-test"
     writers = {name for name, policies in ROLES.items()
                if allows([document(policy) for policy in policies], BOUNDARY,
                          Asked("ssm:PutParameter", record))}
@@ -224,22 +200,12 @@ def test_no_role_decrypts_a_secure_parameter_but_a_webhook(name: str) -> None:
     policies = [*map(document, ROLES[name]),
                 {"Statement": [{"Effect": "Allow", "Action": "kms:*", "Resource": "*"}]}]
     key = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/aws-ssm"
-    read = [
-        path
-        for path in ("golden-idle/webhook", "theirs/db", "golden-ami/x")
-        if allows(
-            policies,
-            BOUNDARY,
-            Asked(
-                "kms:Decrypt",
-                key,
-                {
-                    **SECRET,
-                    "kms:EncryptionContext:PARAMETER_ARN": f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter/{path}",
-                },
-            ),
-        )
-    ]
+
+    def decrypts(path: str) -> bool:
+        of = {"kms:EncryptionContext:PARAMETER_ARN": f"{PARAMETERS}/{path}"}
+        return allows(policies, BOUNDARY, Asked("kms:Decrypt", key, {**SECRET, **of}))
+
+    read = list(filter(decrypts, ("golden-idle/webhook", "theirs/db", "golden-ami/x")))
     reads_all = "KeepPolicy" in ROLES[name]
     assert read == ([] if reads_all else ["golden-idle/webhook"])
 
@@ -251,10 +217,8 @@ def test_the_builder_reaches_neither_the_site_nor_what_it_did_not_launch() -> No
     assert not allows(policies, BOUNDARY, Asked("s3:PutObject", f"{bucket}/site/index.html"))
     tags = [{"aws:ResourceTag/goldenami:image": "x"}, {"aws:ResourceTag/goldenami:cluster": "x"},
             {"aws:ResourceTag/goldenami:expires": "x"}]
-    ends = [
-        allows(policies, BOUNDARY, Asked("ec2:TerminateInstances", _ec2("instance", "i-0"), each))
-        for each in tags
-    ]
+    ends = [allows(policies, BOUNDARY, Asked("ec2:TerminateInstances", _ec2("instance", "i-0"),
+                                             each)) for each in tags]
     assert ends == [False, False, True]
     moved = ("ec2:ModifyLaunchTemplate", "ec2:DisableImage", "ec2:DeregisterImage",
              "ssm:PutParameter")

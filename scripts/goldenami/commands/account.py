@@ -14,7 +14,7 @@ from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.terminal.progress import Progress
-from goldenami.fleet.account import account_plan, account_setup, organization
+from goldenami.fleet.account import account_plan, organization
 from goldenami.fleet.account.account_plan import AccountPlan
 
 
@@ -59,8 +59,7 @@ def cmd_account(
 
 
 def _apply(account: Account, plan: AccountPlan, progress: Progress) -> None:
-    """Make what the plan says, then name the variables of CI."""
-    home = account_setup.execute(account, plan, progress)
+    home = account_plan.execute(account, plan, progress)
     progress.remember()
     print("variables of CI, for the places that docs/ci.md names:")
     print("\n".join(f"  {name} = {value}" for name, value in sorted(home.outputs.items())))
@@ -101,9 +100,9 @@ def _remove(
     check_regions(regions)
     names = regions or sorted(row["RegionName"]
                               for row in account.ec2(home).describe_regions()["Regions"])
-    removal = account_setup.prepare_removal(account, names, home)
-    print("\n".join(account_setup.show_removal(removal)), flush=True)
+    removal = account_plan.prepare_removal(account, names, home)
+    print("\n".join(account_plan.show_removal(removal)), flush=True)
     if not dry_run:
-        account_setup.remove(account, removal, progress)
+        account_plan.remove(account, removal, progress)
         progress.remember()
     return 0

@@ -28,9 +28,8 @@ class PolicyType(StrEnum):
 
 
 class Effect(Record):
-    """What a policy stops or does not; `request` is an example by action, resource and condition
-    keys, if there is one that the document alone decides.
-    """
+    """What a policy stops or does not; `request` is an example that the document alone decides, by
+    action, resource and condition keys."""
 
     what: str
     request: dict[str, Any] = Field(default_factory=dict)
@@ -48,8 +47,8 @@ class OrganizationPolicy(Record):
 
 
 def policies(bake_account: str, regions: Sequence[str] = ()) -> list[OrganizationPolicy]:
-    """All policies, for that account of 12 digits. `regions`: patterns of those that are allowed;
-    without any the policy of regions is left out."""
+    """For an account of 12 digits. `regions`: patterns of those that are allowed; without any the
+    policy of regions is left out."""
     text = DATA.read_text(encoding="utf-8")
     named = _named(yaml.safe_load(text), bake_account, list(regions))
     found = TypeAdapter(list[OrganizationPolicy]).validate_python(named)
