@@ -23,12 +23,13 @@ from goldenami.model.builds.security_records import (
     Vulnerability,
 )
 from goldenami.model.supported import support
-from support.aws.digest_weeks import EC2, REGION, S3, Topic, Webhook, Weeks, send, told
+from support.aws.digest_weeks import EC2, REGION, S3, Webhook, Weeks, send, told
 from support.aws.emulator import Emulator
 from support.aws.fleet import TEMPLATE, Fleet
 from support.aws.kill_proxy import KillProxy
 from support.aws.seeded_account import Calendar, SeededAccount
 from support.builds.builds import IMAGE, Checkout
+from support.idle.topic import Topic
 
 DAY = timedelta(days=1)
 
@@ -47,7 +48,9 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def topic(aws: Emulator, monkeypatch: pytest.MonkeyPatch) -> Topic:
-    return Topic(monkeypatch)
+    made = Topic()
+    monkeypatch.setenv(notify.TOPIC, made.arn)
+    return made
 
 
 def know(weeks: Weeks, build_id: str, *found: Vulnerability) -> None:
@@ -60,7 +63,6 @@ def know(weeks: Weeks, build_id: str, *found: Vulnerability) -> None:
 
 
 def launch(ami: str, owner: str = "", gib: int = 8) -> str:
-    """A machine of a person, by hand."""
     marks = tags.specifications({tags.PERSON: owner}, "instance") if owner else []
     made: dict[str, Any] = boto3.client("ec2", REGION).run_instances(
         ImageId=ami, MinCount=1, MaxCount=1, InstanceType="c7i.large", TagSpecifications=marks,
@@ -135,7 +137,6 @@ class HalfYear:
         self._state(number)
 
     def _state(self, number: int) -> None:
-        """What AWS says of commitments and unusual costs."""
         since = self.begin.end
         plan = {"savingsPlanId": "sp-1", "savingsPlanType": "Compute", "commitment": "2.5",
                 "currency": "USD", "start": clock.stamp(since + 20 * DAY),
@@ -284,6 +285,16 @@ def test_a_channel_that_does_not_answer_is_told_again_with_a_word(
 def test_what_strangers_wrote_mentions_nobody(webhook: Webhook) -> None:
     notify.to_webhook(f"{webhook.server.url}/x", "of <!channel>", "a & b")
     assert webhook.texts == ["*of &lt;!channel&gt;*\na &amp; b"]
+
+
+def test_a_topic_is_told_no_more_than_it_takes(topic: Topic) -> None:
+    subject, text = "golden images: nouveau für\nalle " + "x" * 200, "body\n" * 100_000
+    notify.publish(boto3.client("sns"), topic.arn, subject, text)
+    [message] = topic.messages()
+    assert message["Subject"].startswith("golden images: nouveau f?r alle xxx")
+    assert len(message["Subject"]) == notify.SUBJECT_LIMIT
+    assert len(message["Message"].encode()) <= notify.MESSAGE_LIMIT
+    assert message["Message"].endswith("(shortened)")
 
 
 def test_who_only_looks_tells_nobody(

@@ -30,7 +30,6 @@ def topic(aws: Emulator) -> Topic:
 
 @pytest.fixture
 def instance(aws: Emulator, account: SeededAccount) -> str:
-    """An instance that is in no group."""
     return account.launch(account.ami(1))
 
 
@@ -42,13 +41,11 @@ def imds(instance: str) -> Iterator[str]:
 
 @pytest.fixture
 def joined(instance: str) -> str:
-    """The instance, in a group, unprotected."""
     machine.join(instance, GROUP)
     return instance
 
 
 def member(instance: str) -> dict[str, Any] | None:
-    """The instance as its group has it."""
     found = boto3.client("autoscaling", REGION).describe_auto_scaling_instances(
         InstanceIds=[instance]
     )
@@ -114,18 +111,10 @@ def test_busy_is_protected_at_once_and_again_and_idle_leaves_its_group(
     assert groups.describe_auto_scaling_groups(AutoScalingGroupNames=[GROUP])["AutoScalingGroups"][0][
         "DesiredCapacity"] == 0
     published = metrics()
-    assert {
-        "cpu_usage_active",
-        "mem_used_percent",
-        "disk_used_percent",
-        "golden_idle",
-    } <= published.keys()
+    assert {"cpu_usage_active", "mem_used_percent", "disk_used_percent", "golden_idle"
+            } <= published.keys()
     assert published["disk_used_percent"].keys() == DIMENSIONS | {
-        "path",
-        "device",
-        "fstype",
-        "AutoScalingGroupName",
-    }
+        "path", "device", "fstype", "AutoScalingGroupName"}
     assert published["golden_idle"]["InstanceId"] == joined
 
 
@@ -161,12 +150,9 @@ def test_what_does_not_fit_the_group_is_refused_and_announced_so(
     with here.agent(imds) as agent:
         state = agent.wait(lambda state: state["failure"])
     assert state["failure"] == f"{action} is refused: {refusal}"
-    assert (
-        f"That will not happen: {action} is refused: {refusal}." in topic.messages()[0]["Message"]
-    )
-    assert not here.stopped.exists() and (member(request.getfixturevalue(place)) is None) == (
-        before is None
-    )
+    assert f"That will not happen: {action} is refused: {refusal}." in topic.texts()[0]
+    assert not here.stopped.exists()
+    assert (member(request.getfixturevalue(place)) is None) == (before is None)
 
 
 @pytest.mark.long
@@ -231,7 +217,5 @@ def test_wrong_settings_end_the_agent_with_one_line(tmp_path: Path) -> None:
     here = IdleMachine(tmp_path, window_minutes=5)
     ran = here.golden_idle("run")
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert (
-        ran.stderr
-        == "golden-idle: error: window_minutes is 5: it has to be a whole number from 15 on\n"
-    )
+    assert ran.stderr == ("golden-idle: error: window_minutes is 5: it has to be a whole number "
+                          "from 15 on\n")

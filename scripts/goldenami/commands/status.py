@@ -189,7 +189,6 @@ def _pulled(bucket: SiteBucket | None, site: Path) -> list[Gap]:
 def _with_review(
     account: Account, site: Path, record: DigestRecord
 ) -> tuple[DigestRecord, list[Path]]:
-    """The page of the costs of a quarter, in the first digest after it."""
     if not cost_review.is_due(site):
         return record, []
     try:
@@ -200,7 +199,6 @@ def _with_review(
 
 
 def _address(path: Path) -> str:
-    """Where the page lies for others."""
     location = os.environ.get("GOLDEN_SITE_S3", "").rstrip("/")
     return f"{location}/{path}" if location else ""
 

@@ -19,6 +19,7 @@ from support.aws.account_template import BUCKET
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import REAL_NOW, Calendar
 from support.builds.builds import IMAGE, Checkout
+from support.idle.topic import Topic
 from support.loopback import Loopback, QuietHandler
 
 REGION = "us-east-1"
@@ -46,28 +47,6 @@ class Webhook:
 
         self.server = Loopback(Handler)
         monkeypatch.setenv(notify.WEBHOOK, f"{self.server.url}/secret")
-
-
-class Topic:
-    """An SNS topic, by the queue that hears it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        sns, self._sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
-        topic = sns.create_topic(Name="golden-ami")["TopicArn"]
-        self._queue = self._sqs.create_queue(QueueName="golden")["QueueUrl"]
-        arn = self._sqs.get_queue_attributes(
-            QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-        monkeypatch.setenv(notify.TOPIC, topic)
-
-    def texts(self) -> list[str]:
-        found = list[str]()
-        while rows := self._sqs.receive_message(
-                QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages"):
-            for row in rows:
-                found.append(json.loads(row["Body"])["Message"])
-                self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=row["ReceiptHandle"])
-        return found
 
 
 def told(text: str) -> list[str]:
@@ -151,6 +130,6 @@ def under_policy(stage: Any) -> None:
         "ReservedInstancesId": "r", "InstanceType": "g5.xlarge", "InstanceCount": 1,
         "OfferingClass": "convertible", "Start": moment, "End": moment}])
     with pytest.MonkeyPatch.context() as patch:
-        Topic(patch)
+        patch.setenv(notify.TOPIC, Topic().arn)
         patch.setenv("GOLDEN_SITE_S3", f"s3://{bucket}/site")
         stage.under_policy("digest")

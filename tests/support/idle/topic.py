@@ -24,7 +24,14 @@ class Topic:
 
     def messages(self) -> list[dict[str, Any]]:
         """Those since the last look."""
-        found = self._sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get(
-            "Messages", []
-        )
-        return [json.loads(each["Body"]) for each in found]
+        found = list[dict[str, Any]]()
+        while rows := self._sqs.receive_message(
+                QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages"):
+            for row in rows:
+                found.append(json.loads(row["Body"]))
+                self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=row["ReceiptHandle"])
+        return found
+
+    def texts(self) -> list[str]:
+        """Their texts alone."""
+        return [each["Message"] for each in self.messages()]

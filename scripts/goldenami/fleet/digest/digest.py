@@ -69,8 +69,7 @@ def look(
     account: Account, images: Mapping[str, list[str]],
     known: Callable[[list[tuple[str, str]]], Known],
 ) -> DigestRecord:
-    """Ask every region for the images that belong there (`images`: by region), and the account;
-    `known` tells of image and build of each pointer."""
+    """`images`: by region; `known` tells of image and build of each pointer."""
     now, hasty = clock.now(), account.with_short_timeouts()
     week = Week.before(now)
     asks: dict[str, Callable[[], Any]] = {

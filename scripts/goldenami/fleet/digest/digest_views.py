@@ -36,7 +36,7 @@ def _spent(record: DigestRecord) -> Iterator[str]:
 
 
 def text(record: DigestRecord, said: News, link: str = "") -> str:
-    """The message below the headline. `link` is where the page is."""
+    """The message below the headline; `link` is where the page is."""
     return "\n".join(_lines(record, said, link)) + "\n"
 
 

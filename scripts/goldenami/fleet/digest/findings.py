@@ -10,6 +10,8 @@ from pydantic import Field
 
 from goldenami.core.records import Record
 
+WEEKS_OF_MONTH = 365 / 12 / 7
+
 
 class Urgency(IntEnum):
     """How long a decision can wait; the first come first."""
@@ -41,7 +43,6 @@ class Kind(StrEnum):
     UNUSED = "builds that nobody runs", Urgency.WHEN_THERE_IS_TIME
 
     def __new__(cls, words: str, urgency: Urgency, is_event: bool = False) -> Kind:
-        """The member of these words."""
         member = str.__new__(cls, words)
         member._value_, member.urgency, member.is_event = words, urgency, is_event
         return member
@@ -62,7 +63,6 @@ class DigestFinding(Record):
 
     @property
     def key(self) -> str:
-        """What it is known by once it was told."""
         return f"{self.kind.value}|{self.subject}|{self.stage}"
 
 

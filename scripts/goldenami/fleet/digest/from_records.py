@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from goldenami.aws.pricing.billing import Commitment, CostAnomaly
 from goldenami.core import units
 from goldenami.fleet.costs.commitments import Commitments
-from goldenami.fleet.digest.findings import DigestFinding, Kind
+from goldenami.fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
 from goldenami.fleet.drift.fleet_records import FleetDrift, FleetRecord, InstanceRow
 from goldenami.model.builds.security_records import CveRecord, Rating
 from goldenami.model.supported.support import PartSupport, SupportState
@@ -23,7 +23,6 @@ REVIEW_DAYS = (30, 60)
 """Days after a commitment's begin between which its first month is over and just over."""
 USED_PERCENT = 80.0
 """Use below which a commitment is told of."""
-WEEKS_OF_MONTH = 365 / 12 / 7
 _BY_BUILD = frozenset({FleetDrift.OTHER, FleetDrift.VERSION})
 """Drift of many machines at once, after each release: told together."""
 

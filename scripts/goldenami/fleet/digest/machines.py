@@ -12,7 +12,7 @@ from goldenami.aws.inventory.topology import AccountInstance
 from goldenami.aws.pricing import idle_hours, price_list
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.session import Account, Client, translated
-from goldenami.fleet.digest.findings import DigestFinding, Kind
+from goldenami.fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
 
 IDLE_H, HELD_H = 24.0, 120.0
 """Hours of a week from which on an idle or a held machine is told of. A hold lasts 72 hours at
@@ -28,7 +28,6 @@ EMPTY_GIB = 50
 SCRATCH = "/scratch"
 """Where the role instance_store mounts disks that are part of the machine's price."""
 DISK = "disks"
-_WEEKS = 365 / 12 / 7
 _WORDS = {metrics.CPU_PERCENT: "CPU", metrics.GPU_PERCENT: "GPU",
           metrics.GPU_MEMORY_MIB: "GPU memory"}
 
@@ -43,11 +42,9 @@ class Usage:
 
     @property
     def has_gpu(self) -> bool:
-        """Whether it sent metrics of a GPU."""
         return "GPU" in self.peaks
 
     def low(self, lines: Mapping[str, float]) -> str:
-        """What stayed below its line, in words."""
         return ", ".join(f"{self.peaks[name]:.0f} % of {name}" for name, line in lines.items()
                          if self.peaks.get(name, line) < line)
 
@@ -124,7 +121,7 @@ def _empty_disks(
                 kind=Kind.EMPTY_DISK, subject=f"{listed.region} {machine.id}", owner=machine.owner,
                 what=f"in {LOOKBACK.days} days no file system fuller than {peak:.0f} %, of {gib} "
                      "GiB in all", todo="launch the next one with smaller volumes",
-                usd_week=None if usd is None else round(empty * usd / _WEEKS, 2))
+                usd_week=None if usd is None else round(empty * usd / WEEKS_OF_MONTH, 2))
 
 
 def _usage(cloudwatch: Client, since: datetime, until: datetime) -> dict[str, Usage]:

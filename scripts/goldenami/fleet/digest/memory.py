@@ -58,8 +58,7 @@ class Told(Record):
 
 
 class News(Record):
-    """What a digest has to tell against what was told: `settled` are subjects that are no longer
-    found."""
+    """`settled` are subjects that are no longer found."""
 
     new: list[DigestFinding]
     standing: list[DigestFinding]
@@ -67,11 +66,8 @@ class News(Record):
 
 
 def news(told: Told, record: DigestRecord) -> News:
-    """What is new, what stands since an earlier digest, and what is settled.
-
-    Of what could not be looked at nothing is settled. Overspending is of a week: one before the
-    first digest, or whose bill an earlier digest read, is no news.
-    """
+    """Of what could not be looked at nothing is settled. Overspending is of a week: one before the
+    first digest, or whose bill an earlier digest read, is no news."""
     found = [one for one in record.findings if one.kind is not Kind.OVERSPENT
              or one.stage == record.week or "" < told.billed < one.stage]
     unseen = _unseen(record)
@@ -91,7 +87,6 @@ def _subject(key: str) -> tuple[str, str]:
 
 
 def _unseen(record: DigestRecord) -> set[str]:
-    """Kinds of findings of which some could not be looked at."""
     return {kind.value for gap in record.gaps for kind in gap.kinds}
 
 

@@ -34,7 +34,6 @@ class Week:
         return cls(day - timedelta(days=day.weekday()) - WEEK)
 
     def back(self, weeks: int) -> Week:
-        """The week so many earlier."""
         return Week(self.monday - weeks * WEEK)
 
     @property
@@ -45,7 +44,6 @@ class Week:
 
     @property
     def begin(self) -> datetime:
-        """Its first moment."""
         return datetime(self.monday.year, self.monday.month, self.monday.day, tzinfo=UTC)
 
     @property
@@ -62,7 +60,6 @@ class WeekSpent(Record):
 
     @property
     def usd(self) -> float:
-        """All of them."""
         return sum(self.services.values())
 
 
