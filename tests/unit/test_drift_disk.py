@@ -92,7 +92,6 @@ def set_password(tree: Path) -> None:
 
 
 def link(path: str, target: str) -> Callable[[Path], None]:
-    """A link in the place of a folder."""
     def change(tree: Path) -> None:
         shutil.rmtree(tree / path, ignore_errors=True)
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +143,6 @@ def test_named_attacks(build: BuildFolder, image: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
-    """An image with a container engine."""
     need_disk_tools()
     return small_image.bake(tmp_path_factory.mktemp("engine") / "0123456789ab", files=plants.ENGINE)
 

@@ -30,7 +30,6 @@ DATA_ONLY = {
 
 
 def freed(reads: Mapping[str, str], policy: Policy) -> list[str]:
-    """Paths that root reads and a rule frees."""
     rules = {path: policy.rule(path) for path in reads if path not in DATA_ONLY}
     return [f"{path} ({reads[path]}): {rule}" for path, rule in rules.items() if rule and (
         rule.may in FREE

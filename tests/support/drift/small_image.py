@@ -104,7 +104,6 @@ def copy(build: BuildFolder, target: Path) -> Path:
 
 
 def copy_file(source: Path, target: Path) -> Path:
-    """A sparse copy."""
     shell.output(["cp", "--sparse=always", str(source), str(target)])
     return target
 
@@ -146,13 +145,11 @@ def debugfs(image: Path, *requests: str, offset: int = disk.ROOT_OFFSET) -> None
 
 
 def look(build: BuildFolder, image: Path, allowed: Allowed = lambda _: "") -> DiskRecord:
-    """Compare a disk with the build."""
     return disk_check.check(build, LookedAt(label=image.name, user=USER, disk=RawFile(image)),
                             allowed)
 
 
 def blocks(image: Path, path: str) -> int:
-    """The first block of a file of one extent."""
     said = shell.output([shell.require("debugfs", "e2fsprogs"), "-R", f"blocks {path}",
                          f"{image}?offset={disk.ROOT_OFFSET}"])
     return int(said.split()[0])
