@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from packaging.version import Version
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput, NoFit, Vanished
 from goldenami.core.yaml_lines import YamlFile
+from goldenami.image.lock import frameworks
 from goldenami.image.lock.resolution import Resolution
 from goldenami.model.builds.lockfile import Choice
 from goldenami.model.builds.python_packages import PythonPackages
-from goldenami.model.definitions import definition_file, recipes
+from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.python_checks import KEY
 from goldenami.packages.pypi import Index, PyFile
@@ -89,11 +89,9 @@ def of(resolution: Resolution, environment: str, files: Sequence[PyFile]) -> Pyt
     asked = {str(canonicalize_name(Requirement(line).name)): line
              for line in definition.python_packages}
     resolution.choices.extend(_choices(asked, wheels, definition))
-    allowed = recipes.dispatching(resolution.root)
     return PythonPackages(
         environment=environment, asked=asked, wheels=wheels, index=definition.python_index,
-        allow=[row for pattern, rows in allowed.items() for row in rows
-               if any(fnmatchcase(file.project, pattern) for file in wheels)])
+        allow=frameworks.allowances(resolution.root, wheels))
 
 
 def _choices(
@@ -111,5 +109,4 @@ def variables(found: PythonPackages | None) -> list[dict[str, Any]]:
     if found is None:
         return []
     return [{"environment": found.environment, "projects": sorted(found.asked),
-             "wheels": {file.project: {"version": file.version, "sha256": file.sha256}
-                        for file in found.wheels}}]
+             "wheels": frameworks.told(found.wheels)}]

@@ -14,7 +14,7 @@ from goldenami.image.lock.compilation.driver_fit import FittedDriver
 from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
 from goldenami.image.lock.resolution import Resolution
 from goldenami.model.builds.lockfile import Choice, Cuda, PassedOver
-from goldenami.model.definitions import recipes, role_packages
+from goldenami.model.definitions import role_packages
 from goldenami.model.definitions.recipes import CudaWheel
 from goldenami.model.supported import compatibility
 from goldenami.packages.apt import Deb
@@ -113,11 +113,9 @@ def of_wheels(
     why = _prove(resolution, version, fitted)
     environment = request.shared_environment or OWN_ENVIRONMENT
     _derive(resolution, version, why, [], environment=environment, wheels=parts)
-    allow = [row for pattern, rows in recipes.dispatching(resolution.root).items() for row in rows
-             if any(fnmatchcase(file.project, pattern) for file in parts)]
     return Cuda(version=version, variant=resolution.setting("cuda", "variant"), why=why,
-                environment=environment,
-                wheels=parts, allow=allow)
+                environment=environment, wheels=parts,
+                allow=frameworks.allowances(resolution.root, parts))
 
 
 def _prove(resolution: Resolution, version: str, fitted: FittedDriver | None) -> str:
@@ -133,8 +131,7 @@ def _derive(
 ) -> None:
     resolution.derived["cuda"] |= {
         "cuda_version": version, "cuda_environment": environment,
-        "cuda_wheels": {file.project: {"version": file.version, "sha256": file.sha256}
-                        for file in wheels}}
+        "cuda_wheels": frameworks.told(wheels)}
     resolution.choices.append(Choice(component="cuda", taken=version, why=why, passed_over=over))
 
 

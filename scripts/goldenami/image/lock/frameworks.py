@@ -24,6 +24,7 @@ from goldenami.image.lock.compilation import dummy_packages, wheel_builds
 from goldenami.image.lock.compilation.wheel_builds import WheelBuild, WheelOutcome
 from goldenami.image.lock.cuda_wheels import FittedRecipe
 from goldenami.local import container
+from goldenami.model.builds.build_records import Allowance
 from goldenami.model.builds.lockfile import (
     Choice,
     CompiledWheel,
@@ -100,7 +101,10 @@ def interpreter(debs: Sequence[Deb]) -> Interpreter:
 def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFrameworks:
     """Decide, resolve and build what `request` names."""
     fitted = {name: fitting(name, request, context) for name in request.names}
-    decisions = _decisions(fitted, request, context)
+    measurements = build_decision.load(context.root)
+    decisions = {name: build_decision.decide(
+        name, one.recipe, request.cpus, request.target.sm if one.recipe.build.cuda else [],
+        measurements) for name, one in fitted.items()}
     asked = {name: requirements(recipe, decisions[name].origin, request.target.sm)
              for name, recipe in fitted.items()}
     environments, pins = _environments(asked, context,
@@ -130,16 +134,6 @@ def resolve(request: FrameworkRequest, context: ResolverContext) -> ResolvedFram
     return ResolvedFrameworks(list(frameworks.values()), list(toolchain.values()), [
         _choice(framework, fitted[name], decisions[name], request.target.cpu)
         for name, framework in frameworks.items()])
-
-
-def _decisions(
-    fitted: Mapping[str, FittedRecipe], request: FrameworkRequest, context: ResolverContext,
-) -> dict[str, Decision]:
-    measurements = build_decision.load(context.root)
-    return {name: build_decision.decide(name, recipe, request.cpus,
-                                        request.target.sm if recipe.build.cuda else [],
-                                        measurements)
-            for name, recipe in ((name, entry.recipe) for name, entry in fitted.items())}
 
 
 def fitting(name: str, request: FrameworkRequest, context: ResolverContext) -> FittedRecipe:
@@ -321,6 +315,16 @@ def variables(frameworks: Sequence[Framework], modules: Mapping[str, str]) -> li
         "measured_on": one.measured_on, "cpu": one.made.target.cpu if one.made else None,
         "flags": one.made.target.options if one.made else [],
         "sm": one.made.target.sm if one.made else [],
-        "wheels": {file.project: {"version": file.version, "sha256": file.sha256}
-                   for file in [one.wheel, *one.requires]},
+        "wheels": told([one.wheel, *one.requires]),
     } for one in frameworks]
+
+
+def told(wheels: Sequence[PyFile]) -> dict[str, dict[str, str]]:
+    """What a role gets of wheels, by project."""
+    return {file.project: {"version": file.version, "sha256": file.sha256} for file in wheels}
+
+
+def allowances(root: Path, wheels: Sequence[PyFile]) -> list[Allowance]:
+    """What of these wheels may hold code for newer CPUs, since it asks for the CPU."""
+    return [row for pattern, rows in recipes.dispatching(root).items() for row in rows
+            if any(fnmatchcase(file.project, pattern) for file in wheels)]

@@ -11,7 +11,6 @@ from goldenami.core.errors import NoFit
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.lock import (
     assemble,
-    bake_steps,
     beside_frameworks,
     cuda,
     declared_sources,
@@ -90,9 +89,7 @@ def _resolve(resolution: Resolution) -> Lock:
                            f"{sum(deb.size for deb in debs) / 1e6:.0f} MB in {len(debs)} packages",
                            lacking) as on_bytes:
         resolution.fetch(debs, on_bytes)
-    with progress.step("steps"):
-        steps = bake_steps.steps(resolution, fitted, base, debs)
-    return assemble.assemble(resolution, kernel, fitted, found, base, debs, steps)
+    return assemble.assemble(resolution, kernel, fitted, found, base, debs)
 
 
 def _why_this_kernel(resolution: Resolution, kernel: Kernel) -> str:
@@ -127,20 +124,13 @@ def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | N
         beside = [*definition.python_packages, *([wanted] if wanted else [])]
         request = replace(request, beside=beside)
         if definition.frameworks:
-            _frameworks(resolution, request, context)
+            resolution.frameworks = frameworks.resolve(request, context)
+            resolution.choices.extend(resolution.frameworks.choices)
         files = frameworks.environment(resolution.frameworks, request, context)
         resolution.python = beside_frameworks.of(
             resolution, request.shared_environment or beside_frameworks.OWN_ENVIRONMENT, files)
         _derive_frameworks(resolution)
         return cuda.of_wheels(resolution, files, fitted, request) if wanted else None
-
-
-def _frameworks(
-    resolution: Resolution, request: frameworks.FrameworkRequest,
-    context: frameworks.ResolverContext,
-) -> None:
-    resolution.frameworks = frameworks.resolve(request, context)
-    resolution.choices.extend(resolution.frameworks.choices)
 
 
 def _derive_frameworks(resolution: Resolution) -> None:
