@@ -1,5 +1,4 @@
-"""`golden status --site` with an account: what runs where, and the bucket that keeps the page and earlier
-builds."""
+"""`golden status --site` with an account: what runs where, and the bucket that keeps the page."""
 
 from __future__ import annotations
 
@@ -25,7 +24,6 @@ BUCKET, REGION = "golden-site", "us-east-1"
 
 @pytest.fixture
 def s3(aws: Emulator) -> Any:
-    """A client of an account with the empty bucket."""
     client = boto3.client("s3", REGION)
     client.create_bucket(Bucket=BUCKET)
     return client

@@ -51,7 +51,6 @@ class Bench:
         (self.build.path / CVE_FILE).unlink(missing_ok=True)
 
     def ask(self, code: int, *options: str) -> str:
-        """What the command says; it ends with that code."""
         ran = builds.golden(self.root, "cve", self.lock.image, *self.server.options, *options)
         assert ran.code == code, ran.text
         return ran.text
@@ -172,7 +171,6 @@ def test_what_nothing_mends_stops_by_rating_or_use(
 
 
 def tracked(state: State, version: str = "5.2-1") -> list[Vulnerability]:
-    """What the tracker has against that version of bash."""
     data = lists.tracker({"bash": {"CVE-2026-1": state}})
     return list(debian_tracker.parse(data, {"trixie": {"bash": [version]}}).found)
 
@@ -190,7 +188,6 @@ def test_the_tracker_rates_and_leaves_out() -> None:
 
 
 def pypi(data: bytes, **wanted: str) -> list[Vulnerability]:
-    """What OSV's list has against versions of wheels."""
     versions = {name.replace("_", "-"): [version] for name, version in wanted.items()}
     return list(osv.parse(data, Feed.PYPI, {osv.PYPI: versions}).found)
 

@@ -97,7 +97,6 @@ Beside = Callable[[Progress, Callable[[], None]], ContainerAccess]
 
 @pytest.fixture
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Beside:
-    """Calls something beside a program that waits for the file `go`."""
     need("unshare", "setpriv")
     (tmp_path / "beside.py").write_text(BESIDE, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

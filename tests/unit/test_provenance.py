@@ -44,7 +44,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ami(name: str) -> Image:
-    """An AMI as EC2 describes it."""
     return Image({"ImageId": name, "RootDeviceName": "/dev/xvda", "BlockDeviceMappings": [
         {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-1"}}]})
 
@@ -83,7 +82,6 @@ def write_published(build: BuildFolder, amis: dict[str, str]) -> None:
 
 
 def stated(path: Path) -> dict[str, Any]:
-    """The statement in an envelope."""
     envelope = json.loads(path.read_text(encoding="utf-8"))
     return dict(json.loads(base64.b64decode(envelope["payload"])))
 
@@ -101,7 +99,6 @@ def forged(envelope: dict[str, Any]) -> None:
 
 
 def spoilt(envelope: dict[str, Any]) -> None:
-    """One bit of the signature."""
     signature = bytearray(base64.b64decode(envelope["signatures"][0]["sig"]))
     signature[-1] ^= 1
     envelope["signatures"][0]["sig"] = base64.b64encode(bytes(signature)).decode()

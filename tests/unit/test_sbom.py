@@ -46,8 +46,6 @@ sbom.write_missing(BuildFolder(build), records.read(lock, Lock), Store(cache))
 
 
 class Baked:
-    """A build of a committed lock, with its own store."""
-
     def __init__(self, root: Path, image: str, sources: Mapping[str, str] | None = None) -> None:
         self.root, self.lock, self.store = root, materials.committed(image), Store(root / "cache")
         materials.stock(self.store, self.lock, lambda name: (sources or {}).get(name, ""))
@@ -86,7 +84,6 @@ def driven(tmp_path: Path) -> Baked:
 
 
 def faults(text: str, name: str, scratch: Path) -> str:
-    """What the specification's own validator has against a bill."""
     if name == sbom.CYCLONEDX:
         return str(JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) or "")
     path = scratch / "x.spdx.json"
@@ -158,7 +155,6 @@ def test_what_was_compiled_says_what_from(baked: Baked, tmp_path: Path) -> None:
 
 
 def test_modules_of_somebody_s_own_name_their_source(baked: Baked) -> None:
-    """A package of the archives, or a tarball at its address."""
     lock, names = baked.lock, [f"golden-{name}-modules-6" for name in ("agent", "card")]
     built = lock.packages["bash"].model_copy(update={
         "origin": "built", "version": "1.2-1", "sha256": "b" * 64})
@@ -234,7 +230,6 @@ METADATA = "Metadata-Version: 2.4\nName: {}\nVersion: {}\n{}\n"
 
 
 def tree(root: Path, lock: Lock) -> Path:
-    """A tree with some packages and the wheels of a lock."""
     doc = root / "usr/share/doc"
     for name, licence in (("glibc2.36", "GPL-3+"), ("debianutils", "GPL-2+ and Expat"),
                           ("nano", "odd thing")):

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.usefixtures("offline")
 
 @pytest.fixture
 def vendor(key: debrepo.Key, tmp_path: Path) -> Iterator[debrepo.Mirror]:
-    """A server that has the key beside an index."""
     (tmp_path / "vendor").mkdir()
     (tmp_path / "vendor/key.pub").write_text(key.public, encoding="utf-8")
     made = debrepo.Mirror(tmp_path / "vendor")

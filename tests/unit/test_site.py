@@ -15,19 +15,14 @@ from support.builds import report_data as data
 from support.builds import site_data
 
 
-def text(html: str) -> str:
-    """The page without markup, on one line."""
-    return " ".join(re.sub(r"<[^>]+>", " ", html.partition("</style>")[2]).split())
-
-
 def test_the_page_says_what_is_known_of_each_image(tmp_path: Path) -> None:
     html = site_data.page(tmp_path)
     newest = site.builds(tmp_path / "site", [])[data.IMAGE][0]
-    said = text(html)
+    said = data.text(html)
     # A silent region is unknown: not unpublished, and not without instances.
     for expected in ("no build is known Where it runs: unknown.", "no GPU has run it",
                      "NVIDIA driver ended 2026-06-30", "1 high",
-                     "1 stops a publish", "not verified", f"3 of {newest.build_id}", "&lt;= $0.42",
+                     "1 stops a publish", "not verified", f"3 of {newest.build_id}", "<= $0.42",
                      "Silent: 1 of 2 regions",
                      "no build is known", "+10 %", "2026-10-24 22:10", "6 min 43 s"):
         assert expected in said, f"{expected} is not in {said}"
@@ -36,7 +31,7 @@ def test_the_page_says_what_is_known_of_each_image(tmp_path: Path) -> None:
 def test_what_nobody_asked_is_said_and_never_a_zero(tmp_path: Path) -> None:
     site_data.builds(tmp_path)
     site.collect([ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site")
-    said = text(site.render([], site.builds(tmp_path / "site", []), site_data.MADE_AT))
+    said = data.text(site.render([], site.builds(tmp_path / "site", []), site_data.MADE_AT))
     assert "Where it runs: not asked." in said and "$" not in said
 
 

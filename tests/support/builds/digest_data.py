@@ -38,7 +38,6 @@ def page(bad: str = "") -> str:
 
 
 def review(bad: str = "") -> str:
-    """The page of a quarter, with six months, against the one before."""
     months = [f"2026-{number:02}" for number in range(7, 13)]
     rows = [ReviewRow(name=f"{name}{bad}", months=dict.fromkeys(months, 1234.5 * share),
                       before=9000.0 if share > 1 else None)

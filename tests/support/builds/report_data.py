@@ -4,6 +4,8 @@ bad."""
 from __future__ import annotations
 
 import hashlib
+import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +146,6 @@ def bake_record(of: dict[str, Any], *, scale: float = 1.0, **changes: Any) -> Ba
 
 
 def checks(outcomes: dict[str, Outcome] | None = None) -> list[Check]:
-    """Every check, correct but for those whose title is in `outcomes`."""
     wrong = outcomes or {}
     return [
         Check(
@@ -223,3 +224,9 @@ def write_pair(root: Path, outcomes: dict[str, Outcome] | None = None) -> Pair:
         write_build(root / bake.build_id, bake, verify_record(bake, outcomes), now),
         write_build(root / old.build_id, old, verify_record(old), then),
     )
+
+
+def text(page: str) -> str:
+    """What a page says, on one line."""
+    body = re.sub(r"<[^>]+>", " ", page.partition("</style>")[2])
+    return " ".join(html.unescape(body).split())

@@ -26,8 +26,7 @@ COUNT = 4
 
 
 def builds(root: Path) -> list[BuildFolder]:
-    """Builds of one image, the oldest first: each larger than the one before, the last but one not
-    verified."""
+    """Builds of one image, the oldest first, the last but one not verified."""
     made: list[BuildFolder] = []
     for number in range(COUNT):
         lock = data.lock(disk_size_gib=10 + number)

@@ -43,13 +43,11 @@ def tracker(
 
 
 def release(status: str, fixed: str = "", urgency: str = "not yet assigned") -> State:
-    """The state of a vulnerability in one release."""
     found: State = {"status": status, "repositories": {}, "urgency": urgency}
     return found | ({"fixed_version": fixed} if fixed else {})
 
 
 def packed(files: Mapping[str, Any]) -> bytes:
-    """A ZIP of JSON files."""
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
         for name, content in files.items():
@@ -58,7 +56,6 @@ def packed(files: Mapping[str, Any]) -> bytes:
 
 
 def osv(*entries: dict[str, Any], ecosystem: str = "PyPI", modified: date = TODAY) -> bytes:
-    """OSV's list of an ecosystem."""
     filling = [osv_entry(f"PYSEC-2020-{number}", f"none{number}", ("0", "1"), ecosystem=ecosystem)
                for number in range(FILLING)]
     return packed({f"{entry['id']}.json": entry | {"modified": f"{modified}T01:02:03.456Z"}
@@ -109,7 +106,6 @@ def _version(branch: str, words: str, kind: str) -> dict[str, Any]:
 
 
 def bulletins(*found: dict[str, Any]) -> bytes:
-    """The archive of NVIDIA's repository."""
     files = {f"product-security-main/2026/{one['document']['tracking']['id']}/{one['document']['tracking']['id']}.json":
              one for one in found}
     return packed(files | {"product-security-main/2026/1/CVE-2026-1.json": {"cveMetadata": {}}})
@@ -125,7 +121,6 @@ NVIDIA = (
 
 
 def kev(*identifiers: str, released: date = TODAY) -> bytes:
-    """CISA's catalogue."""
     names = [*identifiers, *(f"CVE-2019-{number:04}" for number in range(FILLING))]
     return json.dumps({"title": "CISA Catalog", "dateReleased": f"{released}T14:00:00.0000Z",
                        "count": len(names),
@@ -160,6 +155,5 @@ class ListServer:
 
     @property
     def options(self) -> list[str]:
-        """The options by which `golden cve` reads from here."""
         addresses = [f"{feed.value}={self._loopback.url}/{feed.value}" for feed in feeds.PLACES]
         return [word for address in addresses for word in ("--data", address)]

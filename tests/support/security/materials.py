@@ -24,12 +24,10 @@ PURGED = "ifupdown"
 
 
 def committed(image: str) -> Lock:
-    """The lock of an image as it is in this checkout."""
     return lockfile.read(lockfile.path_of(ROOT, image))[0]
 
 
 def listed(lock: Lock) -> list[str]:
-    """Paths of a tree by which its packages and wheels are known."""
     found = [f"/var/lib/dpkg/info/{name}{':amd64' if name.startswith('lib') else ''}.list"
              for name in lock.packages if name != PURGED]
     return found + [f"/opt/ml/{home}/lib/python3.13/site-packages/{file.project.replace('-', '_')}-{file.version}"

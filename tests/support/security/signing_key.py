@@ -37,7 +37,6 @@ def in_kms(region: str, spec: str = "ECC_NIST_P256", usage: str = "SIGN_VERIFY")
 
 @contextmanager
 def used(key: Path | str) -> Iterator[None]:
-    """Sign by it meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(signers.KEY, str(key))
         yield
