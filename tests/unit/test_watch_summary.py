@@ -6,10 +6,10 @@ import pytest
 from goldenami.core.markdown import cell
 from goldenami.model.builds.lockfile import Package
 from goldenami.model.definitions.update_policy import UpdateVerdict
+from goldenami.packages.package_diff import PackageMove
 from goldenami.watch.watch_records import (
     ComponentRow,
     LockChange,
-    PackageMove,
     SourceStatus,
     WatchRecord,
 )

@@ -13,6 +13,7 @@ from goldenami.model.builds.build_records import BuildId, Utc
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.packages import package_diff
+from goldenami.packages.package_diff import PackageMove
 
 RECORD_FILE = "watch.json"
 SUMMARY_FILE = "summary.md"
@@ -51,15 +52,6 @@ class ComponentRow(Record):
     mends: list[str] = Field(default_factory=list)
 
 
-class PackageMove(Record):
-    """A package that a new lock moved; `before` is "" of one that came, `after` of one that
-    went."""
-
-    name: str
-    before: str
-    after: str
-
-
 class LockChange(Record):
     """A new lock against the one that it replaces."""
 
@@ -75,18 +67,13 @@ class LockChange(Record):
     def between(cls, old: Lock, old_sha256: str, new: Lock, new_sha256: str) -> LockChange:
         diff = package_diff.compare(*(lock.model_dump(mode="json")["packages"]
                                       for lock in (old, new)))
-        moves = [PackageMove(name=one.name, before=one.before, after=one.after)
-                 for one in diff.changed]
-        moves += [PackageMove(name=one.name, before="", after=one.version) for one in diff.added]
-        moves += [PackageMove(name=one.name, before=one.version, after="") for one in diff.removed]
         return cls(
             image=new.image, build_before=old_sha256[:lockfile.ID_LENGTH],
             build_after=new_sha256[:lockfile.ID_LENGTH],
             kernel=_pair(old.kernel.release, new.kernel.release),
             driver=_pair(old.driver.version if old.driver else "",
                          new.driver.version if new.driver else ""),
-            packages=sorted(moves, key=lambda move: move.name),
-            installed_bytes=diff.installed_bytes)
+            packages=diff.moves, installed_bytes=diff.installed_bytes)
 
 
 def _pair(before: str, after: str) -> list[str]:
