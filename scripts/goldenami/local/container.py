@@ -51,7 +51,6 @@ class Container:
     console: Path
 
     def ssh(self, *command: str, timeout_s: float = COMMAND_LIMIT_S) -> str:
-        """Run a command as root, without any configuration of the host's user."""
         argv = ["ssh", "-F", "/dev/null", "-q", "-i", str(self.ssh_key), "-o", "IdentitiesOnly=yes",
                 "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
                 "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]

@@ -67,7 +67,6 @@ class _Stream:
         return self._begin in self.came
 
     def done(self) -> tuple[int, bytes]:
-        """Status and output of a command that has ended."""
         assert self.end is not None
         start = self.came.index(self._begin) + len(self._begin)
         return int(self.end[1]), bytes(self.came[start:self.end.start()])

@@ -191,7 +191,6 @@ def _last_task(lines: list[str]) -> str:
 
 
 def _cause(lines: list[str]) -> str:
-    """The task that failed and what it said, from Packer's copy of Ansible's output."""
     task = ""
     for number, line in enumerate(lines):
         if match := _TASK.match(line):
@@ -207,7 +206,6 @@ def _cause(lines: list[str]) -> str:
 
 
 def _waits_for(lines: list[str], task: str) -> str:
-    """For a task whose role wanted a service started before."""
     starts = [start for start in map(start_of, lines)
               if start and start.place.startswith(f"roles/{task.partition(' : ')[0]}/")]
     if not starts:

@@ -130,7 +130,7 @@ def keep(out: Path, build: BuildFolder) -> None:
 
 
 def _same_disk(first: BuildFolder, second: BuildFolder) -> bool:
-    """Not where a record cannot be read, or of AMIs."""
+    """False where a record cannot be read, and of AMIs."""
     try:
         digests = [build.read_bake().disk_sha256 for build in (first, second)]
     except BadInput:

@@ -79,7 +79,6 @@ class KnownCode:
     request: CoverageRequest
 
     def get(self, sha256: str) -> CodeFacts | None:
-        """What was read of the file with this SHA-256; None where nothing is known of it."""
         path = self._path(sha256)
         return records.read_if_whole(path, CodeFacts) if path else None
 
@@ -233,8 +232,6 @@ def _cpu(
 
 
 def _gpu(findings: list[Finding], elf: Elf, declared: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Architectures of the file's SASS and PTX; adds what the file as a whole lacks, then what each
-    fat binary does."""
     modules = list(fatbin.modules(elf))
     images = [image for module in modules for image in module]
     whole = fatbin.missing(images, declared) if images else []

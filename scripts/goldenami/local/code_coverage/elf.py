@@ -18,7 +18,7 @@ from pathlib import Path
 MAGIC = b"\x7fELF\x02\x01"
 """The four bytes of every ELF file, then "64-bit" and "little-endian" (ELF specification,
 e_ident)."""
-X86_64, AARCH64 = 62, 183
+X86_64 = 62
 """e_machine (ELF specification, registered values)."""
 _EXECUTABLE, _PROGBITS, _NOBITS = 0x4, 1, 8
 _PT_LOAD, _PF_X = 1, 1
@@ -98,8 +98,8 @@ class Elf:
         table, = struct.unpack_from("<Q", self.data, 32)
         size, count = struct.unpack_from("<2H", self.data, 54)
         for index in range(count):
-            kind, flags, _, start, _, stored, memory, _ = struct.unpack_from("<IIQQQQQQ", self.data,
-                                                                             table + index * size)
+            kind, flags, _, start, _, stored, memory, _ = struct.unpack_from(
+                "<IIQQQQQQ", self.data, table + index * size)
             if (kind, flags & _PF_X) == (_PT_LOAD, _PF_X) and stored and not any(
                     section.executable and start <= section.address < start + memory
                     for section in self.sections):
@@ -112,8 +112,8 @@ class Elf:
         return self.data[section.offset:section.offset + section.size]
 
     def named(self, name: str) -> list[Section]:
-        return [section for section in self.sections if section.name == name and section.kind
-                != _NOBITS]
+        return [section for section in self.sections
+                if section.name == name and section.kind != _NOBITS]
 
     def functions(self) -> dict[int, str]:
         """Address of each known function and its name; empty where only the unwind table knows
@@ -139,14 +139,9 @@ class Elf:
         """Start of each function in .eh_frame_hdr's table of (start, description), both relative to
         the header."""
         for section in self.named(".eh_frame_hdr"):
-            version, frame, count_encoding, encoding = struct.unpack_from(
-                "<4B", self.data, section.offset
-            )
-            if (version, count_encoding, encoding) != (
-                1,
-                3,
-                _DATAREL_SDATA4,
-            ) or frame & 0xF not in (0x3, 0xB):
+            version, frame, *encodings = struct.unpack_from("<4B", self.data, section.offset)
+            known = (version, encodings) == (1, [3, _DATAREL_SDATA4])
+            if not known or frame & 0xF not in (0x3, 0xB):
                 return
             count, = struct.unpack_from("<I", self.data, section.offset + 8)
             table = self.data[section.offset + 12:section.offset + 12 + 8 * count]

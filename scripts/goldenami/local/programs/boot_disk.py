@@ -139,7 +139,6 @@ def _config(
 
 
 def _keep(work: Path) -> None:
-    """Put the boots' evidence where `verify` collects it."""
     for firmware in vm.Firmware:
         scratch = work / firmware.value
         if (scratch / "serial.log").exists():
@@ -220,7 +219,6 @@ def code(plan: VerifyPlan, ask: Callable[[str], str]) -> list[Check]:
 
 
 def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> list[Check]:
-    """What only two boots and the untouched disk can show."""
     first, second = ({part for part in identity if len(part) >= 32} for identity in identities)
     shared = sorted(first & second)
     requests = [json.loads(line)

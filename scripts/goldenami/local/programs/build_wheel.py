@@ -78,16 +78,16 @@ def _build(plan: WheelPlan, root: Path, log: Path) -> WheelResult:
                                 f"recipe {plan.name} for {plan.target}")
     _smoke(plan, root, wheel, log)
     tests = _test(plan, plan.tests, root, jobs, log) if plan.tests else ""
-    return WheelResult(wheel=_out(plan, wheel), jobs=jobs, seconds=seconds, tests=tests,
-                       compiler=compiler(root),
-                       cache=_cache_counts(root))
+    kept = plan.work / wheel.name
+    shutil.copyfile(wheel, kept)
+    return WheelResult(wheel=kept, jobs=jobs, seconds=seconds, tests=tests,
+                       compiler=compiler(root), cache=_cache_counts(root))
 
 
 def run_in(root: Path, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
     """Run `argv` in the tree with a small environment of its own."""
     words = ["chroot", str(root), "env", "-i", "HOME=/build", "LC_ALL=C.UTF-8", "LANG=C.UTF-8",
-             "TMPDIR=/tmp",
-             "PATH=/usr/lib/ccache:/build/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+             "TMPDIR=/tmp", "PATH=/usr/lib/ccache:/build/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin",
              *(f"{name}={value}" for name, value in sorted((env or {}).items())), "nice", *argv]
     shell.stream(words, log=log)
 
@@ -97,16 +97,14 @@ def environment(root: Path, name: str, wheels: list[str], log: Path) -> None:
     run_in(root, ["python3", "-m", "venv", f"{BUILD}/{name}"], log)
     run_in(root,
            [f"{BUILD}/{name}/bin/python", "-m", "pip", "install", "--quiet", "--no-index",
-            "--no-deps",
-            "--force-reinstall", *(f"{BUILD}/{wheel}" for wheel in wheels)], log)
+            "--no-deps", "--force-reinstall", *(f"{BUILD}/{wheel}" for wheel in wheels)], log)
 
 
 def unpack(plan: WheelPlan, root: Path) -> str:
     """Extract the source and change it as the recipe says; returns its folder in the tree."""
     (root / "build/src").mkdir()
     shell.output(["tar", "--extract", "--gzip", "--no-same-owner", "--file", str(plan.source),
-                  "--directory",
-                  str(root / "build/src")])
+                  "--directory", str(root / "build/src")])
     folder = next((root / "build/src").iterdir())
     for name, text in plan.files.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -115,8 +113,7 @@ def unpack(plan: WheelPlan, root: Path) -> str:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         if (count := text.count(patch.find)) != patch.count:
             raise StageFailed(f"recipe {plan.name}: `{patch.find}` stands {count} times in "
-                              f"{patch.file}, "
-                              f"not {patch.count}",
+                              f"{patch.file}, not {patch.count}",
                               hint="the source of this version is another: adapt the patch")
         path.write_text(text.replace(patch.find, patch.replace), encoding="utf-8")
     return f"{BUILD}/src/{folder.name}"
@@ -125,29 +122,24 @@ def unpack(plan: WheelPlan, root: Path) -> str:
 def _compile(plan: WheelPlan, root: Path, source: str, log: Path) -> int:
     """`pip wheel` with as many compilers as fit; once with half of them if one was killed for
     memory."""
-    jobs = plan.jobs
-    for left in (1, 0):
-        failure = _attempt(plan, root, source, jobs, log)
-        if failure is None:
-            return jobs
-        where = f"recipe {plan.name} for {plan.target}"
-        if not denied_memory(failure):
-            if lacking := lacks(failure, shutil.disk_usage(root).free):
-                raise HostNotReady(f"{where}: compiling broke off: {lacking}",
-                                   hint="free space and run again: nothing is concluded about the "
-                                        "recipe")
-            raise StageFailed(f"{where} does not compile: {first_error(failure)}", log=log,
-                              hint="see the log: a module that is missing belongs into "
-                                   "`build: requires:`, else the flags or the version do not fit "
-                                   "this release")
-        if not left or jobs == 1:
-            raise HostNotReady(f"{where}: a compiler was killed for memory, also with {jobs} at a "
-                               "time",
-                               hint="use a machine with more memory")
+    where, jobs = f"recipe {plan.name} for {plan.target}", plan.jobs
+    failure = _attempt(plan, root, source, jobs, log)
+    if failure and denied_memory(failure) and jobs > 1:
         jobs //= 2
         events.emit("say",
                     text=f"{where}: a compiler was killed for memory: again with {jobs} at a time")
-    raise AssertionError("unreachable")
+        failure = _attempt(plan, root, source, jobs, log)
+    if failure is None:
+        return jobs
+    if denied_memory(failure):
+        raise HostNotReady(f"{where}: a compiler was killed for memory, also with {jobs} at a time",
+                           hint="use a machine with more memory")
+    if lacking := lacks(failure, shutil.disk_usage(root).free):
+        raise HostNotReady(f"{where}: compiling broke off: {lacking}",
+                           hint="free space and run again: nothing is concluded about the recipe")
+    raise StageFailed(f"{where} does not compile: {first_error(failure)}", log=log,
+                      hint="see the log: a module that is missing belongs into `build: requires:`, "
+                           "else the flags or the version do not fit this release")
 
 
 def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> str | None:
@@ -159,8 +151,7 @@ def _attempt(plan: WheelPlan, root: Path, source: str, jobs: int, log: Path) -> 
     try:
         run_in(root,
                [f"{BUILD}/venv/bin/python", "-m", "pip", "wheel", "--verbose", "--no-index",
-                "--no-deps",
-                "--no-build-isolation", f"--wheel-dir={BUILD}/out", *settings, source], log, env)
+                "--no-deps", "--no-build-isolation", f"--wheel-dir={BUILD}/out", *settings, source], log, env)
     except shell.CommandFailed as error:
         with log.open("rb") as text:
             text.seek(before)
@@ -209,14 +200,7 @@ def _smoke(plan: WheelPlan, root: Path, wheel: Path, log: Path) -> None:
                     text=f"{where}: not tried, this machine's CPU lacks what it was compiled for")
 
 
-def _out(plan: WheelPlan, wheel: Path) -> Path:
-    target = plan.work / wheel.name
-    target.write_bytes(wheel.read_bytes())
-    return target
-
-
 def _test(plan: WheelPlan, tests: WheelTests, root: Path, jobs: int, log: Path) -> str:
-    """The framework's own tests on the wheel; returns pytest's closing line."""
     last: list[str] = []
     with events.step(f"tests of {plan.name}"):
         environment(root, "tests",
@@ -232,8 +216,7 @@ def _test(plan: WheelPlan, tests: WheelTests, root: Path, jobs: int, log: Path) 
             failed = [line for line in error.output.splitlines()
                       if line.startswith(("FAILED", "ERROR"))]
             raise StageFailed(f"recipe {plan.name}: its own tests fail on the wheel for "
-                              f"{plan.target}: "
-                              f"{(failed or [error.message])[0]}", log=log,
+                              f"{plan.target}: {(failed or [error.message])[0]}", log=log,
                               tail="\n".join(failed[:shell.TAIL_LINES]),
                               hint="the index's wheel is taken where the recipe's `only` has no "
                                    "such CPU") from None
@@ -249,7 +232,6 @@ def compiler(root: Path) -> str:
 
 
 def _cache_counts(root: Path) -> dict[str, int]:
-    """How often ccache knew a result, and how often not."""
     path = root / "build/ccache-log"
     lines = path.read_text(encoding="utf-8").split() if path.exists() else []
     counts = Counter(lines)

@@ -117,8 +117,7 @@ def main() -> None:
         deb, modules, installed = (None, [], 0) if error else _package(root, plan)
     records.write(plan.work / program.RESULT_FILE, ModulesResult(
         deb=deb, modules=modules, installed_size=installed, first_error=error, lacks=lacking,
-        compiler=compiler.splitlines()[0],
-        seconds=seconds))
+        compiler=compiler.splitlines()[0], seconds=seconds))
 
 
 def _hurry(root: Path) -> None:
@@ -132,20 +131,19 @@ def _build(root: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str,
     release = plan.kernel_release
     env = [f"SOURCE_DATE_EPOCH={plan.source_date_epoch}",
            f"KBUILD_BUILD_TIMESTAMP=@{plan.source_date_epoch}",
-           "KBUILD_BUILD_USER=golden", "KBUILD_BUILD_HOST=golden", "LC_ALL=C.UTF-8", "HOME=/root",
-           "TMPDIR=/tmp",
+           "KBUILD_BUILD_USER=golden", "KBUILD_BUILD_HOST=golden", "LC_ALL=C.UTF-8",
+           "HOME=/root", "TMPDIR=/tmp",
            # Nothing of whoever asks: KCFLAGS and MAKEFLAGS change modules.
            "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
     try:
-        shell.stream(["chroot", str(root), "env", "-i", *env, "dkms", "build", "-m", name, "-v",
-                      version,
-                      "-k", release, "-a", "x86_64", "-j", str(os.cpu_count() or 1),
+        shell.stream(["chroot", str(root), "env", "-i", *env, "dkms", "build", "-m", name,
+                      "-v", version, "-k", release, "-a", "x86_64", "-j", str(os.cpu_count() or 1),
                       "--kernelsourcedir", f"/usr/src/linux-headers-{release}"], log=plan.log)
     except shell.CommandFailed as failure:
         make_log = next(root.glob(f"var/lib/dkms/{name}/{version}/build/make.log"), None)
-        text = (
-            make_log.read_text(encoding="utf-8", errors="replace") if make_log else failure.output
-        )
+        text = failure.output
+        if make_log:
+            text = make_log.read_text(encoding="utf-8", errors="replace")
         with plan.log.open("a", encoding="utf-8") as sink:
             sink.write(text)
         return first_error(text), lacks(f"{text}\n{failure.output}\n{failure.message}",
@@ -173,9 +171,8 @@ def _package(root: Path, plan: ModulesPlan) -> tuple[Path, list[str], int]:
     control.mkdir(mode=0o755)
     (control / "control").write_text(
         f"Package: {plan.package}\nVersion: {plan.version}-1\n"
-        f"Architecture: {plan.tree.architecture}\nSection: kernel\n"
-        "Priority: optional\nMaintainer: goldenami <root@localhost>\nInstalled-Size: "
-        f"{size // 1024}\n"
+        f"Architecture: {plan.tree.architecture}\nSection: kernel\nPriority: optional\n"
+        f"Maintainer: goldenami <root@localhost>\nInstalled-Size: {size // 1024}\n"
         f"Depends: {', '.join(plan.depends)}\n"
         + (f"Provides: {', '.join(plan.provides)}\n" if plan.provides else "") +
         f"Description: {plan.title} {plan.version} kernel modules compiled for {release}\n",

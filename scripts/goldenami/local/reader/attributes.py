@@ -53,18 +53,11 @@ def _pairs(entries: bytes, values: bytes, what: str) -> Iterator[tuple[str, byte
             raise Unreadable(f"{what}: its attributes are damaged")
         length, prefix, offset, inode, size = struct.unpack_from("<BBHII", entries, at)
         end = at + 16 + length
-        if (
-            inode
-            or prefix not in _PREFIXES
-            or end > len(entries)
-            or offset + size > len(values)
-            or size > BLOCK
-        ):
+        if (inode or prefix not in _PREFIXES or end > len(entries)
+                or offset + size > len(values) or size > BLOCK):
             raise Unreadable(f"{what}: its attributes are damaged")
-        yield (
-            _PREFIXES[prefix] + entries[at + 16 : end].decode("utf-8", "backslashreplace"),
-            values[offset : offset + size],
-        )
+        name = entries[at + 16:end].decode("utf-8", "backslashreplace")
+        yield _PREFIXES[prefix] + name, values[offset:offset + size]
         at = end + -end % 4
 
 

@@ -24,7 +24,7 @@ class BlockSource(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes of the disk."""
+        """In bytes."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes at `offset`, both within `size`; an error of the product's where
@@ -69,7 +69,6 @@ class ChangedBlocks:
     read_changed: Callable[[int, int], bytes]
 
     def read(self, offset: int, length: int) -> bytes:
-        """As `BlockSource`."""
         parts, at, end = list[bytes](), offset, offset + length
         index = bisect.bisect_right(self.changed, at, key=lambda extent: extent[1])
         while at < end:

@@ -23,9 +23,8 @@ def entries(system: Ext4, inode: Inode, what: str) -> dict[bytes, int]:
         raise Unreadable(f"{what}: a folder of {inode.size} bytes in {blocks} blocks")
     found = dict[bytes, int]()
     places = (first + index for _, first, count in runs for index in range(count))
-    for number, (place, block) in enumerate(
-        zip(places, system.content(inode, runs, chunk=1), strict=True)
-    ):
+    content = zip(places, system.content(inode, runs, chunk=1), strict=True)
+    for number, (place, block) in enumerate(content):
         for name, child in _of_block(inode, number, block, what, checked=system.is_changed(place)):
             if name in found:
                 raise Unreadable(f"{what}: the name {name!r} stands in it twice")
@@ -69,11 +68,7 @@ def _check_index(inode: Inode, block: bytes, at: int, what: str) -> None:
     `at`, dx_tail)."""
     room, count = struct.unpack_from("<HH", block, at)
     tail = at + 8 * room
-    sound = (
-        count <= room
-        and tail + 8 <= BLOCK
-        and crc32c(crc32c(inode.seed, block[: at + 8 * count]), block[tail : tail + 4] + bytes(4))
-        == int.from_bytes(block[tail + 4 : tail + 8], "little")
-    )
-    if not sound:
+    sums = crc32c(crc32c(inode.seed, block[:at + 8 * count]), block[tail:tail + 4] + bytes(4))
+    stated = int.from_bytes(block[tail + 4:tail + 8], "little")
+    if count > room or tail + 8 > BLOCK or sums != stated:
         raise Unreadable(f"{what}: the tree of its names does not match its checksum")

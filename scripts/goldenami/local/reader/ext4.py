@@ -24,8 +24,8 @@ ROOT_INODE, JOURNAL_INODE = 2, 8
 SUPERBLOCK_AT, SUPERBLOCK_BYTES = 1024, 1024
 _INCOMPATIBLE = {"filetype": 0x2, "recover": 0x4, "extents": 0x40, "64bit": 0x80, "flex_bg": 0x200,
                  "csum_seed": 0x2000}
-_COMPATIBLE_REFUSED = {"fast_commit": 0x400}
-"""Changes what the journal means without an incompatible feature of its own."""
+_FAST_COMMIT = 0x400
+"""A compatible feature that changes what the journal means."""
 _METADATA_CSUM = 0x400
 FLAG_INDEX, FLAG_HUGE_FILE, FLAG_EXTENTS = 0x1000, 0x40000, 0x80000
 LAYOUT_FLAGS = FLAG_INDEX | FLAG_HUGE_FILE | FLAG_EXTENTS
@@ -113,9 +113,8 @@ class Ext4:
         if unknown or not self.incompatible & _INCOMPATIBLE["extents"]:
             raise Unreadable("the file system has features that no image has (incompatible: "
                              f"{unknown:#x})")
-        for name, bit in _COMPATIBLE_REFUSED.items():
-            if self.compatible & bit:
-                raise Unreadable(f"the file system has the feature {name}, which no image has")
+        if self.compatible & _FAST_COMMIT:
+            raise Unreadable("the file system has the feature fast_commit, which no image has")
         if not self.read_only & _METADATA_CSUM:
             raise Unreadable("the file system has no checksums, as every image has (metadata_csum)")
 
@@ -312,7 +311,6 @@ class Ext4:
         )
 
     def nodes(self, inode: Inode, what: str) -> set[int]:
-        """The blocks of a tree of extents; none where it fits into the inode."""
         seen = set[int]()
         if inode.blocks[6:8] != b"\0\0":
             for _ in self._extents(inode, inode.blocks, _EXTENT_DEPTH, seen, what):

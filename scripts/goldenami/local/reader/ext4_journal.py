@@ -68,9 +68,8 @@ class _Journal:
             return None
         if features & ~(_REVOKES | _64BIT) != _CSUM_V3:
             raise Unreadable(f"{_WHAT} has features that no running image's has ({features:#x})")
-        if crc32c(START, raw[:0xFC] + bytes(4) + raw[0x100:]) != int.from_bytes(
-            raw[0xFC:0x100], "big"
-        ):
+        blank, stated = raw[:0xFC] + bytes(4) + raw[0x100:], int.from_bytes(raw[0xFC:0x100], "big")
+        if crc32c(START, blank) != stated:
             raise Unreadable(f"{_WHAT}'s superblock does not match its checksum")
         return cls(system, blocks, first, length, sequence, start, crc32c(START, raw[48:64]),
                    bool(features & _64BIT))
@@ -85,9 +84,8 @@ class _Journal:
 
     def sound(self, block: bytes) -> bool:
         """Whether a describing block matches the checksum in its last bytes."""
-        return crc32c(
-            crc32c(self.seed, block[:-_TAIL_BYTES]), bytes(_TAIL_BYTES)
-        ) == int.from_bytes(block[-_TAIL_BYTES:], "big")
+        found = crc32c(crc32c(self.seed, block[:-_TAIL_BYTES]), bytes(_TAIL_BYTES))
+        return found == int.from_bytes(block[-_TAIL_BYTES:], "big")
 
 
 def replay(system: Ext4) -> int:
@@ -107,13 +105,12 @@ def replay(system: Ext4) -> int:
             if revoked.get(number, -1) >= transaction.sequence:
                 continue
             raw = journal.block(place)
-            if (
-                crc32c(crc32c(journal.seed, transaction.sequence.to_bytes(4, "big")), raw)
-                != checksum
-            ):
+            seed = crc32c(journal.seed, transaction.sequence.to_bytes(4, "big"))
+            if crc32c(seed, raw) != checksum:
                 raise Unreadable(f"{_WHAT} does not match its checksum (transaction "
                                  f"{transaction.sequence})")
-            system.check_block(number, 1, _WHAT) if number else None
+            if number:
+                system.check_block(number, 1, _WHAT)
             blocks[number] = _MAGIC.to_bytes(4, "big") + raw[4:] if flags & _ESCAPED else raw
     system.replace(blocks)
     return len(whole)

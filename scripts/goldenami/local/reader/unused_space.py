@@ -42,12 +42,10 @@ def find(disk: Path) -> list[str]:
                       for start, stop in _filled(source, _unused(source, entry))]
         elif entry["name"] == "tree":
             begins = entry["offset"] + verity.tree_bytes(boot_regions.root(table)["size"])
+            behind = [(begins, entry["offset"] + entry["size"])]
             lines += [f"{units.size(stop - start)} behind the hashes, from byte {start}"
-                      for start, stop in _filled(source,
-                                                 [(begins, entry["offset"] + entry["size"])])]
-        elif secret := secret_patterns.found(
-            b"\n".join(_data(source, entry["offset"], entry["size"]))
-        ):
+                      for start, stop in _filled(source, behind)]
+        elif secret := secret_patterns.found(b"\n".join(_data(source, entry))):
             lines.append(f"{secret} in partition {entry['name']}")
     return lines
 
@@ -65,14 +63,9 @@ def _unused(source: RawFile, entry: dict[str, Any]) -> list[Extent]:
     system = Ext4(Region(source, entry["offset"], entry["size"]))
     blocks = [*_free(system), *_journal(system)]
     end = system.block_count * BLOCK
-    tail = [(entry["offset"] + end, entry["offset"] + entry["size"])]
-    return merged(
-        [
-            (entry["offset"] + first * BLOCK, entry["offset"] + last * BLOCK)
-            for first, last in blocks
-        ]
-        + tail
-    )
+    places = [(entry["offset"] + first * BLOCK, entry["offset"] + last * BLOCK)
+              for first, last in blocks]
+    return merged([*places, (entry["offset"] + end, entry["offset"] + entry["size"])])
 
 
 def _journal(system: Ext4) -> Iterator[Extent]:
@@ -134,6 +127,6 @@ def _filled(source: RawFile, places: Iterator[Extent] | list[Extent]) -> Iterato
                     yield at, at + length
 
 
-def _data(source: RawFile, offset: int, size: int) -> Iterator[bytes]:
-    for first, last in source.data(offset, offset + size):
+def _data(source: RawFile, entry: dict[str, Any]) -> Iterator[bytes]:
+    for first, last in source.data(entry["offset"], entry["offset"] + entry["size"]):
         yield source.read(first, last - first)

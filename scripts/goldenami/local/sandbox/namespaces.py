@@ -109,7 +109,6 @@ def _members(cgroup: Path) -> set[int]:
 
 
 def _remove(cgroup: Path) -> None:
-    """Kill what is in `cgroup`, wait until it is empty, remove it with its children."""
     def emptied() -> bool | None:
         pids = _members(cgroup)
         for pid in pids:
@@ -122,7 +121,6 @@ def _remove(cgroup: Path) -> None:
 
 
 def _rmdir(cgroup: Path) -> None:
-    """Remove `cgroup` with its children; the kernel refuses one that has processes."""
     for folder in reversed(_folders(cgroup)):
         with contextlib.suppress(OSError):
             folder.rmdir()

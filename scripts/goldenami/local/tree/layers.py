@@ -49,7 +49,7 @@ class Stack:
     def __init__(self, folder: Path, say: Callable[[str], None] = lambda _: None) -> None:
         self._say = say
         self.folder, self.trees, self.reused = folder, list[Path](), list[str]()
-        self._held: list[TextIO] = []
+        self._held: dict[str, TextIO] = {}
         self._checks: dict[Path, Future[bool]] = {}
         self._pool = ThreadPoolExecutor(1)
 
@@ -60,7 +60,7 @@ class Stack:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
-        for handle in self._held:
+        for handle in self._held.values():
             handle.close()
 
     @property
@@ -121,16 +121,14 @@ class Stack:
         the way."""
         self._release(key)  # two handles of one process would wait for each other
         try:
-            self._held.append(locks.hold(self.folder / f"{key}.lock", how))
+            self._held[key] = locks.hold(self.folder / f"{key}.lock", how)
         except BlockingIOError:
             return False
         return True
 
     def _release(self, key: str) -> None:
-        for held in [handle for handle in self._held if handle.name
-                     == str(self.folder / f"{key}.lock")]:
+        if held := self._held.pop(key, None):
             held.close()
-            self._held.remove(held)
 
     def check_whole(self) -> None:
         """Remove the layers whose content is not what it was; DamagedLayer names them."""

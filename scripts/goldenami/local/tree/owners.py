@@ -51,13 +51,7 @@ def wheel_lists(tree: Path) -> list[Path]:
     return sorted((tree / "opt/ml").glob("*/lib/python3*/site-packages/*.dist-info/RECORD"))
 
 
-def wheel_name(record: Path) -> str:
-    """WHEEL and the project of a wheel's file list."""
-    return WHEEL + record.parent.name.partition("-")[0].replace("_", "-").lower()
-
-
 def _lists(tree: Path) -> Iterator[tuple[str, list[str]]]:
-    """A wheel's list is its RECORD."""
     for listing in sorted((tree / "var/lib/dpkg/info").glob("*.list")):
         lines = listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         yield listing.stem.partition(":")[0], [real(path) for path in lines]
@@ -65,7 +59,7 @@ def _lists(tree: Path) -> Iterator[tuple[str, list[str]]]:
         folder = record.parents[1].relative_to(tree)
         with record.open(encoding="utf-8", newline="") as rows:
             paths = [os.path.normpath(f"/{folder}/{row[0]}") for row in csv.reader(rows) if row]
-        yield wheel_name(record), paths
+        yield WHEEL + record.parent.name.partition("-")[0].replace("_", "-").lower(), paths
 
 
 def real(path: str) -> str:
