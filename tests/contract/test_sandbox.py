@@ -123,7 +123,7 @@ def test_it_sees_neither_processes_nor_names_of_the_host(tmp_path: Path) -> None
 import json, os
 from pathlib import Path
 print(json.dumps({"pids": sorted(int(p.name) for p in Path("/proc").glob("[0-9]*")), "me": os.getpid(),
-                  "netns": os.listdir("/run/netns"), "links": sorted(os.listdir("/sys/class/net"))}))
+                  "netns": os.listdir("/run/netns")}))
 """
     found = inside(tmp_path, code)
     assert found["me"] in found["pids"]
@@ -181,16 +181,3 @@ def test_a_reaper_kills_what_still_lives_in_a_dead_runs_cgroup(tmp_path: Path) -
     finally:
         sleeper.kill()
         sleeper.wait()
-
-
-def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
-    mark = f"golden-test-{os.getpid()}-{time.monotonic_ns()}"
-    with parent(
-        tmp_path, ["sh", "-c", f"trap '' INT TERM; echo up; sleep 600; : {mark}"]
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        process.wait()
-        until("the end of the processes inside", lambda: not processes(f": {mark}"))
-        assert not cgroups(process.pid)

@@ -22,11 +22,10 @@ class Client:
         self.port, self.log = port, log
 
     def ask(
-        self, method: str, path: str, headers: dict[str, str] | None = None,
-        body: str | None = None,
+        self, method: str, path: str, headers: dict[str, str] | None = None
     ) -> tuple[int, str]:
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        link.request(method, path, body=body, headers=headers or {})
+        link.request(method, path, headers=headers or {})
         answer = link.getresponse()
         text = answer.read().decode()
         link.close()
@@ -74,10 +73,7 @@ def test_invented_token_gets_nothing(client: Client) -> None:
     assert client.rows()[-1]["token"] == "invalid"
 
 
-def test_what_is_not_there_or_not_allowed(client: Client) -> None:
-    for method in ("POST", "DELETE", "HEAD", "PATCH", "OPTIONS"):
-        body = "x" if method == "POST" else None
-        assert client.ask(method, "/latest/meta-data/", client.token(), body=body)[0] == 405
+def test_what_is_not_there(client: Client) -> None:
     for path in ("latest/meta-data/iam/info", "latest/meta-data/instance-i",
                  "latest/meta-data/mac/x", "2030-01-01/meta-data/instance-id", "latest/user-data"):
         assert client.ask("GET", f"/{path}", client.token())[0] == 404, path

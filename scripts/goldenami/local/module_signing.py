@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +28,6 @@ KEY = "GOLDEN_MODULE_KEY"
 
 The kernel's build has both in one file, too (certs/signing_key.pem).
 """
-_PEM = re.compile(
-    rb"-----BEGIN ((?:[A-Z]+ )?(?P<kind>PRIVATE KEY|CERTIFICATE))-----.*?-----END \1-----",
-    re.DOTALL)
 PKCS7 = 2
 """PKEY_ID_PKCS7 of the kernel's include/linux/module_signature.h."""
 MAGIC = b"~Module signature appended~\n"
@@ -78,15 +74,15 @@ def configured() -> Signer | None:
 def load(path: Path) -> Signer:
     """Read key and certificate; BadInput where one of them is not usable."""
     try:
-        blocks = {found["kind"]: found[0] for found in _PEM.finditer(path.read_bytes())}
-        key = serialization.load_pem_private_key(blocks.get(b"PRIVATE KEY", b""), None)
+        content = path.read_bytes()
+        key = serialization.load_pem_private_key(content, None)
     except (OSError, ValueError, TypeError) as error:
         raise BadInput(f"{path} has no usable private key: {error}", hint=_HINT) from None
     if not isinstance(key, RSAPrivateKey):
         raise BadInput(f"{path} has no RSA key: with another one each signature differs, and so "
                        "each image", hint=_HINT)
     try:
-        certificate = x509.load_pem_x509_certificate(blocks.get(b"CERTIFICATE", b""))
+        certificate = x509.load_pem_x509_certificate(content)
     except ValueError as error:
         raise BadInput(f"{path} has no certificate: {error}", hint=_HINT) from None
     if certificate.public_key() != key.public_key():

@@ -146,7 +146,7 @@ class Service(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection. Anything but GET and PUT is refused as EC2 does."""
+    """One connection."""
 
     protocol_version = "HTTP/1.1"
     server: Service
@@ -174,11 +174,6 @@ class Handler(BaseHTTPRequestHandler):
         return self._answer(HTTPStatus.OK, self.server.tokens.issue(int(ttl)),
                             headers={TTL_HEADER: ttl})
 
-    def _refuse(self) -> None:
-        self._answer(HTTPStatus.METHOD_NOT_ALLOWED)
-
-    do_POST = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = _refuse
-
     def _find(self) -> str | None:
         version, _, rest = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
         if not version:
@@ -192,19 +187,13 @@ class Handler(BaseHTTPRequestHandler):
         body = (f"{status.value} - {status.phrase}\n" if text is None else text).encode()
         self.server.record({"method": self.command, "path": self.path, "status": status.value,
                             "token": token})
-        if self.headers.get("Content-Length", "0") != "0":
-            # A body that nobody reads would be taken for the next request.
-            self.close_connection = True
         self.send_response(status)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        if self.close_connection:
-            self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing on stderr: `Service.record` has it all."""
