@@ -64,8 +64,8 @@ def test_a_section_that_is_missing_or_no_mapping(tmp_path: Path, section: str) -
     write(tmp_path, {program_files.PLAYBOOK: "", "packer/hardware.yml": ""})
     whole = yaml.safe_load((ROOT / "packer/hardware.yml").read_text(encoding="utf-8"))
     for rows, said in (({}, "is required and missing"),
-                       ({section: None}, "expected a mapping, got None"),
-                       ({section: ["g5"]}, "expected a mapping, got ['g5']")):
+                       ({section: None}, "input should be a valid dictionary (got None)"),
+                       ({section: ["g5"]}, "input should be a valid dictionary (got ['g5'])")):
         others = {name: entry for name, entry in whole.items() if name != section}
         path.write_text(yaml.safe_dump(others | rows), encoding="utf-8")
         hardware.load.cache_clear()
@@ -74,7 +74,7 @@ def test_a_section_that_is_missing_or_no_mapping(tmp_path: Path, section: str) -
 
 
 @pytest.mark.parametrize(("old", "new", "complaint"), [
-    ("families:\n", "familes:\n", "familes: unknown section; did you mean `families`?"),
+    ("families:\n", "familes:\n", "familes: unknown key; did you mean `families`?"),
     ("g5: {cpu: znver2", "g5: {cpu: znver9", "families.g5.cpu: unknown cpu `znver9`; did you mean `znver"),
     ("gpu: A10G", "gpu: A10", "families.g5.gpu: unknown gpu `A10`; did you mean `A10"),
     ("counts: [1, 4, 8], gsp_off: true, efa: true, source: ac}\n  g5:", "gsp_off: true, source: ac}\n  g5:",
@@ -82,7 +82,8 @@ def test_a_section_that_is_missing_or_no_mapping(tmp_path: Path, section: str) -
     ('T4: {maker: NVIDIA, sm: "75"', "T4: {maker: NVIDIA, sm: 7.5", "gpus.T4.sm: input should be a valid string"),
     ("source: co}\n  c5ad", "source: cow}\n  c5ad", "families.c5a.source: unknown source; did you mean `co`?"),
     ("  znver5: {maker", "  znver6: {maker", "cpus.znver6: what it can run is not known; did you mean `znver"),
-    ("  c5a: {cpu: znver2, source: co}", "  c5a: znver2", "families.c5a: expected a mapping, got 'znver2'"),
+    ("  c5a: {cpu: znver2, source: co}", "  c5a: znver2",
+     "families.c5a: input should be a valid dictionary (got 'znver2')"),
     ('"8+2": [metal]', '"8": [metal]', "machines.g4dn.sizes.8.[key]: string should match pattern"),
     ("  p4d:\n    memory_mib: 40960", "  p4d:\n    memory_mb: 40960", "machines.p4d.memory_mb: unknown key"),
     ("  p5e:\n", "  p5f:\n", "machines.p5f: unknown family; did you mean `p5"),

@@ -47,7 +47,7 @@ def test_rows_of_a_repository_add_to_the_program_s_or_stand_for_one(company: Pat
 @pytest.mark.parametrize(("old", "new", "said"), [
     ("x9: {cpu: znver4", "x9: {cpu: znver44", ":2: families.x9.cpu: unknown cpu `znver44`"),
     ("c7a: {cpu: znver5, source: co", "c7a: {cpu: znver5", ":3: families.c7a.source: is required"),
-    ("families", "family", ":1: family: unknown section; did you mean `families`?"),
+    ("families", "family", ":1: family: unknown key; did you mean `families`?"),
 ])
 def test_a_wrong_row_is_named_with_its_file(
     company: Path, old: str, new: str, said: str

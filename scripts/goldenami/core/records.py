@@ -8,9 +8,9 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from goldenami.core import process, sparse_file
 from goldenami.core.errors import BadInput
@@ -29,6 +29,9 @@ class Section(Record):
 
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+Lax = Annotated[T, Field(strict=False)]
+"""What a file gives as text, such as an enum's value."""
 
 
 def canonical(data: Any) -> str:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady, Unreachable
-from goldenami.core.records import Section
+from goldenami.core.records import Lax, Section
 from goldenami.core.web_address import without_login
 
 KEYRINGS = Path("/usr/share/keyrings")
@@ -51,9 +51,9 @@ class VendorArchive(Section):
     """its name in locks"""
     uri: Address
     """its address"""
-    suites: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    suites: Lax[tuple[str, ...]] = ()
     """its suites; without them it is flat"""
-    components: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    components: Lax[tuple[str, ...]] = ()
     """the components of each suite"""
     key: str
     """its key: an address, a file of this repository, or one beside a flat index"""

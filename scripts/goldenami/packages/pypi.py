@@ -28,6 +28,7 @@ from goldenami.core.records import Record, Section
 from goldenami.core.web_address import without_login
 from goldenami.packages import http_documents, mirrors, project_pages
 from goldenami.packages.download import StoreRequest
+from goldenami.packages.mirrors import LoginVariable
 from goldenami.packages.project_pages import ACCEPTED
 from goldenami.packages.store import Store
 
@@ -109,7 +110,7 @@ class PythonIndex(Section):
     packages: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9*-]+$")], ...],
                         Field(min_length=1, strict=False)]
     """projects that come from it and from nowhere else, such as `company-*`"""
-    login: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] = ""
+    login: LoginVariable = ""
     """environment variable that holds its `user:password`"""
 
     def has(self, project: str) -> bool:

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from goldenami.core import records
 from goldenami.core.records import Record
-from goldenami.model.builds import container_records
 from goldenami.model.builds.build_records import (
     BAKE_FILE,
     BLOCKS_FILE,
@@ -24,6 +23,7 @@ from goldenami.model.builds.build_records import (
     Verdict,
     VerifyRecord,
 )
+from goldenami.model.builds.container_records import CONTAINER_FILE, LAYOUT
 
 
 class PublishedAmi(Record, extra="ignore"):
@@ -39,11 +39,35 @@ class _PublishedAmis(Record, extra="ignore"):
     regions: Annotated[dict[str, PublishedAmi], Field(min_length=1)]
 
 
+class _File:
+    """A file of a build's folder, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, build: BuildFolder, _: type) -> Path:
+        return build.path / self._name
+
+
 @dataclass(frozen=True)
 class BuildFolder:
     """`build/<image>/<build id>/`: the records and the disk of one build."""
 
     path: Path
+
+    lock = _File(LOCK_FILE)  # the copy of the lock that it was baked from
+    bake = _File(BAKE_FILE)
+    verify = _File(VERIFY_FILE)
+    publish = _File(PUBLISH_FILE)
+    coverage = _File(COVERAGE_FILE)
+    container = _File(CONTAINER_FILE)
+    layout = _File(LAYOUT)  # the container image
+    report = _File(REPORT_FILE)
+    summary = _File(SUMMARY_FILE)  # the report in short, for a release page
+    disk = _File("disk.raw")
+    blocks = _File(BLOCKS_FILE)
+    variables = _File("vars.json")  # the roles'
+    manifest = _File("manifest.json")  # the files of the disk
 
     @property
     def build_id(self) -> str:
@@ -52,58 +76,6 @@ class BuildFolder:
     @property
     def image(self) -> ImageFolder:
         return ImageFolder(self.path.parent)
-
-    @property
-    def lock(self) -> Path:
-        return self.path / LOCK_FILE
-
-    @property
-    def bake(self) -> Path:
-        return self.path / BAKE_FILE
-
-    @property
-    def verify(self) -> Path:
-        return self.path / VERIFY_FILE
-
-    @property
-    def publish(self) -> Path:
-        return self.path / PUBLISH_FILE
-
-    @property
-    def coverage(self) -> Path:
-        return self.path / COVERAGE_FILE
-
-    @property
-    def container(self) -> Path:
-        return self.path / container_records.CONTAINER_FILE
-
-    @property
-    def layout(self) -> Path:
-        return self.path / container_records.LAYOUT
-
-    @property
-    def report(self) -> Path:
-        return self.path / REPORT_FILE
-
-    @property
-    def summary(self) -> Path:
-        return self.path / SUMMARY_FILE
-
-    @property
-    def disk(self) -> Path:
-        return self.path / "disk.raw"
-
-    @property
-    def blocks(self) -> Path:
-        return self.path / BLOCKS_FILE
-
-    @property
-    def variables(self) -> Path:
-        return self.path / "vars.json"
-
-    @property
-    def manifest(self) -> Path:
-        return self.path / "manifest.json"
 
     def log(self, stage: str) -> Path:
         return self.image.log(f"{stage}-{self.build_id}")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from goldenami.core.records import Record
+from goldenami.core.records import Lax, Record
 
 BAKE_FILE = "bake.json"
 VERIFY_FILE = "verify.json"
@@ -142,7 +142,7 @@ class BakeRecord(Record):
     """
 
     schema_version: Literal[1] = 1
-    builder: Annotated[BuilderKind, Field(strict=False)] = BuilderKind.LOCAL
+    builder: Lax[BuilderKind] = BuilderKind.LOCAL
     image: str
     build_id: BuildId
     lock_sha256: Sha256
@@ -254,7 +254,7 @@ class Check(Record):
     id: str
     role: str
     title: str
-    outcome: Annotated[Outcome, Field(strict=False)]
+    outcome: Lax[Outcome]
     detail: str = ""
     expected: str = ""
     actual: str = ""
@@ -278,8 +278,8 @@ class VerifyRecord(Record):
     schema_version: Literal[1] = 1
     image: str
     build_id: BuildId
-    verdict: Annotated[Verdict, Field(strict=False)]
-    accel: Annotated[Accel, Field(strict=False)]
+    verdict: Lax[Verdict]
+    accel: Lax[Accel]
     boots: list[Boot]
     checks: list[Check]
     seconds: Seconds

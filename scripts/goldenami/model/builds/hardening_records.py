@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from goldenami.core.records import Record
+from goldenami.core.records import Lax, Record
 from goldenami.model.builds.build_records import BuildId
 
 HARDENING_FILE = "hardening.json"
@@ -41,8 +41,8 @@ class HardeningRule(Record):
 
     id: str
     title: str
-    level: Annotated[HardeningLevel, Field(strict=False)]
-    outcome: Annotated[RuleOutcome, Field(strict=False)]
+    level: Lax[HardeningLevel]
+    outcome: Lax[RuleOutcome]
     reason: str = ""
 
 

@@ -9,13 +9,13 @@ import hashlib
 import operator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
 from goldenami.core import records
 from goldenami.core.errors import BadInput
-from goldenami.core.records import Record
+from goldenami.core.records import Lax, Record
 from goldenami.model import program_files
 from goldenami.model.builds import locked_hardware
 from goldenami.model.builds.build_records import Allowance
@@ -180,7 +180,7 @@ class Framework(Record):
     name: str
     version: str
     environment: str
-    origin: Annotated[Origin, Field(strict=False)]
+    origin: Lax[Origin]
     why: str
     gain: float | None
     measured_on: str | None

@@ -50,7 +50,7 @@ class TreePlan(ProgramPlan):
     layers: Path
 
 
-# --- bake -----------------------------------------------------------------------------------------------------------
+# --- bake ---
 
 class BakeStep(Record):
     """Roles that run in one container. `key` names its layer, `view` what apt sees of the
@@ -144,7 +144,7 @@ class ContainerAccess(Record):
     proxy_command: str
 
 
-# --- verify ---------------------------------------------------------------------------------------------------------
+# --- verify ---
 
 class BootPlan(ProgramPlan):
     """A boot of the disk image `disk`, for `user` to log in within `boot_limit_s`; one took
@@ -180,7 +180,7 @@ class VerifyResult(Record):
     hardening: HardeningScan | None = None
 
 
-# --- compilation ----------------------------------------------------------------------------------------------------
+# --- compilation ---
 
 class ModulesPlan(TreePlan):
     """Kernel modules to compile from the DKMS `source`, a package or a tarball, and the package

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from goldenami.core.records import Record
+from goldenami.core.records import Lax, Record
 from goldenami.model.builds.build_records import BuildId, Outcome, Sha256, Utc
 
 CVE_FILE = "cve.json"
@@ -49,14 +49,14 @@ class FeedStatus(Record):
     `known_entries` and `known_date` are of the best data so far: what later data is held against.
     """
 
-    feed: Annotated[Feed, Field(strict=False)]
+    feed: Lax[Feed]
     address: str
     sha256: Sha256 | None = None
-    dated: Annotated[date | None, Field(strict=False)] = None
+    dated: Lax[date | None] = None
     entries: Annotated[int, Field(ge=0)] = 0
     error: str = ""
     known_entries: Annotated[int, Field(ge=0)] = 0
-    known_date: Annotated[date | None, Field(strict=False)] = None
+    known_date: Lax[date | None] = None
 
 
 class Vulnerability(Record):
@@ -68,11 +68,11 @@ class Vulnerability(Record):
     """
 
     id: str
-    feed: Annotated[Feed, Field(strict=False)]
+    feed: Lax[Feed]
     part: str
     version: str
     fix: str = ""
-    rating: Annotated[Rating, Field(strict=False)] = Rating.UNKNOWN
+    rating: Lax[Rating] = Rating.UNKNOWN
     detail: str = ""
     exploited: bool = False
     fails: bool = False
@@ -93,11 +93,11 @@ class CveRecord(Record):
     build_id: BuildId
     lock_sha256: Sha256
     checked_at: Utc
-    fail_on: Annotated[Rating, Field(strict=False)]
+    fail_on: Lax[Rating]
     feeds: list[FeedStatus]
     findings: list[Vulnerability]
     warnings: list[str]
-    outcome: Annotated[Outcome, Field(strict=False)]
+    outcome: Lax[Outcome]
 
     @model_validator(mode="after")
     def _outcome_is_earned(self) -> Self:

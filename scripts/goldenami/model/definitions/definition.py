@@ -10,7 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, model_validator
 
-from goldenami.core.records import Section
+from goldenami.core.records import Lax, Section
+from goldenami.model.builds.build_records import Sha256
 from goldenami.model.builds.hardening_records import HardeningLevel
 from goldenami.model.builds.security_records import Rating
 from goldenami.model.definitions import role_order
@@ -42,7 +43,7 @@ class KernelFlavour(StrEnum):
 class Base(Section):
     """What the image starts from."""
 
-    distribution: Annotated[Distribution, Field(strict=False)]
+    distribution: Lax[Distribution]
     """Debian or Ubuntu"""
     release: str
     """its codename, such as trixie"""
@@ -57,7 +58,7 @@ class ModuleSource(Section):
 
     url: Annotated[str, Field(pattern=r"^https?://[^/\s@]+/\S*[^/\s]$")]
     """where it is"""
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     """its SHA-256, in hex digits"""
 
 
@@ -77,7 +78,7 @@ class KernelModule(Section):
 class CveRule(Section):
     """That a build is published and promoted only with a recent record of `cve` that passes."""
 
-    fail_on: Annotated[Rating, Field(strict=False)] = Rating.HIGH
+    fail_on: Lax[Rating] = Rating.HIGH
     """the rating from which on also a vulnerability stops a build that nothing mends"""
     max_age_hours: Annotated[int, Field(ge=1, le=168)] = 24
     """hours ago that the lists may have been asked"""
@@ -87,7 +88,7 @@ class HardeningGate(Section):
     """That a build is published and promoted only where enough rules of a guide to hardening
     pass."""
 
-    level: Annotated[HardeningLevel, Field(strict=False)] = HardeningLevel.INTERMEDIARY
+    level: Lax[HardeningLevel] = HardeningLevel.INTERMEDIARY
     """level of ANSSI's BP-028"""
     minimum: Annotated[int, Field(ge=1, le=1000)]
     """rules of that level that have to pass; one that is waived does not count"""
@@ -147,7 +148,7 @@ class Download(Section):
 
     url: Address
     """its address"""
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     """of its bytes"""
     login: LoginVariable | None = None
     """name of an environment variable that holds `user:password`"""
@@ -157,7 +158,7 @@ class Download(Section):
     """the key of the signature: an address, or a file of this repository"""
     fingerprint: Fingerprint | None = None
     """of the key, whole"""
-    install: Annotated[Install, Field(strict=False)] | None = None
+    install: Lax[Install] | None = None
     """a package, with what it depends on"""
     path: str | None = None
     """a single file: its place"""
@@ -201,7 +202,7 @@ class Definition(Section):
     """versions of goldenami that it is for, such as `>=1.2`; another one refuses it"""
     base: Base
     """what the image starts from"""
-    kernel: Annotated[KernelFlavour, Field(strict=False)]
+    kernel: Lax[KernelFlavour]
     """kernel packages by purpose: `cloud` is Debian's, `aws` is Ubuntu's"""
     disk_size_gib: Annotated[int, Field(ge=2, le=1024)]
     """GiB of the root disk"""

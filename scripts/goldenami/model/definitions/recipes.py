@@ -15,10 +15,10 @@ from pydantic import Field
 
 from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput
-from goldenami.core.records import Record
+from goldenami.core.records import Lax, Record
 from goldenami.core.yaml_lines import nearest
 from goldenami.model import program_files
-from goldenami.model.builds.build_records import Allowance
+from goldenami.model.builds.build_records import Allowance, Sha256
 
 FOLDER = "roles/frameworks/files"
 """A folder for each recipe; beside it `smoke.py`, which prints what it did, and `bench.py`: a JSON
@@ -37,10 +37,10 @@ class FrameworkSource(Record):
     """The source of one version. An archive has an address and a size in bytes; one without a
     SHA-256 was never fetched by whoever wrote the recipe."""
 
-    kind: Annotated[SourceKind, Field(strict=False)] = SourceKind.SDIST
+    kind: Lax[SourceKind] = SourceKind.SDIST
     url: str | None = None
     size: Annotated[int, Field(gt=0)] | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
 
 
 PTX = "+ptx"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 from debian.debian_support import Version
 from pydantic import Field, field_validator, model_validator
 
-from goldenami.core.records import Section
+from goldenami.core.records import Lax, Section
 
 
 class UpdatePolicy(StrEnum):
@@ -43,7 +43,7 @@ class UpdateVerdict(StrEnum):
 class UpdateRule(Section):
     """How one component is watched."""
 
-    policy: Annotated[UpdatePolicy, Field(strict=False)]
+    policy: Lax[UpdatePolicy]
     """which newer versions are taken"""
     minimum_age_days: Annotated[int, Field(ge=0, le=365)] = 0
     """days that others have to find a release's faults"""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from goldenami.core.records import Section
+from goldenami.core.records import Lax, Section
 from goldenami.model.builds.container_records import Repository
 from goldenami.model.operation.cluster_section import Monitoring
 
@@ -47,9 +47,9 @@ class LaunchTemplate(Section):
     """path in this repository of the user data, at most 16 KiB"""
     metadata_options: MetadataOptions = MetadataOptions()
     """what the metadata service answers"""
-    monitoring: Annotated[Monitoring, Field(strict=False)] | None = None
+    monitoring: Lax[Monitoring] | None = None
     """how often EC2 sends metrics; default: `detailed` with a section `cluster`, else `basic`"""
-    volume_type: Annotated[VolumeType, Field(strict=False)] = VolumeType.GP3
+    volume_type: Lax[VolumeType] = VolumeType.GP3
     """the root volume's"""
     volume_size_gib: Annotated[int, Field(ge=2, le=65536)] | None = None
     """GiB; default: the disk's size"""
@@ -120,7 +120,7 @@ class Publish(Section):
     """alias of a key in each region; without it the account's default decides on encryption"""
     registries: list[Repository] = Field(default_factory=list)
     """where its container image is pushed to, such as `registry.company.example/team/image`"""
-    transfer: Annotated[Transfer, Field(strict=False)] = Transfer.COPY
+    transfer: Lax[Transfer] = Transfer.COPY
     """how the disk gets to further regions"""
     launch_template: LaunchTemplate = LaunchTemplate()
     """how its launch template launches it"""

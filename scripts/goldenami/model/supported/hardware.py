@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from goldenami.core import yaml_lines
-from goldenami.core.records import Record
-from goldenami.core.yaml_lines import YamlFile, nearest
+from goldenami.core.records import Lax, Record
+from goldenami.core.yaml_lines import Key, YamlFile, nearest
 from goldenami.model import program_files
 from goldenami.model.supported import instruction_sets
 from goldenami.model.supported.architectures import (
@@ -45,8 +45,8 @@ class Maker(StrEnum):
 class Cpu(Record):
     """A micro-architecture: `name` is its -march (Arm: -mcpu) in GCC and LLVM."""
 
-    name: str
-    maker: Annotated[Maker, Field(strict=False)]
+    name: str = ""
+    maker: Lax[Maker]
     sold_as: str
     source: str
 
@@ -79,10 +79,10 @@ class Gpu(Record):
     """A GPU by EC2's name. `sm` is the CUDA compute capability without its dot ("86"); only
     NVIDIA's have one."""
 
-    name: str
-    maker: Annotated[Maker, Field(strict=False)]
+    name: str = ""
+    maker: Lax[Maker]
     sm: Annotated[str, Field(pattern=r"^\d{2,3}$")] | None = None
-    open_modules: Annotated[OpenModules, Field(strict=False)] | None = None
+    open_modules: Lax[OpenModules] | None = None
     figures: GpuFigures | None = None
     source: str
 
@@ -101,7 +101,7 @@ class Machines(Record):
             yield from ((size, int(gpus), int(disks)) for size in sizes)
 
 
-_Boot = list[Annotated[BootMode, Field(strict=False)]]
+_Boot = list[Lax[BootMode]]
 
 
 class Family(Record):
@@ -191,69 +191,58 @@ def machines(root: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-R = TypeVar("R", bound=Record)
-MACHINES = "machines"
-SECTIONS = ("sources", "cpus", "gpus", "figures", "families", MACHINES)
+class _Rows(Record):
+    """The sections of packer/hardware.yml."""
+
+    sources: dict[str, Any]
+    cpus: dict[str, Cpu]
+    gpus: dict[str, Gpu]
+    figures: dict[str, GpuFigures]
+    families: dict[str, dict[str, Any]]
+    machines: dict[str, Machines]
 
 
 @cache
 def load(root: Path) -> dict[str, Family]:
     """All known families by name, or BadInput with file, line and the nearest valid word."""
     source = program_files.table(root, "packer/hardware.yml", depth=2)
-    for name in source.data:
-        if name not in SECTIONS:
-            raise source.error((name,), f"unknown section; {nearest(str(name), SECTIONS)}")
-    for name in SECTIONS:
-        if not isinstance(section := source.data.get(name), dict):
-            raise source.error((name,), "is required and missing" if name not in source.data else
-                               f"expected a mapping, got {section!r}")
-    cpus = {name: _row(source, ("cpus", name), Cpu, {"name": name}) for name in source.data["cpus"]}
-    for name in cpus:
+    rows = yaml_lines.validate(source, _Rows)
+    for name in rows.cpus:
         known = [march for row in ARCHITECTURES.values() for march in row.cpus]
-        if name not in known:
-            raise source.error(("cpus", name),
-                               f"what it can run is not known; {nearest(name, known)}")
-    figures = {name: _row(source, ("figures", name), GpuFigures, {})
-               for name in source.data["figures"]}
-    gpus = {name: _row(source, ("gpus", name), Gpu, {"name": name, "figures": figures.get(name)})
-            for name in source.data["gpus"]}
-    for name in source.data[MACHINES].keys() - source.data["families"].keys():
-        raise source.error((MACHINES, name),
-                           f"unknown family; {nearest(str(name), source.data['families'])}")
-    for name in figures.keys() - gpus.keys():
-        raise source.error(("figures", name), f"unknown GPU; {nearest(name, gpus)}")
-    return {name: _family(source, name, cpus, gpus) for name in source.data["families"]}
+        _demand(source, ("cpus", name), name, known, "what it can run is not known")
+    for name in rows.machines:
+        _demand(source, ("machines", name), name, rows.families, "unknown family")
+    for name in rows.figures:
+        _demand(source, ("figures", name), name, rows.gpus, "unknown GPU")
+    families = {name: _family(source, rows, name) for name in rows.families}
+    for section, table in (("cpus", rows.cpus), ("gpus", rows.gpus), ("figures", rows.figures),
+                           ("families", families)):
+        for name, row in table.items():
+            key = (section, name, "source")
+            _demand(source, key, row.source, rows.sources, "unknown source")
+    return families
 
 
-def _family(source: YamlFile, name: str, cpus: dict[str, Cpu], gpus: dict[str, Gpu]) -> Family:
-    row, key = source.data["families"][name], ("families", name)
-    linked: dict[str, Any] = {}
-    for part, known in (("cpu", cpus), ("gpu", gpus)):
-        wanted = row.get(part) if isinstance(row, dict) else None
-        if wanted is not None and wanted not in known:
-            raise source.error((*key, part),
-                               f"unknown {part} `{wanted}`; {nearest(str(wanted), known)}")
-        if wanted is not None:
-            linked[part] = known[wanted]
-    if machines := source.data[MACHINES].get(name):
-        linked[MACHINES] = yaml_lines.validate(source, Machines, machines, at=(MACHINES, name))
-    if "cpu" in linked and "boot" not in row:
-        linked["boot"] = list(ARCHITECTURES[linked["cpu"].architecture].boot)
-    family = _row(source, key, Family, linked)
+def _family(source: YamlFile, rows: _Rows, name: str) -> Family:
+    row, key = {**rows.families[name]}, ("families", name)
+    if cpu := row.get("cpu"):
+        _demand(source, (*key, "cpu"), cpu, rows.cpus, f"unknown cpu `{cpu}`")
+        row["cpu"] = rows.cpus[cpu].model_copy(update={"name": cpu})
+        row.setdefault("boot", list(ARCHITECTURES[of_cpu(cpu)].boot))
+    if gpu := row.get("gpu"):
+        _demand(source, (*key, "gpu"), gpu, rows.gpus, f"unknown gpu `{gpu}`")
+        row["gpu"] = rows.gpus[gpu].model_copy(
+            update={"name": gpu, "figures": rows.figures.get(gpu)})
+    row["machines"] = rows.machines.get(name)
+    family = yaml_lines.validate(source, Family, row, at=key)
     if bool(family.gpu) != bool(family.counts):
         raise source.error(key, "`gpu` and `counts` go together")
     return family
 
 
-def _row(source: YamlFile, key: tuple[str, str], kind: type[R], linked: dict[str, Any]) -> R:
-    row = source.data[key[0]][key[1]]
-    if not isinstance(row, dict):
-        raise source.error(key, f"expected a mapping, got {row!r}")
-    found = yaml_lines.validate(source, kind, row | linked, at=key)
-    if row["source"] not in source.data["sources"]:
-        raise source.error((*key, "source"),
-                           f"unknown source; {nearest(row['source'], source.data['sources'])}")
-    return found
+def _demand(source: YamlFile, key: Key, word: str, known: Collection[str], problem: str) -> None:
+    if word not in known:
+        raise source.error(key, f"{problem}; {nearest(str(word), known)}")
 
 
 UNKNOWN = "one that is newer needs a row in packer/hardware.yml, with its source: its facts are not guessed"
