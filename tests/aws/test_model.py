@@ -113,7 +113,6 @@ class AccountModel(RuleBasedStateMachine):
 
     @rule(person=PEOPLE)
     def promote(self, person: int) -> None:
-        """The candidate, if there is one."""
         self.moved(person, self.golden(person, "promote", IMAGE, "--now"))
 
     @rule(person=PEOPLE, times=st.integers(1, 2))
@@ -140,14 +139,12 @@ class AccountModel(RuleBasedStateMachine):
 
     @rule(person=PEOPLE, build=st.integers(0, 5))
     def rollback_to(self, person: int, build: int) -> None:
-        """A build by its id, forward or back."""
         names = sorted(self.proven)
         self.moved(person,
                    self.golden(person, "rollback", IMAGE, "--to", names[build % len(names)]))
 
     @rule(person=PEOPLE)
     def retire(self, person: int) -> None:
-        """What nobody uses goes a step further."""
         self.golden(person, "retire", IMAGE, *GRACELESS)
 
     @rule(chosen=st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True), soak=st.sampled_from([0, 0, 1]))
@@ -175,7 +172,6 @@ class AccountModel(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, len(LATE) - 1), seed=st.integers(0, 999))
     def answer_late(self, number: int, seed: int) -> None:
-        """Every region answers late from now on."""
         self.late_rules.append(LATE[number])
         self.aws.late(*self.late_rules, seed=seed)
 
@@ -187,7 +183,6 @@ class AccountModel(RuleBasedStateMachine):
 
     @rule()
     def heal(self) -> None:
-        """All is well again."""
         self.late_rules.clear()
         self.aws.late()
 
@@ -218,14 +213,12 @@ class AccountModel(RuleBasedStateMachine):
     # --- what holds ---
 
     def golden(self, person: int, *args: str) -> Ran:
-        """Run a command in that person's checkout."""
         self.before = self.latest()
         ran = self.people[person].golden(*args)
         assert ran.code != INTERNAL, ran.text
         return ran
 
     def looking(self) -> None:
-        """Let everything answer as it is."""
         self.aws.late()
 
     def moved(self, person: int, ran: Ran) -> None:
@@ -256,7 +249,6 @@ class AccountModel(RuleBasedStateMachine):
         self.aws.late(*self.late_rules)
 
     def latest(self) -> dict[str, str | None]:
-        """What `latest` names in each region."""
         self.looking()
         found = {region: RegionState(region).parameter("latest") for region in REGIONS}
         self.aws.late(*self.late_rules)
@@ -264,7 +256,6 @@ class AccountModel(RuleBasedStateMachine):
 
     @invariant()
     def check(self) -> None:
-        """What holds at any moment."""
         type(self).steps += 1
         self.looking()
         for region in REGIONS:

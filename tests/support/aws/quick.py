@@ -18,9 +18,6 @@ from goldenami.aws.snapshots import ebs
 PENDING_S = 0.02
 """Seconds that an AMI, a snapshot or a parameter stays pending: not at once, so that each wait is
 walked."""
-PAUSES = [(pointers, "POLL_S", pointers.POLL_S), (images, "POLLS_S", images.POLLS_S),
-          (ebs, "POLLS_S", ebs.POLLS_S)]
-"""The product's own pauses between looks at what is pending."""
 
 
 def apply(patch: pytest.MonkeyPatch) -> None:
