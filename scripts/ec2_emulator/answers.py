@@ -9,10 +9,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from moto.ec2.models import ec2_backends
+from werkzeug import Response
 
 from ec2_emulator import listing
 from ec2_emulator.rules import EC2_API, ApiError, rule
-from ec2_emulator.state import STATE, ApiCall, HttpAnswer, StatedAnswer
+from ec2_emulator.state import STATE, ApiCall, StatedAnswer
 
 Data = dict[str, Any]
 _TOKENS = {"ce": "NextPageToken", "savingsplans": "nextToken"}
@@ -66,21 +67,20 @@ IDEMPOTENT = {"ebs:StartSnapshot": "ConflictException", **dict.fromkeys((
 https://docs.aws.amazon.com/ebs/latest/userguide/ebs-direct-api-idempotency.html)."""
 
 
-def _as_it_is_now(call: ApiCall, answer: HttpAnswer) -> HttpAnswer:
+def _as_it_is_now(call: ApiCall, answer: Response) -> Response:
     """The answer with the snapshot's state of now."""
-    shown = json.loads(answer.body)
+    shown = json.loads(answer.get_data())
     for account in ec2_backends:
         known = ec2_backends[account][call.region].snapshots
         if shown["SnapshotId"] in known:
             shown["Status"] = known[shown["SnapshotId"]].status
-    headers = [each for each in answer.headers if each[0] != "Content-Length"]
-    return HttpAnswer(answer.status, headers, json.dumps(shown).encode())
+    return Response(json.dumps(shown), answer.status, content_type=answer.content_type)
 
 
 @rule(EC2_API + "Run_Instance_Idempotency.html")
 def same_token_same_answer(
-    call: ApiCall, body: bytes, make: Callable[[], HttpAnswer]
-) -> HttpAnswer:
+    call: ApiCall, body: bytes, make: Callable[[], Response]
+) -> Response:
     """The same ClientToken gives the first answer again, and a refusal for another request."""
     asked = fields(body) if call.name in IDEMPOTENT else {}
     token = asked.pop("ClientToken", "")
@@ -89,7 +89,7 @@ def same_token_same_answer(
     key = (call.name, call.region, call.key, token)
     if key not in STATE.tokens:
         answer = make()
-        if answer.is_success:
+        if answer.status_code < 300:
             STATE.tokens[key] = (asked, answer)
         return answer
     before, answer = STATE.tokens[key]

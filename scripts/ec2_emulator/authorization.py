@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from http import HTTPStatus
 from typing import Any
 
 import botocore.session
@@ -17,10 +16,11 @@ from moto.core.request import Request, determine_request_protocol
 from moto.core.responses import BaseResponse
 from moto.core.serialize import get_serializer_class
 from moto.core.utils import get_service_model
+from werkzeug import Response
 
 from ec2_emulator import iam
 from ec2_emulator.rules import ApiError
-from ec2_emulator.state import MY_ACCOUNT, ApiCall, EmulatorState, HttpAnswer
+from ec2_emulator.state import MY_ACCOUNT, ApiCall, EmulatorState
 
 Environ = dict[str, Any]
 
@@ -112,15 +112,12 @@ def _denied(call: ApiCall, action: str, account: str) -> ApiError:
     return ApiError(code, f"{who} {why}", 403 if code == "AccessDenied" else 400)
 
 
-def render(result: object, call: ApiCall, environ: Environ) -> HttpAnswer:
+def render(result: object, call: ApiCall, environ: Environ) -> Response:
     """A refusal, or a call's answer, in the protocol that the service speaks."""
     model: ServiceModel = get_service_model(call.service)
     protocol = determine_request_protocol(model, environ.get("CONTENT_TYPE", ""))
     is_refusal = isinstance(result, ServiceException)
     operation = OperationModel({}, model) if is_refusal else model.operation_model(call.action)
     answer = get_serializer_class(call.service, protocol)(operation).serialize(result)
-    status = HTTPStatus(getattr(result, "status", None) or answer["status_code"])
-    body = answer["body"]
-    return HttpAnswer(f"{status.value} {status.phrase}",
-                      [(key, str(value)) for key, value in answer["headers"].items()],
-                      body.encode() if isinstance(body, str) else bytes(body))
+    status = getattr(result, "status", None) or answer["status_code"]
+    return Response(answer["body"], status, answer["headers"])

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from werkzeug import Response
+
 from ec2_emulator.late_rules import LateMode, LateRule
 from ec2_emulator.rules import EC2_API, ApiError, rule
-from ec2_emulator.state import STATE, ApiCall, HttpAnswer
+from ec2_emulator.state import STATE, ApiCall
 
 CONSISTENCY = "https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html"
 THROTTLING = "https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html"
@@ -37,7 +39,7 @@ Environ = dict[str, Any]
 class Memory:
     """What was answered, written, made and removed, and when (monotonic seconds)."""
 
-    answers: dict[tuple[str, ...], list[tuple[float, HttpAnswer]]] = field(default_factory=dict)
+    answers: dict[tuple[str, ...], list[tuple[float, Response]]] = field(default_factory=dict)
     writes: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     made: dict[bytes, float] = field(default_factory=dict)
     removed: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class Memory:
         for each in (self.answers, self.writes, self.made, self.removed, self.met):
             each.clear()
 
-    def note(self, call: ApiCall, body: bytes, answer: HttpAnswer, at: float) -> None:
+    def note(self, call: ApiCall, body: bytes, answer: Response, at: float) -> None:
         """Remember an answer of moto's to a call that was asked at `at`."""
         with self.lock:
             if is_read(call):
@@ -56,10 +58,10 @@ class Memory:
                     kept = self.answers.setdefault(_request(call, body), [])
                     kept.append((at, answer))
                     del kept[:-_REMEMBERED]
-            elif answer.is_success:
+            elif answer.status_code < 300:
                 self.writes.setdefault((call.service, call.region), []).append(at)
                 self.removed[call.name, call.region] = at
-                self.made.update(dict.fromkeys(set(_ID.findall(answer.body))
+                self.made.update(dict.fromkeys(set(_ID.findall(answer.get_data()))
                                                - set(_ID.findall(body)), at))
 
 
@@ -76,7 +78,7 @@ def _request(call: ApiCall, body: bytes) -> tuple[str, ...]:
 
 
 @rule(CONSISTENCY)
-def stale_answer(call: ApiCall, body: bytes, seconds: float, now: float) -> HttpAnswer | None:
+def stale_answer(call: ApiCall, body: bytes, seconds: float, now: float) -> Response | None:
     """A read after a write may answer as before it, and the next one may be up to date.
 
     It is the answer that the same request got; None where none of them was right until `seconds`
@@ -180,8 +182,8 @@ def _refuse(call: ApiCall, modes: dict[LateMode, LateRule]) -> None:
 
 
 def apply(
-    call: ApiCall, environ: Environ, body: bytes, answer: Callable[[Environ], HttpAnswer]
-) -> HttpAnswer:
+    call: ApiCall, environ: Environ, body: bytes, answer: Callable[[Environ], Response]
+) -> Response:
     """The answer to a call: moto's (`answer`), or what the rules of the settings make of it."""
     modes = {each.mode: each for each in _met(call)}
     call.met = tuple(modes)
@@ -202,14 +204,14 @@ def apply(
 
 def _without(
     hidden: dict[bytes, bytes], environ: Environ, body: bytes,
-    answer: Callable[[Environ], HttpAnswer],
-) -> HttpAnswer:
+    answer: Callable[[Environ], Response],
+) -> Response:
     """The answer where some ids do not exist: AWS's own refusal, or an empty list, with the ids put
     back."""
     for name, other in hidden.items():
         body = body.replace(name, other)
     given = answer({**environ, "wsgi.input": io.BytesIO(body)})
-    text = given.body
+    text = given.get_data()
     for name, other in hidden.items():
         text = text.replace(other, name)
-    return HttpAnswer(given.status, given.headers, text)
+    return Response(text, given.status, given.headers)

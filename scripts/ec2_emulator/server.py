@@ -26,12 +26,13 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
+from werkzeug import Response
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from ec2_emulator import answers, authorization, lateness, moto_overrides
 from ec2_emulator.rules import ApiError
 from ec2_emulator.services import price_list
-from ec2_emulator.state import STATE, ApiCall, EmulatorSettings, HttpAnswer
+from ec2_emulator.state import STATE, ApiCall, EmulatorSettings
 from ec2_emulator.storage import ebs_direct, root_volumes
 
 CONTROL = "/_emulator/"
@@ -72,7 +73,7 @@ class EmulatorApplication:
         body = _body(environ)
         environ["wsgi.input"] = io.BytesIO(body)
         if environ["PATH_INFO"].startswith(CONTROL):
-            return _control(environ, body, start)
+            return _control(environ, body)(environ, start)
         call = authorization.identify(environ, body)
         if call is None:
             return list(self._moto(environ, start))  # an unsigned request: S3's pre-signed ones
@@ -85,10 +86,9 @@ class EmulatorApplication:
                                     lambda changed: self._answer(call, changed))
         except ServiceException as error:
             answer = authorization.render(error, call, environ)
-        start(answer.status, answer.headers)
-        return [answer.body]
+        return answer(environ, start)
 
-    def _answer(self, call: ApiCall, environ: authorization.Environ) -> HttpAnswer:
+    def _answer(self, call: ApiCall, environ: authorization.Environ) -> Response:
         if call.name in _PARALLEL:
             return self._ask_moto(call, environ)
         body = environ["wsgi.input"].getvalue()
@@ -100,18 +100,15 @@ class EmulatorApplication:
             return answers.same_token_same_answer(
                 call, body, lambda: self._ask_moto(call, environ))
 
-    def _ask_moto(self, call: ApiCall, environ: authorization.Environ) -> HttpAnswer:
-        begun: list[tuple[str, list[tuple[str, str]]]] = []
+    def _ask_moto(self, call: ApiCall, environ: authorization.Environ) -> Response:
         try:
-            body = b"".join(self._moto(
-                environ, lambda status, headers, *_: begun.append((status, list(headers)))))
+            return Response.from_app(self._moto, environ, buffered=True)
         except NotImplementedError:  # no SDK retries a 501
             raise ApiError("UnsupportedOperation",
                            f"the emulator does not implement {call.name}", 501) from None
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             raise ApiError("EmulatorDefect", f"{call.name}: {error!r}", 501) from error
-        return HttpAnswer(*begun[-1], body)
 
 
 def _body(environ: authorization.Environ) -> bytes:
@@ -127,7 +124,7 @@ def _body(environ: authorization.Environ) -> bytes:
     return body
 
 
-def _control(environ: authorization.Environ, body: bytes, start: Any) -> Iterable[bytes]:
+def _control(environ: authorization.Environ, body: bytes) -> Response:
     what = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO'].removeprefix(CONTROL)}"
     answer: object = None
     with STATE.lock:
@@ -146,10 +143,8 @@ def _control(environ: authorization.Environ, body: bytes, start: Any) -> Iterabl
             STATE.set(EmulatorSettings.model_validate_json(json.dumps(merged)))
             answer = merged
         else:
-            start("404 Not Found", [("Content-Type", "text/plain")])
-            return [f"no such control: {what}\n".encode()]
-    start("200 OK", [("Content-Type", "application/json")])
-    return [json.dumps(answer).encode()]
+            return Response(f"no such control: {what}\n", 404)
+    return Response(json.dumps(answer), content_type="application/json")
 
 
 class _Handler(MotoRequestHandler):

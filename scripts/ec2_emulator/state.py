@@ -108,19 +108,6 @@ class ApiCall:
         return f"{self.service}:{self.action}"
 
 
-@dataclass(frozen=True)
-class HttpAnswer:
-    """A response as WSGI has it."""
-
-    status: str
-    headers: list[tuple[str, str]]
-    body: bytes
-
-    @property
-    def is_success(self) -> bool:
-        return self.status.startswith("2")
-
-
 @dataclass
 class EmulatorState:
     """The state of one emulator."""
