@@ -19,21 +19,18 @@ _VOLUME_KEYS = {"volume_type": "VolumeType", "iops": "Iops", "throughput": "Thro
                 "volume_size_gib": "VolumeSize", "initialization_rate": "VolumeInitializationRate"}
 
 
-def read_groups(ec2: Client, definition: Definition) -> tuple[str, ...]:
-    """The ids of the template's security groups in the region; BadInput where it lacks one."""
-    return tuple(_group_ids(ec2, _template(definition).security_groups))
-
-
 def _template(definition: Definition) -> LaunchTemplate:
     assert definition.publish is not None  # whoever asks has seen to that
     return definition.publish.launch_template
 
 
-def _group_ids(ec2: Client, groups: Sequence[str]) -> Sequence[str]:
-    """Ids in the groups' order. A name has to be of one group: a template says no VPC."""
+def read_groups(ec2: Client, definition: Definition) -> tuple[str, ...]:
+    """The ids of the template's security groups in the region. BadInput for a name that is not of
+    one group: a template says no VPC."""
+    groups = _template(definition).security_groups
     names = [group for group in groups if not group.startswith("sg-")]
     if not names:
-        return groups
+        return tuple(groups)
     found: dict[str, list[str]] = {name: [] for name in names}
     answer = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": names}])
     for row in answer["SecurityGroups"]:
@@ -45,7 +42,7 @@ def _group_ids(ec2: Client, groups: Sequence[str]) -> Sequence[str]:
                            f"{ec2.meta.region_name}",
                            hint="correct `publish: launch_template: security_groups:`, or make "
                                 "the name unique")
-    return [found[group][0] if group in found else group for group in groups]
+    return tuple(found[group][0] if group in found else group for group in groups)
 
 
 def of_image(definition: Definition, ami: str, groups: Sequence[str]) -> Data:

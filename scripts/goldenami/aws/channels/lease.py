@@ -29,7 +29,6 @@ from goldenami.aws.session import Account, Client, code, translated
 from goldenami.core import clock
 from goldenami.core.errors import Busy, GoldenError, StageFailed
 from goldenami.core.process import ProcessId
-from goldenami.core.records import Record
 
 TABLE, BUILD = "golden-ami", "/"
 """An image has an item, and while it is uploaded each `image/build`."""
@@ -42,34 +41,15 @@ TABLE_LIMIT_S, POLL_S = 120.0, 0.5
 """A table is active within seconds."""
 
 
-class Holder(Record):
-    """The process that holds a lease."""
-
-    owner: str
-    machine: str
-    pid: int
-    started: str
-    nonce: str
-
-    @classmethod
-    def me(cls) -> Holder:
-        process = ProcessId.current()
-        return cls(owner=tags.owner(), machine=process.machine, pid=process.pid,
-                   started=str(process.started),
-                   nonce=secrets.token_hex(8))
-
-    def is_dead(self) -> bool:
-        return ProcessId(self.pid, int(self.started), self.machine).has_ended
-
-
 @dataclass(frozen=True)
 class LeaseState:
-    """The item as it was read: no holder, and `expires` 0, where nobody holds the lease. `now` is
-    AWS's time, `notes` what its holders note beside the ledger."""
+    """The item as it was read: no holder, and `expires` 0, where nobody holds the lease. `holder` is
+    a nonce and the `tags.owner` of its process, `now` AWS's time, `notes` what its holders note
+    beside the ledger."""
 
     ledger: Ledger
     fence: int
-    holder: Holder | None
+    holder: str | None
     expires: int
     now: float
     notes: str = ""
@@ -79,7 +59,7 @@ class Lease:
     """A held lease. `fence` is greater than that of every lease on this image in this region
     before."""
 
-    def __init__(self, dynamodb: Client, image: str, holder: Holder, state: LeaseState) -> None:
+    def __init__(self, dynamodb: Client, image: str, holder: str, state: LeaseState) -> None:
         self.image, self.ledger, self.fence = image, state.ledger, state.fence + 1
         self.holder, self.notes, self._dynamodb = holder, state.notes, dynamodb
         self._offset = state.now - time.monotonic()
@@ -114,12 +94,12 @@ class Lease:
                 self._dynamodb.delete_item(
                     TableName=TABLE, Key={"image": {"S": self.image}},
                     ConditionExpression="holder = :holder",
-                    ExpressionAttributeValues={":holder": {"S": self.holder.model_dump_json()}})
+                    ExpressionAttributeValues={":holder": {"S": self.holder}})
             return
         self._write("REMOVE holder, expires", {})
 
     def _write(self, expression: str, values: dict[str, Any]) -> None:
-        holds = {":holder": {"S": self.holder.model_dump_json()}, ":fence": {"N": str(self.fence)}}
+        holds = {":holder": {"S": self.holder}, ":fence": {"N": str(self.fence)}}
         condition = "holder = :holder AND fence = :fence"
         if not _update(self._dynamodb, self.image, expression, condition, holds | values):
             raise Busy(f"another process took over the lease on {self.image}",
@@ -156,7 +136,7 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
     return LeaseState(
         ledger=Ledger.model_validate_json(attributes.get("ledger", "{}")),
         fence=int(attributes.get("fence", 0)),
-        holder=Holder.model_validate_json(attributes["holder"]) if "holder" in attributes else None,
+        holder=attributes.get("holder"),
         expires=int(attributes.get("expires", 0)),
         now=parsedate_to_datetime(date).timestamp() if date else clock.now().timestamp(),
         notes=attributes.get("notes", ""),
@@ -170,13 +150,14 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
     if state.fence < 0:
         _make_table(dynamodb)
         state = read_lease(dynamodb, image)
-    if state.holder and state.expires > state.now and not state.holder.is_dead():
-        raise Busy(f"{state.holder.owner} is at work on {image}",
+    process = ProcessId.parse(state.holder or "")
+    is_dead = process is not None and process.has_ended
+    if state.holder and state.expires > state.now and not is_dead:
+        raise Busy(f"{_owner(state.holder)} is at work on {image}",
                    hint="wait for it; if it died, its lease ends in "
                         f"{state.expires - state.now:.0f} s by itself")
-    lease = Lease(dynamodb, image, Holder.me(), state)
-    holder = lease.holder.model_dump_json()
-    values = {":fence": {"N": str(lease.fence)}, ":holder": {"S": holder},
+    lease = Lease(dynamodb, image, f"{secrets.token_hex(8)} {tags.owner()}", state)
+    values = {":fence": {"N": str(lease.fence)}, ":holder": {"S": lease.holder},
               ":expires": {"N": str(lease.expires())},
               ":seen": {"N": str(state.fence)}}
     unchanged = "fence = :seen" if state.fence else "(attribute_not_exists(fence) OR fence = :seen)"
@@ -185,10 +166,14 @@ def take_lease(dynamodb: Client, image: str) -> Lease:
     if not taken:
         winner = read_lease(dynamodb, image).holder
         if winner != lease.holder:  # it is ours where only the answer to the write was lost
-            raise Busy(f"{winner.owner if winner else 'another process'} took the lease on "
+            raise Busy(f"{_owner(winner) if winner else 'another process'} took the lease on "
                        f"{image} a moment ago",
                        hint="run again when it has finished")
     return lease
+
+
+def _owner(holder: str) -> str:
+    return holder.partition(" ")[2]
 
 
 def _make_table(dynamodb: Client) -> None:
