@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from goldenami.aws.calls import pages
-from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import PRICE_LIST_REGION, Account, Client
+from goldenami.aws.session import PRICE_LIST_REGION, Account, Client, translate
 
 MACHINES: Mapping[str, str] = {
     "operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA",
@@ -82,12 +81,10 @@ def _source(published: str, unknown: str) -> str:
 def of_usage(account: Account, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
     """The price of a product in each of the regions that it is listed for. A list that hangs makes
     them unknown."""
-    hasty = account.with_short_timeouts()
-    asked = for_each_region(
-        [PRICE_LIST_REGION], lambda _: _by_region(hasty.pricing(), usage, regions))
-    return next(iter(asked.done.values()), None) or ListedPrices(
-        unknown=next(iter(asked.causes.values()))
-    )
+    try:
+        return _by_region(account.with_short_timeouts().pricing(), usage, regions)
+    except Exception as error:  # translate raises what is none of AWS's errors or ours
+        return ListedPrices(unknown=translate(error, PRICE_LIST_REGION).message)
 
 
 def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) -> ListedPrices:
@@ -101,13 +98,13 @@ def _by_region(pricing: Client, usage: ListedUsage, regions: Collection[str]) ->
 
 def ask(account: Account, region: str) -> RegionPrices:
     """The prices of machines and snapshots in a region."""
-    hasty = account.with_short_timeouts()
-    asked = for_each_region([PRICE_LIST_REGION], lambda _: usd_by(
-        hasty.pricing(), "instanceType", {**MACHINES, "regionCode": region}))
-    machines, day = next(iter(asked.done.values()), ({}, ""))
+    try:
+        machines, day = usd_by(account.with_short_timeouts().pricing(), "instanceType",
+                               {**MACHINES, "regionCode": region})
+    except Exception as error:  # as above
+        return RegionPrices(region, unknown=translate(error, PRICE_LIST_REGION).message)
     if not machines:
-        return RegionPrices(region, unknown=next(iter(asked.causes.values()), "")
-                            or f"the price list has no machine in {region}")
+        return RegionPrices(region, unknown=f"the price list has no machine in {region}")
     return RegionPrices(region, day, machines,
                         of_usage(account, SNAPSHOT_GIB_MONTH, [region]).usd.get(region))
 
