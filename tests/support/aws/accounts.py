@@ -27,7 +27,6 @@ from goldenami.aws.inventory.topology import (
     TemplateUse,
     TemplateVersion,
     Topology,
-    Volume,
 )
 from goldenami.release.retire.retention import Action, RegionRetirePlan, RetentionPolicy, RetireStep
 from hypothesis import strategies as st
@@ -130,9 +129,7 @@ def _launcher(dice: Dice, kind: LauncherKind) -> Launcher:
     uses = [TemplateUse(dice.choice(["lt-1", "lt-2", f"golden-{IMAGE}", "theirs"]),
                         dice.choice(["$Latest", "$Default", "1", "2", "3", ""]))
             for _ in range(dice.randrange(3))]
-    configuration = "lc-a" if kind is LauncherKind.GROUP and dice.chance(0.2) else ""
     return Launcher(kind=kind, name=f"{kind.value}-a", templates=tuple(uses),
-                    configuration=configuration,
                     image_refs=(dice.reference(),) if dice.chance(0.2) else (),
                     snapshots=(dice.snapshot(),) if dice.chance(0.1) else ())
 
@@ -151,7 +148,7 @@ def account(seed: int) -> Topology:
         configurations={"lc-a": dice.ami()} if dice.chance(0.2) else {},
         launchers=tuple(_launcher(dice, kind) for kind in LauncherKind if dice.chance(0.2)),
         instances=(AccountInstance("i-1", dice.ami(), "stopped"),) if dice.chance(0.2) else (),
-        volumes=(Volume("vol-1", dice.snapshot()),) if dice.chance(0.2) else (),
+        volumes={"vol-1": dice.snapshot()} if dice.chance(0.2) else {},
         pointers={"latest": dice.ami()} if dice.chance(0.2) else {},
         configured={"lc-b": (dice.snapshot(),)} if dice.chance(0.1) else {},
         shared_snapshots={dice.snapshot(): ("111122223333",)} if dice.chance(0.1) else {})
@@ -188,17 +185,15 @@ def alive(account: Topology) -> set[str]:
     graph = _Graph()
     _draw_parameters(graph, account)
     _draw_templates(graph, account)
-    for name, value in account.configurations.items():
+    for value in account.configurations.values():
         graph.edge("in use", value)
-        graph.edge(f"configuration {name}", value)
     for launcher in account.launchers:
         for use in launcher.templates:
             graph.edge("in use", f"use {use.template} {use.version}")
         for reference in launcher.image_refs:
             graph.image("in use", reference)
-        graph.edge("in use", f"configuration {launcher.configuration}")
     for held in (*account.pointers.values(), *(instance.image_id for instance in account.instances),
-                 *(volume.snapshot_id for volume in account.volumes), *account.shared_snapshots,
+                 *account.volumes.values(), *account.shared_snapshots,
                  *(data for launcher in account.launchers for data in launcher.snapshots),
                  *(data for configured in account.configured.values() for data in configured),
                  *(snapshot.parent for snapshot in account.snapshots if snapshot.state

@@ -29,7 +29,6 @@ from goldenami.aws.inventory.topology import (
     TemplateUse,
     TemplateVersion,
     Topology,
-    Volume,
 )
 from goldenami.aws.session import Account, Client, translated
 from goldenami.core.terminal.meter import Counter
@@ -84,7 +83,7 @@ def read(account: Account, region: str, image: str, *, tags_suffice: bool = Fals
             launchers=all_launchers, instances=tuple(instances(ec2)),
             configurations={name: each["ImageId"] for name, each in configurations.items()},
             configured={name: _volumes_of(each) for name, each in configurations.items()},
-            volumes=tuple(volumes(ec2, ours)), pointers=pointers(ledger))
+            volumes=volumes(ec2, ours), pointers=pointers(ledger))
 
 
 def with_shares(
@@ -213,8 +212,7 @@ def groups(autoscaling: Client) -> Iterator[Launcher]:
     for group in pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups", 100):
         mixed = group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
         yield _launcher(LauncherKind.GROUP, group["AutoScalingGroupName"],
-                        {"LaunchTemplateSpecification": group.get("LaunchTemplate")}, mixed,
-                        configuration=group.get("LaunchConfigurationName") or "")
+                        {"LaunchTemplateSpecification": group.get("LaunchTemplate")}, mixed)
 
 
 def fleets(ec2: Client) -> Iterator[Launcher]:
@@ -239,13 +237,11 @@ def fleets(ec2: Client) -> Iterator[Launcher]:
                             {"Overrides": [request.get("LaunchSpecification", {})]})
 
 
-def _launcher(
-    kind: LauncherKind, name: str, *configs: Mapping[str, Any], configuration: str = ""
-) -> Launcher:
+def _launcher(kind: LauncherKind, name: str, *configs: Mapping[str, Any]) -> Launcher:
     overrides = [override for config in configs for override in config.get("Overrides", [])]
     named = [entry.get("LaunchTemplateSpecification") for entry in (*configs, *overrides)]
     return Launcher(
-        kind=kind, name=name, configuration=configuration,
+        kind=kind, name=name,
         templates=tuple(_use(use) for use in named if use),
         image_refs=tuple(override["ImageId"] for override in overrides if override.get("ImageId")),
         snapshots=tuple(snapshot for override in overrides for snapshot in _volumes_of(override)))
@@ -286,14 +282,12 @@ def _root(instance: Mapping[str, Any]) -> Mapping[str, Any]:
                  if device["DeviceName"] == instance.get("RootDeviceName") and "Ebs" in device), {})
 
 
-def volumes(ec2: Client, made_from: Iterable[str]) -> Iterator[Volume]:
-    """Volumes that were made from one of these snapshots."""
-    for snapshot_ids in batches(sorted(made_from)):
-        for volume in pages(ec2, "describe_volumes", "Volumes", 500,
-                            Filters=[{"Name": "snapshot-id", "Values": snapshot_ids}]):
-            attached = [attachment["InstanceId"] for attachment in volume.get("Attachments", [])]
-            yield Volume(id=volume["VolumeId"], snapshot_id=volume["SnapshotId"],
-                         instance=next(iter(attached), ""))
+def volumes(ec2: Client, made_from: Iterable[str]) -> dict[str, str]:
+    """The snapshot of each volume that was made from one of these."""
+    return {volume["VolumeId"]: volume["SnapshotId"]
+            for snapshot_ids in batches(sorted(made_from))
+            for volume in pages(ec2, "describe_volumes", "Volumes", 500,
+                                Filters=[{"Name": "snapshot-id", "Values": snapshot_ids}])}
 
 
 def volume_gib(ec2: Client, instance_ids: Sequence[str]) -> dict[str, int]:

@@ -122,7 +122,6 @@ def _of_version(version: TemplateVersion) -> Reference:
 def _launchers(topology: Topology) -> Iterator[tuple[str, Reference]]:
     for launcher in topology.launchers:
         reference = Reference(launcher.kind, launcher.name)
-        yield topology.configurations.get(launcher.configuration, ""), reference
         for image_ref in launcher.image_refs:
             yield resolve(image_ref, topology.parameters), reference
         for version in topology.templates:
@@ -157,8 +156,8 @@ def of_snapshots(topology: Topology) -> References:
     for ami in topology.amis:
         for snapshot_id in ami.snapshots:
             uses[snapshot_id].add(Reference(ReferenceKind.AMI, ami.id))
-    for volume in topology.volumes:
-        uses[volume.snapshot_id].add(Reference(ReferenceKind.VOLUME, volume.id))
+    for volume, snapshot_id in topology.volumes.items():
+        uses[snapshot_id].add(Reference(ReferenceKind.VOLUME, volume))
     for reference, snapshot_ids in _data_volumes(topology):
         for snapshot_id in snapshot_ids:
             uses[snapshot_id].add(reference)

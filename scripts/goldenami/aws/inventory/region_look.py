@@ -49,8 +49,7 @@ class RegionLook:
     @cached_property
     def made_from(self) -> dict[str, str]:
         snapshots = {snapshot for ami in self.amis.values() for snapshot in ami.snapshots}
-        return {volume.id: volume.snapshot_id for volume in
-                inventory.volumes(self.account.ec2(self.region), snapshots)}
+        return inventory.volumes(self.account.ec2(self.region), snapshots)
 
     @cached_property
     def groups(self) -> list[Launcher]:

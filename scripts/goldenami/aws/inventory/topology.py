@@ -142,15 +142,14 @@ class LauncherKind(StrEnum):
 
 @dataclass(frozen=True)
 class Launcher:
-    """The templates that it launches from (overrides included), a launch configuration, or images
-    as templates name them. `name` is its name or id, `snapshots` are those that it makes further
-    volumes from.
+    """The templates that it launches from (overrides included), or images as templates name them.
+    `name` is its name or id, `snapshots` are those that it makes further volumes from. A launch
+    configuration is a use by itself, whoever launches by it.
     """
 
     kind: LauncherKind
     name: str
     templates: tuple[TemplateUse, ...] = ()
-    configuration: str = ""
     image_refs: tuple[str, ...] = ()
     snapshots: tuple[str, ...] = ()
 
@@ -182,23 +181,14 @@ class AccountInstance:
 
 
 @dataclass(frozen=True)
-class Volume:
-    """A volume and the snapshot that it was made from. `instance` is what it is attached to."""
-
-    id: str
-    snapshot_id: str
-    instance: str = ""
-
-
-@dataclass(frozen=True)
 class Topology:
     """All that matters in one region. `parameters` are SSM's, by name, also `name:version` where a
     template pins one.
 
     `configurations` are launch configurations: name to image; `configured` the snapshots that they
-    make further volumes from. `pointers` are the ledger's, `published_to` its regions.
-    `shared_snapshots` are the accounts that may make volumes from a snapshot, of those that were
-    asked for.
+    make further volumes from. `volumes` are by id the snapshot that each was made from. `pointers`
+    are the ledger's, `published_to` its regions. `shared_snapshots` are the accounts that may make
+    volumes from a snapshot, of those that were asked for.
     """
 
     region: str
@@ -210,7 +200,7 @@ class Topology:
     configurations: Mapping[str, str] = field(default_factory=dict)
     configured: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     instances: tuple[AccountInstance, ...] = ()
-    volumes: tuple[Volume, ...] = ()
+    volumes: Mapping[str, str] = field(default_factory=dict)
     pointers: Mapping[str, str] = field(default_factory=dict)
     published_to: tuple[str, ...] = ()
     shared_snapshots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
