@@ -126,7 +126,6 @@ def test_the_snapshot_tells_what_drift_and_provenance_go_by(
 
 
 def write(aws: Emulator, instance: str, before: Path, after: Path) -> None:
-    """Make an instance's volume equal to `after`."""
     old, new = before.read_bytes(), after.read_bytes()
     for at in range(0, len(new), 1 << 20):
         if old[at:at + (1 << 20)] != new[at:at + (1 << 20)]:

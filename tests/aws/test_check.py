@@ -12,15 +12,12 @@ from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
 @pytest.fixture
 def published(checkout: Checkout, aws: Emulator) -> list[str]:
-    """Ids of two builds."""
     aws.set(pending_s=0.01)
     return [checkout.publish(number) for number in (1, 2)]
 
 
 def check(checkout: Checkout, code: int) -> str:
-    ran = checkout.golden("status", IMAGE)
-    assert ran.code == code, ran.text
-    return ran.text
+    return checkout.run("status", IMAGE, code=code)
 
 
 def test_pointers_that_are_right_are_told_so(checkout: Checkout, published: list[str]) -> None:
@@ -33,7 +30,7 @@ def test_pointers_that_are_right_are_told_so(checkout: Checkout, published: list
 def test_each_pointer_that_went_astray_is_named(checkout: Checkout, published: list[str]) -> None:
     """And the next publish brings it back."""
     state = RegionState(REGIONS[1])
-    old, new = (state.amis()[f"{IMAGE}-{build}"]["ImageId"] for build in published)
+    old, new = (state.ami(build) for build in published)
     state.ssm.put_parameter(Name=f"/golden-ami/{IMAGE}/candidate", Value=old, Type="String",
                             Overwrite=True)
     state.ec2.modify_launch_template(LaunchTemplateName=f"golden-{IMAGE}", DefaultVersion="1")
@@ -58,8 +55,9 @@ def test_a_region_that_was_dropped_is_named_until_somebody_decides(
         assert f"{REGIONS[1]}       {dropped}" in checkout.run(*args)
     assert f"{IMAGE} in {REGIONS[1]}: the definition has dropped this region" in check(checkout, 6)
     for words in (("retire", IMAGE), ("retire", IMAGE, "--dry-run")):
-        ran = checkout.golden(*words)
-        assert (ran.code, dropped in ran.text, REGIONS[1] in ran.text) == (0, True, True), ran.text
+        said = checkout.run(*words)
+        assert dropped in said
+        assert REGIONS[1] in said
     checkout.define(f"publish: {{regions: [{REGIONS[0]}], left_regions: [{REGIONS[1]}]}}\n")
     check(checkout, 0)
     assert RegionState(REGIONS[1]).agree() == published[1]

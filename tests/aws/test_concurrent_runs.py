@@ -64,9 +64,6 @@ class InterruptedRuns:
         assert self.state.parameter("latest") == entry.ami
         return entry.build_id
 
-    def ami(self, build: str) -> str:
-        return str(self.state.amis()[f"{IMAGE}-{build}"]["ImageId"])
-
     def to_publish(self, number: int) -> tuple[release_gate.VerifiedBuild, PublishPlan]:
         builds.build(self.checkout.root, number)
         return self.planned()
@@ -101,12 +98,9 @@ def test_a_candidate_older_than_latest_is_not_promoted(checkout: Checkout) -> No
     runs.golden("promote", IMAGE, "--now")
     item = runs.state.ledger()
     assert item.latest is not None
-    older = item.latest.model_copy(update={"build_id": first, "ami": runs.ami(first),
+    older = item.latest.model_copy(update={"build_id": first, "ami": runs.state.ami(first),
                                            "baked_at": "2026-01-01T01:00:00Z"})
-    runs.state.dynamodb.update_item(
-        TableName="golden-ami", Key={"image": {"S": IMAGE}},
-        UpdateExpression="SET ledger = :ledger",
-        ExpressionAttributeValues={":ledger": {"S": item.model_copy(update={"candidate": older}).model_dump_json()}})
+    runs.state.write_ledger(item.model_copy(update={"candidate": older}))
     said = checkout.run("promote", IMAGE, "--now", code=2)
     assert f"names build {second}, which is newer than the candidate {first}" in said, said
     assert runs.latest() == second
@@ -116,11 +110,11 @@ def test_a_rollback_stops_where_something_changed_meanwhile(checkout: Checkout) 
     runs = InterruptedRuns(checkout)
     first, second = runs.published(1), runs.published(2)
     disabled, published = runs.back_to(first), runs.back_to(first)
-    runs.state.ec2.disable_image(ImageId=runs.ami(first))
+    runs.state.ec2.disable_image(ImageId=runs.state.ami(first))
     with pytest.raises(Busy, match=r"another run changed ami-\w+ \(now disabled\) in us-east-1"):
         rollback.execute(runs.account, runs.wanted, disabled, runs.progress)
     assert runs.latest() == second
-    runs.state.ec2.enable_image(ImageId=runs.ami(first))
+    runs.state.ec2.enable_image(ImageId=runs.state.ami(first))
     third = runs.published(3)
     with pytest.raises(Busy, match=f"another run changed the ledger of {IMAGE}"):
         rollback.execute(runs.account, runs.wanted, published, runs.progress)
@@ -155,5 +149,5 @@ def test_what_latest_names_by_now_is_not_retired(
     retire.execute(runs.account, prepared, runs.progress)
     assert runs.state.amis()[f"{IMAGE}-{first}"]["State"] == "available"
     assert runs.latest() == first
-    kept = f"us-east-1: keep {runs.ami(first)} ({first}): it is latest since the plan was made"
+    kept = f"us-east-1: keep {runs.state.ami(first)} ({first}): it is latest since the plan was made"
     assert kept in capsys.readouterr().err

@@ -29,7 +29,6 @@ def _short(monkeypatch: pytest.MonkeyPatch, aws: Emulator) -> None:
 
 @pytest.fixture
 def candidate(checkout: Checkout) -> str:
-    """A candidate in every region, of the lock that is committed; returns its build's id."""
     return candidates.publish(checkout)
 
 
@@ -140,7 +139,7 @@ def test_an_instance_whose_image_never_booted_is_named_by_status_and_ended_by_th
     for image in (GPU_IMAGE, "other"):
         marks = {tags.IMAGE: image, tags.OWNER: "ci@elsewhere:7",
                  tags.EXPIRES: clock.stamp(clock.now() + timedelta(hours=1))}
-        ami = state.amis()[f"{GPU_IMAGE}-{candidate}"]["ImageId"]
+        ami = state.ami(candidate)
         names[image] = state.ec2.run_instances(
             ImageId=ami, InstanceType="g4dn.xlarge", MinCount=1, MaxCount=1,
             TagSpecifications=tags.specifications(marks, "instance"))["Instances"][0]["InstanceId"]

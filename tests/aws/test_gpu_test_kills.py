@@ -1,9 +1,8 @@
 """`golden gpu-test` killed at every call to AWS: by the next run, or by a sweep, nothing that costs
 is left.
 
-Its instances have no machine here, so each run ends at SSH. What a run calls after that, where it
-succeeds, comes when its instances are terminated: it writes the record, and
-test_gpu_test_machine.py sees it do so.
+Its instances have no machine here, so each run ends at SSH. What a run calls after that comes when
+its instances are terminated.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ TEST = ("gpu-test", GPU_IMAGE, "--wait-minutes", "0")
 
 @pytest.fixture
 def root(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout whose image has a candidate."""
     monkeypatch.setenv("GOLDEN_BOOT_LIMIT_S", "0.1")
     aws.set(pending_s=0, instance_address="127.0.0.9")
     checkout = Checkout(tmp_path / "checkout", monkeypatch)
@@ -32,7 +30,6 @@ def root(aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def points(root: Path, kill_proxy: KillProxy) -> list[KillPoint]:
-    """Where a run can be killed."""
     code, text = kill_proxy.run(root, *TEST)
     assert (code, "SSH did not answer" in text) == (NO_SSH, True), text
     assert candidates.left() == []

@@ -7,7 +7,6 @@ support/ec2/gpu_instances.py says what of an instance is real.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_records import LOCK_FILE
 from goldenami.model.builds.gpu_proofs import GpuTestRecord, required
 from goldenami.model.builds.lockfile import Driver, Lock
-from goldenami.model.definitions import definition_file
-from support.aws.kill_proxy import KillPoint, When
 from support.builds import builds, checkout
 from support.builds.builds import GPU_IMAGE
 from support.builds.tools import granted
@@ -35,18 +32,12 @@ TREE = "debian-13-ml-cpu"
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with a verified build of a GPU image."""
     monkeypatch.setenv("GOLDEN_GPU_ROOT", gpu_instances.ROOT)
-    return made(tmp_path, ("75", "86"))
-
-
-def made(tmp_path: Path, sm: tuple[str, ...]) -> Path:
-    """The checkout, whose lock is the committed one and has code for these architectures."""
     copy = checkout.copy(tmp_path / "checkout")
     builds.define(copy, f"publish: {{regions: [{', '.join(REGIONS)}]}}\n", GPU_IMAGE)
     driver = Driver(version=DRIVER, branch="580", flavour="open", source="nvidia", cuda="13.0",
                     modules=None)
-    folder = builds.build(copy, 1, image=GPU_IMAGE, sm=sm, driver=driver,
+    folder = builds.build(copy, 1, image=GPU_IMAGE, sm=("75", "86"), driver=driver,
                           variables={"nvidia_driver_version": DRIVER,
                                      "nvidia_driver_persistenced_enabled": True})
     lockfile.write(lockfile.path_of(copy, GPU_IMAGE), records.read(folder / LOCK_FILE, Lock))
@@ -93,42 +84,3 @@ def test_a_candidate_becomes_latest_without_a_person(root: Path, tmp_path: Path)
         assert after[region]["parameters"][f"/golden-ami/{GPU_IMAGE}/latest"] == image["ImageId"]
     asked = {action for call in tested["calls"][calls:] for action in call["actions"]}
     assert asked == set(granted("gpu-test")) - SIGNING, json.dumps(sorted(asked))
-
-
-@pytest.mark.long
-def test_a_run_that_is_killed_at_its_record_leaves_nothing_that_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Before the record is written and after it; what is killed earlier is in
-    test_gpu_test_kills.py."""
-    monkeypatch.setenv("GOLDEN_GPU_ROOT", gpu_instances.ROOT)
-    root = made(tmp_path, ("75",))
-    definition = definition_file.path_of(root, GPU_IMAGE)
-    text = definition.read_text(encoding="utf-8")
-    definition.write_text(re.sub(r"hardware: \[[^]]*\]", "hardware: [g4dn]", text),
-                          encoding="utf-8")
-    rights, lock_file = ["publish", "gpu-test", "promote"], lockfile.path_of(checkout.ROOT, TREE)
-    with cloud.running_account(
-        root, tmp_path / "account", lock_file, rights, gpu_instances
-    ) as account:
-        build_id = next((root / "build" / GPU_IMAGE).glob("[0-9a-f]*")).name
-        name = f"/golden-ami/{GPU_IMAGE}/{build_id}/gpu-test"
-        account.golden("publish", GPU_IMAGE, code=ExitCode.HELD_BACK)
-        for when in When:
-            said = account.killed(KillPoint("ssm:PutParameter", REGIONS[0], 1, when), "gpu-test",
-                                  GPU_IMAGE)
-            found = account.account()
-            assert (name in found[REGIONS[0]]["parameters"]) is (when is When.AFTER), said
-            for region in REGIONS:
-                assert {raw["State"]["Name"] for raw in found[region]["instances"]} <= {
-                    "terminated"
-                }, said
-                assert (found[region]["volumes"], found[region]["keys"]) == ([], []), said
-                assert [raw["GroupName"] for raw in found[region]["groups"]] == ["default"], said
-        killed = found[REGIONS[0]]["parameters"][name]
-        account.golden("gpu-test", GPU_IMAGE)
-        found = account.account()
-        assert len({found[region]["parameters"][name] for region in REGIONS} - {killed}) == 1, (
-            "one record, a new one"
-        )
-        assert "`latest` is build" in account.golden("promote", GPU_IMAGE)

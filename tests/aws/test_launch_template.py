@@ -32,7 +32,6 @@ def default(region: str) -> dict[str, Any]:
 
 @pytest.fixture
 def published(checkout: Checkout, aws: Emulator) -> str:
-    """The id of a build that is published."""
     aws.set(pending_s=0.01)
     return checkout.publish(1)
 
@@ -43,15 +42,21 @@ def test_a_version_says_what_the_definition_states(checkout: Checkout) -> None:
         GroupName="front", Description="x")["GroupId"] for region in REGIONS]
     (checkout.root / "packer/user-data.sh").write_text("#!/bin/sh\necho new\n", encoding="utf-8")
     define(checkout, "security_groups: [front], key: dev, instance_profile: other, "
-                     "user_data_file: packer/user-data.sh, iops: 4000, "
+                     "user_data_file: packer/user-data.sh, iops: 4000, throughput: 500, "
+                     "initialization_rate: 200, volume_size_gib: 20, instance_type: c7i.large, "
                      "metadata_options: {hop_limit: 3}")
     assert f"move the default of {NAME}: version 1" in checkout.run("publish", IMAGE)
     for region, group in zip(REGIONS, groups, strict=True):
-        data = default(region)["LaunchTemplateData"]
+        first, data = (versions(region)[number]["LaunchTemplateData"] for number in (1, 2))
+        assert not {"InstanceType", "InstanceRequirements"} & first.keys(), (
+            "each launch names its own type")
+        assert default(region)["VersionNumber"] == 2 and data["InstanceType"] == "c7i.large"
         assert (data["SecurityGroupIds"], data["KeyName"]) == ([group], "dev")
         assert data["IamInstanceProfile"]["Name"] == "other"
         assert base64.b64decode(data["UserData"]) == b"#!/bin/sh\necho new\n"
-        assert data["BlockDeviceMappings"][0]["Ebs"]["Iops"] == 4000
+        assert data["BlockDeviceMappings"] == [{"DeviceName": "/dev/xvda", "Ebs": {
+            "VolumeType": "gp3", "Iops": 4000, "Throughput": 500, "VolumeInitializationRate": 200,
+            "VolumeSize": 20, "DeleteOnTermination": True}}]
         assert data["MetadataOptions"] == {"HttpTokens": "required", "HttpEndpoint": "enabled",
                                            "HttpPutResponseHopLimit": 3}
     for name in ("fro*", "nowhere"):

@@ -63,8 +63,7 @@ def test_a_build_by_the_local_builder_follows(checkout: Checkout) -> None:
     second = builds.build(checkout.root, 2)
     checkout.run("publish", IMAGE)
     RegionState(OTHER).check([first.name, second.name], second.name)
-    back = checkout.golden("rollback", IMAGE)
-    assert back.code == 0, back.text
+    checkout.run("rollback", IMAGE)
     RegionState(OTHER).check([first.name, second.name], first.name)
 
 
@@ -108,7 +107,6 @@ def test_what_is_no_proof_or_no_more_is_refused(checkout: Checkout) -> None:
 
 
 def name_another(build: Path) -> None:
-    """An AMI of that name is there, and the record names another."""
     bake = records.read(build / BAKE_FILE, BakeRecord)
     assert bake.ami is not None
     ami = bake.ami.model_copy(update={"id": "ami-0"})

@@ -55,7 +55,7 @@ class Life:
 
     @staticmethod
     def check_launchable(state: RegionState) -> None:
-        """Whatever happened, the pointers that exist name AMIs that can be launched."""
+        """Whatever happened."""
         states = {raw["ImageId"]: raw["State"] for raw in state.amis().values()}
         template = state.template()
         for ami in (state.parameter("latest"),
@@ -65,7 +65,6 @@ class Life:
             )
 
     def publish(self, point: KillPoint | None = None) -> None:
-        """A new build."""
         self.builds.append(builds.build(self.root, len(self.builds) + 1).name)
         self.latest = self.builds[-1]
         self.golden("publish", IMAGE, point=point)
@@ -87,7 +86,6 @@ class Candidates(Life):
     image = GPU_IMAGE
 
     def stand(self) -> None:
-        """A new build is the candidate, and a GPU has seen it."""
         self.builds.append(
             builds.build(self.root, len(self.builds) + 1, image=self.image, sm=("86",)).name
         )
@@ -127,7 +125,6 @@ def candidates(
 
 
 def chosen(points: list[KillPoint], request: pytest.FixtureRequest) -> list[KillPoint]:
-    """All points in a long test, else a few."""
     assert {point.when for point in points} == set(When) and {
         point.region for point in points
     } >= set(REGIONS)

@@ -65,7 +65,6 @@ def refused(checkout: Checkout, *args: str, rule: str = RULE) -> None:
 
 
 def reached(aws: Emulator) -> list[tuple[str, str]]:
-    """Calls that arrived in the region."""
     return [call for call in aws.calls() if AWAY in call]
 
 

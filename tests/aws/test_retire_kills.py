@@ -85,15 +85,13 @@ class Scene:
 
 
 def settle(checkout: Checkout, scene: Scene) -> None:
-    """Run retire in this process until it has nothing more to do."""
     calendar = clock.now
     assert isinstance(calendar, Calendar)
     for number in range(4):
         calendar.days = LATER + number * WAIT
-        ran = checkout.golden("retire", IMAGE, *POLICY)
-        assert ran.code == 0, ran.text
+        said = checkout.run("retire", IMAGE, *POLICY)
         scene.check_whole()
-    assert "us-east-1: " not in ran.text, f"it never settles: {ran.text}"
+    assert "us-east-1: " not in said, f"it never settles: {said}"
 
 
 def all_points(checkout: Checkout, kill_proxy: KillProxy, aws: Emulator) -> list[KillPoint]:

@@ -19,9 +19,7 @@ def published(checkout: Checkout) -> list[str]:
 
 
 def rollback(checkout: Checkout, *args: str, code: int = 0) -> str:
-    ran = checkout.golden("rollback", IMAGE, *args)
-    assert ran.code == code, ran.text
-    return ran.text
+    return checkout.run("rollback", IMAGE, *args, code=code)
 
 
 def latest(region: str) -> str:
@@ -47,9 +45,8 @@ def test_pointers_and_template_go_back_everywhere(checkout: Checkout, aws: Emula
         state.check(published, published[0])
         assert state.parameter("candidate") == state.parameter("latest")
         assert [version["DefaultVersion"] for version in state.versions()] == [True, False]
-    ran = checkout.golden("publish", IMAGE)
     refusal = f"build {published[1]} was rolled back in us-east-1"
-    assert (ran.code, refusal in ran.text) == (2, True), ran.text
+    assert refusal in checkout.run("publish", IMAGE, code=2)
     for build in (published[1], *published):
         rollback(checkout, "--to", build)
         for region in REGIONS:
@@ -61,7 +58,7 @@ def test_pointers_and_template_go_back_everywhere(checkout: Checkout, aws: Emula
 
 def test_a_build_that_cannot_be_launched(checkout: Checkout, published: list[str]) -> None:
     state = RegionState("us-west-2")
-    ami = state.amis()[f"{IMAGE}-{published[0]}"]["ImageId"]
+    ami = state.ami(published[0])
     nowhere = f"build {published[0]} of {IMAGE} cannot be launched everywhere: us-west-2: "
     for harm, message in ((state.ec2.disable_image, "is disabled"),
                           (state.ec2.deregister_image, "us-west-2: gone")):
@@ -110,9 +107,7 @@ def half_back(checkout: Checkout, published: list[str], faults: Faults) -> list[
 
 
 def check(checkout: Checkout, code: int) -> str:
-    ran = checkout.golden("status", IMAGE)
-    assert ran.code == code, ran.text
-    return ran.text
+    return checkout.run("status", IMAGE, code=code)
 
 
 def test_what_a_region_did_not_hear_of_is_told_and_written_by_the_next_publish(
@@ -121,10 +116,8 @@ def test_what_a_region_did_not_hear_of_is_told_and_written_by_the_next_publish(
     lacks = f"us-west-2: the ledger does not say that {half_back[1]} was withdrawn, as it was in us-east-1"
     assert lacks in check(checkout, 6)
     builds.build(checkout.root, 3)
-    ran = checkout.golden("publish", IMAGE, "--dry-run")
-    assert f"in which it is missing that {half_back[1]} was withdrawn elsewhere" in ran.text, (
-        ran.text
-    )
+    said = checkout.run("publish", IMAGE, "--dry-run")
+    assert f"in which it is missing that {half_back[1]} was withdrawn elsewhere" in said
     checkout.run("publish", IMAGE)
     check(checkout, 0)
     for region in REGIONS:
@@ -138,10 +131,7 @@ def test_a_rollback_of_one_region_asks_the_others_what_they_withdrew(
     withdrawn."""
     checkout.publish(3)
     state = RegionState("us-west-2")
-    state.dynamodb.update_item(
-        TableName="golden-ami", Key={"image": {"S": IMAGE}},
-        UpdateExpression="SET ledger = :ledger",
-        ExpressionAttributeValues={":ledger": {"S": state.ledger().readmit(half_back[1]).model_dump_json()}})
+    state.write_ledger(state.ledger().readmit(half_back[1]))
     text = rollback(checkout, "--region", "us-west-2")
     assert f"to build {half_back[0]}" in text, text
     assert half_back[1] in RegionState("us-west-2").ledger().withdrawn
@@ -156,8 +146,8 @@ def gpu_candidate(checkout: Checkout) -> str:
     """A GPU image whose second build is a candidate that no GPU has seen; returns its id."""
     for number, allowed in ((1, ["--accept-untested-gpu"]), (2, [])):
         build_id = builds.build(checkout.root, number, image=builds.GPU_IMAGE, sm=("86",)).name
-        ran = checkout.golden("publish", builds.GPU_IMAGE, *allowed)
-        assert ran.code == (0 if allowed else ExitCode.HELD_BACK), ran.text
+        code = 0 if allowed else ExitCode.HELD_BACK
+        checkout.run("publish", builds.GPU_IMAGE, *allowed, code=code)
     return build_id
 
 

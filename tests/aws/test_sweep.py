@@ -63,7 +63,6 @@ class Build:
         ]
 
     def left(self) -> set[str]:
-        """What is still there."""
         ec2 = self.account.ec2
         instance_ids = {each["InstanceId"]
                         for reservation in ec2.describe_instances()["Reservations"]
@@ -94,10 +93,9 @@ def test_what_has_expired_goes_and_nothing_else(account: SeededAccount, checkout
     order = [dry.text.index(name) for name in (
         dead.instance, dead.image, dead.volume, dead.snapshot, dead.key, dead.group)]
     assert order == sorted(order), "an instance goes before what it uses"
-    ran = checkout.golden("sweep", "--region", account.region)
-    assert ran.code == 0, ran.text
+    said = checkout.run("sweep", "--region", account.region)
     assert (dead.left(), alive.left(), foreign.left()) == (set(), alive.all(), foreign.all())
-    assert "6 things removed" in ran.text
+    assert "6 things removed" in said
     assert "0 things removed" in checkout.golden("sweep", "--region", account.region).text
 
 
@@ -182,8 +180,7 @@ def test_what_a_killed_bake_leaves_is_found(
                          early.text), early.text
     now = clock.now
     monkeypatch.setattr(clock, "now", lambda: now() + ec2.LIFE + timedelta(minutes=1))
-    late = checkout.golden("sweep", "--region", account.region)
-    assert late.code == 0, late.text
+    checkout.run("sweep", "--region", account.region)
     assert leftovers.find(account.ec2) == [] and account.ec2.describe_key_pairs()["KeyPairs"] == []
     assert [
         group["GroupName"] for group in account.ec2.describe_security_groups()["SecurityGroups"]
@@ -195,9 +192,8 @@ def test_a_region_that_only_a_bake_was_told_of_is_swept_too(checkout: Checkout) 
     """The bake fails in a region that no definition names; its own choice there is what `sweep`
     looks at next."""
     elsewhere = "eu-north-1"
-    ran = checkout.golden("sweep", "--dry-run")
-    assert ran.code == 0, ran.text
-    assert elsewhere not in ran.text
+    said = checkout.run("sweep", "--dry-run")
+    assert elsewhere not in said
     for _ in range(2):
         commands._ec2_builder(CommandCheckout(checkout.root), builds.lock(IMAGE, 1), elsewhere)
     ran = checkout.golden("sweep", "--dry-run")

@@ -284,6 +284,9 @@ class RegionState:
             for raw in self.ec2.describe_images(Owners=["self"], IncludeDisabled=True)["Images"]
         }
 
+    def ami(self, build_id: str) -> str:
+        return str(self.amis()[f"{self.image}-{build_id}"]["ImageId"])
+
     def snapshots(self) -> list[dict[str, Any]]:
         return list(self.ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"])
 
@@ -315,6 +318,13 @@ class RegionState:
         ]
         assert "holder" not in item, item
         return Ledger.model_validate_json(item["ledger"]["S"])
+
+    def write_ledger(self, ledger: Ledger) -> None:
+        """As an older version or somebody else left it."""
+        self.dynamodb.update_item(
+            TableName="golden-ami", Key={"image": {"S": self.image}},
+            UpdateExpression="SET ledger = :ledger",
+            ExpressionAttributeValues={":ledger": {"S": ledger.model_dump_json()}})
 
     def refreshes(self, group: str = "web") -> list[dict[str, Any]]:
         client = _client("autoscaling", self.region, os.environ["AWS_ENDPOINT_URL"])

@@ -21,7 +21,6 @@ from goldenami.local.sandbox import namespaces
 from goldenami.model.builds import lockfile
 from goldenami.packages import store
 
-from support.aws.kill_proxy import KillPoint
 from support.builds import checkout
 from support.builds.tools import BIN, granted
 from support.ec2 import ec2_instances
@@ -50,16 +49,6 @@ for region in json.loads('%s'):
 found["calls"] = [call for call in ec2_instances.control("GET", "calls") if call["key"] == ec2_instances.OUR_KEY]
 print(json.dumps(found, default=str))
 """
-_KILL = """
-from pathlib import Path
-from support.aws.kill_proxy import KillPoint, KillProxy, When
-from support.ec2 import ec2_instances
-proxy = KillProxy(ec2_instances.URL)
-code, text = proxy.run(Path(%r), *%r, point=KillPoint(%r, %r, %r, When(%r)))
-proxy.close()
-print(text)
-assert proxy.struck and code == -9, code
-"""
 
 
 class Cloud:
@@ -85,16 +74,6 @@ class Cloud:
         done = subprocess.run([*self._enter, *argv], cwd=self.root, text=True,
                               env={**environment(), **keys}, capture_output=True, check=False,
                               timeout=LIMIT_S)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def killed(self, point: KillPoint, *args: str) -> str:
-        """Run `golden` in the checkout until `point`, where it is killed; returns what it said."""
-        where = (point.action, point.region, point.number, point.when.value)
-        program = _KILL % (str(self.root), list(args), *where)
-        done = subprocess.run([*self._enter, sys.executable, "-c", program], text=True,
-                              env=environment(),
-                              capture_output=True, check=False, timeout=LIMIT_S)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -86,4 +86,4 @@ def rewrite(checkout: Checkout, build_id: str) -> None:
 def deregister(build_id: str, *regions: str) -> None:
     for region in regions:
         state = RegionState(region, GPU_IMAGE)
-        state.ec2.deregister_image(ImageId=state.amis()[f"{GPU_IMAGE}-{build_id}"]["ImageId"])
+        state.ec2.deregister_image(ImageId=state.ami(build_id))
