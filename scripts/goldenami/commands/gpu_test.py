@@ -149,15 +149,12 @@ def _offers(
         zones: dict[str, list[str]] = {}
         for kind, zone in instance_types.zones(client, families):
             zones.setdefault(kind, []).append(zone)
-        return RegionTypes(rows, zones, {}, prices.spot_by_zone(client, sorted(rows)))
+        return RegionTypes(rows, zones, prices.spot_by_zone(client, sorted(rows)))
 
     there = for_each_region(regions, types).require_all()
     names = sorted({name for types in there.values() for name in types.described})
     priced, _ = prices.hourly_by_type(account, names)
-    return capacity.offers(known, families, {
-        name: RegionTypes(types.described, types.zones, {
-            kind: usd[name] for kind, usd in priced.items() if name in usd}, types.usd_spot)
-        for name, types in there.items()})
+    return capacity.offers(known, families, there, priced)
 
 
 def _plan(image: str, build_id: str, found: dict[str, list[Offer]], hours: float) -> list[str]:

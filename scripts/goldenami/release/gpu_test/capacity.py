@@ -41,17 +41,21 @@ class Offer:
 
 @dataclass(frozen=True)
 class RegionTypes:
-    """What a region has: rows of DescribeInstanceTypes and zones by type, dollars an hour, and of
-    Spot by type and zone."""
+    """What a region has: rows of DescribeInstanceTypes and zones by type, dollars an hour of Spot
+    by type and zone."""
 
     described: Mapping[str, Mapping[str, Any]]
     zones: Mapping[str, Sequence[str]]
-    usd_hour: Mapping[str, float]
     usd_spot: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+Priced = Mapping[str, Mapping[str, float]]
+"""Dollars an hour on demand, by type and region."""
 
 
 def offers(
     known: Mapping[str, Family], families: Iterable[str], regions: Mapping[str, RegionTypes],
+    priced: Priced,
 ) -> dict[str, list[Offer]]:
     """For each declared architecture what to ask for, in this order; BadInput for one that no
     region has.
@@ -63,10 +67,11 @@ def offers(
     declared = {family: sm for family in families if (sm := known[family].sm)}
     found: dict[str, list[Offer]] = {}
     for sm in sorted(set(declared.values()), key=int):
-        names = _cheapest([family for family, its in declared.items() if its == sm], regions)
+        names = _cheapest([family for family, its in declared.items() if its == sm], regions,
+                          priced)
         found[sm] = [
             Offer(sm, region, zone, gpu_type(known, types.described[name]), market,
-                  types.usd_hour.get(name),
+                  priced.get(name, {}).get(region),
                   types.usd_spot.get((name, zone)) if market else None)
             for market in (True, False) for name in names
             for region, types in regions.items() if name in types.described
@@ -82,13 +87,14 @@ def offers(
     return found
 
 
-def _cheapest(families: Sequence[str], regions: Mapping[str, RegionTypes]) -> list[str]:
+def _cheapest(
+    families: Sequence[str], regions: Mapping[str, RegionTypes], priced: Priced
+) -> list[str]:
     """Types of the families, the cheapest first; one without a known price counts by its size."""
     rows = {name: row for types in regions.values() for name, row in types.described.items()
             if name.partition(".")[0] in families and row["GpuInfo"]["Gpus"][0]["Count"]
             and not row.get("BareMetal")}
-    prices = {name: min((types.usd_hour[name] for types in regions.values()
-                         if name in types.usd_hour),
+    prices = {name: min((usd for region, usd in priced.get(name, {}).items() if region in regions),
                         default=float("inf")) for name in rows}
     return sorted(
         rows, key=lambda name: (prices[name], rows[name]["VCpuInfo"]["DefaultVCpus"], name)

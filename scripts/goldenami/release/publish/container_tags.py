@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from goldenami.aws.channels import channels
@@ -41,48 +41,6 @@ class RegistryTags:
     latest_build: str = ""
 
 
-@dataclass(frozen=True)
-class TagPlan:
-    """The digest of the build's container image, and what each registry has."""
-
-    build_id: str
-    digest: str
-    registries: dict[str, RegistryTags]
-
-
-def made(build: BuildFolder, image: str) -> str:
-    """The digest of the build's container image; BadInput where there is none."""
-    if not build.container.exists() or not build.layout.exists():
-        raise BadInput(f"{build.path} has no container image, which `publish: registries:` wants",
-                       hint=f"`golden container {image}` makes it")
-    return f"sha256:{records.read(build.container, ContainerRecord).digest}"
-
-
-def look(
-    found: Mapping[str, Registry], build_id: str, digest: str | None,
-) -> TagPlan:
-    """What is there. `digest` None: what the registries have of the build. BadInput where one has
-    another image under the build's id, or a `latest` that no build of ours is."""
-    if not found:
-        return TagPlan(build_id, "", {})
-    results = for_each_region(found, lambda name: _tags(found[name], build_id))
-    states = results.require_all("no tag has moved")
-    digests = {state.pushed for state in states.values()} if digest is None else {digest}
-    if len(digests) != 1 or None in digests:
-        raise BadInput(f"build {build_id} has no container image in each of "
-                       f"{', '.join(found)}, or not the same one",
-                       hint="`golden publish IMAGE` pushes it")
-    plan = TagPlan(build_id=build_id, digest=str(digests.pop()), registries=states)
-    for name, state in states.items():
-        if state.pushed not in (None, plan.digest):
-            raise BadInput(f"{name}:{build_id} is another image: {state.pushed}",
-                           hint="who pushed it? Remove that tag, or bake again")
-        if state.latest and not state.latest_build:
-            raise BadInput(f"{name}:{LATEST} is no build of goldenami: {state.latest}",
-                           hint="who pushed it? Remove that tag, then run again")
-    return plan
-
-
 def _tags(registry: Registry, build_id: str) -> RegistryTags:
     latest = registry.find(LATEST)
     said = registry.annotations(latest).get(LOCK_LABEL, "") if latest else ""
@@ -90,32 +48,35 @@ def _tags(registry: Registry, build_id: str) -> RegistryTags:
                         latest_build=said[:lockfile.ID_LENGTH])
 
 
+@dataclass(frozen=True)
 class ContainerTags:
-    """The tags of an image in its registries; of one without registries there is nothing to do."""
+    """The tags of a build's image in its registries, which were in these `states` before anything
+    is done; of one without registries there is nothing to do."""
 
-    def __init__(
-        self, registries: Mapping[str, Registry], plan: TagPlan, progress: Progress
-    ) -> None:
-        self.registries, self.plan, self.progress = registries, plan, progress
+    registries: Mapping[str, Registry]
+    states: Mapping[str, RegistryTags]
+    build_id: str
+    digest: str
+    progress: Progress
 
     def show(self, *, moves: bool) -> Iterator[str]:
-        for name, state in self.plan.registries.items():
-            yield f"  {name}: " + ("has" if state.pushed else "push") + f" {self.plan.digest[:19]}"
-            if moves and state.latest != self.plan.digest:
+        for name, state in self.states.items():
+            yield f"  {name}: " + ("has" if state.pushed else "push") + f" {self.digest[:19]}"
+            if moves and state.latest != self.digest:
                 before = state.latest_build or state.latest or "nothing"
-                yield f"  {name}: latest {before} -> {self.plan.build_id}"
+                yield f"  {name}: latest {before} -> {self.build_id}"
 
     def push(self, build: BuildFolder) -> None:
         """Send the image to every registry, one after the other: they share the line."""
         for name, registry in self.registries.items():
             with self.progress.step("push", name):
-                registry.push(OciLayout(build.layout, self.plan.build_id))
-            found = registry.find(self.plan.build_id)
-            if found not in (None, self.plan.digest):
-                raise Busy(f"{name}:{self.plan.build_id} was moved to {found} after the plan was "
+                registry.push(OciLayout(build.layout, self.build_id))
+            found = registry.find(self.build_id)
+            if found not in (None, self.digest):
+                raise Busy(f"{name}:{self.build_id} was moved to {found} after the plan was "
                            "made", hint="who pushes there? Run again: the plan is made anew")
             if found is None:
-                registry.tag(self.plan.digest, self.plan.build_id)
+                registry.tag(self.digest, self.build_id)
 
     def move(self, builds: Iterable[str]) -> None:
         """Have `latest` name the build's image in every registry or in none. `builds` are those
@@ -126,24 +87,24 @@ class ContainerTags:
         """
         if not self.registries:
             return
-        known = {*builds, self.plan.build_id}
+        known = {*builds, self.build_id}
         with self.progress.step("container's latest"):
             all_or_none(self.registries, lambda name: self._forward(name, known), self._back, "run again")
 
     def _forward(self, name: str, builds: set[str]) -> None:
-        registry, digest = self.registries[name], self.plan.digest
+        registry, digest = self.registries[name], self.digest
         if least := registry.annotations(digest).get(LEAST_DRIVER_LABEL):
             _check_driver(registry, least, builds)
         found = registry.find(LATEST)
-        if found not in (self.plan.registries[name].latest, digest):
+        if found not in (self.states[name].latest, digest):
             raise Busy(f"{name}:{LATEST} was moved to {found} after the plan was made",
                        hint="run again: the plan is made anew")
         if found != digest:
             registry.tag(digest, LATEST)
 
     def _back(self, name: str) -> None:
-        registry, before = self.registries[name], self.plan.registries[name].latest
-        if before and registry.find(LATEST) == self.plan.digest:
+        registry, before = self.registries[name], self.states[name].latest
+        if before and registry.find(LATEST) == self.digest:
             registry.tag(before, LATEST)
 
 
@@ -164,11 +125,45 @@ def planned(
 ) -> Iterator[ContainerTags]:
     """What is to be done with the container of a build; `build` where it is pushed from here."""
     names = channels.publish_section(definition).registries
-    digest = made(build, definition.image) if names and build else None
+    digest = _made(build, definition.image) if names and build else ""
     with registry_pushes.opened(account, names) as found:
-        with progress.step("look at the registries") if names else nullcontext():
-            plan = look(found, build_id, digest)
-        yield ContainerTags(found, plan, progress)
+        states = dict[str, RegistryTags]()
+        if names:
+            with progress.step("look at the registries"):
+                states = for_each_region(
+                    found, lambda name: _tags(found[name], build_id)).require_all("no tag has moved")
+            digest = digest or _pushed(states, build_id)
+        _check_ours(states, build_id, digest)
+        yield ContainerTags(found, states, build_id, digest, progress)
+
+
+def _made(build: BuildFolder, image: str) -> str:
+    """The digest of the build's container image; BadInput where there is none."""
+    if not build.container.exists() or not build.layout.exists():
+        raise BadInput(f"{build.path} has no container image, which `publish: registries:` wants",
+                       hint=f"`golden container {image}` makes it")
+    return f"sha256:{records.read(build.container, ContainerRecord).digest}"
+
+
+def _pushed(states: Mapping[str, RegistryTags], build_id: str) -> str:
+    """The digest of what all registries have of a build, or BadInput."""
+    digests = {state.pushed for state in states.values()}
+    if len(digests) != 1 or None in digests:
+        raise BadInput(f"build {build_id} has no container image in each of {', '.join(states)}, "
+                       "or not the same one", hint="`golden publish IMAGE` pushes it")
+    return str(digests.pop())
+
+
+def _check_ours(states: Mapping[str, RegistryTags], build_id: str, digest: str) -> None:
+    """BadInput where a registry has another image under the build's id, or a `latest` that no build
+    of ours is."""
+    for name, state in states.items():
+        if state.pushed not in (None, digest):
+            raise BadInput(f"{name}:{build_id} is another image: {state.pushed}",
+                           hint="who pushed it? Remove that tag, or bake again")
+        if state.latest and not state.latest_build:
+            raise BadInput(f"{name}:{LATEST} is no build of goldenami: {state.latest}",
+                           hint="who pushed it? Remove that tag, then run again")
 
 
 def standing(
