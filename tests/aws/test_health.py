@@ -32,7 +32,6 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def group(aws: Emulator, account: SeededAccount) -> list[str]:
-    """Four machines in a group."""
     template = account.template("golden", [account.ami(1)])
     boto3.client("autoscaling", REGION).create_auto_scaling_group(
         AutoScalingGroupName=GROUP, MinSize=0, MaxSize=4, DesiredCapacity=4,
@@ -42,7 +41,6 @@ def group(aws: Emulator, account: SeededAccount) -> list[str]:
 
 
 def members() -> list[str]:
-    """The group's machines that run."""
     ec2 = boto3.client("ec2", REGION)
     found = boto3.client("autoscaling", REGION).describe_auto_scaling_groups(
         AutoScalingGroupNames=[GROUP])["AutoScalingGroups"][0]["Instances"]
@@ -52,7 +50,6 @@ def members() -> list[str]:
 
 
 def tag(instance: str) -> str:
-    """What the machine's tag says."""
     found = boto3.client("ec2", REGION).describe_tags(Filters=[
         {"Name": "resource-id", "Values": [instance]},
         {"Name": "key", "Values": ["goldenami:health"]}])["Tags"]

@@ -43,7 +43,6 @@ def homes() -> list[dict[str, Any]]:
 
 
 def started(hub: Hub, stack: ExitStack, user: str = "ann") -> dict[str, Any]:
-    """The user's machine, once its server answers."""
     before = len(machines())
     assert hub.start(user) == 202
     machine = until("a machine", lambda: machines()[before:])[-1]

@@ -123,13 +123,16 @@ def test_the_key_of_the_launch() -> None:
     assert "not the launch's" in verdict(mine, LaunchedWith(b"", "ssh-ed25519 AAAAother"))[0]
 
 
+def broken(before: PathState | None, now: PathState) -> list[str]:
+    none: dict[str, PathState] = {}
+    return comparison.broken(before, now, Policy(IMAGE).rule(now.path),
+                             Neighbours(small_image.USER, UNKNOWN, none, none, ()))
+
+
 def accounts(path: str, baked: str, found: str) -> list[str]:
     before, now = (PathState(path, "file", 0o644, 0, 0, size=len(text), text=text)
                    for text in (baked, found))
-    policy = Policy(())
-    none: dict[str, PathState] = {}
-    return comparison.broken(before, now, policy.rule(path),
-                             Neighbours("debian", UNKNOWN, none, none, ()))
+    return broken(before, now)
 
 
 @pytest.mark.parametrize(("path", "baked", "line"), [
@@ -158,14 +161,10 @@ def test_the_default_user(path: str, baked: str, line: str) -> None:
 
 
 def test_a_free_folder_keeps_owner_and_mode() -> None:
-    policy, none = Policy(IMAGE), Neighbours("debian", UNKNOWN, {}, {}, ())
     baked = {"/var/lib/chrony/x": "0750", "/var/log/journal": "2755", "/home": "0755",
              "/tmp/x": "1777"}
     for path, mode in baked.items():
-        before, now = folder(path, mode), folder(path, "0777")
-        assert comparison.broken(before, now, policy.rule(path), none) == [
-            f"mode: {before.mode:04o}, now 0777"
-        ]
+        assert broken(folder(path, mode), folder(path, "0777")) == [f"mode: {mode}, now 0777"]
 
 
 @pytest.mark.parametrize(("path", "mode", "is_drift"), [
@@ -175,8 +174,6 @@ def test_a_free_folder_keeps_owner_and_mode() -> None:
     ("/var/lib/containerd/x", "0711", False), ("/var/lib/containerd/x", "0777", True), ("/root/.ssh", "0777", True),
     ("/etc/cni/net.d", "0700", False), ("/etc/cni/net.d", "0777", True)])
 def test_a_new_folder_is_closed_to_writers(path: str, mode: str, is_drift: bool) -> None:
-    found, none = folder(path, mode), Neighbours("debian", UNKNOWN, {}, {}, ())
-    assert bool(comparison.broken(None, found, Policy(IMAGE).rule(path),
-                                  none)) is is_drift
-    owned = dataclasses.replace(found, uid=1000)
-    assert comparison.broken(None, owned, Policy(IMAGE).rule(path), none) != []
+    found = folder(path, mode)
+    assert bool(broken(None, found)) is is_drift
+    assert broken(None, dataclasses.replace(found, uid=1000)) != []

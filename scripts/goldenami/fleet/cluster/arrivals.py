@@ -53,12 +53,12 @@ def read(account: Account, region: str, families: Iterable[str], zone: str) -> T
                  f"a made-up week of {_PEOPLE} people ({why})")
 
 
-def made_up(seed: int = _SEED, people: int = _PEOPLE) -> list[Visit]:
+def made_up() -> list[Visit]:
     """Five days of people who come in the morning; some leave a job for the night."""
-    dice = random.Random(seed)  # noqa: S311 - a week to look at, and no secret
+    dice = random.Random(_SEED)  # noqa: S311 - a week to look at, and no secret
     found = []
     for day in range(5):
-        for _ in range(people):
+        for _ in range(_PEOPLE):
             comes = _DAY_H * day + dice.gauss(*_COMES)
             stays = _DAY_H / 2 if dice.random() < _OVERNIGHT else dice.expovariate(1 / _STAYS_H)
             found.append(Visit(round(comes, 3), round(max(0.25, stays), 3)))

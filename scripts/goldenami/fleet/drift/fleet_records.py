@@ -113,10 +113,10 @@ class FleetRecord(Record):
 def headline(record: FleetRecord) -> str:
     """One line: how many of how many drifted, and which regions are silent."""
     fleets = [fleet for fleets in record.regions.values() for fleet in fleets]
-    drifted, all_of_them = (sum(getattr(fleet.metrics, name) for fleet in fleets)
-                            for name in ("drifted", "instances"))
+    drifted = sum(fleet.metrics.drifted for fleet in fleets)
+    count = sum(fleet.metrics.instances for fleet in fleets)
     groups = sum(bool(group.drift) for fleet in fleets for group in fleet.groups)
-    parts = [f"{drifted} of {all_of_them} instances drifted"]
+    parts = [f"{drifted} of {count} instances drifted"]
     parts += [f"{groups} groups launch another version than the default"] if groups else []
     parts += [f"could not look at {', '.join(record.unreachable)}"] if record.unreachable else []
     return "; ".join(parts)
