@@ -16,9 +16,9 @@ import pytest
 from goldenami.core import records
 from goldenami.core.errors import BadInput, Unreachable
 from goldenami.fleet.drift.disk import policy
-from goldenami.fleet.drift.inside import expected, facts, instance_program, running_check
+from goldenami.fleet.drift.inside import expected, instance_program, running_check
 from goldenami.fleet.drift.inside.expected import Running
-from goldenami.fleet.drift.inside.facts import Facts
+from goldenami.fleet.drift.inside.running_check import Facts
 from goldenami.local.reader.path_state import PathState
 from goldenami.model.definitions import definition_file
 from support.builds import builds
@@ -189,7 +189,7 @@ def test_the_program_runs_as_it_is_sent_and_leaves_nothing(tmp_path: Path) -> No
     said = subprocess.run(["sh", "-c", f"echo welcome; {running_check.command(ASKED)}"],
                           capture_output=True, text=True,
                           cwd=tmp_path, check=True).stdout
-    answer = facts.read(said, ASKED)
+    answer = running_check.read(said, ASKED)
     assert (answer.texts.keys(), answer.release) == (TEXTS.keys(),
                                                      Path("/proc/sys/kernel/osrelease").read_text(
                                                          encoding="utf-8").strip())
@@ -210,7 +210,7 @@ def line(said: Any) -> str:
 ])
 def test_what_is_no_answer_to_this_question_is_no_look(said: str, cause: str) -> None:
     with pytest.raises(Unreachable, match=cause):
-        facts.read(said, ASKED)
+        running_check.read(said, ASKED)
 
 
 def test_files_count_in_the_order_of_their_names_wherever_they_are() -> None:

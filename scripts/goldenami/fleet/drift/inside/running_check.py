@@ -4,24 +4,95 @@ declare."""
 from __future__ import annotations
 
 import base64
+import json
 import math
 import secrets
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from pydantic import Field, ValidationError
+
 from goldenami.core import records
+from goldenami.core.errors import Unreachable
+from goldenami.core.records import Record
 from goldenami.fleet.drift.disk import manifest
 from goldenami.fleet.drift.disk.disk_records import RunningDifference, RunningKind
 from goldenami.fleet.drift.disk.policy import Allowed
-from goldenami.fleet.drift.inside import expected, facts, instance_program
+from goldenami.fleet.drift.inside import expected, instance_program
 from goldenami.fleet.drift.inside.expected import MountRule, Running
-from goldenami.fleet.drift.inside.facts import Facts, Mount
 from goldenami.local.reader.path_state import PathState
 from goldenami.model.builds.build_folder import BuildFolder
 
 Ask = Callable[[str], str]
 """Has a shell of the machine run a command as root; returns what it printed."""
+_LONGEST = 8 << 20
+"""Bytes of an answer when it is unpacked; an image's is some 20 KB."""
+
+
+class Module(Record):
+    """A loaded module and the modules that use it."""
+
+    name: str
+    users: list[str]
+
+
+class ServiceLimits(Record):
+    """Hard limits of a service by systemd's names: those that systemd has for it, and those of its
+    main process."""
+
+    unit: str
+    limits: dict[str, str]
+    actual: dict[str, str]
+
+
+class Listener(Record):
+    """A socket that hears others. `port` is such as tcp/22; `program` and `unit` are empty where
+    nobody owns it."""
+
+    port: str
+    address: str
+    program: str
+    unit: str
+
+
+class Mount(Record):
+    """A mounted file system: where, which part of it, of which kind, from what; `device` is the
+    kernel's number of it.
+    """
+
+    point: str
+    part: str
+    device: str
+    kind: str
+    source: str
+
+    def shows_what_is_there(self, below: Mount) -> bool:
+        """Whether it is a folder bound over itself, of the file system that is mounted `below` it:
+        that hides nothing.
+        """
+        place = PurePosixPath(below.part) / PurePosixPath(self.point).relative_to(below.point)
+        return self.device == below.device and self.part == str(place)
+
+
+class Facts(Record):
+    """One answer. `texts` are the files that declare something; `wanted` the modules that devices
+    and files ask for."""
+
+    nonce: str
+    manifest_sha256: str
+    texts: dict[str, str]
+    release: str
+    command_line: str
+    modules: list[Module]
+    wanted: list[str]
+    sysctl: dict[str, str]
+    manager: dict[str, str]
+    services: list[ServiceLimits]
+    listeners: list[Listener]
+    mounts: list[Mount]
+    containers: dict[str, str] = Field(default_factory=dict)
+    """by name what the engine calls the image, empty where it has none"""
 
 
 def look(
@@ -36,7 +107,7 @@ def look(
     baked = manifest.read(build)
     asked = {"nonce": secrets.token_hex(16), "manifest_sha256": baked.sha256,
              "files": expected.declaring(baked.paths)}
-    said = facts.read(ask(command(asked)), asked)
+    said = read(ask(command(asked)), asked)
     return list(compare(said, baked.paths, Running.read(), allowed,
                         str(baked.boot.get("command_line", ""))))
 
@@ -46,6 +117,27 @@ def command(asked: Mapping[str, object]) -> str:
     text = f"{Path(instance_program.__file__).read_text(encoding='utf-8')}\nprint(answer({dict(asked)!r}))\n"
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
     return f"/usr/bin/python3 -I -B -c 'import base64,zlib;exec(zlib.decompress(base64.b64decode(\"{packed}\")))'"
+
+
+def read(said: str, asked: Mapping[str, object]) -> Facts:
+    """The facts in what a command printed; Unreachable where the answer is missing, broken or to
+    another question."""
+    lines = [line for line in said.splitlines() if line.startswith(instance_program.MARK)]
+    if len(lines) != 1:
+        raise Unreachable("could not look: the instance gave "
+                          f"{'no answer' if not lines else 'more than one answer'}",
+                          hint="is python3 there, and does the command run as root?")
+    try:
+        packed = base64.b64decode(lines[0].removeprefix(instance_program.MARK), validate=True)
+        unpacked = zlib.decompressobj().decompress(packed, _LONGEST)
+        facts = Facts.model_validate(json.loads(unpacked))
+    except (ValueError, ValidationError, zlib.error, RecursionError):
+        raise Unreachable("could not look: the instance's answer is broken",
+                          hint="an answer that was cut or forged is none: run again") from None
+    if any(getattr(facts, name) != asked[name] for name in ("nonce", "manifest_sha256")):
+        raise Unreachable("could not look: the instance answered another question",
+                          hint="whatever answers there does not run what it is sent")
+    return facts
 
 
 def compare(
