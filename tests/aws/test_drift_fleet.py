@@ -9,6 +9,7 @@ from support.aws.emulator import Emulator
 from support.aws.fleet import TEMPLATE, TYPE, Fleet
 from support.aws.seeded_account import REGION, SeededAccount
 from support.builds.builds import IMAGE, Checkout
+from support.drift import cloud_disk
 
 OTHER_REGION = "us-west-2"
 
@@ -67,12 +68,7 @@ def test_a_fleet_as_published_is_no_drift_until_something_changes(fleet: Fleet) 
     text = fleet.checkout.golden("drift").text
     runs = f"{instance} {fleet.ami(2)} {fleet.builds[1]} running since"
     assert runs in text and "0 of 1 instances drifted" in text
-    described = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
-    (device,) = described["BlockDeviceMappings"]
-    ec2.detach_volume(VolumeId=device["Ebs"]["VolumeId"], InstanceId=instance,
-                      Device=device["DeviceName"])
-    other = ec2.create_volume(Size=8, AvailabilityZone=f"{REGION}a")["VolumeId"]
-    ec2.attach_volume(VolumeId=other, InstanceId=instance, Device=device["DeviceName"])
+    cloud_disk.swap_root(ec2, instance, Size=8)
     assert kinds(only(fleet, code=6))[instance] == {FleetDrift.ROOT}
     ec2.terminate_instances(InstanceIds=[instance])
     instance = fleet.by_version(2)

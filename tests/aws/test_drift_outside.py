@@ -108,7 +108,6 @@ def test_user_data_and_key_are_those_of_the_launch(
 
 
 def temporary_ones(cloud: CloudDisk) -> list[str]:
-    """Snapshots that a drift check made."""
     return [each["SnapshotId"] for each in cloud.account.ec2.describe_snapshots(
         OwnerIds=["self"], Filters=[{"Name": "tag-key", "Values": [tags.DRIFT_OF]}])["Snapshots"]]
 
@@ -117,15 +116,9 @@ def test_a_root_volume_that_was_swapped_is_read_as_a_whole(
     cloud: CloudDisk, checkout: Checkout
 ) -> None:
     """EBS knows no lineage of it, and what it holds is all that counts."""
-    instance, ec2 = cloud.launch(), cloud.account.ec2
-    described = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
-    (device,) = described["BlockDeviceMappings"]
-    ec2.detach_volume(VolumeId=device["Ebs"]["VolumeId"], InstanceId=instance,
-                      Device=device["DeviceName"])
-    swapped = ec2.create_volume(SnapshotId=cloud.snapshot_of_nothing(),
-                                AvailabilityZone=f"{REGION}a", Size=1)
-    ec2.attach_volume(VolumeId=swapped["VolumeId"], InstanceId=instance,
-                      Device=device["DeviceName"])
+    instance = cloud.launch()
+    cloud_disk.swap_root(cloud.account.ec2, instance, SnapshotId=cloud.snapshot_of_nothing(),
+                         Size=1)
     assert "every block is read" in look(checkout, instance)
 
 

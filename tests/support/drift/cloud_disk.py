@@ -9,6 +9,7 @@ from pathlib import Path
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import attestations
+from goldenami.aws.session import Client
 from goldenami.aws.snapshots import ebs
 from goldenami.core import records, shell
 from goldenami.fleet.drift.disk.disk_records import DiskRecord
@@ -29,7 +30,6 @@ ONE_REGION = "publish: {regions: [us-east-1], launch_template: {instance_type: c
 
 
 def bake(root: Path, image: str) -> BuildFolder:
-    """The small image as a build of `image` in a checkout."""
     build = small_image.bake(root / "build" / image / BUILD_ID)
     records.write_text(build.lock, LOCK)
     records.write(build.bake, build.read_bake().model_copy(update={
@@ -50,6 +50,16 @@ def copy(build: BuildFolder, root: Path) -> BuildFolder:
     return target
 
 
+def swap_root(ec2: Client, instance: str, **volume: object) -> None:
+    """Put a new volume in the place of an instance's root volume."""
+    found = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    [device] = found["BlockDeviceMappings"]
+    place = {"InstanceId": instance, "Device": device["DeviceName"]}
+    ec2.detach_volume(VolumeId=device["Ebs"]["VolumeId"], **place)
+    made = ec2.create_volume(AvailabilityZone=found["Placement"]["AvailabilityZone"], **volume)
+    ec2.attach_volume(VolumeId=made["VolumeId"], **place)
+
+
 @dataclass(frozen=True)
 class CloudDisk:
     """The build as an AMI of the account."""
@@ -59,9 +69,7 @@ class CloudDisk:
     ami: str
 
     @classmethod
-    def publish(
-        cls, account: SeededAccount, build: BuildFolder, *, kms_key: str | None = None
-    ) -> CloudDisk:
+    def publish(cls, account: SeededAccount, build: BuildFolder) -> CloudDisk:
         """Upload the disk and register it, with the tags of `publish`."""
         bake_record = build.read_bake()
         marks = tags.of_build(bake_record.image, bake_record.lock_sha256, bake_record.build_id,
@@ -69,9 +77,7 @@ class CloudDisk:
                               bake_record.manifest_sha256)
         snapshot = ebs.Upload(
             account.ebs, account.ec2, build.disk, BlockMap.open(build.blocks), tags=marks,
-            description="x",
-            journal=build.path / "journal",
-            kms_key=kms_key or "").run()
+            description="x", journal=build.path / "journal").run()
         ami = account.ami(1, tagged=False, recorded=False, snapshot=snapshot)
         account.ec2.create_tags(Resources=[ami], Tags=tags.to_list(marks))
         return cls(account, build, ami)
@@ -87,7 +93,6 @@ class CloudDisk:
 
     @property
     def manifest_sha256(self) -> str:
-        """That of the build's record."""
         return str(self.build.read_bake().manifest_sha256)
 
     def snapshot_of_nothing(self) -> str:
@@ -106,19 +111,13 @@ class CloudDisk:
         return made
 
     def launch(self) -> str:
-        """An instance, whose disk is that of the AMI."""
         return self.account.launch(self.ami)
 
-    def write(self, instance: str, disk: Path, before: Path | None = None) -> int:
-        """Make the instance's volume equal to `disk`, where that differs from `before`; returns how
-        many bytes that is.
-        """
-        count = 0
-        with disk.open("rb") as new, (before or self.build.disk).open("rb") as old:
-            at = 0
+    def write(self, instance: str, disk: Path) -> None:
+        """Make the instance's volume equal to `disk`."""
+        at = 0
+        with disk.open("rb") as new, self.build.disk.open("rb") as old:
             while part := new.read(1 << 20):
                 if part != old.read(1 << 20):
                     self.account.emulator.write(instance, self.account.region, at, part)
-                    count += len(part)
                 at += len(part)
-        return count
