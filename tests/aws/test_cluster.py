@@ -21,7 +21,6 @@ GPU_FAMILIES = 4
 
 @pytest.fixture
 def published(checkout: Checkout) -> Checkout:
-    """A checkout whose image others can launch."""
     checkout.define("publish: {regions: [us-east-1]}\n")
     builds.build(checkout.root, 1)
     checkout.run("publish", IMAGE)
@@ -29,7 +28,6 @@ def published(checkout: Checkout) -> Checkout:
 
 
 def template_of(image: str) -> None:
-    """The image's launch template, as publish leaves it."""
     boto3.client("ec2", REGION).create_launch_template(
         LaunchTemplateName=f"golden-{image}",
         LaunchTemplateData={"ImageId": "ami-0123456789abcdef0"})
@@ -48,7 +46,6 @@ def group(family: str) -> dict[str, Any]:
 
 
 def distribution(described: dict[str, Any]) -> dict[str, Any]:
-    """How a group divides what it launches."""
     return dict(described["MixedInstancesPolicy"]["InstancesDistribution"])
 
 
@@ -97,7 +94,6 @@ def test_a_cluster_is_made_changed_and_taken_away(published: Checkout, subnets: 
 
 
 def has_its_machine_and_alarms(machine: str) -> None:
-    """The cluster's machine has its type and tags, and each family its alarms."""
     described = boto3.client("ec2", REGION).describe_instances(InstanceIds=[machine])
     [instance] = described["Reservations"][0]["Instances"]
     assert instance["InstanceType"].startswith("m7i.")

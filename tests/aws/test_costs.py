@@ -36,7 +36,6 @@ def bill(aws: Emulator, unit: str = "USD") -> None:
 
 
 def reservation(aws: Emulator, name: str, end: str, kind: str = "g5.xlarge") -> None:
-    """A reservation of the region."""
     aws.answer("ec2:DescribeReservedInstances", REGION, ReservedInstances=[
         {"ReservedInstancesId": name, "InstanceType": kind, "InstanceCount": 1, "End": end,
          "Start": "2026-01-01T00:00:00Z",
@@ -65,14 +64,14 @@ def one_region(checkout: Checkout) -> Checkout:
     return checkout
 
 
-def send_idle(ami: str, kind: str, hours: int, share: float) -> None:
+def send_idle(ami: str, hours: int, share: float) -> None:
     """What the role golden_idle sends in so many hours of this month: a value each ten seconds, at
     once here."""
     month = clock.now().replace(day=1, hour=0, minute=0, second=0)
     boto3.client("cloudwatch", REGION).put_metric_data(Namespace=metrics.NAMESPACE, MetricData=[{
         "MetricName": metrics.IDLE, "Timestamp": month + timedelta(hours=hour, minutes=30),
         "Dimensions": [{"Name": "InstanceId", "Value": "i-1"}, {"Name": "ImageId", "Value": ami},
-                       {"Name": "InstanceType", "Value": kind}],
+                       {"Name": "InstanceType", "Value": "g5.xlarge"}],
         "StatisticValues": {"SampleCount": 360, "Sum": 360 * share, "Minimum": 0, "Maximum": 1}}
         for hour in range(hours)])
 
@@ -84,10 +83,10 @@ def test_what_an_image_stores_wastes_and_is_billed(
     for number in range(1, 4):
         one_region.publish(number)
     ami = boto3.client("ec2", REGION).describe_images(Owners=["self"])["Images"][0]["ImageId"]
-    send_idle(ami, "g5.xlarge", 4, 0.5)
+    send_idle(ami, 4, 0.5)
     # Five more minutes: it was off for the rest of that hour.
-    send_idle(ami, "g5.xlarge", 1, 0.5 / 12)
-    send_idle("ami-0123456789abcdef0", "g5.xlarge", 4, 1.0)  # a machine of another image
+    send_idle(ami, 1, 0.5 / 12)
+    send_idle("ami-0123456789abcdef0", 4, 1.0)  # a machine of another image
     aws.set(page_most=1)
     bill(aws)
     [row] = record(one_region)["regions"][REGION]
@@ -187,7 +186,6 @@ def test_the_bill_of_months_is_kept_and_held_to_the_one_before(
             for month in (1, 2, 3)])
 
     def review() -> tuple[dict[str, Any], str]:
-        """The record, and the text of its page."""
         said = checkout.run("costs", "--by", "account,owner", "--months", "3", "--json")
         found: dict[str, Any] = json.loads(said)
         page = checkout.root / "build/site/costs" / found["until"] / "index.html"
@@ -216,7 +214,7 @@ def test_its_policy_is_what_it_needs(one_region: Checkout, aws: Emulator) -> Non
     boto3.client("ec2", REGION).create_launch_template(
         LaunchTemplateName="mine",
         LaunchTemplateData={"ImageId": f"resolve:ssm:/golden-ami/{IMAGE}/latest:1"})
-    send_idle("ami-0123456789abcdef0", "g5.xlarge", 1, 1.0)
+    send_idle("ami-0123456789abcdef0", 1, 1.0)
     reservation(aws, "r", "2030-01-01T00:00:00Z")
     aws.set(allowed={"*": granted("costs")})
     before = len(aws.asked())
