@@ -3,7 +3,6 @@ command continues."""
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
