@@ -326,10 +326,10 @@ class RegionState:
             UpdateExpression="SET ledger = :ledger",
             ExpressionAttributeValues={":ledger": {"S": ledger.model_dump_json()}})
 
-    def refreshes(self, group: str = "web") -> list[dict[str, Any]]:
+    def refreshes(self) -> list[dict[str, Any]]:
         client = _client("autoscaling", self.region, os.environ["AWS_ENDPOINT_URL"])
         return list(
-            client.describe_instance_refreshes(AutoScalingGroupName=group)["InstanceRefreshes"]
+            client.describe_instance_refreshes(AutoScalingGroupName="web")["InstanceRefreshes"]
         )
 
     def check(self, builds: Sequence[str], latest: str) -> None:

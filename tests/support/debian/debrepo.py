@@ -342,11 +342,11 @@ ESSENTIAL = ("base-files", "base-passwd", "bash", "coreutils", "dpkg", "libc-bin
 
 
 def kernel_packages(
-    abi: str, version: str, *, headers: bool = True, suite: str = ""
+    abi: str, version: str, *, headers: bool = True
 ) -> list[Package]:
     names = [f"linux-image-{abi}-cloud-amd64",
              *([f"linux-headers-{abi}-cloud-amd64"] if headers else [])]
-    return [Package(name, version, fields={"Source": "linux-signed-amd64 (1)"}, suite=suite)
+    return [Package(name, version, fields={"Source": "linux-signed-amd64 (1)"})
             for name in names]
 
 

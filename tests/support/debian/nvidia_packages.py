@@ -168,10 +168,10 @@ class _Set:
                       "libc6",
                       moves=[Move("nvidia-modprobe", "usr/bin/", "usr/bin/")])
 
-    def modules(self, name: str, flavour: str, source: str = "") -> Repack:
+    def modules(self, name: str, flavour: str) -> Repack:
         """The modules' source for DKMS, whose own names NVIDIA keeps: nvidia, nvidia-uvm and so
         on."""
-        return self._source(name, flavour, source, "dkms", "(?!NVIDIA_Changelog)")
+        return self._source(name, flavour, "", "dkms", "(?!NVIDIA_Changelog)")
 
     def split_modules(self, tail: str, flavour: str, source: str) -> list[Repack]:
         """The same in two packages, as for Ubuntu: DKMS's configuration, and all that it

@@ -74,13 +74,11 @@ class WatchCheckout:
         text = path.read_text(encoding="utf-8").replace(old, new)
         path.write_text(f"{text}{section}\n", encoding="utf-8")
 
-    def archive(
-        self, name: str, packages: list[Package], *, key: debrepo.Key | None = None
-    ) -> Archive:
+    def archive(self, name: str, packages: list[Package]) -> Archive:
         label, suites = ("Debian", ("trixie", "trixie-updates")) if name == "debian" else (
             "Debian-Security", ("trixie-security",))
         made = Archive(
-            self.folder / f"new-{name}", key or self.key, label=label, suites=suites
+            self.folder / f"new-{name}", self.key, label=label, suites=suites
         ).add(packages)
         (self.mirror.folder / name).unlink()
         (self.mirror.folder / name).symlink_to(made.folder)

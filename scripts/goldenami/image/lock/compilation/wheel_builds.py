@@ -240,7 +240,10 @@ def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> 
         raise BadInput(f"{build.source.filename} in the store is not what the lock names "
                        f"({build.source.sha256[:12]}): removed",
                        hint="run again: it is fetched anew")
-    _place(work, store, _placed([*build.requires, *build.runs_with, *build.tests]))
+    (work / "wheels").mkdir()
+    files = [*build.requires, *build.runs_with, *build.tests]
+    for name, sha256 in {file.filename: file.sha256 for file in files}.items():
+        local_repository.link(store.path(sha256), work / "wheels" / name)
     instructions, suite = build.recipe.build, build.recipe.suite
     cached, mounts = _cache(store, build)
     site = f"/build/venv/lib/python{_python(build.debs)}/site-packages"
@@ -253,8 +256,8 @@ def plan(root: Path, build: WheelBuild, store: Store, work: Path, log: Path) -> 
         environment={**_COMMON, **cached, **{
             name: value.replace("{site}", site) for name, value in build.flags.items()}},
         library_path=instructions.library_path, jobs=jobs_for(instructions.memory_mib),
-        requires=list(_placed(build.requires)), runs_with=list(_placed(build.runs_with)),
-        tests=WheelTests(wheels=list(_placed(build.tests)), arguments=suite.arguments) if suite
+        requires=_paths(build.requires), runs_with=_paths(build.runs_with),
+        tests=WheelTests(wheels=_paths(build.tests), arguments=suite.arguments) if suite
         else None,
         mounts=mounts)
 
@@ -273,13 +276,6 @@ def tree(build: WheelBuild, store: Store) -> Tree:
                                       suite=build.suite, epoch=EPOCH)
     return Tree(suite=build.suite, repository=packages,
                 include=sorted(deb.name for deb in build.debs))
-
-
-def _place(work: Path, store: Store, files: Mapping[str, PyFile]) -> None:
-    (work / "wheels").mkdir()
-    for path, file in files.items():
-        (work / path).parent.mkdir(exist_ok=True)
-        local_repository.link(store.path(file.sha256), work / path)
 
 
 _COMMON = {
@@ -315,8 +311,9 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
     return text
 
 
-def _placed(files: Sequence[PyFile], folder: str = "wheels") -> dict[str, PyFile]:
-    return {f"{folder}/{file.filename}": file for file in files}
+def _paths(files: Sequence[PyFile]) -> list[str]:
+    """Where a work folder has them."""
+    return [f"wheels/{file.filename}" for file in files]
 
 
 def _python(debs: Sequence[Deb]) -> str:
