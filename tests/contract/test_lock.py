@@ -35,20 +35,14 @@ def test_a_definition_becomes_exact_files(
     assert text == json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     assert "127.0.0.1" not in text
     assert str(tmp_path_factory.getbasetemp()) not in text
-    assert (data["kernel"]["release"], data["variables"]["kernel_release"]) == (
-        "6.1.0-50-cloud-amd64",
-    ) * 2
+    assert data["kernel"]["release"] == "6.1.0-50-cloud-amd64"
+    assert data["variables"]["kernel_release"] == data["kernel"]["release"]
     # Of the security archive, over the main one's.
-    assert data["packages"]["sed"]["version"] == "12.4+deb13u6"
-    assert (data["packages"]["sed"]["origin"], data["packages"]["bash"]["origin"]) == (
-        "debian-security",
-        "debian",
-    )
-    assert (
-        {"bash", "apt", "nano", "openssh-server"}
-        <= set(data["base_packages"])
-        <= set(data["packages"])
-    )
+    sed, bash = (data["packages"][name] for name in ("sed", "bash"))
+    assert (sed["version"], sed["origin"], bash["origin"]) == (
+        "12.4+deb13u6", "debian-security", "debian")
+    base = set(data["base_packages"])
+    assert {"bash", "apt", "nano", "openssh-server"} <= base <= set(data["packages"])
     assert "linux-image-6.1.0-49-cloud-amd64" not in data["packages"]
     assert "hello" not in data["packages"]
     assert data["source_date_epoch"] == debrepo.DATE
@@ -114,11 +108,8 @@ def test_a_lock_is_never_made_from_less_than_the_last_one(
     done = golden(locked, "lock", IMAGE)
     mirror.close()
     assert done.returncode == 4, done.stderr
-    assert (
-        "suite trixie-security goes backwards: its Release file is of 2025-06-14T15:06:40Z, the "
-        "lock of "
-        in done.stderr
-    )
+    assert ("suite trixie-security goes backwards: its Release file is of 2025-06-14T15:06:40Z, "
+            "the lock of ") in done.stderr
     assert lock_path(locked).read_bytes() == before
 
 

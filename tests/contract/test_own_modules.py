@@ -20,7 +20,7 @@ from goldenami.packages.store import Store
 from goldenami.watch.watch_records import WatchRecord
 from support.debian import debrepo, dkms_sources
 from support.debian.debrepo import Archive, Package
-from support.debian.lock_commands import IMAGE, edit, golden, lock_path
+from support.debian.lock_commands import IMAGE, edit, golden, lock_path, locked, refused
 from support.debian.watch_checkout import KERNEL
 
 pytestmark = pytest.mark.usefixtures("debian")
@@ -139,9 +139,7 @@ def test_a_package_and_a_tarball_become_packages_of_the_kernel_s_step(
 ) -> None:
     asked = fits()
     define(root, vendor)
-    done = golden(root, "lock", IMAGE)
-    assert done.returncode == 0, done.stderr
-    lock, names = lock_of(root), [f"golden-{name}-modules-{NEW}" for name in ("agent", "card")]
+    lock, names = locked(root), [f"golden-{name}-modules-{NEW}" for name in ("agent", "card")]
     assert asked == [f"module agent 1.2 on kernel {NEW}", f"module card 1.2 on kernel {NEW}"]
     assert [each.package for each in lock.compiled_modules().values()] == names
     assert {lock.packages[name].origin for name in names} == {"built"}
@@ -159,7 +157,7 @@ def test_a_package_and_a_tarball_become_packages_of_the_kernel_s_step(
     before = lock_path(root).read_bytes()
     assert golden(root, "check", IMAGE).returncode == 0
     lock_path(root).unlink()
-    assert golden(root, "lock", IMAGE).returncode == 0
+    locked(root)
     assert (lock_path(root).read_bytes(), len(asked)) == (before, 2), "from what is known"
     said = golden(root, "lock", IMAGE, "--explain").stdout
     assert f"module agent: 1.2 (compiled on {NEW} with gcc 14)\n" in said
@@ -183,8 +181,7 @@ def test_the_newest_kernel_on_which_every_module_compiles(
     before = lock_path(root).read_bytes()
     done = golden(root, "lock", IMAGE)
     said = ".yml:9: kernel_modules: no kernel of this release takes agent, card"
-    assert (done.returncode, said in done.stderr) == (
-        3, True), done.stderr
+    assert (done.returncode, said in done.stderr) == (3, True), done.stderr
     assert all(f"kernel {name}: module card 1.2 on kernel {name}: {REASON}" in done.stderr
                for name in (OLD, NEW)), done.stderr
     assert "logs/lock.log" in done.stderr
@@ -205,10 +202,8 @@ def test_what_is_no_module_is_refused_with_its_line(
 ) -> None:
     fits()
     define(root, vendor, **changes)
-    done = golden(root, "lock", IMAGE)
-    where = f"golden: error: {root}/packer/images/{IMAGE}.yml:"
-    said = said.format(address=vendor.address)
-    assert (done.returncode, f"{where}{said}" in done.stderr) == (2, True), done.stderr
+    code, told = refused(root)
+    assert (code, told.startswith(said.format(address=vendor.address))) == (2, True), told
 
 
 def test_two_modules_of_one_name(
@@ -217,9 +212,8 @@ def test_two_modules_of_one_name(
     fits()
     vendor.publish(agent(module="golden_card"))
     define(root, vendor)
-    done = golden(root, "lock", IMAGE)
     said = "11: kernel_modules.2.name: makes golden_card.ko, as `agent` does"
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert refused(root) == (2, said)
 
 
 def test_a_driver_and_modules_share_the_newest_kernel_that_takes_both(
@@ -236,9 +230,7 @@ def test_a_driver_and_modules_share_the_newest_kernel_that_takes_both(
     edit(root, "hardware: [c7i, m7i, c7a, m7a]", "hardware: [g4dn]")
     edit(root, "  kernel:\n", "  kernel:\n  nvidia_driver:\n    nvidia_driver_source: debian\n"
          "    nvidia_driver_branch: \"550\"\n    nvidia_driver_flavour: proprietary\n")
-    done = golden(root, "lock", IMAGE)
-    assert done.returncode == 0, done.stderr
-    lock = lock_of(root)
+    lock = locked(root)
     assert (lock.kernel.release, lock.driver and lock.driver.version) == (OLD, "550.163.01")
     assert [*lock.compiled_modules()] == ["nvidia", "agent", "card"]
     assert {made.package for made in lock.compiled_modules().values()} <= lock.packages.keys()
@@ -259,7 +251,7 @@ def test_watch_holds_a_kernel_back_and_takes_a_newer_source(
 ) -> None:
     fits(lambda _, release: release != NEXT)
     define(root, vendor)
-    assert golden(root, "lock", IMAGE).returncode == 0
+    locked(root)
     vendor.publish(agent("1.2-4"), *KERNEL)
     done = golden(root, "watch", IMAGE)
     assert done.returncode == 10, done.stdout + done.stderr

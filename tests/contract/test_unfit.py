@@ -86,14 +86,9 @@ def test_it_is_not_baked(root: Path, debian: debrepo.Mirror) -> None:
 
 def test_a_warning_stops_only_a_strict_check(root: Path) -> None:
     edit(root, "[c7i, m7i, c7a, m7a]", "[c7i, g4ad]")
+    warning = "warning: the Radeon Pro V520 of g4ad stays idle"
     done = golden(root, "lock", IMAGE)
-    assert (done.returncode, "warning: the Radeon Pro V520 of g4ad stays idle" in done.stderr) == (
-        0,
-        True,
-    ), done.stderr
+    assert (done.returncode, warning in done.stderr) == (0, True), done.stderr
     assert golden(root, "check", IMAGE).returncode == 0
     strict = golden(root, "check", IMAGE, "--strict")
-    assert (
-        strict.returncode,
-        "warning: the Radeon Pro V520 of g4ad stays idle" in strict.stdout,
-    ) == (2, True)
+    assert (strict.returncode, warning in strict.stdout) == (2, True)
