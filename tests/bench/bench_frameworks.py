@@ -132,6 +132,7 @@ def run(
                 local_repository.link(context.store.path(file.sha256), folder / file.filename)
             placed[side] = [f"wheels/{side}/{file.filename}" for file in files]
         benchmark = BenchmarkPlan(**plan.model_dump(), rounds=ROUNDS, sides=placed)
+        os.environ["PYTHONPATH"] = str(ROOT / "tests")  # the program below is found there
         figures = program.call("bench.wheel_benchmark", benchmark, BenchmarkResult,
                                context.progress).figures
     return compare(figures[GENERIC], figures[IMAGE])
