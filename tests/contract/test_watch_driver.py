@@ -16,10 +16,10 @@ from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch import watch, watch_summary
+from goldenami.watch.image_watcher import WatchedImage
 from goldenami.watch.relock import Relock
 from goldenami.watch.sources import archive_indexes, driver_branches
 from goldenami.watch.watch_records import ComponentRow
-from goldenami.watch.watch_results import WatchedImage
 from support.builds.sample_lock import sample
 from support.debian import debrepo, watch_checkout
 from support.debian.debrepo import Archive, Package

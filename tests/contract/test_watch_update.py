@@ -16,8 +16,8 @@ from goldenami.model.builds import lockfile
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch import watch
+from goldenami.watch.image_watcher import WatchedImage
 from goldenami.watch.relock import Relock
-from goldenami.watch.watch_results import WatchedImage
 from support.debian import debrepo
 from support.debian.debrepo import Fault, Package
 from support.debian.watch_checkout import IMAGE, KERNEL, LESS, SED, WatchCheckout

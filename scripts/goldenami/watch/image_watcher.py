@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from goldenami.core import records, units
 from goldenami.core.errors import GoldenError
 from goldenami.model.builds.locked_downloads import LockedDownload
+from goldenami.model.builds.lockfile import Lock
+from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import (
     Judgement,
     UpdateRule,
@@ -27,13 +29,61 @@ from goldenami.packages.apt import AptRoot
 from goldenami.packages.http_documents import NotThere
 from goldenami.packages.pypi import PythonIndex
 from goldenami.packages.registries import LockedContainer
-from goldenami.watch import known_vulnerabilities
-from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
 from goldenami.watch.sources import archive_indexes, driver_branches, index_versions, packages
 from goldenami.watch.sources.archive_indexes import Archives
-from goldenami.watch.sources.packages import WatchedComponent
+from goldenami.watch.sources.packages import KnownVulnerabilities, WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, PackageUpdate, SourceStatus
-from goldenami.watch.watch_results import BY_HAND, BY_TAG, WatchedImage, WatchResult
+
+BY_TAG = "by tag"
+"""What moves an image of a container: its vendor, who moves the tag."""
+BY_HAND = "a person moves it: "
+"""How the reason of a row begins whose version stands in a file that a person writes."""
+
+
+@dataclass(frozen=True)
+class WatchedImage:
+    """One image as it is: its definition, its lock and the SHA-256 of that."""
+
+    definition: Definition
+    lock: Lock
+    sha256: str
+
+
+@dataclass(frozen=True)
+class WatchResult:
+    """A row for each component of one image, and the archives that they were seen in.
+
+    `distrusted` are archives that contradict the lock: older than it, emptied, or with other
+    files.
+    """
+
+    image: WatchedImage
+    rows: tuple[ComponentRow, ...]
+    archives: Archives
+    distrusted: tuple[SourceStatus, ...] = ()
+
+    @property
+    def needs_a_lock(self) -> bool:
+        return any(_makes_a_lock(row) for row in self.rows)
+
+    def stopped(
+        self, verdict: UpdateVerdict, reason: str,
+        components: Container[str] | None = None,
+    ) -> WatchResult:
+        """The same where no new lock moves `components`, or anything: what would have moved has
+        this verdict and reason."""
+        why = {"verdict": verdict, "reason": reason}
+        rows = [row.model_copy(update=why)
+                if (components is None or row.component in components) and _makes_a_lock(row) else row
+                for row in self.rows]
+        return replace(self, rows=tuple(rows))
+
+
+def _makes_a_lock(row: ComponentRow) -> bool:
+    moves = row.component in set(WatchedComponent) or row.policy == BY_TAG
+    return (row.verdict is UpdateVerdict.UPDATE and moves
+            and not row.reason.startswith(BY_HAND))
+
 
 IndexLookup = Callable[[str, PythonIndex | None], tuple[SourceStatus, list[VersionOffer]]]
 """What Python's indexes have of a project: the usual one, and a company's beside it."""
@@ -56,8 +106,7 @@ class ImageWatcher:
 
     @cached_property
     def known(self) -> KnownVulnerabilities:
-        return known_vulnerabilities.of_lock(self.root, self.image.lock.image,
-                                             self.image.sha256)
+        return packages.known_of(self.root, self.image.lock.image, self.image.sha256)
 
     def run(self) -> WatchResult:
         lock, watch = self.image.lock, self.image.definition.watch
@@ -90,15 +139,15 @@ class ImageWatcher:
         if self.archives.down and judgement.verdict is not UpdateVerdict.UPDATE:
             judgement = replace(judgement, verdict=UpdateVerdict.UNREACHABLE,
                                 reason=f"could not look at {', '.join(sorted(self.archives.down))}")
-        return self._of(component, rule, locked, judgement)
+        return self._of(component, rule.policy, locked, judgement)
 
     def _of(
-        self, component: str, rule: UpdateRule, locked: str, judgement: Judgement
+        self, component: str, policy: str, locked: str, judgement: Judgement
     ) -> ComponentRow:
         mends = units.some(judgement.mends, 4)
         reasons = [judgement.reason, f"mends {mends}" if mends else ""]
         return ComponentRow(image=self.image.lock.image, component=component, locked=locked,
-                            available=judgement.available, policy=rule.policy,
+                            available=judgement.available, policy=policy,
                             verdict=judgement.verdict, reason="; ".join(filter(None, reasons)),
                             source=judgement.source, mends=list(judgement.mends))
 
@@ -151,10 +200,10 @@ class ImageWatcher:
                           if framework.name == name), None)
         if framework is None:
             judgement = Judgement("?", UpdateVerdict.HELD, "the lock has no such framework")
-            return self._of(name, rule, "not in the lock", judgement)
+            return self._of(name, rule.policy, "not in the lock", judgement)
         judgement = self._on_index(framework.wheel.project, rule, framework.version)
         judgement = _by_hand(judgement, f"the version in the recipe of {name}")
-        return self._of(name, rule, framework.version, judgement)
+        return self._of(name, rule.policy, framework.version, judgement)
 
     def _on_index(self, project: str, rule: UpdateRule, locked: str) -> Judgement:
         python = self.image.lock.python
@@ -174,7 +223,7 @@ class ImageWatcher:
             takes = judgement.verdict is UpdateVerdict.UPDATE
             if takes and not Requirement(asked).specifier.contains(judgement.available):
                 judgement = _by_hand(judgement, f"`{asked}` in python_packages of the definition")
-            yield self._of(project, rule, locked, judgement)
+            yield self._of(project, rule.policy, locked, judgement)
 
     def _files(self) -> list[ComponentRow]:
         if not (files := self.image.lock.downloads):
@@ -187,7 +236,7 @@ class ImageWatcher:
         judgement = Judgement(count, UpdateVerdict.CURRENT, why)
         if errors:
             judgement = Judgement("?", UpdateVerdict.UNREACHABLE, errors[0])
-        return [self._fixed("downloads", count, "by hand", judgement)]
+        return [self._of("downloads", "by hand", count, judgement)]
 
     def _containers(self) -> Iterator[ComponentRow]:
         """A row for each image of a container: a tag that moved becomes a new lock."""
@@ -195,14 +244,7 @@ class ImageWatcher:
             source, judgement = _tag(one)
             self.statuses.append(source)
             policy = "by hand" if "@" in one.asked else BY_TAG
-            yield self._fixed(one.name, one.answer[:12], policy, judgement)
-
-    def _fixed(
-        self, component: str, locked: str, policy: str, judgement: Judgement
-    ) -> ComponentRow:
-        return ComponentRow(image=self.image.lock.image, component=component, locked=locked,
-                            available=judgement.available, policy=policy,
-                            verdict=judgement.verdict, reason=judgement.reason)
+            yield self._of(one.name, policy, one.answer[:12], judgement)
 
     def warnings(self) -> list[str]:
         lock, watch = self.image.lock, self.image.definition.watch

@@ -16,9 +16,9 @@ from goldenami.model.definitions import definition, definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.watch import watch
+from goldenami.watch.image_watcher import WatchResult
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, LockChange, WatchRecord
-from goldenami.watch.watch_results import WatchResult
 
 MakeLock = Callable[[Definition, LockConstraints], tuple[Lock, str]]
 """Resolves a definition within constraints and writes its lock; gives it with its SHA-256."""

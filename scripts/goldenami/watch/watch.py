@@ -17,12 +17,11 @@ from goldenami.model.definitions.update_policy import UpdateVerdict
 from goldenami.model.supported import vendor_archives
 from goldenami.packages.mirrors import VendorArchive
 from goldenami.packages.pypi import Index
-from goldenami.watch.image_watcher import ImageWatcher
+from goldenami.watch.image_watcher import ImageWatcher, WatchedImage, WatchResult
 from goldenami.watch.sources import archive_indexes, index_versions, packages
 from goldenami.watch.sources.archive_indexes import Archives
 from goldenami.watch.sources.packages import WatchedComponent
 from goldenami.watch.watch_records import ComponentRow, SourceStatus, WatchRecord
-from goldenami.watch.watch_results import WatchedImage, WatchResult
 
 
 def watched(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from pathlib import Path
 
 from debian.debian_support import Version
 
-from goldenami.core import units
+from goldenami.core import records, units
 from goldenami.image.lock.compilation import driver_fit
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.lockfile import Kernel, Lock, Package
+from goldenami.model.builds.security_records import CVE_FILE, CveRecord, Feed, Vulnerability
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.definitions.update_policy import (
     Judgement,
@@ -20,7 +25,6 @@ from goldenami.model.definitions.update_policy import (
     judge,
 )
 from goldenami.packages.apt import LOOSE, AptRoot, IndexEntry
-from goldenami.watch.known_vulnerabilities import KnownVulnerabilities
 from goldenami.watch.sources.archive_indexes import ReleasedOn
 from goldenami.watch.watch_records import PackageUpdate
 
@@ -58,6 +62,43 @@ def from_archives(lock: Lock) -> dict[str, Package]:
                for made in lock.kernel_modules.values()}
     return {name: package for name, package in (sources | lock.packages).items()
             if package.origin not in LOOSE and "://" not in package.origin}
+
+
+_FEEDS = (Feed.DEBIAN, Feed.UBUNTU)
+"""Lists whose versions are those of the archives."""
+_SIGNED = re.compile(r"linux-(signed|meta|aws).*")
+"""Sources of the kernel's packages: the lists name `linux`."""
+_REBUILT = re.compile(r"\+b\d+$")
+"""What a binary package's version has behind its source's, where it was only built again."""
+
+
+@dataclass(frozen=True)
+class KnownVulnerabilities:
+    """Those of one lock that a version mends.
+
+    A fix need not come from a suite of security updates: a point release brings many. So what
+    mends a known vulnerability is a security update, wherever it comes from.
+    """
+
+    mendable: tuple[Vulnerability, ...] = ()
+
+    def mended(self, source: str, locked: str, available: str) -> list[str]:
+        """What `available` of a source package mends, as `locked` has it. Packages whose
+        versions are not their source's are left out: others of the same source say it."""
+        name = _SIGNED.sub("linux", source)
+        before, after = (_REBUILT.sub("", version) for version in (locked, available))
+        return sorted({one.id for one in self.mendable if (one.part, one.version) == (name, before)
+                       and Version(before) < Version(one.fix) <= Version(after)})
+
+
+def known_of(root: Path, image: str, lock_sha256: str) -> KnownVulnerabilities:
+    """What the newest `golden cve` found in the build of a lock; nothing where nobody has asked."""
+    path = ImageFolder.of(root, image).build(lock_sha256[:lockfile.ID_LENGTH]).path / CVE_FILE
+    if not path.exists():
+        return KnownVulnerabilities()
+    record = records.read(path, CveRecord)
+    found = record.findings if record.lock_sha256 == lock_sha256 else []
+    return KnownVulnerabilities(tuple(one for one in found if one.fix and one.feed in _FEEDS))
 
 
 def kernel_offers(
