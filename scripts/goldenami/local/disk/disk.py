@@ -20,7 +20,6 @@ from typing import BinaryIO
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, HostNotReady
 from goldenami.local.disk import boot_regions, checksum, grub, immutable, slots, verity
-from goldenami.local.disk.boot_files import write_boot_files
 from goldenami.local.reader import ext4
 from goldenami.local.tree import tree as trees
 from goldenami.model.builds.build_records import BLOCKS_FILE
@@ -105,11 +104,11 @@ class DiskLayout:
         return found
 
     @property
-    def menu_at(self) -> grub.MenuPlace:
+    def menu_at(self) -> tuple[str, str]:
         """Where GRUB finds its menu: in the root, unless the menu holds the root's hash."""
         if self.immutable:
-            return grub.MenuPlace(f"{self.esp_id[:4]}-{self.esp_id[4:]}", "/grub")
-        return grub.MenuPlace(self.uuid("root"))
+            return f"{self.esp_id[:4]}-{self.esp_id[4:]}", "/grub"
+        return self.uuid("root"), "/boot/grub"
 
     def uuid(self, part: str) -> str:
         """A UUID that is the image's own and stays the same from build to build."""
@@ -145,7 +144,7 @@ def write_disk(
     when the tree does not fit `layout`, StageFailed for a tree that cannot be kept or booted.
     """
     _check_tools()
-    write_boot_files(tree, layout.uuid("root"), layout.esp_id, immutable=layout.immutable)
+    grub.write_boot_files(tree, layout.uuid("root"), layout.esp_id, immutable=layout.immutable)
     entries = trees.scan(tree)
     _check_fit(entries, layout)
     work = disk.with_name(f".{disk.name}.work")
@@ -333,7 +332,6 @@ class _Writer:
         self, entries: Sequence[trees.Entry], disk: Path, offset: int, size: int, *,
         part: str = "root",
     ) -> dict[str, str]:
-        """Stream `entries` into mke2fs; returns their digests."""
         argv = self._mke2fs("-", disk, offset, size, "assume_storage_prezeroed=1", part=part)
         said = self.work / "mke2fs.log"
         said.unlink(missing_ok=True)

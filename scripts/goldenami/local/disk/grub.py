@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core import shell
@@ -45,14 +44,6 @@ documents for EBS volumes ("I/O operation timeout"), the highest value that kern
 take."""
 EXTRA_COMMAND_LINE = Path("etc/default/golden-cmdline")
 """A role's kernel command line, as a path in the tree; lines that start with `#` are comments."""
-
-
-@dataclass(frozen=True)
-class MenuPlace:
-    """The file system with grub.cfg by the UUID that GRUB searches for, and the folder in it."""
-
-    fs_uuid: str
-    folder: str = "/boot/grub"
 
 
 def find_kernel(tree: Path) -> tuple[str, str]:
@@ -118,21 +109,55 @@ def menu(tree: Path, root_uuid: str, root: str = "") -> str:
     ])
 
 
+def write_boot_files(tree: Path, root_uuid: str, esp: str, *, immutable: bool) -> None:
+    """Put GRUB's menu, the mount table and the ESP's mount point into the tree."""
+    target = tree / "boot/grub/grub.cfg"
+    (tree / "boot/efi").mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if immutable:
+        target.unlink(missing_ok=True)
+    else:
+        _replace(target, menu(tree, root_uuid))
+    fstab = tree / "etc/fstab"
+    mounts = [
+        line for line in (fstab.read_text(encoding="utf-8").splitlines() if fstab.is_file() else [])
+        if not line.startswith("#") and line.split()[1:2] not in ([], ["/"], ["/boot/efi"])
+    ]
+    root = "/dev/mapper/root / ext4 ro 0 0" if immutable else (
+        f"UUID={root_uuid} / ext4 defaults,errors=remount-ro 0 1")
+    # nofail: nothing at run time needs the ESP, and a failed mount would end in a shell that no
+    # instance has.
+    _replace(fstab, "\n".join([
+        root,
+        f"UUID={esp[:4]}-{esp[4:]} /boot/efi vfat umask=0077,nofail{',ro' if immutable else ''} 0 0",
+        *mounts, "",
+    ]))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a new file in `path`'s place: the old one may be a link that leads out of the tree."""
+    path.unlink(missing_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o644)
+
+
 def core_image(
-    kind: str, target: Path, *, modules: tuple[str, ...], menu_at: MenuPlace, log: Path,
+    kind: str, target: Path, *, modules: tuple[str, ...], menu_at: tuple[str, str], log: Path,
     env: Mapping[str, str],
 ) -> None:
-    """Write the core image of platform `kind` that continues with the menu at `menu_at`."""
+    """Write the core image of platform `kind` that continues with the menu at `menu_at`: a file
+    system's UUID, and the folder in it."""
+    file_system, folder = menu_at
     early = target.with_suffix(".cfg")
     early.write_text(
-        f"search.fs_uuid {menu_at.fs_uuid} root\nset prefix=($root){menu_at.folder}\n"
+        f"search.fs_uuid {file_system} root\nset prefix=($root){folder}\n"
         "configfile $prefix/grub.cfg\n",
         encoding="utf-8",
     )
     shell.stream([
         shell.require("grub-mkimage", "grub-common"), "--directory", str(modules_folder(kind)),
         "--format", kind,
-        "--prefix", menu_at.folder, "--config", str(early), "--output", str(target), *_MODULES,
+        "--prefix", folder, "--config", str(early), "--output", str(target), *_MODULES,
         *modules,
     ], log=log, env=env)
 

@@ -97,8 +97,6 @@ class FileSystem:
                        hint="raise disk_size_gib")
 
     def allocate(self, path: str, size: int, runs: Sequence[Run]) -> list[Extent]:
-        """Give the empty file `path` its size, and slots for those of its blocks that are no
-        holes."""
         number = ctypes.c_uint32()
         self._call("ext2fs_namei", self._fs, _ROOT_INODE, _ROOT_INODE,
                    path.encode("utf-8", "surrogateescape"),
@@ -145,7 +143,6 @@ class FileSystem:
 
 
 def _append(extents: list[Extent], new: Extent) -> None:
-    """Add what follows; a neighbour in the file and on the disk becomes part of the last extent."""
     logical, physical, length = extents[-1] if extents else (0, 0, EXTENT_BLOCKS)
     if (logical + length, physical + length) == new[:2] and length + new[2] <= EXTENT_BLOCKS:
         extents[-1] = (logical, physical, length + new[2])
