@@ -22,7 +22,9 @@ def unpack(source: Path, root: Path) -> tuple[str, str]:
     BadInput, without the name of the file, where it is no such source.
     """
     sources = root / "usr/src"
-    if _is_deb(source):
+    with source.open("rb") as file:
+        is_deb = file.read(len(_DEB)) == _DEB
+    if is_deb:
         shell.output(["dpkg-deb", "--extract", str(source), str(root)])
         return _read(_conf(sources, "*"))
     try:
@@ -35,11 +37,6 @@ def unpack(source: Path, root: Path) -> tuple[str, str]:
     name, version = _read(conf)
     conf.parent.rename(sources / f"{name}-{version}")
     return name, version
-
-
-def _is_deb(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_DEB)) == _DEB
 
 
 def _conf(folder: Path, below: str) -> Path:

@@ -76,7 +76,9 @@ def build(
                      cwd=program_files.home(root), env=env, on_line=watch)
     except shell.CommandFailed:
         if any(map(_DIED.search, tail)):
-            raise AnsibleDied(f"ansible: the process that ran task [{_last_task(tail)}] died",
+            begun = next(filter(None, map(_BEGUN.search, reversed(tail))), None)
+            raise AnsibleDied("ansible: the process that ran task "
+                              f"[{begun['task'] if begun else ''}] died",
                               hint="run it again; the kernel's log tells of a want of memory "
                                    "(dmesg | tail)",
                               tail=shell.last_lines("\n".join(tail)), log=log) from None
@@ -184,10 +186,6 @@ def _strategy() -> dict[str, str]:
         return {}
     return {"ANSIBLE_STRATEGY": "mitogen_linear",
             "ANSIBLE_STRATEGY_PLUGINS": str(Path(spec.origin).parent / "plugins/strategy")}
-
-
-def _last_task(lines: list[str]) -> str:
-    return next((match["task"] for match in map(_BEGUN.search, reversed(lines)) if match), "")
 
 
 def _cause(lines: list[str]) -> str:

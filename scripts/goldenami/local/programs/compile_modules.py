@@ -108,7 +108,9 @@ def main() -> None:
             signer.unlink(missing_ok=True)
         shell.output(["mount", "-t", "proc", "proc", str(root / "proc")])
         rootfs.devices(root)
-        _hurry(root)
+        framework, text = _FRAMEWORK
+        (root / framework).parent.mkdir(parents=True, exist_ok=True)
+        (root / framework).write_text(text, encoding="utf-8")
         began = time.monotonic()
         error, lacking = _build(root, plan, name, version)
         seconds = round(time.monotonic() - began, 1)
@@ -118,12 +120,6 @@ def main() -> None:
     records.write(plan.work / program.RESULT_FILE, ModulesResult(
         deb=deb, modules=modules, installed_size=installed, first_error=error, lacks=lacking,
         compiler=compiler.splitlines()[0], seconds=seconds))
-
-
-def _hurry(root: Path) -> None:
-    path, text = _FRAMEWORK
-    (root / path).parent.mkdir(parents=True, exist_ok=True)
-    (root / path).write_text(text, encoding="utf-8")
 
 
 def _build(root: Path, plan: ModulesPlan, name: str, version: str) -> tuple[str, str]:
