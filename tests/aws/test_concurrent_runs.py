@@ -49,7 +49,6 @@ class InterruptedRuns:
                                     definition_file.path_of(self.checkout.root, IMAGE))
 
     def golden(self, *args: str) -> None:
-        """What another one does."""
         ran = self.checkout.golden(*args)
         assert ran.is_done, ran.text
 
@@ -69,7 +68,6 @@ class InterruptedRuns:
         return self.planned()
 
     def planned(self) -> tuple[release_gate.VerifiedBuild, PublishPlan]:
-        """The plan of publishing the newest build."""
         build = release_gate.load(self.checkout.root, IMAGE)
         return build, publish_plan.prepare(self.account, self.wanted, build, self.progress, self.judge)
 

@@ -45,7 +45,6 @@ class Stage:
         self.questions: list[Asked] = []
 
     def golden(self, *args: str, code: int = 0) -> str:
-        """Run `golden` with every right."""
         ran = self.checkout.golden(*args)
         assert ran.code == code or (ran.is_done and not code), ran.text
         return ran.text
@@ -68,7 +67,6 @@ class Stage:
         return ran.text
 
     def build(self, number: int) -> str:
-        """The id of a new build."""
         return builds.build(self.checkout.root, number).name
 
 
@@ -152,7 +150,6 @@ def publish(stage: Stage) -> None:
 
 
 def _security_group(checkout: Checkout, *, soak: int = 0) -> None:
-    """One that the launch template names from now on."""
     boto3.client("ec2", "us-east-1").create_security_group(GroupName="front", Description="x")
     checkout.define(f"publish: {{regions: [us-east-1], soak_hours: {soak}, left_regions: [us-west-2], "
                     "launch_template: {security_groups: [front]}}\n")
@@ -235,7 +232,6 @@ def retire(stage: Stage) -> None:
 
 
 def verify_provenance(stage: Stage) -> None:
-    """An AMI with its blocks."""
     stage.checkout.define("publish: {regions: [us-east-1]}\n")
     public, build = signing_key.make(stage.checkout.root.with_name("key")), stage.build(1)
     with signing_key.used(public.with_suffix("")):
@@ -246,7 +242,6 @@ def verify_provenance(stage: Stage) -> None:
 
 
 def status(stage: Stage) -> None:
-    """An account with a published build."""
     stage.golden("publish", IMAGE, "--build", stage.build(1))
     stage.under_policy("status", IMAGE)
 
@@ -301,7 +296,6 @@ def drift_repair(stage: Stage) -> None:
 
 
 def regions(stage: Stage) -> None:
-    """A family everywhere, with its prices and those of Spot."""
     stage.under_policy("regions", "--family", "g5", "--gpu-hours", "1")
 
 
@@ -326,7 +320,6 @@ def sweep(stage: Stage) -> None:
 
 
 def watch(stage: Stage) -> None:
-    """What it asks AWS: to tell a topic."""
     topic = boto3.client("sns", "us-east-1").create_topic(Name="golden-ami")["TopicArn"]
     with stage.rights("watch"):
         notify.publish(Account().client("sns", "us-east-1"), topic, "subject", "text")
@@ -347,7 +340,6 @@ def store(stage: Stage) -> None:
 
 
 def site(stage: Stage) -> None:
-    """A page is sent, and missed by another machine."""
     bucket, folder = BUCKET.rpartition(":")[2], stage.checkout.root / "site"
     boto3.client("s3", "us-east-1").create_bucket(Bucket=bucket)
     records.write_text(folder / "image/0123456789ab/report.json", "{}")

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from goldenami.aws.channels import ecr
-from goldenami.aws.session import Account
+from goldenami.aws.session import Account, translated
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, GoldenError, HostNotReady, StageFailed, Unreachable
 from goldenami.local.oci_layout import OciLayout
@@ -79,8 +78,11 @@ class Registry:
             return []
 
     def remove(self, digest: str) -> None:
-        if registry_region(self.host):
-            ecr.remove(self.account, self.host, self.name.partition("/")[2], [digest])
+        if region := registry_region(self.host):
+            with translated(region):
+                self.account.client("ecr", region).batch_delete_image(
+                    repositoryName=self.name.partition("/")[2],
+                    registryId=self.host.partition(".")[0], imageIds=[{"imageDigest": digest}])
         else:
             self._oras("manifest", "delete", "--force", f"{self.name}@{digest}")
 
@@ -118,10 +120,21 @@ def opened(account: Account, names: list[str]) -> Iterator[Mapping[str, Registry
     with TemporaryDirectory(prefix="golden-logins-") as folder:
         path, found = Path(folder) / "config.json", dict[str, Registry]()
         hosts = {name.partition("/")[0] for name in names}
-        of_ecr = {host: {"auth": ecr.login(account, host)} for host in sorted(hosts)
+        of_ecr = {host: {"auth": _login(account, host)} for host in sorted(hosts)
                   if registry_region(host)}
         records.write_text(path, json.dumps({"auths": of_ecr}))
         for name in names:
             own = path if name.partition("/")[0] in of_ecr else None
             found[name] = Registry(name, account, own)
         yield found
+
+
+def _login(account: Account, host: str) -> str:
+    """What ECR takes for twelve hours: `user:password` in base64, as Docker's configuration has
+    it."""
+    region = registry_region(host)
+    with translated(region):
+        answer = account.client("ecr", region).get_authorization_token()
+    if not answer["authorizationData"]:
+        raise Unreachable(f"ECR gives no login for {host}", hint="run again")
+    return str(answer["authorizationData"][0]["authorizationToken"])
