@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -59,19 +59,16 @@ class ImageSpec(Record):
     @classmethod
     def of(cls, bake: BakeRecord, description: str, architecture: str) -> ImageSpec:
         """The AMI of a build. RegisterImage takes 255 characters of description."""
-        size = (
-            bake.ami.volume_gib
-            if bake.ami
-            else -(-bake.disk.bytes_apparent // GIB)
-            if bake.disk
-            else 0
-        )
+        size = 0
+        if bake.ami:
+            size = bake.ami.volume_gib
+        elif bake.disk:
+            size = -(-bake.disk.bytes_apparent // GIB)
         return cls(name=f"{bake.image}-{bake.build_id}", description=description[:255],
                    architecture=ARCHITECTURES[architecture].ec2, volume_size_gib=size,
                    tags=tags.of_build(
                        bake.image, bake.lock_sha256, bake.build_id, bake.git_commit,
-                       bake.disk_sha256,
-                       bake.manifest_sha256))
+                       bake.disk_sha256, bake.manifest_sha256))
 
 
 class AmiSettings(Record):
@@ -113,20 +110,19 @@ class Image:
 
 def find(ec2: Client, name: str) -> Image | None:
     """The account's own AMI of that name, which is unique in a region."""
-    answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": [name]}],
-                                 IncludeDeprecated=True, IncludeDisabled=True)
-    return Image(answer["Images"][0]) if answer["Images"] else None
+    return next(iter(_own(ec2, "name", [name])), None)
 
 
 def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
-    """The account's own AMIs of those ids that exist (a filter, unlike ImageIds, takes gone
-    ids)."""
+    """The account's own AMIs of those ids that exist (a filter, unlike ImageIds, takes gone ids)."""
     ids = sorted(set(amis))
-    if not ids:
-        return {}
-    answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": "image-id", "Values": ids}],
+    return {image.ami: image for image in (_own(ec2, "image-id", ids) if ids else ())}
+
+
+def _own(ec2: Client, fact: str, values: Sequence[str]) -> list[Image]:
+    answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": fact, "Values": values}],
                                  IncludeDeprecated=True, IncludeDisabled=True)
-    return {raw["ImageId"]: Image(raw) for raw in answer["Images"]}
+    return [Image(raw) for raw in answer["Images"]]
 
 
 def shared(ec2: Client, ami: str) -> Image | None:
@@ -294,7 +290,7 @@ def differences(
         ("launch permissions", sorted(settings.share_with), sorted(set(shared_with))),
         *((f"tag {name}", value, image.tags.get(name)) for name, value in spec.tags.items()),
     ]
-    return [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts if actual != expected]
+    return _odd(facts)
 
 
 def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | None) -> list[str]:
@@ -308,8 +304,12 @@ def snapshot_differences(ec2: Client, image: Image, spec: ImageSpec, key: str | 
                for name, value in spec.tags.items())]
     if key:
         facts += [("encryption key", key, snapshot.get("KmsKeyId"))]
-    return [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts if actual
-            != expected]
+    return _odd(facts)
+
+
+def _odd(facts: Iterable[tuple[str, object, object]]) -> list[str]:
+    return [f"{name}: {actual!r}, not {expected!r}" for name, expected, actual in facts
+            if actual != expected]
 
 
 def clear_temporary_tags(ec2: Client, image: Image) -> None:

@@ -90,11 +90,9 @@ def recall(ec2: Client, image: Image, now: datetime) -> None:
 
 def disable(ec2: Client, image: Image, now: datetime) -> None:
     """Disable the image: nobody may launch it, and it is shared with nobody."""
-    ami_id = image["ImageId"]
-    if image["State"] == "disabled":
-        return
-    ec2.create_tags(Resources=[ami_id], Tags=tags.to_list({tags.DISABLED: clock.stamp(now)}))
-    ec2.disable_image(ImageId=ami_id)
+    if image["State"] != "disabled":
+        note_disabled(ec2, image, now)
+        ec2.disable_image(ImageId=image["ImageId"])
 
 
 def note_disabled(ec2: Client, image: Image, now: datetime) -> None:
