@@ -19,7 +19,6 @@ from golden_idle.holds import WrongHold
 from golden_idle.nvml import Gpu, Nvml, NvmlError
 from golden_idle.settings import Action, WrongSettings
 from goldenami.aws import metrics as names
-from goldenami.aws.pricing import idle_hours
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions import definition_file
 from support import files
@@ -296,7 +295,7 @@ def test_figures_have_the_names_and_dimensions_of_cloudwatch_s_agent(root: Path)
 
 
 def test_costs_take_a_sample_for_as_long_as_the_agent_does() -> None:
-    assert idle_hours.SAMPLE_S == decide.PERIOD_S
+    assert names.SAMPLE_S == decide.PERIOD_S
 
 
 def test_a_group_is_scaled_by_the_use_of_all_of_its_gpus() -> None:

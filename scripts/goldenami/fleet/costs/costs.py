@@ -10,13 +10,12 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Literal
 
-from goldenami.aws import tags
+from goldenami.aws import metrics, tags
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.topology import Topology
-from goldenami.aws.pricing import billing, idle_hours, price_list, prices
+from goldenami.aws.pricing import billing, price_list, prices
 from goldenami.aws.pricing.billing import DOLLARS, BudgetState
-from goldenami.aws.pricing.idle_hours import IdleMachine
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
@@ -129,7 +128,7 @@ def _region(
     ledger."""
     month, (first, *others) = now.replace(day=1, hour=0, minute=0, second=0), images
     with translated(region):
-        idle = list(idle_hours.idle_machines(account.client("cloudwatch", region), month, now))
+        idle = list(metrics.idle_machines(account.client("cloudwatch", region), month, now))
         looked = {first: inventory.read(account, region, first, tags_suffice=True)}
         for image in others:
             ledger = read_lease(account.dynamodb(region), image).ledger
@@ -142,7 +141,7 @@ def _region(
 
 
 def _cost(
-    image: str, topology: Topology, plan: RegionRetirePlan, idle: Iterable[IdleMachine],
+    image: str, topology: Topology, plan: RegionRetirePlan, idle: Iterable[metrics.IdleMachine],
     listed: RegionPrices,
 ) -> RegionCost:
     amis = {ami.id for ami in topology.amis if ami.image == image}

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from goldenami.aws import metrics
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.topology import AccountInstance
-from goldenami.aws.pricing import idle_hours, price_list
+from goldenami.aws.pricing import price_list
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.session import Account, Client, translated
 from goldenami.fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
@@ -76,7 +76,7 @@ def _by_hours(
              "stop it, or set an action of golden_idle (docs/idle.md)"),
             (Kind.HELD, metrics.HELD, HELD_H, "was held for",
              "ask who holds it: `golden-idle why` there")):
-        for machine in idle_hours.idle_machines(cloudwatch, begin, end, name):
+        for machine in metrics.idle_machines(cloudwatch, begin, end, name):
             if machine.hours >= line and machine.instance in here:
                 usd = listed.machine_hour.get(machine.type)
                 yield DigestFinding(
@@ -154,5 +154,5 @@ def _series(
 ) -> Iterable[tuple[dict[str, str], list[float]]]:
     """Of machines, not of groups as a whole, and of those that sent something."""
     return ((known, values) for known, values
-            in idle_hours.hourly(cloudwatch, name, statistic, since, until)
+            in metrics.hourly(cloudwatch, name, statistic, since, until)
             if metrics.INSTANCE in known and values)
