@@ -43,7 +43,7 @@ from goldenami.model.supported import support
 from goldenami.model.supported.support import SupportState
 from goldenami.release.publish import container_tags
 from goldenami.release.retire import status
-from goldenami.release.retire.pointer_check import Problem
+from goldenami.release.retire.status import Problem
 
 QUARTER = 3
 """Months."""
@@ -207,7 +207,7 @@ def _tell(
     account: Account, home: str, record: DigestRecord, link: str, progress: Progress, *,
     dry_run: bool,
 ) -> tuple[News, list[GoldenError]]:
-    """Tell every channel that the environment names; without one nothing counts as told."""
+    """Tell every channel; without one nothing counts as told."""
     channels = {} if dry_run else notify.channels(account)
     if not channels:
         return memory.news(memory.remembered(account, home), record), []

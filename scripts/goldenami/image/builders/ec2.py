@@ -25,13 +25,14 @@ from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import instance_types, instances
 from goldenami.aws.instances.instances import Launch
 from goldenami.aws.session import Account, Client, translated
+from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.core import records
-from goldenami.core.errors import BadInput, StageFailed
+from goldenami.core.errors import BadInput, StageFailed, Unreachable
 from goldenami.core.terminal.progress import Progress
 from goldenami.core.wait import wait_until
-from goldenami.image.builders import ami_evidence
 from goldenami.local import how_far, image_tests, packer, ssh
 from goldenami.local.code_coverage import coverage
+from goldenami.local.reader import disk_manifest
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import (
     Accel,
@@ -103,7 +104,7 @@ class Ec2Builder:
         """Run the roles on an instance in the account; the AMI is registered as `publish` would
         register a disk's.
 
-        Then its snapshot is read: see `ami_evidence`. One that a bake registered before it was
+        Then its snapshot is read. One that a bake registered before it was
         killed is taken as it is. With `force` it gives way when the new one is made; BadInput where
         it is published. BadInput also for an immutable image, whose disk has another layout.
         """
@@ -133,8 +134,7 @@ class Ec2Builder:
                 progress.say(f"{image.ami} in {self.region} is this build already")
             with progress.step("AMI"):
                 ami = self._registered(spec, image, force=force)
-        return ami_evidence.read(self.account, ami, BuildFolder(plan.work / "out"), plan.work,
-                                 progress)
+        return _evidence(self.account, ami, BuildFolder(plan.work / "out"), plan.work, progress)
 
     def _demand_offered(self) -> None:
         family = self.instance_type.partition(".")[0]
@@ -253,6 +253,44 @@ class Ec2Builder:
                       instance_type=self.instance_type, public_key=public_key,
                       volume_gib=bake.ami.volume_gib + GROWTH_GIB,
                       tags={**marks, **tags.temporary(LIFE)})
+
+
+def _evidence(
+    account: Account, ami: Ami, out: BuildFolder, work: Path, progress: Progress
+) -> BakeResult:
+    """The list of the blocks of the AMI's snapshot, which is signed, and the manifest that drift
+    goes by, in the folder `out`: nothing that ran on the instance is asked.
+
+    A disk that our reader does not read has no manifest. Raises what AWS refuses, and Unreachable
+    where EBS does not give the blocks: the AMI stays, and the next bake goes on here.
+    """
+    with (
+        tempfile.TemporaryDirectory(dir=work, prefix="snapshot-") as scratch,
+        translated(ami.region),
+    ):
+        disk = SnapshotDisk(account.ebs(ami.region), ami.snapshot, Path(scratch))
+        try:
+            disk.list()
+            with progress.download(
+                "snapshot", f"{ami.snapshot} is read", disk.bytes_listed
+            ) as on_bytes:
+                blocks = records.sha256_file(disk.hashed(out.blocks, on_bytes).path)
+            with progress.step("manifest"):
+                sizes = _manifest(disk, out.manifest, Path(scratch), progress)
+        finally:
+            disk.close()
+    return BakeResult(ami=ami.model_copy(update={"blocks_sha256": blocks}), sizes=sizes,
+                      manifest_sha256=records.sha256_file(out.manifest) if out.manifest.exists()
+                      else None)
+
+
+def _manifest(disk: SnapshotDisk, path: Path, scratch: Path, progress: Progress) -> dict[str, int]:
+    """Bytes by package; nothing of a disk that cannot be read."""
+    try:
+        return disk_manifest.write(disk, path, scratch / "lists")
+    except Unreachable as error:
+        progress.say(f"no manifest, so nothing to compare instances with: {error.message}")
+        return {}
 
 
 def _cover(lock: Lock, plan: BakePlan) -> None:

@@ -72,12 +72,11 @@ class RetentionPolicy(Record):
 
     @property
     def max_age(self) -> timedelta:
-        """The age at which an image that is not among the newest becomes due."""
         return timedelta(days=self.max_age_days)
 
 
 class RetireStep(StrEnum):
-    """What a plan may do, in the order in which an image goes through it."""
+    """What a plan may do to an image, in this order."""
 
     RECALL = "recall"
     DEPRECATE = "deprecate"
@@ -137,8 +136,6 @@ class RetirePlan(Record):
 
 @dataclass(frozen=True)
 class _Region:
-    """One region at one moment, as every rule below sees it."""
-
     topology: Topology
     image: str
     policy: RetentionPolicy
@@ -167,7 +164,6 @@ class _Region:
 
     @cached_property
     def idle_naming(self) -> Mapping[str, Sequence[TemplateVersion]]:
-        """The same, by the AMI that they name."""
         return _grouped((version.image_ref, version) for version in self.idle)
 
 
@@ -229,8 +225,7 @@ def decide(region: _Region, ami: AccountAmi) -> tuple[RetireStep | None, list[st
 
 
 def _is_announced(ami: AccountAmi) -> bool:
-    """Whether both halves of the announcement were made and stand: the tag, and a deprecation that
-    has come."""
+    """Whether the tag is there, and a deprecation that has come."""
     return (
         ami.announced is not None
         and ami.deprecated is not None

@@ -15,22 +15,31 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from goldenami.aws import regions
-from goldenami.aws.channels import evidence
-from goldenami.aws.channels.ledger import Channel, Ledger
+from goldenami.aws.channels import channels, evidence
+from goldenami.aws.channels.ledger import Channel, Ledger, withdrawn_in
 from goldenami.aws.inventory.region_look import RegionLook, looks
-from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot
+from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot, AmiState
 from goldenami.aws.pricing import price_list, prices
+from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account
 from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
 from goldenami.core.terminal import columns
 from goldenami.model.builds.build_records import Utc
-from goldenami.release.retire import pointer_check
-from goldenami.release.retire.pointer_check import Problem
 
 _PRICES = "prices"
+
+
+class Problem(Record):
+    """One thing that is not as it has to be; `region` is empty where it is about all."""
+
+    image: str
+    region: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.image}{' in ' if self.region else ''}{self.region}: {self.what}"
 
 
 class AmiStatus(Record):
@@ -84,6 +93,11 @@ class ImageStatus(Record):
     amis: list[AmiStatus]
     overdue: list[str] = Field(default_factory=list)
 
+    @property
+    def builds(self) -> list[Pointer]:
+        """What the channels name, as far as it is a build of ours."""
+        return [each for each in (self.latest, self.candidate) if each and each.build_id]
+
 
 class StatusRecord(Record):
     """All images in all regions. A region that could not be read is in `unreachable` with the
@@ -104,8 +118,6 @@ class StatusRecord(Record):
 
 @dataclass(frozen=True)
 class _Told:
-    """What a region says of its images."""
-
     images: list[ImageStatus]
     ledgers: Mapping[str, Ledger]
     problems: list[Problem]
@@ -114,17 +126,17 @@ class _Told:
 def look(
     account: Account, images: Mapping[str, list[str]],
 ) -> tuple[StatusRecord, dict[str, GoldenError]]:
-    """Ask every region for the images that belong there (`images`: by region)."""
+    """Ask every region for the images that belong there."""
     hasty = account.with_short_timeouts()
     asks: dict[str, Callable[[], Any]] = {**looks(hasty, images, _told)}
     if images:
         asks[_PRICES] = partial(price_list.of_usage, hasty, price_list.SNAPSHOT_GIB_MONTH, images)
-    results = regions.for_each_region(asks, lambda what: asks[what]())
+    results = for_each_region(asks, lambda what: asks[what]())
     listed = results.done.pop(_PRICES, None)
     told: Mapping[str, _Told] = results.done
     problems = [problem for region in told.values() for problem in region.problems]
     for image in sorted({image for region in told.values() for image in region.ledgers}):
-        problems += pointer_check.between_regions(image, {
+        problems += _between_regions(image, {
             name: region.ledgers[image] for name, region in told.items()
             if image in region.ledgers})
     return StatusRecord(
@@ -146,7 +158,7 @@ def _told(look: RegionLook) -> _Told:
         running[instance.image_id].append(instance)
     shown = {ami.id: _ami(ami, look.snapshots, running[ami.id]) for ami in look.amis.values()
              if ami.image in look.images}
-    named = {ami_id for channels in look.pointers.values() for ami_id in channels.values()}
+    named = {ami_id for there in look.pointers.values() for ami_id in there.values()}
     tests = look.parameters([evidence.parameter(ami.image, ami.build_id)
                              for ami in look.amis.values()
                              if ami.image in look.images and ami.id in named])
@@ -156,7 +168,7 @@ def _told(look: RegionLook) -> _Told:
         "overdue": sorted(each.id for each in overdue if each.image == image)})
         for image in look.images]
     problems = [Problem(image=image, region=look.region, what=what)
-                for image in look.images for what in pointer_check.in_region(look, image)]
+                for image in look.images for what in _in_region(look, image)]
     return _Told(images, look.ledgers, problems)
 
 
@@ -164,7 +176,7 @@ def _image(
     image: str, look: RegionLook, shown: Mapping[str, AmiStatus], tests: Mapping[str, str]
 ) -> ImageStatus:
     """`tests` are the records of tests on GPUs."""
-    default, channels = look.defaults[image], look.pointers[image]
+    default, named = look.defaults[image], look.pointers[image]
 
     def pointer(ami: str | None) -> Pointer | None:
         if ami is None:
@@ -178,8 +190,8 @@ def _image(
 
     newest_first = sorted(look.amis.values(), key=lambda ami: (ami.created, ami.id), reverse=True)
     return ImageStatus(
-        image=image, latest=pointer(channels.get(Channel.LATEST)),
-        candidate=pointer(channels.get(Channel.CANDIDATE)),
+        image=image, latest=pointer(named.get(Channel.LATEST)),
+        candidate=pointer(named.get(Channel.CANDIDATE)),
         template=pointer(default.image_ref) if default else None,
         template_version=default.number if default else None,
         template_groups={group.name: version for group in look.groups
@@ -188,8 +200,6 @@ def _image(
 
 
 def _signature(ami: AccountAmi) -> str:
-    """Whether something is signed of an AMI, and by which key; `verify-provenance` says whether it
-    is right."""
     return (
         f"signed{f' by key {ami.signed_by}' if ami.signed_by else ''}" if ami.signed else "unsigned"
     )
@@ -216,6 +226,41 @@ def _ami(
     )
 
 
+# --- what is not as the ledgers say ----------------------------------------------------------------------------------
+
+def _in_region(look: RegionLook, image: str) -> Iterator[str]:
+    """What is wrong within one region."""
+    ledger, amis, default = look.ledgers[image], look.pointers[image], look.defaults[image]
+    for _, text in channels.astray(image, ledger, amis, default.image_ref if default else None):
+        yield text
+    for channel, ami in amis.items():
+        if ami not in look.amis:
+            yield f"`{channel}` names {ami}, which does not exist"
+        elif look.amis[ami].state is not AmiState.AVAILABLE:
+            yield f"`{channel}` names {ami}, which is {look.amis[ami].state}"
+
+
+def _between_regions(image: str, ledgers: Mapping[str, Ledger]) -> Iterator[Problem]:
+    """Where the regions contradict each other."""
+    withdrawn = withdrawn_in(ledgers)
+    for region, ledger in ledgers.items():
+        for what in _of_withdrawn(ledger, withdrawn):
+            yield Problem(image=image, region=region, what=what)
+    if told := channels.differing({region: ledger for region, ledger in ledgers.items()
+                                   if ledger.latest}):
+        yield Problem(image=image, region="", what=told)
+
+
+def _of_withdrawn(ledger: Ledger, withdrawn: Mapping[str, list[str]]) -> Iterator[str]:
+    for build_id, regions in withdrawn.items():
+        where = f"in {', '.join(regions)}"
+        for channel in Channel:
+            if (entry := ledger.of(channel)) and entry.build_id == build_id:
+                yield f"`{channel}` names {build_id}, which was withdrawn {where}"
+        if build_id not in ledger.withdrawn:
+            yield f"the ledger does not say that {build_id} was withdrawn, as it was {where}"
+
+
 # --- for a person ---------------------------------------------------------------------------------------------------
 
 _COLUMNS = ("image", "region", "latest", "candidate", "template", "AMIs", "running", "a month")
@@ -231,9 +276,8 @@ def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()
                   key=lambda row: (row[0].image, row[1]))
     yield from columns.aligned([_COLUMNS, *(_row(image, region) for image, region in rows)])
     yield from sorted({f"{image.image} {pointer.build_id}: {pointer.gpu or 'no GPU has run this build'}"
-                       for image, _ in rows for pointer in (image.latest, image.candidate)
-                       if pointer and pointer.build_id
-                       and (pointer.gpu or image.image in with_gpus)})
+                       for image, _ in rows for pointer in image.builds
+                       if pointer.gpu or image.image in with_gpus})
     yield from _signatures(rows)
     for image, region in rows:
         yield from (f"{name} of {image.image} in {region} has expired and still runs: `golden "
@@ -251,24 +295,20 @@ def show(record: StatusRecord, *, details: bool, with_gpus: Collection[str] = ()
 
 
 def _signatures(rows: Sequence[tuple[ImageStatus, str]]) -> Iterator[str]:
-    """Whether the builds that pointers name are signed; with the regions, where these differ."""
-    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    found: dict[str, dict[str, list[str]]] = {}
     for image, region in rows:
-        for pointer in {image.latest, image.candidate}:
-            if pointer and pointer.build_id:
-                said = found.setdefault((image.image, pointer.build_id), {})
-                said.setdefault(pointer.signature, []).append(region)
-    for (name, build_id), said in sorted(found.items()):
+        for pointer in dict.fromkeys(image.builds):
+            said = found.setdefault(f"{image.image} {pointer.build_id}", {})
+            said.setdefault(pointer.signature, []).append(region)
+    for build, said in sorted(found.items()):
         for signature, where in sorted(said.items()):
-            yield f"{name} {build_id}: {signature}" + (f" in {', '.join(where)}" if len(said) > 1
-                                                       else "")
+            yield f"{build}: {signature}" + (f" in {', '.join(where)}" if len(said) > 1 else "")
 
 
 def pointed(record: StatusRecord) -> list[tuple[str, str]]:
-    """Image and build id of each build that `latest` or `candidate` names somewhere, each once."""
+    """Image and build id of each build that a channel names somewhere."""
     return sorted({(image.image, pointer.build_id) for images in record.regions.values()
-                   for image in images
-                   for pointer in (image.latest, image.candidate) if pointer and pointer.build_id})
+                   for image in images for pointer in image.builds})
 
 
 def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
@@ -281,7 +321,6 @@ def _row(image: ImageStatus, region: str) -> tuple[str, ...]:
 
 
 def _build(pointer: Pointer | None) -> str:
-    """What a pointer stands for, in a cell."""
     return (
         "-" if pointer is None else pointer.build_id or ("not ours" if pointer.exists else "GONE")
     )

@@ -28,8 +28,7 @@ class Item(Record):
 
 
 class SweepPlan(Record):
-    """What is removed and what is not, by region, in order. `unreachable`: regions that could not
-    be read, and why."""
+    """What is removed and what is not, by region, in order."""
 
     schema_version: Literal[1] = 1
     planned_at: Utc
