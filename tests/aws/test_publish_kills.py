@@ -193,20 +193,6 @@ def test_a_promotion_that_was_killed_is_continued(
         candidates.promote(point)
 
 
-@pytest.mark.long
-def test_a_first_promotion_that_was_killed_is_continued(
-    candidates: Candidates, request: pytest.FixtureRequest,
-) -> None:
-    candidates.stand()
-    candidates.promote()
-    first = [point for point in candidates.kill_proxy.points() if point.action
-             == "ec2:CreateLaunchTemplate"]
-    for point in chosen(first, request):
-        candidates.anew()
-        candidates.stand()
-        candidates.promote(point)
-
-
 def test_an_interrupt_does_not_wait_for_the_regions(life: Life) -> None:
     """A block that EBS never confirms: its region's upload could not end before the interrupted
     process."""
