@@ -1,9 +1,8 @@
 """From "a new driver is in the archive" to "verified disk and report". `make bench-release`.
 
-Yesterday's archive is this machine's without the newest driver of the image's branch. The image is
-locked and baked from it, unmeasured. Then the real archive takes its place. Measured are `golden
-watch --update` and `golden bake`, with compilation, boots and checks. Last, the same lock is baked
-with no layer to start from. The archive has to have two drivers of the branch.
+The image is locked with the driver before the newest one of its branch, and baked, unmeasured.
+Measured are `golden watch --update` and `golden bake`, with compilation, boots and checks. Last, the
+same lock is baked with no layer to start from. The archive has to have two drivers of the branch.
 """
 
 from __future__ import annotations
@@ -17,12 +16,15 @@ from bench import harness
 from bench.harness import Checkout
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import NoFit
+from goldenami.core.terminal.progress import Progress
+from goldenami.image.lock import resolve
 from goldenami.image.lock.compilation import driver_fit
+from goldenami.image.lock.compilation.driver_fit import LockConstraints
+from goldenami.image.lock.resolution import opened
 from goldenami.model.definitions import definition_file
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.supported import driver_requests
-from goldenami.watch.sources import archive_indexes
-from support.debian import older_archives
+from goldenami.packages.store import Store
 
 AIM_SHARE, AIM_S = 0.45, 200
 """Of a full bake; and seconds, on two idle cores."""
@@ -41,16 +43,23 @@ def prepared(folder: Path, image: str) -> tuple[Checkout, Definition]:
     return copy, definition_file.load(copy.root, path)
 
 
-def newest(copy: Checkout, definition: Definition, seen: archive_indexes.Archives,
-           ) -> tuple[str, list[str]]:
-    """The newest driver and its source packages; NoFit where the archive has only one driver."""
-    given = definition.variables("nvidia_driver")
-    requests = driver_requests.requests(copy.root, definition, given)
-    candidates = driver_fit.candidates(seen.apt, requests)
-    if len({candidate.version for candidate in candidates}) < 2:
-        raise NoFit(f"the archive has one driver of this branch only, {candidates[0].version}",
+def lock_older(copy: Checkout, definition: Definition, log: Path) -> str:
+    """Lock the driver before the newest; returns the newest. NoFit where the archive has only one
+    driver."""
+    log.write_text("", encoding="utf-8")
+    store = Store(copy.cache)
+    progress = Progress.of("lock", definition.image, store.cache)
+    requests = driver_requests.requests(copy.root, definition,
+                                        definition.variables("nvidia_driver"))
+    with opened(copy.root, definition, store, progress, log) as resolution:
+        candidates = driver_fit.candidates(resolution.apt, requests)
+    newest, *others = dict.fromkeys(candidate.version for candidate in candidates)
+    if not others:
+        raise NoFit(f"the archive has one driver of this branch only, {newest}",
                     hint="there is nothing to measure until the next release")
-    return candidates[0].version, candidates[0].request.pinned_sources
+    resolve.run(copy.root, definition, store, progress, log,
+                constraints=LockConstraints(driver=others[0]))
+    return newest
 
 
 def driver(copy: Checkout) -> str:
@@ -63,15 +72,9 @@ def driver(copy: Checkout) -> str:
 def measure(folder: Path, image: str) -> tuple[dict[str, float], str]:
     """Seconds of each part, and what `watch` says of the driver."""
     copy, definition = prepared(folder, image)
-    seen = archive_indexes.look(definition.base, CachePaths(folder / "indexes"))
-    version, sources = newest(copy, definition, seen)
-    older_archives.forget_today(copy.root, image)
-    without = older_archives.of_driver(version, sources)
-    with older_archives.environment(seen, folder, without) as copy.env:
-        copy.golden("lock", image)
-        copy.golden("bake", image)
-        assert driver(copy) != version
-    copy.env = {}
+    version = lock_older(copy, definition, folder / "log")
+    copy.golden("bake", image)
+    assert driver(copy) != version
     seconds = {"watch, compile, lock": copy.golden("watch", image, "--update")}
     assert driver(copy) == version, f"{version} was not taken: see build/watch/summary.md"
     seconds["bake, verify, report"] = copy.golden("bake", image)

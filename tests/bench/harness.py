@@ -78,12 +78,11 @@ class Checkout:
     def __init__(self, folder: Path, built: Sequence[str]) -> None:
         self.root = checkout.copy(folder / "checkout")
         self.cache = checkout.cache(folder / "cache", built=built)
-        self.env: dict[str, str] = {}
 
     def golden(self, *args: str) -> float:
         """Seconds of one command."""
         argv = [str(self.root / "scripts/golden"), *args]
-        env = {**os.environ, "GOLDEN_CACHE": str(self.cache), **self.env}
+        env = {**os.environ, "GOLDEN_CACHE": str(self.cache)}
         return timed(lambda: subprocess.run(argv, check=True, env=env))
 
     def lock(self) -> tuple[lockfile.Lock, str]:
