@@ -79,13 +79,9 @@ def wait_ready(name: str, folder: Path, supervisor: subprocess.Popen[bytes]) -> 
     log = folder / "log"
 
     def ready() -> bool | None:
-        return (
-            True
-            if (folder / "ready.json").exists()
-            else None
-            if supervisor.poll() is None
-            else False
-        )
+        if (folder / "ready.json").exists():
+            return True
+        return None if supervisor.poll() is None else False
 
     try:
         if not wait_until(ready, UP_LIMIT_S, 0.1):

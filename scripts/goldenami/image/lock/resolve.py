@@ -118,10 +118,9 @@ def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | N
     named = [*definition.frameworks, *definition.python_packages]
     with (resolution.progress.step("frameworks", ", ".join(named) or "CUDA alone"),
           beside_frameworks.demanded(resolution.root, definition, context.index)):
-        wanted = (
-            cuda.requirement(resolution, request, context) if cuda.from_wheels(resolution) else ""
-        )
-        beside = [*definition.python_packages, *([wanted] if wanted else [])]
+        beside, has_wheels = list(definition.python_packages), cuda.from_wheels(resolution)
+        if has_wheels:
+            beside.append(cuda.requirement(resolution, request, context))
         request = replace(request, beside=beside)
         if definition.frameworks:
             resolution.frameworks = frameworks.resolve(request, context)
@@ -130,7 +129,7 @@ def _from_index(resolution: Resolution, fitted: FittedDriver | None) -> Cuda | N
         resolution.python = beside_frameworks.of(
             resolution, request.shared_environment or beside_frameworks.OWN_ENVIRONMENT, files)
         _derive_frameworks(resolution)
-        return cuda.of_wheels(resolution, files, fitted, request) if wanted else None
+        return cuda.of_wheels(resolution, files, fitted, request) if has_wheels else None
 
 
 def _derive_frameworks(resolution: Resolution) -> None:
@@ -147,10 +146,8 @@ def framework_request(resolution: Resolution) -> tuple[frameworks.FrameworkReque
                                                        frameworks.ResolverContext]:
     """What the definition asks of frameworks, for which hardware, and what resolving and building
     it needs."""
-    definition, shared = (
-        resolution.definition,
-        locked_hardware.derive(resolution.root, resolution.definition),
-    )
+    definition = resolution.definition
+    shared = locked_hardware.derive(resolution.root, definition)
     cpu = shared.cpus[0] if len(shared.cpus) == 1 else f"{shared.march} ({', '.join(shared.cpus)})"
     previous = lockfile.previous(resolution.root, definition.image)
     request = frameworks.FrameworkRequest(

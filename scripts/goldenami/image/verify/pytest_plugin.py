@@ -44,7 +44,6 @@ _SPELLED = {word.lower(): word for word in (
 _checks: dict[str, Check] = {}
 _seconds: defaultdict[str, float] = defaultdict(float)
 _compared: dict[str, tuple[str, str]] = {}
-_SAID_OTHERWISE = (Outcome.INCORRECT, Outcome.MISSING)
 
 
 _done = 0
@@ -88,11 +87,8 @@ def _title(item: pytest.Item) -> str:
 
 def _parameters(item: pytest.Item) -> list[str]:
     callspec: Any = getattr(item, "callspec", None)
-    return (
-        [str(value) for key, value in callspec.params.items() if key != "_testinfra_host"]
-        if callspec
-        else []
-    )
+    given = callspec.params if callspec else {}
+    return [str(value) for name, value in given.items() if name != "_testinfra_host"]
 
 
 def _id(item: pytest.Item) -> str:
@@ -112,13 +108,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         return report
     outcome, detail = _outcome(report, call)
     if before is None or before.outcome is Outcome.CORRECT:
-        actual, expected = (
-            _compared.get(item.nodeid, ("", "")) if outcome in _SAID_OTHERWISE else ("", "")
-        )
-        _checks[item.nodeid] = Check(id=_id(item), role=item.path.parent.name, title=_title(item),
-                                     outcome=outcome,
-                                     detail=detail[:DETAIL_LIMIT], expected=expected, actual=actual,
-                                     seconds=round(_seconds[item.nodeid], 2))
+        said_otherwise = outcome in (Outcome.INCORRECT, Outcome.MISSING)
+        sides = _compared.get(item.nodeid) if said_otherwise else None
+        actual, expected = sides or ("", "")
+        _checks[item.nodeid] = Check(
+            id=_id(item), role=item.path.parent.name, title=_title(item), outcome=outcome,
+            detail=detail[:DETAIL_LIMIT], expected=expected, actual=actual,
+            seconds=round(_seconds[item.nodeid], 2))
     return report
 
 

@@ -174,12 +174,10 @@ def _check_key(build: ModuleBuild) -> None:
         return
     signer = module_signing.configured()
     if signer is None or signer.signature != build.signature:
-        signed_by = (
-            f"{build.signature.signer} (certificate {build.signature.certificate_sha256[:12]})"
-        )
+        certificate = build.signature.certificate_sha256[:12]
         raise BadInput(
-            f"the modules are signed by {signed_by}, and {module_signing.KEY} is "
-            f"{'another key' if signer else 'not set'}",
+            f"the modules are signed by {build.signature.signer} (certificate {certificate}), and "
+            f"{module_signing.KEY} is {'another key' if signer else 'not set'}",
             hint="set it and its certificate, fetch the signed modules from a remote store, or "
                  "make a new lock")
 
