@@ -108,15 +108,6 @@ def lacking_modules(lock: Lock, store: Store) -> list[ModuleBuild]:
             if package is not None and not store.has(package.sha256, package.size)]
 
 
-def compile_if_missing(
-    root: Path, lock: Lock, store: Store, progress: Progress, log: Path, *, tools: bool = False,
-) -> None:
-    """Fetch what the lock names; compile its modules and its wheels again where this machine has
-    not got them."""
-    fetch(root, lock, store, progress, tools=tools)
-    compile_again(root, lock, store, progress, log)
-
-
 def steps_before_modules(lock: Lock, store: Store) -> int:
     """How many steps of a bake can be made while its modules compile: 0 where nothing or more has
     to be compiled."""

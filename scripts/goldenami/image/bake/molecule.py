@@ -59,7 +59,8 @@ def up(
     folder.mkdir(parents=True)
     log = folder / "log"
     progress = Progress.of("molecule", lock.image, store.cache)
-    bake_inputs.compile_if_missing(root, lock, store, progress, log, tools=tools)
+    bake_inputs.fetch(root, lock, store, progress, tools=tools)
+    bake_inputs.compile_again(root, lock, store, progress, log)
     offered = bake_inputs.repository(lock, store, tools=tools)
     plan = bake_inputs.plan(root, lock, lock_sha256, offered, folder, log, store.cache.layers)
     below = next((number for number, step in enumerate(lock.steps) if role in step.roles), 0)
