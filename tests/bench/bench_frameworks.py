@@ -18,38 +18,26 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from bench import harness
 from bench.harness import ROOT
-from bench.wheel_benchmark import BenchmarkPlan, BenchmarkResult, Figures
 from goldenami.core.cache_paths import CachePaths
-from goldenami.core.errors import BadInput, GoldenError, StageFailed
+from goldenami.core.errors import BadInput, GoldenError
 from goldenami.core.records import canonical, write_text
 from goldenami.core.terminal.progress import Progress
-from goldenami.image.lock import build_decision, frameworks, resolve
-from goldenami.image.lock.build_decision import Measurement, Workload
-from goldenami.image.lock.compilation import wheel_builds
-from goldenami.image.lock.compilation.wheel_builds import WheelBuild
-from goldenami.image.lock.frameworks import FrameworkRequest, ResolverContext
+from goldenami.image.lock import build_decision, resolve
+from goldenami.image.lock.build_decision import Measurement
 from goldenami.image.lock.resolution import opened
-from goldenami.local import workspace
-from goldenami.local.sandbox import program
 from goldenami.model.builds import locked_hardware
-from goldenami.model.builds.lockfile import Origin, Target
 from goldenami.model.definitions import definition_file, recipes
 from goldenami.model.definitions.definition import Definition
-from goldenami.model.supported import instruction_sets
-from goldenami.packages import local_repository, store
-from goldenami.packages.pypi import PyFile
+from goldenami.packages import store
+from support.builds import wheel_benchmark
 
 CPUINFO = Path("/proc/cpuinfo").read_text(encoding="utf-8")
 LOG = ROOT / "build/bench/frameworks.log"
 ROUNDS = 7
-IMAGE, GENERIC = "image", "generic"
-"""The sides: the build for the image's hardware, and the index's wheel or a portable build."""
 
 
 def own_cpu() -> str:
@@ -86,70 +74,6 @@ def runnable(wanted: list[str]) -> list[str]:
     return names
 
 
-def sides(
-    name: str, request: FrameworkRequest, context: ResolverContext
-) -> tuple[WheelBuild, dict[str, list[PyFile]]]:
-    """The build of the recipe `name`, and the wheels of both sides, built or fetched here.
-
-    StageFailed where builds for different CPUs are the same bytes: then no flag reached the
-    compiler.
-    """
-    fitted = frameworks.fitting(name, request, context)
-    recipe = fitted.recipe
-    wanted = frameworks.requirements(fitted, Origin.SOURCE, request.target.sm)
-    closure = context.index.resolve(wanted, [], frameworks.image_python(context))
-    pins = [f"{file.project}=={file.version}" for file in closure]
-    theirs, runs_with = frameworks.parts(recipe, closure, {})
-    build = frameworks.wheel_build(name, recipe, request, context, runs_with, pins)
-    ours = frameworks.compiled(build, context).wheel
-    if theirs is None:
-        assert recipe.generic is not None
-        options = list(instruction_sets.baseline([recipe.generic], request.gcc).options)
-        plain = replace(request, target=Target(cpu=recipe.generic, options=options))
-        portable = frameworks.wheel_build(name, recipe, plain, context, runs_with, pins)
-        theirs = frameworks.compiled(portable, context).wheel
-    if ours.sha256 == theirs.sha256:
-        raise StageFailed(f"recipe {name}: the builds for different CPUs are the same bytes",
-                          hint="`{options}` does not reach the compiler")
-    context.fetch_debs(list(build.debs))
-    context.index.fetch([build.source, *build.requires, *build.tests, theirs, *runs_with],
-                        context.store)
-    return build, {IMAGE: [ours, *runs_with], GENERIC: [theirs, *runs_with]}
-
-
-def run(
-    build: WheelBuild, wheels: dict[str, list[PyFile]], context: ResolverContext
-) -> list[Workload]:
-    """The recipe's benchmark on both sides."""
-    with workspace.scratch_in(workspace.in_cache(context.store), f"bench-{build.key[:12]}") as work:
-        plan = wheel_builds.plan(ROOT, build, context.store, work, LOG)
-        placed = dict[str, list[str]]()
-        for side, files in wheels.items():
-            # Apart: two builds of one source have the same file name.
-            folder = work / "wheels" / side
-            folder.mkdir()
-            for file in files:
-                local_repository.link(context.store.path(file.sha256), folder / file.filename)
-            placed[side] = [f"wheels/{side}/{file.filename}" for file in files]
-        benchmark = BenchmarkPlan(**plan.model_dump(), rounds=ROUNDS, sides=placed)
-        os.environ["PYTHONPATH"] = str(ROOT / "tests")  # the program below is found there
-        figures = program.call("bench.wheel_benchmark", benchmark, BenchmarkResult,
-                               context.progress).figures
-    return compare(figures[GENERIC], figures[IMAGE])
-
-
-def compare(generic: Sequence[Figures], image: Sequence[Figures]) -> list[Workload]:
-    """The workloads of runs that alternated: figures are rates, so image over generic above 1 is a
-    speedup."""
-    workloads = []
-    for name in image[0]:
-        ratios = [ours[name] / theirs[name] for ours, theirs in zip(image, generic, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        workloads.append(Workload(name=name, ratio=round(middle, 3), low=round(low, 3),
-                                  high=round(high, 3)))
-    return workloads
-
-
 def measure(image: str, definition: Definition) -> list[Measurement]:
     """Build what is missing and run every benchmark."""
     cache = CachePaths.default()
@@ -159,12 +83,12 @@ def measure(image: str, definition: Definition) -> list[Measurement]:
     names, measured = runnable(definition.frameworks), []
     with opened(ROOT, definition, store.Store(cache.root), progress, LOG) as resolution:
         request, around = resolve.framework_request(resolution)
-        pairs = [sides(name, request, around) for name in names]
+        pairs = [wheel_benchmark.sides(name, request, around) for name in names]
     for build, wheels in pairs:
         measured.append(Measurement(
             framework=build.name, version=build.recipe.version, against=build.recipe.against,
             machine=machine(), rounds=ROUNDS, cpu=own_cpu(), key=build.key,
-            workloads=run(build, wheels, around)))
+            workloads=wheel_benchmark.ratios(build, wheels, around, ROUNDS)))
     return measured
 
 
