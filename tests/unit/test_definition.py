@@ -59,8 +59,6 @@ FAMILIES = "[c7i, m7i, c7a, m7a]"
      "2: kernel_modules.1: wants `package` or `source`, one of them"),
     (f"image: {IMAGE}", f"image: {IMAGE}\nkernel_modules:\n{2 * AGENT}",
      "4: kernel_modules.2.name: `agent` is taken"),
-    (f"image: {IMAGE}", f"image: {IMAGE}\nkernel_modules:\n{AGENT.replace('https', 'file')}",
-     "3: kernel_modules.1.source.url: string should match pattern"),
     (f"image: {IMAGE}", "image: other", f"1: image: is `other` but the file is named `{IMAGE}`"),
 ])
 def test_a_definition_that_is_wrong(shared: Path, old: str, new: str, complaint: str) -> None:
@@ -70,14 +68,13 @@ def test_a_definition_that_is_wrong(shared: Path, old: str, new: str, complaint:
 
 @pytest.mark.parametrize(("variable", "complaint"), [
     ("limits_nofiles: 5", "unknown role variable; did you mean `limits_nofile`?"),
-    ("limits_nofile: '5000'", "expected int, got str '5000'; take the quotes away"),
-    ("limits_memlock: 64", "expected str, got int 64; put it in quotes: \"64\""),
-    ("limits_nofile:", "expected int, got nothing"),
-    ("network_tuning_transparent_hugepage: alway",
-     "unknown value `alway`; did you mean `always`?"),
+    ("limits_nofile: '5000'", "input should be a valid integer (got '5000'); take the quotes"),
+    ("limits_memlock: 64", "input should be a valid string (got 64); put it in quotes: \"64\""),
+    ("limits_nofile:", "input should be a valid integer (got None)"),
+    ("network_tuning_transparent_hugepage: alway", "input should be 'always', 'madvise' or 'never'"),
     ("kernel_release: x", "is derived by `lock` and cannot be set"),
-    ("os_updates_extra_packages: htop", "expected list, got str 'htop'"),
-    ("os_updates_extra_packages: [htop, 5]", "2: expected str, got int 5"),
+    ("os_updates_extra_packages: htop", "input should be a valid list (got 'htop')"),
+    ("os_updates_extra_packages: [htop, 5]", "2: input should be a valid string (got 5)"),
     # What the role's own preflight tasks would refuse in the middle of a bake.
     ("limits_nofile: 1023", "is `1023`: it has to be from 1024 to 1048576"),
     ("network_tuning_sysctl: {net.ipv4.tcp_congestion_control: bbr}",
@@ -104,8 +101,6 @@ REGIONS = "  regions: [us-east-1, us-west-2]"
 
 @pytest.mark.parametrize(("new", "complaint"), [
     ("  regions: [us-east-1, us-east-1]", "regions.2: `us-east-1` is given twice"),
-    ("keep_last: 0", "keep_last: input should be greater than or equal to 1 (got 0)"),
-    ("share_with: ['12345']", "share_with.1: string should match pattern"),
     ("kms_key: alias/aws/ebs", "kms_key: AWS manages that key"),
     ("launch_template:\n    iop: 4000", "launch_template.iop: unknown key; did you mean `iops`?"),
     ("launch_template: {throughput: 1000}",
@@ -116,7 +111,6 @@ REGIONS = "  regions: [us-east-1, us-west-2]"
      "launch_template.instance_type: `c7j` is not in `hardware`; did you mean `c7"),
     ("launch_template: {security_groups: [web, sg-0a]}",
      "launch_template.security_groups.2: `sg-0a` is of one region"),
-    ("instance_refresh: {groups: []}", "instance_refresh.groups: list should have at least 1"),
 ])
 def test_a_publish_section_that_is_wrong(shared: Path, new: str, complaint: str) -> None:
     added = new if new.startswith(" ") else f"{REGIONS}\n  {new}"
@@ -168,7 +162,7 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
     (FRAMEWORKS, "[numpy, hnswlib,", "[numpy, hnswlibb,",
      "9: frameworks.2: unknown framework `hnswlibb`; did you mean"),
     (FRAMEWORKS, "[numpy, hnswlib,", "[numpy, numpy,",
-     "9: frameworks.2: `numpy` stands there twice"),
+     "9: frameworks.2: `numpy` is given twice"),
     (FRAMEWORKS, "  frameworks:\n", "",
      "9: frameworks: the list `frameworks` and the role `frameworks` need each other"),
     (FRAMEWORKS, "frameworks: [numpy, hnswlib, llama-cpp-python, lightgbm, xgboost]\n", "",
@@ -188,7 +182,7 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
      "jupyterhub_admins: is `admni`: not in jupyterhub_users, which has debian, admin"),
     (HUB, ADMINS, "    jupyterhub_bind_address: localhost\n", "is `localhost`: it has to be"),
     *((HUB, ADMINS, CLUSTER(*values), complaint) for values, complaint in (
-        (("clusters", HUB, "[g6.xlarge]", 20), "unknown value `clusters`; did you mean `cluster`?"),
+        (("clusters", HUB, "[g6.xlarge]", 20), "or 'cluster' (got 'clusters')"),
         (("cluster", '""', "[g6.xlarge]", 20), "is ``: name the image that servers run on"),
         (("cluster", HUB, "[]", 20), "is ``: name the instance types to choose from"),
         (("cluster", HUB, "[g6]", 20), "is `g6`: name the instance types to choose from"),
@@ -200,7 +194,7 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
     (HUB, "    frameworks_shared_environment: ml\n", "",
      "13: roles.cuda.cuda_source: is `wheels`, with which the frameworks share CUDA's"),
     ("debian-13-ml", "    nvidia_driver_source:",
-     "    nvidia_driver_gsp_enabled: 3\n    nvidia_driver_source:", "expected bool, got int 3"),
+     "    nvidia_driver_gsp_enabled: 3\n    nvidia_driver_source:", "input should be a valid boolean"),
     (GPU, "[g4dn, g5,", "[g4dn, p4d,",
      "8: hardware: `p4d` joins its GPUs by NVSwitches, for which Debian has no fabric manager"),
     (GPU, "  kernel:\n", EFA, "kernel_efa_enabled: is true, but Debian's kernels have no EFA"),
@@ -268,12 +262,3 @@ def mistakes(root: Path, regions: list[str] | None = None) -> list[str]:
     lines = caught.value.tail.splitlines()
     assert caught.value.message == f"{path} has {len(lines)} mistakes"
     return [line.removeprefix(f"{path}:") for line in lines]
-
-
-@pytest.mark.parametrize(("content", "complaint"), [
-    (b"", ":1: the file is empty"), (b"image: \xff\n", ":1: not UTF-8 text"),
-    (b"image: debian-13-ml-cpu\nbase: {distribution: deb", ":2: not valid YAML"),
-])
-def test_a_file_that_is_no_definition(root: Path, content: bytes, complaint: str) -> None:
-    (root / f"packer/images/{IMAGE}.yml").write_bytes(content)
-    assert refused(root).startswith(f"{IMAGE}.yml{complaint}")

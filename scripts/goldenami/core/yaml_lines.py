@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -41,6 +41,14 @@ class YamlFile:
         path = self.others.get(self._nearest(key), self.path)
         return BadInput(f"{path}:{self.line_of(key)}: {name + ': ' if name else ''}{problem}",
                         hint=hint)
+
+    def repeated(
+        self, key: Key, names: Sequence[str], *rest: str, hint: str = ""
+    ) -> Iterator[BadInput]:
+        """What the list at `key` has twice; in each item its name stands at `rest`."""
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield self.error((*key, index, *rest), f"`{name}` is given twice", hint=hint)
 
     def line_of(self, key: Key) -> int:
         """Its own line, or that of the nearest key above it that the file has."""
@@ -107,11 +115,11 @@ def _problem(found: ErrorDetails, model: type[BaseModel]) -> str:
         case "value_error":
             return str(found["ctx"]["error"])
     wanted = found["type"].partition("_")[0]
-    quotes = about_quotes(wanted.replace("string", "str"), found["input"])
+    quotes = _about_quotes(wanted.replace("string", "str"), found["input"])
     return f"{found['msg'][0].lower()}{found['msg'][1:]} (got {found['input']!r}){quotes}"
 
 
-def about_quotes(wanted: str, value: Any) -> str:
+def _about_quotes(wanted: str, value: Any) -> str:
     """What to do where quotes are all that is wrong with the type of `value`; else ""."""
     if wanted == "str" and isinstance(value, bool | int | float | date):
         return f"; put it in quotes: \"{value}\""

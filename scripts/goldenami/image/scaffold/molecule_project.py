@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from goldenami.model import program_files
-from goldenami.model.definitions import own_roles
+from goldenami.model.definitions import role_order
 
 FOLDER = "build/molecule-project"
 _SHARED = ("ansible.cfg", ".config/molecule/config.yml", "molecule/shared")
@@ -22,7 +22,7 @@ def make(root: Path) -> Path:
     repository `root`."""
     folder, given = root / FOLDER, program_files.home(root)
     shutil.rmtree(folder, ignore_errors=True)
-    names = own_roles.known(root)
+    names = role_order.known(root)
     checks = program_files.checks(root, names, folder)
     links = {name: given / name for name in _SHARED}
     links |= {f"{program_files.ROLES}/{name}": program_files.role(root, name) for name in names}

@@ -14,7 +14,7 @@ import goldenami
 from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.model import program_files
-from goldenami.model.definitions import own_roles
+from goldenami.model.definitions import role_order
 
 _HERE = Path(__file__).parent
 _HIDDEN, _TEMPLATE = "dot_", ".in"
@@ -49,12 +49,12 @@ def _own_wheel() -> Path | None:
 def write_role(root: Path, name: str) -> list[Path]:
     """Write the role `name` into the repository `root`, with its check and its scenario; returns
     their folders. BadInput for a name that is taken or none."""
-    if not own_roles.NAME.fullmatch(name):
+    if not role_order.NAME.fullmatch(name):
         raise BadInput(f"`{name}` is no name for a role: small letters, digits and `_`",
                        hint="as its variables begin, such as company_agent")
     folders = [Path(folder, name) for folder in (program_files.ROLES, program_files.CHECKS,
                                                  "molecule")]
-    if name in own_roles.known(root):
+    if name in role_order.known(root):
         whose = "" if name in program_files.roles(root) and (root / folders[0]).is_dir() \
             else ", which is goldenami's"
         raise BadInput(f"there is a role {name}{whose}", hint="take another name")

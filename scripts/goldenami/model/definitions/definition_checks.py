@@ -5,17 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from types import GenericAlias
+from typing import Any, Literal
 
+from pydantic import BaseModel, create_model
+
+from goldenami.core import yaml_lines
 from goldenami.core.errors import BadInput, together
-from goldenami.core.yaml_lines import Key, YamlFile, about_quotes, nearest
+from goldenami.core.records import Record
+from goldenami.core.yaml_lines import YamlFile, nearest
 from goldenami.model import program_files
 from goldenami.model.definitions import (
-    customize_checks,
-    own_roles,
     python_checks,
     recipes,
     role_files,
+    role_order,
     role_rules,
     source_checks,
 )
@@ -45,7 +49,7 @@ def check(
     """BadInput with file, line and key of all that does not fit. `regions` are those that exist,
     where that is to be looked at."""
     found = [*_check_release(source, definition.base), *_check_hardware(root, source, definition),
-             *own_roles.mistakes(root, source, definition.roles),
+             *role_order.mistakes(root, source, definition.roles),
              *_check_roles(root, source, definition), *_check_platforms(root, source, definition),
              *_check_frameworks(root, source, definition), *_check_modules(source, definition),
              *_check_drift(source, definition), *source_checks.mistakes(root, source, definition),
@@ -55,7 +59,7 @@ def check(
         found += _check_publish(root, source, definition, definition.publish, regions)
     # What goes together can be asked of parts that are right by themselves.
     found = found or [*_check_branch(root, source, definition),
-                      *customize_checks.mistakes(root, source, definition)]
+                      *source_checks.customized(root, source, definition)]
     found = found or [*role_rules.broken(root, source, definition)]
     if found:
         raise together(found, source.path)
@@ -158,10 +162,8 @@ def _check_publish(
                                f"unknown region `{region}`; {nearest(region, regions)}",
                                hint="a region newer than the pinned botocore needs a newer one in "
                                     "requirements/")
-    for key, values in (("regions", wanted.regions), ("share_with", wanted.share_with)):
-        for index, value in enumerate(values):
-            if value in values[:index]:
-                yield source.error(("publish", key, index), f"`{value}` is given twice")
+    yield from source.repeated(("publish", "regions"), wanted.regions)
+    yield from source.repeated(("publish", "share_with"), wanted.share_with)
     if (
         template.instance_type
         and (family := template.instance_type.partition(".")[0]) not in definition.hardware
@@ -184,16 +186,16 @@ def _check_publish(
 
 
 def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistakes:
-    there = own_roles.known(root)
+    there = role_order.known(root)
     for role in definition.roles:
         if role not in there:
-            continue  # own_roles says so
+            continue  # role_order says so
         variables = definition.variables(role)
         if role in ADDED:
             yield source.error(("roles", role), "is no role to list",
                                hint=f"write `{role}:` beside `roles`")
             continue
-        spec = role_spec(root, role)
+        spec, typed = role_spec(root, role), dict[str, Any]()
         for name, value in variables.items():
             key = ("roles", role, name)
             if name not in spec.options:
@@ -207,7 +209,8 @@ def _check_roles(root: Path, source: YamlFile, definition: Definition) -> Mistak
                                    f"does not reach the role: its variables begin with `{role}_`",
                                    hint=f"rename it in roles/{role}")
             elif value is not None or spec.defaults[name] is not None:
-                yield from _check_type(source, key, spec.options[name], value)
+                typed[name] = value
+        yield from _mistyped(source, role, spec.options, typed)
         for path in role_files.brought(root, role, variables):
             if problem := role_files.misplaced(path):
                 yield source.error(("roles", role), f"brings {path}, which {problem}")
@@ -254,10 +257,9 @@ def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> M
         if name not in known:
             yield source.error(("frameworks", index),
                                f"unknown framework `{name}`; {nearest(name, known)}")
-        elif name in definition.frameworks[:index]:
-            yield source.error(("frameworks", index), f"`{name}` stands there twice")
         else:
             recipes.load(root, name)
+    yield from source.repeated(("frameworks",), definition.frameworks)
     role = "frameworks" in definition.roles
     if (definition.frameworks and not role) or (
             role and not definition.frameworks and not definition.python_packages):
@@ -265,43 +267,31 @@ def _check_frameworks(root: Path, source: YamlFile, definition: Definition) -> M
                            "the list `frameworks` and the role `frameworks` need each other")
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,), "int": (int,), "bool": (bool,), "list": (list,), "dict": (dict,),
-    "float": (float, int),
-    "path": (str,), "raw": (object,),
-}
+_TYPES = {"str": str, "path": str, "int": int, "bool": bool, "float": float, "dict": dict}
+"""Of argument_specs; a value of another type may be anything."""
 
 
-def _check_type(source: YamlFile, key: Key, option: dict[str, Any], value: Any) -> Mistakes:
-    wanted = option.get("type", "str")
-    is_number = wanted in ("int", "float")
-    matches = isinstance(value, _TYPES.get(wanted, (object,))) and not (
-        is_number and isinstance(value, bool)
-    )
-    if not matches:
-        given = "nothing" if value is None else f"{type(value).__name__} {value!r}"
-        yield source.error(key, f"expected {wanted}, got {given}{about_quotes(wanted, value)}")
-        return
-    choices = option.get("choices")
-    if isinstance(value, dict) and "options" in option:
-        yield from _check_keys(source, key, option["options"], value)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            inner = {**option, "type": option.get("elements", "raw"), "elements": "raw"}
-            yield from _check_type(source, (*key, index), inner, item)
-    elif choices and value not in choices:
-        yield source.error(key,
-                           f"unknown value `{value}`; {nearest(str(value), map(str, choices))}")
-
-
-def _check_keys(
-    source: YamlFile, key: Key, options: dict[str, Any], given: dict[str, Any]
+def _mistyped(
+    source: YamlFile, role: str, options: dict[str, Any], given: dict[str, Any]
 ) -> Mistakes:
-    for name, value in given.items():
-        if name in options:
-            yield from _check_type(source, (*key, name), options[name], value)
-        else:
-            yield source.error((*key, name), f"unknown key; {nearest(name, options)}")
-    for name, option in options.items():
-        if option.get("required") and name not in given:
-            yield source.error(key, f"`{name}` is missing")
+    types = _model({name: (_type_of(options[name]), ...) for name in given})
+    try:
+        yaml_lines.validate(source, types, given, at=("roles", role))
+    except BadInput as error:
+        yield error
+
+
+def _type_of(option: dict[str, Any]) -> Any:
+    """What argument_specs say of a value, as pydantic takes it."""
+    kind = option.get("type", "str")
+    if kind == "list":
+        inner = {**option, "type": option.get("elements", "raw"), "elements": "raw"}
+        return GenericAlias(list, _type_of(inner))
+    if kind == "dict" and "options" in option:
+        return _model({name: (_type_of(inner), ... if inner.get("required") else None)
+                       for name, inner in option["options"].items()})
+    return Literal[*option["choices"]] if option.get("choices") else _TYPES.get(kind, Any)
+
+
+def _model(fields: dict[str, Any]) -> type[BaseModel]:
+    return create_model("Options", __config__=Record.model_config, **fields)

@@ -25,10 +25,8 @@ _WRITERS = {"copy": "dest", "template": "dest", "assemble": "dest", "ini_file": 
 """Modules of Ansible that write a file, and which of their arguments is its path."""
 _WORDS = re.compile(r"(\w+)=(\"[^\"]*\"|'[^']*'|\S+)")
 _UNKNOWN = (jinja2.exceptions.TemplateError, TypeError, ValueError, LookupError, AttributeError,
-            ArithmeticError)
+            ArithmeticError, RecursionError)
 """What an expression over facts of the machine, or over nothing, ends in."""
-_NESTED = 4
-"""Variables in the values of variables."""
 
 
 def brought(root: Path, role: str, given: Mapping[str, Any]) -> list[str]:
@@ -68,11 +66,9 @@ def misplaced(path: str) -> str:
 def known(value: Any, context: Mapping[str, Any]) -> Any:
     """`value` rendered; None where it wants what only the machine knows."""
     try:
-        for _ in range(_NESTED):
-            value = rendered(value, context)
+        return rendered(value, context)
     except _UNKNOWN:
         return None
-    return value
 
 
 def _written(folder: Path, task: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[str]:

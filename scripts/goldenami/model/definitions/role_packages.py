@@ -12,16 +12,31 @@ from typing import Any
 
 import jinja2
 import jinja2.exceptions
-import jinja2.meta
+import jinja2.runtime
 from jinja2 import StrictUndefined
 from jinja2.nativetypes import NativeEnvironment
+from jinja2.utils import missing
 
 from goldenami.core.errors import BadInput
 from goldenami.model import program_files
 from goldenami.model.definitions.role_specs import role_spec, table
 from goldenami.model.supported.platforms import Platform
 
+
+class _Context(jinja2.runtime.Context):
+    """As with Ansible, a variable is rendered when an expression asks for it."""
+
+    def resolve_or_missing(self, key: str) -> Any:
+        value = super().resolve_or_missing(key)
+        try:
+            return value if value is missing else rendered(value, self.parent)
+        except jinja2.exceptions.UndefinedError as error:
+            # An expression asks for the names of a branch that it does not take, too.
+            return StrictUndefined(hint=error.message)
+
+
 _JINJA = NativeEnvironment(undefined=StrictUndefined)
+_JINJA.context_class = _Context
 _JINJA.tests |= {"match": lambda value, pattern: bool(re.match(pattern, value)),
                  "search": lambda value, pattern: bool(re.search(pattern, value))}  # Ansible's own
 
@@ -34,8 +49,8 @@ def variables(root: Path, role: str, given: Mapping[str, Any]) -> dict[str, Any]
 def facts(
     root: Path, role: str, platform: Platform, given: Mapping[str, Any], *, only: str = "",
 ) -> dict[str, Any]:
-    """What vars/main.yml and the platform's file say, rendered over the role's variables. With
-    `only`, that fact and those that it is made of: others may want what is not derived yet."""
+    """What vars/main.yml and the platform's file say, rendered over the role's variables; with `only`
+    that fact alone, since others may want what is not derived yet."""
     path = program_files.role(root, role) / "vars" / platform.vars_file
     # A role without platform files is the same everywhere.
     if not path.is_file() and list(path.parent.glob("*_*.yml")):
@@ -43,27 +58,9 @@ def facts(
                        hint=f"write roles/{role}/vars/{path.name}, or take the role out of the "
                             "definition")
     data = {**table(path.with_name("main.yml")), **table(path)}
-    if only:
-        data = _needed(path, data, only)
-    context, found = variables(root, role, given), dict[str, Any]()
-    while left := data.keys() - found.keys():  # an expression may use another one
-        ready = sorted(name for name in left if not _names(path, name, data[name]) & left)
-        if not ready:
-            raise BadInput(f"{path}: {', '.join(sorted(left))}: these expressions use each other "
-                           "in a circle")
-        for name in ready:
-            found[name] = _render(path, name, data[name], {**context, **found})
-    return found
-
-
-def _needed(path: Path, data: Mapping[str, Any], name: str) -> dict[str, Any]:
-    needed, left = dict[str, Any](), {name} & data.keys()
-    while left:
-        needed |= {each: data[each] for each in left}
-        left = {used for each in left for used in _names(path, each, data[each])} & (
-            data.keys() - needed.keys()
-        )
-    return needed
+    context = {**variables(root, role, given), **data}
+    names = [name for name in data if only in ("", name)]
+    return {name: _render(path, name, data[name], context) for name in names}
 
 
 def packages(root: Path, role: str, platform: Platform, given: Mapping[str, Any]) -> list[str]:
@@ -88,7 +85,7 @@ def rendered(value: Any, context: Mapping[str, Any]) -> Any:
         return [rendered(item, context) for item in value]
     if isinstance(value, dict):
         return {key: rendered(item, context) for key, item in value.items()}
-    if not isinstance(value, str) or "{" not in value:
+    if not isinstance(value, str) or ("{{" not in value and "{%" not in value):
         return value
     found = _compiled(value).render(**context)
     for item in found if isinstance(found, list) else [found]:
@@ -101,23 +98,8 @@ def _render(path: Path, name: str, value: Any, context: Mapping[str, Any]) -> An
         return rendered(value, context)
     except (jinja2.exceptions.TemplateError, TypeError) as error:
         raise BadInput(f"{path}: {name}: {error}") from None
-
-
-def _names(path: Path, name: str, value: Any) -> set[str]:
-    if isinstance(value, list | dict):
-        items = value.values() if isinstance(value, dict) else value
-        return {used for item in items for used in _names(path, name, item)}
-    if not isinstance(value, str) or "{" not in value:
-        return set()
-    try:
-        return _used(value)
-    except jinja2.exceptions.TemplateError as error:
-        raise BadInput(f"{path}: {name}: {error}") from None
-
-
-@cache
-def _used(expression: str) -> set[str]:
-    return jinja2.meta.find_undeclared_variables(_JINJA.parse(expression))
+    except RecursionError:
+        raise BadInput(f"{path}: {name}: expressions use each other in a circle") from None
 
 
 @cache

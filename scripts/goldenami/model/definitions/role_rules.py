@@ -8,7 +8,6 @@ wants more (what is derived, the machine's other facts) is left to the bake.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,9 +32,11 @@ def broken(root: Path, source: YamlFile, definition: Definition) -> Iterator[Bad
     platform = PLATFORMS[definition.base.release]
     image = _image(root, definition, platform)
     for role in definition.role_names:
-        context = {**image, **_facts(root, role, platform, image)}
+        folder = program_files.role(root, role)
+        facts = {**table(folder / "vars/main.yml"), **table(folder / "vars" / platform.vars_file)}
+        context = {**image, **facts}
         for name in _FILES:
-            for task in tasks(program_files.role(root, role), name):
+            for task in tasks(folder, name):
                 for key, message in _refused(role, task, context):
                     yield source.error(key, message)
 
@@ -57,26 +58,13 @@ def _image(root: Path, definition: Definition, platform: Platform) -> dict[str, 
     }
 
 
-def _facts(
-    root: Path, role: str, platform: Platform, image: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Only those that need nothing that the lock derives."""
-    folder, found = program_files.role(root, role) / "vars", dict[str, Any]()
-    for name in {**table(folder / "main.yml"), **table(folder / platform.vars_file)}:
-        with contextlib.suppress(BadInput):
-            found |= role_packages.facts(root, role, platform, image, only=name)
-    return found
-
-
 def _refused(
     role: str, task: Mapping[str, Any], context: Mapping[str, Any]
 ) -> Iterator[tuple[Key, str]]:
     rule, items = task.get("ansible.builtin.assert"), task.get("loop", [{}])
     if not isinstance(rule, dict) or not isinstance(items, list):
         return
-    within = {**context}
-    for name, value in (task.get("vars") or {}).items():
-        within[name] = known(value, within)
+    within = {**context, **(task.get("vars") or {})}
     for item in items:
         within["item"] = known(item, within) if isinstance(item, dict) else {}
         if within["item"] is None or _outcome(task.get("when", True), within) is not True:

@@ -1,4 +1,5 @@
-"""What a definition says of sources beside the distribution's, before anything is asked for."""
+"""What a definition says of sources beside the distribution's, before anything is asked for, and of
+the files of the role `customize`."""
 
 from __future__ import annotations
 
@@ -6,8 +7,11 @@ from collections.abc import Iterator
 from os.path import normpath
 from pathlib import Path
 
+from cryptography import x509
+
+from goldenami.core import clock
 from goldenami.core.errors import BadInput
-from goldenami.core.yaml_lines import Key, YamlFile
+from goldenami.core.yaml_lines import Key, YamlFile, nearest
 from goldenami.model.definitions import role_files
 from goldenami.model.definitions.definition import Definition
 
@@ -15,26 +19,25 @@ _TAKEN = ("debian", "ubuntu", "built", "downloads")
 """Beginnings of names that stand for something else in locks."""
 ROLE, VARIABLE = "customize", "customize_downloads"
 """Who brings files by address, and what the lock tells that role."""
+FILES = f"roles/{ROLE}/files"
+"""In the role, so that the lock's digest of it has their bytes."""
 ENGINE = "container_runtime"
 
 
 def mistakes(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
     """Each with its line in `source`."""
-    names = [repo.name for repo in definition.extra_repos]
     for index, repo in enumerate(definition.extra_repos):
         key: Key = ("extra_repos", index)
         if repo.name.startswith(_TAKEN):
             yield source.error((*key, "name"), f"`{repo.name}` would be taken for goldenami's own",
                                hint="begin it with another word")
-        if repo.name in names[:index]:
-            yield source.error((*key, "name"), f"`{repo.name}` is given twice")
         if problem := _no_key(root, repo.key):
             yield source.error((*key, "key"), f"`{repo.key}` {problem}")
+    names = [repo.name for repo in definition.extra_repos]
+    yield from source.repeated(("extra_repos",), names, "name")
     yield from _downloads(root, source, definition)
     images = [one.called or one.name for one in definition.containers]
-    for index, name in enumerate(images):
-        if name in images[:index]:
-            yield source.error(("containers", index), f"`{name}` is given twice",
+    yield from source.repeated(("containers",), images,
                                hint="give each a tag of its own, or another `called`")
     if images and ENGINE not in definition.roles:
         yield source.error(("containers",), f"need the role `{ENGINE}`, which has an engine",
@@ -74,3 +77,52 @@ def _no_key(root: Path, key: str) -> str:
     if not path.is_relative_to(root.resolve()):
         return "leads out of this repository: put a copy into it"
     return "" if path.is_file() else "is no address, and no file of this repository"
+
+
+def customized(root: Path, source: YamlFile, definition: Definition) -> Iterator[BadInput]:
+    """Each with its line in `source`."""
+    given = definition.variables(ROLE)
+    for index, row in enumerate(given.get("customize_files") or []):
+        content, problem = _read(root, row["source"])
+        if not problem and not _is_text(content):
+            problem = "is no text: bring programs as a package"
+        if problem:
+            yield source.error(("roles", ROLE, "customize_files", index, "source"),
+                               f"`{row['source']}` {problem}")
+    for index, name in enumerate(given.get("customize_ca_certificates") or []):
+        content, problem = _read(root, name)
+        if problem := problem or _refusal(content):
+            yield source.error(("roles", ROLE, "customize_ca_certificates", index),
+                               f"`{name}` {problem}")
+
+
+def _read(root: Path, name: str) -> tuple[bytes, str]:
+    """The bytes, or why there are none."""
+    folder = (root / FILES).resolve()
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder):
+        return b"", f"leads out of {FILES}: put a copy there"
+    if not path.is_file():
+        known = [str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()]
+        return b"", f"is no file of {FILES}; {nearest(name, known)}"
+    return path.read_bytes(), ""
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        return "\0" not in content.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def _refusal(content: bytes) -> str:
+    if b"PRIVATE KEY" in content:
+        return "holds a private key: take the certificate alone"
+    try:
+        found = x509.load_pem_x509_certificates(content)
+    except ValueError:
+        return "is no certificate in PEM: it begins with -----BEGIN CERTIFICATE-----"
+    if len(found) != 1:
+        return f"holds {len(found)} certificates: write each to a file of its own"
+    ends = found[0].not_valid_after_utc
+    return f"expired on {ends:%Y-%m-%d}: ask for its successor" if ends < clock.now() else ""
