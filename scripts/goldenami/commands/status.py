@@ -66,8 +66,8 @@ def cmd_status(
     checkout: Checkout, image: OptionalImage = None, *, as_json: AsJson = False, region: Regions,
     page: Annotated[Answers | None, typer.Option(
         "--site",
-        help="instead: one static page over all images, with each report, of the builds that are "
-             "here, or of what the account says, too; GOLDEN_SITE_S3 keeps it")] = None,
+        help="instead: a page over all images and their reports, by what is here or also by the "
+             "account")] = None,
 ) -> int:
     """Show the builds behind latest, candidate and template in each region, and whether these
     pointers are right: 0 yes, 6 no, 4 or 8 a region is silent. Of one IMAGE its AMIs, too."""
