@@ -12,13 +12,12 @@ from support.rules import trees
 FILE_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 40, 15
 COLUMNS, WIDE_PERCENT = 100, 3
 WEIGHTS = {
-    "scripts/goldenami/core": 72, "scripts/goldenami/packages": 113, "scripts/goldenami/model": 236,
-    "scripts/goldenami/aws": 275, "scripts/goldenami/local": 418, "scripts/goldenami/image": 383,
-    "scripts/goldenami/release": 179, "scripts/goldenami/fleet": 247, "scripts/goldenami/watch": 64,
-    "scripts/goldenami/commands": 110, "scripts/ec2_emulator": 172,
-    "tests/unit": 926, "tests/contract": 209, "tests/aws": 430, "tests/image": 234,
-    "tests/bench": 25,
-    "tests/support": 480,
+    "scripts/goldenami/core": 68, "scripts/goldenami/packages": 105, "scripts/goldenami/model": 216,
+    "scripts/goldenami/aws": 256, "scripts/goldenami/local": 386, "scripts/goldenami/image": 356,
+    "scripts/goldenami/release": 164, "scripts/goldenami/fleet": 234, "scripts/goldenami/watch": 58,
+    "scripts/goldenami/commands": 103, "scripts/ec2_emulator": 159,
+    "tests/unit": 891, "tests/contract": 203, "tests/aws": 406, "tests/image": 234,
+    "tests/bench": 25, "tests/support": 436,
 }
 """What the Python of a folder may weigh, in 1,000 bytes. A feature names what it replaces; a cut
 lowers the number."""

@@ -13,7 +13,7 @@ from goldenami.core import environment
 
 from support.rules import trees
 
-CAPS = {"commands": 30, "commands of pipelines": 2, "options": 92, "variables": 20,
+CAPS = {"commands": 28, "commands of pipelines": 2, "options": 91, "variables": 20,
         "settings of pipelines": 8}
 _TYPED = (r"(?:[A-Z_]+=\S* )*(?:sudo -E )?(?P<own>(?:scripts/)?golden|make) (?P<name>[a-z][a-z-]+)"
           r"(?P<rest>[^`\n|;&#]*)")
