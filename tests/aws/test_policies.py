@@ -17,6 +17,7 @@ from goldenami.aws.remote_store import S3Store
 from goldenami.aws.session import Account
 from goldenami.aws.site_bucket import SiteBucket
 from goldenami.core import records
+from support import trees
 from support.aws import digest_weeks, references, retirement
 from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, document
 from support.aws.emulator import Emulator, running
@@ -30,7 +31,6 @@ from support.drift import cloud_disk
 from support.drift.cloud_disk import CloudDisk
 from support.ec2 import ec2_builds
 from support.gpu import candidates
-from support.rules import trees
 from support.security import signing_key
 
 GROUP, KEY_ALIAS = "trainers", "alias/golden"

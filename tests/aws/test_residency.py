@@ -11,11 +11,11 @@ from goldenami.aws import notify
 from goldenami.aws.session import Account
 from goldenami.core.errors import BadInput
 from goldenami.model.operation.residency import AllowedRegions
+from support import trees
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, IMAGE, ROOT, Checkout
-from support.rules import trees
 
 AWAY = "eu-west-1"
 RULE = "packer/residency.yml"

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import yaml
 from goldenami.packages import mirrors
+from support import trees
 from support.aws import hub
 from support.aws.emulator import Emulator, environment, running
 from support.builds.tools import ROOT, find
-from support.rules import trees
 from support.waiting import until
 
 pytestmark = pytest.mark.long

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from goldenami.core import records
 from goldenami.model.builds.build_records import Outcome, Verdict, VerifyRecord
+from support import trees
 from support.builds.definitions import edit
 from support.builds.tools import ROOT
 from support.files import write
-from support.rules import trees
 
 pytestmark = pytest.mark.slow
 IMAGE = "debian-13-base"

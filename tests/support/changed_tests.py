@@ -19,7 +19,7 @@ from pathlib import Path
 from goldenami.cli import MODULES
 from goldenami.core import shell
 
-from support.rules import trees
+from support import trees
 
 ROOTS = re.compile(r"(?:scripts|tests|roles/golden_(?:idle|health)/files)/(?P<name>.*?)(?:/__init__)?\.py")
 """Where modules are imported from: `pythonpath` of pyproject.toml."""

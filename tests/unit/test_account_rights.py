@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import trees
 from support.aws.account_template import BOUNDARY, BY_COMMANDS, BY_HAND, ROLES, document
 from support.aws.iam_policies import REFERENCE, Asked, about, allows, kinds_of, listed
 from support.builds.tools import POLICIES
-from support.rules import trees
 
 ACCOUNT = "123456789012"
 PARAMETERS = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter"

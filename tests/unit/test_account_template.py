@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from goldenami.fleet.account import account_plan
+from support import trees
 from support.aws.account_template import (
     BOUNDARY,
     BUCKET,
@@ -20,7 +21,6 @@ from support.aws.account_template import (
     TOPIC,
 )
 from support.builds.tools import POLICIES, complaints
-from support.rules import trees
 
 NARROWED = {"arn:aws:s3:::*/store/*": f"{BUCKET}/store/*",
             "arn:aws:s3:::*/site/*": f"{BUCKET}/site/*",

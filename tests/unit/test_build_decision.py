@@ -13,7 +13,7 @@ from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Origin
 from goldenami.model.definitions import recipes
 from goldenami.model.definitions.recipes import BuildInstructions, Recipe, Wheel
-from support.rules import trees
+from support import trees
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEEL = Recipe(version="1.0", distribution="demo", module="demo", wheel=Wheel(distribution="demo"),

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from goldenami.model.definitions import definition_file
+from support import trees
 from support.builds.tools import ROOT, complaints, schema_complaints
-from support.rules import trees
 
 WORKFLOWS = trees.scanned(6, ROOT, ".github/workflows/*.yml")
 GITLAB = ROOT / ".gitlab-ci.yml"

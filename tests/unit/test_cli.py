@@ -18,8 +18,8 @@ from goldenami.commands import run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.core import environment
 from goldenami.image.builders.local import LocalBuilder
+from support import trees
 from support.builds.tools import ROOT
-from support.rules import trees
 
 HELP_WIDTH = 100
 IMAGE = "debian-13-ml-cpu"

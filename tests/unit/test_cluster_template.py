@@ -26,8 +26,8 @@ from goldenami.model.operation.cluster_section import (
     Monitoring,
 )
 from goldenami.model.supported import hardware
+from support import trees
 from support.builds.tools import ROOT, complaints
-from support.rules import trees
 
 IMAGES = sorted(path.stem for path in trees.scanned(8, ROOT, "packer/images/*.yml"))
 GPU_IMAGE, CPU_IMAGE = "debian-13-ml", "debian-13-ml-cpu"

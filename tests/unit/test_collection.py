@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support import trees
 from support.builds.tools import ROOT, complaints
-from support.rules import trees
 
 GALAXY = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
 

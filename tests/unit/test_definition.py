@@ -9,8 +9,8 @@ import pytest
 from goldenami.core.errors import BadInput
 from goldenami.model.definitions import definition, definition_file, role_order
 from goldenami.model.supported import hardware
+from support import trees
 from support.builds.definitions import IMAGE, edit, edited, load, refused, with_variable
-from support.rules import trees
 
 FRAMEWORKS = "debian-13-ml-frameworks"
 GPU = "debian-13-ml-gpu-frameworks"

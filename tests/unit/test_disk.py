@@ -19,8 +19,8 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.local.disk import disk, grub
 from goldenami.local.tree import tree
 from goldenami.model.builds import disk_blocks
+from support import trees
 from support.builds.tools import ROOT, need_disk_tools, need_reproducible_disks
-from support.rules import trees
 
 MIB = 1 << 20
 EPOCH = 1_700_000_000

@@ -11,9 +11,9 @@ from goldenami.fleet.drift.disk.policy import Freedom, Policy
 from goldenami.local.disk import boot_regions
 from goldenami.local.reader.block_source import RawFile
 from goldenami.local.reader.observe import Observation, Region, observe
+from support import trees
 from support.builds.tools import ROOT
 from support.drift import plants, root_reads
-from support.rules import trees
 
 FREE = (Freedom.ANYTHING, Freedom.DATA, Freedom.LAYERS)
 CLOUD = "/var/lib/cloud/instances/i-0123456789abcdef0"

@@ -11,15 +11,16 @@ import pytest
 from goldenami import cli, reference
 from goldenami.core import shell
 from goldenami.model.definitions import definition_keys
+from support import trees
 from support.aws import account_rights
 from support.builds.tools import ROOT
 from support.files import write
-from support.rules import prose_rules, python_rules, surface_rules, text_rules, trees
+from support.rules import prose_rules, python_rules, surface_rules, text_rules
 
 LEAST_TEXTS = 1200
 RULES: dict[Callable[[Path], list[str]], int] = {
     python_rules.basenames: 320, python_rules.folders: 320, python_rules.weights: 650,
-    python_rules.sizes: 750, python_rules.widths: 750,
+    python_rules.balance: 750, python_rules.sizes: 750, python_rules.widths: 750,
     text_rules.sizes: 200, text_rules.variables: LEAST_TEXTS, text_rules.make_targets: 1,
     text_rules.module_map: 320, text_rules.pipelines: 7,
     prose_rules.sentences: 55, prose_rules.links: 55,
@@ -108,6 +109,8 @@ BAD_TREES = [
      "local/ has 16 modules, at most 15"),
     (python_rules.weights, {"tests/bench/a.py": "#" * 25_001},
      "tests/bench weighs 25,001 bytes, at most 25,000: what does this replace?"),
+    (python_rules.balance, {"tests/a.py": "x = 1\n", "tests/image/a.py": "", "scripts/a.py": ""},
+     "tests have 1 lines, the code 0: which of them tell one story twice?"),
     (python_rules.sizes, {"tests/a.py": "x = 1\n" * 401}, "tests/a.py: 401 lines, at most 400"),
     (python_rules.sizes, {"a.py": "def long():\n" + "    x = 1\n" * 41},
      "a.py: long has 41 lines, at most 40"),

@@ -12,7 +12,7 @@ import pytest
 from goldenami.image.lock import lint
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.supported import hardware
-from support.rules import trees
+from support import trees
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = ROOT / "packer/locks/debian-13-ml-gpu-frameworks.lock.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.core.cache_paths import CachePaths
+from support import trees
 from support.builds.tools import ROOT, complaints, complaints_kept
-from support.rules import trees
 
 YAMLLINT = ("--strict", "--format", "parsable", "--config-file", str(ROOT / ".yamllint"))
 ANSIBLE_LINT = ("-q", "--nocolor", "--format=pep8", "--config-file", str(ROOT / ".ansible-lint"))

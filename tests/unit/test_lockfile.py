@@ -12,8 +12,8 @@ from goldenami.model.builds import lockfile
 from goldenami.model.builds.lockfile import Lock
 from goldenami.model.definitions import definition_file
 from goldenami.model.supported import hardware
+from support import trees
 from support.builds.sample_lock import IMAGE, sample
-from support.rules import trees
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,8 +16,8 @@ from goldenami.local import packer
 from goldenami.model.builds import lockfile
 from goldenami.model.supported import base_images
 from goldenami.model.supported.platforms import PLATFORMS
+from support import trees
 from support.builds.tools import ROOT, complaints, find
-from support.rules import trees
 
 LOCKS = sorted(path.name.removesuffix(".lock.json")
                for path in trees.scanned(6, ROOT, "packer/locks/*.lock.json"))

@@ -14,8 +14,8 @@ from goldenami.core.errors import StageFailed
 from goldenami.local.tree import residue, sealed, secret_patterns
 from goldenami.model.definitions import role_files
 from goldenami.model.definitions.role_order import ROLE_ORDER
+from support import trees
 from support.builds.tools import ROOT
-from support.rules import trees
 from support.security import canaries
 from support.security.secret_lines import INNOCENT, PLANTED
 

@@ -9,9 +9,9 @@ import pytest
 from goldenami.model.supported import compatibility, support
 from goldenami.model.supported.platforms import RELEASES
 from goldenami.model.supported.support import SupportState
+from support import trees
 from support.builds import report_data as data
 from support.builds.tools import ROOT
-from support.rules import trees
 
 LOCKS = trees.scanned(6, ROOT, "packer/locks/*.lock.json")
 END = date(2026, 6, 30)

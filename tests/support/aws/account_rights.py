@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from support.rules import trees
+from support import trees
 
 TEMPLATE, POLICIES = "scripts/goldenami/aws/account.yml", "scripts/goldenami/aws/policies"
 NARROWED = {"arn:aws:s3:::*/store/*": '!Sub "${Bucket.Arn}/store/*"',

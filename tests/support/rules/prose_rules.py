@@ -10,7 +10,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from support.rules import trees
+from support import trees
 
 SENTENCE_WORDS = 30
 _EXEMPT = frozenset({"CHANGELOG.md", trees.GENERATED})

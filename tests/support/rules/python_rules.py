@@ -7,7 +7,7 @@ import ast
 from collections import Counter
 from pathlib import Path
 
-from support.rules import trees
+from support import trees
 
 FILE_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 40, 15
 COLUMNS, WIDE_PERCENT = 100, 3
@@ -54,6 +54,21 @@ def weights(root: Path) -> list[str]:
             problems.append(f"{folder} weighs {size:,} bytes, at most {budget},000: what does "
                             "this replace?")
     return problems
+
+
+def balance(root: Path) -> list[str]:
+    """Tests of the code have no more lines than the code: the program, the roles' programs and the
+    checks of an image."""
+    lines = {"the code": 0, "its tests": 0}
+    for path, _ in trees.python(root):
+        folders = path.relative_to(root).parts
+        is_test = folders[0] == "tests" and folders[1] != "image"
+        own = "its tests" if is_test else "the code"
+        lines[own] += len(path.read_text(encoding="utf-8").splitlines())
+    if lines["its tests"] <= lines["the code"]:
+        return []
+    return [f"tests have {lines['its tests']} lines, the code {lines['the code']}: which of them tell "
+            "one story twice?"]
 
 
 def sizes(root: Path) -> list[str]:

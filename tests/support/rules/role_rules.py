@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from support.rules import trees
+from support import trees
 
 
 def _yaml(path: Path) -> Any:

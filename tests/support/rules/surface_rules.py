@@ -11,7 +11,7 @@ from pathlib import Path
 from goldenami import cli
 from goldenami.core import environment
 
-from support.rules import trees
+from support import trees
 
 CAPS = {"commands": 28, "commands of pipelines": 2, "options": 91, "variables": 20,
         "settings of pipelines": 8}

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from goldenami.core import shell
 
-from support.rules import trees
+from support import trees
 
 ENVIRONMENT = "scripts/goldenami/core/environment.py"
 PINNED = re.compile(r"image: [\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64} # \S+$")
