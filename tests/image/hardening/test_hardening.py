@@ -97,7 +97,6 @@ def commands(lock: dict[str, Any]) -> dict[str, str]:
         "core service": "systemd-run --quiet --wait --pipe --collect sh -c 'ulimit -Sc; ulimit -Hc'",
         "journal": "journalctl --header -n 0 | grep -m 1 '^File path'; journalctl -o cat -b "
                    "SYSLOG_IDENTIFIER=systemd-journald | grep -o 'System Journal .* max [^,]*' | tail -n 1",
-        "journal room": "df -B1 --output=size,avail /var/log | tail -n 1",
         "journal file": "cat /etc/systemd/journald.conf.d/60-golden.conf",
         "mounts": "findmnt -rno TARGET,OPTIONS",
         "mount units": " ; ".join(f"systemctl is-enabled $(systemd-escape -p --suffix=mount {path})"
@@ -226,12 +225,7 @@ def test_journal_is_on_the_disk_and_limited(
     if booted:
         where, most = facts["journal"].lines
         assert where.split()[-1].startswith("/var/log/journal/"), where
-        whole, free = map(int, facts["journal room"].text.split())
-        # What it keeps free at most: journald.conf(5), SystemKeepFree.
-        if free - 0.15 * whole > size_of(size):
-            assert most.endswith(f"max {size[:-1]}.0{size[-1]}") or most.endswith(f"max {size}"), (
-                most
-            )
+        # Less where its file system was smaller when it began: a volume grows later in a boot.
         assert size_of(most.split()[-1]) <= size_of(size), most
 
 
