@@ -9,18 +9,8 @@ from pathlib import Path
 
 from support import trees
 
-FILE_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 40, 15
+FILE_LINES, FUNCTION_LINES, FOLDER_MODULES = 500, 40, 15
 COLUMNS, WIDE_PERCENT = 100, 3
-WEIGHTS = {
-    "scripts/goldenami/core": 68, "scripts/goldenami/packages": 105, "scripts/goldenami/model": 216,
-    "scripts/goldenami/aws": 256, "scripts/goldenami/local": 386, "scripts/goldenami/image": 356,
-    "scripts/goldenami/release": 164, "scripts/goldenami/fleet": 234, "scripts/goldenami/watch": 58,
-    "scripts/goldenami/commands": 103, "scripts/ec2_emulator": 159,
-    "tests/unit": 891, "tests/contract": 203, "tests/aws": 406, "tests/image": 234,
-    "tests/bench": 25, "tests/support": 436,
-}
-"""What the Python of a folder may weigh, in 1,000 bytes. A feature names what it replaces; a cut
-lowers the number."""
 
 
 def basenames(root: Path) -> list[str]:
@@ -45,34 +35,8 @@ def folders(root: Path) -> list[str]:
             for folder, number in sorted(modules.items()) if number > FOLDER_MODULES]
 
 
-def weights(root: Path) -> list[str]:
-    """No folder of Python weighs more than its budget."""
-    problems = []
-    for folder, budget in WEIGHTS.items():
-        size = sum(path.stat().st_size for path in trees.glob(root, f"{folder}/**/*.py"))
-        if size > budget * 1000:
-            problems.append(f"{folder} weighs {size:,} bytes, at most {budget},000: what does "
-                            "this replace?")
-    return problems
-
-
-def balance(root: Path) -> list[str]:
-    """Tests of the code have no more lines than the code: the program, the roles' programs and the
-    checks of an image."""
-    lines = {"the code": 0, "its tests": 0}
-    for path, _ in trees.python(root):
-        folders = path.relative_to(root).parts
-        is_test = folders[0] == "tests" and folders[1] != "image"
-        own = "its tests" if is_test else "the code"
-        lines[own] += len(path.read_text(encoding="utf-8").splitlines())
-    if lines["its tests"] <= lines["the code"]:
-        return []
-    return [f"tests have {lines['its tests']} lines, the code {lines['the code']}: which of them tell "
-            "one story twice?"]
-
-
 def sizes(root: Path) -> list[str]:
-    """Files of at most 400 lines, functions of at most 40 (docstring included, signature not)."""
+    """Files of at most 500 lines, functions of at most 40 (docstring included, signature not)."""
     problems = []
     for path, tree in trees.python(root):
         name = path.relative_to(root)

@@ -1,47 +1,22 @@
-"""Caps of what a person has to look through, and whether what a person is told to type exists."""
+"""What a person is told to type exists."""
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from goldenami import cli
-from goldenami.core import environment
 
 from support import trees
 
-CAPS = {"commands": 28, "commands of pipelines": 2, "options": 91, "variables": 20,
-        "settings of pipelines": 8}
 _TYPED = (r"(?:[A-Z_]+=\S* )*(?:sudo -E )?(?P<own>(?:scripts/)?golden|make) (?P<name>[a-z][a-z-]+)"
           r"(?P<rest>[^`\n|;&#]*)")
 _IN_CODE = re.compile(f"`{_TYPED}")
 _IN_TEXT = re.compile(rf"(?:`|^ {{4,}}(?:\$ )?(?:- )?(?:run: )?){_TYPED}", re.MULTILINE)
 """Between backticks, and in pages and CI definitions also on a line of its own."""
-
-
-def counted() -> dict[str, int]:
-    """How many there are of each.
-
-    Options are those of commands, and those before a command's name but Typer's own.
-    """
-    grammars = [cli.parser(), *(cli.command(name) for name in cli.MODULES)]
-    parameters = [each for grammar in grammars for each in grammar.params]
-    options = [each for each in parameters if each.param_type_name == "option"
-               and each.name not in ("install_completion", "show_completion")]
-    called = len(cli.AREAS[cli.CALLED])
-    return {"commands": len(cli.MODULES) - called, "commands of pipelines": called,
-            "options": len(options),
-            "variables": sum(len(group) for group in environment.VARIABLES.values()),
-            "settings of pipelines": len(environment.PIPELINE_SETTINGS)}
-
-
-def too_many(counts: Mapping[str, int]) -> list[str]:
-    """What is beyond its cap."""
-    return [f"{counts[name]} {name}, at most {most}" for name, most in CAPS.items()
-            if counts[name] > most]
 
 
 @functools.cache
