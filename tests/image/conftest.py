@@ -24,16 +24,9 @@ RunProgram = Callable[..., dict[str, Any]]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep one shell open on the machine: under emulation a command of its own over SSH costs a
-    second. Name the marks: of tests that a booted image has no answer to, and of those that need
-    none."""
+    second."""
     shell_backends.install()
     config.add_cleanup(shell_backends.close)
-    config.addinivalue_line("markers",
-                            "at_rest: looks at what a sealed image no longer has; not asked of a "
-                            "booted one")
-    config.addinivalue_line("markers",
-                            "no_boot: needs nothing that a boot makes; verify asks the disk's "
-                            "root tree")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

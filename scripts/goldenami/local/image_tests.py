@@ -70,8 +70,10 @@ def running(
     found, asked = work / f"checks{name}.json", tested(root, roles)
     folder = program_files.checks(root, asked, work)
     words = [
-        sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider",
-        "-c", str(program_files.INSTALLED / "pyproject.toml"),
+        sys.executable, "-m", "pytest", "-q", "--color=no",
+        # Nothing above the folder is read: a conftest.py there may need what no bake installs.
+        "-c", str(program_files.INSTALLED / program_files.CHECKS / "pytest.ini"),
+        f"--rootdir={folder}", f"--confcutdir={folder}",
         "-p", "goldenami.image.verify.pytest_plugin", "--continue-on-collection-errors", *argv,
         f"--checks={found}", "--booted", *([f"--gpu-session={gpu_session}"] if gpu_session else []),
         f"--junitxml={work / f'junit{name}.xml'}",
