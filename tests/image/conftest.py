@@ -10,6 +10,7 @@ with. Tests marked `gpu` run only where `--gpu-session` names the JSON file of a
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -82,9 +83,17 @@ def _only_roles_of_the_image(request: pytest.FixtureRequest, lock: dict[str, Any
         pytest.skip(f"{lock['golden_image']} has no role {role}")
 
 
+@functools.cache
+def _come_up(host: Any) -> str:
+    """Systemd's word for the machine once no unit is starting any more. It takes as long as the boot
+    takes: a busy host starts a unit minutes after sshd lets the checks in."""
+    return str(host.run("systemctl is-system-running --wait").stdout).strip()
+
+
 @pytest.fixture(scope="module")
 def user(_testinfra_host: Any) -> Any:
     """The machine as testinfra's `host` shows it to who logged in."""
+    _come_up(_testinfra_host)
     return _testinfra_host
 
 
@@ -108,8 +117,8 @@ def settings(host: Any) -> Callable[[str], list[str]]:
 
 @pytest.fixture(scope="module")
 def settled(host: Any) -> str:
-    """Systemd's word for the machine once it has come up: `running`, or what keeps it from that."""
-    return str(host.run("systemctl is-system-running --wait").stdout).strip()
+    """Systemd's word for the machine that has come up: `running`, or what keeps it from that."""
+    return str(host.run("systemctl is-system-running").stdout).strip()
 
 
 @pytest.fixture(scope="module")

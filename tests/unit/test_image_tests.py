@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from goldenami.core.errors import StageFailed
+from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local import image_tests
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import Check
@@ -92,7 +92,7 @@ def outcomes(checks: list[Check]) -> dict[str, str]:
 
 def test_a_run_that_broke_off_is_no_result(tmp_path: Path) -> None:
     """pytest wrote a list of checks nevertheless, of what it had come to."""
-    with pytest.raises(StageFailed, match="the image's tests could not run"):
+    with pytest.raises(HostNotReady, match="could not run the image's checks: RuntimeError: the disk is full"):
         run(tmp_path,
             {"conftest.py": BREAKS_OFF, "limits/test_limits.py": RIGHT, "seal/test_seal.py": RIGHT})
     assert (tmp_path / "checks.json").exists()

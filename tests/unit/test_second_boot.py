@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from goldenami.core.errors import StageFailed
+from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local.vm import second_boot
 from support.builds.boot_config import config
 from support.builds.checkout import processes, programs
@@ -40,7 +40,7 @@ def test_a_boot_that_breaks_off(folder: Path) -> None:
     with second_boot.beside(config(folder)) as other:
         other.demand()
         os.kill(other.process.pid, signal.SIGKILL)
-        with pytest.raises(StageFailed, match=r"^bios: the boot broke off with status -9"):
+        with pytest.raises(HostNotReady, match=r"^bios: the boot broke off with status -9: load "):
             other.outcome()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import shell
-from goldenami.core.errors import HostNotReady, StageFailed
+from goldenami.core.errors import HostNotReady, NotVerified
 from goldenami.local.vm import vm
 from goldenami.model.builds.build_records import Accel
 from support.builds.boot_config import config
@@ -42,7 +42,7 @@ def wait(process: subprocess.Popen[bytes], folder: Path, limit_s: float) -> None
 ])
 def test_dead_end_is_the_cause(tmp_path: Path, sleeper: subprocess.Popen[bytes], line: str) -> None:
     (tmp_path / "serial.log").write_text(f"Booting\r\n{line}\r\n", encoding="utf-8")
-    with pytest.raises(StageFailed, match="the boot ended in: ") as caught:
+    with pytest.raises(NotVerified, match="the boot ended in: ") as caught:
         wait(sleeper, tmp_path, 30)
     assert line.strip() in caught.value.tail
     assert caught.value.tail.startswith("Booting\n")
@@ -53,17 +53,36 @@ def test_silence_ends_with_the_console_s_tail(
 ) -> None:
     monkeypatch.setattr(vm, "SSH_PORT", 1)
     (tmp_path / "serial.log").write_text("Reached target network\r\n", encoding="utf-8")
-    with pytest.raises(StageFailed, match="SSH did not answer within 1 s") as caught:
+    with pytest.raises(HostNotReady, match=r"within 1 s: load \S+ on \d+ processors, .* free$") as caught:
         wait(sleeper, tmp_path, 1)
     assert caught.value.tail == "Reached target network"
     assert caught.value.log == tmp_path / "serial.log"
+
+
+def test_a_boot_that_goes_on_has_time_from_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its console speaks each half second for 8 s, which is more than the limit of 5."""
+    monkeypatch.setattr(vm, "SSH_PORT", 1)
+    serial, says = tmp_path / "serial.log", "for n in $(seq 16); do echo $n; sleep 0.5; done"
+    process = shell.start(["sh", "-c", f"{says}; echo No bootable device; sleep 60"], log=serial)
+    with pytest.raises(NotVerified, match="No bootable device"):
+        wait(process, tmp_path, 5)
+    shell.stop(process)
+
+
+def test_a_machine_that_powers_off_before_ssh_is_the_disk_s_fault(tmp_path: Path) -> None:
+    process = shell.start(["true"], log=tmp_path / "qemu.log")
+    process.wait()
+    with pytest.raises(NotVerified, match="QEMU ended with status 0"):
+        wait(process, tmp_path, 30)
 
 
 def test_dead_qemu_is_noticed_with_its_words(tmp_path: Path) -> None:
     process = shell.start(["sh", "-c", "echo 'could not open disk' >&2; exit 3"],
                           log=tmp_path / "qemu.log")
     process.wait()
-    with pytest.raises(StageFailed, match="QEMU ended with status 3") as caught:
+    with pytest.raises(HostNotReady, match="QEMU ended with status 3") as caught:
         wait(process, tmp_path, 30)
     assert "could not open disk" in caught.value.tail
 
@@ -86,7 +105,7 @@ def test_sshd_that_lets_nobody_in(
 
         threading.Thread(target=answer, daemon=True).start()
         said = r"(ssh exited with status 255|no answer in \d s)"  # the last try has 1 s
-        with pytest.raises(StageFailed, match=f"sshd answers and lets nobody in: {said}"):
+        with pytest.raises(HostNotReady, match=f"sshd answers and lets nobody in: {said}"):
             wait(sleeper, tmp_path, 2)
         server.shutdown(socket.SHUT_RDWR)
 

@@ -1,10 +1,16 @@
-"""Which versions of this machine's programs make an image: no lock fixes them."""
+"""This machine: which versions of its programs make an image, which no lock fixes, and how busy it
+is."""
 
 from __future__ import annotations
 
+import os
 import platform
+import re
+import shutil
+from pathlib import Path
 
 from goldenami.core import shell
+from goldenami.core.units import size
 from goldenami.local.disk import grub
 
 PACKAGES = (
@@ -28,3 +34,17 @@ def distribution() -> str:
     """By its own identifiers (os-release(5)): `debian-13`, `ubuntu-24.04`."""
     facts = platform.freedesktop_os_release()
     return f"{facts['ID']}-{facts['VERSION_ID']}" if "VERSION_ID" in facts else facts["ID"]
+
+
+def free_memory() -> int:
+    """Bytes of memory that programs could get: MemAvailable of proc(5)."""
+    found = re.search(r"^MemAvailable: +(\d+) kB",
+                      Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return int(found[1]) << 10 if found else 0
+
+
+def business(folder: Path) -> str:
+    """How busy it is: `load 40.2 on 2 processors, 1.20 GiB of memory and 70.1 GiB of disk free`. The
+    disk is that of `folder`, the load that of the last minute (getloadavg(3))."""
+    return (f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} processors, "
+            f"{size(free_memory())} of memory and {size(shutil.disk_usage(folder).free)} of disk free")

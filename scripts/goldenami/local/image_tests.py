@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from goldenami.core import shell
-from goldenami.core.errors import StageFailed
+from goldenami.core.errors import HostNotReady, StageFailed
 from goldenami.local import ssh
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import Check, CoverageRecord, Outcome
@@ -26,6 +26,8 @@ there."""
 _ALL_RAN = (0, 1, 5)
 """pytest's status when all tests passed, some failed, and there was none to run
 (pytest.ExitCode)."""
+_REASON = re.compile(r"^(?:E|INTERNALERROR>) +(\w+(?:Error|Exception|Interrupt)\b.*)", re.MULTILINE)
+"""The line of pytest's output that says why it broke off."""
 _NEEDS_NO_BOOT = "no_boot"
 """The mark of a test that looks at files and runs programs: at nothing that only a boot makes."""
 
@@ -39,18 +41,20 @@ class Run:
     log: Path
 
     def checks(self, limit_s: float | None = None) -> list[Check]:
-        """The checks, once all tests have run; StageFailed where pytest broke off, or runs for
-        `limit_s` seconds."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(limit_s)
-        status = self.process.poll()
-        if status not in _ALL_RAN:
-            raise StageFailed("the image's tests could not run" if status is not None else
-                              f"the image's tests run for {limit_s:.0f} s and have not ended",
+        """The checks, once all tests have run; StageFailed where they run for `limit_s` seconds,
+        HostNotReady where pytest broke off, which is no fault of the image."""
+        try:
+            status = self.process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            raise StageFailed(f"the image's tests run for {limit_s:.0f} s and have not ended",
                               tail=shell.end_of(self.log),
-                              hint=f"pytest ended with status {status}: see the log" if status
-                              is not None else
-                              "the last test of the log hangs")
+                              hint="the last test of the log hangs") from None
+        if status not in _ALL_RAN:
+            said = self.log.read_text(encoding="utf-8", errors="replace")
+            reasons = _REASON.findall(said) or [f"pytest ended with status {status}"]
+            raise HostNotReady(f"this machine could not run the image's checks: {reasons[-1]}",
+                               tail=shell.last_lines(said), log=self.log,
+                               hint="`make setup` installs what they need; then verify again")
         return [Check.model_validate(check)
                 for check in json.loads(self.found.read_text(encoding="utf-8"))]
 

@@ -59,6 +59,13 @@ def test_manager_hands_them_to_every_service(host: Any, lock: dict[str, Any]) ->
         [str(lock["limits_nofile"])] * 2 + [wanted])
 
 
+def test_a_slow_volume_has_ten_minutes_to_start_a_unit(host: Any) -> None:
+    """Systemd's own 90 s fail a unit of a volume that is still loaded, or of a busy host."""
+    names = ("DefaultTimeoutStartUSec", "DefaultDeviceTimeoutUSec")
+    asked = "systemctl show --value " + " ".join(f"-p {name}" for name in names)
+    assert host.check_output(asked).split() == ["10min", "10min"]
+
+
 def test_user_manager_has_the_limits(user: Any, lock: dict[str, Any], needs_boot: None) -> None:
     asked = "systemctl --user show --value -p DefaultLimitNOFILE -p DefaultLimitNOFILESoft"
     assert user.check_output(asked).split() == [str(lock["limits_nofile"])] * 2

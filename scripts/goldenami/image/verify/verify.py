@@ -9,18 +9,30 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from goldenami.core import process, records
-from goldenami.core.errors import NotVerified, StageFailed
+from goldenami.core.errors import HostNotReady, NotVerified
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.builder import Builder
 from goldenami.image.verify import hardening
-from goldenami.local import workspace
+from goldenami.local import host_tools, workspace
 from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.builds.build_records import Outcome, Verdict, VerifyRecord
+from goldenami.model.builds.build_records import (
+    REPORT_FILE,
+    SUMMARY_FILE,
+    VERIFY_FILE,
+    Check,
+    Outcome,
+    Verdict,
+    VerifyRecord,
+)
 from goldenami.model.builds.hardening_records import HARDENING_FILE
 from goldenami.model.builds.lockfile import Lock
+
+_OF_A_VERDICT = (VERIFY_FILE, REPORT_FILE, SUMMARY_FILE, HARDENING_FILE)
+"""A build's record of a verify, and what is made of it."""
 
 
 def run(
@@ -31,8 +43,9 @@ def run(
 
     Of an image with the role `hardening`, hardening.json too; `root` is the checkout.
 
-    A boot that breaks off takes the record of an earlier one with it; what says nothing of the
-    build (an interrupt, a host not ready) leaves all of it.
+    Only a check that ran and was wrong takes an earlier record with it, and `latest`: also a boot that
+    came to a dead end. What says nothing of the build (an interrupt, a busy host, a module that the
+    host lacks) leaves all of it.
     """
     bake = build.read_bake()
     builder.check_host()
@@ -44,13 +57,18 @@ def run(
     with workspace.scratch_in(build.image.path, "verify") as work:
         try:
             result = builder.verify(lock, build, work, log, progress)
-        except StageFailed:
-            _keep(work, build)
+            if build.is_verified:
+                _demand_a_verdict(result.checks, log)
+        except NotVerified:
+            _copy_evidence(work, build.path)
+            _forget(build, *_OF_A_VERDICT)
             point_latest(build)
             raise
-        _keep(work, build)
-    passed = bool(result.checks) and all(check.outcome is Outcome.CORRECT
-                                         for check in result.checks)
+        except BaseException:
+            _copy_evidence(work, log.parent)
+            raise
+        _copy_evidence(work, build.path)
+    passed = _all_are(result.checks, {Outcome.CORRECT})
     record = VerifyRecord(
         schema_version=1, image=lock.image, build_id=build.build_id,
         verdict=Verdict.VERIFIED if passed else Verdict.NOT_VERIFIED, accel=result.accel,
@@ -62,9 +80,28 @@ def run(
         records.write(build.path / HARDENING_FILE, hardness)
         progress.say(f"hardening: {hardness}")
     records.write(build.verify, record)
+    # The next lines write them anew. They go after the record: a kill before it leaves all as it was.
+    _forget(build, REPORT_FILE, SUMMARY_FILE, *([] if result.hardening else [HARDENING_FILE]))
     point_latest(build)
     progress.remember()
     return record
+
+
+def _all_are(checks: Sequence[Check], outcomes: set[Outcome]) -> bool:
+    return bool(checks) and all(check.outcome in outcomes for check in checks)
+
+
+def _demand_a_verdict(checks: Sequence[Check], log: Path) -> None:
+    """HostNotReady where no check was wrong and some could not look: that is no verdict on a disk
+    that was verified before."""
+    blind = [check for check in checks if check.outcome is Outcome.UNREACHABLE]
+    if checks and not (blind and _all_are(checks, {Outcome.CORRECT, Outcome.UNREACHABLE})):
+        return
+    raise HostNotReady(
+        f"{len(blind)} of {len(checks)} checks could not look: {host_tools.business(log.parent)}",
+        tail="\n".join(f"{check.id}: {check.detail.partition(chr(10))[0]}" for check in blind[:12]),
+        hint="the build is still verified, by its last record; verify it again when the host is idle",
+        log=log)
 
 
 def point_latest(build: BuildFolder) -> None:
@@ -99,17 +136,16 @@ def _lost_its_disk(build: BuildFolder) -> bool:
     return build.read_bake().disk is not None and not build.disk.exists()
 
 
-def _keep(work: Path, build: BuildFolder) -> None:
-    """Keep the evidence (serial consoles, JUnit, metadata requests) with the build, also of a
-    failed verify.
+def _forget(build: BuildFolder, *names: str) -> None:
+    for name in names:
+        (build.path / name).unlink(missing_ok=True)
 
-    An earlier verdict goes first, with the page that shows it: it was not reached by this evidence.
-    """
-    for path in (build.verify, build.report, build.summary, build.path / HARDENING_FILE):
-        path.unlink(missing_ok=True)
+
+def _copy_evidence(work: Path, folder: Path) -> None:
+    """Keep what a verify saw, also of one that failed: serial consoles, JUnit, metadata requests."""
     for name in ("junit.xml", "junit-disk.xml", "serial-bios.log", "serial-uefi.log", "imds.log"):
         if (work / name).exists():
-            shutil.copyfile(work / name, build.path / name)
+            shutil.copyfile(work / name, folder / name)
 
 
 def summary(record: VerifyRecord) -> str:

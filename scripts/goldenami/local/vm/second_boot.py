@@ -16,7 +16,7 @@ from pathlib import Path
 from goldenami.core import records, shell
 from goldenami.core.errors import ExitCode, GoldenError, space
 from goldenami.core.records import Record
-from goldenami.local import events
+from goldenami.local import events, host_tools
 from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import vm
 
@@ -82,10 +82,11 @@ def beside(config: vm.VmConfig) -> Iterator[Second]:
 def _failure(log: Path, firmware: str, status: int) -> GoldenError:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [event for event in map(events.read, lines) if event and event["kind"] == "error"]
-    event = errors[0] if errors else {"message": f"the boot broke off with status {status}",
+    event = errors[0] if errors else {"message": f"the boot broke off with status {status}: "
+                                                 f"{host_tools.business(log.parent)}",
                                       "hint": "see the log",
                                       "tail": shell.end_of(log),
-                                      "code": ExitCode.STAGE_FAILED}
+                                      "code": ExitCode.HOST}
     return events.failure(event | {"message": f"{firmware}: {event['message']}"}, log)
 
 

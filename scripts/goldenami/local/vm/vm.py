@@ -25,10 +25,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from goldenami.core import clock, shell
-from goldenami.core.errors import HostNotReady, StageFailed
+from goldenami.core.errors import HostNotReady, NotVerified, StageFailed
 from goldenami.core.records import Record
 from goldenami.core.wait import wait_until
-from goldenami.local import ssh
+from goldenami.local import host_tools, ssh
 from goldenami.local.vm import imds
 from goldenami.model.builds.build_records import Accel
 
@@ -47,7 +47,12 @@ MEMORY_MIB, CPUS = 2048, 2
 KVM_LIMIT_S = 20.0
 """A kernel speaks 2-4 s after power-on under KVM; a host that cannot run one stays silent for
 ever."""
-IMDS_LIMIT_S = 15.0
+IMDS_LIMIT_S = 60.0
+USUAL_BOOT_S = 60.0
+"""A boot takes 25-60 s under emulation on two idle cores. Limits grow with one that takes longer."""
+LONGEST_BOOT = 6
+"""How many times its limit a boot may take whose console goes on: one that never ends repeats
+itself."""
 POWER_OFF_LIMIT_S = 90.0
 """A clean power-off takes 5-15 s under emulation; systemd's own limit for one stuck unit is 90
 s."""
@@ -94,7 +99,12 @@ class Machine:
     monitor: socket.socket
 
     def ssh(self, *command: str, timeout_s: float = 120.0) -> str:
-        return ssh.run(self.ssh_config, *command, timeout_s=timeout_s, log=self.serial_log)
+        return ssh.run(self.ssh_config, *command, timeout_s=self.limit_s(timeout_s),
+                       log=self.serial_log)
+
+    def limit_s(self, usual_s: float) -> float:
+        """How long this machine may take for what takes `usual_s` seconds at most on an idle host."""
+        return usual_s * max(1.0, self.seconds_to_ssh / USUAL_BOOT_S)
 
 
 @contextlib.contextmanager
@@ -132,7 +142,7 @@ def power_off(machine: Machine) -> bool:
     with contextlib.suppress(OSError):  # it ended meanwhile
         machine.monitor.sendall(_POWER_BUTTON)
     try:
-        return machine.process.wait(timeout=POWER_OFF_LIMIT_S) == 0
+        return machine.process.wait(timeout=machine.limit_s(POWER_OFF_LIMIT_S)) == 0
     except subprocess.TimeoutExpired:
         machine.process.kill()
         machine.process.wait()
@@ -172,30 +182,43 @@ def speaks(disk: Path, scratch: Path, accelerator: Accel, *, limit_s: float) -> 
 def wait_for_ssh(
     process: subprocess.Popen[bytes], ssh_config: Path, serial: Path, *, limit_s: float
 ) -> None:
-    """Return once `ssh -F ssh_config golden` works, or StageFailed saying where the boot got to."""
-    deadline = time.monotonic() + limit_s
-    cause = f"SSH did not answer within {limit_s:.0f} s"
+    """Return once `ssh -F ssh_config golden` works, which may take `limit_s` seconds from the
+    console's last sign of life.
+
+    NotVerified where the boot came to a dead end; HostNotReady where it says nothing of the disk: the
+    host ended QEMU, or gave the machine too little time."""
+    cause, is_the_disk_s = f"SSH did not answer within {limit_s:.0f} s", False
+    deadline, shown = time.monotonic() + limit_s, 0
 
     def let_in() -> bool | None:
-        nonlocal cause
+        nonlocal cause, is_the_disk_s, deadline, shown
         if process.poll() is not None:
             cause = f"QEMU ended with status {process.returncode}"
+            is_the_disk_s = process.returncode == 0  # the machine powered off, or wanted to reboot
             return False
-        if (end := DEAD_ENDS.search(_read(serial))) is not None:
-            cause = f"the boot ended in: {end[0].strip()}"
+        console = _read(serial)
+        if (end := DEAD_ENDS.search(console)) is not None:
+            cause, is_the_disk_s = f"the boot ended in: {end[0].strip()}", True
             return False
+        if len(console) > shown:
+            deadline, shown = time.monotonic() + limit_s, len(console)
         if ssh.answers("127.0.0.1", SSH_PORT):
             refusal = ssh.login(ssh_config, deadline)
             if refusal is None:
                 return True
             cause = f"sshd answers and lets nobody in: {refusal}"
-        return None
+        return None if time.monotonic() < deadline else False
 
-    if wait_until(let_in, limit_s, POLL_S):
+    if wait_until(let_in, limit_s * LONGEST_BOOT, POLL_S):
         return
     tail = shell.last_lines(_read(serial)) or _read(serial.with_name("qemu.log"))
-    raise StageFailed(
-        cause, tail=tail, log=serial, hint="the serial console's last lines show how far it came",
+    if is_the_disk_s:
+        raise NotVerified(cause, tail=tail, log=serial,
+                          hint="the serial console's last lines show how far it came")
+    raise HostNotReady(
+        f"{cause}: {host_tools.business(serial.parent)}", tail=tail, log=serial,
+        hint=f"run it again when the host is idle, or with a larger {ssh.LIMIT}; "
+             "if it was idle, the serial console's last lines show how far the boot came",
     )
 
 
@@ -239,7 +262,9 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
         return None if process.poll() is None else False
 
     if not wait_until(serves, IMDS_LIMIT_S, 0.05):
-        raise StageFailed("the metadata service did not start", tail=_read(said), log=said)
+        raise HostNotReady(f"the metadata service did not start within {IMDS_LIMIT_S:.0f} s: "
+                           f"{host_tools.business(settings.parent)}", tail=_read(said), log=said,
+                           hint="run it again when the host is idle")
 
 
 def _identity(config: VmConfig) -> list[str]:

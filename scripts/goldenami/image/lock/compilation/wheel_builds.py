@@ -21,7 +21,7 @@ from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.locks import AT_ONCE, EXCLUSIVE
 from goldenami.core.records import Record
 from goldenami.core.terminal.progress import Progress
-from goldenami.local import how_far, workspace
+from goldenami.local import host_tools, how_far, workspace
 from goldenami.local.sandbox import program
 from goldenami.model import program_files
 from goldenami.model.builds.lockfile import Framework, Lock, Target
@@ -299,9 +299,7 @@ def _cache(store: Store, build: WheelBuild) -> tuple[dict[str, str], list[tuple[
 
 def jobs_for(memory_mib: int) -> int:
     """How many compilers run at once: as many as there are CPUs and memory for."""
-    found = re.search(r"^MemAvailable: +(\d+) kB",
-                      Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
-    fitting = int(int(found[1]) / 1024 * MEMORY_SHARE / memory_mib) if found else 1
+    fitting = int(host_tools.free_memory() / (1 << 20) * MEMORY_SHARE / memory_mib)
     return max(1, min(fitting, len(os.sched_getaffinity(0))))
 
 
