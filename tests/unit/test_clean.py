@@ -68,6 +68,21 @@ def test_the_newest_verified_build_stays(folder: Path) -> None:
     assert left(folder) == set()
 
 
+def test_the_only_build_stays_though_it_is_not_verified(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest = (folder / "latest").readlink().name
+    (folder / "latest").unlink()
+    for build in folder.glob("*/verify.json"):
+        build.unlink()
+    assert cli.main(["clean"]) == 0
+    assert left(folder) == {"logs", newest}
+    assert (f"kept {folder.name}/{newest}, which is not verified: `golden clean --all` removes it\n"
+            in capsys.readouterr().out)
+    assert cli.main(["clean", "--all"]) == 0
+    assert left(folder) == set()
+
+
 @pytest.mark.parametrize("args", [[], ["--all"]])
 def test_what_is_published_keeps_its_records(
     folder: Path, args: list[str], capsys: pytest.CaptureFixture[str],

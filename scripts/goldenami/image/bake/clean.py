@@ -10,16 +10,22 @@ from goldenami.model.builds.build_folder import BuildFolder, ImageFolder
 
 
 def run(image: ImageFolder, *, everything: bool) -> list[str]:
-    """Remove builds and leftovers of an image; the newest verified build stays unless `everything`.
+    """Remove builds and leftovers of an image; the newest verified build stays unless `everything`,
+    or where none is verified the newest.
 
     Of what is published only the disk and the container image go: by its records the next upload is
     a difference, and can be read back. The caller holds the image's lock: a build in progress is in
     this folder too. What a session of `shell` uses stays.
     """
     workspace.restore(image.path)
-    latest = image.latest
-    keep = {image.logs.name, latest.build_id if latest else ""} if not everything else set()
-    freed: list[str] = []
+    keep, freed = set[str](), list[str]()
+    if not everything:
+        newest = max(image.builds, key=lambda build: build.bake.stat().st_mtime, default=None)
+        kept = image.latest or newest
+        keep = {image.logs.name, kept.build_id if kept else ""}
+        if kept and not image.latest:
+            freed.append(f"kept {image.image}/{kept.build_id}, which is not verified: "
+                         "`golden clean --all` removes it")
     for path in sorted(path for path in image.path.iterdir() if path.is_dir()
                        and not path.is_symlink()):
         build, name = BuildFolder(path), f"{image.image}/{path.name}"
