@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import goldenami
@@ -19,28 +22,61 @@ from support.rules import role_rules
 IMAGE = "debian-13-base"
 
 
-@pytest.fixture
-def company(tmp_path: Path) -> Path:
-    folder = tmp_path / "company-images"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `init` writes into an empty folder: the wheel in it takes seconds to make."""
+    folder = tmp_path_factory.mktemp("init") / "company-images"
+    folder.mkdir()
     assert cli.main(["init", str(folder)]) == 0
     return folder
 
 
-def test_its_definition_is_right_and_the_last_line_leads_on(
+@pytest.fixture
+def company(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / made.name))
+
+
+def test_its_definition_is_right(
     capfd: pytest.CaptureFixture[str], company: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert capfd.readouterr().err == f"next: cd {company} && make bake\n"
     monkeypatch.chdir(company)
     assert cli.main(["check"]) == 0
     assert f"{IMAGE}: no lock" in capfd.readouterr().out
-    assert f"goldenami=={goldenami.__version__}\n" in (company / "requirements.txt").read_text()
+    assert "customize" in load(company, IMAGE).role_names
     assert (company / "README.md").read_text().startswith("# company-images\n")
 
 
-def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    assert cli.main(["init", str(tmp_path / "images")]) == 0
-    assert "customize" in load(tmp_path / "images", IMAGE).role_names
+def test_what_the_last_line_says_finds_the_program_and_nothing_but_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An index offers the same version with a build number, which pip takes before the file beside
+    requirements.txt if it looks for a name."""
+    assert cli.main(["init", str(tmp_path / "a company")]) == 0
+    line = capfd.readouterr().err
+    assert line == f"next: cd '{tmp_path}/a company' && make bake\n"
+    command = line.removeprefix("next: ").replace("make bake", "make setup")
+    wheel = next((tmp_path / "a company/wheels").glob("*.whl"))
+    name, version, *rest = wheel.name.split("-")
+    (tmp_path / "index").mkdir()
+    with zipfile.ZipFile(tmp_path / f"index/{name}-{version}-9-{'-'.join(rest)}", "w") as other:
+        other.writestr("goldenami/__init__.py", "raise SystemExit('of the index')\n")
+        other.writestr(f"goldenami-{version}.dist-info/METADATA",
+                       f"Metadata-Version: 2.1\nName: goldenami\nVersion: {version}\n")
+        other.writestr(f"goldenami-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+        other.writestr(f"goldenami-{version}.dist-info/RECORD", "")
+    # The rest of what `make setup` does takes minutes: it is seen where a company's image is baked.
+    env = {**os.environ, "PIP_FIND_LINKS": str(tmp_path / "index"), "PIP_NO_INDEX": "1"}
+    pip = "python3 -m venv .venv && .venv/bin/python -m pip install -q --no-deps --require-hashes"
+    subprocess.run(["sh", "-ec", f"{command.partition('&&')[0]} && {pip} -r requirements.txt"],
+                   env=env, check=True)
+    installed = tmp_path / "a company/.venv/bin/golden"
+    assert "import main" in installed.read_text()
+    with zipfile.ZipFile(wheel, "a") as changed:
+        changed.writestr("goldenami/more.py", "")
+    done = subprocess.run(["make", "check"], cwd=wheel.parents[1], env=env, text=True,
+                          capture_output=True, check=False)
+    assert done.returncode == 2 and "THESE PACKAGES DO NOT MATCH THE HASHES" in done.stderr
+    assert "make: to do: put the file that requirements.txt names into wheels/" in done.stderr
 
 
 @pytest.mark.parametrize(("there", "said"), [("x/file", "x is not empty"), ("x", "x is a file")])

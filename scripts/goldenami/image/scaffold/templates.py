@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import goldenami
-from goldenami.core import records
-from goldenami.core.errors import BadInput
+from goldenami.core import records, shell
+from goldenami.core.errors import BadInput, Unreachable
 from goldenami.model import program_files
 from goldenami.model.definitions import role_order
 
@@ -29,21 +30,42 @@ def write_repository(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is not empty" if folder.is_dir() else f"{folder} is a file",
                        hint="name a folder that is not there yet")
-    _copy("repository", folder, {"@VERSION@": goldenami.__version__,
-                                 "@NAME@": folder.resolve().name})
-    if wheel := _own_wheel():
+    with tempfile.TemporaryDirectory(prefix="golden-init-") as work:
+        wheel = _wheel(Path(work))
+        _copy("repository", folder, {
+            "@VERSION@": goldenami.__version__, "@NAME@": folder.resolve().name,
+            "@WHEEL@": wheel.name, "@SHA256@": records.sha256_file(wheel)})
         shutil.copy(wheel, folder / "wheels")
 
 
-def _own_wheel() -> Path | None:
-    """The file that pip installed the program from; None where that was an index, or it is gone."""
+def _wheel(work: Path) -> Path:
+    """The wheel of this program, by pip: made in a clone or a folder that it was installed from, else
+    the file that it was installed from, or the index's of this version.
+
+    A repository installs that file by its SHA-256: of a name alone an index might offer another.
+    """
+    # What makes a wheel is fetched by its own hash, too.
+    pins = program_files.INSTALLED / "requirements/test.txt"
+    argv = shell.python_argv("pip", "wheel", "--quiet", "--no-deps", "--build-constraint", str(pins),
+                             "--wheel-dir", str(work), _source())
     try:
-        said = metadata.distribution(goldenami.__name__).read_text("direct_url.json")
-    except metadata.PackageNotFoundError:  # a clone, which has no wheel
-        return None
+        shell.output(argv, env={"PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+    except shell.CommandFailed as error:
+        raise Unreachable("pip could not make or fetch the wheel of goldenami", tail=error.tail,
+                          hint="its lines above say why; it needs the Python package index") from None
+    return next(work.glob("*.whl"))
+
+
+def _source() -> str:
+    """What `pip wheel` makes the wheel of this program from."""
+    clone = program_files.INSTALLED
+    if (clone / "scripts" / goldenami.__name__).is_dir():
+        return str(clone)
+    said = metadata.distribution(goldenami.__name__).read_text("direct_url.json")
     url = urlsplit(json.loads(said or "{}").get("url", ""))
     path = Path(unquote(url.path))
-    return path if (url.scheme, path.suffix, path.is_file()) == ("file", ".whl", True) else None
+    is_there = url.scheme == "file" and path.exists()
+    return str(path) if is_there else f"{goldenami.__name__}=={goldenami.__version__}"
 
 
 def write_role(root: Path, name: str) -> list[Path]:
