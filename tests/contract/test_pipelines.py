@@ -1,0 +1,93 @@
+"""Each command of the published pipelines, typed in the environment that its job sets up: the
+runtime requirements alone, no terminal. What leads to AWS or to a mirror finds nobody there, and says
+so."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from goldenami.image.verify import verify
+from goldenami.model.builds.build_folder import BuildFolder
+from support import trees
+from support.builds import builds, runtime_environment
+from support.builds.tools import ROOT, need
+
+pytestmark = pytest.mark.slow
+NOBODY = "http://127.0.0.1:9"
+"""The port `discard` (RFC 863), on which nothing listens."""
+_TYPED = re.compile(r"^\s*(?:sudo -E )?((?:make|scripts/golden) .*)$", re.MULTILINE)
+OF_TESTS = {"make bake", "make test", "make test-fast", "make test LONG=1"}
+"""They are the tests; and `make test` types `make bake` in a clone of its own."""
+WORKS_HERE = {"make setup", "make check", "make site",
+              'scripts/golden images --changed "$CHANGED"', "scripts/golden images --changed HEAD",
+              "scripts/golden images --published", "scripts/golden watch --propose",
+              'scripts/golden images --published --changed "$CHANGED"'}
+
+
+def scripts() -> list[str]:
+    """The shell texts of all jobs of both servers."""
+    found = list[str]()
+    for path in trees.scanned(6, ROOT, ".github/workflows/*.yml"):
+        jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+        found += [step.get("run", "") for job in jobs.values() for step in job.get("steps", [])]
+    gitlab: dict[str, Any] = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text(encoding="utf-8"))
+    for job in gitlab.values():
+        if isinstance(job, dict):
+            found += job.get("script", [])
+    return found
+
+
+GPU_IMAGE = "debian-13-ml"
+_NEEDS_A_STORE = "scripts/golden cve"
+"""A job restores one; here it is empty, and the command says that it cannot look."""
+_AFTER = {"scripts/golden watch --propose": "make watch UPDATE=1 || true; "}
+"""What the job before it typed."""
+COMMANDS = sorted({match[1] for text in scripts() for match in _TYPED.finditer(text)} - OF_TESTS)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone whose environment has no requirement of a test, with a verified build."""
+    need("make", "git")
+    folder = tmp_path_factory.mktemp("pipelines") / "clone"
+    subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, folder], check=True)
+    runtime_environment.make(folder / ".venv")
+    shutil.copy(ROOT / "requirements/run.txt", folder / ".venv/.requirements")
+    for image in (builds.IMAGE, GPU_IMAGE):
+        verify.point_latest(BuildFolder(builds.build(folder, 1, image=image)))
+    return folder
+
+
+def test_jobs_type_what_is_tried_here() -> None:
+    assert len(COMMANDS) > 12
+    assert WORKS_HERE < set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_a_job_goes_as_far_as_somebody_else_s_machine(
+    clone: Path, tmp_path: Path, command: str
+) -> None:
+    mirrors = {f"GOLDEN_MIRROR_{name}": f"{NOBODY}/" for name in (
+        "DEBIAN", "DEBIAN_SECURITY", "UBUNTU", "NVIDIA", "NVIDIA_CONTAINER", "PYPI")}
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CI": "true", "CHANGED": "HEAD",
+           "IMAGE": GPU_IMAGE if "gpu" in command else builds.IMAGE,
+           "GOLDEN_CACHE": str(tmp_path / "cache"),
+           "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1",
+           "AWS_ENDPOINT_URL": NOBODY, "HTTPS_PROXY": NOBODY, "HTTP_PROXY": NOBODY, **mirrors}
+    done = subprocess.run(["sh", "-ec", _AFTER.get(command, "") + command], cwd=clone, env=env, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, check=False)
+    assert "Traceback" not in done.stdout and "No module named" not in done.stdout, done.stdout
+    if command in WORKS_HERE:
+        assert done.returncode == 0, done.stdout
+        return
+    assert done.returncode in (2, 4)
+    wanted = "the store has no " if command == _NEEDS_A_STORE else NOBODY.removeprefix("http://")
+    assert wanted in done.stdout
