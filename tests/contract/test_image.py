@@ -1,5 +1,5 @@
-"""The default image, as `scripts/test all` has just baked and verified it: records, evidence and
-repetition."""
+"""The default image, as `scripts/test all` has just made it by `make bake` in a clone: records,
+evidence and repetition."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from goldenami.model.builds.build_records import BakeRecord, Outcome, Verdict, V
 from support.builds.checkout import ROOT, leftovers
 
 pytestmark = pytest.mark.slow
-IMAGE = "debian-13-ml"
+IMAGE, CLONE = "debian-13-ml", ROOT / "build/tests/clone"
 
 
 @pytest.fixture(scope="module")
 def build() -> Path:
-    latest = ROOT / "build" / IMAGE / "latest"
-    assert latest.is_symlink(), f"run `make bake IMAGE={IMAGE}` first: scripts/test does"
+    latest = CLONE / "build" / IMAGE / "latest"
+    assert latest.is_symlink(), "scripts/test makes the clone, and `make bake` in it"
     return latest.resolve()
 
 
@@ -40,7 +40,7 @@ def verified(build: Path) -> VerifyRecord:
 
 
 def test_the_build_is_the_committed_locks(build: Path, baked: BakeRecord) -> None:
-    lock, digest = lockfile.read(lockfile.path_of(ROOT, IMAGE))
+    lock, digest = lockfile.read(lockfile.path_of(CLONE, IMAGE))
     assert baked.lock_sha256 == digest == records.sha256_file(build / "lock.json")
     assert build.name == digest[:12] == baked.build_id
     entries = json.loads((build / "manifest.json").read_text(encoding="utf-8"))["entries"]
@@ -92,7 +92,7 @@ def test_the_evidence_is_kept(build: Path, verified: VerifyRecord) -> None:
 
 
 def test_the_manifest_holds_the_driver(build: Path) -> None:
-    lock, _ = lockfile.read(lockfile.path_of(ROOT, IMAGE))
+    lock, _ = lockfile.read(lockfile.path_of(CLONE, IMAGE))
     text = (build / "manifest.json").read_text(encoding="utf-8")
     assert json.loads(text)
     assert f"/lib/modules/{lock.kernel.release}/updates/dkms/" in text
@@ -100,7 +100,7 @@ def test_the_manifest_holds_the_driver(build: Path) -> None:
 
 def test_a_second_bake_has_nothing_to_do() -> None:
     began = time.monotonic()
-    done = subprocess.run([str(ROOT / "scripts/golden"), "bake", IMAGE], capture_output=True,
+    done = subprocess.run([str(CLONE / "scripts/golden"), "bake", IMAGE], capture_output=True,
                           text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "nothing to do" in done.stderr
@@ -108,4 +108,4 @@ def test_a_second_bake_has_nothing_to_do() -> None:
 
 
 def test_nothing_is_left_behind() -> None:
-    assert [line for line in leftovers(ROOT / "build") if "pytest" not in line] == []
+    assert [line for line in leftovers(CLONE / "build") if "pytest" not in line] == []

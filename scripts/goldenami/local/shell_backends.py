@@ -19,6 +19,8 @@ from testinfra.host import Host
 from goldenami.local.machine_shell import OPENED, MachineShell
 
 _WHO_LOGGED_IN = ""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Root's, as Debian's login sets it (login.defs(5), ENV_SUPATH)."""
 _opened: list[MachineShell] = []
 
 
@@ -82,7 +84,11 @@ class ChrootBackend(ShellBackend, chroot.ChrootBackend):
     """In a root tree."""
 
     def way(self, opening: str) -> str:
-        return shlex.join(["chroot", self.name, "/bin/sh", "-c", opening])
+        # A login's environment, not this process's: a PYTHONPATH that leads where only root may look
+        # ends what a user runs in the tree.
+        return shlex.join(["env", "--ignore-environment", f"PATH={_PATH}", "HOME=/root",
+                           "LC_ALL=C.UTF-8", "TMPDIR=/tmp",
+                           "chroot", self.name, "/bin/sh", "-c", opening])
 
 
 class _Container(ShellBackend):

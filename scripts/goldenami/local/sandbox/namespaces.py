@@ -42,6 +42,7 @@ def unshare_argv(argv: list[str]) -> list[str]:
 def prepare() -> None:
     """First act in the namespaces: loopback up, private /run folders for `ip netns` and nspawn,
     which hide the host's."""
+    os.umask(0o022)  # a person's own would close what a user of the image is to read
     socket.sethostname(HOSTNAME)
     shell.output(["ip", "link", "set", "lo", "up"])
     shell.output(["mount", "--make-rprivate", "/"])

@@ -1,0 +1,28 @@
+"""`python -m support.builds.checks_at_rest ROOT BUILD WORK`: ask the checks that need no boot of a
+build's disk, as `verify` does, and print each one's outcome as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from goldenami.local import image_tests
+from goldenami.local.programs import boot_disk
+from goldenami.model.builds import lockfile
+from goldenami.model.builds.build_folder import BuildFolder
+
+
+def outcomes(root: Path, build: BuildFolder, work: Path) -> dict[str, str]:
+    """The outcome of each check by its id, with its detail where it is not `correct`."""
+    roles = lockfile.read_copy(build.lock)[0].roles
+    with boot_disk._root_of(build.disk, work / "root") as tree, image_tests.running(
+        root, roles, build.variables, image_tests.without_boot(tree), work=work, log=work / "log",
+    ) as tests:
+        return {check.id: f"{check.outcome} {check.detail}".strip() if check.outcome != "correct"
+                else "correct" for check in tests.checks()}
+
+
+if __name__ == "__main__":
+    given = [Path(word) for word in sys.argv[1:]]
+    print(json.dumps(outcomes(given[0], BuildFolder(given[1]), given[2])))
