@@ -71,6 +71,15 @@ def test_a_boot_that_goes_on_has_time_from_its_last_line(
     shell.stop(process)
 
 
+def test_a_clock_that_a_busy_host_made_wrong_is_no_verdict(
+    tmp_path: Path, sleeper: subprocess.Popen[bytes]
+) -> None:
+    line = "[    0.040000] tsc: PIT calibration deviates from HPET: 42843 2445453"
+    (tmp_path / "serial.log").write_text(f"{line}\r\nKernel panic - not syncing\r\n", encoding="utf-8")
+    with pytest.raises(vm.WrongClock, match=r"deviates from HPET: 42843 2445453: load \S+ on \d+ "):
+        wait(sleeper, tmp_path, 30)
+
+
 def test_a_machine_that_powers_off_before_ssh_is_the_disk_s_fault(tmp_path: Path) -> None:
     process = shell.start(["true"], log=tmp_path / "qemu.log")
     process.wait()
