@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from goldenami.core import records
 from goldenami.model.builds.build_records import Outcome, Verdict, VerifyRecord
 from support import trees
+from support.builds import runtime_environment
 from support.builds.definitions import edit
 from support.builds.tools import ROOT
 from support.files import write
@@ -26,19 +26,16 @@ IMAGE = "debian-13-base"
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment with the wheel; what the wheel depends on is this one's."""
+    """The programs of an environment with the wheel and the runtime requirements alone."""
     if importlib.util.find_spec("hatchling") is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no hatchling")
     made = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet"]
     subprocess.run([*pip, "wheel", "--no-index", "--no-deps", "--no-build-isolation",
                     "--wheel-dir", made, ROOT], check=True)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made / "venv"], check=True)
-    python = made / "venv/bin/python"
+    python = runtime_environment.make(made / "venv")
     subprocess.run([*pip, "--python", python, "install", "--no-index", "--no-deps",
                     *made.glob("*.whl")], check=True)
-    packages = next((made / "venv/lib").glob("python*/site-packages"))
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     return python.parent
 
 

@@ -152,7 +152,8 @@ def test_molecule_finds_in_one_folder_what_a_clone_has(
     assert seen == ""
     for name in ("roles/agent", "molecule/agent/molecule.yml", "tests/image/agent"):
         assert (folder / name).samefile(company / name)
-    for name in ("roles/limits", "tests/image/conftest.py", "molecule/shared/create.yml", "ansible.cfg"):
+    for name in ("roles/limits", "tests/image/conftest.py", "tests/image/pytest.ini",
+                 "molecule/shared/create.yml", "ansible.cfg"):
         assert (folder / name).samefile(ROOT / name)
     asked = subprocess.run([folder / "scripts/golden", "check"], cwd="/", capture_output=True,
                            text=True, env={"PYTHONPATH": str(ROOT / "scripts")}, check=True)

@@ -124,9 +124,10 @@ def checks(root: Path, names: Iterable[str], work: Path) -> Path:
     `work`."""
     if home(root) == root:
         return root / CHECKS
-    shared, folder = home(root) / CHECKS / "conftest.py", work / LINKED / CHECKS
+    folder = work / LINKED / CHECKS
+    shared = {name: home(root) / CHECKS / name for name in ("conftest.py", "pytest.ini")}
     found = {name: find(root, f"{CHECKS}/{name}") for name in names}
-    _link(folder, {shared.name: shared, **found})
+    _link(folder, {**shared, **found})
     return folder
 
 
