@@ -269,12 +269,6 @@ def _dying_with_us(argv: Sequence[str]) -> list[str]:
     return [shell.require("setpriv", "util-linux"), "--pdeathsig", "KILL", "--", *argv]
 
 
-def _before_others(argv: Sequence[str]) -> list[str]:
-    """`argv` at a higher priority, where this user may: a machine that waits long for a processor
-    measures its clock wrong."""
-    return ["nice", "-n", "-10", *argv]
-
-
 def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) -> None:
     ip = shell.require("ip", "iproute2")
     shell.output([ip, "link", "set", "lo", "up"])
@@ -350,11 +344,11 @@ def _machine(accelerator: Accel, cpu: str = "max") -> list[str]:
         Accel.KVM: ["-accel", "kvm", "-cpu", "host"],
         Accel.TCG: ["-accel", "tcg,thread=multi", "-cpu", cpu],
     }[accelerator]
-    return _before_others(_dying_with_us([
+    return _dying_with_us([
         shell.require("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config",
         "-no-reboot", "-machine", "q35,vmport=off,graphics=off", *how, "-m", str(MEMORY_MIB),
         "-smp", str(CPUS), "-display", "none",
-    ]))
+    ])
 
 
 def _firmware(config: VmConfig, stack: contextlib.ExitStack) -> list[str]:
