@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from goldenami.core import records, shell
-from goldenami.core.errors import HostNotReady, StageFailed
+from goldenami.core.errors import HostNotReady, NotVerified
 from goldenami.core.wait import wait_until
 from goldenami.local import container, events, hardening_scan, image_tests, ssh
 from goldenami.local.disk import disk
@@ -87,7 +87,7 @@ def verify(plan: VerifyPlan) -> VerifyResult:
 @contextlib.contextmanager
 def _root_of(image: Path, scratch: Path) -> Iterator[Path]:
     """Mount the root of the disk `image` with a /proc and a /dev of its own; HostNotReady without a
-    loop device, StageFailed for a disk that has no such root."""
+    loop device, NotVerified for a disk that has no such root."""
     below = scratch / _BELOW
     below.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
@@ -98,7 +98,7 @@ def _root_of(image: Path, scratch: Path) -> Iterator[Path]:
             if "loop device" in error.output:
                 raise HostNotReady("`verify` needs a loop device, and there is none",
                                    hint="`modprobe loop`", tail=error.tail) from None
-            raise StageFailed(f"the root of {image} cannot be mounted: {error.message}",
+            raise NotVerified(f"the root of {image} cannot be mounted: {error.message}",
                               tail=error.tail) from None
         stack.callback(_unmount, below)
         root = stack.enter_context(container.overlay([below], scratch))

@@ -105,8 +105,15 @@ class Machine:
     monitor: socket.socket
 
     def ssh(self, *command: str, timeout_s: float = 120.0) -> str:
-        return ssh.run(self.ssh_config, *command, timeout_s=self.limit_s(timeout_s),
-                       log=self.serial_log)
+        """What the command prints; CommandFailed where it fails, HostNotReady where no answer came."""
+        try:
+            return ssh.run(self.ssh_config, *command, timeout_s=self.limit_s(timeout_s))
+        except shell.CommandFailed:
+            raise
+        except StageFailed as error:
+            raise HostNotReady(f"{error.message}: {host_tools.business(self.serial_log.parent)}",
+                               tail=error.tail, log=self.serial_log,
+                               hint="run it again when the host is idle") from None
 
     def limit_s(self, usual_s: float) -> float:
         """How long this machine may take for what takes `usual_s` seconds at most on an idle host."""
