@@ -13,7 +13,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "GOLDEN_CACHE": "folder of the store, base trees, compiled modules and timings; default `~/.cache/goldenami`, "
                         "or below `XDG_CACHE_HOME`",
         "GOLDEN_LAYERS_GB": "what all layers of bakes may occupy, in 10^9 bytes; default 24",
-        "GOLDEN_BOOT_LIMIT_S": "seconds that a boot of `verify` or `shell` may be silent before SSH answers; default 600",
+        "GOLDEN_BOOT_LIMIT_S": "seconds that a boot of `verify` or `shell` may be silent before SSH; default 600",
         "GOLDEN_MITOGEN": "`0`: Ansible's own strategy instead of mitogen's in a bake",
     },
     "Sources": {
