@@ -139,9 +139,8 @@ class ClusterSpawner(Spawner):
         """What AWS lists below `key` with this server's tags."""
         filters = [{"Name": f"tag:{each}", "Values": [quoted(value)]}
                    for each, value in self._tags.items()]
-        found = (await self._ec2(name, Filters=filters))[key]
-        if key == "Reservations":
-            found = [each for group in found for each in group["Instances"]]
+        answer = (await self._ec2(name, Filters=filters))[key]
+        found = [each for row in answer for each in row.get("Instances", [row])]
         # Again, since a pattern that got through would end another user's machine.
         return [each for each in found
                 if all(tag(each, known) == value for known, value in self._tags.items())]
