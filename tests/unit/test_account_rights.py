@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami.aws import tags
 from support import trees
 from support.aws.account_template import BOUNDARY, BY_COMMANDS, BY_HAND, RAW, ROLES, document
 from support.aws.iam_policies import REFERENCE, Asked, about, allows, kinds_of, listed
@@ -213,7 +214,7 @@ def test_a_machine_changes_groups_of_its_own_cluster_alone(action: str) -> None:
     assert not may("ml", "theirs") and not may("ml", "m*") and not may("m*", "ml")
     for role in ("Machine", "Hub"):
         assert not may("", "ml", role), "a role without the tag is of no cluster"
-        assert "Tags" not in RAW[role]["Properties"]
+        assert tags.CLUSTER not in str(RAW[role]["Properties"].get("Tags"))
 
 
 @pytest.mark.parametrize("role", ["Machine", "Hub"])
@@ -246,7 +247,8 @@ LAUNCHERS = ("Builder", "Hub", "GitHubTester", "GitLabTester")
 @pytest.mark.parametrize("role", LAUNCHERS)
 def test_a_launch_takes_new_interfaces_and_groups_of_ours(role: str) -> None:
     policies = [document(policy) for policy in ROLES[role]]
-    ours = {f"aws:ResourceTag/goldenami:{'hub' if role == 'Hub' else 'expires'}": "x"}
+    ours = {f"aws:ResourceTag/goldenami:{'hub' if role == 'Hub' else 'expires'}": "x",
+            "aws:PrincipalTag/goldenami:hub": "x"}
 
     def may(kind: str, name: str, said: Mapping[str, Any]) -> bool:
         template = {"ec2:LaunchTemplate": _ec2("launch-template", "lt-0a")}
@@ -257,6 +259,22 @@ def test_a_launch_takes_new_interfaces_and_groups_of_ours(role: str) -> None:
     assert not may("network-interface", "eni-0a", {"ec2:NetworkInterfaceID": "eni-0a", **OTHERS})
     assert may("security-group", "sg-0a", ours)
     assert not may("security-group", "sg-0a", {"ec2:SecurityGroupID": "sg-0a", **OTHERS})
+
+
+@pytest.mark.parametrize(("action", "kind"), [
+    ("ec2:TerminateInstances", "instance"), ("ec2:AttachVolume", "volume"),
+    ("ec2:AttachVolume", "instance"), ("ec2:DeleteVolume", "volume"), ("ec2:DeleteTags", "volume"),
+    ("ec2:RunInstances", "security-group")])
+def test_a_hub_reaches_no_other_hub_s(action: str, kind: str) -> None:
+    policies = [document(policy) for policy in ROLES["Hub"]]
+    [mine] = [tag["Value"] for tag in RAW["Hub"]["Properties"]["Tags"]]
+
+    def may(hub: str) -> bool:
+        said = {"aws:ResourceTag/goldenami:hub": hub, "aws:ResourceTag/goldenami:new": "yes",
+                "aws:TagKeys": ["goldenami:new"], "aws:PrincipalTag/goldenami:hub": mine}
+        return allows(policies, BOUNDARY, Asked(action, _ec2(kind, IDS[kind][0]), said))
+
+    assert may(mine) and not may("physics")
 
 
 def test_gpu_records_are_the_testers_alone() -> None:
