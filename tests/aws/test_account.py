@@ -192,7 +192,7 @@ HUB, LAB = "token.actions.githubusercontent.com", "gitlab.example.org"
 _HUB = {"aud": "sts.amazonaws.com", "sub": "repo:acme/images:environment:publish",
         "ref": "refs/heads/main"}
 _LAB = {"aud": "sts.amazonaws.com",
-        "sub": "project_path:acme/infra/images:ref_type:branch:ref:main"}
+        "sub": "project_path:acme/infra/images:ref_type:branch:ref:main:environment_protected:true"}
 CALLERS = [
     ("github", HUB, {}, True),
     ("github", HUB, {"sub": "repo:acme/other:environment:publish"}, False),
@@ -206,9 +206,12 @@ CALLERS = [
     ("github", HUB, {"aud": "https://github.com/acme"}, False),
     ("github", LAB, {}, False),
     ("gitlab", LAB, {}, True),
-    ("gitlab", LAB, {"sub": "project_path:acme/infra/images:ref_type:branch:ref:feature"}, False),
-    ("gitlab", LAB, {"sub": "project_path:acme/infra/images:ref_type:tag:ref:main"}, False),
-    ("gitlab", LAB, {"sub": "project_path:acme/infra/images-fork:ref_type:branch:ref:main"}, False),
+    # Any other job of the branch.
+    ("gitlab", LAB, {"sub": _LAB["sub"].removesuffix(":environment_protected:true")}, False),
+    ("gitlab", LAB, {"sub": _LAB["sub"].replace("true", "false")}, False),
+    ("gitlab", LAB, {"sub": _LAB["sub"].replace("main", "feature")}, False),
+    ("gitlab", LAB, {"sub": _LAB["sub"].replace("branch", "tag")}, False),
+    ("gitlab", LAB, {"sub": _LAB["sub"].replace("images", "images-fork")}, False),
     ("gitlab", LAB, {"aud": "https://gitlab.example.org"}, False),
     ("gitlab", "gitlab.com", {}, False),
     ("gitlab", HUB, {}, False),
@@ -234,7 +237,10 @@ def test_whose_tokens_are_let_in(checkout: Checkout) -> None:
         assert [role["RoleName"] for role in profile["Roles"]] == [name]
         assert trust(name)["Principal"] == {"Service": "ec2.amazonaws.com"}
     golden(checkout, "remove", "--region", HOME)
-    golden(checkout, "apply", "--region", HOME, "--set", "GitHubRepository=acme-12/images-34")
+    golden(checkout, "apply", "--region", HOME, "--set", "GitHubRepository=acme-12/images-34",
+           *GITLAB, "--set", f"GitLabHost={LAB}", "--set", "GitLabJobs=any")
+    whole_branch = {**_LAB, "sub": _LAB["sub"].removesuffix(":environment_protected:true")}
+    assert lets_in(trust("golden-ami-gitlab"), LAB, whole_branch)
     statement, sub = trust("golden-ami-github"), "repo:acme-12/images-34:environment:publish"
     assert lets_in(statement, HUB, {**_HUB, "sub": sub}), "a subject that names ids"
     assert not lets_in(statement, HUB, _HUB)

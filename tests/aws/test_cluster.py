@@ -134,6 +134,24 @@ def test_what_is_rendered_is_what_is_deployed(checkout: Checkout, subnets: str) 
     assert json.loads(made["DashboardBody"])["widgets"]
 
 
+def test_the_machines_get_a_role_of_their_own(checkout: Checkout, subnets: str) -> None:
+    """By its tag it is for groups of this cluster; it goes with the cluster."""
+    role = f"golden-ami-cluster-{IMAGE}"
+    checkout.define("publish: {regions: [us-east-1], launch_template: "
+                    f"{{instance_profile: {role}}}}}\n")
+    template_of(IMAGE)
+    checkout.run("account", "apply", "--region", REGION, "--set", "GitHubRepository=acme/images")
+    checkout.run("cluster", "apply", IMAGE, "--set", f"Subnets={subnets}")
+    iam = boto3.client("iam")
+    made = iam.get_role(RoleName=role)["Role"]
+    assert made["Tags"] == [{"Key": "goldenami:cluster", "Value": IMAGE}]
+    assert made["PermissionsBoundary"]["PermissionsBoundaryArn"].endswith("/golden-ami-boundary")
+    profile = iam.get_instance_profile(InstanceProfileName=role)["InstanceProfile"]
+    assert [each["RoleName"] for each in profile["Roles"]] == [role]
+    checkout.run("cluster", "remove", IMAGE)
+    assert role not in str(iam.list_roles()["Roles"])
+
+
 WRONG: list[tuple[tuple[str, ...], str]] = [
     ((IMAGE,), "where shall machines start?"),
     ((IMAGE, "--set", "Subnets=vpc-1"), "Subnets cannot be `vpc-1`"),

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws import tags
+from goldenami.aws.session import Account
 from goldenami.aws.snapshots import temporary
+from goldenami.fleet.drift import running_instance
 from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
+from support.aws.seeded_account import SeededAccount
 from support.builds.builds import IMAGE, Checkout
 from support.drift import cloud_disk, plants, small_image
 from support.drift.cloud_disk import CloudDisk
@@ -30,6 +33,21 @@ def tampered(cloud: CloudDisk, instance: str, folder: Path) -> None:
     small_image.debugfs(disk, f"write {folder / 'new'} /usr/lib/python3/evil.pyc",
                         "set_inode_field /usr/bin/true uid 7")
     cloud.write(instance, disk)
+
+
+def test_a_key_s_name_is_no_pattern(account: SeededAccount) -> None:
+    """The key of a launch is gone, and another pair fits its name as EC2's wildcards do."""
+    for name in ("ada", "a*"):
+        account.ec2.import_key_pair(KeyName=name, PublicKeyMaterial=signing_key.SSH)
+    instance = account.launch(account.ami(1), KeyName="a*")
+
+    def key() -> str | None:
+        target = running_instance.find(Account(), [REGION], instance)
+        return running_instance.launch(Account(), target).key
+
+    assert key()
+    account.ec2.delete_key_pair(KeyName="a*")
+    assert key() is None
 
 
 def test_an_instance_as_baked_and_one_that_was_changed(

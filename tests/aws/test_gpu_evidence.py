@@ -7,6 +7,7 @@ A forger has the tester's right: he may write the parameter, and nothing else.
 from __future__ import annotations
 
 import copy
+import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,6 +35,7 @@ from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionStat
 from support.gpu import candidates
 from support.gpu.gpu_records import (
     CHECKS,
+    OPTIONAL,
     ZEROS,
     deregister,
     facts,
@@ -74,6 +76,18 @@ def drop_machine(said: dict[str, Any]) -> None:
     said["machines"].pop()
 
 
+def one_junit_file(said: dict[str, Any]) -> None:
+    for machine in said["machines"]:
+        machine["junit_sha256"] = said["machines"][0]["junit_sha256"]
+
+
+def one_machine_thrice(said: dict[str, Any]) -> None:
+    said["machines"] = [said["machines"][0]] * 3
+
+
+NOT_WHOLE = f"of {len(CHECKS)} checks passed"
+
+
 FORGERIES: dict[str, tuple[Forge, str]] = {
     "a check less": (sets(checks=CHECKS[1:]), f"1 checks are not in it, {CHECKS[0]} first"),
     "an architecture less": (drop_machine, "no GPU of architecture 89 was tested"),
@@ -82,9 +96,21 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
     "an AMI of zeros": (sets_machine(ami="ami-00000000000000000"), "is no AMI of these bytes"),
     "an AMI elsewhere": (sets_machine(region="eu-west-1"), "is no AMI of these bytes"),
     "no region of EC2": (sets_machine(region="xx-north-1"), "is no AMI of these bytes"),
-    "a nonce of zeros": (sets(nonce="00"), "its nonce `00` is no random one"),
-    "a long nonce of zeros": (sets(nonce="0" * 32), "is no random one"),
-    "a nonce by hand": (sets(nonce="ab" * 16), "is no random one"),
+    "a nonce of zeros": (sets(nonce="00"), "its nonce `00` is of no test of this build"),
+    "a long nonce of zeros": (sets(nonce="0" * 32), "is of no test of this build"),
+    "no nonce": (sets(nonce=""), "its nonce `` is of no test of this build"),
+    "a nonce by hand": (sets(nonce="ab" * 16), "is of no test of this build"),
+    "a random nonce": (sets(nonce=secrets.token_hex(16)), "is of no test of this build"),
+    "a nonce of another build": (sets(nonce=gpu_proofs.nonce_of("0" * 12)),
+                                 "is of no test of this build"),
+    "a nonce with more": (lambda said: said.update(nonce=said["nonce"] + "0"),
+                          "is of no test of this build"),
+    "JUnit files of zeros": (sets_machine(junit_sha256=ZEROS),
+                             "its JUnit files are not one of each machine"),
+    "JUnit files by hand": (sets_machine(junit_sha256="abcd" * 16),
+                            "its JUnit files are not one of each machine"),
+    "one JUnit file thrice": (one_junit_file, "its JUnit files are not one of each machine"),
+    "one machine thrice": (one_machine_thrice, "no GPU of architecture 86 was tested"),
     "dated 2020": (sets(at="2020-01-01T00:00:00Z"),
                    "it is of 2020-01-01T00:00:00Z, not of the time between"),
     "dated 2030": (sets(at="2030-01-01T00:00:00Z"),
@@ -101,9 +127,37 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
                             "g4dn has no GPU of architecture 75"),
     "more GPUs than the type": (sets_machine(gpu=", ".join(["NVIDIA T4"] * 3)),
                                 "g4dn.xlarge has not 3 GPUs"),
-    "fewer checks that passed": (sets_machine(checks=1), f"1 of {len(CHECKS)} checks passed"),
-    "nothing asked": (sets_machine(checks=1, not_asked=CHECKS),
-                      f"1 of {len(CHECKS)} checks passed"),
+    "a size that is none": (sets_machine(instance_type="g4dn.banana"),
+                            "g4dn.banana has not 1 GPUs"),
+    "a size with more GPUs": (sets_machine(instance_type="g4dn.12xlarge"),
+                              "g4dn.12xlarge has not 1 GPUs"),
+    "as many GPUs as another size": (sets_machine(gpu=", ".join(["Tesla T4"] * 4)),
+                                     "g4dn.xlarge has not 4 GPUs"),
+    "a GPU in words": (sets_machine(gpu="a good one"),
+                       "`a good one` is no T4, which g4dn.xlarge has"),
+    "another type's GPU": (sets_machine(gpu="NVIDIA H100 80GB HBM3"), "is no T4"),
+    "a GPU of almost that name": (sets_machine(gpu="NVIDIA T4G"), "is no T4"),
+    "a GPU in a sentence": (sets_machine(gpu="it was a T4"), "is no T4"),
+    "two GPUs in one": (sets_machine(gpu="NVIDIA T4 L4"), "is no T4"),
+    "another maker's GPU": (sets_machine(gpu="AMD Radeon Pro V520"), "is no T4"),
+    "a second GPU of another type": (
+        sets_machine(instance_type="g4dn.12xlarge",
+                     gpu="Tesla T4, Tesla T4, Tesla T4, NVIDIA L4"), "`NVIDIA L4` is no T4"),
+    "the GPU's architecture changed": (sets_machine(sm="90"), "no GPU of architecture 75"),
+    "fewer checks that passed": (sets_machine(checks=1), f"1 {NOT_WHOLE}"),
+    "more checks than there are": (sets_machine(checks=999), f"999 {NOT_WHOLE}"),
+    "all checks, and one not asked": (sets_machine(checks=len(CHECKS)), NOT_WHOLE),
+    "nothing asked": (sets_machine(checks=1, not_asked=CHECKS), f"1 {NOT_WHOLE}"),
+    "nearly nothing asked": (sets_machine(checks=1, not_asked=CHECKS[1:]), f"1 {NOT_WHOLE}"),
+    "what every type has to answer, not asked": (
+        sets_machine(not_asked=("nvidia_driver/every_gpu_computes_right",)), NOT_WHOLE),
+    "one check not asked twice": (
+        sets_machine(checks=len(CHECKS) - 2, not_asked=OPTIONAL[:1] * 2), NOT_WHOLE),
+    "what is no check, not asked": (sets_machine(not_asked=("nvidia_driver/luck",)), NOT_WHOLE),
+    "a check twice": (sets(checks=(*CHECKS, CHECKS[0])), "it names a check twice"),
+    "a check under another name": (sets(checks=(*CHECKS[1:], "nvidia_driver/luck")),
+                                   f"1 checks are not in it, {CHECKS[0]} first"),
+    "another build's AMIs": (sets_machine(ami="ami-0123456789abcdef0"), "is no AMI of these bytes"),
 }
 
 
@@ -131,7 +185,7 @@ def test_a_record_that_somebody_made_moves_nothing(
         patch.setattr(GpuJudge, "__call__", noted)
         refused(checkout, f"{len(CHECKS)} checks are not in it")
     own, given = asked[0]
-    assert len(FORGERIES) == 22
+    assert len(FORGERIES) >= 50
     for name, (forge, cause) in FORGERIES.items():
         said = copy.deepcopy(right)
         forge(said)
@@ -140,6 +194,16 @@ def test_a_record_that_somebody_made_moves_nothing(
         assert (found.proof, cause in found.problem) == (GpuProof.UNTESTED, True), (name, found)
     checkout.run("promote", GPU_IMAGE, "--accept-untested-gpu")
     assert latest() == (candidate, "not tested on a GPU, accepted")
+
+
+def test_two_records_of_one_test_do_not_count(checkout: Checkout, candidate: str) -> None:
+    """One of them was changed: a test writes the same record to every region."""
+    said = facts(candidate)
+    keep(said | {"checks": ()}, region=REGIONS[0])
+    keep(said)
+    refused(checkout, f"{len(CHECKS)} checks are not in it")
+    keep(facts(candidate))
+    checkout.run("promote", GPU_IMAGE)
 
 
 def test_a_right_record_counts_whatever_lock_is_here(checkout: Checkout, candidate: str) -> None:
@@ -293,7 +357,7 @@ def test_a_signed_record_is_shown(checkout: Checkout, tmp_path: Path) -> None:
     keep(facts(build_id), key)
     refused(checkout, "the build is signed, and GOLDEN_SIGNING_KEY names no key to hold it to")
     with signing_key.used(key):
-        said = f"{GPU_IMAGE} {build_id}: tested on NVIDIA of g4dn.xlarge, NVIDIA of g5.xlarge"
+        said = f"{GPU_IMAGE} {build_id}: tested on Tesla T4, NVIDIA A10G, NVIDIA L4"
         assert said in checkout.golden("status", GPU_IMAGE).text
         shutil.rmtree(checkout.root / "build")
         checkout.run("promote", GPU_IMAGE)

@@ -25,7 +25,7 @@ DIMENSIONS = {"InstanceId", "ImageId", "InstanceType"}
 
 @pytest.fixture
 def topic(aws: Emulator) -> Topic:
-    return Topic()
+    return Topic("golden-idle")
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
 import pytest
 from support.aws import hub as hubs
-from support.aws.account_template import BOUNDARY, document
+from support.aws.account_template import BOUNDARY, RAW, document
 from support.aws.emulator import Emulator, running
 from support.aws.hub import REGION, Hub, answering, machines
 from support.aws.iam_policies import allows
@@ -43,5 +44,7 @@ def test_the_policy_of_a_hub_is_what_its_spawner_needs(aws: Emulator, tmp_path: 
     asked = {action for actions in aws.asked()[before:] for action in actions}
     # The template of this test names no profile, which the launch would pass.
     assert asked == {*granted("hub")} - {"iam:PassRole"}
-    assert [each for each in aws.noted()[noted:]
+    role = {"aws:PrincipalTag/goldenami:hub": RAW["Hub"]["Properties"]["Tags"][0]["Value"]}
+    questions = [replace(each, context={**each.context, **role}) for each in aws.noted()[noted:]]
+    assert [each for each in questions
             if not allows([document("HubPolicy")], BOUNDARY, each)] == []

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import pytest
@@ -72,6 +73,23 @@ def test_a_server_has_a_machine_of_its_own_and_the_home_of_its_user(
     assert again["InstanceId"] != machine["InstanceId"]
     [home] = homes()
     assert home["Attachments"][0]["InstanceId"] == again["InstanceId"]
+
+
+def test_a_user_s_name_is_no_pattern(hub: Hub, stack: ExitStack) -> None:
+    """EC2's filters know wildcards, and the emulator's a shell's brackets, too."""
+    with hub.running():
+        ann = started(hub, stack)
+        [home] = homes()
+        for name in ("an?", "a*", "[a]nn"):
+            user = quote(name, safe="")
+            other = started(hub, stack, user)
+            assert other["InstanceId"] != ann["InstanceId"]
+            hub.ask("DELETE", f"/users/{user}/server")
+            until(f"the end of {name}'s", lambda: machines()[-1]["State"]["Name"] == "terminated")
+            assert machines()[0]["State"]["Name"] == "running" and hub.is_ready("ann")
+        attached = [each["Attachments"][0]["InstanceId"] for each in homes()
+                    if each["VolumeId"] == home["VolumeId"]]
+    assert attached == [ann["InstanceId"]] and len(homes()) == 4
 
 
 def test_a_zone_without_machines_is_left_for_the_next_until_there_is_a_home(

@@ -33,7 +33,7 @@ from support.ec2 import ec2_builds
 from support.gpu import candidates
 from support.security import signing_key
 
-GROUP, KEY_ALIAS = "trainers", "alias/golden"
+GROUP, KEY_ALIAS = "trainers", "alias/golden-ami/images"
 
 
 class Stage:

@@ -16,7 +16,7 @@ from support.builds.builds import IMAGE
 from support.builds.tools import ROOT, complaints, granted
 from support.ec2 import packer_source
 
-KEY_ALIAS = "alias/golden"
+KEY_ALIAS = "alias/golden-ami/images"
 PACKERS = {"ec2:StopInstances", "ec2:CreateKeyPair"}
 """What Packer does itself only in this test: nobody is on the instance to turn it off, or needs a
 key to it."""

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from goldenami.aws import tags
 from support import trees
-from support.aws.account_template import BOUNDARY, BY_COMMANDS, BY_HAND, ROLES, document
+from support.aws.account_template import BOUNDARY, BY_COMMANDS, BY_HAND, RAW, ROLES, document
 from support.aws.iam_policies import REFERENCE, Asked, about, allows, kinds_of, listed
 from support.builds.tools import POLICIES
 
@@ -35,6 +37,7 @@ IDS = {"image": ("ami-0a", "ec2:ImageID"), "snapshot": ("snap-0a", "ec2:Snapshot
        "volume": ("vol-0a", "ec2:VolumeID"),
        "instance": ("i-0a", "ec2:InstanceID"), "launch-template": ("lt-0a", "ec2:LaunchTemplateID"),
        "security-group": ("sg-0a", "ec2:SecurityGroupID"),
+       "network-interface": ("eni-0a", "ec2:NetworkInterfaceID"),
        "key-pair": ("key-0a", "ec2:KeyPairName")}
 SAID = [{}, {"ec2:CreateAction": "Other"}, FORGED,
         {"kms:ViaService": "ec2.us-east-1.amazonaws.com"},
@@ -51,6 +54,10 @@ THEIRS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "golden-like parameter": (f"{PARAMETERS}/golden-ami-theirs/db", OTHERS),
     "key": (f"arn:aws:kms:us-east-1:{ACCOUNT}:key/theirs",
             {"kms:ResourceAliases": ["alias/theirs"], **OTHERS}),
+    "golden-like key": (f"arn:aws:kms:us-east-1:{ACCOUNT}:key/theirs",
+                        {"kms:ResourceAliases": ["alias/golden-gate", "alias/golden-ami-gate"]}),
+    "golden-like repository": (f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/golden-gate/app", {}),
+    "golden-like topic": (f"arn:aws:sns:us-east-1:{ACCOUNT}:golden-idle-gate", {}),
     "bucket": ("arn:aws:s3:::theirs", {}), "object": ("arn:aws:s3:::theirs/store/secret", {}),
     "table": (f"arn:aws:dynamodb:us-east-1:{ACCOUNT}:table/theirs", {}),
     "topic": (f"arn:aws:sns:us-east-1:{ACCOUNT}:theirs", {}),
@@ -78,7 +85,6 @@ UNNARROWED: dict[tuple[str, str], str] = {
     ("ssm:GetParameter", "parameter"): "retire and costs: what names our AMI keeps it, whoever's "
     "parameter it is; plain text only, no SecureString is decrypted",
     ("ec2:CreateSecurityGroup", "vpc"): _NETWORK.format("the group itself"),
-    ("ec2:RunInstances", "network-interface"): _NEW,
     ("ec2:RunInstances", "subnet"): _NETWORK.format("the instance"),
     ("ec2:RunInstances", "spot-instances-request"): _NEW,
     ("ec2:CreateImage", "image"): "new, of an instance that has to be ours",
@@ -146,6 +152,10 @@ def test_no_role_may_touch_what_is_another_teams(name: str) -> None:
         assert found == []
 
 
+OUR_NAME = re.compile(r"[:/]golden-(ami|idle)($|/|-bucket($|/)|-instance$)")
+"""Whole, not the beginning of another team's."""
+
+
 @pytest.mark.parametrize("name", sorted(BY_COMMANDS))
 def test_whatever_has_no_condition_is_ours_by_name_or_cannot_be_narrowed(name: str) -> None:
     loose = []
@@ -153,7 +163,7 @@ def test_whatever_has_no_condition_is_ours_by_name_or_cannot_be_narrowed(name: s
         if "Condition" in statement or statement["Effect"] == "Deny":
             continue
         for action, resource in product(statement["Action"], listed(statement["Resource"])):
-            is_named = "golden" in resource or resource.endswith("/AWS-RunShellScript")
+            is_named = OUR_NAME.search(resource) or resource.endswith("/AWS-RunShellScript")
             kind = resource.rpartition("/")[0].rpartition(":")[2]
             if not (is_named or (action, kind) in UNNARROWED or _is_bare_read(action)):
                 loose.append(f"{action} on {resource}")
@@ -161,7 +171,7 @@ def test_whatever_has_no_condition_is_ours_by_name_or_cannot_be_narrowed(name: s
 
 
 GLOBAL = {"aws:TagKeys", "ec2:CreateAction", "kms:ViaService", "kms:GrantIsForAWSResource",
-          "cloudwatch:namespace"}
+          "cloudwatch:namespace", "ec2:SourceInstanceARN"}
 """Keys that the reference has at actions, which cfn-lint's copy leaves out, or that are keys of
 every request."""
 
@@ -170,7 +180,9 @@ every request."""
 def test_every_condition_is_one_that_aws_documents(path: Path) -> None:
     odd = []
     for statement in json.loads(path.read_text(encoding="utf-8"))["Statement"]:
-        keys = [key for conditions in statement.get("Condition", {}).values() for key in conditions]
+        # A key that a resource has not is absent there, as `Null` may demand.
+        keys = [key for conditions in statement.get("Condition", {}).values()
+                for key, wanted in conditions.items() if wanted != "true"]
         for action, key, resource in product(statement["Action"], keys,
                                              listed(statement["Resource"])):
             service = action.partition(":")[0]
@@ -181,6 +193,88 @@ def test_every_condition_is_one_that_aws_documents(path: Path) -> None:
             if key not in GLOBAL and kind in map(str.lower, kinds_of(action)) and shape not in has:
                 odd.append(f"{action} on {kind}: {key}")
     assert odd == []
+
+
+GROUP_ACTIONS = ("autoscaling:SetInstanceHealth", "autoscaling:SetInstanceProtection",
+                 "autoscaling:TerminateInstanceInAutoScalingGroup")
+
+
+@pytest.mark.parametrize("action", GROUP_ACTIONS)
+def test_a_machine_changes_groups_of_its_own_cluster_alone(action: str) -> None:
+    group = THEIRS["group"][0]
+
+    def may(its: str, tag: str, role: str = "Machine") -> bool:
+        policies = [document(name) for name in ROLES[role]]
+        said = {"aws:ResourceTag/goldenami:cluster": tag,
+                "ec2:SourceInstanceARN": _ec2("instance", "i-0mine")}
+        own = {"aws:PrincipalTag/goldenami:cluster": its} if its else {}
+        return allows(policies, BOUNDARY, Asked(action, group, {**said, **own}))
+
+    assert may("ml", "ml")
+    assert not may("ml", "theirs") and not may("ml", "m*") and not may("m*", "ml")
+    for role in ("Machine", "Hub"):
+        assert not may("", "ml", role), "a role without the tag is of no cluster"
+        assert tags.CLUSTER not in str(RAW[role]["Properties"].get("Tags"))
+
+
+@pytest.mark.parametrize("role", ["Machine", "Hub"])
+def test_a_machine_tags_itself_alone(role: str) -> None:
+    policies = [document(name) for name in ROLES[role]]
+
+    def may(instance: str, **said: Any) -> bool:
+        context = {"ec2:InstanceID": instance, "aws:TagKeys": ["goldenami:health"],
+                   "ec2:SourceInstanceARN": _ec2("instance", "i-0mine"), **said}
+        return allows(policies, BOUNDARY,
+                      Asked("ec2:CreateTags", _ec2("instance", instance), context))
+
+    assert may("i-0mine")
+    assert not may("i-0") and not may("i-0mine2")
+    assert not may("i-0mine", **{"aws:TagKeys": ["goldenami:health", "goldenami:cluster"]})
+    assert not may("i-0mine", **{"ec2:SourceInstanceARN": _ec2("instance", "i-0other")})
+
+
+def test_a_machine_tells_the_topic_of_machines_alone() -> None:
+    policies = [document(policy) for policy in ROLES["Machine"]]
+    told = [topic for topic in ("golden-idle", "golden-ami", "theirs")
+            if allows(policies, BOUNDARY,
+                      Asked("sns:Publish", f"arn:aws:sns:us-east-1:{ACCOUNT}:{topic}"))]
+    assert told == ["golden-idle"]
+
+
+LAUNCHERS = ("Builder", "Hub", "GitHubTester", "GitLabTester")
+
+
+@pytest.mark.parametrize("role", LAUNCHERS)
+def test_a_launch_takes_new_interfaces_and_groups_of_ours(role: str) -> None:
+    policies = [document(policy) for policy in ROLES[role]]
+    ours = {f"aws:ResourceTag/goldenami:{'hub' if role == 'Hub' else 'expires'}": "x",
+            "aws:PrincipalTag/goldenami:hub": "x"}
+
+    def may(kind: str, name: str, said: Mapping[str, Any]) -> bool:
+        template = {"ec2:LaunchTemplate": _ec2("launch-template", "lt-0a")}
+        return allows(policies, BOUNDARY,
+                      Asked("ec2:RunInstances", _ec2(kind, name), {**template, **said}))
+
+    assert may("network-interface", "*", {})
+    assert not may("network-interface", "eni-0a", {"ec2:NetworkInterfaceID": "eni-0a", **OTHERS})
+    assert may("security-group", "sg-0a", ours)
+    assert not may("security-group", "sg-0a", {"ec2:SecurityGroupID": "sg-0a", **OTHERS})
+
+
+@pytest.mark.parametrize(("action", "kind"), [
+    ("ec2:TerminateInstances", "instance"), ("ec2:AttachVolume", "volume"),
+    ("ec2:AttachVolume", "instance"), ("ec2:DeleteVolume", "volume"), ("ec2:DeleteTags", "volume"),
+    ("ec2:RunInstances", "security-group")])
+def test_a_hub_reaches_no_other_hub_s(action: str, kind: str) -> None:
+    policies = [document(policy) for policy in ROLES["Hub"]]
+    [mine] = [tag["Value"] for tag in RAW["Hub"]["Properties"]["Tags"]]
+
+    def may(hub: str) -> bool:
+        said = {"aws:ResourceTag/goldenami:hub": hub, "aws:ResourceTag/goldenami:new": "yes",
+                "aws:TagKeys": ["goldenami:new"], "aws:PrincipalTag/goldenami:hub": mine}
+        return allows(policies, BOUNDARY, Asked(action, _ec2(kind, IDS[kind][0]), said))
+
+    assert may(mine) and not may("physics")
 
 
 def test_gpu_records_are_the_testers_alone() -> None:

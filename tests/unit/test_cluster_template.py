@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cfnlint.decode import cfn_yaml
 from ec2_emulator.state import USD_HOUR
-from goldenami.aws import metrics
+from goldenami.aws import metrics, tags
 from goldenami.aws.channels import launch_data
 from goldenami.aws.pricing.price_list import RegionPrices
 from goldenami.aws.stacks import StackTemplate
@@ -152,3 +152,31 @@ def test_detailed_monitoring_is_a_cluster_s_default(
         "cluster": section, "publish": publish.model_copy(update={"launch_template": template})})
     data = launch_data.of_image(own, "ami-1", ())
     assert data.get("Monitoring") == (None if enabled is None else {"Enabled": enabled})
+
+
+@pytest.mark.parametrize(("regions", "profile", "is_made"), [
+    (["us-east-1", "us-west-2"], f"golden-ami-cluster-{GPU_IMAGE}", True),
+    (["us-west-2", "us-east-1"], f"golden-ami-cluster-{GPU_IMAGE}", False),
+    (["us-east-1"], "golden-ami-instance", False)])
+def test_the_first_region_makes_the_role_of_the_machines(
+    tmp_path: Path, regions: list[str], profile: str, is_made: bool
+) -> None:
+    publish = definition(GPU_IMAGE).publish
+    assert publish is not None
+    template = publish.launch_template.model_copy(update={"instance_profile": profile})
+    own = definition(GPU_IMAGE).model_copy(update={"publish": publish.model_copy(
+        update={"launch_template": template, "regions": regions})})
+    groups = cluster_template.families_of(own, hardware.load(ROOT), own.hardware[:1],
+                                          prices(GPU_IMAGE))
+    body = cluster_template.render(own, groups, prices(GPU_IMAGE)).body
+    (tmp_path / "role.yml").write_text(body, encoding="utf-8")
+    assert complaints("cfn-lint", str(tmp_path / "role.yml")) == ""
+    made = cfn_yaml.load(str(tmp_path / "role.yml"))["Resources"]
+    assert ("Machine" in made) is is_made
+    if is_made:
+        assert made["MachineProfile"]["Properties"]["InstanceProfileName"] == profile
+        role = made["Machine"]["Properties"]
+        assert role["Tags"] == [{"Key": tags.CLUSTER, "Value": GPU_IMAGE}]
+        named = str([role["PermissionsBoundary"], *role["ManagedPolicyArns"]])
+        assert re.findall(r"policy/([a-z-]+)", named) == [
+            "golden-ami-boundary", "golden-ami-instance"]

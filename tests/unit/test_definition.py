@@ -196,7 +196,11 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
     ("debian-13-ml", "    nvidia_driver_source:",
      "    nvidia_driver_gsp_enabled: 3\n    nvidia_driver_source:", "input should be a valid boolean"),
     (GPU, "[g4dn, g5,", "[g4dn, p4d,",
-     "8: hardware: `p4d` joins its GPUs by NVSwitches, for which Debian has no fabric manager"),
+     "8: hardware: has no fabric manager for the NVSwitches of `p4d`"),
+    ("debian-13-nvidia", "[g5, g6,", "[g5, p5,",
+     "8: hardware: has no fabric manager for the NVSwitches of `p5`"),
+    (UBUNTU, "nvidia_driver_fabricmanager_enabled: true", "nvidia_driver_fabricmanager_enabled: false",
+     "12: hardware: has no fabric manager for the NVSwitches of `p4d`, `p5`"),
     (GPU, "  kernel:\n", EFA, "kernel_efa_enabled: is true, but Debian's kernels have no EFA"),
 ])
 def test_parts_that_do_not_go_together(

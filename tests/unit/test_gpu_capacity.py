@@ -45,3 +45,13 @@ def test_the_limit_of_money_leaves_what_it_pays() -> None:
     kept = capacity.affordable(found, 1.0, 2.1)
     assert {offer.kind.type for offer in kept["75"]} == {"g4dn.xlarge", "g4dn.2xlarge"}
     assert {offer.kind.type for offer in kept["86"]} == {"g5.xlarge"}
+
+
+def test_a_size_that_nobody_has_written_down_is_not_tested_on() -> None:
+    """Its record would not count."""
+    known = region(["g4dn"])
+    rows = {**known.described, "g4dn.tiny": {**known.described["g4dn.xlarge"],
+                                             "InstanceType": "g4dn.tiny"}}
+    regions = {"us-east-1": RegionTypes(rows, dict.fromkeys(rows, "a"))}
+    kinds = [offer.kind.type for offer in offers(["g4dn"], regions)["75"]]
+    assert "g4dn.xlarge" in kinds and "g4dn.tiny" not in kinds

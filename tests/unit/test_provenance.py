@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -205,13 +206,40 @@ def test_records_that_were_changed_afterwards_are_named(build: BuildFolder, keys
     build.publish.write_text('{"regions": {"us-east-1": {"ami": "ami-1"}}}', encoding="utf-8")
     refused(r"publish\.json: ", BadInput)
     write_published(build, PUBLISHED)
+    for name in provenance.BYPRODUCTS:
+        path, whole = build.path / name, (build.path / name).read_bytes()
+        for changed in (b"", whole + b"\n", b"made again"):
+            path.write_bytes(changed)
+            if name != "bake.json":  # which says what else there is
+                refused(rf"{re.escape(name)} differs: signed is .*, here is")
+        path.unlink()
+        if name not in ("bake.json", "manifest.json"):
+            refused(rf"{re.escape(name)} differs: signed is .*, here is none")
+        path.write_bytes(whole)
     (build.path / "verify.json").write_text("made again", encoding="utf-8")
-    provenance.verify(build, keys / "ours.pub")
+    provenance.verify(build, keys / "ours.pub", provenance.LASTING)
     with build.manifest.open("a", encoding="utf-8") as manifest:
         manifest.write("\n")
     refused(r"manifest\.json differs")
     provenance.copies(build, OTHER)[1].unlink()
     refused("was published unsigned")
+
+
+def test_a_record_that_came_later_is_no_signed_one_until_publish_signs_anew(
+    attestor: Attestor, keys: Path
+) -> None:
+    cve = attestor.build.path / "cve.json"
+    scanned = cve.read_bytes()
+    cve.unlink()
+    earlier = attestor.attest(REGION, ami(AMI))
+    attest_all(attestor)
+    assert attestor.is_right(REGION, ami(AMI), earlier)
+    cve.write_bytes(scanned)
+    with pytest.raises(NotVerified, match=r"cve\.json differs: signed is none, here is"):
+        provenance.verify(attestor.build, keys / "ours.pub")
+    assert not attestor.is_right(REGION, ami(AMI), earlier)
+    attest_all(attestor)
+    assert provenance.verify(attestor.build, keys / "ours.pub") == sorted(PUBLISHED)
 
 
 def test_the_lock_is_held_to_its_own_bytes(build: BuildFolder, keys: Path) -> None:

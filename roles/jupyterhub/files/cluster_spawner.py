@@ -11,6 +11,7 @@ import contextlib
 import functools
 import html
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -68,6 +69,12 @@ def call(service: str, region: str, name: str, **named: Any) -> Any:
 def tag(resource: dict[str, Any], key: str) -> str:
     """The value of a tag, empty where there is none."""
     return next((each["Value"] for each in resource.get("Tags", []) if each["Key"] == key), "")
+
+
+def quoted(value: str) -> str:
+    """A filter's value that means itself: EC2 takes `*` and `?` for wildcards ("Filter your
+    resources")."""
+    return re.sub(r"[*?\\]", r"\\\g<0>", value)
 
 
 def why(machine: dict[str, Any]) -> str:
@@ -128,9 +135,15 @@ class ClusterSpawner(Spawner):
         return [{"ResourceType": kind,
                  "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}]
 
-    @property
-    def _ours(self) -> list[dict[str, Any]]:
-        return [{"Name": f"tag:{key}", "Values": [value]} for key, value in self._tags.items()]
+    async def _ours(self, name: str, key: str) -> list[dict[str, Any]]:
+        """What AWS lists below `key` with this server's tags."""
+        filters = [{"Name": f"tag:{each}", "Values": [quoted(value)]}
+                   for each, value in self._tags.items()]
+        answer = (await self._ec2(name, Filters=filters))[key]
+        found = [each for row in answer for each in row.get("Instances", [row])]
+        # Again, since a pattern that got through would end another user's machine.
+        return [each for each in found
+                if all(tag(each, known) == value for known, value in self._tags.items())]
 
     async def _ec2(self, name: str, **named: Any) -> Any:
         """A call beside the hub's own work."""
@@ -138,8 +151,7 @@ class ClusterSpawner(Spawner):
 
     async def _machines(self) -> list[dict[str, Any]]:
         """This server's, the newest first; EC2 shows one for an hour after its end."""
-        found = (await self._ec2("describe_instances", Filters=self._ours))["Reservations"]
-        machines = [each for group in found for each in group["Instances"]]
+        machines = await self._ours("describe_instances", "Reservations")
         return sorted(machines, key=lambda each: str(each["LaunchTime"]), reverse=True)
 
     def _say(self, text: str) -> None:
@@ -196,7 +208,7 @@ class ClusterSpawner(Spawner):
         """The machine, in the first zone that has one, and its home."""
         found = (await self._ec2("describe_subnets", SubnetIds=list(self.subnets)))["Subnets"]
         zones = {each["SubnetId"]: each["AvailabilityZone"] for each in found}
-        homes = (await self._ec2("describe_volumes", Filters=self._ours))["Volumes"]
+        homes = await self._ours("describe_volumes", "Volumes")
         used = [each for each in homes if not tag(each, NEW)]
         if len(used) > 1:
             names = ", ".join(each["VolumeId"] for each in used)
@@ -264,7 +276,7 @@ class ClusterSpawner(Spawner):
         # First, so that nobody deletes what a machine has written.
         await self._ec2("delete_tags", Resources=[home], Tags=[{"Key": NEW}])
         await self._ec2("attach_volume", VolumeId=home, InstanceId=self.machine, Device="/dev/sdh")
-        for each in (await self._ec2("describe_volumes", Filters=self._ours))["Volumes"]:
+        for each in await self._ours("describe_volumes", "Volumes"):
             if tag(each, NEW) and each["VolumeId"] != home:  # in a zone without machines
                 await self._ec2("delete_volume", VolumeId=each["VolumeId"])
 

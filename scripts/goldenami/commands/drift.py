@@ -187,7 +187,7 @@ def _instance(
     build = checkout.builds(image).build(target.build_id)
     # What is signed is in the other account; its copies are beside the build.
     if key and target.owner:
-        provenance.verify(build, key)
+        provenance.verify(build, key, provenance.LASTING)
     elif key:
         published_provenance.verify(account, [target.region], target.ami, key)
     manifest.demand_published(build, target.manifest_sha256)

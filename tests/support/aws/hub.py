@@ -23,6 +23,7 @@ from typing import Any
 import boto3
 import requests
 import urllib3
+from goldenami.aws import tags
 
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
@@ -69,7 +70,9 @@ def network(aws: Emulator) -> dict[str, Any]:
     account, ec2 = SeededAccount(aws), boto3.client("ec2", REGION)
     account.template(TEMPLATE, [account.ami(1)], tagged=True)
     vpc = ec2.create_vpc(CidrBlock="127.1.0.0/16")["Vpc"]["VpcId"]
-    group = ec2.create_security_group(GroupName="servers", Description="servers", VpcId=vpc)
+    tagged = tags.specifications({"goldenami:hub": "notebooks"}, "security-group")
+    group = ec2.create_security_group(GroupName="servers", Description="servers", VpcId=vpc,
+                                      TagSpecifications=tagged)
     subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"127.1.{number}.0/24",
                                  AvailabilityZone=f"{REGION}{zone}")["Subnet"]["SubnetId"]
                for number, zone in enumerate("ab", 1)]

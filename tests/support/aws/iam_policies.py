@@ -18,6 +18,7 @@ from typing import Any
 import cfnlint
 
 Policy = Mapping[str, Any]
+_VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 REFERENCE: Mapping[str, Any] = json.loads(
     (Path(cfnlint.__file__).parent / "data/AdditionalSpecs/Policies.json").read_text(
@@ -62,6 +63,18 @@ def _like(value: str, patterns: Iterable[str], *, fold: bool = False) -> bool:
     return any(_pattern(pattern, fold=fold).fullmatch(value) for pattern in patterns)
 
 
+def _filled(text: str, have: Mapping[str, Any]) -> str:
+    """A value of a condition with its policy variables; empty, which matches nothing, where the
+    request lacks one.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html
+    """
+    names = {name.lower() for name in _VARIABLE.findall(text)}
+    if names - have.keys():
+        return ""
+    return _VARIABLE.sub(lambda match: str(have[match[1].lower()]), text)
+
+
 def holds(operator: str, key: str, wanted: Any, context: Mapping[str, Any]) -> bool:
     """One condition. A key that the request has not makes it false, a negated one or ForAllValues
     true.
@@ -70,7 +83,7 @@ def holds(operator: str, key: str, wanted: Any, context: Mapping[str, Any]) -> b
     """
     have = {name.lower(): value for name, value in context.items()}
     present, values = key.lower() in have, [str(each) for each in listed(have.get(key.lower(), []))]
-    patterns = [str(each) for each in listed(wanted)]
+    patterns = [text for each in listed(wanted) if (text := _filled(str(each), have))]
     quantifier, _, plain = operator.rpartition(":")
     if plain == "Null":
         return present is (patterns == ["false"])

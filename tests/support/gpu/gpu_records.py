@@ -20,8 +20,11 @@ from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState
 from support.security import signing_key
 
-CHECKS = tuple(gpu_proofs.required(ROOT, builds.GPU_ROLES))
-TYPES = {"75": "g4dn.xlarge", "86": "g5.xlarge", "89": "g6.xlarge"}
+REQUIRED = gpu_proofs.required(ROOT, builds.GPU_ROLES)
+CHECKS = tuple(REQUIRED)
+OPTIONAL = tuple(name for name, is_optional in REQUIRED.items() if is_optional)
+TYPES = {"75": ("g4dn.xlarge", "Tesla T4"), "86": ("g5.xlarge", "NVIDIA A10G"),
+         "89": ("g6.xlarge", "NVIDIA L4")}
 ZEROS = "0" * 64
 
 
@@ -29,12 +32,12 @@ def facts(build_id: str, region: str = REGIONS[0]) -> dict[str, Any]:
     """What `gpu-test` writes when all three architectures were tested in a region."""
     ami = RegionState(region, GPU_IMAGE).amis()[f"{GPU_IMAGE}-{build_id}"]
     own = tags.from_list(ami["Tags"])
-    machines = [{"sm": sm, "gpu": f"NVIDIA of {kind}", "instance_type": kind, "region": region,
+    machines = [{"sm": sm, "gpu": gpu, "instance_type": kind, "region": region,
                  "ami": ami["ImageId"],
                  "checks": len(CHECKS) - 1, "junit_sha256": secrets.token_hex(32),
-                 "not_asked": CHECKS[:1]}
-                for sm, kind in TYPES.items()]
-    return {"image": GPU_IMAGE, "build_id": build_id, "nonce": secrets.token_hex(16),
+                 "not_asked": OPTIONAL[:1]}
+                for sm, (kind, gpu) in TYPES.items()]
+    return {"image": GPU_IMAGE, "build_id": build_id, "nonce": gpu_proofs.nonce_of(build_id),
             "at": clock.stamp(),
             "by": "ci@runner:1", "lock_sha256": own[tags.LOCK_SHA256],
             "disk_sha256": own[tags.DISK_SHA256],

@@ -72,7 +72,7 @@ def member(instance: str, group: str) -> tuple[Account, str]:
     join(instance, group)
     boto3.client("ssm", REGION).put_parameter(Name="/golden-idle/webhook", Type="SecureString",
                                               Value="https://127.0.0.1:9/nobody")
-    topic = boto3.client("sns", REGION).create_topic(Name="golden")["TopicArn"]
+    topic = boto3.client("sns", REGION).create_topic(Name="golden-idle")["TopicArn"]
     return Account(Instance(instance, "g6.xlarge", "ami-0", REGION)), topic
 
 

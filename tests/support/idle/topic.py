@@ -11,11 +11,12 @@ from support.idle.machine import REGION
 
 
 class Topic:
-    """The one that the account's roles may tell; a queue is its subscriber."""
+    """The one that the account's roles may tell, or machines (`golden-idle`); a queue is its
+    subscriber."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "golden-ami") -> None:
         sns, self._sqs = boto3.client("sns", REGION), boto3.client("sqs", REGION)
-        self.arn = sns.create_topic(Name="golden-ami")["TopicArn"]
+        self.arn = sns.create_topic(Name=name)["TopicArn"]
         self._queue = self._sqs.create_queue(QueueName="ops")["QueueUrl"]
         known = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])[
             "Attributes"

@@ -31,7 +31,7 @@ def in_kms(region: str, spec: str = "ECC_NIST_P256", usage: str = "SIGN_VERIFY")
     """The ARN of a new key of KMS, with an alias by which the account's roles may use it."""
     kms = boto3.client("kms", region)
     made = kms.create_key(KeyUsage=usage, KeySpec=spec)["KeyMetadata"]
-    kms.create_alias(AliasName=f"alias/golden-{made['KeyId']}", TargetKeyId=made["KeyId"])
+    kms.create_alias(AliasName=f"alias/golden-ami/{made['KeyId']}", TargetKeyId=made["KeyId"])
     return str(made["Arn"])
 
 

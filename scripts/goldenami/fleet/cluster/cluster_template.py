@@ -80,6 +80,14 @@ def identity(image: str) -> StackIdentity:
                          f"goldenami cluster of {image}")
 
 
+def _machine_role(definition: Definition, region: str) -> str:
+    """The role that this region's stack makes for the machines in all regions, "" for none: the
+    first region's stack makes one, where the image's launch template names it."""
+    publish, name = definition.publish, f"golden-ami-cluster-{definition.image}"
+    is_named = publish and publish.launch_template.instance_profile == name
+    return name if publish and is_named and region == publish.regions[0] else ""
+
+
 def families_of(
     definition: Definition, known: Mapping[str, Family], present: Sequence[str],
     prices: RegionPrices,
@@ -118,6 +126,7 @@ def render(
         quarters=QUARTERS,
         description=stack.description, template=pointers.template_name(image),
         metrics=metrics, tags=tags,
+        role=_machine_role(definition, prices.region),
         no_price_limit=_NO_PRICE_LIMIT)
     if len(body.encode()) > TEMPLATE_BYTES:
         raise BadInput(f"{stack.file} has {len(body.encode()):,} bytes, and CloudFormation takes "

@@ -135,7 +135,9 @@ def launch(account: Account, target: RunningInstance) -> LaunchedWith:
             named = [{"Name": "key-name", "Values": [target.key]}]
             pairs = ec2.describe_key_pairs(IncludePublicKey=True, Filters=named)["KeyPairs"]
     return LaunchedWith(base64.b64decode(given.get("Value", "")),
-                        next((pair.get("PublicKey") for pair in pairs), None))
+                        # EC2 takes * and ? of a filter for wildcards.
+                        next((pair.get("PublicKey") for pair in pairs
+                              if pair["KeyName"] == target.key), None))
 
 
 def _root(described: dict[str, Any]) -> str:

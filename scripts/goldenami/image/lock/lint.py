@@ -243,10 +243,10 @@ LintRule = Callable[[Lock, Families], Iterator[str]]
 ERRORS: tuple[LintRule, ...] = (
     one_driver, same_branch, one_version, cuda_runs_on_driver, containers_run_on_driver,
     cuda_reaches_hardware, flavour_runs_hardware, one_kernel, container_toolkit,
-    wheels_run_on_driver,
+    fabric_manager, wheels_run_on_driver,
 )
 WARNINGS: tuple[LintRule, ...] = (
-    used_accelerators, fabric_manager, containers_see_gpus, frameworks_use_gpus, cuda_without_gpus,
+    used_accelerators, containers_see_gpus, frameworks_use_gpus, cuda_without_gpus,
 )
 
 

@@ -8,7 +8,7 @@ build's folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -49,8 +49,8 @@ ours is none."""
 MANIFEST = "manifest.json"
 LASTING = ("bake.json", MANIFEST, "sbom.cdx.json", "sbom.spdx.json")
 BYPRODUCTS = (*LASTING, "verify.json", "hardening.json", "cve.json")
-"""Records whose digests are in it, as far as the build has them; those behind LASTING may be made
-again later."""
+"""Records whose digests are in it, as far as the build has them. Those behind LASTING may be made
+again later; `publish` then signs anew."""
 LIST = "blocksSha256"
 """Of a snapshot: the digest of `disk.blocks`, which has the SHA-256 of each of its blocks."""
 
@@ -87,11 +87,14 @@ class Attestor:
         return made
 
     def is_right(self, region: str, ami: Image, found: Attestations) -> bool:
+        """Whether it is signed as the build's records are now."""
         try:
-            hold(found, self.key.public_key, region, ami.ami, ami.snapshot)
+            statement = hold(found, self.key.public_key, region, ami.ami, ami.snapshot)
         except GoldenError:
             return False
-        return True
+        signed = _records(statement)
+        return all(signed.get(name) == {"sha256": digest}
+                   for name, digest in _byproducts(self.build, self.build.read_bake()))
 
     def _summary(self, region: str, ami: Image, provenance: str) -> dict[str, Any]:
         bake, folder = self.build.read_bake(), self.policy.parent
@@ -190,11 +193,12 @@ def hold(found: Attestations, key: Key, region: str, ami: str, snapshot: str) ->
     return statement
 
 
-def verify(build: BuildFolder, public_key: Path) -> list[str]:
-    """Hold the records, lock and disk of a build's folder to what was signed when it was published;
-    returns the regions.
+def verify(
+    build: BuildFolder, public_key: Path, names: Collection[str] = BYPRODUCTS
+) -> list[str]:
+    """Hold lock, disk and the records of these `names` to what was signed when a build was
+    published; returns the regions.
 
-    Records that are made again later (`verify.json`, `cve.json`) are in it as they were.
     NotVerified says what differs, BadInput that there is no key.
     """
     key, regions = signers.read_public(public_key), build.read_published()
@@ -210,15 +214,16 @@ def verify(build: BuildFolder, public_key: Path) -> list[str]:
                               hint=f"set {KEY}, then `golden publish {build.image.image}` signs it") from None
         statement = hold(found, key, region, entry.ami, entry.snapshot)
         signed, here = (
-            _parts(statement),
-            _parts(_statement(build, region, entry.ami, entry.snapshot)),
+            _parts(statement, names),
+            _parts(_statement(build, region, entry.ami, entry.snapshot), names),
         )
-        for part, said in signed.items():
-            if said != here.get(part):
-                raise NotVerified(f"{copies(build, region)[0]}: {part} differs: signed is {said}, "
-                                  "here is "
-                                  f"{here.get(part)}",
-                                  hint=_CHANGED)
+        for part in {**signed, **here}:
+            if signed.get(part) != here.get(part):
+                raise NotVerified(f"{copies(build, region)[0]}: {part} differs: signed is "
+                                  f"{signed.get(part, 'none')}, here is {here.get(part, 'none')}",
+                                  hint=f"{_CHANGED}; a record that a command made again is signed "
+                                       f"by `golden publish {build.image.image} --build "
+                                       f"{build.build_id}`")
     _hold_bytes(build, build.read_bake())
     return sorted(regions)
 
@@ -236,11 +241,14 @@ def _hold_bytes(build: BuildFolder, bake: BakeRecord) -> None:
                           hint=_CHANGED)
 
 
-def _parts(statement: dict[str, Any]) -> dict[str, Any]:
+def _records(statement: dict[str, Any]) -> dict[str, Any]:
+    return {row["name"]: row["digest"] for row in statement["predicate"]["runDetails"]["byproducts"]}
+
+
+def _parts(statement: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     predicate = statement["predicate"]
     run, definition = predicate["runDetails"], predicate["buildDefinition"]
     found = {"the image": definition["externalParameters"],
              "the lock": definition["resolvedDependencies"],
              "the build": run["metadata"], "the AMI": statement["subject"]}
-    return found | {row["name"]: row["digest"] for row in run["byproducts"]
-                    if row["name"] in LASTING}
+    return found | {name: digest for name, digest in _records(statement).items() if name in names}

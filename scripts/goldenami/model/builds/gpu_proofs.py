@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from pydantic import Field
 
+from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.core.records import Record
 from goldenami.model import program_files
@@ -28,8 +29,17 @@ NOT_ASKED = "not asked: "
 ATTEST_FILE = "attest.json"
 """In a build's folder: a copy of the record, for `report`."""
 _FILE = "test_gpu.py"
-_NONCE, _LEAST_DIGITS = re.compile(r"[0-9a-f]{32}"), 6
-"""A nonce has 32 digits; of 10**12 random ones, one has fewer than six different digits."""
+_LEAST_DIGITS = 6
+"""Different digits of a SHA-256: fewer than one of 10**30 has less."""
+_CHANCE = 16
+"""Random hexadecimal digits of a nonce."""
+
+
+def nonce_of(build_id: str, chance: str = "") -> str:
+    """A nonce of one test: random digits, `chance` or new ones, and their digest with the build,
+    which tells it from a nonce of another build."""
+    chance = chance or secrets.token_hex(_CHANCE // 2)
+    return chance + records.sha256_text(f"{build_id} {chance}")[:_CHANCE]
 
 
 @dataclass(frozen=True)
@@ -77,16 +87,25 @@ class TestedGpu(Record):
     junit_sha256: Sha256
     not_asked: tuple[str, ...] = ()
 
-    def problem(self, checks: Sequence[str], known: Mapping[str, Family]) -> str:
-        """What keeps it from being true; "" where nothing does."""
-        if not set(self.not_asked) < set(checks) or self.checks < len(checks) - len(self.not_asked):
-            return f"{self.checks} of {len(checks)} checks passed on {self.gpu}"
+    def problems(
+        self, checks: Sequence[str], optional: Iterable[str], known: Mapping[str, Family]
+    ) -> Iterator[str]:
+        """What keeps it from being true. `optional`: checks that a definition or a type need not
+        ask for."""
+        left_out = {*self.not_asked} & {*optional}
+        if len(left_out) < len(self.not_asked) or self.checks + len(left_out) != len(checks):
+            yield f"{self.checks} of {len(checks)} checks passed on {self.gpu}"
         name, _, size = self.instance_type.partition(".")
-        family = known.get(name)
-        if family is None or family.sm != self.sm or not size:
-            return f"{self.instance_type or 'an instance without a type'} has no GPU of architecture {self.sm}"
-        count = len(self.gpu.split(", "))
-        return "" if count in family.counts else f"{self.instance_type} has not {count} GPUs"
+        family, gpus = known.get(name), self.gpu.split(", ")
+        if family is None or family.gpu is None or family.sm != self.sm or not size:
+            yield f"{self.instance_type or 'an instance without a type'} has no GPU of architecture {self.sm}"
+            return
+        if len(gpus) not in family.gpus_of(size):
+            yield f"{self.instance_type} has not {len(gpus)} GPUs"
+        models = {other.gpu.name: other.gpu for other in known.values() if other.gpu}
+        for gpu in gpus:
+            if [name for name in models if models[name].is_called(gpu)] != [family.gpu.name]:
+                yield f"`{gpu}` is no {family.gpu.name}, which {self.instance_type} has"
 
 
 class GpuTestRecord(Record):
@@ -114,32 +133,42 @@ class GpuTestRecord(Record):
         gpus = ", ".join(dict.fromkeys(machine.gpu for machine in self.machines))
         return f"tested on {gpus}"
 
-    def shortfall(
-        self, architectures: Iterable[str], needed: Iterable[str], known: Mapping[str, Family]
-    ) -> str:
-        """What keeps it, read alone, from showing what is asked for; "" where it does."""
+    def problems(
+        self, architectures: Iterable[str], needed: Mapping[str, bool], known: Mapping[str, Family]
+    ) -> Iterator[str]:
+        """What keeps it, read alone, from showing what is asked for. `needed` is what `required`
+        answers."""
         if not self.machines or not all(machine.gpu.strip() for machine in self.machines):
-            return "it names no machine with a GPU"
+            yield "it names no machine with a GPU"
         if lacking := [name for name in needed if name not in self.checks]:
-            return f"{len(lacking)} checks are not in it, {lacking[0]} first"
-        bare = {*architectures} - {machine.sm for machine in self.machines}
-        if bare:
-            return f"no GPU of architecture {min(bare)} was tested"
-        if not _NONCE.fullmatch(self.nonce) or len(set(self.nonce)) < _LEAST_DIGITS:
-            return f"its nonce `{self.nonce[:32]}` is no random one"
-        said = (machine.problem(self.checks, known) for machine in self.machines)
-        return next(filter(None, said), "")
+            yield f"{len(lacking)} checks are not in it, {lacking[0]} first"
+        if len({*self.checks}) < len(self.checks):
+            yield "it names a check twice"
+        if bare := {*architectures} - {machine.sm for machine in self.machines}:
+            yield f"no GPU of architecture {min(bare)} was tested"
+        if self.nonce != nonce_of(self.build_id, self.nonce[:_CHANCE]):
+            yield f"its nonce `{self.nonce[:32]}` is of no test of this build"
+        files = {machine.junit_sha256 for machine in self.machines}
+        if len(files) < len(self.machines) or any(len({*file}) < _LEAST_DIGITS for file in files):
+            yield "its JUnit files are not one of each machine"
+        optional = [name for name, is_optional in needed.items() if is_optional]
+        for machine in self.machines:
+            yield from machine.problems(self.checks, optional, known)
 
 
-def required(root: Path, roles: Iterable[str]) -> list[str]:
-    """Names of checks on a GPU, such as "nvidia_driver/driver_answers"."""
-    found = []
+def required(root: Path, roles: Iterable[str]) -> dict[str, bool]:
+    """Names of checks on a GPU, such as "nvidia_driver/driver_answers", and whether the check, or a
+    fixture that it takes, may say NOT_ASKED."""
+    found = dict[str, bool]()
     for role in roles:
         path = program_files.find(root, f"{program_files.CHECKS}/{role}/{_FILE}")
-        if path.exists():
-            found += [f"{role}/{node.name.removeprefix('test_')}"
-                      for node in ast.parse(path.read_text("utf-8")).body
-                      if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+        body = ast.parse(path.read_text("utf-8")).body if path.exists() else []
+        functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+        skipping = {node.name for node in functions if NOT_ASKED in ast.unparse(node)}
+        for node in functions:
+            if node.name.startswith("test_"):
+                used = {node.name, *(argument.arg for argument in node.args.args)}
+                found[f"{role}/{node.name.removeprefix('test_')}"] = bool(used & skipping)
     return found
 
 
@@ -176,25 +205,25 @@ class JunitFile:
         return [_name(case) for case in self._cases if (skip := case.find("skipped")) is not None
                 and NOT_ASKED in (skip.get("message") or "")]
 
-    @property
-    def answered(self) -> set[str]:
-        return {*self.passed, *self.not_asked}
-
-    def problem(self, build_id: str, needed: Sequence[str], session: GpuSession) -> str:
-        """Why it is no proof of the build's test in that session; "" where it is."""
-        said, missing = self.properties, sorted({*needed} - {*self.answered, *self.failed},
-                                                key=[*needed].index)
-        ami = said.get(AMI_PROPERTY, "")
-        return (f"it is of build {said.get(BUILD_PROPERTY) or '(unnamed)'}, not {build_id}"
-                if said.get(BUILD_PROPERTY) != build_id else
-                f"it is of {ami or 'an unnamed AMI'}, not {session.ami}" if ami != session.ami else
-                "it is of another session" if said.get(NONCE_PROPERTY) != session.nonce else
-                "it names no GPU: was there one?" if not said.get(GPU_PROPERTY) else
-                f"{len(self.failed)} of {len(self._cases)} tests failed, {self.failed[0]} first"
-                if self.failed else
-                f"{len(missing)} of {len(needed)} checks on a GPU are not in it, {missing[0]} first"
-                if missing else
-                "no test ran" if not self.passed else "")
+    def problems(
+        self, build_id: str, needed: Collection[str], session: GpuSession
+    ) -> Iterator[str]:
+        """Why it is no proof of the build's test in that session."""
+        said, answered = self.properties, {*self.passed, *self.not_asked, *self.failed}
+        if said.get(BUILD_PROPERTY) != build_id:
+            yield f"it is of build {said.get(BUILD_PROPERTY) or '(unnamed)'}, not {build_id}"
+        if said.get(AMI_PROPERTY) != session.ami:
+            yield f"it is of {said.get(AMI_PROPERTY) or 'an unnamed AMI'}, not {session.ami}"
+        if said.get(NONCE_PROPERTY) != session.nonce:
+            yield "it is of another session"
+        if not said.get(GPU_PROPERTY):
+            yield "it names no GPU: was there one?"
+        if self.failed:
+            yield f"{len(self.failed)} of {len(self._cases)} tests failed, {self.failed[0]} first"
+        if missing := [name for name in needed if name not in answered]:
+            yield f"{len(missing)} of {len(needed)} checks on a GPU are not in it, {missing[0]} first"
+        if not self.passed:
+            yield "no test ran"
 
 
 def _has(case: ElementTree.Element, *kinds: str) -> bool:

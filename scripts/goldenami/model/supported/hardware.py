@@ -86,6 +86,11 @@ class Gpu(Record):
     figures: GpuFigures | None = None
     source: str
 
+    def is_called(self, said: str) -> bool:
+        """Whether `said` may be NVML's name of it, such as "NVIDIA A100-SXM4-40GB" or "Tesla T4"."""
+        first, *words = re.split(r"[ -]", said.lower())
+        return first in ("nvidia", "tesla") and {*words} >= {*self.name.lower().split()}
+
 
 class Machines(Record):
     """What one machine of each size of a family has: MiB of each GPU, and the sizes by
@@ -128,6 +133,12 @@ class Family(Record):
     @property
     def open_modules(self) -> OpenModules | None:
         return self.gpu.open_modules if self.gpu else None
+
+    def gpus_of(self, size: str) -> list[int]:
+        """How many GPUs a machine of that size may have; none where the family has no such size."""
+        if self.machines is None:
+            return [count for count in self.counts if count]
+        return [gpus for name, gpus, _ in self.machines.counts() if name == size]
 
     def substance(self) -> dict[str, Any]:
         row = self.model_dump(mode="json", exclude={"note", "source", "cpu", "gpu", "machines"})

@@ -74,6 +74,8 @@ def offers(
                   priced.get(name, {}).get(region),
                   types.usd_spot.get((name, zone)) if market else None)
             for market in (True, False) for name in names
+            # The record of a size that packer/hardware.yml lacks would not count.
+            if known[name.partition(".")[0]].gpus_of(name.partition(".")[2])
             for region, types in regions.items() if name in types.described
             for zone in types.zones.get(name, ())]
         found[sm].sort(key=lambda offer: (not offer.spot, offer.usd_spot is None,

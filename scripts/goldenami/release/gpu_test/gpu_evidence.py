@@ -69,10 +69,13 @@ class GpuJudge:
         if asked is None:
             return GpuFinding(GpuProof.UNTESTED, "what a test has to show is not known: "
                               "its AMIs do not say it alike")
-        first = ""
+        first, nonces = "", set[str]()
         for text in dict.fromkeys(given.records.values()):
             record = evidence.parsed(text, given.image, given.build_id)
             problem = next(filter(None, self._problems(record, given, asked)), "")
+            if record.nonce in nonces:
+                problem = "another region has another record of the same test"
+            nonces.add(record.nonce)
             if not problem:
                 return GpuFinding(GpuProof.TESTED)
             first = first or f"its record does not count: {problem}"
@@ -88,7 +91,7 @@ class GpuJudge:
         """What keeps a record from being a proof, the cheapest to find first; empty texts are none.
         """
         needed = required(self.root, asked.roles)
-        yield record.shortfall(asked.architectures, needed, hardware.load(self.root))
+        yield from record.problems(asked.architectures, needed, hardware.load(self.root))
         yield "" if needed else "no check on a GPU is known that it has to show"
         yield self._unsigned(record, given)
         for what, own in given.all_tags.items():

@@ -7,8 +7,9 @@ import contextlib
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from goldenami.model.builds.gpu_proofs import (
     GpuTestRecord,
     JunitFile,
     TestedGpu,
+    nonce_of,
     required,
 )
 from goldenami.model.builds.lockfile import Lock
@@ -68,8 +70,11 @@ class GpuTest:
     log: Path
     hours: float
     wait_s: float
-    nonce: str = field(default_factory=lambda: secrets.token_hex(16))
-    """No earlier JUnit file can hold it."""
+
+    @cached_property
+    def nonce(self) -> str:
+        """No earlier JUnit file can hold it."""
+        return nonce_of(self.build_id)
 
     @property
     def roles(self) -> list[str]:
@@ -242,17 +247,16 @@ def _checks(test: GpuTest, offer: Offer, work: Path, config: Path) -> list[Check
 
 def _judge(test: GpuTest, offer: Offer, path: Path, checks: Sequence[Check]) -> TestedGpu:
     junit, needed = JunitFile(path), required(test.root, test.roles)
-    problem = junit.problem(test.build_id, needed, test.session(offer))
-    if problem:
+    if problem := next(junit.problems(test.build_id, needed, test.session(offer)), ""):
         raise NotVerified(f"{test.lock.image} {test.build_id} on {offer.kind.type}: {problem}",
                           tail="\n".join(_failures(checks)), log=test.log,
                           hint="`latest` stays where it is; mend the image, or try another "
                                "instance: run again")
     return TestedGpu(sm=offer.sm, gpu=junit.properties[GPU_PROPERTY], instance_type=offer.kind.type,
                      region=offer.region, ami=test.candidates[offer.region].ami,
-                     checks=len(junit.passed),
+                     checks=len({*needed} & {*junit.passed}),
                      junit_sha256=records.sha256_file(path),
-                     not_asked=tuple(name for name in needed if name in junit.not_asked))
+                     not_asked=tuple(name for name in needed if name not in junit.passed))
 
 
 def _failures(checks: Sequence[Check]) -> Iterator[str]:
