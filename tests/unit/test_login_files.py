@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ def test_what_looks_for_nvcc_is_told_that_there_is_none() -> None:
     assert "`cuda_variant: toolkit`" in done.stderr
 
 
-def downloads(folder: Path, before: str, *, run: bool = False, **environ: str) -> list[str]:
+def downloads(
+    folder: Path, before: str, environ: Mapping[str, str], *, run: bool = False,
+) -> list[str]:
     """HF_HOME and HF_TOKEN_PATH of a login, or of ml-run, on a machine whose local disks are
     mounted at `folder`/disk where `before` has done it."""
     disk = folder / "disk"
@@ -50,7 +53,7 @@ def downloads(folder: Path, before: str, *, run: bool = False, **environ: str) -
     mounted = f"mount -t tmpfs -o mode=1777 none {disk}"
     done = subprocess.run(["unshare", "--mount", "sh", "-c", f"{before.format(mount=mounted)}; {last}"],
                           capture_output=True, text=True, check=True, env={
-                              "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/home/ann",
+                              "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/srv/ann",
                               "OMP_NUM_THREADS": "1", "USER": "ann", **environ})
     assert done.stderr == ""
     return done.stdout.splitlines()
@@ -58,8 +61,8 @@ def downloads(folder: Path, before: str, *, run: bool = False, **environ: str) -
 
 @pytest.mark.parametrize("run", [False, True])
 def test_models_are_kept_on_local_disks_and_tokens_at_home(tmp_path: Path, run: bool) -> None:
-    assert downloads(tmp_path, "{mount}", run=run) == [
-        f"{tmp_path}/disk/ann/huggingface", "/home/ann/.cache/huggingface/token"]
+    assert downloads(tmp_path, "{mount}", {}, run=run) == [
+        f"{tmp_path}/disk/ann/huggingface", "/srv/ann/.cache/huggingface/token"]
 
 
 @pytest.mark.parametrize(("before", "environ", "wanted"), [
@@ -75,4 +78,4 @@ def test_else_they_are_kept_where_they_were(
     """A folder that somebody else has made is not trusted: who can write models can run code."""
     monkeypatch.chdir(tmp_path)
     assert downloads(tmp_path, before.replace("{mount},ro", "{mount}; mount -o remount,ro $PWD/disk"),
-                     **environ) == wanted
+                     environ) == wanted
