@@ -240,6 +240,9 @@ MISTAKES = {
         "libcublas.so.12 comes before the frameworks' own", {"LD_LIBRARY_PATH": "{R}/toolkit"},
         machine={"toolkit/x": ""}, site={CUBLAS: "", **torch(LOADS)},
         shell="cp $R/../lib/libcuda.so.1 $R/toolkit/libcublas.so.12"),
+    "another NCCL before all": Case(
+        "libnccl.so.2 comes before the frameworks' own", site={NCCL: "", **TORCH},
+        shell="cp $R/../lib/libcuda.so.1 $R/libnccl.so.2; export LD_PRELOAD=$R/libnccl.so.2"),
     "a symbol of another build": Case("torch does not work on the GPU (ImportError: undefined symbol: x)", site=torch(
         "raise ImportError('undefined symbol: x')")),
     "a module that torch needs": Case("No module named 'typing_extras'): `pip install typing_extras`",

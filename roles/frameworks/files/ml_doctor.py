@@ -365,7 +365,7 @@ def _foreign(mapped):
     for path in map(Path, mapped):
         if path.name in own and not path.samefile(own[path.name]):
             return (f"{path} comes before the frameworks' own {own[path.name]}: "
-                    f"take {path.parent} out of LD_LIBRARY_PATH")
+                    f"take {path.parent} out of LD_LIBRARY_PATH and LD_PRELOAD")
     return ""
 
 
