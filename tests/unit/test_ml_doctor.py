@@ -55,7 +55,7 @@ TORCH = {"torch/version.py": "cuda: 'Optional[str]' = '12.4'\n",
          "torch/__init__.py": f"""__version__ = '2.6.0+cu124'
 import json, random
 try: import numpy
-except ModuleNotFoundError: pass
+except ImportError: pass
 {ARRAYS}
 class nn:
     class functional:
@@ -217,8 +217,12 @@ MISTAKES = {
                                     site={**TORCH, **NUMPY}),
     "torch of another folder": Case("other/torch/__init__.py hides the torch of ", path="other",
                                     here={"other/torch/__init__.py": "__version__ = '1.0'\n"}),
-    "another numpy": Case("(RuntimeError: NumPy is not available): `pip install 'numpy<2'`", site={**NUMPY, **torch(
+    "another numpy": Case("NumPy is not available): `pip install --force-reinstall numpy`", site={**NUMPY, **torch(
         "def numpy(self): raise RuntimeError('NumPy is not available')\nArray.numpy = numpy")}),
+    "a numpy that fails": Case("(ImportError: numpy._core failed): `pip install --force-reinstall numpy`", site={
+        **TORCH, **NUMPY, "numpy/__init__.py": "raise ImportError('numpy._core failed')"}),
+    "a numpy without its parts": Case("(ModuleNotFoundError: No module named 'numpy._core')", site={
+        **TORCH, **NUMPY, "numpy/__init__.py": "import numpy._core"}),
     "an emptied NCCL": Case("libnccl.so.2 has 0 of its 7 bytes: `pip install --force-reinstall "
                             "--no-deps nvidia-nccl-cu12==2.21.5`", site={**torch(
                                 "raise ImportError('libnccl.so.2: file too short')"), **WHEELS, NCCL: ""}),

@@ -65,12 +65,13 @@ BUILDS = {
 BRING = {"torch": "take the index's own build, whose version has no `+cpu`",
          "tensorflow": "`pip install tensorflow[and-cuda]`", "jax": "`pip install jax[cuda12]`"}
 HINTS = {
-    "`GLIBC_": "take a newer base image", "NumPy": "`pip install 'numpy<2'`",
+    "`glibc_": "take a newer base image",
+    "numpy": "`pip install --force-reinstall numpy`; a torch before 2.3 wants 'numpy<2'",
     "busy or unavailable": STARTS[46], "out of memory": STARTS[2],
     "no kernel image": "take a build with code for this GPU",
-    "MemoryError": f"it wants more than {MEMORY >> 30} GiB",
+    "memoryerror": f"it wants more than {MEMORY >> 30} GiB",
 }
-"""What to do by a word of an error."""
+"""What to do by a word of an error, in small letters."""
 
 
 class Machine:
@@ -333,7 +334,7 @@ def _tried(name, device):
     missing = re.search(r"No module named '(\w+)'", said["error"])
     version = installed(name)[0].partition("+")[0]
     if not wrong and said["error"]:
-        do = next((hint for word, hint in HINTS.items() if word in said["error"]), again)
+        do = next((hint for word, hint in HINTS.items() if word in said["error"].lower()), again)
         do = f"`pip install {missing[1]}`" if missing and missing[1] != name else do
         wrong = f"{title} does not work on the {device.upper()} ({said['error']}): {do}"
     elif not wrong and not said["file"]:
