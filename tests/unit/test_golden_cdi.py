@@ -252,3 +252,15 @@ def test_what_is_not_whole_is_refused_and_leaves_no_specification(
 ) -> None:
     spoil(tree)
     assert said in refused(tree)
+
+
+def test_without_gpus_an_engine_shows_where_to_look(tree: Path) -> None:
+    """Engines take the same name from /run/cdi before the one from /etc/cdi, and print a node that
+    is not there."""
+    text = PROGRAM.with_name("etc").joinpath("cdi/golden-none.json").read_text(encoding="utf-8")
+    none, some = json.loads(text), described(tree)
+    (device,), names = none["devices"], [each["name"] for each in some["devices"]]
+    assert (none["kind"], none["cdiVersion"]) == (some["kind"], some["cdiVersion"])
+    assert device["name"] == "all" and "all" in names
+    (node,) = device["containerEdits"]["deviceNodes"]
+    assert "`systemctl status golden-cdi`" in node["path"] and not Path(node["path"]).exists()

@@ -32,19 +32,23 @@ def bundle(tmp_path: Path) -> Path:
     runtime = (FILES / "golden-runc").read_text(encoding="utf-8")
     files.write_programs(tmp_path, {
         "golden-gpus": gpus.replace("/run/cdi/golden-nvidia.json", str(specification)),
-        "golden-runc": runtime.replace("/usr/local/libexec", str(tmp_path)),
+        **dict.fromkeys(["golden-runc", "golden-nvidia"],
+                        runtime.replace("/usr/local/libexec", str(tmp_path))),
         "bin/runc": '#!/bin/sh\necho "runc $*"\n'})
     return tmp_path
 
 
-def created(bundle: Path, *env: str, hook: bool = True) -> tuple[int, dict[str, Any], str]:
-    """What golden-runc ends with, the container's configuration, and what Docker would show."""
-    config = {"process": {"env": list(env)}, "mounts": [{"destination": "/proc"}],
-              "hooks": {"prestart": [OTHERS, *([{"path": HOOK}] if hook else [])]}}
+def created(
+    bundle: Path, *env: str, hook: bool = True, runtime: str = "golden-runc", hooks: bool = True,
+) -> tuple[int, dict[str, Any], str]:
+    """What a runtime ends with, the container's configuration, and what Docker would show."""
+    config: dict[str, Any] = {"process": {"env": list(env)}, "mounts": [{"destination": "/proc"}]}
+    if hooks:
+        config["hooks"] = {"prestart": [OTHERS, *([{"path": HOOK}] if hook else [])]}
     (bundle / "config.json").write_text(json.dumps(config), encoding="utf-8")
     log = bundle / "log.json"
     done = subprocess.run(
-        [bundle / "golden-runc", "--log", log, "create", "--bundle", bundle, "a-name"],
+        [bundle / runtime, "--log", log, "create", "--bundle", bundle, "a-name"],
         capture_output=True, text=True, env={"PATH": f"{bundle}/bin:/usr/bin:/bin"})
     shown = json.loads(log.read_text(encoding="utf-8"))["msg"] if log.exists() else done.stdout
     return done.returncode, json.loads((bundle / "config.json").read_text(encoding="utf-8")), shown
@@ -91,6 +95,24 @@ def test_without_gpus_the_error_says_where_to_look(bundle: Path) -> None:
     status, _, shown = created(bundle, "NVIDIA_VISIBLE_DEVICES=all")
     assert (status, shown) == (1, "golden-gpus: this machine has no GPU for containers: "
                                   "`systemctl status golden-cdi` says why")
+
+
+@pytest.mark.parametrize("hook", [True, False])
+@pytest.mark.parametrize("hooks", [True, False])
+def test_the_runtime_nvidia_gives_what_the_image_asks_for(
+    bundle: Path, hook: bool, hooks: bool,
+) -> None:
+    """As pages elsewhere write it: with `--gpus` or without."""
+    status, config, _ = created(bundle, "NVIDIA_VISIBLE_DEVICES=all,0", "NVIDIA_VISIBLE_DEVICES=0",
+                                hook=hook, runtime="golden-nvidia", hooks=hooks)
+    assert status == 0
+    assert [device["path"] for device in config["linux"]["devices"]] == ["/dev/zero", "/dev/null"]
+    assert not hooks or config["hooks"] == {"prestart": [OTHERS]}
+
+
+def test_the_runtime_nvidia_gives_no_gpu_to_who_asks_for_none(bundle: Path) -> None:
+    status, config, _ = created(bundle, "PATH=/bin", hook=False, runtime="golden-nvidia")
+    assert (status, "linux" in config) == (0, False)
 
 
 def test_another_runtime_is_told_to_leave(bundle: Path) -> None:

@@ -4,6 +4,7 @@ nothing is said of a healthy one."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from golden_health import findings, jobs
 from golden_idle.machine import Sampler
+from support.files import write
 from support.gpu import gpu_machine, health_machine
 from support.gpu.faults import ALONE, HURRIED, TOGETHER
 from support.gpu.gpu_machine import GpuMachine
@@ -86,6 +88,38 @@ def off(file: str, text: str | None) -> Callable[[GpuMachine], None]:
     return do
 
 
+XID = "NVRM: Xid (PCI:0000:00:13 GPU-I:05): 95, pid=7, Uncontained"
+FALLEN = "NVRM: GPU 0000:00:13.0: GPU has fallen off the bus."
+OLD_FALLEN = ("NVRM: The NVIDIA GPU 0000:00:13.0 (PCI ID: 10de:2330)\n"
+              "NVRM: installed in this system has fallen off the bus and is not responding")
+OF_LOG = {
+    XID: "GPU 3: Xid 95 (uncontained memory error)",
+    FALLEN: "0000:00:13.0: GPU has fallen off the bus",
+    OLD_FALLEN: "a GPU: has fallen off the bus",
+    f"NVRM: Xid (PCI:0000:00:13): 79, GPU has fallen off the bus.\n{FALLEN}":
+        "GPU 3: Xid 79 (GPU has fallen off the bus)",
+    "NVRM: RmInitAdapter failed! (0x24:0x65:1568)":
+        "a GPU: RmInitAdapter failed! (0x24:0x65:1568)",
+}
+"""What the kernel's log alone says, and how it is named."""
+ROOT_DISK = "29 1 259:1 / / rw,noatime shared:1 - ext4 /dev/nvme0n1p1 {},errors=remount-ro\n"
+AT_ROOT = {"proc/self/mountinfo": ROOT_DISK.format("ro"), "sys/dev/block/259:1/ro": "0\n"}
+EFA = "sys/bus/pci/devices/0000:00:20.0"
+DOWN, UP = "1: DOWN\n", "4: ACTIVE\n"
+ADAPTER = {f"{EFA}/vendor": "0x1d0f\n", f"{EFA}/class": "0x020000\n", f"{EFA}/device": "0xefa2\n"}
+OF_FILES = {
+    "a root that became read-only": (AT_ROOT, {
+        "/ became read-only: see `dmesg` for its disk's errors": BROKEN}),
+    "a root that may be written": ({**AT_ROOT, "proc/self/mountinfo": ROOT_DISK.format("rw")}, {}),
+    "a root that is read-only by design": ({**AT_ROOT, "sys/dev/block/259:1/ro": "1\n"}, {}),
+    "a unit that may not write": (
+        {**AT_ROOT, "proc/self/mountinfo": ROOT_DISK.replace(" rw", " ro").format("rw")}, {}),
+    "an adapter without driver": (ADAPTER, {"EFA 0000:00:20.0: no driver has it": ODD}),
+    "an adapter that is down": (
+        {**ADAPTER, f"{EFA}/infiniband/rdmap0/ports/1/state": DOWN},
+        {"EFA 0000:00:20.0: its port is 1: DOWN": BROKEN}),
+    "an adapter": ({**ADAPTER, f"{EFA}/infiniband/rdmap0/ports/1/state": UP}, {}),
+}
 KEPT = ("spins-outside", "lab-container-forgotten")
 """Machines that golden_idle keeps, too."""
 OF_DISKS = {
@@ -161,6 +195,53 @@ def test_what_does_not_answer_is_named_and_the_look_ends(big: GpuMachine, fault:
     big.set(HURRIED[fault][0])
     (text, broken), = health_machine.found(big).items()
     assert (text.startswith(OF_HURRIED[fault][0]), broken) == (True, OF_HURRIED[fault][1]), text
+
+
+def test_a_driver_that_knows_no_gpu_is_named(big: GpuMachine) -> None:
+    """NVML answers and counts none of eight; a new machine of the image may be so, too."""
+    big.set({"count": 0})
+    (text, broken), = health_machine.found(big).items()
+    assert text.startswith("on the bus, unknown to the driver: 0000:00:10.0, ") and not broken
+    assert text.count(":") == 1 + 8 * 2
+
+
+def test_cuda_of_another_version_than_nvml_is_named(tmp_path: Path, libraries: Path) -> None:
+    other = tmp_path / "libraries"
+    shutil.copytree(libraries, other, symlinks=True)
+    (other / f"libcuda.so.{gpu_machine.DRIVER}").rename(other / "libcuda.so.570.1.1")
+    (other / "libcuda.so.1").unlink()
+    (other / "libcuda.so.1").symlink_to("libcuda.so.570.1.1")
+    machine = health_machine.whole(tmp_path / "machine", other, BIG)
+    assert health_machine.found(machine) == {
+        f"libcuda 570.1.1 beside NVML {gpu_machine.DRIVER}: install both of one version": ODD}
+
+
+@pytest.mark.parametrize("program", ["dmesg", "journalctl"])
+@pytest.mark.parametrize("log", OF_LOG)
+def test_what_the_kernel_s_log_said_once_holds_until_the_next_boot(
+    big: GpuMachine, log: str, program: str,
+) -> None:
+    """Also where the ring has lost it and the journal has it, and where both have lost it."""
+    big.program(program, log)
+    for text in (log, "", ""):
+        big.program(program, text)
+        assert health_machine.found(big) == {OF_LOG[log]: BROKEN}
+
+
+@pytest.mark.parametrize("case", OF_FILES)
+def test_a_read_only_root_and_fabric_adapters_are_looked_at(big: GpuMachine, case: str) -> None:
+    made, wanted = OF_FILES[case]
+    write(big.path, made)
+    assert health_machine.found(big) == wanted
+
+
+def test_who_may_not_write_down_a_look_is_told_in_one_line(big: GpuMachine) -> None:
+    (big.path / "run").mkdir(mode=0o555)
+    process = health_machine.started(big, "look", by=("setpriv", "--bounding-set=-dac_override"))
+    out, err = process.communicate()
+    path = f"{big.path}/run/motd.d"
+    assert (process.returncode, out) == (2, "")
+    assert err == f"golden-health: error: {path}: Permission denied: begin with `sudo`\n"
 
 
 @pytest.mark.parametrize("fault", OF_DISKS)

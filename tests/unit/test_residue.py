@@ -177,8 +177,7 @@ def test_the_roles_own_files_are_declared(tree: Path) -> None:
         found = re.findall(r"^\s+(?:dest|path): \"?/?((?:etc|usr)/[\w./-]*golden[\w./-]*)\"?$",
                            tasks.read_text(encoding="utf-8"), re.MULTILINE)
         paths.update(found)
-    paths -= {"usr/local/lib/python/dist-packages/golden-frameworks.pth",
-              "etc/systemd/system/60-golden-fast-boot.conf",
+    paths -= {"etc/systemd/system/60-golden-fast-boot.conf",
               "etc/systemd/system/engine.d/60-golden.conf"}
     for name in paths:
         plant(tree, name, "x")

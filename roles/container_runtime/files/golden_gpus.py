@@ -3,9 +3,10 @@
 
     golden-gpus BUNDLE
 
-Docker says what is asked for by a hook, and by NVIDIA_VISIBLE_DEVICES. golden-runc calls this program before runc reads
-BUNDLE/config.json: the hook goes, and devices and mounts of golden-cdi's specification come. Nothing of the image is
-run. Where a GPU is not there, the exit status is 1 and one line says what to do.
+Docker says what is asked for by a hook, and by NVIDIA_VISIBLE_DEVICES; with `--runtime nvidia` by the latter alone.
+golden-runc calls this program before runc reads BUNDLE/config.json: the hook goes, and devices and mounts of
+golden-cdi's specification come. Nothing of the image is run. Where a GPU is not there, the exit status is 1 and one
+line says what to do.
 
 Sources: daemon/nvidia_linux.go of Moby 26 (what Docker writes), config-linux.md of the OCI runtime specification 1.2.
 """
@@ -70,8 +71,8 @@ def main(bundle: Path, specification: Path = SPECIFICATION) -> int:
     """Rewrite the bundle's configuration, in its place."""
     path = bundle / "config.json"
     config: Json = json.loads(path.read_text())
-    hooks = config["hooks"]
-    hooks["prestart"] = [hook for hook in hooks["prestart"] if not hook["path"].endswith(f"/{HOOK}")]
+    hooks = config.get("hooks", {}).get("prestart", [])
+    hooks[:] = [hook for hook in hooks if not hook["path"].endswith(f"/{HOOK}")]
     try:
         if names := asked(config):
             give(config, edits(specification, names))

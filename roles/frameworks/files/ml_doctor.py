@@ -5,18 +5,20 @@
     ml doctor --container NAME     the Python of a running container of Docker
 
 One line for each finding: what is wrong, then what to do. Exit status 1 where there is one, else 0.
-A note says what the hardware cannot do; it is no finding. Nothing is imported that could take
-seconds or fail: frameworks are read as files, and CUDA is asked by a process that may hang.
+A note says what the hardware cannot do; it is no finding. Frameworks are read as files, and then
+each is imported, and CUDA asked, by a process of its own, which may hang, crash or take memory.
 The program needs Python 3.8 and nothing else, as it also runs in other people's containers.
 """
 
 import argparse
+import ast
+import contextlib
+import csv
 import ctypes
-import json
 import os
-import platform
 import re
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,25 +40,38 @@ ANSWERS = {
     999: "the driver failed (CUDA error 999): see `dmesg` for `NVRM` or `Xid`, then reboot",
 }
 """Results of cuInit (cuda.h, CUresult)."""
-SECONDS = 1.5
-"""How long CUDA may take to answer: where it does, it takes 0.3 s."""
+STARTS = {
+    2: "another process holds its memory: `nvidia-smi` names it",
+    46: "another process has it alone: `nvidia-smi -q -d COMPUTE,PIDS` names it, "
+        "`sudo nvidia-smi -c 0` lets programs share it",
+}
+"""Results of cuCtxCreate (the same)."""
+SECONDS = 120.0
+"""How long CUDA or an import may take. The first import reads gigabytes from a new disk; cuInit of
+eight GPUs takes seconds."""
+MEMORY = 32 << 30
+"""Bytes that an import may take; threads of many CPUs reserve some of them."""
 SHM = "/dev/shm"  # noqa: S108 - it is asked for its size
-SHM_MIB, FILES = 1024, 4096
-"""Less shared memory or fewer open files stop data loaders with several workers."""
-ASK = """
-import ctypes, json
-cuda = ctypes.CDLL("libcuda.so.1")
-status, count, version = cuda.cuInit(0), ctypes.c_int(), ctypes.c_int()
-cuda.cuDeviceGetCount(ctypes.byref(count))
-cuda.cuDriverGetVersion(ctypes.byref(version))
-capabilities = []
-for index in range(count.value):
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, index)
-    cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, index)
-    capabilities.append([major.value, minor.value])
-print(json.dumps([status, version.value, capabilities]))
-"""
+SHM_MIB, FILES, FREE_MIB = 1024, 4096, 200
+"""Less shared memory or fewer open files stop data loaders with several workers, a full disk all."""
+if "TRY" not in globals():  # as in a container, where there is no such file
+    TRY = Path(__file__).with_name(Path(__file__).name.replace("doctor", "try")).read_text()
+TITLES = {"torch": "torch", "tensorflow": "TensorFlow", "jax": "JAX"}
+BUILDS = {
+    "torch": ("torch/version.py", r"^cuda[^=\n]*= *['\"]([0-9.]+)['\"]"),
+    "tensorflow": ("tensorflow/python/platform/build_info.py", r"cuda_version['\"]: *['\"]([0-9.]+)"),
+}
+"""Where a framework says for which CUDA it is built."""
+BRING = {"torch": "take the index's own build, whose version has no `+cpu`",
+         "tensorflow": "`pip install tensorflow[and-cuda]`", "jax": "`pip install jax[cuda12]`"}
+HINTS = {
+    "`glibc_": "take a newer base image",
+    "numpy": "`pip install --force-reinstall numpy`; a torch before 2.3 wants 'numpy<2'",
+    "busy or unavailable": STARTS[46], "out of memory": STARTS[2],
+    "no kernel image": "take a build with code for this GPU",
+    "memoryerror": f"it wants more than {MEMORY >> 30} GiB",
+}
+"""What to do by a word of an error, in small letters."""
 
 
 class Machine:
@@ -89,18 +104,30 @@ class Machine:
 
     @property
     def is_container(self):
-        """Whether Docker or Podman runs this."""
-        return any(self.at(path).exists() for path in ("/.dockerenv", "/run/.containerenv"))
+        """Whether an engine of containers runs this."""
+        marks = ("/.dockerenv", "/run/.containerenv", "/run/secrets/kubernetes.io")
+        return "container" in os.environ or any(self.at(path).exists() for path in marks)
+
+    @property
+    def ask(self):
+        """How a container is given a GPU."""
+        if "KUBERNETES_SERVICE_HOST" in os.environ or self.at("/run/secrets/kubernetes.io").exists():
+            return "give the pod `nvidia.com/gpu: 1` in `resources.limits`"
+        return "start it with `--gpus all`"
+
+
+def distributions(name):
+    """Each `dist-info` of a distribution, the one that this Python would use first."""
+    word = re.compile(rf"{name.replace('-', '[-_.]')}-([^-]+)\.dist-info", re.IGNORECASE)
+    for folder in sys.path:
+        yield from (path for path in sorted(Path(folder or ".").glob("*.dist-info"))
+                    if word.fullmatch(path.name))
 
 
 def installed(name):
     """Version and folder of a distribution that this Python would use, or two empty strings."""
-    word = name.replace("-", "[-_.]")
-    for folder in sys.path:
-        for path in sorted(Path(folder or ".").glob("*.dist-info")):
-            found = re.fullmatch(rf"{word}-(.+)\.dist-info", path.name, re.IGNORECASE)
-            if found:
-                return found[1], folder or "."
+    for path in [*distributions(name), *distributions(f"{name}-cpu")]:
+        return path.name[:-len(".dist-info")].rpartition("-")[2], str(path.parent)
     return "", ""
 
 
@@ -117,13 +144,15 @@ def machine_findings(machine):
     drivers = {(path / "driver").resolve().name for path in machine.gpus}
     if "nouveau" in drivers:
         return ["nouveau holds the GPU: blacklist it and reboot"]
+    if not machine.driver and machine.is_container:
+        return [f"the container was given no GPU, or its machine has no driver: {machine.ask}"]
     if not machine.driver:
         return ["NVIDIA's kernel module is not loaded: run `sudo modprobe nvidia`, see `dmesg`"]
     nodes = sorted(path.name for path in machine.at("/dev").glob("nvidia[0-9]*"))
     missing = [name for name in ("nvidiactl", "nvidia-uvm") if not machine.at(f"/dev/{name}").exists()]
     missing += [] if nodes else ["nvidia0"]
     if missing and machine.is_container:
-        return [f"the container was given no GPU (no /dev/{missing[0]}): start it with `--gpus all`"]
+        return [f"the container was given no GPU (no /dev/{missing[0]}): {machine.ask}"]
     if missing:
         return [f"/dev/{missing[0]} is missing: run `sudo nvidia-modprobe -u -c 0`"]
     return _closed_nodes(machine, [*nodes, "nvidiactl", "nvidia-uvm"])
@@ -148,7 +177,7 @@ def library_findings(machine):
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
-        fix = "start it with `--gpus all`" if machine.is_container else "install libcuda1"
+        fix = machine.ask if machine.is_container else "install libcuda1"
         return [f"libcuda.so.1 is not found: {fix}"]
     lines = [line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text().splitlines()]
     paths = {row[5] for row in lines if len(row) == 6 and "libcuda.so" in row[5]}
@@ -162,19 +191,48 @@ def library_findings(machine):
     return []
 
 
-def cuda_answer():
-    """Status of cuInit, the CUDA that the driver has, and each GPU's compute capability."""
+def bounded(*argv):
+    """What a program of this Python prints, and its status; None for what does not end in time. It
+    is the first that the kernel ends where memory is short."""
+    def limit():
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+    calm = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    argv = [sys.executable, *["-S"] * sys.flags.no_site, "-B", *argv]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                               start_new_session=True, preexec_fn=limit,  # noqa: PLW1509 - no thread
+                               env={**os.environ, **calm})
     try:
-        done = subprocess.run([sys.executable, "-I", "-S", "-c", ASK], capture_output=True,
-                              text=True, timeout=SECONDS, check=False)
+        return process.communicate(timeout=SECONDS)[0], process.returncode
     except subprocess.TimeoutExpired:
-        return "CUDA did not answer in 1.5 s: see `dmesg` for `Xid`, then reboot", []
-    if done.returncode:
-        return f"CUDA's library ended the process that asked it ({done.returncode})", []
-    status, _, capabilities = json.loads(done.stdout)
+        return None, 0
+    finally:
+        # It is not waited for: a process that hangs in the kernel does not end.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def cuda_answer():
+    """What is wrong with CUDA, and each GPU's compute capability."""
+    text, ended = bounded("-I", "-c", TRY, "cuda")
+    if text is None:
+        return f"CUDA did not answer in {SECONDS:g} s: see `dmesg` for `Xid`, then reboot", []
+    if ended:
+        return f"CUDA's library ended the process that asked it ({ended}): see `dmesg`", []
+    said = ast.literal_eval(text)
+    status, capabilities = said["status"], said["capabilities"]
+    if said.get("mig") and not capabilities:
+        return ("the GPU is partitioned (MIG) and has no instance: `sudo nvidia-smi mig -cgi 0 -C` "
+                "makes one of all of it"), []
     if status:
         return ANSWERS.get(status, f"cuInit ended with CUDA error {status}: see cuda.h"), []
-    return "", [tuple(pair) for pair in capabilities]
+    for index, start in enumerate(said["starts"]):
+        if start:
+            why = STARTS.get(start, f"CUDA error {start}: see cuda.h")
+            return f"GPU {index} takes no program: {why}", capabilities
+    return "", capabilities
 
 
 def hidden_findings(environ, count):
@@ -195,62 +253,34 @@ def hidden_findings(environ, count):
     return found
 
 
-def torch_cuda():
-    """CUDA of the torch that is installed: `12.4`, None for a build without, "" for no torch."""
-    version, folder = installed("torch")
+def built_for(name):
+    """CUDA of a framework that is installed: `12.4`, None for a build without, "" for none."""
+    version, folder = installed(name)
     if not version:
         return ""
-    found = re.search(r"^cuda[^=\n]*= *['\"]([0-9.]+)['\"]", read(folder, "torch/version.py"), re.M)
+    if name == "jax":  # its plugin's name says it
+        return next((major for major in ("13", "12") if installed(f"jax-cuda{major}-plugin")[0]), None)
+    path, pattern = BUILDS[name]
+    found = re.search(pattern, read(folder, path), re.M)
     return found[1] if found else None
-
-
-def tensorflow_cuda():
-    """The same of TensorFlow."""
-    for name in ("tensorflow", "tensorflow-cpu"):
-        version, folder = installed(name)
-        if version:
-            text = read(folder, "tensorflow/python/platform/build_info.py")
-            found = re.search(r"['\"]cuda_version['\"]: *['\"]([0-9.]+)", text)
-            return found[1] if found else None
-    return ""
-
-
-def jax_cuda():
-    """The same of JAX, whose plugin says it by its name."""
-    version, _ = installed("jax")
-    if not version:
-        return ""
-    return next((major for major in ("13", "12") if installed(f"jax-cuda{major}-plugin")[0]), None)
 
 
 def framework_findings(driver, capabilities):
     """Builds without CUDA, for another CUDA, or without their libraries."""
-    found = []
-    builds = {"torch": torch_cuda(), "TensorFlow": tensorflow_cuda(), "JAX": jax_cuda()}
+    found, builds = [], {name: built_for(name) for name in TITLES}
     for name, cuda in builds.items():
         if cuda is None:
-            found.append(f"{name} is built without CUDA ({_version(name)}): {_BUILDS[name]}")
+            found.append(f"{TITLES[name]} is built without CUDA ({installed(name)[0]}): {BRING[name]}")
         elif cuda:
-            found += _misfits(name, int(cuda.split(".")[0]), driver, capabilities)
-    major = (builds["TensorFlow"] or "").split(".")[0]
+            found += _misfits(TITLES[name], int(cuda.split(".")[0]), driver, capabilities)
+    major = (builds["tensorflow"] or "").split(".")[0]
     if major and not installed(f"nvidia-cudnn-cu{major}")[0]:
-        found.append("TensorFlow finds no cuDNN of its own: "
-                     "`pip install tensorflow[and-cuda]` brings it")
-    if builds["JAX"]:
-        plugin = installed(f"jax-cuda{builds['JAX']}-plugin")[0]
-        if plugin != installed("jaxlib")[0]:
-            found.append(f"jaxlib is {installed('jaxlib')[0] or 'missing'} and its CUDA plugin "
-                         f"{plugin}: install both of one version")
+        found.append(f"TensorFlow finds no cuDNN of its own: {BRING['tensorflow']} brings it")
+    plugin = installed(f"jax-cuda{builds['jax']}-plugin")[0]
+    if plugin and plugin != installed("jaxlib")[0]:
+        found.append(f"jaxlib is {installed('jaxlib')[0] or 'missing'} and its CUDA plugin {plugin}: "
+                     "install both of one version")
     return found
-
-
-_BUILDS = {"torch": "take the index's own build, whose version has no `+cpu`",
-           "TensorFlow": "`pip install tensorflow[and-cuda]`",
-           "JAX": "`pip install jax[cuda12]`"}
-
-
-def _version(name):
-    return installed(name.lower())[0] or installed("tensorflow-cpu")[0]
 
 
 def _misfits(name, major, driver, capabilities):
@@ -269,38 +299,90 @@ def _newest(branch):
     return max((cuda for cuda, needs in CUDA_NEEDS.items() if needs <= branch), default="10")
 
 
+def _files(name):
+    """Libraries of CUDA that are of other versions than the framework was built with, or that are
+    not as pip installed them."""
+    needs = read(*[path / "METADATA" for path in distributions(name)][:1])
+    for other, version in re.findall(
+            r"^Requires-Dist: (nvidia-[\w-]+|triton) *\(?==([\w.]+)(?!.*extra)", needs, re.M):
+        has = installed(other)[0]
+        if has not in ("", version):
+            return (f"{name} was built with {other} {version}, and {has} is installed: "
+                    f"`pip install {other}=={version}`")
+    for dist in [path for other in (name, "jaxlib", "numpy", "triton", "nvidia-.+")
+                 for path in distributions(other)]:
+        for row in csv.reader(read(dist, "RECORD").splitlines()):
+            path = dist.parent / row[0]
+            size = str(path.stat().st_size) if path.is_file() else "none"
+            if ".so" in path.name and row[2] not in ("", size):
+                wheel = dist.name[:-len(".dist-info")].replace("-", "==").replace("_", "-")
+                return (f"{path} has {size} of its {row[2]} bytes: "
+                        f"`pip install --force-reinstall --no-deps {wheel}`")
+    return ""
+
+
+def _tried(name, device):
+    """Why a framework cannot be imported or does not compute, the cause first, and what it did."""
+    title, (text, ended) = TITLES[name], bounded("-c", TRY, name, device)
+    again = f"`pip install --force-reinstall {name}` brings its files back"
+    if text is None or ended:
+        how = f"took {SECONDS:g} s" if text is None else f"ended its process ({ended})"
+        return (f"importing {title} {how}: `python3 -X faulthandler -X importtime -c 'import {name}'` "
+                "shows where"), ""
+    said = ast.literal_eval(text)
+    wrong = _shadow(said["files"]) or _foreign(said["mapped"])
+    missing = re.search(r"No module named '(\w+)'", said["error"])
+    version = installed(name)[0].partition("+")[0]
+    if not wrong and said["error"]:
+        do = next((hint for word, hint in HINTS.items() if word in said["error"].lower()), again)
+        do = f"`pip install {missing[1]}`" if missing and missing[1] != name else do
+        wrong = f"{title} does not work on the {device.upper()} ({said['error']}): {do}"
+    elif not wrong and not said["file"]:
+        wrong = f"{name} is a folder without a program: {again}"
+    elif not wrong and version not in (said["version"] or version):
+        wrong = f"{title} says it is {said['version']}, and pip that it is {version}: {again}"
+    return wrong, f"{title} {said['did']}"
+
+
+def _shadow(files):
+    """Which file is imported in place of an installed one: of the working folder, as a program of
+    that folder would, or of another folder of this Python's path."""
+    here, folders = Path.cwd(), {Path(folder).resolve() for folder in sys.path if folder}
+    for module, file in [(module, file) for module, file in files if file]:
+        place = Path(file).parent.parent if Path(file).stem == "__init__" else Path(file).parent
+        if place.resolve() == here not in folders:
+            return (f"./{Path(file).relative_to(place)} hides {module or Path(file).stem} from programs "
+                    "of this folder: rename it")
+        dist = next(distributions(module), None) if module in (*TITLES, "numpy", "jaxlib") else None
+        editable = dist and (dist / "direct_url.json").exists()
+        if dist and not editable and not place.samefile(dist.parent):
+            return f"{file} hides the {module} of {dist.parent}: take {place} out of PYTHONPATH"
+    return ""
+
+
+def _foreign(mapped):
+    """Which library of CUDA is another's than the one that came with the framework."""
+    own = {path.name: path for folder in sys.path for path in Path(folder).glob("nvidia/*/lib/*.so*")}
+    for path in map(Path, mapped):
+        if path.name in own and not path.samefile(own[path.name]):
+            return (f"{path} comes before the frameworks' own {own[path.name]}: "
+                    f"take {path.parent} out of LD_LIBRARY_PATH and LD_PRELOAD")
+    return ""
+
+
 def python_findings(environ):
     """What this Python, its environment and its shell get wrong."""
     found = []
-    names = ("torch", "tensorflow", "jax")
-    if not any(installed(name)[0] for name in (*names, "tensorflow-cpu")):
+    if not any(installed(name)[0] for name in TITLES):
         found.append(f"{sys.executable} has none of torch, TensorFlow and JAX: "
                      "`ml env NAME` makes an environment that sees the image's")
-    for name in names:
-        for path in (f"{name}.py", name):
-            if Path(path).exists() and installed(name)[0] and not Path(path, "version.py").exists():
-                found.append(f"./{path} hides {name} from programs of this folder: rename it")
     folders = environ["LD_LIBRARY_PATH"].split(":") if environ.get("LD_LIBRARY_PATH") else []
     for folder in folders:
         # An empty entry is the working directory to the loader (ld.so(8)).
         for path in sorted(Path(folder or ".").glob("libcudnn.so.[0-9]*"))[:1]:
             found.append(f"{path} comes before the frameworks' own cuDNN: "
                          f"take {folder or 'the empty entry'} out of LD_LIBRARY_PATH")
-    return found + _glibc_findings()
-
-
-def _glibc_findings():
-    kind, has = platform.libc_ver()
-    for name in ("torch", "tensorflow", "jaxlib"):
-        version, folder = installed(name)
-        text = read(folder, f"{name}-{version}.dist-info/WHEEL") if version else ""
-        needs = re.search(r"manylinux_2_(\d+)_", text)
-        if needs and kind != "glibc":
-            return [f"{name} is built for glibc, and this system has none: take another base image"]
-        if needs and int(has.split(".")[1]) < int(needs[1]):
-            return [f"{name} needs glibc 2.{needs[1]}, this system has {has}: "
-                    "take a newer base image"]
-    return []
+    return found
 
 
 def cpus(machine):
@@ -332,15 +414,24 @@ def cpu_findings(machine, environ):
                      f"{len(os.sched_getaffinity(0))}: set OMP_NUM_THREADS={count}")
     if len(os.sched_getaffinity(0)) == 1 and (os.cpu_count() or 1) > 1:
         found.append("this process may run on one CPU only: see `taskset -p $$`")
-    status = os.statvfs(machine.at(SHM))
-    shm = status.f_frsize * status.f_blocks // 2**20
+    shm = _mib(machine.at(SHM), "f_blocks")
     if shm < SHM_MIB:
         found.append(f"{SHM} has {shm} MiB, too little for data loaders: "
                      "start the container with `--ipc=host` or `--shm-size=8g`")
+    for folder in (environ.get("HOME", ""), "/tmp"):  # noqa: S108 - it is asked for its size
+        if folder and Path(folder).is_dir() and _mib(folder, "f_bavail") < FREE_MIB:
+            found.append(f"{folder} has {_mib(folder, 'f_bavail')} MiB left, where frameworks keep "
+                         f"what they compile and download: `du -xh {folder} | sort -h` shows the rest")
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files < FILES:
         found.append(f"a process may open {files} files: run `ulimit -n 65536`")
     return found
+
+
+def _mib(folder, which):
+    status = os.statvfs(folder)
+    return 0 if status.f_files and not status.f_favail else (
+        status.f_frsize * getattr(status, which) >> 20)
 
 
 def notes(capabilities):
@@ -352,25 +443,24 @@ def notes(capabilities):
 
 def examine(machine, environ):
     """Findings and notes, the cause first: what hides the GPU hides all that follows from it."""
+    capabilities, gpu, asides = [], [], []
     if not machine.gpus:
-        return _without_gpu(machine, environ)
-    capabilities = []
-    gpu = machine_findings(machine) or library_findings(machine)
-    if not gpu:
+        # A machine without a GPU is as somebody wants it, unless a framework was built for one.
+        do = machine.ask if machine.is_container else "a type such as g6.xlarge has one"
+        line = f"this {'container' if machine.is_container else 'machine'} has no NVIDIA GPU: {do}"
+        (gpu if any(map(built_for, TITLES)) else asides).append(line)
+    elif not (gpu := machine_findings(machine) or library_findings(machine)):
         error, capabilities = cuda_answer()
-        hidden = hidden_findings(environ, len(capabilities) or len(machine.gpus))
         # A variable that hides all GPUs is why CUDA finds none.
-        gpu = hidden or ([error] if error else [])
-    gpu += framework_findings(machine.driver, capabilities)
-    return gpu + python_findings(environ) + cpu_findings(machine, environ), notes(capabilities)
-
-
-def _without_gpu(machine, environ):
-    """A machine without a GPU is as somebody wants it, unless a framework was built for one."""
-    rest = python_findings(environ) + cpu_findings(machine, environ)
-    line = "this machine has no NVIDIA GPU: a type such as g6.xlarge has one"
-    wants = any((torch_cuda(), tensorflow_cuda(), jax_cuda()))
-    return ([line, *rest], []) if wants else (rest, [line])
+        gpu = hidden_findings(environ, len(capabilities) or len(machine.gpus)) or (
+            [error] if error else [])
+    if machine.gpus:
+        gpu += framework_findings(machine.driver, capabilities)
+    device = "gpu" if capabilities and not gpu else "cpu"
+    tried = [(_files(name), *_tried(name, device)) for name in TITLES if installed(name)[0]]
+    gpu += [files or wrong for files, wrong, _ in tried if files or wrong]
+    return (gpu + python_findings(environ) + cpu_findings(machine, environ),
+            asides or notes(capabilities), [did for _, _, did in tried])
 
 
 def main():
@@ -381,16 +471,14 @@ def main():
     parser.add_argument("--root", default="/", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.container:
-        program = Path(__file__).read_bytes()
+        program = f"TRY = {TRY!r}\n{Path(__file__).read_text()}"
         return subprocess.run(["docker", "exec", "-i", options.container, "python3", "-"],
-                              input=program, check=False).returncode
-    findings, asides = examine(Machine(options.root), dict(os.environ))
-    for line in findings:
+                              input=program, text=True, check=False).returncode
+    findings, asides, done = examine(Machine(options.root), dict(os.environ))
+    for line in [*findings, *(f"note: {line}" for line in asides)]:
         print(line)
-    for line in asides:
-        print(f"note: {line}")
     if not findings:
-        print("nothing is wrong: the frameworks of this Python can use the GPU and the CPU")
+        print(f"found nothing: {', '.join(done)}")
     return 1 if findings else 0
 
 

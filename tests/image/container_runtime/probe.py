@@ -246,6 +246,8 @@ def main() -> dict[str, object]:
             found["gpus"] = gpus()
         elif VERSION:
             found["no gpu"] = container("--network=none", "--gpus=all")
+            found["no device"] = container("--network=none", "--device=nvidia.com/gpu=all")
+            found["runtime"] = container("--network=none", "--runtime=nvidia")
             with made_up() as unit:
                 found |= {"unit": unit, "gpus": gpus()}
     finally:

@@ -235,6 +235,23 @@ def test_gpus_of_docker_are_refused_without_a_gpu(
     assert "golden-gpus: this machine has no GPU for containers: " in asked["no gpu"]["err"]
 
 
+def test_devices_are_refused_without_a_gpu(
+    asked: dict[str, Any], made_up: dict[str, Any],
+) -> None:
+    assert made_up and asked["no device"]["rc"] != 0
+    assert "this machine has no GPU for containers: `systemctl status golden-cdi`" in (
+        asked["no device"]["err"])
+
+
+def test_docker_knows_the_runtime_nvidia(
+    asked: dict[str, Any], made_up: dict[str, Any], lock: dict[str, Any]
+) -> None:
+    """Without NVIDIA_VISIBLE_DEVICES it is runc."""
+    if lock["container_runtime_engine"] != "docker":
+        pytest.skip("not asked: the engine is not Docker")
+    assert made_up and asked["runtime"]["rc"] == 0, asked["runtime"]
+
+
 @pytest.mark.no_boot
 def test_docker_has_its_plugins(host: Any, lock: dict[str, Any]) -> None:
     if lock["container_runtime_engine"] != "docker" or lock["container_runtime_packages"]:

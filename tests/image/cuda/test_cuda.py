@@ -192,6 +192,15 @@ def test_no_desktop_documentation_or_java_came_along(host: Any) -> None:
 
 
 @pytest.mark.no_boot
+def test_image_without_a_compiler_says_so(host: Any, lock: dict[str, Any]) -> None:
+    """To packages that would compile for the GPU, where CUDA_HOME leads them."""
+    if (lock["cuda_source"], lock["cuda_variant"]) != ("wheels", "jit"):
+        pytest.skip("not asked: the image has nvcc, or no CUDA_HOME")
+    ran = host.run("/usr/local/cuda/bin/nvcc -V")
+    assert (ran.rc, len(ran.stderr.splitlines())) == (127, 1) and "toolkit" in ran.stderr
+
+
+@pytest.mark.no_boot
 def test_runtime_image_has_no_compiler(files: dict[str, Any], lock: dict[str, Any]) -> None:
     if lock["cuda_variant"] != "runtime":
         pytest.skip("not asked: the image holds more than the runtime")

@@ -53,7 +53,7 @@ def files(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
 def ran(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """How the frameworks run on this CPU: `verify` asks its own machine's, ten times as fast as an
     emulated one."""
-    return gathered("flags", "smoke", "gpu", "entered", "imported")
+    return gathered("flags", "smoke", "gpu", "entered", "imported", "doctor")
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,18 @@ def test_an_environment_of_one_s_own_sees_the_frameworks(
     assert files["own"]["rc"] == 0, files["own"]
 
 
+@pytest.mark.no_boot
+def test_the_doctor_finds_the_frameworks_whole(
+    ran: dict[str, Any], lock: dict[str, Any]
+) -> None:
+    """Whatever else it says of the machine that this runs on."""
+    _one_environment(lock)
+    wrong = ("does not work", "bytes", "hides", "was built with", "ended", "says it is", "comes before")
+    found = [line for line in ran["doctor"]["out"].splitlines()
+             if any(word in line for word in wrong)]
+    assert (found, ran["doctor"]["err"]) == ([], "")
+
+
 def _one_environment(lock: dict[str, Any]) -> None:
     if len({one["environment"] for one in _groups(lock)}) > 1:
         pytest.skip("not asked: of several environments a login has none")

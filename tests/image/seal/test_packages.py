@@ -11,7 +11,7 @@ import pytest
 REFUSED = ("This instance stays as its image was baked, so no package is changed here: add it to "
            "the image's"
            " definition, bake, and launch the new image.")
-ENVIRONMENT = "python3 -m venv --system-site-packages ~/env && ~/env/bin/pip install NAME"
+ENVIRONMENT = "python3 -m venv ~/env && ~/env/bin/pip install NAME"
 FOLDER = "/run/golden-try"
 TRACES = "find /var/log/apt /var/log/dpkg.log /var/cache/apt -type f 2>/dev/null"
 """What apt and dpkg write down, also where they are refused: a sealed image has none of it."""

@@ -12,7 +12,10 @@ COMMANDS: dict[str, dict[str, str]] = {
         "htop": "htop --version",
         "jq": "echo '{\"a\": 7}' | jq -e '.a == 7'", "rsync": "rsync --version", "tmux": "tmux -V",
         "unzip": "unzip -v", "wget": "wget --version", "vim": "vi --version",
-        "tree": "tree --version",
+        "tree": "tree --version", "lsof": "lsof -v", "make": "make --version",
+        "screen": "screen --version", "strace": "strace --version",
+        "zsh": "zsh -lc golden-no-such 2>&1 | grep customize_packages",
+        "nowhere": "bash -lc golden-no-such 2>&1 | grep customize_packages",
     },
     "git": {
         "git": "cd $(mktemp -d) && git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x",
@@ -23,8 +26,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "gpu": {"nvtop": "nvtop --version"},
     "diagnostics": {
         "dig": "dig -v", "ethtool": "ethtool --version", "gdb": "gdb --version", "iostat": "iostat -V",
-        "iperf3": "iperf3 --version", "lsof": "lsof -v", "numactl": "command -v numactl",
-        "strace": "strace --version",
+        "iperf3": "iperf3 --version", "numactl": "command -v numactl",
     },
     "compiler": {"compiler": "cd $(mktemp -d) && echo 'int main(void) { return 7; }' > a.c && cc -o a a.c && ./a; "
                              "test $? = 7", "headers": "python3-config --includes",
@@ -48,6 +50,15 @@ def test_command_is_there_where_its_group_is(
         assert ran.succeeded, ran.stdout + ran.stderr
     elif name in NOBODY_S_DEPENDENCY:
         assert ran.failed, "there, and not asked for"
+
+
+@pytest.mark.usefixtures("needs_boot")
+def test_a_user_s_own_units_run(user: Any, lock: dict[str, Any]) -> None:
+    """By the user's bus, which a login starts."""
+    if not lock["tools_shell_enabled"]:
+        pytest.skip("not asked: tools_shell_enabled is false")
+    ran = user.run("systemd-run --user --quiet --wait --collect true")
+    assert ran.succeeded, ran.stderr
 
 
 def test_no_tool_listens_or_failed(host: Any, needs_boot: None) -> None:

@@ -98,6 +98,7 @@ def healthy(path: Path, libraries: Path, kind: GpuType) -> GpuMachine:
     for number in range(kind.nvswitches if kind.nvswitch else 0):
         machine.put_on_bus(f"0000:00:{0x05 + number:02x}.0", "0x068000")
     machine.program("dmesg", "[    4.2] nvidia: loading out-of-tree module taints kernel.")
+    machine.program("journalctl", "")
     machine.program("systemctl", "active" if kind.nvswitch else "inactive")
     machine.program("nv-fabricmanager", f"Fabric Manager version is : {DRIVER}")
     return machine

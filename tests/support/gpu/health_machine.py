@@ -51,12 +51,14 @@ def whole(path: Path, libraries: Path, name: str, **settings: Any) -> GpuMachine
     return machine
 
 
-def started(machine: GpuMachine, *argv: str) -> subprocess.Popen[str]:
-    """The command, begun as a user, or as its unit, does."""
+def started(
+    machine: GpuMachine, *argv: str, by: tuple[str, ...] = (),
+) -> subprocess.Popen[str]:
+    """The command, begun as a user, or as its unit, does; `by` what begins it."""
     paths = f"{ROLE_FILES}:{ROOT / 'roles/golden_idle/files'}"
     environment = {**machine.environment, "PYTHONPATH": paths,
                    "LD_PRELOAD": str(machine.libraries / "libnvidia-ml.so.1")}
-    return subprocess.Popen([sys.executable, "-B", "-c", PROGRAM, "--root", str(machine.path),
+    return subprocess.Popen([*by, sys.executable, "-B", "-c", PROGRAM, "--root", str(machine.path),
                              *argv], env=environment, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE)
 

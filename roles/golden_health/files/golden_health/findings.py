@@ -26,6 +26,8 @@ OF_PROGRAMS = frozenset({13, 31, 32, 37, 43, 45, 63, 68, 69, 94})
 or mended. Any other Xid is told of, and nothing follows from it."""
 SLOW = " within "
 """What a call has in its error that did not return."""
+ACTIVE = "4: ACTIVE"
+"""Of a port that works (Linux: Documentation/ABI/stable/sysfs-class-infiniband)."""
 SETTLED_S = 600
 """Seconds after boot until which a clock may still be on its way."""
 
@@ -76,6 +78,12 @@ def _of_machine(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Findin
     for name, state in facts["controllers"]:
         if state not in ("live", "connecting", "new"):
             yield Finding(f"disk {name}: its controller is {state}", True)
+    for place in facts.get("read_only", ()):
+        yield Finding(f"{place} became read-only: see `dmesg` for its disk's errors", True)
+    for address, port in facts.get("efa", ()):
+        if port != ACTIVE:
+            yield Finding(f"EFA {address}: {f'its port is {port}' if port else 'no driver has it'}",
+                          bool(port))
     if not facts["clock"] and facts["up_s"] > SETTLED_S:
         yield Finding("the clock is not synchronized: `systemctl status chrony systemd-timesyncd`",
                       False)
@@ -90,6 +98,9 @@ def _of_driver(facts: Facts) -> Iterator[Finding]:
     for each in facts["lost"]:
         yield Finding(f"GPU {each['number']}: {each['error']}", True)
     library = facts.get("library", "").rpartition(".so.")[2]
+    cuda = facts.get("cuda_library", "").rpartition(".so.")[2]
+    if cuda and library and cuda != library:
+        yield Finding(f"libcuda {cuda} beside NVML {library}: install both of one version", False)
     if library and facts["module"] != library:
         yield Finding(f"driver's module {facts['module'] or 'none'} beside libraries {library}: "
                       "reboot", False)
@@ -107,8 +118,9 @@ def _of_bus(facts: Facts, kind: Mapping[str, Any] | None) -> Iterator[Finding]:
 def _of_counts(facts: Facts) -> Iterator[Finding]:
     bus, known = facts["bus"], {gpu["bus"] for gpu in facts["gpus"]}
     missing = sorted(set(bus) - known)
-    if known and len(missing) > len(facts["lost"]):
-        yield Finding(f"on the bus, unknown to the driver: {', '.join(missing)}", True)
+    if not facts["error"] and len(missing) > len(facts["lost"]):
+        # Another driver than the GPUs want knows none of them, on a new machine, too.
+        yield Finding(f"on the bus, unknown to the driver: {', '.join(missing)}", bool(known))
     for gpu in facts["gpus"]:
         if facts["cuda"] and gpu["bus"] not in facts["cuda"] and not gpu["mig"]:
             yield Finding(f"GPU {gpu['number']}: CUDA does not see it", True)
@@ -162,14 +174,16 @@ def _of_log(facts: Facts) -> Iterator[Finding]:
     """Each once, however often the kernel's log has it."""
     known = facts.get("gpus", [])
     names = {f"PCI:{gpu['bus'][:-2]}": f"GPU {gpu['number']}" for gpu in known}
-    for device, text in sorted({(device, int(text)) for device, text in facts["xids"]}):
+    xids = {(device, int(text)) for device, text in facts["xids"]}
+    for device, text in sorted(xids):
         if text not in OF_PROGRAMS:
             words = XIDS.get(text, "see NVIDIA's list of Xids")
             yield Finding(f"{names.get(device, device)}: Xid {text} ({words})", text in XIDS)
     for device, text in sorted({(device, text) for device, text in facts["sxids"]}):
         yield Finding(f"NVSwitch {device}: SXid {text}", False)
-    for device, words in sorted({(device or "a GPU", words) for device, words in facts["failures"]}):
-        yield Finding(f"{device}: {words}", True)
+    for device, words in sorted({(device, words) for device, words in facts["failures"]}):
+        if "bus" not in words or (f"PCI:{device[:-2]}", 79) not in xids:
+            yield Finding(f"{device or 'a GPU'}: {words}", True)
 
 
 def _of_switches(facts: Facts) -> Iterator[Finding]:

@@ -27,9 +27,12 @@ LINKS = 18  # nvml.h, NVML_NVLINK_MAX_LINKS
 # nvml.h, nvmlMemoryErrorType_t, and nvmlEccCounterType_t: since the driver started, and of its life.
 UNCORRECTED, VOLATILE, AGGREGATE = 1, 0, 1
 READ, WRITE = 0, 1  # nvml.h, nvmlGpuP2PCapsIndex_t
-XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-f:.]+)\): (\d+)")
-SXID = re.compile(r"SXid \((PCI:[0-9a-f:.]+)\): (\d+)")
-FAILURE = re.compile(r"NVRM: (?:GPU (\S+): )?(RmInitAdapter failed!.*)")
+XID = re.compile(r"NVRM: Xid \((PCI:[0-9a-fA-F:.]+)[^)]*\): (\d+)")
+SXID = re.compile(r"SXid \((PCI:[0-9a-fA-F:.]+)[^)]*\): (\d+)")
+# An instance of MIG may follow the address. What a line says beside an Xid is the Xid's.
+FAILURE = re.compile(r"NVRM: (?!Xid)(?:.*?GPU ([0-9a-fA-F]+:[0-9a-fA-F:.]+\b):? )?.*?"
+                     r"(RmInitAdapter failed!.*|(?:GPU )?has fallen off the bus)")
+LOGGED = {"xids": XID, "sxids": SXID, "failures": FAILURE}
 WIDTH, GENERATION = "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetCurrPcieLinkGeneration"
 AWAKE_BYTES, AWAKE_S = 4 << 20, 1.0
 """A piece of memory that goes to a GPU and back, and seconds until which its link is at full speed."""
@@ -61,15 +64,14 @@ def around(root: Path) -> Facts:
     addresses, switches = on_bus(root)
     module = root / "sys/module/nvidia/version"  # of the kernel module that is loaded
     version = re.search(r"\d+\.\d+(?:\.\d+)?", output("nv-fabricmanager", "--version"))
-    log = output("dmesg")
+    # Of what the kernel's ring no longer has, the journal has this boot's.
+    log = output("dmesg") + output("journalctl", "--dmesg", "--boot", "--output=cat", "--no-pager")
     return {
         "bus": addresses, "switches": switches,
         "module": module.read_text().strip() if module.exists() else "",
         "fabricmanager": output(*STATE).strip(),
         "fabricmanager_version": version[0] if version else "",
-        "xids": [list(match.groups()) for match in XID.finditer(log)],
-        "sxids": [list(match.groups()) for match in SXID.finditer(log)],
-        "failures": [list(match.groups()) for match in FAILURE.finditer(log)],
+        **{name: sorted(set(pattern.findall(log))) for name, pattern in LOGGED.items()},
     }
 
 

@@ -41,7 +41,10 @@ def main(argv: list[str] | None = None) -> int:
         return run(arguments.root)
     except WrongSettings as error:
         print(f"golden-health: error: {error}", file=sys.stderr)
-        return WRONG
+    except PermissionError as error:
+        print(f"golden-health: error: {error.filename}: {error.strerror}: begin with `sudo`",
+              file=sys.stderr)
+    return WRONG
 
 
 def parser() -> argparse.ArgumentParser:
@@ -120,14 +123,18 @@ def looked(root: Path, known: Mapping[str, Any], call_s: float, *, cuda: bool) -
     """One look, written down where calls have so long."""
     began = time.monotonic()
     gpu_calls.CALL_S, gpu_calls.LOAD_S = call_s, 0.0
-    facts = machine_facts.gather(root, cuda=cuda)
+    facts, earlier = machine_facts.gather(root, cuda=cuda), (read(root) or {}).get("log", {})
+    # The kernel's log forgets; a fault lasts until the machine boots.
+    log = {name: sorted({*facts[name], *map(tuple, earlier.get(name, ()))})
+           for name in gpu_facts.LOGGED}
+    facts |= log
     kind = known["types"].get(facts["type"])
 
     def judged() -> State:
         found = findings.judge(facts, kind)
         state = {"at": time.clock_gettime(time.CLOCK_BOOTTIME), "seconds": time.monotonic() - began,
                  "type": facts["type"], "findings": [vars(each) for each in found], "told": [],
-                 "replaced": False, "again": call_s < PATIENT_S and findings.unanswered(facts)}
+                 "replaced": False, "log": log, "again": call_s < PATIENT_S and findings.unanswered(facts)}
         write(root, state)
         return state
 

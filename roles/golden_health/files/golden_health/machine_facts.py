@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from golden_health import gpu_facts
@@ -16,6 +17,8 @@ volumes")."""
 DAEMONS = ("nvidia-persistenced", "nvidia-fabricmanager", "golden-instance-store")
 DAEMONS_S = 120.0
 """Seconds: longer than systemd waits for one to start (90)."""
+EFA = "0xefa"
+"""The adapter's device numbers, 0xefa0 and on, begin so (Linux: drivers/infiniband/hw/efa)."""
 PERSISTENCE = "etc/systemd/system/multi-user.target.wants/nvidia-persistenced.service"
 UNSYNCHRONIZED = 5  # adjtimex(2), TIME_ERROR
 TIMEX_BYTES = 208
@@ -49,8 +52,29 @@ def around(root: Path) -> Facts:
         "persistence": (root / PERSISTENCE).is_symlink(), "disks": len(disks),
         "clock": is_synchronized(),
         "controllers": [(folder.name, _text(folder / "state")) for folder in controllers],
+        "read_only": list(read_only(root)), "efa": list(adapters(root)),
         "up_s": time.clock_gettime(time.CLOCK_BOOTTIME),
     }
+
+
+def read_only(root: Path) -> Iterator[str]:
+    """Which of the image's file systems are read-only, though their disk is not, as a verified root's
+    is: ext4 makes itself so after an error. The flag of a mount alone is this unit's own."""
+    for line in _text(root / "proc/self/mountinfo").splitlines():
+        mount, _, system = line.partition(" - ")
+        _, _, disk, _, place, *_ = mount.split()
+        if place in ("/", "/persist") and "ro" in system.split()[-1].split(",") and (
+                _text(root / f"sys/dev/block/{disk}/ro") == "0"):
+            yield place
+
+
+def adapters(root: Path) -> Iterator[tuple[str, str]]:
+    """Each Elastic Fabric Adapter that the machine was launched with, and the state of its port; ""
+    without a driver. How many a launch asked for, no machine knows."""
+    for device in sorted((root / "sys/bus/pci/devices").glob("*")):
+        if _text(device / "device").startswith(EFA):
+            ports = sorted(device.glob("infiniband/*/ports/1/state"))
+            yield device.name, _text(ports[0]) if ports else ""
 
 
 def is_synchronized() -> bool:

@@ -88,7 +88,6 @@ DECLARED = {
         "/opt/ml/*/lib/*/site-packages/*.dist-info/**", "/opt/ml/*/lib/*/site-packages/*.pth",
         "/opt/ml/*/lib/*/site-packages/pip.py",
         "/opt/ml/*/lib/*/site-packages/__pycache__/pip.*.pyc",
-        "/usr/local/lib/python3*/dist-packages/golden-*.pth",
     ],
 }
 """Patterns of paths, by the program or role that writes them."""
