@@ -149,7 +149,7 @@ def test_only_a_check_that_was_wrong_takes_an_earlier_verdict(
     folders: list[Path], tmp_path: Path, seen: Seen, error: type[GoldenError] | None, stays: bool,
 ) -> None:
     build = BuildFolder(folders[2])
-    kept = {name: b"of the earlier one" for name in (REPORT_FILE, "serial-bios.log")}
+    kept = dict.fromkeys((REPORT_FILE, "serial-bios.log"), b"of the earlier one")
     for name, content in kept.items():
         (build.path / name).write_bytes(content)
     kept[VERIFY_FILE] = build.verify.read_bytes()

@@ -6,10 +6,11 @@ A build that is an AMI is launched once instead.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from goldenami.core import process, records
@@ -54,20 +55,10 @@ def run(
     log.parent.mkdir(exist_ok=True)
     log.write_text("", encoding="utf-8")
     began = time.monotonic()
-    with workspace.scratch_in(build.image.path, "verify") as work:
-        try:
-            result = builder.verify(lock, build, work, log, progress)
-            if build.is_verified:
-                _demand_a_verdict(result.checks, log)
-        except NotVerified:
-            _copy_evidence(work, build.path)
-            _forget(build, *_OF_A_VERDICT)
-            point_latest(build)
-            raise
-        except BaseException:
-            _copy_evidence(work, log.parent)
-            raise
-        _copy_evidence(work, build.path)
+    with workspace.scratch_in(build.image.path, "verify") as work, _evidence(work, build):
+        result = builder.verify(lock, build, work, log, progress)
+        if build.is_verified:
+            _demand_a_verdict(result.checks, log)
     passed = _all_are(result.checks, {Outcome.CORRECT})
     record = VerifyRecord(
         schema_version=1, image=lock.image, build_id=build.build_id,
@@ -85,6 +76,22 @@ def run(
     point_latest(build)
     progress.remember()
     return record
+
+
+@contextlib.contextmanager
+def _evidence(work: Path, build: BuildFolder) -> Iterator[None]:
+    """Keep what the block saw in `work`: with the build where it is a verdict, else with the log."""
+    try:
+        yield
+    except NotVerified:
+        _copy_evidence(work, build.path)
+        _forget(build, *_OF_A_VERDICT)
+        point_latest(build)
+        raise
+    except BaseException:
+        _copy_evidence(work, build.log("verify").parent)
+        raise
+    _copy_evidence(work, build.path)
 
 
 def _all_are(checks: Sequence[Check], outcomes: set[Outcome]) -> bool:

@@ -221,43 +221,56 @@ def wait_for_ssh(
     NotVerified where the boot came to a dead end; HostNotReady where it says nothing of the disk: the
     host ended QEMU, or gave the machine too little time; WrongClock of it where that made its clock
     wrong."""
-    cause, is_the_disk_s = f"SSH did not answer within {limit_s:.0f} s", False
-    deadline, shown = time.monotonic() + limit_s, 0
-
-    def let_in() -> bool | None:
-        nonlocal cause, is_the_disk_s, deadline, shown
-        if process.poll() is not None:
-            cause = f"QEMU ended with status {process.returncode}"
-            is_the_disk_s = process.returncode == 0  # the machine powered off, or wanted to reboot
-            return False
-        console = _read(serial)
-        if (clock_said := WRONG_CLOCK.search(console)) is not None:
-            raise WrongClock(f"the machine's clock is wrong: {clock_said[0]}: "
-                             f"{host_tools.business(serial.parent)}", log=serial,
-                             hint="run it again when the host is less busy")
-        if (end := DEAD_ENDS.search(console)) is not None:
-            cause, is_the_disk_s = f"the boot ended in: {end[0].strip()}", True
-            return False
-        if len(console) > shown:
-            deadline, shown = time.monotonic() + limit_s, len(console)
-        if ssh.answers("127.0.0.1", SSH_PORT):
-            refusal = ssh.login(ssh_config, deadline)
-            if refusal is None:
-                return True
-            cause = f"sshd answers and lets nobody in: {refusal}"
-        return None if time.monotonic() < deadline else False
-
-    if wait_until(let_in, limit_s * LONGEST_BOOT, POLL_S):
+    boot = _Boot(process, ssh_config, serial, limit_s)
+    if wait_until(boot.let_in, limit_s * LONGEST_BOOT, POLL_S):
         return
     tail = shell.last_lines(_read(serial)) or _read(serial.with_name("qemu.log"))
-    if is_the_disk_s:
-        raise NotVerified(cause, tail=tail, log=serial,
+    if boot.is_dead_end:
+        raise NotVerified(boot.cause, tail=tail, log=serial,
                           hint="the serial console's last lines show how far it came")
     raise HostNotReady(
-        f"{cause}: {host_tools.business(serial.parent)}", tail=tail, log=serial,
+        f"{boot.cause}: {host_tools.business(serial.parent)}", tail=tail, log=serial,
         hint=f"run it again when the host is idle, or with a larger {ssh.LIMIT}; "
              "if it was idle, the serial console's last lines show how far the boot came",
     )
+
+
+class _Boot:
+    """A boot that is waited for: why SSH has not answered yet, and whether the disk is the cause."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], ssh_config: Path, serial: Path, limit_s: float
+    ) -> None:
+        self._process, self._ssh_config, self._serial = process, ssh_config, serial
+        self._limit_s = limit_s
+        self._shown, self._deadline = 0, time.monotonic() + limit_s
+        self.cause, self.is_dead_end = f"SSH did not answer within {limit_s:.0f} s", False
+
+    def let_in(self) -> bool | None:
+        """True once SSH lets the key in, False where it will not, None while that is open."""
+        if self._process.poll() is not None:
+            # 0: the machine powered off, or wanted to reboot.
+            return self._end(f"QEMU ended with status {self._process.returncode}",
+                             is_dead_end=self._process.returncode == 0)
+        console = _read(self._serial)
+        if wrong := WRONG_CLOCK.search(console):
+            raise WrongClock(f"the machine's clock is wrong: {wrong[0]}: "
+                             f"{host_tools.business(self._serial.parent)}", log=self._serial,
+                             hint="run it again when the host is less busy")
+        if end := DEAD_ENDS.search(console):
+            return self._end(f"the boot ended in: {end[0].strip()}", is_dead_end=True)
+        if len(console) > self._shown:
+            self._shown, self._deadline = len(console), time.monotonic() + self._limit_s
+        if ssh.answers("127.0.0.1", SSH_PORT):
+            refusal = ssh.login(self._ssh_config, self._deadline)
+            if refusal is None:
+                return True
+            self.cause = f"sshd answers and lets nobody in: {refusal}"
+        return None if time.monotonic() < self._deadline else False
+
+    def _end(self, cause: str, *, is_dead_end: bool) -> bool:
+        self.cause, self.is_dead_end = cause, is_dead_end
+        return False
 
 
 def _check_namespace() -> None:
