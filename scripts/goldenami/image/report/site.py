@@ -142,7 +142,7 @@ def render(
     asked = status or {"unreachable": {}, "regions": {}}
     return template("site.html.j2").render(
         sections=sections, made_at=made_at, day=day, not_asked=NOT_ASKED,
-        unreachable=asked["unreachable"],
+        unreachable=asked["unreachable"], is_asked=status is not None,
         regions=len(asked["unreachable"]) + len(asked["regions"]))
 
 
