@@ -152,3 +152,14 @@ def test_detailed_monitoring_is_a_cluster_s_default(
         "cluster": section, "publish": publish.model_copy(update={"launch_template": template})})
     data = launch_data.of_image(own, "ami-1", ())
     assert data.get("Monitoring") == (None if enabled is None else {"Enabled": enabled})
+
+
+def test_what_pages_and_hints_say_of_subnets_is_taken() -> None:
+    template = rendered(CPU_IMAGE)
+    source = ROOT / "scripts/goldenami/fleet/cluster/cluster_plan.py"
+    for text in (template.body, source.read_text("utf-8"),
+                 (ROOT / "docs/cluster.md").read_text("utf-8")):
+        examples = re.findall(r"Subnets=([a-z0-9,-]+)", text)
+        assert examples
+        for subnets in examples:
+            template.check({"Subnets": subnets})
