@@ -11,11 +11,11 @@ import boto3
 import pytest
 from goldenami.aws import stacks
 from goldenami.aws.channels.lease import TABLE, read_lease, take_lease
-from goldenami.aws.session import Account
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy
 from goldenami.core.terminal.progress import Progress
 from goldenami.fleet.account import account_plan
+from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.builds.builds import Checkout
 
@@ -88,7 +88,7 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
     )
     assert f"GOLDEN_STORE_S3 = s3://{buckets()[0]}/store" in said
     assert tables(HOME) == tables(OTHER) == [TABLE]
-    assert read_lease(Account().dynamodb(OTHER), "any").fence == 0
+    assert read_lease(unbound.account().dynamodb(OTHER), "any").fence == 0
     assert golden(checkout, "plan", *REGIONS).count("nothing to do") == 2
 
     said = golden(checkout, "apply", *REGIONS, *GITLAB)
@@ -110,7 +110,7 @@ def test_an_account_is_set_up_and_taken_down(checkout: Checkout) -> None:
 
 def test_what_holds_data_stays_and_is_taken_up_again(checkout: Checkout) -> None:
     # A publish that came before made the table.
-    take_lease(Account().dynamodb(HOME), "debian-13-ml")
+    take_lease(unbound.account().dynamodb(HOME), "debian-13-ml")
     assert "import AWS::DynamoDB::Table" in golden(checkout, "apply", *REGIONS, *GITHUB)
     [bucket] = buckets()
     boto3.client("s3", HOME).put_object(Bucket=bucket, Key="store/ab/abc", Body=b"a package")
@@ -119,7 +119,7 @@ def test_what_holds_data_stays_and_is_taken_up_again(checkout: Checkout) -> None
     assert f"{HOME}: the bucket {bucket} stays: it is not empty" in said
     assert not exists(HOME) and not tables(OTHER)
     assert buckets() == [bucket]
-    assert read_lease(Account().dynamodb(HOME), "debian-13-ml").fence == 1
+    assert read_lease(unbound.account().dynamodb(HOME), "debian-13-ml").fence == 1
     said = golden(checkout, "apply", *REGIONS, *GITHUB)
     assert "import AWS::DynamoDB::Table" in said and f"BucketName = {bucket}" in said
     assert "import AWS::S3::Bucket" in said and f"GOLDEN_STORE_S3 = s3://{bucket}/store" in said
@@ -147,7 +147,7 @@ def test_several_buckets_that_were_kept_are_asked_for(checkout: Checkout) -> Non
 
 
 def test_a_removal_leaves_what_was_changed_after_its_look(checkout: Checkout) -> None:
-    account = Account()
+    account = unbound.account()
     progress = Progress.of("account", "apply", CachePaths(checkout.root / "cache"))
     plan = account_plan.prepare(account, [HOME], {account_plan.GITHUB: "acme/images"})
     early = account_plan.prepare_removal(account, [HOME], HOME)

@@ -154,6 +154,8 @@ def test_the_machines_get_a_role_of_their_own(checkout: Checkout, subnets: str) 
 
 WRONG: list[tuple[tuple[str, ...], str]] = [
     ((IMAGE,), "where shall machines start?"),
+    ((IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "Subnets=subnet-1123456789"),
+     "subnet-1123456789` comes beside another one"),
     ((IMAGE, "--set", "Subnets=vpc-1"), "Subnets cannot be `vpc-1`"),
     ((IMAGE, "--set", "Subnets=subnet-0123456789", "--set", "MinInstances=3"),
      "3 machines at least and 1 at most"),

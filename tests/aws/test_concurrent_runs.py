@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from goldenami.aws.regions import Prepared
-from goldenami.aws.session import Account
 from goldenami.core.errors import Busy
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions import definition_file
@@ -21,6 +20,7 @@ from goldenami.release.publish.channel_moves import Criteria
 from goldenami.release.publish.publish_records import MovePlan, PublishPlan
 from goldenami.release.retire import retire
 from goldenami.release.retire.retention import RetentionPolicy, RetirePlan, RetireStep
+from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
@@ -34,7 +34,7 @@ class InterruptedRuns:
     """A checkout whose runs are interrupted by others, in one region."""
 
     def __init__(self, checkout: Checkout, *, soak: int = 0) -> None:
-        self.checkout, self.account = checkout, Account()
+        self.checkout, self.account = checkout, unbound.account()
         self.checkout.define(f"{ONE}, soak_hours: {soak}}}\n")
         self.progress = Progress("publish", IMAGE, checkout.root / "timings")
         self.state = RegionState("us-east-1")

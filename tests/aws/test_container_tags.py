@@ -14,7 +14,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import Busy, ExitCode, GoldenError
@@ -24,6 +23,7 @@ from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.model.builds.container_records import ContainerRecord
 from goldenami.model.definitions import definition_file
 from goldenami.release.publish import container_tags, registry_pushes
+from support.aws import unbound
 from support.aws.registry import CREATED, containerize
 from support.aws.seeded_account import Calendar
 from support.builds import builds
@@ -97,7 +97,7 @@ def test_a_tag_that_somebody_else_moves_stays(
         checkout.root, definition_file.path_of(checkout.root, IMAGE))
     folder = ImageFolder.of(checkout.root, IMAGE).build(second)
     progress = Progress.of("publish", IMAGE, CachePaths(checkout.root / "cache"))
-    with container_tags.planned(definition, Account(), second, progress, build=folder) as tags:
+    with container_tags.planned(definition, unbound.account(), second, progress, build=folder) as tags:
         alien, theirs = foreign(checkout, registry), tags.registries[registry.name]
         theirs.tag(alien, second)
         with pytest.raises(Busy, match=f"{second} was moved to {alien}"):
@@ -120,7 +120,7 @@ def foreign(checkout: Checkout, registry: Registry) -> str:
     layout.begin()
     layout.configure(architecture="amd64", environment={}, entrypoint=[], labels={"a": "b"},
                      created=CREATED)
-    pushed = registry_pushes.Registry(registry.name, Account())
+    pushed = registry_pushes.Registry(registry.name, unbound.account())
     pushed.push(layout)
     pushed.tag(f"sha256:{layout.digest}", "x")
     return f"sha256:{layout.digest}"
@@ -242,12 +242,12 @@ def test_ecr_gives_a_login_that_stays_with_the_run(checkout: Checkout) -> None:
     """It is in a file of this user's alone, for that registry alone; Docker's logins are others'."""
     host = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
     boto3.client("ecr", "us-east-1").create_repository(repositoryName="ml")
-    with registry_pushes.opened(Account(), [f"{host}/ml", "localhost:1/ml"]) as found:
+    with registry_pushes.opened(unbound.account(), [f"{host}/ml", "localhost:1/ml"]) as found:
         path = found[f"{host}/ml"].logins
         assert path is not None and found["localhost:1/ml"].logins is None
         auths = json.loads(path.read_text(encoding="utf-8"))["auths"]
         assert (list(auths), path.parent.stat().st_mode & 0o077) == ([host], 0)
         assert base64.b64decode(auths[host]["auth"]).decode().startswith("AWS:")
         with pytest.raises(GoldenError, match="none"):
-            registry_pushes.Registry(f"{host}/none", Account()).remove(f"sha256:{'0' * 64}")
+            registry_pushes.Registry(f"{host}/none", unbound.account()).remove(f"sha256:{'0' * 64}")
     assert not path.exists()

@@ -4,13 +4,15 @@ unknown, never 0."""
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import boto3
 import pytest
 from goldenami.aws import metrics
 from goldenami.core import clock
+from goldenami.fleet.costs import cost_review
+from goldenami.fleet.costs.cost_review import By
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import Calendar
 from support.builds import builds
@@ -27,7 +29,7 @@ def bill(aws: Emulator, unit: str = "USD") -> None:
                                (TAGS[0], "BoxUsage:c7i.large", 2.25),
                                (TAGS[0], "EBS:VolumeUsage.gp3", 0.25),
                                (TAGS[1], "SpotUsage:g5.xlarge", 300.0)):
-        cost = {"UnblendedCost": {"Amount": str(amount), "Unit": unit}}
+        cost = {"AmortizedCost": {"Amount": str(amount), "Unit": unit}}
         aws.answer("ce:GetCostAndUsage", asked={
             "GroupBy": [{"Type": "TAG", "Key": tag}, {"Type": "DIMENSION", "Key": "USAGE_TYPE"}],
             "Filter": {"Not": {"Tags": {"Key": tag, "MatchOptions": ["ABSENT"]}}}},
@@ -174,37 +176,56 @@ def test_money_of_another_currency_is_one_line(one_region: Checkout, aws: Emulat
     assert "unknown: spent: this account is billed in CNY" in said and "300" not in said
 
 
-def test_the_bill_of_months_is_kept_and_held_to_the_one_before(
+def test_the_bill_of_months_is_held_to_as_many_before_and_no_look_replaces_another(
     checkout: Checkout, aws: Emulator, calendar: Calendar
 ) -> None:
+    while clock.now().month != 7:
+        calendar.days += 28
+    year = clock.now().year
     for group, rows in (({"Type": "DIMENSION", "Key": "LINKED_ACCOUNT"}, {"1": 60.0, "2": 30.5}),
                         ({"Type": "TAG", "Key": "Owner"}, {"Owner$ann": 70.0, "Owner$": 20.5})):
-        aws.answer("ce:GetCostAndUsage", asked={"GroupBy": [group]}, ResultsByTime=[
-            {"TimePeriod": {"Start": f"2026-0{month}-01", "End": "x"}, "Groups": [
-                {"Keys": [name], "Metrics": {"UnblendedCost": {
-                    "Amount": str(usd * month), "Unit": "USD"}}} for name, usd in rows.items()]}
-            for month in (1, 2, 3)])
+        for months in (1, 3, 6):
+            since = date(year, 7 - 2 * months, 1) if months < 4 else date(year - 1, 7, 1)
+            aws.answer("ce:GetCostAndUsage", asked={
+                "GroupBy": [group], "Metrics": ["AmortizedCost"],
+                "TimePeriod": {"Start": str(since), "End": f"{year}-07-01"}}, ResultsByTime=[
+                {"TimePeriod": {"Start": f"{year}-0{month}-01", "End": "x"}, "Groups": [
+                    {"Keys": [name], "Metrics": {"AmortizedCost": {
+                        "Amount": str(usd * month), "Unit": "USD"}}} for name, usd in rows.items()]}
+                for month in range(1, 7) if date(year, month, 1) >= since])
 
-    def review() -> tuple[dict[str, Any], str]:
-        said = checkout.run("costs", "--by", "account,owner", "--months", "3", "--json")
-        found: dict[str, Any] = json.loads(said)
-        page = checkout.root / "build/site/costs" / found["until"] / "index.html"
-        return found, page.read_text(encoding="utf-8")
+    def review(by: str = "account,owner", months: int = 3) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            checkout.run("costs", "--by", by, "--months", str(months), "--json"))
+        return found
 
-    first, page = review()
-    assert first["parts"]["owner"] == [
-        {"name": "ann", "months": {"2026-01": 70.0, "2026-02": 140.0, "2026-03": 210.0},
-         "before": None},
-        {"name": "", "months": {"2026-01": 20.5, "2026-02": 41.0, "2026-03": 61.5}, "before": None}]
-    assert first["against"] == "" and "$420" in page and "No review before" in page
-    calendar.days += 31
-    second, page = review()
-    assert second["against"] == first["until"] and f"up to {first['until']}" in page
-    assert [row["before"] for row in second["parts"]["account"]] == [360.0, 183.0]
-    assert review()[0]["against"] == first["until"], "it is never held to itself"
+    assert review()["parts"]["owner"] == [
+        {"name": "ann", "months": {f"{year}-04": 280.0, f"{year}-05": 350.0, f"{year}-06": 420.0},
+         "before": 420.0},
+        {"name": "", "months": {f"{year}-04": 82.0, f"{year}-05": 102.5, f"{year}-06": 123.0},
+         "before": 123.0}]
+    [row] = [row for row in review("owner", 1)["parts"]["owner"] if row["name"] == "ann"]
+    assert (row["months"], row["before"]) == ({f"{year}-06": 420.0}, 350.0)
+    assert review(months=6)["parts"]["account"][0]["before"] is None, "no bill of half a year before"
+    pages = {page.parent.name: page.read_text(encoding="utf-8") for page in
+             (checkout.root / "build/site/costs").glob("*/index.html")}
+    assert sorted(pages) == [f"{year}-07-01-{name}" for name in (
+        "1m-owner", "3m-account-owner", "6m-account-owner")]
+    assert "+150 %" in pages[f"{year}-07-01-3m-account-owner"]
+    assert "nothing was billed" in pages[f"{year}-07-01-6m-account-owner"]
+    assert not cost_review.page_of(checkout.root / "build/site", By, 3).exists(), "still due"
+    assert "(new)" not in checkout.run("costs", "--by", "owner", "--months", "6")
+
+
+def test_what_no_review_takes(checkout: Checkout, aws: Emulator) -> None:
     said = checkout.run("costs", "--by", "account,team", code=2)
     assert "--by account,team: a bill is not parted by `team`" in said
     assert "takes no IMAGE" in checkout.run("costs", IMAGE, "--by", "account", code=2)
+    assert "--months is of --by" in checkout.run("costs", "--months", "2", code=2)
+    aws.set(answers=[])
+    checkout.run("costs", "--by", "region")
+    empty = cost_review.page_of(checkout.root / "build/site", [By.REGION], 3)
+    assert "Costs of 3 months" in empty.read_text(encoding="utf-8")
 
 
 def test_its_policy_is_what_it_needs(one_region: Checkout, aws: Emulator) -> None:

@@ -12,6 +12,8 @@ import boto3
 import pytest
 from goldenami.aws import metrics, notify, tags
 from goldenami.core import clock, records
+from goldenami.fleet.digest import memory
+from goldenami.fleet.digest.findings import Kind
 from goldenami.fleet.digest.memory import AGAIN, ITEM
 from goldenami.model.builds.build_records import Outcome
 from goldenami.model.builds.security_records import (
@@ -23,6 +25,7 @@ from goldenami.model.builds.security_records import (
     Vulnerability,
 )
 from goldenami.model.supported import support
+from support.aws import unbound
 from support.aws.digest_weeks import EC2, REGION, S3, Webhook, Weeks, send, told
 from support.aws.emulator import Emulator
 from support.aws.fleet import TEMPLATE, Fleet
@@ -70,7 +73,6 @@ def launch(ami: str, owner: str = "", gib: int = 8) -> str:
     return str(made["Instances"][0]["InstanceId"])
 
 
-KERNEL = "6.1.0-50-cloud-amd64"
 BUG = Vulnerability(id="CVE-1", feed=Feed.DEBIAN, part="expat", version="1", fix="2",
                     rating=Rating.HIGH)
 MINOR = BUG.model_copy(update={"id": "CVE-2", "rating": Rating.MEDIUM})
@@ -96,7 +98,7 @@ class HalfYear:
 
     def expected(self) -> dict[int, list[str]]:
         """What each digest tells, by arithmetic of one's own."""
-        bug, kernel = f"known vulnerabilities: {IMAGE} CVE-1 in expat", f"{IMAGE} Kernel {KERNEL}"
+        bug, kernel = f"known vulnerabilities: {IMAGE} expat", f"{IMAGE} Kernel 6.1"
         idle, ends = f"idle machines: {REGION} {self.idler}", "commitments that end: r-1"
         told = {0: [f"drift: {REGION} {IMAGE}"],  # a machine of the build before
                 2: [idle], 3: [bug], 6: [ends], 7: ["commitments to review: sp-1",
@@ -171,6 +173,38 @@ def test_half_a_year(
         assert len(by_webhook) == 1 and by_topic in by_webhook[0], (number, by_webhook)
         got[number] = told(by_topic)
     assert got == {number: sorted(lines) for number, lines in life.expected().items()}
+
+
+def test_thousands_of_vulnerabilities_are_told(weeks: Weeks, webhook: Webhook) -> None:
+    """More than an item of the table could note in plain text: each is told once all the same."""
+    weeks.go_to(0)
+    weeks.checkout.publish(1)
+    [folder] = (weeks.checkout.root / "build" / IMAGE).glob("[0-9a-f]*")
+    many = [BUG.model_copy(update={"id": f"CVE-{number}", "part": f"package-{number:0100}"})
+            for number in range(4000)]
+    know(weeks, folder.name, *many)
+    weeks.digest()
+    weeks.go_to(1)
+    know(weeks, folder.name, *many, BUG)
+    said = weeks.digest()
+    assert len(webhook.texts) == 2 and "and 3960 more new ones" in webhook.texts[0]
+    assert "1 new; 4000 stand" in said and f"known vulnerabilities: {IMAGE} expat" in said
+    assert "sent: nothing" in weeks.digest()
+
+
+def test_what_no_item_can_note_is_told_again(weeks: Weeks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The findings that can wait longest; the digest goes on."""
+    monkeypatch.setattr(memory, "MOST_BYTES", 600)
+    weeks.go_to(0)
+    account = unbound.account()
+    keys = {f"{kind.value}|{records.sha256_text(str(number))}|": "2026-W48"
+            for number in range(20) for kind in (Kind.UNUSED, Kind.DRIFT)}
+    with memory.held(account, REGION) as kept:
+        kept.add(memory.Told(keys=keys), "headline", "text", ["x"])
+    told = memory.remembered(account, REGION)
+    assert told.queue and 0 < len(told.keys) < 40
+    kinds = [key.partition("|")[0] for key in told.keys]
+    assert kinds.count(Kind.DRIFT.value) == min(20, len(kinds))
 
 
 def reservation(days: float) -> dict[str, Any]:
@@ -280,6 +314,20 @@ def test_a_channel_that_does_not_answer_is_told_again_with_a_word(
     weeks.digest()
     first, second = webhook.texts
     assert AGAIN in second and second.replace(AGAIN, "") == first
+
+
+@pytest.mark.parametrize(("variable", "value"), [
+    (notify.WEBHOOK, "nonsense"), (notify.WEBHOOK, "https:///x"), (notify.WEBHOOK, "ftp://a/b"),
+    (notify.TOPIC, "arn:aws:sqs:us-east-1:123456789012:x")])
+def test_an_address_that_is_none_is_refused_before_there_is_news(
+    weeks: Weeks, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    before = weeks.aws.calls()
+    for command in ("digest", "drift", "watch"):
+        said = weeks.checkout.run(command, code=2)
+        assert f"{variable} is no " in said and value not in said
+    assert weeks.aws.calls() == before
 
 
 def test_what_strangers_wrote_mentions_nobody(webhook: Webhook) -> None:

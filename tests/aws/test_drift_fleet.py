@@ -94,6 +94,8 @@ def test_a_region_that_cannot_be_read_and_people_who_cannot_be_told(
     assert not record.regions and "DescribeAutoScalingGroups" in record.unreachable[REGION]
     aws.set(denied={})
     fleet.by_version(1)
-    monkeypatch.setenv(notify.TOPIC, "no topic")
-    assert "GOLDEN_SNS_TOPIC is no ARN" in fleet.checkout.run("drift", IMAGE, code=6)
+    monkeypatch.setenv(notify.TOPIC, f"arn:aws:sns:{REGION}:123456789012:gone")
+    aws.set(denied={"*": ["sns:Publish"]})
+    assert "may not call sns:Publish" in fleet.checkout.run("drift", IMAGE, code=6)
+    aws.set(denied={})
     fleet.checkout.run("drift", "nothing", code=2)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws import tags
-from goldenami.aws.session import Account
 from goldenami.aws.snapshots import temporary
 from goldenami.fleet.drift import running_instance
+from support.aws import unbound
 from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
 from support.aws.seeded_account import SeededAccount
@@ -42,8 +42,8 @@ def test_a_key_s_name_is_no_pattern(account: SeededAccount) -> None:
     instance = account.launch(account.ami(1), KeyName="a*")
 
     def key() -> str | None:
-        target = running_instance.find(Account(), [REGION], instance)
-        return running_instance.launch(Account(), target).key
+        target = running_instance.find(unbound.account(), [REGION], instance)
+        return running_instance.launch(unbound.account(), target).key
 
     assert key()
     account.ec2.delete_key_pair(KeyName="a*")

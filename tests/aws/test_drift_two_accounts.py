@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from goldenami.aws.session import Account
 from goldenami.core import records
+from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
 from support.builds.builds import IMAGE, Checkout
@@ -28,7 +28,7 @@ def cloud(account: SeededAccount, checkout: Checkout, tmp_path: Path, aws: Emula
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", BAKE_KEY)
         patch.setattr("boto3.DEFAULT_SESSION", None)
-        bake = SeededAccount(aws, session=Account())
+        bake = SeededAccount(aws, session=unbound.account())
         made = CloudDisk.publish(bake, cloud_disk.bake(checkout.root, IMAGE))
         bake.share(made.ami, LAUNCH)
         signing_key.make(tmp_path / "key")

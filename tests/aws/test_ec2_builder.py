@@ -13,7 +13,6 @@ import pytest
 from goldenami.aws import images
 from goldenami.aws.images import ImageSpec
 from goldenami.aws.instances import instances
-from goldenami.aws.session import Account
 from goldenami.core import records, shell
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.terminal.progress import Progress
@@ -34,6 +33,7 @@ from goldenami.model.builds.build_records import (
 from goldenami.model.builds.lockfile import Framework, Lock, Origin
 from goldenami.model.builds.plans import BakePlan
 from goldenami.packages.pypi import PyFile
+from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.builds import builds, sample_lock, sample_plan, tools
 from support.ec2 import ec2_builds
@@ -42,7 +42,7 @@ REGION = "us-east-1"
 
 
 def builder(kind: str = "m7i.xlarge", region: str = REGION) -> Ec2Builder:
-    return Ec2Builder(builds.ROOT, Account(), region, kind)
+    return Ec2Builder(builds.ROOT, unbound.account(), region, kind)
 
 
 def planned(work: Path, lock: Lock, lock_sha256: str) -> BakePlan:

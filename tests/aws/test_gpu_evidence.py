@@ -20,7 +20,6 @@ from goldenami.aws import tags
 from goldenami.aws.channels import evidence
 from goldenami.aws.channels.evidence import Evidence, GpuFinding
 from goldenami.aws.channels.ledger import GpuProof, Ledger
-from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.image.security import signers
 from goldenami.model.builds import gpu_proofs, lockfile
@@ -30,6 +29,7 @@ from goldenami.model.builds.lockfile import Lock
 from goldenami.model.supported import hardware
 from goldenami.release.gpu_test import gpu_evidence
 from goldenami.release.gpu_test.gpu_evidence import GpuJudge
+from support.aws import unbound
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState
 from support.gpu import candidates
@@ -235,7 +235,7 @@ def test_a_parameter_of_another_build_is_refused(checkout: Checkout, candidate: 
     name = evidence.parameter(GPU_IMAGE, candidate)
     text = RegionState(REGIONS[0], GPU_IMAGE).parameter(f"{candidate}/gpu-test")
     assert text is not None
-    Account().ssm(REGIONS[0]).put_parameter(Name=name, Type="String", Overwrite=True,
+    unbound.account().ssm(REGIONS[0]).put_parameter(Name=name, Type="String", Overwrite=True,
                                             Value=text.replace(candidate, "0" * 12))
     assert f"it is of {GPU_IMAGE} 000000000000" in checkout.run("promote", GPU_IMAGE, code=2)
 
@@ -315,7 +315,7 @@ def test_a_file_beside_the_build_is_no_proof(checkout: Checkout, published: str)
     may not write."""
     made = keep(facts(published))
     records.write(checkout.root / f"build/{GPU_IMAGE}/{published}/attest.json", made)
-    Account().ssm(REGIONS[1]).delete_parameter(Name=evidence.parameter(GPU_IMAGE, published))
+    unbound.account().ssm(REGIONS[1]).delete_parameter(Name=evidence.parameter(GPU_IMAGE, published))
     refused(checkout, f"build {published} is not tested on a GPU")
     assert "`latest` stays" in checkout.run("publish", GPU_IMAGE, code=11)
 
@@ -335,9 +335,9 @@ def test_where_a_key_is_set_the_record_is_signed_by_it(
         keep(said, other)
         refused(checkout, "it is not signed by the key")
         made = keep(said, own)
-        evidence.write(Account().ssm(REGIONS[1]), made.model_copy(update={"by": "another"}))
+        evidence.write(unbound.account().ssm(REGIONS[1]), made.model_copy(update={"by": "another"}))
         refused(checkout, "it was changed after it was signed")
-        evidence.write(Account().ssm(REGIONS[1]), made.model_copy(update={"signature": "{}"}))
+        evidence.write(unbound.account().ssm(REGIONS[1]), made.model_copy(update={"signature": "{}"}))
         refused(checkout, "is no DSSE envelope")
         made = keep(said | {"disk_sha256": ZEROS}, own)
         refused(checkout, "it is of disk-sha256 000000000000")
@@ -364,7 +364,7 @@ def test_a_signed_record_is_shown(checkout: Checkout, tmp_path: Path) -> None:
 
 
 def test_a_damaged_record_is_said_by_status(checkout: Checkout, candidate: str) -> None:
-    Account().ssm(REGIONS[0]).put_parameter(Name=evidence.parameter(GPU_IMAGE, candidate),
+    unbound.account().ssm(REGIONS[0]).put_parameter(Name=evidence.parameter(GPU_IMAGE, candidate),
                                             Type="String", Value="{}")
     assert "is not what gpu-test writes" in checkout.run("status", GPU_IMAGE)
 
@@ -384,5 +384,5 @@ def test_a_signed_record_of_all_architectures_fits_a_parameter(tmp_path: Path) -
         lock_sha256=ZEROS,
         disk_sha256=ZEROS, manifest_sha256=ZEROS, checks=checks, machines=machines)
     with signing_key.used(tmp_path / "own.pem"):
-        made = gpu_evidence.signed(made, signers.of_environment(ROOT, Account()))
+        made = gpu_evidence.signed(made, signers.of_environment(ROOT, unbound.account()))
     assert len(every) >= 8 and made.signature and len(made.model_dump_json()) <= 8192

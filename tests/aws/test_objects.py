@@ -10,11 +10,11 @@ from typing import Any
 import boto3
 import pytest
 from goldenami.aws.remote_store import S3Store
-from goldenami.aws.session import Account
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, ExitCode, HostNotReady
 from goldenami.core.records import sha256_file
 from goldenami.packages.store import Store
+from support.aws import unbound
 from support.debian import debrepo
 from support.debian.lock_commands import SCRIPTS
 
@@ -32,7 +32,7 @@ def bucket(aws: Any) -> Any:
 
 @pytest.fixture
 def remote(bucket: Any) -> S3Store:
-    return S3Store.at(Account().s3(REGION), "s3://golden-store/packages/")
+    return S3Store.at(unbound.account().s3(REGION), "s3://golden-store/packages/")
 
 
 @pytest.fixture

@@ -14,11 +14,10 @@ import boto3
 import pytest
 from goldenami.aws import notify, tags
 from goldenami.aws.remote_store import S3Store
-from goldenami.aws.session import Account
 from goldenami.aws.site_bucket import SiteBucket
 from goldenami.core import records
 from support import trees
-from support.aws import digest_weeks, references, retirement
+from support.aws import digest_weeks, references, retirement, unbound
 from support.aws.account_template import BOUNDARY, BUCKET, BY_COMMANDS, document
 from support.aws.emulator import Emulator, running
 from support.aws.fleet import Fleet
@@ -322,7 +321,7 @@ def sweep(stage: Stage) -> None:
 def watch(stage: Stage) -> None:
     topic = boto3.client("sns", "us-east-1").create_topic(Name="golden-ami")["TopicArn"]
     with stage.rights("watch"):
-        notify.publish(Account().client("sns", "us-east-1"), topic, "subject", "text")
+        notify.publish(unbound.account().client("sns", "us-east-1"), topic, "subject", "text")
 
 
 def store(stage: Stage) -> None:
@@ -331,7 +330,7 @@ def store(stage: Stage) -> None:
     boto3.client("s3", "us-east-1").create_bucket(Bucket=BUCKET.rpartition(":")[2])
     source = stage.checkout.root / "package"
     source.write_bytes(b"package")
-    remote = S3Store.at(Account().s3("us-east-1"), f"s3://{BUCKET.rpartition(':')[2]}/store")
+    remote = S3Store.at(unbound.account().s3("us-east-1"), f"s3://{BUCKET.rpartition(':')[2]}/store")
     digest = records.sha256_file(source)
     with stage.rights("store"):
         assert remote.get(digest, 0) is None
@@ -343,7 +342,7 @@ def site(stage: Stage) -> None:
     bucket, folder = BUCKET.rpartition(":")[2], stage.checkout.root / "site"
     boto3.client("s3", "us-east-1").create_bucket(Bucket=bucket)
     records.write_text(folder / "image/0123456789ab/report.json", "{}")
-    pages = SiteBucket.at(Account().s3("us-east-1"), f"s3://{bucket}/site")
+    pages = SiteBucket.at(unbound.account().s3("us-east-1"), f"s3://{bucket}/site")
     with stage.rights("site"):
         assert pages.push(folder) == 1
         assert pages.pull(stage.checkout.root / "other", "report.json") == 1

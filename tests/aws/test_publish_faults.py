@@ -11,10 +11,11 @@ import boto3
 import pytest
 from goldenami.aws.channels import lease, pointers
 from goldenami.aws.channels.ledger import Channel, GpuProof, LedgerEntry
-from goldenami.aws.session import HASTY_ATTEMPTS, Account
+from goldenami.aws.session import HASTY_ATTEMPTS
 from goldenami.core import clock
 from goldenami.core.errors import Busy, StageFailed
 from goldenami.release.publish import publish as publish_stage
+from support.aws import unbound
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
@@ -150,7 +151,7 @@ def test_a_region_that_hangs_costs_no_other_its_lease(
     last one."""
     monkeypatch.setattr(lease, "RENEW_S", 0.01)
     renewed = ("dynamodb:UpdateItem", REGIONS[1])
-    with lease.hold_leases(Account(), IMAGE, list(REGIONS)):
+    with lease.hold_leases(unbound.account(), IMAGE, list(REGIONS)):
         faults.add("dynamodb:UpdateItem", "slow", regions=[REGIONS[0]], seconds=2)
         before = aws.calls().count(renewed)
         until("20 renewals", lambda: aws.calls().count(renewed) >= before + 20, poll_s=0.05)
@@ -163,7 +164,7 @@ def test_a_region_that_hangs_costs_no_other_its_lease(
 def test_a_region_that_throttles_the_release_is_asked_again(aws: Emulator, faults: Faults) -> None:
     """More refusals in a row than the hasty client outlasts: the next publisher need not wait for
     the lease's end."""
-    with lease.hold_leases(Account(), IMAGE, [REGIONS[0]]):
+    with lease.hold_leases(unbound.account(), IMAGE, [REGIONS[0]]):
         faults.add("dynamodb:UpdateItem", "throttled", times=HASTY_ATTEMPTS + 1)
     assert faults.met() == HASTY_ATTEMPTS + 1
     assert lease.read_lease(dynamodb(), IMAGE).holder is None, "not let go"

@@ -8,10 +8,10 @@ from pathlib import Path
 import boto3
 import pytest
 from goldenami.aws import images
-from goldenami.aws.session import Account
 from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.model.builds.build_records import BLOCKS_FILE
 from goldenami.model.builds.disk_blocks import BlockMap
+from support.aws import unbound
 from support.aws.emulator import Emulator, Faults
 from support.builds import builds
 from support.builds.builds import IMAGE, Checkout, RegionState
@@ -53,7 +53,7 @@ def test_another_bake_of_the_build_before_tells_nothing_of_its_snapshot(
         )
     listed = BlockMap.open(second / BLOCKS_FILE)
     for region, published in checkout.record(second).regions.items():
-        stored = SnapshotDisk(Account().ebs(region), published.snapshot)
+        stored = SnapshotDisk(unbound.account().ebs(region), published.snapshot)
         stored.list()
         assert stored.hashed(tmp_path / region).content() == listed.content()
 

@@ -126,12 +126,40 @@ def test_the_view_of_regions(bound: Checkout, account: SeededAccount) -> None:
     assert AWAY in left_out and "us-east-1" not in left_out
 
 
-LOOKS_OR_ENDS = {"account.py", "cluster.py", "costs.py", "drift.py", "retire.py", "site.py",
-                 "status.py"}
-"""Modules of commands of which some only look, or take away."""
+def test_the_digest_is_told_and_remembered_where_all_images_may_be(
+    bound: Checkout, aws: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the file or by one definition's own rule; what it asks for to be told stays at home."""
+    monkeypatch.setenv("AWS_REGION", AWAY)
+    refused(bound, "digest")
+    refused(bound, "digest", "--dry-run")
+    (bound.root / RULE).unlink()
+    bound.define(f"residency: {{regions: [us-*]}}\n{AT_HOME}")
+    refused(bound, "digest", rule=f"{IMAGE}.yml: residency")
+    assert not reached(aws)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("GOLDEN_SNS_TOPIC", TOPIC)
+    refused(bound, "digest", rule=f"{IMAGE}.yml: residency")
+    assert not reached(aws)
 
 
-def test_all_other_commands_have_an_account_of_the_rules() -> None:
-    files = trees.scanned(15, ROOT, "scripts/goldenami/commands/*.py")
-    free = {path.name for path in files if re.search(r"\bAccount\(\)", path.read_text("utf-8"))}
-    assert free <= LOOKS_OR_ENDS | {"checkout.py"}
+def test_what_looks_or_ends_goes_where_it_is_told_and_nowhere_else(
+    bound: Checkout, aws: Emulator
+) -> None:
+    for command, image in (("status", IMAGE), ("costs", IMAGE), ("drift", IMAGE), ("retire", IMAGE)):
+        before = len(aws.calls())
+        said = bound.golden(command, image, "--region", AWAY).text
+        assert "not allowed" not in said and said
+        assert {call[1] for call in aws.calls()[before:]} - {"us-east-1"} == {AWAY}
+    with pytest.raises(BadInput, match="eu-west-2 is not allowed"):
+        Account(AllowedRegions(rules=((RULE, ("us-*",)),), also=frozenset({AWAY}))).ec2("eu-west-2")
+
+
+def test_only_a_checkout_makes_accounts_and_rules() -> None:
+    """An account without regions is none: no other module of the product can say which."""
+    with pytest.raises(TypeError, match="allowed"):
+        Account()  # type: ignore[call-arg]
+    files = trees.scanned(300, ROOT, "scripts/goldenami/**/*.py")
+    makers = {path.name for path in files
+              if re.search(r"\b(Account|AllowedRegions)\((?!Record)", path.read_text("utf-8"))}
+    assert makers == {"checkout.py", "session.py", "residency.py"}

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.aws import regions, session
-from goldenami.aws.session import HASTY_ATTEMPTS, Account
+from goldenami.aws.session import HASTY_ATTEMPTS
+from support.aws import unbound
 from support.aws.emulator import Emulator, Faults
 from support.aws.seeded_account import SeededAccount
 from support.builds import builds
@@ -163,7 +164,7 @@ def test_each_way_not_to_answer_is_named(
         asked.append(connection)
         ended.wait()
 
-    hasty = Account().with_short_timeouts()
+    hasty = unbound.account().with_short_timeouts()
     with out() if out else served(say_nothing) as port:
         ask_at(monkeypatch, port)
         results = regions.for_each_region(["us-east-1"],
@@ -176,8 +177,9 @@ def test_each_way_not_to_answer_is_named(
 CLIENT = """
 import sys
 from goldenami.aws import session
+from goldenami.model.operation.residency import AllowedRegions
 session.SILENCE_S = 1.0
-client = session.Account().with_short_timeouts().ec2("us-east-1")
+client = session.Account(AllowedRegions(rules=())).with_short_timeouts().ec2("us-east-1")
 print("asks", flush=True)
 print(client.describe_regions()["Regions"])
 """

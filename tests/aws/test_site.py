@@ -8,11 +8,11 @@ from typing import Any
 
 import boto3
 import pytest
-from goldenami.aws.session import Account
 from goldenami.aws.site_bucket import SiteBucket
 from goldenami.image.report import site
 from goldenami.image.report.site import SITE_FILE
 from goldenami.model.builds.build_folder import ImageFolder
+from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
 from support.builds import report_data as data
@@ -31,7 +31,7 @@ def s3(aws: Emulator) -> Any:
 
 @pytest.fixture
 def bucket(s3: Any) -> SiteBucket:
-    return SiteBucket.at(Account().s3(REGION), f"s3://{BUCKET}/pages")
+    return SiteBucket.at(unbound.account().s3(REGION), f"s3://{BUCKET}/pages")
 
 
 def test_the_bucket_keeps_builds_that_no_machine_has(

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.pricing import prices
-from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.fleet.costs import family_regions
 from goldenami.fleet.costs.family_regions import RegionsRecord
 from goldenami.fleet.costs.region_advice import speedup_of
 from goldenami.model.builds.build_folder import ImageFolder
 from goldenami.release.retire.status import StatusRecord
+from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import IMAGE, SeededAccount, build_id
 from support.builds import report_data as data
@@ -147,7 +147,7 @@ def test_regions_of_a_family_with_and_without_prices(aws: Emulator, checkout: Ch
     ran = checkout.golden("regions", "--family", "g5", "--region", "us-east-1", "--region",
                           "eu-south-1")
     assert ran.code == 0, ran.text
-    assert "g5.xlarge $1.006/h" in ran.text
+    assert "us-east-1       g5.xlarge $1.006/h to g5." in ran.text
     assert "eu-south-1      has no g5" in ran.text, ran.text
     unknown = checkout.golden("regions", "--family", "g55", "--region", "us-east-1")
     assert unknown.code == 2 and "no region has a family `g55`: did you mean `g5`?" in unknown.text
@@ -159,6 +159,13 @@ def test_regions_of_a_family_with_and_without_prices(aws: Emulator, checkout: Ch
     wanted = ("--family", "g5", "--region", "us-east-1", "--gpu-hours", "10")
     said = checkout.run("regions", *wanted)
     assert "Spot's prices are unknown" in said and " unknown " in said and "$" not in said
+
+
+def test_regions_of_an_image_are_a_line_each(aws: Emulator, checkout: Checkout) -> None:
+    """Each family by its ends; and that no price is known is said."""
+    said = checkout.run("regions", IMAGE, "--region", "us-east-1").splitlines()
+    assert len(said) == 2 and len(said[0]) < 200, said
+    assert said[1] == "what an hour costs cannot be known: AWS's price list has none of these types"
 
 
 def test_a_workload_is_priced_in_every_region(aws: Emulator, checkout: Checkout) -> None:
@@ -201,7 +208,7 @@ def test_a_spot_price_counts_as_long_as_it_held() -> None:
 
 def test_all_regions_are_asked_and_a_closed_one_is_said(aws: Emulator) -> None:
     aws.set(disabled_regions=["eu-west-1"])
-    record, failed = family_regions.look(Account(), ["g5"], [], "us-east-1")
+    record, failed = family_regions.look(unbound.account(), ["g5"], [])
     assert "us-east-1" in record.regions and list(failed) == ["eu-west-1"] == list(
         record.unreachable
     )

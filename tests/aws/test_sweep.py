@@ -136,11 +136,12 @@ from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.plans import BakePlan
+from goldenami.model.operation.residency import AllowedRegions
 
 root, plan = Path(sys.argv[1]), BakePlan.model_validate_json(sys.argv[2])
 lock, _ = lockfile.read(plan.lock)
 lock = lock.model_copy(update={"frameworks": []})
-Ec2Builder(root, Account(), "us-east-1", "m7i.xlarge").bake(
+Ec2Builder(root, Account(AllowedRegions(rules=())), "us-east-1", "m7i.xlarge").bake(
     lock, plan, Progress("bake-ec2", lock.image, root / "none"), force=False)
 """
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.aws.session import Account
 from goldenami.aws.snapshots import ebs, send
 from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.core.errors import BadInput, GoldenError, StageFailed, Unreachable
@@ -21,6 +20,7 @@ from goldenami.model.builds.disk_blocks import BlockMap
 from goldenami.model.builds.sparse_disk import BLOCK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.aws import unbound
 from support.aws.emulator import Emulator, retry_at_once
 
 REGION, PER_GIB = "us-east-1", 2048
@@ -36,7 +36,7 @@ class Upload:
 
     def __init__(self, aws: Emulator, folder: Path) -> None:
         self.aws, self.folder, self.disk = aws, folder, folder / "disk.raw"
-        self.ebs, self.ec2 = Account().ebs(REGION), Account().ec2(REGION)
+        self.ebs, self.ec2 = unbound.account().ebs(REGION), unbound.account().ec2(REGION)
         self.said: list[str] = []
         self.sent = 0
 

@@ -21,7 +21,7 @@ AIMS_S = {
     "frameworks": 30,  # all of them, from wheels that another image's lock compiled
 }
 SHARES = {"nothing changed": 0.05, "tuning role": 0.15}
-NOT_STEPS = ("base", "repository", "seal check", "coverage", "disk")
+NOT_STEPS = ("base", "modules and wheels", "repository", "seal check", "coverage", "disk")
 """Phases of a bake that run no roles."""
 
 

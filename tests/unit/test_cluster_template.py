@@ -180,3 +180,14 @@ def test_the_first_region_makes_the_role_of_the_machines(
         named = str([role["PermissionsBoundary"], *role["ManagedPolicyArns"]])
         assert re.findall(r"policy/([a-z-]+)", named) == [
             "golden-ami-boundary", "golden-ami-instance"]
+
+
+def test_what_pages_and_hints_say_of_subnets_is_taken() -> None:
+    template = rendered(CPU_IMAGE)
+    source = ROOT / "scripts/goldenami/fleet/cluster/cluster_plan.py"
+    for text in (template.body, source.read_text("utf-8"),
+                 (ROOT / "docs/cluster.md").read_text("utf-8")):
+        examples = re.findall(r"Subnets=([a-z0-9,-]+)", text)
+        assert examples
+        for subnets in examples:
+            template.check({"Subnets": subnets})

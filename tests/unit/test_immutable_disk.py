@@ -10,13 +10,13 @@ import uuid
 from pathlib import Path
 
 import pytest
-from goldenami.aws.session import Account
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.image.builders.ec2 import Ec2Builder
 from goldenami.local.disk import disk, grub, immutable, verity
 from support import files
+from support.aws import unbound
 from support.builds import sample_lock, sample_plan
 from support.builds.tools import need_disk_tools, need_reproducible_disks
 
@@ -165,7 +165,7 @@ def test_list_of_folders_that_cannot_be_read(tmp_path: Path, text: str) -> None:
 
 def test_an_instance_cannot_write_such_a_disk(tmp_path: Path) -> None:
     lock = sample_lock.sample(roles=["os_updates", "immutable"])
-    builder = Ec2Builder(tmp_path, Account(), "us-east-1", "m7i.large")
+    builder = Ec2Builder(tmp_path, unbound.account(), "us-east-1", "m7i.large")
     with pytest.raises(BadInput, match="is immutable: an instance cannot write its disk"):
         builder.bake(lock, sample_plan.sample(tmp_path, lock, "0" * 64),
                      Progress("bake", lock.image, tmp_path / "timings"), force=False)

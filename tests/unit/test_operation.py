@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -14,6 +15,7 @@ import pytest
 from goldenami.fleet.cluster import arrivals, waiting
 from goldenami.fleet.cluster.waiting import Setting, Times, Visit
 from goldenami.model.operation import working_hours
+from goldenami.model.operation.cluster_section import ClusterSection
 from support.builds.definitions import IMAGE, edited, refused
 
 BERLIN = working_hours.parse("Mon-Fri 08:00-19:00 Europe/Berlin")
@@ -33,6 +35,8 @@ def utc(text: str) -> datetime:
     ("Mon-Fri 08:00-19:00 Europe/Berlin", "45 7 * * 1,2,3,4,5", "0 19 * * 1,2,3,4,5"),
     ("Sun 00:05-12:30 UTC", "50 23 * * 6", "30 12 * * 0"),  # its machines start on Saturday
     ("Sat-Sun 10:00-24:00 UTC", "45 9 * * 0,6", "0 0 * * 0,1"),
+    # Whole days: each starts a minute after the one before has ended.
+    ("Mon-Fri 00:00-24:00 UTC", "1 0 * * 1,2,3,4,5", "0 0 * * 2,3,4,5,6"),
 ])
 def test_when_a_group_s_least_changes(text: str, starts: str, ends: str) -> None:
     hours = working_hours.parse(text)
@@ -49,6 +53,27 @@ def test_when_machines_are_wanted() -> None:
     summer = BERLIN.openings(utc("2026-07-01T12:00"), utc("2026-07-02T12:00"), [])
     assert list(summer) == [(utc("2026-07-01T12:00"), utc("2026-07-01T17:00")),
                             (utc("2026-07-02T05:45"), utc("2026-07-02T12:00"))]
+
+
+def test_whole_days_follow_one_another_and_leave_holidays_out() -> None:
+    whole = working_hours.parse("Mon-Fri 00:00-24:00 UTC")
+    assert not list(working_hours.clashes([whole]))
+    assert whole.minutes_a_week == 5 * (24 * 60 - 1)
+    monday, holiday = utc("2026-12-21T00:00"), date(2026, 12, 23)
+    days = list(whole.openings(monday, utc("2026-12-28T00:00"), [holiday]))
+    assert [begin.day for begin, _ in days] == [21, 22, 24, 25]
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(days))
+    (_, stops), (begins, _) = whole.periods([holiday], monday)
+    assert stops and begins
+    assert utc("2026-12-22T00:01") < stops <= utc("2026-12-23T00:00")
+    assert begins == utc("2026-12-24T00:01")
+
+
+def test_a_holiday_may_stand_in_quotes() -> None:
+    section = ClusterSection.model_validate({
+        "hours": [BERLIN.text], "holidays": ["2026-12-25", date(2027, 1, 1)],
+        "machines": {"c7i": {"working_hours": 1}}})
+    assert section.holidays == [date(2026, 12, 25), date(2027, 1, 1)]
 
 
 def test_holidays_part_the_starts() -> None:
@@ -129,12 +154,14 @@ MACHINES = "machines: {c7i: {working_hours: 1}}"
     (f"hours: [Mon-Fri 08:00-25:00 UTC], {MACHINES}", "has a time that no day has"),
     (f"hours: [Mon-Fri 8-19], {MACHINES}", "is not DAYS HH:MM-HH:MM ZONE, such as"),
     (f"hours: [Mo-Fri 08:00-19:00 UTC], {MACHINES}", "is not DAYS HH:MM-HH:MM ZONE, such as"),
-    (f"hours: [Mon-Sun 00:00-24:00 UTC], {MACHINES}", "less than 15 minutes are between"),
+    (f"hours: [Mon-Sun 00:00-23:50 UTC], {MACHINES}", "less than 15 minutes are between"),
+    (f"hours: [Mon-Fri 00:00-24:00 UTC, Sat 00:00-08:00 UTC], {MACHINES}",
+     "less than 15 minutes are between"),
     (f"hours: [Mon 08:00-12:00 UTC, Mon 13:00-15:00 Asia/Tokyo], {MACHINES}",
      "name one time zone in all lines"),
     (f"{HOURS}, machines: {{c7i: {{spare: 1}}}}", "cluster: `hours` start nothing"),
     (MACHINES, "cluster: `working_hours` without `hours`"),
-    (f"{HOURS}, holidays: [12-25], {MACHINES}", "holidays: `12-25` is a day of no year"),
+    (f"{HOURS}, holidays: [12-25], {MACHINES}", "holidays: `12-25` is not a day of one year; write each year's"),
     (f"{HOURS}, holidays: [2026-02-30], {MACHINES}", "not usable YAML: day is out of range"),
     (f"{HOURS}, {MACHINES.replace('c7i', 'g5')}", "cluster.machines.g5: `g5` is not in `hardware`"),
     (f"{HOURS}, {MACHINES}", "cluster.machines.c7i: needs the role golden_idle"),

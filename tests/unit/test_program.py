@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Beside:
 def test_a_program_runs_beside_a_step(
     beside: Beside, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Its lines stand among those of the step, and its seconds are no phase's."""
+    """Its lines stand among those of the step. Both together took what the phases say."""
     progress = Progress.of("bake", "x", CachePaths(tmp_path))
 
     def work() -> None:
@@ -117,11 +118,15 @@ def test_a_program_runs_beside_a_step(
             (tmp_path / "go").touch()
 
     (tmp_path / "log").touch()
-    assert beside(progress, work).address == "10.0.0.2"
+    began = time.monotonic()
+    with progress.joint("modules and wheels"):
+        assert beside(progress, work).address == "10.0.0.2"
+    took = time.monotonic() - began
     lines = [line.split(maxsplit=2)[2] for line in capsys.readouterr().err.splitlines()]
     assert sorted(lines) == ["modules", "os_updates", "role os_updates"]
-    assert set(progress.timings) == {"modules", "os_updates"}
-    assert set(progress.phases) == {"modules"}
+    assert set(progress.timings) == {"modules", "os_updates", "modules and wheels"}
+    assert set(progress.phases) == {"os_updates", "modules and wheels"}
+    assert progress.timings["os_updates"] <= sum(progress.phases.values()) <= took + 0.01
 
 
 def test_a_failure_beside_a_step_is_raised_as_what_it_was(beside: Beside, tmp_path: Path) -> None:

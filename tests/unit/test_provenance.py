@@ -15,13 +15,13 @@ import jsonschema
 import pytest
 from goldenami.aws.channels.attestations import Attestations
 from goldenami.aws.images import Image
-from goldenami.aws.session import Account
 from goldenami.core import records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified, Unreachable
 from goldenami.image.security import provenance, signers
 from goldenami.image.security.provenance import Attestor
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_folder import BuildFolder
+from support.aws import unbound
 from support.builds import builds
 from support.builds.tools import complaints
 from support.security import materials, signing_key
@@ -59,7 +59,7 @@ def attestor(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Att
         if not (build.path / name).exists():
             (build.path / name).write_text(name, encoding="utf-8")
     write_published(build, PUBLISHED)
-    key = signers.of_environment(tmp_path / "checkout", Account())
+    key = signers.of_environment(tmp_path / "checkout", unbound.account())
     assert key is not None
     made = Attestor(build, key, builds.ROOT / f"packer/images/{IMAGE}.yml")
     attest_all(made)
@@ -291,4 +291,4 @@ def test_keys_that_cannot_sign_are_refused(
                        (tmp_path / "p384", "is no ECDSA key on P-256")):
         monkeypatch.setenv(signers.KEY, str(path))
         with pytest.raises(BadInput, match=said):
-            signers.of_environment(root, Account())
+            signers.of_environment(root, unbound.account())

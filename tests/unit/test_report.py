@@ -112,7 +112,8 @@ def test_a_failed_comparison_shows_both_sides(tmp_path: Path) -> None:
 
 def test_failures_come_first_with_their_messages(failing: data.Pair) -> None:
     page = rendered(*failing)
-    assert page.count("<details open") == len({"network_tuning", "provenance", "seal"})
+    checks = page[page.index('id="checks"'):]
+    assert checks.count("<details open") == len({"network_tuning", "provenance", "seal"})
     text = data.text(page)
     assert "4 of 7 checks not correct: 2 incorrect, 1 missing, 1 unreachable" in text
     assert "the running kernel says cubic" in text
@@ -127,6 +128,32 @@ def test_failures_come_first_with_their_messages(failing: data.Pair) -> None:
         < text.index("no shell history")
         < text.index("machine-id was empty")
     )
+
+
+def test_what_changed_stands_on_top_and_versions_in_the_open(
+    pair: data.Pair, tmp_path: Path
+) -> None:
+    packages = data.packages_of() | {"python3": data.package("3.13.5-1"),
+                                     "git": data.package("1:2.47.3~rc1-0+deb13u1")}
+    lock = data.lock(packages=packages)
+    text = data.text(rendered(data.write_build(tmp_path, data.bake_record(lock), None, lock), pair[1]))
+    top = text[:text.index("What is inside")]
+    assert "NVIDIA driver 535.309.01 before: 535.261.03" in top
+    assert "libcuda1" in top and "tzdata" in top
+    inside = text[text.index("What is inside"):text.index("Support until")]
+    assert "Tools python3 3.13.5, git 2.47.3 " in inside
+
+
+def test_a_choice_without_another_candidate_is_no_row_of_nothing(tmp_path: Path) -> None:
+    plain = {"component": "kernel", "taken": "6.1", "why": "the newest", "passed_over": []}
+    weighed = {**plain, "component": "driver", "passed_over": [{"what": "550", "reason": "no GSP"}]}
+    lock = data.lock(choices=[plain, weighed, {**plain, "component": "cuda"}])
+    page = rendered(data.write_build(tmp_path, data.bake_record(lock), None, lock))
+    choices = page[page.index('id="choices"'):page.index('id="charts"')]
+    assert choices.count('<tr role="row">') == 2, "a head and one row"
+    assert "nothing" not in choices
+    said = data.text(page)
+    assert "driver 6.1 the newest 550 no GSP kernel 6.1 the newest cuda 6.1 the newest" in said
 
 
 def test_unverified_build_says_so(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from botocore import exceptions as aws
 from goldenami import cli
 from goldenami.aws import tags
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account, check_regions, translate
+from goldenami.aws.session import check_regions, translate
 from goldenami.core.errors import BadInput, ExitCode, StageFailed
 from goldenami.core.process import ProcessId
+from support.aws import unbound
 from support.builds.tools import ROOT
 
 
@@ -91,11 +92,11 @@ def test_an_environment_that_makes_no_client(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(BadInput) as caught:
-        Account().s3("us-east-1")
+        unbound.account().s3("us-east-1")
     assert caught.value.message == said
     monkeypatch.delenv(variable)
     with pytest.raises(BadInput, match="no usable region: "):
-        Account().s3("us east")
+        unbound.account().s3("us east")
 
 
 def test_a_process_that_has_ended_or_is_this_one(monkeypatch: pytest.MonkeyPatch) -> None:

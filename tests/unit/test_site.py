@@ -28,6 +28,20 @@ def test_the_page_says_what_is_known_of_each_image(tmp_path: Path) -> None:
         assert expected in said, f"{expected} is not in {said}"
 
 
+def test_the_newest_is_first_and_what_is_not_built_is_a_line(tmp_path: Path) -> None:
+    site_data.builds(tmp_path)
+    site.collect([ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site")
+    found = site.builds(tmp_path / "site", [])
+    older = [build.model_copy(update={"image": "another", "started_at": "2020-01-01T00:00:00Z"})
+             for build in found[data.IMAGE]]
+    html = site.render(["a-bare", "another", data.IMAGE], {**found, "another": older},
+                       site_data.MADE_AT)
+    assert re.findall(r'<section id="([^"]+)"', html) == ["images", data.IMAGE, "another"]
+    said = data.text(html)
+    assert "a-bare no build is known make bake IMAGE=a-bare" in said
+    assert f"{found[data.IMAGE][0].build_id}, 2026-10-24" in said[:said.index("a-bare")]
+
+
 def test_what_nobody_asked_is_said_and_never_a_zero(tmp_path: Path) -> None:
     site_data.builds(tmp_path)
     site.collect([ImageFolder.of(tmp_path, data.IMAGE)], tmp_path / "site")

@@ -66,6 +66,23 @@ def test_what_is_no_usable_yaml(tmp_path: Path, content: bytes, complaint: str) 
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(("written", "read"), [
+    ("012345670123", 1402433619), ("0755", 493), ("0x1F", 31), ("0b11", 3), ("190:20:30", 685230),
+    ("1_0:30.5", 630.5)])
+def test_a_number_that_yaml_reads_as_another_is_refused(
+    tmp_path: Path, written: str, read: float
+) -> None:
+    path = tmp_path / "x.yml"
+    path.write_text(f"a: 1\nb:\n  - c: {written}\n", encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        yaml_lines.load(path)
+    assert caught.value.message == (
+        f"{path}:3: b.1.c: YAML reads {written} as another number, {read}")
+    assert f'"{written}"' in caught.value.hint
+    path.write_text(f"a: '{written}'\nb: [0, -1, 10, 1.5, 2026-01-01, 08, 1_000]\n", encoding="utf-8")
+    assert yaml_lines.load(path).data["a"] == written
+
+
 @pytest.mark.parametrize(("content", "hint"), [
     ("a:\n\tb: 2\n", "indent with spaces: YAML takes no tabs there"),
     ("a: [1,\n", "is the file truncated, or a quote or bracket open?"),

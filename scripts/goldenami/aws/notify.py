@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from urllib.parse import urlsplit
 
 from goldenami.aws.session import Account, Client, translated
 from goldenami.core.errors import BadInput, GoldenError
@@ -39,17 +40,25 @@ def tell(account: Account, headline: str, summary: str) -> list[GoldenError]:
 
 def channels(account: Account) -> dict[str, Callable[[str, str], None]]:
     """What sends a headline and a text to each place that the environment names, by variable."""
+    check()
     known: dict[str, Callable[..., None]] = {TOPIC: partial(_to_topic, account),
                                              WEBHOOK: to_webhook}
     return {variable: partial(send, target) for variable, send in known.items()
             if (target := os.environ.get(variable))}
 
 
-def _to_topic(account: Account, topic: str, headline: str, body: str) -> None:
-    where = region(topic)
-    if not where:
+def check() -> None:
+    """BadInput for an address in the environment that nothing can be sent to: known before there
+    is news."""
+    topic, webhook = os.environ.get(TOPIC), urlsplit(os.environ.get(WEBHOOK, ""))
+    if topic and not region(topic):
         raise BadInput(f"{TOPIC} is no ARN of an SNS topic", hint="arn:aws:sns:REGION:ACCOUNT:NAME")
-    publish(account.client("sns", where), topic, f"golden images: {headline}", body)
+    if any(webhook) and not (webhook.scheme in ("http", "https") and webhook.hostname):
+        raise BadInput(f"{WEBHOOK} is no address of a webhook", hint="https://HOST/PATH")
+
+
+def _to_topic(account: Account, topic: str, headline: str, body: str) -> None:
+    publish(account.client("sns", region(topic)), topic, f"golden images: {headline}", body)
 
 
 def to_webhook(url: str, headline: str, body: str) -> None:

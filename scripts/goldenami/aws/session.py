@@ -57,8 +57,6 @@ POOL = 64
 """Connections kept open to one service: the upload's number in flight must find one each."""
 
 
-_ANYWHERE = AllowedRegions()
-
 
 @dataclass(frozen=True)
 class Account:
@@ -66,10 +64,10 @@ class Account:
 
     A client is made once for each service and region; threads may share it. `is_hasty`: it gives
     up where a region is silent, refuses or fails. `allowed` are the regions that it has clients
-    for.
+    for: `Checkout.account` knows them.
     """
 
-    allowed: AllowedRegions = _ANYWHERE
+    allowed: AllowedRegions
     profile: str | None = None
     is_hasty: bool = False
     _clients: dict[tuple[str, str], Client] = field(default_factory=dict, repr=False, compare=False)
@@ -187,10 +185,9 @@ class Account:
     def bucket(self, name: str) -> Client:
         """S3's client for a bucket. S3 sends a client of another region to the bucket's own, so any
         region is a place to begin; where not all are allowed, the bucket's own has to be."""
-        own = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        if self.allowed == _ANYWHERE:
-            return self.s3(own)
-        near = self.s3(self.allowed.first([own, *known_regions()]) or own)
+        near = self.s3(self.home)
+        if not self.allowed.rules:
+            return near
         try:
             headers = near.head_bucket(Bucket=name)["ResponseMetadata"]["HTTPHeaders"]
         except aws.ClientError as error:  # who may not look is told the region, too (HeadBucket)
@@ -209,6 +206,12 @@ class Account:
         """The price list, which is served from few regions only."""
         return self.client("pricing", PRICE_LIST_REGION)
 
+    @property
+    def home(self) -> str:
+        """The environment's region where that is allowed, else the first one that is: for
+        questions about the account as a whole."""
+        return self.allowed.first([home_region(), *known_regions()]) or home_region()
+
     def number(self, region: str) -> str:
         """The account's 12-digit number; the cheapest proof that credentials are good."""
         with translated(region):
@@ -223,6 +226,11 @@ class Account:
                                hint="choose the profile (AWS_PROFILE), or correct `publish: "
                                     "account:`")
         return own
+
+
+def home_region() -> str:
+    """The region that the environment names, as every AWS tool takes it."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 def _is_starved() -> bool:

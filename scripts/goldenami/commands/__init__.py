@@ -100,13 +100,16 @@ def _lead_on(words: list[str]) -> None:
     print(f"next: {command_name.program()} {shlex.join(kept)}", file=sys.stderr, flush=True)
 
 
-def setting(text: str) -> tuple[str, str]:
-    """Name and value of `--set NAME=VALUE`; BadInput for another form."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise BadInput(f"`--set {text}` is not NAME=VALUE",
-                       hint="for instance --set Email=me@example.org")
-    return name, value
+def settings_of(words: list[str]) -> dict[str, str]:
+    """Values by name of `--set NAME=VALUE`; BadInput for another form, or for a name twice."""
+    found = dict[str, str]()
+    for name, equals, value in (text.partition("=") for text in words):
+        if not equals or name in found:
+            raise BadInput(f"`--set {name}{equals}{value}` "
+                           + ("comes beside another one" if equals else "is not NAME=VALUE"),
+                           hint="for instance --set Email=me@example.org --set Subnets=A,B")
+        found[name] = value
+    return found
 
 
 def with_checkout(run: Callable[..., int]) -> Callable[..., int]:

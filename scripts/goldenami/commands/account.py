@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import DryRun, Regions, Settings, lead_to, setting
+from goldenami.aws.session import Account, check_regions, known_regions, translated
+from goldenami.commands import DryRun, Regions, Settings, lead_to, settings_of
 from goldenami.commands.checkout import Checkout
 from goldenami.core import records
 from goldenami.core.errors import BadInput
@@ -45,9 +45,10 @@ def cmd_account(
         return _policies(checkout)
     progress, names = checkout.progress("account", action), region or _declared(checkout)
     if action is AccountAction.REMOVE:
-        return _remove(Account(), region, names[0], progress, dry_run=dry_run)
+        account = checkout.account(also=region or known_regions())
+        return _remove(account, region, names[0], progress, dry_run=dry_run)
     account = checkout.account()
-    plan = account_plan.prepare(account, names, dict(setting(text) for text in settings))
+    plan = account_plan.prepare(account, names, settings_of(settings))
     print("\n".join(account_plan.show(plan)), flush=True)
     if action is AccountAction.APPLY and not dry_run:
         _apply(account, plan, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,20 +64,20 @@ class Checkout:
         bucket, _ = S3Store.location(location, "GOLDEN_STORE_S3")
         return S3Store.at(self.account().bucket(bucket), location)
 
-    def account(self, definition: Definition | None = None) -> Account:
-        """The account in the regions that the repository allows, and the definition.
+    def account(self, *definitions: Definition, also: Iterable[str] = ()) -> Account:
+        """The account in the regions that the repository and each of `definitions` allow.
 
-        What only looks, or takes away, takes an `Account()` of its own: of an image that got
-        elsewhere once, somebody has to know, and be able to end it.
+        `also` are regions that a command only looks at, or takes something away from: of an image
+        that got elsewhere once, somebody has to know, and be able to end it.
         """
         from goldenami.aws.session import Account  # noqa: PLC0415 - botocore, as below
 
-        return Account(self.allowed(definition))
+        allowed = self.allowed(*definitions)
+        return Account(allowed.model_copy(update={"also": frozenset(also)}))
 
-    def allowed(self, definition: Definition | None = None) -> AllowedRegions:
-        sections = [(f"{definition.image}.yml: residency", definition.residency)] if definition \
-            else []
-        return residency.allowed(self.root, sections)
+    def allowed(self, *definitions: Definition) -> AllowedRegions:
+        return residency.allowed(self.root, [
+            (f"{each.image}.yml: residency", each.residency) for each in definitions])
 
     @property
     def families(self) -> dict[str, Family]:

@@ -10,7 +10,7 @@ import typer
 
 from goldenami.aws.channels import channels
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import DryRun, ImageName, Settings, setting
+from goldenami.commands import DryRun, ImageName, Settings, settings_of
 from goldenami.commands.checkout import Checkout
 from goldenami.core.terminal.progress import Progress
 from goldenami.fleet.cluster import cluster_plan, cluster_removal
@@ -49,15 +49,14 @@ def cmd_cluster(
     check_regions([region] if region else [])
     definition, progress = checkout.definition(image), checkout.progress("cluster", image)
     if action is ClusterAction.REMOVE:
-        return _remove(Account(), definition, region, progress, with_machines=with_machines,
-                       dry_run=dry_run)
+        return _remove(checkout.account(definition, also=[region] if region else ()), definition,
+                       region, progress, with_machines=with_machines, dry_run=dry_run)
     account = checkout.account(definition)
     cluster = cluster_plan.render(account, definition, checkout.families, region)
     if action is ClusterAction.RENDER:
         print(cluster.template.body, end="")
         return 0
-    given = dict(setting(text) for text in settings)
-    plan = cluster_plan.prepare(account, definition, cluster, given)
+    plan = cluster_plan.prepare(account, definition, cluster, settings_of(settings))
     print("\n".join(cluster_plan.show(plan)), flush=True)
     if action is ClusterAction.APPLY and not dry_run:
         made = cluster_plan.execute(account, plan, progress)

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws.session import Account, check_regions, known_regions, translated
+from goldenami.aws.session import check_regions, translated
 from goldenami.commands import AsJson, OptionalImage, Regions, print_record, raise_failed
 from goldenami.commands.checkout import Checkout
-from goldenami.commands.status import SITE, home_region, site_bucket
+from goldenami.commands.status import SITE, site_bucket
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import nearest
 from goldenami.fleet.costs import cost_review, costs, family_regions
-from goldenami.fleet.costs.cost_review import REVIEW_FILE, By
+from goldenami.fleet.costs.cost_review import By
 from goldenami.model.operation import residency
 from goldenami.model.supported import hardware
 from goldenami.model.supported.hardware import Family
@@ -40,10 +40,9 @@ def cmd_regions(
         family = list(checkout.definition(image).hardware)
     if not family:
         return _families(checkout.families)
-    account, own = checkout.account(checkout.definition(image) if image else None), home_region()
-    home = account.allowed.first([own, *known_regions()]) or own
+    account = checkout.account(*(checkout.definitions(image) if image else ()))
     rules = residency.of_repository(checkout.root)
-    record, failed = family_regions.look(account, family, region, home, gpu_hours,
+    record, failed = family_regions.look(account, family, region, gpu_hours,
                                          rules.data_center if rules else None)
     print_record(record, family_regions.show(record), as_json)
     raise_failed(failed, "not every region could be read")
@@ -63,8 +62,9 @@ def cmd_costs(
     by: Annotated[str | None, typer.Option(
         "--by", metavar="PARTS",
         help="instead: a page of the whole bill by account, region, type, owner")] = None,
-    months: Annotated[int, typer.Option(
-        "--months", min=1, max=6, help="with --by: so many whole months")] = 3,
+    months: Annotated[int | None, typer.Option(
+        "--months", min=1, max=6,
+        help=f"with --by: so many whole months (default: {cost_review.QUARTER})")] = None,
 ) -> int:
     """Show what images cost this month, what retiring would save, and which commitments end
     soon."""
@@ -72,19 +72,23 @@ def cmd_costs(
         if image or region:
             raise BadInput("--by is of the whole bill: it takes no IMAGE and no --region",
                            hint="leave them out")
-        return _review(checkout, cost_review.parts(by), months, as_json=as_json)
+        return _review(checkout, cost_review.parts(by), months or cost_review.QUARTER,
+                       as_json=as_json)
+    if months is not None:
+        raise BadInput("--months is of --by: without it, costs are of this month",
+                       hint=f"`golden costs --by region --months {months}`, or leave it out")
     policies = {each.image: RetentionPolicy.of(each.publish) if each.publish else RetentionPolicy()
                 for each in checkout.definitions(image)}
-    record, failed = costs.look(Account(), checkout.images_by_region(image, region), policies)
+    images = checkout.images_by_region(image, region)
+    record, failed = costs.look(checkout.account(also=images), images, policies)
     print_record(record, costs.show(record), as_json)
     raise_failed(failed, "not every region could be read")
     return 0
 
 
 def _review(checkout: Checkout, by: list[By], months: int, *, as_json: bool) -> int:
-    account, site = Account(), checkout.root / SITE
-    if bucket := site_bucket(checkout):
-        bucket.pull(site, REVIEW_FILE)
+    account, site = checkout.account(), checkout.root / SITE
+    bucket = site_bucket(checkout)
     review, page = cost_review.saved(account, site, by, months)
     if bucket:
         bucket.push(site)

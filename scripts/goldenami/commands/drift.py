@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from goldenami.aws import notify
-from goldenami.aws.session import Account, check_regions, translated
+from goldenami.aws.session import check_regions, translated
 from goldenami.commands import AsJson, BuildId, DryRun, Regions, print_record, raise_failed, run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records
@@ -175,9 +175,9 @@ def _instance(
     checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None, *,
     inside: bool, as_json: bool,
 ) -> int:
+    notify.check()
     definition = checkout.definition(image)
-    account = checkout.account(definition)
-    progress = checkout.progress("drift", image)
+    account, progress = checkout.account(definition), checkout.progress("drift", image)
     names = only or definition.regions
     check_regions(names)
     target = running_instance.find(account, names, instance)
@@ -204,19 +204,22 @@ def _instance(
 
 
 def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: bool) -> int:
-    account = Account()
+    notify.check()
+    images = checkout.images_by_region(image, only)
+    account = checkout.account(also=images)
     # Ledger and tags are in the account that publishes, and only there.
     for definition in checkout.definitions(image):
         if definition.publish and definition.publish.account:
             account.expect(definition.publish.account, (only or definition.regions)[0])
-    record, failed = fleet.look(account, checkout.images_by_region(image, only))
+    record, failed = fleet.look(account, images)
     records.write(checkout.root / FOLDER / DRIFT_FILE, record)
     lines = list(fleet_records.show(record))
     print_record(record, lines, as_json)
     drifted = any(record.rows())
     untold = list[GoldenError]()
     if drifted or failed:
-        untold = notify.tell(checkout.account(), lines[-1], "\n".join([*lines[:-1], run_url()]))
+        untold = notify.tell(checkout.account(*checkout.definitions(image)), lines[-1],
+                             "\n".join([*lines[:-1], run_url()]))
     _end(fleet_records.headline(record) if drifted else "", untold,
          "`golden drift repair INSTANCE` replaces what drifted; a group takes the default by its "
          "next refresh")

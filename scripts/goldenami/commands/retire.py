@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from goldenami.aws.channels import channels
-from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import AsJson, DryRun, ImageName, Regions, print_record, setting
+from goldenami.aws.session import check_regions, translated
+from goldenami.commands import AsJson, DryRun, ImageName, Regions, print_record, settings_of
 from goldenami.commands.checkout import Checkout
 from goldenami.core.errors import BadInput
 from goldenami.core.yaml_lines import nearest
@@ -41,11 +41,8 @@ def cmd_retire(
     """
     definition = checkout.definition(image)
     publish = channels.publish_section(definition)
-    account, progress, names = (
-        Account(),
-        checkout.progress("retire", image),
-        region or publish.regions,
-    )
+    names, progress = region or publish.regions, checkout.progress("retire", image)
+    account = checkout.account(definition, also=names)
     check_regions(names)
     if publish.account:
         account.with_short_timeouts().expect(publish.account, names[0])
@@ -72,7 +69,7 @@ def cmd_retire(
 
 def _limits(words: list[str]) -> dict[str, int]:
     limits = dict[str, int]()
-    for name, value in map(setting, words):
+    for name, value in settings_of(words).items():
         if name not in _LEAST:
             raise BadInput(f"--set {name}: no such limit; {nearest(name, _LEAST)}",
                            hint=f"of: {', '.join(_LEAST)}")
@@ -93,10 +90,11 @@ def cmd_sweep(
     It asks the regions of all definitions, and those where a bake or a verify of this checkout ran
     (--region).
     """
-    account, used = Account(), [] if region else workspace.noted_regions(checkout.root)
+    used = [] if region else workspace.noted_regions(checkout.root)
     check_regions(used)
-    published = checkout.images_by_region(None, region)
-    prepared = sweep.prepare(account, list(dict.fromkeys([*published, *used])))
+    names = list(dict.fromkeys([*checkout.images_by_region(None, region), *used]))
+    account = checkout.account(also=names)
+    prepared = sweep.prepare(account, names)
     print_record(prepared.plan, sweep.show(prepared.plan), as_json)
     if dry_run:
         sweep.check(prepared, {})

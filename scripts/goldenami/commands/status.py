@@ -14,7 +14,7 @@ import typer
 from goldenami.aws import notify
 from goldenami.aws.channels import channels
 from goldenami.aws.remote_store import S3Store
-from goldenami.aws.session import Account, translated
+from goldenami.aws.session import Account, home_region, translated
 from goldenami.aws.site_bucket import SiteBucket
 from goldenami.commands import (
     AsJson,
@@ -45,8 +45,6 @@ from goldenami.release.publish import container_tags
 from goldenami.release.retire import status
 from goldenami.release.retire.status import Problem
 
-QUARTER = 3
-"""Months."""
 SITE = "build/site"
 """The folder of the site in the checkout."""
 _WRITTEN_AGAIN = (
@@ -76,7 +74,9 @@ def cmd_status(
             raise BadInput("--site is of all images: it takes no IMAGE, --region or --json",
                            hint="leave them out")
         return _site(checkout, page)
-    record, failed = status.look(Account(), checkout.images_by_region(image, region))
+    images = checkout.images_by_region(image, region)
+    account = checkout.account(also=images)
+    record, failed = status.look(account, images)
     families = checkout.families
     dropped = [Problem(image=one.image, region=name, what=channels.DROPPED)
                for one in checkout.definitions(image) if one.publish
@@ -88,7 +88,7 @@ def cmd_status(
                  if any(name in families and families[name].sm for name in one.hardware)}
     shown = status.show(record, details=image is not None, with_gpus=with_gpus)
     support_of = _support(checkout, status.pointed(record), everything=image is not None)
-    tags = container_tags.standing(Account(), checkout.definitions(image))
+    tags = container_tags.standing(account, checkout.definitions(image))
     record = record.model_copy(update={"problems": problems, "containers": {
         name: found.latest_build for name, (_, found) in tags.done.items() if found.latest}})
     containers = container_tags.show_standing(tags.done)
@@ -108,7 +108,7 @@ def _site(checkout: Checkout, answers: Answers) -> int:
     damaged = site.collect([checkout.builds(image) for image in checkout.images], folder)
     asked, failed = None, dict[str, GoldenError]()
     if answers is Answers.ACCOUNT:
-        record, failed = status.look(Account(), checkout.images_by_region(None, []))
+        record, failed = status.look(checkout.account(), checkout.images_by_region(None, []))
         asked = record.model_dump(mode="json")
     page = folder / "index.html"
     records.write_text(page, site.render(
@@ -130,12 +130,12 @@ def site_bucket(checkout: Checkout) -> SiteBucket | None:
     if not location:
         return None
     name, _ = S3Store.location(location, "GOLDEN_SITE_S3")
-    return SiteBucket.at(checkout.account().bucket(name), location)
+    return SiteBucket.at(_account_of_all(checkout).bucket(name), location)
 
 
-def home_region() -> str:
-    """The region that the environment names, as every AWS tool takes it."""
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+def _account_of_all(checkout: Checkout) -> Account:
+    """The account where what is told of all images may be: each of them has to allow it."""
+    return checkout.account(*checkout.definitions(None))
 
 
 def _support(
@@ -154,11 +154,13 @@ def _support(
 @translated()
 def cmd_digest(checkout: Checkout, *, as_json: AsJson = False, dry_run: DryRun = False) -> int:
     """Tell once a week what changed and wants a decision: a page, and a message of what is new."""
-    account, progress = Account(), checkout.progress("digest", "all")
+    account, progress = _account_of_all(checkout), checkout.progress("digest", "all")
     folder, home, bucket = checkout.root / SITE, home_region(), site_bucket(checkout)
+    account.allowed.require(home)
+    notify.check()
     images, gaps = checkout.images_by_region(None, []), _pulled(bucket, folder)
     with progress.step("look", f"{len(images)} regions"):
-        record = digest.look(account, images, lambda builds: _known(checkout, builds))
+        record = digest.look(checkout.account(), images, lambda builds: _known(checkout, builds))
     record = record.model_copy(update={"gaps": [*record.gaps, *gaps]})
     page = folder / "digest" / record.week / "index.html"
     record, review = (record, []) if dry_run else _with_review(account, folder, record)
@@ -192,7 +194,7 @@ def _with_review(
     if not cost_review.is_due(site):
         return record, []
     try:
-        return record, [cost_review.saved(account, site, list(By), QUARTER)[1]]
+        return record, [cost_review.saved(account, site, list(By), cost_review.QUARTER)[1]]
     except GoldenError as error:
         gap = Gap(what="costs of the quarter", why=error.message, kinds=[])
         return record.model_copy(update={"gaps": [*record.gaps, gap]}), []

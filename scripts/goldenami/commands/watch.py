@@ -49,6 +49,7 @@ def cmd_watch(
     it."""
     if propose:
         return _propose(checkout)
+    notify.check()
     progress, folder = checkout.progress("watch", image or "all"), checkout.root / FOLDER
     images, warnings, errors = watch.watched(checkout.root, image)
     with progress.step("sources", f"{len(images)} images"):

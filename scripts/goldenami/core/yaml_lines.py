@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -22,6 +23,9 @@ MOST_KEYS = 10_000
 """Of a file; packer/hardware.yml has 739. A few aliases of aliases would be millions."""
 LOADER = yaml.CSafeLoader
 """That of libyaml, which PyYAML's wheels have: a tenth of the time."""
+_OTHER_NUMBER = re.compile(r"[-+]?0[0-7_]+|[-+]?0[bx][0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+"""What YAML 1.1 reads as another number than people do: octal, other bases, base 60."""
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 SHOWN = 12
 """Known words that an error names: two lines of a terminal."""
 
@@ -210,3 +214,8 @@ def _walk(path: Path, node: yaml.Node, at: Key, lines: dict[Key, int]) -> None:
         for index, value in enumerate(node.value):
             lines[(*at, index)] = value.start_mark.line + 1
             _walk(path, value, (*at, index), lines)
+    elif node.tag in _NUMBERS and _OTHER_NUMBER.fullmatch(node.value):
+        name = ".".join(str(part + 1 if isinstance(part, int) else part) for part in at)
+        raise BadInput(f"{path}:{node.start_mark.line + 1}: {name}: YAML reads {node.value} as "
+                       f"another number, {yaml.safe_load(node.value)}",
+                       hint=f"write it in quotes, \"{node.value}\", or as a decimal number")

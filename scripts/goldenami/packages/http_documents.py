@@ -216,5 +216,6 @@ def _unreachable(where: str, error: Exception) -> Unreachable:
     cause = getattr(error, "reason", None) or error
     if isinstance(cause, urllib3.exceptions.ResponseError):
         return Unreachable(f"{where}: {cause}", hint="the server redirects in a circle, or fails")
-    return Unreachable(f"{where}: {cause}",
+    # urllib3 begins with the host, which the address has, too: `HTTPSConnection(host=..., ...): `
+    return Unreachable(f"{where}: {str(cause).partition('): ')[2] or cause}",
                        hint="check the address and the network, then run again")

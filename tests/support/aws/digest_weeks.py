@@ -91,7 +91,7 @@ class Weeks:
         since = Week.before(clock.now()).back(WEEKS - 1).monday
         bill = [{"call": "ce:GetCostAndUsage", "answer": {"ResultsByTime": [{
             "TimePeriod": {"Start": day.isoformat(), "End": day.isoformat()},
-            "Groups": [{"Keys": [service], "Metrics": {"UnblendedCost": {
+            "Groups": [{"Keys": [service], "Metrics": {"AmortizedCost": {
                 "Amount": str(usd), "Unit": "USD"}}} for service, usd in services.items()]}
             for day, services in sorted(self.bills.items()) if day >= since]}}]
         self.aws.set(answers=stated + bill)

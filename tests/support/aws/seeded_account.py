@@ -15,6 +15,7 @@ from goldenami.aws.inventory.topology import AccountAmi
 from goldenami.aws.session import Account
 from goldenami.core import clock
 
+from support.aws import unbound
 from support.aws.emulator import Emulator
 
 IMAGE = "debian-13-ml-cpu"
@@ -30,7 +31,7 @@ def build_id(number: int) -> str:
 def account_at(url: str) -> Account:
     """One account for all tests of a server: clients cost half a second each."""
     assert os.environ["AWS_ENDPOINT_URL"] == url
-    return Account()
+    return unbound.account()
 
 
 class SeededAccount:

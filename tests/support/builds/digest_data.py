@@ -19,8 +19,8 @@ WEEKS = [WeekSpent(week=f"2026-W{number}", services={
          for number in range(36, 49)]
 
 
-def page(bad: str = "") -> str:
-    """The page of a week; `bad` stands in whatever others write."""
+def week(bad: str = "") -> tuple[DigestRecord, News]:
+    """`bad` stands in whatever others write."""
     findings = worst_first([DigestFinding(
         kind=kind, subject=f"us-east-1 i-0123456789abcde{number:02}{bad}", owner=f"ann{bad}",
         what=f"g5.12xlarge was so for {number} of 168 hours {bad}", todo="look at it",
@@ -33,8 +33,18 @@ def page(bad: str = "") -> str:
             held=[], utilization={"reservation": 71.0}, coverage={"reservation": 44.0}, unknown={},
             advice=[PurchaseAdvice(kind="savings plan", what="$1.500 an hour",
                                    saves_usd_month=75.0)]))
-    return digest_views.page(record, News(new=findings[:8], standing=findings[8:],
-                                           settled=[f"drift: us-east-1 i-9{bad}"]))
+    return record, News(new=findings[:8], standing=findings[8:],
+                        settled=[f"drift: us-east-1 i-9{bad}"])
+
+
+def page(bad: str = "") -> str:
+    """The page of a week."""
+    return digest_views.page(*week(bad))
+
+
+def text() -> str:
+    """The message of it."""
+    return f"{digest_views.headline(*week())}\n{digest_views.text(*week())}"
 
 
 def review(bad: str = "") -> str:
@@ -44,4 +54,4 @@ def review(bad: str = "") -> str:
             for name, share in (("g5.12xlarge", 9.0), ("", 1.5), ("c7i.large", 0.2))]
     return cost_review.render(CostReview(
         asked_at="2027-01-05T06:23:00Z", since=date(2026, 7, 1), until=date(2027, 1, 1),
-        against="2026-10-01", parts={part.value: rows for part in By}))
+        months=months, parts={part.value: rows for part in By}))

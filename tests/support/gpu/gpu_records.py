@@ -9,13 +9,13 @@ from typing import Any
 
 from goldenami.aws import tags
 from goldenami.aws.channels import evidence
-from goldenami.aws.session import Account
 from goldenami.core import clock
 from goldenami.image.security import signers
 from goldenami.model.builds import gpu_proofs
 from goldenami.model.builds.gpu_proofs import GpuTestRecord
 from goldenami.release.gpu_test import gpu_evidence
 
+from support.aws import unbound
 from support.builds import builds
 from support.builds.builds import GPU_IMAGE, REGIONS, ROOT, Checkout, RegionState
 from support.security import signing_key
@@ -51,8 +51,8 @@ def record(said: dict[str, Any]) -> GpuTestRecord:
 
 def keep_signed(said: dict[str, Any]) -> None:
     """Write it to a region, signed by the environment's key."""
-    evidence.write(Account().ssm(REGIONS[1]), gpu_evidence.signed(
-        record(said), signers.of_environment(ROOT, Account())))
+    evidence.write(unbound.account().ssm(REGIONS[1]), gpu_evidence.signed(
+        record(said), signers.of_environment(ROOT, unbound.account())))
 
 
 def keep(said: dict[str, Any], key: Path | None = None, region: str = REGIONS[1]) -> GpuTestRecord:
@@ -60,8 +60,8 @@ def keep(said: dict[str, Any], key: Path | None = None, region: str = REGIONS[1]
     made = record(said)
     if key is not None:
         with signing_key.used(key):
-            made = gpu_evidence.signed(made, signers.of_environment(ROOT, Account()))
-    evidence.write(Account().ssm(region), made)
+            made = gpu_evidence.signed(made, signers.of_environment(ROOT, unbound.account()))
+    evidence.write(unbound.account().ssm(region), made)
     return made
 
 

@@ -19,6 +19,9 @@ from goldenami.model.builds.build_records import Utc
 
 HOME = "us-east-1"
 DOLLARS = "USD"
+_METRIC = "AmortizedCost"
+"""Fees of reservations and savings plans are of the days that they are for, not of the day that
+they are billed on (Cost Explorer's user guide, "Understanding your costs")."""
 _NO_DATA = "DataUnavailableException"
 """Cost Explorer's word for an account that it has nothing of."""
 _TERMS = {"TermInYears": "ONE_YEAR", "PaymentOption": "NO_UPFRONT",
@@ -111,10 +114,10 @@ def _billed(
     """First day, keys and US dollars of each group that Cost Explorer makes."""
     request: dict[str, Any] = {
         "TimePeriod": _period(since, until), "Granularity": granularity,
-        "Metrics": ["UnblendedCost"], "GroupBy": list(groups), **more}
+        "Metrics": [_METRIC], "GroupBy": list(groups), **more}
     for period in _paged(account, "get_cost_and_usage", "ResultsByTime", request):
         for group in period["Groups"]:
-            cost = group["Metrics"]["UnblendedCost"]
+            cost = group["Metrics"][_METRIC]
             _require_dollars(cost["Unit"])
             yield (date.fromisoformat(period["TimePeriod"]["Start"]), group["Keys"],
                    float(cost["Amount"]))
@@ -247,7 +250,7 @@ def advice(account: Account) -> Iterator[PurchaseAdvice]:
 def budgets(account: Account, prefix: str) -> Iterator[BudgetState]:
     """The account's budgets whose name begins so."""
     client = account.client("budgets", HOME)
-    for row in pages(client, "describe_budgets", "Budgets", AccountId=account.number(HOME)):
+    for row in pages(client, "describe_budgets", "Budgets", AccountId=account.number(account.home)):
         if row["BudgetName"].startswith(prefix) and "BudgetLimit" in row:
             forecast = row["CalculatedSpend"].get("ForecastedSpend")
             yield BudgetState(

@@ -35,6 +35,7 @@ class Progress:
     _within: set[str] = field(default_factory=set)
     _relayed: dict[str, ExitStack] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
+    _beside_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._meter = Meter(self.say)
@@ -115,10 +116,22 @@ class Progress:
             self._said.clear()
             self.say(event["name"])
         elif event["kind"] == "done":
-            self._within.add(event["name"])
+            self._beside_s += event["seconds"]
             self.record(event["name"], event["seconds"])
         else:
             self.relay(event)
+
+    @contextmanager
+    def joint(self, name: str) -> Iterator[None]:
+        """What it holds runs beside steps that `relay_beside` tells: these are phases, and the
+        phase `name` is by how much it took longer than they. So phases add up."""
+        began, self._beside_s = time.monotonic(), 0.0
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._open.remove(name)
+        self.record(name, max(0.0, time.monotonic() - began - self._beside_s))
 
     @contextmanager
     def relaying(self, look: Callable[[str], Counted | None] = lambda _: None) -> Iterator[None]:

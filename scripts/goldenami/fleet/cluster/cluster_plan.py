@@ -111,7 +111,7 @@ def _check(cluster: RenderedCluster, parameters: Mapping[str, str]) -> None:
     values = _values(cluster, parameters)
     if _SUBNETS not in values:
         raise BadInput("where shall machines start?",
-                       hint="name subnets: --set Subnets=subnet-0a,subnet-0b")
+                       hint="name subnets: --set Subnets=subnet-0a1b2c3d,subnet-4e5f6a7b")
     if int(values[_LEAST]) > int(values[_MOST]):
         raise BadInput(f"a group cannot have {values[_LEAST]} machines at least and "
                        f"{values[_MOST]} at most",

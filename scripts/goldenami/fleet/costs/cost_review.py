@@ -1,9 +1,9 @@
-"""What was billed over months by account, region, type and owner, against the review before: for
-the deep look of a quarter."""
+"""What was billed over months by account, region, type and owner, against as many months before:
+for the deep look of a quarter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +21,8 @@ from goldenami.image.report.report import template
 from goldenami.model.builds.build_records import Utc
 
 REVIEW_FILE, FOLDER = "review.json", "costs"
+QUARTER = 3
+"""Months."""
 SHOWN = 30
 """Rows of each table of the page; the record has all."""
 
@@ -42,7 +44,8 @@ GROUPS = {By.ACCOUNT: {"Type": "DIMENSION", "Key": "LINKED_ACCOUNT"},
 
 
 class ReviewRow(Record):
-    """US dollars by month, and in all of the review before; None where that did not have it."""
+    """US dollars by month, and `before` in all of as many months before; None where there were
+    none."""
 
     name: str
     months: dict[str, float]
@@ -54,25 +57,25 @@ class ReviewRow(Record):
 
     @property
     def change(self) -> str:
-        """Against the review before, in words."""
+        """Against the months before, in words."""
         return units.change(self.usd, self.before)
 
 
 class CostReview(Record):
-    """Whole months before `until`, and by each part the rows, the dearest first. `against` is where
-    the review before ends, "" where there was none."""
+    """The whole months from `since` to before `until`, and by each part the rows, the dearest
+    first."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     asked_at: Utc
     since: date
     until: date
-    against: str
+    months: list[str]
     parts: dict[str, list[ReviewRow]]
 
     @property
-    def months(self) -> list[str]:
-        return sorted({month for rows in self.parts.values() for row in rows
-                       for month in row.months})
+    def has_before(self) -> bool:
+        """Whether anything was billed in the months before."""
+        return any(row.before is not None for rows in self.parts.values() for row in rows)
 
 
 def parts(text: str) -> list[By]:
@@ -86,27 +89,30 @@ def parts(text: str) -> list[By]:
     return [By(name) for name in dict.fromkeys(names)]
 
 
-def look(account: Account, by: Sequence[By], months: int, before: CostReview | None) -> CostReview:
-    """Ask for the last whole months: one request for each part."""
+def _back(month: date, months: int) -> date:
+    number = month.year * 12 + month.month - 1 - months
+    return date(number // 12, number % 12 + 1, 1)
+
+
+def look(account: Account, by: Sequence[By], months: int) -> CostReview:
+    """Ask for the last whole months and as many before: one request for each part."""
     until = _until()
-    number = until.year * 12 + until.month - 1 - months
-    since = date(number // 12, number % 12 + 1, 1)
+    since = _back(until, months)
     with translated():
-        found = {part: billing.monthly(account, GROUPS[part], since, until) for part in by}
+        found = {part: billing.monthly(account, GROUPS[part], _back(since, months), until)
+                 for part in by}
     return CostReview(
         asked_at=clock.stamp(), since=since, until=until,
-        against=str(before.until) if before else "",
-        parts={part.value: _rows(rows, before.parts.get(part.value, []) if before else None)
-               for part, rows in found.items()})
+        months=[str(_back(until, number))[:7] for number in range(months, 0, -1)],
+        parts={part.value: _rows(rows, since) for part, rows in found.items()})
 
 
-def _rows(
-    found: dict[str, dict[date, float]], before: Sequence[ReviewRow] | None
-) -> list[ReviewRow]:
-    earlier = {row.name: row.usd for row in before or ()}
-    names = {**dict.fromkeys(found), **dict.fromkeys(earlier)}
-    rows = [ReviewRow(name=name, before=earlier.get(name), months={
-        day.isoformat()[:7]: usd for day, usd in found.get(name, {}).items()}) for name in names]
+def _rows(found: dict[str, dict[date, float]], since: date) -> list[ReviewRow]:
+    rows = list[ReviewRow]()
+    for name, billed in found.items():
+        before = [usd for day, usd in billed.items() if day < since]
+        rows.append(ReviewRow(name=name, before=sum(before) if before else None, months={
+            day.isoformat()[:7]: usd for day, usd in billed.items() if day >= since}))
     return sorted(rows, key=lambda row: (-row.usd, row.name))
 
 
@@ -114,33 +120,27 @@ def saved(
     account: Account, site: Path, by: Sequence[By], months: int
 ) -> tuple[CostReview, Path]:
     """Keep record and page in the site's folder; returns the page's path."""
-    review = look(account, by, months, _newest_before(site / FOLDER, _until()))
-    page = page_of(site)
+    review = look(account, by, months)
+    page = page_of(site, by, months)
     records.write(page.with_name(REVIEW_FILE), review)
     records.write_text(page, render(review))
     return review, page
 
 
-def page_of(site: Path) -> Path:
-    """Where the page of the months up to this one is, or will be."""
-    return site / FOLDER / str(_until()) / "index.html"
+def page_of(site: Path, by: Iterable[By], months: int) -> Path:
+    """Where the page of so many months up to this one is, or will be: no look replaces another."""
+    name = "-".join([str(_until()), f"{months}m", *(part for part in By if part in by)])
+    return site / FOLDER / name / "index.html"
 
 
 def is_due(site: Path) -> bool:
     """Whether a quarter is over, and no review of it is kept."""
-    return _until().month % 3 == 1 and not page_of(site).with_name(REVIEW_FILE).exists()
+    kept = page_of(site, By, QUARTER).with_name(REVIEW_FILE)
+    return _until().month % QUARTER == 1 and not kept.exists()
 
 
 def _until() -> date:
     return clock.now().date().replace(day=1)
-
-
-def _newest_before(folder: Path, until: date) -> CostReview | None:
-    """The last saved review that ends earlier; one that is damaged is passed over."""
-    paths = sorted(path for path in folder.glob(f"*/{REVIEW_FILE}")
-                   if path.parent.name < until.isoformat())
-    saved = (records.read_if_whole(path, CostReview) for path in reversed(paths))
-    return next((each for each in saved if each), None)
 
 
 def show(review: CostReview) -> Iterator[str]:
@@ -148,7 +148,8 @@ def show(review: CostReview) -> Iterator[str]:
     for part, rows in review.parts.items():
         yield f"by {part}, {review.since} to {review.until}:"
         for row in rows[:SHOWN]:
-            yield f"  {row.name or 'none'}: {units.dollars(row.usd)} ({row.change})"
+            change = f" ({row.change})" if review.has_before else ""
+            yield f"  {row.name or 'none'}: {units.dollars(row.usd)}{change}"
 
 
 def render(review: CostReview) -> str:

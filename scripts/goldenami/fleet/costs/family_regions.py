@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 from pydantic import Field
@@ -55,14 +56,14 @@ class RegionsRecord(Record):
 
 
 def look(
-    account: Account, families: Sequence[str], regions: list[str], home: str,
+    account: Account, families: Sequence[str], regions: list[str],
     gpu_hours: float | None = None, center: GeoPlace | None = None,
 ) -> tuple[RegionsRecord, dict[str, GoldenError]]:
-    """Without `regions` all are asked that the account has enabled, as `home` says, and that are
-    allowed. `center` is the company's data centre."""
+    """Without `regions` all are asked that the account has enabled and that are allowed. `center`
+    is the company's data centre."""
     account = account.with_short_timeouts()
     enabled = regions or sorted(row["RegionName"]
-                                for row in account.ec2(home).describe_regions()["Regions"])
+                                for row in account.ec2(account.home).describe_regions()["Regions"])
     asked = enabled if regions else list(filter(account.allowed.allows, enabled))
     answers = for_each_region(asked,
                               lambda region: _region(account.ec2(region), families,
@@ -70,6 +71,8 @@ def look(
     gpus = _gpus_by_type(account, families,
                          {region: one.zones for region, one in answers.done.items()})
     known, why = prices.hourly_by_type(account, sorted(gpus))
+    if gpus and not why and not any(known.values()):
+        why = "AWS's price list has none of these types"
     offers = {region: [OfferedType(
         instance_type=name, gpu=gpus[name][0], gpus=gpus[name][1], zones=sorted(zones),
         spot=one.spot.get(name),
@@ -151,7 +154,7 @@ def show(record: RegionsRecord) -> Iterator[str]:
                     if (text := _place(record, region)))
     else:
         for region in sorted(record.regions, key=lambda name: (name != record.default, name)):
-            offers = ", ".join(map(_offer, record.regions[region])) \
+            offers = "; ".join(_families(record.regions[region])) \
                 or f"has no {' and no '.join(record.families)}"
             place = _place(record, region)
             yield f"  {region:<15} {offers}{place and f' ({place})'}"
@@ -172,6 +175,15 @@ def _place(record: RegionsRecord, region: str) -> str:
     said = [f"{known.km:,} km away"] if known.km is not None else []
     said += [f"{known.machines} machines of the account run there"] if known.machines else []
     return ", ".join([*said, "the default"] if region == record.default else said)
+
+
+def _families(offers: Sequence[OfferedType]) -> Iterator[str]:
+    """Each family by its cheapest and its dearest type; where prices are not known, by size."""
+    for _, types in groupby(offers, key=lambda each: each.instance_type.partition(".")[0]):
+        first, *others = sorted(types, key=lambda each: (
+            each.usd_hour or float("inf"), len(each.instance_type)))
+        last = f" to {_offer(others[-1])}, {len(others) + 1} types" if others else ""
+        yield _offer(first) + last
 
 
 def _offer(offer: OfferedType) -> str:

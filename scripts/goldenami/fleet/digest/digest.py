@@ -77,7 +77,7 @@ def look(
         _DRIFT: lambda: fleet.look(hasty, images)[0],
         _COMMITTED: lambda: commitments.look(hasty, images, now),
         _BILL: lambda: billing.daily(
-            hasty, week.back(weeks.WEEKS - 1).monday, week.end.date()),
+            hasty, week.back(weeks.WEEKS - 1).monday.replace(day=1), week.end.date()),
         _ANOMALIES: lambda: list(billing.anomalies(
             hasty, now.date() - timedelta(days=ANOMALY_DAYS), now.date()))}
     asks |= {_MACHINES + region: partial(machines.look, hasty, region, week.begin, week.end)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from goldenami.core import units
 from goldenami.core.units import dollars
 from goldenami.fleet.digest.digest import DigestRecord
-from goldenami.fleet.digest.findings import DigestFinding
+from goldenami.fleet.digest.findings import DigestFinding, saving
 from goldenami.fleet.digest.memory import News
 from goldenami.fleet.digest.weeks import BEFORE
 from goldenami.image.report import charts
@@ -24,6 +25,8 @@ def headline(record: DigestRecord, said: News) -> str:
              else f"digest of {record.week}: nothing new", f"{len(said.standing)} stand"]
     if record.gaps:
         parts.append(f"{len(record.gaps)} could not be looked at")
+    if could := saving(record.findings):
+        parts.append(f"up to {dollars(could)} a week could be saved")
     return "; ".join([*parts, *_spent(record)])
 
 
@@ -41,14 +44,16 @@ def text(record: DigestRecord, said: News, link: str = "") -> str:
 
 
 def _lines(record: DigestRecord, said: News, link: str) -> Iterator[str]:
-    for one in said.new[:MOST_LINES]:
-        yield f"- {line(one)}"
-        yield f"  {one.todo}"
+    for urgency, of in groupby(said.new[:MOST_LINES], key=lambda one: one.kind.urgency):
+        yield f"{urgency.words}:"
+        for one in of:
+            yield f"- {line(one)}"
+            yield f"  {one.todo}"
     if more := len(said.new) - MOST_LINES:
         yield from [f"and {more} more new ones"] if more > 0 else []
     if said.standing:
-        week = sum(one.usd_week or 0.0 for one in said.standing)
-        yield f"Told before and still so: {len(said.standing)}, about {dollars(week)} a week."
+        week = dollars(saving(said.standing))
+        yield f"Told before and still so: {len(said.standing)}; up to {week} a week could be saved."
     if said.settled:
         yield f"Settled: {units.some(said.settled, MOST_SETTLED)}"
     for gap in record.gaps:

@@ -3,6 +3,7 @@ once. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum, StrEnum
 from typing import Annotated
 
@@ -19,6 +20,10 @@ class Urgency(IntEnum):
     NOW = 0
     SOON = 1
     WHEN_THERE_IS_TIME = 2
+
+    @property
+    def words(self) -> str:
+        return self.name.replace("_", " ").capitalize()
 
 
 class Kind(StrEnum):
@@ -74,6 +79,21 @@ class Gap(Record):
     why: str
     kinds: list[Annotated[Kind, Field(strict=False)]]
     is_failure: bool = True
+
+
+_MACHINES = frozenset({Kind.IDLE, Kind.HELD, Kind.UNDERUSED})
+"""What may be said of the same hours of one machine."""
+_SAVES = _MACHINES | {Kind.EMPTY_DISK, Kind.UNUSED}
+
+
+def saving(findings: Iterable[DigestFinding]) -> float:
+    """US dollars a week that decisions on these could save; an hour of a machine counts once."""
+    found = dict[tuple[str, bool], float]()
+    for one in findings:
+        if one.kind in _SAVES:
+            key = one.subject, one.kind in _MACHINES
+            found[key] = max(one.usd_week or 0.0, found.get(key, 0.0))
+    return sum(found.values())
 
 
 def worst_first(findings: list[DigestFinding]) -> list[DigestFinding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
@@ -11,7 +12,7 @@ from goldenami.core import units
 from goldenami.fleet.costs.commitments import Commitments
 from goldenami.fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
 from goldenami.fleet.drift.fleet_records import FleetDrift, FleetRecord, InstanceRow
-from goldenami.model.builds.security_records import CveRecord, Rating
+from goldenami.model.builds.security_records import CveRecord, Rating, Vulnerability
 from goldenami.model.supported.support import PartSupport, SupportState
 from goldenami.release.retire.status import StatusRecord
 
@@ -23,6 +24,8 @@ REVIEW_DAYS = (30, 60)
 """Days after a commitment's begin between which its first month is over and just over."""
 USED_PERCENT = 80.0
 """Use below which a commitment is told of."""
+MOST_IDS = 3
+"""Vulnerabilities of a package that are named, the newest first."""
 _BY_BUILD = frozenset({FleetDrift.OTHER, FleetDrift.VERSION})
 """Drift of many machines at once, after each release: told together."""
 
@@ -77,31 +80,48 @@ def ended(parts: Mapping[str, list[PartSupport]], day: date) -> Iterator[DigestF
             state = part.state(day)
             if state in (SupportState.ENDED, SupportState.ENDING):
                 yield DigestFinding(
-                    kind=Kind.ENDED, subject=f"{image} {part.part} {part.version}",
+                    kind=Kind.ENDED, subject=f"{image} {part.part} {part.branch}",
                     stage=state.value, what=f"{part.part} {part.version} {part.words(day)}",
                     todo=f"move {image} to another branch ({part.source})")
 
 
 def vulnerable(records: Mapping[str, list[CveRecord]]) -> Iterator[DigestFinding]:
     """What is known against the builds of each image, of high rating, used in attacks, or by the
-    image's own rule."""
+    image's own rule: one finding for each package and remedy."""
+    groups = defaultdict[tuple[str, str, str], list[Vulnerability]](list)
     for image, known in records.items():
         for one in (each for record in known for each in record.findings):
-            if one.waived or not (one.exploited or one.stops or one.rating.at_least(Rating.HIGH)):
-                continue
-            attacks = ", used in attacks" if one.exploited else ""
-            yield DigestFinding(
-                kind=Kind.VULNERABLE, subject=f"{image} {one.id} in {one.part}",
-                stage="used in attacks" if one.exploited else "",
-                what=f"{one.part} {one.version}: {one.rating.value}{attacks}; "
-                     + (f"{one.fix} mends it" if one.fix else "nothing mends it yet"),
-                todo="`golden watch --update` takes what mends it; or waive it with a reason")
+            is_told = one.exploited or one.stops or one.rating.at_least(Rating.HIGH)
+            if is_told and not one.waived:
+                groups[image, one.part, one.fix].append(one)
+    return (_of_package(*key, found) for key, found in groups.items())
+
+
+def _of_package(image: str, part: str, fix: str, found: list[Vulnerability]) -> DigestFinding:
+    """A newer vulnerability, or one that begins to be used in attacks, is a state of its own."""
+    attacks, ids = (sorted({one.id for one in found if one.exploited or not only}, key=_age)
+                    for only in (True, False))
+    worst = max((one.rating for one in found), key=list(Rating).index)
+    used = f"; used in attacks: {units.some(attacks[::-1], MOST_IDS)}" if attacks else ""
+    return DigestFinding(
+        kind=Kind.VULNERABLE, subject=f"{image} {part}",
+        stage=" ".join([fix, ids[-1], *attacks[-1:]]),
+        what=f"{part} {', '.join(sorted({one.version for one in found}))}: "
+             f"{units.some(ids[::-1], MOST_IDS)}, {worst.value}{used}; "
+             + (f"{fix} mends this" if fix else "nothing mends this yet"),
+        todo="`golden watch --update` takes what mends it; or waive it with a reason" if fix
+             else "waive it with a reason and a date, or take the package out")
+
+
+def _age(name: str) -> tuple[list[int], str]:
+    """`CVE-2026-10000` is newer than `CVE-2026-9999`."""
+    return [int(number) for number in re.findall(r"\d+", name)], name
 
 
 def anomalies(found: list[CostAnomaly]) -> Iterator[DigestFinding]:
-    """What AWS's monitors say."""
+    """What AWS's monitors say; the dollars are of all its days, so they are none of a week."""
     for one in found:
-        yield DigestFinding(kind=Kind.ANOMALY, subject=one.id, usd_week=round(one.usd, 2),
+        yield DigestFinding(kind=Kind.ANOMALY, subject=one.id,
                       what=f"{units.dollars(one.usd)} more than expected since {one.begins}: "
                            f"{one.cause}",
                       todo="look at it in the console, Cost Anomaly Detection")

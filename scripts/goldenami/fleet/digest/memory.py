@@ -9,6 +9,8 @@ answer and its note; it then says so. Neither Slack nor a topic of SNS knows a m
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
@@ -16,16 +18,20 @@ from typing import Literal
 from pydantic import Field
 
 from goldenami.aws.channels.lease import LIFE_S, Lease, hold_leases, read_lease
+from goldenami.aws.notify import shortened
 from goldenami.aws.session import Account, translated
 from goldenami.core.errors import GoldenError, Unanswered
 from goldenami.core.records import Record
 from goldenami.fleet.digest.digest import DigestRecord
-from goldenami.fleet.digest.findings import DigestFinding, Kind, worst_first
+from goldenami.fleet.digest.findings import DigestFinding, Kind, Urgency, worst_first
 
 ITEM = "golden:digest"
 """The item of the lease's table; no image has such a name."""
-MOST_BYTES = 300_000
-"""Of the notes: DynamoDB takes 400 KB an item ("Service, account, and table quotas")."""
+MOST_BYTES = 190_000
+"""Of the notes: DynamoDB takes 400 KB an item ("Service, account, and table quotas"), and moto
+counts what replaces a value beside it."""
+MOST_OF_MESSAGE = 40_000
+"""Bytes of a message's text that is kept to be sent; Slack takes no more."""
 AGAIN = "(This may come a second time: nobody knows whether it arrived before.)\n"
 
 Send = Callable[[str, str], None]
@@ -104,7 +110,18 @@ def after(told: Told, record: DigestRecord, said: News) -> Told:
 def remembered(account: Account, region: str) -> Told:
     """What was told, without the lease: for who only looks."""
     with translated(region):
-        return Told.model_validate_json(read_lease(account.dynamodb(region), ITEM).notes or "{}")
+        return _unpacked(read_lease(account.dynamodb(region), ITEM).notes)
+
+
+def _packed(told: Told) -> str:
+    """Thousands of keys say nearly the same: an eighth of their bytes."""
+    return base64.b85encode(zlib.compress(told.model_dump_json().encode())).decode()
+
+
+def _unpacked(notes: str) -> Told:
+    is_plain = not notes or notes.startswith("{")  # as of earlier digests
+    return Told.model_validate_json(
+        notes or "{}" if is_plain else zlib.decompress(base64.b85decode(notes)))
 
 
 @contextmanager
@@ -119,22 +136,29 @@ class Notes:
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
-        self.told = Told.model_validate_json(lease.notes or "{}")
+        self.told = _unpacked(lease.notes)
 
     def keep(self, told: Told) -> None:
-        """Write the notes; the oldest messages that no channel took go where they would not fit."""
-        text = told.model_dump_json()
-        while len(text.encode()) > MOST_BYTES and len(told.queue) > 1:
-            told = told.model_copy(update={"queue": told.queue[1:]})
-            text = told.model_dump_json()
+        """Write the notes. Where they would not fit, the oldest messages that no channel took go,
+        then the findings that can wait longest: these are told again."""
+        text = _packed(told)
+        urgency = {kind.value: kind.urgency for kind in Kind}
+        while len(text) > MOST_BYTES and (len(told.queue) > 1 or told.keys):
+            if len(told.queue) > 1:
+                told = told.model_copy(update={"queue": told.queue[1:]})
+            else:
+                kept = sorted(told.keys, key=lambda key: urgency.get(
+                    _subject(key)[0], Urgency.WHEN_THERE_IS_TIME))[:len(told.keys) * 9 // 10]
+                told = told.model_copy(update={"keys": {key: told.keys[key] for key in kept}})
+            text = _packed(told)
         with translated():
             self._lease.note(text)
         self.told = told
 
     def add(self, told: Told, headline: str, text: str, channels: Iterable[str]) -> None:
         """Keep a message to be sent and, in the same write, what it tells."""
-        message = Message(number=told.number + 1, week=told.week, headline=headline, text=text,
-                          waiting=list(channels))
+        message = Message(number=told.number + 1, week=told.week, headline=headline,
+                          text=shortened(text, MOST_OF_MESSAGE), waiting=list(channels))
         self.keep(told.model_copy(update={"number": message.number,
                                           "queue": [*told.queue, message]}))
 

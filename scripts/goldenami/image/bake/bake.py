@@ -130,7 +130,8 @@ def _beside(
     folder.mkdir()
     early = plan(folder, log.with_name(f"{log.stem}-layers.log"))
     early = early.model_copy(update={"steps": early.steps[:steps]})
-    there = builder.beside(early, progress, compile_again).layers
+    with progress.joint("modules and wheels"):
+        there = builder.beside(early, progress, compile_again).layers
     for path in folder.glob(packer.ROLE_SECONDS):
         path.rename(work / path.name)
     return {"base", *(step.name for step in early.steps)} - set(there)

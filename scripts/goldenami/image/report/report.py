@@ -84,7 +84,7 @@ def _context(folder: BuildFolder, previous: BuildFolder | None) -> dict[str, Any
         "security": security, "publication": view.publication(folder),
         "files": view.files(folder, previous if old_bake else None),
         "choices": lock.get("choices") or (), "charts": charts.of_bake(bake),
-        "groups": view.groups(checked), "packages": lock["packages"],
+        "moved": view.moved(old_lock, lock), "groups": view.groups(checked), "packages": lock["packages"],
         "diff": package_diff.compare(old_lock["packages"], lock["packages"]) if old_lock else None,
     }
 

@@ -137,10 +137,12 @@ def render(
     day = date.fromisoformat(made_at[:10])
     sections = [_section(image, found.get(image, ()), day, status)
                 for image in dict.fromkeys([*images, *found])]
+    # The newest first, and last those without a build.
+    sections.sort(key=lambda one: one["newest"].started_at if one["newest"] else "", reverse=True)
     asked = status or {"unreachable": {}, "regions": {}}
     return template("site.html.j2").render(
         sections=sections, made_at=made_at, day=day, not_asked=NOT_ASKED,
-        unreachable=asked["unreachable"],
+        unreachable=asked["unreachable"], is_asked=status is not None,
         regions=len(asked["unreachable"]) + len(asked["regions"]))
 
 
@@ -162,8 +164,8 @@ def _section(
     if status is not None:
         runs = "unknown" if status["unreachable"] else "not published"
     return {"image": image, "builds": found, "newest": found[0] if found else None,
-            "support": parts, "worst": worst, "charts": [chart for chart in drawn if chart],
-            "regions": regions, "runs": runs}
+            "shown": bool(found) or status is not None, "support": parts, "worst": worst,
+            "charts": [chart for chart in drawn if chart], "regions": regions, "runs": runs}
 
 
 def _regions(image: str, status: Answer) -> Iterator[dict[str, str]]:

@@ -6,6 +6,7 @@ The lock is read as plain JSON. Keys that every lock has are indexed; those that
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ FILES = ("lock.json", "bake.json", CONTAINER_FILE, "verify.json", "publish.json"
          "sbom.cdx.json", "sbom.spdx.json", "provenance", "hardening.json", "coverage.json",
          "junit.xml", "serial-bios.log", "serial-uefi.log")
 """Files of a build that a reader may want."""
+TOOLS = ("python3", "docker.io", "podman", "containerd", "git", "awscli", "gcc", "tmux", "nvtop")
+"""Packages whose versions people ask for."""
 NO_GPU = "no GPU has run this build"
 """What stands beside the verdict of a build for GPUs until `gpu-test` says otherwise."""
 RESTORE = "restore it from packer/locks/, or bake again"
@@ -88,6 +91,8 @@ def facts(lock: LockData) -> tuple[Fact, ...]:
         _cuda(lock.get("cuda")),
         _frameworks(lock.get("frameworks")),
         *_python_packages(lock.get("python")),
+        Fact("Tools", _list(f"{name} {_upstream(lock['packages'][name]['version'])}"
+                            for name in TOOLS if name in lock["packages"])),
         Fact("Hardware families", _list(hardware.get("families")) or "none"),
         Fact("GPU architectures", _list(f"sm_{sm}" for sm in hardware.get("sm") or ()) or "none"),
         Fact("CPU architectures", _list(hardware.get("cpus"))),
@@ -95,6 +100,23 @@ def facts(lock: LockData) -> tuple[Fact, ...]:
         Fact("Roles", _list(lock.get("roles"))),
     ]
     return tuple(fact for fact in lines if fact.value)
+
+
+def moved(old: LockData | None, lock: LockData) -> list[tuple[str, str, str]]:
+    """Facts that are not as in the lock `old`: of each what it was, and what it is now."""
+    before = {fact.term: fact.value.split(", ") for fact in facts(old)} if old else {}
+    now = [(fact.term, fact.value.split(", ")) for fact in facts(lock) if fact.term in before]
+    return [(term, _without(before[term], values), _without(values, before[term]))
+            for term, values in now if values != before[term]]
+
+
+def _without(values: list[str], others: list[str]) -> str:
+    return _list(value for value in values if value not in others) or "none"
+
+
+def _upstream(version: str) -> str:
+    """A package's version without the distribution's additions."""
+    return re.split(r"[-+~]", version.partition(":")[2] or version)[0]
 
 
 def figures(

@@ -193,9 +193,12 @@ def summary(record: CveRecord) -> str:
     """`31 known, 2 stop the build, 1 waived; 250000 entries of debian, ...`."""
     waived = sum(bool(one.waived) for one in record.findings)
     stops = sum(one.stops for one in record.findings)
-    lists = ", ".join(f"{status.feed.value} {status.error or f'{status.entries} entries'}"
+    lists = ", ".join(f"{status.feed.value} "
+                      + ("not read" if status.error else f"{status.entries} entries")
                       for status in record.feeds)
-    return f"{len(record.findings)} known, {stops} stop the build, {waived} waived; lists: {lists}"
+    known = f"{len(record.findings)} known, {stops} stop the build, {waived} waived" \
+        if _compared(record.feeds) or record.findings else "nothing was compared"
+    return f"{known}; lists: {lists}"
 
 
 def worst(errors: Sequence[GoldenError]) -> GoldenError:
@@ -218,11 +221,12 @@ def failure(record: CveRecord, path: Path) -> GoldenError | None:
                            tail="\n".join(lines), log=path,
                            hint="a new lock takes what is mended; packer/waivers.yml is for what "
                                 "was looked at")
-    lost = [f"{status.feed.value} ({status.address}) {status.error}" for status in record.feeds
-            if status.error]
+    lost = {status.feed.value: status.error.removeprefix(f"{status.address}: ")
+            for status in record.feeds if status.error}
     nothing = "" if _compared(record.feeds) else "nothing was compared, "
-    return Unreachable(f"{record.image}: {nothing}not all lists could be used: {'; '.join(lost)}",
-                       tail="\n".join(lines), log=path,
+    return Unreachable(f"{record.image}: {nothing}not all lists could be used: "
+                       f"{', '.join(lost)}",
+                       tail="\n".join([*lines, *map(": ".join, lost.items())]), log=path,
                        hint="`--data NAME=FILE` takes one from a file; without all of them "
                             "nothing is known") \
         if lost else None

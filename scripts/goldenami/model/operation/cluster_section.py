@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from enum import StrEnum
 from functools import cached_property
@@ -15,6 +16,8 @@ from goldenami.model.operation.working_hours import WorkingHours
 
 MOST_ACTIONS = 125
 """Scheduled actions of a group (Amazon EC2 Auto Scaling, "Quotas")."""
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 class Monitoring(StrEnum):
@@ -57,9 +60,10 @@ class ClusterSection(Section):
     @classmethod
     def _days(cls, value: Any) -> Any:
         for each in value if isinstance(value, list) else ():
-            if not isinstance(each, date):
-                raise ValueError(f"`{each}` is a day of no year; write such as 2026-12-25")
-        return value
+            if not _DAY.fullmatch(str(each)):
+                raise ValueError(f"`{each}` is not a day of one year; write each year's, such as "
+                                 "2026-12-25")
+        return [date.fromisoformat(str(each)) for each in value] if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _starts_something(self) -> Self:

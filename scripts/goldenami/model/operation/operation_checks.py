@@ -28,7 +28,8 @@ def _residency(root: Path, source: YamlFile, definition: Definition) -> Iterator
         if refused := rules.refusal(region):
             yield source.error(("publish", "regions", index), refused,
                                hint="take the region out (`left_regions` names where builds stay), "
-                                    "or allow it")
+                                    f"or allow it; {residency.FILE} is for all images, `residency` "
+                                    "in a definition for that one")
     for index, name in enumerate(definition.publish.registries if definition.publish else ()):
         region = residency.registry_region(name.partition("/")[0])
         if region and (refused := rules.refusal(region)):

@@ -59,23 +59,25 @@ class RepositoryResidency(Residency):
 
 
 class AllowedRegions(Record):
-    """Rules by where they stand, such as `packer/residency.yml`. A region has to fit each of
-    them."""
+    """Rules by where they stand, such as `packer/residency.yml`. A region has to fit each of them,
+    or be one of `also`, which a command only looks at or takes something away from."""
 
-    rules: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    rules: tuple[tuple[str, tuple[str, ...]], ...]
+    also: frozenset[str] = frozenset()
 
     def allows(self, region: str) -> bool:
         return not self.refusal(region)
 
     def refusal(self, region: str) -> str:
-        for where, patterns in self.rules:
+        for where, patterns in self.rules if region not in self.also else ():
             if not any(fnmatchcase(region, pattern) for pattern in patterns):
                 return f"{region} is not allowed: {where} allows {', '.join(patterns)}"
         return ""
 
     def require(self, region: str) -> None:
         if refused := self.refusal(region):
-            raise BadInput(refused, hint="name an allowed region, or change `residency`")
+            raise BadInput(refused, hint="name an allowed region (`--region`, AWS_REGION, the address in "
+                                         "the environment), or change `residency`")
 
     def first(self, regions: Iterable[str]) -> str | None:
         return next(filter(self.allows, regions), None)

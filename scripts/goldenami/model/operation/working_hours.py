@@ -32,13 +32,20 @@ class WorkingHours:
     zone: str
 
     @property
+    def lead_min(self) -> int:
+        """Minutes from the start of machines to the hours. Those of whole days start a minute
+        late, after the end of the day before: in a minute no machine is let go."""
+        is_whole = (self.opens, self.closes) == (0, DAY_MIN) and len(self.days) > 1
+        return -1 if is_whole else int(LEAD.total_seconds()) // 60
+
+    @property
     def minutes_a_week(self) -> int:
-        return len(self.days) * (self.closes - self.opens + int(LEAD.total_seconds()) // 60)
+        return len(self.days) * (self.closes - self.opens + self.lead_min)
 
     @property
     def starts(self) -> str:
         """A cron expression in the time zone."""
-        return _cron(self.days, self.opens - int(LEAD.total_seconds()) // 60)
+        return _cron(self.days, self.opens - self.lead_min)
 
     @property
     def ends(self) -> str:
@@ -80,7 +87,7 @@ class WorkingHours:
         return day.weekday() in self.days and day not in holidays
 
     def _start(self, day: date) -> datetime:
-        return self._at(day, timedelta(minutes=self.opens) - LEAD)
+        return self._at(day, timedelta(minutes=self.opens - self.lead_min))
 
     def _at(self, day: date, clock: timedelta) -> datetime:
         return (datetime.combine(day, time(), ZoneInfo(self.zone)) + clock).astimezone(UTC)
@@ -135,7 +142,7 @@ def clashes(hours: Collection[WorkingHours]) -> Iterator[str]:
     if len({each.zone for each in hours}) > 1:
         yield "name one time zone in all lines"
     lead = int(LEAD.total_seconds()) // 60
-    slots = sorted((day * DAY_MIN + each.opens - lead, day * DAY_MIN + each.closes, each.text)
+    slots = sorted((day * DAY_MIN + each.opens - each.lead_min, day * DAY_MIN + each.closes, each.text)
                    for each in hours for day in each.days)
     again = [(begin + 7 * DAY_MIN, end, text) for begin, end, text in slots[:1]]
     for (_, end, text), (begin, _, other) in pairwise([*slots, *again]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -32,8 +32,8 @@ class SupportState(StrEnum):
 
 @dataclass(frozen=True)
 class PartSupport:
-    """One part of an image. `ends` is its last day, None where it is not known; `over`: it has
-    ended, whatever the day.
+    """One part of an image. `ends` is the last day of its `branch`, None where it is not known;
+    `over`: it has ended, whatever the day.
 
     `note` says who gives the support, `source` where the date was read.
     """
@@ -42,6 +42,7 @@ class PartSupport:
     version: str
     ends: date | None
     source: str
+    branch: str
     note: str = ""
     over: bool = False
 
@@ -74,9 +75,9 @@ def of_lock(lock: Mapping[str, Any]) -> list[PartSupport]:
 def _distribution(base: Mapping[str, Any]) -> PartSupport:
     found, name = RELEASES.get(base["release"]), f"{base['distribution']} {base['release']}"
     if found is None:
-        return PartSupport("Distribution", name, None, RELEASES_SOURCE)
+        return PartSupport("Distribution", name, None, RELEASES_SOURCE, name)
     longer = f"by the security team until {found.regular}, then as long-term support"
-    return PartSupport("Distribution", name, found.last, RELEASES_SOURCE,
+    return PartSupport("Distribution", name, found.last, RELEASES_SOURCE, name,
                        longer if found.last > found.regular else "")
 
 
@@ -84,12 +85,12 @@ def _kernel(lock: Mapping[str, Any]) -> PartSupport:
     """Debian follows a longterm series of kernel.org; Ubuntu keeps a series of its own as long as
     its release."""
     release, base = str(lock["kernel"]["release"]), lock["base"]
+    series = ".".join(release.split(".")[:2])
     if base["distribution"] == Distribution.UBUNTU:
         found = RELEASES.get(base["release"])
         return PartSupport("Kernel", release, found.last if found else None, RELEASES_SOURCE,
-                           "as long as the release")
-    series = ".".join(release.split(".")[:2])
-    return PartSupport("Kernel", release, KERNELS.get(series), KERNELS_SOURCE,
+                           series, "as long as the release")
+    return PartSupport("Kernel", release, KERNELS.get(series), KERNELS_SOURCE, series,
                        f"longterm series {series} of kernel.org")
 
 
@@ -110,9 +111,10 @@ def _cuda(cuda: Mapping[str, Any] | None) -> list[PartSupport]:
         if branch
         else "the driver branch that it came with is not known"
     )
-    return [_branch("CUDA", cuda["version"], branch, CUDA_SOURCE, note)]
+    found = _branch("CUDA", cuda["version"], branch, CUDA_SOURCE, note)
+    return [replace(found, branch=release)]
 
 
 def _branch(part: str, version: str, branch: str, source: str, note: str) -> PartSupport:
-    return PartSupport(part, str(version), compatibility.branch_end(branch), source, note,
-                       over=branch in compatibility.ENDED_BRANCHES)
+    return PartSupport(part, str(version), compatibility.branch_end(branch), source,
+                       branch, note, over=branch in compatibility.ENDED_BRANCHES)

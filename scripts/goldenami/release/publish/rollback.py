@@ -142,7 +142,7 @@ def _target(image: str, states: dict[str, RollbackState]) -> str:
         return next(iter(before.values()))
     told = ", ".join(f"{region}: {before.get(region, 'none')}" for region in states)
     raise BadInput(f"no build before the present one of {image} is common to all regions ({told})",
-                   hint="name it with --to; `golden status` lists what is there")
+                   hint=f"`golden rollback {image} --to ID` names it; `golden status {image}` lists builds")
 
 
 def _launchable(image: str, target: str, amis: dict[str, Image | None]) -> dict[str, Image]:
@@ -155,8 +155,8 @@ def _launchable(image: str, target: str, amis: dict[str, Image | None]) -> dict[
         raise BadInput(f"build {target} of {image} cannot be launched everywhere: {', '.join(bad)}",
                        hint=f"`golden publish {image} --build {target}` makes it again, `aws ec2 "
                             "enable-image` enables "
-                            "a disabled one; --to names another build, --region the regions that "
-                            "have it")
+                            f"a disabled one; `golden rollback {image} --to ID` takes another build, "
+                            "with --region REGION where one is")
     return launchable
 
 
