@@ -50,7 +50,8 @@ QUARTER = 3
 SITE = "build/site"
 """The folder of the site in the checkout."""
 _WRITTEN_AGAIN = (
-    "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again"
+    "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again; what "
+    "else is wrong has its way back in its line"
 )
 
 
@@ -94,7 +95,7 @@ def cmd_status(
     containers = container_tags.show_standing(tags.done)
     print_record(record, [*shown, *containers, *map(str, problems), *support_of], as_json)
     if problems:
-        raise NotVerified(f"{len(problems)} pointers or regions are not as they have to be",
+        raise NotVerified(f"{len(problems)} things are not as they have to be",
                           hint=_WRITTEN_AGAIN)
     raise_failed(failed | tags.failed, "not every region could be read")
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from goldenami.aws import images
+from goldenami.aws import encryption, images
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RegionBuild, RestorePoint
 from goldenami.aws.channels.evidence import Evidence, GpuFinding
@@ -142,11 +142,13 @@ def region_move(
 
 def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lease) -> None:
     """Busy where a region, looked at under its lease, is no longer what the plan was made of, or
-    has lost the AMI."""
+    has lost the AMI; BadInput where its disk's key cannot be used, and every launch would fail."""
     check_ledger(plan.image, move.region, move.ledger, lease.ledger)
     image = images.get(account.ec2(move.region), [move.ami]).get(move.ami)
     if image is None or image.state != AmiState.AVAILABLE:
         raise _changed(f"{move.ami} (now {image.state if image else 'gone'})", move.region)
+    if image.root.get("Encrypted"):
+        encryption.of_snapshot(account, move.region, image.snapshot)
 
 
 def check_ledger(image: str, region: str, planned: str, ledger: Ledger) -> None:

@@ -1,7 +1,7 @@
 """The `status` command's work: what each region has of each image, who runs it, and what it costs a
 month.
 
-Eight calls a region for hundreds of AMIs, and one for each image; two more for each further page of
+Nine calls a region for hundreds of AMIs, and one for each image and key; two more for each further page of
 a thousand. The price list is asked once for all.
 """
 
@@ -238,6 +238,7 @@ def _in_region(look: RegionLook, image: str) -> Iterator[str]:
             yield f"`{channel}` names {ami}, which does not exist"
         elif look.amis[ami].state is not AmiState.AVAILABLE:
             yield f"`{channel}` names {ami}, which is {look.amis[ami].state}"
+    yield from (text for ami, text in look.faults if ami.image == image)
 
 
 def _between_regions(image: str, ledgers: Mapping[str, Ledger]) -> Iterator[Problem]:
