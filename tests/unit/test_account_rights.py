@@ -83,13 +83,14 @@ UNNARROWED: dict[tuple[str, str], str] = {
     ("ec2:RunInstances", "spot-instances-request"): _NEW,
     ("ec2:CreateImage", "image"): "new, of an instance that has to be ours",
     ("ec2:CreateImage", "snapshot"): "new, of an instance that has to be ours",
-    ("kms:DescribeKey", "key"): "the account's default key for EBS has any name, and the key of an "
-    "older AMI may have lost its alias; what a key is, not what it encrypts",
     ("ssm:SendCommand", "document"): "AWS's own shell script, on an instance that has to be ours",
 }
 """What no condition narrows though another team's may be named, with the reason: all such
 exceptions are here."""
 UNNARROWED |= {("ce:GetAnomalies", kind): "digest: of the whole bill, by no monitor's name"
+               for kind in ("", *THEIRS)}
+UNNARROWED |= {("kms:DescribeKey", kind): "the account's default key for EBS has any name, and the "
+               "key of an older AMI may have lost its alias; what a key is, not what it encrypts"
                for kind in ("", *THEIRS)}
 UNNARROWED |= {(read, kind): UNNARROWED["ssm:GetParameter", "parameter"]
                for kind in ("parameter", "golden-like parameter")
