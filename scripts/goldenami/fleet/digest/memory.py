@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from goldenami.aws.channels.lease import LIFE_S, Lease, hold_leases, read_lease
-from goldenami.aws.session import Account, translated
+from goldenami.aws.channels.lease import LIFE_S, Lease, hold_leases, read_attribute, read_lease
+from goldenami.aws.session import Account, Client, translated
 from goldenami.core.errors import GoldenError, Unanswered
-from goldenami.core.records import Record
+from goldenami.core.records import Record, SharedRecord
 from goldenami.fleet.digest.digest import DigestRecord
 from goldenami.fleet.digest.findings import DigestFinding, Kind, worst_first
 
@@ -31,7 +31,7 @@ AGAIN = "(This may come a second time: nobody knows whether it arrived before.)\
 Send = Callable[[str, str], None]
 
 
-class Message(Record):
+class Message(SharedRecord):
     """A message as every channel gets it, the `number`th of all. `waiting` are the channels that it
     has still to be sent to, `begun` is the one that a run was sending to when it was last heard
     of."""
@@ -44,12 +44,12 @@ class Message(Record):
     begun: str = ""
 
 
-class Told(Record):
+class Told(SharedRecord):
     """`week` is the last that was reported, in `number` messages since the first, `billed` the last
     whose bill could be read; `keys` are the findings that were told and still stand, with the week
     in which each was told."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[int, Field(ge=1)] = 1
     week: str = ""
     billed: str = ""
     number: int = 0
@@ -103,23 +103,27 @@ def after(told: Told, record: DigestRecord, said: News) -> Told:
 
 def remembered(account: Account, region: str) -> Told:
     """What was told, without the lease: for who only looks."""
+    dynamodb = account.dynamodb(region)
     with translated(region):
-        return Told.model_validate_json(read_lease(account.dynamodb(region), ITEM).notes or "{}")
+        return _told(dynamodb, read_lease(dynamodb, ITEM).notes)
+
+
+def _told(dynamodb: Client, notes: str) -> Told:
+    return read_attribute(dynamodb, ITEM, "notes", notes or "{}", Told)
 
 
 @contextmanager
 def held(account: Account, region: str) -> Iterator[Notes]:
     """The notes under their lease; a run that goes on is waited for."""
     with hold_leases(account, ITEM, [region], wait_s=2 * LIFE_S) as leases:
-        yield Notes(leases[region])
+        yield Notes(leases[region], _told(account.dynamodb(region), leases[region].notes))
 
 
 class Notes:
     """The notes under a held lease."""
 
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
-        self.told = Told.model_validate_json(lease.notes or "{}")
+    def __init__(self, lease: Lease, told: Told) -> None:
+        self._lease, self.told = lease, told
 
     def keep(self, told: Told) -> None:
         """Write the notes; the oldest messages that no channel took go where they would not fit."""
