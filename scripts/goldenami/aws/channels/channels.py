@@ -136,12 +136,12 @@ def follow_ledger(
     account: Account, region: str, lease: Lease, definition: Definition, *,
     moving: Iterable[Channel], reuse_version: bool = False,
 ) -> Version | None:
-    """Let every pointer name what the lease's ledger says; returns the template's default version.
+    """Let every pointer name what the lease's ledger says; returns the version of its template.
 
     An earlier run may have left any pointer behind, and reads lag: each is written and read back,
     the template last. `moving` are the channels that have to follow; another one follows, unless
-    its AMI is not available any more. `reuse_version`: as for the template's move. A default
-    version that a person set ends a move of `latest`, and stays in another.
+    its AMI is not available any more. `reuse_version`: as for the template's move, which is so
+    where `latest` does not move.
     """
     ledger, moving, image, ec2 = lease.ledger, set(moving), definition.image, account.ec2(region)
     entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
@@ -159,8 +159,7 @@ def follow_ledger(
         ec2, pointers.template_name(image), latest.build_id,
         launch_data.of_image(definition, latest.ami, launch_data.read_groups(ec2, definition)),
         {tags.IMAGE: image},
-        reuse_version=reuse_version or Channel.LATEST not in moving,
-        leave_by_hand=Channel.LATEST not in moving)
+        reuse_version=reuse_version or Channel.LATEST not in moving)
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,13 @@ def show(verb: str, plan: MovePlan) -> list[str]:
     for move in plan.regions:
         too = "; candidate too" if Channel.CANDIDATE in move.channels else ""
         before = move.before.get(Channel.LATEST) or "nothing"
+        after = "it stays, since somebody set it" if move.template_stays else f"one with {move.ami}"
         lines.append(f"  {move.region:<15} latest {before} -> {move.ami}; "
                      f"default of {template}: version {move.template_before or 'none'} -> "
-                     f"one with {move.ami}{too}")
+                     f"{after}{too}")
         lines += [f"  {move.region:<15} refresh the group {group}" for group in move.refresh]
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
-    lines += [f"  {region:<15} unreachable: {cause}" for region, cause in plan.unreachable.items()]
+    lines += [f"  {region:<15} left as it is: {cause}" for region, cause in plan.unreachable.items()]
     if plan.withdraw:
         lines.append("  withdrawn, so that no publish brings it back unasked: "
                      f"{', '.join(plan.withdraw)}")
@@ -137,7 +138,8 @@ def region_move(
     return RegionMove(
         region=region, ami=ami, baked_at=baked_at, gpu=gpu, ledger=ledger.digest,
         before_build=ledger.latest.build_id if ledger.latest else None, before=dict(amis),
-        template_before=template.number if template else None)
+        template_before=template.number if template else None,
+        template_stays=template is not None and template.is_by_hand)
 
 
 def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lease) -> None:
@@ -168,10 +170,10 @@ def apply(
     reuse_version: bool = False,
 ) -> Version | None:
     """Move one region's pointers under its lease: the ledger in one write, the parameters, the
-    template's default last. Returns that default.
+    template's default last. Returns that version.
 
     `reuse_version`: a version of the template that launched this AMI before is taken, whatever the
-    definition says now.
+    definition says now, and a default that a person set stays.
     """
     entry = channels.new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
     ledger = lease.ledger.readmit(plan.build_id)
