@@ -84,7 +84,9 @@ def cmd_status(
                for name in channels.dropped(one, (
                    each.published_to for there in record.regions.values() for each in there
                    if each.image == one.image))]
-    problems = [*record.problems, *dropped]
+    behind = [problem for one in checkout.definitions(image)
+              for problem in status.behind(Account().with_short_timeouts(), one, record)]
+    problems = [*record.problems, *dropped, *behind]
     with_gpus = {one.image for one in checkout.definitions(image)
                  if any(name in families and families[name].sm for name in one.hardware)}
     shown = status.show(record, details=image is not None, with_gpus=with_gpus)
