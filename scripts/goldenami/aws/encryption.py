@@ -60,7 +60,8 @@ class Key:
     arn: str = ""
     by_aws: bool = False
     problem: str = ""
-    remedy: str = "create the key and its alias in that region, or correct `publish: kms_key:`"
+    remedy: str = "create the key and its alias in that region, or correct `publish: kms_key:`; what a "\
+        "deleted key encrypted is lost: deregister that AMI, then publish it again"
 
 
 def find_key(kms: Client, name: str) -> Key:

@@ -21,6 +21,7 @@ from goldenami.aws.inventory.topology import (
     AccountAmi,
     AccountInstance,
     AccountSnapshot,
+    AmiState,
     Launcher,
     TemplateVersion,
 )
@@ -77,7 +78,7 @@ class RegionLook:
             yield f"{name} of {ami.id} is public: " + call.format(
                 "snapshot", f"--snapshot-id {name} --attribute createVolumePermission "
                 "--operation-type remove --group-names all")
-        for name in ami.snapshots:
+        for name in ami.snapshots if ami.state is AmiState.AVAILABLE else ():
             snapshot = self.snapshots.get(name)
             if problem := self._key_problems.get(snapshot.key if snapshot else ""):
                 yield f"{ami.id} cannot be launched: {problem}"
