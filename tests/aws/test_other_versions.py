@@ -59,7 +59,9 @@ def test_what_a_newer_ledger_has_is_kept_by_every_command(
     assert "schema_version" in written(REGIONS[1]) and "canary" not in written(REGIONS[1])
 
 
-DAMAGED = [{"S": "null"}, {"S": '{"latest": '}, {"M": {}}, {"N": "5"}, {"S": "[" * 100_000}]
+DAMAGED: list[dict[str, Any]] = [
+    {"S": "null"}, {"S": '{"latest": '}, {"M": {}}, {"N": "5"},
+    {"S": "[" * 100_000}]
 
 
 def test_a_damaged_ledger_is_one_line_with_what_helps_and_keeps_no_other_region(

@@ -145,3 +145,17 @@ def test_a_build_that_another_refresh_keeps_from_its_group_is_told_until_it_has_
     aws.set(refresh_s=0)
     until("the rollback", lambda: state.refreshes()[0]["Status"] == "RollbackSuccessful")
     assert behind.format("2", "RollbackSuccessful") in checkout.run("status", IMAGE, code=6)
+
+
+def test_a_rollback_takes_a_group_back_though_a_person_set_the_default(checkout: Checkout) -> None:
+    """To the version of the build, not to the one that the person made."""
+    state = group(checkout, "1")
+    checkout.run("publish", IMAGE)
+    until("the refresh", lambda: launched() == "2")
+    template = {"LaunchTemplateName": f"golden-{IMAGE}"}
+    state.ec2.create_launch_template_version(
+        **template, SourceVersion="2", LaunchTemplateData={"InstanceType": "m7i.large"})
+    state.ec2.modify_launch_template(**template, DefaultVersion="3")
+    assert "us-east-1: refresh of web: started" in checkout.run("rollback", IMAGE, code=5)
+    until("the way back", lambda: launched() == "1")
+    assert [version["DefaultVersion"] for version in state.versions()] == [False, False, True]
