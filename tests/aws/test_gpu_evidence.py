@@ -174,7 +174,7 @@ def test_a_parameter_of_another_build_is_refused(checkout: Checkout, candidate: 
     assert text is not None
     Account().ssm(REGIONS[0]).put_parameter(Name=name, Type="String", Overwrite=True,
                                             Value=text.replace(candidate, "0" * 12))
-    assert f"it is of {GPU_IMAGE} 000000000000" in checkout.run("promote", GPU_IMAGE, code=2)
+    assert f" is of {GPU_IMAGE} 000000000000" in checkout.run("promote", GPU_IMAGE, code=2)
 
 
 # --- one disk, whose bytes were tested ---
