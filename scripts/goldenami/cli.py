@@ -10,8 +10,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ import goldenami
 from goldenami.core import environment
 from goldenami.core.cache_paths import CachePaths
 from goldenami.core.errors import BadInput, ExitCode, GoldenError, space, with_cause
+from goldenami.core.records import NewerRecord
 from goldenami.core.terminal import command_name
 from goldenami.core.yaml_lines import nearest
 
@@ -161,6 +163,16 @@ def _terminate(signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(signum).name)
 
 
+@contextmanager
+def _shown_warnings() -> Iterator[None]:
+    """Each warning of a newer record, once, as a line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", NewerRecord)
+        warnings.showwarning = lambda said, *_args, **_more: print(
+            f"golden: warning: {said}", file=sys.stderr)
+        yield
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code."""
     os.umask(0o022)  # what is built has its modes from here
@@ -176,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with (
             space(CachePaths.default().root),
+            _shown_warnings(),
             grammar.make_context(command_name.program(), words) as context,
         ):
             context.meta[command_name.WORDS] = words

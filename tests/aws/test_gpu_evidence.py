@@ -7,6 +7,7 @@ A forger has the tester's right: he may write the parameter, and nothing else.
 from __future__ import annotations
 
 import copy
+import json
 import secrets
 import shutil
 from collections.abc import Callable
@@ -237,7 +238,7 @@ def test_a_parameter_of_another_build_is_refused(checkout: Checkout, candidate: 
     assert text is not None
     unbound.account().ssm(REGIONS[0]).put_parameter(Name=name, Type="String", Overwrite=True,
                                             Value=text.replace(candidate, "0" * 12))
-    assert f"it is of {GPU_IMAGE} 000000000000" in checkout.run("promote", GPU_IMAGE, code=2)
+    assert f" is of {GPU_IMAGE} 000000000000" in checkout.run("promote", GPU_IMAGE, code=2)
 
 
 # --- one disk, whose bytes were tested ---
@@ -366,7 +367,21 @@ def test_a_signed_record_is_shown(checkout: Checkout, tmp_path: Path) -> None:
 def test_a_damaged_record_is_said_by_status(checkout: Checkout, candidate: str) -> None:
     unbound.account().ssm(REGIONS[0]).put_parameter(Name=evidence.parameter(GPU_IMAGE, candidate),
                                             Type="String", Value="{}")
-    assert "is not what gpu-test writes" in checkout.run("status", GPU_IMAGE)
+    assert "cannot be read: image: Field required" in checkout.run("status", GPU_IMAGE)
+
+
+def test_a_record_of_a_newer_gpu_test_counts_as_far_as_it_is_known(
+    checkout: Checkout, candidate: str
+) -> None:
+    made = keep(facts(candidate)).model_dump(mode="json")
+    made["machines"] = [{**machine, "driver": "1"} for machine in made["machines"]]
+    name = evidence.parameter(GPU_IMAGE, candidate)
+    for region in REGIONS:
+        unbound.account().ssm(region).put_parameter(
+            Name=name, Type="String", Overwrite=True, Tier="Intelligent-Tiering",
+            Value=json.dumps({**made, "schema_version": 3, "heat": {"of": 2}}))
+    assert f"the parameter {name} is of a newer goldenami: its schema version is 3" in checkout.run(
+        "promote", GPU_IMAGE)
 
 
 def test_a_signed_record_of_all_architectures_fits_a_parameter(tmp_path: Path) -> None:

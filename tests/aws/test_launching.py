@@ -61,7 +61,8 @@ def test_one_instance_by_the_template_and_a_type(region: RegionState) -> None:
     assert instance["MetadataOptions"]["HttpTokens"] == "required"
 
 
-def test_a_group_by_the_policy_of_the_page(region: RegionState) -> None:
+def test_a_group_by_the_policy_of_the_page(checkout: Checkout, region: RegionState) -> None:
+    """Each build of `latest` reaches it by a refresh."""
     groups = boto3.client("autoscaling", region_name="us-east-1")
     made = policy()
     groups.create_auto_scaling_group(**GROUP, MixedInstancesPolicy=made, DesiredCapacity=2)
@@ -73,6 +74,9 @@ def test_a_group_by_the_policy_of_the_page(region: RegionState) -> None:
     assert described["VCpuInfo"]["DefaultVCpus"] >= 8
     assert described["MemoryInfo"]["SizeInMiB"] >= 16384
     assert instance["InstanceType"].partition(".")[0] in ("c7i", "m7i")
+    checkout.define("publish: {regions: [us-east-1], instance_refresh: {groups: [web]}}\n")
+    builds.build(checkout.root, 2)
+    assert "refresh of web: started" in checkout.run("publish", IMAGE)
 
 
 def test_what_the_page_shows_is_taken(checkout: Checkout, tmp_path: Path) -> None:

@@ -77,8 +77,17 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def stage(aws: Emulator, checkout: Checkout) -> Stage:
-    return Stage(aws, checkout)
+def stage(aws: Emulator, checkout: Checkout) -> Iterator[Stage]:
+    """In an account that encrypts by default, in one region by a key of its own."""
+    for region in ("us-east-1", "us-west-2"):
+        boto3.client("ec2", region).enable_ebs_encryption_by_default()
+    kms = boto3.client("kms", "us-east-1")
+    key = kms.create_key()["KeyMetadata"]
+    kms.create_alias(AliasName=KEY_ALIAS, TargetKeyId=key["KeyId"])
+    boto3.client("ec2", "us-east-1").modify_ebs_default_kms_key_id(KmsKeyId=key["Arn"])
+    yield Stage(aws, checkout)
+    for region in ("us-east-1", "us-west-2"):
+        boto3.client("ec2", region).disable_ebs_encryption_by_default()
 
 
 def _rich(*, soak: int = 0) -> str:
@@ -92,11 +101,6 @@ def _rich(*, soak: int = 0) -> str:
           launch_template: {{instance_type: m7i.large}}
           instance_refresh: {{groups: [{GROUP}]}}
         """
-
-
-def _key() -> None:
-    kms = boto3.client("kms")
-    kms.create_alias(AliasName=KEY_ALIAS, TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
 
 
 def _group() -> None:
@@ -129,8 +133,6 @@ def publish(stage: Stage) -> None:
     """One that is taken back, a second build, a third one that a group takes, a fourth one while it
     does, one that is an AMI elsewhere, and one for a template of the user's.
     """
-    _key()
-    boto3.client("ec2", "us-west-2").enable_ebs_encryption_by_default()
     _taken_back(stage, "publish", soak=0)
     stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
     stage.build(2)
@@ -139,11 +141,11 @@ def publish(stage: Stage) -> None:
     _group()
     stage.checkout.define(_rich())
     stage.aws.set(refresh_s=3600)
-    for number in (3, 4):  # the fourth finds the group on its way to the third
+    for number, code in ((3, 0), (4, 7)):  # the fourth finds the group on its way to the third
         stage.build(number)
-        stage.under_policy("publish", IMAGE)
+        stage.under_policy("publish", IMAGE, code=code)
     ec2_builds.build(stage.checkout.root, 5, "us-west-2")
-    stage.under_policy("publish", IMAGE)
+    stage.under_policy("publish", IMAGE, code=7)
     _security_group(stage.checkout)
     stage.under_policy("publish", IMAGE)
 
@@ -230,7 +232,14 @@ def retire(stage: Stage) -> None:
     assert f"{IMAGE}-{build_ids[0]}" not in state.amis()
 
 
+def _unencrypted() -> None:
+    """Who reads the blocks of an encrypted snapshot needs `kms:Decrypt`, which the pages say and no
+    policy has."""
+    boto3.client("ec2", "us-east-1").disable_ebs_encryption_by_default()
+
+
 def verify_provenance(stage: Stage) -> None:
+    _unencrypted()
     stage.checkout.define("publish: {regions: [us-east-1]}\n")
     public, build = signing_key.make(stage.checkout.root.with_name("key")), stage.build(1)
     with signing_key.used(public.with_suffix("")):
@@ -241,8 +250,13 @@ def verify_provenance(stage: Stage) -> None:
 
 
 def status(stage: Stage) -> None:
+    """With a group that was not refreshed yet."""
+    stage.checkout.define(_rich().replace("instance_refresh", "# instance_refresh"))
     stage.golden("publish", IMAGE, "--build", stage.build(1))
-    stage.under_policy("status", IMAGE)
+    _group()
+    stage.golden("publish", IMAGE, "--build", stage.build(2))
+    stage.checkout.define(_rich())
+    stage.under_policy("status", IMAGE, code=6)
 
 
 def drift(stage: Stage) -> None:
@@ -258,6 +272,7 @@ def drift(stage: Stage) -> None:
 def _disk_of_an_instance(stage: Stage) -> None:
     """A disk compared with its bake, against another disk of this machine and without one."""
     need_disk_tools()
+    _unencrypted()
     stage.aws.set(pending_s=0)
     cloud = CloudDisk.publish(SeededAccount(stage.aws), cloud_disk.bake(stage.checkout.root, IMAGE))
     public = signing_key.make(stage.checkout.root.with_name("key"))

@@ -3,7 +3,7 @@ sent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ def define(checkout: Checkout, more: str = "") -> None:
     checkout.define(f"publish: {{regions: [{REGION}]{more}}}\n")
 
 
-def publish(checkout: Checkout, code: int = 0) -> str:
-    return checkout.run("publish", IMAGE, code=code)
+def publish(checkout: Checkout, *args: str, code: int = 0) -> str:
+    return checkout.run("publish", IMAGE, *args, code=code)
 
 
 def own_key(alias: str = "alias/golden") -> str:
@@ -100,3 +100,72 @@ def test_a_share_that_nobody_could_use_is_refused_before_anything_is_sent(
     publish(checkout)
     define(checkout, f", share_with: ['{PARTNER}']")
     assert f"which {PARTNER} cannot use" in publish(checkout, code=2), "of an AMI that exists"
+
+
+def short(key: str) -> str:
+    """The id in an ARN: moto disables keys by no other name."""
+    return key.rpartition("/")[2]
+
+
+def disable(kms: Any, key: str) -> str:
+    kms.disable_key(KeyId=short(key))
+    return f"`aws kms enable-key --region {REGION} --key-id {key}`"
+
+
+def delete(kms: Any, key: str) -> str:
+    kms.schedule_key_deletion(KeyId=short(key), PendingWindowInDays=7)
+    back = f"`aws kms cancel-key-deletion --region {REGION} --key-id {key}`"
+    return f"{back}, then `aws kms enable-key --region {REGION} --key-id {key}`"
+
+
+def bring_back(kms: Any, key: str) -> None:
+    if kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "PendingDeletion":
+        kms.cancel_key_deletion(KeyId=short(key))
+    kms.enable_key(KeyId=short(key))
+
+
+@pytest.mark.parametrize("take_away", [disable, delete])
+def test_a_key_that_is_taken_away_stops_each_move_and_is_told(
+    checkout: Checkout, first: Path, ec2: Any, aws: Emulator,
+    take_away: Callable[[Any, str], str],
+) -> None:
+    """The account's default key, of the user: nothing is uploaded and no pointer moves."""
+    kms, key = boto3.client("kms", REGION), own_key("alias/company")
+    ec2.enable_ebs_encryption_by_default()
+    ec2.modify_ebs_default_kms_key_id(KmsKeyId=key)
+    define(checkout)
+    way_back = take_away(kms, key)
+    said = publish(checkout, code=2)
+    assert f"the KMS key {key} is " in said and f"to do: {way_back}" in said, said
+    assert not [call for call, _ in aws.calls() if call.startswith("ebs:")]
+    bring_back(kms, key)
+    publish(checkout)
+    second = builds.build(checkout.root, 2)
+    publish(checkout)
+    assert "is encrypted" not in checkout.run("status", IMAGE) + checkout.run("drift", IMAGE)
+    way_back = take_away(kms, key)
+    amis = {name: ami["ImageId"] for name, ami in RegionState(REGION).amis().items()}
+    for command in ("status", "drift"):
+        told = checkout.run(command, IMAGE, code=6)
+        for ami in amis.values():
+            assert f"{ami} cannot be launched: the KMS key {key} is " in told, told
+        assert way_back in told
+    assert way_back in checkout.run("rollback", IMAGE, code=2)
+    assert RegionState(REGION).parameter("latest") == amis[f"{IMAGE}-{second.name}"]
+    bring_back(kms, key)
+    checkout.run("rollback", IMAGE)
+    take_away(kms, key)
+    ec2.delete_launch_template(LaunchTemplateName=f"golden-{IMAGE}")
+    assert way_back in publish(checkout, "--build", first.name, code=2), "an AMI that is there"
+    assert RegionState(REGION).template() is None
+
+
+def test_a_key_that_nobody_may_look_at_is_told_and_the_rest_is_shown(
+    checkout: Checkout, first: Path, ec2: Any, aws: Emulator
+) -> None:
+    ec2.enable_ebs_encryption_by_default()
+    define(checkout)
+    publish(checkout)
+    aws.set(denied={"*": ["kms:DescribeKey"]})
+    told = checkout.run("status", IMAGE, code=6)
+    assert "nobody here may look at its KMS key" in told and first.name in told, told

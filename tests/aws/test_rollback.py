@@ -56,18 +56,45 @@ def test_pointers_and_template_go_back_everywhere(checkout: Checkout, aws: Emula
     assert [RegionState(region).ledger().withdrawn for region in REGIONS] == [(), ()]
 
 
-def test_a_build_that_cannot_be_launched(checkout: Checkout, published: list[str]) -> None:
+def test_a_region_that_lost_the_build_keeps_no_other(
+    checkout: Checkout, published: list[str]
+) -> None:
     state = RegionState("us-west-2")
     ami = state.ami(published[0])
-    nowhere = f"build {published[0]} of {IMAGE} cannot be launched everywhere: us-west-2: "
-    for harm, message in ((state.ec2.disable_image, "is disabled"),
-                          (state.ec2.deregister_image, "us-west-2: gone")):
-        harm(ImageId=ami)
-        text = rollback(checkout, code=2)
-        assert nowhere in text and message in text, text
-        assert {latest(region) for region in REGIONS} == {published[1]}
-    rollback(checkout, "--region", "us-east-1")
+    lost = f"build {published[0]} of {IMAGE} cannot be launched in us-west-2: "
+    state.ec2.disable_image(ImageId=ami)
+    text = rollback(checkout, code=2)
+    assert f"1 of 2 regions went back: {lost}{ami} is disabled" in text, text
+    assert f"us-west-2       left as it is: {lost}" in text
     assert (latest("us-east-1"), latest("us-west-2")) == (published[0], published[1])
+    state.ec2.deregister_image(ImageId=ami)
+    assert f"nothing is changed: {lost}gone" in rollback(checkout, "--region", "us-west-2", code=2)
+    assert "nothing is changed: 2 regions failed" in rollback(checkout, "--to", "0" * 12, code=2)
+    assert (latest("us-east-1"), latest("us-west-2")) == (published[0], published[1])
+
+
+def test_a_template_that_a_person_set_keeps_nothing_else_from_going_back(
+    checkout: Checkout, published: list[str]
+) -> None:
+    """It stays, and is named with the command that takes it back, by an exit code that says so."""
+    state, template = RegionState("us-west-2"), f"golden-{IMAGE}"
+    state.ec2.create_launch_template_version(LaunchTemplateName=template, SourceVersion="2",
+                                             LaunchTemplateData={"InstanceType": "m7i.xlarge"})
+    state.ec2.modify_launch_template(LaunchTemplateName=template, DefaultVersion="3")
+    stays = f"default of {template}: version 3 -> it stays, since somebody set it"
+    assert stays in rollback(checkout, "--dry-run")
+    for _ in range(2):
+        text = rollback(checkout, code=ExitCode.STAGE_FAILED)
+        assert f"1 of 2 regions went back: `latest` is back at {published[0]} in us-west-2, and " \
+            f"the default of {template} stays version 3, which somebody set" in text, text
+        assert {latest(region) for region in REGIONS} == {published[0]}
+        assert state.parameter("latest") == state.ami(published[0])
+        assert [version["DefaultVersion"] for version in state.versions()] == [False, False, True]
+    RegionState("us-east-1").check(published, published[0])
+    assert "--launch-template-name golden-debian-13-ml-cpu --default-version 1` takes it" in text
+    state.ec2.modify_launch_template(LaunchTemplateName=template, DefaultVersion="1")
+    rollback(checkout)
+    checkout.run("status", IMAGE)
 
 
 def test_a_region_that_is_down_is_taken_back_later(
@@ -76,8 +103,8 @@ def test_a_region_that_is_down_is_taken_back_later(
     """A plan names it, it keeps no other, and the same command again goes back by no build more."""
     aws.set(disabled_regions=["us-west-2"])
     text = rollback(checkout, "--dry-run", code=8)
-    assert f"to build {published[0]}" in text and "us-west-2       unreachable: " in text, text
-    assert "us-west-2       unreachable: " in rollback(checkout, "--region", "us-east-1")
+    assert f"to build {published[0]}" in text and "us-west-2       left as it is: " in text, text
+    assert "us-west-2       left as it is: " in rollback(checkout, "--region", "us-east-1")
     text = rollback(checkout, code=8)
     assert "1 of 2 regions went back" in text
     rest = f"`scripts/golden rollback {IMAGE} --to {published[0]} --region us-west-2` does the rest"

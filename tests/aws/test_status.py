@@ -140,6 +140,34 @@ def test_a_price_that_nobody_knows_is_unknown_and_stops_nothing(
     assert "price not known" in text and "$" not in text
 
 
+def test_what_a_person_made_public_is_named_with_the_way_back(
+    account: SeededAccount, checkout: Checkout
+) -> None:
+    """Also where no pointer names it: who has its id launches it, or reads the disk."""
+    shown, read = account.ami(1), account.ami(2)
+    snapshot = account.backing(read)
+    account.ec2.modify_image_attribute(ImageId=shown, LaunchPermission={"Add": [{"Group": "all"}]})
+    account.ec2.modify_snapshot_attribute(
+        SnapshotId=snapshot, Attribute="createVolumePermission", OperationType="add",
+        GroupNames=["all"])
+    expected = [
+        f"{shown} is public: `aws ec2 modify-image-attribute --region {account.region} --image-id "
+        f"{shown} --launch-permission 'Remove=[{{Group=all}}]'` takes that back",
+        f"{snapshot} of {read} is public: `aws ec2 modify-snapshot-attribute --region "
+        f"{account.region} --snapshot-id {snapshot} --attribute createVolumePermission "
+        "--operation-type remove --group-names all` takes that back"]
+    for command in ("status", "drift"):
+        said = checkout.run(command, IMAGE, "--region", account.region, code=6)
+        assert [line for line in expected if line not in said] == [], said
+    account.ec2.modify_image_attribute(
+        ImageId=shown, LaunchPermission={"Remove": [{"Group": "all"}]})
+    account.ec2.modify_snapshot_attribute(
+        SnapshotId=snapshot, Attribute="createVolumePermission", OperationType="remove",
+        GroupNames=["all"])
+    for command in ("status", "drift"):
+        assert "is public" not in checkout.run(command, IMAGE, "--region", account.region)
+
+
 # --- regions ---
 
 def test_regions_of_a_family_with_and_without_prices(aws: Emulator, checkout: Checkout) -> None:

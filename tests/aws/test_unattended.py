@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import boto3
 import pytest
 from goldenami.aws.channels.ledger import GpuProof, Ledger, LedgerEntry
 from goldenami.core import clock, records
@@ -96,3 +97,27 @@ def test_a_gpu_image_stops_where_no_gpu_is_to_be_had_and_goes_on_later(
     said = release(checkout, GPU_IMAGE)
     assert "may become `latest`: promote" in said and ": publish" not in said
     assert None not in latest(GPU_IMAGE)
+
+
+def test_a_group_that_another_refresh_kept_from_a_build_gets_it_by_a_later_run(
+    checkout: Checkout, aws: Emulator
+) -> None:
+    groups = boto3.client("autoscaling", REGIONS[0])
+    build(checkout, 1)
+    aws.set(refresh_s=3600)
+    checkout.define(f"publish: {{regions: [{REGIONS[0]}], launch_template: "
+                    "{instance_type: c7i.large}}\n")
+    release(checkout)
+    template = {"LaunchTemplateName": f"golden-{IMAGE}", "Version": "1"}
+    groups.create_auto_scaling_group(
+        AutoScalingGroupName="web", MinSize=1, MaxSize=2, LaunchTemplate=template,
+        AvailabilityZones=[f"{REGIONS[0]}a"])
+    groups.start_instance_refresh(AutoScalingGroupName="web")
+    checkout.define(f"publish: {{regions: [{REGIONS[0]}], launch_template: "
+                    "{instance_type: c7i.large}, instance_refresh: {groups: [web]}}\n")
+    said = release(checkout, code=ExitCode.BUSY)
+    assert "and web not asked to take it: publish" in said, said
+    assert "another refresh of web is in progress" in said
+    aws.set(refresh_s=0)
+    assert "refresh of web: started" in release(checkout)
+    assert "publish" not in release(checkout)

@@ -95,6 +95,9 @@ UNNARROWED: dict[tuple[str, str], str] = {
 exceptions are here."""
 UNNARROWED |= {("ce:GetAnomalies", kind): "digest: of the whole bill, by no monitor's name"
                for kind in ("", *THEIRS)}
+UNNARROWED |= {("kms:DescribeKey", kind): "the account's default key for EBS has any name, and the "
+               "key of an older AMI may have lost its alias; what a key is, not what it encrypts"
+               for kind in ("", *THEIRS)}
 UNNARROWED |= {(read, kind): UNNARROWED["ssm:GetParameter", "parameter"]
                for kind in ("parameter", "golden-like parameter")
                for read in ("ssm:GetParameter", "ssm:GetParameters")}

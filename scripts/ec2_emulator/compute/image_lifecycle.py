@@ -169,7 +169,8 @@ class SnapshotApi(EC2BaseResponse):
 
     @rule(EC2_API + "API_DescribeSnapshots.html")
     def describe_snapshots(self) -> ActionResult:
-        """Snapshots are listed by owner and filter in pages, and MaxResults excludes ids."""
+        """Snapshots are listed by owner, filter and who may make volumes from them, in pages, and
+        MaxResults excludes ids."""
         ids = self._get_param("SnapshotIds", [])
         if ids and self._get_param("MaxResults") is not None:
             raise ApiError("InvalidParameterCombination",
@@ -179,6 +180,9 @@ class SnapshotApi(EC2BaseResponse):
         owners = [me if owner == "self" else owner for owner in self._get_param("OwnerIds", [])]
         snapshots = [snapshot for snapshot in found or self.ec2_backend.snapshots.values()
                      if not owners or snapshot.owner_id in owners]
+        if "all" in self._get_param("RestorableByUserIds", []):
+            snapshots = [each for each in snapshots
+                         if "all" in each.create_volume_permission_groups]
         snapshots = listing.select(snapshots, listing.filters_of(self._get_param("Filters")),
                                    _snapshot_filter)
         return listing.answer(self, "Snapshots", snapshots, _snapshot, least=5)

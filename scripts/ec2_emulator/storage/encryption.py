@@ -1,4 +1,4 @@
-"""Keys: what new snapshots are encrypted by, and signatures of digests."""
+"""Keys: what new snapshots are encrypted by, who manages a key, and signatures of digests."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def aws_key(backend: Any) -> str:
             kms.create_key(None, "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT", AWS_ALIAS, None).id,
             AWS_ALIAS,
         )
-    key = kms.describe_key(AWS_ALIAS)
-    key.key_manager = "AWS"
-    return str(key.arn)
+    return str(kms.describe_key(AWS_ALIAS).arn)
 
 
 @rule(EBS_GUIDE + "encryption-by-default.html")
@@ -55,6 +53,16 @@ class EncryptionApi(EC2BaseResponse):
 
 class SigningApi(KmsResponse):
     """The handlers."""
+
+    def describe_key(self) -> str:
+        """As moto does, which makes AWS's own keys when they are asked for; but AWS manages these
+        (https://docs.aws.amazon.com/kms/latest/APIReference/API_DescribeKey.html)."""
+        answer = json.loads(super().describe_key())
+        found = answer["KeyMetadata"]
+        aliases = self.kms_backend.describe_key(found["KeyId"]).aliases
+        if any(alias.startswith("alias/aws/") for alias in aliases):
+            found["KeyManager"] = "AWS"
+        return json.dumps(answer)
 
     def sign(self) -> str:
         """As moto does, which knows keys and algorithms; but moto hashes a digest once more."""

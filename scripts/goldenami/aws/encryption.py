@@ -1,11 +1,13 @@
 """What a new snapshot of a region is encrypted by: the key that the definition names, or the
-account's default.
+account's default; and whether a key can be used.
 
 Sources: EBS user guide, "Encryption outcomes for EBS direct APIs" and "Enable encryption by
-default".
+default"; KMS developer guide, "Key states of AWS KMS keys".
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from botocore import exceptions as aws
 
@@ -16,6 +18,10 @@ from goldenami.core.records import Record
 AWS_ALIAS = "alias/aws/ebs"
 """The key that AWS keeps for EBS in each account. Its policy cannot be changed, so nobody else can
 use it."""
+USABLE = ("Enabled", "Updating")
+"""States of a key in which it encrypts and decrypts."""
+_WAYS_BACK = {"Disabled": ("enable-key",), "PendingDeletion": ("cancel-key-deletion", "enable-key")}
+"""Calls that make a key of a state usable."""
 
 
 class SnapshotEncryption(Record):
@@ -46,17 +52,64 @@ class SnapshotEncryption(Record):
         return f"{snapshot} is encrypted by {key}, new snapshots by {self.key}"
 
 
+@dataclass(frozen=True)
+class Key:
+    """A key of KMS. `problem` says why no disk can be read or written by it, "" where one can;
+    `remedy` what to do."""
+
+    arn: str = ""
+    by_aws: bool = False
+    problem: str = ""
+    remedy: str = "create the key and its alias in that region, or correct `publish: kms_key:`; what a "\
+        "deleted key encrypted is lost: deregister that AMI, then publish it again"
+
+
+def find_key(kms: Client, name: str) -> Key:
+    """A key by its id, ARN or alias. The question makes one of AWS's own where there is none."""
+    region = kms.meta.region_name
+    try:
+        found = kms.describe_key(KeyId=name)["KeyMetadata"]
+    except aws.ClientError as error:
+        if code(error) != "NotFoundException":
+            raise
+        return Key(problem=f"no KMS key {name} in {region}")
+    arn, state = found["Arn"], found["KeyState"]
+    calls = [f"`aws kms {call} --region {region} --key-id {arn}`"
+             for call in _WAYS_BACK.get(state, ())]
+    problem = "" if state in USABLE else f"the KMS key {name} is {state}"
+    return Key(arn, found["KeyManager"] == "AWS", problem,
+               ", then ".join(calls) or "wait for it, or look at it in the console")
+
+
+def _usable(account: Account, region: str, name: str, what: str) -> Key:
+    """The key that encrypts `what`; BadInput for one that nothing can be done with."""
+    key = find_key(account.kms(region), name)
+    if key.problem:
+        raise BadInput(f"{key.problem}, by which {what} is encrypted", hint=key.remedy)
+    return key
+
+
 def of_region(account: Account, region: str, alias: str | None) -> SnapshotEncryption:
-    """What a new snapshot of the region is encrypted by, where the definition names `alias` or
-    none."""
-    ec2, kms = account.ec2(region), account.kms(region)
+    """The encryption of a new snapshot of the region, where the definition names `alias` or none.
+    BadInput where its key cannot be used."""
+    ec2 = account.ec2(region)
     with translated(region):
-        if alias:
-            return SnapshotEncryption(key=key_arn(kms, alias), named=True)
-        if not ec2.get_ebs_encryption_by_default()["EbsEncryptionByDefault"]:
+        if alias is None and not ec2.get_ebs_encryption_by_default()["EbsEncryptionByDefault"]:
             return SnapshotEncryption()
-        default = key_arn(kms, ec2.get_ebs_default_kms_key_id()["KmsKeyId"])
-        return SnapshotEncryption(key=default, by_aws=is_aws_key(kms, default))
+        name = alias or ec2.get_ebs_default_kms_key_id()["KmsKeyId"]
+        key = _usable(account, region, name, "a new snapshot")
+    return SnapshotEncryption(key=key.arn, named=alias is not None, by_aws=key.by_aws)
+
+
+def of_snapshot(account: Account, region: str, snapshot: str) -> SnapshotEncryption:
+    """The encryption of a snapshot; BadInput where its key cannot be used: no launch, copy or child
+    would get its blocks."""
+    with translated(region):
+        name = snapshot_key(account.ec2(region), snapshot)
+        if name is None:
+            return SnapshotEncryption()
+        key = _usable(account, region, name, snapshot)
+    return SnapshotEncryption(key=name, by_aws=key.by_aws)
 
 
 def check_shareable(region: str, accounts: tuple[str, ...], encryption: SnapshotEncryption) -> None:
@@ -69,24 +122,7 @@ def check_shareable(region: str, accounts: tuple[str, ...], encryption: Snapshot
                             "take `share_with` out")
 
 
-def is_aws_key(kms: Client, key: str | None) -> bool:
-    """Whether `key` (an ARN) is the one that AWS keeps for EBS."""
-    return key is not None and key == key_arn(kms, AWS_ALIAS)
-
-
 def snapshot_key(ec2: Client, snapshot: str) -> str | None:
     """The ARN of the key that a snapshot is encrypted by; None where it is not encrypted."""
     described = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
     return str(described["KmsKeyId"]) if described.get("Encrypted") else None
-
-
-def key_arn(kms: Client, alias: str) -> str:
-    """The ARN of the key behind an alias, which StartSnapshot wants; BadInput without one."""
-    try:
-        return str(kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"])
-    except aws.ClientError as error:
-        if code(error) != "NotFoundException":
-            raise
-        raise BadInput(f"no KMS key {alias} in {kms.meta.region_name}",
-                       hint="create the key and its alias in that region, or correct `publish: "
-                            "kms_key:`") from None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from goldenami.aws.channels import channels
+from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
@@ -225,8 +225,12 @@ def _look(checkout: Checkout, image: str) -> NextStep:
     section, (_, build) = channels.publish_section(definition), checkout.of_lock(image)
     needs_gpu = bool(hardware.architectures(checkout.root, definition.hardware))
     ledgers = channels.read_ledgers(account, image, section.regions).require_all()
+    defaults = for_each_region(section.regions, lambda region: pointers.default_version(
+        account.ec2(region), pointers.template_name(image))).require_all()
+    waiting = channels.groups_to_refresh(account, definition, defaults)
     return release_steps.next_step(
         build.build_id, ledgers, soak_hours=section.soak_hours,
+        waiting=sorted(set().union(*waiting.values())),
         baked=build.is_verified, judged=definition.security.cve is not None,
         tested=not needs_gpu or channel_moves.on_gpus(
             account, definition, build.build_id, section.regions, judge).proof

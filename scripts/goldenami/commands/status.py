@@ -48,7 +48,8 @@ from goldenami.release.retire.status import Problem
 SITE = "build/site"
 """The folder of the site in the checkout."""
 _WRITTEN_AGAIN = (
-    "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again"
+    "`golden publish IMAGE` or `golden rollback IMAGE` writes all pointers of an image again; what "
+    "else is wrong has its way back in its line"
 )
 
 
@@ -83,7 +84,9 @@ def cmd_status(
                for name in channels.dropped(one, (
                    each.published_to for there in record.regions.values() for each in there
                    if each.image == one.image))]
-    problems = [*record.problems, *dropped]
+    behind = [problem for one in checkout.definitions(image)
+              for problem in status.behind(account.with_short_timeouts(), one, record)]
+    problems = [*record.problems, *dropped, *behind]
     with_gpus = {one.image for one in checkout.definitions(image)
                  if any(name in families and families[name].sm for name in one.hardware)}
     shown = status.show(record, details=image is not None, with_gpus=with_gpus)
@@ -94,7 +97,7 @@ def cmd_status(
     containers = container_tags.show_standing(tags.done)
     print_record(record, [*shown, *containers, *map(str, problems), *support_of], as_json)
     if problems:
-        raise NotVerified(f"{len(problems)} pointers or regions are not as they have to be",
+        raise NotVerified(f"{len(problems)} things are not as they have to be",
                           hint=_WRITTEN_AGAIN)
     raise_failed(failed | tags.failed, "not every region could be read")
     return 0

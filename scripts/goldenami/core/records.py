@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -26,6 +28,17 @@ class Section(Record):
     """Base of the parts of a definition: the text below a field is its description."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class SharedRecord(Record):
+    """Base of a record in the account, which several versions of goldenami read and write, and of
+    its parts: what a newer version added is kept, and written again."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class NewerRecord(UserWarning):
+    """A record of a newer schema was read as far as it is known."""
 
 
 R = TypeVar("R", bound=Record)
@@ -128,6 +141,26 @@ def read(path: Path, kind: type[R]) -> R:
             f"{path}: {key}: {first['msg']}",
             hint="records are generated: run the stage that writes it again",
         ) from None
+
+
+def read_shared(text: str, kind: type[R], what: str, hint: str) -> R:
+    """The record in a text from the account; BadInput for a damaged one, with `hint`, or for a
+    newer one that cannot be read as this one. What is newer and can be read is warned of."""
+    known = kind.model_fields["schema_version"].default
+    try:
+        found = kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole text"
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
+            if json.loads(text)["schema_version"] > known:
+                hint = f"update goldenami: this one knows schema version {known}"
+        raise BadInput(f"{what} cannot be read: {key}: {first['msg']}", hint=hint) from None
+    version = getattr(found, "schema_version", known)
+    if version > known:
+        warnings.warn(f"{what} is of a newer goldenami: its schema version is {version}, and this "
+                      f"one knows {known}; what it added is kept", NewerRecord, stacklevel=2)
+    return found
 
 
 def read_if_whole(path: Path, kind: type[R]) -> R | None:

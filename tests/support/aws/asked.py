@@ -119,13 +119,15 @@ def _ec2(call: ApiCall, action: str, text: str, body: bytes) -> Iterator[Asked]:
 def _keys(call: ApiCall, action: str, body: bytes, *, through: bool) -> Iterator[Asked]:
     """A key that a call names, by its alias; `through`: another service asks KMS for the caller.
 
-    The policies of AWS's own keys let everybody in the account through that service.
+    The policies of AWS's own keys let everybody in the account through that service. Whoever asks
+    KMS itself has to be allowed to (KMS developer guide, "AWS managed keys").
     """
     backend, text = kms_backends[MY_ACCOUNT][call.region], unquote(body.decode(errors="replace"))
     for key in list(backend.keys.values()):
         aliases = sorted(key.aliases)
         is_aws = any(alias.startswith("alias/aws/") for alias in aliases)
-        if not is_aws and (key.id in text or any(alias in text for alias in aliases)):
+        is_asked = not (is_aws and through)
+        if is_asked and (key.id in text or any(alias in text for alias in aliases)):
             beside = {"kms:ViaService": f"ec2.{call.region}.amazonaws.com",
                       "kms:GrantIsForAWSResource": "true"}
             yield Asked(action, key.arn,

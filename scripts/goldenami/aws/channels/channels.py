@@ -21,7 +21,7 @@ from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import RegionResults, for_each_region
 from goldenami.aws.session import Account, Client
 from goldenami.core import clock
-from goldenami.core.errors import BadInput
+from goldenami.core.errors import BadInput, Busy
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
 from goldenami.model.operation.publish_section import InstanceRefresh, Publish
@@ -136,12 +136,12 @@ def follow_ledger(
     account: Account, region: str, lease: Lease, definition: Definition, *,
     moving: Iterable[Channel], reuse_version: bool = False,
 ) -> Version | None:
-    """Let every pointer name what the lease's ledger says; returns the template's default version.
+    """Let every pointer name what the lease's ledger says; returns the version of its template.
 
     An earlier run may have left any pointer behind, and reads lag: each is written and read back,
     the template last. `moving` are the channels that have to follow; another one follows, unless
-    its AMI is not available any more. `reuse_version`: as for the template's move. A default
-    version that a person set ends a move of `latest`, and stays in another.
+    its AMI is not available any more. `reuse_version`: as for the template's move, which is so
+    where `latest` does not move.
     """
     ledger, moving, image, ec2 = lease.ledger, set(moving), definition.image, account.ec2(region)
     entries = {channel: entry for channel in Channel if (entry := ledger.of(channel))}
@@ -159,8 +159,7 @@ def follow_ledger(
         ec2, pointers.template_name(image), latest.build_id,
         launch_data.of_image(definition, latest.ami, launch_data.read_groups(ec2, definition)),
         {tags.IMAGE: image},
-        reuse_version=reuse_version or Channel.LATEST not in moving,
-        leave_by_hand=Channel.LATEST not in moving)
+        reuse_version=reuse_version or Channel.LATEST not in moving)
 
 
 @dataclass(frozen=True)
@@ -214,7 +213,7 @@ def groups_to_refresh(
     """The groups of each region that have not been asked to take the template's default yet.
 
     `defaults` are the regions' default versions, None where a new one is to be made. BadInput for a
-    group of the definition that no region has.
+    group of the definition that no region has, or whose refresh could not be rolled back.
     """
     instance_refresh = publish_section(definition).instance_refresh
     if instance_refresh is None:
@@ -229,8 +228,11 @@ def groups_to_refresh(
 
     def not_asked(region: str) -> list[str]:
         client, default = account.autoscaling(region), defaults[region]
-        return [group for group in present[region]
-                if default is None or not refresh.refresh_status(client, group, default)]
+        due = [group for group in present[region]
+               if default is None or not refresh.refresh_status(client, group, default)]
+        for group in due:
+            refresh.check_reversible(client, present[region][group])
+        return due
 
     return for_each_region(defaults, not_asked).require_all()
 
@@ -240,10 +242,15 @@ def refresh_groups(
     progress: Progress,
     begin: Callable[[Client, str, Version, InstanceRefresh], str] = refresh.start,
 ) -> None:
-    """`begin` the refresh of each of a region's groups, and say what came of it."""
+    """`begin` the refresh of each of a region's groups, and say what came of it. Busy where another
+    refresh keeps a group from this one."""
     preferences = publish_section(definition).instance_refresh
     if preferences is None:
         return
-    for group in groups:
-        status = begin(account.autoscaling(region), group, version, preferences)
+    begun = {group: begin(account.autoscaling(region), group, version, preferences)
+             for group in groups}
+    for group, status in begun.items():
         progress.say(f"{region}: refresh of {group}: {status}")
+    if waiting := [group for group in begun if begun[group] == refresh.OTHER_REFRESH]:
+        raise Busy(f"another refresh of {', '.join(waiting)} is in progress in {region}",
+                   hint="wait until it has ended")

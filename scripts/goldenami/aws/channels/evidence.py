@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from goldenami.aws.channels.ledger import GpuProof
 from goldenami.aws.channels.pointers import EVIDENCE, build_name
 from goldenami.aws.images import Image
 from goldenami.aws.session import Client
 from goldenami.aws.tags import Tags
+from goldenami.core import records
 from goldenami.core.errors import BadInput
 from goldenami.model.builds.gpu_proofs import GpuTestRecord
 
@@ -59,18 +58,12 @@ def write(ssm: Client, record: GpuTestRecord) -> None:
 
 def parsed(text: str, image: str, build_id: str) -> GpuTestRecord:
     """The record in a parameter's value; BadInput where it is no such record of that build."""
-    cause = ""
-    try:
-        record = GpuTestRecord.model_validate_json(text)
-        if (record.image, record.build_id) == (image, build_id):
-            return record
-        cause = f"it is of {record.image} {record.build_id}"
-    except ValidationError as error:
-        first = error.errors()[0]
-        cause = f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
-    raise BadInput(f"the parameter {parameter(image, build_id)} is not what gpu-test writes: "
-                   f"{cause}",
-                   hint=f"remove it, then run `golden gpu-test {image}`")
+    what = f"the parameter {parameter(image, build_id)}"
+    remedy = f"remove it, then run `golden gpu-test {image}`"
+    record = records.read_shared(text, GpuTestRecord, what, remedy)
+    if (record.image, record.build_id) != (image, build_id):
+        raise BadInput(f"{what} is of {record.image} {record.build_id}", hint=remedy)
+    return record
 
 
 def summary(text: str | None, image: str, build_id: str) -> str:

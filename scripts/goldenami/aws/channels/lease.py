@@ -26,9 +26,10 @@ from goldenami.aws import tags
 from goldenami.aws.calls import tolerate, wait_for
 from goldenami.aws.channels.ledger import Ledger
 from goldenami.aws.session import Account, Client, code, translated
-from goldenami.core import clock
-from goldenami.core.errors import Busy, GoldenError, StageFailed
+from goldenami.core import clock, records
+from goldenami.core.errors import BadInput, Busy, GoldenError, StageFailed
 from goldenami.core.process import ProcessId
+from goldenami.core.records import R
 
 TABLE, BUILD = "golden-ami", "/"
 """An image has an item, and while it is uploaded each `image/build`."""
@@ -133,14 +134,35 @@ def read_lease(dynamodb: Client, image: str) -> LeaseState:
     attributes = {name: next(iter(value.values()))
                   for name, value in answer.get("Item", {}).items()}
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    numbers = {name: attributes.get(name, "0") for name in ("fence", "expires")}
+    for name, text in numbers.items():
+        if not str(text).isdecimal():
+            what, hint = _place(dynamodb, image, name)
+            raise BadInput(f"{what} cannot be read: it is no number", hint=hint)
     return LeaseState(
-        ledger=Ledger.model_validate_json(attributes.get("ledger", "{}")),
-        fence=int(attributes.get("fence", 0)),
+        ledger=read_attribute(dynamodb, image, "ledger", attributes.get("ledger", "{}"), Ledger),
+        fence=int(numbers["fence"]),
         holder=attributes.get("holder"),
-        expires=int(attributes.get("expires", 0)),
+        expires=int(numbers["expires"]),
         now=parsedate_to_datetime(date).timestamp() if date else clock.now().timestamp(),
         notes=attributes.get("notes", ""),
     )
+
+
+def _place(dynamodb: Client, image: str, attribute: str) -> tuple[str, str]:
+    """The name of an attribute of an item in an error, and the command that removes it."""
+    region, key = dynamodb.meta.region_name, f'{{"image": {{"S": "{image}"}}}}'
+    return (f"the {attribute} of {image} in {region} (table {TABLE})",
+            f"run `aws dynamodb update-item --region {region} --table-name {TABLE} --key '{key}' "
+            f"--update-expression 'REMOVE {attribute}'`: the next run begins a new one, without "
+            "what the old one remembered")
+
+
+def read_attribute(
+    dynamodb: Client, image: str, attribute: str, text: str, kind: type[R]
+) -> R:
+    """An attribute of an item as a record; BadInput for a damaged one."""
+    return records.read_shared(text, kind, *_place(dynamodb, image, attribute))
 
 
 def take_lease(dynamodb: Client, image: str) -> Lease:

@@ -10,7 +10,7 @@ from typing import Annotated, Self
 from pydantic import Field
 
 from goldenami.core import records
-from goldenami.core.records import Record
+from goldenami.core.records import SharedRecord
 from goldenami.model.builds.build_records import BuildId, Utc
 
 HISTORY = 20
@@ -32,8 +32,17 @@ class GpuProof(StrEnum):
     UNTESTED = "not tested on a GPU"
     ACCEPTED = "not tested on a GPU, accepted"
 
+    @classmethod
+    def _missing_(cls, value: object) -> GpuProof | None:
+        """A newer goldenami's word is kept, and is none of these."""
+        if not isinstance(value, str):
+            return None
+        word = str.__new__(cls, value)
+        word._name_ = word._value_ = value
+        return word
 
-class LedgerEntry(Record):
+
+class LedgerEntry(SharedRecord):
     """What a channel names; `fence` is the number of the lease that moved it."""
 
     build_id: BuildId
@@ -49,7 +58,7 @@ class LedgerEntry(Record):
         return datetime.fromisoformat(self.baked_at)
 
 
-class Ledger(Record):
+class Ledger(SharedRecord):
     """The channels of one image in one region. `history` holds former builds of `latest`, newest
     last.
 
@@ -58,6 +67,7 @@ class Ledger(Record):
     `regions` are all to which the image was ever published.
     """
 
+    schema_version: Annotated[int, Field(ge=1)] = 1
     candidate: LedgerEntry | None = None
     latest: LedgerEntry | None = None
     history: tuple[LedgerEntry, ...] = ()

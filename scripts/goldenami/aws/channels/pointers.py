@@ -207,21 +207,20 @@ def is_of_build(text: str) -> bool:
 
 def move_template(
     ec2: Client, template: str, build_id: str, data: Data, template_tags: tags.Tags, *,
-    reuse_version: bool = False, leave_by_hand: bool = False,
+    reuse_version: bool = False,
 ) -> Version:
     """Make a version with `data` the template's default, one that exists if there is one; returns
     it.
 
     The default is set and read back even where it seems to be right: one read may be out of date.
     `reuse_version`: the newest version of the build that launches the AMI of `data` will do,
-    whatever else it says. `leave_by_hand`: a default that a person set stays, and is no error.
+    whatever else it says, and a default that a person set stays, which is an error otherwise.
     """
     default = default_version(ec2, template)
     if default is None:
         return _create(ec2, template, build_id, data, template_tags)
-    if default.is_by_hand and leave_by_hand:
-        return default
-    check_default(default, template, ec2.meta.region_name)
+    if not reuse_version:
+        check_default(default, template, ec2.meta.region_name)
     title = description(build_id)
 
     def is_right(version: Version) -> bool:
@@ -235,7 +234,8 @@ def move_template(
             LaunchTemplateName=template, ClientToken=_token(template, title, data),
             VersionDescription=title, LaunchTemplateData=data)["LaunchTemplateVersion"]
         version = Version.of(made | {"LaunchTemplateData": data})
-    _make_default(ec2, template, version.number)
+    if not default.is_by_hand:
+        _make_default(ec2, template, version.number)
     return version
 
 

@@ -11,16 +11,36 @@ from botocore import exceptions as aws
 from goldenami.aws.calls import pages
 from goldenami.aws.channels.pointers import Version
 from goldenami.aws.session import Client, code
+from goldenami.core.errors import BadInput
 from goldenami.model.operation.publish_section import InstanceRefresh
 
-OTHER_REFRESH = "another refresh is in progress: run again after it"
+OTHER_REFRESH = "another refresh is in progress"
+UNDER_WAY = ("Pending", "InProgress", "Baking")
+"""States of a refresh that goes on to its version (Auto Scaling API reference, "InstanceRefresh").
+"""
 
 
-def groups(autoscaling: Client, names: Iterable[str]) -> list[str]:
-    """Those of the groups that the region has."""
+def groups(autoscaling: Client, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """Those of the groups that the region has, by name, as Auto Scaling describes them."""
     present = pages(autoscaling, "describe_auto_scaling_groups", "AutoScalingGroups",
                     AutoScalingGroupNames=list(names))
-    return sorted(group["AutoScalingGroupName"] for group in present)
+    return {group["AutoScalingGroupName"]: group for group in present}
+
+
+def check_reversible(autoscaling: Client, group: Mapping[str, Any]) -> None:
+    """BadInput for a group whose refresh could not roll itself back: one that names `$Latest` or
+    `$Default` ("Undo changes with a rollback")."""
+    name, region = group["AutoScalingGroupName"], autoscaling.meta.region_name
+    for spec in _named(group):
+        if not (version := spec.get("Version", "$Default")).isdecimal():
+            raise BadInput(
+                f"the Auto Scaling group {name} in {region} names version {version} of "
+                f"{spec['LaunchTemplateName']}, from which no refresh rolls back",
+                hint=f"name a number: `aws autoscaling update-auto-scaling-group --region {region} "
+                     f"--auto-scaling-group-name {name} --launch-template "
+                     f"LaunchTemplateName={spec['LaunchTemplateName']},Version=NUMBER`, or in its "
+                     "mixed instances policy; or take it out of `publish: instance_refresh: "
+                     "groups:`")
 
 
 def refresh_status(autoscaling: Client, group: str, version: Version) -> str:
@@ -90,15 +110,14 @@ def start(autoscaling: Client, group: str, version: Version, preferences: Instan
     The desired configuration names a numbered version with a literal AMI: with `$Latest`, or an AMI
     by SSM parameter, Auto Scaling refuses to roll back ("Undo changes with a rollback").
     """
-    described = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])[
-        "AutoScalingGroups"
-    ]
-    if not described:
+    described = groups(autoscaling, [group]).get(group)
+    if described is None:
         return "the group is gone"
+    check_reversible(autoscaling, described)
     try:
         autoscaling.start_instance_refresh(
             AutoScalingGroupName=group, Strategy="Rolling", Preferences=_preferences(preferences),
-            DesiredConfiguration=_desired(described[0], version))
+            DesiredConfiguration=_desired(described, version))
     except aws.ClientError as error:
         if code(error) not in ("InstanceRefreshInProgress", "InstanceRefreshInProgressFault"):
             raise

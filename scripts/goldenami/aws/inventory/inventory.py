@@ -152,7 +152,7 @@ def amis(ec2: Client, *, tagged: bool = False) -> Iterator[AccountAmi]:
             disabled=optional(own_tags.get(tags.DISABLED)),
             protected=image.get("DeregistrationProtection", "disabled") != "disabled",
             last_launched=optional(image.get("LastLaunchedTime")),
-            signed=tags.PROVENANCE_SHA256 in own_tags,
+            public=image.get("Public", False), signed=tags.PROVENANCE_SHA256 in own_tags,
             signed_by=own_tags.get(tags.SIGNED_BY, ""))
 
 
@@ -169,7 +169,15 @@ def snapshots(ec2: Client) -> Iterator[AccountSnapshot]:
             image=own_tags.get(tags.IMAGE, ""), build_id=own_tags.get(tags.BUILD_ID, ""),
             expires=optional(own_tags.get(tags.EXPIRES)), parent=own_tags.get(tags.PARENT, ""),
             volume_gib=snapshot["VolumeSize"], full_bytes=snapshot.get("FullSnapshotSizeInBytes"),
-            stored_bytes=int(stored) if stored.isdecimal() else None)
+            stored_bytes=int(stored) if stored.isdecimal() else None,
+            key=snapshot.get("KmsKeyId", ""))
+
+
+def public_snapshots(ec2: Client) -> set[str]:
+    """Those of the account's snapshots, with this pipeline's tag, that everybody may read."""
+    return {snapshot["SnapshotId"] for snapshot in pages(
+        ec2, "describe_snapshots", "Snapshots", 1000, OwnerIds=["self"],
+        RestorableByUserIds=["all"], Filters=TAGGED)}
 
 
 def templates(ec2: Client) -> Iterator[TemplateVersion]:

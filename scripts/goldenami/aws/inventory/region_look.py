@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeVar
 
+from botocore import exceptions as aws
+
+from goldenami.aws import encryption
 from goldenami.aws.channels import pointers
 from goldenami.aws.channels.lease import read_lease
 from goldenami.aws.channels.ledger import Channel, Ledger
@@ -18,10 +21,11 @@ from goldenami.aws.inventory.topology import (
     AccountAmi,
     AccountInstance,
     AccountSnapshot,
+    AmiState,
     Launcher,
     TemplateVersion,
 )
-from goldenami.aws.session import Account, translated
+from goldenami.aws.session import Account, code, translated
 
 T = TypeVar("T")
 
@@ -41,6 +45,43 @@ class RegionLook:
     @cached_property
     def snapshots(self) -> dict[str, AccountSnapshot]:
         return {each.id: each for each in inventory.snapshots(self.account.ec2(self.region))}
+
+    @cached_property
+    def faults(self) -> list[tuple[AccountAmi, str]]:
+        """AMIs that everybody may read or nobody can launch: what is wrong, and what mends it."""
+        return [(ami, what) for ami in self.amis.values() for what in self._faults(ami)]
+
+    @cached_property
+    def _public_snapshots(self) -> set[str]:
+        return inventory.public_snapshots(self.account.ec2(self.region))
+
+    @cached_property
+    def _key_problems(self) -> dict[str, str]:
+        names = {each.key for each in self.snapshots.values() if each.key}
+        return {name: self._key_problem(name) for name in names}
+
+    def _key_problem(self, name: str) -> str:
+        try:
+            key = encryption.find_key(self.account.kms(self.region), name)
+        except aws.ClientError as error:
+            if code(error) != "AccessDeniedException":  # the answer for another account's key
+                raise
+            return f"nobody here may look at its KMS key {name} (kms:DescribeKey)"
+        return f"{key.problem}: {key.remedy}" if key.problem else ""
+
+    def _faults(self, ami: AccountAmi) -> Iterator[str]:
+        call = f"`aws ec2 modify-{{}}-attribute --region {self.region} {{}}` takes that back"
+        if ami.public:
+            yield f"{ami.id} is public: " + call.format(
+                "image", f"--image-id {ami.id} --launch-permission 'Remove=[{{Group=all}}]'")
+        for name in self._public_snapshots.intersection(ami.snapshots):
+            yield f"{name} of {ami.id} is public: " + call.format(
+                "snapshot", f"--snapshot-id {name} --attribute createVolumePermission "
+                "--operation-type remove --group-names all")
+        for name in ami.snapshots if ami.state is AmiState.AVAILABLE else ():
+            snapshot = self.snapshots.get(name)
+            if problem := self._key_problems.get(snapshot.key if snapshot else ""):
+                yield f"{ami.id} cannot be launched: {problem}"
 
     @cached_property
     def instances(self) -> list[AccountInstance]:

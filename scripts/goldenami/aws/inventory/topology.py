@@ -46,7 +46,7 @@ class SnapshotState(StrEnum):
 @dataclass(frozen=True)
 class AccountAmi:
     """An image of this account. `announced` and `disabled` are when retirement said so, by its
-    tags.
+    tags. Everybody may launch a `public` one.
 
     `signed` says that something is signed of it, `signed_by` the id of the key, by its tags:
     neither is a proof.
@@ -65,6 +65,7 @@ class AccountAmi:
     protected: bool = False
     last_launched: datetime | None = None
     shared_with: tuple[str, ...] = ()
+    public: bool = False
     signed: bool = False
     signed_by: str = ""
 
@@ -75,7 +76,7 @@ class AccountSnapshot:
     a full one.
 
     `stored_bytes` are its own blocks; None where no tag says so, and the size of the volume bounds
-    it.
+    it. `key` is the ARN of the key that encrypts it, "" where none does.
     """
 
     id: str
@@ -88,6 +89,7 @@ class AccountSnapshot:
     volume_gib: int = 0
     full_bytes: int | None = None
     stored_bytes: int | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from goldenami.aws.pricing.billing import Commitment, CostAnomaly
 from goldenami.core import units
 from goldenami.fleet.costs.commitments import Commitments
 from goldenami.fleet.digest.findings import WEEKS_OF_MONTH, DigestFinding, Kind
-from goldenami.fleet.drift.fleet_records import FleetDrift, FleetRecord, InstanceRow
+from goldenami.fleet.drift.fleet_records import FleetDrift, FleetRecord, GroupRow
 from goldenami.model.builds.security_records import CveRecord, Rating, Vulnerability
 from goldenami.model.supported.support import PartSupport, SupportState
 from goldenami.release.retire.status import StatusRecord
@@ -34,14 +34,15 @@ def drift(record: FleetRecord) -> Iterator[DigestFinding]:
     """Each machine that is not ours or not as it was, and per image how many wait for `latest`."""
     behind = defaultdict[tuple[str, str, str], set[str]](set)
     for region, fleet, row, one in record.rows():
-        name = row.id if isinstance(row, InstanceRow) else f"group {row.name}"
+        name = f"group {row.name}" if isinstance(row, GroupRow) else row.id
         if one.kind in _BY_BUILD:
             behind[region, fleet.image, fleet.latest].add(name)
             continue
         yield DigestFinding(
             kind=Kind.DRIFT, subject=f"{region} {name}", stage=one.kind.value,
             what=f"{fleet.image}: {one.kind.value}: {one.what}",
-            todo=f"`golden drift repair {name}`, or find out who did it")
+            todo="find out who did it" if one.kind is FleetDrift.AMI
+            else f"`golden drift repair {name}`, or find out who did it")
     for (region, image, latest), names in sorted(behind.items()):
         yield DigestFinding(
             kind=Kind.DRIFT, subject=f"{region} {image}", stage=f"behind {latest}",

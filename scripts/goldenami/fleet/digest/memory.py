@@ -10,18 +10,18 @@ answer and its note; it then says so. Neither Slack nor a topic of SNS knows a m
 from __future__ import annotations
 
 import base64
+import contextlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from goldenami.aws.channels.lease import LIFE_S, Lease, hold_leases, read_lease
+from goldenami.aws.channels.lease import LIFE_S, Lease, hold_leases, read_attribute, read_lease
 from goldenami.aws.notify import shortened
-from goldenami.aws.session import Account, translated
+from goldenami.aws.session import Account, Client, translated
 from goldenami.core.errors import GoldenError, Unanswered
-from goldenami.core.records import Record
+from goldenami.core.records import Record, SharedRecord
 from goldenami.fleet.digest.digest import DigestRecord
 from goldenami.fleet.digest.findings import DigestFinding, Kind, Urgency, worst_first
 
@@ -37,7 +37,7 @@ AGAIN = "(This may come a second time: nobody knows whether it arrived before.)\
 Send = Callable[[str, str], None]
 
 
-class Message(Record):
+class Message(SharedRecord):
     """A message as every channel gets it, the `number`th of all. `waiting` are the channels that it
     has still to be sent to, `begun` is the one that a run was sending to when it was last heard
     of."""
@@ -50,12 +50,12 @@ class Message(Record):
     begun: str = ""
 
 
-class Told(Record):
+class Told(SharedRecord):
     """`week` is the last that was reported, in `number` messages since the first, `billed` the last
     whose bill could be read; `keys` are the findings that were told and still stand, with the week
     in which each was told."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[int, Field(ge=1)] = 1
     week: str = ""
     billed: str = ""
     number: int = 0
@@ -109,8 +109,9 @@ def after(told: Told, record: DigestRecord, said: News) -> Told:
 
 def remembered(account: Account, region: str) -> Told:
     """What was told, without the lease: for who only looks."""
+    dynamodb = account.dynamodb(region)
     with translated(region):
-        return _unpacked(read_lease(account.dynamodb(region), ITEM).notes)
+        return _told(dynamodb, read_lease(dynamodb, ITEM).notes)
 
 
 def _packed(told: Told) -> str:
@@ -118,25 +119,27 @@ def _packed(told: Told) -> str:
     return base64.b85encode(zlib.compress(told.model_dump_json().encode())).decode()
 
 
-def _unpacked(notes: str) -> Told:
-    is_plain = not notes or notes.startswith("{")  # as of earlier digests
-    return Told.model_validate_json(
-        notes or "{}" if is_plain else zlib.decompress(base64.b85decode(notes)))
+def _told(dynamodb: Client, notes: str) -> Told:
+    """What the notes say; BadInput where they are damaged."""
+    text = notes or "{}"
+    if not text.startswith("{"):  # earlier digests did not pack them
+        with contextlib.suppress(ValueError, zlib.error):
+            text = zlib.decompress(base64.b85decode(notes)).decode()
+    return read_attribute(dynamodb, ITEM, "notes", text, Told)
 
 
-@contextmanager
+@contextlib.contextmanager
 def held(account: Account, region: str) -> Iterator[Notes]:
     """The notes under their lease; a run that goes on is waited for."""
     with hold_leases(account, ITEM, [region], wait_s=2 * LIFE_S) as leases:
-        yield Notes(leases[region])
+        yield Notes(leases[region], _told(account.dynamodb(region), leases[region].notes))
 
 
 class Notes:
     """The notes under a held lease."""
 
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
-        self.told = _unpacked(lease.notes)
+    def __init__(self, lease: Lease, told: Told) -> None:
+        self._lease, self.told = lease, told
 
     def keep(self, told: Told) -> None:
         """Write the notes. Where they would not fit, the oldest messages that no channel took go,

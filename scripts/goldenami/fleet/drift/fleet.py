@@ -1,7 +1,7 @@
 """The fleet view: who runs which AMI and build, and which of it is not what is published. It
 changes nothing.
 
-Seven calls a region, and one more for each further image; two more for each further page.
+Nine calls a region, and one more for each further image and each key; two more for each further page.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from goldenami.aws.session import Account
 from goldenami.core import clock
 from goldenami.core.errors import GoldenError
 from goldenami.fleet.drift.fleet_records import (
+    AmiRow,
     DriftRow,
     FleetDrift,
     FleetMetrics,
@@ -71,7 +72,8 @@ def look(
 
 def _read(look: RegionLook) -> RegionLook:
     """Read here, in the region's thread, what is told when all regions have been read."""
-    for part in ("amis", "instances", "made_from", "groups", "defaults", "ledgers"):
+    for part in ("amis", "instances", "made_from", "groups", "defaults", "ledgers",
+                 "faults"):
         getattr(look, part)
     return look
 
@@ -88,6 +90,8 @@ def _fleet(there: RegionLook, published: _Published) -> ImageFleet:
         groups=[GroupRow(name=name, version=version, drift=list(
             _of_version(f"launches version {version}", version, published)))
                 for name, version in groups.items()],
+        amis=[AmiRow(id=ami.id, build_id=ami.build_id, drift=[_row(FleetDrift.AMI, text, None)])
+              for ami, text in there.faults if ami.image == published.image],
         metrics=_metrics(rows, there),
         strangers={instance.id: instance.image_id for instance in there.instances
                    if instance.image_id not in there.amis

@@ -26,6 +26,7 @@ class FleetDrift(StrEnum):
     OTHER = "not the build of `latest`"
     ROOT = "root volume is not the AMI's"
     VERSION = "template version is not the default"
+    AMI = "AMI is public or cannot be launched"
 
 
 class DriftRow(Record):
@@ -61,6 +62,14 @@ class GroupRow(Record):
     drift: list[DriftRow]
 
 
+class AmiRow(Record):
+    """An AMI that everybody may read, or nobody can launch."""
+
+    id: str
+    build_id: str
+    drift: list[DriftRow]
+
+
 class FleetMetrics(Record):
     """Figures of one image in one region, for whoever draws them. The age is that of the oldest AMI
     that runs, in days; None where no build runs.
@@ -85,12 +94,13 @@ class ImageFleet(Record):
     template_version: str
     instances: list[InstanceRow]
     groups: list[GroupRow]
+    amis: list[AmiRow] = Field(default_factory=list)
     metrics: FleetMetrics
     strangers: dict[str, str]
 
     @property
-    def rows(self) -> list[InstanceRow | GroupRow]:
-        return [*self.instances, *self.groups]
+    def rows(self) -> list[InstanceRow | GroupRow | AmiRow]:
+        return [*self.instances, *self.groups, *self.amis]
 
 
 class FleetRecord(Record):
@@ -102,7 +112,7 @@ class FleetRecord(Record):
     regions: dict[str, list[ImageFleet]]
     unreachable: dict[str, str]
 
-    def rows(self) -> Iterator[tuple[str, ImageFleet, InstanceRow | GroupRow, DriftRow]]:
+    def rows(self) -> Iterator[tuple[str, ImageFleet, InstanceRow | GroupRow | AmiRow, DriftRow]]:
         for region, fleets in self.regions.items():
             for fleet in fleets:
                 for row in fleet.rows:
@@ -118,6 +128,8 @@ def headline(record: FleetRecord) -> str:
     groups = sum(bool(group.drift) for fleet in fleets for group in fleet.groups)
     parts = [f"{drifted} of {count} instances drifted"]
     parts += [f"{groups} groups launch another version than the default"] if groups else []
+    faults = sum(len(fleet.amis) for fleet in fleets)
+    parts += [f"{faults} AMIs are public or cannot be launched"] if faults else []
     parts += [f"could not look at {', '.join(record.unreachable)}"] if record.unreachable else []
     return "; ".join(parts)
 
@@ -141,7 +153,9 @@ def show(record: FleetRecord) -> Iterator[str]:
     yield headline(record)
 
 
-def _title(row: InstanceRow | GroupRow) -> str:
+def _title(row: InstanceRow | GroupRow | AmiRow) -> str:
+    if isinstance(row, AmiRow):
+        return f"{row.id} of build {row.build_id or 'unknown'}"
     if isinstance(row, GroupRow):
         return f"group {row.name} launches version {row.version}"
     origin = [f"in {row.group}"] if row.group else []

@@ -7,14 +7,14 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from xml.etree import ElementTree
 
 from pydantic import Field
 
 from goldenami.core import records
 from goldenami.core.errors import BadInput
-from goldenami.core.records import Record
+from goldenami.core.records import Record, SharedRecord
 from goldenami.model import program_files
 from goldenami.model.builds.build_records import BuildId, Sha256, Utc
 from goldenami.model.builds.lockfile import Lock
@@ -72,7 +72,7 @@ class GpuSession(Record):
     kind: GpuType
 
 
-class TestedGpu(Record):
+class TestedGpu(SharedRecord):
     """One instance on which all checks passed. `sm` is the CUDA compute capability without its dot.
 
     `not_asked`: checks that the definition or the type does not ask for.
@@ -108,7 +108,7 @@ class TestedGpu(Record):
                 yield f"`{gpu}` is no {family.gpu.name}, which {self.instance_type} has"
 
 
-class GpuTestRecord(Record):
+class GpuTestRecord(SharedRecord):
     """A build's test on every GPU architecture that it declares. `checks`: by name those that every
     machine answered.
 
@@ -116,7 +116,7 @@ class GpuTestRecord(Record):
     their tags. `signature` is a DSSE envelope.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Annotated[int, Field(ge=2)] = 2
     image: str
     build_id: BuildId
     nonce: str

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from goldenami.aws import images
+from goldenami.aws import encryption, images
 from goldenami.aws.channels import channels, pointers
 from goldenami.aws.channels.channels import RegionBuild, RestorePoint
 from goldenami.aws.channels.evidence import Evidence, GpuFinding
@@ -50,12 +50,13 @@ def show(verb: str, plan: MovePlan) -> list[str]:
     for move in plan.regions:
         too = "; candidate too" if Channel.CANDIDATE in move.channels else ""
         before = move.before.get(Channel.LATEST) or "nothing"
+        after = "it stays, since somebody set it" if move.template_stays else f"one with {move.ami}"
         lines.append(f"  {move.region:<15} latest {before} -> {move.ami}; "
                      f"default of {template}: version {move.template_before or 'none'} -> "
-                     f"one with {move.ami}{too}")
+                     f"{after}{too}")
         lines += [f"  {move.region:<15} refresh the group {group}" for group in move.refresh]
     lines += [f"  {region:<15} {channels.DROPPED}" for region in plan.dropped]
-    lines += [f"  {region:<15} unreachable: {cause}" for region, cause in plan.unreachable.items()]
+    lines += [f"  {region:<15} left as it is: {cause}" for region, cause in plan.unreachable.items()]
     if plan.withdraw:
         lines.append("  withdrawn, so that no publish brings it back unasked: "
                      f"{', '.join(plan.withdraw)}")
@@ -137,16 +138,19 @@ def region_move(
     return RegionMove(
         region=region, ami=ami, baked_at=baked_at, gpu=gpu, ledger=ledger.digest,
         before_build=ledger.latest.build_id if ledger.latest else None, before=dict(amis),
-        template_before=template.number if template else None)
+        template_before=template.number if template else None,
+        template_stays=template is not None and template.is_by_hand)
 
 
 def check_unmoved(account: Account, plan: MovePlan, move: RegionMove, lease: Lease) -> None:
     """Busy where a region, looked at under its lease, is no longer what the plan was made of, or
-    has lost the AMI."""
+    has lost the AMI; BadInput where its disk's key cannot be used, and every launch would fail."""
     check_ledger(plan.image, move.region, move.ledger, lease.ledger)
     image = images.get(account.ec2(move.region), [move.ami]).get(move.ami)
     if image is None or image.state != AmiState.AVAILABLE:
         raise _changed(f"{move.ami} (now {image.state if image else 'gone'})", move.region)
+    if image.root.get("Encrypted"):
+        encryption.of_snapshot(account, move.region, image.snapshot)
 
 
 def check_ledger(image: str, region: str, planned: str, ledger: Ledger) -> None:
@@ -166,10 +170,10 @@ def apply(
     reuse_version: bool = False,
 ) -> Version | None:
     """Move one region's pointers under its lease: the ledger in one write, the parameters, the
-    template's default last. Returns that default.
+    template's default last. Returns that version.
 
     `reuse_version`: a version of the template that launched this AMI before is taken, whatever the
-    definition says now.
+    definition says now, and a default that a person set stays.
     """
     entry = channels.new_entry(plan.build_id, move.ami, move.baked_at, move.gpu, lease)
     ledger = lease.ledger.readmit(plan.build_id)

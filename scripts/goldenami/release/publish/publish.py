@@ -230,4 +230,4 @@ class _RegionSteps:
             return planned.encryption.key
         if self.plan.kms_key is None:
             return None
-        return encryption.key_arn(self.account.kms(planned.region), self.plan.kms_key)
+        return encryption.find_key(self.account.kms(planned.region), self.plan.kms_key).arn

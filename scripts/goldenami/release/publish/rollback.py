@@ -1,9 +1,9 @@
 """The `rollback` stage: `latest` and the launch template's default go back, in all regions at once.
 
-It needs no disk and no record of this machine: the account knows which build was before. A region
-that does not answer does not keep the others; the same command, perhaps with `--region`, takes it
-back later. Repeated, it brings all pointers to where the first rollback went, and no further: only
-`--to` goes a second step.
+It needs no disk and no record of this machine: the account knows which build was before. No region
+keeps the others: one that does not answer, or has lost the build, is taken back later by the same
+command, perhaps with `--region`. A template's default that a person set stays. Repeated, it brings
+all pointers to where the first rollback went, and no further: only `--to` goes a second step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from goldenami.aws.images import Image
 from goldenami.aws.inventory.topology import AmiState
 from goldenami.aws.regions import FORWARD_S, Prepared, combined_error, for_each_region
 from goldenami.aws.session import Account, check_regions
-from goldenami.core.errors import BadInput, GoldenError, NotVerified
+from goldenami.core.errors import BadInput, GoldenError, NotVerified, StageFailed
 from goldenami.core.terminal.progress import Progress
 from goldenami.model.definitions.definition import Definition
 from goldenami.release.publish import channel_moves
@@ -45,24 +45,21 @@ def prepare(
     """What would go back: to the build `to`, else to the one before the present one. No `regions`:
     all of them.
 
-    BadInput where a region that answers cannot launch that build; a region that does not answer is
-    only noted. NotVerified for a build that `latest` never named, where `promote` would refuse it.
+    BadInput where no region can launch that build: one that cannot, or does not answer, is only
+    noted. NotVerified for a build that `latest` never named, where `promote` would refuse it.
     """
     image = definition.image
     names = regions or channels.publish_section(definition).regions
     check_regions(names)
     hasty = account.with_short_timeouts()
     known, states, failed = _look(hasty, definition, names)
-    for region, state in states.items():
-        pointers.check_default(state.template, pointers.template_name(image), region)
     target = to or _target(image, states)
-    builds = for_each_region(
-        states, lambda region: images.find(hasty.ec2(region), f"{image}-{target}"))
-    launchable = _launchable(image, target, builds.require_all())
+    there = for_each_region(states, lambda region: _launchable(hasty, region, image, target))
+    launchable, failed = there.done or there.require_all(), {**failed, **there.failed}
     ledgers = [state.ledger for state in states.values()]
     gpu = _gpu_proof(hasty, definition, target, launchable, ledgers, criteria)
-    moves = [_move(region, replace(state, ledger=known[region]), target, launchable[region], gpu)
-             for region, state in states.items()]
+    moves = [_move(region, replace(states[region], ledger=known[region]), target, ami, gpu)
+             for region, ami in launchable.items()]
     baked = max(datetime.fromisoformat(move.baked_at) for move in moves)
     withdraw = {*untold(known, states)} - {target}
     withdraw |= {state.ledger.latest.build_id for state in states.values()
@@ -145,19 +142,16 @@ def _target(image: str, states: dict[str, RollbackState]) -> str:
                    hint=f"`golden rollback {image} --to ID` names it; `golden status {image}` lists builds")
 
 
-def _launchable(image: str, target: str, amis: dict[str, Image | None]) -> dict[str, Image]:
-    launchable = {region: ami for region, ami in amis.items()
-                  if ami and ami.state == AmiState.AVAILABLE and ami.tags.get(tags.BUILD_ID)
-                  == target}
-    bad = [f"{region}: " + (f"{ami.ami} is {ami.state}" if ami else "gone")
-           for region, ami in amis.items() if region not in launchable]
-    if bad:
-        raise BadInput(f"build {target} of {image} cannot be launched everywhere: {', '.join(bad)}",
-                       hint=f"`golden publish {image} --build {target}` makes it again, `aws ec2 "
-                            "enable-image` enables "
-                            f"a disabled one; `golden rollback {image} --to ID` takes another build, "
-                            "with --region REGION where one is")
-    return launchable
+def _launchable(account: Account, region: str, image: str, target: str) -> Image:
+    """A region's AMI of the build; BadInput where it cannot be launched."""
+    ami = images.find(account.ec2(region), f"{image}-{target}")
+    if ami and ami.state == AmiState.AVAILABLE and ami.tags.get(tags.BUILD_ID) == target:
+        return ami
+    raise BadInput(f"build {target} of {image} cannot be launched in {region}: "
+                   + (f"{ami.ami} is {ami.state}" if ami else "gone"),
+                   hint=f"`golden publish {image} --build {target}` makes it again, `aws ec2 "
+                        "enable-image` enables a disabled one; `golden rollback {image} --to ID` takes "
+                        "another build")
 
 
 def _gpu_proof(
@@ -209,7 +203,7 @@ def execute(
     plan = prepared.plan
     moves, begun = {move.region: move for move in plan.regions}, dict[str, int]()
 
-    def back(region: str) -> Version:
+    def back(region: str) -> None:
         with hold_leases(account, plan.image, [region], wait_s=LIFE_S) as leases:
             # Nobody came between two tries of ours.
             if begun.get(region) != leases[region].fence - 1:
@@ -218,13 +212,13 @@ def execute(
             version = channel_moves.apply(account, definition, plan, moves[region], leases[region],
                                           reuse_version=True)
         assert version is not None  # the ledger names `latest`
-        progress.say(f"{region}: latest is {moves[region].ami}, the template's default version "
+        progress.say(f"{region}: latest is {moves[region].ami}, by the template's version "
                      f"{version.number}")
         if instance_refresh := channels.publish_section(definition).instance_refresh:
             groups = refresh.groups(account.autoscaling(region), instance_refresh.groups)
             channels.refresh_groups(account, definition, region, groups, version, progress,
                                     refresh.go_back)
-        return version
+        _check_template(account, region, plan, version)
 
     with progress.step("back"):
         results = for_each_region(moves, back, again_s=FORWARD_S)
@@ -237,3 +231,14 @@ def execute(
                              f"`golden rollback {plan.image} --to {plan.build_id} {names}` does "
                              "the rest",
                              dict.fromkeys(results.done, f"is back at {plan.build_id}"))
+
+
+def _check_template(account: Account, region: str, plan: MovePlan, version: Version) -> None:
+    """StageFailed where a person set the template's default, which no rollback replaces."""
+    default = pointers.default_version(account.ec2(region), plan.template)
+    if default and default.is_by_hand:
+        raise StageFailed(
+            f"`latest` is back at {plan.build_id} in {region}, and the default of {plan.template} "
+            f"stays version {default.number}, which somebody set",
+            hint=f"`aws ec2 modify-launch-template --region {region} --launch-template-name "
+                 f"{plan.template} --default-version {version.number}` takes it back, too")

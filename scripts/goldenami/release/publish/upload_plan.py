@@ -22,8 +22,8 @@ from goldenami.release.publish.release_gate import VerifiedBuild
 
 
 def with_encryption(account: Account, plan: PublishPlan) -> PublishPlan:
-    """The plan with what the snapshots that are to be made are encrypted by; BadInput where these,
-    or those of AMIs that are to be shared, could not be used by whom they are shared with."""
+    """The plan with what the snapshots that are to be made are encrypted by; BadInput where the key
+    of one cannot be used, or not by the accounts that its AMI is to be shared with."""
     plans, partners = {each.region: each for each in plan.regions}, plan.settings.share_with
 
     def look(region: str) -> SnapshotEncryption | None:
@@ -32,11 +32,10 @@ def with_encryption(account: Account, plan: PublishPlan) -> PublishPlan:
             found = encryption.of_region(account, region, plan.kms_key)
             encryption.check_shareable(region, partners, found)
             return found
-        if planned.snapshot and planned.settings and partners:
-            key = encryption.snapshot_key(account.ec2(region), planned.snapshot)
-            by_aws = encryption.is_aws_key(account.kms(region), key)
-            encryption.check_shareable(region, partners,
-                                       SnapshotEncryption(key=key, by_aws=by_aws))
+        is_for_others = planned.settings and partners
+        if planned.snapshot and (planned.moves or planned.moves_template or is_for_others):
+            found = encryption.of_snapshot(account, region, planned.snapshot)
+            encryption.check_shareable(region, partners, found)
         return None
 
     found = for_each_region(plans, look).require_all()
@@ -86,9 +85,8 @@ def _source(
     the region with the least to send."""
     for region in plan.regions:
         if region.ami and region.snapshot:
-            ec2 = account.ec2(region.region)
             return (Copy(region=region.region, ami=region.ami),
-                    encryption.snapshot_key(ec2, region.snapshot))
+                    encryption.of_snapshot(account, region.region, region.snapshot).key)
     first = min((region for region in plan.regions if region.region in uploads),
                 key=lambda region: uploads[region.region].blocks)
     return Copy(region=first.region), first.encryption.key if first.encryption else None

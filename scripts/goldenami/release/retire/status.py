@@ -1,7 +1,7 @@
 """The `status` command's work: what each region has of each image, who runs it, and what it costs a
 month.
 
-Eight calls a region for hundreds of AMIs, and one for each image; two more for each further page of
+Nine calls a region for hundreds of AMIs, and one for each image and key; two more for each further page of
 a thousand. The price list is asked once for all.
 """
 
@@ -15,18 +15,19 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from goldenami.aws.channels import channels, evidence
+from goldenami.aws.channels import channels, evidence, pointers, refresh
 from goldenami.aws.channels.ledger import Channel, Ledger, withdrawn_in
 from goldenami.aws.inventory.region_look import RegionLook, looks
 from goldenami.aws.inventory.topology import AccountAmi, AccountInstance, AccountSnapshot, AmiState
 from goldenami.aws.pricing import price_list, prices
 from goldenami.aws.regions import for_each_region
-from goldenami.aws.session import Account
+from goldenami.aws.session import Account, translated
 from goldenami.core import clock, units
 from goldenami.core.errors import GoldenError
 from goldenami.core.records import Record
 from goldenami.core.terminal import columns
 from goldenami.model.builds.build_records import Utc
+from goldenami.model.definitions.definition import Definition
 
 _PRICES = "prices"
 
@@ -238,6 +239,7 @@ def _in_region(look: RegionLook, image: str) -> Iterator[str]:
             yield f"`{channel}` names {ami}, which does not exist"
         elif look.amis[ami].state is not AmiState.AVAILABLE:
             yield f"`{channel}` names {ami}, which is {look.amis[ami].state}"
+    yield from (text for ami, text in look.faults if ami.image == image)
 
 
 def _between_regions(image: str, ledgers: Mapping[str, Ledger]) -> Iterator[Problem]:
@@ -259,6 +261,29 @@ def _of_withdrawn(ledger: Ledger, withdrawn: Mapping[str, list[str]]) -> Iterato
                 yield f"`{channel}` names {build_id}, which was withdrawn {where}"
         if build_id not in ledger.withdrawn:
             yield f"the ledger does not say that {build_id} was withdrawn, as it was {where}"
+
+
+def behind(
+    account: Account, definition: Definition, record: StatusRecord
+) -> Iterator[Problem]:
+    """Groups which the definition has refreshed, that launch another version than the default while
+    no refresh takes them to it."""
+    section = definition.publish and definition.publish.instance_refresh
+    there = [(region, image) for region, images in record.regions.items() for image in images
+             if section and image.image == definition.image]
+    for region, image in there:
+        for group, version in image.template_groups.items():
+            if (section and group not in section.groups) or version == str(image.template_version):
+                continue
+            with translated(region):
+                default = pointers.default_version(
+                    account.ec2(region), pointers.template_name(image.image))
+                said = default and refresh.refresh_status(
+                    account.autoscaling(region), group, default)
+            if said not in refresh.UNDER_WAY:
+                yield Problem(image=image.image, region=region, what=(
+                    f"the group {group} launches version {version}, and the default is "
+                    f"{image.template_version}; its refresh is {said or 'not begun'}"))
 
 
 # --- for a person ---------------------------------------------------------------------------------------------------
