@@ -169,7 +169,7 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
      "1: frameworks: the list `frameworks` and the role `frameworks` need each other"),
     *((FRAMEWORKS, "  frameworks:\n", SHARED(name),
        f"frameworks_shared_environment: or a framework is named `{name}`, which is no name")
-      for name in ("My Env", "../x", "bin")),
+      for name in ("My Env", "../x", "bin", "model")),
     (IMAGE, "  kernel:\n", f"{CONTAINERS('podman', 'debian')}  kernel:\n",
      "is `debian`: it gives containers GPUs, but the image has no driver; add the role"),
     (GPU, "  kernel:\n",
