@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.main
@@ -71,6 +71,10 @@ class Commands(TyperGroup):
     def resolve_command(  # type: ignore[override]
         self, ctx: typer.Context, args: list[str],
     ) -> tuple[str | None, TyperCommand | None, list[str]]:
+        if args[0] == "help" and not ctx.resilient_parsing:  # as gh, docker and cargo have it
+            args = [*args[1:2], "--help"]
+            if len(args) == 1:
+                _print_help(ctx)
         name, _, others = super().resolve_command(ctx, args)
         return name, command(name) if name else None, others
 
@@ -84,7 +88,7 @@ class Commands(TyperGroup):
 def _functions(module: str) -> dict[str, str]:
     """Of the source's text: to import a module takes up to a second, and the help needs each."""
     text = (Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8")
-    return {node.name: (ast.get_docstring(node) or "").split("\n")[0]
+    return {node.name: " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
             for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
 
 
@@ -122,6 +126,11 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _print_help(context: typer.Context) -> NoReturn:
+    print(context.get_help())
+    raise typer.Exit
+
+
 def _top(
     context: typer.Context,
     root: Annotated[Path | None, typer.Option(
@@ -132,6 +141,8 @@ def _top(
 ) -> None:
     """Bake, prove, publish and retire golden machine images."""
     _check_environment()
+    if context.invoked_subcommand is None:
+        _print_help(context)
     context.obj = root
 
 
@@ -150,7 +161,9 @@ def _check_environment() -> None:
 
 def parser() -> TyperGroup:
     """The command line's grammar."""
-    app = typer.Typer(cls=Commands, rich_markup_mode=_markup(), pretty_exceptions_enable=False)
+    app = typer.Typer(cls=Commands, rich_markup_mode=_markup(), pretty_exceptions_enable=False,
+                      invoke_without_command=True,
+                      context_settings={"help_option_names": ["-h", "--help"]})
     app.callback()(_top)
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
@@ -173,10 +186,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             grammar.main(words, prog_name="golden")
         return int(ExitCode.BAD_INPUT)
     context: Any = None
+    # What a shell learns is by the bare name, which it completes in any folder.
+    learns = {"--install-completion", "--show-completion"} & {*words}
     try:
         with (
             space(CachePaths.default().root),
-            grammar.make_context(command_name.program(), words) as context,
+            grammar.make_context("golden" if learns else command_name.program(), words) as context,
         ):
             context.meta[command_name.WORDS] = words
             return int(grammar.invoke(context))
