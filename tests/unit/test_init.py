@@ -54,6 +54,16 @@ def test_what_is_there_stays(
         there]
 
 
+@pytest.mark.parametrize(("folder", "why"), [
+    ("/proc/x", "no such file or directory"), ("/dev/null/x", "not a directory"),
+    ("/" + "x" * 300, "file name too long")])
+def test_a_folder_that_cannot_be_made(
+    folder: str, why: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["init", folder]) == ExitCode.BAD_INPUT
+    assert f"{folder} cannot be made: {why}\ngolden: to do: name a folder" in capfd.readouterr().err
+
+
 def test_its_makefile_calls_commands_that_exist(company: Path) -> None:
     said = subprocess.run(["make", "help"], cwd=company, capture_output=True, text=True, check=True)
     assert "make bake " in said.stdout and f"    {IMAGE}\n" in said.stdout
