@@ -46,10 +46,10 @@ DERIVED = f"""\
 FROM golden
 COPY {WHEEL} own.deb /opt/
 RUN apt-get install --yes /opt/own.deb && pip install --no-index /opt/{WHEEL}
-RUN useradd --create-home ann
-USER ann
+RUN useradd --create-home --home-dir /job job
+USER job
 RUN ml env mine
-ENV VIRTUAL_ENV=/home/ann/envs/mine PATH=/home/ann/envs/mine/bin:$PATH
+ENV VIRTUAL_ENV=/job/envs/mine PATH=/job/envs/mine/bin:$PATH
 CMD ["python3", "-c", "import demo, numpy, sys; print(demo.answer, sys.prefix)"]
 """
 TRAIN = """\
@@ -138,7 +138,7 @@ def test_a_dockerfile_adds_packages_and_a_user_with_an_environment(
     debrepo.build(Package("own"), tmp_path / "own.deb")
     write(tmp_path, {"Dockerfile": DERIVED})
     engine.podman("build", "--quiet", "--tag", "derived", *LIMITS, str(tmp_path))
-    assert engine.podman("run", "--rm", "derived") == "42 /home/ann/envs/mine\n"
+    assert engine.podman("run", "--rm", "derived") == "42 /job/envs/mine\n"
     engine.podman("run", "--rm", "derived", "ls", "/usr/share/tiny/own")
 
 
