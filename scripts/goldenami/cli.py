@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -71,10 +71,6 @@ class Commands(TyperGroup):
     def resolve_command(  # type: ignore[override]
         self, ctx: typer.Context, args: list[str],
     ) -> tuple[str | None, TyperCommand | None, list[str]]:
-        if args[0] == "help" and not ctx.resilient_parsing:  # as gh, docker and cargo have it
-            args = [*args[1:2], "--help"]
-            if len(args) == 1:
-                _print_help(ctx)
         name, _, others = super().resolve_command(ctx, args)
         return name, command(name) if name else None, others
 
@@ -126,11 +122,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _print_help(context: typer.Context) -> NoReturn:
-    print(context.get_help())
-    raise typer.Exit
-
-
 def _top(
     context: typer.Context,
     root: Annotated[Path | None, typer.Option(
@@ -141,8 +132,6 @@ def _top(
 ) -> None:
     """Bake, prove, publish and retire golden machine images."""
     _check_environment()
-    if context.invoked_subcommand is None:
-        _print_help(context)
     context.obj = root
 
 
@@ -162,7 +151,6 @@ def _check_environment() -> None:
 def parser() -> TyperGroup:
     """The command line's grammar."""
     app = typer.Typer(cls=Commands, rich_markup_mode=_markup(), pretty_exceptions_enable=False,
-                      invoke_without_command=True,
                       context_settings={"help_option_names": ["-h", "--help"]})
     app.callback()(_top)
     group = typer.main.get_command(app)
@@ -185,6 +173,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with suppress(GoldenError):  # a shell that asks has no place for errors
             grammar.main(words, prog_name="golden")
         return int(ExitCode.BAD_INPUT)
+    at = 2 if words[:1] == ["--root"] else 0  # which the checkout's own program puts in front
+    if words[at:at + 1] in ([], ["help"]):  # as gh, docker and cargo have it
+        words = [*words[:at], *words[at + 1:], "--help"]
     context: Any = None
     # What a shell learns is by the bare name, which it completes in any folder.
     learns = {"--install-completion", "--show-completion"} & {*words}

@@ -158,7 +158,7 @@ def test_a_user_without_an_account_works_in_scratch(engine: Podman) -> None:
     assert "ml: /scratch/envs/own is ready" in engine.ended(*run, "ml", "env", "own").stderr
     refused = engine.ended(*run, "pip", "install", "demo")
     assert refused.returncode == 1 and len(refused.stderr.splitlines()) == 1
-    assert "this user cannot change /opt/ml/ml: be root" in refused.stderr
+    assert "/opt/ml/ml stays as it was tested, but for a container's root" in refused.stderr
 
 
 def test_programs_have_the_threads_of_the_quota_by_any_entrypoint(engine: Podman) -> None:
@@ -178,4 +178,4 @@ def test_sagemaker_mounts_below_the_frameworks_folder(engine: Podman, tmp_path: 
     assert (tmp_path / "model/made").read_text(encoding="utf-8") == "2 + 2.0"
     refused = engine.ended("run", "--rm", f"--volume={tmp_path}:/opt/ml", train, "golden", "train")
     assert (refused.returncode, refused.stderr) == (
-        1, "golden: a mount hides /opt/ml and with it the frameworks: mount folders below it\n")
+        1, "golden: a mount hides /opt/ml: mount folders below it\n")

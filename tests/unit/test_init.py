@@ -43,7 +43,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     assert "customize" in load(tmp_path / "images", IMAGE).role_names
 
 
-@pytest.mark.parametrize(("there", "said"), [("x/file", "x is not empty"), ("x", "x is a file")])
+@pytest.mark.parametrize(("there", "said"), [("x/file", "x is not empty"), ("x", "x cannot be made: file exists")])
 def test_what_is_there_stays(
     tmp_path: Path, there: str, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,10 +47,7 @@ KEPT = ("apt", "ca-certificates", "curl", "less", "openssh-client", "procps", "p
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _THREADS = "/opt/ml/bin/ml-threads"
 _START = f"""\
-[ -x {_THREADS} ] || {{
-    echo "golden: a mount hides /opt/ml and with it the frameworks: mount folders below it" >&2
-    exit 1
-}}
+[ -x {_THREADS} ] || {{ echo "golden: a mount hides /opt/ml: mount folders below it" >&2; exit 1; }}
 [ -w "${{HOME:-}}" ] || export HOME={WORK} # of a user without an account it is /
 export USER="${{USER:-$(id -un 2>/dev/null)}}" OMP_NUM_THREADS="${{OMP_NUM_THREADS:-$({_THREADS})}}"
 exec "$@"

@@ -33,7 +33,6 @@ def write_repository(folder: Path) -> None:
         wrong = "is not empty" if any(folder.iterdir()) else ""
     except OSError as error:
         wrong = f"cannot be made: {os.strerror(error.errno or 0).lower()}"
-        wrong = "is a file" if isinstance(error, FileExistsError) else wrong
     if wrong:
         raise BadInput(f"{folder} {wrong}", hint="name a folder that is not there yet")
     _copy("repository", folder, {"@VERSION@": goldenami.__version__,

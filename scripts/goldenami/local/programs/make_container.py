@@ -42,14 +42,13 @@ def _make(plan: ContainerPlan, stack: layers.Stack) -> ContainerResult:
         _seal(plan, root)
         stack.check_whole()
         digest, found = _write(plan, root, [*stack.trees, scratch / "upper"])
-        parts = read_facts.gather(root).parts
-        return ContainerResult(digest=digest, layers=found, parts=parts)
+        return ContainerResult(digest=digest, layers=found, parts=read_facts.gather(root).parts)
 
 
 def _seal(plan: ContainerPlan, root: Path) -> None:
     """Remove what only a machine needs, and what belongs to the bake; then add what a container
     has instead of a first boot."""
-    sources = apt_sources.of_cloud_init(root, plan.tree)
+    sources = apt_sources.of_cloud_init(root, plan.tree.suite)
     with events.step("machine's parts"), _inside(root):
         installed = _packages(root)
         kept = [name for name in plan.keeps if name in installed]
@@ -66,9 +65,7 @@ def _seal(plan: ContainerPlan, root: Path) -> None:
         given = records.read_object(plan.work / "out/vars.json")
         sealed.check(root, seal, role_files.of_image(plan.root, given))
     (root / apt_sources.PATH).write_text(sources, encoding="utf-8")
-    scratch = root / WORK.removeprefix("/")
-    scratch.mkdir()
-    scratch.chmod(0o1777)
+    shell.output(["install", "-d", "-m", "1777", f"{root}{WORK}"])
 
 
 def _packages(root: Path) -> list[str]:
