@@ -86,7 +86,7 @@ class Commands(TyperGroup):
 def _functions(module: str) -> dict[str, str]:
     """Of the source's text: to import a module takes up to a second, and the help needs each."""
     text = (Path(__file__).parent / "commands" / f"{module}.py").read_text(encoding="utf-8")
-    return {node.name: (ast.get_docstring(node) or "").split("\n")[0]
+    return {node.name: " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
             for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
 
 
@@ -152,7 +152,8 @@ def _check_environment() -> None:
 
 def parser() -> TyperGroup:
     """The command line's grammar."""
-    app = typer.Typer(cls=Commands, rich_markup_mode=_markup(), pretty_exceptions_enable=False)
+    app = typer.Typer(cls=Commands, rich_markup_mode=_markup(), pretty_exceptions_enable=False,
+                      context_settings={"help_option_names": ["-h", "--help"]})
     app.callback()(_top)
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
@@ -184,12 +185,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         with suppress(GoldenError):  # a shell that asks has no place for errors
             grammar.main(words, prog_name="golden")
         return int(ExitCode.BAD_INPUT)
+    at = 2 if words[:1] == ["--root"] else 0  # which the checkout's own program puts in front
+    if words[at:at + 1] in ([], ["help"]):  # as gh, docker and cargo have it
+        words = [*words[:at], *words[at + 1:], "--help"]
     context: Any = None
+    # What a shell learns is by the bare name, which it completes in any folder.
+    learns = {"--install-completion", "--show-completion"} & {*words}
     try:
         with (
             space(CachePaths.default().root),
             _shown_warnings(),
-            grammar.make_context(command_name.program(), words) as context,
+            grammar.make_context("golden" if learns else command_name.program(), words) as context,
         ):
             context.meta[command_name.WORDS] = words
             return int(grammar.invoke(context))

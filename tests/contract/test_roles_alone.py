@@ -21,21 +21,12 @@ from goldenami.packages import mirrors
 from support import trees
 from support.aws import hub
 from support.aws.emulator import Emulator, environment, running
+from support.builds.podman import Podman
 from support.builds.tools import ROOT, find
 from support.waiting import until
 
 pytestmark = pytest.mark.long
 
-ENGINE = """\
-[engine]
-runtime = "runc"
-[containers]
-netns = "host"
-default_ulimits = []
-"""
-"""Of Podman: crun refuses a machine that has both kinds of cgroups; no bridge, and no limit that
-this machine may not set."""
-STORAGE = '[storage]\ndriver = "overlay"\ngraphroot = "{0}/graph"\nrunroot = "{0}/run"\n'
 SOURCES = """\
 Types: deb
 URIs: {debian}
@@ -79,23 +70,12 @@ layout."""
 ROLES = sorted(path.name for path in trees.scanned(19, ROOT, "roles/*/"))
 
 
-class Machines:
+class Machines(Podman):
     """A stock Debian 13 as an image of Podman, and containers of it, in `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "storage.conf").write_text(STORAGE.format(folder), encoding="utf-8")
-        (folder / "containers.conf").write_text(ENGINE, encoding="utf-8")
-        self.env = {**os.environ, "CONTAINERS_CONF_OVERRIDE": str(folder / "containers.conf"),
-                    "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
-                    "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
+        super().__init__(folder)
         self._make()
-
-    def podman(self, *argv: str, stdin: str = "", check: bool = True) -> str:
-        done = subprocess.run([find("podman"), *argv], env=self.env, input=stdin, text=True,
-                              capture_output=True, check=False)
-        assert done.returncode == 0 or not check, done.stdout + done.stderr
-        return done.stdout
 
     def _make(self) -> None:
         uris = mirrors.locate(["debian", "debian-security"])
@@ -117,7 +97,7 @@ class Machines:
                     "/sbin/init")
         asked = ("exec", name, "systemctl", "is-system-running")
         until("a running systemd",
-              lambda: self.podman(*asked, check=False).strip() in ("running", "degraded"))
+              lambda: self.ended(*asked).stdout.strip() in ("running", "degraded"))
 
     def play(self, project: Path, name: str) -> tuple[int, str]:
         # This machine's network is the container's, too, and its ssh.service may not have started.
@@ -132,14 +112,9 @@ class Machines:
                               cwd=project, env=env, text=True, capture_output=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
-    def close(self) -> None:
-        self.podman("rm", "--all", "--force", check=False)
-        self.podman("rmi", "--all", "--force", check=False)
-
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    find("podman")
     made = Machines(tmp_path_factory.mktemp("machines"))
     yield made
     made.close()

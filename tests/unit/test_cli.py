@@ -58,7 +58,7 @@ checkout is."""
      "correct `--region`, AWS_REGION or the definition's `publish: regions:`; a region newer than the pinned "
      "botocore needs a newer one in requirements/"),
     (["bkae"], "there is no command `bkae`: did you mean `bake`?", "`scripts/golden --help` lists them"),
-    ([], "missing command", "`scripts/golden --help` shows what it takes"),
+    (["help", "bkae"], "there is no command `bkae`: did you mean `bake`?", "`scripts/golden --help` lists them"),
 ])
 def test_a_wrong_command_line_is_one_line_and_a_hint(
     capsys: pytest.CaptureFixture[str], args: list[str], message: str, hint: str,
@@ -104,6 +104,20 @@ def test_the_help_has_every_command_once_below_what_it_works_on(
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.parametrize(("words", "as_by"), [
+    ([], ["--help"]), (["-h"], ["--help"]), (["help"], ["--help"]),
+    (["help", "bake"], ["bake", "--help"]), (["bake", "-h"], ["bake", "--help"]),
+])
+def test_the_help_comes_by_every_usual_word(
+    words: list[str], as_by: list[str], capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also through the checkout's own program, which puts an option in front."""
+    assert cli.main(as_by) == 0
+    wanted = capsys.readouterr()
+    assert cli.main(["--root", str(ROOT), *words]) == 0
+    assert capsys.readouterr() == wanted
+
+
 @pytest.mark.parametrize("name", cli.MODULES)
 def test_the_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([name, "--help"]) == 0
@@ -111,9 +125,8 @@ def test_the_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) ->
     assert "\x1b" not in out and "╭" not in out
     assert max(map(len, out.splitlines())) <= 80
     command = cli.command(name)
-    first = (command.help or "").splitlines()[0]
-    assert first == cli._help_line(name)
-    assert 0 < len(first) <= HELP_WIDTH, first
+    whole, _, _ = (command.help or "").partition("\n\n")
+    assert cli._help_line(name) == " ".join(whole.split()) and whole.endswith(".")
     for parameter in command.params:
         assert len(getattr(parameter, "help", None) or "") <= HELP_WIDTH, parameter.name
 
@@ -137,6 +150,17 @@ def test_a_shell_completes(
 ) -> None:
     monkeypatch.chdir(ROOT)
     assert completed(words, monkeypatch, capsys) == answer
+
+
+def test_bash_completes_a_checkout_s_own_program(tmp_path: Path) -> None:
+    """By the script that the program prints, wherever it stands."""
+    program = ROOT / "scripts/golden"
+    script = (f'eval "$({program} --show-completion bash)"; COMP_WORDS=({program} verif); COMP_CWORD=1\n'
+              f'_golden_completion {program}; echo "${{COMPREPLY[*]}}"; complete -p golden')
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True,
+                          check=True)
+    assert (done.stdout.splitlines(), done.stderr) == (
+        ["verify verify-provenance", "complete -o default -F _golden_completion golden"], "")
 
 
 def completed(

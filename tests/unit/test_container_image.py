@@ -54,6 +54,16 @@ def test_a_container_has_nothing_of_kernel_driver_and_services(lock: Lock) -> No
     assert "os_updates" in keys(lock) and lock.kernel.package not in part.packages
 
 
+def test_tools_of_people_may_be_left_out(lock: Lock) -> None:
+    """With what only they need; the layers below stay as they are."""
+    tools = next(step for step in lock.steps if "tools" in step.roles)
+    lean = lock.model_copy(update={"variables": lock.variables | {"tools_container_enabled": False}})
+    part = container_image.part(lean)
+    assert "tools" not in part.roles and not {*tools.packages} & part.packages.keys()
+    assert "awscli" in container_image.part(lock).packages
+    assert [*keys(lean).items()] == [*keys(lock).items()][:-1]
+
+
 def test_a_driver_release_changes_no_layer(lock: Lock) -> None:
     """Nor does a kernel; the layers below the tools are the disk's own."""
     assert lock.driver is not None

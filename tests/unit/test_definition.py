@@ -142,6 +142,7 @@ def test_user_data_has_a_limit_and_is_found_from_anywhere(root: Path) -> None:
     "image: a\npublish:\n  regions: [x]\nkernel: cloud\n",
     "publish: {regions: [x]}\nimage: a\nkernel: cloud\n",
     "image: a\nkernel: cloud\npublish:\n  regions:\n    - x\n", "image: a\nkernel: cloud\n",
+    "\ufeffpublish: {regions: [x]}\nimage: a\nkernel: cloud\n", "\ufeffimage: a\nkernel: cloud\n",
 ])
 def test_the_text_that_shapes_the_image(text: str) -> None:
     assert definition_file.without_publish(text) == "image: a\nkernel: cloud\n"
@@ -169,7 +170,7 @@ EFA = "  kernel:\n    kernel_efa_enabled: true\n"
      "1: frameworks: the list `frameworks` and the role `frameworks` need each other"),
     *((FRAMEWORKS, "  frameworks:\n", SHARED(name),
        f"frameworks_shared_environment: or a framework is named `{name}`, which is no name")
-      for name in ("My Env", "../x", "bin")),
+      for name in ("My Env", "../x", "bin", "model")),
     (IMAGE, "  kernel:\n", f"{CONTAINERS('podman', 'debian')}  kernel:\n",
      "is `debian`: it gives containers GPUs, but the image has no driver; add the role"),
     (GPU, "  kernel:\n",

@@ -79,7 +79,7 @@ def test_what_the_last_line_says_finds_the_program_and_nothing_but_it(
     assert "make: to do: put the file that requirements.txt names into wheels/" in done.stderr
 
 
-@pytest.mark.parametrize(("there", "said"), [("x/file", "x is not empty"), ("x", "x is a file")])
+@pytest.mark.parametrize(("there", "said"), [("x/file", "x is not empty"), ("x", "x cannot be made: file exists")])
 def test_what_is_there_stays(
     tmp_path: Path, there: str, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +88,16 @@ def test_what_is_there_stays(
     assert f"{said}\ngolden: to do: name a folder that is not there yet" in capfd.readouterr().err
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == [
         there]
+
+
+@pytest.mark.parametrize(("folder", "why"), [
+    ("/proc/x", "no such file or directory"), ("/dev/null/x", "not a directory"),
+    ("/" + "x" * 300, "file name too long")])
+def test_a_folder_that_cannot_be_made(
+    folder: str, why: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["init", folder]) == ExitCode.BAD_INPUT
+    assert f"{folder} cannot be made: {why}\ngolden: to do: name a folder" in capfd.readouterr().err
 
 
 def test_its_makefile_calls_commands_that_exist(company: Path) -> None:

@@ -1,12 +1,14 @@
-"""ml-threads: the CPUs of a cgroup, on made-up /proc and /sys of both kinds; ml-run: how it
-refuses."""
+"""The role frameworks' programs: ml-threads on made-up /proc and /sys of both kinds, pip on a machine
+and in a container, and environments of one's own."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from support.files import write
 PROGRAMS = Path(__file__).resolve().parents[2] / "roles/frameworks/files"
 OWN = "Packages of your own: ml env NAME && pip install PACKAGE. Slow, or no GPU: ml doctor\n"
 HERE = len(os.sched_getaffinity(0))
+POWERLESS = ("setpriv", "--bounding-set=-dac_override")
+"""Root who may write no more than a file's mode says."""
 
 
 def threads(root: Path, env: dict[str, str] | None = None) -> int:
@@ -115,17 +119,26 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         login_file("opt/ml/bin/pip", "ml")
         .replace("/opt/ml", str(home))
         .replace("/usr/bin/python3", sys.executable)
+        .replace("/run/systemd/system", str(home.parent / "systemd"))
     )
     module = (PROGRAMS / "pip.py").read_text(encoding="utf-8").replace("/opt/ml", str(home))
+    start = (PROGRAMS / "golden_threads.py").read_text(encoding="utf-8").replace("/opt/ml", str(home))
     packages = next(home.glob("ml/lib/python3*/site-packages"))
-    write(home, {"bin/pip": text, f"{packages.relative_to(home)}/pip.py": module})
+    write(packages, {"pip.py": module, "golden_threads.py": start})
+    shutil.copy(PROGRAMS / "golden-threads.pth", packages)
+    write(home, {"bin/pip": text})
     (home / "bin/pip").chmod(0o755)
+    shutil.copy(PROGRAMS / "ml-threads", home / "bin")
+    (home.parent / "systemd").mkdir()
     return home
 
 
-def typed(image: Path, *words: str, active: str) -> subprocess.CompletedProcess[str]:
+def typed(
+    image: Path, *words: str, active: str, by: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     environment = {"VIRTUAL_ENV": str(image / active)} if active else {}
-    return subprocess.run([image / "bin/pip", *words], capture_output=True, text=True, check=False,
+    return subprocess.run([*by, image / "bin/pip", *words], capture_output=True, text=True,
+                          check=False,
                           env={"PATH": os.environ["PATH"], "PIP_NO_INDEX": "1", **environment})
 
 
@@ -137,6 +150,35 @@ def test_pip_serves_an_environment_of_one_s_own_and_else_the_system(image: Path)
     said = typed(image, "install", "x", active=str(own)).stderr
     assert "No matching distribution found for x" in said
     assert typed(image, "--version", active="").returncode == 0
+
+
+def test_pip_of_a_container_changes_the_environment_for_root(image: Path) -> None:
+    """There runs no systemd; whoever may not write is told what does."""
+    machine = image.parent / "systemd"
+    machine.rmdir()
+    try:
+        said = typed(image, "install", "x", active="ml")
+        assert "No matching distribution found for x" in said.stderr
+        (image / "ml").chmod(0o555)
+        done = typed(image, "install", "x", active="ml", by=POWERLESS)
+    finally:
+        (image / "ml").chmod(0o755)
+        machine.mkdir()
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert f"{image}/ml stays as it was tested, but for a container's root" in done.stderr
+
+
+@pytest.mark.parametrize(("environ", "wanted"), [
+    ({}, [str(HERE)] * 2), ({"TF_NUM_INTRAOP_THREADS": "3"}, [str(HERE), "3"]),
+    ({"OMP_NUM_THREADS": "7"}, ["7", "None"])])
+def test_python_has_its_threads_without_a_login(
+    image: Path, environ: dict[str, str], wanted: list[str]
+) -> None:
+    """As `command:` of Kubernetes starts it, in place of the entrypoint."""
+    code = "import os; print(*map(os.environ.get, ('OMP_NUM_THREADS', 'TF_NUM_INTRAOP_THREADS')))"
+    done = subprocess.run([image / "ml/bin/python3", "-I", "-c", code], capture_output=True,
+                          text=True, check=True, env=environ)
+    assert (done.stdout.split(), done.stderr) == (wanted, "")
 
 
 def made(

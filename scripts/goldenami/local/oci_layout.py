@@ -15,7 +15,7 @@ from goldenami.core import shell
 CREATED = "org.opencontainers.image.created"
 """The annotation that oras would set by the clock."""
 WORK = "/scratch"
-"""Where programs start: the machine's local disks, where it has some. Engines make the folder."""
+"""Where programs start: the machine's local disks, where it has some. Anybody may write there."""
 
 
 class OciLayout:

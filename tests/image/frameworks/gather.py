@@ -91,6 +91,11 @@ def entered() -> dict[str, object]:
     return {command: login(command) for command in commands}
 
 
+UNIT = """\
+{0}/bin/ml-run {1} sh -c 'echo $OMP_NUM_THREADS'
+{0}/{1}/bin/python3 -I -B -c 'import os; print(os.environ["OMP_NUM_THREADS"])'
+"""
+
 FACTS: dict[str, Callable[[], object]] = {
     "flags": flags,
     "distributions": lambda: {name: distributions(name) for name in ENVIRONMENTS},
@@ -120,6 +125,6 @@ FACTS: dict[str, Callable[[], object]] = {
     "cpus": lambda: len(os.sched_getaffinity(0)),
     "unit": lambda: run("systemd-run", "--quiet", "--pipe", "--wait", "--collect",
                         "--property=CPUQuota=100%",
-                        f"{HOME}/bin/ml-run", ENVIRONMENTS[0], "sh", "-c", "echo $OMP_NUM_THREADS"),
+                        "sh", "-c", UNIT.format(HOME, ENVIRONMENTS[0])),
 }
 print(json.dumps({name: FACTS[name]() for name in sys.argv[4:]}))

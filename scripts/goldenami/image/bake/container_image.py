@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from goldenami.core.terminal.progress import Progress
 from goldenami.image.bake import bake, bake_inputs
 from goldenami.image.security import components, dsse, provenance, sbom
 from goldenami.local import container, how_far, workspace
-from goldenami.local.oci_layout import OciLayout
+from goldenami.local.oci_layout import WORK, OciLayout
 from goldenami.local.sandbox import program
 from goldenami.model.builds import lockfile
 from goldenami.model.builds.build_folder import BuildFolder
@@ -45,6 +45,14 @@ KEPT = ("apt", "ca-certificates", "curl", "less", "openssh-client", "procps", "p
         "python3-venv")
 """Packages of the base that stay, with what they need. No role of a container asks for them."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_THREADS = "/opt/ml/bin/ml-threads"
+_START = f"""\
+[ -x {_THREADS} ] || {{ echo "golden: a mount hides /opt/ml: mount folders below it" >&2; exit 1; }}
+[ -w "${{HOME:-}}" ] || export HOME={WORK} # of a user without an account it is /
+export USER="${{USER:-$(id -un 2>/dev/null)}}" OMP_NUM_THREADS="${{OMP_NUM_THREADS:-$({_THREADS})}}"
+exec "$@"
+"""
+"""The entrypoint, in sh. It leaves PATH alone, which an image made from this one may have set."""
 
 
 def part(lock: Lock) -> Lock:
@@ -52,7 +60,8 @@ def part(lock: Lock) -> Lock:
 
     Steps keep their numbers, which name their packages in the repository.
     """
-    steps = [_step(step) for step in lock.steps]
+    left_out = set() if lock.variables.get("tools_container_enabled", True) else {"tools"}
+    steps = [_step(step, GROUPS.keys() - left_out) for step in lock.steps]
     names = {*lock.base_packages, *(name for step in steps for name in step.packages)}
     return lock.model_copy(update={
         "driver": None, "kernel_modules": {}, "steps": steps,
@@ -60,8 +69,8 @@ def part(lock: Lock) -> Lock:
         "packages": {name: package for name, package in lock.packages.items() if name in names}})
 
 
-def _step(step: Step) -> Step:
-    roles = [role for role in step.roles if role in GROUPS]
+def _step(step: Step, has: Collection[str]) -> Step:
+    roles = [role for role in step.roles if role in has]
     return step.model_copy(update={"roles": roles} if roles else
                            {"roles": [], "packages": [], "stand_ins": {}})
 
@@ -117,7 +126,7 @@ def _make(
         plan = _plan(root, own, store, work, build, _configuration(lock, lock_sha256))
     result = program.call("goldenami.local.programs.make_container", plan, ContainerResult,
                           progress, look=partial(how_far.of_bake, plan, how_far.expected(own)))
-    materials = components.of_container(own, lock_sha256, store, result.packages)
+    materials = components.of_container(own, lock_sha256, store, result.parts)
     records.write_text(work / sbom.CYCLONEDX, sbom.text(materials, sbom.CYCLONEDX))
     return ContainerRecord(
         image=lock.image, build_id=build.build_id, lock_sha256=lock_sha256, digest=result.digest,
@@ -163,8 +172,7 @@ def _configuration(lock: Lock, lock_sha256: str) -> dict[str, Any]:
         labels |= {"goldenami.cuda": lock.cuda.version, LEAST_DRIVER_LABEL: least_driver(lock)}
     if lock.driver:
         labels[DRIVER_LABEL] = lock.driver.version
-    # It gives a program as many threads as its cgroup has CPUs.
-    entrypoint = ["/opt/ml/bin/ml-run", environments[0]] if home else []
+    entrypoint = ["/bin/sh", "-ec", _START, "sh"] if environments else []
     return {"environment": environment, "labels": labels, "entrypoint": entrypoint}
 
 

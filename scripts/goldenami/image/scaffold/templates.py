@@ -4,6 +4,7 @@ module, copied with the names put in."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -26,10 +27,15 @@ _ROLE = "new_role"
 
 
 def write_repository(folder: Path) -> None:
-    """Fill `folder`, which does not exist or is empty; BadInput where it holds anything."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(f"{folder} is not empty" if folder.is_dir() else f"{folder} is a file",
-                       hint="name a folder that is not there yet")
+    """Fill `folder`, which does not exist or is empty; BadInput where it holds anything, or cannot
+    be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        wrong = "is not empty" if any(folder.iterdir()) else ""
+    except OSError as error:
+        wrong = f"cannot be made: {os.strerror(error.errno or 0).lower()}"
+    if wrong:
+        raise BadInput(f"{folder} {wrong}", hint="name a folder that is not there yet")
     with tempfile.TemporaryDirectory(prefix="golden-init-") as work:
         wheel = _wheel(Path(work))
         _copy("repository", folder, {

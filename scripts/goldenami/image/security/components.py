@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import Host
 from goldenami.model.builds.locked_downloads import LockedDownload
 from goldenami.model.builds.lockfile import CompiledWheel, KernelModules, Lock, Package
-from goldenami.model.builds.part_facts import PARTS_FILE, TreeFacts, wheel_key
+from goldenami.model.builds.part_facts import PARTS_FILE, PartFacts, TreeFacts, wheel_key
 from goldenami.model.definitions.definition import DRIVER_MODULES
 from goldenami.model.supported.architectures import ARCHITECTURES
 from goldenami.model.supported.platforms import RELEASES
@@ -107,14 +107,13 @@ def of_build(build: BuildFolder, lock: Lock, store: Store) -> Materials:
     present = _in_tree(build.manifest, lock) if whole else lock.packages.keys()
     found = [*_debs(lock, store, present), *_wheels(lock), *_files(lock), *_loader(bake.host),
              *_containers(lock, store)]
-    parts = _with_facts(found, build.path / PARTS_FILE)
+    kept = build.path / PARTS_FILE
+    facts = records.read(kept, TreeFacts).parts if kept.exists() else {}
+    parts = _with_facts(found, facts)
     return Materials(lock, bake.lock_sha256, build.build_id, _sorted(parts), whole)
 
 
-def _with_facts(parts: list[ImagePart], path: Path) -> list[ImagePart]:
-    if not path.exists():
-        return parts
-    facts = records.read(path, TreeFacts).parts
+def _with_facts(parts: list[ImagePart], facts: Mapping[str, PartFacts]) -> list[ImagePart]:
     keys = {wheel_key(part.name, part.version) if part.vendor in ("pypi", PRIVATE) else part.name: part
             for part in parts if part.sha256}  # the loader is of another machine
     known = {part.ref: facts[key] for key, part in keys.items() if key in facts}
@@ -132,10 +131,11 @@ def of_lock(lock: Lock, store: Store) -> Materials:
 
 
 def of_container(
-    lock: Lock, lock_sha256: str, store: Store, packages: Container[str]
+    lock: Lock, lock_sha256: str, store: Store, facts: Mapping[str, PartFacts]
 ) -> Materials:
-    """The parts of a container image, of those packages."""
-    found = [*_debs(lock, store, packages), *_wheels(lock), *_files(lock)]
+    """The parts of a container image that has these packages and wheels."""
+    found = [*_debs(lock, store, facts), *_wheels(lock), *_files(lock)]
+    found = _with_facts(found, facts)
     return Materials(lock, lock_sha256, lock_sha256[:lockfile.ID_LENGTH], _sorted(found),
                      whole=True)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from goldenami.core import records, shell
 from goldenami.local import container, events
-from goldenami.local.oci_layout import OciLayout
+from goldenami.local.oci_layout import WORK, OciLayout
 from goldenami.local.programs import bake_tree
 from goldenami.local.sandbox import program
-from goldenami.local.tree import image_layers, layers, rootfs, sealed
+from goldenami.local.tree import apt_sources, image_layers, layers, read_facts, rootfs, sealed
 from goldenami.local.tree import tree as trees
 from goldenami.model import program_files
 from goldenami.model.builds.container_records import ContainerLayer
@@ -39,15 +39,16 @@ def _make(plan: ContainerPlan, stack: layers.Stack) -> ContainerResult:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     with container.overlay(stack.lowers, scratch) as root:
-        packages = _seal(plan, root)
+        _seal(plan, root)
         stack.check_whole()
         digest, found = _write(plan, root, [*stack.trees, scratch / "upper"])
-    return ContainerResult(digest=digest, layers=found, packages=packages)
+        return ContainerResult(digest=digest, layers=found, parts=read_facts.gather(root).parts)
 
 
-def _seal(plan: ContainerPlan, root: Path) -> list[str]:
-    """Remove what only a machine needs, and what belongs to the bake; returns the packages that
-    are left."""
+def _seal(plan: ContainerPlan, root: Path) -> None:
+    """Remove what only a machine needs, and what belongs to the bake; then add what a container
+    has instead of a first boot."""
+    sources = apt_sources.of_cloud_init(root, plan.tree.suite)
     with events.step("machine's parts"), _inside(root):
         installed = _packages(root)
         kept = [name for name in plan.keeps if name in installed]
@@ -63,7 +64,8 @@ def _seal(plan: ContainerPlan, root: Path) -> list[str]:
                       str(rootfs.BASE_EPOCH)], log=plan.log)
         given = records.read_object(plan.work / "out/vars.json")
         sealed.check(root, seal, role_files.of_image(plan.root, given))
-        return _packages(root)
+    (root / apt_sources.PATH).write_text(sources, encoding="utf-8")
+    shell.output(["install", "-d", "-m", "1777", f"{root}{WORK}"])
 
 
 def _packages(root: Path) -> list[str]:

@@ -86,7 +86,8 @@ DECLARED = {
         "/opt/ml/bin/*", "/opt/ml/*/.gitignore", "/opt/ml/*/bin/*", "/opt/ml/*/pyvenv.cfg",
         "/opt/ml/*/share/jupyter/kernels/**", "/opt/ml/*/CUDA.json",
         "/opt/ml/*/lib/*/site-packages/*.dist-info/**", "/opt/ml/*/lib/*/site-packages/*.pth",
-        "/opt/ml/*/lib/*/site-packages/pip.py",
+        "/opt/ml/*/lib/*/site-packages/pip.py", "/opt/ml/*/lib/*/site-packages/golden_threads.py",
+        "/opt/ml/*/lib/*/site-packages/__pycache__/golden_threads.*.pyc",
         "/opt/ml/*/lib/*/site-packages/__pycache__/pip.*.pyc",
     ],
 }

@@ -22,6 +22,7 @@ from goldenami.model.builds.build_records import (
 )
 from goldenami.model.builds.container_records import ContainerLayer
 from goldenami.model.builds.hardening_records import HardeningScan
+from goldenami.model.builds.part_facts import PartFacts
 from goldenami.model.definitions.recipes import Patch
 
 
@@ -118,11 +119,11 @@ class ContainerPlan(BakePlan):
 
 
 class ContainerResult(Record):
-    """What a container image consists of."""
+    """What a container image consists of; `parts` are its packages and wheels, as in `TreeFacts`."""
 
     digest: Sha256
     layers: list[ContainerLayer]
-    packages: list[str]
+    parts: dict[str, PartFacts]
 
 
 class BakeResult(Record):

@@ -79,7 +79,9 @@ what may differ and by which version it is made: no part of them is in it."""
 
 
 def without_publish(text: str) -> str:
-    """The text without the sections of `APART`."""
+    """The text without the sections of `APART`, and without the mark that editors of Windows write
+    in front."""
+    text = text.removeprefix("\ufeff")
     node = yaml.compose(text, Loader=yaml_lines.LOADER)
     assert isinstance(node, yaml.MappingNode)  # `load` has seen to that
     lines, starts = text.splitlines(keepends=True), [(key.value, key.start_mark.line)
