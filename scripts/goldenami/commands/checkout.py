@@ -72,7 +72,8 @@ class Checkout:
         """
         from goldenami.aws.session import Account  # noqa: PLC0415 - botocore, as below
 
-        return Account(self.allowed(definition))
+        demanded = definition.publish.tags if definition and definition.publish else {}
+        return Account(self.allowed(definition), demanded)
 
     def allowed(self, definition: Definition | None = None) -> AllowedRegions:
         sections = [(f"{definition.image}.yml: residency", definition.residency)] if definition \
