@@ -24,13 +24,14 @@ source "amazon-ebs" "ec2" {
   ebs_optimized         = true
   tags                  = merge(local.tags, { "goldenami:base-ami" = "{{ .SourceAMI }}" })
   snapshot_tags         = local.tags
-  run_tags              = local.tags
-  run_volume_tags       = local.tags
+  run_tags              = merge(local.run_tags, local.tags)
+  run_volume_tags       = merge(local.run_tags, local.tags)
 
   # Empty: Packer makes a temporary key and group. `golden bake` brings tagged ones: see locals.pkr.hcl.
   ssh_keypair_name        = local.ec2.key
   ssh_private_key_file    = local.ec2.private_key
   security_group_ids      = local.ec2.groups
+  subnet_id               = lookup(local.ec2, "subnet", "")
   temporary_key_pair_type = "ed25519"
 
   source_ami_filter {

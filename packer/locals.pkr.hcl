@@ -8,6 +8,9 @@ locals {
   # own.
   ec2 = lookup(local.vars, "golden_ec2", { key = "", private_key = "", groups = [], tags = {}, kms_key = "" })
 
+  # What a company demands on machines.
+  run_tags = lookup(local.ec2, "run_tags", {})
+
   # On everything that the EC2 builder makes: it is gone by the end of the bake, or found by its date of expiry.
   tags = merge(local.ec2.tags, {
     Name                    = local.name

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from moto.budgets.responses import BudgetsResponse
 from moto.ec2.models import ec2_backends
 from werkzeug import Response
 
@@ -16,6 +17,7 @@ from ec2_emulator.rules import EC2_API, ApiError, rule
 from ec2_emulator.state import STATE, ApiCall, StatedAnswer
 
 Data = dict[str, Any]
+CE_API = "https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/"
 _TOKENS = {"ce": "NextPageToken", "savingsplans": "nextToken"}
 """What the token of a page is called, where it is not NextToken."""
 
@@ -35,7 +37,8 @@ def fields(body: bytes) -> Data:
     return dict(parse_qsl(body.decode("latin-1")))
 
 
-def find(call: ApiCall, body: bytes) -> Mapping[str, Any] | None:
+@rule(CE_API + "API_GetCostAndUsage.html")
+def stated(call: ApiCall, body: bytes) -> Mapping[str, Any] | None:
     """What is stated for the request; None where nothing is. Cost Explorer says that it has no
     data."""
     known = [each for each in (*NOTHING, *STATE.settings.answers)
@@ -57,6 +60,13 @@ def find(call: ApiCall, body: bytes) -> Mapping[str, Any] | None:
             limit = int(asked.get("MaxResults") or 1000)
             merged[name], merged[token] = listing.paginate(value, limit, asked.get(token))
     return {name: value for name, value in merged.items() if value is not None}
+
+
+@rule(CE_API + "API_budgets_DescribeBudgets.html")
+def describe_budgets(self: BudgetsResponse) -> str:
+    """The last page has no token."""
+    budgets = self.backend.describe_budgets(account_id=self._get_param("AccountId"))
+    return json.dumps({"Budgets": budgets})
 
 
 IDEMPOTENT = {"ebs:StartSnapshot": "ConflictException", **dict.fromkeys((

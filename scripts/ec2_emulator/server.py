@@ -93,7 +93,7 @@ class EmulatorApplication:
             return self._ask_moto(call, environ)
         body = environ["wsgi.input"].getvalue()
         stated = price_list.get_products(answers.fields(body)) \
-            if call.name == "pricing:GetProducts" else answers.find(call, body)
+            if call.name == "pricing:GetProducts" else answers.stated(call, body)
         if stated is not None:
             return authorization.render(stated, call, environ)
         with STATE.lock:

@@ -73,6 +73,8 @@ class EmulatorSettings(Record):
     """Regions that the account has not enabled."""
     accounts: dict[str, str] = Field(default_factory=dict)
     """Access keys of other accounts, to act as those that an image is shared with."""
+    has_default_vpc: bool = True
+    """Whether each region has a default network."""
     instance_address: str = ""
     """The public address that instances say they have, for a test that runs one; empty: one that
     nobody answers."""

@@ -78,7 +78,7 @@ def test_ssh_comes_from_where_the_environment_says(
     for asked, network in (("", "0.0.0.0/0"), ("203.0.113.7", "203.0.113.7/32")):
         monkeypatch.setenv(instances.SSH_FROM, asked)
         with instances.access(ec2, "x", key, {"x": "y"}) as reached:
-            (group,) = ec2.describe_security_groups(GroupIds=[reached.group])["SecurityGroups"]
+            (group,) = ec2.describe_security_groups(GroupIds=[reached])["SecurityGroups"]
         (rule,) = group["IpPermissions"]
         allowed = [each["CidrIp"] for each in rule["IpRanges"]]
         assert (rule["FromPort"], rule["ToPort"], allowed) == (22, 22, [network])

@@ -66,14 +66,15 @@ def test_the_plan_names_types_zones_and_money_and_launches_nothing(
 def test_without_capacity_every_offer_is_tried_and_a_quota_is_said_as_one(
     checkout: Checkout, candidate: str, faults: Faults,
 ) -> None:
-    faults.add("ec2:RunInstances", code="InsufficientInstanceCapacity")
+    faults.add("ec2:RunInstances", code="InsufficientInstanceCapacity", status=500)
     text = gpu_test(checkout, code=5)
+    assert f": {faults.met()} offers tried" in text, "each once, although EC2 calls it a failure"
     assert "EC2 has no GPU of architecture 75 for us" in text
     assert "EC2 launches no g4dn.xlarge in us-west-2a: InsufficientInstanceCapacity" in text
     faults.clear()
     faults.add("ec2:RunInstances", code="VcpuLimitExceeded")
     text = gpu_test(checkout, code=5)
-    assert "the account's limits allow no GPU of architecture 75" in text
+    assert "the account allows no GPU of architecture 75" in text
     assert "EC2 has no GPU" not in text and "VcpuLimitExceeded (Spot)" in text
     quotas = "`All G and VT Spot Instance Requests` and `Running On-Demand G and VT instances`"
     assert f"raise {quotas}" in text
@@ -84,6 +85,82 @@ def test_without_capacity_every_offer_is_tried_and_a_quota_is_said_as_one(
     kind = (instance["InstanceType"], instance["InstanceLifecycle"])
     assert (kind, left()) == (("g4dn.xlarge", "spot"), [])
     assert RegionState(REGIONS[0], GPU_IMAGE).parameter(f"{candidate}/gpu-test") is None
+
+
+@pytest.mark.parametrize(("code", "where", "times", "launched"), [
+    ("InsufficientFreeAddressesInSubnet", REGIONS[0], 1, (f"{REGIONS[0]}b", "spot")),
+    ("InvalidSubnetID.NotFound", REGIONS[0], 1, (f"{REGIONS[0]}b", "spot")),
+    ("MissingInput", REGIONS[0], 2, (f"{REGIONS[0]}c", "spot")),
+    ("PendingVerification", REGIONS[0], 1, (f"{REGIONS[1]}a", "spot")),
+    ("MaxSpotInstanceCountExceeded", REGIONS[0], 1, (f"{REGIONS[1]}a", "spot")),
+    ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", "*", 2, (f"{REGIONS[0]}a", None)),
+])
+def test_a_refused_launch_says_what_is_tried_next(
+    checkout: Checkout, candidate: str, faults: Faults,
+    code: str, where: str, times: int, launched: tuple[str, str | None],
+) -> None:
+    """The next zone of the region, the next region, or on demand: not what is refused alike."""
+    faults.add("ec2:RunInstances", code=code, regions=[where], times=times)
+    text = gpu_test(checkout)
+    assert faults.met() == times and f": {code} (Spot)" in text
+    (instance,) = [raw for region in REGIONS for raw in instances(region)]
+    zone = instance["Placement"]["AvailabilityZone"]
+    assert ((zone, instance.get("InstanceLifecycle")), left()) == (launched, [])
+
+
+def test_what_a_new_account_lacks_is_said_with_what_helps(
+    checkout: Checkout, candidate: str, aws: Emulator, faults: Faults,
+) -> None:
+    faults.add("ec2:RunInstances", code="PendingVerification")
+    assert "AWS looks at a new account for minutes" in gpu_test(checkout)
+    assert faults.met() == len(REGIONS), "each region once, and not each zone"
+    faults.clear()
+    aws.set(has_default_vpc=False)
+    text = gpu_test(checkout)
+    assert "the account allows no GPU of architecture 75; EC2 makes no security group" in text
+    assert "name subnets in `publish: subnets:`" in text and left() == []
+
+
+def test_in_an_account_without_default_network_the_definition_names_subnets(
+    checkout: Checkout, candidate: str, aws: Emulator,
+) -> None:
+    """In each zone the one with the most free addresses; a zone without is not offered."""
+    wanted = {}
+    for region in REGIONS:
+        ec2 = RegionState(region, GPU_IMAGE).ec2
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        for cidr in ("10.0.0.0/28", "10.0.1.0/24"):
+            wanted[region] = ec2.create_subnet(
+                VpcId=vpc, CidrBlock=cidr, AvailabilityZone=f"{region}b",
+                TagSpecifications=tags.specifications({"Name": "machines"}, "subnet"),
+            )["Subnet"]["SubnetId"]
+    aws.set(has_default_vpc=False)
+    named = f"publish: {{regions: [{', '.join(REGIONS)}], subnets: [SUBNET]}}\n"
+    checkout.define(named.replace("SUBNET", "machines"), GPU_IMAGE)
+    assert f"{REGIONS[0]}a" not in (text := gpu_test(checkout)), text
+    (instance,) = instances(REGIONS[0])
+    assert (instance["SubnetId"], left()) == (wanted[REGIONS[0]], [])
+    checkout.define(named.replace("SUBNET", "others"), GPU_IMAGE)
+    assert f"{REGIONS[0]} has no subnet others" in gpu_test(checkout, code=2)
+
+
+def test_a_company_s_tags_are_on_all_that_is_made(
+    checkout: Checkout, aws: Emulator,
+) -> None:
+    """From the start: a policy of the company may refuse what has none."""
+    candidates.build(checkout, 1)
+    checkout.define(f"publish: {{regions: [{', '.join(REGIONS)}], tags: {{CostCenter: '42'}}}}\n",
+                    GPU_IMAGE)
+    checkout.golden("publish", GPU_IMAGE, "--accept-untested-gpu")
+    gpu_test(checkout)
+    ec2 = RegionState(REGIONS[0], GPU_IMAGE).ec2
+    tagged = {row["ResourceType"] for row in ec2.describe_tags(
+        Filters=[{"Name": "key", "Values": ["CostCenter"]}])["Tags"]}
+    assert tagged >= {"image", "snapshot", "instance", "launch-template"}
+    version = ec2.describe_launch_template_versions(
+        LaunchTemplateName=f"golden-{GPU_IMAGE}", Versions=["$Default"])["LaunchTemplateVersions"]
+    specs = version[0]["LaunchTemplateData"]["TagSpecifications"]
+    assert {each["ResourceType"] for each in specs} == {"instance", "volume"}
 
 
 def test_no_candidate_and_one_of_another_lock_are_refused(checkout: Checkout) -> None:
@@ -155,7 +232,8 @@ def test_an_instance_whose_image_never_booted_is_named_by_status_and_ended_by_th
 
 # --- answers that are lost, and calls that fail ---
 
-@pytest.mark.parametrize("call", ["ImportKeyPair", "RunInstances"])
+@pytest.mark.parametrize("call", ["ImportKeyPair", "CreateSecurityGroup",
+                                  "AuthorizeSecurityGroupIngress", "RunInstances"])
 def test_a_lost_answer_leaves_nothing(
     checkout: Checkout, candidate: str, aws: Emulator, monkeypatch: pytest.MonkeyPatch, call: str,
 ) -> None:

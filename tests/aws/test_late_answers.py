@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from goldenami.aws import images
 from goldenami.aws.instances import instances
+from support.aws import unbound
 from support.aws.emulator import Emulator
 from support.aws.seeded_account import SeededAccount
 
@@ -31,7 +31,7 @@ def test_an_instance_that_does_not_end_in_time_is_said_to_run(
     account: SeededAccount, aws: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It costs money: the error has its region and the command that ends it."""
-    launch, ec2 = a_launch(account, tmp_path), boto3.client("ec2")
+    launch, ec2 = a_launch(account, tmp_path), unbound.account().ec2("us-east-1")
     monkeypatch.setattr(instances, "LIMIT_S", 1.0)
     said = r"may still run in us-east-1: i-\w+ is running 1 s after it was to terminate"
     with pytest.raises(instances.StillRuns, match=said), instances.running(ec2, launch):
@@ -43,7 +43,7 @@ def test_an_instance_and_its_group_are_not_found_at_first(
     account: SeededAccount, aws: Emulator, tmp_path: Path,
 ) -> None:
     """Both are used, and both are gone in the end."""
-    launch, ec2 = a_launch(account, tmp_path), boto3.client("ec2")
+    launch, ec2 = a_launch(account, tmp_path), unbound.account().ec2("us-east-1")
     aws.late({**NOT_FOUND, "seconds": 1.0}, IN_USE)
     with pytest.raises(ZeroDivisionError), instances.running(ec2, launch):
         raise ZeroDivisionError

@@ -4,11 +4,13 @@ command continues."""
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from goldenami.aws import refusals
 from goldenami.aws.channels import lease, pointers
 from goldenami.aws.channels.ledger import Channel, GpuProof, LedgerEntry
 from goldenami.aws.session import HASTY_ATTEMPTS
@@ -58,6 +60,72 @@ def test_a_missing_permission_is_named_and_the_same_command_continues(
     publish(checkout, "--build", build.name)
     for region in (*REGIONS, "eu-west-1"):
         RegionState(region).check([build.name], build.name)
+
+
+PASSING = {
+    "ebs:PutSnapshotBlock": "AccessDeniedException", "ebs:CompleteSnapshot": "AccessDeniedException",
+    "ec2:RegisterImage": "IncorrectState", "ec2:CopyImage": "InvalidAMIID.Unavailable",
+    "ec2:EnableImageDeprecation": "UnauthorizedOperation",
+    "ec2:DeleteTags": "InvalidSnapshot.NotFound", "ssm:PutParameter": "TooManyUpdates",
+    "dynamodb:UpdateItem": "TransactionConflictException",
+    "ec2:ModifyLaunchTemplate": "InvalidLaunchTemplateId.VersionNotFound"}
+"""Calls of a publish, and how each may be refused for a moment."""
+
+
+def test_what_aws_refuses_for_a_moment_is_asked_again_and_told(
+    checkout: Checkout, build: Path, faults: Faults,
+) -> None:
+    """All in one publish, of a second build: its template exists, and a region is new."""
+    checkout.define("publish: {regions: [us-east-1]}\n")
+    publish(checkout)
+    checkout.define("publish: {regions: [us-east-1, us-west-2], transfer: copy}\n")
+    second = builds.build(checkout.root, 2)
+    for call, code in PASSING.items():
+        faults.add(call, code=code, times=1)
+    text = publish(checkout)
+    for call, code in PASSING.items():
+        assert f"AWS refuses {call.partition(':')[2]} in us-" in text, call
+        assert f": {code}. It is asked again for up to" in text, code
+    assert faults.met() == len(PASSING)
+    RegionState("us-east-1").check([build.name, second.name], second.name)
+    RegionState("us-west-2").check([second.name], second.name)
+
+
+def test_what_aws_goes_on_refusing_ends_by_a_word_of_its_own(
+    checkout: Checkout, build: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refusals, "TABLE", tuple(
+        replace(row, limit_s=min(row.limit_s, 0.1)) for row in refusals.TABLE))
+    faults.add("ec2:RegisterImage", code="IncorrectState")
+    text = publish(checkout, code=4)
+    assert "AWS refuses RegisterImage in us-east-1 for now: IncorrectState" in text
+    assert "it passes by itself" in text and "correct what it names" not in text
+
+
+def test_an_ami_that_was_deregistered_and_is_listed_still_is_made_anew(
+    checkout: Checkout, build: Path, aws: Emulator,
+) -> None:
+    checkout.define("publish: {regions: [us-east-1]}\n")
+    publish(checkout)
+    (old,) = RegionState("us-east-1").amis().values()
+    boto3.client("ec2", "us-east-1").deregister_image(ImageId=old["ImageId"])
+    aws.answer("ec2:DescribeImages", "us-east-1", {"Filter.1.Value.1": old["Name"]},
+               Images=[{**old, "State": "deregistered", "CreationDate": None}])
+    assert "no pointer" not in publish(checkout, code=0)
+
+
+def test_who_may_not_read_parameters_in_one_region_moves_nothing_anywhere(
+    checkout: Checkout, build: Path, aws: Emulator, faults: Faults,
+) -> None:
+    """Plans and moves read by one call: a right that a move alone needs is missed too late."""
+    publish(checkout)
+    assert {name for name, _ in aws.calls() if name.startswith("ssm:Get")} == {"ssm:GetParameters"}
+    before = [RegionState(region).parameter("latest") for region in REGIONS]
+    builds.build(checkout.root, 2)
+    faults.add("ssm:Get*", code="AccessDeniedException", regions=["us-west-2"])
+    assert "us-west-2" in publish(checkout, code=8)
+    faults.clear()
+    assert [RegionState(region).parameter("latest") for region in REGIONS] == before
 
 
 # --- what does not take ---

@@ -153,7 +153,7 @@ def test_a_first_publish_that_was_killed_is_continued(
 ) -> None:
     life.publish()
     first = {"dynamodb:CreateTable", "dynamodb:DescribeTable", "ec2:CreateLaunchTemplate",
-             "ssm:GetParameter"}
+             "ssm:GetParameters"}
     for point in chosen([point for point in life.kill_proxy.points() if point.action in first],
                         request):
         life.anew()

@@ -3,12 +3,14 @@ of it."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import boto3
 import pytest
 from goldenami.aws import images
 from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
+from goldenami.core.terminal import progress
 from goldenami.model.builds.build_records import BLOCKS_FILE
 from goldenami.model.builds.disk_blocks import BlockMap
 from support.aws import unbound
@@ -26,9 +28,11 @@ def build(checkout: Checkout) -> Path:
     return builds.build(checkout.root, 1)
 
 
-def publish(checkout: Checkout, more: str = "", *, regions: tuple[str, ...] = REGIONS) -> str:
+def publish(
+    checkout: Checkout, more: str = "", *, regions: tuple[str, ...] = REGIONS, code: int = 0,
+) -> str:
     checkout.define(f"publish: {{regions: [{', '.join(regions)}]{more}}}\n")
-    return checkout.run("publish", IMAGE)
+    return checkout.run("publish", IMAGE, code=code)
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["its own record", "the published one's"])
@@ -81,11 +85,32 @@ def test_a_copy_that_takes_long_is_waited_for(
     """Longer than an AMI may take that is registered here, and than one look between two lines."""
     publish(checkout, regions=(HOME,))
     monkeypatch.setattr(images, "WAIT_S", 0.3)
-    monkeypatch.setattr(images, "COPY_SAY_S", 0.3)
+    monkeypatch.setattr(progress, "TELL_S", 0.3)
     monkeypatch.setattr(images, "POLLS_S", (0.1,))
     aws.set(pending_s=2.0)
-    assert "is being copied for 0 min" in publish(checkout, ", transfer: copy", regions=(HOME, FAR))
+    text = publish(checkout, ", transfer: copy", regions=(HOME, FAR))
+    assert re.search(rf"ami-\w+ in {FAR} is being copied, for 0:\d\d so far", text)
     RegionState(FAR).check([build.name], build.name)
+
+
+def test_a_copy_that_fails_is_named_with_the_command_that_removes_it(
+    checkout: Checkout, build: Path, aws: Emulator
+) -> None:
+    """EC2 looks at the key after it answered."""
+    for region in (HOME, FAR):
+        kms = boto3.client("kms", region)
+        key = kms.create_key()["KeyMetadata"]["KeyId"]
+        kms.create_alias(AliasName="alias/golden", TargetKeyId=key)
+    kms.disable_key(KeyId=key)
+    section = ", transfer: copy, kms_key: alias/golden"
+    text = publish(checkout, section, regions=(HOME, FAR), code=5)
+    (failed,) = boto3.client("ec2", FAR).describe_images(Owners=["self"])["Images"]
+    name = failed["ImageId"]
+    assert f"{name} is failed: Given key ID is not accessible" in text
+    assert f"`aws ec2 deregister-image --region {FAR} --image-id {name}` removes it" in text
+    kms.enable_key(KeyId=key)
+    boto3.client("ec2", FAR).deregister_image(ImageId=name)
+    publish(checkout, section, regions=(HOME, FAR))
 
 
 @pytest.mark.long

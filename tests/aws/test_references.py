@@ -36,6 +36,7 @@ USES: dict[Callable[[SeededAccount, str], None], str] = {
     references.by_template_of_a_volume: "used by launch template theirs version 1",
     references.by_launch_configuration_of_a_volume: "used by launch configuration data",
     references.by_spot_fleet_of_a_volume: "used by Spot fleet request sfr-",
+    references.by_real_spot_fleet_of_a_volume: "used by Spot fleet request sfr-",
     references.by_override_of_a_fleet_of_a_volume: "used by EC2 Fleet fleet-",
     references.by_spot_request_of_a_volume: "used by Spot instance request sir-",
     references.by_share_of_a_snapshot: f"used by createVolumePermission of {PARTNER}",

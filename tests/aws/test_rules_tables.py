@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import ec2_emulator.server  # noqa: F401 - registers every rule
+import ec2_emulator.server
 import pytest
 from ec2_emulator.rules import RULES
 from support.aws import rule_requests as ask
@@ -65,6 +68,12 @@ REFUSALS: list[tuple[str, str, str, Callable[[ProbeAccount], Asked]]] = [
     ("why_irreversible", "IrreversibleInstanceRefresh", "autoscaling.rollback_instance_refresh",
      lambda a: ask.refresh(a, "$Latest")),
     ("group_type", "ValidationError", "group", ask.grouped),
+    ("default_network", "VPCIdNotSpecified", "launch", ask.without_network),
+    ("default_network", "VPCIdNotSpecified", "ec2.create_security_group",
+     lambda a: ask.without_network(a) and {"GroupName": "x", "Description": "x"}),
+    ("put_parameter", "HierarchyTypeMismatchException", "ssm.put_parameter", ask.retyped),
+    ("key_works", INVALID, START, lambda a: {"VolumeSize": 1, "Encrypted": True,
+                                             "KmsKeyArn": ask.dead_key(a)}),
 ]
 """A rule, the code with which a call is refused that breaks it, and that call."""
 
@@ -109,6 +118,53 @@ def test_it_is_listed_in_pages(probed: ProbeAccount) -> None:
     pages = probed.ec2.get_paginator("describe_images").paginate(
         **ask.images(probed), PaginationConfig={"PageSize": 5})
     assert [len(page["Images"]) for page in pages] == [5, 2]
+
+
+def test_what_was_asked_of_spot_is_shown(probed: ProbeAccount) -> None:
+    """With its data volumes."""
+    data = [{"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": probed.snapshot()}}]
+    launch = {"ImageId": probed.image(), "InstanceType": TYPE, "BlockDeviceMappings": data}
+    probed.ec2.request_spot_instances(LaunchSpecification=launch)
+    probed.ec2.request_spot_fleet(SpotFleetRequestConfig={
+        "IamFleetRole": "arn:aws:iam::123456789012:role/x", "TargetCapacity": 1,
+        "AllocationStrategy": "lowestPrice", "LaunchSpecifications": [launch]})
+    [fleet] = probed.ec2.describe_spot_fleet_requests()["SpotFleetRequestConfigs"]
+    [asked] = fleet["SpotFleetRequestConfig"]["LaunchSpecifications"]
+    one = probed.ec2.describe_spot_instance_requests()["SpotInstanceRequests"][0]
+    assert asked["BlockDeviceMappings"] == data == one["LaunchSpecification"]["BlockDeviceMappings"]
+
+
+def test_the_last_page_of_budgets_has_no_token(probed: ProbeAccount) -> None:
+    """Also no null, which a client takes for one."""
+    budgets, raw = ask.client(probed.ec2.meta.endpoint_url, "budgets"), list[bytes]()
+    budgets.meta.events.register(
+        "before-parse", lambda response_dict, **_: raw.append(response_dict["body"]))
+    budgets.describe_budgets(AccountId="123456789012")
+    assert json.loads(raw[0]) == {"Budgets": []}
+
+
+MECHANISM = {"_refuse", "hang", "apply", "_ask_moto", "find", "register"}
+"""What raises by order of a test, or of what the emulator is not."""
+
+
+def refusing(path: Path) -> Iterator[tuple[str, str]]:
+    """Functions that refuse a call, and what says by which page."""
+    for each in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(each, ast.FunctionDef) and each.name not in MECHANISM:
+            raised = [ast.unparse(node.exc) for node in ast.walk(each)
+                      if isinstance(node, ast.Raise) and node.exc]
+            if any(text.startswith(("ApiError", "invalid_parameter", "InvalidRequest"))
+                   for text in raised):
+                rules = [ast.unparse(rule) for rule in each.decorator_list]
+                yield f"{path.name}:{each.name}", f"{rules} {ast.get_docstring(each)}"
+
+
+def test_each_refusal_has_a_page() -> None:
+    folder = Path(ec2_emulator.server.__file__).parent
+    found = dict(pair for path in sorted(folder.rglob("*.py")) for pair in refusing(path))
+    assert len(found) > 40
+    assert [name for name, page in found.items()
+            if "rule(" not in page and "https://docs.aws.amazon.com/" not in page] == []
 
 
 def test_each_rule_names_its_page() -> None:

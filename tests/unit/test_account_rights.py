@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from goldenami.aws import tags
+from goldenami.aws import refusals, tags
 from support import trees
 from support.aws.account_template import BOUNDARY, BY_COMMANDS, BY_HAND, RAW, ROLES, document
 from support.aws.iam_policies import REFERENCE, Asked, about, allows, kinds_of, listed
@@ -321,3 +321,17 @@ def test_the_builder_reaches_neither_the_site_nor_what_it_did_not_launch() -> No
              "ssm:PutParameter")
     assert not [action for action in moved if allows(policies, BOUNDARY, Asked(
         action, _ec2("image", "ami-0"), {"aws:ResourceTag/goldenami:image": "x"}))]
+
+
+def test_what_a_policy_grants_by_tag_is_asked_again() -> None:
+    """IAM may not see the tags of what was just made. What takes away comes later, and the rest is
+    about what is old, or Packer's own."""
+    rows = [row for command in ("publish", "promote", "gpu-test", "bake-ec2") for row in json.loads(
+        (POLICIES / f"{command}.json").read_text(encoding="utf-8"))["Statement"]]
+    by_tag = {action.partition(":")[2] for row in rows for action in row["Action"]
+              if "aws:ResourceTag/goldenami" in json.dumps(row.get("Condition", {}))}
+    changing = {name for name in by_tag if not name.startswith(("Delete", "Dereg", "Get", "List"))}
+    final = {name for name in changing if refusals.find(name, "AccessDeniedException") is None}
+    assert len(changing) > 12
+    assert final == {"CreateImage", "ModifyInstanceAttribute", "StartInstanceRefresh",
+                     "StartSnapshot"}

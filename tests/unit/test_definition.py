@@ -111,6 +111,8 @@ REGIONS = "  regions: [us-east-1, us-west-2]"
      "launch_template.instance_type: `c7j` is not in `hardware`; did you mean `c7"),
     ("launch_template: {security_groups: [web, sg-0a]}",
      "launch_template.security_groups.2: `sg-0a` is of one region"),
+    ("tags: {'goldenami:image': x}", "tags.goldenami:image: AWS or goldenami sets such tags"),
+    ("tags: {'AWS:x': x}", "tags.AWS:x: AWS or goldenami sets such tags"),
 ])
 def test_a_publish_section_that_is_wrong(shared: Path, new: str, complaint: str) -> None:
     added = new if new.startswith(" ") else f"{REGIONS}\n  {new}"
@@ -126,6 +128,13 @@ def test_user_data_is_of_the_repository(root: Path, tmp_path: Path, wanted: str)
     name = {"key": str(outside), "link.sh": "packer/link.sh"}.get(wanted, wanted)
     edit(root, REGIONS, f"{REGIONS}\n  launch_template: {{user_data_file: {name}}}")
     assert f"user_data_file: `{name}` is no file of this repository" in refused(root)
+
+
+def test_aws_takes_ascii_alone_and_newer_names_of_regions(shared: Path) -> None:
+    with edited(shared, "description: ", "description: Bücher, "):
+        assert ": description: RegisterImage takes ASCII characters only" in refused(shared)
+    with edited(shared, REGIONS, "  regions: [eusc-de-east-1]"):
+        assert load(shared).regions == ["eusc-de-east-1"]
 
 
 def test_user_data_has_a_limit_and_is_found_from_anywhere(root: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore import exceptions as aws
 from goldenami import cli
-from goldenami.aws import tags
+from goldenami.aws import refusals, tags
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import check_regions, translate
 from goldenami.core.errors import BadInput, ExitCode, StageFailed
@@ -48,6 +48,12 @@ DENIED = ("You are not authorized to perform this operation. User: "
      "AWS refuses the signature"),
     (answered("OptInRequired"), ExitCode.HOST, "the account has not enabled the region in eu-west-1"),
     (answered("RequestLimitExceeded", status=503), ExitCode.UNREACHABLE, "throttled RegisterImage in eu-west-1"),
+    (answered("TooManyUpdates", action="PutParameter"), ExitCode.UNREACHABLE,
+     "AWS refuses PutParameter in eu-west-1 for now: TooManyUpdates: no"),
+    (answered("PendingVerification"), ExitCode.UNREACHABLE, "AWS refuses RegisterImage in eu-west-1 for now"),
+    (answered("Blocked"), ExitCode.STAGE_FAILED, "AWS refused RegisterImage in eu-west-1: Blocked: no"),
+    (answered("UnauthorizedOperation", "You may not. Encoded authorization failure message: XYZ"),
+     ExitCode.HOST, "may not call RegisterImage in eu-west-1: You may not"),
     (answered("InternalError", status=500), ExitCode.UNREACHABLE, "AWS failed at RegisterImage in eu-west-1"),
     (answered("InvalidParameterValue", "Bad {braces}."), ExitCode.STAGE_FAILED,
      "AWS refused RegisterImage in eu-west-1: InvalidParameterValue: Bad {braces}"),
@@ -65,7 +71,24 @@ def test_an_error_says_what_and_what_to_do(
 ) -> None:
     found = translate(error, "eu-west-1")
     assert (found.exit_code, message in found.message) == (exit_code, True), found.message
-    assert found.hint
+    assert found.hint and "XYZ" not in found.message
+
+
+@pytest.mark.parametrize(("code", "advice"), [
+    ("InvalidParameterValue", "correct what it names"), ("OperationNotPermitted", "correct what it names"),
+    ("HierarchyTypeMismatchException", "correct what it names"), ("Blocked", "ask AWS Support what Blocked means"),
+    ("IncorrectState", "it passes by itself"), ("PendingVerification", "at most four hours"),
+])
+def test_only_a_mistake_is_to_be_corrected(code: str, advice: str) -> None:
+    hint = translate(answered(code)).hint
+    assert advice in hint and ("correct" in hint) is ("correct" in advice)
+
+
+def test_each_refusal_that_passes_has_its_page_and_what_is_done_about_it() -> None:
+    for row in refusals.TABLE:
+        assert row.page.startswith("https://docs.aws.amazon.com/"), row.codes
+        assert (row.limit_s > 0) == (row.instead is refusals.Instead.THE_SAME), row.codes
+        assert row.hint
 
 
 @pytest.mark.parametrize(("code", "advice"), [

@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 from goldenami.aws import calls
 from goldenami.core import wait
+from goldenami.core.terminal import progress
 
 
 class Clock:
@@ -107,6 +108,26 @@ def test_aws_refusal_that_stays_is_raised_at_the_limit_and_another_at_once(clock
         calls.wait_for(ask, ".InUse", passes=lambda error: isinstance(error, ValueError))
     assert clock.pauses == [2.0, 1.0], "what does not pass is not asked again"
     assert calls.wait_for(lambda: None, limit_s=1.0) is None
+
+
+def test_a_long_wait_is_told_with_what_is_waited_for(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    """At most once in a minute, and by the refusal where nobody named the wait."""
+    monkeypatch.setattr(progress, "time", clock)
+    calls.wait_for(lambda: None, limit_s=150.0, pauses=10.0, what="ami-1 is pending")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition("  ")[2] for line in lines] == [
+        "ami-1 is pending, for 1:00 so far", "ami-1 is pending, for 2:00 so far"]
+
+    def ask() -> None:
+        raise refused("InvalidThing.NotFound")
+
+    with pytest.raises(ClientError):
+        calls.wait_for(ask, *calls.NOT_YET, limit_s=70.0, pauses=10.0)
+    assert "InvalidThing.NotFound" in capsys.readouterr().err
+    calls.wait_for(lambda: None, limit_s=150.0, pauses=10.0)
+    assert capsys.readouterr().err == "", "what nobody named is told by its owner"
 
 
 def test_aws_refusal_counts_only_if_it_was_the_last_answer(clock: Clock) -> None:

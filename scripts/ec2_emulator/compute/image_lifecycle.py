@@ -73,6 +73,7 @@ class ImageLifecycleApi(EC2BaseResponse):
     """The handlers."""
 
     def _image(self) -> EmulatedImage:
+        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
         self.error_on_dryrun()
         image = images.find(self.ec2_backend, self._get_param("ImageId"))
         if image.owner_id != self.current_account:
@@ -142,6 +143,7 @@ class ImageLifecycleApi(EC2BaseResponse):
 
 
 def _known(backend: Any, name: str) -> EmulatedSnapshot:
+    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
     snapshot = backend.snapshots.get(name)
     if snapshot is None:
         raise ApiError("InvalidSnapshot.NotFound", f"The snapshot '{name}' does not exist.")
@@ -158,6 +160,7 @@ def _snapshot(snapshot: EmulatedSnapshot) -> dict[str, Any]:
 
 
 def _snapshot_filter(snapshot: EmulatedSnapshot, name: str) -> list[str]:
+    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSnapshots.html"""
     tags = listing.tag_values({tag["key"]: tag["value"] for tag in snapshot.get_tags()}, name)
     if tags is None:
         raise invalid_parameter(f"The filter '{name}' is invalid")

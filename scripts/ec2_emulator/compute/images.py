@@ -46,6 +46,7 @@ class EmulatedImage(Ami):
         self.launch_permissions = []
         self.creation_date = STATE.made()
         self.made_at, self.disabled = time.monotonic(), False
+        self.has_failed = False
         self.source: tuple[str, str] | None = None
         self.deprecation: datetime.datetime | None = None
         self.protection = "disabled"
@@ -56,6 +57,8 @@ class EmulatedImage(Ami):
         """`pending` for a little while, then `available`; `disabled` when somebody said so."""
         if self.disabled:
             return "disabled"
+        if self.has_failed:
+            return "failed"
         return "available" if STATE.is_over(self.made_at, lambda at: at.pending_s) else "pending"
 
     @state.setter
@@ -77,6 +80,8 @@ class EmulatedImage(Ami):
         return {
             **self.fields, "ImageId": self.id, "Name": self.name, "Description": self.description,
             "State": self.state,
+            "StateReason": {"Message": "Given key ID is not accessible"} if self.has_failed
+            else None,
             "OwnerId": self.owner_id, "Public": self.is_public, "ImageType": "machine",
             "Hypervisor": "xen",
             "ImageLocation": f"{self.owner_id}/{self.name}", "CreationDate": self.creation_date,
@@ -202,6 +207,7 @@ class ImageRegistrationApi(EC2BaseResponse):
         return resource_tags.tags_for(kind, self._get_param("TagSpecifications", []),
                                       ["image", "snapshot"])
 
+    @rule(EC2_API + "API_RegisterImage.html")
     def register_image(self) -> ActionResult:
         """An AMI keeps every field it was registered with; the defaults are i386 and
         paravirtual."""
@@ -222,7 +228,9 @@ class ImageRegistrationApi(EC2BaseResponse):
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 
+    @rule(EC2_API + "API_CopyImage.html")
     def copy_image(self) -> ActionResult:
+        """A key is looked at later: a copy by one that cannot be used fails."""
         self.error_on_dryrun()
         name, region = self._get_param("Name"), self._get_param("SourceRegion")
         source = launchable(ec2_backends[self.current_account][region],
@@ -233,6 +241,8 @@ class ImageRegistrationApi(EC2BaseResponse):
                                   **source.fields, "RootDeviceName": source.root_device_name}, [])
         image.devices = self._copied_devices(source, image, snapshot_tags)
         image.source = (source.id, region)
+        keys = [self.ec2_backend.snapshots[name].kms_key_id for name in image.snapshots()]
+        image.has_failed = not all(encryption.key_works(self.ec2_backend, key) for key in keys)
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 

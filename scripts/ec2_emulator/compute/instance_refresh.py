@@ -173,6 +173,7 @@ class InstanceRefreshApi(AutoScalingResponse):
         return super().call_action()  # type: ignore[no-any-return]
 
     def _group(self) -> FakeAutoScalingGroup:
+        """https://docs.aws.amazon.com/autoscaling/ec2/APIReference/CommonErrors.html"""
         name = self._get_param("AutoScalingGroupName")
         group = self.autoscaling_backend.autoscaling_groups.get(name)
         if group is None:
@@ -180,6 +181,7 @@ class InstanceRefreshApi(AutoScalingResponse):
         return group
 
     def start_instance_refresh(self) -> ActionResult:
+        """https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_StartInstanceRefresh.html"""
         group = self._group()
         one_refresh_at_a_time(group)
         desired = self._get_param("DesiredConfiguration")
@@ -225,6 +227,7 @@ class InstanceRefreshApi(AutoScalingResponse):
                        f"instance ID {name}")
 
     def rollback_instance_refresh(self) -> ActionResult:
+        """https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_RollbackInstanceRefresh.html"""
         refresh = in_progress(self._group())
         why = why_irreversible(refresh)
         if why is not None:

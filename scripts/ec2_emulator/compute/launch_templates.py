@@ -29,6 +29,7 @@ class EmulatedTemplate(LaunchTemplate):
         return self.versions[-1]
 
     def get_version(self, num: Any) -> LaunchTemplateVersion:
+        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html"""
         wanted = {"$Latest": self.versions[-1].number, "$Default": self.default_version_number}.get(
             str(num), num
         )
@@ -65,6 +66,7 @@ class LaunchTemplateApi(EC2BaseResponse):
     """The handlers."""
 
     def _template(self) -> EmulatedTemplate:
+        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyLaunchTemplate.html"""
         name, tid = self._get_param("LaunchTemplateName"), self._get_param("LaunchTemplateId")
         if bool(name) == bool(tid):
             raise ApiError("InvalidParameterCombination",
@@ -119,6 +121,7 @@ class LaunchTemplateApi(EC2BaseResponse):
         return ActionResult({"LaunchTemplate": self._shown(template)})
 
     def delete_launch_template_versions(self) -> ActionResult:
+        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteLaunchTemplateVersions.html"""
         self.error_on_dryrun()
         template, gone, kept = self._template(), [], []
         names = {"LaunchTemplateId": template.id, "LaunchTemplateName": template.name}

@@ -11,6 +11,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import StateReason
+from moto.ec2.models.spot_requests import SpotFleetRequest
 from moto.ec2.responses._base_response import EC2BaseResponse
 
 from ec2_emulator import listing
@@ -56,6 +57,8 @@ def metadata_of(image: EmulatedImage, *given: Mapping[str, Any] | None) -> dict[
 def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwargs: Any) -> Any:
     """In the place of `EC2Backend.run_instances`, which RunInstances, Auto Scaling and fleets
     call."""
+    interfaces = kwargs.get("nics") or [{}]
+    default_network(kwargs.get("subnet_id") or interfaces[0].get("SubnetId"))
     template = kwargs.get("launch_template") or {}
     data = self._get_template_from_args(template).data if template else {}
     image = images.launchable(self, ssm_parameters.resolve(
@@ -81,6 +84,18 @@ def run_instances(self: EC2Backend, image_id: str, count: int, *args: Any, **kwa
             STATE.spot_taken += 1
             threading.Timer(TAKEN_AFTER_S, take_back, [instance]).start()
     return reservation
+
+
+@rule(EC2_API + "errors-overview.html")
+def default_network(network: str | None) -> None:
+    """What names neither a network nor a subnet is of the default network, if the region has one."""
+    if not network and not STATE.settings.has_default_vpc:
+        raise ApiError("VPCIdNotSpecified", "No default VPC for this user")
+
+
+def asked_of_fleet(fleet: SpotFleetRequest) -> dict[str, Any]:
+    """In the place of moto's, which keeps a part."""
+    return dict(vars(fleet).get("asked", {}))
 
 
 def take_back(instance: Any) -> None:
@@ -131,6 +146,27 @@ class LaunchApi(EC2BaseResponse):
             listing.filters_of(self._get_param("Filters")),
             lambda offering, _name: [offering["InstanceType"]])
         return listing.answer(self, "InstanceTypeOfferings", offerings, dict, least=5)
+
+    def create_security_group(self) -> ActionResult:
+        default_network(self._get_param("VpcId"))
+        return super().create_security_group()  # type: ignore[no-any-return, misc]
+
+    @rule(EC2_API + "API_DescribeSpotFleetRequests.html")
+    def request_spot_fleet(self) -> ActionResult:
+        """A fleet shows all that it was asked for."""
+        answer = super().request_spot_fleet()  # type: ignore[misc]
+        made = self.ec2_backend.spot_fleet_requests[answer.result["SpotFleetRequestId"]]
+        made.asked = self._get_param("SpotFleetRequestConfig")
+        return answer  # type: ignore[no-any-return]
+
+    @rule(EC2_API + "API_DescribeSpotInstanceRequests.html")
+    def request_spot_instances(self) -> ActionResult:
+        """A request shows the volumes that it was asked for."""
+        answer = super().request_spot_instances()  # type: ignore[misc]
+        for each in answer.result["SpotInstanceRequests"]:
+            each.launch_specification.block_device_mappings = self._get_param(
+                "LaunchSpecification.BlockDeviceMappings", [])
+        return answer  # type: ignore[no-any-return]
 
     def delete_key_pair(self) -> ActionResult:
         named = (self._get_param("KeyName"), self._get_param("KeyPairId"))

@@ -9,7 +9,7 @@ from typing import Any
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
 
-from ec2_emulator.rules import invalid_parameter
+from ec2_emulator.rules import EC2_API, invalid_parameter, rule
 
 
 def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
@@ -23,6 +23,7 @@ def get_tags(resource: TaggedEC2Resource) -> list[dict[str, str]]:
             for key, value in tags.get(name, {}).items()]
 
 
+@rule(EC2_API + "API_TagSpecification.html")
 def tags_for(
     resource: str, specifications: Sequence[Mapping[str, Any]], allowed: Sequence[str]
 ) -> dict[str, str]:

@@ -64,8 +64,12 @@ class ParameterApi(SimpleSystemManagerResponse):
         settle()
         return super().call_action()
 
+    @rule("https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html")
     def put_parameter(self) -> ActionResult:
-        """As moto does; but a version of type aws:ec2:image is taken back, to appear later."""
+        """No parameter changes its type, and none is replaced unless that is asked for.
+
+        A version of type aws:ec2:image is taken back, to appear later.
+        """
         name = self._get_param("Name")
         mine = (self.current_account, self.region, name)
         ahead = [each for each in STATE.pending_parameters
@@ -74,6 +78,10 @@ class ParameterApi(SimpleSystemManagerResponse):
             raise ApiError("ParameterAlreadyExists",
                            "The parameter already exists. To overwrite this value, set the "
                            "overwrite option in the request to true.")
+        before = self.ssm_backend.get_parameter(name)
+        if before is not None and before.parameter_type != self._get_param("Type"):
+            raise ApiError("HierarchyTypeMismatchException",
+                           f"{name} is a {before.parameter_type}, and stays one")
         answer = super().put_parameter()
         if self._get_param("DataType") != "aws:ec2:image":
             return answer

@@ -66,6 +66,7 @@ def dynamic_reference(account: str, region: str, name: str) -> str:
     return json.dumps(found.value)[1:-1]
 
 
+@rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html")
 def create_change_set(
     backend: CloudFormationBackend, stack_name: str, change_set_name: str, template: str,
     parameters: dict[str, str],
@@ -135,12 +136,11 @@ def _refused(changes: list[Change]) -> Iterator[str]:
             yield f"{change.logical_resource_id}: User is not authorized to perform: {action} (AccessDenied)"
 
 
+@rule("https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stack-failure-options.html")
 def execute_change_set(
     backend: CloudFormationBackend, change_set_name: str, stack_name: str | None = None
 ) -> None:
     """A change that fails is rolled back; a first one under OnStackFailure=DELETE leaves no stack.
-
-    stack-failure-options.html
     """
     change_set = backend.describe_change_set(change_set_name)
     assert change_set is not None

@@ -180,12 +180,14 @@ class EbsDirectApi(EBSResponse):
         return ec2_backends[self.current_account][self.region]
 
     def _find(self, name: str) -> EmulatedSnapshot:
+        """https://docs.aws.amazon.com/ebs/latest/APIReference/API_PutSnapshotBlock.html"""
         snapshot = self._backend.snapshots.get(self._get_param(name))
         if snapshot is None:
             raise _missing(self._get_param(name))
         return snapshot  # type: ignore[no-any-return]
 
     def start_snapshot(self) -> ActionResult:
+        """https://docs.aws.amazon.com/ebs/latest/APIReference/API_StartSnapshot.html"""
         size, backend = self._get_param("VolumeSize"), self._backend
         if size is None or not 1 <= size <= 65536:
             raise InvalidRequest(f"the size of a volume is 1 to 65536 GiB, not {size}",
@@ -199,6 +201,8 @@ class EbsDirectApi(EBSResponse):
             parent_fits(parent, size, encrypted, key,
                         by_default=backend.ebs_encryption_by_default)
             key = parent.kms_key_id
+        if not encryption.key_works(backend, key):
+            raise InvalidRequest(f"the key {key} cannot be used", "INVALID_CUSTOMER_KEY")
         snapshot = snapshots.make(backend, size, self._get_param("Description") or "",
                                   parent=parent, kms_key=key)
         snapshot.sealed_at = None
@@ -240,6 +244,7 @@ class EbsDirectApi(EBSResponse):
         return readable_when_complete(self._find(name))
 
     def get_snapshot_block(self) -> ActionResult:
+        """https://docs.aws.amazon.com/ebs/latest/APIReference/API_GetSnapshotBlock.html"""
         snapshot, index = self._readable("SnapshotId"), self._get_param("BlockIndex")
         key_opens_blocks(ApiCall("ebs", "GetSnapshotBlock", self.region, self.access_key), snapshot)
         token_is_ours(snapshot, index, self._get_param("BlockToken"))
@@ -254,6 +259,7 @@ class EbsDirectApi(EBSResponse):
     def _listed(
         self, snapshot: EmulatedSnapshot, name: str, entries: list[dict[str, Any]]
     ) -> ActionResult:
+        """https://docs.aws.amazon.com/ebs/latest/APIReference/API_ListSnapshotBlocks.html"""
         limit = self._get_param("MaxResults")
         if limit is not None and not LEAST_BLOCKS <= limit <= MOST_BLOCKS:
             raise InvalidRequest(f"MaxResults is {LEAST_BLOCKS} to {MOST_BLOCKS}, not {limit}")
@@ -273,6 +279,7 @@ class EbsDirectApi(EBSResponse):
             for index in snapshot.content()])
 
     def list_changed_blocks(self) -> ActionResult:
+        """https://docs.aws.amazon.com/ebs/latest/APIReference/API_ListChangedBlocks.html"""
         if not self._get_param("FirstSnapshotId"):
             raise InvalidRequest("FirstSnapshotId and SecondSnapshotId come together")
         first, second = self._readable("FirstSnapshotId"), self._readable("SecondSnapshotId")

@@ -42,6 +42,13 @@ def key_of_new(backend: Any, encrypted: bool | None, key: str | None) -> str | N
     return key
 
 
+@rule("https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html")
+def key_works(backend: Any, key: str | None) -> bool:
+    """A key that is disabled, or is to be deleted, encrypts nothing."""
+    return key is None or bool(kms_backends[backend.account_id][
+        backend.region_name].describe_key(key).key_state == "Enabled")
+
+
 class EncryptionApi(EC2BaseResponse):
     """The handlers."""
 

@@ -25,6 +25,7 @@ STATES = ("pending", "in-progress", "succeeded")
 
 
 def _root_of(instance: Any) -> Any:
+    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateReplaceRootVolumeTask.html"""
     device = instance.block_device_mapping.get(instance.root_device_name)
     if device is None:
         raise ApiError("IncorrectInstanceState", f"The instance '{instance.id}' has no root volume")

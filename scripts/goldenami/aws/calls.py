@@ -8,17 +8,15 @@ from typing import Any, TypeVar, cast
 
 from botocore.exceptions import ClientError
 
+from goldenami.aws.refusals import SETTLE_S
 from goldenami.aws.session import Client, code
+from goldenami.core.terminal.progress import LongWait
 from goldenami.core.wait import wait_until
 
 T = TypeVar("T")
 
 NOT_YET = (".NotFound",)
 """The end of EC2's code for what it does not know, which may have been made a moment ago."""
-SETTLE_S = 120.0
-"""Seconds for which EC2 may not show what was changed ("Eventual consistency in the Amazon EC2
-API": "wait time starts with a couple of seconds and increases gradually up to about five minutes";
-snapshots and AMIs take seconds)."""
 SETTLE_POLLS_S = (0.5, 1, 2, 4, 8)
 FILTER_VALUES = 200
 """Values that one filter of EC2 takes (EC2 API reference, "Filtering using the API")."""
@@ -52,26 +50,30 @@ def tolerate(*codes: str) -> Iterator[None]:
 def wait_for(
     ask: Callable[[], T], *codes: str, limit_s: float | None = None,
     pauses: float | Iterable[float] = SETTLE_POLLS_S,
-    passes: Callable[[Exception], bool] | None = None,
+    passes: Callable[[Exception], bool] | None = None, what: str = "",
 ) -> T:
     """The first answer of AWS that is not None; None where there is none in `limit_s` seconds.
 
     A refusal whose code ends in one of `codes`, or of which `passes` says that it will pass, is no
     answer yet; the last one is raised at the limit. By default it waits for what EC2 may not show
-    yet (SETTLE_S). `ask` has to bear being made again.
+    yet (SETTLE_S). `ask` has to bear being made again. `what` a person is told of a long wait;
+    without it, the refusal.
     """
-    refusals = list[Exception]()
+    refusals, wait = list[Exception](), LongWait()
 
     def answer() -> T | None:
         refusals.clear()
         try:
-            return ask()
+            found = ask()
         except Exception as error:
             named = isinstance(error, ClientError) and code(error).endswith(codes)
             if not (named or (passes and passes(error))):
                 raise
             refusals.append(error)
-        return None
+            found = None
+        if found is None and (told := what or (str(*refusals) if codes else "")):
+            wait.tell(told)
+        return found
 
     found = wait_until(answer, SETTLE_S if limit_s is None else limit_s, pauses)
     if refusals:

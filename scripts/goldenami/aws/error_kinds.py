@@ -81,7 +81,7 @@ KINDS = (
               f"wait a minute; then {_CONTINUES}"),
 )
 QUOTA = re.compile(
-    r"(Limit|Quota|LimitPerRegion)Exceeded(Exception)?$|^TooManyUpdates$|^ParameterMaxVersionLimit"
+    r"(Limit|Quota|LimitPerRegion)Exceeded(Exception)?$|^ParameterMaxVersionLimit"
 )
 QUOTAS: tuple[tuple[str, str], ...] = (
     ("ResourceLimitExceeded",
@@ -107,8 +107,16 @@ LIMIT = ErrorKind((), StageFailed,
                   "a quota of the account is reached ({action}{where}: {code}): {text}",
                   f"{{quota}}, or ask for more in Service Quotas; then {_CONTINUES}")
 FAILED = ErrorKind((), Unreachable, "AWS failed at {action}{where}: {code} {text}", _CONTINUES)
+NOT_NOW = ErrorKind((), Unreachable, "AWS refuses {action}{where} for now: {code}: {text}",
+                    f"{{row_hint}}; then {_CONTINUES}")
+"""A row of `refusals`."""
+MISTAKE = re.compile("Invalid|Missing|Malformed|Unknown|Validation|Unsupported|Mismatch|NotFound|"
+                     "NotPermitted|Exists|Duplicate|TooLong|TooMany|NoSuch|Irreversible")
+"""What is in codes that are about what was asked for (EC2 API reference, "Error codes")."""
 REFUSED = ErrorKind((), StageFailed, "AWS refused {action}{where}: {code}: {text}",
                     f"correct what it names, then {_CONTINUES}")
+UNCLEAR = ErrorKind((), StageFailed, "AWS refused {action}{where}: {code}: {text}",
+                    f"it may pass: {_CONTINUES}; if it stays, ask AWS Support what {{code}} means")
 
 LOCAL: tuple[tuple[tuple[type[Exception], ...], type[GoldenError], str, str], ...] = (
     ((aws.NoCredentialsError, aws.PartialCredentialsError), HostNotReady,

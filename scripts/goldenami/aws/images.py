@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from botocore import exceptions as aws
@@ -28,13 +29,9 @@ volumes")."""
 WAIT_S = 900.0
 """An AMI that is made of a finished snapshot is available within a minute; a quarter of an hour is
 an outage."""
-COPY_WAIT_S, COPY_SAY_S = 6 * 3600.0, 300.0
+COPY_WAIT_S = 6 * 3600.0
 """A copy into another region takes from minutes to hours, by its size and by what else is copied
-("Copy an Amazon EC2 AMI"): it is waited for, with a line every five minutes."""
-COPY_SLOT_S = 3600.0
-"""Seconds to wait for one of the 20 copies of snapshots that may be under way to a region ("Copy an
-Amazon EBS snapshot": "There is a limit of 20 concurrent snapshot copy requests per destination
-Region")."""
+("Copy an Amazon EC2 AMI")."""
 POLLS_S = (0.25, 0.5, 1, 2, 4, 8, 15)
 """Pauses between looks, the last one over and over: DescribeImages is a call that EC2 throttles."""
 
@@ -122,7 +119,8 @@ def get(ec2: Client, amis: Iterable[str]) -> dict[str, Image]:
 def _own(ec2: Client, fact: str, values: Sequence[str]) -> list[Image]:
     answer = ec2.describe_images(Owners=["self"], Filters=[{"Name": fact, "Values": values}],
                                  IncludeDeprecated=True, IncludeDisabled=True)
-    return [Image(raw) for raw in answer["Images"]]
+    # EC2 lists one that was deregistered for a while.
+    return [Image(raw) for raw in answer["Images"] if raw["State"] != AmiState.DEREGISTERED]
 
 
 def shared(ec2: Client, ami: str) -> Image | None:
@@ -133,7 +131,7 @@ def shared(ec2: Client, ami: str) -> Image | None:
     return Image(found) if found and not get(ec2, [ami]) else None
 
 
-def check_ours(image: Image, spec: ImageSpec) -> None:
+def check_ours(image: Image, spec: ImageSpec, region: str) -> None:
     """BadInput where an AMI has the build's name and is not the build."""
     build = image.tags.get(tags.BUILD_ID)
     if build != spec.tags[tags.BUILD_ID] or image.tags.get(tags.DISK_SHA256) != spec.tags.get(
@@ -142,11 +140,12 @@ def check_ours(image: Image, spec: ImageSpec) -> None:
         what = "is of another disk of the same build" if build == spec.tags[tags.BUILD_ID] else \
             "was not made by this pipeline"
         raise BadInput(f"{image.ami} is named {spec.name} and {what}",
-                       hint="deregister it or rename it, if nobody needs it, then run again")
+                       hint=f"{removal_command(region, image.ami)} removes it, if nobody needs "
+                            "it; then run again")
     if image.state == AmiState.DISABLED:
         raise BadInput(f"{image.ami} ({spec.name}) is disabled",
-                       hint=f"`aws ec2 enable-image --image-id {image.ami}` brings it back; then "
-                            "run again")
+                       hint=f"`aws ec2 enable-image --region {region} --image-id "
+                            f"{image.ami}` brings it back; then run again")
 
 
 def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
@@ -155,47 +154,40 @@ def register(ec2: Client, spec: ImageSpec, snapshot: str) -> str:
            "VolumeSize": spec.volume_size_gib,
            "DeleteOnTermination": True}
     try:
-        answer = wait_for(lambda: ec2.register_image(
+        answer = ec2.register_image(
             Name=spec.name, Description=spec.description, Architecture=spec.architecture,
             VirtualizationType="hvm",
             RootDeviceName=ROOT_DEVICE,
             BlockDeviceMappings=[{"DeviceName": ROOT_DEVICE, "Ebs": ebs}],
             EnaSupport=spec.ena, BootMode=spec.boot_mode, ImdsSupport=spec.imds_support,
-            TagSpecifications=tags.specifications(spec.tags, "image")), *NOT_YET)
+            TagSpecifications=tags.specifications(spec.tags, "image"))
     except aws.ClientError as error:
         image = find(ec2, spec.name) if code(error) == "InvalidAMIName.Duplicate" else None
         if image is None:
             raise
-        check_ours(image, spec)
+        check_ours(image, spec, ec2.meta.region_name)
         return image.ami
     return str(answer["ImageId"])
 
 
-def deregister(ec2: Client, image: Image) -> None:
-    """Deregister an AMI whose snapshot lives on in another."""
-    ec2.deregister_image(ImageId=image.ami)
-
-
 def remove(ec2: Client, image: Image) -> None:
     """Deregister an AMI and delete its snapshot."""
-    deregister(ec2, image)
-    wait_for(lambda: ec2.delete_snapshot(SnapshotId=image.snapshot), "InvalidSnapshot.InUse")
+    ec2.deregister_image(ImageId=image.ami)
+    ec2.delete_snapshot(SnapshotId=image.snapshot)
 
 
 def copy(ec2: Client, spec: ImageSpec, source_region: str, source_ami: str, key: str | None) -> str:
     """Have EC2 copy an AMI of another region; returns the copy's id. `key` (an ARN) encrypts it."""
     encryption: dict[str, Any] = {"Encrypted": True, "KmsKeyId": key} if key else {}
     token = secrets.token_hex(16)  # an answer that is lost does not make a second copy
-    answer = wait_for(lambda: ec2.copy_image(
+    answer = ec2.copy_image(
         Name=spec.name, Description=spec.description, SourceRegion=source_region,
-        SourceImageId=source_ami,
-        ClientToken=token, TagSpecifications=tags.specifications(spec.tags, "image", "snapshot"),
-        **encryption),
-        *NOT_YET, "ResourceLimitExceeded", limit_s=COPY_SLOT_S)
+        SourceImageId=source_ami, ClientToken=token,
+        TagSpecifications=tags.specifications(spec.tags, "image", "snapshot"), **encryption)
     return str(answer["ImageId"])
 
 
-def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _: None) -> Image:
+def wait_available(ec2: Client, ami: str) -> Image:
     """The AMI when it can be launched, or StageFailed with AWS's reason or after WAIT_S, a copy
     after COPY_WAIT_S."""
     seen: list[Image] = []
@@ -204,41 +196,36 @@ def wait_available(ec2: Client, ami: str, say: Callable[[str], None] = lambda _:
         seen[:] = get(ec2, [ami]).values()
         return seen[0] if seen and seen[0].state != AmiState.PENDING else None
 
-    began = time.monotonic()
-    image = wait_for(settled_image, limit_s=WAIT_S, pauses=POLLS_S)
-    while (
-        image is None
-        and seen
-        and seen[0].raw.get("SourceImageId")
-        and time.monotonic() - began < COPY_WAIT_S
-    ):
-        say(f"{ami} is being copied for {(time.monotonic() - began) / 60:.0f} min")
-        image = wait_for(settled_image, limit_s=COPY_SAY_S, pauses=POLLS_S[-1])
+    region, began = ec2.meta.region_name, time.monotonic()
+    wait = partial(wait_for, settled_image, pauses=POLLS_S)
+    image = wait(limit_s=WAIT_S, what=f"{ami} in {region} is pending")
+    if image is None and seen and seen[0].raw.get("SourceImageId"):
+        image = wait(limit_s=COPY_WAIT_S, what=f"{ami} in {region} is being copied")
     if image is None:
         raise StageFailed(f"{ami} is not available after {time.monotonic() - began:.0f} s",
                           hint="run again: it goes on waiting; status.aws.amazon.com says whether "
                                "EC2 is ill")
     if image.state != AmiState.AVAILABLE:
         reason = image.raw.get("StateReason", {}).get("Message", "AWS gives no reason")
-        raise StageFailed(f"{ami} is {image.state}: {reason}", hint="deregister it, then run again")
+        raise StageFailed(f"{ami} is {image.state}: {reason}",
+                          hint=f"{removal_command(region, ami)} removes it; then run again")
     return image
+
+
+def removal_command(region: str, ami: str) -> str:
+    """What a person types to remove an AMI; its snapshot stays, for the next one."""
+    return f"`aws ec2 deregister-image --region {region} --image-id {ami}`"
 
 
 def accounts_shared_with(ec2: Client, ami: str) -> list[str]:
     """The accounts and organizations that may launch the AMI; `all` where it is public."""
-    answer = wait_for(
-        lambda: ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission"), *NOT_YET
-    )
+    answer = ec2.describe_image_attribute(ImageId=ami, Attribute="launchPermission")
     return [next(iter(row.values())) for row in answer.get("LaunchPermissions", [])]
 
 
 def apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> None:
     """Set what differs, tags included: an earlier version gave fewer. A deprecation date that
     stands is left: a second publish must not prolong it."""
-    wait_for(lambda: _apply(ec2, image, spec, settings), *NOT_YET)
-
-
-def _apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) -> Literal[True]:
     if not spec.tags.items() <= image.tags.items():
         ec2.create_tags(Resources=[image.ami, image.snapshot], Tags=tags.to_list(spec.tags))
     if not image.raw.get("DeprecationTime"):
@@ -252,7 +239,6 @@ def _apply(ec2: Client, image: Image, spec: ImageSpec, settings: AmiSettings) ->
         ec2.modify_image_attribute(ImageId=image.ami, Attribute="launchPermission",
                                    LaunchPermission={verb: rows for verb, rows in change.items()
                                                      if rows})
-    return True
 
 
 def _accounts(names: set[str]) -> list[dict[str, str]]:
@@ -314,5 +300,5 @@ def _odd(facts: Iterable[tuple[str, object, object]]) -> list[str]:
 
 def clear_temporary_tags(ec2: Client, image: Image) -> None:
     """Take off the tags by which AMI and snapshot may be swept."""
-    wait_for(lambda: ec2.delete_tags(Resources=[image.ami, image.snapshot],
-                                    Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}]), *NOT_YET)
+    ec2.delete_tags(Resources=[image.ami, image.snapshot],
+                    Tags=[{"Key": tags.OWNER}, {"Key": tags.EXPIRES}])

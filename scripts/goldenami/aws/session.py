@@ -10,20 +10,23 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from botocore import exceptions as aws
 
-from goldenami.aws import error_kinds
+from goldenami.aws import error_kinds, refusals, tags
 from goldenami.core import clock
 from goldenami.core.errors import BadInput, GoldenError, HostNotReady, Unreachable
+from goldenami.core.terminal.progress import LongWait, tell
+from goldenami.core.wait import pause
 from goldenami.core.yaml_lines import nearest
 from goldenami.model.operation.residency import WORLDWIDE, AllowedRegions
 
@@ -53,9 +56,12 @@ PRESSURE, STARVED_PERCENT = Path("/proc/pressure/cpu"), 90.0
 PRICE_LIST_REGION = "us-east-1"
 _REGION = "golden_region"
 """What an error's region is noted under: botocore's errors do not say it."""
+_WAIT = "golden_wait"
+"""Under which a request's context has how long it was refused."""
+FIRST_AGAIN_S, MOST_AGAIN_S = 0.5, 8.0
+"""Pauses in seconds before what passes is asked again: the first, and the longest."""
 POOL = 64
 """Connections kept open to one service: the upload's number in flight must find one each."""
-
 
 
 @dataclass(frozen=True)
@@ -64,10 +70,11 @@ class Account:
 
     A client is made once for each service and region; threads may share it. `is_hasty`: it gives
     up where a region is silent, refuses or fails. `allowed` are the regions that it has clients
-    for: `Checkout.account` knows them.
+    for: `Checkout.account` knows them. `tags` are what the company demands on all that it makes.
     """
 
     allowed: AllowedRegions
+    tags: Mapping[str, str] = field(default_factory=dict)
     profile: str | None = None
     is_hasty: bool = False
     _clients: dict[tuple[str, str], Client] = field(default_factory=dict, repr=False, compare=False)
@@ -77,7 +84,7 @@ class Account:
 
     def tester(self) -> Account:
         """As what tests on a GPU act: publishers may not write the records of these."""
-        return Account(self.allowed, os.environ.get("GOLDEN_TEST_PROFILE") or None)
+        return Account(self.allowed, self.tags, os.environ.get("GOLDEN_TEST_PROFILE") or None)
 
     def client(self, service: str, region: str) -> Client:
         """The client of `service` in `region`; nothing is sent yet.
@@ -127,9 +134,12 @@ class Account:
 
         client.meta.events.register("after-call", refused)
         client.meta.events.register("after-call-error", failed)
-        if self.is_hasty:  # before botocore's own, which is registered by the service's name, too
-            client.meta.events.register_first(
-                f"needs-retry.{client.meta.service_model.service_id.hyphenize()}", is_hopeless)
+        # before botocore's own, which is registered by the service's name, too
+        retry = f"needs-retry.{client.meta.service_model.service_id.hyphenize()}"
+        if self.is_hasty:
+            client.meta.events.register_first(retry, is_hopeless)
+        client.meta.events.register_first(retry, partial(_ask_again, client))
+        client.meta.events.register("before-parameter-build", partial(_add_tags, self.tags))
 
     def with_short_timeouts(self) -> Account:
         """The same account for what only looks: who does not answer is known within ten seconds.
@@ -233,6 +243,40 @@ def home_region() -> str:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
+def _add_tags(own: Mapping[str, str], params: dict[str, Any], model: Any, **_: Any) -> None:
+    """Put a company's tags on what a call makes; those that the call names itself come first."""
+    def tagged(given: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+        return tags.to_list({**own, **tags.from_list(given)})
+
+    if own and "TagSpecifications" in params:
+        params["TagSpecifications"] = [{**each, "Tags": tagged(each["Tags"])}
+                                       for each in params["TagSpecifications"]]
+    elif own and model.name == "StartSnapshot":
+        params["Tags"] = tagged(params["Tags"])
+
+
+def _ask_again(
+    client: Client, response: tuple[Any, dict[str, Any]] | None, operation: Any,
+    request_dict: dict[str, Any], **_: Any,
+) -> int | None:
+    """0 where the same call may be granted now, after a pause; False where another one may (EC2
+    lacks capacity with the status of a failure); None leaves it to botocore."""
+    code = response[1].get("Error", {}).get("Code", "") if response else ""
+    refusal = refusals.find(operation.name, code) if code else None
+    if refusal is None or not refusal.limit_s:
+        return False if refusal else None
+    said = f"AWS refuses {operation.name} in {client.meta.region_name}: {code}"
+    if _WAIT not in request_dict["context"]:
+        tell("wait", f"{said}. It is asked again for up to {refusal.limit_s:.0f} s")
+    wait = request_dict["context"].setdefault(_WAIT, LongWait())
+    wait.tell(said)
+    waited = time.monotonic() - wait.began
+    if waited >= refusal.limit_s:
+        return None
+    pause(min(refusal.limit_s - waited, FIRST_AGAIN_S + waited, MOST_AGAIN_S))
+    return 0
+
+
 def _is_starved() -> bool:
     """Whether this machine's processes wait for a processor nearly all the time, which may be all
     that an answer is late for: then silence counts when it was met twice."""
@@ -289,12 +333,15 @@ def translate(error: Exception, region: str = "") -> GoldenError:
     region = _region_of(error) or region
     where = f" in {region}" if region else ""
     if isinstance(error, aws.ClientError):
-        text = str(error.response.get("Error", {}).get("Message", "")).rstrip(".")
+        # EC2 appends what only `aws sts decode-authorization-message` reads.
+        text = str(error.response.get("Error", {}).get("Message", "")).partition(
+            " Encoded authorization failure")[0].rstrip(".")
         meaning = _kind_of(error, text)
         quota = next((remedy for name, remedy in error_kinds.QUOTAS if code(error).endswith(name)),
                      "remove what is not needed")
+        row = refusals.find(error.operation_name, code(error))
         names = {"action": _action(error, text), "where": where, "code": code(error), "text": text,
-                 "quota": quota}
+                 "quota": quota, "row_hint": row.hint if row else ""}
         return meaning.kind(meaning.message.format(**names), hint=meaning.hint.format(**names))
     for types, kind, message, hint in error_kinds.LOCAL:
         if isinstance(error, types):
@@ -319,9 +366,12 @@ def _kind_of(error: aws.ClientError, text: str) -> error_kinds.ErrorKind:
     for kind in error_kinds.KINDS:
         if code(error) in kind.codes:
             return kind
-    if error_kinds.QUOTA.search(code(error)):
-        return error_kinds.LIMIT
-    return error_kinds.FAILED if _is_failure(error.response) else error_kinds.REFUSED
+    return next(kind for kind, fits in (
+        (error_kinds.LIMIT, error_kinds.QUOTA.search(code(error))),
+        (error_kinds.NOT_NOW, refusals.find(error.operation_name, code(error))),
+        (error_kinds.FAILED, _is_failure(error.response)),
+        (error_kinds.REFUSED, error_kinds.MISTAKE.search(code(error))),
+        (error_kinds.UNCLEAR, True)) if fits)
 
 
 def _is_failure(parsed: Mapping[str, Any]) -> bool:

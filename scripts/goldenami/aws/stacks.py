@@ -193,7 +193,8 @@ def propose(
         return None if found["Status"] in ("CREATE_PENDING", "CREATE_IN_PROGRESS") else found
 
     proposed = ChangeSet(made["Id"], made["StackId"], template.name, is_first, ())
-    found = wait_for(ended, limit_s=LIMIT_S, pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S))
+    found = wait_for(ended, limit_s=LIMIT_S, pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S),
+                     what=f"CloudFormation plans {made['Id']}")
     if found and found["Status"] == "CREATE_COMPLETE":
         return replace(proposed, changes=tuple(_changes(cloudformation, made["Id"])))
     reason = (found or {}).get("StatusReason", "it is not made after an hour")
@@ -287,7 +288,8 @@ def _wait(
             say(f"{stack.status}, for {said - began:.0f} s")
         return None if stack.status.endswith("_IN_PROGRESS") else stack
 
-    stack = wait_for(ended, limit_s=LIMIT_S, pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S))
+    stack = wait_for(ended, limit_s=LIMIT_S, pauses=growing(FIRST_POLL_S, 2, MOST_POLL_S),
+                     what=f"CloudFormation changes the stack {name}")
     if stack is None:
         raise StageFailed(f"the stack {name} has not ended its change after {LIMIT_S / 60:.0f} "
                           "minutes",

@@ -137,7 +137,8 @@ def _ec2_builder(checkout: Checkout, lock: Lock, region: str | None) -> Ec2Build
     session.check_regions([region])
     workspace.note_region(checkout.root, lock.image, region)
     kind = publish.launch_template.instance_type or ec2.instance_type(lock)
-    return Ec2Builder(checkout.root, checkout.account(definition), region, kind, publish.kms_key or "")
+    return Ec2Builder(checkout.root, checkout.account(definition), region, kind,
+                      publish.kms_key or "", tuple(publish.subnets))
 
 
 def _stage(name: str, builder: Builder) -> str:

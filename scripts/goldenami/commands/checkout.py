@@ -73,7 +73,10 @@ class Checkout:
         from goldenami.aws.session import Account  # noqa: PLC0415 - botocore, as below
 
         allowed = self.allowed(*definitions)
-        return Account(allowed.model_copy(update={"also": frozenset(also)}))
+        sections = [each.publish for each in definitions if each.publish]
+        # What a command makes for several images is no image's.
+        demanded = sections[0].tags if len(definitions) == 1 and sections else {}
+        return Account(allowed.model_copy(update={"also": frozenset(also)}), demanded)
 
     def allowed(self, *definitions: Definition) -> AllowedRegions:
         return residency.allowed(self.root, [

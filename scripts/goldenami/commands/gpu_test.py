@@ -9,9 +9,11 @@ import typer
 
 from goldenami.aws import images, tags
 from goldenami.aws.channels import channels, evidence
+from goldenami.aws.channels.channels import publish_section
 from goldenami.aws.channels.ledger import LedgerEntry
 from goldenami.aws.images import Image
-from goldenami.aws.instances import instance_types
+from goldenami.aws.instances import instance_types, instances
+from goldenami.aws.instances.instances import Subnet
 from goldenami.aws.pricing import prices
 from goldenami.aws.regions import for_each_region
 from goldenami.aws.session import Account, translated
@@ -60,7 +62,9 @@ def cmd_gpu_test(
     with progress.step("look at the account"):
         entries = _candidates(account, definition, region, build_id)
         candidates = _amis(account, image, entries, digest)
-        found = _offers(checkout, account, definition, list(candidates))
+        subnets = {name: instances.subnets(account.ec2(name), publish_section(definition).subnets)
+                   for name in candidates}
+        found = _offers(checkout, account, definition, subnets)
         found = capacity.affordable(found, hours, max_usd)
     print("\n".join(_plan(image, build_id, found, hours)), flush=True)
     if dry_run:
@@ -75,7 +79,7 @@ def cmd_gpu_test(
             workspace.note_region(root, image, name)
         test = gpu_test.GpuTest(
             root, account, lock, build_id, candidates, variables, scratch,
-            builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes)
+            builds.logs / f"gpu-test-{build_id}.log", hours, 60 * wait_minutes, subnets)
         for line in gpu_test.clear(test):
             progress.say(line)
         record = gpu_test.run(test, found, progress)
@@ -131,15 +135,19 @@ def _amis(
         } | digests
         if ami is None or any(own.get(tag, "") != value for tag, value in digests.items()):
             what = "of other bytes" if ami else "gone"
+            first = f"{images.removal_command(name, ami.ami)}, then " if ami else ""
             raise BadInput(f"the candidate's AMI {entries[name].ami} in {name} is {what}",
-                           hint=f"deregister it, then `golden publish {image}` makes it again")
+                           hint=f"{first}`golden publish {image}` makes it again")
         amis[name] = ami
     return amis
 
 
 def _offers(
-    checkout: Checkout, account: Account, definition: Definition, regions: Sequence[str],
+    checkout: Checkout, account: Account, definition: Definition,
+    subnets: Mapping[str, Mapping[str, Subnet]],
 ) -> dict[str, list[Offer]]:
+    """What can be asked for, of each architecture; `subnets` are those of the definition, by region
+    and zone."""
     known = hardware.load(checkout.root)
     families = [name for name in definition.hardware if known[name].sm]
 
@@ -148,10 +156,11 @@ def _offers(
         rows = {row["InstanceType"]: row for row in instance_types.describe(client, families)}
         zones: dict[str, list[str]] = {}
         for kind, zone in instance_types.zones(client, families):
-            zones.setdefault(kind, []).append(zone)
+            if zone in subnets[name] or not subnets[name]:
+                zones.setdefault(kind, []).append(zone)
         return RegionTypes(rows, zones, prices.spot_by_zone(client, sorted(rows)))
 
-    there = for_each_region(regions, types).require_all()
+    there = for_each_region(subnets, types).require_all()
     names = sorted({name for types in there.values() for name in types.described})
     priced, _ = prices.hourly_by_type(account, names)
     return capacity.offers(known, families, there, priced)

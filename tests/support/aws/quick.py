@@ -5,13 +5,14 @@ do."""
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import boto3
 import botocore.loaders
 import pytest
 from botocore.client import ClientCreator
-from goldenami.aws import images
+from goldenami.aws import images, refusals, session
 from goldenami.aws.channels import pointers
 from goldenami.aws.snapshots import ebs
 
@@ -40,6 +41,11 @@ def apply(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pointers, "POLL_S", PENDING_S)
     patch.setattr(images, "POLLS_S", (PENDING_S, *images.POLLS_S))
     patch.setattr(ebs, "POLLS_S", (PENDING_S, *ebs.POLLS_S[1:]))
+    patch.setattr(session, "FIRST_AGAIN_S", PENDING_S)
+    # A right that a test takes away does not come back by itself.
+    patch.setattr(refusals, "TABLE", tuple(
+        replace(row, limit_s=10 * PENDING_S) if "AccessDenied" in row.codes else row
+        for row in refusals.TABLE))
 
 
 def read_ahead() -> None:

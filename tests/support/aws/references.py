@@ -126,6 +126,13 @@ def by_spot_fleet_of_a_volume(account: SeededAccount, ami: str) -> None:
     account.spot_fleet(LaunchSpecifications=[_data_volume(account, ami)])
 
 
+def by_real_spot_fleet_of_a_volume(account: SeededAccount, ami: str) -> None:
+    account.ec2.request_spot_fleet(SpotFleetRequestConfig={
+        "IamFleetRole": "arn:aws:iam::123456789012:role/x", "TargetCapacity": 0,
+        "AllocationStrategy": "lowestPrice",
+        "LaunchSpecifications": [_data_volume(account, ami)]})
+
+
 def by_override_of_a_fleet_of_a_volume(account: SeededAccount, ami: str) -> None:
     override = _data_volume(account, ami)
     account.fleet(account.template("theirs", ["ami-00000000000000000"]), "1",

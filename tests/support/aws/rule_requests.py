@@ -188,6 +188,27 @@ def parameter(account: ProbeAccount) -> Asked:
     return asked
 
 
+def without_network(account: ProbeAccount) -> Asked:
+    """A launch in an account without a default network."""
+    account.set(has_default_vpc=False)
+    return image(account)
+
+
+def retyped(account: ProbeAccount) -> Asked:
+    """A PutParameter that makes a String of a secret."""
+    asked = {"Name": "/golden-ami/x/latest", "Value": "x", "Type": "String", "Overwrite": True}
+    account.ssm.put_parameter(**{**asked, "Type": "SecureString"})
+    return asked
+
+
+def dead_key(account: ProbeAccount) -> str:
+    """The ARN of a key that is to be deleted."""
+    kms = client(account.ec2.meta.endpoint_url, "kms")
+    key = kms.create_key()["KeyMetadata"]
+    kms.schedule_key_deletion(KeyId=key["KeyId"])
+    return str(key["Arn"])
+
+
 def refresh(account: ProbeAccount, *started: str, **more: Any) -> Asked:
     """A group, with refreshes that were started to these versions and go on."""
     made = account.template(ImageId=account.image(), InstanceType=TYPE)

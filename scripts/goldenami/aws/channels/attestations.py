@@ -57,7 +57,7 @@ def write(
                           Description="golden publish: signed, a DSSE envelope")
     mark = tags.to_list({tags.PROVENANCE_SHA256: attestations.digest,
                          tags.SIGNED_BY: attestations.key_id})
-    wait_for(lambda: ec2.create_tags(Resources=[ami.ami, ami.snapshot], Tags=mark), *NOT_YET)
+    ec2.create_tags(Resources=[ami.ami, ami.snapshot], Tags=mark)
 
 
 def snapshot_tags(ec2: Client, ami: Image) -> tags.Tags:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from goldenami.aws import images
+from goldenami.aws import images, tags
 from goldenami.aws.channels.pointers import Data
 from goldenami.aws.session import Client
 from goldenami.core.errors import BadInput
@@ -63,7 +63,14 @@ def of_image(definition: Definition, ami: str, groups: Sequence[str]) -> Data:
         "ImageId": ami, "BlockDeviceMappings": [{"DeviceName": images.ROOT_DEVICE, "Ebs": ebs}],
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled",
                             **_metadata(template)},
-        **_stated(template, groups), **_monitoring(definition)}
+        **_stated(template, groups), **_monitoring(definition), **_tags(definition)}
+
+
+def _tags(definition: Definition) -> Data:
+    """What the company demands on each machine, whoever launches it."""
+    demanded = definition.publish.tags if definition.publish else {}
+    kinds = ("instance", "volume") if demanded else ()
+    return {"TagSpecifications": tags.specifications(demanded, *kinds)} if kinds else {}
 
 
 def _monitoring(definition: Definition) -> Data:
@@ -82,8 +89,8 @@ def monitoring(definition: Definition) -> Monitoring:
 
 def _metadata(template: LaunchTemplate) -> Data:
     options = template.metadata_options
-    tags = {"InstanceMetadataTags": "enabled"} if options.instance_tags else {}
-    return {"HttpPutResponseHopLimit": options.hop_limit, **tags}
+    shown = {"InstanceMetadataTags": "enabled"} if options.instance_tags else {}
+    return {"HttpPutResponseHopLimit": options.hop_limit, **shown}
 
 
 def _stated(template: LaunchTemplate, groups: Sequence[str]) -> Data:

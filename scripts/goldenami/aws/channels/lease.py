@@ -233,7 +233,8 @@ def hold_leases(
 
     def take(region: str) -> Lease:
         return wait_for(lambda: take_lease(hasty.dynamodb(region), image), limit_s=wait_s,
-                        pauses=WAIT_POLL_S, passes=lambda error: isinstance(error, Busy))
+                        pauses=WAIT_POLL_S, passes=lambda error: isinstance(error, Busy),
+                        what=f"{region}: another run has the lease on {image}")
 
     try:
         for region in sorted(regions):

@@ -10,16 +10,17 @@ import contextlib
 import ipaddress
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from goldenami.aws import tags
-from goldenami.aws.calls import NOT_YET, tolerate, wait_for
+from goldenami.aws import refusals, tags
+from goldenami.aws.calls import NOT_YET, pages, tolerate, wait_for
 from goldenami.aws.images import Image
+from goldenami.aws.refusals import Instead, Refusal
 from goldenami.aws.session import Client, code
 from goldenami.aws.tags import Tags
 from goldenami.core.errors import BadInput, StageFailed
@@ -33,18 +34,14 @@ LIMIT_S, POLL_S = 600.0, 3.0
 
 
 _ALIVE = ("pending", "running", "shutting-down", "stopping", "stopped")
-_NO_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow",
-                "Unsupported")
-_QUOTA = ("VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded")
-"""EC2's codes (EC2 API reference, "Error codes")."""
 
 
-class NoCapacity(StageFailed):
-    """EC2 has none of a type here and now: another zone, region or type may have."""
+class NotLaunched(StageFailed):
+    """EC2 launches nothing of the kind here and now; `refusal` says what may do instead."""
 
-
-class QuotaReached(StageFailed):
-    """The account's own limit in a region: no other zone helps, and waiting does not either."""
+    def __init__(self, message: str, refusal: Refusal) -> None:
+        super().__init__(message, hint=refusal.hint)
+        self.refusal = refusal
 
 
 class StillRuns(StageFailed):
@@ -55,23 +52,23 @@ class SpotInterrupted(StageFailed):
     """EC2 took a Spot instance back: no word about the image."""
 
 
-INTERRUPTED, STARVED = "Server.SpotInstanceTermination", "Server.InsufficientInstanceCapacity"
-"""EC2's reasons for ending an instance by itself ("Troubleshoot terminated instances")."""
+INTERRUPTED = "Server.SpotInstanceTermination"
+"""EC2's reason for ending an instance by itself ("Troubleshoot terminated instances")."""
 
 
 @dataclass(frozen=True)
-class Access:
-    """A key pair by its name and a security group by its id, by which an instance is reached."""
+class Subnet:
+    """A subnet of the definition, and the network that it is part of."""
 
-    key: str
-    group: str
+    id: str
+    vpc: str
 
 
 @dataclass(frozen=True)
 class Launch:
     """What to launch. `name` is the key's and the group's; `volume_gib` the root volume's size;
-    `tags` are on all; `zone`: an availability zone, or any; `user_data`: what cloud-init gets.
-    `told`: what it is and costs."""
+    `tags` are on all; `zone`: an availability zone, or any; `subnet`: none is the default network's;
+    `user_data`: what cloud-init gets. `told`: what it is and costs."""
 
     name: str
     image: Image
@@ -81,6 +78,7 @@ class Launch:
     tags: Tags
     spot: bool = False
     zone: str = ""
+    subnet: Subnet | None = None
     user_data: str = ""
     told: str = "price unknown"
 
@@ -107,9 +105,24 @@ def ssh_from() -> str:
         ) from None
 
 
+def subnets(ec2: Client, names: Sequence[str]) -> dict[str, Subnet]:
+    """By zone, that with the most free addresses of the subnets with these ids or tags `Name`;
+    BadInput where the region has none of them."""
+    rows = [row for fact in ("subnet-id", "tag:Name") if names for row in pages(
+        ec2, "describe_subnets", "Subnets", Filters=[{"Name": fact, "Values": list(names)}])]
+    if names and not rows:
+        raise BadInput(f"{ec2.meta.region_name} has no subnet {' or '.join(names)}",
+                       hint="correct `publish: subnets:`: ids, or values of the tag Name")
+    rows.sort(key=lambda row: int(row["AvailableIpAddressCount"]))  # of a zone the last one counts
+    return {row["AvailabilityZone"]: Subnet(row["SubnetId"], row["VpcId"]) for row in rows}
+
+
 @contextlib.contextmanager
-def access(ec2: Client, name: str, public_key: Path, own_tags: Tags) -> Iterator[Access]:
-    """A key and a group that lets SSH in, both called `name`, for as long as the context lasts.
+def access(
+    ec2: Client, name: str, public_key: Path, own_tags: Tags, vpc: str = "",
+) -> Iterator[str]:
+    """A key and a group that lets SSH in, both called `name`, for as long as the context lasts; it
+    yields the group's id. `vpc`: the group's network, or the default one.
 
     No other run has that name: what is there is of a call whose answer was lost.
     """
@@ -119,17 +132,25 @@ def access(ec2: Client, name: str, public_key: Path, own_tags: Tags) -> Iterator
         with tolerate(".Duplicate"):
             ec2.import_key_pair(KeyName=name, PublicKeyMaterial=public_key.read_bytes(),
                                 TagSpecifications=tags.specifications(own_tags, "key-pair"))
-        stack.callback(_remove, ec2.delete_security_group, GroupName=name)
+        network_of = {"VpcId": vpc} if vpc else {}
+        group = _make_group(
+            ec2, GroupName=name, Description="SSH to an image that is being made or verified",
+            TagSpecifications=tags.specifications(own_tags, "security-group"), **network_of)
+        stack.callback(_remove, ec2.delete_security_group, GroupId=group)
         with tolerate(".Duplicate"):
-            ec2.create_security_group(
-                GroupName=name, Description="SSH to an image that is being made or verified",
-                TagSpecifications=tags.specifications(own_tags, "security-group"))
-        found = wait_for(lambda: ec2.describe_security_groups(GroupNames=[name]), *NOT_YET)
-        group = str(found["SecurityGroups"][0]["GroupId"])
-        wait_for(lambda: ec2.authorize_security_group_ingress(
-            GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH,
-                                           "IpRanges": [{"CidrIp": network}]}]), *NOT_YET)
-        yield Access(name, group)
+            ec2.authorize_security_group_ingress(
+                GroupId=group, IpPermissions=[{"IpProtocol": "tcp", "FromPort": SSH, "ToPort": SSH,
+                                               "IpRanges": [{"CidrIp": network}]}])
+        yield group
+
+
+def _make_group(ec2: Client, **asked: Any) -> str:
+    with tolerate(".Duplicate"), _refusals("makes no security group", ec2.meta.region_name):
+        return str(ec2.create_security_group(**asked)["GroupId"])
+    # A call by GroupNames knows the default network only.
+    named = [{"Name": "group-name", "Values": [asked["GroupName"]]}]
+    found = wait_for(lambda: ec2.describe_security_groups(Filters=named)["SecurityGroups"] or None)
+    return str((found or [{}])[0].get("GroupId"))
 
 
 @contextlib.contextmanager
@@ -138,8 +159,9 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
 
     Its metadata service takes session tokens only.
     """
-    with access(ec2, launch.name, launch.public_key, launch.tags) as key_and_group:
-        instance = _launch(ec2, launch, key_and_group)
+    vpc = launch.subnet.vpc if launch.subnet else ""
+    with access(ec2, launch.name, launch.public_key, launch.tags, vpc) as group:
+        instance = _launch(ec2, launch, group)
         try:
             _await_running(ec2, launch, instance)
             yield LaunchedInstance(instance, _address(ec2, launch, instance))
@@ -150,9 +172,6 @@ def running(ec2: Client, launch: Launch) -> Iterator[LaunchedInstance]:
 def _end(ec2: Client, launch: Launch, instance: str) -> None:
     before = sys.exc_info()[1]
     try:
-        # One that was launched a moment ago may be unknown, and must not be left.
-        with tolerate(*NOT_YET):
-            wait_for(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
         terminate(ec2, instance)
     except (ClientError, BotoCoreError, StageFailed) as error:
         region = ec2.meta.region_name
@@ -179,48 +198,46 @@ def _state_after(ec2: Client, instance: str, *before: str) -> str:
         seen = describe(ec2, instance)["State"]["Name"]
         return seen not in before or None
 
-    wait_for(left, limit_s=LIMIT_S, pauses=POLL_S)
+    wait_for(left, limit_s=LIMIT_S, pauses=POLL_S, what=f"{instance} is {before[0]}")
     return seen
 
 
 def _check_kept(ec2: Client, launch: Launch, instance: str) -> None:
     why = ended_by(ec2, instance)
-    if kind := {INTERRUPTED: SpotInterrupted, STARVED: NoCapacity}.get(why):
-        raise kind(f"EC2 launched {launch.instance_type} and ended it at once: {why}",
-                   hint="another zone, region or type may do") from None
+    said = f"EC2 launched {launch.instance_type} and ended it at once: {why}"
+    if why == INTERRUPTED:
+        raise SpotInterrupted(said, hint="another zone, region or type may do") from None
+    if refusal := refusals.find("RunInstances", why.removeprefix("Server.")):
+        raise NotLaunched(said, refusal) from None
 
 
 @contextlib.contextmanager
-def _refusals(launch: Launch) -> Iterator[None]:
+def _refusals(does: str, where: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        for kind, codes in ((NoCapacity, _NO_CAPACITY), (QuotaReached, _QUOTA)):
-            if code(error) in codes:
-                where = f" in {launch.zone}" if launch.zone else ""
-                raise kind(f"EC2 launches no {launch.instance_type}{where}: {code(error)}",
-                           hint="another zone, region or type may do; quotas are raised in "
-                                "Service Quotas") from error
+        refusal = refusals.find(error.operation_name, code(error))
+        if refusal and refusal.instead is not Instead.THE_SAME:
+            raise NotLaunched(f"EC2 {does} in {where}: {code(error)}", refusal) from error
         raise
 
 
-def _launch(ec2: Client, launch: Launch, access: Access) -> str:
+def _launch(ec2: Client, launch: Launch, group: str) -> str:
     device = str(launch.image.raw["RootDeviceName"])
     wishes: dict[str, Any] = {
         **({"InstanceMarketOptions": _SPOT} if launch.spot else {}),
-        **({"Placement": {"AvailabilityZone": launch.zone}} if launch.zone else {}),
+        **({"SubnetId": launch.subnet.id} if launch.subnet else
+           {"Placement": {"AvailabilityZone": launch.zone}} if launch.zone else {}),
         **({"UserData": launch.user_data} if launch.user_data else {})}
-    with _refusals(launch):
-        answer = wait_for(lambda: ec2.run_instances(
+    with _refusals(f"launches no {launch.instance_type}", launch.zone or ec2.meta.region_name):
+        answer = ec2.run_instances(
             ImageId=launch.image.ami, InstanceType=launch.instance_type, MinCount=1, MaxCount=1,
-            KeyName=access.key,
-            SecurityGroupIds=[access.group], ClientToken=launch.name,
+            KeyName=launch.name, SecurityGroupIds=[group], ClientToken=launch.name,
             InstanceInitiatedShutdownBehavior="terminate",
             MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
             BlockDeviceMappings=[{"DeviceName": device, "Ebs": {"VolumeSize": launch.volume_gib,
                                                                 "DeleteOnTermination": True}}],
-            TagSpecifications=tags.specifications(launch.tags, "instance", "volume"), **wishes),
-                         *NOT_YET)
+            TagSpecifications=tags.specifications(launch.tags, "instance", "volume"), **wishes)
     return str(answer["Instances"][0]["InstanceId"])
 
 
@@ -242,14 +259,15 @@ def _address(ec2: Client, launch: Launch, instance: str) -> str:
     if not address:
         _check_kept(ec2, launch, instance)
         raise StageFailed(f"{instance} has no address",
-                          hint="the region's default network has to give one")
+                          hint="its subnet has to give one")
     return str(address)
 
 
 def terminate(ec2: Client, instance: str) -> None:
     """Terminate an instance, if there is one of that id, and wait until it is gone."""
-    with tolerate(".NotFound"):
-        ec2.terminate_instances(InstanceIds=[instance])
+    # One that was launched a moment ago may be unknown, and must not be left.
+    with tolerate(*NOT_YET):
+        wait_for(lambda: ec2.terminate_instances(InstanceIds=[instance]), *NOT_YET)
         state = _state_after(ec2, instance, *_ALIVE)
         if state != "terminated":
             raise StageFailed(f"{instance} is {state} {LIMIT_S:.0f} s after it was to terminate",
@@ -262,4 +280,4 @@ def _remove(call: Callable[..., object], **arguments: object) -> None:
     if isinstance(sys.exc_info()[1], StillRuns):
         return
     with tolerate(".NotFound"):
-        wait_for(lambda: call(**arguments), "DependencyViolation")
+        call(**arguments)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from goldenami.aws import tags
-from goldenami.aws.calls import pages, tolerate, wait_for
+from goldenami.aws.calls import pages, tolerate
 from goldenami.aws.instances import instances
 from goldenami.aws.inventory import inventory
 from goldenami.aws.inventory.inventory import NOT_TERMINATED, optional
@@ -84,10 +84,6 @@ def _leftover(kind: LeftoverKind, name: str, own_tags: Mapping[str, str]) -> Lef
                     expires=optional(own_tags[tags.EXPIRES]))
 
 
-_IN_USE = (".InUse", "DependencyViolation")
-"""Refusals of what seems to be in use by something that was removed a moment ago."""
-
-
 def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
     """Remove one thing by its id. An instance is waited for: others may need it."""
     removers: Mapping[LeftoverKind, Callable[..., object]] = {
@@ -99,7 +95,7 @@ def remove(ec2: Client, kind: LeftoverKind, name: str) -> None:
         if kind is LeftoverKind.INSTANCE:
             instances.terminate(ec2, name)
         else:
-            wait_for(lambda: removers[kind](**{_IDS[kind]: name}), *_IN_USE)
+            removers[kind](**{_IDS[kind]: name})
 
 
 def used_snapshots(ec2: Client, going: Container[str]) -> set[str]:

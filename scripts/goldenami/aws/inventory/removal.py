@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from goldenami.aws import images, tags
-from goldenami.aws.calls import FILTER_VALUES, batches, tolerate, wait_for
+from goldenami.aws.calls import FILTER_VALUES, batches, tolerate
 from goldenami.aws.channels import pointers
 from goldenami.aws.channels.pointers import EVIDENCE, PARAMETERS, PROVENANCE, VERIFICATION
-from goldenami.aws.inventory.topology import AMI_ID, AmiState
+from goldenami.aws.inventory.topology import AMI_ID
 from goldenami.aws.session import Client
 from goldenami.core import clock
 from goldenami.core.errors import StageFailed
@@ -59,8 +59,7 @@ class FreshImages:
 
 
 def _described(ec2: Client, names: list[str]) -> dict[str, Image]:
-    return {name: image.raw for name, image in images.get(ec2, names).items()
-            if image.state != AmiState.DEREGISTERED}
+    return {name: image.raw for name, image in images.get(ec2, names).items()}
 
 
 def deprecate(ec2: Client, image: Image, now: datetime) -> None:
@@ -115,7 +114,7 @@ def deregister(ec2: Client, image: Image, now: datetime) -> None:
 def delete_snapshot(ec2: Client, snapshot_id: str) -> None:
     """Delete a snapshot. EC2 refuses one of an image, and for a while one of a former image."""
     with tolerate(*_GONE):
-        wait_for(lambda: ec2.delete_snapshot(SnapshotId=snapshot_id), "InvalidSnapshot.InUse")
+        ec2.delete_snapshot(SnapshotId=snapshot_id)
 
 
 def delete_versions(ec2: Client, targets: Sequence[str]) -> dict[str, StageFailed]:

@@ -264,7 +264,8 @@ class Upload:
             status = self._status(snapshot_id)
             return status if status in ("completed", "error") else None
 
-        if wait_for(ended, limit_s=limit_s, pauses=growing(*POLLS_S)) == "completed":
+        what = f"EBS completes {snapshot_id} in {self.region}"
+        if wait_for(ended, limit_s=limit_s, pauses=growing(*POLLS_S), what=what) == "completed":
             return
         if refused is not None:
             raise refused

@@ -90,7 +90,8 @@ def _complete(ec2: Client, snapshot_id: str) -> None:
         ][0]
         return None if seen["State"] == "pending" else True
 
-    if not wait_for(finished, limit_s=PENDING_S, pauses=growing(*POLLS_S)):
+    if not wait_for(finished, limit_s=PENDING_S, pauses=growing(*POLLS_S),
+                    what=f"{snapshot_id} is pending"):
         raise Unreachable(f"{snapshot_id} is pending after {PENDING_S:.0f} s "
                           f"({seen.get('Progress') or 'no progress'})",
                           hint="EBS is slow with this volume: run again later")

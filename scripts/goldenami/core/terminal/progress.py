@@ -20,6 +20,27 @@ from goldenami.core.terminal.meter import BYTES, Counted, Counter, Meter
 
 STARTED = time.monotonic()
 """When this command began: its stages have one clock."""
+TELL_S = 60.0
+"""Seconds between two lines about one wait."""
+
+
+def tell(stage: str, text: str) -> None:
+    """A line of a stage, with the minutes and seconds that the command has taken so far."""
+    clock = units.clock(time.monotonic() - STARTED)
+    print(f"{stage:>7} {clock}  {command_name.as_typed(text)}", file=sys.stderr, flush=True)
+
+
+class LongWait:
+    """One wait, of which a person is told once in TELL_S."""
+
+    def __init__(self) -> None:
+        self.began = self._told = time.monotonic()
+
+    def tell(self, what: str) -> None:
+        now = time.monotonic()
+        if now >= self._told + TELL_S:
+            self._told = now
+            tell("wait", f"{what}, for {units.clock(now - self.began)} so far")
 
 
 @dataclass
@@ -56,9 +77,7 @@ class Progress:
             return {}
 
     def say(self, text: str) -> None:
-        clock = units.clock(time.monotonic() - STARTED)
-        print(f"{self.stage:>7} {clock}  {command_name.as_typed(text)}", file=sys.stderr,
-              flush=True)
+        tell(self.stage, text)
 
     @contextmanager
     def step(self, name: str, detail: str = "") -> Iterator[Counter]:

@@ -203,7 +203,7 @@ def _replace_root(ec2: Client, plan: RepairPlan) -> None:
                       if each["ReplaceRootVolumeTaskId"] == name), "pending")
         return None if state in _UNDER_WAY else True
 
-    if not wait_for(ended, limit_s=TASK_S, pauses=growing(*POLLS_S)):
+    if not wait_for(ended, limit_s=TASK_S, pauses=growing(*POLLS_S), what=f"{name} goes on"):
         raise Unreachable(f"{name} is {state} after {TASK_S:.0f} s",
                           hint="run again: it waits for the same task")
     if state != "succeeded":

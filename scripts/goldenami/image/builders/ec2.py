@@ -23,12 +23,12 @@ from typing import Any
 from goldenami.aws import images, tags
 from goldenami.aws.images import Image, ImageSpec
 from goldenami.aws.instances import instance_types, instances
-from goldenami.aws.instances.instances import Launch
+from goldenami.aws.instances.instances import Launch, Subnet
 from goldenami.aws.session import Account, Client, translated
 from goldenami.aws.snapshots.snapshot_disk import SnapshotDisk
 from goldenami.core import records
 from goldenami.core.errors import BadInput, StageFailed, Unreachable
-from goldenami.core.terminal.progress import Progress
+from goldenami.core.terminal.progress import LongWait, Progress
 from goldenami.core.wait import wait_until
 from goldenami.local import how_far, image_tests, packer, ssh
 from goldenami.local.code_coverage import coverage
@@ -72,13 +72,14 @@ def instance_type(lock: Lock) -> str:
 @dataclass(frozen=True)
 class Ec2Builder:
     """The builder of the checkout `root` in a region. `kms_key` is an alias, or empty for the
-    account's default."""
+    account's default; `subnets` are ids or names, or empty for the default network."""
 
     root: Path
     account: Account
     region: str
     instance_type: str
     kms_key: str = ""
+    subnets: tuple[str, ...] = ()
     kind: BuilderKind = BuilderKind.EC2
 
     def _client(self) -> Client:
@@ -124,7 +125,7 @@ class Ec2Builder:
         with translated(self.region):
             image = images.find(self._client(), spec.name)
             if image is not None:
-                images.check_ours(image, spec)
+                images.check_ours(image, spec, self.region)
                 image = None if force and self._unpublished(image) else image
             if image is None:
                 self._demand_offered()
@@ -144,11 +145,15 @@ class Ec2Builder:
                 hint="name a type in `launch_template: instance_type:`, or another region by "
                      "--region (`golden regions` shows them)")
 
+    def _subnet(self) -> Subnet | None:
+        return next(iter(instances.subnets(self._client(), self.subnets).values()), None)
+
     def _packer(
         self, plan: BakePlan, variables: dict[str, Any], spec: ImageSpec, progress: Progress
     ) -> None:
         work, ec2 = plan.work, self._client()
         key, marks = ssh.new_key(work / "launch_key", "golden"), {**spec.tags, **tags.temporary(LIFE)}
+        subnet, name = self._subnet(), _name("bake", plan.build_id)
         options = {"lock": plan.lock, "vars": work / "ec2.json", "repo": plan.tree.repository,
                    "region": self.region,
                    "instance_type": self.instance_type, "ec2_endpoint": ec2.meta.endpoint_url}
@@ -162,11 +167,12 @@ class Ec2Builder:
         with (
             tempfile.TemporaryDirectory(prefix="golden-") as short,
             instances.access(
-                ec2, _name("bake", plan.build_id), key.with_suffix(".pub"), marks
-            ) as access,
+                ec2, name, key.with_suffix(".pub"), marks, subnet.vpc if subnet else ""
+            ) as group,
         ):
-            launch = {"key": access.key, "private_key": str(key), "groups": [access.group],
-                      "tags": marks, "kms_key": self.kms_key}
+            launch = {"key": name, "private_key": str(key), "groups": [group],
+                      "tags": marks, "kms_key": self.kms_key, "run_tags": self.account.tags,
+                      "subnet": subnet.id if subnet else ""}
             records.write_text(work / "ec2.json",
                                records.canonical({**variables, "golden_ec2": launch}))
             # Sockets lie in `short`, since their paths have 108 bytes at most, and temporary files
@@ -206,7 +212,7 @@ class Ec2Builder:
                                              "volume_size_gib": left.root["VolumeSize"]})
             image = images.wait_available(ec2, images.register(ec2, marked, left.snapshot))
         if left is not None:
-            images.deregister(ec2, left)
+            ec2.deregister_image(ImageId=left.ami)  # its snapshot lives on in the build's own
         return Ami(id=image.ami, region=self.region, snapshot=image.snapshot,
                    base=image.tags.get(tags.BASE_AMI, "unknown"),
                    volume_gib=image.root["VolumeSize"])
@@ -251,7 +257,7 @@ class Ec2Builder:
         marks = tags.of_build(bake.image, bake.lock_sha256, bake.build_id, bake.git_commit)
         return Launch(name=_name("verify", bake.build_id), image=image,
                       instance_type=self.instance_type, public_key=public_key,
-                      volume_gib=bake.ami.volume_gib + GROWTH_GIB,
+                      volume_gib=bake.ami.volume_gib + GROWTH_GIB, subnet=self._subnet(),
                       tags={**marks, **tags.temporary(LIFE)})
 
 
@@ -334,6 +340,7 @@ def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: fl
     """Return once the launch's key is let in, or StageFailed saying how far it came in
     `limit_s`."""
     ends, cause, rests = time.monotonic() + limit_s, "SSH did not answer", 0.0
+    wait = LongWait()
 
     def let_in() -> bool | None:
         nonlocal cause, rests
@@ -343,6 +350,7 @@ def wait_for_ssh(config: Path, instance: instances.LaunchedInstance, limit_s: fl
                 return True
             cause = f"sshd answers and lets nobody in: {refusal}"
             rests = time.monotonic() + ssh.PENALTY_S
+        wait.tell(f"{instance.id}: {cause}")
         return None
 
     if not wait_until(let_in, limit_s, 1.0):

@@ -164,6 +164,11 @@ def _check_publish(
                                     "requirements/")
     yield from source.repeated(("publish", "regions"), wanted.regions)
     yield from source.repeated(("publish", "share_with"), wanted.share_with)
+    if not definition.description.isascii():
+        yield source.error(("description",), "RegisterImage takes ASCII characters only")
+    for name in wanted.tags:
+        if name.lower().startswith(("aws:", "goldenami:")):
+            yield source.error(("publish", "tags", name), "AWS or goldenami sets such tags itself")
     if (
         template.instance_type
         and (family := template.instance_type.partition(".")[0]) not in definition.hardware

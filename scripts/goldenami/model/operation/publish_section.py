@@ -11,6 +11,11 @@ from goldenami.core.records import Lax, Section
 from goldenami.model.builds.container_records import Repository
 from goldenami.model.operation.cluster_section import Monitoring
 
+REGION = r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$"
+"""Names of regions, such as eu-west-1, us-gov-west-1 and eusc-de-east-1."""
+TAG_KEY = r"^[\w .:/=+@-]{1,128}$"
+"""EC2's keys ("Tag your Amazon EC2 resources", restrictions)."""
+
 
 class VolumeType(StrEnum):
     """EBS volumes that a root disk may be launched on."""
@@ -96,7 +101,7 @@ ARNs)."""
 class Publish(Section):
     """Where the image is published and for how long it is kept. No part of it shapes the image."""
 
-    regions: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]],
+    regions: Annotated[list[Annotated[str, Field(pattern=REGION)]],
                        Field(min_length=1)]
     """where it is published"""
     account: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
@@ -118,6 +123,12 @@ class Publish(Section):
     """accounts, organizations and their units, by number or ARN"""
     kms_key: Annotated[str, Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")] | None = None
     """alias of a key in each region; without it the account's default decides on encryption"""
+    subnets: list[str] = Field(default_factory=list)
+    """where `gpu-test` and the EC2 builder launch: ids, or values of the tag Name; without it in
+    the default network"""
+    tags: dict[Annotated[str, Field(pattern=TAG_KEY)], Annotated[str, Field(max_length=256)]] = (
+        Field(default_factory=dict, max_length=30))
+    """tags that the company demands, on all that is made in EC2 from then on"""
     registries: list[Repository] = Field(default_factory=list)
     """where its container image is pushed to, such as `registry.company.example/team/image`"""
     transfer: Lax[Transfer] = Transfer.COPY

@@ -21,10 +21,10 @@ WORLDWIDE = frozenset({
 """Services that a region's name only leads to: they hold prices, bills and rights of the whole
 account, and nothing of an image."""
 _EARTH_KM = 6371.0
-_ECR = re.compile(r"\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
+_ECR = re.compile(r"\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.(com(\.cn)?|eu)")
 """A private registry of an account (ECR's user guide, "Private registry concepts")."""
 
-Pattern = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z*]+)*-[0-9*]$|^[a-z]{2}(-[a-z]+)*-\*$")]
+Pattern = Annotated[str, Field(pattern=r"^[a-z]{2,4}(-[a-z*]+)*-([0-9]{1,2}|\*)$")]
 
 
 class GeoPlace(Record):

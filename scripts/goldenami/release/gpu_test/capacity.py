@@ -33,6 +33,11 @@ class Offer:
     def market(self) -> str:
         return "Spot" if self.spot else "on demand"
 
+    @property
+    def path(self) -> tuple[str, ...]:
+        """What it is about, from what is widest to what is narrowest."""
+        return self.region, self.market, self.kind.type, self.zone
+
     def __str__(self) -> str:
         price = "price unknown" if self.usd_hour is None else f"at most ${self.usd_hour:.3f}/h"
         now = "" if self.usd_spot is None else f" (now ${self.usd_spot:.3f})"

@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,13 @@ from goldenami.aws.instances import instances
 from goldenami.aws.instances.instances import (
     Launch,
     LaunchedInstance,
-    NoCapacity,
-    QuotaReached,
+    NotLaunched,
     SpotInterrupted,
+    Subnet,
 )
 from goldenami.aws.inventory import leftovers
 from goldenami.aws.inventory.leftovers import LeftoverKind
+from goldenami.aws.refusals import QUOTA, Instead
 from goldenami.aws.session import Account
 from goldenami.core import clock, records
 from goldenami.core.errors import GoldenError, NotVerified, StageFailed
@@ -52,6 +53,8 @@ ROUND_S = 60.0
 """Between two rounds of asking while EC2 has no capacity."""
 _OURS = (LeftoverKind.INSTANCE, LeftoverKind.VOLUME, LeftoverKind.KEY_PAIR,
          LeftoverKind.SECURITY_GROUP)
+Refused = dict[tuple[str, ...], NotLaunched]
+"""What was refused, by the beginning of the offers' paths that it is about."""
 POWER_OFF_S = 180.0
 """Within which an instance that is told to power off is gone for EC2; others do it in seconds."""
 
@@ -70,6 +73,8 @@ class GpuTest:
     log: Path
     hours: float
     wait_s: float
+    subnets: Mapping[str, Mapping[str, Subnet]] = field(default_factory=dict)
+    """Those that the definition names, by region and zone."""
 
     @cached_property
     def nonce(self) -> str:
@@ -133,23 +138,23 @@ def run(test: GpuTest, found: Mapping[str, Sequence[Offer]], progress: Progress)
 
 
 def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedGpu:
-    refused: dict[tuple[str, str], str] = {}
+    refused: Refused = {}
 
     def one_round() -> TestedGpu | None:
+        for path in [path for path, error in refused.items() if error.refusal.may_pass]:
+            del refused[path]
         for offer in offered:
-            if (offer.region, offer.market) in refused:
+            if _refusing(offer, refused):
                 continue
             try:
                 return _on(test, offer, progress)
-            except NoCapacity as error:
-                progress.say(error.message)
-            except QuotaReached as error:
-                progress.say(error.message)
-                refused[offer.region, offer.market] = f"{error.message} ({offer.market})"
+            except NotLaunched as error:
+                progress.say(f"{error.message} ({offer.market})")
+                refused[offer.path[:error.refusal.instead]] = error
             except SpotInterrupted:
                 progress.say(f"EC2 took the Spot instance {offer.kind.type} in {offer.zone} back: "
                              "trying another")
-        if all((offer.region, offer.market) in refused for offer in offered):
+        if _are_final(offered, refused):
             raise _nothing(offered, refused)
         progress.say("no capacity in this round")
         return None
@@ -160,17 +165,34 @@ def _one(test: GpuTest, offered: Sequence[Offer], progress: Progress) -> TestedG
     return tested
 
 
-def _nothing(offered: Sequence[Offer], refused: Mapping[Any, str]) -> GoldenError:
-    sm, limits = offered[0].sm, sorted(set(refused.values()))
-    if len(refused) == len({(offer.region, offer.market) for offer in offered}):
-        quotas = " and ".join(sorted({_quota(offer) for offer in offered}))
-        return StageFailed(f"the account's limits allow no GPU of architecture {sm}: "
-                           f"{'; '.join(limits)}",
-                           hint=f"raise {quotas} (Service Quotas), then run again")
-    return StageFailed(f"EC2 has no GPU of architecture {sm} for us: {len(offered)} offers tried"
-                       + (f"; {'; '.join(limits)}" if limits else ""),
-                       hint="run again later, wait longer by --wait-minutes, or publish to a "
-                            "region with capacity")
+def _refusing(offer: Offer, refused: Refused) -> NotLaunched | None:
+    paths = (offer.path[:depth] for depth in range(1, len(offer.path) + 1))
+    return next((refused[path] for path in paths if path in refused), None)
+
+
+def _are_final(offered: Sequence[Offer], refused: Refused) -> bool:
+    errors = [_refusing(offer, refused) for offer in offered]
+    return all(error and not error.refusal.may_pass for error in errors)
+
+
+def _nothing(offered: Sequence[Offer], refused: Refused) -> GoldenError:
+    """What is said where no offer was granted: what others than a zone refuse, and the remedies."""
+    sm = offered[0].sm
+    wide = {path: error for path, error in refused.items()
+            if error.refusal.instead is not Instead.ZONE}
+    causes = sorted({f"{error.message} ({path[1]})" if path[1:] else error.message
+                     for path, error in wide.items()})
+    hints = dict.fromkeys(error.refusal.hint for error in wide.values())
+    said = f"EC2 has no GPU of architecture {sm} for us: {len(offered)} offers tried"
+    if _are_final(offered, refused):
+        said = f"the account allows no GPU of architecture {sm}"
+    else:
+        hints["wait longer by --wait-minutes, or publish to a region with capacity"] = None
+    if QUOTA in hints:
+        asked = sorted({_quota(offer) for offer in offered if _refusing(offer, wide)})
+        hints = {f"raise {' and '.join(asked)} (Service Quotas)": None, **hints}
+        del hints[QUOTA]
+    return StageFailed("; ".join([said, *causes]), hint=f"{'; '.join(hints)}; then run again")
 
 
 def _quota(offer: Offer) -> str:
@@ -217,7 +239,7 @@ def _launch(test: GpuTest, offer: Offer, image: Image, public_key: Path) -> Laun
         name=f"golden-gpu-test-{test.build_id}-{secrets.token_hex(4)}", image=image,
         instance_type=offer.kind.type,
         public_key=public_key, volume_gib=int(image.root["VolumeSize"]), spot=offer.spot,
-        zone=offer.zone,
+        zone=offer.zone, subnet=test.subnets.get(offer.region, {}).get(offer.zone),
         told=str(offer),
         # The instance ends itself, should nobody be there any more who does.
         user_data=f"#cloud-config\nbootcmd: [[shutdown, -P, '+{minutes}']]\n",
@@ -277,6 +299,6 @@ def _power_off(ec2: Any, instance: LaunchedInstance, config: Path) -> None:
             or None
         )
 
-    if not wait_for(gone, limit_s=POWER_OFF_S, pauses=2.0):
+    if not wait_for(gone, limit_s=POWER_OFF_S, pauses=2.0, what=f"{instance.id} powers off"):
         raise NotVerified(f"{instance.id} runs {POWER_OFF_S:.0f} s after it was told to power off",
                           hint="look at its console: which unit does not stop?")

@@ -166,7 +166,7 @@ class _RegionSteps:
             if not planned.settings and not planned.record_build:
                 return existing
         ami = planned.ami or self._new_ami(planned)
-        image = images.wait_available(ec2, ami, lambda text: self.progress.say(f"{region}: {text}"))
+        image = images.wait_available(ec2, ami)
         images.apply(ec2, image, self.plan.spec, self.plan.settings)
         images.clear_temporary_tags(ec2, image)
         self._read_back(planned, ami)
@@ -213,7 +213,8 @@ class _RegionSteps:
 
         if not wait_for(right, limit_s=READ_BACK_S, pauses=READ_BACK_POLL_S):
             raise StageFailed(f"{ami} is not what was asked for: {wrong[0]}", tail="\n".join(wrong),
-                              hint="deregister it, if nobody needs it")
+                              hint=f"{images.removal_command(planned.region, ami)} removes it, if "
+                                   "nobody needs it; then run again")
 
     def _differences(self, planned: RegionPublishPlan, ami: str) -> list[str]:
         ec2 = self.account.ec2(planned.region)

@@ -179,11 +179,12 @@ def _check_home(state: RegionBuild, plan: PublishPlan, baked: Ami | None) -> Non
             raise BadInput(f"{home.id}, which the bake made in {home.region}, is gone",
                            hint=f"`golden bake {plan.image} --builder ec2 --force` makes it again")
         return
-    images.check_ours(image, plan.spec)
+    images.check_ours(image, plan.spec, state.region)
     if home and home.id != image.ami:
         raise BadInput(f"{image.ami} is named {plan.spec.name} and is not {home.id}, which the "
                        "bake made",
-                       hint="deregister it, if nobody needs it, and bake again")
+                       hint=f"{images.removal_command(state.region, image.ami)} removes it, if "
+                            "nobody needs it; then bake again")
 
 
 def _stands(state: RegionBuild, channel: Channel, build_id: str, ami: str | None) -> bool:
