@@ -13,16 +13,13 @@ from goldenami.commands import AsJson, BuildId, DryRun, Regions, print_record, r
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
-from goldenami.core.terminal.progress import Progress
 from goldenami.fleet.drift import fleet, fleet_records, outside, repair, running_instance
 from goldenami.fleet.drift.disk import baked_disk, disk_check, disk_records, manifest, policy
-from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict, RunningDifference
+from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict
 from goldenami.fleet.drift.disk.neighbours import LaunchedWith
 from goldenami.fleet.drift.fleet_records import DRIFT_FILE
-from goldenami.fleet.drift.inside import running_check
 from goldenami.image.builders import ec2
 from goldenami.image.security import provenance, published_provenance
-from goldenami.local import ssh
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.definitions.definition import Definition
 
@@ -30,19 +27,6 @@ REPAIR = "repair"
 """In the place of an image: what follows is an instance to repair."""
 FOLDER = "build/drift"
 """Where the records are."""
-
-
-def _asked(
-    is_asked: bool, definition: Definition, build: BuildFolder, progress: Progress, *,
-    address: str = "", ssh_config: Path | None = None,
-) -> list[RunningDifference] | None:
-    """What the machine itself runs and nothing declares, by SSH at `address`, where ssh_config names
-    no host; None where nobody asks it."""
-    if not is_asked:
-        return None
-    with progress.step("ask the machine what it runs"):
-        return running_check.look(build, lambda command: ssh.as_root(ssh_config, address, command),
-                                  policy.allowed_ports(definition, clock.now().date()))
 
 
 @translated()
@@ -67,10 +51,6 @@ def cmd_drift(
         help="with --instance: its AMI and manifest have to be signed, by this public key",
     )] = None,
     build: BuildId = None,
-    inside: Annotated[bool, typer.Option(
-        "--inside",
-        help="ask the machine of --instance or --disk, too, by SSH, what it runs and no disk shows",
-    )] = False,
     user_data: Annotated[Path | None, typer.Option(
         "--user-data", metavar="FILE", exists=True, dir_okay=False,
         help="of --disk: what its machine was launched with; EC2 says it of --instance")] = None,
@@ -83,20 +63,15 @@ def cmd_drift(
     if image == REPAIR:
         return _repair(checkout, repaired, region, keep_volume=keep_volume, as_json=as_json,
                        dry_run=dry_run)
-    _check_words(repaired, build if disk is None else None, user_data if disk is None else None,
-                 inside=inside and disk is None and instance is None)
+    _check_words(repaired, build if disk is None else None, user_data if disk is None else None)
     if disk:
-        return _disk(checkout, _named(image), disk, build, user_data, inside=inside,
-                     as_json=as_json)
+        return _disk(checkout, _named(image), disk, build, user_data, as_json=as_json)
     if instance:
-        return _instance(checkout, _named(image), region, instance, key, inside=inside,
-                         as_json=as_json)
+        return _instance(checkout, _named(image), region, instance, key, as_json=as_json)
     return _fleet(checkout, image, region, as_json=as_json)
 
 
-def _check_words(
-    repaired: str | None, build: str | None, user_data: Path | None, *, inside: bool
-) -> None:
+def _check_words(repaired: str | None, build: str | None, user_data: Path | None) -> None:
     """BadInput for a word that nothing would look at."""
     if repaired is not None:
         raise BadInput(f"`{repaired}` is one word too many",
@@ -107,9 +82,6 @@ def _check_words(
     if user_data is not None:
         raise BadInput("--user-data is of --disk: EC2 says what an instance was launched with",
                        hint="leave it out")
-    if inside:
-        raise BadInput("inside which machine?",
-                       hint="`golden drift IMAGE --instance ID --inside`, or --disk FILE")
 
 
 def _repair(
@@ -144,7 +116,7 @@ def _user(checkout: Checkout, definition: Definition, build: BuildFolder) -> str
 
 def _disk(
     checkout: Checkout, image: str, path: Path, build_id: str | None, user_data: Path | None, *,
-    inside: bool, as_json: bool,
+    as_json: bool,
 ) -> int:
     definition, builds = checkout.definition(image), checkout.builds(image)
     may = policy.allowed_paths(definition, clock.now().date())
@@ -153,12 +125,9 @@ def _disk(
         raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} "
                        "here",
                        hint=f"run `make bake IMAGE={image}`, or name a build with --build")
-    # `golden shell` writes ssh_config beside its disk.
-    running = _asked(inside, definition, build, checkout.progress("drift", image),
-                     ssh_config=path.with_name("ssh_config"))
     looked_at = baked_disk.opened(path, build, _user(checkout, definition, build),
                                   LaunchedWith(user_data.read_bytes() if user_data else None))
-    record = disk_check.check(build, looked_at, may, running)
+    record = disk_check.check(build, looked_at, may)
     drift = _written(checkout, record, "disk", as_json=as_json)
     _end(drift, [], "launch the image again: what is on this disk is no longer what was baked")
     return 0
@@ -173,7 +142,7 @@ def _written(checkout: Checkout, record: DiskRecord, name: str, *, as_json: bool
 
 def _instance(
     checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None, *,
-    inside: bool, as_json: bool,
+    as_json: bool,
 ) -> int:
     definition = checkout.definition(image)
     account = checkout.account(definition)
@@ -193,9 +162,8 @@ def _instance(
     manifest.demand_published(build, target.manifest_sha256)
     may = policy.allowed_paths(definition, clock.now().date())
     user = _user(checkout, definition, build)
-    running = _asked(inside, definition, build, progress, address=f"{user}@{target.address}")
     with outside.opened(account, target, build, user, checkout.root / FOLDER, progress) as found:
-        record = disk_check.check(build, found, may, running)
+        record = disk_check.check(build, found, may)
     drift = _written(checkout, record, instance, as_json=as_json)
     untold = notify.tell(account, drift, "\n".join(disk_records.show(record))) if drift else []
     _end(drift, untold,

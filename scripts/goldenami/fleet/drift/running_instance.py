@@ -26,9 +26,9 @@ _ENDED = ("terminated", "shutting-down")
 class RunningInstance:
     """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline
     did not make it; `volume` is its root volume, `baked` the snapshot of its AMI, empty where the
-    AMI is gone. `template` is the id of the launch template that launched it, by EC2's own tag;
-    `address` the public one, else the private. `owner` is the account whose AMI it is, where that
-    is another one; `key` the name of its key pair.
+    AMI is gone. `template` is the id of the launch template that launched it, by EC2's own tag.
+    `owner` is the account whose AMI it is, where that is another one; `key` the name of its key
+    pair.
     """
 
     region: str
@@ -43,7 +43,6 @@ class RunningInstance:
     baked: str
     group: str
     template: str
-    address: str
     owner: str = ""
     key: str = ""
 
@@ -101,7 +100,6 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
         manifest_sha256=own.get(tags.MANIFEST_SHA256, ""), volume=_root(described),
         baked=ami.snapshot if ami.raw else "", group=system.get("aws:autoscaling:groupName", ""),
         template=system.get("aws:ec2launchtemplate:id", ""),
-        address=described.get("PublicIpAddress") or described.get("PrivateIpAddress") or "",
         owner=str(shared.raw["OwnerId"]) if shared else "", key=described.get("KeyName", ""))
 
 
