@@ -9,11 +9,11 @@ import typer
 
 from goldenami.aws import notify
 from goldenami.aws.session import Account, check_regions, translated
-from goldenami.commands import AsJson, BuildId, DryRun, Regions, print_record, raise_failed, run_url
+from goldenami.commands import AsJson, BuildId, Regions, print_record, raise_failed, run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
-from goldenami.fleet.drift import fleet, fleet_records, outside, repair, running_instance
+from goldenami.fleet.drift import fleet, fleet_records, outside, running_instance
 from goldenami.fleet.drift.disk import baked_disk, disk_check, disk_records, manifest, policy
 from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict
 from goldenami.fleet.drift.disk.neighbours import LaunchedWith
@@ -23,8 +23,6 @@ from goldenami.image.security import provenance, published_provenance
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.definitions.definition import Definition
 
-REPAIR = "repair"
-"""In the place of an image: what follows is an instance to repair."""
 FOLDER = "build/drift"
 """Where the records are."""
 
@@ -32,13 +30,8 @@ FOLDER = "build/drift"
 @translated()
 def cmd_drift(
     checkout: Checkout, image: Annotated[str | None, typer.Argument(
-        metavar="IMAGE", help="name of packer/images/IMAGE.yml, else all; or `repair`")] = None,
-    repaired: Annotated[str | None, typer.Argument(
-        metavar="INSTANCE", help="of `repair INSTANCE`: what is replaced")] = None, *,
-    as_json: AsJson = False, region: Regions, dry_run: DryRun = False,
-    keep_volume: Annotated[bool, typer.Option(
-        "--keep-volume",
-        help="with `repair`: keep a replaced root volume, for whoever investigates")] = False,
+        metavar="IMAGE", help="name of packer/images/IMAGE.yml, else all")] = None, *,
+    as_json: AsJson = False, region: Regions,
     instance: Annotated[str | None, typer.Option(
         "--instance", metavar="ID",
         help="compare this instance's disk with its bake, by a temporary snapshot")] = None,
@@ -55,15 +48,9 @@ def cmd_drift(
         "--user-data", metavar="FILE", exists=True, dir_okay=False,
         help="of --disk: what its machine was launched with; EC2 says it of --instance")] = None,
 ) -> int:
-    """Say what runs and is not as published, or what of an instance's disk is not as baked.
-
-    `drift repair INSTANCE` replaces an instance that drifted: by its Auto Scaling group, else its
-    root volume.
-    """
-    if image == REPAIR:
-        return _repair(checkout, repaired, region, keep_volume=keep_volume, as_json=as_json,
-                       dry_run=dry_run)
-    _check_words(repaired, build if disk is None else None, user_data if disk is None else None)
+    """Say what runs and is not as published, or what of an instance's disk is not as baked."""
+    if disk is None:
+        _check_options(build, user_data)
     if disk:
         return _disk(checkout, _named(image), disk, build, user_data, as_json=as_json)
     if instance:
@@ -71,33 +58,14 @@ def cmd_drift(
     return _fleet(checkout, image, region, as_json=as_json)
 
 
-def _check_words(repaired: str | None, build: str | None, user_data: Path | None) -> None:
-    """BadInput for a word that nothing would look at."""
-    if repaired is not None:
-        raise BadInput(f"`{repaired}` is one word too many",
-                       hint="`golden drift IMAGE --instance ID`, or `golden drift repair ID`")
+def _check_options(build: str | None, user_data: Path | None) -> None:
+    """BadInput for what only a disk has."""
     if build is not None:
         raise BadInput("--build is of --disk: the tags of an instance's AMI say which build it is",
                        hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`")
     if user_data is not None:
         raise BadInput("--user-data is of --disk: EC2 says what an instance was launched with",
                        hint="leave it out")
-
-
-def _repair(
-    checkout: Checkout, instance: str | None, only: list[str], *, keep_volume: bool, as_json: bool,
-    dry_run: bool,
-) -> int:
-    if instance is None:
-        raise BadInput("which instance is repaired?", hint="`golden drift repair INSTANCE`")
-    account, progress = checkout.account(), checkout.progress("drift", REPAIR)
-    images = checkout.images_by_region(None, only)
-    found = running_instance.find(account, images, instance)
-    plan = repair.prepare(account, found, images[found.region], keep_volume=keep_volume)
-    print_record(plan, repair.show(plan), as_json)
-    if not dry_run:
-        repair.execute(account, plan, progress)
-    return 0
 
 
 def _named(image: str | None) -> str:
@@ -166,8 +134,7 @@ def _instance(
         record = disk_check.check(build, found, may)
     drift = _written(checkout, record, instance, as_json=as_json)
     untold = notify.tell(account, drift, "\n".join(disk_records.show(record))) if drift else []
-    _end(drift, untold,
-         f"`golden drift repair {instance}` replaces its root volume, or the instance in its group")
+    _end(drift, untold, running_instance.replacing(target.region, instance))
     return 0
 
 
@@ -186,8 +153,8 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
     if drifted or failed:
         untold = notify.tell(checkout.account(), lines[-1], "\n".join([*lines[:-1], run_url()]))
     _end(fleet_records.headline(record) if drifted else "", untold,
-         "`golden drift repair INSTANCE` replaces what drifted; a group takes the default by its "
-         "next refresh")
+         f"{running_instance.replacing('REGION', 'ID')}; a group takes the default by its next "
+         "refresh")
     raise_failed(failed, "not every region could be read")
     return 0
 

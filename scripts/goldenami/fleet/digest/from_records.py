@@ -38,7 +38,7 @@ def drift(record: FleetRecord) -> Iterator[DigestFinding]:
         yield DigestFinding(
             kind=Kind.DRIFT, subject=f"{region} {name}", stage=one.kind.value,
             what=f"{fleet.image}: {one.kind.value}: {one.what}",
-            todo=f"`golden drift repair {name}`, or find out who did it")
+            todo=f"replace {name}: `golden drift {fleet.image}` says how; or find out who did it")
     for (region, image, latest), names in sorted(behind.items()):
         yield DigestFinding(
             kind=Kind.DRIFT, subject=f"{region} {image}", stage=f"behind {latest}",
