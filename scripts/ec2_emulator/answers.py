@@ -71,8 +71,7 @@ def describe_budgets(self: BudgetsResponse) -> str:
 
 IDEMPOTENT = {"ebs:StartSnapshot": "ConflictException", **dict.fromkeys((
     "ec2:CopyImage", "ec2:RunInstances", "ec2:CreateLaunchTemplate",
-    "ec2:CreateLaunchTemplateVersion", "ec2:CreateReplaceRootVolumeTask"),
-    "IdempotentParameterMismatch")}
+    "ec2:CreateLaunchTemplateVersion"), "IdempotentParameterMismatch")}
 """Calls that a ClientToken makes idempotent, and how another request with it is refused (EBS:
 https://docs.aws.amazon.com/ebs/latest/userguide/ebs-direct-api-idempotency.html)."""
 

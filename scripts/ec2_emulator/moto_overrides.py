@@ -37,12 +37,11 @@ from ec2_emulator.services.ssm_parameters import ParameterApi
 from ec2_emulator.storage import snapshots
 from ec2_emulator.storage.ebs_direct import EbsDirectApi
 from ec2_emulator.storage.encryption import EncryptionApi, SigningApi
-from ec2_emulator.storage.root_volumes import RootVolumeApi
 from ec2_emulator.storage.snapshots import EmulatedSnapshot
 
 
 class Ec2Api(ImageRegistrationApi, ImageLifecycleApi, SnapshotApi, LaunchTemplateApi,
-             launches.LaunchApi, EncryptionApi, RootVolumeApi, SpotPriceApi, EC2Response):
+             launches.LaunchApi, EncryptionApi, SpotPriceApi, EC2Response):
     """EC2: the handlers of this package, then moto's."""
 
 

@@ -64,7 +64,7 @@ def test_an_instance_as_baked_and_one_that_was_changed(
         before = len(aws.calls())
         said = look(checkout, instance, "--json", code=6)
         assert {row.path for row in cloud_disk.record(said).drift} >= FOUND
-        assert f"golden drift repair {instance}" in said
+        assert f"terminate-instances --region {REGION} --instance-ids {instance}" in said
         assert cloud.account.snapshots() == snapshots
         return [action for action, _ in aws.calls()[before:]]
 
@@ -154,6 +154,7 @@ def test_what_nobody_can_look_at_is_one_line_with_its_code(
     expect(ended, 4, "is terminated")
     expect(foreign, 6, f"which is no build of {IMAGE}")
     expect("i-0123456789abcdef0", 2, "there is no instance")
+    expect("i-1", 2, "is no id of an instance")
     for action in ("ec2:DescribeInstances", "ec2:CreateSnapshot", "ec2:CreateTags",
                    "ebs:ListChangedBlocks"):
         aws.set(denied={"*": [action]})

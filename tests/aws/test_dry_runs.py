@@ -16,7 +16,7 @@ from support.aws.emulator import Emulator
 from support.builds import builds
 from support.builds.builds import IMAGE, REGIONS, Checkout, RegionState
 
-PLANNING = ["account", "cluster", "digest", "drift", "gpu-test", "promote", "publish", "release",
+PLANNING = ["account", "cluster", "digest", "gpu-test", "promote", "publish", "release",
             "retire", "rollback", "sweep"]
 """Commands that print a plan and stop."""
 

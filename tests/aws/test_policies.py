@@ -285,28 +285,13 @@ def _disk_of_an_instance(stage: Stage) -> None:
 
 
 def _machine(instance: str) -> str:
-    """An instance with the tag of the machines that the drift commands may look into and replace,
-    as its volumes."""
+    """An instance with the tag of the machines that `drift` may look into, as its volumes."""
     ec2 = boto3.client("ec2", "us-east-1")
     found = ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id",
                                            "Values": [instance]}])["Volumes"]
     ec2.create_tags(Resources=[instance, *(volume["VolumeId"] for volume in found)],
                     Tags=tags.to_list({tags.CLUSTER: IMAGE}))
     return instance
-
-
-def drift_repair(stage: Stage) -> None:
-    """An instance alone, and one in a group."""
-    stage.aws.set(pending_s=0)
-    fleet = Fleet.publish(SeededAccount(stage.aws), stage.checkout)
-    instances = [_machine(fleet.by_version(1)), _machine(fleet.group("web", "2"))]
-    boto3.client("autoscaling", "us-east-1").create_or_update_tags(Tags=[
-        {"ResourceId": "web", "ResourceType": "auto-scaling-group", "Key": tags.CLUSTER,
-         "Value": IMAGE, "PropagateAtLaunch": True}])
-    for instance in instances:
-        with stage.rights("drift-repair"):
-            ran = stage.checkout.golden("drift", "repair", instance)
-        assert ran.code == 0, ran.text
 
 
 def regions(stage: Stage) -> None:
@@ -366,7 +351,7 @@ def site(stage: Stage) -> None:
 SCENARIOS: dict[str, Callable[[Stage], None]] = {
     "publish": publish, "promote": promote, "rollback": rollback,
     "retire": retire, "verify-provenance": verify_provenance, "status": status, "drift": drift,
-    "drift-repair": drift_repair, "regions": regions, "sweep": sweep, "watch": watch, "store": store,
+    "regions": regions, "sweep": sweep, "watch": watch, "store": store,
     "site": site, "digest": digest_weeks.under_policy}
 
 
@@ -385,7 +370,7 @@ def test_a_policy_is_what_its_command_needs(stage: Stage, command: str) -> None:
 
 def test_a_policy_names_each_action_once_and_none_by_a_pattern() -> None:
     others = ("bake-ec2", "bake-ec2-packer", "costs", "gpu-test", "hub", "instance")
-    for path in trees.scanned(20, POLICIES, "*.json"):
+    for path in trees.scanned(19, POLICIES, "*.json"):
         text = path.read_text(encoding="utf-8")
         assert text.count('"arn') == text.count('"arn:aws:'), "one word names the partition"
         policy = json.loads(text)

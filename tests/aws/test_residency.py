@@ -36,7 +36,6 @@ ASKED: list[tuple[str, ...]] = [
     ("rollback", IMAGE, "--region", AWAY), ("rollback", IMAGE, "--to", "0123456789ab", "--region", AWAY),
     ("gpu-test", GPU_IMAGE, "--region", AWAY),
     ("drift", IMAGE, "--instance", "i-0123456789abcdef0", "--region", AWAY),
-    ("drift", "repair", "i-0123456789abcdef0", "--region", AWAY),
     ("bake", IMAGE, "--builder", "ec2", "--region", AWAY),
 ]
 """Commands that are asked to go there."""

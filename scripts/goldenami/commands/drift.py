@@ -9,52 +9,29 @@ import typer
 
 from goldenami.aws import notify
 from goldenami.aws.session import check_regions, translated
-from goldenami.commands import AsJson, BuildId, DryRun, Regions, print_record, raise_failed, run_url
+from goldenami.commands import AsJson, BuildId, Regions, print_record, raise_failed, run_url
 from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
-from goldenami.core.terminal.progress import Progress
-from goldenami.fleet.drift import fleet, fleet_records, outside, repair, running_instance
+from goldenami.fleet.drift import fleet, fleet_records, outside, running_instance
 from goldenami.fleet.drift.disk import baked_disk, disk_check, disk_records, manifest, policy
-from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict, RunningDifference
+from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict
 from goldenami.fleet.drift.disk.neighbours import LaunchedWith
 from goldenami.fleet.drift.fleet_records import DRIFT_FILE
-from goldenami.fleet.drift.inside import running_check
 from goldenami.image.builders import ec2
 from goldenami.image.security import provenance, published_provenance
-from goldenami.local import ssh
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.definitions.definition import Definition
 
-REPAIR = "repair"
-"""In the place of an image: what follows is an instance to repair."""
 FOLDER = "build/drift"
 """Where the records are."""
-
-
-def _asked(
-    is_asked: bool, definition: Definition, build: BuildFolder, progress: Progress, *,
-    address: str = "", ssh_config: Path | None = None,
-) -> list[RunningDifference] | None:
-    """What the machine itself runs and nothing declares, by SSH at `address`, where ssh_config names
-    no host; None where nobody asks it."""
-    if not is_asked:
-        return None
-    with progress.step("ask the machine what it runs"):
-        return running_check.look(build, lambda command: ssh.as_root(ssh_config, address, command),
-                                  policy.allowed_ports(definition, clock.now().date()))
 
 
 @translated()
 def cmd_drift(
     checkout: Checkout, image: Annotated[str | None, typer.Argument(
-        metavar="IMAGE", help="name of packer/images/IMAGE.yml, else all; or `repair`")] = None,
-    repaired: Annotated[str | None, typer.Argument(
-        metavar="INSTANCE", help="of `repair INSTANCE`: what is replaced")] = None, *,
-    as_json: AsJson = False, region: Regions, dry_run: DryRun = False,
-    keep_volume: Annotated[bool, typer.Option(
-        "--keep-volume",
-        help="with `repair`: keep a replaced root volume, for whoever investigates")] = False,
+        metavar="IMAGE", help="name of packer/images/IMAGE.yml, else all")] = None, *,
+    as_json: AsJson = False, region: Regions,
     instance: Annotated[str | None, typer.Option(
         "--instance", metavar="ID",
         help="compare this instance's disk with its bake, by a temporary snapshot")] = None,
@@ -67,65 +44,28 @@ def cmd_drift(
         help="with --instance: its AMI and manifest have to be signed, by this public key",
     )] = None,
     build: BuildId = None,
-    inside: Annotated[bool, typer.Option(
-        "--inside",
-        help="ask the machine of --instance or --disk, too, by SSH, what it runs and no disk shows",
-    )] = False,
     user_data: Annotated[Path | None, typer.Option(
         "--user-data", metavar="FILE", exists=True, dir_okay=False,
         help="of --disk: what its machine was launched with; EC2 says it of --instance")] = None,
 ) -> int:
-    """Say what runs and is not as published, or what of an instance's disk is not as baked.
-
-    `drift repair INSTANCE` replaces an instance that drifted: by its Auto Scaling group, else its
-    root volume.
-    """
-    if image == REPAIR:
-        return _repair(checkout, repaired, region, keep_volume=keep_volume, as_json=as_json,
-                       dry_run=dry_run)
-    _check_words(repaired, build if disk is None else None, user_data if disk is None else None,
-                 inside=inside and disk is None and instance is None)
+    """Say what runs and is not as published, or what of an instance's disk is not as baked."""
+    if disk is None:
+        _check_options(build, user_data)
     if disk:
-        return _disk(checkout, _named(image), disk, build, user_data, inside=inside,
-                     as_json=as_json)
+        return _disk(checkout, _named(image), disk, build, user_data, as_json=as_json)
     if instance:
-        return _instance(checkout, _named(image), region, instance, key, inside=inside,
-                         as_json=as_json)
+        return _instance(checkout, _named(image), region, instance, key, as_json=as_json)
     return _fleet(checkout, image, region, as_json=as_json)
 
 
-def _check_words(
-    repaired: str | None, build: str | None, user_data: Path | None, *, inside: bool
-) -> None:
-    """BadInput for a word that nothing would look at."""
-    if repaired is not None:
-        raise BadInput(f"`{repaired}` is one word too many",
-                       hint="`golden drift IMAGE --instance ID`, or `golden drift repair ID`")
+def _check_options(build: str | None, user_data: Path | None) -> None:
+    """BadInput for what only a disk has."""
     if build is not None:
         raise BadInput("--build is of --disk: the tags of an instance's AMI say which build it is",
                        hint="leave --build out, or `golden drift IMAGE --disk FILE --build ID`")
     if user_data is not None:
         raise BadInput("--user-data is of --disk: EC2 says what an instance was launched with",
                        hint="leave it out")
-    if inside:
-        raise BadInput("inside which machine?",
-                       hint="`golden drift IMAGE --instance ID --inside`, or --disk FILE")
-
-
-def _repair(
-    checkout: Checkout, instance: str | None, only: list[str], *, keep_volume: bool, as_json: bool,
-    dry_run: bool,
-) -> int:
-    if instance is None:
-        raise BadInput("which instance is repaired?", hint="`golden drift repair INSTANCE`")
-    account, progress = checkout.account(), checkout.progress("drift", REPAIR)
-    images = checkout.images_by_region(None, only)
-    found = running_instance.find(account, images, instance)
-    plan = repair.prepare(account, found, images[found.region], keep_volume=keep_volume)
-    print_record(plan, repair.show(plan), as_json)
-    if not dry_run:
-        repair.execute(account, plan, progress)
-    return 0
 
 
 def _named(image: str | None) -> str:
@@ -144,7 +84,7 @@ def _user(checkout: Checkout, definition: Definition, build: BuildFolder) -> str
 
 def _disk(
     checkout: Checkout, image: str, path: Path, build_id: str | None, user_data: Path | None, *,
-    inside: bool, as_json: bool,
+    as_json: bool,
 ) -> int:
     definition, builds = checkout.definition(image), checkout.builds(image)
     may = policy.allowed_paths(definition, clock.now().date())
@@ -153,12 +93,9 @@ def _disk(
         raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} "
                        "here",
                        hint=f"run `make bake IMAGE={image}`, or name a build with --build")
-    # `golden shell` writes ssh_config beside its disk.
-    running = _asked(inside, definition, build, checkout.progress("drift", image),
-                     ssh_config=path.with_name("ssh_config"))
     looked_at = baked_disk.opened(path, build, _user(checkout, definition, build),
                                   LaunchedWith(user_data.read_bytes() if user_data else None))
-    record = disk_check.check(build, looked_at, may, running)
+    record = disk_check.check(build, looked_at, may)
     drift = _written(checkout, record, "disk", as_json=as_json)
     _end(drift, [], "launch the image again: what is on this disk is no longer what was baked")
     return 0
@@ -173,7 +110,7 @@ def _written(checkout: Checkout, record: DiskRecord, name: str, *, as_json: bool
 
 def _instance(
     checkout: Checkout, image: str, only: list[str], instance: str, key: Path | None, *,
-    inside: bool, as_json: bool,
+    as_json: bool,
 ) -> int:
     notify.check()
     definition = checkout.definition(image)
@@ -193,13 +130,11 @@ def _instance(
     manifest.demand_published(build, target.manifest_sha256)
     may = policy.allowed_paths(definition, clock.now().date())
     user = _user(checkout, definition, build)
-    running = _asked(inside, definition, build, progress, address=f"{user}@{target.address}")
     with outside.opened(account, target, build, user, checkout.root / FOLDER, progress) as found:
-        record = disk_check.check(build, found, may, running)
+        record = disk_check.check(build, found, may)
     drift = _written(checkout, record, instance, as_json=as_json)
     untold = notify.tell(account, drift, "\n".join(disk_records.show(record))) if drift else []
-    _end(drift, untold,
-         f"`golden drift repair {instance}` replaces its root volume, or the instance in its group")
+    _end(drift, untold, running_instance.replacing(target.region, instance))
     return 0
 
 
@@ -221,8 +156,8 @@ def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: b
         untold = notify.tell(checkout.account(*checkout.definitions(image)), lines[-1],
                              "\n".join([*lines[:-1], run_url()]))
     _end(fleet_records.headline(record) if drifted else "", untold,
-         "`golden drift repair INSTANCE` replaces what drifted; a group takes the default by its "
-         "next refresh")
+         f"{running_instance.replacing('REGION', 'ID')}; a group takes the default by its next "
+         "refresh")
     raise_failed(failed, "not every region could be read")
     return 0
 

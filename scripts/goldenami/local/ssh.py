@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from goldenami.core import shell
-from goldenami.core.errors import BadInput, StageFailed, Unreachable
+from goldenami.core.errors import BadInput, StageFailed
 from goldenami.core.wait import wait_until
 
 HOST = "golden"
@@ -138,20 +138,3 @@ def look(
             wait_until(lambda: login(config, time.monotonic() + LET_IN_S) is None or None,
                        LET_IN_S, 1.0)
         return run(config, command, timeout_s=timeout_s, log=log)
-
-
-def as_root(config: Path | None, address: str, command: str, timeout_s: float = 120.0) -> str:
-    """Run a command as root, by sudo, on the host `golden` of `config`, else at `address` by the
-    user's own settings; Unreachable where that fails."""
-    where = ["-F", str(config), HOST] if config else ["-o", "BatchMode=yes", address]
-    said = ""
-    try:
-        return shell.output([shell.require("ssh", "openssh-client"), *where, f"sudo -n {command}"],
-                            timeout_s=timeout_s)
-    except shell.CommandFailed as failure:
-        said = failure.tail or failure.message
-    except subprocess.TimeoutExpired:
-        said = f"no answer in {timeout_s:.0f} s"
-    raise Unreachable(f"could not look: SSH to {HOST if config else address} failed", tail=said,
-                      hint=f"`ssh -F {config} {HOST} sudo true` has to work" if config else
-                           f"`ssh {address} sudo true` has to work, by your own ~/.ssh/config") from None

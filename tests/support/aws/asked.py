@@ -33,8 +33,7 @@ NEW: Mapping[str, tuple[str, ...]] = {
     "RunInstances": ("instance", "volume"), "CreateSnapshot": ("snapshot",),
     "ImportKeyPair": ("key-pair",),
     "CreateSecurityGroup": ("security-group",), "StartSnapshot": ("snapshot",),
-    "CreateImage": ("image", "snapshot"), "CreateVolume": ("volume",),
-    "CreateReplaceRootVolumeTask": ("replace-root-volume-task", "volume")}
+    "CreateImage": ("image", "snapshot"), "CreateVolume": ("volume",)}
 """What a call makes: AWS asks IAM for it as `instance/*` and the like, with the tags of the
 request."""
 NAMES_NOTHING = re.compile(r"Describe(?!ImageAttribute|InstanceAttribute|SnapshotAttribute)|"

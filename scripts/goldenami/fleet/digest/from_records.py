@@ -42,7 +42,7 @@ def drift(record: FleetRecord) -> Iterator[DigestFinding]:
             kind=Kind.DRIFT, subject=f"{region} {name}", stage=one.kind.value,
             what=f"{fleet.image}: {one.kind.value}: {one.what}",
             todo="find out who did it" if one.kind is FleetDrift.AMI
-            else f"`golden drift repair {name}`, or find out who did it")
+            else f"replace {name}: `golden drift {fleet.image}` says how; or find out who did it")
     for (region, image, latest), names in sorted(behind.items()):
         yield DigestFinding(
             kind=Kind.DRIFT, subject=f"{region} {image}", stage=f"behind {latest}",

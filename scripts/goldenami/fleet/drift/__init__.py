@@ -1,1 +1,1 @@
-"""What runs against what was baked: the fleet, the disks of its instances, and their repair."""
+"""What runs against what was baked: the fleet, and the disks of its instances."""

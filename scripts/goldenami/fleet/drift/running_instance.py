@@ -26,14 +26,12 @@ _ENDED = ("terminated", "shutting-down")
 class RunningInstance:
     """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline
     did not make it; `volume` is its root volume, `baked` the snapshot of its AMI, empty where the
-    AMI is gone. `template` is the id of the launch template that launched it, by EC2's own tag;
-    `address` the public one, else the private. `owner` is the account whose AMI it is, where that
-    is another one; `key` the name of its key pair.
+    AMI is gone. `owner` is the account whose AMI it is, where that is another one; `key` the name
+    of its key pair.
     """
 
     region: str
     instance: str
-    state: str
     ami: str
     image: str
     build_id: str
@@ -41,9 +39,6 @@ class RunningInstance:
     manifest_sha256: str
     volume: str
     baked: str
-    group: str
-    template: str
-    address: str
     owner: str = ""
     key: str = ""
 
@@ -52,7 +47,13 @@ class RunningInstance:
         if self.image != image or not self.build_id:
             raise NotVerified(f"drift: {self.instance} runs {self.ami}, which is no build of "
                               f"{image}",
-                              hint=f"`golden drift repair {self.instance}` replaces it")
+                              hint=replacing(self.region, self.instance))
+
+
+def replacing(region: str, instance: str) -> str:
+    """How who suspects a machine replaces it, for a hint."""
+    return (f"`aws ec2 terminate-instances --region {region} --instance-ids {instance}` ends the machine; "
+            "its group launches another, else you do")
 
 
 def find(account: Account, regions: Iterable[str], instance: str) -> RunningInstance:
@@ -93,15 +94,13 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
         ec2, name = account.ec2(region), described["ImageId"]
         ami = images.get(ec2, [name]).get(name, Image({}))
         shared = None if ami.raw else images.shared(ec2, name)
-    own, system = ami.tags, tags.from_list(described.get("Tags"))
+    own = ami.tags
     return RunningInstance(
-        region=region, instance=instance, state=state, ami=described["ImageId"],
+        region=region, instance=instance, ami=described["ImageId"],
         image=own.get(tags.IMAGE, ""),
         build_id=own.get(tags.BUILD_ID, ""), disk_sha256=own.get(tags.DISK_SHA256, ""),
         manifest_sha256=own.get(tags.MANIFEST_SHA256, ""), volume=_root(described),
-        baked=ami.snapshot if ami.raw else "", group=system.get("aws:autoscaling:groupName", ""),
-        template=system.get("aws:ec2launchtemplate:id", ""),
-        address=described.get("PublicIpAddress") or described.get("PrivateIpAddress") or "",
+        baked=ami.snapshot if ami.raw else "",
         owner=str(shared.raw["OwnerId"]) if shared else "", key=described.get("KeyName", ""))
 
 

@@ -227,7 +227,8 @@ class _Writer:
                 digests |= large
             else:
                 self._root_from_directory()
-            line = self._immutable() if self.layout.immutable else ""
+            if self.layout.immutable:
+                self._immutable()
             with self.disk.open("rb") as image:
                 boot = boot_regions.describe(
                     lambda offset, length: os.pread(image.fileno(), length, offset)
@@ -235,7 +236,6 @@ class _Writer:
                 boot["settings"] = {name: self._settings(image, name)
                                     for name in ("root", boot_regions.PERSIST)
                                     if name in self.layout.parts}
-            boot |= {"command_line": line} if line else {}
             trees.write_manifest(self.tree, self.work / MANIFEST, self.entries, digests=digests,
                                  boot=boot, stored=stored)
             return note, follower.result(self.layout.size_bytes)
@@ -284,9 +284,8 @@ class _Writer:
         self._run("mmd", "mtools", "-i", image, "::/EFI", "::/EFI/BOOT")
         self._run("mcopy", "mtools", "-i", image, str(loader), "::/EFI/BOOT/BOOTX64.EFI")
 
-    def _immutable(self) -> str:
-        """What lies behind an immutable root, and the menu; returns the kernel's command line,
-        which no file of the root has."""
+    def _immutable(self) -> None:
+        """What lies behind an immutable root, and the menu."""
         parts, uuid_of = self.layout.parts, self.layout.uuid
         self._feed(immutable.persist(self.tree, self.entries), self.disk, *parts["persist"],
                    part="persist")
@@ -298,7 +297,6 @@ class _Writer:
         menu.write_text(grub.menu(self.tree, uuid_of("root"), root), encoding="utf-8")
         self._run("mmd", "mtools", "-i", image, "::/grub")
         self._run("mcopy", "mtools", "-i", image, str(menu), "::/grub/grub.cfg")
-        return grub.command_line(self.tree, root)
 
     def _settings(self, image: BinaryIO, part: str) -> str:
         return ext4.settings(os.pread(image.fileno(), 1024,

@@ -117,24 +117,11 @@ class DriftAllowance(Section):
     """the last day"""
 
 
-class ListenAllowance(Section):
-    """A port that may be heard on an instance, until a day on which somebody looks at it again."""
-
-    port: Annotated[str, Field(pattern=r"^(tcp|udp)/[1-9][0-9]{0,4}$")]
-    """the port, such as tcp/8000"""
-    reason: Annotated[str, Field(min_length=10)]
-    """why it may"""
-    until: date
-    """the last day"""
-
-
 class DriftSection(Section):
     """What `golden drift` lets pass besides its own policy. No part of it shapes the image."""
 
     allow: list[DriftAllowance] = Field(default_factory=list)
     """paths that may differ from the bake"""
-    listen: list[ListenAllowance] = Field(default_factory=list)
-    """ports that may be heard besides the image's own"""
 
 
 class Install(StrEnum):

@@ -8,12 +8,7 @@ from typing import Any
 
 from goldenami.core import clock
 from goldenami.fleet.drift.disk import comparison, manifest, overlays
-from goldenami.fleet.drift.disk.disk_records import (
-    DiskDifference,
-    DiskRecord,
-    DiskVerdict,
-    RunningDifference,
-)
+from goldenami.fleet.drift.disk.disk_records import DiskDifference, DiskRecord, DiskVerdict
 from goldenami.fleet.drift.disk.neighbours import UNKNOWN, LaunchedWith, Neighbours
 from goldenami.fleet.drift.disk.policy import Allowed, Freedom, Policy
 from goldenami.local.disk import boot_regions
@@ -46,10 +41,9 @@ class LookedAt:
 
 
 def check(
-    build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: "",
-    running: list[RunningDifference] | None = None,
+    build: BuildFolder, looked_at: LookedAt, allowed: Allowed = lambda _: ""
 ) -> DiskRecord:
-    """Compare a disk with what `build` baked; `running` is what was found inside.
+    """Compare a disk with what `build` baked.
 
     Raises Unreadable (exit 4) where the disk cannot be read as a whole, BadInput where the manifest
     is missing, of another build or edited. A disk that was not read to its end has no record.
@@ -86,8 +80,8 @@ def check(
     return DiskRecord(
         image=record.image, build_id=record.build_id, manifest_sha256=baked.sha256,
         disk=looked_at.label, looked_at=clock.stamp(),
-        verdict=DiskVerdict.DRIFTED if drift or running else DiskVerdict.AS_BAKED,
-        paths=count, expected=expected, drift=drift, passed=passed, running=running)
+        verdict=DiskVerdict.DRIFTED if drift else DiskVerdict.AS_BAKED,
+        paths=count, expected=expected, drift=drift, passed=passed)
 
 
 def _difference(path: str, before: PathState | None, what: list[str], rule: str) -> DiskDifference:

@@ -33,33 +33,9 @@ class DiskDifference(Record):
     rule: str
 
 
-class RunningKind(StrEnum):
-    """What of a running machine no disk shows."""
-
-    DECLARATION = "declaration"
-    KERNEL = "kernel"
-    COMMAND_LINE = "command line"
-    MODULE = "module"
-    SYSCTL = "sysctl"
-    LIMIT = "limit"
-    LISTENER = "listener"
-    MOUNT = "mount"
-    CONTAINER = "container"
-
-
-class RunningDifference(Record):
-    """One thing that a machine runs otherwise than its image declares; `rule` is what it breaks."""
-
-    kind: Annotated[RunningKind, Field(strict=False)]
-    name: str
-    what: str
-    rule: str
-
-
 class DiskRecord(Record):
     """What was found on one disk. `passed` are differences that the image's definition allows;
-    those that the policy lets pass are only counted, in `expected`. `running` is what was found
-    inside, None where nobody asked there.
+    those that the policy lets pass are only counted, in `expected`.
     """
 
     schema_version: Literal[1] = 1
@@ -73,20 +49,14 @@ class DiskRecord(Record):
     expected: Annotated[int, Field(ge=0)]
     drift: list[DiskDifference]
     passed: list[DiskDifference]
-    running: list[RunningDifference] | None = None
 
 
 def headline(record: DiskRecord) -> str:
-    """One line: what the disk is, and the machine where it was asked."""
+    """One line: what the disk is."""
     of = f"{record.disk} against build {record.build_id} of {record.image}"
     if record.verdict is DiskVerdict.AS_BAKED:
-        inside = "" if record.running is None else ", and so it runs"
-        return (f"{of}: as baked ({record.paths} paths, {record.expected} changed as they may)"
-                f"{inside}")
-    inside = ""
-    if record.running is not None:
-        inside = f"; {len(record.running)} things run that are not declared"
-    return f"{of}: {len(record.drift)} of {record.paths} paths drifted{inside}"
+        return f"{of}: as baked ({record.paths} paths, {record.expected} changed as they may)"
+    return f"{of}: {len(record.drift)} of {record.paths} paths drifted"
 
 
 def show(record: DiskRecord) -> Iterator[str]:
@@ -97,8 +67,5 @@ def show(record: DiskRecord) -> Iterator[str]:
         yield f"    breaks: {row.rule}"
     if len(record.drift) > SHOWN:
         yield f"and {len(record.drift) - SHOWN} more: --json prints all of them"
-    for found in record.running or []:
-        yield f"{found.kind} {found.name}"
-        yield from (f"    {found.what}", f"    breaks: {found.rule}")
     yield from (f"{row.path} differs and is allowed: {row.rule}" for row in record.passed[:SHOWN])
     yield headline(record)

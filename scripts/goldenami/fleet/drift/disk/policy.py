@@ -21,8 +21,7 @@ from goldenami.model.definitions.definition import Definition
 USER = "USER"
 """Stands for the default user's name."""
 Allowed = Callable[[str], str]
-"""Why a definition allows a path to differ, or a port such as tcp/8000 to be heard; empty where it
-does not."""
+"""Why a definition allows a path to differ; empty where it does not."""
 
 
 class Freedom(StrEnum):
@@ -90,8 +89,10 @@ class Policy:
 def allowed_paths(definition: Definition, today: date) -> Allowed:
     """By the definition; BadInput where a date in it is past: somebody has to look again."""
     for index, row in enumerate(definition.drift.allow, 1):
-        _demand_future(definition, f"allow.{index}", f"{row.path} was allowed to differ", row.until,
-                       today)
+        if row.until < today:
+            raise BadInput(f"packer/images/{definition.image}.yml: drift.allow.{index}.until: "
+                           f"{row.path} was allowed to differ until {row.until}",
+                           hint="bake it into the image, or state a later date and why")
     rows = [(re.compile(expression(row.path), re.DOTALL), row) for row in definition.drift.allow]
 
     def reason(path: str) -> str:
@@ -99,19 +100,3 @@ def allowed_paths(definition: Definition, today: date) -> Allowed:
                      if pattern.fullmatch(path)), "")
 
     return reason
-
-
-def allowed_ports(definition: Definition, today: date) -> Allowed:
-    """As `allowed_paths`."""
-    for index, row in enumerate(definition.drift.listen, 1):
-        _demand_future(definition, f"listen.{index}", f"{row.port} was allowed to be heard",
-                       row.until, today)
-    reasons = {row.port: row.reason for row in definition.drift.listen}
-    return lambda port: reasons.get(port, "")
-
-
-def _demand_future(definition: Definition, key: str, what: str, until: date, today: date) -> None:
-    if until < today:
-        raise BadInput(f"packer/images/{definition.image}.yml: drift.{key}.until: {what} until "
-                       f"{until}",
-                       hint="bake it into the image, or state a later date and why")

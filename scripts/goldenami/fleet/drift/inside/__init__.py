@@ -1,1 +1,0 @@
-"""What runs on an instance and lies on no disk, asked of the instance itself."""
