@@ -21,8 +21,11 @@ from support.security.secret_lines import INNOCENT, PLANTED
 
 SEED, COUNT = 20, 1920
 """docs/security.md has the figures of 10,000."""
-ALPHABETS = {"": string.ascii_letters + string.digits, "U": string.ascii_uppercase + string.digits,
-             "X": "0123456789ABCDEF"}
+ALPHABETS = {
+    "": string.ascii_letters + string.digits,
+    "U": string.ascii_uppercase + string.digits,
+    "X": "0123456789ABCDEF",
+}
 
 
 def found(text: str) -> str:
@@ -31,17 +34,27 @@ def found(text: str) -> str:
 
 def filled(example: str) -> str:
     """With characters made by chance for each `…40`."""
-    return re.sub(r"…([UX]?)(\d+)", lambda part: noise(example + part[0], int(part[2]), ALPHABETS[part[1]]), example)
+    return re.sub(
+        r"…([UX]?)(\d+)",
+        lambda part: noise(example + part[0], int(part[2]), ALPHABETS[part[1]]),
+        example,
+    )
 
 
 def test_at_most_one_in_a_hundred_random_secrets_is_missed() -> None:
     samples = secret_samples.secrets(SEED, COUNT)
     missed = [sample for sample in samples if not found(sample.text)]
     assert len(missed) * 100 <= COUNT, missed
-    kinds, each = collections.Counter(sample.kind for sample in missed), COUNT // len(secret_samples.SECRETS)
-    assert {kind: count for kind, count in kinds.items() if count * 20 > each} == {}, "1 in 20 of a kind"
+    kinds, each = (
+        collections.Counter(sample.kind for sample in missed),
+        COUNT // len(secret_samples.SECRETS),
+    )
+    assert {kind: count for kind, count in kinds.items() if count * 20 > each} == {}, (
+        "1 in 20 of a kind"
+    )
     assert {(sample.kind, sample.notation) for sample in samples} == {
-        (kind, notation) for kind in secret_samples.SECRETS for notation in secret_samples.NOTATIONS}
+        (kind, notation) for kind in secret_samples.SECRETS for notation in secret_samples.NOTATIONS
+    }
 
 
 def test_at_most_one_in_a_thousand_innocent_lines_is_named() -> None:
@@ -77,22 +90,70 @@ def test_each_program_s_option_is_found(names: str) -> None:
             assert found(line) == secret_patterns.ARGUMENT, line
 
 
-@pytest.mark.parametrize("name", [
-    "licenseKey", "activationKey", "license_key", "LICENCE_KEY", "encryptionKey", "signingKey", "masterKey",
-    "dbPassword", "dbPass", "rootPwd", "dbpass", "SSHPASS", "sshpw", "apiToken", "clientSecret", "secret_access_key",
-    "MY_SERVICE_TOKEN", "api-key", "X-Api-Key", "License", "sessionCookie", "KEYSTORE_PASSPHRASE", "appKey",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "licenseKey",
+        "activationKey",
+        "license_key",
+        "LICENCE_KEY",
+        "encryptionKey",
+        "signingKey",
+        "masterKey",
+        "dbPassword",
+        "dbPass",
+        "rootPwd",
+        "dbpass",
+        "SSHPASS",
+        "sshpw",
+        "apiToken",
+        "clientSecret",
+        "secret_access_key",
+        "MY_SERVICE_TOKEN",
+        "api-key",
+        "X-Api-Key",
+        "activation_code",
+        "sessionCookie",
+        "KEYSTORE_PASSPHRASE",
+        "appKey",
+    ],
+)
 def test_a_name_in_any_case_says_secret(name: str) -> None:
-    for value in (noise(name, 24), "-".join(noise(f"{name}{part}", 5, ALPHABETS["U"]) for part in range(5))):
-        for line in (f"{name}: {value}", f'{{"{name}":"{value}"}}', f"<{name}>{value}</{name}>", f"{name}={value}",
-                     f'let {name}: String = "{value}"', f"<name>{name}</name><value>{value}</value>"):
+    for value in (
+        noise(name, 24),
+        "-".join(noise(f"{name}{part}", 5, ALPHABETS["U"]) for part in range(5)),
+    ):
+        for line in (
+            f"{name}: {value}",
+            f'{{"{name}":"{value}"}}',
+            f"<{name}>{value}</{name}>",
+            f"{name}={value}",
+            f'let {name}: String = "{value}"',
+            f"<name>{name}</name><value>{value}</value>",
+        ):
             assert found(line) == "a value of something secret", line
 
 
-@pytest.mark.parametrize("name", [
-    "publicKey", "primary_key", "cacheKey", "sort_key", "key_id", "KeyId", "tokenType", "monkey", "compass", "keyboard",
-    "password_file", "secret_arn", "key_fingerprint", "tokenizer", "passthrough",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "publicKey",
+        "primary_key",
+        "cacheKey",
+        "sort_key",
+        "key_id",
+        "KeyId",
+        "tokenType",
+        "monkey",
+        "compass",
+        "keyboard",
+        "password_file",
+        "secret_arn",
+        "key_fingerprint",
+        "tokenizer",
+        "passthrough",
+    ],
+)
 def test_other_names_do_not(name: str) -> None:
     assert found(f"{name} = {noise(name, 24)}") == ""
 
@@ -102,15 +163,23 @@ def _twice(data: bytes) -> bytes:
 
 
 ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
-    "base64": base64.b64encode, "base64url": base64.urlsafe_b64encode, "hex": lambda data: data.hex().encode(),
-    "gzip": lambda data: base64.b64encode(gzip.compress(data)), "zlib": lambda data: base64.b64encode(zlib.compress(data)),
-    "bzip2": lambda data: base64.b64encode(bz2.compress(data)), "xz": lambda data: base64.b64encode(lzma.compress(data)),
+    "base64": base64.b64encode,
+    "base64url": base64.urlsafe_b64encode,
+    "hex": lambda data: data.hex().encode(),
+    "gzip": lambda data: base64.b64encode(gzip.compress(data)),
+    "zlib": lambda data: base64.b64encode(zlib.compress(data)),
+    "bzip2": lambda data: base64.b64encode(bz2.compress(data)),
+    "xz": lambda data: base64.b64encode(lzma.compress(data)),
     "xz in hex": lambda data: lzma.compress(data).hex().encode(),
     "UTF-16": lambda data: base64.b64encode(data.decode().encode("utf-16")),
-    "twice": _twice, "three times": lambda data: base64.b64encode(_twice(data)),
-    "in lines": base64.encodebytes, "hex in lines": lambda data: re.sub(rb"(.{60})", rb"\1\n", data.hex().encode()),
-    "behind a path": lambda data: b"/x/y/" + base64.b64encode(data), "behind a name": lambda data: b"a_b-" + base64.b64encode(data),
-    "in JSON": lambda data: data.replace(b"=", b"\\u003d"), "with umlauts": lambda data: base64.b64encode("Grüße\n".encode() + data),
+    "twice": _twice,
+    "three times": lambda data: base64.b64encode(_twice(data)),
+    "in lines": base64.encodebytes,
+    "hex in lines": lambda data: re.sub(rb"(.{60})", rb"\1\n", data.hex().encode()),
+    "behind a path": lambda data: b"/x/y/" + base64.b64encode(data),
+    "behind a name": lambda data: b"a_b-" + base64.b64encode(data),
+    "in JSON": lambda data: data.replace(b"=", b"\\u003d"),
+    "with umlauts": lambda data: base64.b64encode("Grüße\n".encode() + data),
 }
 """How a text may stand in another."""
 
@@ -120,7 +189,9 @@ def test_an_encoded_secret_is_found(encoding: str) -> None:
     for number in range(20):
         text = f"# settings of the service ~~~???\nDB_PASSWORD={noise(f'{encoding}{number}', 24)}\nPORT=5432\n".encode()
         encoded = ENCODINGS[encoding](text)
-        assert secret_patterns.found(b"data: " + encoded + b"\n") == "a value of something secret", encoded
+        assert (
+            secret_patterns.found(b"data: " + encoded + b"\n") == "a value of something secret"
+        ), encoded
 
 
 def test_what_is_encoded_is_decoded_three_times_and_no_more() -> None:
@@ -146,7 +217,10 @@ def test_what_is_a_secret_is_found() -> None:
     assert [kind for kind, text in PLANTED.items() if not found(text)] == []
 
 
-@pytest.mark.parametrize("part", [b"\\", b"echo ", b"curl ", b"_key", b"token", b"A", b"a:1:", b"password", b"-", b"x\x9c"])
+@pytest.mark.parametrize(
+    "part",
+    [b"\\", b"echo ", b"curl ", b"_key", b"token", b"A", b"a:1:", b"password", b"-", b"x\x9c"],
+)
 def test_a_text_of_one_thing_ends(part: bytes) -> None:
     """A mebibyte of what a pattern begins with: one that looked ahead without an end would take
     hours."""

@@ -15,7 +15,7 @@ _MOST = 16 << 20
 """Bytes that are decompressed of one stream."""
 _PACKERS: dict[bytes, Callable[[], Any]] = {
     b"\x1f\x8b": lambda: zlib.decompressobj(31), b"BZh": bz2.BZ2Decompressor, b"\xfd7zXZ\0": lzma.LZMADecompressor,
-    b"x\x01": zlib.decompressobj, b"x\x5e": zlib.decompressobj, b"x\x9c": zlib.decompressobj, b"x\xda": zlib.decompressobj,
+    **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), zlib.decompressobj),
 }
 """By the first bytes: gzip, bzip2, xz, and zlib's four levels."""
 _PRINTABLE = re.compile(rb"[\t\n\r -~]{8,}")
@@ -41,6 +41,7 @@ def readable(data: bytes) -> bytes:
 def unescaped(text: bytes) -> bytes:
     """A text without the signs that strings in JSON and in shells have."""
     text = re.sub(rb"\\u00([2-7][0-9a-fA-F])", lambda match: bytes.fromhex(match[1].decode()), text)
+    text = text.replace(b"'\"'\"'", b"'")
     text = re.sub(rb"(?<!\\)\\+n", b"\n", text)
     return re.sub(rb"(?<!\\)\\+([\"'/])", rb"\1", text)
 

@@ -46,7 +46,7 @@ def find(root: Path, brought: Collection[str] = ()) -> list[str]:
     private, lines = _homes(root), list[str]()
     for path, status in _entries(root):
         known = path in owned
-        beside = _beside(root, path, status, known)
+        beside = _beside(root, path, status, known=known)
         if kind := secret_patterns.found(beside) if beside else "":
             lines.append(f"{kind} in its name, target or attributes: {path}")
         if not stat.S_ISREG(status.st_mode):
@@ -82,19 +82,19 @@ def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
                     folders.append(path)
 
 
-def _beside(root: Path, path: str, status: os.stat_result, known: bool) -> bytes:
+def _beside(root: Path, path: str, status: os.stat_result, *, known: bool) -> bytes:
     """The text that a path has beside its content: a name that no package has, the target of a
     link, attributes of users."""
-    inside = os.fsencode(root / path[1:])
-    names = os.listxattr(inside, follow_symlinks=False)
-    parts = [b"" if known else os.fsencode(path.rpartition("/")[2])]
+    inside = root / path[1:]
+    parts = [] if known else [inside.name]
     if stat.S_ISLNK(status.st_mode):
-        parts.append(os.readlink(inside))
-    for name in names:
+        parts.append(str(inside.readlink()))
+    found = [os.fsencode(part) for part in parts]
+    for name in os.listxattr(inside, follow_symlinks=False):
         if name.startswith(("user.", "trusted.")):
             value = os.getxattr(inside, name, follow_symlinks=False)
-            parts.append(packed_text.readable(name.encode() + b"=" + value))
-    return b"\n".join(parts).strip()
+            found.append(packed_text.readable(os.fsencode(name) + b"=" + value))
+    return b"\n".join(found)
 
 
 def _diverted(root: Path) -> dict[str, str]:
@@ -157,7 +157,7 @@ def _secret(root: Path, path: str, status: os.stat_result, digests: list[str]) -
         if start.startswith(b"\x7fELF"):
             return "core dump" if len(start) > 17 and start[16] == _CORE else ""
         is_text = b"\0" not in start or packed_text.is_packed(start)
-        if status.st_size > READ_BYTES or not is_text and (digests or _PYC.match(path)):
+        if status.st_size > READ_BYTES or (not is_text and (digests or _PYC.match(path))):
             return ""
         data = start + source.read()
     for digest in digests:

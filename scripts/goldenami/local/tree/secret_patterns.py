@@ -36,7 +36,6 @@ ISSUED = {
     "package index token": "pypi-AgE npm_",
 }
 """By whom: how a token begins. At least 20 letters, digits, dots or dashes follow, by chance."""
-_TAIL = rb"(?<![A-Za-z0-9])%s([\w.-]{20,})"
 
 
 class Row(NamedTuple):
@@ -51,24 +50,24 @@ class Row(NamedTuple):
 FORMS = (
     Row("private key", "private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*[\w+/=:,. -]{20}",
         "-----BEGIN RSA PRIVATE KEY-----\n…64"),
-    Row("private key in base64, RSA", "mii", r"\bMI[\w+/]{2,4}(?:IBADANBgkqhkiG9w0BAQEFAAS|IBAAKC)",
+    Row("RSA key in base64", "mii", r"\bMI[\w+/]{2,4}(?:IBADANBgkqhkiG9w0BAQEFAAS|IBAAKC)",
         "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"),
-    Row("private key in base64, elliptic", "ageam", r"\bMI[GH]\w{1,3}AgEAM", "MIGHAgEAMBMGByqGSM49"),
-    Row("private key in base64, OpenSSH", "b3blb", "b3BlbnNzaC1rZXktdjE", "b3BlbnNzaC1rZXktdjEAAAAA"),
+    Row("elliptic key in base64", "ageam", r"\bMI[GH]\w{1,3}AgEAM", "MIGHAgEAMBMGByqGSM49"),
+    Row("OpenSSH key in base64", "b3blb", "b3BlbnNzaC1rZXktdjE", "b3BlbnNzaC1rZXktdjEAAAAA"),
     Row("private key of PuTTY", "putty-user-key", r"^PuTTY-User-Key-File-\d:", "PuTTY-User-Key-File-3: ssh-rsa"),
     Row("private key of age", "age-secret-key", r"\bAGE-SECRET-KEY-1[0-9A-Z]{50,}", "AGE-SECRET-KEY-1…U58"),
     Row("authorized key", " aaaa", r"^(?:[^#\n]* )?(?:ssh-(?:rsa|ed25519|dss)|ecdsa-sha2-\S+|sk-\S+@openssh\.com)"
         r" AAAA[A-Za-z0-9+/]{40,}", "ssh-ed25519 AAAA…64 ada@laptop"),
     Row("AWS key", "akia|asia", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", "AKIA…U16"),
-    Row("Azure key", "accountkey=|sharedaccesskey=", r"(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{40,}",
+    Row("Azure key", "accountkey=|sharedaccesskey=", "(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{40,}",
         "AccountKey=…86=="),
     Row("Azure signature", "sig=", r"[?&]sig=[\w%+/]{40,}", "?sv=1&sig=…43%3D"),
     Row("Azure secret", "q~", r"\b[A-Za-z0-9_~.-]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}", "abc8Q~…34"),
     Row("Telegram token", ":aa", r"\b\d{8,10}:AA[\w-]{33}", "123456789:AA…33"),
     Row("Terraform token", ".atlasv1.", r"\b\w{14}\.atlasv1\.[\w-]{40,}", "…14.atlasv1.…60"),
     Row("JSON web token", "eyj", r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", "eyJ…20.eyJ…40.…43"),
-    Row("registry login", '"auth"|identitytoken|registrytoken',
-        r'"(?:auth|identitytoken|registrytoken)"\s*:\s*"[\w+/=.-]{8,}"', '"auth": "…24"'),
+    Row("registry login", 'auth"|identitytoken|registrytoken', r'"(?:auth|identitytoken|registrytoken)"\s*:\s*"[\w+/=.-]{8,}"',
+        '"auth": "…24"'),
     Row("password hash of GRUB", "grub.pbkdf2", r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-F]{40}",
         "grub.pbkdf2.sha512.10000.…X64"),
     Row("password hash of LDAP", "sha", r"\{S?SHA\d*\}[\w+/=]{20,}", "{SSHA}…32"),
@@ -86,7 +85,7 @@ FORMS = (
         r"\s+([\w+/=.-]{8,})", "Authorization: Basic …24"),
     Row("bearer token", "bearer", r"(?i:\bbearer)\s+([\w.~+/=-]{20,})", "bearer …32"),
     Row("netrc login", "machine", r"^[ \t]*machine\s+\S+\s+login\s+\S+\s+password\s+\S+",
-        "machine host.example login ada password …8"),
+        "machine x login ada password …8"),
 )
 """What is secret by its form."""
 PROGRAMS = {
@@ -106,7 +105,7 @@ FIELDS = (
     Row("htpasswd", "htpasswd", r"\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+", "htpasswd -cb /etc/x ada …8"),
     Row("rabbitmqctl", "rabbitmqctl", r"\brabbitmqctl\s+\w+\s+\S+\s+", "rabbitmqctl add_user a …8"),
     Row("user of SNMP", "createuser", r"(?i:\bcreateUser)\s+\S+\s+\S+\s+", "createUser a SHA …8 AES"),
-    Row("PowerShell", "securestring", r"(?i:-SecureString)\s+(?:-String\s+)?", "ConvertTo-SecureString '…12' -AsPlainText"),
+    Row("PowerShell", "securestring", r"(?i:-SecureString)\s+(?:-String\s+)?", "ConvertTo-SecureString '…12'"),
     Row("chpasswd", "chpasswd", r"\becho\s+[\"']?[\w.-]+:(?=[^\n|]{0,99}\| *(?:sudo\s)?chpasswd)"
         r"|\bchpasswd\s*<<<\s*[\"']?[\w.-]+:", "echo 'ada:…8' | chpasswd"),
     Row("standard input", "echo", r"\becho\s+(?:-n\s+)?(?=[^\n|]{0,99}\|[^\n]{0,199}"
@@ -118,13 +117,13 @@ FIELDS = (
     Row("rsync", "secrets", r"secrets: +[\w.-]+:", "secrets: ada:…8"),
 )
 """Commands and files in which a password has its place: what stands before it."""
-STEMS = ("pass", "pw", "secret", "token", "key", "credential", "psk", "authtok", "community", "licen", "cookie")
+STEMS = ("pass", "pw", "secret", "token", "key", "credential", "psk", "authtok", "community", "cookie", "code")
 """Of which one is in each name that says secret."""
 _SURE = (
-    "(?i:passw(?:or)?d|passphrase|secret|token|credential|psk|authtok|community)|(?<![a-z])(?:pass|pwd?)"
-    "|(?<![A-Z])(?:Pass|PASS|Pwd?|PWD?)"
+    "(?i:passw(?:or)?d|passphrase|secret|token|credential|psk|authtok|community|activation[_-]?code)"
+    "|(?<![a-z])(?:pass|pwd?)|(?<![A-Z])(?:Pass|PASS|Pwd?|PWD?)"
 )
-_UNSURE = r"(?i:key|licen[cs]e|cookie|pass|pwd?)"
+_UNSURE = "(?i:key|cookie|pass|pwd?)"
 """Names of secrets; those whose value is one if it was made by chance."""
 _QUALIFIED = re.compile(
     rb"(?i:(?:api|access|account|activation|auth|encryption|licen[cs]e|master|private|secret|shared|signing)[_-]?k"
@@ -139,48 +138,44 @@ GIVES = {
     "attribute": r"[\s,{]*[\"']?(?:[Vv]alue|default)[\"']?[ \t]*[:=][ \t]*",
 }
 """How a name is given a value."""
+_ENDS = r"[\s,;:)}\]<]|$"
 _NAMED = re.compile(rf"""
     (?:(?P<sure>{_SURE})|{_UNSURE}) [sS]?(?:(?<=[a-z])(?![a-z])|(?<=[A-Z])(?![A-Za-z]))
     (?P<more>[\w.-]{{0,40}}+) ["'\]]*?
     (?:(?P<gives>{"|".join(sorted(GIVES.values(), key=len, reverse=True))})|[ \t]+(?:is[ \t]+)?)
-    [\[(]?[bru]?(?:"(?P<quoted>[^"\s]{{8,999}})"|'(?P<single>[^'\s]{{8,999}})'|(?P<bare>(?:[^\s<]|<(?!/)){{8,999}}))
+    [\[(]?[bru]?(?:
+        "(?P<quoted>(?:[^\s"]|"(?!{_ENDS})){{8,999}})"|'(?P<single>(?:[^\s']|'(?!{_ENDS})){{8,999}})'
+        |(?P<bare>(?!["'])(?:[^\s<]|<(?!/)){{8,999}}))
     """.encode(), re.VERBOSE)
-_OTHER = re.compile(
-    rb"(?i:public|pub|verify\w*|cache|sort|partition|primary|foreign|host)[_-]?\w$"
-    rb"|\barn:[\w:/-]*$")
+_OTHER = re.compile(rb"(?i:pub|public|verify\w*|cache|sort|partition|primary|foreign|host)[_-]?\w$|\barn:[\w:/-]*$")
 _DENIED = re.compile(rb"[\w.-]*(?i:id|arn|name|type|usage|path|file|alias|fingerprint|url)s?")
 """What a name begins and goes on with that is no secret's."""
+_NAME, _VERB = re.compile(rb"(?i:passw|secret|token|key|psk|pwd|cookie)"), re.compile(rb"(?i:pass|pwd?)\b")
 _OPTION, _IN_PATH = re.compile(rb"(?:^|\s)--?[\w-]*$"), re.compile(rb"/[\w.-]*$")
 _DEPTH = 3
 """So often a text may be encoded."""
-
-
-_VALUE = r"[\"']?([^\s\"'<>|;]{6,})"
-_Known = tuple[str, list[bytes], int, re.Pattern[bytes]]
-
-
-def _known(name: str, words: list[str], expression: str, length: int = 8) -> _Known:
-    return name, [word.lower().encode() for word in words], length, re.compile(expression.encode(), re.MULTILINE)
-
-
-def _issued(name: str, begins: list[str]) -> _Known:
-    either = "|".join(map(re.escape, begins))
-    return _known(name, begins, rf"(?<![A-Za-z0-9])(?:{either})([\w.-]{{20,}})", 20)
-
-
-def _program(names: str, options: list[str]) -> _Known:
-    either = "|".join(re.escape(option).replace(r"\*", r"[ =]?[\"']?[\w.@-]+") for option in options)
-    return _known(ARGUMENT, [option.partition("*")[0] for option in options],
-                  rf"\b(?:{names.replace(' ', '|')})\s(?:[^\n|;]{{0,199}}?\s)?(?:{either})[ =]*{_VALUE}", 6)
-
-
 ARGUMENT = "a password as an argument"
-_KNOWN = [
-    *(_known(row.name, row.words.split("|"), row.expression) for row in FORMS),
-    *(_issued(name, begins.split()) for name, begins in ISSUED.items()),
-    *(_program(names, options.split()) for names, options in PROGRAMS.items()),
-    *(_known(ARGUMENT, [row.words], f"(?:{row.expression}){_VALUE}", 6) for row in FIELDS),
+_VALUE = r"[\"']?([^\s\"'<>|;]{6,})"
+
+
+def _issued(begins: list[str]) -> str:
+    return rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, begins))})([\w.-]{{20,}})"
+
+
+def _program(names: str, options: list[str]) -> str:
+    either = "|".join(re.escape(option).replace(r"\*", r"[ =]?[\"']?[\w.@-]+") for option in options)
+    return rf"\b(?:{names.replace(' ', '|')})\s(?:[^\n|;]{{0,199}}?\s)?(?:{either})[ =]*{_VALUE}"
+
+
+_ROWS = [
+    *FORMS,
+    *(Row(name, "|".join(begins.split()), _issued(begins.split()), begins) for name, begins in ISSUED.items()),
+    *(Row(ARGUMENT, re.sub(r"\*\S*| ", "|", options), _program(names, options.split()), options)
+      for names, options in PROGRAMS.items()),
+    *(row._replace(name=ARGUMENT, expression=f"(?:{row.expression}){_VALUE}") for row in FIELDS),
 ]
+_KNOWN = [(row.name, list(filter(None, row.words.lower().encode().split(b"|"))),
+           re.compile(row.expression.encode(), re.MULTILINE)) for row in _ROWS]
 
 
 def found(text: bytes, depth: int = 0) -> str:
@@ -195,33 +190,35 @@ def found(text: bytes, depth: int = 0) -> str:
 def kinds(text: bytes) -> Iterator[str]:
     """The kinds of secrets in a text, without what it encodes."""
     lower = text.lower()
-    for kind, words, length, pattern in _KNOWN:
-        if any(word in lower for word in words) \
-                and any(_is_made(match, length) for match in pattern.finditer(text)):
+    for kind, words, pattern in _KNOWN:
+        if any(word in lower for word in words) and any(map(_is_made, pattern.finditer(text))):
             yield kind
     starts = (stem.start() for word in STEMS for stem in re.finditer(word.encode(), lower))
     if any(_is_secret(match) for at in starts if (match := _NAMED.match(text, at))):
         yield "a value of something secret"
 
 
-def _is_made(match: re.Match[bytes], length: int) -> bool:
-    return match.re.groups == 0 or secret_values.is_random(match[1], length)
+def _is_made(match: re.Match[bytes]) -> bool:
+    return match.re.groups == 0 or secret_values.is_random(match[1], 6)
 
 
 def _is_secret(match: re.Match[bytes]) -> bool:
     begins = match.string[max(0, match.start() - 99):match.start() + 1]
     # `secret_access_key` is still a secret's name.
     more = re.sub(rb"(?i:[_-]?(?:access_?)?(?:key|token|password))$", b"", match["more"])
-    sure = match["sure"] is not None or _QUALIFIED.search(begins) is not None
-    if _OTHER.search(begins) or _DENIED.fullmatch(more) or not sure and _IN_WORD.search(begins):
+    qualified = _QUALIFIED.search(begins) is not None
+    sure = match["sure"] is not None or qualified
+    if _OTHER.search(begins) or _DENIED.fullmatch(more) or (not sure and _IN_WORD.search(begins)):
         return False
+    sure = sure and not more
     if not match["gives"] and _OPTION.search(begins) is None:
-        # Prose: "the password is".
-        return sure and not more and not _IN_PATH.search(begins) \
-            and any(value.isascii() and secret_values.is_random(value) for value in _values(match))
-    if sure and not more:
+        # Prose: "the password is". "pass" is a verb.
+        if not sure or _IN_PATH.search(begins) or (not qualified and _VERB.match(match[0])):
+            return False
+    elif sure:
         return any(map(secret_values.is_chosen, _values(match)))
-    return any(secret_values.is_random(value, 10) for value in _values(match))
+    length = 8 if sure else 10
+    return any(secret_values.is_random(value, length) and not _NAME.search(value) for value in _values(match))
 
 
 def _values(match: re.Match[bytes]) -> list[bytes]:
@@ -229,4 +226,7 @@ def _values(match: re.Match[bytes]) -> list[bytes]:
     if value := match["quoted"] or match["single"]:
         return [value]
     whole = match["bare"].rstrip(b"\"'>,;)]}")
-    return [] if secret_values.is_reference(whole) else [whole, re.split(rb"[\"',;&|(){}\[\]]", whole)[0]]
+    first = re.split(rb"[\"',;&|(){}\[\]]", whole)[0]
+    if secret_values.is_reference(whole) or secret_values.is_code(whole) or _NAME.search(first):
+        return []
+    return [first, whole] if match["sure"] and len(whole) <= 64 else [first]
