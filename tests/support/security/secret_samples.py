@@ -351,7 +351,8 @@ def _identity(chosen: random.Random) -> str:
             f"key_name: {chosen.choice(_WORDS)}-{chosen.randrange(99)}",
             f"key_id = {uuid.UUID(bytes=chosen.randbytes(16))}",
             f'"KmsKeyId": "{uuid.UUID(bytes=chosen.randbytes(16))}"',
-            f"secret_arn: arn:aws:secretsmanager:eu-west-1:123456789012:secret:{chosen.choice(_WORDS)}-{_chars(chosen, _ALNUM, 6)}",
+            "secret_arn: arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
+            f"{chosen.choice(_WORDS)}-{_chars(chosen, _ALNUM, 6)}",
             f"kms: arn:aws:kms:eu-west-1:123456789012:key/{uuid.UUID(bytes=chosen.randbytes(16))}",
             f"key fingerprint = {' '.join(_chars(chosen, '0123456789ABCDEF', 4) for _ in range(10))}",
             f"account = {chosen.randrange(10**11, 10**12)}",

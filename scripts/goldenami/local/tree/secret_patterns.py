@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 
 FORMS = (
-    Row("private key", "private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*[\w+/=:,. -]{20}",
+    Row("private key", "private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*(?!-)[\w+/=:,. -]{20}",
         "-----BEGIN RSA PRIVATE KEY-----\n…64"),
     Row("RSA key in base64", "mii", r"\bMI[\w+/]{2,4}(?:IBADANBgkqhkiG9w0BAQEFAAS|IBAAKC)",
         "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"),
@@ -66,7 +66,8 @@ FORMS = (
     Row("Telegram token", ":aa", r"\b\d{8,10}:AA[\w-]{33}", "123456789:AA…33"),
     Row("Terraform token", ".atlasv1.", r"\b\w{14}\.atlasv1\.[\w-]{40,}", "…14.atlasv1.…60"),
     Row("JSON web token", "eyj", r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", "eyJ…20.eyJ…40.…43"),
-    Row("registry login", 'auth"|identitytoken|registrytoken', r'"(?:auth|identitytoken|registrytoken)"\s*:\s*"[\w+/=.-]{8,}"',
+    Row("registry login", 'auth"|identitytoken|registrytoken',
+        r'"(?:auth|identitytoken|registrytoken)"\s*:\s*"[\w+/=.-]{8,}"',
         '"auth": "…24"'),
     Row("password hash of GRUB", "grub.pbkdf2", r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-F]{40}",
         "grub.pbkdf2.sha512.10000.…X64"),
@@ -133,7 +134,7 @@ _IN_WORD = re.compile(rb"[a-z]{2}$|[A-Z]{2}$")
 GIVES = {
     "assignment": r"[ \t]*(?:[=!]?={1,2}|:=|=>|:|%3[Dd])[ \t]*(?:[|>]-?\n[ \t]+)?",
     "declaration": r"[ \t]*:[ \t]*&?[A-Za-z][\w\[\].]{0,30}[ \t]*=[ \t]*",
-    "argument": r"[\"'],[ ]*",
+    "argument": r"[\"'],[ ]*(?=[bru]?[\"'])",
     "element": r">(?:<!\[CDATA\[)?|</\w+>\s*<\w+>",
     "attribute": r"[\s,{]*[\"']?(?:[Vv]alue|default)[\"']?[ \t]*[:=][ \t]*",
 }
@@ -225,8 +226,8 @@ def _values(match: re.Match[bytes]) -> list[bytes]:
     """What a name may be given: a line's rest, and that up to a sign that ends a value."""
     if value := match["quoted"] or match["single"]:
         return [value]
-    whole = match["bare"].rstrip(b"\"'>,;)]}")
+    whole = match["bare"].rstrip(b"\"'>,.;)]}")
     first = re.split(rb"[\"',;&|(){}\[\]]", whole)[0]
     if secret_values.is_reference(whole) or secret_values.is_code(whole) or _NAME.search(first):
         return []
-    return [first, whole] if match["sure"] and len(whole) <= 64 else [first]
+    return [first, whole] if match["sure"] and match["gives"] and len(whole) <= 64 else [first]
