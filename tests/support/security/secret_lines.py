@@ -138,7 +138,8 @@ INNOCENT = (
     "7z x -pfolder x.7z", "password_encryption = scram-sha-256", "password_hash = argon2id",
     "api_key_header: X-Api-Key", "Set user password (PBKDF2). ", "its password isn\\*(Aqt echoed",
     "-----BEGIN PGP PRIVATE KEY BLOCK-----\n-----BEGIN PGP SIGNATURE-----", "License: GFDL-NIV-1.3",
-    "{password:!0,image:!0})d.pseudos[b]=la(b)", '#define TXT_kECDHEPSK "kECDHEPSK"', 'f(setup="pass", timer=default_timer)',
+    "{password:!0,image:!0})d.pseudos[b]=la(b)", '#define TXT_kECDHEPSK "kECDHEPSK"',
+    'f(setup="pass", timer=default_timer)',
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
 )
 """None has a secret in it."""

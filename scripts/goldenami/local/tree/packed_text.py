@@ -52,10 +52,11 @@ def inner(text: bytes) -> bytes:
 
 
 def _parts(text: bytes) -> Iterator[bytes]:
-    """Also from a path's or a name's last part on, since `/`, `_` and `-` may be before base64."""
+    """Also what follows a path or a name, since `/`, `_` and `-` may stand before base64."""
     for run in _ENCODED.findall(text):
+        ends = [run.split(b"/", number)[-1] for number in range(1, min(4, run.count(b"/")) + 1)]
         yield run
-        yield from (part for part in {*re.split(rb"[_-]", run), run.rpartition(b"/")[2]} if 20 <= len(part) < len(run))
+        yield from {part for part in [*re.split(b"[_-]", run), *ends] if 20 <= len(part) < len(run)}
 
 
 def _decoded(run: bytes) -> bytes:

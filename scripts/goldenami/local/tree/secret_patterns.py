@@ -118,7 +118,7 @@ FIELDS = (
     Row("rsync", "secrets", r"secrets: +[\w.-]+:", "secrets: ada:…8"),
 )
 """Commands and files in which a password has its place: what stands before it."""
-STEMS = ("pass", "pw", "secret", "token", "key", "credential", "psk", "authtok", "community", "cookie", "code")
+STEMS = ("pass", "pw", "secret", "token", "key", "credential", "psk", "authtok", "community", "cookie", "activation")
 """Of which one is in each name that says secret."""
 _SURE = (
     "(?i:passw(?:or)?d|passphrase|secret|token|credential|psk|authtok|community|activation[_-]?code)"
@@ -151,7 +151,9 @@ _NAMED = re.compile(rf"""
 _OTHER = re.compile(rb"(?i:pub|public|verify\w*|cache|sort|partition|primary|foreign|host)[_-]?\w$|\barn:[\w:/-]*$")
 _DENIED = re.compile(rb"[\w.-]*(?i:id|arn|name|type|usage|path|file|alias|fingerprint|url)s?")
 """What a name begins and goes on with that is no secret's."""
-_NAME, _VERB = re.compile(rb"(?i:passw|secret|token|key|psk|pwd|cookie)"), re.compile(rb"(?i:pass|pwd?)\b")
+_NAME = re.compile(rb"[Pp]assw|PASSW|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Kk]ey|KEY|PSK|pwd|[Cc]ookie")
+"""What a value has that is a name itself."""
+_VERB = re.compile(rb"(?i:pass|pwd?)\b")
 _OPTION, _IN_PATH = re.compile(rb"(?:^|\s)--?[\w-]*$"), re.compile(rb"/[\w.-]*$")
 _DEPTH = 3
 """So often a text may be encoded."""
