@@ -13,12 +13,13 @@ from goldenami.local.reader import unused_space
 from goldenami.local.reader.block_source import RawFile
 from support.builds.tools import need_disk_tools, need_reproducible_disks
 from support.drift import small_image
+from support.security import canaries
 
 MIB = 1 << 20
 GROUPS = 12
 """Of 128 MiB: some of them keep copies of the superblock, and most have no bitmap."""
 SIZE = disk.ROOT_OFFSET + GROUPS * 128 * MIB + MIB
-TOKEN = b"export GH_TOKEN=ghp_" + b"a1B2" * 9
+TOKEN = f"export GH_TOKEN=ghp_{canaries.noise('boot', 36)}".encode()
 LIST = {"etc/default/golden-persistent": "overlay /etc\noverlay /var\n"}
 
 

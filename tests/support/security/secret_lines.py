@@ -136,7 +136,10 @@ INNOCENT = (
     '"KeyId": "1234abcd-12ab-34cd-56ef-1234567890ab"',
     "secret_arn: arn:aws:secretsmanager:x:1:secret:a-B2c3d4", "unzip -P file.zip",
     "7z x -pfolder x.7z", "password_encryption = scram-sha-256", "password_hash = argon2id",
-    "api_key_header: X-Api-Key",
+    "api_key_header: X-Api-Key", "Set user password (PBKDF2). ", "its password isn\\*(Aqt echoed",
+    "-----BEGIN PGP PRIVATE KEY BLOCK-----\n-----BEGIN PGP SIGNATURE-----", "License: GFDL-NIV-1.3",
+    "{password:!0,image:!0})d.pseudos[b]=la(b)", '#define TXT_kECDHEPSK "kECDHEPSK"',
+    'f(setup="pass", timer=default_timer)',
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
 )
 """None has a secret in it."""

@@ -4,8 +4,10 @@ nobody thought of.
 1. Homes hold what skel has, and nothing else.
 2. Every other file is a package's or a wheel's, is named by a package's own scripts, is brought by
    a role, or declared.
-3. No text that was written here holds a key, token or password. What is as its package had it, by
-   the package's digests, is not read; all of /etc is.
+3. What was written here holds no key, token or password that `secret_patterns` knows: texts, the
+   printable parts of other files, names, targets of links, and extended attributes. Not looked at
+   are files that are as their package has them, but for those of /etc; programs and byte code;
+   packages' files that are no text; and files of more than READ_BYTES.
 """
 
 from __future__ import annotations
@@ -20,15 +22,16 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from goldenami.local.tree import declared_files, owners, secret_patterns
+from goldenami.local.tree import declared_files, owners, packed_text, secret_patterns
 
-READ_BYTES = 1 << 20
-"""Text up to this size is read: a secret in a larger file would be a database or an archive, which
-rule 2 names."""
+READ_BYTES = 128 << 20
+"""Larger files are archives of third parties' containers, and hold what those have."""
 _PYC = re.compile(r"^(.*)/__pycache__/([^/]+?)\.[a-z]+-\d+(?:\.opt-\d)?\.pyc$")
 _PATHS = re.compile(r"/(?:etc|var|usr)/[\w./+@-]*\w")
 ACCESS, KEYS = "authorized key", "/etc/ssh/keys.d/"
 """What secret_patterns calls a line of authorized_keys, and where the role customize has them."""
+_DEBCONF = "/var/cache/debconf/passwords.dat"
+"""Where debconf keeps the answers to questions of the type `password`."""
 _CORE = 4
 """e_type of a core dump (elf(5))."""
 
@@ -41,9 +44,14 @@ def find(root: Path, brought: Collection[str] = ()) -> list[str]:
     declared = [*brought, *itertools.chain(*declared_files.DECLARED.values())]
     is_declared = re.compile("|".join(map(_pattern, declared))).fullmatch
     private, lines = _homes(root), list[str]()
-    for path, status in _files(root):
-        home = next((home for home in private if path.startswith(f"{home}/")), None)
+    for path, status in _entries(root):
         known = path in owned
+        beside = _beside(root, path, status, known=known)
+        if kind := secret_patterns.found(beside) if beside else "":
+            lines.append(f"{kind} in its name, target or attributes: {path}")
+        if not stat.S_ISREG(status.st_mode):
+            continue
+        home = next((home for home in private if path.startswith(f"{home}/")), None)
         if home is not None and not known:
             if path.removeprefix(f"{home}/") not in declared_files.HOME_FILES:
                 lines.append(f"home: {path}")
@@ -61,18 +69,32 @@ def find(root: Path, brought: Collection[str] = ()) -> list[str]:
     return sorted(lines)
 
 
-def _files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Regular files of the tree; a link has no content of its own."""
+def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """All that is in the tree, but for what is not on the disk."""
     folders = [""]
     while folders:
         folder = folders.pop()
         with os.scandir(f"{root}{folder}/") as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    folders += [path] if path not in declared_files.UNREAD else []
-                elif stat.S_ISREG((status := entry.stat(follow_symlinks=False)).st_mode):
-                    yield path, status
+                yield path, entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False) and path not in declared_files.UNREAD:
+                    folders.append(path)
+
+
+def _beside(root: Path, path: str, status: os.stat_result, *, known: bool) -> bytes:
+    """The text that a path has beside its content: a name that no package has, the target of a
+    link, attributes of users."""
+    inside = root / path[1:]
+    parts = [] if known else [inside.name]
+    if stat.S_ISLNK(status.st_mode):
+        parts.append(str(inside.readlink()))
+    found = [os.fsencode(part) for part in parts]
+    for name in os.listxattr(inside, follow_symlinks=False):
+        if name.startswith(("user.", "trusted.")):
+            value = os.getxattr(inside, name, follow_symlinks=False)
+            found.append(packed_text.readable(os.fsencode(name) + b"=" + value))
+    return b"\n".join(found)
 
 
 def _diverted(root: Path) -> dict[str, str]:
@@ -134,11 +156,14 @@ def _secret(root: Path, path: str, status: os.stat_result, digests: list[str]) -
         start = source.read(8192)
         if start.startswith(b"\x7fELF"):
             return "core dump" if len(start) > 17 and start[16] == _CORE else ""
-        if b"\0" in start or status.st_size > READ_BYTES:
+        is_text = b"\0" not in start or packed_text.is_packed(start)
+        if status.st_size > READ_BYTES or (not is_text and (digests or _PYC.match(path))):
             return ""
-        text = start + source.read()
+        data = start + source.read()
     for digest in digests:
         algorithm = "sha256" if len(digest) == 64 else "md5"
-        if hashlib.new(algorithm, text, usedforsecurity=False).hexdigest() == digest:
+        if hashlib.new(algorithm, data, usedforsecurity=False).hexdigest() == digest:
             return ""
-    return secret_patterns.found(text)
+    if path == _DEBCONF and re.search(rb"^Value: *\S", data, re.MULTILINE):
+        return "a password of debconf"
+    return secret_patterns.found(packed_text.readable(data))

@@ -1,174 +1,235 @@
-"""What keys, tokens and passwords look like in text: patterns of their issuers' own
-documentation."""
+"""What keys, tokens and passwords look like in text: by their issuers' beginnings, by their form, by
+the program that takes them, and by a name that says secret.
+
+Each row is named, and has an example, in which `…40` is for 40 characters made by chance. A row is
+asked only where one of its words is in the text, in small letters.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
 
-_WORD = r"[A-Za-z0-9_-]"
-_KNOWN: dict[str, tuple[str, str]] = {
-    "private key": ("private key",
-                    r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*[A-Za-z0-9+/=:,. -]{20}"),
-    "private key in base64": (
-        "mi|b3blb", r"\bMI[\w+/]{2,4}(?:IBADANBgkqhkiG9w0BAQEFAAS|IBAAKC)|\bMI[GH]\w{1,3}AgEAM"
-        r"|b3BlbnNzaC1rZXktdjE"),
-    "PuTTY key": ("putty-user-key", r"^PuTTY-User-Key-File-\d:"),
-    "age key": ("age-secret-key", r"\bAGE-SECRET-KEY-1[0-9A-Z]{50,}"),
-    "authorized key": (
-        " aaaa",
-        r"^(?:[^#\n]* )?(?:ssh-(?:rsa|ed25519|dss)|ecdsa-sha2-\S+|sk-\S+@openssh\.com) AAAA[A-Za-z0-9+/]{40,}"),
-    "AWS key": ("akia|asia", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "GitHub token": ("gh|github_pat_",
-                     r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,})"),
-    "GitLab token": ("gl", rf"\bgl(?:pat|dt|rt|cbt|ptt|agent)-{_WORD}{{20,}}"),
-    "Hugging Face token": ("hf_", r"\bhf_[A-Za-z0-9]{30,}"),
-    "NGC key": ("nvapi-", rf"\bnvapi-{_WORD}{{20,}}"),
-    "Slack token": ("xox", rf"\bxox[abeoprs]-{_WORD}{{10,}}"),
-    "Google key": ("aiza|ya29.|1//0",
-                   rf"\b(?:AIza{_WORD}{{35}}|ya29\.{_WORD}{{20,}}|1//0{_WORD}{{30,}})"),
-    "Azure key": (
-        "accountkey=|sharedaccesskey=|sig=",
-        r"(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{40,}={0,2}|[?&]sig=[\w%+/]{40,}"),
-    "Azure secret": ("q~", r"\b[A-Za-z0-9_~.-]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}"),
-    "OpenAI or Anthropic key": ("sk-", rf"\bsk-(?:proj-|ant-[a-z0-9]+-|svcacct-)?{_WORD}{{32,}}"),
-    "package index token": (
-        "pypi-|npm_", rf"\b(?:pypi-AgE{_WORD}{{30,}}|npm_[A-Za-z0-9]{{30,}})"),
-    "Docker token": ("dckr_", rf"\bdckr_[po]at_{_WORD}{{20,}}"),
-    "registry login": (
-        "\"auth\"|identitytoken|registrytoken",
-        r"\"(?:auth|identitytoken|registrytoken)\"\s*:\s*\"[A-Za-z0-9+/=._-]{8,}\""),
-    "Vault token": ("hvs.|hvb.|hvr.", rf"\bhv[sbr]\.{_WORD}{{20,}}"),
-    "Terraform token": (".atlasv1.", rf"\b[A-Za-z0-9]{{14}}\.atlasv1\.{_WORD}{{40,}}"),
-    "cloud token": (
-        "_v1_|dapi|sg.|k_live_|glsa_|tskey-|shpat_|atatt3|lin_api_|pscale_|:aa",
-        rf"\b(?:shpat_|ATATT3|lin_api_|pscale_\w+_){_WORD}{{20,}}|\b\d{{8,10}}:AA{_WORD}{{33}}|"
-        rf"\b(?:do[opr]_v1_[a-f0-9]{{40,}}|dapi[a-f0-9]{{32}}|SG\.{_WORD}{{16,}}\.{_WORD}{{16,}}"
-        rf"|[sr]k_live_[A-Za-z0-9]{{16,}}|glsa_[A-Za-z0-9]{{32}}_|tskey-[a-z]+-{_WORD}{{16,}})"),
-    "JSON web token": ("eyj", rf"\beyJ{_WORD}{{10,}}\.eyJ{_WORD}{{10,}}\.{_WORD}{{10,}}"),
-    "password hash": (
-        "$|pbkdf2|sha", r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-F]{40}|\{S?SHA\d*\}[\w+/=]{20,}|"
-        r"SCRAM-SHA-\d+\$\d+:\S{20,}|"
-        r"(?:^|[:\s\"'])\$(?:1|2[abxy]|5|6|7|y|argon2id?)\$[./A-Za-z0-9$,=+]{20,}|^[^:\s]+:\$apr1\$\S{20,}"),
-    "password in an address": (
-        "://", r"[a-z0-9]://[^\s/:@'\"<>${}()\[\]|\\]*:(?!(?i:pass(?:word)?|secret|token)@)"
-        r"[^\s/:@'\"<>${}()\[\]|\\*]{3,}@[A-Za-z0-9\[]"),
-    "token in an address": ("://", r"://(?=[a-z]*[A-Z0-9])[A-Za-z0-9_-]{20,}@[A-Za-z0-9]"),
-    "webhook": (
-        "hook", r"hooks\.slack\.com/services/T\w+/B\w+/\w{16,}|webhook\.office\.com/\S{20}|"
-        r"/api/webhooks/\d+/[\w-]{40,}"),
-    "authorization header": (
-        "authorization",
-        r"(?i:\bauthorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|token)\s+[A-Za-z0-9+/=._-]{8,})"),
-    "bearer token": ("bearer", r"(?i:\bbearer)\s+(?=[A-Za-z]*\d)[A-Za-z0-9._~+/=-]{20,}"),
-    "netrc login": ("machine", r"^[ \t]*machine\s+\S+\s+login\s+\S+\s+password\s+\S+"),
+from goldenami.local.tree import packed_text, secret_values
+
+ISSUED = {
+    "Anthropic or OpenAI key": "sk-ant-api03- sk-proj- sk-svcacct- sk-",
+    "Atlassian token": "ATATT3",
+    "Databricks token": "dapi",
+    "DigitalOcean token": "dop_v1_ doo_v1_ dor_v1_",
+    "Docker token": "dckr_pat_ dckr_oat_",
+    "GitHub token": "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
+    "GitLab token": "glpat- gldt- glrt- glcbt- glptt- glagent-",
+    "Google key": "AIza ya29. 1//0",
+    "Grafana token": "glsa_ glc_",
+    "Hugging Face token": "hf_",
+    "Linear key": "lin_api_",
+    "NGC key": "nvapi-",
+    "PlanetScale password": "pscale_pw_ pscale_tkn_ pscale_oauth_",
+    "SendGrid key": "SG.",
+    "Shopify token": "shpat_",
+    "Slack token": "xoxa- xoxb- xoxe- xoxo- xoxp- xoxr- xoxs- xapp-",
+    "Stripe key": "sk_live_ rk_live_",
+    "Tailscale key": "tskey-auth- tskey-api- tskey-client-",
+    "Vault token": "hvs. hvb. hvr.",
+    "package index token": "pypi-AgE npm_",
 }
-"""By what they find: words, in lower case, of which one is in every such text, and the regular
-expression."""
-_PATTERNS = {kind: (tuple(word.encode() for word in words.split("|")),
-                    re.compile(pattern.encode(), re.MULTILINE))
-             for kind, (words, pattern) in _KNOWN.items()}
+"""By whom: how a token begins. At least 20 letters, digits, dots or dashes follow, by chance."""
 
-_NAMES = (b"pass", b"pw", b"secret", b"token", b"key", b"credential", b"psk", b"authtok",
-          b"community")
-_NAMED = re.compile(
-    rb"""
-    (?P<name>(?i:passw(?:or)?d|(?:bind|root)pw|(?:require|ssh)pass|passphrase
-        |(?<![a-z])(?:pass|pw|pwd)|secret|token|credential|psk|authtok|community
-        |(?:api|access|account|auth|private|secret|shared)[_-]?key)
-        |(?<=[a-z])Pass|(?i:[_"'-]key)) s?(?![a-z]) (?P<more>[\w.-]{0,40}) ["'\]]*
-    (?:(?P<gives>[ \t]*(?::=|=>|=|:|%3[Dd])[ \t]*(?:[|>]-?\n[ \t]+)?|["'],[ ]*|>|</key>\s*<string>
-        |[\s,{]*["']?(?:[Vv]alue|default)["']?[ \t]*[:=][ \t]*)|[ \t]+(?:is[ \t]+)?)
-    (?="(?P<quoted>[^"\s]{8,999})|'(?P<single>[^'\s]{8,999})|(?P<bare>[^\s"'<>,;&|(){}\[\]]{8,999}))""",
-    re.VERBOSE,
+
+class Row(NamedTuple):
+    """A form of a secret. Where the expression has a group, that has to be random, too."""
+
+    name: str
+    words: str
+    expression: str
+    example: str
+
+
+FORMS = (
+    Row("private key", "private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*(?!-)[\w+/=:,. -]{20}",
+        "-----BEGIN RSA PRIVATE KEY-----\n…64"),
+    Row("RSA key in base64", "mii", r"\bMI[\w+/]{2,4}(?:IBADANBgkqhkiG9w0BAQEFAAS|IBAAKC)",
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"),
+    Row("elliptic key in base64", "ageam", r"\bMI[GH]\w{1,3}AgEAM", "MIGHAgEAMBMGByqGSM49"),
+    Row("OpenSSH key in base64", "b3blb", "b3BlbnNzaC1rZXktdjE", "b3BlbnNzaC1rZXktdjEAAAAA"),
+    Row("private key of PuTTY", "putty-user-key", r"^PuTTY-User-Key-File-\d:", "PuTTY-User-Key-File-3: ssh-rsa"),
+    Row("private key of age", "age-secret-key", r"\bAGE-SECRET-KEY-1[0-9A-Z]{50,}", "AGE-SECRET-KEY-1…U58"),
+    Row("authorized key", " aaaa", r"^(?:[^#\n]* )?(?:ssh-(?:rsa|ed25519|dss)|ecdsa-sha2-\S+|sk-\S+@openssh\.com)"
+        r" AAAA[A-Za-z0-9+/]{40,}", "ssh-ed25519 AAAA…64 ada@laptop"),
+    Row("AWS key", "akia|asia", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", "AKIA…U16"),
+    Row("Azure key", "accountkey=|sharedaccesskey=", "(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{40,}",
+        "AccountKey=…86=="),
+    Row("Azure signature", "sig=", r"[?&]sig=[\w%+/]{40,}", "?sv=1&sig=…43%3D"),
+    Row("Azure secret", "q~", r"\b[A-Za-z0-9_~.-]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}", "abc8Q~…34"),
+    Row("Telegram token", ":aa", r"\b\d{8,10}:AA[\w-]{33}", "123456789:AA…33"),
+    Row("Terraform token", ".atlasv1.", r"\b\w{14}\.atlasv1\.[\w-]{40,}", "…14.atlasv1.…60"),
+    Row("JSON web token", "eyj", r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", "eyJ…20.eyJ…40.…43"),
+    Row("registry login", 'auth"|identitytoken|registrytoken',
+        r'"(?:auth|identitytoken|registrytoken)"\s*:\s*"[\w+/=.-]{8,}"',
+        '"auth": "…24"'),
+    Row("password hash of GRUB", "grub.pbkdf2", r"grub\.pbkdf2\.sha512\.\d+\.[0-9A-F]{40}",
+        "grub.pbkdf2.sha512.10000.…X64"),
+    Row("password hash of LDAP", "sha", r"\{S?SHA\d*\}[\w+/=]{20,}", "{SSHA}…32"),
+    Row("password hash of PostgreSQL", "scram-sha-", r"SCRAM-SHA-\d+\$\d+:\S{20,}", "SCRAM-SHA-256$4096:…44"),
+    Row("password hash of Apache", "$apr1$", r"^[^:\s]+:\$apr1\$\S{20,}", "ada:$apr1$…8$…22"),
+    Row("password hash", "$", r"(?:^|[:\s\"'])\$(?:1|2[abxy]|5|6|7|y|argon2id?)\$[\w./$,=+]{20,}", "ada:$6$…8$…86:1"),
+    Row("password in an address", "://", r"[a-z0-9]://[^\s/:@'\"<>${}()\[\]|\\]*:(?!(?i:pass(?:word)?|secret|token)@)"
+        r"[^\s/:@'\"<>${}()\[\]|\\*]{3,}@[A-Za-z0-9\[]", "https://ada:…8@host.example/"),
+    Row("token in an address", "://", r"://(?=[a-z]*[A-Z0-9])[\w-]{20,}@[A-Za-z0-9]", "https://…24@host.example/"),
+    Row("webhook of Slack", "hooks.slack", r"hooks\.slack\.com/services/T\w+/B\w+/\w{16,}",
+        "hooks.slack.com/services/T…U8/B…U8/…24"),
+    Row("webhook of Teams", "webhook.office", r"webhook\.office\.com/\S{20}", "x.webhook.office.com/webhookb2/…32"),
+    Row("webhook of Discord", "/api/webhooks", r"/api/webhooks/\d+/[\w-]{40,}", "/api/webhooks/123/…60"),
+    Row("authorization header", "authorization", r"(?i:\bauthorization[\"']?\s*[:=]\s*[\"']?(?:basic|bearer|token))"
+        r"\s+([\w+/=.-]{8,})", "Authorization: Basic …24"),
+    Row("bearer token", "bearer", r"(?i:\bbearer)\s+([\w.~+/=-]{20,})", "bearer …32"),
+    Row("netrc login", "machine", r"^[ \t]*machine\s+\S+\s+login\s+\S+\s+password\s+\S+",
+        "machine x login ada password …8"),
 )
-"""A name that says secret, and a value, anywhere in a line. `more` of the name may deny it."""
-_ARGUMENT = re.compile(
-    rb"""
-    (?:\b(?:sshpass|mongo\w*|7z|az)\s(?:[^\n|;]{0,99}?\s)?-p[ =]?
-    |\b(?:mysql|mariadb)[\w-]*\s(?:[^\n|;]{0,99}?\s)?-p |\b(?:un)?zip\s[^\n|;]{0,99}?-P[ ]?
-    |\b(?:sqlcmd|ipmitool)\s[^\n|;]{0,99}?\s-P[ ] |\bopenssl\s[^\n|;]{0,99}?\s-k[ ]
-    |\b(?:docker|podman|helm|skopeo|oc)\s[^\n|;]{0,99}?login\s(?:[^\n|;]{0,99}?\s)?-p[ =]?
-    |\b(?:curl|wget|http|lftp|java)\s(?:[^\n|;]{0,199}?\s)?
-        (?:-u|-a|-auth|--user|--proxy-user)[ =]?["']?[\w.@-]+[:,]
-    |\bredis-cli\s[^\n|;]{0,99}?-a[ ] |\bldap\w+\s[^\n|;]{0,99}?-w[ ]
-    |\bsmb\w+\s[^\n|;]{0,99}?-U[ ]?\S+% |\b(?:wandb|vault)\s+login\s+
-    |\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+ |\brabbitmqctl\s+\w+\s+\S+\s+ |\bcreateUser\s+\S+\s+\S+\s+
-    |\becho\s+["']?[\w.-]+:(?=[^\n|]{0,99}\|[ ]*(?:sudo\s)?chpasswd) |\bchpasswd\s*<<<\s*["']?[\w.-]+:
-    |\becho\s+(?:-n\s+)?(?=[^\n|]{0,99}\|[^\n]{0,199}(?:\s-S\b|--password-stdin|--stdin))
-    |\blist:[ ]*\|?\s+(?:-[ ])?[\w.-]+: |\]:\d+\s+[\w.@-]+:
-    |^[\w.*-]+:(?:\d+|\*):[^\s:]+:[^\s:]+:)
-    ["']?([^\s"'<>|;]{6,})""",
-    re.MULTILINE | re.VERBOSE,
+"""What is secret by its form."""
+PROGRAMS = {
+    "sshpass mongo mongosh mongodump 7z az mysql mysqldump mysqladmin mariadb mariadb-dump": "-p",
+    "docker podman helm skopeo oc": "-p",
+    "zip unzip sqlcmd ipmitool": "-P",
+    "openssl": "-k pass:",
+    "redis-cli": "-a",
+    "ldapsearch ldapadd ldapmodify ldapwhoami ldappasswd": "-w",
+    "smbclient smbget rpcclient": "-U*%",
+    "curl wget http https java": "-u*: -a*: -auth*: --user*: --proxy-user*:",
+    "lftp": "-u*,",
+    "wandb vault": "login",
+}
+"""Programs, and the options before a password. `*` is for what stands between."""
+FIELDS = (
+    Row("htpasswd", "htpasswd", r"\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+", "htpasswd -cb /etc/x ada …8"),
+    Row("rabbitmqctl", "rabbitmqctl", r"\brabbitmqctl\s+\w+\s+\S+\s+", "rabbitmqctl add_user a …8"),
+    Row("user of SNMP", "createuser", r"(?i:\bcreateUser)\s+\S+\s+\S+\s+", "createUser a SHA …8 AES"),
+    Row("PowerShell", "securestring", r"(?i:-SecureString)\s+(?:-String\s+)?", "ConvertTo-SecureString '…12'"),
+    Row("chpasswd", "chpasswd", r"\becho\s+[\"']?[\w.-]+:(?=[^\n|]{0,99}\| *(?:sudo\s)?chpasswd)"
+        r"|\bchpasswd\s*<<<\s*[\"']?[\w.-]+:", "echo 'ada:…8' | chpasswd"),
+    Row("standard input", "echo", r"\becho\s+(?:-n\s+)?(?=[^\n|]{0,99}\|[^\n]{0,199}"
+        r"(?:\s-S\b|--password-stdin|--stdin))", "echo …8 | docker login -u a --password-stdin"),
+    Row("users of cloud-init", "list:", r"\blist: *\|?\s+(?:- )?[\w.-]+:", "chpasswd:\n  list: |\n    ada:…8"),
+    Row("debconf", "password", r"^(?:[\w.+-]+\s+)?[\w.+-]+/\S+\s+password\s+", "mysql mysql/root password …12"),
+    Row("postfix", "]:", r"\]:\d+\s+[\w.@-]+:", "[smtp.example]:587 ada:…8"),
+    Row(".pgpass", ":", r"^[\w.*-]+:(?:\d+|\*):[^\s:]+:[^\s:]+:", "db.example:5432:app:ada:…8"),
+    Row("rsync", "secrets", r"secrets: +[\w.-]+:", "secrets: ada:…8"),
 )
-"""What is a password by its place: arguments of programs, the last field of .pgpass."""
-_NO_VALUE = re.compile(
-    rb"\$[\w{(].*|%[(\w].*|[`<*!{@-].*|~?\.{0,2}[\w*]*/.*|[a-z+]+://.*|arn:.*|[0-9A-F]{40}")
-"""References, options, paths, addresses, and OpenPGP fingerprints."""
-_WORDS = re.compile(
-    rb"[A-Za-z]+(?:[._-]?\d+)*|(?:[A-Za-z]{2,}\d{0,4}[a-z]{0,5}|\d+)"
-    rb"(?:[._:/@+-]+(?:[A-Za-z]{2,}\d{0,4}[a-z]{0,5}|[a-z]?\d*))*|[\d.:-]+")
-_PLAIN = re.compile(rb"[A-Za-z]+|[A-Za-z]{2,}\d*(?:[._:/@-]+(?:[A-Za-z]{2,}\d*|\d+))+")
-"""Names such as `scram-sha-256`; the second of values of what is hardly anything but secret."""
-_NAMES_ONE = re.compile(rb"[\w.-]*(?i:id|arn|name|type|usage|path|file|alias)s?")
-_IN_PATH, _IN_ARN = re.compile(rb"/[\w.-]*$"), re.compile(rb"\barn:[\w:/-]*$")
-_WRAP = re.compile(
-    rb"(?<=[A-Za-z0-9+/]{40})\r?\n[ \t]*(?=[A-Za-z0-9+/]{4,}={0,2}[ \t]*\r?$)", re.MULTILINE)
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]{20,}={0,2}")
-_DECODED_BYTES, _DEPTH = 1 << 20, 3
+"""Commands and files in which a password has its place: what stands before it."""
+STEMS = ("pass", "pw", "secret", "token", "key", "credential", "psk", "authtok", "community", "cookie", "activation")
+"""Of which one is in each name that says secret."""
+_SURE = (
+    "(?i:passw(?:or)?d|passphrase|secret|token|credential|psk|authtok|community|activation[_-]?code)"
+    "|(?<![a-z])(?:pass|pwd?)|(?<![A-Z])(?:Pass|PASS|Pwd?|PWD?)"
+)
+_UNSURE = "(?i:key|cookie|pass|pwd?)"
+"""Names of secrets; those whose value is one if it was made by chance."""
+_QUALIFIED = re.compile(
+    rb"(?i:(?:api|access|account|activation|auth|encryption|licen[cs]e|master|private|secret|shared|signing)[_-]?k"
+    rb"|(?:admin|bind|db|ftp|ldap|mail|my|pg|require|root|smtp|sql|ssh|user)p)$")
+_IN_WORD = re.compile(rb"[a-z]{2}$|[A-Z]{2}$")
+"""What before its first letter makes a short name sure; where it is but a part of a word."""
+GIVES = {
+    "assignment": r"[ \t]*(?:[=!]?={1,2}|:=|=>|:|%3[Dd])[ \t]*(?:[|>]-?\n[ \t]+)?",
+    "declaration": r"[ \t]*:[ \t]*&?[A-Za-z][\w\[\].]{0,30}[ \t]*=[ \t]*",
+    "argument": r"[\"'],[ ]*(?=[bru]?[\"'])",
+    "element": r">(?:<!\[CDATA\[)?|</\w+>\s*<\w+>",
+    "attribute": r"[\s,{]*[\"']?(?:[Vv]alue|default)[\"']?[ \t]*[:=][ \t]*",
+}
+"""How a name is given a value."""
+_ENDS = r"[\s,;:)}\]<]|$"
+_NAMED = re.compile(rf"""
+    (?:(?P<sure>{_SURE})|{_UNSURE}) [sS]?(?:(?<=[a-z])(?![a-z])|(?<=[A-Z])(?![A-Za-z]))
+    (?P<more>[\w.-]{{0,40}}+) ["'\]]*?
+    (?:(?P<gives>{"|".join(sorted(GIVES.values(), key=len, reverse=True))})|[ \t]+(?:is[ \t]+)?)
+    [\[(]?[bru]?(?:
+        "(?P<quoted>(?:[^\s"]|"(?!{_ENDS})){{8,999}})"|'(?P<single>(?:[^\s']|'(?!{_ENDS})){{8,999}})'
+        |(?P<bare>(?!["'])(?:[^\s<]|<(?!/)){{8,999}}))
+    """.encode(), re.VERBOSE)
+_OTHER = re.compile(rb"(?i:pub|public|verify\w*|cache|sort|partition|primary|foreign|host)[_-]?\w$|\barn:[\w:/-]*$")
+_DENIED = re.compile(rb"[\w.-]*(?i:id|arn|name|type|usage|path|file|alias|fingerprint|url)s?")
+"""What a name begins and goes on with that is no secret's."""
+_NAME = re.compile(rb"[Pp]assw|PASSW|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Kk]ey|KEY|PSK|pwd|[Cc]ookie")
+"""What a value has that is a name itself."""
+_VERB = re.compile(rb"(?i:pass|pwd?)\b")
+_OPTION, _IN_PATH = re.compile(rb"(?:^|\s)--?[\w-]*$"), re.compile(rb"/[\w.-]*$")
+_DEPTH = 3
+"""So often a text may be encoded."""
+ARGUMENT = "a password as an argument"
+_VALUE = r"[\"']?([^\s\"'<>|;]{6,})"
+
+
+def _issued(begins: list[str]) -> str:
+    return rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, begins))})([\w.-]{{20,}})"
+
+
+def _program(names: str, options: list[str]) -> str:
+    either = "|".join(re.escape(option).replace(r"\*", r"[ =]?[\"']?[\w.@-]+") for option in options)
+    return rf"\b(?:{names.replace(' ', '|')})\s(?:[^\n|;]{{0,199}}?\s)?(?:{either})[ =]*{_VALUE}"
+
+
+_ROWS = [
+    *FORMS,
+    *(Row(name, "|".join(begins.split()), _issued(begins.split()), begins) for name, begins in ISSUED.items()),
+    *(Row(ARGUMENT, re.sub(r"\*\S*| ", "|", options), _program(names, options.split()), options)
+      for names, options in PROGRAMS.items()),
+    *(row._replace(name=ARGUMENT, expression=f"(?:{row.expression}){_VALUE}") for row in FIELDS),
+]
+_KNOWN = [(row.name, list(filter(None, row.words.lower().encode().split(b"|"))),
+           re.compile(row.expression.encode(), re.MULTILINE)) for row in _ROWS]
 
 
 def found(text: bytes, depth: int = 0) -> str:
-    """The first kind of secret in a text, or in what it has in base64; "" where there is none."""
-    # In strings, as of JSON.
-    text = re.sub(rb"(?<!\\)\\+([\"'/])", rb"\1", re.sub(rb"(?<!\\)\\+n", b"\n", text))
-    lower = text.lower()
-    for kind, (words, pattern) in _PATTERNS.items():
-        if any(word in lower for word in words) and pattern.search(text):
-            return kind
-    if any(_looks_random(match[1], 6) for match in _ARGUMENT.finditer(text)):
-        return "a password as an argument"
-    if any(name in lower for name in _NAMES) and any(map(_is_secret, _NAMED.finditer(text))):
-        return "a value of something secret"
-    parts = _BASE64.findall(_WRAP.sub(b"", text)) if depth < _DEPTH else []
-    inner = b"\n".join(filter(None, map(_decoded, parts)))
+    """The first kind of secret in a text, or in what it encodes; "" where there is none."""
+    text = packed_text.unescaped(text)
+    if kind := next(kinds(text), ""):
+        return kind
+    inner = packed_text.inner(text) if depth < _DEPTH else b""
     return found(inner, depth + 1) if inner else ""
 
 
+def kinds(text: bytes) -> Iterator[str]:
+    """The kinds of secrets in a text, without what it encodes."""
+    lower = text.lower()
+    for kind, words, pattern in _KNOWN:
+        if any(word in lower for word in words) and any(map(_is_made, pattern.finditer(text))):
+            yield kind
+    starts = (stem.start() for word in STEMS for stem in re.finditer(word.encode(), lower))
+    if any(_is_secret(match) for at in starts if (match := _NAMED.match(text, at))):
+        yield "a value of something secret"
+
+
+def _is_made(match: re.Match[bytes]) -> bool:
+    return match.re.groups == 0 or secret_values.is_random(match[1], 6)
+
+
 def _is_secret(match: re.Match[bytes]) -> bool:
-    value = match["quoted"] or match["single"] or match["bare"]
-    begins = match.string[max(0, match.start() - 99):match.start()]
-    # Still a secret's name.
+    begins = match.string[max(0, match.start() - 99):match.start() + 1]
+    # `secret_access_key` is still a secret's name.
     more = re.sub(rb"(?i:[_-]?(?:access_?)?(?:key|token|password))$", b"", match["more"])
-    if _NAMES_ONE.fullmatch(more) or _IN_ARN.search(begins):
+    qualified = _QUALIFIED.search(begins) is not None
+    sure = match["sure"] is not None or qualified
+    if _OTHER.search(begins) or _DENIED.fullmatch(more) or (not sure and _IN_WORD.search(begins)):
         return False
-    weak = more or match["name"][1:].lower() == b"key"
-    if not match["gives"]:
-        verb = match["name"].lower() in (b"pass", b"pw") and not begins.endswith((b"-", b"_"))
-        if more or verb or not value.isascii() or _IN_PATH.search(begins):
+    sure = sure and not more
+    if not match["gives"] and _OPTION.search(begins) is None:
+        # Prose: "the password is". "pass" is a verb.
+        if not sure or _IN_PATH.search(begins) or (not qualified and _VERB.match(match[0])):
             return False
-    if weak or not match["gives"]:
-        return _looks_random(value, 10 if weak else 8)
-    in_no_case = len(re.findall(rb"[a-z][A-Z]", value)) * 4 > len(value)
-    return len(set(value)) >= 5 and (in_no_case or re.search(rb"\d", value) is not None) \
-        and not _NO_VALUE.fullmatch(value) and not _PLAIN.fullmatch(value)
+    elif sure:
+        return any(map(secret_values.is_chosen, _values(match)))
+    length = 8 if sure else 10
+    return any(secret_values.is_random(value, length) and not _NAME.search(value) for value in _values(match))
 
 
-def _looks_random(value: bytes, length: int) -> bool:
-    """Whether a value is no word, number, version or path."""
-    kinds = sum(any(low <= byte <= high for byte in value) for low, high in (b"az", b"AZ", b"09"))
-    return len(value) >= length and kinds >= 2 and len(set(value)) >= 6 \
-        and not _NO_VALUE.fullmatch(value) and not _WORDS.fullmatch(value)
-
-
-def _decoded(text: bytes) -> bytes:
-    """The text that base64 is of, also a compressed one; nothing where it is of something else."""
-    try:
-        data = base64.b64decode(text + b"=" * (-len(text) % 4))
-        if data.startswith(b"\x1f\x8b"):
-            data = zlib.decompressobj(wbits=31).decompress(data, _DECODED_BYTES)
-    except (binascii.Error, zlib.error):
-        return b""
-    return data if data.isascii() and b"\0" not in data else b""
+def _values(match: re.Match[bytes]) -> list[bytes]:
+    """What a name may be given: a line's rest, and that up to a sign that ends a value."""
+    if value := match["quoted"] or match["single"]:
+        return [value]
+    whole = match["bare"].rstrip(b"\"'>,.;)]}")
+    first = re.split(rb"[\"',;&|(){}\[\]]", whole)[0]
+    if secret_values.is_reference(whole) or secret_values.is_code(whole) or _NAME.search(first):
+        return []
+    return [first, whole] if match["sure"] and match["gives"] and len(whole) <= 64 else [first]

@@ -1,0 +1,86 @@
+"""Text in what compresses, encodes or holds it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import bz2
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_MOST = 16 << 20
+"""Bytes that are decompressed of one stream."""
+_PACKERS: dict[bytes, Callable[[], Any]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(31), b"BZh": bz2.BZ2Decompressor, b"\xfd7zXZ\0": lzma.LZMADecompressor,
+    **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), zlib.decompressobj),
+}
+"""By the first bytes: gzip, bzip2, xz, and zlib's four levels."""
+_PRINTABLE = re.compile(rb"[\t\n\r -~]{8,}")
+_WIDE = re.compile(rb"(?:[\t\n\r -~]\0){8,}")
+"""Text of one byte a character, and of two (UTF-16)."""
+_WRAP = re.compile(rb"(?<=[\w+/-]{40})\r?\n[ \t]*(?=[\w+/-]{4,}={0,2}[ \t]*\r?$)", re.MULTILINE)
+_ENCODED = re.compile(rb"[A-Za-z0-9+/_-]{20,}")
+_HEX = re.compile(rb"(?:[0-9a-fA-F]{2})+")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
+def is_packed(data: bytes) -> bool:
+    """Whether it begins as a compressed file does."""
+    return data.startswith(tuple(_PACKERS))
+
+
+def readable(data: bytes) -> bytes:
+    """The text of a file. Of one that is no text, what can be printed."""
+    data = _unpacked(data)
+    return data if b"\0" not in data else _printable(data)
+
+
+def unescaped(text: bytes) -> bytes:
+    """A text without the signs that strings in JSON and in shells have."""
+    text = re.sub(rb"\\u00([2-7][0-9a-fA-F])", lambda match: bytes.fromhex(match[1].decode()), text)
+    text = text.replace(b"'\"'\"'", b"'")
+    text = re.sub(rb"(?<!\\)\\+n", b"\n", text)
+    return re.sub(rb"(?<!\\)\\+([\"'/])", rb"\1", text)
+
+
+def inner(text: bytes) -> bytes:
+    """What a text has in base64 or hex; each on a line."""
+    return b"\n".join(filter(None, map(_decoded, _parts(_WRAP.sub(b"", text)))))
+
+
+def _parts(text: bytes) -> Iterator[bytes]:
+    """Also what follows a path or a name, since `/`, `_` and `-` may stand before base64."""
+    for run in _ENCODED.findall(text):
+        ends = [run.split(b"/", number)[-1] for number in range(1, min(4, run.count(b"/")) + 1)]
+        yield run
+        yield from {part for part in [*re.split(b"[_-]", run), *ends] if 20 <= len(part) < len(run)}
+
+
+def _decoded(run: bytes) -> bytes:
+    try:
+        data = bytes.fromhex(run.decode()) if _HEX.fullmatch(run) \
+            else base64.b64decode(run.translate(_URL_SAFE) + b"=" * (-len(run) % 4))
+    except binascii.Error:
+        return b""
+    return _printable(_unpacked(data))
+
+
+def _printable(data: bytes) -> bytes:
+    return b"\n".join([*_PRINTABLE.findall(data), *(wide.replace(b"\0", b"") for wide in _WIDE.findall(data))])
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Decompressed, and what follows the compressed streams as it is."""
+    make = next((make for begin, make in _PACKERS.items() if data.startswith(begin)), None)
+    parts, rest = list[bytes](), data
+    while make and rest and sum(map(len, parts)) < _MOST:
+        packer = make()
+        try:
+            parts.append(packer.decompress(rest, _MOST))
+        except (zlib.error, lzma.LZMAError, OSError, ValueError):
+            break
+        rest = packer.unused_data
+    return b"".join([*parts, rest])
