@@ -18,7 +18,7 @@ from goldenami.local.disk.grub import SECTOR
 from goldenami.local.reader.block_source import Extent, RawFile, merged
 from goldenami.local.reader.ext4 import BLOCK, JOURNAL_INODE, Ext4
 from goldenami.local.reader.observe import Region
-from goldenami.local.tree import packed_text, secret_patterns
+from goldenami.local.tree import secret_patterns
 
 _TABLE_SECTORS = 34
 """First sector and partition table; at the disk's end one sector less (UEFI 2.10, figure 5.1)."""
@@ -45,7 +45,7 @@ def find(disk: Path) -> list[str]:
             behind = [(begins, entry["offset"] + entry["size"])]
             lines += [f"{units.size(stop - start)} behind the hashes, from byte {start}"
                       for start, stop in _filled(source, behind)]
-        elif secret := secret_patterns.found(packed_text.readable(b"\n".join(_data(source, entry)))):
+        elif secret := secret_patterns.in_file(b"\n".join(_data(source, entry))):
             lines.append(f"{secret} in partition {entry['name']}")
     return lines
 

@@ -32,10 +32,13 @@ def is_packed(data: bytes) -> bool:
     return data.startswith(tuple(_PACKERS))
 
 
-def readable(data: bytes) -> bytes:
-    """The text of a file. Of one that is no text, what can be printed."""
+def readable(data: bytes) -> tuple[bytes, bool]:
+    """The text of a file, and whether it is one: of another it is what can be printed."""
     data = _unpacked(data)
-    return data if b"\0" not in data else _printable(data)
+    if b"\0" not in data:
+        return data, True
+    is_wide = 5 * data.count(b"\0") > 2 * len(data) and _WIDE.search(data[:1024]) is not None
+    return _printable(data), is_wide
 
 
 def unescaped(text: bytes) -> bytes:

@@ -32,6 +32,8 @@ ACCESS, KEYS = "authorized key", "/etc/ssh/keys.d/"
 """What secret_patterns calls a line of authorized_keys, and where the role customize has them."""
 _DEBCONF = "/var/cache/debconf/passwords.dat"
 """Where debconf keeps the answers to questions of the type `password`."""
+_INDEX = "/usr/lib/udev/hwdb.bin"
+"""systemd-hwdb makes it of packages' own texts, whose words then stand beside others."""
 _CORE = 4
 """e_type of a core dump (elf(5))."""
 
@@ -93,7 +95,7 @@ def _beside(root: Path, path: str, status: os.stat_result, *, known: bool) -> by
     for name in os.listxattr(inside, follow_symlinks=False):
         if name.startswith(("user.", "trusted.")):
             value = os.getxattr(inside, name, follow_symlinks=False)
-            found.append(packed_text.readable(os.fsencode(name) + b"=" + value))
+            found.append(packed_text.readable(os.fsencode(name) + b"=" + value)[0])
     return b"\n".join(found)
 
 
@@ -152,6 +154,8 @@ def _compiled(path: str, owned: Mapping[str, str]) -> bool:
 
 def _secret(root: Path, path: str, status: os.stat_result, digests: list[str]) -> str:
     """What is secret in a file; byte code and other binaries hold what their source says."""
+    if path == _INDEX:
+        return ""
     with (root / path[1:]).open("rb") as source:
         start = source.read(8192)
         if start.startswith(b"\x7fELF"):
@@ -166,4 +170,4 @@ def _secret(root: Path, path: str, status: os.stat_result, digests: list[str]) -
             return ""
     if path == _DEBCONF and re.search(rb"^Value: *\S", data, re.MULTILINE):
         return "a password of debconf"
-    return secret_patterns.found(packed_text.readable(data))
+    return secret_patterns.in_file(data)

@@ -8,7 +8,7 @@ asked only where one of its words is in the text, in small letters.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from goldenami.local.tree import packed_text, secret_values
@@ -162,7 +162,8 @@ _VALUE = r"[\"']?([^\s\"'<>|;]{6,})"
 
 
 def _issued(begins: list[str]) -> str:
-    return rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, begins))})([\w.-]{{20,}})"
+    # Not within another value in base64, nor the digest of a wheel's RECORD.
+    return rf"(?<![A-Za-z0-9_-])(?<!sha256=)(?:{'|'.join(map(re.escape, begins))})([\w.-]{{20,}})"
 
 
 def _program(names: str, options: list[str]) -> str:
@@ -181,13 +182,21 @@ _KNOWN = [(row.name, list(filter(None, row.words.lower().encode().split(b"|"))),
            re.compile(row.expression.encode(), re.MULTILINE)) for row in _ROWS]
 
 
-def found(text: bytes, depth: int = 0) -> str:
-    """The first kind of secret in a text, or in what it encodes; "" where there is none."""
+def in_file(data: bytes) -> str:
+    """The first kind of secret in a file; "" where there is none. Programs and databases have words
+    and test values beside each other, which look like arguments and hashes and are none."""
+    text, is_text = packed_text.readable(data)
+    return found(text, without=() if is_text else (ARGUMENT, "password hash"))
+
+
+def found(text: bytes, depth: int = 0, without: Collection[str] = ()) -> str:
+    """The first kind of secret in a text, or in what it encodes, but for the kinds `without`; ""
+    where there is none."""
     text = packed_text.unescaped(text)
-    if kind := next(kinds(text), ""):
+    if kind := next((kind for kind in kinds(text) if kind not in without), ""):
         return kind
     inner = packed_text.inner(text) if depth < _DEPTH else b""
-    return found(inner, depth + 1) if inner else ""
+    return found(inner, depth + 1, without) if inner else ""
 
 
 def kinds(text: bytes) -> Iterator[str]:
