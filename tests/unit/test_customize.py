@@ -76,7 +76,7 @@ def test_what_everybody_asks_for(checkout: Path) -> None:
     ("files: [{source: company.conf, path: /etc/a/b, mod: '0640'}]",
      "files.1.mod: unknown key; did you mean `mode`?"),
     ("files: [{source: company.conf, path: /etc/a/b, mode: 0640}]",
-     'files.1.mode: input should be a valid string (got 416); put it in quotes: "416"'),
+     "files.1.mode: YAML reads 0640 as another number, 416"),
     ("files: [{source: company.conf, path: /etc/a/b, mode: '416'}]", "files: has a mode that is"),
     ("files: [{source: company.conf, path: etc/a}]", "files: has a path that is no whole one"),
     ("groups: [Data sets]", "groups: has what is no group"),
