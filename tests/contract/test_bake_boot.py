@@ -135,15 +135,14 @@ class Place:
 USER = pwd.getpwnam("nobody")
 PROXY = "http://127.0.0.1:9"
 PLACES = {
-    "plain": Place(),
-    "below root's home, which an image closes, too": Place("/root"),
-    "a user's closed home, by sudo": Place("home", {"SUDO_USER": USER.pw_name, "HOME": USER.pw_dir}),
-    "a path with a space, through a link": Place("through a link"),
-    "umask 077, no HOME, no LANG, behind a proxy": Place(".", {
+    "below root's home, which an image closes, too, with umask 077": Place("/root", {
         "HOME": None, "LANG": None, "LC_ALL": None, "http_proxy": PROXY, "https_proxy": PROXY,
     }, umask=0o077),
-    "temporary folders in which nothing runs, little shared memory": Place(
-        mounts="mount -t tmpfs -o noexec,size=64m t /tmp; mount -t tmpfs -o size=1m s /dev/shm"),
+    "a user's closed home by sudo, temporary folders in which nothing runs": Place(
+        "home", {"SUDO_USER": USER.pw_name, "HOME": USER.pw_dir},
+        mounts="mount --bind /tmp /tmp; mount -o remount,bind,noexec /tmp; "
+               "mount -t tmpfs -o size=1m s /dev/shm"),
+    "a path with a space, through a link": Place("through a link"),
 }
 
 
