@@ -77,7 +77,8 @@ def running(
         sys.executable, "-m", "pytest", "-q", "--color=no",
         # Nothing above the folder is read: a conftest.py there may need what no bake installs.
         "-c", str(program_files.INSTALLED / program_files.CHECKS / "pytest.ini"),
-        f"--rootdir={folder}", f"--confcutdir={folder}",
+        # Two folders up, so that no folder of a role has the name of an installed package.
+        f"--rootdir={folder.parents[1]}", f"--confcutdir={folder}",
         "-p", "goldenami.image.verify.pytest_plugin", "--continue-on-collection-errors", *argv,
         f"--checks={found}", "--booted", *([f"--gpu-session={gpu_session}"] if gpu_session else []),
         f"--junitxml={work / f'junit{name}.xml'}",
