@@ -65,15 +65,20 @@ cluster_spawner.LOOK_S = 0.1
 
 
 def network(aws: Emulator) -> dict[str, Any]:
-    """A template, and two subnets of the loopback; the hub's settings."""
+    """A template, and two subnets of the loopback; the hub's settings.
+
+    Tests that run beside each other have networks of their own: EC2 hands out a subnet's addresses
+    in order, and a machine of the other test would answer as this one's server.
+    """
+    net = f"127.{os.getpid() % 250 + 1}"  # the workers of one run are started within moments
     aws.set(pending_s=0)
     account, ec2 = SeededAccount(aws), boto3.client("ec2", REGION)
     account.template(TEMPLATE, [account.ami(1)], tagged=True)
-    vpc = ec2.create_vpc(CidrBlock="127.1.0.0/16")["Vpc"]["VpcId"]
+    vpc = ec2.create_vpc(CidrBlock=f"{net}.0.0/16")["Vpc"]["VpcId"]
     tagged = tags.specifications({"goldenami:hub": "notebooks"}, "security-group")
     group = ec2.create_security_group(GroupName="servers", Description="servers", VpcId=vpc,
                                       TagSpecifications=tagged)
-    subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"127.1.{number}.0/24",
+    subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=f"{net}.{number}.0/24",
                                  AvailabilityZone=f"{REGION}{zone}")["Subnet"]["SubnetId"]
                for number, zone in enumerate("ab", 1)]
     return {"template": TEMPLATE, "types": TYPES, "security_groups": [group["GroupId"]],
