@@ -46,14 +46,14 @@ def gathered(
 @pytest.fixture(scope="module")
 def files(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """What is on the disk."""
-    return gathered("distributions", "check", "compiled", "record", "closed", "pips", "own")
+    return gathered("distributions", "check", "compiled", "record", "closed", "pips")
 
 
 @pytest.fixture(scope="module")
 def ran(gathered: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """How the frameworks run on this CPU: `verify` asks its own machine's, ten times as fast as an
     emulated one."""
-    return gathered("flags", "smoke", "gpu", "entered", "imported", "doctor")
+    return gathered("flags", "smoke", "gpu", "entered", "imported", "own", "doctor")
 
 
 @pytest.fixture(scope="module")

@@ -107,10 +107,11 @@ def test_pip_of_a_login_is_its_python3_s(files: dict[str, Any], lock: dict[str, 
 
 @pytest.mark.no_boot
 def test_an_environment_of_one_s_own_sees_the_frameworks(
-    files: dict[str, Any], lock: dict[str, Any]
+    ran: dict[str, Any], lock: dict[str, Any], lacking: list[str]
 ) -> None:
+    """Its last command imports them, on whichever CPU the bake has."""
     _one_environment(lock)
-    assert files["own"]["rc"] == 0, files["own"]
+    assert ran["own"]["rc"] in ({0, SIGILL} if lacking else {0}), ran["own"]
 
 
 @pytest.mark.no_boot
