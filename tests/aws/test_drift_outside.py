@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from goldenami.aws import tags
 from goldenami.aws.snapshots import temporary
 from goldenami.fleet.drift import running_instance
+from goldenami.local.drift.disk_records import DiskRecord
 from support.aws import unbound
 from support.aws.emulator import Emulator, retry_at_once
 from support.aws.kill_proxy import KillPoint, KillProxy, When
@@ -99,30 +101,37 @@ def test_with_a_key_ami_and_manifest_are_what_was_signed(
     expect(2, "is no public key")
 
 
-def test_user_data_and_key_are_those_of_the_launch(
+def test_what_ec2_knows_of_the_launch_is_compared_and_the_rest_is_said(
     cloud: CloudDisk, checkout: Checkout, tmp_path: Path
 ) -> None:
-    """Root runs what cloud-init took from user data: what EC2 knows of it, and nothing else."""
-    script = "#!/bin/sh\nid\n"
+    """Key and name, and which volumes the machine has besides."""
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAicl7XU1gyuKmv26LsdWrRgc04ODmxm/lQddheVpsfL"
-    cloud.account.ec2.import_key_pair(KeyName="golden", PublicKeyMaterial=f"{key} x".encode())
+    ec2 = cloud.account.ec2
+    for name, text in (("golden", key), ("other", key.replace("Vpsf", "AAAA"))):
+        ec2.import_key_pair(KeyName=name, PublicKeyMaterial=f"{text} x".encode())
 
-    def looked(name: str, **launch: str) -> set[str]:
+    def looked(code: int, **launch: str) -> DiskRecord:
         instance = cloud.account.launch(cloud.ami, **launch)
-        disk = small_image.copy(cloud.build, tmp_path / name)
+        [found] = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"]
+        volume = ec2.create_volume(AvailabilityZone=found["Placement"]["AvailabilityZone"], Size=1)
+        ec2.attach_volume(VolumeId=volume["VolumeId"], InstanceId=instance, Device="/dev/sdf")
+        disk = small_image.copy(cloud.build, tmp_path / instance)
         with small_image.mounted(disk, tmp_path / "mount") as tree:
-            plants.put(tree, Plant(f"{plants.INSTANCE}/scripts/part-001", script, 0o700))
+            plants.put(tree, Plant("/etc/hostname", found["PrivateDnsName"]))
             plants.put(tree, Plant("/home/debian/.ssh/authorized_keys", f"{key} x\n", 0o600))
+            for folder in (tree / "home/debian", tree / "home/debian/.ssh"):
+                os.chown(folder, 1000, 1000)
+            (tree / "home/debian/.ssh").chmod(0o700)
         cloud.write(instance, disk)
-        said = look(checkout, instance, "--json", code=0 if name == "launched" else 6)
-        return {row.path for row in cloud_disk.record(said).drift}
+        record = cloud_disk.record(look(checkout, instance, "--json", code=code))
+        assert record.unseen == ["memory", "local disks", f"volume {volume['VolumeId']}"]
+        return record
 
-    assert looked("launched", UserData=script, KeyName="golden") == set()
-    part = f"{plants.INSTANCE}/scripts/part-001"
-    assert looked("other user data", UserData="#!/bin/sh\n") == {part}
-    cloud.account.ec2.import_key_pair(KeyName="other",
-                                      PublicKeyMaterial=key.replace("Vpsf", "AAAA").encode())
-    assert looked("other key", KeyName="other") == {part, "/home/debian/.ssh/authorized_keys"}
+    assert looked(0, KeyName="golden").drift == []
+    assert looked(0, KeyName="other", UserData=f"#cloud-config\nssh_authorized_keys: ['{key}']\n").drift == []
+    rows = looked(6, KeyName="other", UserData="#!/bin/sh\n").drift
+    assert [(row.path, row.what) for row in rows] == [
+        ("/home/debian/.ssh/authorized_keys", ["content: not the key of the launch"])]
 
 
 def temporary_ones(cloud: CloudDisk) -> list[str]:

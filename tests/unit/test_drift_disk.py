@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from goldenami.core import shell
 from goldenami.core.errors import BadInput, ExitCode
-from goldenami.fleet.drift.disk import baked_disk, disk_check, disk_records, manifest, policy
-from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict
-from goldenami.fleet.drift.disk.neighbours import UNKNOWN
 from goldenami.local.disk import disk
+from goldenami.local.drift import baked_disk, disk_check, disk_records, manifest, may_differ
+from goldenami.local.drift.disk_records import DiskRecord, DiskVerdict
+from goldenami.local.drift.launched_with import UNKNOWN
 from goldenami.model.builds import sparse_disk
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.disk_blocks import BlockMap
@@ -85,12 +85,6 @@ def append(name: str, text: str) -> Callable[[Path], None]:
     return change
 
 
-def set_password(tree: Path) -> None:
-    path = tree / "etc/shadow"
-    path.write_text(path.read_text(encoding="utf-8").replace("debian:!:", "debian:$6$x$y:"),
-                    encoding="utf-8")
-
-
 def link(path: str, target: str) -> Callable[[Path], None]:
     def change(tree: Path) -> None:
         shutil.rmtree(tree / path, ignore_errors=True)
@@ -102,24 +96,19 @@ def link(path: str, target: str) -> Callable[[Path], None]:
 ATTACKS: dict[str, Callable[[Path], None]] = {
     "/etc/systemd/system/backdoor.service": append("etc/systemd/system/backdoor.service",
                                                    "[Service]\n"),
-    "/home/debian/.ssh/authorized_keys": append("home/debian/.ssh/authorized_keys",
-                                                "ssh-ed25519 AAAAX other\n"),
-    "/root/.ssh/authorized_keys": append("root/.ssh/authorized_keys", "ssh-ed25519 AAAAX other\n"),
     "/usr/lib/python3/__pycache__/tool.cpython-313.pyc": append(
         "usr/lib/python3/__pycache__/tool.cpython-313.pyc", "code"),
     "/usr/lib/python3/__pycache__": lambda _: None,
-    "/var/log/hidden.pyc": append("var/log/hidden.pyc", "code"),
-    "/var/lib/cloud/scripts/per-boot/run": append("var/lib/cloud/scripts/per-boot/run",
-                                                  "#!/bin/sh\n"),
     "/etc/ld.so.preload": append("etc/ld.so.preload", "/tmp/x.so\n"),
     "/usr/lib/modules/6.1/extra/nvidia.ko": append("usr/lib/modules/6.1/extra/nvidia.ko", "x"),
     "/boot/grub/grub.cfg": append("boot/grub/grub.cfg", "set x=init=/bin/sh\n"),
     "/etc/passwd": append("etc/passwd", "second:x:0:0::/:/bin/sh\n"),
-    "/etc/shadow": set_password,
-    "/var/lib/cloud/scripts/per-once": link("var/lib/cloud/scripts/per-once", "/home/debian/x"),
+    "/etc/shadow": append("etc/shadow", "second:$6$x$y:::::::\n"),
     "/home/ubuntu/.ssh": link("home/ubuntu/.ssh", "/home/debian/x"),
+    "/home/ubuntu": lambda tree: os.chown(tree / "home/ubuntu", 33, 33),
     "/home/admin": link("home/admin", "/home/debian/x"),
-    "/var/log/disk": lambda tree: os.mknod(tree / "var/log/disk", 0o60600, os.makedev(259, 0)),
+    "/home/debian": lambda tree: (tree / "home/debian").chmod(0o777),
+    "/var/log": lambda tree: (tree / "var/log").chmod(0o777),
     "/usr/bin/false": lambda tree: os.setxattr(tree / "usr/bin/false", "security.capability",
                                                tampering.CAPABILITY),
 }
@@ -133,10 +122,9 @@ def test_named_attacks(build: BuildFolder, image: Path, tmp_path: Path) -> None:
     record = small_image.look(build, image)
     assert named(record).keys() == ATTACKS.keys()
     rows = {row.path: row for row in record.drift}
-    assert rows["/etc/passwd"].what == ["line added: second"]
     assert rows["/usr/bin/false"].package == "coreutils"
-    assert "Python runs it instead of its source" in rows["/var/log/hidden.pyc"].rule
-    assert "as root" in rows["/var/lib/cloud/scripts/per-boot/run"].rule
+    assert rows["/home/debian"].what == ["mode: 0777, may be 0700 or 0750 or 0755"]
+    assert rows["/home/ubuntu"].what == ["owner: 33:33, may be person"]
     said = list(disk_records.show(record))
     assert all(any(line.startswith(row.path) for line in said) for row in record.drift)
 
@@ -147,13 +135,44 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> BuildFolder:
     return small_image.bake(tmp_path_factory.mktemp("engine") / "0123456789ab", files=plants.ENGINE)
 
 
-def test_what_a_launch_and_an_engine_write_is_no_drift(engine: BuildFolder, tmp_path: Path) -> None:
+def test_what_a_launch_and_a_day_write_is_counted_and_what_starts_by_itself_is_named(
+    engine: BuildFolder, tmp_path: Path
+) -> None:
     image = small_image.copy(engine, tmp_path / "disk.raw")
     with small_image.mounted(image, tmp_path / "mount") as tree:
         tampering.launch(tree)
-        for plant in plants.WRITTEN:
+        for plant in (*plants.WRITTEN, *plants.LISTED, *plants.RIGHTS):
             plants.put(tree, plant)
-    assert named(small_image.look(engine, image)) == {}
+        os.mknod(tree / "var/log/disk", 0o60600, os.makedev(259, 0))
+    record = small_image.look(engine, image)
+    assert named(record) == {}
+    assert {row.path for row in record.made} == {
+        "/etc/machine-id", plants.NETPLAN, "/etc/ssh/ssh_host_ed25519_key",
+        "/etc/ssh/ssh_host_ed25519_key.pub"}
+    starts = {line.rpartition(": ")[2] for line in record.starts}
+    assert {path for path in starts if not path.endswith(".keep")} == {
+        plant.path for plant in plants.LISTED}
+    rights = [line.partition(": ")[0] for area in record.data for line in area.named]
+    assert sorted(rights) == sorted(["/var/log/disk", *(plant.path for plant in plants.RIGHTS)])
+    counted = {area.area: area.paths for area in record.data}
+    assert counted["mounts"] == 9 and counted["crontabs"] == 2
+    said = "\n".join(disk_records.show(record))
+    assert "not looked at: memory, other disks of the machine" in said
+    assert "starts by itself: a crontab: /var/spool/cron/crontabs/debian" in said
+
+
+def test_what_is_added_outside_data_is_drift(engine: BuildFolder, tmp_path: Path) -> None:
+    image = small_image.copy(engine, tmp_path / "disk.raw")
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        tampering.launch(tree)
+        for plant in plants.DRIFT:
+            plants.put(tree, plant)
+    found = named(small_image.look(engine, image))
+    assert [plant.path for plant in plants.DRIFT if plant.path not in found] == []
+    wanted = {plant.path for plant in plants.DRIFT}
+    folders = [path for path in found.keys() - wanted
+               if not any(each.startswith(f"{path}/") for each in wanted)]
+    assert folders == []
 
 
 PLACES = {
@@ -184,7 +203,7 @@ def test_a_definition_allows_a_path_until_a_day(
     assert definition_file.without_publish(
         path.read_text(encoding="utf-8")
     ) == definition_file.without_publish(before)
-    reason = policy.allowed_paths(definition, datetime.date(2027, 1, 31))
+    reason = may_differ.allowed_paths(definition, datetime.date(2027, 1, 31))
     with small_image.mounted(image, tmp_path / "mount") as tree:
         append("opt/agent/bin/agent", "new")(tree)
         append("opt/agent/code.pyc", "new")(tree)
@@ -194,7 +213,7 @@ def test_a_definition_allows_a_path_until_a_day(
     assert list(named(record)) == ["/opt", "/opt/agent", "/opt/agent/code.pyc"]
     with pytest.raises(BadInput,
                        match=r"allow\.1\.until: /opt/agent/\*\* was allowed to differ until 2027-01-31"):
-        policy.allowed_paths(definition, datetime.date(2027, 2, 1))
+        may_differ.allowed_paths(definition, datetime.date(2027, 2, 1))
 
 
 def test_what_a_definition_cannot_allow(tmp_path: Path) -> None:
@@ -229,14 +248,14 @@ def test_of_an_overlay_s_disk_only_what_is_read_is_hashed(
         return read_block(file, index)
 
     monkeypatch.setattr(baked_disk, "read_block", noted)
-    found = baked_disk.opened(path, here, small_image.USER, UNKNOWN)
+    found = baked_disk.opened(path, here, UNKNOWN)
     assert disk_check.check(here, found).verdict is DiskVerdict.AS_BAKED
     assert 0 < len(read) < BlockMap.open(here.blocks).count() // 2
     with here.disk.open("r+b") as file:
         file.seek(read[0] * sparse_disk.BLOCK)
         file.write(b"changed")
     with pytest.raises(BadInput, match="is not what was published"):
-        disk_check.check(here, baked_disk.opened(path, here, small_image.USER, UNKNOWN))
+        disk_check.check(here, baked_disk.opened(path, here, UNKNOWN))
 
 
 def test_the_command(
@@ -251,15 +270,6 @@ def test_the_command(
     with small_image.mounted(image, tmp_path / "mount") as tree:
         append("etc/ld.so.preload", "x")(tree)
     assert "/etc/ld.so.preload" in checkout.run(*given, code=ExitCode.NOT_VERIFIED)
-    script = tmp_path / "user-data"
-    script.write_text("#!/bin/sh\nid\n", encoding="utf-8")
-    checkout.run("drift", name, "--user-data", str(script), code=ExitCode.BAD_INPUT)
-    with small_image.mounted(image, tmp_path / "mount") as tree:
-        (tree / "etc/ld.so.preload").unlink()
-        plants.put(tree,
-                   plants.Plant(f"{plants.INSTANCE}/scripts/part-001", "#!/bin/sh\nid\n", 0o700))
-    checkout.run(*given, code=ExitCode.NOT_VERIFIED)
-    checkout.run(*given, "--user-data", str(script))
     os.truncate(image, disk.ROOT_OFFSET + 4096)
     checkout.run(*given, code=ExitCode.UNREACHABLE)
     checkout.run("drift", name, "--disk", "/none", code=ExitCode.BAD_INPUT)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import shell
-from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict
 from goldenami.local.disk import disk, immutable
+from goldenami.local.drift.disk_records import DiskRecord, DiskVerdict
 from goldenami.model.builds.build_folder import BuildFolder
 from support.builds.tools import need_disk_tools
 from support.drift import small_image, tampering
@@ -26,7 +26,7 @@ FILES = {
     str(immutable.LIST): "".join(f"overlay /{name}\n" for name in OVERLAYS)
     + "plain /var/lib/docker\n",
     "opt/tool/lib/a": "a", "opt/tool/lib/b": "b", "opt/tool/run": "run", "opt/other/x": "x",
-    "usr/sbin/dockerd": "",
+    "usr/sbin/dockerd": "", "var/lib/docker/.keep": "",
 }
 
 

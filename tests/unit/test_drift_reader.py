@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from goldenami.core import shell
-from goldenami.fleet.drift.disk import disk_check
-from goldenami.fleet.drift.disk.disk_check import LookedAt
 from goldenami.local.disk import disk
+from goldenami.local.drift import disk_check, manifest
+from goldenami.local.drift.disk_check import LookedAt
 from goldenami.local.reader import ext4_journal
 from goldenami.local.reader.block_source import (
     BlockSource,
@@ -24,10 +26,19 @@ from goldenami.local.reader.block_source import (
     overlay,
 )
 from goldenami.local.reader.directory import entries
-from goldenami.local.reader.ext4 import KINDS, ROOT_INODE, Ext4
+from goldenami.local.reader.ext4 import (
+    FLAG_INDEX,
+    KINDS,
+    ROOT_INODE,
+    SUPERBLOCK_AT,
+    Ext4,
+    settings,
+)
+from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.observe import Observation, Region, observe
 from goldenami.local.reader.path_state import PathState
+from goldenami.local.reader.walk import Area
 from goldenami.model.builds.build_folder import BuildFolder
 from support.builds.tools import need, need_disk_tools
 from support.drift import small_image
@@ -46,8 +57,8 @@ def image(build: BuildFolder, tmp_path: Path) -> Path:
     return small_image.copy(build, tmp_path / "disk.raw")
 
 
-def root(image: Path) -> Region:
-    return Region(RawFile(image), disk.ROOT_OFFSET, small_image.LAYOUT.root_bytes)
+def root(image: Path, grown: int = 0) -> Region:
+    return Region(RawFile(image), disk.ROOT_OFFSET, small_image.LAYOUT.root_bytes + grown)
 
 
 def sizes(states: list[PathState]) -> dict[str, int]:
@@ -197,7 +208,7 @@ def differing(
     build: BuildFolder, disk: BlockSource, base: BlockSource | None = None,
     changed: list[Extent] | None = None,
 ) -> set[str]:
-    looked_at = LookedAt(label="", user=small_image.USER, disk=disk, base=base, changed=changed)
+    looked_at = LookedAt(label="", disk=disk, base=base, changed=changed)
     return {row.path for row in disk_check.check(build, looked_at).drift}
 
 
@@ -281,3 +292,162 @@ def test_a_damaged_transaction_is_no_end_of_the_journal(image: Path, tmp_path: P
         file.write(bytes([byte[0] ^ 1]))
     with pytest.raises(Unreadable, match="does not match its checksum"):
         observe(Observation(root(lost), {}, {}, ""))
+
+
+def folder(system: Ext4, path: str) -> Inode:
+    inode = system.inode(ROOT_INODE, "/")
+    for name in path.split("/"):
+        inode = system.inode(entries(system, inode, path)[name.encode()].inode, path)
+    return inode
+
+
+@pytest.mark.parametrize("sign", [1, 2])
+def test_each_name_that_the_kernel_made_is_found_through_its_index(
+    image: Path, tmp_path: Path, sign: int
+) -> None:
+    """As superblocks state it, bytes above 127 are signed or not. Long names take two levels."""
+    small_image.debugfs(image, f"set_super_value flags {sign}")
+    counts = {"few": (100, "é" * 20), "more": (3000, "ñ漢"), "long": (6500, "x" * 120 + "é" * 60)}
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        for name, (count, text) in counts.items():
+            (tree / name).mkdir()
+            for number in range(count):
+                (tree / name / f"{number}{text}").hardlink_to(tree / "etc/hostname")
+        for number in range(0, 6500, 13):
+            (tree / f"long/{number}{counts['long'][1]}").unlink()
+    system = Ext4(root(image))
+    for name in counts:
+        inode = folder(system, name)
+        assert inode.flags & FLAG_INDEX
+        assert all(entry.is_found for entry in entries(system, inode, name).values())
+    assert system.block_at(system.runs(folder(system, "long"), "long")[0][1])[30] == 1
+    system.hashes_are_signed = not system.hashes_are_signed
+    assert not all(entry.is_found for entry in entries(system, folder(system, "more"), "").values())
+
+
+IN_USE = {*range(0x14), *range(0x2C, 0x38), 0x3A, 0x3B, *range(0x40, 0x44), *range(0x88, 0xC8),
+          0xCE, 0xCF, *range(0xE8, 0xEC), *range(0x150, 0x15C), *range(0x178, 0x180),
+          *range(0x194, 0x200), *range(0x248, 0x24C), 0x274, 0x275, *range(0x277, 0x27C),
+          *range(0x3FC, 0x400)}
+"""Bytes of a superblock that Linux changes; of its features, it sets five bits."""
+FEATURES = {0x5C: 0x18, 0x60: 0x04, 0x64: 0x02, 0x66: 0x01}
+
+
+def superblock(image: Path) -> bytes:
+    return RawFile(image).read(disk.ROOT_OFFSET + SUPERBLOCK_AT, 1024)
+
+
+def test_every_bit_of_a_superblock_that_use_does_not_change(image: Path) -> None:
+    raw = superblock(image)
+    before = settings(raw)
+    for at in range(1024):
+        for bit in (1 << shift for shift in range(8)):
+            other = raw[:at] + bytes([raw[at] ^ bit]) + raw[at + 1:]
+            is_free = at in IN_USE or bool(FEATURES.get(at, 0) & bit)
+            assert (settings(other) == before) is is_free, hex(at)
+    assert f"; journal inode 8 device 0 UUID {uuid.UUID(int=0)}, UUID " in before
+
+
+def test_use_leaves_what_a_file_system_says_of_itself(image: Path, on_disk: Path) -> None:
+    """It is mounted, grown, loses power, is checked, and has an error."""
+    before, grown = superblock(image), 32 * MIB
+    said, seen = settings(before), set[int]()
+
+    def look(image: Path) -> None:
+        system = Ext4(root(image, grown))
+        ext4_journal.replay(system)
+        now = system.block_at(0)[SUPERBLOCK_AT:SUPERBLOCK_AT + 1024]
+        assert system.settings == settings(now) == said
+        seen.update(at for at in range(1024) if now[at] != before[at])
+
+    point, lost = on_disk / "mount", on_disk / "lost.raw"
+    os.truncate(image, image.stat().st_size + grown)
+    with small_image.device(image, grown) as device:
+        shell.output([shell.require("resize2fs", "e2fsprogs"), "-f", device])
+    with small_image.mounted(image, point, grown=grown) as tree:
+        os.setxattr(tree / "etc/hostname", "user.a", b"v" * 3000)
+    assert superblock(image)[4:8] != before[4:8]
+    with small_image.mounted(image, point, grown=grown):
+        small_image.copy_file(image, lost)
+    look(image)
+    assert Ext4(root(lost, grown)).needs_recovery
+    look(lost)
+    with small_image.device(lost, grown) as device:
+        shell.output([shell.require("e2fsck", "e2fsprogs"), "-p", "-f", device])
+    look(lost)
+    with lost.open("r+b") as file:
+        file.seek(disk.ROOT_OFFSET + small_image.blocks(lost, "/usr/share/many") * 4096 + 100)
+        file.write(b"damage")
+    with (small_image.mounted(lost, point, "loop,errors=continue", grown=grown) as tree,
+          pytest.raises(OSError, match="Bad message")):
+        list((tree / "usr/share/many").iterdir())
+    assert superblock(lost)[0x194:0x198] != bytes(4)
+    look(lost)
+    # Blocks, time of a write and of a check, KiB written, errors.
+    assert {0x5, 0x30, 0x40, 0x178, 0x194} <= seen
+    assert seen <= IN_USE | FEATURES.keys()
+
+
+def test_a_journal_in_another_file(build: BuildFolder, image: Path) -> None:
+    """Linux replays whichever the superblock names. Of an older build, nothing of that is known."""
+    before = settings(superblock(image)).partition("; journal")[0]
+    small_image.debugfs(image, "set_super_value journal_inum 12")
+    assert differing(build, RawFile(image)) == {"file system of root"}
+    older = manifest.Manifest("", manifest.BakedPaths([]), {"settings": {"root": before}})
+    assert list(disk_check._settings(older, "root", settings(superblock(image)))) == []
+    small_image.debugfs(image, "set_super_value errors 3")
+    assert len(list(disk_check._settings(older, "root", settings(superblock(image))))) == 1
+
+
+DATA = (("early", "/data|/data/.+"), ("srv", "/srv/.+"), ("state", "/var/.+"))
+
+
+def counted(
+    image: Path, mount: Path, count: int, base: Path | None = None
+) -> tuple[set[tuple[str, str]], dict[str, Area]]:
+    """What is listed of data and what is counted, with a folder of so many names more; `base` is
+    the disk as it was baked."""
+    with small_image.mounted(image, mount) as tree:
+        many = tree / f"srv/{count}"
+        many.mkdir()
+        (many / "0").write_bytes(b"x" * 10)
+        for number in range(1, count):
+            (many / str(number)).hardlink_to(many / "0")
+    parts = [(max(start - disk.ROOT_OFFSET, 0), stop - disk.ROOT_OFFSET) for start, stop in (
+        changed_parts(base, image) if base else []) if stop > disk.ROOT_OFFSET]
+    found = observe(Observation(
+        root(image), {}, {"/srv": -1, "/var/lib": -1}, "/srv/key", data=DATA,
+        base=root(base) if base else None, changed=parts))
+    assert {state.kind for state in found.states
+            if state.path in {"/etc/hostname", "/usr/bin/sudo"}} == {"file"}
+    data = re.compile("/(srv|data|var)/.+")
+    return ({(state.path, state.kind) for state in found.states if data.fullmatch(state.path)},
+            found.areas)
+
+
+def test_data_is_counted(build: BuildFolder, image: Path, tmp_path: Path) -> None:
+    """Listed are folders that were baked, what gives rights, and what is handed over, among any
+    number of names. A file of the system keeps its own path, though a name in data comes first."""
+    with small_image.mounted(image, tmp_path / "mount") as tree:
+        (tree / "data").mkdir()
+        (tree / "data/name").hardlink_to(tree / "etc/hostname")
+        (tree / "data/sudo").hardlink_to(tree / "usr/bin/sudo")
+        (tree / "srv").mkdir()
+        (tree / "srv/key").write_text("key", encoding="utf-8")
+        (tree / "srv/able").touch()
+        os.setxattr(tree / "srv/able", "security.capability",
+                    bytes.fromhex("0100000200040000000000000000000000000000"))
+        os.mknod(tree / "srv/disk", 0o600 | stat.S_IFBLK, os.makedev(259, 1))
+        os.mknod(tree / "srv/removed", 0o600 | stat.S_IFCHR, os.makedev(0, 0))
+        (tree / "srv/deep/").joinpath(*"d" * 120).mkdir(parents=True)
+    few, before = counted(image, tmp_path / "mount", 30)
+    assert few == {("/var/lib", "directory"), ("/data/sudo", "file"), ("/srv/key", "file"),
+                   ("/srv/able", "file"), ("/srv/disk", "block")}
+    assert before["srv"] == Area(4 + 121 + 31, 3 + 10)
+    many, after = counted(image, tmp_path / "mount", 30_000, build.disk)
+    assert many == few
+    assert after["srv"] == Area(before["srv"].paths + 30_001, 3 + 10 + 10)
+    assert after["early"].paths == 3
+    small_image.debugfs(image, "set_inode_field /srv/30 block[5] 9")
+    with pytest.raises(Unreadable, match="/srv/30"):
+        counted(image, tmp_path / "mount", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +16,11 @@ from goldenami.commands.checkout import Checkout
 from goldenami.core import clock, records
 from goldenami.core.errors import BadInput, GoldenError, NotVerified
 from goldenami.fleet.drift import fleet, fleet_records, outside, running_instance
-from goldenami.fleet.drift.disk import baked_disk, disk_check, disk_records, manifest, policy
-from goldenami.fleet.drift.disk.disk_records import DiskRecord, DiskVerdict
-from goldenami.fleet.drift.disk.neighbours import LaunchedWith
 from goldenami.fleet.drift.fleet_records import DRIFT_FILE
-from goldenami.image.builders import ec2
 from goldenami.image.security import provenance, published_provenance
-from goldenami.model.builds.build_folder import BuildFolder
-from goldenami.model.definitions.definition import Definition
+from goldenami.local.drift import baked_disk, disk_check, disk_records, manifest, may_differ
+from goldenami.local.drift.disk_records import DiskRecord, DiskVerdict
+from goldenami.local.drift.launched_with import LaunchedWith
 
 FOLDER = "build/drift"
 """Where the records are."""
@@ -74,37 +73,31 @@ def _named(image: str | None) -> str:
     return image
 
 
-def _user(checkout: Checkout, definition: Definition, build: BuildFolder) -> str:
-    """The default user of a build: the publisher's, where it was baked on EC2."""
-    base = definition.base
-    if build.read_bake().ami:
-        return ec2.user(checkout.root, base.release)
-    return base.distribution.value
-
-
 def _disk(
     checkout: Checkout, image: str, path: Path, build_id: str | None, user_data: Path | None, *,
     as_json: bool,
 ) -> int:
     definition, builds = checkout.definition(image), checkout.builds(image)
-    may = policy.allowed_paths(definition, clock.now().date())
+    may = may_differ.allowed_paths(definition, clock.now().date())
     build = builds.build(build_id) if build_id else builds.latest
     if build is None or not build.is_baked:
         raise BadInput(f"{image} has no {f'build {build_id}' if build_id else 'verified build'} "
                        "here",
                        hint=f"run `make bake IMAGE={image}`, or name a build with --build")
-    looked_at = baked_disk.opened(path, build, _user(checkout, definition, build),
-                                  LaunchedWith(user_data.read_bytes() if user_data else None))
+    launch = LaunchedWith(user_data.read_bytes() if user_data else None)
+    looked_at = baked_disk.opened(path, build, launch)
     record = disk_check.check(build, looked_at, may)
-    drift = _written(checkout, record, "disk", as_json=as_json)
+    drift = _written(checkout, record, "disk", [], as_json=as_json)
     _end(drift, [], "launch the image again: what is on this disk is no longer what was baked")
     return 0
 
 
-def _written(checkout: Checkout, record: DiskRecord, name: str, *, as_json: bool) -> str:
-    folder = checkout.root / FOLDER
-    records.write(folder / f"{name}.json", record)
-    print_record(record, disk_records.show(record), as_json)
+def _written(
+    checkout: Checkout, record: DiskRecord, name: str, first: Iterable[str], *, as_json: bool
+) -> str:
+    """The headline of a disk that drifted; `first` are lines of more than this disk."""
+    records.write(checkout.root / FOLDER / f"{name}.json", record)
+    print_record(record, [*first, *disk_records.show(record)], as_json)
     return disk_records.headline(record) if record.verdict is DiskVerdict.DRIFTED else ""
 
 
@@ -128,14 +121,21 @@ def _instance(
     elif key:
         published_provenance.verify(account, [target.region], target.ami, key)
     manifest.demand_published(build, target.manifest_sha256)
-    may = policy.allowed_paths(definition, clock.now().date())
-    user = _user(checkout, definition, build)
-    with outside.opened(account, target, build, user, checkout.root / FOLDER, progress) as found:
+    may = may_differ.allowed_paths(definition, clock.now().date())
+    with outside.opened(account, target, build, checkout.root / FOLDER, progress) as found:
         record = disk_check.check(build, found, may)
-    drift = _written(checkout, record, instance, as_json=as_json)
+    unlike = disk_records.unlike(record, _siblings(checkout))
+    drift = _written(checkout, record, instance, unlike, as_json=as_json)
     untold = notify.tell(account, drift, "\n".join(disk_records.show(record))) if drift else []
     _end(drift, untold, running_instance.replacing(target.region, instance))
     return 0
+
+
+def _siblings(checkout: Checkout) -> Iterator[DiskRecord]:
+    """Instances that were looked at before; a record of another version of the program is none."""
+    for path in sorted((checkout.root / FOLDER).glob("i-*.json")):
+        with contextlib.suppress(GoldenError):
+            yield records.read(path, DiskRecord)
 
 
 def _fleet(checkout: Checkout, image: str | None, only: list[str], *, as_json: bool) -> int:

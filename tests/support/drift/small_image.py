@@ -10,17 +10,16 @@ from pathlib import Path
 
 import pytest
 from goldenami.core import records, shell
-from goldenami.fleet.drift.disk import disk_check
-from goldenami.fleet.drift.disk.disk_check import LookedAt
-from goldenami.fleet.drift.disk.disk_records import DiskRecord
-from goldenami.fleet.drift.disk.policy import Allowed
 from goldenami.local.disk import disk
+from goldenami.local.drift import disk_check
+from goldenami.local.drift.disk_check import LookedAt
+from goldenami.local.drift.disk_records import DiskRecord
+from goldenami.local.drift.may_differ import Allowed
 from goldenami.local.reader.block_source import RawFile
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.build_records import BakeRecord, Disk, Host
 
 MIB = 1 << 20
-USER = "debian"
 LAYOUT = disk.DiskLayout(image="small", size_bytes=192 * MIB, source_date_epoch=1_700_000_000)
 ACCOUNTS = {
     "passwd": "root:x:0:0:root:/root:/bin/bash\nsshd:x:101:65534::/run/sshd:/usr/sbin/nologin\n",
@@ -31,7 +30,7 @@ FILES = {
     **{f"etc/{name}": text for name, text in ACCOUNTS.items()}, "etc/hostname": "localhost\n",
     "etc/machine-id": "",
     "boot/vmlinuz-6.1": "kernel", "boot/initrd.img-6.1": "initrd",
-    "etc/ssh/sshd_config": "PermitRootLogin no\n",
+    "etc/ssh/sshd_config": "PermitRootLogin no\n", "root/.ssh/.keep": "",
     "etc/sudoers.d/README": "",
     "etc/systemd/system/golden.service": "[Service]\nExecStart=/usr/bin/true\n",
     "usr/lib/python3/tool.py": "print('tool')\n",
@@ -128,6 +127,17 @@ def mounted(
 
 
 @contextlib.contextmanager
+def device(image: Path, grown: int = 0) -> Iterator[str]:
+    """A block device that is the root partition of `image`, `grown` by so many bytes."""
+    name = shell.output(["losetup", "--find", "--show", f"--offset={disk.ROOT_OFFSET}",
+                         f"--sizelimit={LAYOUT.root_bytes + grown}", str(image)]).strip()
+    try:
+        yield name
+    finally:
+        shell.output(["losetup", "--detach", name])
+
+
+@contextlib.contextmanager
 def unclean(image: Path, point: Path, target: Path) -> Iterator[Path]:
     """Mount `image`; behind the `yield` its bytes are copied to `target` as if the machine had lost
     power."""
@@ -145,7 +155,7 @@ def debugfs(image: Path, *requests: str, offset: int = disk.ROOT_OFFSET) -> None
 
 
 def look(build: BuildFolder, image: Path, allowed: Allowed = lambda _: "") -> DiskRecord:
-    return disk_check.check(build, LookedAt(label=image.name, user=USER, disk=RawFile(image)),
+    return disk_check.check(build, LookedAt(label=image.name, disk=RawFile(image)),
                             allowed)
 
 

@@ -85,40 +85,23 @@ def tamper(tree: Path, files: list[str], seed: int) -> Made:
 
 
 def launch(tree: Path) -> None:
-    """What a first boot and a day leave: cloud-init's files and user, host keys, logs, caches."""
-    for name, line in (("passwd", "debian:x:1000:1000:Debian:/home/debian:/bin/bash"),
-                       ("group", "debian:x:1000:"),
-                       ("shadow", "debian:!:20418:0:99999:7:::"), ("gshadow", "debian:!::"),
-                       ("subuid", "debian:100000:65536"), ("subgid", "debian:100000:65536")):
-        path = tree / f"etc/{name}"
-        text = path.read_text(encoding="utf-8")
-        (tree / f"etc/{name}-").write_text(text, encoding="utf-8")
-        path.write_text(
-            text.replace("sudo:x:27:", "sudo:x:27:debian").replace("sudo:*::", "sudo:*::debian")
-            + f"{line}\n",
-            encoding="utf-8",
-        )
+    """What a first boot and a day leave: cloud-init's files, host keys, a home, logs, caches."""
     (tree / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n", encoding="utf-8")
     (tree / "etc/hostname").write_text("ip-10-0-0-7\n", encoding="utf-8")
     for name, text, mode in (
-        ("etc/ssh/ssh_host_ed25519_key",
-         "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn==\n-----END OPENSSH PRIVATE KEY-----\n",
-         0o600),
+        ("etc/ssh/ssh_host_ed25519_key", "PRIVATE KEY\n", 0o600),
         ("etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAAC3Nz root@ip-10-0-0-7\n", 0o644),
-        ("etc/sudoers.d/90-cloud-init-users",
-         "# Created by cloud-init\n\n# User rules for debian\ndebian ALL=(ALL) NOPASSWD:ALL\n",
-         0o440),
         ("home/debian/.ssh/authorized_keys", "ssh-ed25519 AAAAC3Nz launch\n", 0o600),
         ("home/debian/.cache/x.pyc", "own", 0o644),
+        ("root/.bash_history", "id\n", 0o600),
+        ("root/.docker/buildx/current", "{}", 0o600),
         ("var/log/journal/x/system.journal", "log", 0o640),
-        ("var/lib/cloud/instances/i-1/sem/config", "done", 0o644),
         ("var/lib/systemd/random-seed", "seed", 0o600),
-        ("tmp/own", "x", 0o600), ("var/lib/xfsprogs/xfs_scrub_all_media.stamp", "", 0o644),
+        ("tmp/own", "x", 0o600),
     ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(text, encoding="utf-8")
         (tree / name).chmod(mode)
+    (tree / "home/debian/.ssh").chmod(0o700)
     for path in (tree / "home/debian", *(tree / "home/debian").rglob("*")):
         os.chown(path, 1000, 1000)
-    (tree / "etc/sudoers.d").chmod(0o750)
-    (tree / "var/lib/cloud/scripts/per-boot").mkdir(parents=True)

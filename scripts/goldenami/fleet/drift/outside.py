@@ -19,18 +19,19 @@ from goldenami.core import units
 from goldenami.core.errors import Unreachable
 from goldenami.core.terminal.progress import Progress
 from goldenami.fleet.drift import running_instance
-from goldenami.fleet.drift.disk.baked_disk import BakedDisk
-from goldenami.fleet.drift.disk.disk_check import LookedAt
 from goldenami.fleet.drift.running_instance import RunningInstance
+from goldenami.local.drift import disk_check
+from goldenami.local.drift.baked_disk import BakedDisk
+from goldenami.local.drift.disk_check import LookedAt
 from goldenami.local.reader.block_source import ChangedBlocks, merged
 from goldenami.model.builds.build_folder import BuildFolder
 from goldenami.model.builds.sparse_disk import BLOCK
 
 
 @contextlib.contextmanager
-def opened(account: Account, target: RunningInstance, build: BuildFolder, user: str, folder: Path,
-           progress: Progress,
-           ) -> Iterator[LookedAt]:
+def opened(
+    account: Account, target: RunningInstance, build: BuildFolder, folder: Path, progress: Progress
+) -> Iterator[LookedAt]:
     """The disk of an instance for as long as the context lasts; then its snapshot is gone.
 
     What did not change comes from the disk of `build` on this machine, else from the AMI's
@@ -53,7 +54,8 @@ def opened(account: Account, target: RunningInstance, build: BuildFolder, user: 
             stack.callback(disk.close)
             changed = disk.list(target.baked if base is not None else "")
             disk.fetch()
-        found = LookedAt(label=f"{target.instance} in {target.region}", user=user, disk=disk,
+        unseen = [disk_check.MEMORY, "local disks", *(f"volume {other}" for other in target.others)]
+        found = LookedAt(label=f"{target.instance} in {target.region}", disk=disk, unseen=unseen,
                          launch=running_instance.launch(account, target))
         if changed is None or base is None:
             why = f"the AMI is of account {target.owner}" if target.owner else (

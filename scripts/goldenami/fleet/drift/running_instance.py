@@ -15,7 +15,7 @@ from goldenami.aws.images import Image
 from goldenami.aws.regions import combined_error, for_each_region
 from goldenami.aws.session import Account, translated
 from goldenami.core.errors import BadInput, NotVerified, Unreachable
-from goldenami.fleet.drift.disk.neighbours import LaunchedWith
+from goldenami.local.drift.launched_with import LaunchedWith
 from goldenami.model.builds.build_folder import ImageFolder
 
 INSTANCE_ID = re.compile(r"i-[0-9a-f]{8}([0-9a-f]{9})?")
@@ -25,9 +25,9 @@ _ENDED = ("terminated", "shutting-down")
 @dataclass(frozen=True)
 class RunningInstance:
     """An instance that exists. `image` and `build_id` are its AMI's tags, empty where this pipeline
-    did not make it; `volume` is its root volume, `baked` the snapshot of its AMI, empty where the
-    AMI is gone. `owner` is the account whose AMI it is, where that is another one; `key` the name
-    of its key pair.
+    did not make it; `volume` is its root volume, `others` its further ones; `baked` the snapshot of
+    its AMI, empty where the AMI is gone. `owner` is the account whose AMI it is, where that is
+    another one; `key` the name of its key pair, `hostname` EC2's private name of it.
     """
 
     region: str
@@ -41,6 +41,8 @@ class RunningInstance:
     baked: str
     owner: str = ""
     key: str = ""
+    hostname: str = ""
+    others: tuple[str, ...] = ()
 
     def demand_build(self, image: str) -> None:
         """NotVerified (drift) where its AMI is no build of `image`."""
@@ -94,14 +96,16 @@ def _target(account: Account, region: str, described: dict[str, Any]) -> Running
         ec2, name = account.ec2(region), described["ImageId"]
         ami = images.get(ec2, [name]).get(name, Image({}))
         shared = None if ami.raw else images.shared(ec2, name)
-    own = ami.tags
+    own, volumes = ami.tags, _volumes(described)
+    root = volumes.pop(described.get("RootDeviceName", ""), "")
     return RunningInstance(
         region=region, instance=instance, ami=described["ImageId"],
         image=own.get(tags.IMAGE, ""),
         build_id=own.get(tags.BUILD_ID, ""), disk_sha256=own.get(tags.DISK_SHA256, ""),
-        manifest_sha256=own.get(tags.MANIFEST_SHA256, ""), volume=_root(described),
+        manifest_sha256=own.get(tags.MANIFEST_SHA256, ""), volume=root,
         baked=ami.snapshot if ami.raw else "",
-        owner=str(shared.raw["OwnerId"]) if shared else "", key=described.get("KeyName", ""))
+        owner=str(shared.raw["OwnerId"]) if shared else "", key=described.get("KeyName", ""),
+        hostname=described.get("PrivateDnsName", ""), others=tuple(volumes.values()))
 
 
 def identified(target: RunningInstance, builds: ImageFolder) -> RunningInstance:
@@ -136,11 +140,11 @@ def launch(account: Account, target: RunningInstance) -> LaunchedWith:
     return LaunchedWith(base64.b64decode(given.get("Value", "")),
                         # EC2 takes * and ? of a filter for wildcards.
                         next((pair.get("PublicKey") for pair in pairs
-                              if pair["KeyName"] == target.key), None))
+                              if pair["KeyName"] == target.key), None),
+                        target.hostname or None)
 
 
-def _root(described: dict[str, Any]) -> str:
-    return next((str(device["Ebs"]["VolumeId"])
-                 for device in described.get("BlockDeviceMappings", [])
-                 if device["DeviceName"] == described.get("RootDeviceName") and "Ebs" in device),
-                "")
+def _volumes(described: dict[str, Any]) -> dict[str, str]:
+    """EBS volumes by their device names."""
+    return {device["DeviceName"]: str(device["Ebs"]["VolumeId"])
+            for device in described.get("BlockDeviceMappings", []) if "Ebs" in device}

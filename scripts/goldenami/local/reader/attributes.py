@@ -11,22 +11,25 @@ from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
 
 _MAGIC = 0xEA020000
-_PREFIXES = {1: "user.", 2: "system.posix_acl_access", 3: "system.posix_acl_default", 4: "trusted.",
-             6: "security.", 7: "system.", 8: "system.richacl"}
-"""By the number that stands for them (fs/ext4/xattr.h)."""
 ACLS = ("system.posix_acl_access", "system.posix_acl_default")
+_PREFIXES = {1: "user.", 2: ACLS[0], 3: ACLS[1], 4: "trusted.", 6: "security."}
+"""By the number that stands for them (fs/ext4/xattr.h), without `system.`: the kernel finds no ACL
+below that one."""
 _TAGS = {0x01: "user:", 0x02: "user:", 0x04: "group:", 0x08: "group:", 0x10: "mask:",
          0x20: "other:"}
 _NAMED = (0x02, 0x08)
+_Held = tuple[tuple[int, int, bytes], bytes]
+"""Prefix, length and rest of a name, by which a block is sorted, and its value."""
 
 
 def attributes(system: Ext4, inode: Inode, what: str) -> dict[str, str]:
-    """Values by name: ACLs as text, all others in hex."""
-    found = dict[str, str]()
+    """Values by name: ACLs as text, all others in hex. As the kernel finds them, which looks into
+    the inode first, takes the first of a name, and in a block stops at a greater one."""
+    found = list[_Held]()
     at = 128 + inode.extra_size
     if 128 < at <= len(inode.raw) - 8 and inode.raw[at:at + 4] == _MAGIC.to_bytes(4, "little"):
         area = inode.raw[at + 4:]
-        found |= _parse(area, area, what)
+        found += _pairs(area, area, what)
     if number := inode.attribute_block:
         system.check_block(number, 1, what)
         block = system.block_at(number)
@@ -37,16 +40,15 @@ def attributes(system: Ext4, inode: Inode, what: str) -> dict[str, str]:
                 system.is_changed(number) and crc32c(seed, block[:16] + bytes(4) + block[20:])
                 != stated):
             raise Unreadable(f"{what}: the block of its attributes does not match its checksum")
-        found |= _parse(block[32:], block, what)
-    return found
+        held = list(_pairs(block[32:], block, what))
+        found += [each for at, each in enumerate(held)
+                  if all(before[0] < each[0] for before in held[:at])]
+    names = ((_PREFIXES[key[0]] + key[2].decode("utf-8", "backslashreplace"), value)
+             for key, value in reversed(found))
+    return {name: _acl(value, what) if name in ACLS else value.hex() for name, value in names}
 
 
-def _parse(entries: bytes, values: bytes, what: str) -> dict[str, str]:
-    return {name: _acl(value, what) if name in ACLS else value.hex()
-            for name, value in _pairs(entries, values, what)}
-
-
-def _pairs(entries: bytes, values: bytes, what: str) -> Iterator[tuple[str, bytes]]:
+def _pairs(entries: bytes, values: bytes, what: str) -> Iterator[_Held]:
     at = 0
     while entries[at:at + 4] != bytes(4):
         if at + 16 > len(entries):
@@ -56,8 +58,7 @@ def _pairs(entries: bytes, values: bytes, what: str) -> Iterator[tuple[str, byte
         if (inode or prefix not in _PREFIXES or end > len(entries)
                 or offset + size > len(values) or size > BLOCK):
             raise Unreadable(f"{what}: its attributes are damaged")
-        name = entries[at + 16:end].decode("utf-8", "backslashreplace")
-        yield _PREFIXES[prefix] + name, values[offset:offset + size]
+        yield (prefix, length, entries[at + 16:end]), values[offset:offset + size]
         at = end + -end % 4
 
 

@@ -111,6 +111,9 @@ def overlay(path: Path, base: BlockSource) -> ChangedBlocks:
             f"{path} is no overlay: {failure.tail}", hint="name a raw disk image or a qcow2 file"
         ) from None
     rows = [row for row in json.loads(said) if row["depth"] == 0 and row["present"]]
+    if not all(row["zero"] or "offset" in row for row in rows):
+        raise BadInput(f"{path} is compressed, as no machine writes it",
+                       hint=f"`qemu-img convert -O raw {path} disk.raw`, and name that")
     starts = [row["start"] for row in rows]
     file = RawFile(path)
 

@@ -1,12 +1,19 @@
-"""What a folder holds: its entries, read in the order of its blocks, each with its checksum."""
+"""What a folder holds: its entries, read in the order of its blocks, each with its checksum.
+
+In a large folder Linux finds a name by a tree (htree). Each name is looked up as the kernel does it
+(ext4_dx_find_entry), since one that the tree does not lead to is not there for it.
+"""
 
 from __future__ import annotations
 
+import bisect
+import operator
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from goldenami.local.reader.crc32c import crc32c
-from goldenami.local.reader.ext4 import BLOCK, FLAG_INDEX, Ext4
+from goldenami.local.reader.ext4 import BLOCK, FIRST_INODE, FLAG_INDEX, Ext4
 from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
 
@@ -14,38 +21,82 @@ _TAIL_BYTES = 12
 _TAIL_MARK = 0xDE
 """Type of the entry that holds a block's checksum."""
 
+_Node = Sequence[tuple[int, int]]
+"""From which hash on which block of the folder has the names; the first's hash is none."""
+_ROOT_AT, _NODE_AT, _NODE_TAIL_BYTES = 32, 8, 8
+"""Where the entries of the root and of another node begin, and the bytes of the checksum."""
+_LEVELS_AT = 30
+_HALF_MD4 = 1
+_BLOCK_NUMBER = 0x0FFFFFFF
+_U32 = 0xFFFFFFFF
+_Mix = Callable[[int, int, int], int]
+_ROUNDS: tuple[tuple[_Mix, int, str, tuple[int, ...]], ...] = (
+    (lambda x, y, z: z ^ x & (y ^ z), 0, "01234567", (3, 7, 11, 19)),
+    (lambda x, y, z: (x & y) + ((x ^ y) & z), 0x5A827999, "13570246", (3, 5, 9, 13)),
+    (lambda x, y, z: x ^ y ^ z, 0x6ED9EBA1, "37261504", (3, 9, 11, 15)),
+)
+"""Of half MD4: how each round mixes three words, what it adds, the order in which it takes the
+name's words, and by how many bits it turns (fs/ext4/hash.c)."""
 
-def entries(system: Ext4, inode: Inode, what: str) -> dict[bytes, int]:
-    """Inode numbers by name, without `.` and `..`."""
-    runs = system.runs(inode, what)
-    blocks = sum(length for _, _, length in runs)
-    if inode.size != blocks * BLOCK or any(not first for _, first, _ in runs):
-        raise Unreadable(f"{what}: a folder of {inode.size} bytes in {blocks} blocks")
-    found = dict[bytes, int]()
-    places = (first + index for _, first, count in runs for index in range(count))
-    content = zip(places, system.content(inode, runs, chunk=1), strict=True)
-    for number, (place, block) in enumerate(content):
-        for name, child in _of_block(inode, number, block, what, checked=system.is_changed(place)):
-            if name in found:
-                raise Unreadable(f"{what}: the name {name!r} stands in it twice")
-            if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
-                raise Unreadable(f"{what}: no name: {name!r}")
-            found[name] = child
+
+class Entry(NamedTuple):
+    """A name's inode, the type that the folder states, and whether Linux finds the name."""
+
+    inode: int
+    kind: int
+    is_found: bool
+
+
+Listed = tuple[bytes, int, int, int]
+"""Name, inode, type, and the block of the folder that has it."""
+
+
+def entries(system: Ext4, inode: Inode, what: str) -> dict[bytes, Entry]:
+    """Entries by name, without `.` and `..`. Names are only looked up in what may be other than
+    baked."""
+    nodes, rows = dict[int, _Node](), dict[bytes, Listed]()
+    for row in listed(system, inode, what, nodes):
+        if row[0] in rows:
+            raise Unreadable(f"{what}: the name {row[0]!r} stands in it twice")
+        rows[row[0]] = row
+    lost, places = set[bytes](), _places(system, inode, what)
+    if nodes and (inode.changed or any(map(system.is_changed, places))):
+        root = system.block_at(places[0])
+        lost = {name for name, *_, block in rows.values()
+                if block not in _searched(system, root, nodes, name)}
+    return {name: Entry(child, kind, name not in lost) for name, child, kind, _ in rows.values()}
+
+
+def listed(
+    system: Ext4, inode: Inode, what: str, nodes: dict[int, _Node] | None = None
+) -> Iterator[Listed]:
+    """Each entry but `.` and `..`; `nodes` gets the tree by which the kernel finds a name."""
+    for number, place in enumerate(_places(system, inode, what)):
+        block, checked = system.block_at(place), inode.changed or system.is_changed(place)
+        if inode.flags & FLAG_INDEX and (
+                number == 0 or struct.unpack_from("<IH", block) == (0, BLOCK)):
+            node = _node(inode, number, block, what, checked=checked)
+            if nodes is not None:
+                nodes[number] = node
+        else:
+            yield from _of_block(inode, number, block, what, checked=checked)
+
+
+def _places(system: Ext4, inode: Inode, what: str) -> list[int]:
+    """The folder's blocks; Unreadable where they are not exactly its size."""
+    found = list[int]()
+    for logical, first, count in system.runs(inode, what):
+        if logical != len(found) or not first:
+            raise Unreadable(f"{what}: a folder with a hole")
+        found += range(first, first + count)
+    if inode.size != len(found) * BLOCK:
+        raise Unreadable(f"{what}: a folder of {inode.size} bytes in {len(found)} blocks")
     return found
 
 
 def _of_block(
     inode: Inode, number: int, block: bytes, what: str, *, checked: bool
-) -> Iterator[tuple[bytes, int]]:
-    """The entries of one block; none of one of the tree by which the kernel finds a name."""
-    first, length = struct.unpack_from("<IH", block)
-    if inode.flags & FLAG_INDEX and (number == 0 or (first == 0 and length == BLOCK)):
-        # `..` hides the tree's root.
-        if number == 0 and struct.unpack_from("<H", block, 16) != (BLOCK - 12,):
-            raise Unreadable(f"{what}: the tree of its names does not begin as one")
-        if checked:
-            _check_index(inode, block, 32 if number == 0 else 8, what)
-        return
+) -> Iterator[Listed]:
     tail_inode, tail_length, name_length, kind, stated = struct.unpack_from(
         "<IHBBI", block, BLOCK - _TAIL_BYTES
     )
@@ -54,21 +105,83 @@ def _of_block(
         raise Unreadable(f"{what}: its block {number} does not match its checksum")
     at = 0
     while at < BLOCK - _TAIL_BYTES:
-        child, length, name_length = struct.unpack_from("<IHB", block, at)
+        child, length, name_length, kind = struct.unpack_from("<IHBB", block, at)
         if length < 8 + name_length or length % 4 or at + length > BLOCK - _TAIL_BYTES:
             raise Unreadable(f"{what}: an entry of its block {number} is damaged")
         name = block[at + 8:at + 8 + name_length]
         if child and not (number == 0 and name in (b".", b"..")):
-            yield name, child
+            if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+                raise Unreadable(f"{what}: no name: {name!r}")
+            if child < FIRST_INODE:
+                raise Unreadable(f"{what}: {name!r} names inode {child}, which is no file's")
+            yield name, child, kind, number
         at += length
 
 
-def _check_index(inode: Inode, block: bytes, at: int, what: str) -> None:
-    """Unreadable where a block of the tree of names does not match its checksum (dx_countlimit at
-    `at`, dx_tail)."""
+def _node(inode: Inode, number: int, block: bytes, what: str, *, checked: bool) -> _Node:
+    """The entries of the root, which is block 0, or of another node, which looks like a block
+    without names; Unreadable where Linux would not take it."""
+    at = _NODE_AT if number else _ROOT_AT
+    if number == 0 and (
+            struct.unpack_from("<H10xH6xIBB", block, 4) != (12, BLOCK - 12, 0, _HALF_MD4, 8)
+            or block[_LEVELS_AT] > 1 or block[31] & 1):  # `..` hides the root of the tree
+        raise Unreadable(f"{what}: the tree of its names does not begin as one")
     room, count = struct.unpack_from("<HH", block, at)
-    tail = at + 8 * room
-    sums = crc32c(crc32c(inode.seed, block[:at + 8 * count]), block[tail:tail + 4] + bytes(4))
-    stated = int.from_bytes(block[tail + 4:tail + 8], "little")
-    if count > room or tail + 8 > BLOCK or sums != stated:
+    end = BLOCK - _NODE_TAIL_BYTES
+    if room != (end - at) // 8 or not 0 < count <= room:
+        raise Unreadable(f"{what}: the tree of its names is damaged")
+    sums = crc32c(crc32c(inode.seed, block[:at + 8 * count]), block[end:end + 4] + bytes(4))
+    if checked and sums != int.from_bytes(block[end + 4:], "little"):
         raise Unreadable(f"{what}: the tree of its names does not match its checksum")
+    found = [(key, place & _BLOCK_NUMBER)
+             for key, place in struct.iter_unpack("<II", block[at:at + 8 * count])]
+    # Where they are in no order, the kernel's search goes astray.
+    return found if found[1:] == sorted(found[1:], key=operator.itemgetter(0)) else []
+
+
+def _searched(
+    system: Ext4, root: bytes, nodes: Mapping[int, _Node], name: bytes
+) -> Iterator[int]:
+    """The blocks in which the kernel looks for a name: behind the first, those that begin with the
+    same hash (dx_probe, ext4_htree_next_block)."""
+    wanted, path, block, is_first = _hash(system, name), list[tuple[_Node, int]](), 0, True
+    while True:
+        while len(path) <= root[_LEVELS_AT]:
+            if not nodes.get(block):
+                return
+            entries, at = nodes[block], 0
+            if is_first:
+                at = bisect.bisect_right(entries, wanted, 1, key=operator.itemgetter(0)) - 1
+            path.append((entries, at))
+            block = entries[at][1]
+        yield block
+        is_first = False
+        while path and path[-1][1] + 1 == len(path[-1][0]):
+            path.pop()
+        if not path:
+            return
+        entries, at = path.pop()
+        key, block = entries[at + 1]
+        if key & ~1 != wanted:
+            return
+        path.append((entries, at + 1))
+
+
+def _hash(system: Ext4, name: bytes) -> int:
+    """Half MD4 of words that are filled up with the length of what is left (str2hashbuf)."""
+    state, sign = system.hash_seed, 256 if system.hashes_are_signed else 0
+    for start in range(0, len(name), 32):
+        words = []
+        for at in range(start, start + 32, 4):
+            word = (len(name) - start) * 0x01010101
+            for byte in name[at:at + 4]:
+                word = (word << 8) + (byte - sign if byte > 127 else byte)
+            words.append(word & _U32)
+        a, b, c, d = state
+        for mix, plus, order, turns in _ROUNDS:
+            for step, place in enumerate(order):
+                value = a + mix(b, c, d) + words[int(place)] + plus & _U32
+                bits = turns[step % 4]
+                a, b, c, d = d, (value << bits | value >> 32 - bits) & _U32, b, c
+        state = tuple(old + new & _U32 for old, new in zip(state, (a, b, c, d), strict=True))
+    return state[1] & ~1

@@ -15,7 +15,6 @@ from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.observe import Observation, Region, observe
 from goldenami.local.reader.path_state import CAPABILITY, PathState
 from goldenami.local.tree import owners
-from goldenami.local.tree.tree import KEPT_TEXTS
 
 _LISTS = (r"/var/lib/dpkg/info/[\w.+:-]+\.list"
           r"|/opt/ml/[\w.-]+/lib/python3[\w.]*/site-packages/[\w.+-]+\.dist-info/RECORD")
@@ -38,7 +37,7 @@ def write(disk: BlockSource, path: Path, scratch: Path) -> dict[str, int]:
     system = Region(disk, root["offset"], root["size"])
     there = observe(Observation(system, {}, {}, kept=""))
     files = {state.path: state.size if state.kind == "file" else -1 for state in there.states}
-    found = observe(Observation(system, {}, files, f"{KEPT_TEXTS}|{_LISTS}")).states
+    found = observe(Observation(system, {}, files, _LISTS)).states
     for state in found:
         if re.fullmatch(_LISTS, state.path):
             listing = scratch / state.path[1:]
@@ -74,8 +73,6 @@ def _row(state: PathState, package: str) -> dict[str, object]:
         "device": list(state.device) if state.kind in ("character", "block") else None,
         "capability": state.attributes.get(CAPABILITY), "attributes": attributes,
         "flags": state.flags,
-        "package": package if state.kind != "directory" else "",
-        "text": state.text if re.fullmatch(KEPT_TEXTS, state.path) else None}
+        "package": package if state.kind != "directory" else ""}
     row |= {"size": state.size, "sha256": state.sha256} if state.kind == "file" else {}
-    return row | {name: value for name, value in optional.items() if value
-                  or (name == "text" and value is not None)}
+    return row | {name: value for name, value in optional.items() if value}

@@ -9,8 +9,10 @@ would see another tree than the kernel.
 from __future__ import annotations
 
 import bisect
+import hashlib
 import stat
 import struct
+import uuid
 from collections.abc import Iterator, Sequence
 
 from goldenami.local.reader import limits
@@ -20,7 +22,8 @@ from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
 
 BLOCK = 4096
-ROOT_INODE, JOURNAL_INODE = 2, 8
+ROOT_INODE, JOURNAL_INODE, FIRST_INODE = 2, 8, 11
+"""Those that Linux knows by number, and the first that a name may have."""
 SUPERBLOCK_AT, SUPERBLOCK_BYTES = 1024, 1024
 _INCOMPATIBLE = {"filetype": 0x2, "recover": 0x4, "extents": 0x40, "64bit": 0x80, "flex_bg": 0x200,
                  "csum_seed": 0x2000}
@@ -30,10 +33,6 @@ _METADATA_CSUM = 0x400
 FLAG_INDEX, FLAG_HUGE_FILE, FLAG_EXTENTS = 0x1000, 0x40000, 0x80000
 LAYOUT_FLAGS = FLAG_INDEX | FLAG_HUGE_FILE | FLAG_EXTENTS
 """Inode flags that say how content is laid out; all others say what may be done with it."""
-_FLAG_EXTENTS_BYTE = FLAG_EXTENTS >> 16
-"""The same in the third byte of an inode's flags."""
-_EXTENTS_OF_INODE = 4
-"""As many fit into the inode itself, behind the head of their tree."""
 _EXTENT_DEPTH = 5
 """Of a tree of extents (EXT4_MAX_EXTENT_DEPTH)."""
 _UNWRITTEN = 32768
@@ -55,10 +54,9 @@ class Ext4:
         self.source = source
         self._changed = changed
         self._starts, self._ends = ([extent[side] for extent in changed or ()] for side in (0, 1))
-        self._tables: dict[int, int] = {}
+        self._tables: dict[int, tuple[int, int]] = {}
         self._replaced: dict[int, bytes] = {}
         self._replaced_numbers: list[int] = []
-        self._extents_seen = 0
         self._base: Ext4 | None = None
         self._same: dict[int, bool] = {}
         self.load()
@@ -103,6 +101,8 @@ class Ext4:
         self.seed: int = (
             struct.unpack_from("<I", raw, 0x270)[0] if seeded else crc32c(START, raw[0x68:0x78])
         )
+        self.hash_seed: tuple[int, ...] = struct.unpack_from("<4I", raw, 0xEC)
+        self.hashes_are_signed = not raw[0x160] & 2
         self.needs_recovery = bool(self.incompatible & _INCOMPATIBLE["recover"])
         if fields[6] != 2 or fields[5] != 0:
             raise Unreadable(f"blocks of {1024 << min(fields[6], 20)} bytes: images have {BLOCK}")
@@ -187,18 +187,14 @@ class Ext4:
 
     # --- inodes
 
-    def inode(self, number: int, what: str) -> Inode:
+    def inode(self, number: int, what: str, *, checked: bool = True) -> Inode:
         """`what` names in an error what has the inode."""
-        at = self._inode_at(number, what)
-        place, begin = divmod(at, BLOCK)
+        place, begin = divmod(self._inode_at(number, what), BLOCK)
         inode = Inode(number, self.block_at(place)[begin:begin + self.inode_size], self.seed,
-                      self.is_changed(place))
+                      checked and self.is_changed(place))
         if inode.changed:
             self._check_inode(inode, what)
         return inode
-
-    def group_of(self, number: int) -> int:
-        return (number - 1) // self.inodes_per_group
 
     def place_of(self, number: int) -> int:
         return self._inode_at(number, f"inode {number}")
@@ -209,10 +205,13 @@ class Ext4:
         group, index = divmod(number - 1, self.inodes_per_group)
         if group not in self._tables:
             self._tables[group] = self._inode_table(group)
-        table = self._tables[group]
+        table, used = self._tables[group]
+        if index >= used:
+            raise Unreadable(f"{what} names inode {number}, which Linux overwrites with zeros")
         return table * BLOCK + index * self.inode_size
 
-    def _inode_table(self, group: int) -> int:
+    def _inode_table(self, group: int) -> tuple[int, int]:
+        """The first block of a group's inodes, and how many were ever in use."""
         at = BLOCK + group * self.descriptor_size
         block = self.block_at(at // BLOCK)
         raw = block[at % BLOCK:at % BLOCK + self.descriptor_size]
@@ -228,7 +227,8 @@ class Ext4:
             self.check_block(number, 1, f"block group {group}")
         self.check_block(first, -(-self.inodes_per_group * self.inode_size // BLOCK),
                          f"block group {group}")
-        return first
+        unused = int.from_bytes(wide[0x1C:0x1E] + wide[0x32:0x34], "little")
+        return first, self.inodes_per_group - unused
 
     def _check_inode(self, inode: Inode, what: str) -> None:
         raw, wide = inode.raw, inode.extra_size >= 4
@@ -241,7 +241,7 @@ class Ext4:
         found = crc32c(inode.seed, blank)
         if (found if wide else found & 0xFFFF) != stated:
             raise Unreadable(f"{what}: inode {inode.number} does not match its checksum")
-        if inode.extra_size > self.inode_size - 128:
+        if inode.extra_size > self.inode_size - 128 or inode.extra_size % 4:
             raise Unreadable(f"{what}: inode {inode.number} has {inode.extra_size} bytes of extra "
                              "fields")
 
@@ -249,25 +249,28 @@ class Ext4:
 
     def runs(self, inode: Inode, what: str) -> list[Run]:
         """Where a content is: in order, without overlaps, each within the disk."""
+        return [run for run in self.layout(inode, what) if run[2]]
+
+    def layout(self, inode: Inode, what: str) -> list[Run]:
+        """The same, with the blocks that lead there: those have no blocks of content."""
         if not inode.flags & FLAG_EXTENTS:
-            if inode.size == 0:
+            if inode.size == 0 and not any(inode.blocks):
                 return []
             raise Unreadable(f"{what}: its content is not in extents, as that of every image is")
         found, end = list[Run](), 0
-        for run in self._extents(inode, inode.blocks, _EXTENT_DEPTH, set(), what):
-            self._extents_seen += 1
-            if run[0] < end or self._extents_seen > limits.EXTENTS:
+        for run in self._extents(inode, inode.blocks, _EXTENT_DEPTH, what):
+            if run[0] < end or len(found) >= limits.EXTENTS:
                 raise Unreadable(f"{what}: its extents overlap, or there are too many")
             end = run[0] + run[2]
             found.append(run)
         return found
 
-    def _extents(
-        self, inode: Inode, node: bytes, most: int, seen: set[int], what: str
-    ) -> Iterator[Run]:
-        """The extents below a node of the tree, whose depth is at most `most`."""
+    def _extents(self, inode: Inode, node: bytes, most: int, what: str) -> Iterator[Run]:
+        """The extents below a node of the tree, whose depth is at most `most`. Each other node
+        stands where the kernel looks for what lies below it."""
         magic, entries, room, depth = struct.unpack_from("<4H", node)
-        if magic != 0xF30A or entries > room or 12 + 12 * room > len(node) or depth > most:
+        if (magic != 0xF30A or entries > room or 12 + 12 * room > len(node) or depth > most
+                or (not entries and (depth or len(node) == BLOCK))):
             raise Unreadable(f"{what}: the tree of its extents is damaged")
         for index in range(entries):
             logical, *others = struct.unpack_from("<IHHI" if depth == 0 else "<IIHH", node,
@@ -276,46 +279,24 @@ class Ext4:
                 length, high, low = others
                 written = length <= _UNWRITTEN
                 length -= 0 if written else _UNWRITTEN
+                if not length:
+                    raise Unreadable(f"{what}: one of its extents is empty")
                 self.check_block(low | high << 32, length, what)
                 yield logical, (low | high << 32) if written else 0, length
                 continue
             child = others[0] | others[1] << 32
             self.check_block(child, 1, what)
-            if child in seen:
-                raise Unreadable(f"{what}: the tree of its extents has a loop")
-            seen.add(child)
             block = self.block_at(child)
             below, = struct.unpack_from("<H", block, 6)
             tail = 12 + 12 * int.from_bytes(block[4:6], "little")
-            if below != depth - 1 or tail + 4 > BLOCK or (self.is_changed(child) and crc32c(
+            if below != depth - 1 or tail + 4 > BLOCK or (
+                    (inode.changed or self.is_changed(child)) and crc32c(
                     inode.seed, block[:tail]) != int.from_bytes(block[tail:tail + 4], "little")):
                 raise Unreadable(f"{what}: a block of its extents does not match its checksum")
-            yield from self._extents(inode, block, depth - 1, seen, what)
-
-    def may_be_written(self, inode: Inode) -> bool:
-        """Whether a block that an inode as baked leads to may be other than baked: of most inodes a
-        look at them says that none is."""
-        if inode.attribute_block and self.is_changed(inode.attribute_block):
-            return True
-        raw = inode.raw
-        if not raw[0x22] & _FLAG_EXTENTS_BYTE:
-            return False
-        _, count, room, depth = struct.unpack_from("<4H", raw, 0x28)
-        if depth or count > room or room > _EXTENTS_OF_INODE:
-            return True
-        return any(
-            self.is_changed(
-                low | high << 32, length if length <= _UNWRITTEN else length - _UNWRITTEN
-            )
-            for _, length, high, low in struct.iter_unpack("<IHHI", raw[0x34 : 0x34 + 12 * count])
-        )
-
-    def nodes(self, inode: Inode, what: str) -> set[int]:
-        seen = set[int]()
-        if inode.blocks[6:8] != b"\0\0":
-            for _ in self._extents(inode, inode.blocks, _EXTENT_DEPTH, seen, what):
-                pass
-        return seen
+            if logical != int.from_bytes(block[12:16], "little"):
+                raise Unreadable(f"{what}: the tree of its extents is damaged")
+            yield logical, child, 0
+            yield from self._extents(inode, block, depth - 1, what)
 
     def content(self, inode: Inode, runs: list[Run], chunk: int = 256) -> Iterator[bytes]:
         """The content in pieces of at most `chunk` blocks; holes are zeros."""
@@ -336,7 +317,7 @@ class Ext4:
 
     def link(self, inode: Inode, what: str) -> bytes:
         held = inode.sectors - (8 if inode.attribute_block else 0)
-        if inode.size == 0 or inode.size > limits.PATH_BYTES:
+        if inode.size == 0 or inode.size > limits.PATH_BYTES or inode.flags & FLAG_HUGE_FILE:
             raise Unreadable(f"{what}: a link of {inode.size} bytes")
         if held == 0:  # ext4_inode_is_fast_symlink; of less, the kernel reads blocks
             if inode.size >= len(inode.blocks):
@@ -345,13 +326,29 @@ class Ext4:
         return b"".join(self.content(inode, self.runs(inode, what)))
 
 
+_USED = (
+    (0x00, 0x14), (0x150, 0x15C), (0x248, 0x24C),  # numbers of inodes and blocks
+    (0x2C, 0x38), (0x40, 0x44), (0x274, 0x276), (0x277, 0x27C),  # times; mounts, and how many may be
+    (0x3A, 0x3C), (0x178, 0x180), (0x194, 0x200),  # state, KiB written, errors
+    (0x5C, 0x68),  # features, which `settings` shows
+    (0x88, 0xC8), (0xCE, 0xD0),  # where it was mounted, blocks reserved for the table of groups
+    (0xE8, 0xEC), (0x3FC, 0x400),  # files that were removed while open, checksum
+)
+"""What Linux, resize2fs and e2fsck change in a superblock in use ("Super Block")."""
+
+
 def settings(superblock: bytes) -> str:
     """What a file system says of itself and no use of it changes: features, what an error does,
-    options of a mount.
+    options of a mount, its journal, UUIDs, and a digest of all.
 
     Linux sets extended attributes, large files, a journal or orphans to play back; resize2fs uses
     up what is reserved.
     """
+    rest = bytearray(superblock)
+    for start, stop in _USED:
+        rest[start:stop] = bytes(stop - start)
+    journal, device = struct.unpack_from("<2I", superblock, 0xE0)
+    identities = [uuid.UUID(bytes=superblock[at:at + 16]) for at in (0xD0, 0x68)]
     features = (value & ~changes for value, changes in zip(
         struct.unpack_from("<3I", superblock, 0x5C), (0x18, _INCOMPATIBLE["recover"], 0x10002),
         strict=True))
@@ -360,8 +357,10 @@ def settings(superblock: bytes) -> str:
     options, = struct.unpack_from("<I", superblock, 0x100)
     words = superblock[0x200:0x240].rstrip(b"\0").decode("ascii", "backslashreplace")
     shown = " ".join(f"{value:#x}" for value in features)
-    return (f"features {shown}, errors {errors}, reserved for {reserved[0]}:{reserved[1]}, "
-            f"options {options:#x} {words}").rstrip()
+    before = (f"features {shown}, errors {errors}, reserved for {reserved[0]}:{reserved[1]}, "
+              f"options {options:#x} {words}").rstrip()
+    return (f"{before}; journal inode {journal} device {device} UUID {identities[0]}, "
+            f"UUID {identities[1]}, rest {hashlib.sha256(rest).hexdigest()[:16]}")
 
 
 def device(inode: Inode) -> tuple[int, int]:
@@ -372,7 +371,8 @@ def device(inode: Inode) -> tuple[int, int]:
     return new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00
 
 
-KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink",
-         stat.S_IFCHR: "character", stat.S_IFBLK: "block", stat.S_IFIFO: "fifo",
-         stat.S_IFSOCK: "socket"}
-"""Types as the manifest names them; it has no sockets."""
+KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFCHR: "character",
+         stat.S_IFBLK: "block", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket",
+         stat.S_IFLNK: "symlink"}
+"""Types as the manifest names them, which has no sockets, in the order of their numbers in a
+folder, from 1 on."""

@@ -6,17 +6,23 @@ from __future__ import annotations
 from goldenami.core.errors import Unreachable
 
 ENTRIES = 1_000_000
-"""Paths of a file system; an image with CUDA and PyTorch has about 60,000."""
+"""Paths that are listed; an image with CUDA and PyTorch has about 60,000."""
+COUNTED = 100_000_000
+"""Paths that are counted as data; ImageNet has 1.3 million."""
 DEPTH = 100
-"""Folders within one another."""
+"""Listed folders within one another."""
 PATH_BYTES = 4096
 """Of a path (PATH_MAX, limits.h): what is longer cannot be opened."""
 EXTENTS = 4_000_000
-"""Extents of all files together."""
+"""Extents of one file."""
 MEMORY_BYTES = 2 << 30
 """Address space of the reader's process."""
 CPU_S = 120
-"""Processor seconds of the reader beside hashing, for which HASHED_PER_S is added."""
+"""Processor seconds of the reader, to which hashing and the disk's size add: HASHED_PER_S,
+SEARCHED_PER_S."""
+SEARCHED_PER_S = 128 << 20
+"""Bytes of a disk whose paths the slowest machine counts in a second: 8,192, of 16 KiB each, as
+mke2fs makes inodes."""
 HASHED_PER_S = 50_000_000
 """Bytes that the slowest machine hashes in a second."""
 SILENCE_S = 600

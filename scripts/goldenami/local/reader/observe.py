@@ -16,7 +16,7 @@ from goldenami.local.reader import limits, wire
 from goldenami.local.reader.block_source import BlockSource, Extent
 from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.path_state import PathState
-from goldenami.local.reader.walk import AS_BAKED, Said
+from goldenami.local.reader.walk import AS_BAKED, Area, Said
 from goldenami.local.reader.wire import Say
 
 
@@ -37,7 +37,9 @@ class Region:
 @dataclass(frozen=True)
 class Observation:
     """`baked` are the manifest's paths, `sizes` the bytes of their files and -1 of what is none;
-    the content of what the regular expression `kept` matches is handed over.
+    the content of what the regular expression `kept` matches is handed over. `data` are names of
+    areas and a regular expression for the paths of each: those are counted, and listed where they
+    are folders that were baked, set-id files, capabilities, devices, or `kept`.
 
     With `base`, the file system as it was baked, and `changed`, the parts written since, only what
     lies elsewhere or in a changed part is checked and hashed.
@@ -49,15 +51,17 @@ class Observation:
     kept: str
     base: BlockSource | None = None
     changed: Sequence[Extent] | None = None
+    data: Sequence[tuple[str, str]] = ()
 
 
 class Observed(NamedTuple):
-    """The states of paths that were looked at, the paths that are as baked, and what the file
-    system says of itself."""
+    """The states of paths that were looked at, the paths that are as baked, what the file system
+    says of itself, and what the areas of data hold."""
 
     states: list[PathState]
     as_baked: set[str]
-    settings: str = ""
+    settings: str
+    areas: dict[str, Area]
 
 
 def observe(wanted: Observation) -> Observed:
@@ -82,7 +86,7 @@ def observe(wanted: Observation) -> Observed:
 
 def _serve(connection: socket.socket, wanted: Observation) -> Observed:
     wire.send(connection, Say.ASKED, json.dumps(_asked(wanted)).encode())
-    found, said = Observed([], set()), 0
+    found, said = Observed([], set(), "", {}), 0
     disks = [wanted.system, wanted.base]
     while True:
         kind, data = wire.receive(connection)
@@ -99,7 +103,9 @@ def _serve(connection: socket.socket, wanted: Observation) -> Observed:
             case Say.ROWS:
                 _take(json.loads(data), wanted.baked, found)
             case Say.DONE:
-                return found._replace(settings=data.decode())
+                last = json.loads(data)
+                areas = {name: Area(*figures) for name, figures in last["areas"].items()}
+                return found._replace(settings=last["settings"], areas=areas)
             case _:
                 raise Unreadable(data.decode("utf-8", "replace").removeprefix("could not look: "))
 
@@ -119,5 +125,6 @@ def _asked(wanted: Observation) -> dict[str, Any]:
     return {"size": wanted.system.size,
             "base_size": wanted.base.size if wanted.base and known else 0,
             "changed": wanted.changed if known else None, "kept": wanted.kept,
-            "sizes": dict(wanted.sizes),
-            "cpu_s": limits.CPU_S + sum(wanted.sizes.values()) // limits.HASHED_PER_S}
+            "sizes": dict(wanted.sizes), "data": list(wanted.data),
+            "cpu_s": limits.CPU_S + sum(wanted.sizes.values()) // limits.HASHED_PER_S
+            + wanted.system.size // limits.SEARCHED_PER_S}

@@ -12,13 +12,12 @@ import json
 import resource
 import socket
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from goldenami.core.errors import GoldenError
 from goldenami.local.reader import ext4_journal, limits, wire
 from goldenami.local.reader.ext4 import Ext4
-from goldenami.local.reader.walk import Said, Walk
+from goldenami.local.reader.walk import Walk
 from goldenami.local.reader.wire import Say
 
 _CHUNK = 64 << 10
@@ -58,14 +57,14 @@ class _Asked:
         return data
 
 
-def _walk(connection: socket.socket, asked: dict[str, Any]) -> tuple[str, Iterator[Said]]:
+def _walk(connection: socket.socket, asked: dict[str, Any]) -> tuple[str, Walk]:
     system = Ext4(_Asked(connection, 0, asked["size"]), asked["changed"])
     ext4_journal.replay(system)
     system.check_groups()
     baked = Ext4(_Asked(connection, 1, asked["base_size"]), []) if asked["base_size"] else None
     if baked:
         system.compare_with(baked)
-    return system.settings, Walk(system, asked["sizes"], asked["kept"], baked).rows()
+    return system.settings, Walk(system, asked, baked)
 
 
 def _serve(connection: socket.socket) -> None:
@@ -73,7 +72,8 @@ def _serve(connection: socket.socket) -> None:
     try:
         asked = json.loads(text)
         resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_s"], asked["cpu_s"]))
-        settings, rows = _walk(connection, asked)
+        settings, walk = _walk(connection, asked)
+        rows = walk.rows()
         while batch := list(itertools.islice(rows, _BATCH)):
             wire.send(connection, Say.ROWS, json.dumps(batch).encode())
     except GoldenError as error:
@@ -82,7 +82,8 @@ def _serve(connection: socket.socket) -> None:
         said = f"could not look: the reader failed on this disk ({type(error).__name__}: {error})"
         wire.send(connection, Say.UNREADABLE, said.encode("utf-8", "backslashreplace"))
     else:
-        wire.send(connection, Say.DONE, settings.encode())
+        wire.send(connection, Say.DONE,
+                  json.dumps({"settings": settings, "areas": walk.counted}).encode())
 
 
 def main() -> int:

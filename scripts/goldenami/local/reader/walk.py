@@ -1,17 +1,22 @@
-"""Every path of a file system, in the manifest's order: by bytes, a folder before what is in it."""
+"""Every path of a file system, in the manifest's order: by bytes, a folder before what is in it.
+
+What people and services keep is data: it is counted, so that memory does not grow with it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
+import operator
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from goldenami.local.reader import limits
 from goldenami.local.reader.attributes import attributes
-from goldenami.local.reader.directory import entries
+from goldenami.local.reader.directory import Entry, entries, listed
 from goldenami.local.reader.ext4 import (
     FLAG_EXTENTS,
     KINDS,
@@ -23,6 +28,7 @@ from goldenami.local.reader.ext4 import (
 )
 from goldenami.local.reader.inode import Inode
 from goldenami.local.reader.limits import Unreadable
+from goldenami.local.reader.path_state import CAPABILITY
 
 Row = dict[str, Any]
 """One path as the manifest has it, with `attributes` and `flags` where there are any."""
@@ -30,29 +36,104 @@ Said = Row | str
 """A row, or of a path that is as baked nothing but the path."""
 _COMPARED = 256
 """Blocks that are compared at once: 1 MiB."""
+_TYPES = {kind: number for number, kind in enumerate(KINDS, 1)}
 AS_BAKED = "as baked"
 """The SHA-256 of content that was not read: it is where it was baked, and nothing was written there
 since."""
+_AT_ONCE = 1 << 16
+"""Names that are put in the order of their inodes, which lie together on the disk."""
+
+
+class Area(NamedTuple):
+    """Paths of an area of data, and bytes of its files; of a file with several names once."""
+
+    paths: int = 0
+    bytes: int = 0
+
+
+class _Data:
+    """The areas of data on a file system. A path is in the first one whose regular expression
+    matches it, with all that is below."""
+
+    def __init__(self, system: Ext4, asked: dict[str, Any]) -> None:
+        self._system, self._sizes, self._kept = system, asked["sizes"], re.compile(asked["kept"])
+        self._areas = [(name, re.compile(pattern)) for name, pattern in asked["data"]]
+        self._seen = bytearray(system.inodes + 1)
+        self.counted = {name: Area() for name, _ in self._areas}
+
+    def area(self, path: str) -> str | None:
+        """The name of the area that a path is in."""
+        return next((name for name, pattern in self._areas if pattern.fullmatch(path)), None)
+
+    def is_new(self, number: int) -> bool:
+        """Whether an inode is asked for the first time."""
+        was, self._seen[number] = self._seen[number], 1
+        return not was
+
+    def look(self, path: str, number: int, area: str) -> Iterator[tuple[str, Inode]]:
+        """Count a path and all below. Of these, folders that were baked, set-id files,
+        capabilities, devices and what is handed over are listed, with their inodes."""
+        places: Iterable[tuple[str, int]] = [(path, number)]
+        folders = list[tuple[str, int]]()
+        while True:
+            paths, size = self.counted[area]
+            for each, child in places:
+                inode = self._system.inode(child, each, checked=False)
+                kind = KINDS.get(stat.S_IFMT(inode.mode))
+                if kind is None or inode.links == 0:
+                    raise Unreadable(f"{each}: inode {child} is not in use")
+                if kind == "directory":
+                    folders.append((each, child))
+                if kind == "file" and (inode.links == 1 or self.is_new(child)):
+                    size += inode.size
+                if self._is_listed(each, kind, inode):
+                    yield each, self._system.inode(child, each)
+                paths += 1
+            self.counted[area] = Area(paths, size)
+            if paths > limits.COUNTED:
+                raise Unreadable(f"{path}: too many paths")
+            if not folders:
+                return
+            places = self._below(*folders.pop())
+
+    def _below(self, folder: str, number: int) -> Iterator[tuple[str, int]]:
+        if not self.is_new(number):
+            raise Unreadable(f"{folder} stands in two places")
+        names = listed(self._system, self._system.inode(number, folder), folder)
+        while rows := sorted(itertools.islice(names, _AT_ONCE), key=operator.itemgetter(1)):
+            for name, child, _, _ in rows:
+                # Folders may lie deeper than a path can be long.
+                yield f"{folder}/{os.fsdecode(name)}"[:limits.PATH_BYTES], child
+
+    def _is_listed(self, path: str, kind: str, inode: Inode) -> bool:
+        if self._kept.fullmatch(path):
+            return True
+        match kind:
+            case "directory":
+                return path in self._sizes
+            case "file":
+                return bool(inode.mode & (stat.S_ISUID | stat.S_ISGID)) or (
+                    CAPABILITY in attributes(self._system, inode, path))
+            case "character" | "block":
+                return any(inode.blocks[:8])  # of an overlay, 0:0 stands for what was removed
+        return False
 
 
 class Walk:
     """One reading of a file system; beside that of `baked`, the same one when it was baked, where
     that is known.
 
-    `sizes` has every path of the manifest, with its bytes, or -1 where it is no file. Only a file
-    of the same size is hashed, since any other differs anyway. The content of files that `kept`
-    matches is handed over.
+    Of what is `asked`, `sizes` has every path of the manifest, with its bytes, or -1 where it is no
+    file. Only a file of the same size is hashed, since any other differs anyway. The content of
+    files that `kept` matches is handed over. What is in an area of `data` is counted.
     """
 
-    def __init__(
-        self, system: Ext4, sizes: Mapping[str, int], kept: str, baked: Ext4 | None = None
-    ) -> None:
-        self._system, self._sizes, self._baked = system, sizes, baked
-        self._kept = re.compile(kept)
-        self._folders: set[int] = set()
+    def __init__(self, system: Ext4, asked: dict[str, Any], baked: Ext4 | None = None) -> None:
+        self._system, self._sizes, self._baked = system, asked["sizes"], baked
+        self._kept = re.compile(asked["kept"])
+        self._data = _Data(system, asked)
+        self.counted = self._data.counted
         self._first: dict[int, str] = {}
-        self._same_tables: dict[int, bool] = {}
-        self._count = 0
 
     def rows(self) -> Iterator[Said]:
         """Every path; Unreadable at the first thing that does not fit, whatever came before it."""
@@ -61,28 +142,36 @@ class Walk:
             raise Unreadable("the root is no folder")
         before = self._baked.inode(ROOT_INODE, "/") if self._baked else None
         yield self._row("/", root)
-        yield from self._below("", root, before, 0)
+        for count, row in enumerate(self._below("", root, before, 0)):
+            if count >= limits.ENTRIES:
+                raise Unreadable("there are too many paths")
+            yield row
 
     def _below(
         self, folder: str, inode: Inode, before: Inode | None, depth: int
     ) -> Iterator[Said]:
         shown = folder or "/"
-        if inode.number in self._folders or depth > limits.DEPTH:
+        if not self._data.is_new(inode.number) or depth > limits.DEPTH:
             raise Unreadable(f"{shown} stands in two places, or too deep")
-        self._folders.add(inode.number)
         names = entries(self._system, inode, shown)
         baked = names if inode is before and not self._is_written(inode, shown) else (
             entries(self._baked, before, shown) if self._baked and before
             and stat.S_ISDIR(before.mode) else {})
-        for name, number in sorted(names.items()):
+        for name, entry in sorted(names.items()):
             path = f"{folder}/{os.fsdecode(name)}"
-            self._count += 1
-            if self._count > limits.ENTRIES or _is_too_long(path):
-                raise Unreadable(f"{shown}: too many paths, or too long ones")
-            child = self._system.inode(number, path)
+            if area := self._data.area(path):
+                yield from (self._row(each, inode, is_data=True) for each, inode
+                            in self._data.look(path, entry.inode, area))
+                continue
+            if _is_too_long(path):
+                raise Unreadable(f"{shown}: too long paths")
+            child = self._system.inode(entry.inode, path)
             was = self._was(child, baked.get(name), path)
-            is_folder = stat.S_ISDIR(child.mode)
-            if was is not child or path not in self._sizes or self._is_written(child, path):
+            is_folder, odd = stat.S_ISDIR(child.mode), _oddity(entry, child)
+            if odd:
+                row = self._row(path, child, was)
+                yield row | {"attributes": row.get("attributes", {}) | odd}
+            elif was is not child or path not in self._sizes or self._is_written(child, path):
                 yield self._row(path, child, was)
             else:
                 if not is_folder:
@@ -91,34 +180,25 @@ class Walk:
             if is_folder:
                 yield from self._below(path, child, was, depth + 1)
 
-    def _was(self, child: Inode, number: int | None, path: str) -> Inode | None:
+    def _was(self, child: Inode, entry: Entry | None, path: str) -> Inode | None:
         """The inode that the path had when it was baked: `child` itself where it is the same."""
-        if self._baked is None or number is None:
+        if self._baked is None or entry is None:
             return None
-        if number == child.number and not child.changed and self._is_same_table(number):
+        number = entry.inode
+        # Inodes can be read from elsewhere: a block that nobody wrote may hold others.
+        if (number == child.number and not child.changed
+                and self._system.place_of(number) == self._baked.place_of(number)):
             return child
         before = self._baked.inode(number, path)
         return child if number == child.number and before.raw == child.raw else before
 
-    def _is_same_table(self, number: int) -> bool:
-        """Whether inodes of that group are where they were baked: a block that nobody wrote may
-        hold others."""
-        assert self._baked is not None
-        group = self._system.group_of(number)
-        if group not in self._same_tables:
-            self._same_tables[group] = self._system.place_of(number) == self._baked.place_of(number)
-        return self._same_tables[group]
-
     def _is_written(self, inode: Inode, path: str) -> bool:
         """Whether anything that an inode as baked leads to was written since."""
-        system = self._system
-        if not system.may_be_written(inode):
-            return False
-        if inode.attribute_block and system.is_changed(inode.attribute_block):
+        if inode.attribute_block and self._system.is_changed(inode.attribute_block):
             return True
-        return bool(inode.flags & FLAG_EXTENTS) and (
-            any(map(system.is_changed, system.nodes(inode, path)))
-            or self._holds_new(system.runs(inode, path)))
+        layout = self._system.layout(inode, path) if inode.flags & FLAG_EXTENTS else []
+        return self._holds_new(layout) or any(
+            self._system.is_changed(first) for _, first, count in layout if not count)
 
     def _holds_new(self, runs: list[Run]) -> bool:
         """Whether a content is other than what was baked in its place; what was written there may
@@ -132,7 +212,10 @@ class Walk:
             self._system.blocks_at(first + begin, take) != baked.blocks_at(first + begin, take)
             for begin in range(0, count, _COMPARED) for take in [min(_COMPARED, count - begin)])
 
-    def _row(self, path: str, inode: Inode, was: Inode | None = None) -> Row:
+    def _row(
+        self, path: str, inode: Inode, was: Inode | None = None, *, is_data: bool = False
+    ) -> Row:
+        """One path. A name in data is no file's first: that in the system stays as baked."""
         kind = KINDS.get(stat.S_IFMT(inode.mode))
         if kind is None or inode.links == 0:
             raise Unreadable(f"{path}: inode {inode.number} is not in use")
@@ -142,7 +225,7 @@ class Walk:
             row["flags"] = flags
         if found := attributes(self._system, inode, path):
             row["attributes"] = found
-        first = path if kind == "directory" else self._first.setdefault(inode.number, path)
+        first = path if kind == "directory" or is_data else self._first.setdefault(inode.number, path)
         if first != path:
             return row | {"type": "hardlink", "target": first}
         if kind == "symlink":
@@ -170,6 +253,16 @@ class Walk:
                 digest.update(piece)
             row["sha256"] = digest.hexdigest()
         return row
+
+
+def _oddity(entry: Entry, inode: Inode) -> dict[str, str]:
+    """What a name is for Linux beside its inode, as an attribute: it may not lead there, or a
+    folder's listing may call it something else."""
+    if not entry.is_found:
+        return {"name": "not found through the index of its folder"}
+    if entry.kind != _TYPES.get(stat.S_IFMT(inode.mode)):
+        return {"name": f"of type {entry.kind} in its folder"}
+    return {}
 
 
 def _is_too_long(path: str) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,10 +27,6 @@ word."""
 
 CHUNK_BYTES = 1 << 20
 """Read size: large enough that system calls do not show in a profile."""
-
-KEPT_TEXTS = "/etc/(passwd|group|shadow|gshadow|subuid|subgid)"
-"""Files whose lines the manifest has: a first boot adds lines to them, so that a digest says
-nothing later. Passwords in them are locked; `seal` has seen to that."""
 
 SHOWN = 5
 """Paths named in an error; more of them do not help anybody to find the cause."""
@@ -214,6 +209,4 @@ def _row(
         row["capability"] = entry.capability.hex()
     if entry.kind != "directory" and path in owners:
         row["package"] = owners[path]
-    if entry.kind == "file" and re.fullmatch(KEPT_TEXTS, path):
-        row["text"] = (tree / entry.path).read_text(encoding="utf-8", errors="backslashreplace")
     return row

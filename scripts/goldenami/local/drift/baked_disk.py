@@ -3,15 +3,18 @@ of a volume, or the overlay that a machine of this pipeline writes to."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import struct
 import weakref
 from pathlib import Path
 
 from goldenami.core.errors import BadInput
 from goldenami.core.units import GIB
-from goldenami.fleet.drift.disk.disk_check import LookedAt
-from goldenami.fleet.drift.disk.neighbours import LaunchedWith
+from goldenami.local.disk.grub import SECTOR
+from goldenami.local.drift.disk_check import LookedAt
+from goldenami.local.drift.launched_with import LaunchedWith
 from goldenami.local.reader.block_source import RawFile, overlay
 from goldenami.model.builds import disk_blocks
 from goldenami.model.builds.build_folder import BuildFolder
@@ -19,6 +22,11 @@ from goldenami.model.builds.disk_blocks import EMPTY, SLOT, BlockMap
 from goldenami.model.builds.sparse_disk import BLOCK, ZEROS, read_block
 
 _QCOW2 = b"QFI\xfb"
+_PARTITIONS = SECTOR, b"EFI PART"
+"""Where a raw disk has its partition table, and how that begins: a first sector can begin as an
+overlay does, and is read by no firmware as one."""
+_OTHER_FILE = 4
+"""The feature of an overlay whose blocks are in another file."""
 
 
 class BakedDisk:
@@ -61,19 +69,39 @@ class BakedDisk:
         self._seen.add(index)
 
 
-def opened(path: Path, build: BuildFolder, user: str, launch: LaunchedWith) -> LookedAt:
+def _demand_over(path: Path, file: RawFile, head: bytes, build: BuildFolder) -> None:
+    """BadInput for an overlay over another disk than that of `build`: what differs there would be
+    taken for baked (docs/interop/qcow2.rst of QEMU)."""
+    offset, size, features = struct.unpack_from(">QI52xQ", head.ljust(2 * SECTOR, b"\0"), 8)
+    name = file.read(offset, size) if offset + size <= file.size else b""
+    below, is_same = path.parent / os.fsdecode(name), False
+    with contextlib.suppress(OSError, ValueError):
+        is_same = below.samefile(build.disk)
+    if features & _OTHER_FILE or not is_same:
+        raise BadInput(f"{path} is no overlay over {build.disk}, but over {below}",
+                       hint="name the build that it was written over with --build, or, where that "
+                            f"was moved: `qemu-img rebase -u -F raw -b {build.disk} {path}`")
+
+
+def opened(path: Path, build: BuildFolder, launch: LaunchedWith) -> LookedAt:
     """The disk in a file; of an overlay only what was written is read, over the disk of `build`.
 
-    Raises BadInput where the disk below an overlay is not here.
+    Raises BadInput for a file that is neither, and where the disk below an overlay is not here.
     """
     disk = RawFile(path)
-    if disk.size < len(_QCOW2) or disk.read(0, len(_QCOW2)) != _QCOW2:
-        return LookedAt(label=str(path), user=user, disk=disk, launch=launch)
+    head = disk.read(0, min(disk.size, 2 * SECTOR))
+    if head[_PARTITIONS[0]:].startswith(_PARTITIONS[1]):
+        return LookedAt(label=str(path), disk=disk, launch=launch)
+    if not head.startswith(_QCOW2):
+        raise BadInput(f"{path} is neither a raw disk with a partition table (GPT) nor a qcow2 "
+                       "overlay",
+                       hint=f"make it raw: `qemu-img convert -O raw {path} disk.raw`")
     base = BakedDisk.here(build)
     if base is None:
         raise BadInput(f"{build.disk} is not there, or not as baked: {path} says only what "
                        "differs from it",
                        hint="bake it again: the same lock gives the same disk")
+    _demand_over(path, disk, head, build)
     found = overlay(path, base)
-    return LookedAt(label=str(path), user=user, disk=found, base=base, changed=found.changed,
+    return LookedAt(label=str(path), disk=found, base=base, changed=found.changed,
                     launch=launch)

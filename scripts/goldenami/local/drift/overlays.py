@@ -26,6 +26,11 @@ def upper(path: str) -> str:
     return _UPPER + path
 
 
+def plain(path: str) -> str:
+    """Where on `persist` a path is whose folder has no overlay."""
+    return _PLAIN + path
+
+
 def merged(root: Mapping[str, PathState], persist: Iterable[PathState]) -> dict[str, PathState]:
     """Every path that the instance sees, in the order of paths. Unreadable for a folder that was
     moved to nowhere."""

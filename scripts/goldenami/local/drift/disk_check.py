@@ -3,41 +3,97 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from goldenami.core import clock
-from goldenami.fleet.drift.disk import comparison, manifest, overlays
-from goldenami.fleet.drift.disk.disk_records import DiskDifference, DiskRecord, DiskVerdict
-from goldenami.fleet.drift.disk.neighbours import UNKNOWN, LaunchedWith, Neighbours
-from goldenami.fleet.drift.disk.policy import Allowed, Freedom, Policy
 from goldenami.local.disk import boot_regions
+from goldenami.local.drift import comparison, manifest, overlays
+from goldenami.local.drift.disk_records import (
+    DataArea,
+    DiskDifference,
+    DiskRecord,
+    DiskVerdict,
+    MadeAtLaunch,
+)
+from goldenami.local.drift.launched_with import UNKNOWN, LaunchedWith
+from goldenami.local.drift.may_differ import Allowed, Made, MayDiffer
 from goldenami.local.reader.block_source import BlockSource, Extent, merged
 from goldenami.local.reader.limits import Unreadable
 from goldenami.local.reader.observe import Observation, Observed, Region, observe
 from goldenami.local.reader.path_state import PathState
 from goldenami.model.builds.build_folder import BuildFolder
 
-NO_RULE = "nothing may change here"
+EXACT = "each path of the image is as baked, and nothing is added"
 _BY_MKE2FS = "/lost+found"
 """In every file system, and in no manifest."""
+MEMORY, OTHER_DISKS = "memory", "other disks of the machine"
 
 
 @dataclass(frozen=True)
 class LookedAt:
-    """A disk to look at. `label` is what people call it, `user` the image's default user.
+    """A disk to look at. `label` is what people call it.
 
     `base` is the disk as it was baked and `changed` what was written since, in bytes of the disk.
     With both, only what is in `changed` is read, and of `base` only what lies between; without, all
-    of it. `launch` is what is known of it.
+    of it. `launch` is what is known of it, `unseen` what its machine has besides.
     """
 
     label: str
-    user: str
     disk: BlockSource
     base: BlockSource | None = None
     changed: Sequence[Extent] | None = None
     launch: LaunchedWith = UNKNOWN
+    unseen: Sequence[str] = (MEMORY, OTHER_DISKS)
+
+
+@dataclass
+class _Found:
+    """What is said of paths, by the three lists: exact, made at launch, data."""
+
+    may: MayDiffer
+    launch: LaunchedWith
+    allowed: Allowed
+    drift: list[DiskDifference] = field(default_factory=list)
+    passed: list[DiskDifference] = field(default_factory=list)
+    made: list[MadeAtLaunch] = field(default_factory=list)
+    named: dict[str, list[str]] = field(default_factory=dict)
+    starts: list[str] = field(default_factory=list)
+
+    def add(self, path: str, before: PathState | None, now: PathState | None) -> None:
+        """Take a path; one that is as baked is none of the three."""
+        what = comparison.differences(before, now)
+        if not what:
+            return
+        if area := self.may.area(path):
+            self._data(area, before, now)
+            return
+        made, rule = self.may.made(path), EXACT
+        if made and now:
+            what, rule = comparison.of_made(now, made, self.launch), made.why
+            self._list(now, made)
+        if what and (reason := self.allowed(path)):
+            self.passed.append(_difference(path, before, what, reason))
+        elif what:
+            self.drift.append(_difference(path, before, what, rule))
+
+    def _list(self, now: PathState, made: Made) -> None:
+        if now.sha256 and not made.launch:
+            self.made.append(MadeAtLaunch(path=_shown(now.path), sha256=now.sha256, why=made.why,
+                                          alike=made.alike))
+
+    def _data(self, area: str, before: PathState | None, now: PathState | None) -> None:
+        if now is None:
+            return
+        shown = _shown(now.path)
+        if before and before.kind == now.kind == "directory" and (
+            what := comparison.of_folder(before, now)
+        ):
+            self.drift.append(_difference(now.path, before, what, "a baked folder keeps its owner and mode"))
+        self.named.setdefault(area, []).extend(
+            f"{shown}: {line}" for line in comparison.dangers(now))
+        if started := self.may.start(now.path, now.text or ""):
+            self.starts.append(f"{started}: {shown}")
 
 
 def check(
@@ -49,57 +105,54 @@ def check(
     is missing, of another build or edited. A disk that was not read to its end has no record.
     """
     baked = manifest.read(build)
-    policy = Policy(baked.paths)
-    drift, passed, expected = list[DiskDifference](), list[DiskDifference](), 0
-    drift += _boot(baked.boot, looked_at)
-    seen = _observe(looked_at, baked, policy)
-    drift += _settings(baked, boot_regions.ROOT, seen.settings)
-    found: Mapping[str, PathState] = {state.path: state for state in seen.states}
-    untouched, count = seen.as_baked, len(found) + len(seen.as_baked)
-    if boot_regions.PERSIST in (entry["name"] for entry in baked.boot["partitions"]):
-        drift += _immutable(baked, found, untouched)
-        written = _written(looked_at, baked, policy)
-        drift += _settings(baked, boot_regions.PERSIST, written.settings)
-        found = overlays.merged(baked.paths, written.states)
-        untouched, count = set(), len(found)
-    near = Neighbours(looked_at.user, looked_at.launch, baked.paths, found, untouched)
-    for path in sorted((baked.paths.keys() | found.keys()) - untouched):
-        before, now = baked.paths.get(path), found.get(path)
-        if not comparison.differences(before, now):
-            continue
-        rule = policy.rule(path)
-        what = comparison.broken(before, now, rule, near)
-        reason = allowed(path) if rule is None or rule.may is not Freedom.NOTHING else ""
-        if not what:
-            expected += 1
-        elif reason:
-            passed.append(_difference(path, before, what, reason))
-        else:
-            drift.append(_difference(path, before, what, str(rule or NO_RULE)))
+    may = MayDiffer(baked.paths)
+    found = _Found(may, looked_at.launch, allowed, drift=list(_boot(baked.boot, looked_at)))
+    is_immutable = boot_regions.PERSIST in (entry["name"] for entry in baked.boot["partitions"])
+    # What an instance of an immutable image writes is in a partition of its own.
+    seen = _observe(looked_at, baked, may, data=[] if is_immutable else may.areas())
+    found.drift += _settings(baked, boot_regions.ROOT, seen.settings)
+    states: Mapping[str, PathState] = {state.path: state for state in seen.states}
+    untouched, count = seen.as_baked, len(states) + len(seen.as_baked)
+    if is_immutable:
+        found.drift += _immutable(baked, states, untouched)
+        seen = _written(looked_at, baked, may)
+        found.drift += _settings(baked, boot_regions.PERSIST, seen.settings)
+        states = overlays.merged(baked.paths, seen.states)
+        untouched, count = set(), len(states)
+    for path in sorted((baked.paths.keys() | states.keys()) - untouched):
+        found.add(path, baked.paths.get(path), states.get(path))
     record = build.read_bake()
     return DiskRecord(
         image=record.image, build_id=record.build_id, manifest_sha256=baked.sha256,
         disk=looked_at.label, looked_at=clock.stamp(),
-        verdict=DiskVerdict.DRIFTED if drift else DiskVerdict.AS_BAKED,
-        paths=count, expected=expected, drift=drift, passed=passed)
+        verdict=DiskVerdict.DRIFTED if found.drift else DiskVerdict.AS_BAKED,
+        paths=count, drift=found.drift, passed=found.passed, made=found.made, starts=found.starts,
+        data=[DataArea(area=name, paths=area.paths, bytes=area.bytes,
+                       named=found.named.get(name, []))
+              for name, area in seen.areas.items()],
+        unseen=list(looked_at.unseen))
+
+
+def _shown(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _difference(path: str, before: PathState | None, what: list[str], rule: str) -> DiskDifference:
-    shown = path.encode("utf-8", "backslashreplace").decode()
-    lines = [line.encode("utf-8", "backslashreplace").decode() for line in what]
-    return DiskDifference(path=shown, package=before.package if before else "", what=lines,
-                          rule=rule)
+    return DiskDifference(path=_shown(path), package=before.package if before else "",
+                          what=[_shown(line) for line in what], rule=rule)
 
 
-def _observe(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> Observed:
+def _observe(
+    looked_at: LookedAt, baked: manifest.Manifest, may: MayDiffer, data: list[tuple[str, str]]
+) -> Observed:
     root = _root(looked_at.disk)
     base = _root(looked_at.base) if looked_at.base and looked_at.changed is not None else None
     changed = [(max(start - root.offset, 0), min(stop - root.offset, root.size))
                for start, stop in merged(looked_at.changed or []) if stop > root.offset]
     same_place = base is not None and base.offset == root.offset
-    found = observe(Observation(root, baked.paths, baked.paths.sizes(), policy.kept,
+    found = observe(Observation(root, baked.paths, baked.paths.sizes(), may.kept,
                                 base if same_place else None,
-                                changed if same_place else None))
+                                changed if same_place else None, data))
     if not found.states and not found.as_baked:
         raise Unreadable("the reader found nothing")
     return found
@@ -114,11 +167,13 @@ def _immutable(
             yield _difference(path, before, what, "the root of an immutable image may not change")
 
 
-def _written(looked_at: LookedAt, baked: manifest.Manifest, policy: Policy) -> Observed:
+def _written(looked_at: LookedAt, baked: manifest.Manifest, may: MayDiffer) -> Observed:
     above = {overlays.upper(path): state for path, state in baked.paths.items()}
     sizes = {overlays.upper(path): size for path, size in baked.paths.sizes().items()}
     region = _partition(looked_at.disk, boot_regions.PERSIST)
-    return observe(Observation(region, above, sizes, f"{overlays.upper('')}(?:{policy.kept})"))
+    places = f"(?:{overlays.upper('')}|{overlays.plain('')})"
+    return observe(Observation(region, above, sizes, f"{places}(?:{may.kept})",
+                               data=may.areas(places)))
 
 
 def _root(disk: BlockSource) -> Region:
@@ -169,7 +224,9 @@ def _boot(baked: dict[str, Any], looked_at: LookedAt) -> Iterator[DiskDifference
 
 
 def _settings(baked: manifest.Manifest, name: str, found: str) -> Iterator[DiskDifference]:
-    if (before := baked.boot["settings"][name]) != found:
+    before = baked.boot["settings"][name]
+    # A manifest of an older build has no more than the beginning: of the rest, nothing is known.
+    if before not in (found, found.rpartition("; journal inode ")[0]):
         yield _place(f"file system of {name}", [f"{before}, now {found}"])
 
 
