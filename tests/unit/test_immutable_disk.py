@@ -77,7 +77,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need_disk_tools()
     need_reproducible_disks()
     folder = files.write(tmp_path_factory.mktemp("immutable") / "root", NAMES)
-    (folder / "root").chmod(0o700)
+    (folder / "var/lib/docker").mkdir(parents=True)
+    for name, mode in (("root", 0o700), ("var/lib/docker", 0o710)):
+        (folder / name).chmod(mode)
     return folder
 
 
@@ -151,7 +153,7 @@ def test_persistent_file_system_begins_with_the_folders(written: disk.DiskFacts)
     assert [mode(path)
             for path in ("/", "/upper", "/upper/etc", "/upper/root", "/work/etc",
                          "/plain/var/lib/docker")] \
-        == ["0700", "0755", "0755", "0700", "0700", "0700"]
+        == ["0700", "0755", "0755", "0700", "0700", "0710"]
     assert mode("/upper/var") == ""
 
 

@@ -32,7 +32,7 @@ OWNED = ("usr/bin/bash", "usr/share/doc/bash/README", "usr/lib/python3/app.py",
 HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
 CLEAN = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nhub:x:1001:1001::/srv/hub:/bin/sh\n",
-    "etc/shadow": "root:!*:1:0:9:7:::\n",
+    "etc/shadow": "root:!*:1:0:9:7:::\n", "etc/shadow-": "root:!*:1:0:9:7:::\n", "etc/.pwd.lock": "",
     "etc/gshadow": "root:!::\n", "etc/machine-id": "",
     "etc/hosts": HOSTS, "etc/resolv.conf": "",
     "root/.bashrc": "umask 022\n",

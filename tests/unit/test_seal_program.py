@@ -21,7 +21,7 @@ LITTER = (
     "home/left/.cache/pip/x", "etc/ssh/ssh_host_rsa_key",
     "etc/apt/sources.list.d/golden-bake.sources",
     "var/log/apt/history.log", "var/log/wtmp", "var/log/journal/0/system.journal",
-    "var/tmp/.hidden", "etc/shadow-",
+    "var/tmp/.hidden", "etc/passwd-", "root/.ssh/id_ed25519",
     "var/lib/dkms/nvidia/1.0/build/nv.o", "var/lib/cloud/instance/id", "etc/hostname",
     "etc/nvme/hostid",
     "etc/docker/key.json", "var/lib/docker/engine-id", "var/lib/docker/containers/0/0-json.log",
@@ -108,6 +108,31 @@ def test_passwords_lose_their_hash_and_their_day(tree: Path) -> None:
     assert shadow == [["root", "!*", DAY], ["ann", "!*", DAY], ["robot", "!", DAY],
                       ["nobody", "*", DAY]]
     assert "$6$" not in (tree / "etc/gshadow").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("before", ["none", "other", "link", "open"])
+def test_backup_of_shadow_is_its_copy(tree: Path, before: str) -> None:
+    """A first boot's `passwd` would make it so."""
+    shadow, backup = tree / "etc/shadow", tree / "etc/shadow-"
+    shadow.chmod(0o640)
+    if before == "link":
+        backup.symlink_to(shadow)
+    elif before == "open":
+        seal(tree)
+        backup.chmod(0o644)
+    elif before == "other":
+        backup.write_text("root::1:::::\n", encoding="utf-8")
+        backup.chmod(0o640)
+    assert "backups: /etc/shadow-" in seal(tree, "--check")
+    assert "backups: /etc/shadow-" in seal(tree)
+    assert backup.read_text(encoding="utf-8") == shadow.read_text(encoding="utf-8")
+    assert backup.lstat().st_mode == shadow.lstat().st_mode
+    assert seal(tree, "--check") == []
+
+
+def test_root_s_folder_of_keys_stays_empty(tree: Path) -> None:
+    seal(tree)
+    assert list((tree / "root/.ssh").iterdir()) == []
 
 
 def test_identity_is_neutral(tree: Path) -> None:

@@ -28,7 +28,7 @@ REMOVE = {
         "var/lib/apt/lists/*", "var/lib/apt/periodic/*", "var/lib/apt/daily_lock", "var/cache/apt/*.bin",
         "var/cache/apt/archives/*", "var/cache/debconf/*-old", "var/lib/dpkg/*-old", "var/backups/*",
     ],
-    "backups": ["etc/*-", "etc/.pwd.lock", "etc/*~", "etc/apt/*~", "etc/.resolv.conf.*"],
+    "backups": ["etc/*-", "etc/*~", "etc/apt/*~", "etc/.resolv.conf.*"],
     "identity": [
         "etc/hostname", "etc/machine-info", "var/lib/systemd/random-seed", "var/lib/urandom/random-seed",
         "boot/efi/loader/random-seed", "var/lib/systemd/credential.secret", "etc/nvme/hostnqn", "etc/nvme/hostid",
@@ -42,8 +42,8 @@ REMOVE = {
     ],
     "cloud-init": [
         # What `cloud-init clean --logs --seed -c all` would; it removes machine-id where systemd needs an empty one.
-        "var/lib/cloud/*", "etc/ssh/sshd_config.d/50-cloud-init.conf", "etc/sudoers.d/90-cloud-init-users",
-        "etc/cloud/ds-identify.cfg", "etc/cloud/cloud.cfg.d/90-installer-network.cfg",
+        "var/lib/cloud/*", "etc/ssh/sshd_config.d/50-cloud-init.conf", "etc/cloud/ds-identify.cfg",
+        "etc/cloud/cloud.cfg.d/90-installer-network.cfg",
     ],
     "state": [
         "var/lib/systemd/timers/*", "var/lib/systemd/timesync/*", "var/lib/systemd/coredump/*", "var/lib/chrony/*",
@@ -80,13 +80,15 @@ HOME_FILES = [
 """Patterns below each home: histories, caches of pip, torch and ComputeCache, credentials, Ansible's leftovers."""
 
 ACCESS = ["etc/ssh/ssh_host_*"]
-"""Removed last, with every home's .ssh: what the connection that runs this depends on."""
+"""Removed last, with what is in every home's .ssh: what the connection that runs this depends on."""
 
 UNCOMPILED = ["usr/share/netplan"]
 """Folders of Python modules that no package compiles: at their first run, as root, Python would write .pyc files."""
 
 HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
 ACL = ("system.posix_acl_access", "system.posix_acl_default")
+BACKUP = "etc/shadow-"
+"""A copy of shadow: cloud-init has `passwd` lock the default user, who is locked already, and that makes one."""
 LOCKED = "!*"
 """A password that no hash equals, without the hash that stood there; login by key still works."""
 DAY_S = 24 * 60 * 60
@@ -110,6 +112,8 @@ class Seal:
                 continue  # apt's empty folders belong to a clean system
             if not os.path.lexists(path):
                 continue  # went with its folder
+            if path == self.root / BACKUP:
+                continue  # passwords() makes a copy of it
             self.report(reason, path)
             if self.act:
                 _delete(path)
@@ -196,6 +200,13 @@ class Seal:
                 if self.act:
                     path.write_text(after, encoding="utf-8")
         self._shadowed()
+        shadow, backup = self.root / "etc/shadow", self.root / BACKUP
+        if backup.is_symlink() or _state(backup) != _state(shadow):
+            self.report("backups", backup)
+            if self.act:
+                backup.unlink(missing_ok=True)
+                shutil.copy(shadow, backup)
+                shutil.chown(backup, shadow.stat().st_uid, shadow.stat().st_gid)
 
     def _locked(self, name: str, line: str) -> str:
         fields = line.split(":")
@@ -253,13 +264,19 @@ class Seal:
             self.stamps()
 
     def access(self) -> None:
-        """The keys of every account and of the host."""
-        self.remove("access", [f"{home}/.ssh".lstrip("/") for home in self.homes()] + ACCESS)
+        """The keys of every account and of the host; systemd would make root's folder of keys at the first boot."""
+        folders = [f"{home}/.ssh".lstrip("/") for home in self.homes() if home != "root"]
+        self.remove("access", [*folders, "root/.ssh/*", *ACCESS])
 
 
 def _files(path: Path) -> Iterator[Path]:
     for folder, _, names in os.walk(path):
         yield from (Path(folder) / name for name in names)
+
+
+def _state(path: Path) -> object:
+    status = path.stat() if path.is_file() else None
+    return status and (status.st_mode, status.st_uid, status.st_gid, path.read_bytes())
 
 
 def _delete(path: Path) -> None:

@@ -17,6 +17,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -42,17 +43,26 @@ def run(*argv: str, stdin: str = "") -> str:
 
 @contextlib.contextmanager
 def password() -> Iterator[str]:
-    """A password that USER has for now; without such an account, one that exists for now."""
+    """A password that USER has for now; without such an account, one that exists for now. The
+    files of accounts are then as they were, and their copies: `usermod` would change the day."""
     made = USER not in ACCOUNTS
+    before = {path: path.read_bytes() if path.exists() else None
+              for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
+              for path in (Path(f"/etc/{name}"), Path(f"/etc/{name}-"))}
     if made:
         run("useradd", "--create-home", "--shell", "/bin/bash", USER)
-    before = run("getent", "shadow", USER).split(":")[1]
     word = secrets.token_urlsafe(16)
     run("chpasswd", stdin=f"{USER}:{word}\n")
     try:
         yield word
     finally:
-        run("userdel", "--remove", USER) if made else run("usermod", "--password", before, USER)
+        if made:
+            run("userdel", "--remove", USER)
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -12,6 +13,27 @@ UPDATERS = ("apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.s
 ENABLED = ("systemd-networkd.service", "systemd-resolved.service", "chrony.service",
            "cloud-init-local.service",
            "cloud-final.service")
+
+FORGETS = "/usr/local/libexec/golden-fresh-cloud-init"
+LEFT = ("scripts/per-boot/x", "handlers/x.py", "seed/nocloud/user-data", "instances/i-1/obj.pkl",
+        "instances/i-1/scripts/x", "instances/i-1/cloud-config.txt", "sem/folder/x")
+NOTES = ("sem/x.once", "instances/i-1/sem/consume_data", "data/instance-id",
+         "data/previous-hostname")
+PLANT = """
+import json, pathlib, subprocess, sys, tempfile
+program, left, notes = sys.argv[1], *map(json.loads, sys.argv[2:])
+with tempfile.TemporaryDirectory() as folder:
+    outside, cloud = pathlib.Path(folder, "outside"), pathlib.Path(folder, "cloud")
+    for path in (outside, *(cloud / name for name in (*left, *notes))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (cloud / "sem/link").symlink_to(outside)
+    (cloud / "data/previous-name").hardlink_to(outside)
+    subprocess.run([program, cloud], check=True)
+    files = (path for path in cloud.rglob("*") if path.is_symlink() or not path.is_dir())
+    print(json.dumps(sorted(str(path.relative_to(cloud)) for path in files)))
+"""
+"""What cloud-init would run or read again, what it notes, and a folder with both, cleaned."""
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +98,8 @@ def test_locale_works(host: Any) -> None:
     assert "Cannot set" not in host.run("locale").stderr
     for path in ("/etc/default/locale", "/etc/locale.conf"):
         assert host.file(path).contains("^LANG=.*UTF-8"), path
+    boot_links_it = host.run("grep -qrs '^L+ /etc/default/locale' /usr/lib/tmpfiles.d").succeeded
+    assert host.file("/etc/default/locale").is_symlink or not boot_links_it
 
 
 def test_ssh_takes_no_password(host: Any) -> None:
@@ -95,11 +119,36 @@ def test_cloud_init_is_done_without_errors(host: Any, needs_boot: None) -> None:
     assert "status: done" in status.stdout
 
 
+@pytest.fixture(scope="module")
+def first_unit(host: Any) -> Any:
+    """What of cloud-init starts first: one process of its own, or a stage for each unit."""
+    names = host.check_output("ls /usr/lib/systemd/system").split()
+    return host.service(next(name for name in ("cloud-init-main.service", ENABLED[3])
+                             if name in names))
+
+
+@pytest.mark.no_boot
+def test_cloud_init_starts_from_nothing(run_program: Any) -> None:
+    """Its folder holds what earlier boots left; a person who was root could have left more."""
+    kept = run_program(PLANT, FORGETS, json.dumps(LEFT), json.dumps(NOTES))
+    assert kept == sorted(NOTES)
+
+
+def test_first_unit_forgets_before_it_starts(host: Any, first_unit: Any) -> None:
+    unit = host.check_output(f"systemctl cat {first_unit.name}").splitlines()
+    assert f"ExecStartPre={FORGETS}" in unit and "RequiresMountsFor=/var/lib/cloud" in unit
+
+
+def test_it_did_at_this_boot(first_unit: Any, needs_boot: None) -> None:
+    ran = first_unit.systemd_properties["ExecStartPre"]
+    assert f"path={FORGETS}" in ran and "status=0" in ran, ran
+
+
 def test_first_boot_asked_ec2(host: Any, needs_boot: None) -> None:
     assert host.check_output("cloud-id") == "aws"
 
 
-def test_first_boot_wrote_the_distribution_s_sources(host: Any, needs_boot: None) -> None:
+def test_sources_of_an_instance_are_the_distribution_s(host: Any, needs_boot: None) -> None:
     system = host.system_info
     sources = host.run("cat /etc/apt/sources.list /etc/apt/sources.list.d/*").stdout
     assert system.codename in sources

@@ -29,15 +29,15 @@ GONE = {
 """Never there: neither at rest nor after a boot: shell patterns by kind."""
 
 MADE_ANEW = {
-    "backups": "/etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/*- /var/backups/*",
+    "backups": "/etc/[!s]*- /etc/sub?id- /var/backups/*",
     "host keys": "/etc/ssh/ssh_host_*",
-    "authorized keys": "/root/.ssh /home/*/.ssh /etc/ssh/authorized_keys*",
+    "authorized keys": "/root/.ssh/* /home/*/.ssh /etc/ssh/authorized_keys*",
     "apt lists": "/var/lib/apt/lists/*_* /var/cache/apt/*.bin",
     "hostname": "/etc/hostname /etc/machine-info",
     "container engines": "/etc/docker/key.json /var/lib/docker/*",
     "leases": "/var/lib/dhcp/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*",
     "seeds": "/var/lib/systemd/random-seed /var/lib/systemd/credential.secret",
-    "cloud-init": "/var/lib/cloud/* /etc/netplan/50-cloud-init.yaml /etc/sudoers.d/90-cloud-init-users",
+    "cloud-init": "/var/lib/cloud/* /etc/netplan/50-cloud-init.yaml",
     "notebooks' secrets": "/var/lib/jupyterhub/*",
     "temporary files": "/var/tmp/* /var/tmp/.[!.]*",
 }
@@ -46,6 +46,23 @@ first boot."""
 PRIVATE_KEYS = ("grep -rIlsE -e '-----BEGIN [A-Z ]*PRIVATE KEY-----' {} --exclude-dir=cloud "
                 "--exclude='ssh_host_*'")
 """-I: a key is text; gigabytes of libraries are not read to their ends."""
+BAKED = ("/etc/passwd /etc/group /etc/gshadow /etc/subuid /etc/subgid /etc/sudoers.d"
+         " /etc/sudoers.d/90-cloud-init-users /home")
+"""What a first boot would change where it weren't baked as that leaves it."""
+DEFAULT_USER = """
+import grp, json, os, pwd
+from cloudinit import util
+user = util.read_conf_with_confd("/etc/cloud/cloud.cfg")["system_info"]["default_user"]
+found = pwd.getpwnam(user["name"])
+skel, home = os.listdir("/etc/skel"), os.lstat(found.pw_dir)
+print(json.dumps({
+    "name": user["name"], "uid": found.pw_uid, "shell": [found.pw_shell, user["shell"]],
+    "gecos": [found.pw_gecos, user.get("gecos", found.pw_gecos)],
+    "outside": [name for name in user["groups"] if user["name"] not in grp.getgrnam(name).gr_mem],
+    "home": [home.st_uid, home.st_gid] == [found.pw_uid, found.pw_gid] and not home.st_mode & 0o027,
+    "not of skel": sorted(set(os.listdir(found.pw_dir)) - set(skel)),
+    "lacks": sorted(set(skel) - set(os.listdir(found.pw_dir)))}))
+"""
 HUB_S_OWN_PORTS = ("8001", "8081")
 """The proxy's API and JupyterHub itself, on the loopback: tests/image/jupyterhub looks at the
 addresses."""
@@ -92,6 +109,35 @@ def test_made_since_the_first_boot(host: Any, first_boot_time: int, kind: str) -
     born = host.run(f"{asked} {MADE_ANEW[kind]}" if kind in MADE_ANEW else
                     f"find /var/log -type f -exec {asked} {{}} +").stdout.splitlines()
     assert [line for line in born if int(line.split()[0]) < first_boot_time] == []
+
+
+@pytest.mark.no_boot
+def test_default_user_is_there_as_the_first_boot_would_make_him(
+    host: Any, run_program: Any, lock: dict[str, Any]
+) -> None:
+    if "os_updates" not in lock["golden_roles"]:
+        pytest.skip("not asked: cloud-init is of the role os_updates")
+    user = run_program(DEFAULT_USER)
+    assert user["uid"] >= 1000 and user["home"]
+    assert user["shell"][0] == user["shell"][1] and user["gecos"][0] == user["gecos"][1]
+    assert [user[kind] for kind in ("outside", "not of skel", "lacks")] == [[], [], []]
+    rule, folder = "/etc/sudoers.d/90-cloud-init-users", host.file("/etc/sudoers.d")
+    assert host.file(rule).content_string == (
+        f"\n# User rules for {user['name']}\n{user['name']} ALL=(ALL) NOPASSWD:ALL\n")
+    assert (host.file(rule).mode, folder.mode) == (0o440, 0o750)
+
+
+@pytest.mark.no_boot
+def test_only_backup_of_accounts_is_a_copy_of_shadow(host: Any) -> None:
+    assert host.check_output("cat /etc/shadow-") == host.check_output("cat /etc/shadow")
+    assert host.check_output("stat -c '%a %U %G' /etc/shadow-") == host.check_output(
+        "stat -c '%a %U %G' /etc/shadow")
+
+
+def test_first_boot_changes_nothing_that_was_baked(host: Any, first_boot_time: int) -> None:
+    """No content of a file, no name in a folder."""
+    changed = host.check_output(f"stat -c '%Y %n' {BAKED}").splitlines()
+    assert [line for line in changed if int(line.split()[0]) >= first_boot_time] == []
 
 
 def test_machine_id_is_empty_at_rest_and_of_this_machine_when_booted(

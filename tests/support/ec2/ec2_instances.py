@@ -174,7 +174,7 @@ class InstanceRunner:
         sudo = next(self.plan.tree.repository.glob("sudo_*.deb"))
         shell.output(["dpkg", f"--root={root}", "-i", str(sudo)])
         shell.output(["chroot", str(root), "useradd", "--create-home", "--shell", "/bin/bash",
-                      USER])
+                      "--comment", "Debian", "--groups", "adm,sudo", USER])
         home = root / "home" / USER
         (home / ".ssh").mkdir(mode=0o700)
         (home / ".ssh/authorized_keys").write_text(f"{public_key.strip()}\n", encoding="utf-8")

@@ -15,7 +15,8 @@ from goldenami.local.tree.tree import Entry
 LIST = Path("etc/default/golden-persistent")
 """The role's list, as a path in the tree: lines of a kind and a folder."""
 OVERLAY, PLAIN = "overlay", "plain"
-"""Kinds: what is written lies above what was baked, or the folder begins empty."""
+"""Kinds: what is written lies above what was baked, or the folder begins empty, with
+its baked owner and mode."""
 _LINE = re.compile(rf"({OVERLAY}|{PLAIN}) (/[\w./-]+)")
 _ROOT_SHARE = 3, 4
 """Of the disk behind its boot partitions. A fixed part, so that from build to build the partitions
@@ -52,7 +53,7 @@ def persist(tree: Path, entries: Sequence[Entry]) -> list[Entry]:
         for top in ("upper", "work") if kind == OVERLAY else ("plain",):
             for parent in _parents(f"./{top}{path}"):
                 found.setdefault(parent, dataclasses.replace(root, path=parent, mode=0o755))
-            own = known.get(f".{path}", root) if top == "upper" else root
+            own = root if top == "work" else known.get(f".{path}", root)
             found[f"./{top}{path}"] = dataclasses.replace(own, path=f"./{top}{path}")
     return [found[path] for path in sorted(found)]
 

@@ -16,7 +16,7 @@ DECLARED = {
     ],
     "passwd and base-files: accounts, a first configuration": [
         "/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid",
-        "/etc/shells",
+        "/etc/shadow-", "/etc/.pwd.lock", "/etc/shells",
         "/etc/security/opasswd", "/etc/environment", "/etc/profile", "/etc/motd",
         "/etc/nsswitch.conf", "/etc/inputrc",
         "/etc/networks", "/etc/network/interfaces", "/etc/hosts.allow", "/etc/hosts.deny",
