@@ -71,13 +71,11 @@ def verify(plan: VerifyPlan) -> VerifyResult:
             checks = [*_run_tests(plan, machine, without_boot, second), *disk_checks.result(),
                       *oldest_cpu(plan, machine, emulated)]
         hardening = _hardening(plan, machine, tree)
-        with events.step("power off bios"):
-            clean = vm.power_off(machine)
-        booted = {vm.Firmware.BIOS: Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity,
-                                           powered_off=clean), vm.Firmware.UEFI: second.outcome()}
-    checks += [Check.of_boot(f"power_off[{firmware.value}]", "The machine powers off by itself",
-                             boot.powered_off, f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s")
-               for firmware, boot in booted.items()]
+        first = _powered_off(
+            plan, machine, _config(plan, vm.Firmware.BIOS, accelerator, key, emulated), identity)
+        booted = {vm.Firmware.BIOS: first, vm.Firmware.UEFI: second.outcome()}
+    checks += [check for firmware, boot in booted.items()
+               for check in _after_boot(firmware.value, boot)]
     checks += _boot_checks(plan, work, [boot.identity for boot in booted.values()])
     boots = [Boot(firmware=firmware.value, seconds_to_ssh=round(boot.seconds_to_ssh, 1))
              for firmware, boot in booted.items()]
@@ -216,6 +214,28 @@ def code(plan: VerifyPlan, ask: Callable[[str], str]) -> list[Check]:
     """Whether what the coverage check read at the bake is what is on the disk; `ask` runs a command
     there as root."""
     return image_tests.code(records.read(plan.coverage, CoverageRecord), ask)
+
+
+def _powered_off(
+    plan: VerifyPlan, machine: vm.Machine, config: vm.VmConfig, identity: list[str]
+) -> Booted:
+    """What the first boot was, and how it left its disk."""
+    with events.step("power off bios"):
+        clean = vm.power_off(machine)
+    given = json.loads(plan.variables.read_text(encoding="utf-8"))
+    with events.step("drift"):
+        # Where packages may change, the tests have changed one.
+        drift = None if given.get("seal_package_changes_enabled") else second_boot.drift(config)
+    return Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=identity, powered_off=clean,
+                  drift=drift)
+
+
+def _after_boot(firmware: str, boot: Booted) -> Iterator[Check]:
+    yield Check.of_boot(f"power_off[{firmware}]", "The machine powers off by itself",
+                        boot.powered_off, f"it did not within {vm.POWER_OFF_LIMIT_S:.0f} s")
+    if boot.drift is not None:
+        yield Check.of_boot(f"as_baked[{firmware}]", "A machine that has booted is no drift",
+                            not boot.drift, "; ".join(boot.drift[:sealed.SHOWN]))
 
 
 def _boot_checks(plan: VerifyPlan, work: Path, identities: list[list[str]]) -> list[Check]:

@@ -17,8 +17,11 @@ from goldenami.core import records, shell
 from goldenami.core.errors import ExitCode, GoldenError, space
 from goldenami.core.records import Record
 from goldenami.local import events, host_tools
+from goldenami.local.drift import baked_disk, disk_check
+from goldenami.local.drift.launched_with import LaunchedWith
 from goldenami.local.sandbox import namespaces
-from goldenami.local.vm import vm
+from goldenami.local.vm import imds, vm
+from goldenami.model.builds.build_folder import BuildFolder
 
 _IDENTITY = (
     "cat /etc/machine-id; cat /etc/ssh/ssh_host_*_key.pub | cut -d' ' -f2; cloud-id; uname -r"
@@ -26,18 +29,27 @@ _IDENTITY = (
 
 
 class Booted(Record):
-    """`identity` is the words of the function of that name; `powered_off` whether it did so
-    itself."""
+    """`identity` is the words of the function of that name; `powered_off` whether it did so itself;
+    `drift` is how its disk differs from its bake, None where nobody looked."""
 
     seconds_to_ssh: float
     identity: list[str]
     powered_off: bool
+    drift: list[str] | None
 
 
 def identity(machine: vm.Machine) -> list[str]:
     """The machine's id, its SSH host keys, cloud-init's name for the cloud, the kernel's
     release."""
     return machine.ssh(_IDENTITY).split()
+
+
+def drift(config: vm.VmConfig) -> list[str]:
+    """How the disk of a machine that is off differs from its bake, as `golden drift` looks at it."""
+    build = BuildFolder(config.disk.parent)
+    launch = LaunchedWith((config.user_data or "").encode(), config.public_key, imds.HOSTNAME)
+    record = disk_check.check(build, baked_disk.opened(config.overlay, build, launch))
+    return [f"{row.path}: {', '.join(row.what)}" for row in record.drift]
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ def main() -> int:
         with space(config.scratch), vm.running(config) as machine:
             words = identity(machine)
             booted = Booted(seconds_to_ssh=machine.seconds_to_ssh, identity=words,
-                           powered_off=vm.power_off(machine))
+                           powered_off=vm.power_off(machine), drift=drift(config))
     except GoldenError as error:
         return events.fail(error)
     records.write(config.scratch / "booted.json", booted)

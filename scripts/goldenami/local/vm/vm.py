@@ -91,6 +91,15 @@ class VmConfig(Record):
     user_data: str | None = None
     days_ahead: int = 0
 
+    @property
+    def overlay(self) -> Path:
+        """What the machine has written; it is there for as long as the machine."""
+        return self.scratch / "root.qcow2"
+
+    @property
+    def public_key(self) -> str:
+        return self.private_key.with_suffix(".pub").read_text(encoding="utf-8")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -295,8 +304,8 @@ def _metadata_service(config: VmConfig, log: Path, stack: contextlib.ExitStack) 
     shell.output([ip, "address", "replace", f"{imds.ADDRESS}/32", "dev", "lo"])
     settings, said = config.scratch / "imds.json", config.scratch / "imds-service.log"
     instance = imds.Instance(
-        log=str(log), public_key=config.private_key.with_suffix(".pub").read_text(encoding="utf-8"),
-        instance_id=config.instance_id, user_data=config.user_data)
+        log=str(log), public_key=config.public_key, instance_id=config.instance_id,
+        user_data=config.user_data)
     settings.write_text(json.dumps(dataclasses.asdict(instance)), encoding="utf-8")
     process = shell.start(
         _dying_with_us(shell.python_argv("goldenami.local.vm.imds", str(settings))),
@@ -336,7 +345,7 @@ def _identity(config: VmConfig) -> list[str]:
 def _start(
     config: VmConfig, serial: Path, monitor: socket.socket, stack: contextlib.ExitStack,
 ) -> subprocess.Popen[bytes]:
-    overlay = _overlay(config.disk, config.scratch / "root.qcow2", config.size_bytes, stack)
+    overlay = _overlay(config.disk, config.overlay, config.size_bytes, stack)
     argv = [
         *_machine(config.accelerator, config.cpu),
         *_firmware(config, stack), *_root_disk(overlay), *_identity(config),
