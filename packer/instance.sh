@@ -17,7 +17,7 @@ EOF
 chmod 0755 /etc/initramfs/post-update.d/zz-golden-grub
 
 # A shutdown would write random seed, journal and wtmp into what is sealed: off at once, as a container is killed. It is
-# started now, since the seal ends this user's sudo.
+# started now: the seal ends this user's login.
 systemd-run --quiet --unit=golden-off --property=StandardOutput=null sh -c \
   'until [ -e /dev/shm/golden-sealed ]; do sleep 1; done; sleep 2; sync; exec systemctl poweroff --force --force'
 

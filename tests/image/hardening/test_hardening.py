@@ -83,6 +83,8 @@ def commands(lock: dict[str, Any]) -> dict[str, str]:
                     " cat /etc/login.defs",
         "quality": f"python3 -c '{QUALITY}' 'short1 kR7#vq-Lw2!zTb9'",
         "sudo": "sudo -n -l -U root 2>&1; stat -c %a /etc/sudoers.d",
+        "first files": "find /etc/skel /home -maxdepth 2 -perm /037 -regextype egrep"
+                       " -regex '.*/[.](bashrc|bash_logout|profile)'",
         "apparmor": "cat /sys/kernel/security/apparmor/profiles",
         "aa unit": "systemctl is-enabled apparmor",
         "aa cache": "ls -A /var/cache/apparmor",
@@ -182,6 +184,11 @@ def test_sudo_ignores_the_folder_one_stands_in(facts: Any, concern: Any) -> None
     assert "ignore_dot" in facts["sudo"].text and facts["sudo"].lines[-1] == "750", facts[
         "sudo"
     ].text
+
+
+def test_nobody_else_reads_what_a_shell_starts_with(facts: Any, concern: Any) -> None:
+    concern("passwords")
+    assert facts["first files"].lines == []
 
 
 def test_apparmor_confines(facts: Any, concern: Any, needs_boot: None) -> None:
