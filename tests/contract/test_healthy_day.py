@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from goldenami.core import shell
@@ -17,6 +18,7 @@ from goldenami.local.sandbox import namespaces
 from goldenami.model.builds.build_folder import BuildFolder
 from support.builds.checkout import ROOT
 from support.drift import small_image
+from support.drift.user_data import USER_DATA
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +64,12 @@ sudo docker ps --format '{{.Names}}'
 sudo sync
 date +%s
 """
+GIVEN = """
+cloud-init status --wait >/dev/null || true
+ls --directory /srv/data
+cat /etc/hostname .ssh/authorized_keys
+sudo sync
+"""
 BOOT = """
 import json, sys
 from pathlib import Path
@@ -71,22 +79,25 @@ from goldenami.local.sandbox import namespaces
 from goldenami.local.vm import second_boot, vm
 from goldenami.model.builds.build_records import Accel
 namespaces.prepare()
-baked, folder, (day, later), days = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
-said = {}
-def boot(disk, after, script, ahead):
+baked, folder, boots, said = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), []
+disk = baked
+def boot(disk, script, ahead, user_data, after):
     config = vm.VmConfig(disk=disk, scratch=folder / "vm", private_key=folder / "key", user="debian",
-                         firmware=vm.Firmware.UEFI, accelerator=Accel.TCG, ssh_limit_s=900, days_ahead=ahead)
+                         firmware=vm.Firmware.UEFI, accelerator=Accel.TCG, ssh_limit_s=900, days_ahead=ahead,
+                         user_data=user_data)
     with vm.running(config) as machine:
-        said[after.stem] = machine.ssh(script, timeout_s=1800)
+        said.append({"said": machine.ssh(script, timeout_s=1800)})
         vm.power_off(machine)
         if disk == baked:
-            said["drift"] = second_boot.drift(config)
-        shell.output(["qemu-img", "convert", "-O", "raw", str(config.overlay), str(after)])
+            said[-1]["drift"] = second_boot.drift(config)
+        if after:
+            shell.output(["qemu-img", "convert", "-O", "raw", str(config.overlay), str(folder / after)])
 try:
-    boot(baked, folder / "first.raw", day, 0)
-    boot(folder / "first.raw", folder / "later.raw", later, days)
+    for script, ahead, user_data, after in boots:
+        boot(disk, script, ahead, user_data, after)
+        disk = folder / after if after else baked
 except GoldenError as error:
-    said["error"] = f"{error.message}\\n{error.tail}"
+    said.append({"error": f"{error.message}\\n{error.tail}"})
 (folder / "said.json").write_text(json.dumps(said))
 """
 
@@ -98,21 +109,32 @@ def build() -> BuildFolder:
     return BuildFolder(latest.resolve())
 
 
+Boot = tuple[str, int, str | None, str]
+"""What is typed, days that the clock is ahead, user data, and the name that the disk gets for the
+next boot; without, the next is of the baked disk, too."""
+
+
+def booted(build: BuildFolder, folder: Path, boots: list[Boot]) -> list[dict[str, Any]]:
+    """What each boot said, and how its disk differs from the bake."""
+    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")])
+    argv = [sys.executable, "-c", BOOT, str(build.disk), str(folder), json.dumps(boots)]
+    subprocess.run(namespaces.unshare_argv(argv), env=shell.environment(shell.python_env()),
+                   check=True)
+    said: list[dict[str, Any]] = json.loads((folder / "said.json").read_text(encoding="utf-8"))
+    assert "error" not in said[-1], said[-1]["error"]
+    return said
+
+
 def test_a_healthy_day_and_a_boot_a_week_later_are_no_drift(
     build: BuildFolder, tmp_path: Path
 ) -> None:
     """Timers that were missed run at the second boot; a tampering is found between all that."""
-    shell.output(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")])
-    argv = [sys.executable, "-c", BOOT, str(build.disk), str(tmp_path), json.dumps([DAY, LATER]),
-            str(DAYS)]
-    subprocess.run(namespaces.unshare_argv(argv), env=shell.environment(shell.python_env()),
-                   check=True)
-    said = json.loads((tmp_path / "said.json").read_text(encoding="utf-8"))
-    assert "error" not in said, said["error"]
-    first, later = (said[name].split() for name in ("first", "later"))
-    assert int(later[-1]) - int(first[-1]) > (DAYS - 1) * 86_400, "its clock was ahead"
-    assert "kept" in later, "the engine started it again"
-    assert said["drift"] == []
+    first, later = booted(build, tmp_path, [
+        (DAY, 0, None, "first.raw"), (LATER, DAYS, None, "later.raw")])
+    begun, ended = (int(boot["said"].split()[-1]) for boot in (first, later))
+    assert ended - begun > (DAYS - 1) * 86_400, "its clock was ahead"
+    assert "kept" in later["said"].split(), "the engine started it again"
+    assert first["drift"] == []
     image = tmp_path / "later.raw"
     found = disk_check.check(build, LookedAt("later", RawFile(image)))
     assert found.drift == []
@@ -122,3 +144,12 @@ def test_a_healthy_day_and_a_boot_a_week_later_are_no_drift(
     small_image.debugfs(image, "set_inode_field /usr/bin/sudo mode 0104777")
     found = disk_check.check(build, LookedAt("changed", RawFile(image)))
     assert [row.path for row in found.drift] == ["/usr/bin/sudo"]
+
+
+@pytest.mark.long
+def test_usual_user_data_is_no_drift(build: BuildFolder, tmp_path: Path) -> None:
+    kinds = [kind for kind in USER_DATA if kind != "compressed multipart"]  # the service has texts
+    boots = booted(build, tmp_path, [(GIVEN, 0, USER_DATA[kind].decode(), "") for kind in kinds])
+    for kind, boot in zip(kinds, boots, strict=True):
+        assert (kind, boot["drift"]) == (kind, [])
+        assert "/srv/data" in boot["said"], (kind, boot["said"])

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-from email.message import EmailMessage
-
 import pytest
 from goldenami.local.drift import comparison, disk_records
 from goldenami.local.drift.disk_records import DiskRecord, DiskVerdict, MadeAtLaunch
 from goldenami.local.drift.launched_with import UNKNOWN, LaunchedWith
 from goldenami.local.drift.may_differ import MayDiffer
 from goldenami.local.reader.path_state import PathState
+from support.drift.user_data import NAME, SECOND, USER_DATA
 
 KEYS, HOSTNAME = "/home/debian/.ssh/authorized_keys", "/etc/hostname"
-MINE, SECOND, OTHER = (f"ssh-ed25519 AAAAC3NzaC1lZDI1{name}" for name in ("mine", "second", "other"))
-CONFIG = f"#cloud-config\nhostname: trainer\nssh_authorized_keys:\n- {SECOND} müller\n"
-
-
-def terraform() -> bytes:
-    """cloudinit_config as Terraform makes it: MIME, each part in base64."""
-    message = EmailMessage()
-    message.make_mixed("MIMEBOUNDARY")
-    part = EmailMessage()
-    part.set_content(CONFIG.encode(), "text", "cloud-config")
-    message.attach(part)
-    return message.as_bytes()
-
-
-USER_DATA = {
-    "multipart": terraform(), "compressed multipart": gzip.compress(terraform()),
-    "archive": b"#cloud-config-archive\n- type: text/cloud-config\n  content: |\n"
-               + b"".join(b"    " + line + b"\n" for line in CONFIG.encode().splitlines()),
-    "boothook": f"#cloud-boothook\n#!/bin/sh\nhostname trainer\necho '{SECOND}' >>k\n".encode(),
-    "script": f"#!/bin/sh\nhostname trainer\necho '{SECOND}' >>k\n".encode(),
-    "configuration": CONFIG.encode(),
-}
+MINE, OTHER = (f"ssh-ed25519 AAAAC3NzaC1lZDI1{name}" for name in ("mine", "other"))
 
 
 def said(path: str, text: str, launch: LaunchedWith, mode: int = 0o600, uid: int = 1000) -> list[str]:
@@ -66,8 +43,8 @@ def test_the_name_is_ec2_s_or_one_that_user_data_gives(kind: str) -> None:
         launch = LaunchedWith(data, None, "ip-10-0-0-7.ec2.internal")
         return said(HOSTNAME, f"{text}\n", launch, 0o644, 0)
 
-    assert name("ip-10-0-0-7") == name("ip-10-0-0-7.ec2.internal") == name("trainer") == []
-    assert name("other") == name("trainer", b"") == ["content: not the hostname of the launch"]
+    assert name("ip-10-0-0-7") == name("ip-10-0-0-7.ec2.internal") == name(NAME) == []
+    assert name("other") == name(NAME, b"") == ["content: not the hostname of the launch"]
 
 
 @pytest.mark.parametrize(("mode", "uid", "what"), [
